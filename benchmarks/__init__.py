@@ -1,0 +1,1 @@
+"""The harness: suites, cases, measurements, records and reports over `flows`."""

@@ -1,0 +1,14 @@
+"""`python -m benchmarks` and `flowgauge`: the command line."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line."""
+    from benchmarks.cli import app
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

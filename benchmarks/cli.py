@@ -1,0 +1,236 @@
+"""The command line: the only code that parses arguments, prints or exits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    name="flowgauge",
+    help="What normalizing-flow families cost and what they are worth, measured.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a TOML file.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Results folder (default: results/<suite>).")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-s", "--set", help="key=value for any value of the suite; repeatable."),
+]
+Device = Annotated[str | None, typer.Option(help="Device to measure on: cpu, cuda, cuda:1.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the worker.")]
+Plugin = Annotated[
+    list[Path] | None, typer.Option(help="A Python file that registers flows; repeatable.")
+]
+
+
+@app.command("list")
+def list_members(plugin: Plugin = None) -> None:
+    """List flows, data sets, studies and suites."""
+    with _usage_errors():
+        from benchmarks import datasets, studies, suite
+        from flows import registry
+
+        _load_plugins(plugin)
+        flows = {name: registry[name].description for name in registry}
+        questions = {name: studies.registry[name].question for name in studies.registry}
+        sets = {name: datasets.module_of(name).rpartition(".")[2] for name in datasets.names()}
+        suites = {name: suite.read(name).about for name in suite.names()}
+    shown = {"Flows": flows, "Data sets": sets, "Studies": questions, "Suites": suites}
+    for title, rows in shown.items():
+        table = Table(title=title, title_justify="left", show_header=False, box=None)
+        for name, about in rows.items():
+            table.add_row(f"[bold]{name}[/]", about)
+        console.print(table)
+
+
+@app.command()
+def run(
+    suite: SuiteName,
+    out: Out = None,
+    device: Device = None,
+    threads: Threads = None,
+    plugin: Plugin = None,
+    overrides: Overrides = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Measure failed cases again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cases and stop.")] = False,
+) -> None:
+    """Measure a suite and draw its report; goes on where an earlier run stopped.
+
+    Exit status: 0 all cases done, 1 some failed, 2 wrong usage or configuration.
+    """
+    with _usage_errors():
+        from benchmarks import report
+        from benchmarks.progress import Shown
+        from benchmarks.run import Busy
+        from benchmarks.run import run as measure
+
+        chosen, folder = _suite(suite, out, overrides, device, threads, plugin)
+        cases = chosen.cases()
+    if dry_run:
+        _print_plan(cases)
+        return
+    plugins = [str(path) for path in plugin or ()]
+    try:
+        with Shown(console) as shown:
+            result = measure(chosen, folder, shown, plugins=plugins, retry=retry)
+    except Busy as busy:
+        _fail(str(busy))
+    except KeyboardInterrupt:
+        console.print("interrupted: what was measured is kept, and the next run goes on from there")
+        raise typer.Exit(130) from None
+    page = report.write(folder)
+    done, failed = len(result.valid), len(result.cases) - len(result.valid)
+    console.print(f"{done} done, {failed} not; report: {page}", soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def status(
+    suite: SuiteName,
+    out: Out = None,
+    device: Device = None,
+    threads: Threads = None,
+    plugin: Plugin = None,
+    overrides: Overrides = None,
+) -> None:
+    """Say which cases are done, failed, stale or missing."""
+    with _usage_errors():
+        from benchmarks.run import state
+
+        chosen, folder = _suite(suite, out, overrides, device, threads, plugin)
+        now = state(chosen, folder)
+    table = Table("Status", "Cases", "Which")
+    groups = {"done": now.valid, "failed": now.failed, "stale": now.stale, "missing": now.missing}
+    for name, keys in groups.items():
+        listed = [c.label for c in now.cases if c.key in keys] if name != "done" else []
+        table.add_row(name, str(len(keys)), "; ".join(listed[:12]) + (" …" * (len(listed) > 12)))
+    console.print(table)
+    for case in now.cases:
+        if case.key in now.failed:
+            console.print(f"{case.label}: {now.records[case.key].reason}", style="red")
+    raise typer.Exit(0 if len(now.valid) == len(now.cases) else 1)
+
+
+@app.command("report")
+def redraw(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+) -> None:
+    """Draw the report of a results folder from its records."""
+    with _usage_errors():
+        from benchmarks import report
+
+        page = report.write(folder)
+    console.print(f"report: {page}", soft_wrap=True)
+
+
+@app.command()
+def compare(
+    base: Annotated[Path, typer.Argument(help="The results folder to compare against.")],
+    new: Annotated[Path, typer.Argument(help="The results folder to judge.")],
+) -> None:
+    """Compare the exact counts of two results folders.
+
+    Exit status: 0 equal, 1 something changed or vanished, 2 not comparable.
+    """
+    with _usage_errors():
+        from benchmarks.gate import compare as judge
+
+        verdict = judge(base, new)
+    table = Table("Case", "Metric", "Base", "New", "Verdict")
+    for row in verdict.changes:
+        style = "red" if row.fails else "green"
+        table.add_row(row.case, row.metric, row.base, row.new, row.verdict, style=style)
+    if verdict.changes:
+        console.print(table)
+    console.print(verdict.summary)
+    raise typer.Exit(1 if verdict.fails else 0)
+
+
+@app.command()
+def baseline(
+    folder: Annotated[Path, typer.Argument(help="A finished results folder of the ci suite.")],
+    target: Annotated[Path, typer.Option(help="Where the baseline is.")] = Path("results/baseline"),
+) -> None:
+    """Renew the committed baseline from a results folder, on purpose."""
+    with _usage_errors():
+        from benchmarks.gate import renew
+
+        count = renew(folder, target)
+    console.print(f"{count} records are the baseline now: review and commit {target}")
+
+
+def _suite(
+    name: str,
+    out: Path | None,
+    overrides: list[str] | None,
+    device: str | None,
+    threads: int | None,
+    plugin: list[Path] | None,
+) -> tuple[Any, Path]:
+    """The suite with everything that the command line sets, and its results folder."""
+    from benchmarks import suite
+
+    _load_plugins(plugin)
+    said = {"device": device, "threads": threads}
+    values = [f"{key}={value}" for key, value in said.items() if value is not None]
+    chosen = suite.read(name, [*(overrides or ()), *values])
+    _check_device(chosen.device)
+    return chosen, out or Path("results") / chosen.name
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here: {reason}") from error
+
+
+def _load_plugins(plugin: list[Path] | None) -> None:
+    from flows.registry import load_plugin
+
+    for path in plugin or ():
+        load_plugin(path)
+
+
+def _print_plan(cases: list[Any]) -> None:
+    from benchmarks.studies import registry
+
+    total = 0.0
+    table = Table("Key", "Case", "Batch", "Updates", "Seconds")
+    for case in cases:
+        budget = registry[case.study].budget(case)
+        total += budget
+        updates = str(case.updates or "")
+        table.add_row(case.key, case.label, str(case.batch), updates, f"{budget:.0f}")
+    console.print(table)
+    console.print(f"{len(cases)} cases, about {total / 60:.1f} minutes")
+
+
+def _fail(message: str) -> NoReturn:
+    errors.print(f"flowgauge: error: {message}", style="red", soft_wrap=True, highlight=False, markup=False)
+    raise typer.Exit(2)
+
+
+@contextlib.contextmanager
+def _usage_errors() -> Iterator[None]:
+    """What the user asked for and does not exist: one line, exit status 2."""
+    try:
+        yield
+    except ValueError as error:
+        _fail(str(error))

@@ -1,0 +1,72 @@
+"""The look of all figures: one colour a series, one style, sizes that fit a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart, and marks for print in grey
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "flowgauge",
+}
+
+
+@contextmanager
+def figure(rows: int = 1, columns: int = 1, height: float = 3.4, **options: Any) -> Iterator[Any]:
+    """A styled Figure and its axes (an array of rows x columns), without any window."""
+    with matplotlib.rc_context(STYLE):
+        made = Figure(figsize=(min(4.2 * columns + 0.4, 11), height * rows), layout="constrained")
+        yield made, made.subplots(rows, columns, squeeze=False, **options)
+
+
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and mark of each series, the same for the same set of names."""
+    return {
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)]}
+        for i, name in enumerate(sorted(set(names)))
+    }
+
+
+def series(frame: Any) -> list[str]:
+    """The name of each row's series: the flow, and the options that tell its variants apart."""
+    options = [column for column in frame.columns if column.startswith("option.")]
+    names = []
+    for flow, row in zip(frame["flow"], frame[options].to_dict("records"), strict=True):
+        same = frame[frame["flow"] == flow][options]
+        told = [c for c in options if same[c].map(repr).nunique() > 1]
+        parts = [f"{c.removeprefix('option.')}={_short(row[c])}" for c in told]
+        names.append(" ".join([flow, *parts]))
+    return names
+
+
+def _short(value: Any) -> str:
+    return value.get("method", "") if isinstance(value, dict) else str(value)
+
+
+def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int]) -> None:
+    """Thin dotted lines of slope ``powers`` that end at (x[1], y)."""
+    for power in powers:
+        ends = [y * (x[0] / x[1]) ** power, y]
+        axes.plot(x, ends, ls=":", lw=1, color="#777777")
+        axes.annotate(
+            f"D{'¹²³'[power - 1]}", (x[0], ends[0]), fontsize=8, color="#555555",
+            ha="right", va="center",
+        )

@@ -1,0 +1,41 @@
+"""What a study shows: tables and figures, before any format is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to be shown, raw: a report formats them, an export does not.
+
+    ``frame`` has plain columns whose names are the headers, units in parentheses. ``digits`` maps
+    a numeric column to its format specification (".3g"); ``errors`` a column to the column with
+    its standard error, shown as one cell "value ± error". A cell that is a string is shown as it
+    is: that is how a failed case appears. ``best`` marks columns whose best cell stands out,
+    "higher" or "lower". ``records`` are the keys of the records that the rows come from.
+    """
+
+    name: str
+    title: str
+    note: str
+    frame: pd.DataFrame
+    digits: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    best: dict[str, str] = field(default_factory=dict)
+    records: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture: ``draw`` returns a matplotlib Figure when a report wants one."""
+
+    name: str
+    title: str
+    note: str
+    draw: Callable[[], Any]
+    records: tuple[str, ...] = ()

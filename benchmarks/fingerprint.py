@@ -1,0 +1,117 @@
+"""The fingerprint of the code that measures a case: when it changes, the record is stale.
+
+It covers the modules that a measurement can reach by import: from the study, from the flow's
+module and from the data set's. Comments, docstrings, formatting and what only draws do not count,
+and a new member leaves the records of the others as they are.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+
+from benchmarks import datasets
+from benchmarks.case import Case, digest
+from benchmarks.measure.machine import machine_class, versions
+from benchmarks.studies import registry as studies
+from flows import registry as members
+
+DRAWING = frozenset({"benchmarks.draw", "benchmarks.exhibit", "benchmarks.pictures"})
+PRESENTATION = frozenset({"tables", "figures"})  # methods of a study that read records alone
+
+
+def fingerprint(case: Case) -> str:
+    """Sixteen digits of the code, versions and, where it is timed, machine behind a case."""
+    roots = {studies.module_of(case.study)}
+    if case.flow in members:
+        roots.add(members.module_of(case.flow))
+    if case.dataset is not None:
+        roots.add(datasets.module_of(case.dataset))
+    parts = {name: _code(name) for name in sorted(_reached(frozenset(roots)))}
+    machine = machine_class(case.device) if studies[case.study].timed else ""
+    needed = {k: v for k, v in versions().items() if k in ("torch", "torchdiffeq", "nflows")}
+    return digest({"code": parts, "versions": needed, "machine": machine})[:16]
+
+
+@cache
+def _reached(roots: frozenset[str]) -> frozenset[str]:
+    """The project's modules that ``roots`` reach by import, themselves included."""
+    seen: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in DRAWING or _source(name) is None:
+            continue
+        seen.add(name)
+        for node in ast.walk(_tree(name)):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return frozenset(seen)
+
+
+@cache
+def _source(name: str) -> Path | None:
+    """The file of one of the project's modules or of a plug-in; None for any other."""
+    ours = name.partition(".")[0] in ("flows", "benchmarks")
+    if not ours and not name.startswith("flowgauge_plugin_") and name not in _registering():
+        return None
+    if name in sys.modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        return Path(file) if file else None
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def _registering() -> set[str]:
+    """Modules of other distributions that registered a flow."""
+    return {members.module_of(name) for name in members}
+
+
+@cache
+def _tree(name: str) -> ast.Module:
+    """A module's syntax without docstrings; of a study's, only what its measurement uses."""
+    path = _source(name)
+    tree = ast.parse(path.read_bytes() if path else b"")
+    study = name.startswith("benchmarks.studies.")
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            kept = [child for child in body if not _immaterial(child, study)]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    while study and (unused := [node for node in tree.body if _unused(node, tree)]):
+        tree.body = [node for node in tree.body if node not in unused]
+    return tree
+
+
+def _immaterial(node: ast.stmt, study: bool) -> bool:
+    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return text or (study and isinstance(node, ast.FunctionDef) and node.name in PRESENTATION)
+
+
+def _unused(node: ast.stmt, tree: ast.Module) -> bool:
+    """Whether nothing else in the module mentions what this top-level statement defines."""
+    if isinstance(node, ast.FunctionDef) and not node.decorator_list:
+        defined = {node.name}
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        defined = {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    elif isinstance(node, ast.Assign) and all(isinstance(t, ast.Name) for t in node.targets):
+        defined = {target.id for target in node.targets if isinstance(target, ast.Name)}
+    else:
+        return False
+    others = (inner for other in tree.body if other is not node for inner in ast.walk(other))
+    return not defined & {inner.id for inner in others if isinstance(inner, ast.Name)}
+
+
+@cache
+def _code(name: str) -> str:
+    """Digest of a module's code, without comments, docstrings, imports and presentation."""
+    tree = _tree(name)
+    imports = ast.Import | ast.ImportFrom
+    return digest([ast.unparse(node) for node in tree.body if not isinstance(node, imports)])

@@ -1,0 +1,1 @@
+"""Measures: operations by dispatch, seconds in shuffled rounds, the machine."""

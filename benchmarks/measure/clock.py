@@ -1,0 +1,82 @@
+"""Seconds: competitors in shuffled rounds, a reference workload beside them, raw samples kept."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+REFERENCE = "reference"
+
+
+def reference_workload(device: str = "cpu") -> Callable[[], None]:
+    """The fixed piece of work that times are divided by to travel between machines.
+
+    Forward and backward pass of an MLP 64-256-256-64 over 256 rows in float32.
+    """
+    layers = [nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 64)]
+    net = nn.Sequential(*layers).to(device)
+    x = torch.ones(256, 64, device=device)
+
+    def work() -> None:
+        net(x).square().mean().backward()
+
+    return work
+
+
+def seconds_of(work: Callable[[], object], device: str = "cpu") -> float:
+    """Seconds of one call, with the device synchronised on both sides."""
+    synchronise(device)
+    start = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done all it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def interleave(
+    works: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float,
+    device: str = "cpu",
+    rounds: tuple[int, int] = (3, 40),
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """Raw seconds of each work, and of the reference workload, from shuffled rounds.
+
+    Each work runs once unmeasured. Then every round runs all of them in a new order, quick ones
+    several times, until ``seconds`` are spent or the larger number of rounds is reached, but never
+    fewer than the smaller number.
+    """
+    works = {**works, REFERENCE: reference_workload(device)}
+    order = random.Random(seed)
+    for work in works.values():
+        work()
+    first = {name: seconds_of(work, device) for name, work in works.items()}
+    slowest = max(first.values())
+    times = {name: max(1, min(8, int(slowest / 4 / max(t, 1e-9)))) for name, t in first.items()}
+    samples: dict[str, list[float]] = {name: [] for name in works}
+    started, done = time.perf_counter(), 0
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        while done < rounds[0] or (
+            done < rounds[1] and time.perf_counter() - started < seconds
+        ):
+            for name in order.sample(list(works), len(works)):
+                for _ in range(times[name]):
+                    samples[name].append(seconds_of(works[name], device))
+            done += 1
+    finally:
+        if collecting:
+            gc.enable()
+    return samples

@@ -1,0 +1,73 @@
+"""The machine and the software that numbers were measured with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import cpuinfo
+import psutil
+import threadpoolctl
+import torch
+
+from flows.linalg import threaded_batched_lu_is_faulty
+
+PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", "flowgauge")
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What the speed of this machine depends on, as JSON."""
+    blas = threadpoolctl.threadpool_info()
+    facts: dict[str, Any] = {
+        "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown"),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "blas": ", ".join(sorted({f"{b['internal_api']} {b.get('version', '')}".strip() for b in blas})),
+        "threads": torch.get_num_threads(),
+        "batched_lu_faulty": threaded_batched_lu_is_faulty(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+    if device.startswith("cuda"):
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def machine_class(device: str = "cpu") -> str:
+    """What has to be equal for two times to be comparable."""
+    cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())
+    gpu = f"/{torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
+    return f"{cpu}/{os.cpu_count()}/{platform.system()}{gpu}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that numbers depend on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def commit() -> str:
+    """The git commit of this checkout, with "-dirty" for changes; empty outside of one."""
+    here = Path(__file__).parent
+    try:
+        sha = subprocess.run(
+            ["git", "-C", here, "rev-parse", "--short=12", "HEAD"],
+            capture_output=True, text=True, timeout=10, check=True,
+        ).stdout.strip()
+        dirt = subprocess.run(
+            ["git", "-C", here, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True, text=True, timeout=10, check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"{sha}-dirty" if dirt else sha

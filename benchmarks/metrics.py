@@ -1,0 +1,47 @@
+"""Every metric that a record can hold: its unit, its better direction, and how it may be compared.
+
+Kinds: "exact" counts are equal on every machine for one minor version of torch; "quality" has a
+standard error; "time" travels only as a ratio to the reference workload.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number means; tables, axes and the gate read it from here."""
+
+    about: str
+    unit: str
+    better: Literal["lower", "higher", "neither"]
+    kind: Literal["exact", "quality", "time"]
+
+
+METRICS: dict[str, Metric] = {
+    "parameters": Metric("trainable parameters", "", "lower", "exact"),
+    "log_prob_flops": Metric("log_prob of a batch: products and LU", "FLOP", "lower", "exact"),
+    "step_flops": Metric("training step of a batch: products and LU", "FLOP", "lower", "exact"),
+    "log_prob_pointwise": Metric("log_prob: element operations", "op", "lower", "exact"),
+    "step_pointwise": Metric("training step: element operations", "op", "lower", "exact"),
+    "log_prob_nfe": Metric("evaluations of the field in log_prob", "NFE", "lower", "exact"),
+    "step_nfe": Metric("evaluations in a training step", "NFE", "lower", "exact"),
+    "log_prob_seconds": Metric("log_prob of a batch", "s", "lower", "time"),
+    "step_seconds": Metric("training step of a batch", "s", "lower", "time"),
+    "reference_seconds": Metric("the reference workload beside it", "s", "neither", "time"),
+    "test_ll": Metric("test log-likelihood", "nats", "higher", "quality"),
+    "test_ll_se": Metric("its standard error over the test set", "nats", "neither", "quality"),
+    "ll_shift": Metric("its change when the tolerance is tightened", "nats", "lower", "quality"),
+    "gap": Metric("entropy of the data less the test log-likelihood", "nats", "lower", "quality"),
+    "train_seconds": Metric("training, validation apart", "s", "lower", "time"),
+    "per_1000_seconds": Metric("log_prob of 1,000 rows", "s", "lower", "time"),
+    "sample_rate": Metric("samples per second", "1/s", "higher", "time"),
+    "train_nfe": Metric("evaluations per update, forward", "NFE", "lower", "quality"),
+    "train_nfe_backward": Metric("evaluations per update, backward", "NFE", "lower", "quality"),
+    "test_nfe": Metric("evaluations in the exact log_prob", "NFE", "lower", "quality"),
+    "skipped_updates": Metric("updates skipped: loss not finite", "", "lower", "quality"),
+    "nfe_start": Metric("forward NFE before training", "NFE", "neither", "quality"),
+    "nfe_end": Metric("forward NFE after training", "NFE", "lower", "quality"),
+}

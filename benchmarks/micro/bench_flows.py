@@ -1,0 +1,68 @@
+"""Micro-benchmarks of every registered flow: log_prob, one training step, sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import flows
+from benchmarks.measure.operations import Operations
+
+DIM, ROWS = 8, 128
+
+
+def log_prob(flow: flows.Flow) -> Callable[[], None]:
+    """The density of a batch, without gradient."""
+    x = torch.randn(ROWS, DIM)
+
+    def call() -> None:
+        with torch.no_grad():
+            flow.log_prob(x)
+
+    return call
+
+
+def training_step(flow: flows.Flow) -> Callable[[], None]:
+    """Loss, gradient and update on a batch."""
+    x = torch.randn(ROWS, DIM)
+    optimiser = torch.optim.Adam(flow.parameters())
+
+    def call() -> None:
+        optimiser.zero_grad()
+        flow.loss(x).backward()
+        optimiser.step()
+
+    return call
+
+
+def sample(flow: flows.Flow) -> Callable[[], None]:
+    """A batch of samples."""
+    return lambda: flow.sample(ROWS)
+
+
+@pytest.fixture(params=flows.names())
+def flow(request: pytest.FixtureRequest) -> flows.Flow:
+    """Each registered flow at its default sizes."""
+    torch.manual_seed(0)
+    return flows.build(request.param, DIM).initialize(torch.randn(256, DIM))
+
+
+@pytest.mark.parametrize("operation", [log_prob, training_step, sample])
+def bench_operation(
+    benchmark: Callable[..., object],
+    flow: flows.Flow,
+    operation: Callable[[flows.Flow], Callable[[], None]],
+    request: pytest.FixtureRequest,
+) -> None:
+    """One operation of one flow; its FLOPs and NFE stand beside the seconds."""
+    call = operation(flow)
+    call()
+    with flows.count_nfe(flow) as nfe, Operations() as operations:
+        call()
+    information = benchmark.extra_info  # type: ignore[attr-defined]
+    information |= {"flops": operations.flops, "nfe": nfe.forward + nfe.backward}
+    information |= {"dim": DIM, "rows": ROWS, "threads": torch.get_num_threads()}
+    benchmark.group = operation.__name__  # type: ignore[attr-defined]
+    benchmark(call)

@@ -1,0 +1,162 @@
+"""What was measured, on what, with what and when: facts read off the records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+from benchmarks.report.plan import Plan
+from benchmarks.store import Record
+
+MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
+STATES = ("done", "failed", "timeout", "skipped")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A term and what there is to say about it, a line each."""
+
+    term: str
+    lines: tuple[str, ...]
+
+
+def header(plan: Plan, records: Sequence[Record]) -> list[Fact]:
+    """The few facts that a report opens with."""
+    versions = [line for line in _versions(records) if line.split()[0] in MAIN]
+    python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
+    return [
+        _fact("Cases", [_counts(plan, records)]),
+        _fact("Machine", _distinct(_machine(r.machine) for r in records)),
+        _fact("Threads", [_threads(records)]),
+        _fact("Software", [", ".join(versions + python)]),
+        _fact("Measured", [_when(records)]),
+    ]
+
+
+def provenance(plan: Plan, records: Sequence[Record]) -> list[Fact]:
+    """Everything else that a number depends on."""
+    planned = {case.key for case in plan.cases}
+    outside = sum(record.key not in planned for record in records)
+    return [
+        _fact("Commit", _distinct(r.commit for r in records)),
+        _fact("Code", _fingerprints(records)),
+        _fact("Protocol", _distinct(r.case.protocol for r in records)),
+        _fact("Seeds", [_seeds(records)]),
+        _fact("Threads", [_threads(records)]),
+        _fact("Arithmetic", _distinct(f"{r.case.dtype} on {r.case.device}" for r in records)),
+        _fact("Packages", [", ".join(_versions(records))]),
+        _fact("Machine", _distinct(_machine(r.machine) for r in records)),
+        _fact("Python", _distinct(r.machine.get("python") for r in records)),
+        _fact("BLAS", _distinct(r.machine.get("blas") for r in records)),
+        _fact("Batched LU", _distinct(_lu(r.machine.get("batched_lu_faulty")) for r in records)),
+        _fact("Load", [_load(records)]),
+        _fact("Records", [f"{len(records)}" + (f", {outside} not in the plan" if outside else "")]),
+    ]
+
+
+def plain(value: Any) -> str:
+    """A JSON value on one line, without brackets."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(part) for part in value)
+    return "" if value is None else str(value)
+
+
+def _fact(term: str, lines: Iterable[str]) -> Fact:
+    return Fact(term, tuple(line for line in lines if line) or ("not recorded",))
+
+
+def _distinct(values: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(text for text in map(plain, values) if text))
+
+
+def _counts(plan: Plan, records: Sequence[Record]) -> str:
+    states: Counter[str] = Counter(record.status for record in records)
+    measured = {record.key for record in records}
+    states["missing"] = sum(case.key not in measured for case in plan.cases)
+    always = ("done", "failed", "missing")
+    shown = [s for s in (*STATES, "missing") if states[s] or s in always]
+    return ", ".join(f"{states[state]} {state}" for state in shown)
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    """One line: processor, cores, memory, system; whatever of them is known."""
+    parts = [plain(machine.get("cpu"))]
+    if (cores := machine.get("cores")) is not None:
+        parts.append(f"{plain(cores)} {'core' if cores == 1 else 'cores'}")
+    if isinstance(memory := machine.get("memory_bytes"), int | float):
+        parts.append(f"{memory / 2**30:.1f} GiB")
+    parts += [plain(machine.get("gpu")), plain(machine.get("system"))]
+    return ", ".join(part for part in parts if part)
+
+
+def _versions(records: Sequence[Record]) -> list[str]:
+    """Each package with its version, the subject's own first; several where records differ."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        for package, version in record.versions.items():
+            found.setdefault(package, {})[version] = None
+    order = sorted(found, key=lambda p: (MAIN.index(p) if p in MAIN else len(MAIN), p.lower()))
+    return [f"{package} {' and '.join(found[package])}" for package in order]
+
+
+def _when(records: Sequence[Record]) -> str:
+    days = sorted(filter(None, (_day(record.started) for record in records)))
+    if not days:
+        return ""
+    span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    return f"{span}, {_duration(sum(record.seconds for record in records))} of measuring"
+
+
+def _day(started: str) -> str:
+    try:
+        return datetime.fromisoformat(started).date().isoformat()
+    except ValueError:
+        return ""
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _fingerprints(records: Sequence[Record]) -> list[str]:
+    lines = []
+    for study in sorted({record.case.study for record in records}):
+        found = Counter(r.fingerprint[:12] for r in records if r.case.study == study)
+        several = f": {len(found)} versions of the code" if len(found) > 1 else ""
+        shown = ", ".join(f"{mark} ({n})" if several else mark for mark, n in found.items())
+        lines.append(f"{study}{several}: {shown}")
+    return lines
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    streams: dict[str, set[int]] = {}
+    for record in records:
+        for stream, seed in record.case.seeds.model_dump().items():
+            streams.setdefault(stream, set()).add(seed)
+    return "; ".join(f"{k} {', '.join(map(str, sorted(v)))}" for k, v in streams.items())
+
+
+def _lu(faulty: Any) -> str:
+    if faulty is None:
+        return ""
+    return "wrong on this machine with several threads, circumvented" if faulty else "right"
+
+
+def _load(records: Sequence[Record]) -> str:
+    loads = [record.machine.get("load") for record in records]
+    firsts = [load[0] if isinstance(load, list) and load else load for load in loads]
+    known = [float(load) for load in firsts if isinstance(load, int | float)]
+    return f"median {median(known):.2f}, highest {max(known):.2f}" if known else ""
+
+
+def _threads(records: Sequence[Record]) -> str:
+    return ", ".join(str(n) for n in sorted({record.case.threads for record in records}))

@@ -1,0 +1,36 @@
+"""The report's folder on disk: every file whole or absent, and none left from an earlier report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks import store
+
+FOLDERS = ("tables", "figures")  # these hold nothing but a report's own files
+
+
+class Output:
+    """A folder that knows what has been written into it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.written: set[Path] = set()
+        for name in FOLDERS:
+            (root / name).mkdir(parents=True, exist_ok=True)
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write one file, which holds either all of ``content`` or what it held before."""
+        path = self.root / name
+        store.replace(path, content.encode() if isinstance(content, str) else content)
+        self.written.add(path)
+        return path
+
+    def remove_others(self) -> None:
+        """Remove what an earlier report left: its tables, its figures and its unfinished files."""
+        for name in FOLDERS:
+            for path in (self.root / name).iterdir():
+                if path.is_file() and path not in self.written:
+                    path.unlink()
+        for name in ("index.html", "report.md"):
+            for path in self.root.glob(f".{name}.*"):
+                path.unlink()

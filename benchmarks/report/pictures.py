@@ -1,0 +1,82 @@
+"""Figures drawn: an SVG with real text, the same made fit to stand inline in HTML, and a PNG."""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot as plt
+
+from benchmarks.draw import STYLE
+from benchmarks.exhibit import Figure
+
+SAVED: dict[str, Any] = {
+    **STYLE,
+    "savefig.bbox": "tight",
+    "savefig.dpi": 144,
+    "savefig.facecolor": "white",
+    "savefig.pad_inches": 0.06,
+    "svg.fonttype": "none",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure in its three forms; ``width`` is its natural width in CSS pixels."""
+
+    svg: bytes
+    png: bytes
+    inline: str
+    width: int
+
+
+def draw(figure: Figure, name: str) -> Picture:
+    """Draw a figure in the report's style; the same figure gives the same bytes."""
+    with matplotlib.rc_context({**SAVED, "svg.hashsalt": name}):
+        drawn = figure.draw()
+        try:
+            svg, png = io.BytesIO(), io.BytesIO()
+            drawn.savefig(svg, format="svg", metadata={"Date": None})
+            drawn.savefig(png, format="png", metadata={"Software": None})
+        finally:
+            plt.close(drawn)
+    inline, width = embed(svg.getvalue(), f"svg-{name}", figure.title)
+    return Picture(svg.getvalue(), png.getvalue(), inline, width)
+
+
+def embed(svg: bytes, prefix: str, label: str) -> tuple[str, int]:
+    """An SVG to stand among others in one HTML page, and its natural width in CSS pixels.
+
+    Every id gets the prefix, so that no two figures share one; names of namespaces and the style
+    sheet, which would rule the whole page, go; ``label`` is what a screen reader says.
+    """
+    root = ET.fromstring(svg)
+    parents = {child: parent for parent in root.iter() for child in parent}
+    for element in list(root.iter()):
+        element.tag = _local(element.tag)
+        element.attrib = {_local(k): _own(_local(k), v, prefix) for k, v in element.items()}
+        if element.tag in ("metadata", "style"):
+            parents[element].remove(element)
+    width = round(float(root.attrib["viewBox"].split()[2]) * 96 / 72)
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.attrib |= {"role": "img", "aria-label": label}
+    root.attrib["style"] = "stroke-linejoin: round; stroke-linecap: butt"  # matplotlib's own sheet
+    return ET.tostring(root, encoding="unicode"), width
+
+
+def _own(name: str, value: str, prefix: str) -> str:
+    """An attribute's value with every id in it prefixed."""
+    if name == "id":
+        return f"{prefix}-{value}"
+    if name == "href" and value.startswith("#"):
+        return f"#{prefix}-{value[1:]}"
+    return re.sub(r"url\(#", f"url(#{prefix}-", value)
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]

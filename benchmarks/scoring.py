@@ -1,0 +1,148 @@
+"""Scoring a trained or fitted density on a test set: likelihood, speed, pictures."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, PositiveFloat, PositiveInt
+from torch import Tensor
+
+import flows
+from benchmarks.baselines import BASELINES
+from benchmarks.case import Case
+from benchmarks.datasets import Dataset
+from benchmarks.measure.clock import interleave
+from benchmarks.stats import standard_error
+from benchmarks.studies import Result
+from benchmarks.train import Training, prepare, train
+
+
+class Scoring(BaseModel, frozen=True, extra="forbid"):
+    """How a density is judged: rows, tolerance, and the sizes of pictures."""
+
+    rows: PositiveInt = 5000  # of the test set
+    chunk: PositiveInt = 1000  # rows solved together: step control couples them
+    tolerance: PositiveFloat = 1e-5  # rtol and atol of the exact density, in float64
+    checked_rows: PositiveInt = 1000  # on which a tenfold tighter tolerance is tried
+    grid: PositiveInt = 160  # points a side of a two-dimensional density's image
+    samples: PositiveInt = 3000
+
+
+def score_flow(case: Case, data: Dataset) -> Result:
+    """Train the flow of a case on a data set and score it."""
+    settings = Training.model_validate(case.settings["training"])
+    scoring = Scoring.model_validate(case.settings["scoring"])
+    dtype = getattr(torch, case.dtype)
+    flow = prepare(case, data.train.to(dtype), settings)
+    with flows.count_nfe(flow) as nfe:
+        history = train(flow, data.train.to(dtype), data.val.to(dtype), case, settings)
+    metrics: dict[str, float | list[float]] = {
+        "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
+        "train_seconds": history.seconds,
+        "skipped_updates": history.skipped,
+        "train_nfe": (nfe.forward + nfe.backward) / case.updates,
+    }
+    x = data.test[:1000].to(case.device, dtype)
+    metrics |= _speed(flow.using(trace="exact"), x, case.device)
+    exact, tighter = (_exact(flow, scoring.tolerance / factor) for factor in (1, 10))
+    rows = data.test[: scoring.rows].to(case.device)
+    with flows.count_nfe(exact) as nfe:
+        log_prob = _in_chunks(exact, rows, scoring.chunk)
+    metrics["test_nfe"] = nfe.forward / math.ceil(len(rows) / scoring.chunk)
+    checked = _in_chunks(tighter, rows[: scoring.checked_rows], scoring.chunk)
+    metrics["ll_shift"] = abs((checked - log_prob[: len(checked)]).mean().item())
+    arrays = {
+        "losses": np.array(history.losses, dtype=np.float32),
+        "validated": np.array(history.validated),
+        "validation_ll": np.array(history.validation_ll),
+        "validation_seconds": np.array(history.validation_seconds),
+    }
+    if case.dim == 2:
+        view = flow.using(trace="exact")
+        points, extent = _grid(data, scoring.grid)
+        image = _in_chunks(view, points.to(case.device, dtype), scoring.grid**2)
+        arrays |= {
+            "image": image.reshape(scoring.grid, -1).cpu().numpy().astype(np.float16),
+            "extent": extent,
+            "samples": view.sample(scoring.samples).cpu().numpy().astype(np.float16),
+        }
+    return _result(metrics, arrays, log_prob.cpu().numpy(), data)
+
+
+def score_baseline(case: Case, data: Dataset) -> Result:
+    """Fit a baseline on a data set and score it."""
+    scoring = Scoring.model_validate(case.settings["scoring"])
+    start = time.perf_counter()
+    fitted = BASELINES[case.flow](data.train.numpy(), case.seeds.init)
+    metrics: dict[str, float | list[float]] = {
+        "train_seconds": time.perf_counter() - start,
+        "parameters": fitted.parameters,
+    }
+    test = data.test.numpy()
+    works = {"log_prob": lambda: fitted.log_prob(test[:1000]), "sample": lambda: fitted.sample(1000)}
+    metrics |= _rates(interleave(works, seconds=0.5))
+    return _result(metrics, {}, fitted.log_prob(test[: scoring.rows]), data)
+
+
+def _result(
+    metrics: dict[str, float | list[float]],
+    arrays: dict[str, np.ndarray],
+    log_prob: np.ndarray,
+    data: Dataset,
+) -> Result:
+    """The metrics that every density has, from its log-densities of the test rows."""
+    if not np.isfinite(log_prob).all():
+        bad = int((~np.isfinite(log_prob)).sum())
+        return Result(failure=f"log_prob is not finite for {bad} of {len(log_prob)} test rows")
+    groups = None if data.groups is None else data.groups[: len(log_prob)].numpy()
+    metrics["test_ll"] = float(log_prob.mean())
+    metrics["test_ll_se"] = standard_error(log_prob, groups)
+    if data.entropy is not None:
+        metrics["gap"] = -data.entropy - float(log_prob.mean())
+    return Result(metrics, {**arrays, "test_log_prob": log_prob.astype(np.float32)})
+
+
+def _exact(flow: flows.Flow, tolerance: float) -> flows.Flow:
+    """The flow's exact density: exact trace, float64, an adaptive solver at ``tolerance``."""
+    solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
+    return copy.deepcopy(flow).double().using(trace="exact", solver=solver)
+
+
+@torch.no_grad()
+def _in_chunks(flow: flows.Flow, x: Tensor, rows: int) -> Tensor:
+    return torch.cat([flow.log_prob(part) for part in x.split(rows)])
+
+
+def _speed(flow: flows.Flow, x: Tensor, device: str) -> dict[str, list[float]]:
+    """Seconds of log_prob and of sampling, as the flow solves its ODE itself."""
+
+    def log_prob() -> None:
+        with torch.no_grad():
+            flow.log_prob(x)
+
+    works = {"log_prob": log_prob, "sample": lambda: flow.sample(1000)}
+    return _rates(interleave(works, seconds=0.5, device=device), len(x))
+
+
+def _rates(samples: dict[str, list[float]], rows: int = 1000) -> dict[str, Any]:
+    return {
+        "per_1000_seconds": [seconds * 1000 / rows for seconds in samples["log_prob"]],
+        "sample_rate": [1000 / seconds for seconds in samples["sample"]],
+        "reference_seconds": samples["reference"],
+    }
+
+
+def _grid(data: Dataset, side: int) -> tuple[Tensor, np.ndarray]:
+    """Points (side², 2) that cover the data, row by row from below, and (x0, x1, y0, y1)."""
+    low, high = data.train.amin(0), data.train.amax(0)
+    margin = 0.05 * (high - low)
+    low, high = low - margin, high + margin
+    xs, ys = (torch.linspace(float(low[i]), float(high[i]), side) for i in (0, 1))
+    x, y = torch.meshgrid(xs, ys, indexing="xy")
+    extent = np.array([low[0], high[0], low[1], high[1]], dtype=float)
+    return torch.stack([x.flatten(), y.flatten()], 1).double(), extent

@@ -1,0 +1,30 @@
+"""Statistics of measured values: standard errors and intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
+    """Standard error of the mean of ``values``; clustered where rows of a group are dependent.
+
+    With groups the variance of the mean is that of the groups' summed deviations, with the usual
+    correction G/(G-1) for G groups (Cameron and Miller, A Practitioner's Guide to Cluster-Robust
+    Inference, 2015). NaN where there is a single value or group.
+    """
+    x = np.asarray(values, dtype=float)
+    labels = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(labels, weights=x - x.mean())
+    if len(sums) < 2:
+        return float("nan")
+    return float(np.sqrt(len(sums) / (len(sums) - 1) * np.sum(sums**2)) / len(x))
+
+
+def bootstrap_medians(
+    samples: ArrayLike, repetitions: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Medians of ``repetitions`` resamplings of raw samples, (repetitions,)."""
+    x = np.asarray(samples, dtype=float)
+    picks = np.random.default_rng(seed).integers(len(x), size=(repetitions, len(x)))
+    return np.median(x[picks], axis=1)

@@ -1,0 +1,70 @@
+"""Studies: one file each, a question with its cases, its measurement and what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from benchmarks.case import Case
+from benchmarks.exhibit import Figure, Table
+from flows.registry import Registry
+
+
+@dataclass(frozen=True)
+class Common:
+    """What a suite says once for all of its studies."""
+
+    seeds: Sequence[int] = (0,)
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one case gives: metrics and arrays by name, notes as JSON, or why there are none."""
+
+    metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    failure: str = ""
+
+
+class Study(Protocol):
+    """A question, and how it is measured.
+
+    ``Options`` is the model of its part of a suite. Cases whose ``block`` is equal are measured
+    together, in one call of ``measure``, which yields each case's key and result as it is known;
+    ``budget`` estimates a case's seconds. ``tables`` and ``figures`` read records alone.
+    """
+
+    name: ClassVar[str]
+    question: ClassVar[str]
+    timed: ClassVar[bool]  # whether its numbers depend on the machine
+    Options: ClassVar[type[BaseModel]]
+
+    def cases(self, options: Any, common: Common) -> Iterable[Case]: ...
+
+    def block(self, case: Case) -> str: ...
+
+    def budget(self, case: Case) -> float: ...
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]: ...
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]: ...
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]: ...
+
+
+registry: Registry[Study] = Registry("study", ("benchmarks.studies",))
+
+
+def register(study: type) -> type:
+    """Class decorator: register one instance under the class's ``name``."""
+    registry.add(study.name, study(), study.__module__)
+    return study

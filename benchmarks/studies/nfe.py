@@ -1,0 +1,178 @@
+"""Function evaluations: against training updates and against the solver's tolerance."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, JsonValue, PositiveInt
+
+import flows
+from benchmarks import datasets, draw
+from benchmarks.case import Case, Seeds, canonical
+from benchmarks.exhibit import Figure, Table
+from benchmarks.store import arrays
+from benchmarks.studies import Common, Result, register
+from benchmarks.train import Training, prepare, train
+
+
+class Options(BaseModel, frozen=True, extra="forbid"):
+    """The nfe study's part of a suite."""
+
+    flows: tuple[str, ...]
+    datasets: tuple[str, ...]
+    sizes: dict[str, PositiveInt] = {}
+    options: dict[str, JsonValue] = {}
+    batch: PositiveInt = 256
+    updates: PositiveInt
+    checks: PositiveInt = 12  # times during training that NFE is counted
+    tolerances: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+    training: Training = Training()
+
+
+@register
+class Nfe:
+    """How often the solver evaluates the field, as it is trained and as tolerance tightens."""
+
+    name: ClassVar[str] = "nfe"
+    question: ClassVar[str] = "How many evaluations does the solver need, and for what error?"
+    timed: ClassVar[bool] = False
+    Options = Options
+
+    def cases(self, options: Options, common: Common) -> Iterator[Case]:
+        """A case for each data set, flow and seed."""
+        for name in options.datasets:
+            for flow in options.flows:
+                member = flows.registry[flow]
+                chosen = {**member.applicable(options.sizes), **options.options}
+                for seed in common.seeds:
+                    yield Case(
+                        study=self.name,
+                        flow=flow,
+                        dim=datasets.load(name).dim,
+                        options=canonical(member.complete(chosen)),
+                        dataset=name,
+                        batch=options.batch,
+                        updates=options.updates,
+                        seeds=Seeds.of(seed),
+                        settings={
+                            "checks": options.checks,
+                            "tolerances": list(options.tolerances),
+                            "training": options.training.model_dump(),
+                        },
+                        device=common.device,
+                        dtype=common.dtype,
+                        threads=common.threads,
+                    )
+
+    def block(self, case: Case) -> str:
+        """Each case alone."""
+        return case.key
+
+    def budget(self, case: Case) -> float:
+        """Seconds: some hundredths an update."""
+        return 2 + 0.02 * case.updates
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Train, counting on a fixed batch as training goes, then solve at each tolerance."""
+        for case in cases:
+            settings = Training.model_validate(case.settings["training"])
+            data = datasets.load(str(case.dataset), seed=case.seeds.data)
+            dtype = getattr(torch, case.dtype)
+            flow = prepare(case, data.train.to(dtype), settings)
+            fixed = data.test[: case.batch].to(case.device, dtype)
+            every = max(1, case.updates // int(case.settings["checks"]))  # type: ignore[call-overload]
+            counts: list[tuple[int, int, int]] = []
+
+            def observe(
+                update: int, flow: flows.Flow = flow, case: Case = case, every: int = every,
+                fixed: torch.Tensor = fixed, counts: list[tuple[int, int, int]] = counts,
+            ) -> None:
+                if update % every == 0 or update == case.updates:
+                    view = flow.using(noise=0)
+                    with flows.count_nfe(view) as nfe:
+                        view.loss(fixed).backward()  # type: ignore[no-untyped-call]
+                    flow.zero_grad()
+                    counts.append((update, nfe.forward, nfe.backward))
+
+            untrained = copy.deepcopy(flow)
+            train(flow, data.train.to(dtype), data.val.to(dtype), case, settings, observe)
+            tolerances = [float(t) for t in case.settings["tolerances"]]  # type: ignore[union-attr]
+            curves = [_tolerances(f, fixed, case, tolerances) for f in (untrained, flow)]
+            updates, forward, backward = np.array(counts).T
+            arrays = {
+                "updates": updates, "nfe_forward": forward, "nfe_backward": backward,
+                "tolerances": np.array(tolerances),
+                "nfe": np.array([curve[0] for curve in curves]),
+                "error": np.array([curve[1] for curve in curves]),
+            }
+            metrics = {"nfe_start": float(forward[0]), "nfe_end": float(forward[-1])}
+            yield case.key, Result(metrics, arrays)
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """Forward evaluations before and after training."""
+        if frame.empty:
+            return []
+        shown = pd.DataFrame(
+            {"Data": frame["dataset"], "Flow": frame["flow"], "Seed": frame["seed"], "Updates": frame["updates"]}
+        )
+        for header, metric in {"NFE before": "nfe_start", "NFE after": "nfe_end"}.items():
+            values = frame.get(metric, pd.Series(float("nan"), index=frame.index)).astype(object)
+            shown[header] = values.where(frame["status"] == "done", frame["status"])
+        note = "Evaluations of field and trace in one log_prob of a fixed batch at the training tolerance."
+        return [Table("nfe-training", "Evaluations before and after training", note, shown,
+                      {"NFE before": ".0f", "NFE after": ".0f"}, records=tuple(frame["key"]))]
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """NFE against updates, NFE against tolerance, error against tolerance."""
+        done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
+        if done.empty:
+            return []
+        note = (
+            "Left: forward (solid) and adjoint (dashed) evaluations on a fixed batch as training "
+            "goes. Middle and right: float64, tolerance atol = rtol; the error is the largest "
+            "|log p - log p at the tightest tolerance| over the batch. Dashed: before training."
+        )
+        return [Figure("nfe", "Function evaluations", note, lambda: _picture(done), tuple(done["key"]))]
+
+
+@torch.no_grad()
+def _tolerances(
+    flow: flows.Flow, x: torch.Tensor, case: Case, tolerances: list[float]
+) -> tuple[list[float], list[float]]:
+    """NFE, and the largest error in log p against the tightest tolerance, in float64."""
+    double, nfes, densities = copy.deepcopy(flow).double(), [], []
+    solver: Any = case.options["solver"]
+    for tolerance in tolerances:
+        view = double.using(solver={**solver, "rtol": tolerance, "atol": tolerance}, noise=0)
+        with flows.count_nfe(view) as nfe:
+            densities.append(view.log_prob(x.double()))
+        nfes.append(float(nfe.forward))
+    best = densities[int(np.argmin(tolerances))]
+    return nfes, [(density - best).abs().max().item() for density in densities]
+
+
+def _picture(done: pd.DataFrame) -> Any:
+    names = [f"{flow}, {data}" for flow, data in zip(done["flow"], done["dataset"], strict=True)]
+    looks = draw.looks(names)
+    with draw.figure(1, 3) as (figure, axes):
+        training, tolerance, error = axes[0]
+        for name, (_, row) in zip(names, done.iterrows(), strict=True):
+            a, look = arrays(row), looks[name]
+            first = row["seed"] == done["seed"].min()
+            training.plot(a["updates"], a["nfe_forward"], label=name if first else None, **look)
+            training.plot(a["updates"], a["nfe_backward"], ls="--", **look)
+            for curve, style in ((0, "--"), (1, "-")):
+                tolerance.plot(a["tolerances"], a["nfe"][curve], ls=style, **look)
+                positive = a["error"][curve] > 0
+                error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)
+        training.set(xlabel="updates", ylabel="NFE", title="Against training", ylim=(0, None))
+        tolerance.set(xscale="log", xlabel="tolerance", ylabel="NFE", title="Against tolerance", ylim=(0, None))
+        error.set(xscale="log", yscale="log", xlabel="tolerance", ylabel="error in log p (nats)",
+                  title="What the tolerance buys")
+        figure.legend(*training.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure

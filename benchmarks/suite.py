@@ -1,0 +1,121 @@
+"""Suites: TOML files that say what is measured; expanded into cases."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
+
+from benchmarks.case import Case
+from benchmarks.studies import Common, registry
+
+
+class Suite(BaseModel, frozen=True, extra="forbid"):
+    """A suite as read: what it shares, and its studies in order, each a table of options."""
+
+    name: str
+    about: str
+    seeds: tuple[int, ...] = (0,)
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: PositiveInt = 2
+    time_limit: PositiveFloat = 300.0  # seconds that one block may take
+    memory_share: PositiveFloat = 0.8  # of the machine's memory that the worker may take
+    studies: tuple[dict[str, Any], ...]
+
+    def cases(self) -> list[Case]:
+        """All cases in order, each once; ValueError where the suite names what does not exist."""
+        common = Common(self.seeds, self.device, self.dtype, self.threads)
+        found: dict[str, Case] = {}
+        for entry in self.studies:
+            options = dict(entry)
+            study = registry[options.pop("study", "")]
+            model = _validated(study.Options, options, f"suite {self.name!r}, study {study.name!r}")
+            found |= {case.key: case for case in study.cases(model, common)}
+        return list(found.values())
+
+
+def names() -> list[str]:
+    """Names of the suites that come with the project."""
+    files = resources.files("benchmarks.suites").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def read(name: str, overrides: Sequence[str] = ()) -> Suite:
+    """A suite by name or by the path of a TOML file, with ``key=value`` overrides applied.
+
+    ``threads=1`` changes a value of the suite, ``cost.batch=32`` one of every entry of a study,
+    ``studies.0.batch=32`` one of the first entry. Raises ValueError for what does not exist.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ValueError(f"suite file {name!r} does not exist")
+        text = path.read_text()
+    elif name in names():
+        text = (resources.files("benchmarks.suites") / f"{name}.toml").read_text()
+    else:
+        known = ", ".join(names())
+        raise ValueError(f"unknown suite {name!r}; choose from: {known}, or a path to a .toml file")
+    try:
+        values: dict[str, Any] = {"name": path.stem, **tomllib.loads(text)}
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"suite {name!r} is not valid TOML: {error}") from error
+    for override in overrides:
+        _override(values, override)
+    return _validated(Suite, values, f"suite {name!r}")
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"cannot read {override!r}: write key=value, as in threads=1")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    first, *rest = key.split(".")
+    entries = [e for e in values.get("studies", ()) if e.get("study") == first]
+    for target, steps in [(e, rest) for e in entries] or [(values, [first, *rest])]:
+        if not steps:
+            raise ValueError(f"cannot set study {first!r} as a whole: name one of its values")
+        *way, last = steps
+        for step in way:
+            target = _descend(target, step, key)
+        target[int(last) if isinstance(target, list) and last.isdigit() else last] = value
+
+
+def _descend(target: Any, step: str, key: str) -> Any:
+    if isinstance(target, list) and step.isdigit() and int(step) < len(target):
+        return target[int(step)]
+    if isinstance(target, dict) and isinstance(target.get(step, {}), dict | list):
+        return target.setdefault(step, {})
+    choices = list(range(len(target))) if isinstance(target, list) else list(target)
+    raise ValueError(f"cannot set {key!r}: no {step!r} there; choose from: {choices}")
+
+
+def _validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+    """The model of the values; the first fault as a ValueError of one line."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            known = ", ".join(model.model_fields)
+            raise ValueError(f"{where} has no key {key!r}; choose from: {known}") from error
+        got = json.dumps(fault["input"], default=str)[:60]
+        raise ValueError(f"{where}: {key}: {fault['msg']} (got {got})") from error
+
+
+def blocks(cases: Sequence[Case]) -> Iterator[list[Case]]:
+    """Cases that have to be measured together, in the order of their first one."""
+    grouped: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        grouped.setdefault((case.study, registry[case.study].block(case)), []).append(case)
+    yield from grouped.values()

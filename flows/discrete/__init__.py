@@ -1,0 +1,1 @@
+"""Discrete flows: a finite stack of invertible layers."""

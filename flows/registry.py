@@ -1,0 +1,144 @@
+"""Registries: names of members, found by importing the modules that define them.
+
+One class serves every open set of the project (flows, data sets, studies): a member
+registers itself where it is defined, and no list of members is kept anywhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+SIZES = ("hidden", "depth", "layers", "context_dim")
+
+
+class Registry(Generic[T]):
+    """Members of one kind by name, discovered on first use.
+
+    ``packages`` are dotted names; every module in them is imported once. ``group`` is an
+    entry-point group through which other distributions add members.
+    """
+
+    def __init__(self, kind: str, packages: tuple[str, ...], group: str | None = None) -> None:
+        self.kind, self.packages, self.group = kind, packages, group
+        self._members: dict[str, tuple[T, str]] = {}
+        self._discovered = False
+
+    def add(self, name: str, member: T, module: str) -> None:
+        """Register a member; ValueError if another module already holds the name."""
+        if not any(f"{module}.".startswith(f"{package}.") for package in self.packages):
+            self._discover()  # so that a plug-in that takes a member's name is the one refused
+        if name in self._members and self._members[name][1] != module:
+            holder = self._members[name][1]
+            raise ValueError(f"{self.kind} {name!r} of {module} is already registered by {holder}")
+        self._members[name] = (member, module)
+
+    def __getitem__(self, name: str) -> T:
+        return self._entry(name)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        self._discover()
+        return iter(sorted(self._members))
+
+    def module_of(self, name: str) -> str:
+        """Dotted name of the module that registered the member."""
+        return self._entry(name)[1]
+
+    def _entry(self, name: str) -> tuple[T, str]:
+        self._discover()
+        if name not in self._members:
+            choices = ", ".join(sorted(self._members))
+            raise ValueError(f"unknown {self.kind} {name!r}; choose from: {choices}")
+        return self._members[name]
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True  # first, since the modules imported below may look members up
+        try:
+            for package in self.packages:
+                path = importlib.import_module(package).__path__
+                for module in pkgutil.iter_modules(path, package + "."):
+                    importlib.import_module(module.name)
+        except BaseException:
+            self._discovered = False  # or the next look-up would hide the cause
+            raise
+        for point in entry_points(group=self.group) if self.group else ():
+            try:
+                point.load()
+            except Exception as error:  # another distribution's fault must not stop this one
+                warnings.warn(f"plug-in {point.value!r} was left out: {error!r}", stacklevel=2)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A registered flow: its factory, the sizes it takes and where it stands."""
+
+    name: str
+    factory: Callable[..., Any]
+    uses: tuple[str, ...]
+
+    @property
+    def description(self) -> str:
+        """First line of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every option with its default value; the sizes that the member does not use are not."""
+        parameters = inspect.signature(self.factory).parameters.values()
+        own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {k: v for k, v in own.items() if k not in SIZES or k in self.uses}
+
+    def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``options`` with the defaults filled in; ValueError for one that the member refuses."""
+        defaults = self.defaults
+        for option in options:
+            if option not in defaults:
+                reason = "does not use" if option in SIZES else "has no option"
+                raise ValueError(f"flow {self.name!r} {reason} {option!r}; it takes: {', '.join(defaults)}")
+        return {**defaults, **options}
+
+    def applicable(self, sizes: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of ``sizes`` that the member uses: for grids shared by many families."""
+        return {k: v for k, v in sizes.items() if k in self.uses}
+
+
+_PLUGINS: dict[Path, ModuleType] = {}
+
+
+def load_plugin(path: str | Path) -> ModuleType:
+    """Import a Python file that registers members; ValueError where it is missing or broken."""
+    path = Path(path).resolve()
+    if path in _PLUGINS:
+        return _PLUGINS[path]
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(f"plug-in {str(path)!r} is not a Python file")
+    name = f"flowgauge_plugin_{path.stem}"
+    if name in sys.modules:
+        raise ValueError(
+            f"plug-in {str(path)!r} has the name of {sys.modules[name].__file__!r}: rename one"
+        )
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"plug-in {str(path)!r} cannot be imported")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"plug-in {str(path)!r} cannot be imported: {error!r}") from error
+    _PLUGINS[path] = module
+    return module

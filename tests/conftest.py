@@ -1,0 +1,110 @@
+"""Fixtures shared by the tests: fixed seeds, one thread, flows away from their initialisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import flows
+from flows import Flow
+
+TIGHT = {"method": "dopri5", "rtol": 1e-10, "atol": 1e-10, "gradient": "backprop"}
+STEPS = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
+
+
+@pytest.fixture(autouse=True)
+def _steady() -> Iterator[None]:
+    """Every test starts from the same seed and runs on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def normal() -> Callable[..., Tensor]:
+    """Standard normal numbers from a seed of their own: ``normal(5, 2, seed=1)``, float64."""
+
+    def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    return draw
+
+
+@pytest.fixture
+def make_flow(normal: Callable[..., Tensor]) -> Callable[..., Flow]:
+    """Builds a registered flow, moves its parameters off their initial values, initialises it."""
+
+    def make(
+        name: str,
+        dim: int,
+        *,
+        seed: int = 0,
+        spread: float = 0.2,
+        dtype: torch.dtype = torch.float64,
+        **options: Any,
+    ) -> Flow:
+        torch.manual_seed(seed)
+        flow = flows.build(name, dim, **options).to(torch.float64)
+        with torch.no_grad():
+            for index, parameter in enumerate(flow.parameters()):
+                parameter += spread * normal(*parameter.shape, seed=1000 * seed + index)
+        width = options.get("context_dim", 0)
+        context = normal(256, width, seed=seed + 1) if width else None
+        flow.initialize(normal(256, dim, seed=seed + 2) * 1.5 + 0.3, context)
+        return flow.to(dtype)
+
+    return make
+
+
+@pytest.fixture
+def agrees_with_differences() -> Callable[..., None]:
+    """Asserts that the gradient of ``objective()`` is that of central differences."""
+
+    def check(
+        objective: Callable[[], Tensor],
+        tensors: Iterable[tuple[str, Tensor]],
+        *,
+        coordinates: int = 1,
+        step: float = 1e-5,
+        tolerance: float = 1e-6,
+    ) -> None:
+        named = dict(tensors)
+        gradients = torch.autograd.grad(objective(), list(named.values()), allow_unused=True)
+        generator = torch.Generator().manual_seed(0)
+        for (name, tensor), gradient in zip(named.items(), gradients, strict=True):
+            assert gradient is not None, f"no gradient reaches {name}"
+            assert bool(gradient.abs().max() > 0), f"the gradient of {name} is zero"
+            flat = tensor.detach().view(-1)  # shares the storage
+            chosen = torch.randperm(len(flat), generator=generator)[:coordinates].tolist()
+            for index in {*chosen, int(gradient.abs().argmax())}:
+                before, values = flat[index].item(), []
+                for offset in (step, -step):
+                    flat[index] = before + offset
+                    with torch.no_grad():
+                        values.append(objective().item())
+                flat[index] = before
+                difference = (values[0] - values[1]) / (2 * step)
+                got = gradient.reshape(-1)[index].item()
+                error = abs(got - difference) / (1 + abs(difference))
+                assert error < tolerance, f"{name}[{index}]: gradient {got}, differences {difference}"
+
+    return check
+
+
+@pytest.fixture
+def tight() -> dict[str, Any]:
+    """A Solver whose error is far below what the tests allow, differentiable twice."""
+    return dict(TIGHT)
+
+
+@pytest.fixture
+def steps() -> dict[str, Any]:
+    """A Solver of fixed steps: one smooth function of parameters and inputs."""
+    return dict(STEPS)

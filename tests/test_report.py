@@ -1,0 +1,486 @@
+"""Reports: what records become, in every format, and what happens to those that fail."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure as Canvas
+from pydantic import BaseModel
+
+from benchmarks import report, store, studies
+from benchmarks.case import Case, Seeds
+from benchmarks.exhibit import Figure, Table
+from benchmarks.report import cells, latex, markdown, pictures
+
+AWKWARD = "a & b < c_d % e | f"
+PROBE, BROKEN = "report_probe", "report_broken"
+MACHINE = {"cpu": "Test CPU <3>", "cores": 2, "memory_bytes": 8 * 2**30, "load": 0.5}
+RESOURCE = re.compile(
+    r"""(?:src|srcset|href|xlink:href|action|poster)\s*=\s*["']?\s*(?!\#|data:)"""
+    r"""|@import|<link(?![^>]*href="data:)|url\((?!["']?(?:\#|data:))|fetch\(|XMLHttpRequest""",
+    re.IGNORECASE,
+)
+
+
+def _lines() -> Canvas:
+    canvas = Canvas(figsize=(6, 3))
+    axes = canvas.subplots()
+    for power in (1, 2):
+        axes.loglog([1, 10, 100], [1, 10**power, 100**power], label=f"power {power}")
+    axes.legend()
+    return canvas
+
+
+def _image() -> Canvas:
+    canvas = Canvas(figsize=(4, 2))
+    for axes in canvas.subplots(1, 2):
+        axes.imshow([[0, 1], [2, 3]])
+        axes.set_title("pixels & <more>")
+    return canvas
+
+
+class Probe:
+    """A study that shows everything a study can show."""
+
+    name: ClassVar[str] = PROBE
+    question: ClassVar[str] = "Is 1 < 2?"
+    timed: ClassVar[bool] = False
+    Options: ClassVar[type[BaseModel]] = BaseModel
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        rows = pd.DataFrame(
+            {
+                "flow": ["first", AWKWARD, "third"],
+                "size": [1, 20_000, 3],
+                "score (nats)": [1.5, 2.25, math.nan],
+                "se": [0.1, 0.02, math.nan],
+                "time (s)": [0.123456, "failed", 12345.678],
+            }
+        )
+        keys = tuple(frame["key"])
+        best, errors = {"score (nats)": "higher", "time (s)": "lower"}, {"score (nats)": "se"}
+        return [
+            Table("scores", "Scores", "A note: 5 %.", rows, {}, errors, best, keys),
+            Table("scores", "More scores", "", rows, {"time (s)": ".1f"}),
+        ]
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        keys = tuple(frame["key"])
+        return [
+            Figure("lines", "Two lines", "The left one.", _lines, keys),
+            Figure("image", "Two images", "", _image, keys),
+        ]
+
+
+class Broken(Probe):
+    """A study that cannot make its tables, nor one of its figures."""
+
+    name: ClassVar[str] = BROKEN
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        raise KeyError("no <column>")
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        return [Figure("bad", "Bad", "", lambda: 1 / 0), Figure("good", "Good", "", _image)]
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """The fake studies, for one test."""
+    list(studies.registry)  # discovered before members are taken away again
+    for study in (Probe(), Broken()):
+        studies.registry.add(study.name, study, __name__)  # type: ignore[arg-type]
+    yield
+    for name in (PROBE, BROKEN):
+        del studies.registry._members[name]
+
+
+def _record(study: str, seed: int, **changes: Any) -> store.Record:
+    case = Case(study=study, flow="realnvp", dim=2, batch=4, seeds=Seeds.of(seed))
+    given: dict[str, Any] = {"fingerprint": "f" * 64, "status": "done", **changes}
+    return store.Record(
+        case=case,
+        key=case.key,
+        machine=MACHINE,
+        versions={"torch": "2.13.0", "numpy": "2.4"},
+        commit="abc123-dirty",
+        started="2026-01-02T03:04:05+00:00",
+        seconds=1.5,
+        **given,
+    )
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A folder with a record done, one failed, and one case that was not reached."""
+    folder = tmp_path / "trial"
+    done = _record(PROBE, 0, metrics={"parameters": store.Values.of("parameters", 7.0)})
+    failed = _record(PROBE, 1, status="failed", reason=f"{AWKWARD}\nsecond line")
+    missing = _record(PROBE, 2)
+    for record in (done, failed):
+        store.write(folder, record)
+    cases = [{"key": r.key, "study": PROBE, "label": r.case.label} for r in (done, failed, missing)]
+    plan = {"name": "trial", "about": "To <try>.", "suite": {"probe": [1, 2]}, "cases": cases}
+    (folder / "suite.json").write_text(json.dumps(plan))
+    return folder
+
+
+class Page(HTMLParser):
+    """The elements and the text of an HTML page; unclosed or misnested ones are an error."""
+
+    VOID: ClassVar[set[str]] = {"meta", "link"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_every_file_is_there(results: Path) -> None:
+    index = report.write(results)
+    assert index == results / "report" / "index.html"
+    written = {str(p.relative_to(index.parent)) for p in index.parent.rglob("*") if p.is_file()}
+    tables = {"scores", f"{PROBE}-scores", "not-done"}
+    assert written == {
+        "index.html",
+        "report.md",
+        *(f"tables/{name}.{kind}" for name in tables for kind in ("csv", "tex")),
+        *(f"figures/{name}.{kind}" for name in ("lines", "image") for kind in ("svg", "png")),
+    }
+    assert (index.parent / "figures/lines.png").read_bytes().startswith(b"\x89PNG")
+    ET.fromstring((index.parent / "figures/lines.svg").read_text())
+
+
+def test_page_loads_nothing_and_holds_everything(results: Path) -> None:
+    text = report.write(results).read_text()
+    found = RESOURCE.search(text)
+    assert found is None, found
+    assert "http" not in re.sub(r"http-equiv", "", text)
+    page = Page(text)
+    svgs = page.all("svg")
+    assert [svg["aria-label"] for svg in svgs] == ["Two lines", "Two images"]
+    assert all(svg["role"] == "img" and svg["viewbox"] for svg in svgs)
+    assert {"power 1", "power 2", "pixels & <more>"} <= set(page.texts)
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    links = [str(a["href"]) for _, a in page.elements if "href" in a]
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    references = re.findall(r"url\(#([^)]+)\)", text)
+    assert references
+    assert set(references) <= set(ids)
+
+
+def test_page_escapes_what_it_shows(results: Path) -> None:
+    text = report.write(results).read_text()
+    shown = "".join(Page(text).texts)
+    for raw in ("To <try>.", "Is 1 < 2?", AWKWARD, "Test CPU <3>"):
+        assert raw in shown
+        assert raw not in text
+
+
+def test_page_is_marked_up_for_readers_and_screen_readers(results: Path) -> None:
+    page = Page(report.write(results).read_text())
+    assert page.all("html")[0]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert len(page.all("caption")) == len(page.all("table")) == 3
+    assert all(th.get("scope") in ("row", "col") for th in page.all("th"))
+    heads = [th for th in page.all("th") if th["scope"] == "col"]
+    assert all(th["aria-sort"] == "none" for th in heads)
+    assert len(heads) == len(page.all("button"))
+
+
+def test_page_says_what_was_measured_where_and_what_was_not(results: Path) -> None:
+    shown = "".join(Page(report.write(results).read_text()).texts)
+    for text in (
+        "1 done, 1 failed, 1 missing",
+        "Test CPU <3>, 2 cores, 8.0 GiB",
+        "torch 2.13.0",
+        "2026-01-02, 3.0 s of measuring",
+        "abc123-dirty",
+        "data 0; init 0, 1; noise 0, 1; batches 0, 1",
+        '"probe": [',
+        "2 records",
+        _record(PROBE, 0).key,
+        _record(PROBE, 2).key,
+        f"{AWKWARD}\nsecond line",
+        "not measured",
+    ):
+        assert text in shown
+
+
+def test_csv_holds_raw_numbers(results: Path) -> None:
+    report.write(results)
+    back = pd.read_csv(results / "report/tables/scores.csv")
+    frame = Probe().tables(store.load(results))[0].frame
+    assert list(back.columns) == list(frame.columns)
+    assert back["score (nats)"].equals(frame["score (nats)"])
+    assert back["flow"].tolist() == frame["flow"].tolist()
+    assert back["time (s)"].tolist() == ["0.123456", "failed", "12345.678"]
+
+
+def test_markdown_has_the_same_content(results: Path) -> None:
+    report.write(results)
+    text = (results / "report/report.md").read_text()
+    assert "# trial\n\nTo &lt;try&gt;.\n" in text
+    assert r"| a &amp; b &lt; c\_d % e \| f | 20,000 | **2.250 ± 0.020** | failed |" in text
+    assert "| first | 1 | 1.50 ± 0.10 | **0.123** |" in text
+    assert "| third | 3 | – | 12,300 |" in text
+    for name in ("lines", "image"):
+        assert f"](figures/{name}.png)" in text
+    assert "<summary>2 records</summary>" in text
+    assert "1 done, 1 failed, 1 missing" in text
+    tables = [block for block in text.split("\n\n") if block.startswith("| ")]
+    assert len(tables) == 3
+    for table in tables:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1, table
+
+
+def test_latex_is_balanced_and_escaped(results: Path) -> None:
+    report.write(results)
+    for path in sorted((results / "report/tables").glob("*.tex")):
+        text = path.read_text()
+        body = text.split("\n", 1)[1]  # after the comment
+        bare = re.sub(r"\\[&%$#_{}\\]", "", body)
+        assert bare.count("{") == bare.count("}")
+        assert bare.count("$") % 2 == 0
+        assert not re.search(r"[%#<>|~]", bare)
+        assert not re.search("_", bare.replace(r"\label{tab:" + path.stem + "}", ""))
+        for begin in re.findall(r"\\begin\{(\w+)\}", body):
+            assert body.count(f"\\begin{{{begin}}}") == body.count(f"\\end{{{begin}}}") == 1
+        rules = [body.index(f"\\{rule}rule") for rule in ("top", "mid", "bottom")]
+        assert rules == sorted(rules)
+        (columns,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", body)
+        rows = [line for line in bare.splitlines() if "&" in line]
+        assert {row.count("&") for row in rows} == {len(columns) - 1}
+    text = (results / "report/tables/scores.tex").read_text()
+    assert r"a \& b \textless{} c\_d \% e \textbar{} f & 20,000" in text
+    assert r"\textbf{2.250 $\pm$ 0.020}" in text
+    assert r"\caption{Scores. A note: 5 \%.}" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("1.2×10⁻³", r"1.2$\times$10$^{-3}$"),
+        ("−1 ± ∞", r"$-$1 $\pm$ $\infty$"),
+        ("\\ {x}^~ $#", r"\textbackslash{} \{x\}\textasciicircum{}\textasciitilde{} \$\#"),
+        ("λ –", r"$\lambda$ --"),
+    ],
+)
+def test_latex_escapes(text: str, escaped: str) -> None:
+    assert latex.escape(text) == escaped
+
+
+def test_markdown_escapes() -> None:
+    assert markdown.escape("*a* `b` [c](d) $x$\ne") == r"\*a\* \`b\` \[c\](d) \$x\$<br>e"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.123456, ".3g", "0.123"),
+        (1234.5, ".3g", "1230"),
+        (123456.0, ".3g", "123,000"),
+        (1.5e9, ".3g", "1.5×10⁹"),
+        (1.234e-7, ".3g", "1.23×10⁻⁷"),
+        (0.0, ".1e", "0"),
+        (-2.0, ".1f", "−2.0"),
+        (-0.001, ".1f", "0.0"),
+        (12.0, ",d", "12"),
+        (math.nan, ".3g", "–"),
+        (-math.inf, ".3g", "−∞"),
+    ],
+)
+def test_numbers(value: float, digits: str, text: str) -> None:
+    assert cells.number(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "digits", "text"),
+    [
+        (12.3456, 0.0567, ".3g", "12.346 ± 0.057"),
+        (12.3456, 0.0996, ".3g", "12.35 ± 0.10"),
+        (12.3456, 0.0567, ".1f", "12.3 ± 0.1"),
+        (123456.0, 789.0, ".3g", "123,460 ± 790"),
+        (3e-9, 1e-10, ".3g", "3×10⁻⁹ ± 1×10⁻¹⁰"),
+        (2.0, 0.0, ".3g", "2 ± 0"),
+        (2.5, math.nan, ".3g", "2.5"),
+        (math.nan, 0.1, ".3g", "–"),
+    ],
+)
+def test_numbers_with_their_errors(value: float, error: float, digits: str, text: str) -> None:
+    assert cells.with_error(value, error, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "errors", "better", "winner"),
+    [
+        ([1.0, 2.0, 3.0], None, "higher", 2),
+        ([1.0, 2.0, 3.0], None, "lower", 0),
+        ([3.0, math.nan, 3.0], None, "higher", None),  # a tie
+        ([math.nan, 2.0], None, "higher", None),  # nothing to beat
+        ([1.0, 2.0], [0.6, 0.8], "higher", None),  # the combined error is exactly the lead
+        ([1.0, 2.0], [0.6, 0.7], "higher", 1),
+        ([1.0, 2.0], [0.6, 0.7], "lower", 0),
+        ([1.0, 2.0], [0.1, math.nan], "higher", None),  # an error that should be known and is not
+        ([0.0, 1.0, 2.0], [9.0, 0.1, 0.1], "higher", 2),  # only the runner-up counts
+    ],
+)
+def test_best_beats_the_runner_up_by_more_than_the_error(
+    values: list[float], errors: list[float] | None, better: str, winner: int | None
+) -> None:
+    assert cells.best(values, errors, better) == winner
+
+
+def test_columns_without_digits_and_other_cells() -> None:
+    frame = pd.DataFrame(
+        {
+            "whole": [1.0, math.nan, 3.0],
+            "mixed": [0.5, None, "timeout"],
+            "flag": [True, False, None],
+            "close": [1.2341, 1.2342, 1.0],
+        }
+    )
+    shown = cells.grid(Table("t", "", "", frame, best={"close": "higher"}))
+    texts = [[cell.text for cell in row] for row in shown.rows]
+    assert texts[0] == ["1", "0.5", "yes", "1.23"]
+    assert texts[1] == ["–", "–", "no", "1.23"]
+    assert texts[2] == ["3", "timeout", "–", "1"]
+    assert shown.numeric == (True, True, False, True)
+    assert not any(cell.best for row in shown.rows for cell in row)  # no reader could see why
+
+
+def test_the_same_records_give_the_same_bytes(results: Path) -> None:
+    def written() -> dict[str, bytes]:
+        root = report.write(results).parent
+        return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+    assert written() == written()
+
+
+def test_files_of_an_earlier_report_go(results: Path) -> None:
+    for name in ("tables/old.csv", "figures/old.png", ".index.html.99"):
+        path = results / "report" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+    report.write(results)
+    assert not [p for p in (results / "report").rglob("*") if "old" in p.name or "99" in p.name]
+
+
+def test_an_interrupted_report_leaves_the_page_whole(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = report.write(results)
+    before = index.read_bytes()
+
+    def interrupted(shown: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report.html, "render", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        report.write(results)
+    assert index.read_bytes() == before
+
+
+def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) -> None:
+    store.write(results, _record(BROKEN, 0))
+    with pytest.warns(UserWarning, match=BROKEN) as warned:
+        index = report.write(results)
+    assert len(warned) == 2
+    shown = "".join(Page(index.read_text()).texts)
+    marked = (results / "report/report.md").read_text()
+    assert f"Study '{BROKEN}': its tables could not be shown: KeyError: 'no <column>'" in shown
+    assert f"Study '{BROKEN}': figure 'bad' could not be shown: ZeroDivisionError" in shown
+    assert "its tables could not be shown: KeyError: 'no &lt;column&gt;'" in marked
+    assert (results / "report/figures/good.png").exists()
+    assert (results / "report/tables/scores.csv").exists()
+
+
+def test_an_unknown_study_is_reported(results: Path) -> None:
+    store.write(results, _record("nowhere", 0))
+    with pytest.warns(UserWarning, match="unknown study 'nowhere'"):
+        index = report.write(results)
+    assert "unknown study 'nowhere'" in index.read_text().replace("&#39;", "'")
+
+
+def test_several_versions_of_the_code_are_a_warning_in_the_report(results: Path) -> None:
+    store.write(results, _record(PROBE, 3, fingerprint="e" * 64))
+    shown = "".join(Page(report.write(results).read_text()).texts)
+    assert f"Study '{PROBE}': measured by more than one version of the code (2)" in shown
+    assert f"{PROBE}: 2 versions of the code" in shown
+    assert "3, 1 not in the plan" in shown
+
+
+def test_records_without_a_plan_or_a_machine_are_enough(tmp_path: Path) -> None:
+    record = _record(PROBE, 0)
+    record.machine, record.versions, record.commit, record.started = {}, {}, "", ""
+    store.write(tmp_path / "bare", record)
+    index = report.write(tmp_path / "bare")
+    shown = "".join(Page(index.read_text()).texts)
+    assert "bare · flowgauge" in shown
+    assert "not recorded" in shown
+    assert "Every case has a result." in shown
+
+
+def test_a_plan_without_records_shows_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    plan = {"name": "new", "cases": [{"key": "0" * 16, "study": PROBE, "label": "one"}]}
+    (tmp_path / "suite.json").write_text(json.dumps(plan))
+    shown = "".join(Page(report.write(tmp_path).read_text()).texts)
+    assert "0 done, 0 failed, 1 missing" in shown
+    assert "no case has been measured yet" in shown
+
+
+def test_what_is_no_results_folder_or_no_plan_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a results folder"):
+        report.write(tmp_path)
+    (tmp_path / "records").mkdir()
+    (tmp_path / "suite.json").write_text('{"about": 3}')
+    with pytest.raises(ValueError, match=r"suite\.json' is not a plan: name"):
+        report.write(tmp_path)
+
+
+def test_two_figures_alike_share_no_id() -> None:
+    buffer = io.BytesIO()
+    _lines().savefig(buffer, format="svg")
+    ids = [
+        set(re.findall(r'id="([^"]+)"', pictures.embed(buffer.getvalue(), prefix, "a")[0]))
+        for prefix in ("one", "two")
+    ]
+    assert ids[0]
+    assert not ids[0] & ids[1]
