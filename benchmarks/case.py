@@ -7,7 +7,7 @@ import json
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 PROTOCOL = "1"  # raised when numbers measured before and after can no longer be compared
 
@@ -38,12 +38,12 @@ class Case(BaseModel, frozen=True, extra="forbid"):
     study: str
     flow: str
     dim: PositiveInt
-    options: dict[str, JsonValue] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
     dataset: str | None = None
     batch: PositiveInt
     updates: int = 0
     seeds: Seeds = Seeds()
-    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     threads: PositiveInt = 1

@@ -223,7 +223,9 @@ def _print_plan(cases: list[Any]) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    errors.print(f"flowgauge: error: {message}", style="red", soft_wrap=True, highlight=False, markup=False)
+    errors.print(
+        f"flowgauge: error: {message}", style="red", soft_wrap=True, highlight=False, markup=False
+    )
     raise typer.Exit(2)
 
 

@@ -67,6 +67,10 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int]) -> Non
         ends = [y * (x[0] / x[1]) ** power, y]
         axes.plot(x, ends, ls=":", lw=1, color="#777777")
         axes.annotate(
-            f"D{'¹²³'[power - 1]}", (x[0], ends[0]), fontsize=8, color="#555555",
-            ha="right", va="center",
+            f"D{'¹²³'[power - 1]}",
+            (x[0], ends[0]),
+            fontsize=8,
+            color="#555555",
+            ha="right",
+            va="center",
         )

@@ -19,7 +19,7 @@ from benchmarks.measure.machine import machine_class, versions
 from benchmarks.studies import registry as studies
 from flows import registry as members
 
-DRAWING = frozenset({"benchmarks.draw", "benchmarks.exhibit", "benchmarks.pictures"})
+DRAWING = ("benchmarks.draw", "benchmarks.exhibit", "benchmarks.views")
 PRESENTATION = frozenset({"tables", "figures"})  # methods of a study that read records alone
 
 
@@ -43,7 +43,7 @@ def _reached(roots: frozenset[str]) -> frozenset[str]:
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        if name in seen or name in DRAWING or _source(name) is None:
+        if name in seen or name.startswith(DRAWING) or _source(name) is None:
             continue
         seen.add(name)
         for node in ast.walk(_tree(name)):

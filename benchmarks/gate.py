@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +68,8 @@ def compare(base: Path, new: Path) -> Verdict:
             if values:
                 better = (values[0] < metric.values[0]) == (metric.better == "lower")
                 verdict = "better: renew the baseline" if better else "worse"
-            shown = [", ".join(f"{v:,.0f}" for v in vs) or "none" for vs in (metric.values, values)]
-            changes.append(Change(old.case.label, name, *shown, verdict, True))
+            base_text, new_text = _text(metric.values), _text(values)
+            changes.append(Change(old.case.label, name, base_text, new_text, verdict, True))
     for key in after.keys() - before.keys():
         changes.append(Change(after[key].case.label, "", "none", "done", "new", False))
     return Verdict(changes, equal)
@@ -86,6 +87,10 @@ def renew(folder: Path, target: Path) -> int:
     return len(records)
 
 
+def _text(values: list[float]) -> str:
+    return ", ".join(f"{value:,.0f}" for value in values) or "none"
+
+
 def _records(folder: Path) -> dict[str, Record]:
     if not (folder / "records").is_dir():
         raise ValueError(f"{str(folder)!r} is not a results folder: it has no records/")
@@ -96,10 +101,11 @@ def _records(folder: Path) -> dict[str, Record]:
 
 
 def _comparable(base: Path, before: dict[str, Record], new: Path, after: dict[str, Record]) -> None:
-    for what, of in {
+    aspects: dict[str, Callable[[Record], str]] = {
         "torch": lambda r: ".".join(r.versions.get("torch", "?").split(".")[:2]),
         "protocol": lambda r: r.case.protocol,
-    }.items():
+    }
+    for what, of in aspects.items():
         sides = [sorted({of(r) for r in records.values()}) for records in (before, after)]
         if sides[0] != sides[1]:
             raise ValueError(

@@ -44,8 +44,12 @@ class State:
     prints: dict[str, str]
     records: dict[str, Record]
     valid: set[str] = field(default_factory=set)  # done under the present code
-    failed: set[str] = field(default_factory=set)  # measured under the present code, without success
-    stale: set[str] = field(default_factory=set)  # recorded under another code, or on another machine
+    failed: set[str] = field(
+        default_factory=set
+    )  # measured under the present code, without success
+    stale: set[str] = field(
+        default_factory=set
+    )  # recorded under another code, or on another machine
     missing: set[str] = field(default_factory=set)
 
 
@@ -151,8 +155,12 @@ def _record(
 def _write_plan(suite: Suite, folder: Path, cases: Sequence[Case]) -> None:
     """What the folder is to hold, for a report to know what is missing."""
     listed = [{"key": c.key, "study": c.study, "label": c.label} for c in cases]
-    plan = {"name": suite.name, "about": suite.about, "suite": suite.model_dump(mode="json"),
-            "cases": listed}
+    plan = {
+        "name": suite.name,
+        "about": suite.about,
+        "suite": suite.model_dump(mode="json"),
+        "cases": listed,
+    }
     store.replace(folder / "suite.json", json.dumps(plan, indent=1).encode())
 
 
@@ -164,7 +172,9 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise Busy(f"another run holds {str(folder)!r}: wait for it, or choose another --out") from None
+        raise Busy(
+            f"another run holds {str(folder)!r}: wait for it, or choose another --out"
+        ) from None
     try:
         yield
     finally:

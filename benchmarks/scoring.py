@@ -84,7 +84,10 @@ def score_baseline(case: Case, data: Dataset) -> Result:
         "parameters": fitted.parameters,
     }
     test = data.test.numpy()
-    works = {"log_prob": lambda: fitted.log_prob(test[:1000]), "sample": lambda: fitted.sample(1000)}
+    works = {
+        "log_prob": lambda: fitted.log_prob(test[:1000]),
+        "sample": lambda: fitted.sample(1000),
+    }
     metrics |= _rates(interleave(works, seconds=0.5))
     return _result(metrics, {}, fitted.log_prob(test[: scoring.rows]), data)
 
@@ -115,7 +118,7 @@ def _exact(flow: flows.Flow, tolerance: float) -> flows.Flow:
 
 @torch.no_grad()
 def _in_chunks(flow: flows.Flow, x: Tensor, rows: int) -> Tensor:
-    return torch.cat([flow.log_prob(part) for part in x.split(rows)])
+    return torch.cat([flow.log_prob(part) for part in torch.split(x, rows)])
 
 
 def _speed(flow: flows.Flow, x: Tensor, device: str) -> dict[str, list[float]]:

@@ -21,10 +21,8 @@ def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
     return float(np.sqrt(len(sums) / (len(sums) - 1) * np.sum(sums**2)) / len(x))
 
 
-def bootstrap_medians(
-    samples: ArrayLike, repetitions: int = 1000, seed: int = 0
-) -> np.ndarray:
+def bootstrap_medians(samples: ArrayLike, repetitions: int = 1000, seed: int = 0) -> np.ndarray:
     """Medians of ``repetitions`` resamplings of raw samples, (repetitions,)."""
     x = np.asarray(samples, dtype=float)
     picks = np.random.default_rng(seed).integers(len(x), size=(repetitions, len(x)))
-    return np.median(x[picks], axis=1)
+    return np.asarray(np.median(x[picks], axis=1))

@@ -61,7 +61,7 @@ def write(folder: Path, record: Record, arrays: Mapping[str, np.ndarray] | None 
     records.mkdir(parents=True, exist_ok=True)
     if arrays:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **dict(arrays))
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
         replace(records / f"{record.key}.npz", buffer.getvalue())
         record.arrays = hashlib.sha256(buffer.getvalue()).hexdigest()
     replace(records / f"{record.key}.json", record.model_dump_json(indent=1).encode())
@@ -131,8 +131,9 @@ def _set_aside(path: Path, error: Exception) -> None:
         if part.exists():
             os.replace(part, corrupt / part.name)
     reason = str(error).splitlines()[0]
-    warnings.warn(f"record {path.name} is corrupt and was set aside in {corrupt}: {reason}",
-                  stacklevel=2)
+    warnings.warn(
+        f"record {path.name} is corrupt and was set aside in {corrupt}: {reason}", stacklevel=2
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -68,7 +68,8 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
         raise ValueError(f"suite {name!r} is not valid TOML: {error}") from error
     for override in overrides:
         _override(values, override)
-    return _validated(Suite, values, f"suite {name!r}")
+    suite: Suite = _validated(Suite, values, f"suite {name!r}")
+    return suite
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -125,7 +125,7 @@ def _step(
     optimiser.zero_grad()
     try:
         loss = flow.loss(x)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     except SolveError as error:
         return math.nan, str(error)
     norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), clip)

@@ -61,7 +61,9 @@ class Worker:
             self.stop()
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_main, args=(theirs, *self.settings), daemon=True)
+            self._process = context.Process(
+                target=_main, args=(theirs, *self.settings), daemon=True
+            )
             self._process.start()
             theirs.close()
             self.machine = self._receive(time.monotonic() + 120, 120)
@@ -120,18 +122,16 @@ def _main(
 def _measure(pipe: Connection, cases: Sequence[Case]) -> None:
     """Measure one block; an exception becomes the failure of the cases it leaves behind."""
     left = {case.key for case in cases}
-    failure = "the study gave no result"
+    lost = Result(failure="the study gave no result")
     try:
         for key, result in registry[cases[0].study].measure(cases):
             left.discard(key)
             pipe.send((key, result))
-    except (MemoryError, Exception) as error:
+    except Exception as error:
         traceback.print_exc()
-        failure = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-            failure = f"out of memory: {failure}"
+        lost = Result.of(error)
     for key in left:
-        pipe.send((key, Result(failure=failure)))
+        pipe.send((key, lost))
     pipe.send(None)
 
 

@@ -15,7 +15,9 @@ registry: Registry[Member] = Registry(
 )
 
 
-def register(name: str, *, uses: tuple[str, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def register(
+    name: str, *, uses: tuple[str, ...]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated factory ``(dim, *, options) -> Bijection | Flow`` under a name.
 
     ``uses`` are those of hidden, depth, layers and context_dim that the member takes as keyword
@@ -27,7 +29,9 @@ def register(name: str, *, uses: tuple[str, ...]) -> Callable[[Callable[..., Any
         member = Member(name, factory, tuple(uses))
         missing = [size for size in uses if size not in SIZES or size not in member.defaults]
         if missing:
-            raise TypeError(f"flow {name!r} declares to use {missing}, but takes {list(member.defaults)}")
+            raise TypeError(
+                f"flow {name!r} declares to use {missing}, but takes {list(member.defaults)}"
+            )
         registry.add(name, member, factory.__module__)
         return factory
 
@@ -41,7 +45,7 @@ def build(name: str, dim: int, **options: Any) -> Flow:
     """
     member = registry[name]
     complete = member.complete(options)
-    sizes = {"dim": dim, **{k: complete[k] for k in ("hidden", "depth", "layers") if k in complete}}
+    sizes: dict[str, Any] = {"dim": dim, **{k: complete[k] for k in ("hidden", "depth", "layers") if k in complete}}
     for size, value in sizes.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -30,7 +31,7 @@ def count_nfe(flow: nn.Module) -> Iterator[NFE]:
     The counter hangs on the modules, so a backward pass in another thread is counted too.
     """
     nfe = NFE()
-    counters: list[list[NFE]] = [m.counters for m in flow.modules() if hasattr(m, "counters")]
+    counters: list[Any] = [m.counters for m in flow.modules() if hasattr(m, "counters")]
     for counter in counters:
         counter.append(nfe)
     try:

@@ -38,11 +38,13 @@ class Flow(nn.Module):
     conditional, 0 refuses a context, None leaves it to the transform.
     """
 
-    def __init__(self, transform: nn.Module, dim: int | None = None, context_dim: int | None = None) -> None:
+    def __init__(
+        self, transform: nn.Module, dim: int | None = None, context_dim: int | None = None
+    ) -> None:
         super().__init__()
         if not isinstance(transform, nn.Module):
             raise TypeError(f"a Flow is made of an nn.Module, got {type(transform).__name__}")
-        self.transform = transform
+        self.transform: nn.Module = transform
         self.dim: int | None = dim if dim is not None else getattr(transform, "dim", None)
         self.context_dim = context_dim
 
@@ -53,7 +55,8 @@ class Flow(nn.Module):
         shape or dtype or for values that are not finite.
         """
         z, ladj = self.transform(x, self._checked(x, context))
-        return _standard_normal(z) + ladj
+        log_prob: Tensor = _standard_normal(z) + ladj
+        return log_prob
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z of data x: (N, D) -> (N, D)."""
@@ -68,12 +71,16 @@ class Flow(nn.Module):
     def rsample_and_log_prob(self, n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """n reparameterised samples (n, D) and their log-densities (n,), in one pass."""
         if self.dim is None:
-            raise ValueError("this Flow does not know its dimension: construct it with Flow(transform, dim=D)")
+            raise ValueError(
+                "this Flow does not know its dimension: construct it with Flow(transform, dim=D)"
+            )
         if n < 0:
             raise ValueError(f"cannot draw {n} samples: n must not be negative")
-        like = self._parameter()
+        like = self._tensor()
+        like = torch.empty(0) if like is None else like
         z = torch.randn(n, self.dim, dtype=like.dtype, device=like.device)
-        x, ladj = self.transform.inverse(z, self._checked(z, context))  # type: ignore[operator]
+        inverse: Any = self.transform.inverse
+        x, ladj = inverse(z, self._checked(z, context))
         return x, _standard_normal(z) - ladj
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -103,7 +110,9 @@ class Flow(nn.Module):
         self.transform = CompositeTransform([transform, self.transform])
         return self
 
-    def using(self, *, trace: str | None = None, solver: Any = None, noise: int | None = None) -> Self:
+    def using(
+        self, *, trace: str | None = None, solver: Any = None, noise: int | None = None
+    ) -> Self:
         """A view that shares all parameters but solves its ODEs otherwise.
 
         ``trace`` names another estimator ("exact" for the exact density of an FFJORD), ``solver``
@@ -113,24 +122,29 @@ class Flow(nn.Module):
         shared: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
         view = copy.deepcopy(self, shared)
         for module in view.modules():
-            if hasattr(module, "use"):
-                module.use(trace=trace, solver=solver, noise=noise)
+            use: Any = getattr(module, "use", None)
+            if use is not None:
+                use(trace=trace, solver=solver, noise=noise)
         return view
 
-    def _parameter(self) -> Tensor:
-        """A tensor that tells this flow's dtype and device."""
+    def _tensor(self) -> Tensor | None:
+        """A tensor that tells this flow's dtype and device, where it has one."""
         tensors = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
-        return next(tensors, torch.empty(0))
+        return next(tensors, None)
 
     def _checked(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Refuse what log_prob cannot take; the context with one row for each of x."""
-        like, wanted = self._parameter(), f"(N, {self.dim if self.dim is not None else 'D'})"
+        wanted = f"(N, {self.dim if self.dim is not None else 'D'})"
         if not isinstance(x, Tensor):
             raise TypeError(f"expected x to be a Tensor of shape {wanted}, got {type(x).__name__}")
+        own = self._tensor()
+        like = x if own is None else own
         if x.dim() != 2 or (self.dim is not None and x.shape[1] != self.dim):
             raise ValueError(f"expected x of shape {wanted}, got {tuple(x.shape)}")
         if x.dtype != like.dtype:
-            raise TypeError(f"expected x of dtype {like.dtype}, as the flow's parameters, got {x.dtype}")
+            raise TypeError(
+                f"expected x of dtype {like.dtype}, as the flow's parameters, got {x.dtype}"
+            )
         if concrete(x) and not bool(torch.isfinite(x).all()):
             bad = int((~torch.isfinite(x)).any(1).sum())
             raise ValueError(f"expected finite x, got {bad} of {len(x)} rows with NaN or infinity")
@@ -158,7 +172,9 @@ class Flow(nn.Module):
             raise TypeError(f"expected context of dtype {like.dtype}, got {context.dtype}")
         if concrete(context) and not bool(torch.isfinite(context).all()):
             bad = int((~torch.isfinite(context)).any(1).sum())
-            raise ValueError(f"expected finite context, got {bad} of {len(context)} rows that are not")
+            raise ValueError(
+                f"expected finite context, got {bad} of {len(context)} rows that are not"
+            )
         return context.expand(len(x), -1)
 
 

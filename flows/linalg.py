@@ -64,7 +64,8 @@ class _Inverse(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
-        return -inverse.mT @ gradient @ inverse.mT
+        result: Tensor = -inverse.mT @ gradient @ inverse.mT
+        return result
 
 
 class _LogAbsDet(Function):

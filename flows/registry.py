@@ -108,7 +108,9 @@ class Member:
         for option in options:
             if option not in defaults:
                 reason = "does not use" if option in SIZES else "has no option"
-                raise ValueError(f"flow {self.name!r} {reason} {option!r}; it takes: {', '.join(defaults)}")
+                raise ValueError(
+                    f"flow {self.name!r} {reason} {option!r}; it takes: {', '.join(defaults)}"
+                )
         return {**defaults, **options}
 
     def applicable(self, sizes: Mapping[str, Any]) -> dict[str, Any]:

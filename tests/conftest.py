@@ -93,7 +93,9 @@ def agrees_with_differences() -> Callable[..., None]:
                 difference = (values[0] - values[1]) / (2 * step)
                 got = gradient.reshape(-1)[index].item()
                 error = abs(got - difference) / (1 + abs(difference))
-                assert error < tolerance, f"{name}[{index}]: gradient {got}, differences {difference}"
+                assert error < tolerance, (
+                    f"{name}[{index}]: gradient {got}, differences {difference}"
+                )
 
     return check
 

@@ -148,7 +148,9 @@ def test_round_trips(
             y, ladj = there(x, context)
             again, opposite = back(y, context)
             torch.testing.assert_close(again, x, atol=tolerance * scale, rtol=0)
-            torch.testing.assert_close(ladj + opposite, torch.zeros(6).double(), atol=tolerance, rtol=0)
+            torch.testing.assert_close(
+                ladj + opposite, torch.zeros(6).double(), atol=tolerance, rtol=0
+            )
 
 
 def _axis(low: float, high: float, points: int) -> tuple[Tensor, float]:

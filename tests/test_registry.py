@@ -240,7 +240,9 @@ def test_entry_points_add_members_and_failures_only_warn(monkeypatch: pytest.Mon
     assert list(registry) == ["theirs"]  # and once only: a second warning would be an error
 
 
-def test_a_member_that_cannot_be_imported_says_so_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_cannot_be_imported_says_so_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A failing module of the packages is an error at every look-up, not an unknown name later."""
     package = types.ModuleType("broken_package")
     package.__path__ = []  # type: ignore[attr-defined]

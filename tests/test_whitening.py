@@ -87,7 +87,11 @@ def test_singular_covariances_are_refused(dtype: torch.dtype, shift: float, norm
     """A constant column, and one that others determine up to rounding, whatever the rounding."""
     x = normal(300, 2) + shift
     for share in (1 / 3, 0.1, 0.7, 3.3):
-        for last in (torch.full((300, 1), share).double(), x[:, :1] * share, x @ x.new_tensor([[share], [1.0]])):
+        for last in (
+            torch.full((300, 1), share).double(),
+            x[:, :1] * share,
+            x @ x.new_tensor([[share], [1.0]]),
+        ):
             with pytest.raises(ValueError, match="singular at column 2"):
                 Whitening.fit(torch.cat([x, last], 1).to(dtype))
 

@@ -69,9 +69,7 @@ def interleave(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while done < rounds[0] or (
-            done < rounds[1] and time.perf_counter() - started < seconds
-        ):
+        while done < rounds[0] or (done < rounds[1] and time.perf_counter() - started < seconds):
             for name in order.sample(list(works), len(works)):
                 for _ in range(times[name]):
                     samples[name].append(seconds_of(works[name], device))

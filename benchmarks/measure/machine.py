@@ -28,7 +28,9 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "blas": ", ".join(sorted({f"{b['internal_api']} {b.get('version', '')}".strip() for b in blas})),
+        "blas": ", ".join(
+            sorted({f"{b['internal_api']} {b.get('version', '')}".strip() for b in blas})
+        ),
         "threads": torch.get_num_threads(),
         "batched_lu_faulty": threaded_batched_lu_is_faulty(),
         "load": round(os.getloadavg()[0], 2),
@@ -62,11 +64,17 @@ def commit() -> str:
     try:
         sha = subprocess.run(
             ["git", "-C", here, "rev-parse", "--short=12", "HEAD"],
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         ).stdout.strip()
         dirt = subprocess.run(
             ["git", "-C", here, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

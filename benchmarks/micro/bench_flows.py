@@ -13,7 +13,7 @@ from benchmarks.measure.operations import Operations
 DIM, ROWS = 8, 128
 
 
-def log_prob(flow: flows.Flow) -> Callable[[], None]:
+def log_prob(flow: flows.Flow) -> Callable[[], object]:
     """The density of a batch, without gradient."""
     x = torch.randn(ROWS, DIM)
 
@@ -24,7 +24,7 @@ def log_prob(flow: flows.Flow) -> Callable[[], None]:
     return call
 
 
-def training_step(flow: flows.Flow) -> Callable[[], None]:
+def training_step(flow: flows.Flow) -> Callable[[], object]:
     """Loss, gradient and update on a batch."""
     x = torch.randn(ROWS, DIM)
     optimiser = torch.optim.Adam(flow.parameters())
@@ -37,7 +37,7 @@ def training_step(flow: flows.Flow) -> Callable[[], None]:
     return call
 
 
-def sample(flow: flows.Flow) -> Callable[[], None]:
+def sample(flow: flows.Flow) -> Callable[[], object]:
     """A batch of samples."""
     return lambda: flow.sample(ROWS)
 
@@ -53,7 +53,7 @@ def flow(request: pytest.FixtureRequest) -> flows.Flow:
 def bench_operation(
     benchmark: Callable[..., object],
     flow: flows.Flow,
-    operation: Callable[[flows.Flow], Callable[[], None]],
+    operation: Callable[[flows.Flow], Callable[[], object]],
     request: pytest.FixtureRequest,
 ) -> None:
     """One operation of one flow; its FLOPs and NFE stand beside the seconds."""

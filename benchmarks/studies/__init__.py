@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from benchmarks.case import Case
+from benchmarks.case import Case, Seeds
 from benchmarks.exhibit import Figure, Table
 from flows.registry import Registry
 
@@ -24,6 +24,11 @@ class Common:
     dtype: str = "float32"
     threads: int = 1
 
+    def case(self, seed: int = 0, **fields: Any) -> Case:
+        """A case of these fields on this machine; ``seed`` is that of a repetition."""
+        machine = {"device": self.device, "dtype": self.dtype, "threads": self.threads}
+        return Case(seeds=Seeds.of(seed), **machine, **fields)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Result:
@@ -33,6 +38,13 @@ class Result:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     failure: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Result:
+        """The failure that an exception stands for, in one line."""
+        text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        short = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+        return cls(failure=f"out of memory: {text}" if short else text)
 
 
 class Study(Protocol):
@@ -61,10 +73,11 @@ class Study(Protocol):
     def figures(self, frame: pd.DataFrame) -> list[Figure]: ...
 
 
+C = TypeVar("C", bound=type[Any])
 registry: Registry[Study] = Registry("study", ("benchmarks.studies",))
 
 
-def register(study: type) -> type:
+def register(study: C) -> C:
     """Class decorator: register one instance under the class's ``name``."""
     registry.add(study.name, study(), study.__module__)
     return study

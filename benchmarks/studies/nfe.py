@@ -12,15 +12,15 @@ import torch
 from pydantic import BaseModel, JsonValue, PositiveInt
 
 import flows
-from benchmarks import datasets, draw
-from benchmarks.case import Case, Seeds, canonical
+from benchmarks import datasets
+from benchmarks.case import Case, canonical
 from benchmarks.exhibit import Figure, Table
-from benchmarks.store import arrays
 from benchmarks.studies import Common, Result, register
 from benchmarks.train import Training, prepare, train
+from benchmarks.views import nfe
 
 
-class Options(BaseModel, frozen=True, extra="forbid"):
+class NfeOptions(BaseModel, frozen=True, extra="forbid"):
     """The nfe study's part of a suite."""
 
     flows: tuple[str, ...]
@@ -41,16 +41,17 @@ class Nfe:
     name: ClassVar[str] = "nfe"
     question: ClassVar[str] = "How many evaluations does the solver need, and for what error?"
     timed: ClassVar[bool] = False
-    Options = Options
+    Options: ClassVar = NfeOptions
 
-    def cases(self, options: Options, common: Common) -> Iterator[Case]:
+    def cases(self, options: NfeOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, flow and seed."""
         for name in options.datasets:
             for flow in options.flows:
                 member = flows.registry[flow]
                 chosen = {**member.applicable(options.sizes), **options.options}
                 for seed in common.seeds:
-                    yield Case(
+                    yield common.case(
+                        seed,
                         study=self.name,
                         flow=flow,
                         dim=datasets.load(name).dim,
@@ -58,15 +59,11 @@ class Nfe:
                         dataset=name,
                         batch=options.batch,
                         updates=options.updates,
-                        seeds=Seeds.of(seed),
                         settings={
                             "checks": options.checks,
                             "tolerances": list(options.tolerances),
                             "training": options.training.model_dump(),
                         },
-                        device=common.device,
-                        dtype=common.dtype,
-                        threads=common.threads,
                     )
 
     def block(self, case: Case) -> str:
@@ -85,27 +82,33 @@ class Nfe:
             dtype = getattr(torch, case.dtype)
             flow = prepare(case, data.train.to(dtype), settings)
             fixed = data.test[: case.batch].to(case.device, dtype)
-            every = max(1, case.updates // int(case.settings["checks"]))  # type: ignore[call-overload]
+            every = max(1, case.updates // int(case.settings["checks"]))
             counts: list[tuple[int, int, int]] = []
 
             def observe(
-                update: int, flow: flows.Flow = flow, case: Case = case, every: int = every,
-                fixed: torch.Tensor = fixed, counts: list[tuple[int, int, int]] = counts,
+                update: int,
+                flow: flows.Flow = flow,
+                case: Case = case,
+                every: int = every,
+                fixed: torch.Tensor = fixed,
+                counts: list[tuple[int, int, int]] = counts,
             ) -> None:
                 if update % every == 0 or update == case.updates:
                     view = flow.using(noise=0)
-                    with flows.count_nfe(view) as nfe:
-                        view.loss(fixed).backward()  # type: ignore[no-untyped-call]
+                    with flows.count_nfe(view) as count:
+                        view.loss(fixed).backward()
                     flow.zero_grad()
-                    counts.append((update, nfe.forward, nfe.backward))
+                    counts.append((update, count.forward, count.backward))
 
             untrained = copy.deepcopy(flow)
             train(flow, data.train.to(dtype), data.val.to(dtype), case, settings, observe)
-            tolerances = [float(t) for t in case.settings["tolerances"]]  # type: ignore[union-attr]
+            tolerances = [float(t) for t in case.settings["tolerances"]]
             curves = [_tolerances(f, fixed, case, tolerances) for f in (untrained, flow)]
             updates, forward, backward = np.array(counts).T
             arrays = {
-                "updates": updates, "nfe_forward": forward, "nfe_backward": backward,
+                "updates": updates,
+                "nfe_forward": forward,
+                "nfe_backward": backward,
                 "tolerances": np.array(tolerances),
                 "nfe": np.array([curve[0] for curve in curves]),
                 "error": np.array([curve[1] for curve in curves]),
@@ -115,29 +118,11 @@ class Nfe:
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """Forward evaluations before and after training."""
-        if frame.empty:
-            return []
-        shown = pd.DataFrame(
-            {"Data": frame["dataset"], "Flow": frame["flow"], "Seed": frame["seed"], "Updates": frame["updates"]}
-        )
-        for header, metric in {"NFE before": "nfe_start", "NFE after": "nfe_end"}.items():
-            values = frame.get(metric, pd.Series(float("nan"), index=frame.index)).astype(object)
-            shown[header] = values.where(frame["status"] == "done", frame["status"])
-        note = "Evaluations of field and trace in one log_prob of a fixed batch at the training tolerance."
-        return [Table("nfe-training", "Evaluations before and after training", note, shown,
-                      {"NFE before": ".0f", "NFE after": ".0f"}, records=tuple(frame["key"]))]
+        return nfe.tables(frame)
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
         """NFE against updates, NFE against tolerance, error against tolerance."""
-        done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
-        if done.empty:
-            return []
-        note = (
-            "Left: forward (solid) and adjoint (dashed) evaluations on a fixed batch as training "
-            "goes. Middle and right: float64, tolerance atol = rtol; the error is the largest "
-            "|log p - log p at the tightest tolerance| over the batch. Dashed: before training."
-        )
-        return [Figure("nfe", "Function evaluations", note, lambda: _picture(done), tuple(done["key"]))]
+        return nfe.figures(frame)
 
 
 @torch.no_grad()
@@ -149,30 +134,8 @@ def _tolerances(
     solver: Any = case.options["solver"]
     for tolerance in tolerances:
         view = double.using(solver={**solver, "rtol": tolerance, "atol": tolerance}, noise=0)
-        with flows.count_nfe(view) as nfe:
+        with flows.count_nfe(view) as count:
             densities.append(view.log_prob(x.double()))
-        nfes.append(float(nfe.forward))
+        nfes.append(float(count.forward))
     best = densities[int(np.argmin(tolerances))]
     return nfes, [(density - best).abs().max().item() for density in densities]
-
-
-def _picture(done: pd.DataFrame) -> Any:
-    names = [f"{flow}, {data}" for flow, data in zip(done["flow"], done["dataset"], strict=True)]
-    looks = draw.looks(names)
-    with draw.figure(1, 3) as (figure, axes):
-        training, tolerance, error = axes[0]
-        for name, (_, row) in zip(names, done.iterrows(), strict=True):
-            a, look = arrays(row), looks[name]
-            first = row["seed"] == done["seed"].min()
-            training.plot(a["updates"], a["nfe_forward"], label=name if first else None, **look)
-            training.plot(a["updates"], a["nfe_backward"], ls="--", **look)
-            for curve, style in ((0, "--"), (1, "-")):
-                tolerance.plot(a["tolerances"], a["nfe"][curve], ls=style, **look)
-                positive = a["error"][curve] > 0
-                error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)
-        training.set(xlabel="updates", ylabel="NFE", title="Against training", ylim=(0, None))
-        tolerance.set(xscale="log", xlabel="tolerance", ylabel="NFE", title="Against tolerance", ylim=(0, None))
-        error.set(xscale="log", yscale="log", xlabel="tolerance", ylabel="error in log p (nats)",
-                  title="What the tolerance buys")
-        figure.legend(*training.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure

@@ -68,7 +68,7 @@ class CNF(nn.Module):
         """Noise to data: (N, D) -> (N, D), (N,)."""
         return self._solve(z, context, self.t1, self.t0)
 
-    def _solve(self, x: Tensor, context: Tensor | None, t0: float, t1: float) -> Any:
+    def _solve(self, x: Tensor, context: Tensor | None, t0: float, t1: float) -> tuple[Tensor, Tensor]:
         rate, noise = traces.TRACES[self.trace], self._probes(x)
         field = self.field if self._conditional else _WithoutContext(self.field)
 
@@ -77,7 +77,8 @@ class CNF(nn.Module):
 
         dynamics = self.solver.dynamics(self.field, of_state, self.counters)
         parts = (x, x.new_zeros(len(x))) if context is None else (x, x.new_zeros(len(x)), context)
-        return self.solver.integrate(dynamics, parts, t0, t1)[:2]
+        end, ladj, *_ = self.solver.integrate(dynamics, parts, t0, t1)
+        return end, ladj
 
     def _probes(self, x: Tensor) -> Tensor | None:
         """Rademacher probes (N, D) of one solve, where the trace needs them."""

@@ -40,6 +40,7 @@ class Dynamics(nn.Module):
         self.field = field  # registered, so that the adjoint finds its parameters
         self.rate, self.counters = rate, counters
         self.max_steps, self.steps, self.start, self.backward = 0, 0, 0.0, False
+        self.first: Tensor | None = None
         self.last: Tensor | None = None
 
     def forward(self, t: Tensor, state: State) -> State:
@@ -50,6 +51,7 @@ class Dynamics(nn.Module):
         x, _, *context = state
         dx, trace = self.rate(t, x, *context)
         self.last = dx.detach()
+        self.first = self.last if self.first is None else self.first
         return dx, trace, *(torch.zeros_like(part) for part in context)
 
     def callback_step(self, t: Tensor, state: State, dt: Tensor) -> None:
@@ -67,17 +69,22 @@ class Dynamics(nn.Module):
                 f"the step size fell below what t={float(t):.6g} can resolve: the field is stiff "
                 "or grows without bound; loosen rtol and atol, or regularise the field"
             )
+        # norms may overlook it: to Python max(0, NaN) is 0
+        if not all(bool(torch.isfinite(part).all()) for part in state if concrete(part)):
+            self.check_finite(t)
+            raise SolveError(f"the solve has values that are not finite at t={float(t):.6g}")
 
     callback_step_adjoint = callback_step
 
     def check_finite(self, t: Tensor) -> None:
-        """SolveError if the field's latest value is not finite."""
-        if self.last is not None and not bool(torch.isfinite(self.last).all()):
-            bad = int((~torch.isfinite(self.last)).reshape(len(self.last), -1).any(1).sum())
-            raise SolveError(
-                f"the field returned NaN or infinity for {bad} of {len(self.last)} samples near "
-                f"t={float(t):.6g}: check its parameters and inputs, or lower the learning rate"
-            )
+        """SolveError if the field's first or latest value is not finite."""
+        for dx in (self.first, self.last):  # a NaN among the first makes the next all NaN
+            if dx is not None and not bool(torch.isfinite(dx).all()):
+                bad = int((~torch.isfinite(dx)).reshape(len(dx), -1).any(1).sum())
+                raise SolveError(
+                    f"the field returned NaN or infinity for {bad} of {len(dx)} samples near "
+                    f"t={float(t):.6g}: check its parameters and inputs, or lower the learning rate"
+                )
 
 
 class _AdaptiveDynamics(Dynamics):
@@ -152,7 +159,9 @@ class Solver:
         """A Solver from itself, a method's name, or a mapping of fields (as read from TOML)."""
         if isinstance(value, cls):
             return value
-        fields = {"method": value} if isinstance(value, str) else dict(value)  # type: ignore[call-overload]
+        if not isinstance(value, str | Mapping):
+            raise TypeError(f"a solver is a Solver, a method's name or a mapping, got {value!r}")
+        fields: dict[str, Any] = {"method": value} if isinstance(value, str) else dict(value)
         known = [field.name for field in dataclasses.fields(cls)]
         if unknown := [name for name in fields if name not in known]:
             raise ValueError(f"a Solver has no {unknown[0]!r}; it has: {', '.join(known)}")
@@ -190,10 +199,10 @@ class Solver:
             options=options,
             **(adjoint if by_adjoint else {}),
         )
-        dynamics.backward, dynamics.start = True, float(times[1])
         if concrete(x) and not all(bool(torch.isfinite(part[-1]).all()) for part in solution[:2]):
             dynamics.check_finite(times[1])
             raise SolveError(f"the solve ended at t={t1:.6g} with values that are not finite")
+        dynamics.backward, dynamics.start, dynamics.first = True, float(times[1]), None
         return tuple(part[-1] for part in solution)
 
     def _grid(self, _: Any, state: Tensor, times: Tensor) -> Tensor:

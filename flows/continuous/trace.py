@@ -23,8 +23,8 @@ def linearize(
     only where it has no graph of its own: otherwise gradients through x would be cut silently.
     """
     if torch.is_inference_mode_enabled() or torch._C._functorch.is_functorch_wrapped_tensor(x):
-        dx, pull = torch.func.vjp(lambda y: field(t, y, context), x)
-        return dx, lambda v: pull(v)[0]
+        value, pull, *_ = torch.func.vjp(lambda y: field(t, y, context), x)
+        return value, lambda v: pull(v)[0]
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
         x = x if keep and x.requires_grad else x.detach().requires_grad_()
@@ -64,7 +64,7 @@ def closed_form(
         dx, trace = field(t, x, context), field.trace(t, x, context)
     else:
         raise TypeError(
-            f"field {type(field).__name__} knows no closed form of its trace: give it a method "
+            f"field {type(getattr(field, 'field', field)).__name__} knows no closed form of its trace: give it a method "
             "trace(t, x, context) -> (N,), or use trace='loop'"
         )
     return dx, trace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,13 +81,15 @@ class MLPField(nn.Module):
         super().__init__()
         for kind, name, table in (("time", time, TIME), ("activation", activation, ACTIVATIONS)):
             if name not in table:
-                raise ValueError(f"unknown {kind} {name!r}; choose from: {', '.join(table)}")  # type: ignore[arg-type]
+                raise ValueError(f"unknown {kind} {name!r}; choose from: {', '.join(table)}")
         if min(dim, hidden, depth) < 1:
             raise ValueError(f"dim, hidden and depth start at 1, got {dim}, {hidden}, {depth}")
         self.dim, self.hidden, self.depth = dim, hidden, depth
         widths = [dim] + [hidden] * depth + [dim]
-        self.layers = nn.ModuleList(TIME[time](n, m) for n, m in pairwise(widths))
-        self.context = nn.Linear(context_dim, hidden, bias=False) if context_dim else None
+        self.layers: Any = nn.ModuleList(TIME[time](n, m) for n, m in pairwise(widths))
+        self.context: nn.Linear | None = (
+            nn.Linear(context_dim, hidden, bias=False) if context_dim else None
+        )
         self.activation, self.slope = ACTIVATIONS[activation]
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -19,7 +19,9 @@ class Conditioner(nn.Sequential):
     Its last layer starts at zero, so that a coupling starts as the identity.
     """
 
-    def __init__(self, inputs: int, outputs: int, hidden: int, depth: int, context_dim: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, hidden: int, depth: int, context_dim: int
+    ) -> None:
         widths = [inputs + context_dim] + [hidden] * depth
         layers = chain.from_iterable(
             (nn.Linear(n, m), nn.ReLU()) for n, m in zip(widths, widths[1:], strict=False)
@@ -31,7 +33,8 @@ class Conditioner(nn.Sequential):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """(N, inputs), (N, context_dim) -> (N, outputs)."""
-        return super().forward(x if context is None else torch.cat([x, context], 1))
+        outputs: Tensor = super().forward(x if context is None else torch.cat([x, context], 1))
+        return outputs
 
 
 def affine_coupling(
@@ -42,7 +45,9 @@ def affine_coupling(
     ValueError below two columns, where there is no other half to condition on.
     """
     if dim < 2:
-        raise ValueError(f"a coupling needs at least two columns, got dim={dim}: try 'dense' or 'cnf'")
+        raise ValueError(
+            f"a coupling needs at least two columns, got dim={dim}: try 'dense' or 'cnf'"
+        )
     return AffineCouplingTransform(
         create_alternating_binary_mask(dim, even),
         lambda inputs, outputs: Conditioner(inputs, outputs, hidden, depth, context_dim),

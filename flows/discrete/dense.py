@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 from nflows.transforms import CompositeTransform
@@ -29,7 +30,7 @@ class ContractiveMLP(nn.Module):
     def __init__(self, dim: int, hidden: int, depth: int) -> None:
         super().__init__()
         widths = [dim] + [hidden] * depth + [dim]
-        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
+        self.layers: Any = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
         self.share = LIPSCHITZ ** (1 / (depth + 1))
 
     def weights(self) -> list[Tensor]:

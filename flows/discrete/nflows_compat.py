@@ -6,18 +6,22 @@ mended; the tests show each fault in the original.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from nflows import transforms
 from torch import Tensor, nn
 
 
-class ActNorm(transforms.ActNorm):  # type: ignore[misc]
+class ActNorm(transforms.ActNorm):
     """ActNorm that is set by ``initialize`` alone, and refuses a batch it cannot normalise.
 
     The original initialises itself in the first forward pass in training mode, from whatever
     comes, and turns a constant column or a single row into NaN. Kingma and Dhariwal, Glow:
     Generative Flow with Invertible 1x1 Convolutions, 2018, arXiv:1807.03039.
     """
+
+    initialized: Any
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
@@ -39,7 +43,7 @@ class ActNorm(transforms.ActNorm):  # type: ignore[misc]
         self.shift.copy_(-mean / sd)
 
 
-class AffineCouplingTransform(transforms.AffineCouplingTransform):  # type: ignore[misc]
+class AffineCouplingTransform(transforms.AffineCouplingTransform):
     """Affine coupling with scale exp(2 tanh(u / 2)), between 0.135 and 7.39, and 1 at u = 0.
 
     The original's scale, sigmoid(u + 2) + 0.001, is at most 1.001 and can only contract
@@ -52,7 +56,7 @@ class AffineCouplingTransform(transforms.AffineCouplingTransform):  # type: igno
         return torch.exp(2 * torch.tanh(unconstrained / 2)), shift
 
 
-class NaiveLinear(transforms.NaiveLinear):  # type: ignore[misc]
+class NaiveLinear(transforms.NaiveLinear):
     """A dense W with a determinant by LU, O(D³), in every pass and both directions.
 
     The original's inverse calls torch.solve, which is gone, and its constructor torch.qr.
@@ -72,7 +76,7 @@ class NaiveLinear(transforms.NaiveLinear):  # type: ignore[misc]
         return self.weight_inverse(), self.logabsdet()
 
 
-class LULinear(transforms.LULinear):  # type: ignore[misc]
+class LULinear(transforms.LULinear):
     """W = L U with a log-determinant in O(D), inverted by two triangular solves, O(N D²).
 
     The original calls torch.triangular_solve, deprecated, and builds its identity in float32 on
@@ -91,4 +95,5 @@ class LULinear(transforms.LULinear):  # type: ignore[misc]
     def _solve(self, right: Tensor) -> Tensor:
         lower, upper = self._create_lower_upper()
         half = torch.linalg.solve_triangular(lower, right, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(upper, half, upper=True)
+        solution: Tensor = torch.linalg.solve_triangular(upper, half, upper=True)
+        return solution

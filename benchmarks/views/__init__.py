@@ -1,0 +1,1 @@
+"""What the studies show: tables and figures, made of records alone."""

@@ -1,0 +1,87 @@
+"""Function evaluations, shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from benchmarks import draw
+from benchmarks.exhibit import Figure, Table
+from benchmarks.store import arrays
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """Forward evaluations before and after training."""
+    if frame.empty:
+        return []
+    shown = pd.DataFrame(
+        {
+            "Data": frame["dataset"],
+            "Flow": frame["flow"],
+            "Seed": frame["seed"],
+            "Updates": frame["updates"],
+        }
+    )
+    for header, metric in {"NFE before": "nfe_start", "NFE after": "nfe_end"}.items():
+        values = frame.get(metric, pd.Series(float("nan"), index=frame.index)).astype(object)
+        shown[header] = values.where(frame["status"] == "done", frame["status"])
+    note = (
+        "Evaluations of field and trace in one log_prob of a fixed batch at the training tolerance."
+    )
+    return [
+        Table(
+            "nfe-training",
+            "Evaluations before and after training",
+            note,
+            shown,
+            {"NFE before": ".0f", "NFE after": ".0f"},
+            records=tuple(frame["key"]),
+        )
+    ]
+
+
+def figures(frame: pd.DataFrame) -> list[Figure]:
+    """NFE against updates, NFE against tolerance, error against tolerance."""
+    done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
+    if done.empty:
+        return []
+    note = (
+        "Left: forward (solid) and adjoint (dashed) evaluations on a fixed batch as training "
+        "goes. Middle and right: float64, tolerance atol = rtol; the error is the largest "
+        "|log p - log p at the tightest tolerance| over the batch. Dashed: before training."
+    )
+    return [Figure("nfe", "Function evaluations", note, lambda: _picture(done), tuple(done["key"]))]
+
+
+def _picture(done: pd.DataFrame) -> Any:
+    names = [f"{flow}, {data}" for flow, data in zip(done["flow"], done["dataset"], strict=True)]
+    looks = draw.looks(names)
+    with draw.figure(1, 3) as (figure, axes):
+        training, tolerance, error = axes[0]
+        for name, (_, row) in zip(names, done.iterrows(), strict=True):
+            a, look = arrays(row), looks[name]
+            first = row["seed"] == done["seed"].min()
+            training.plot(a["updates"], a["nfe_forward"], label=name if first else None, **look)
+            training.plot(a["updates"], a["nfe_backward"], ls="--", **look)
+            for curve, style in ((0, "--"), (1, "-")):
+                tolerance.plot(a["tolerances"], a["nfe"][curve], ls=style, **look)
+                positive = a["error"][curve] > 0
+                error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)
+        training.set(xlabel="updates", ylabel="NFE", title="Against training", ylim=(0, None))
+        tolerance.set(
+            xscale="log",
+            xlabel="tolerance",
+            ylabel="NFE",
+            title="Against tolerance",
+            ylim=(0, None),
+        )
+        error.set(
+            xscale="log",
+            yscale="log",
+            xlabel="tolerance",
+            ylabel="error in log p (nats)",
+            title="What the tolerance buys",
+        )
+        figure.legend(*training.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure

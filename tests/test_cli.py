@@ -1,0 +1,132 @@
+"""The command line: usage errors in one line with status 2, plans, and the gate."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import store, suite
+from benchmarks.case import Case
+from benchmarks.cli import app
+from benchmarks.gate import compare, renew
+from benchmarks.store import Record, Values
+
+cli = CliRunner()
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; from benchmarks.cli import app; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert cli.invoke(app, ["--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "nosuch"], ["nosuch", "smoke"]),
+        (["run", "nosuch.toml"], ["nosuch.toml", "does not exist"]),
+        (["run", "smoke", "-s", "colour=1"], ["colour", "threads"]),
+        (["run", "smoke", "-s", "threads"], ["threads", "key=value"]),
+        (["run", "smoke", "-s", "threads=none"], ["threads", "none"]),
+        (["run", "smoke", "-s", "cost.speed=1"], ["speed", "batch"]),
+        (["run", "smoke", "-s", "studies.9.batch=1"], ["studies.9.batch"]),
+        (["run", "smoke", "-s", "studies.0.study=nosuch"], ["nosuch", "density"]),
+        (["run", "smoke", "-s", 'density.datasets=["nosuch"]'], ["nosuch", "magic"]),
+        (["run", "smoke", "-s", 'nfe.flows=["nosuch"]'], ["nosuch", "realnvp"]),
+        (["run", "smoke", "-s", 'density.baselines=["nosuch"]'], ["nosuch", "mixture"]),
+        (["run", "smoke", "--device", "nosuch"], ["nosuch"]),
+        (["run", "smoke", "--plugin", "nosuch.py"], ["nosuch.py"]),
+        (["status", "nosuch"], ["nosuch", "smoke"]),
+        (["report", "nosuch"], ["nosuch", "records/"]),
+        (["compare", "nosuch", "nosuch"], ["nosuch"]),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments, expected):
+    result = cli.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    for text in expected:
+        assert text in result.stderr
+
+
+def test_dry_run_prints_cases_and_budget_and_measures_nothing(tmp_path):
+    result = cli.invoke(app, ["run", "smoke", "--dry-run", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert f"{len(suite.read('smoke').cases())} cases" in result.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_every_suite_expands_to_distinct_cases(name):
+    cases = suite.read(name).cases()
+    assert len({case.key for case in cases}) == len(cases) > 0
+
+
+def test_overrides_reach_every_part_of_a_suite():
+    overrides = ["threads=1", "seeds=[3, 4]", "cost.batch=7", "density.training.clip=2.0"]
+    chosen = suite.read("smoke", overrides)
+    assert (chosen.threads, chosen.seeds) == (1, (3, 4))
+    cases = chosen.cases()
+    assert {case.batch for case in cases if case.study == "cost"} == {7}
+    trained = [case for case in cases if case.study == "density" and case.updates]
+    assert {case.settings["training"]["clip"] for case in trained} == {2.0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dim": 3}, {"flow": "glow"}, {"batch": 9}, {"updates": 1}, {"threads": 2},
+        {"options": {"hidden": 8}}, {"settings": {"x": 1}}, {"dtype": "float64"},
+        {"device": "cuda"}, {"dataset": "magic"}, {"protocol": "0"}, {"seeds": {"noise": 1}},
+    ],
+)  # fmt: skip
+def test_whatever_can_change_a_number_changes_the_key(change):
+    case = {"study": "cost", "flow": "realnvp", "dim": 2, "batch": 4, "options": {"hidden": 4}}
+    assert Case(**case).key != Case(**{**case, **change}).key
+    assert Case(**case).key == Case(**dict(reversed(case.items()))).key
+
+
+def record(dim: int = 2, flops: float = 100, status: str = "done", torch: str = "2.13.0") -> Record:
+    case = Case(study="cost", flow="realnvp", dim=dim, batch=4)
+    metrics = {
+        "log_prob_flops": Values.of("log_prob_flops", flops),
+        "log_prob_seconds": Values.of("log_prob_seconds", [0.1, 0.2]),
+    }
+    return Record(
+        case=case, key=case.key, fingerprint="f", status=status, metrics=metrics,
+        versions={"torch": torch},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("new", "code", "said"),
+    [
+        ([record(2), record(3)], 0, "2 exact counts equal"),
+        ([record(2), record(3, flops=101)], 1, "worse"),
+        ([record(2), record(3, flops=99)], 1, "renew the baseline"),
+        ([record(2)], 1, "vanished"),
+        ([record(2), record(3), record(4)], 0, "new"),
+        ([record(2, torch="2.14.1"), record(3, torch="2.14.1")], 2, "torch"),
+        ([record(2), record(3, status="failed")], 1, "vanished"),
+    ],
+)
+def test_gate(tmp_path, new, code, said):
+    for each in (record(2), record(3)):
+        store.write(tmp_path / "base", each)
+    for each in new:
+        store.write(tmp_path / "new", each)
+    result = cli.invoke(app, ["compare", str(tmp_path / "base"), str(tmp_path / "new")])
+    assert result.exit_code == code
+    assert said in result.output
+
+
+def test_a_renewed_baseline_equals_its_source_and_keeps_no_times(tmp_path):
+    for each in (record(2), record(3)):
+        store.write(tmp_path / "run", each)
+    assert renew(tmp_path / "run", tmp_path / "base") == 2
+    assert not compare(tmp_path / "base", tmp_path / "run").fails
+    kept = store.read(tmp_path / "base").values()
+    assert {name for each in kept for name in each.metrics} == {"log_prob_flops"}
