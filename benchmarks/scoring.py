@@ -56,6 +56,8 @@ def score_flow(case: Case, data: Dataset) -> Result:
     metrics["test_nfe"] = nfe.forward / math.ceil(len(rows) / scoring.chunk)
     checked = _in_chunks(tighter, rows[: scoring.checked_rows], scoring.chunk)
     metrics["ll_shift"] = abs((checked - log_prob[: len(checked)]).mean().item())
+    own = _in_chunks(flow.using(trace="exact"), rows[: scoring.checked_rows].to(dtype), scoring.chunk)
+    metrics["solver_gap"] = (own - log_prob[: len(own)]).mean().item()
     arrays = {
         "losses": np.array(history.losses, dtype=np.float32),
         "validated": np.array(history.validated),

@@ -93,13 +93,15 @@ class Flow(nn.Module):
 
         One forward pass; each member that offers ``initialize`` sees its own input.
         """
+        context = self._checked(x, context)
         handles = [
             module.register_forward_pre_hook(lambda module, inputs: module.initialize(inputs[0]))
             for module in self.transform.modules()
             if hasattr(module, "initialize")
         ]
         try:
-            self.transform(x, self._checked(x, context))
+            if handles:
+                self.transform(x, context)
         finally:
             for handle in handles:
                 handle.remove()
@@ -157,8 +159,8 @@ class Flow(nn.Module):
             return None
         if self.context_dim == 0:
             raise ValueError(
-                f"this flow takes no context, got one of shape {tuple(context.shape)}: build it with "
-                "context_dim > 0, where its family has that"
+                f"this flow takes no context, got one of shape {tuple(context.shape)}: build it "
+                "with context_dim > 0, where its family has that"
             )
         if context.dim() != 2 or context.shape[0] not in (1, len(x)):
             raise ValueError(

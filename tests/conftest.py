@@ -13,7 +13,7 @@ import flows
 from flows import Flow
 
 TIGHT = {"method": "dopri5", "rtol": 1e-10, "atol": 1e-10, "gradient": "backprop"}
-STEPS = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
+STEPS = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
 
 
 @pytest.fixture(autouse=True)

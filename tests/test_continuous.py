@@ -90,7 +90,7 @@ def _times(*times: float) -> list[Tensor]:
 # ---- against what is known otherwise ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("dim", [1, 2, 4])
+@pytest.mark.parametrize("dim", [1, 3])
 @pytest.mark.parametrize(("t0", "t1"), [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
 @pytest.mark.parametrize("trace", ["exact", "loop", "hutchinson"])
 def test_linear_field(dim: int, t0: float, t1: float, trace: str, normal: Normal) -> None:
@@ -343,7 +343,8 @@ def test_hutchinson_is_unbiased(layers: int, make_flow: Any, normal: Normal) -> 
     with torch.no_grad():
         exact = flow.using(trace="exact").log_prob(x)
         rows = flow.using(noise=3).log_prob(x.expand(4000, -1))
-        seeds = torch.cat([flow.using(noise=seed).log_prob(x) for seed in range(200)])
+        some = x.expand(20, -1)
+        seeds = torch.cat([flow.using(noise=seed).log_prob(some) for seed in range(50)])
     for estimates in (rows, seeds):
         error = estimates.std() / math.sqrt(len(estimates))
         assert error > 0
@@ -393,8 +394,8 @@ def test_gradients(
     normal: Normal,
     agrees_with_differences: Differences,
 ) -> None:
-    """Of two stacked pieces, for parameters, x and context: differences, and backprop, agree."""
-    made = make_flow("cnf", 2, hidden=5, layers=2, context_dim=2)
+    """Of two stacked pieces, for parameters, x and context: adjoints = backprop = differences."""
+    made = make_flow("cnf", 2, hidden=5, depth=1, layers=2, context_dim=2)
     flow = made.using(trace=trace, solver={**DOPRI5, "gradient": gradient}, noise=1)
     x = normal(3, 2).requires_grad_()
     context = normal(3, 2, seed=1).requires_grad_()
@@ -409,7 +410,9 @@ def test_gradients(
 
     tensors = [*flow.named_parameters(), ("context", context)]
     tensors += [("x", x)] if direction == "log_prob" else []
-    agrees_with_differences(objective, tensors, coordinates=0, step=1e-3, tolerance=3e-6)
+    if gradient == "backprop":
+        agrees_with_differences(objective, tensors, coordinates=0, step=1e-3, tolerance=3e-6)
+        return
     backprop = made.using(trace=trace, solver={**DOPRI5, "gradient": "backprop"}, noise=1)
     values = [tensor for _, tensor in tensors]
     for mine, reference in zip(
@@ -437,10 +440,10 @@ def test_fixed_steps_have_an_adjoint(method: str, gradient: str, normal: Normal)
 
 def test_a_graph_may_be_walked_many_times(normal: Normal) -> None:
     """Each backward solve has its own allowance of steps."""
-    flow = _flow(3, solver={"rtol": 1e-5, "atol": 1e-5, "max_steps": 30})
+    flow = _flow(3, solver={"rtol": 1e-5, "atol": 1e-5, "max_steps": 20})
     x = normal(4, 3).requires_grad_()
     log_prob = flow.log_prob(x)
-    gradients = [torch.autograd.grad(log_prob.sum(), x, retain_graph=True)[0] for _ in range(30)]
+    gradients = [torch.autograd.grad(log_prob.sum(), x, retain_graph=True)[0] for _ in range(10)]
     torch.testing.assert_close(gradients[0], gradients[-1], atol=0, rtol=0)
 
 
@@ -455,9 +458,7 @@ def test_modes_without_grad(trace: str, normal: Normal) -> None:
         with mode():
             torch.testing.assert_close(flow.log_prob(x), reference, atol=1e-12, rtol=0)
             torch.manual_seed(1)
-            for got, expected in zip(
-                flow.rsample_and_log_prob(5), (sample, log_prob), strict=True
-            ):
+            for got, expected in zip(flow.rsample_and_log_prob(5), (sample, log_prob), strict=True):
                 assert not got.requires_grad
                 torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)
 
@@ -493,13 +494,13 @@ def test_nfe_of_dopri5(gradient: str, layers: int, make_flow: Any, normal: Norma
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_nfe_of_fixed_steps(method: str, stages: int, dtype: torch.dtype, make_flow: Any) -> None:
     """Stages times steps, for every cut of the interval: rounding adds no step and no error."""
-    for layers, steps in ((1, 1), (1, 7), (3, 49), (5, 2), (5, 33)):
+    for layers, steps in ((1, 7), (3, 49), (5, 2)):
         solver = {"method": method, "step_size": 1 / (layers * steps)}
         flow = make_flow("cnf", 1, hidden=2, depth=1, layers=layers, dtype=dtype)
         flow = flow.using(solver=solver)
-        for run in (lambda: flow.log_prob(torch.ones(1, 1, dtype=dtype)), lambda: flow.sample(1)):
+        for run in (flow.transform.forward, flow.transform.inverse):
             with flows.count_nfe(flow) as nfe:
-                run()
+                run(torch.ones(1, 1, dtype=dtype))
             assert nfe.forward == stages * layers * steps
             assert (nfe.accepted, nfe.rejected) == (0, 0)
 
@@ -668,7 +669,7 @@ def test_a_state_that_overflows_is_an_error() -> None:
     field = Rowwise(lambda x: 1e8 * x, dim=1)
     for gradient in ("adjoint", "backprop"):
         flow = Flow(CNF(field, solver={**ADJUSTED, "gradient": gradient}))
-        with pytest.raises(SolveError, match="not finite|NaN or infinity"):
+        with pytest.raises(SolveError, match=r"not finite|NaN or infinity"):
             flow.log_prob(torch.ones(2, 1, dtype=torch.float64))
 
 
@@ -697,15 +698,17 @@ def test_failures_of_the_adjoint(gradient: str, normal: Normal) -> None:
     with pytest.raises(SolveError, match=f"limit of {steps} steps|step size fell|NaN"):
         (1e6 * noise).sum().backward()
 
-    for solver in (solver, {**ADJUSTED, "gradient": gradient}):
+    for other in (solver, {**ADJUSTED, "gradient": gradient}):
         broken = Scaled(1.0)
-        log_prob = Flow(CNF(broken, solver=solver)).log_prob(x)
+        log_prob = Flow(CNF(broken, solver=other)).log_prob(x)
         broken.factor = math.nan
         with pytest.raises(SolveError, match=r"NaN or infinity for 4 of 4 samples near t="):
             log_prob.sum().backward()
 
 
-@pytest.mark.parametrize("solver", [{}, ADJUSTED, {"gradient": "backprop"}, {"error_norm": "state"}])
+@pytest.mark.parametrize(
+    "solver", [{}, ADJUSTED, {"gradient": "backprop"}, {"error_norm": "state"}]
+)
 def test_a_trace_that_is_not_finite(solver: Solve, normal: Normal) -> None:
     """NaN in the trace alone, which no norm of the state need see, is an error all the same."""
 
@@ -728,7 +731,7 @@ class F(nn.Module):
     def forward(self, t, x): return self.f(x)
 x = torch.full((3, 1), 2.0, dtype=torch.float64)
 for f in (lambda x: x * math.nan, lambda x: x * x, lambda x: torch.sin(1e4 * x)):
-    try: Flow(CNF(F(f), solver={"max_steps": 500})).log_prob(x)
+    try: Flow(CNF(F(f), solver={"max_steps": 100})).log_prob(x)
     except SolveError as error: print("SolveError", error)
 """
 

@@ -1,4 +1,4 @@
-"""The architecture: imports point down, the library knows nothing of the harness, files are short."""
+"""The architecture: imports point down, flows knows nothing of benchmarks, files are short."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLOWS = (
 BENCHMARKS = (
     ("__init__", "metrics", "case", "exhibit"),
     ("store", "stats", "scaling_law", "measure", "datasets", "baselines", "draw"),
-    ("train", "pictures"),
+    ("train", "views"),
     ("scoring", "studies"),  # scoring serves studies and returns their Result
     ("claims",),
     ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),

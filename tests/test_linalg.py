@@ -74,7 +74,7 @@ def test_gradients(
 @pytest.mark.parametrize("size", [3, 130])
 @pytest.mark.parametrize("batch", [(), (1,), (2, 3), (0,), (2, 0)])
 def test_batch_shapes(size: int, batch: tuple[int, ...], normal: Normal) -> None:
-    """(..., n, n) -> (..., n, n) and (...), empty batches included, with gradients of that shape."""
+    """(..., n, n) -> (..., n, n) and (...), with gradients; empty batches included."""
     a = normal(*batch, size, size).requires_grad_()
     inverse, logabsdet = linalg.inv(a), linalg.logabsdet(a)
     assert inverse.shape == (*batch, size, size)
@@ -116,7 +116,8 @@ def test_dtype_is_kept(normal: Normal) -> None:
     assert linalg.inv(a).dtype == linalg.logabsdet(a).dtype == torch.float32
 
 
-def test_the_fault_is_looked_for(_two_threads: None) -> None:
+@pytest.mark.usefixtures("_two_threads")
+def test_the_fault_is_looked_for() -> None:
     """With one thread the fault is never there; with two it is or is not, and we are told."""
     assert isinstance(linalg.threaded_batched_lu_is_faulty(160), bool)
     torch.set_num_threads(1)

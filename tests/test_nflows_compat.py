@@ -132,7 +132,7 @@ def test_lu_linears_inverse_weight_keeps_its_dtype(dtype: torch.dtype, normal: N
     """The original builds its identity in float32 and fails in float64."""
     original = _random(transforms.LULinear(4), normal).to(dtype)
     if dtype == torch.float64:
-        with pytest.raises(RuntimeError, match="dtype|type"):
+        with pytest.raises(RuntimeError, match=r"dtype|type"):
             original.weight_inverse()
     ours = nflows_compat.LULinear(4).to(dtype)
     ours.load_state_dict(original.state_dict())
@@ -170,7 +170,8 @@ def test_actnorm_refuses_what_it_cannot_scale(dtype: torch.dtype, normal: Normal
             ours.initialize(x[:rows])
 
 
-def test_no_deprecated_call_is_left(_warn_always: None, make_flow: Any) -> None:
+@pytest.mark.usefixtures("_warn_always")
+def test_no_deprecated_call_is_left(make_flow: Any) -> None:
     """Density, samples and gradients of every flow built on nflows, with each warning an error."""
     for name, options in (("realnvp", {}), ("glow", {}), ("glow", {"linear": "naive"})):
         flow = make_flow(name, 4, hidden=8, layers=2, **options)

@@ -26,6 +26,7 @@ class Contender(BaseModel, frozen=True, extra="forbid"):
     options: dict[str, JsonValue] = {}
     updates: PositiveInt | None = None
     batch: PositiveInt | None = None
+    training: dict[str, JsonValue] = {}
 
 
 class DensityOptions(BaseModel, frozen=True, extra="forbid"):
@@ -71,6 +72,8 @@ class Density:
             for contender in options.flows:
                 member = flows.registry[contender.flow]
                 chosen = {**member.applicable(options.sizes), **contender.options}
+                training = {**options.training.model_dump(), **contender.training}
+                settings = {**scoring, "training": Training.model_validate(training).model_dump()}
                 for seed in common.seeds:
                     case = common.case(
                         seed,
@@ -78,7 +81,7 @@ class Density:
                         options=canonical(member.complete(chosen)),
                         batch=contender.batch or options.batch,
                         updates=contender.updates or options.updates,
-                        settings={**scoring, "training": options.training.model_dump()},
+                        settings=settings,
                         **about,
                     )
                     self._seconds[case.key] = options.seconds

@@ -63,8 +63,9 @@ def closed_form(
     elif hasattr(field, "trace"):
         dx, trace = field(t, x, context), field.trace(t, x, context)
     else:
+        name = type(getattr(field, "field", field)).__name__  # without what wraps it
         raise TypeError(
-            f"field {type(getattr(field, 'field', field)).__name__} knows no closed form of its trace: give it a method "
+            f"field {name} knows no closed form of its trace: give it a method "
             "trace(t, x, context) -> (N,), or use trace='loop'"
         )
     return dx, trace

@@ -1,0 +1,175 @@
+"""Measures: operations against hand counts, clocks, standard errors and exponents."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+import flows
+from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.measure.machine import commit, machine, versions
+from benchmarks.measure.operations import Operations, lu_flops
+from benchmarks.metrics import METRICS
+from benchmarks.scaling_law import local_exponent
+from benchmarks.stats import bootstrap_medians, standard_error
+from flows import linalg
+
+
+def count(call) -> Operations:
+    with Operations() as operations:
+        call()
+    return operations
+
+
+def test_lu_count_is_the_sum_over_its_steps():
+    for n in range(1, 12):
+        steps = sum((n - k) + 2 * (n - k) ** 2 for k in range(1, n))
+        assert lu_flops(n) == steps
+
+
+N, D, H = 5, 4, 3
+X, W, V, S = torch.randn(N, D), torch.randn(H, D), torch.randn(D), torch.randn(N, D, D)
+
+
+@pytest.mark.parametrize(
+    ("call", "flops"),
+    [
+        (lambda: X @ W.T, 2 * N * D * H),
+        (lambda: torch.nn.functional.linear(X, W, torch.zeros(H)), 2 * N * D * H),
+        (lambda: X @ V, 2 * N * D),
+        (lambda: V @ V, 2 * D),
+        (lambda: torch.addmv(torch.zeros(N), X, V), 2 * N * D),
+        (lambda: torch.addbmm(torch.zeros(D, D), S, S), 2 * N * D**3),
+        (lambda: S @ S, 2 * N * D**3),
+        (lambda: torch.einsum("nd,hd->nh", X, W), 2 * N * D * H),
+        (lambda: torch.linalg.slogdet(S), N * lu_flops(D)),
+        (lambda: torch.linalg.det(S), N * lu_flops(D)),
+        (lambda: torch.linalg.lu_factor(S), N * lu_flops(D)),
+        (lambda: torch.linalg.inv(S), N * (lu_flops(D) + 2 * D**3)),
+        (lambda: torch.linalg.solve(S[0], X.T), lu_flops(D) + 2 * D * D * N),
+        (lambda: torch.linalg.solve(S[0], V), lu_flops(D) + 2 * D * D),
+        (lambda: torch.linalg.solve_triangular(S[0], X.T, upper=True), D * D * N),
+        (lambda: linalg.logabsdet(S), N * lu_flops(D)),
+        (lambda: X + X, 0),
+    ],
+)
+def test_flops_are_those_counted_by_hand(call, flops):
+    assert count(call).flops == flops
+
+
+def test_gradients_are_counted_wherever_they_are_taken():
+    net = torch.nn.Sequential(torch.nn.Linear(D, H), torch.nn.Tanh(), torch.nn.Linear(H, D))
+    forward = 2 * N * 2 * D * H
+    x = X.clone().requires_grad_()
+
+    def backward():
+        net(x).sum().backward()
+
+    def product():
+        return torch.func.vjp(net, X)[1](X)
+
+    def jacobian():
+        return torch.func.vmap(torch.func.jacrev(net))(X)
+
+    assert count(backward).flops == 3 * forward
+    with torch.no_grad():
+        assert count(product).flops == 2 * forward
+        assert count(jacobian).flops == (D + 1) * forward
+
+
+@pytest.mark.parametrize(("steps", "nfe"), [(1, 4), (4, 16)])
+def test_a_cnf_costs_its_evaluations_and_the_adjoint_is_seen(steps, nfe):
+    solver = {"method": "rk4", "step_size": 1 / steps}
+    flow = flows.build("cnf", D, hidden=H, solver=solver)
+    with torch.no_grad():
+        field = count(lambda: flow.transform._transforms[0].field.with_trace(torch.zeros(()), X))
+        whole = count(lambda: flow.log_prob(X))
+    assert whole.flops == nfe * field.flops
+    assert count(lambda: flow.loss(X).backward()).flops > 3 * whole.flops
+
+
+def test_element_operations_and_what_cannot_be_counted():
+    assert count(lambda: torch.tanh(X)).elements == N * D
+    assert count(lambda: X.sum(1)).elements == N * D
+    seen = count(lambda: torch.linalg.svdvals(S[0]))
+    assert "_linalg_svd" in seen.uncounted
+    assert not count(lambda: X.T.reshape(-1).clone()).uncounted
+
+
+def test_counts_are_the_same_for_any_number_of_threads():
+    flow = flows.build("dense", 6)
+    x = torch.randn(8, 6)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        flow.zero_grad()
+        found.append(count(lambda: flow.loss(x).backward()))
+    assert found[0].flops == found[1].flops
+    assert found[0].elements == found[1].elements
+
+
+def test_interleaving_keeps_every_sample_and_times_a_reference_beside():
+    calls = []
+    works = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+    samples = interleave(works, seconds=0, rounds=(3, 5))
+    assert set(samples) == {"a", "b", REFERENCE}
+    assert all(len(values) >= 3 for values in samples.values())
+    assert calls.count("a") == len(samples["a"]) + 2  # one warm call, one to size the rounds
+    assert all(value >= 0 for values in samples.values() for value in values)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
+def test_standard_error_is_the_textbook_one_without_groups(values):
+    assert standard_error(values) == pytest.approx(scipy_stats.sem(values), abs=1e-9)
+
+
+def test_clustered_standard_error_counts_copies_once():
+    values = np.random.default_rng(0).normal(size=50)
+    copies, groups = np.repeat(values, 7), np.repeat(np.arange(50), 7)
+    assert standard_error(copies, groups) == pytest.approx(standard_error(values))
+    assert standard_error(copies) < standard_error(values) / 2
+    assert np.isnan(standard_error([1.0]))
+
+
+@settings(max_examples=20)
+@given(st.floats(0.5, 3.5), st.integers(0, 100))
+def test_exponent_of_a_power_law_is_covered(power, seed):
+    sizes = [64, 128, 256, 512]
+    noise = np.random.default_rng(seed).lognormal(0, 0.02, size=(4, 15))
+    samples = [(size**power * row).tolist() for size, row in zip(sizes, noise, strict=True)]
+    found = local_exponent(sizes, samples)
+    assert found.settled
+    assert found.low - 0.05 <= power <= found.high + 0.05
+
+
+def test_a_fixed_overhead_is_flagged_and_too_few_sizes_are_refused():
+    sizes = [2, 8, 32, 128]
+    flagged = local_exponent(sizes, [[1000 + 0.5 * size**2] for size in sizes])
+    assert not flagged.settled
+    assert flagged.value < 2
+    assert str(flagged).startswith("≥")
+    with pytest.raises(ValueError, match="at least three sizes, got 2"):
+        local_exponent([1, 2], [[1], [2]])
+
+
+def test_bootstrap_is_reproducible():
+    values = [1.0, 2.0, 4.0]
+    assert (bootstrap_medians(values, 50) == bootstrap_medians(values, 50)).all()
+
+
+def test_the_machine_and_versions_are_told():
+    facts = machine()
+    assert facts["cores"] >= 1
+    assert isinstance(facts["batched_lu_faulty"], bool)
+    assert versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert isinstance(commit(), str)
+
+
+def test_every_metric_says_what_it_is():
+    for name, metric in METRICS.items():
+        assert metric.about, name
+        assert metric.kind != "time" or metric.unit in ("s", "1/s"), name

@@ -1,0 +1,156 @@
+"""Training and scoring: reproducible, best weights kept, faults told; baselines; fingerprints."""
+
+from __future__ import annotations
+
+import math
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+import flows
+from benchmarks import datasets, fingerprint
+from benchmarks.baselines import BASELINES
+from benchmarks.case import Case
+from benchmarks.scoring import Scoring, score_baseline, score_flow
+from benchmarks.train import PATIENCE, Training, TrainingError, prepare, train
+
+SMALL = Scoring(rows=600, checked_rows=300, chunk=300, grid=30, samples=50)
+
+
+def case(flow="realnvp", **changes) -> Case:
+    values = {
+        "study": "density", "flow": flow, "dim": 2, "dataset": "8gaussians", "batch": 64,
+        "updates": 25, "options": {"hidden": 16, "layers": 2} if flow in flows.names() else {},
+        "settings": {"training": Training(whiten=True).model_dump(), "scoring": SMALL.model_dump()},
+    }  # fmt: skip
+    return Case(**{**values, **changes})
+
+
+def trained(chosen: Case, **settings):
+    data = datasets.load(str(chosen.dataset))
+    training = Training(**settings)
+    flow = prepare(chosen, data.train.float(), training)
+    return flow, train(flow, data.train.float(), data.val.float(), chosen, training)
+
+
+def test_training_is_the_same_from_the_same_seeds_and_another_from_others():
+    cases = (case(), case(), case(seeds={"init": 1}))
+    runs = [trained(chosen, learning_rate=1e-2)[1] for chosen in cases]
+    assert runs[0].losses == runs[1].losses != runs[2].losses
+    assert runs[0].validation_ll[-1] > runs[0].validation_ll[0] + 0.02
+
+
+def test_noise_and_batches_have_seeds_of_their_own():
+    solver = {"method": "euler", "step_size": 0.5}
+    options = {"hidden": 8, "solver": solver}
+    first, noise, batches = (
+        trained(case("ffjord", updates=2, options=options, seeds=seeds))[1].losses
+        for seeds in ({}, {"noise": 1}, {"batches": 1})
+    )
+    assert len({first[0], noise[0], batches[0]}) == 3
+
+
+def test_the_best_validated_weights_stay():
+    flow, history = trained(case(updates=20), learning_rate=1.0, decay=False, validations=20)
+    best = max(history.validation_ll)
+    data = datasets.load("8gaussians").val.float()[:2000]
+    with torch.no_grad():
+        assert flow.log_prob(data).mean().item() == pytest.approx(best, rel=1e-5)
+    assert best > history.validation_ll[-1]
+
+
+def test_a_training_without_a_finite_loss_fails_and_says_so():
+    chosen, data = case(), datasets.load("8gaussians")
+    flow = prepare(chosen, data.train.float(), Training())
+    with torch.no_grad():
+        next(flow.parameters()).fill_(math.nan)
+    with pytest.raises(TrainingError, match=f"{PATIENCE} updates in a row.*nan"):
+        train(flow, data.train.float(), data.val.float(), chosen, Training())
+
+
+def test_an_unsolvable_ode_is_skipped_and_told():
+    options = {"hidden": 8, "solver": {"max_steps": 1}}
+    with pytest.raises(TrainingError, match="limit of 1 steps"):
+        trained(case("ffjord", options=options))
+
+
+def test_whitening_is_counted():
+    data = datasets.load("magic")
+    flows_ = [
+        prepare(case(dim=10, dataset="magic"), data.train.float(), Training(whiten=w))
+        for w in (True, False)
+    ]
+    x = data.test[:50].float()
+    mean, covariance = data.train.mean(0), data.train.T.cov()
+    gaussian = torch.distributions.MultivariateNormal(mean, covariance).log_prob(x.double())
+    with torch.no_grad():
+        for layer in flows_[0].modules():  # ActNorm saw whitened data: nearly the identity
+            if hasattr(layer, "log_scale"):
+                layer.log_scale.zero_()
+                layer.shift.zero_()
+        torch.testing.assert_close(flows_[0].log_prob(x).double(), gaussian, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("flow", ["realnvp", "cnf", "ffjord"])
+def test_score_is_the_exact_likelihood_whatever_the_flow(flow):
+    solver = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
+    options = {"hidden": 8, **({} if flow == "realnvp" else {"solver": solver})}
+    result = score_flow(case(flow, updates=5, options=options), datasets.load("8gaussians"))
+    metrics, arrays = result.metrics, result.arrays
+    assert not result.failure
+    assert metrics["test_ll"] == pytest.approx(arrays["test_log_prob"].mean(), rel=1e-5)
+    assert metrics["gap"] > -4 * metrics["test_ll_se"]
+    assert metrics["ll_shift"] < 1e-3
+    x0, x1, y0, y1 = arrays["extent"]
+    side = arrays["image"].shape[0]
+    cell = (x1 - x0) * (y1 - y0) / (side - 1) ** 2
+    assert np.exp(arrays["image"].astype(float)).sum() * cell == pytest.approx(1, abs=0.1)
+    assert (metrics["test_nfe"] > 0) == (flow != "realnvp")
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_baselines_are_densities_and_sample_from_themselves(name):
+    data = datasets.load("8gaussians")
+    result = score_baseline(case(name, updates=0), data)
+    assert result.metrics["gap"] > -0.05
+    fitted = BASELINES[name](data.train.numpy(), 0)
+    side = np.linspace(-14, 14, 400)
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    assert np.exp(fitted.log_prob(grid)).sum() * (side[1] - side[0]) ** 2 == pytest.approx(1, 1e-3)
+    own = fitted.log_prob(fitted.sample(4000))
+    entropy = -np.exp(fitted.log_prob(grid)) @ fitted.log_prob(grid) * (side[1] - side[0]) ** 2
+    assert -own.mean() == pytest.approx(entropy, abs=5 * own.std() / 4000**0.5)
+
+
+def code(tmp_path, name: str, source: str) -> str:
+    """The digest that a plug-in of this source adds to a fingerprint."""
+    module = types.ModuleType(f"flowgauge_plugin_{name}")
+    module.__file__ = str(tmp_path / f"{name}.py")
+    (tmp_path / f"{name}.py").write_text(source)
+    sys.modules[module.__name__] = module
+    try:
+        return fingerprint._code(module.__name__)
+    finally:
+        del sys.modules[module.__name__]
+
+
+def test_a_fingerprint_follows_the_code_and_not_its_comments(tmp_path):
+    first = code(tmp_path, "a", "def f():\n    return 1\n")
+    remark = code(
+        tmp_path, "b", '"""Said."""\n\n\ndef f():\n    """Said."""\n    return (1)  # so\n'
+    )
+    other = code(tmp_path, "c", "def f():\n    return 2\n")
+    assert first == remark != other
+
+
+def test_a_fingerprint_reaches_what_measures_and_nothing_that_draws():
+    reached = fingerprint._reached(frozenset({"benchmarks.studies.density", "flows.discrete.glow"}))
+    assert {"flows.flow", "flows.discrete.coupling", "benchmarks.train"} <= reached
+    assert "flows.discrete.dense" not in reached
+    assert not any(name.startswith(("benchmarks.views", "benchmarks.report")) for name in reached)
+    chosen = case()
+    assert fingerprint.fingerprint(chosen) == fingerprint.fingerprint(chosen)
+    assert fingerprint.fingerprint(chosen) != fingerprint.fingerprint(case("glow"))
