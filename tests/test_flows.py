@@ -56,7 +56,6 @@ every_member = _over(MEMBERS)
 every_discrete = _over({k: v for k, v in MEMBERS.items() if k not in ODE})
 every_ode = _over(ODE)
 every_conditional = _over({k: v for k, v in CASES.items() if v[1].get("context_dim")})
-every_unconditional = _over({k: v for k, v in MEMBERS.items() if not v[1].get("context_dim")})
 
 
 def _over_dims(*pairs: Any) -> Any:
