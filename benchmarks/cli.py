@@ -41,10 +41,10 @@ def list_members(plugin: Plugin = None) -> None:
     """List flows, data sets, studies and suites."""
     with _usage_errors():
         from benchmarks import datasets, studies, suite
-        from flows import registry
+        from flows import members
 
         _load_plugins(plugin)
-        flows = {name: registry[name].description for name in registry}
+        flows = {name: members[name].description for name in members}
         questions = {name: studies.registry[name].question for name in studies.registry}
         sets = {name: datasets.module_of(name).rpartition(".")[2] for name in datasets.names()}
         suites = {name: suite.read(name).about for name in suite.names()}

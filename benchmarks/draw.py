@@ -62,7 +62,7 @@ def _short(value: Any) -> str:
 
 
 def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int]) -> None:
-    """Thin dotted lines of slope ``powers`` that end at (x[1], y)."""
+    """Thin dotted lines of slope ``powers`` that meet at (x[1], y), marked where they start."""
     for power in powers:
         ends = [y * (x[0] / x[1]) ** power, y]
         axes.plot(x, ends, ls=":", lw=1, color="#777777")

@@ -17,7 +17,7 @@ from benchmarks import datasets
 from benchmarks.case import Case, digest
 from benchmarks.measure.machine import machine_class, versions
 from benchmarks.studies import registry as studies
-from flows import registry as members
+from flows import members
 
 DRAWING = ("benchmarks.draw", "benchmarks.exhibit", "benchmarks.views")
 PRESENTATION = frozenset({"tables", "figures"})  # methods of a study that read records alone

@@ -113,6 +113,7 @@ def _measured(
             case = left.pop(key)
             record = _record(case, result, worker, prints[key], started)
             store.write(folder, record, result.arrays)
+            started = datetime.now(UTC)  # the next of the block is measured from here
             yield case, record
     except WorkerLost as error:
         loss = error

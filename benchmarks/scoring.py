@@ -45,19 +45,16 @@ def score_flow(case: Case, data: Dataset) -> Result:
         "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
         "train_seconds": history.seconds,
         "skipped_updates": history.skipped,
-        "train_nfe": (nfe.forward + nfe.backward) / case.updates,
     }
     x = data.test[:1000].to(case.device, dtype)
     metrics |= _speed(flow.using(trace="exact"), x, case.device)
-    exact, tighter = (_exact(flow, scoring.tolerance / factor) for factor in (1, 10))
-    rows = data.test[: scoring.rows].to(case.device)
-    with flows.count_nfe(exact) as nfe:
+    exact, rows = _exact(flow, scoring.tolerance), data.test[: scoring.rows].to(case.device)
+    with flows.count_nfe(exact) as evaluations:
         log_prob = _in_chunks(exact, rows, scoring.chunk)
-    metrics["test_nfe"] = nfe.forward / math.ceil(len(rows) / scoring.chunk)
-    checked = _in_chunks(tighter, rows[: scoring.checked_rows], scoring.chunk)
-    metrics["ll_shift"] = abs((checked - log_prob[: len(checked)]).mean().item())
-    own = _in_chunks(flow.using(trace="exact"), rows[: scoring.checked_rows].to(dtype), scoring.chunk)
-    metrics["solver_gap"] = (own - log_prob[: len(own)]).mean().item()
+    if nfe.forward:
+        metrics["train_nfe"] = (nfe.forward + nfe.backward) / case.updates
+        metrics["test_nfe"] = evaluations.forward / math.ceil(len(rows) / scoring.chunk)
+        metrics |= _solver_errors(flow, log_prob, rows[: scoring.checked_rows], dtype, scoring)
     arrays = {
         "losses": np.array(history.losses, dtype=np.float32),
         "validated": np.array(history.validated),
@@ -69,7 +66,11 @@ def score_flow(case: Case, data: Dataset) -> Result:
         points, extent = _grid(data, scoring.grid)
         image = _in_chunks(view, points.to(case.device, dtype), scoring.grid**2)
         arrays |= {
-            "image": image.reshape(scoring.grid, -1).cpu().numpy().astype(np.float16),
+            "image": image.reshape(scoring.grid, -1)
+            .cpu()
+            .clamp(min=-1e4)
+            .numpy()
+            .astype(np.float16),
             "extent": extent,
             "samples": view.sample(scoring.samples).cpu().numpy().astype(np.float16),
         }
@@ -110,6 +111,19 @@ def _result(
     if data.entropy is not None:
         metrics["gap"] = -data.entropy - float(log_prob.mean())
     return Result(metrics, {**arrays, "test_log_prob": log_prob.astype(np.float32)})
+
+
+def _solver_errors(
+    flow: flows.Flow, log_prob: Tensor, rows: Tensor, dtype: torch.dtype, scoring: Scoring
+) -> dict[str, float]:
+    """What a tighter tolerance and what the flow's own solver make of the exact likelihood."""
+    exact = log_prob[: len(rows)]
+    tighter = _in_chunks(_exact(flow, scoring.tolerance / 10), rows, scoring.chunk)
+    own = _in_chunks(flow.using(trace="exact"), rows.to(dtype), scoring.chunk)
+    return {
+        "ll_shift": abs((tighter - exact).mean().item()),
+        "solver_gap": (own - exact).mean().item(),
+    }
 
 
 def _exact(flow: flows.Flow, tolerance: float) -> flows.Flow:

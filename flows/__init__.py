@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from flows.flow import Bijection as Bijection
 from flows.flow import Flow as Flow
 from flows.registry import SIZES, Member, Registry
 
-registry: Registry[Member] = Registry(
+members: Registry[Member] = Registry(
     "flow", ("flows.discrete", "flows.continuous"), group="flowgauge.flows"
 )
 
@@ -21,18 +22,21 @@ def register(
     """Register the decorated factory ``(dim, *, options) -> Bijection | Flow`` under a name.
 
     ``uses`` are those of hidden, depth, layers and context_dim that the member takes as keyword
-    arguments; the others are refused at build. Raises TypeError where signature and ``uses``
-    disagree and ValueError where the name is taken.
+    arguments; the others are refused at build. Raises TypeError where the signature lacks one of
+    them or an option has no default, and ValueError where the name is taken.
     """
 
     def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
         member = Member(name, factory, tuple(uses))
         missing = [size for size in uses if size not in SIZES or size not in member.defaults]
+        bare = [k for k, v in member.defaults.items() if v is inspect.Parameter.empty]
+        if bare:
+            raise TypeError(f"flow {name!r} must give a default to each option: {bare} have none")
         if missing:
             raise TypeError(
                 f"flow {name!r} declares to use {missing}, but takes {list(member.defaults)}"
             )
-        registry.add(name, member, factory.__module__)
+        members.add(name, member, factory.__module__)
         return factory
 
     return decorate
@@ -43,9 +47,12 @@ def build(name: str, dim: int, **options: Any) -> Flow:
 
     Raises ValueError for an unknown name or option (with the choices) and for sizes below one.
     """
-    member = registry[name]
+    member = members[name]
     complete = member.complete(options)
-    sizes: dict[str, Any] = {"dim": dim, **{k: complete[k] for k in ("hidden", "depth", "layers") if k in complete}}
+    sizes: dict[str, Any] = {
+        "dim": dim,
+        **{k: complete[k] for k in ("hidden", "depth", "layers") if k in complete},
+    }
     for size, value in sizes.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
@@ -62,4 +69,4 @@ def build(name: str, dim: int, **options: Any) -> Flow:
 
 def names() -> list[str]:
     """Names of all registered flows."""
-    return list(registry)
+    return list(members)

@@ -796,3 +796,23 @@ def test_cnfs_that_cannot_be() -> None:
         MLPField(2, time="sin")
     with pytest.raises(ValueError, match="start at 1, got 2, 0, 1"):
         MLPField(2, hidden=0, depth=1)
+
+
+@pytest.mark.parametrize("width", [0, 2])
+def test_a_context_is_never_ignored(width: int, normal: Normal) -> None:
+    """A field that takes none refuses one, a field that needs one refuses to do without."""
+    flow = Flow(CNF(MLPField(2, hidden=4, context_dim=width).double()))
+    context = None if width else normal(3, 2)
+    with pytest.raises(ValueError, match="context"):
+        flow.log_prob(normal(3, 2), context)
+
+
+def test_a_field_without_context_refuses_one(normal: Normal) -> None:
+    """Also a user's own field, which has no say in it."""
+
+    class Field(torch.nn.Module):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            return -x
+
+    with pytest.raises(ValueError, match="Field takes no context"):
+        Flow(CNF(Field(), trace="loop")).log_prob(normal(3, 2), normal(3, 2))

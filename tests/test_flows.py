@@ -30,7 +30,7 @@ Solve = dict[str, Any]
 def _cases() -> Iterator[tuple[str, Case]]:
     """Every member with small sizes, and once with each further size or option that it takes."""
     for name in flows.names():
-        member = flows.registry[name]
+        member = flows.members[name]
         plain = member.applicable(SIZES)
         yield name, (name, plain)
         for change in (*map(member.applicable, FURTHER), *OWN.get(name, ())):

@@ -16,8 +16,6 @@ from torch import nn
 import flows
 from flows.registry import Registry, load_plugin
 
-registry_module = importlib.import_module("flows.registry")
-
 PLUGIN = '''
 """A plug-in with one flow."""
 import flows
@@ -34,8 +32,8 @@ def scaled(dim, *, layers=1, power=2):
 def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is forgotten after it."""
     flows.names()  # discover first
-    monkeypatch.setattr(flows.registry, "_members", dict(flows.registry._members))
-    monkeypatch.setattr(registry_module, "_PLUGINS", {})
+    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
+    monkeypatch.setattr(flows.registry, "_PLUGINS", {})
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -54,10 +52,10 @@ def test_names_are_sorted_and_each_has_a_member() -> None:
     names = flows.names()
     assert names == sorted(set(names))
     for name in names:
-        member = flows.registry[name]
+        member = flows.members[name]
         assert member.name == name
         assert member.description
-        assert flows.registry.module_of(name) in sys.modules
+        assert flows.members.module_of(name) in sys.modules
         assert set(member.uses) <= set(member.defaults)
 
 
@@ -72,11 +70,11 @@ def test_unknown_flow_lists_the_choices() -> None:
 @pytest.mark.parametrize("name", flows.names())
 def test_options_are_refused_with_those_that_exist(name: str) -> None:
     """An option that a member lacks, and a size that it does not use."""
-    member = flows.registry[name]
+    member = flows.members[name]
     with pytest.raises(ValueError, match=f"{name!r} has no option 'hiden'") as caught:
         flows.build(name, 2, hiden=3)
     assert all(option in str(caught.value) for option in member.defaults)
-    for size in registry_module.SIZES:
+    for size in flows.registry.SIZES:
         if size not in member.uses:
             with pytest.raises(ValueError, match=f"{name!r} does not use {size!r}"):
                 flows.build(name, 2, **{size: 1})
@@ -87,11 +85,11 @@ def test_options_are_refused_with_those_that_exist(name: str) -> None:
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3", True, None])
 def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
     """Each size is named with the value that was received."""
-    for size in ("dim", *(s for s in flows.registry[name].uses if s != "context_dim")):
+    for size in ("dim", *(s for s in flows.members[name].uses if s != "context_dim")):
         sizes = {"dim": 2, size: value}
         with pytest.raises(ValueError, match=f"{name!r} needs {size} .*got {value!r}"):
             flows.build(name, **sizes)
-    if value != 0 and "context_dim" in flows.registry[name].uses:
+    if value != 0 and "context_dim" in flows.members[name].uses:
         with pytest.raises(ValueError, match=f"context_dim .*from 0, got {value!r}"):
             flows.build(name, 2, context_dim=value)
 
@@ -111,7 +109,7 @@ def test_choices_of_own_options_are_listed() -> None:
 
 def test_defaults_are_filled_in_and_sizes_selected() -> None:
     """``complete`` fills in every option; ``applicable`` drops the sizes that are not used."""
-    member = flows.registry["dense"]
+    member = flows.members["dense"]
     assert member.complete({"layers": 7})["layers"] == 7
     assert set(member.complete({})) == set(member.defaults)
     assert member.applicable({"layers": 3, "context_dim": 2}) == {"layers": 3}
@@ -163,8 +161,8 @@ def test_a_plug_in_file_adds_a_flow(tmp_path: Path) -> None:
     path = _plugin(tmp_path / "my_flow.py", PLUGIN.format(name="my_flow"))
     module = load_plugin(path)
     assert "my_flow" in flows.names()
-    assert flows.registry.module_of("my_flow") == module.__name__
-    assert flows.registry["my_flow"].description == "Scales columns, and nothing else."
+    assert flows.members.module_of("my_flow") == module.__name__
+    assert flows.members["my_flow"].description == "Scales columns, and nothing else."
     assert flows.build("my_flow", 3, layers=2, power=4).log_prob(torch.zeros(5, 3)).shape == (5,)
     assert load_plugin(str(path)) is module
 
@@ -174,7 +172,7 @@ def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
     path = _plugin(tmp_path / "fake.py", PLUGIN.format(name="glow"))
     with pytest.raises(ValueError, match=r"'glow' .* already registered by flows\.discrete\.glow"):
         load_plugin(path)
-    assert flows.registry.module_of("glow") == "flows.discrete.glow"
+    assert flows.members.module_of("glow") == "flows.discrete.glow"
 
 
 def test_a_plug_in_is_refused_before_anything_was_looked_up(tmp_path: Path) -> None:
@@ -234,7 +232,7 @@ def test_entry_points_add_members_and_failures_only_warn(monkeypatch: pytest.Mon
         raise ImportError("it needs something")
 
     points = [_Point(fails), _Point(lambda: registry.add("theirs", 1, "someones.package"))]
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: points)
+    monkeypatch.setattr(flows.registry, "entry_points", lambda group: points)
     with pytest.warns(UserWarning, match=r"'someones\.package:flow' was left out.*it needs"):
         assert list(registry) == ["theirs"]
     assert list(registry) == ["theirs"]  # and once only: a second warning would be an error
@@ -248,7 +246,7 @@ def test_a_member_that_cannot_be_imported_says_so_each_time(
     package.__path__ = []  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "broken_package", package)
     module = types.SimpleNamespace(name="broken_package.member")
-    monkeypatch.setattr(registry_module.pkgutil, "iter_modules", lambda path, prefix: [module])
+    monkeypatch.setattr(flows.registry.pkgutil, "iter_modules", lambda path, prefix: [module])
     registry: Registry[int] = Registry("flow", ("broken_package",))
     for _ in range(2):
         with pytest.raises(ModuleNotFoundError, match=r"broken_package\.member"):

@@ -416,8 +416,16 @@ def test_an_interrupted_report_leaves_the_page_whole(
     assert index.read_bytes() == before
 
 
+def _plan(results: Path, record: store.Record) -> None:
+    """Write a record and add it to the plan."""
+    store.write(results, record)
+    plan = json.loads((results / "suite.json").read_text())
+    plan["cases"].append({"key": record.key, "study": record.case.study, "label": "added"})
+    (results / "suite.json").write_text(json.dumps(plan))
+
+
 def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) -> None:
-    store.write(results, _record(BROKEN, 0))
+    _plan(results, _record(BROKEN, 0))
     with pytest.warns(UserWarning, match=BROKEN) as warned:
         index = report.write(results)
     assert len(warned) == 2
@@ -431,18 +439,19 @@ def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) ->
 
 
 def test_an_unknown_study_is_reported(results: Path) -> None:
-    store.write(results, _record("nowhere", 0))
+    _plan(results, _record("nowhere", 0))
     with pytest.warns(UserWarning, match="unknown study 'nowhere'"):
         index = report.write(results)
     assert "unknown study 'nowhere'" in index.read_text().replace("&#39;", "'")
 
 
 def test_several_versions_of_the_code_are_a_warning_in_the_report(results: Path) -> None:
-    store.write(results, _record(PROBE, 3, fingerprint="e" * 64))
+    _plan(results, _record(PROBE, 3, fingerprint="e" * 64))
+    store.write(results, _record(PROBE, 4))
     shown = "".join(Page(report.write(results).read_text()).texts)
     assert f"Study '{PROBE}': measured by more than one version of the code (2)" in shown
     assert f"{PROBE}: 2 versions of the code" in shown
-    assert "3, 1 not in the plan" in shown
+    assert "3, and 1 outside of the plan, not shown" in shown
 
 
 def test_records_without_a_plan_or_a_machine_are_enough(tmp_path: Path) -> None:

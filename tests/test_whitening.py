@@ -61,7 +61,7 @@ def test_prepend_composes(name: str, normal: Normal) -> None:
     """After ``prepend`` the density is that of the raw data: log p(w(x)) + ladj(w)."""
     x = _data(normal)[:8]
     whitening = Whitening.fit(_data(normal))
-    flow = flows.build(name, 3, **flows.registry[name].applicable({"hidden": 8})).double()
+    flow = flows.build(name, 3, **flows.members[name].applicable({"hidden": 8})).double()
     z, ladj = whitening(x)
     inner = flow.using(noise=1).log_prob(z)
     assert flow.prepend(whitening) is flow

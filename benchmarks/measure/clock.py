@@ -53,14 +53,12 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Raw seconds of each work, and of the reference workload, from shuffled rounds.
 
-    Each work runs once unmeasured. Then every round runs all of them in a new order, quick ones
+    Each work runs once unrecorded. Then every round runs all of them in a new order, quick ones
     several times, until ``seconds`` are spent or the larger number of rounds is reached, but never
     fewer than the smaller number.
     """
     works = {**works, REFERENCE: reference_workload(device)}
     order = random.Random(seed)
-    for work in works.values():
-        work()
     first = {name: seconds_of(work, device) for name, work in works.items()}
     slowest = max(first.values())
     times = {name: max(1, min(8, int(slowest / 4 / max(t, 1e-9)))) for name, t in first.items()}

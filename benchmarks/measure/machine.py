@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import cpuinfo
 import psutil
-import threadpoolctl
 import torch
 
 from flows.linalg import threaded_batched_lu_is_faulty
@@ -21,23 +21,43 @@ PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
     """What the speed of this machine depends on, as JSON."""
-    blas = threadpoolctl.threadpool_info()
     facts: dict[str, Any] = {
         "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown"),
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "blas": ", ".join(
-            sorted({f"{b['internal_api']} {b.get('version', '')}".strip() for b in blas})
-        ),
+        "blas": _blas(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "batched_lu_faulty": threaded_batched_lu_is_faulty(),
+        "batched_lu_faulty": _faulty_lu(),
         "load": round(os.getloadavg()[0], 2),
     }
     if device.startswith("cuda"):
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts
+
+
+def _blas() -> str:
+    """The linear algebra that torch was built with."""
+    told = torch.__config__.show()
+    mkl = re.search(r"Math Kernel Library Version ([\d.]+)", told)
+    built = re.search(r"BLAS_INFO=(\w+)", told)
+    return f"MKL {mkl[1]}" if mkl else built[1] if built else "unknown"
+
+
+def _faulty_lu() -> bool:
+    """Whether batched LU is wrong here with two threads or more; MKL's own messages are muffled."""
+    threads, stderr = torch.get_num_threads(), os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        torch.set_num_threads(max(2, threads))
+        try:
+            return threaded_batched_lu_is_faulty()
+        finally:
+            torch.set_num_threads(threads)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def machine_class(device: str = "cpu") -> str:

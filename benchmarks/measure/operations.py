@@ -66,7 +66,8 @@ FREE = {
     "empty empty_like empty_strided new_empty new_empty_strided new_zeros new_ones new_full ones",
     "ones_like full full_like fill_ zero_ arange eye scalar_tensor lift_fresh _local_scalar_dense",
     "rand randn randint randperm randn_like random_ uniform_ normal_ bernoulli_ view_copy",
-    "_reshape_alias _unsafe_view resize_ set_ repeat linspace tril_indices triu_indices unsafe_split",
+    "_reshape_alias _unsafe_view resize_ set_ repeat linspace tril_indices triu_indices",
+    "unsafe_split",
 }
 _FREE = frozenset(name for line in FREE for name in line.split())
 

@@ -40,10 +40,14 @@ class Numbering:
 
 def collect(folder: Path) -> Report:
     """What the report of a results folder shows; ValueError where it is none."""
+    everything = store.read(folder)
+    plan = plans.read(folder, everything)
+    order = {case.key: place for place, case in enumerate(plan.cases)}
+    records = {key: record for key, record in everything.items() if key in order}
     frame = store.load(folder)
-    records = store.read(folder)
-    plan = plans.read(folder, records)
-    cases = plans.complete(plan, records)
+    if len(frame):
+        frame = frame[frame["key"].isin(order)].sort_values("key", key=lambda k: k.map(order))
+    cases = plan.cases
     anchors, figures, tables = Numbering(), Numbering(), Numbering()
     sections = []
     for study in dict.fromkeys(case.study for case in cases):
@@ -53,7 +57,9 @@ def collect(folder: Path) -> Report:
         sections.append(section)
     undone = _undone(cases, records, tables)
     seen = list(records.values())
-    return Report(plan, header(plan, seen), sections, undone, provenance(plan, seen))
+    return Report(
+        plan, header(plan, seen), sections, undone, provenance(seen, len(everything) - len(seen))
+    )
 
 
 def _fill(section: Section, rows: pd.DataFrame, figures: Numbering, tables: Numbering) -> None:
@@ -67,7 +73,8 @@ def _fill(section: Section, rows: pd.DataFrame, figures: Numbering, tables: Numb
     if rows.empty:
         notes.append(f"Study {name!r}: no case has been measured yet")
         return
-    versions = rows["fingerprint"].nunique()
+    same = rows.fillna({"dataset": ""}).groupby(["flow", "dataset"])["fingerprint"]
+    versions = int(same.nunique().max())
     if versions > 1:
         text = f"Study {name!r}: measured by more than one version of the code ({versions})"
         notes.append(f"{text}, so that its rows may not be comparable")

@@ -37,10 +37,8 @@ def header(plan: Plan, records: Sequence[Record]) -> list[Fact]:
     ]
 
 
-def provenance(plan: Plan, records: Sequence[Record]) -> list[Fact]:
-    """Everything else that a number depends on."""
-    planned = {case.key for case in plan.cases}
-    outside = sum(record.key not in planned for record in records)
+def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
+    """Everything else that a number depends on; ``outside`` records stand in no plan."""
     return [
         _fact("Commit", _distinct(r.commit for r in records)),
         _fact("Code", _fingerprints(records)),
@@ -54,7 +52,13 @@ def provenance(plan: Plan, records: Sequence[Record]) -> list[Fact]:
         _fact("BLAS", _distinct(r.machine.get("blas") for r in records)),
         _fact("Batched LU", _distinct(_lu(r.machine.get("batched_lu_faulty")) for r in records)),
         _fact("Load", [_load(records)]),
-        _fact("Records", [f"{len(records)}" + (f", {outside} not in the plan" if outside else "")]),
+        _fact(
+            "Records",
+            [
+                f"{len(records)}"
+                + (f", and {outside} outside of the plan, not shown" if outside else "")
+            ],
+        ),
     ]
 
 

@@ -44,12 +44,6 @@ def read(folder: Path, records: Mapping[str, Record]) -> Plan:
         raise ValueError(f"{str(path)!r} is not a plan: {where}: {first['msg']}") from error
 
 
-def complete(plan: Plan, records: Mapping[str, Record]) -> list[Planned]:
-    """All cases there are: the planned in their order, then records that no plan names."""
-    planned = {case.key for case in plan.cases}
-    return plan.cases + [case for case in _measured(records) if case.key not in planned]
-
-
 def _measured(records: Mapping[str, Record]) -> list[Planned]:
     cases = [Planned(key=k, study=r.case.study, label=r.case.label) for k, r in records.items()]
     return sorted(cases, key=lambda case: (case.study, case.label, case.key))

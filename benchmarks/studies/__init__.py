@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue, PositiveInt
 
-from benchmarks.case import Case, Seeds
+import flows
+from benchmarks.case import Case, Seeds, canonical
 from benchmarks.exhibit import Figure, Table
 from flows.registry import Registry
 
@@ -28,6 +29,41 @@ class Common:
         """A case of these fields on this machine; ``seed`` is that of a repetition."""
         machine = {"device": self.device, "dtype": self.dtype, "threads": self.threads}
         return Case(seeds=Seeds.of(seed), **machine, **fields)  # type: ignore[arg-type]
+
+
+class Contender(BaseModel, frozen=True, extra="forbid"):
+    """A flow in a comparison; what it leaves out it takes from the study.
+
+    The flow "*" stands for every registered flow that the comparison does not name otherwise,
+    except those in ``without``: that is how a new flow comes into every table.
+    """
+
+    flow: str
+    options: dict[str, JsonValue] = {}
+    batch: PositiveInt | None = None
+    without: tuple[str, ...] = ()
+
+    def complete(self, sizes: Mapping[str, int]) -> dict[str, Any]:
+        """The flow's full options: its defaults, the study's sizes that it uses, its own."""
+        member = flows.members[self.flow]
+        chosen = member.complete({**member.applicable(sizes), **self.options})
+        return dict(canonical(chosen))
+
+
+K = TypeVar("K", bound=Contender)
+
+
+def expanded(contenders: Sequence[K]) -> list[K]:
+    """The contenders with "*" replaced by the flows that it stands for."""
+    named = {contender.flow for contender in contenders}
+    found: list[K] = []
+    for contender in contenders:
+        if contender.flow == "*":
+            others = [n for n in flows.names() if n not in named and n not in contender.without]
+            found += [contender.model_copy(update={"flow": name}) for name in others]
+        else:
+            found.append(contender)
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,31 +7,28 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt
+from pydantic import BaseModel, PositiveFloat, PositiveInt
 
 import flows
-from benchmarks.case import Case, canonical
+from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.operations import Operations
-from benchmarks.studies import Common, Result, register
+from benchmarks.studies import Common, Contender, Result, expanded, register
 from benchmarks.train import Training, prepare
 from benchmarks.views import cost
 
 
-class Contender(BaseModel, frozen=True, extra="forbid"):
-    """A flow in the comparison; what it leaves out it takes from the study."""
+class CostContender(Contender, frozen=True):
+    """A flow in the comparison, at dimensions of its own where it says so."""
 
-    flow: str
-    options: dict[str, JsonValue] = {}
     dims: tuple[PositiveInt, ...] | None = None
-    batch: PositiveInt | None = None
 
 
 class CostOptions(BaseModel, frozen=True, extra="forbid"):
     """The cost study's part of a suite."""
 
-    flows: tuple[Contender, ...]
+    flows: tuple[CostContender, ...]
     dims: tuple[PositiveInt, ...]
     sizes: dict[str, PositiveInt] = {}
     batch: PositiveInt = 64
@@ -49,18 +46,17 @@ class Cost:
 
     def cases(self, options: CostOptions, common: Common) -> Iterator[Case]:
         """A case for each contender and dimension, smallest dimension first."""
-        everywhere = {*options.dims, *(d for c in options.flows for d in c.dims or ())}
+        contenders = expanded(options.flows)
+        everywhere = {*options.dims, *(d for c in contenders for d in c.dims or ())}
         for dim in sorted(everywhere):
-            for contender in options.flows:
+            for contender in contenders:
                 if dim not in (contender.dims or options.dims):
                     continue
-                member = flows.registry[contender.flow]
-                chosen = {**member.applicable(options.sizes), **contender.options}
                 yield common.case(
                     study=self.name,
                     flow=contender.flow,
                     dim=dim,
-                    options=canonical(member.complete(chosen)),
+                    options=contender.complete(options.sizes),
                     batch=contender.batch or options.batch,
                     settings={"seconds": options.seconds},
                 )

@@ -6,33 +6,29 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import pandas as pd
-from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
 
-import flows
 from benchmarks import datasets
 from benchmarks.baselines import BASELINES
-from benchmarks.case import Case, canonical
+from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
 from benchmarks.scoring import Scoring, score_baseline, score_flow
-from benchmarks.studies import Common, Result, register
+from benchmarks.studies import Common, Contender, Result, expanded, register
 from benchmarks.train import Training
 from benchmarks.views import density
 
 
-class Contender(BaseModel, frozen=True, extra="forbid"):
-    """A flow and its training; what it leaves out it takes from the study."""
+class DensityContender(Contender, frozen=True):
+    """A flow in the comparison, and how its training differs from the study's."""
 
-    flow: str
-    options: dict[str, JsonValue] = {}
     updates: PositiveInt | None = None
-    batch: PositiveInt | None = None
-    training: dict[str, JsonValue] = {}
+    training: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class DensityOptions(BaseModel, frozen=True, extra="forbid"):
     """The density study's part of a suite."""
 
-    flows: tuple[Contender, ...]
+    flows: tuple[DensityContender, ...]
     datasets: tuple[str, ...]
     baselines: tuple[str, ...] = tuple(BASELINES)
     sizes: dict[str, PositiveInt] = {}
@@ -69,16 +65,14 @@ class Density:
                     known = ", ".join(BASELINES)
                     raise ValueError(f"unknown baseline {baseline!r}; choose from: {known}")
                 yield common.case(flow=baseline, batch=options.batch, settings=scoring, **about)
-            for contender in options.flows:
-                member = flows.registry[contender.flow]
-                chosen = {**member.applicable(options.sizes), **contender.options}
+            for contender in expanded(options.flows):
                 training = {**options.training.model_dump(), **contender.training}
                 settings = {**scoring, "training": Training.model_validate(training).model_dump()}
                 for seed in common.seeds:
                     case = common.case(
                         seed,
                         flow=contender.flow,
-                        options=canonical(member.complete(chosen)),
+                        options=contender.complete(options.sizes),
                         batch=contender.batch or options.batch,
                         updates=contender.updates or options.updates,
                         settings=settings,

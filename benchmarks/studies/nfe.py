@@ -13,9 +13,9 @@ from pydantic import BaseModel, JsonValue, PositiveInt
 
 import flows
 from benchmarks import datasets
-from benchmarks.case import Case, canonical
+from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
-from benchmarks.studies import Common, Result, register
+from benchmarks.studies import Common, Contender, Result, register
 from benchmarks.train import Training, prepare, train
 from benchmarks.views import nfe
 
@@ -47,15 +47,14 @@ class Nfe:
         """A case for each data set, flow and seed."""
         for name in options.datasets:
             for flow in options.flows:
-                member = flows.registry[flow]
-                chosen = {**member.applicable(options.sizes), **options.options}
+                contender = Contender(flow=flow, options=options.options)
                 for seed in common.seeds:
                     yield common.case(
                         seed,
                         study=self.name,
                         flow=flow,
                         dim=datasets.load(name).dim,
-                        options=canonical(member.complete(chosen)),
+                        options=contender.complete(options.sizes),
                         dataset=name,
                         batch=options.batch,
                         updates=options.updates,

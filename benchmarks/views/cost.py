@@ -68,7 +68,8 @@ def _growth(frame: pd.DataFrame) -> Table:
 
 
 def _by_dimension(frame: pd.DataFrame) -> Table:
-    shown = pd.DataFrame({"Flow": draw.series(frame), "D": frame["dim"], "Batch": frame["batch"]})
+    shown = pd.DataFrame({"Flow": draw.series(frame), "D": frame["dim"]}, index=frame.index)
+    shown["Layers"], shown["Batch"] = frame.get("option.layers"), frame["batch"]
     measured = {
         "Parameters": "parameters",
         "NFE": "log_prob_nfe",
@@ -123,6 +124,6 @@ def _picture(done: pd.DataFrame) -> Any:
                     xscale="log", yscale="log", xlabel="D", ylabel=f"{unit} per sample", title=title
                 )
                 largest = (done[f"{call}_{metric}"] / done["batch"]).max()
-                draw.guide(panel, [done["dim"].max() / 4, done["dim"].max()], largest, [1, 2, 3])
+                draw.guide(panel, [6, 18], largest, [1, 2, 3])
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmarks import datasets, draw
 from benchmarks.exhibit import Figure, Table
+from benchmarks.stats import standard_error
 from benchmarks.store import arrays
 
 # header: metric, factor, format
@@ -26,6 +27,9 @@ COLUMNS = {
 }
 
 
+BEHIND = "Behind best (nats)"
+
+
 def tables(frame: pd.DataFrame) -> list[Table]:
     """One table a data set: likelihood, and what it cost."""
     return [_table(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
@@ -39,7 +43,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def _table(name: str, group: pd.DataFrame) -> Table:
     """Rows by likelihood; several seeds of a flow become their mean with a standard error."""
-    rows = []
+    data = datasets.load(name)
+    rows, behind = [], _behind_the_best(group[group["status"] == "done"], data)
     for flow, seeds in group.groupby("flow", sort=False):
         done = seeds[seeds["status"] == "done"]
         row: dict[str, object] = {"Model": str(flow), "Seeds": len(done)}
@@ -50,12 +55,15 @@ def _table(name: str, group: pd.DataFrame) -> Table:
                 row[header] = done[metric].mean() * factor
         if len(done) > 1:
             row["± (seeds)"] = done["test_ll"].std() / len(done) ** 0.5
+        if flow in behind:
+            row[BEHIND], row["± (paired)"] = behind[str(flow)]
         if len(done):
             row["± (test set)"] = done["test_ll_se"].mean()
         rows.append(row)
     rows.sort(key=lambda row: -v if isinstance(v := row.get("Test LL (nats)"), float) else 0)
     shown = pd.DataFrame(rows).dropna(axis=1, how="all")
-    data = datasets.load(name)
+    first = [h for h in ("Model", "Test LL (nats)", BEHIND, "Gap to entropy (nats)") if h in shown]
+    shown = shown[[*first, *(header for header in shown if header not in first)]]
     error = "± (seeds)" if "± (seeds)" in shown else "± (test set)"
     floor = f" Entropy: {data.entropy:.4f} nats." if data.entropy is not None else ""
     errors_note = (
@@ -64,21 +72,39 @@ def _table(name: str, group: pd.DataFrame) -> Table:
         else "One seed: ± is the standard error over the test set"
     )
     note = (
-        f"{data.about}{floor} {errors_note}. Every flow's test log-likelihood is that of its "
+        f"{data.about}{floor} {errors_note}; Behind best compares row by row, so that what is hard "
+        "for all models cancels. Every flow's test log-likelihood is that of its "
         "exact trace, in float64, at a tolerance at least as tight as in training; LL moved is by "
-        "how much a tenfold tighter one changed it, Own solver by how much the solver of the training "
-        "overstates it (discrete flows: float32). NFE an update counts forward and backward."
+        "how much a tenfold tighter one changed it, Own solver by how much the solver of its "
+        "training overstates it. NFE an update counts forward and backward."
     )
     return Table(
         f"density-{name}",
         f"{name} ({data.dim}-D, {data.units})",
         note,
         shown,
-        {h: spec for h, (_, _, spec) in COLUMNS.items() if h in shown} | {error: ".3f"},
-        {"Test LL (nats)": error} if error in shown else {},
+        {h: spec for h, (_, _, spec) in COLUMNS.items() if h in shown} | {BEHIND: ".3f"},
+        {h: e for h, e in {"Test LL (nats)": error, BEHIND: "± (paired)"}.items() if e in shown},
         {"Test LL (nats)": "higher"},
         tuple(group["key"]),
     )
+
+
+def _behind_the_best(done: pd.DataFrame, data: datasets.Dataset) -> dict[str, tuple[float, float]]:
+    """How far each model's mean log-density is behind the best one's, with its paired error."""
+    means: dict[str, np.ndarray] = {}
+    for flow, seeds in done[done["arrays"].notna()].groupby("flow", sort=False):
+        rows = [arrays(row)["test_log_prob"] for _, row in seeds.iterrows()]
+        means[str(flow)] = np.mean(rows, axis=0, dtype=float)
+    if len({len(mean) for mean in means.values()}) != 1:
+        return {}
+    best = max(means.values(), key=np.mean)
+    groups = None if data.groups is None else data.groups[: len(best)].numpy()
+    found = {}
+    for flow, mean in means.items():
+        error = standard_error(best - mean, groups) if mean is not best else float("nan")
+        found[flow] = (float((best - mean).mean()), error)
+    return found
 
 
 def _density_pictures(done: pd.DataFrame) -> list[Figure]:
@@ -104,8 +130,9 @@ def _validation_curves(done: pd.DataFrame) -> list[Figure]:
     if done.empty:
         return []
     note = (
-        "Exact log-likelihood of the validation rows against seconds of training, validation "
-        "apart. One line a seed. A curve that still rises was stopped by its budget."
+        "Log-likelihood of the validation rows, by exact trace and the flow's own solver, against "
+        "seconds of training, validation apart. One line a seed. A curve that still rises was "
+        "stopped by its budget."
     )
     return [
         Figure(

@@ -19,7 +19,7 @@ from flows.counting import NFE
 
 
 class CNF(nn.Module):
-    """A Bijection: dx/dt = field(t, x) from t0 (data) to t1 (noise), ladj the integral of its trace.
+    """A Bijection: dx/dt = field(t, x) from t0 (data) to t1 (noise), ladj its trace's integral.
 
     ``field`` is any module with forward(t, x) or forward(t, x, context) -> dx/dt, (N, D) -> (N, D);
     one that knows its trace offers with_trace(t, x, context) -> (dx/dt, (N,)) or trace(t, x,
@@ -68,7 +68,11 @@ class CNF(nn.Module):
         """Noise to data: (N, D) -> (N, D), (N,)."""
         return self._solve(z, context, self.t1, self.t0)
 
-    def _solve(self, x: Tensor, context: Tensor | None, t0: float, t1: float) -> tuple[Tensor, Tensor]:
+    def _solve(
+        self, x: Tensor, context: Tensor | None, t0: float, t1: float
+    ) -> tuple[Tensor, Tensor]:
+        if context is not None and not self._conditional:
+            raise ValueError(f"field {type(self.field).__name__} takes no context, but got one")
         rate, noise = traces.TRACES[self.trace], self._probes(x)
         field = self.field if self._conditional else _WithoutContext(self.field)
 

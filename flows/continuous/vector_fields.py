@@ -125,11 +125,14 @@ class MLPField(nn.Module):
         self, t: Tensor, x: Tensor, context: Tensor | None
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The value, the slope of each hidden layer (N, H), and the weights at time t."""
+        if (context is None) != (self.context is None):
+            takes = "takes no context" if self.context is None else "needs a context"
+            raise ValueError(f"this MLPField {takes}: context_dim decides, at construction")
         affine = [layer.at(t) for layer in self.layers]
         slopes = []
         for index, (weight, bias) in enumerate(affine[:-1]):
             a = F.linear(x, weight, bias)
-            if index == 0 and self.context is not None and context is not None:
+            if index == 0 and self.context is not None:
                 a = a + self.context(context)
             x = self.activation(a)
             slopes.append(self.slope(a, x))

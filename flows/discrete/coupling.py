@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, pairwise
 
 import torch
 from nflows.transforms import CompositeTransform
@@ -23,9 +23,7 @@ class Conditioner(nn.Sequential):
         self, inputs: int, outputs: int, hidden: int, depth: int, context_dim: int
     ) -> None:
         widths = [inputs + context_dim] + [hidden] * depth
-        layers = chain.from_iterable(
-            (nn.Linear(n, m), nn.ReLU()) for n, m in zip(widths, widths[1:], strict=False)
-        )
+        layers = chain.from_iterable((nn.Linear(n, m), nn.ReLU()) for n, m in pairwise(widths))
         last = nn.Linear(widths[-1], outputs)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
