@@ -47,18 +47,28 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def series(frame: Any) -> list[str]:
     """The name of each row's series: the flow, and the options that tell its variants apart."""
-    options = [column for column in frame.columns if column.startswith("option.")]
+    columns = [column for column in frame.columns if column.startswith("option.")]
+    rows = [
+        {"flow": flow, **_flat({c.removeprefix("option."): v for c, v in row.items()})}
+        for flow, row in zip(frame["flow"], frame[columns].to_dict("records"), strict=True)
+    ]
     names = []
-    for flow, row in zip(frame["flow"], frame[options].to_dict("records"), strict=True):
-        same = frame[frame["flow"] == flow][options]
-        told = [c for c in options if same[c].map(repr).nunique() > 1]
-        parts = [f"{c.removeprefix('option.')}={_short(row[c])}" for c in told]
-        names.append(" ".join([flow, *parts]))
+    for row in rows:
+        same = [other for other in rows if other["flow"] == row["flow"]]
+        told = [k for k, v in row.items() if any(repr(other.get(k)) != repr(v) for other in same)]
+        names.append(" ".join([row["flow"], *(f"{k.split('.')[-1]}={row[k]}" for k in told)]))
     return names
 
 
-def _short(value: Any) -> str:
-    return value.get("method", "") if isinstance(value, dict) else str(value)
+def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options as one level: {"solver": {"method": ...}} -> {"solver.method": ...}."""
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int]) -> None:

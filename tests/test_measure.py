@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 import flows
+from benchmarks import draw
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.machine import commit, machine, versions
 from benchmarks.measure.operations import Operations, lu_flops
@@ -173,3 +175,11 @@ def test_every_metric_says_what_it_is():
     for name, metric in METRICS.items():
         assert metric.about, name
         assert metric.kind != "time" or metric.unit in ("s", "1/s"), name
+
+
+def test_a_series_is_named_by_what_tells_its_variants_apart():
+    solvers = [{"method": "rk4", "gradient": g} for g in ("adjoint", "backprop", "adjoint")]
+    frame = pd.DataFrame({"flow": ["cnf", "cnf", "glow"], "option.solver": solvers})
+    frame["option.hidden"] = 8
+    assert draw.series(frame) == ["cnf gradient=adjoint", "cnf gradient=backprop", "glow"]
+    assert len(set(map(str, draw.looks(draw.series(frame)).values()))) == 3
