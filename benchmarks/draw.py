@@ -77,10 +77,12 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int]) -> Non
         ends = [y * (x[0] / x[1]) ** power, y]
         axes.plot(x, ends, ls=":", lw=1, color="#777777")
         axes.annotate(
-            f"D{'¹²³'[power - 1]}",
+            f"D{'¹²³'[power - 1]}" if power > 1 else "D",
             (x[0], ends[0]),
             fontsize=8,
             color="#555555",
+            xytext=(-3, 0),
+            textcoords="offset points",
             ha="right",
             va="center",
         )

@@ -31,14 +31,42 @@ BEHIND = "Behind best (nats)"
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """One table a data set: likelihood, and what it cost."""
-    return [_table(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
+    """Likelihoods at a glance, then a table a data set: likelihood, and what it cost."""
+    each = [_table(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
+    return [_glance(each, tuple(frame["key"])), *each] if each else []
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Pictures of the two-dimensional densities, and validation against seconds."""
     done = frame[(frame["status"] == "done") & (frame["updates"] > 0)]
     return [*_density_pictures(done), *_validation_curves(done)]
+
+
+def _glance(each: list[Table], records: tuple[str, ...]) -> Table:
+    """The test log-likelihoods of all tables side by side, a row a model."""
+    models = dict.fromkeys(model for table in each for model in table.frame["Model"])
+    shown = pd.DataFrame({"Model": list(models)})
+    errors = {}
+    for table in each:
+        name, rows = table.title.partition(" (")[0], table.frame.set_index("Model")
+        shown[name] = shown["Model"].map(rows["Test LL (nats)"])
+        if error := table.errors.get("Test LL (nats)"):
+            errors[name] = f"± {name}"
+            shown[errors[name]] = shown["Model"].map(rows[error])
+    sets = [column for column in shown if column not in ("Model", *errors.values())]
+    note = (
+        "Mean log-density of the test rows in nats; the tables below have costs and paired errors."
+    )
+    return Table(
+        "density",
+        "Test log-likelihood by data set",
+        note,
+        shown,
+        dict.fromkeys(sets, ".3f"),
+        errors,
+        dict.fromkeys(sets, "higher"),
+        records,
+    )
 
 
 def _table(name: str, group: pd.DataFrame) -> Table:

@@ -1,0 +1,63 @@
+"""The documents are true: README's tables, figures, commands and code; versions agree."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import store, suite
+from benchmarks.cli import app
+from benchmarks.run import state
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+REFERENCE = ROOT / "results" / "reference"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_every_table_row_of_the_readme_stands_in_the_reference_report():
+    report = (REFERENCE / "report" / "report.md").read_text().splitlines()
+    rows = [line for line in README.splitlines() if line.startswith("| ")]
+    assert len(rows) > 10
+    for row in rows:
+        assert row in report, row
+
+
+def test_the_reference_is_the_quick_suite_and_whole():
+    now = state(suite.read("quick"), REFERENCE)
+    assert not now.missing, "the quick suite has changed: run it again into results/reference"
+    assert not now.failed
+    assert set(store.load(REFERENCE)["status"]) == {"done"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_pictures_exist(document):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_exist(document):
+    environments = set(re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(), re.M))
+    text = document.read_text()
+    assert set(re.findall(r"tox run -e (\w+)", text)) <= environments
+    for command in set(re.findall(r"^flowgauge (\w+)", text, re.M)):
+        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
+    for name in set(re.findall(r"flowgauge (?:run|status) (\w+)(?= |$|`)", text, re.M)):
+        assert name in suite.names(), name
+
+
+def test_python_of_the_readme_runs():
+    shown = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(shown) == 2
+    for code in shown:
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_versions_agree():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
