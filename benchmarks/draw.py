@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, and marks for print in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")
@@ -69,6 +71,19 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def logarithmic(*axes: Any) -> None:
+    """Make these axes logarithmic, with decades as plain text: matplotlib's own labels are set by
+    its formula parser, which takes longer than all the rest of a picture."""
+    for axis in axes:
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+        axis.set_major_formatter(lambda value, _: f"10{_raised(round(math.log10(value)))}")
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _raised(number: int) -> str:
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int]) -> None:

@@ -98,7 +98,7 @@ def run(
                     progress.case(case, record)
         finally:
             worker.stop()
-        return state(suite, folder)
+        return state(suite, folder) if todo else now
 
 
 def _measured(

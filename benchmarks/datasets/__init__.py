@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -89,8 +90,14 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
     """The data set `name`, split and drawn from `seed`; ValueError for an unknown name.
 
     `root` is the folder of files that are not part of this package; sets that need none ignore it.
+    The sets loaded last are kept, so treat the tensors as read-only.
     """
-    return _registry[name](None if root is None else Path(root), seed)
+    return _kept(_registry[name], None if root is None else Path(root), seed)
+
+
+@lru_cache(maxsize=4)
+def _kept(loader: Loader, root: Path | None, seed: int) -> Dataset:
+    return loader(root, seed)
 
 
 def stream(seed: int, label: str) -> torch.Generator:

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", 
 def machine(device: str = "cpu") -> dict[str, Any]:
     """What the speed of this machine depends on, as JSON."""
     facts: dict[str, Any] = {
-        "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown"),
+        "cpu": _cpu(),
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.machine()}",
@@ -36,6 +37,13 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     if device.startswith("cuda"):
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts
+
+
+@cache
+def _cpu() -> str:
+    """The processor's name; asking for it takes a process of its own, so once."""
+    name: str = cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown")
+    return name
 
 
 def _blas() -> str:
@@ -62,11 +70,11 @@ def _faulty_lu() -> bool:
 
 def machine_class(device: str = "cpu") -> str:
     """What has to be equal for two times to be comparable."""
-    cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())
     gpu = f"/{torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
-    return f"{cpu}/{os.cpu_count()}/{platform.system()}{gpu}"
+    return f"{_cpu()}/{os.cpu_count()}/{platform.system()}{gpu}"
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of the packages that numbers depend on."""
     found = {}
@@ -78,6 +86,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def commit() -> str:
     """The git commit of this checkout, with "-dirty" for changes; empty outside of one."""
     here = Path(__file__).parent

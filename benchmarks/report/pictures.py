@@ -16,10 +16,8 @@ from benchmarks.exhibit import Figure
 
 SAVED: dict[str, Any] = {
     **STYLE,
-    "savefig.bbox": "tight",
     "savefig.dpi": 144,
     "savefig.facecolor": "white",
-    "savefig.pad_inches": 0.06,
     "svg.fonttype": "none",
 }
 
@@ -41,6 +39,7 @@ def draw(figure: Figure, name: str) -> Picture:
         try:
             svg, png = io.BytesIO(), io.BytesIO()
             drawn.savefig(svg, format="svg", metadata={"Date": None})
+            drawn.set_layout_engine("none")  # laid out once is enough, and half the time
             drawn.savefig(png, format="png", metadata={"Software": None})
         finally:
             plt.close(drawn)

@@ -120,9 +120,8 @@ def _picture(done: pd.DataFrame) -> Any:
                         )
                         colour = looks[str(name)]["color"]
                         panel.vlines(group["dim"], low * scale, high * scale, color=colour)
-                panel.set(
-                    xscale="log", yscale="log", xlabel="D", ylabel=f"{unit} per sample", title=title
-                )
+                draw.logarithmic(panel.xaxis, panel.yaxis)
+                panel.set(xlabel="D", ylabel=f"{unit} per sample", title=title)
                 largest = (done[f"{call}_{metric}"] / done["batch"]).max()
                 draw.guide(panel, [6, 18], largest, [1, 2, 3])
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

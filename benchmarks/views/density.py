@@ -53,7 +53,7 @@ def _glance(each: list[Table], records: tuple[str, ...]) -> Table:
         if error := table.errors.get("Test LL (nats)"):
             errors[name] = f"± {name}"
             shown[errors[name]] = shown["Model"].map(rows[error])
-    sets = [column for column in shown if column not in ("Model", *errors.values())]
+    sets = [str(c) for c in shown if c not in ("Model", *errors.values())]
     note = (
         "Mean log-density of the test rows in nats; the tables below have costs and paired errors."
     )

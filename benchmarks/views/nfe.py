@@ -69,16 +69,14 @@ def _picture(done: pd.DataFrame) -> Any:
                 positive = a["error"][curve] > 0
                 error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)
         training.set(xlabel="updates", ylabel="NFE", title="Against training", ylim=(0, None))
+        draw.logarithmic(tolerance.xaxis, error.xaxis, error.yaxis)
         tolerance.set(
-            xscale="log",
             xlabel="tolerance",
             ylabel="NFE",
             title="Against tolerance",
             ylim=(0, None),
         )
         error.set(
-            xscale="log",
-            yscale="log",
             xlabel="tolerance",
             ylabel="error in log p (nats)",
             title="What the tolerance buys",
