@@ -92,9 +92,7 @@ def _text(values: list[float]) -> str:
 
 
 def _records(folder: Path) -> dict[str, Record]:
-    if not (folder / "records").is_dir():
-        raise ValueError(f"{str(folder)!r} is not a results folder: it has no records/")
-    records = {k: r for k, r in store.read(folder).items() if r.status == "done"}
+    records = {k: r for k, r in store.read(store.existing(folder)).items() if r.status == "done"}
     if not records:
         raise ValueError(f"{str(folder)!r} holds no record of a finished case")
     return records

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,10 +79,20 @@ def load(folder: str | Path) -> pd.DataFrame:
     metric is a column with the median of its values, and ``<metric>.values`` holds them raw.
     ``arrays`` is the path of the case's npz, or None.
     """
-    folder = Path(folder)
+    folder = existing(Path(folder))
+    return frame(folder, read(folder).values())
+
+
+def existing(folder: Path) -> Path:
+    """The folder itself; ValueError where it holds no records."""
     if not (folder / "records").is_dir():
         raise ValueError(f"{str(folder)!r} is not a results folder: it has no records/")
-    return pd.DataFrame([_row(folder, record) for record in _records(folder)])
+    return folder
+
+
+def frame(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
+    """Records of a results folder that were read before, as `load` shows them."""
+    return pd.DataFrame([_row(folder, record) for record in records])
 
 
 def arrays(row: Any) -> dict[str, np.ndarray]:

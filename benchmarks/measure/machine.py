@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """The git commit of this checkout, with "-dirty" for changes; empty outside of one."""
+    """The git commit of this checkout, "-dirty" where its code has changed; empty outside of one."""
     here = Path(__file__).parent
     try:
         sha = subprocess.run(
@@ -99,7 +99,7 @@ def commit() -> str:
             check=True,
         ).stdout.strip()
         dirt = subprocess.run(
-            ["git", "-C", here, "status", "--porcelain", "--untracked-files=no"],
+            ["git", "-C", here, "status", "--porcelain", "-uno", "..", "../../flows"],
             capture_output=True,
             text=True,
             timeout=10,

@@ -40,14 +40,11 @@ class Numbering:
 
 def collect(folder: Path) -> Report:
     """What the report of a results folder shows; ValueError where it is none."""
-    everything = store.read(folder)
+    everything = store.read(store.existing(folder))
     plan = plans.read(folder, everything)
-    order = {case.key: place for place, case in enumerate(plan.cases)}
-    records = {key: record for key, record in everything.items() if key in order}
-    frame = store.load(folder)
-    if len(frame):
-        frame = frame[frame["key"].isin(order)].sort_values("key", key=lambda k: k.map(order))
     cases = plan.cases
+    records = {case.key: everything[case.key] for case in cases if case.key in everything}
+    frame = store.frame(folder, records.values())
     anchors, figures, tables = Numbering(), Numbering(), Numbering()
     sections = []
     for study in dict.fromkeys(case.study for case in cases):
