@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """The git commit of this checkout, "-dirty" where its code has changed; empty outside of one."""
+    """The git commit of this checkout, "-dirty" where its code changed; empty outside of one."""
     here = Path(__file__).parent
     try:
         sha = subprocess.run(

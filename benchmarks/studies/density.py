@@ -15,7 +15,7 @@ from benchmarks.exhibit import Figure, Table
 from benchmarks.scoring import Scoring, score_baseline, score_flow
 from benchmarks.studies import Common, Contender, Result, expanded, register
 from benchmarks.train import Training
-from benchmarks.views import density
+from benchmarks.views import density, density_pictures
 
 
 class DensityContender(Contender, frozen=True):
@@ -102,4 +102,4 @@ class Density:
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
         """Pictures of the two-dimensional densities, and validation against seconds."""
-        return density.figures(frame)
+        return density_pictures.figures(frame)
