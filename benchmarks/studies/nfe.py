@@ -74,46 +74,9 @@ class Nfe:
         return 2 + 0.02 * case.updates
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Train, counting on a fixed batch as training goes, then solve at each tolerance."""
+        """Each case as `_measured` has it."""
         for case in cases:
-            settings = Training.model_validate(case.settings["training"])
-            data = datasets.load(str(case.dataset), seed=case.seeds.data)
-            dtype = getattr(torch, case.dtype)
-            flow = prepare(case, data.train.to(dtype), settings)
-            fixed = data.test[: case.batch].to(case.device, dtype)
-            every = max(1, case.updates // int(case.settings["checks"]))
-            counts: list[tuple[int, int, int]] = []
-
-            def observe(
-                update: int,
-                flow: flows.Flow = flow,
-                case: Case = case,
-                every: int = every,
-                fixed: torch.Tensor = fixed,
-                counts: list[tuple[int, int, int]] = counts,
-            ) -> None:
-                if update % every == 0 or update == case.updates:
-                    view = flow.using(noise=0)
-                    with flows.count_nfe(view) as count:
-                        view.loss(fixed).backward()
-                    flow.zero_grad()
-                    counts.append((update, count.forward, count.backward))
-
-            untrained = copy.deepcopy(flow)
-            train(flow, data.train.to(dtype), data.val.to(dtype), case, settings, observe)
-            tolerances = [float(t) for t in case.settings["tolerances"]]
-            curves = [_tolerances(f, fixed, case, tolerances) for f in (untrained, flow)]
-            updates, forward, backward = np.array(counts).T
-            arrays = {
-                "updates": updates,
-                "nfe_forward": forward,
-                "nfe_backward": backward,
-                "tolerances": np.array(tolerances),
-                "nfe": np.array([curve[0] for curve in curves]),
-                "error": np.array([curve[1] for curve in curves]),
-            }
-            metrics = {"nfe_start": float(forward[0]), "nfe_end": float(forward[-1])}
-            yield case.key, Result(metrics, arrays)
+            yield case.key, _measured(case)
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """Forward evaluations before and after training."""
@@ -122,6 +85,41 @@ class Nfe:
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
         """NFE against updates, NFE against tolerance, error against tolerance."""
         return nfe.figures(frame)
+
+
+def _measured(case: Case) -> Result:
+    """Train, counting on a fixed batch as training goes, then solve at each tolerance."""
+    settings = Training.model_validate(case.settings["training"])
+    data = datasets.load(str(case.dataset), seed=case.seeds.data)
+    dtype = getattr(torch, case.dtype)
+    flow = prepare(case, data.train.to(dtype), settings)
+    untrained = copy.deepcopy(flow)
+    fixed = data.test[: case.batch].to(case.device, dtype)
+    every = max(1, case.updates // int(case.settings["checks"]))
+    counts: list[tuple[int, int, int]] = []
+
+    def observe(update: int) -> None:
+        if update % every == 0 or update == case.updates:
+            view = flow.using(noise=0)
+            with flows.count_nfe(view) as count:
+                view.loss(fixed).backward()
+            flow.zero_grad()
+            counts.append((update, count.forward, count.backward))
+
+    train(flow, data.train.to(dtype), data.val.to(dtype), case, settings, observe)
+    tolerances = [float(t) for t in case.settings["tolerances"]]
+    curves = [_tolerances(f, fixed, case, tolerances) for f in (untrained, flow)]
+    updates, forward, backward = np.array(counts).T
+    arrays = {
+        "updates": updates,
+        "nfe_forward": forward,
+        "nfe_backward": backward,
+        "tolerances": np.array(tolerances),
+        "nfe": np.array([curve[0] for curve in curves]),
+        "error": np.array([curve[1] for curve in curves]),
+    }
+    metrics = {"nfe_start": float(forward[0]), "nfe_end": float(forward[-1])}
+    return Result(metrics, arrays)
 
 
 @torch.no_grad()
