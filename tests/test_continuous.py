@@ -816,3 +816,18 @@ def test_a_field_without_context_refuses_one(normal: Normal) -> None:
 
     with pytest.raises(ValueError, match="Field takes no context"):
         Flow(CNF(Field(), trace="loop")).log_prob(normal(3, 2), normal(3, 2))
+
+
+@pytest.mark.parametrize("trace", ["loop", "hutchinson", "closed_form"])
+def test_a_field_of_another_shape_is_refused(trace: str, normal: Normal) -> None:
+    """With the shape that was expected and the one that came."""
+
+    class Field(torch.nn.Module):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            return x[:, :1]
+
+        def trace(self, t: Tensor, x: Tensor) -> Tensor:
+            return x[:, 0]
+
+    with pytest.raises(ValueError, match=r"\(3, 2\), but the field returned \(3, 1\)"):
+        Flow(CNF(Field(), trace=trace)).log_prob(normal(3, 2))

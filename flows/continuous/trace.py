@@ -29,6 +29,7 @@ def linearize(
     with torch.enable_grad():
         x = x if keep and x.requires_grad else x.detach().requires_grad_()
         dx = field(t, x, context)
+    _check_shape(dx, x)
 
     def product(v: Tensor) -> Tensor:
         if not dx.requires_grad:  # a field that does not depend on x
@@ -39,6 +40,12 @@ def linearize(
         return result
 
     return (dx if keep else dx.detach()), product
+
+
+def _check_shape(dx: Tensor, x: Tensor) -> None:
+    if dx.shape != x.shape:
+        expected = f"expected dx/dt of the shape of x, {tuple(x.shape)}"
+        raise ValueError(f"{expected}, but the field returned {tuple(dx.shape)}")
 
 
 def loop(
@@ -68,6 +75,7 @@ def closed_form(
             f"field {name} knows no closed form of its trace: give it a method "
             "trace(t, x, context) -> (N,), or use trace='loop'"
         )
+    _check_shape(dx, x)
     return dx, trace
 
 
