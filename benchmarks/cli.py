@@ -74,7 +74,7 @@ def run(
     with _usage_errors():
         from benchmarks import report
         from benchmarks.progress import Shown
-        from benchmarks.run import Busy
+        from benchmarks.run import FolderError
         from benchmarks.run import run as measure
 
         chosen, folder = _suite(suite, out, overrides, device, threads, plugin)
@@ -86,8 +86,8 @@ def run(
     try:
         with Shown(console) as shown:
             result = measure(chosen, folder, shown, plugins=plugins, retry=retry)
-    except Busy as busy:
-        _fail(str(busy))
+    except FolderError as error:
+        _fail(str(error))
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept, and the next run goes on from there")
         raise typer.Exit(130) from None

@@ -22,7 +22,11 @@ from benchmarks.suite import Suite, blocks
 from benchmarks.worker import Worker, WorkerLost
 
 
-class Busy(RuntimeError):
+class FolderError(RuntimeError):
+    """A results folder that cannot be used; the message says why."""
+
+
+class Busy(FolderError):
     """Another run holds the results folder."""
 
 
@@ -79,8 +83,8 @@ def run(
 ) -> State:
     """Measure what has no valid record, and return where the suite then stands.
 
-    Failures stand until the code changes or ``retry`` is set. Raises Busy where another run holds
-    the folder and ValueError for a suite that cannot be expanded.
+    Failures stand until the code changes or ``retry`` is set. Raises FolderError where the folder
+    is held or cannot be written and ValueError for a suite that cannot be expanded.
     """
     with _alone(folder):
         now = state(suite, folder)
@@ -167,15 +171,18 @@ def _write_plan(suite: Suite, folder: Path, cases: Sequence[Case]) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a results folder; Busy where another process does. A killed holder lets go."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold a results folder; FolderError where that cannot be. A killed holder lets go."""
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
         raise Busy(
             f"another run holds {str(folder)!r}: wait for it, or choose another --out"
         ) from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise FolderError(f"{str(folder)!r} cannot be a results folder: {reason}") from error
     try:
         yield
     finally:

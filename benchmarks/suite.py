@@ -9,10 +9,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
 from benchmarks.case import Case
 from benchmarks.studies import Common, registry
+from flows.registry import SIZES
 
 
 class Suite(BaseModel, frozen=True, extra="forbid"):
@@ -20,7 +21,7 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
 
     name: str
     about: str
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     threads: PositiveInt = 2
@@ -34,6 +35,11 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
         found: dict[str, Case] = {}
         for entry in self.studies:
             options = dict(entry)
+            if unknown := set(options.get("sizes", ())) - set(SIZES):
+                known = ", ".join(SIZES)
+                raise ValueError(
+                    f"suite {self.name!r} has no size {unknown.pop()!r}; choose from: {known}"
+                )
             study = registry[options.pop("study", "")]
             model = _validated(study.Options, options, f"suite {self.name!r}, study {study.name!r}")
             found |= {case.key: case for case in study.cases(model, common)}
