@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -56,16 +57,19 @@ def _blas() -> str:
 
 def _faulty_lu() -> bool:
     """Whether batched LU is wrong here with two threads or more; MKL's own messages are muffled."""
-    threads, stderr = torch.get_num_threads(), os.dup(2)
+    threads, streams = torch.get_num_threads(), {fd: os.dup(fd) for fd in (1, 2)}
     with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+        for fd in streams:
+            os.dup2(nowhere.fileno(), fd)
         torch.set_num_threads(max(2, threads))
         try:
             return threaded_batched_lu_is_faulty()
         finally:
             torch.set_num_threads(threads)
-            os.dup2(stderr, 2)
-            os.close(stderr)
+            ctypes.CDLL(None).fflush(None)  # MKL prints through C's buffer
+            for fd, stream in streams.items():
+                os.dup2(stream, fd)
+                os.close(stream)
 
 
 def machine_class(device: str = "cpu") -> str:
