@@ -48,18 +48,28 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def series(frame: Any) -> list[str]:
-    """The name of each row's series: the flow, and the options that tell its variants apart."""
-    columns = [column for column in frame.columns if column.startswith("option.")]
+    """The name of each row's series: the flow, and what tells its configurations apart.
+
+    Rows of one name differ in dimension, data set or seed alone.
+    """
+    wanted = ("option.", "setting.", "batch", "updates")
+    columns = [column for column in frame.columns if column.startswith(wanted)]
     rows = [
-        {"flow": flow, **_flat({c.removeprefix("option."): v for c, v in row.items()})}
+        {"flow": flow, **_flat({c.partition(".")[2] or c: v for c, v in row.items()})}
         for flow, row in zip(frame["flow"], frame[columns].to_dict("records"), strict=True)
     ]
     names = []
     for row in rows:
         same = [other for other in rows if other["flow"] == row["flow"]]
         told = [k for k, v in row.items() if any(repr(other.get(k)) != repr(v) for other in same)]
-        names.append(" ".join([row["flow"], *(f"{k.split('.')[-1]}={row[k]}" for k in told)]))
+        names.append(
+            " ".join([row["flow"], *(f"{k.split('.')[-1]}={_plain(row[k])}" for k in told)])
+        )
     return names
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -182,4 +182,10 @@ def test_a_series_is_named_by_what_tells_its_variants_apart():
     frame = pd.DataFrame({"flow": ["cnf", "cnf", "glow"], "option.solver": solvers})
     frame["option.hidden"] = 8
     assert draw.series(frame) == ["cnf gradient=adjoint", "cnf gradient=backprop", "glow"]
+    frame["updates"], frame["setting.training"] = [5, 6, 5], [{"clip": 1.0}] * 3
+    named = draw.series(frame)
+    assert all("gradient=" in n and "updates=" in n for n in named[:2])
+    frame["option.solver"], frame["updates"] = [solvers[0]] * 3, 5
+    assert draw.series(frame) == ["cnf", "cnf", "glow"]  # two seeds of one configuration
+    frame["option.solver"] = solvers
     assert len(set(map(str, draw.looks(draw.series(frame)).values()))) == 3

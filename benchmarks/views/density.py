@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmarks import datasets
+from benchmarks import datasets, draw
 from benchmarks.exhibit import Table
 from benchmarks.stats import standard_error
 from benchmarks.store import arrays
@@ -64,8 +64,9 @@ def _glance(each: list[Table], records: tuple[str, ...]) -> Table:
 def _table(name: str, group: pd.DataFrame) -> Table:
     """Rows by likelihood; several seeds of a flow become their mean with a standard error."""
     data = datasets.load(name)
+    group = group.assign(series=draw.series(group))
     rows, behind = [], _behind_the_best(group[group["status"] == "done"], data)
-    for flow, seeds in group.groupby("flow", sort=False):
+    for flow, seeds in group.groupby("series", sort=False):
         done = seeds[seeds["status"] == "done"]
         row: dict[str, object] = {"Model": str(flow), "Seeds": len(done)}
         for header, (metric, factor, _) in COLUMNS.items():
@@ -113,7 +114,7 @@ def _table(name: str, group: pd.DataFrame) -> Table:
 def _behind_the_best(done: pd.DataFrame, data: datasets.Dataset) -> dict[str, tuple[float, float]]:
     """How far each model's mean log-density is behind the best one's, with its paired error."""
     means: dict[str, np.ndarray] = {}
-    for flow, seeds in done[done["arrays"].notna()].groupby("flow", sort=False):
+    for flow, seeds in done[done["arrays"].notna()].groupby("series", sort=False):
         rows = [arrays(row)["test_log_prob"] for _, row in seeds.iterrows()]
         means[str(flow)] = np.mean(rows, axis=0, dtype=float)
     if len({len(mean) for mean in means.values()}) != 1:

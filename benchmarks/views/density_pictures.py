@@ -58,7 +58,8 @@ def _validation_curves(done: pd.DataFrame) -> list[Figure]:
 
 def _pictures(name: str, group: pd.DataFrame) -> Any:
     data = datasets.load(name)
-    rows = [row for _, row in group.drop_duplicates("flow").iterrows()]
+    group = group.assign(series=draw.series(group)).drop_duplicates("series")  # the first seed
+    rows = [row for _, row in group.iterrows()]
     held = [arrays(row) for row in rows]
     x0, x1, y0, y1 = extent = held[0]["extent"]
     histogram, _, _ = np.histogram2d(
@@ -71,7 +72,7 @@ def _pictures(name: str, group: pd.DataFrame) -> Any:
     images = [histogram.T, *(np.exp(a["image"].astype(float)) for a in held)]
     clouds = [data.test[:3000].numpy(), *(a["samples"].astype(float) for a in held)]
     top = float(np.quantile(histogram[histogram > 0], 0.95))
-    titles = ["Data", *(f"{row['flow']}\n{row['test_ll']:.3f} nats" for row in rows)]
+    titles = ["Data", *(f"{row['series']}\n{row['test_ll']:.3f} nats" for row in rows)]
     with draw.figure(2, len(images), height=2.2) as (figure, axes):
         figure.set_size_inches(2.15 * len(images), 4.6)
         for column, (title, image, cloud) in enumerate(zip(titles, images, clouds, strict=True)):
@@ -108,15 +109,18 @@ def _pictures(name: str, group: pd.DataFrame) -> Any:
 
 
 def _curves(done: pd.DataFrame) -> Any:
-    looks = draw.looks(done["flow"])
-    groups = list(done.groupby("dataset", sort=False))
+    groups = [
+        (name, group.assign(series=draw.series(group)))
+        for name, group in done.groupby("dataset", sort=False)
+    ]
+    looks = draw.looks(name for _, group in groups for name in group["series"])
     columns = min(4, len(groups))
     lines = -(-len(groups) // columns)
     with draw.figure(lines, columns, height=2.8) as (figure, axes):
         for panel in axes.flat[len(groups) :]:
             panel.set_visible(False)
         for panel, (name, group) in zip(axes.flat, groups, strict=False):
-            for flow, seeds in group.groupby("flow", sort=False):
+            for flow, seeds in group.groupby("series", sort=False):
                 for index, (_, row) in enumerate(seeds.iterrows()):
                     a = arrays(row)
                     finite = np.isfinite(a["validation_ll"])
