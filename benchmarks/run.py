@@ -93,8 +93,12 @@ def run(
         _write_plan(suite, folder, now.cases)
         budget = sum(registry[case.study].budget(case) for case in todo)
         progress.begin(todo, len(now.cases) - len(todo), budget)
-        settings = {"threads": suite.threads, "device": suite.device}
-        worker = Worker(**settings, memory_share=suite.memory_share, plugins=plugins)  # type: ignore[arg-type]
+        worker = Worker(
+            threads=suite.threads,
+            device=suite.device,
+            memory_share=suite.memory_share,
+            plugins=plugins,
+        )
         try:
             for block in blocks(todo):
                 progress.block(block)
