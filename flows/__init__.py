@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from flows.budget import width
 from flows.counting import count_nfe as count_nfe
 from flows.flow import Bijection as Bijection
 from flows.flow import Flow as Flow
@@ -17,13 +18,15 @@ members: Registry[Member] = Registry(
 
 
 def register(
-    name: str, *, uses: tuple[str, ...]
+    name: str, *, uses: tuple[str, ...], requires: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated factory ``(dim, *, options) -> Bijection | Flow`` under a name.
 
     ``uses`` are those of hidden, depth, layers and context_dim that the member takes as keyword
-    arguments; the others are refused at build. Raises TypeError where the signature lacks one of
-    them or an option has no default, and ValueError where the name is taken.
+    arguments; the others are refused at build. A member that ``requires`` a package is listed
+    where that can be found, and should import it in the factory alone. Raises TypeError where the
+    signature lacks one of ``uses`` or an option has no default, and ValueError where the name is
+    taken.
     """
 
     def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,37 +39,26 @@ def register(
             raise TypeError(
                 f"flow {name!r} declares to use {missing}, but takes {list(member.defaults)}"
             )
-        members.add(name, member, factory.__module__)
+        members.add(name, member, factory.__module__, requires)
         return factory
 
     return decorate
 
 
-def build(name: str, dim: int, **options: Any) -> Flow:
+def build(name: str, dim: int, *, parameters: int | None = None, **options: Any) -> Flow:
     """Build the flow registered under ``name`` for data of ``dim`` columns.
 
-    Raises ValueError for an unknown name or option (with the choices) and for sizes below one.
+    ``parameters`` asks for that many trainable parameters, within 5 %, in place of ``hidden``; the
+    weights are those that the width so found gives. Raises ValueError for an unknown name or
+    option (with the choices), for sizes below one, and where no width meets the budget.
     """
     member = members[name]
-    complete = member.complete(options)
-    sizes: dict[str, Any] = {
-        "dim": dim,
-        **{k: complete[k] for k in ("hidden", "depth", "layers") if k in complete},
-    }
-    for size, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"flow {name!r} needs {size} to be a whole number from 1, got {value!r}"
-            )
-    context_dim = complete.get("context_dim", 0)
-    if isinstance(context_dim, bool) or not isinstance(context_dim, int) or context_dim < 0:
-        raise ValueError(
-            f"flow {name!r} needs context_dim to be a whole number from 0, got {context_dim!r}"
-        )
-    built = member.factory(dim, **complete)
-    return built if isinstance(built, Flow) else Flow(built, dim, context_dim)
+    if parameters is not None:
+        options["hidden"] = width(member, dim, parameters, options)
+    built, context_dim = member.construct(dim, options), member.complete(options).get("context_dim")
+    return built if isinstance(built, Flow) else Flow(built, dim, context_dim or 0)
 
 
 def names() -> list[str]:
-    """Names of all registered flows."""
+    """Names of all registered flows whose packages are installed."""
     return list(members)

@@ -24,6 +24,20 @@ T = TypeVar("T")
 SIZES = ("hidden", "depth", "layers", "context_dim")
 
 
+@dataclass(frozen=True)
+class _Entry(Generic[T]):
+    """A member as registered: by which module, and the package that it cannot do without."""
+
+    member: T
+    module: str
+    requires: str | None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the package can be found; a member that needs none is always usable."""
+        return self.requires is None or importlib.util.find_spec(self.requires) is not None
+
+
 class Registry(Generic[T]):
     """Members of one kind by name, discovered on first use.
 
@@ -33,35 +47,50 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, packages: tuple[str, ...], group: str | None = None) -> None:
         self.kind, self.packages, self.group = kind, packages, group
-        self._members: dict[str, tuple[T, str]] = {}
+        self._members: dict[str, _Entry[T]] = {}
         self._discovered = False
 
-    def add(self, name: str, member: T, module: str) -> None:
-        """Register a member; ValueError if another module already holds the name."""
-        if not any(f"{module}.".startswith(f"{package}.") for package in self.packages):
+    def add(self, name: str, member: T, module: str, requires: str | None = None) -> None:
+        """Register a member; ValueError if another module already holds the name.
+
+        ``requires`` names a package without which the member is not listed, and refused.
+        """
+        if not self._holds(module):
             self._discover()  # so that a plug-in that takes a member's name is the one refused
-        if name in self._members and self._members[name][1] != module:
-            holder = self._members[name][1]
+        if name in self._members and self._members[name].module != module:
+            holder = self._members[name].module
             raise ValueError(f"{self.kind} {name!r} of {module} is already registered by {holder}")
-        self._members[name] = (member, module)
+        self._members[name] = _Entry(member, module, requires)
 
     def __getitem__(self, name: str) -> T:
-        return self._entry(name)[0]
+        return self._entry(name).member
 
     def __iter__(self) -> Iterator[str]:
         self._discover()
-        return iter(sorted(self._members))
+        return iter(sorted(name for name, entry in self._members.items() if entry.usable))
 
     def module_of(self, name: str) -> str:
         """Dotted name of the module that registered the member."""
-        return self._entry(name)[1]
+        return self._entry(name).module
 
-    def _entry(self, name: str) -> tuple[T, str]:
+    def _holds(self, module: str) -> bool:
+        """Whether a module lies in one of the packages."""
+        return any(f"{module}.".startswith(f"{package}.") for package in self.packages)
+
+    def _entry(self, name: str) -> _Entry[T]:
         self._discover()
         if name not in self._members:
-            choices = ", ".join(sorted(self._members))
+            choices = ", ".join(self)
             raise ValueError(f"unknown {self.kind} {name!r}; choose from: {choices}")
-        return self._members[name]
+        entry = self._members[name]
+        if not entry.usable:
+            package = entry.requires
+            remedy = f"'flowgauge[{package}]'" if self._holds(entry.module) else package
+            raise ValueError(
+                f"{self.kind} {name!r} needs the package {package!r}, which is not installed: "
+                f"pip install {remedy}"
+            )
+        return entry
 
     def _discover(self) -> None:
         if self._discovered:
@@ -116,6 +145,19 @@ class Member:
     def applicable(self, sizes: Mapping[str, Any]) -> dict[str, Any]:
         """The part of ``sizes`` that the member uses: for grids shared by many families."""
         return {k: v for k, v in sizes.items() if k in self.uses}
+
+    def construct(self, dim: int, options: Mapping[str, Any]) -> Any:
+        """What the factory makes of D and options; ValueError for a size that is none."""
+        complete = self.complete(options)
+        sizes = {"dim": dim, **{k: complete[k] for k in SIZES if k in complete}}
+        for size, value in sizes.items():
+            least = int(size != "context_dim")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"flow {self.name!r} needs {size} to be a whole number from {least}, "
+                    f"got {value!r}"
+                )
+        return self.factory(dim, **complete)
 
 
 _PLUGINS: dict[Path, ModuleType] = {}

@@ -251,3 +251,37 @@ def test_a_member_that_cannot_be_imported_says_so_each_time(
     for _ in range(2):
         with pytest.raises(ModuleNotFoundError, match=r"broken_package\.member"):
             list(registry)
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [("flows.some.member", r"'flowgauge\[no_such_package\]'"), ("theirs", "no_such_package")],
+)
+def test_a_member_without_its_package_is_not_listed_and_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, module: str, remedy: str
+) -> None:
+    """Ours by an extra of this distribution, others' by the package's name."""
+    registry: Registry[int] = Registry("flow", ("flows.discrete", "flows.some"))
+    monkeypatch.setattr(registry, "_discovered", True)
+    registry.add("plain", 1, module)
+    registry.add("needy", 2, module, requires="no_such_package")
+    assert list(registry) == ["plain"]
+    for look in (registry.__getitem__, registry.module_of):
+        with pytest.raises(
+            ValueError,
+            match=f"^flow 'needy' needs the package 'no_such_package', which is not installed: "
+            f"pip install {remedy}$",
+        ):
+            look("needy")
+    with pytest.raises(ValueError, match=r"unknown flow 'neddy'; choose from: plain$"):
+        registry["neddy"]
+
+
+def test_a_member_is_there_as_soon_as_its_package_is() -> None:
+    """A package that can be found is not imported for it."""
+    registry: Registry[int] = Registry("flow", ())
+    registry.add("fine", 1, "theirs", requires="wave")
+    sys.modules.pop("wave", None)
+    assert registry["fine"] == 1
+    assert list(registry) == ["fine"]
+    assert "wave" not in sys.modules

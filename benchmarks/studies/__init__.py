@@ -13,6 +13,7 @@ from pydantic import BaseModel, JsonValue, PositiveInt
 import flows
 from benchmarks.case import Case, Seeds, canonical
 from benchmarks.exhibit import Figure, Table
+from flows.budget import width
 from flows.registry import Registry
 
 
@@ -35,19 +36,25 @@ class Contender(BaseModel, frozen=True, extra="forbid"):
     """A flow in a comparison; what it leaves out it takes from the study.
 
     The flow "*" stands for every registered flow that the comparison does not name otherwise,
-    except those in ``without``: that is how a new flow comes into every table.
+    except those in ``without``: that is how a new flow comes into every table. ``parameters`` is
+    a budget that decides the width, in place of the study's ``hidden``.
     """
 
     flow: str
     options: dict[str, JsonValue] = {}
+    parameters: PositiveInt | None = None
     batch: PositiveInt | None = None
     without: tuple[str, ...] = ()
 
-    def complete(self, sizes: Mapping[str, int]) -> dict[str, Any]:
-        """The flow's full options: its defaults, the study's sizes that it uses, its own."""
+    def complete(self, sizes: Mapping[str, int], dim: int) -> dict[str, Any]:
+        """The flow's full options at D: its defaults, the study's sizes that it uses, its own."""
         member = flows.members[self.flow]
-        chosen = member.complete({**member.applicable(sizes), **self.options})
-        return dict(canonical(chosen))
+        chosen = {**member.applicable(sizes), **self.options}
+        if self.parameters is not None:
+            if "hidden" not in self.options:
+                chosen.pop("hidden", None)
+            chosen["hidden"] = width(member, dim, self.parameters, chosen)
+        return dict(canonical(member.complete(chosen)))
 
 
 K = TypeVar("K", bound=Contender)

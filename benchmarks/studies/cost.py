@@ -56,7 +56,7 @@ class Cost:
                     study=self.name,
                     flow=contender.flow,
                     dim=dim,
-                    options=contender.complete(options.sizes),
+                    options=contender.complete(options.sizes, dim),
                     batch=contender.batch or options.batch,
                     settings={"seconds": options.seconds},
                 )

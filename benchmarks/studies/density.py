@@ -72,7 +72,7 @@ class Density:
                     case = common.case(
                         seed,
                         flow=contender.flow,
-                        options=contender.complete(options.sizes),
+                        options=contender.complete(options.sizes, about["dim"]),
                         batch=contender.batch or options.batch,
                         updates=contender.updates or options.updates,
                         settings=settings,

@@ -48,13 +48,14 @@ class Nfe:
         for name in options.datasets:
             for flow in options.flows:
                 contender = Contender(flow=flow, options=options.options)
+                dim = datasets.load(name).dim
                 for seed in common.seeds:
                     yield common.case(
                         seed,
                         study=self.name,
                         flow=flow,
-                        dim=datasets.load(name).dim,
-                        options=contender.complete(options.sizes),
+                        dim=dim,
+                        options=contender.complete(options.sizes, dim),
                         dataset=name,
                         batch=options.batch,
                         updates=options.updates,

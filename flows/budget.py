@@ -1,0 +1,60 @@
+"""Parameter budgets: the width at which a family has a given number of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from flows.registry import Member
+
+WITHIN = 0.05  # share of the budget by which the nearest width may miss it
+
+
+def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any]) -> int:
+    """The ``hidden`` whose number of trainable parameters is nearest to ``parameters``.
+
+    ``options`` are the other options of the flow. The number rises with the width, so the two
+    widths around the budget are found by doubling and then halving; each trial builds the flow,
+    about 2 log2(hidden) of them, and leaves torch's random stream as it was. Raises ValueError
+    where no width comes within 5 %, with the reason and the nearest that there is.
+    """
+    about = f"flow {member.name!r} cannot have {parameters!r} parameters"
+    if isinstance(parameters, bool) or not isinstance(parameters, int) or parameters < 1:
+        raise ValueError(f"{about}: a budget is a whole number from 1")
+    if "hidden" not in member.uses:
+        raise ValueError(f"{about}: it takes no 'hidden' that a budget could decide")
+    if "hidden" in options:
+        raise ValueError(f"{about} and hidden={options['hidden']!r}: give one of the two")
+
+    @cache
+    def count(hidden: int) -> int:
+        return _parameters(member, dim, {**options, "hidden": hidden})
+
+    low, high = 1, 1
+    while count(high) < parameters:
+        low, high = high, 2 * high
+        if count(high) <= count(low):
+            raise ValueError(f"{about}: it has {count(low)} at hidden={low} and hidden={high}")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) < parameters else (low, middle)
+    nearest = min((low, high), key=lambda hidden: abs(count(hidden) - parameters))
+    if abs(count(nearest) - parameters) <= WITHIN * parameters:
+        return nearest
+    if low == high:
+        raise ValueError(f"{about}: even hidden=1 has {count(1)}")
+    raise ValueError(
+        f"{about} within {WITHIN:.0%}: hidden={low} has {count(low)} and hidden={high} has "
+        f"{count(high)}; take one of these"
+    )
+
+
+def _parameters(member: Member, dim: int, options: Mapping[str, Any]) -> int:
+    """Trainable parameters of a flow that is built and thrown away."""
+    device = torch.get_default_device()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        built = member.construct(dim, options)
+    return sum(p.numel() for p in built.parameters() if p.requires_grad)

@@ -1,0 +1,147 @@
+"""Budgets: every family meets a number of parameters within 5 %, or says why it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import flows
+from benchmarks.studies import Contender
+from flows.budget import WITHIN, width
+from flows.registry import Member
+
+WIDE = [name for name in flows.names() if "hidden" in flows.members[name].uses]
+NARROW = [name for name in flows.names() if name not in WIDE]
+DIM = 3
+
+
+def parameters(flow: nn.Module) -> int:
+    return sum(p.numel() for p in flow.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("budget", [20_000, 100_000])
+def test_every_family_meets_a_budget_with_the_nearest_width(name: str, budget: int) -> None:
+    """Within 5 %, and neither neighbouring width is nearer."""
+    torch.manual_seed(0)
+    flow = flows.build(name, DIM, parameters=budget)
+    assert abs(parameters(flow) - budget) <= WITHIN * budget
+    hidden = width(flows.members[name], DIM, budget, {})
+    for other in (hidden - 1, hidden + 1):
+        if other:
+            missed = abs(parameters(flows.build(name, DIM, hidden=other)) - budget)
+            assert missed >= abs(parameters(flow) - budget)
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_the_search_leaves_the_random_stream_as_it_was(name: str) -> None:
+    """Weights by budget are bitwise those by the width that it finds."""
+    torch.manual_seed(7)
+    by_budget = flows.build(name, DIM, parameters=20_000).state_dict()
+    after = torch.rand(4)
+    hidden = width(flows.members[name], DIM, 20_000, {})
+    torch.manual_seed(7)
+    by_width = flows.build(name, DIM, hidden=hidden).state_dict()
+    assert by_budget.keys() == by_width.keys()
+    for key, value in by_budget.items():
+        assert torch.equal(value, by_width[key]), key
+    assert torch.equal(after, torch.rand(4))
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_other_sizes_are_kept(name: str) -> None:
+    """The budget decides the width at the depth and the layers that are given."""
+    member = flows.members[name]
+    sizes = member.applicable({"depth": 1, "layers": 3})
+    flow = flows.build(name, DIM, parameters=30_000, **sizes)
+    assert abs(parameters(flow) - 30_000) <= WITHIN * 30_000
+
+
+class _Line(nn.Module):
+    """A module of ``slope * hidden + offset`` parameters."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(size))
+
+
+def _linear(slope: int, offset: int, trials: list[int] | None = None) -> Member:
+    def line(dim: int, *, hidden: int = 4) -> nn.Module:
+        if trials is not None:
+            trials.append(hidden)
+        return _Line(slope * hidden + offset)
+
+    return Member("line", line, ("hidden",))
+
+
+@given(st.integers(1, 300), st.integers(0, 300), st.integers(1, 20_000))
+@settings(deadline=None)
+def test_the_width_is_the_nearest_or_the_refusal_is_right(
+    slope: int, offset: int, budget: int
+) -> None:
+    """Against the exact solution for a family whose parameters are linear in the width."""
+    trials: list[int] = []
+    exact = min(
+        (h for h in range(1, budget // slope + 3)),
+        key=lambda h: (abs(slope * h + offset - budget), h),
+    )
+    meets = abs(slope * exact + offset - budget) <= WITHIN * budget
+    if meets:
+        assert width(_linear(slope, offset, trials), DIM, budget, {}) == exact
+        assert len(trials) <= 2 * (exact + 1).bit_length() + 2
+    else:
+        with pytest.raises(ValueError, match="'line' cannot have") as caught:
+            width(_linear(slope, offset), DIM, budget, {})
+        assert f"has {slope * exact + offset}" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("slope", "offset", "budget", "options", "reason"),
+    [
+        (10, 5, 3, {}, r"even hidden=1 has 15"),
+        (100, 0, 250, {}, r"within 5%: hidden=2 has 200 and hidden=3 has 300"),
+        (0, 7, 50, {}, r"it has 7 at hidden=1 and hidden=2"),
+        (1, 0, 50, {"hidden": 3}, r"and hidden=3: give one of the two"),
+        (1, 0, 0, {}, r"cannot have 0 parameters: a budget is a whole number from 1"),
+        (1, 0, 2.5, {}, r"cannot have 2\.5 parameters: a budget is a whole number"),
+        (1, 0, True, {}, r"cannot have True parameters: a budget is a whole number"),
+    ],
+)
+def test_a_budget_that_cannot_be_met_says_why(
+    slope: int, offset: int, budget: Any, options: dict[str, Any], reason: str
+) -> None:
+    """Too small, too coarse, of no effect, given beside a width, or no number."""
+    with pytest.raises(ValueError, match=reason) as caught:
+        width(_linear(slope, offset), DIM, budget, options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_family_without_a_width_refuses_a_budget(name: str) -> None:
+    """The one-line error names the family."""
+    with pytest.raises(ValueError, match=f"{name!r} .*takes no 'hidden'"):
+        flows.build(name, DIM, parameters=1000)
+
+
+def test_a_family_that_takes_no_width_refuses_a_budget() -> None:
+    """Whatever families there are."""
+    member = Member("fixed", lambda dim: nn.Identity(), ())
+    with pytest.raises(ValueError, match=r"'fixed' .*takes no 'hidden'"):
+        width(member, DIM, 1000, {})
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_contender_resolves_its_budget_into_the_width(name: str) -> None:
+    """The case's options are complete, and the study's width yields to the budget."""
+    contender = Contender(flow=name, parameters=20_000)
+    options = contender.complete({"hidden": 5, "depth": 2}, DIM)
+    assert "parameters" not in options
+    assert options["hidden"] == width(flows.members[name], DIM, 20_000, {"depth": 2})
+    with pytest.raises(ValueError, match="give one of the two"):
+        Contender(flow=name, parameters=20_000, options={"hidden": 5}).complete({}, DIM)
