@@ -13,7 +13,7 @@ from flows.flow import Flow as Flow
 from flows.registry import SIZES, Member, Registry
 
 members: Registry[Member] = Registry(
-    "flow", ("flows.discrete", "flows.continuous"), group="flowgauge.flows"
+    "flow", ("flows.discrete", "flows.continuous", "flows.adapters"), group="flowgauge.flows"
 )
 
 

@@ -1,0 +1,1 @@
+"""Flows of other libraries, behind this one's interface."""
