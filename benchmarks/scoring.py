@@ -17,6 +17,7 @@ from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.measure.clock import interleave
+from benchmarks.measure.operations import Operations
 from benchmarks.stats import standard_error
 from benchmarks.studies import Result
 from benchmarks.train import Training, prepare, train
@@ -48,9 +49,9 @@ def score_flow(case: Case, data: Dataset) -> Result:
     }
     x = data.test[:1000].to(case.device, dtype)
     metrics |= _speed(flow.using(trace="exact"), x, case.device)
-    exact, rows = _exact(flow, scoring.tolerance), data.test[: scoring.rows].to(case.device)
-    with flows.count_nfe(exact) as evaluations:
-        log_prob = _in_chunks(exact, rows, scoring.chunk)
+    precise, rows = exact(flow, scoring.tolerance), data.test[: scoring.rows].to(case.device)
+    with flows.count_nfe(precise) as evaluations:
+        log_prob = _in_chunks(precise, rows, scoring.chunk)
     if nfe.forward:
         metrics["train_nfe"] = (nfe.forward + nfe.backward) / case.updates
         metrics["test_nfe"] = evaluations.forward / math.ceil(len(rows) / scoring.chunk)
@@ -117,16 +118,16 @@ def _solver_errors(
     flow: flows.Flow, log_prob: Tensor, rows: Tensor, dtype: torch.dtype, scoring: Scoring
 ) -> dict[str, float]:
     """What a tighter tolerance and what the flow's own solver make of the exact likelihood."""
-    exact = log_prob[: len(rows)]
-    tighter = _in_chunks(_exact(flow, scoring.tolerance / 10), rows, scoring.chunk)
+    best = log_prob[: len(rows)]
+    tighter = _in_chunks(exact(flow, scoring.tolerance / 10), rows, scoring.chunk)
     own = _in_chunks(flow.using(trace="exact"), rows.to(dtype), scoring.chunk)
     return {
-        "ll_shift": abs((tighter - exact).mean().item()),
-        "solver_gap": (own - exact).mean().item(),
+        "ll_shift": abs((tighter - best).mean().item()),
+        "solver_gap": (own - best).mean().item(),
     }
 
 
-def _exact(flow: flows.Flow, tolerance: float) -> flows.Flow:
+def exact(flow: flows.Flow, tolerance: float) -> flows.Flow:
     """The flow's exact density: exact trace, float64, an adaptive solver at ``tolerance``."""
     solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
     return copy.deepcopy(flow).double().using(trace="exact", solver=solver)
@@ -137,15 +138,18 @@ def _in_chunks(flow: flows.Flow, x: Tensor, rows: int) -> Tensor:
     return torch.cat([flow.log_prob(part) for part in torch.split(x, rows)])
 
 
-def _speed(flow: flows.Flow, x: Tensor, device: str) -> dict[str, list[float]]:
-    """Seconds of log_prob and of sampling, as the flow solves its ODE itself."""
+def _speed(flow: flows.Flow, x: Tensor, device: str) -> dict[str, Any]:
+    """FLOPs and seconds of log_prob, and of sampling, as the flow solves its ODE itself."""
 
     def log_prob() -> None:
         with torch.no_grad():
             flow.log_prob(x)
 
+    with Operations() as operations:
+        log_prob()
     works = {"log_prob": log_prob, "sample": lambda: flow.sample(1000)}
-    return _rates(interleave(works, seconds=0.5, device=device), len(x))
+    rates = _rates(interleave(works, seconds=0.5, device=device), len(x))
+    return {"row_flops": operations.flops / len(x), **rates}
 
 
 def _rates(samples: dict[str, list[float]], rows: int = 1000) -> dict[str, Any]:

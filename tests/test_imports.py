@@ -22,7 +22,7 @@ BENCHMARKS = (
     ("__init__", "metrics", "case", "exhibit"),
     ("store", "stats", "scaling_law", "measure", "datasets", "baselines", "draw"),
     ("train", "views"),
-    ("scoring", "studies"),  # scoring serves studies and returns their Result
+    ("calls", "scoring", "studies"),  # scoring serves studies and returns their Result
     ("claims",),
     ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),
     ("cli", "__main__"),

@@ -63,6 +63,25 @@ def test_flops_are_those_counted_by_hand(call, flops):
     assert count(call).flops == flops
 
 
+@pytest.mark.parametrize(
+    ("call", "matrices"),
+    [
+        (lambda: torch.linalg.slogdet(S), N),
+        (lambda: torch.linalg.det(S), N),
+        (lambda: torch.linalg.lu_factor(S), N),
+        (lambda: linalg.inv(S), N),
+        (lambda: torch.linalg.solve(S, X), N),
+        (lambda: linalg.logabsdet(S), N),
+        (lambda: torch.linalg.solve_triangular(S[0], X.T, upper=True), 0),
+        (lambda: S @ S, 0),
+    ],
+)
+def test_factorisations_are_told_apart(call, matrices):
+    counted = count(call)
+    assert counted.factorisation == matrices * lu_flops(D)
+    assert counted.flops >= counted.factorisation
+
+
 def test_gradients_are_counted_wherever_they_are_taken():
     net = torch.nn.Sequential(torch.nn.Linear(D, H), torch.nn.Tanh(), torch.nn.Linear(H, D))
     forward = 2 * N * 2 * D * H

@@ -59,6 +59,17 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     aten.linalg_solve_triangular: _triangular,
 }
 
+# operators that factorise their first argument, whatever else they do
+LU = frozenset(
+    {
+        aten.linalg_lu_factor_ex,
+        aten._linalg_slogdet,
+        aten._linalg_det,
+        aten.linalg_inv_ex,
+        aten._linalg_solve_ex,
+    }
+)
+
 # operators that move or make data and compute nothing
 FREE = {
     "copy_ _to_copy clone cat stack index index_put index_put_ index_put_.default _unsafe_index",
@@ -75,6 +86,7 @@ _FREE = frozenset(name for line in FREE for name in line.split())
 class Operations(TorchDispatchMode):
     """Counts within its ``with`` block: ``flops``, ``elements`` and the ``uncounted`` operators.
 
+    ``factorisation`` is the part of ``flops`` that is LU, the O(D³) of a dense determinant.
     ``elements`` are results of pointwise operators and inputs of reductions. Forward, backward,
     `autograd.grad`, torch.func and the adjoint's backward are all seen.
     """
@@ -82,6 +94,7 @@ class Operations(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
+        self.factorisation = 0
         self.elements = 0
         self.uncounted: Counter[str] = Counter()
 
@@ -99,6 +112,7 @@ class Operations(TorchDispatchMode):
         out = func(*args, **kwargs)
         if packet in FORMULAS:
             self.flops += FORMULAS[packet](*args, **kwargs)
+            self.factorisation += _lu(args[0]) if packet in LU else 0
         elif packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=out)
         elif torch.Tag.pointwise in func.tags:

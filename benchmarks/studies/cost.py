@@ -1,21 +1,18 @@
-"""Cost against dimension: seconds, FLOPs and NFE of log_prob and of a training step."""
+"""Cost against dimension: seconds, FLOPs and NFE of log_prob, training step and sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import pandas as pd
-import torch
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 
-import flows
+from benchmarks.calls import Calls, calls
 from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
 from benchmarks.measure.clock import REFERENCE, interleave
-from benchmarks.measure.operations import Operations
 from benchmarks.studies import Common, Contender, Result, expanded, register
-from benchmarks.train import Training, prepare
 from benchmarks.views import cost
 
 
@@ -52,13 +49,14 @@ class Cost:
             for contender in contenders:
                 if dim not in (contender.dims or options.dims):
                     continue
+                budget = {"parameters": contender.parameters} if contender.parameters else {}
                 yield common.case(
                     study=self.name,
                     flow=contender.flow,
                     dim=dim,
                     options=contender.complete(options.sizes, dim),
                     batch=contender.batch or options.batch,
-                    settings={"seconds": options.seconds},
+                    settings={"seconds": options.seconds, **budget},
                 )
 
     def block(self, case: Case) -> str:
@@ -71,74 +69,30 @@ class Cost:
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each contender's calls, then time all of them in shuffled rounds."""
+        made: dict[str, Calls] = {}
         counted: dict[str, dict[str, Any]] = {}
         notes: dict[str, dict[str, Any]] = {}
-        works: dict[str, Callable[[], object]] = {}
         for case in cases:
             try:
-                calls, parameters = _calls(case)
-                counted[case.key], notes[case.key] = {"parameters": parameters}, {}
-                for name, (call, flow) in calls.items():
-                    metrics, uncounted = _count(name, call, flow)
-                    counted[case.key] |= metrics
-                    notes[case.key][f"{name}_uncounted"] = uncounted
-                works |= {f"{case.key}/{name}": call for name, (call, _) in calls.items()}
+                found = calls(case)
+                counted[case.key], notes[case.key] = found.count()
+                made[case.key] = found
             except Exception as error:  # one contender's fault must not cost the others
-                counted.pop(case.key, None)
                 yield case.key, Result.of(error)
-        if not counted:
+        if not made:
             return
         seconds = float(cases[0].settings["seconds"])
+        works = {f"{k}/{n}": work for k, found in made.items() for n, work in found.works.items()}
         samples = interleave(works, seconds=seconds, device=cases[0].device)
-        for key, metrics in counted.items():
-            timed = {f"{name}_seconds": samples[f"{key}/{name}"] for name in ("log_prob", "step")}
-            reference = {"reference_seconds": samples[REFERENCE]}
-            yield key, Result(metrics | timed | reference, notes=notes[key])
+        reference = {"reference_seconds": samples[REFERENCE]}
+        for key, found in made.items():
+            timed = found.seconds(samples, f"{key}/")
+            yield key, Result(counted[key] | timed | reference, notes=notes[key])
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """The growth of each series at its largest size, and all figures by dimension."""
         return cost.tables(frame)
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """Seconds and FLOPs a sample against D, for both calls."""
+        """Seconds and FLOPs a sample against D, a column for each call."""
         return cost.figures(frame)
-
-
-def _calls(case: Case) -> tuple[dict[str, tuple[Callable[[], object], flows.Flow]], int]:
-    """The two calls of a case, with the flow to count on, and its number of parameters."""
-    generator = torch.Generator().manual_seed(case.seeds.data)
-    rows = max(case.batch, 16)
-    x = torch.randn(rows, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
-    flow = prepare(case, x, Training())
-    batch = x[: case.batch].to(case.device)
-    optimiser = torch.optim.Adam(flow.parameters())
-
-    def log_prob() -> None:
-        with torch.no_grad():
-            flow.log_prob(batch)
-
-    def step() -> None:
-        optimiser.zero_grad()
-        flow.loss(batch).backward()
-        optimiser.step()
-
-    calls: dict[str, tuple[Callable[[], object], flows.Flow]] = {
-        "log_prob": (log_prob, flow),
-        "step": (step, flow),
-    }
-    return calls, sum(p.numel() for p in flow.parameters() if p.requires_grad)
-
-
-def _count(
-    name: str, call: Callable[[], object], flow: flows.Flow
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Exact counts of one call, after one that is not counted (an optimiser makes its state)."""
-    call()
-    with flows.count_nfe(flow) as nfe, Operations() as operations:
-        call()
-    metrics: dict[str, float] = {
-        f"{name}_flops": operations.flops,
-        f"{name}_pointwise": operations.elements,
-        f"{name}_nfe": nfe.forward + nfe.backward,
-    }
-    return metrics, dict(operations.uncounted)

@@ -15,6 +15,7 @@ COLUMNS = {
     "Test LL (nats)": ("test_ll", 1, ".3f"),
     "Gap to entropy (nats)": ("gap", 1, ".3f"),
     "Parameters": ("parameters", 1, ",.0f"),
+    "log_prob (FLOP/row)": ("row_flops", 1, ".3g"),
     "Training (s)": ("train_seconds", 1, ".1f"),
     "log_prob of 1,000 (ms)": ("per_1000_seconds", 1e3, ".3g"),
     "Samples per second": ("sample_rate", 1, ".3g"),
@@ -84,7 +85,8 @@ def _table(name: str, group: pd.DataFrame) -> Table:
     rows.sort(key=lambda row: -v if isinstance(v := row.get("Test LL (nats)"), float) else 0)
     shown = pd.DataFrame(rows).dropna(axis=1, how="all")
     first = [h for h in ("Model", "Test LL (nats)", BEHIND, "Gap to entropy (nats)") if h in shown]
-    shown = shown[[*first, *(header for header in shown if header not in first)]]
+    order = dict.fromkeys([*first, "Seeds", *COLUMNS, *shown])  # a baseline lacks some of them
+    shown = shown[[header for header in order if header in shown]]
     error = "± (seeds)" if "± (seeds)" in shown else "± (test set)"
     floor = f" Entropy: {data.entropy:.4f} nats." if data.entropy is not None else ""
     errors_note = (

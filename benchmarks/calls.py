@@ -1,0 +1,81 @@
+"""The calls that a flow's cost is measured by: what each does, and how often it computes what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import flows
+from benchmarks.case import Case
+from benchmarks.measure.operations import Operations
+from benchmarks.train import Training, prepare
+
+COUNTED = ("log_prob", "step", "sample")  # "build" is timed alone: it computes nothing
+TIMED = (*COUNTED, "build")
+
+
+@dataclass(frozen=True)
+class Calls:
+    """A case's flow, the batch (N, D) that it is called with, and the calls by name."""
+
+    flow: flows.Flow
+    batch: Tensor
+    works: dict[str, Callable[[], object]]
+
+    def count(self) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
+        """Metrics that need no clock, and the operators of each call that could not be counted.
+
+        Each call runs once uncounted before, since an optimiser makes its state. Samples are
+        those of torch's seed 0: how long an inverse iterates depends on what is drawn.
+        """
+        metrics: dict[str, float] = {
+            "parameters": sum(p.numel() for p in self.flow.parameters() if p.requires_grad)
+        }
+        uncounted = {}
+        for name in COUNTED:
+            self.works[name]()
+            torch.manual_seed(0)
+            with flows.count_nfe(self.flow) as nfe, Operations() as operations:
+                self.works[name]()
+            metrics[f"{name}_flops"] = operations.flops
+            metrics[f"{name}_pointwise"] = operations.elements
+            metrics[f"{name}_nfe"] = nfe.forward + nfe.backward
+            if name == "log_prob":
+                metrics["log_prob_determinant_flops"] = operations.factorisation
+            uncounted[f"{name}_uncounted"] = dict(operations.uncounted)
+        return metrics, uncounted
+
+    def seconds(self, samples: dict[str, list[float]], prefix: str) -> dict[str, Any]:
+        """Metrics of raw seconds, out of works that were timed under ``prefix`` and their names."""
+        return {f"{name}_seconds": samples[f"{prefix}{name}"] for name in TIMED}
+
+
+def calls(case: Case) -> Calls:
+    """The calls of a case: log_prob of a batch, a training step, as many samples, construction."""
+    generator = torch.Generator().manual_seed(case.seeds.data)
+    rows = max(case.batch, 16)
+    x = torch.randn(rows, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
+    flow = prepare(case, x, Training())
+    batch = x[: case.batch].to(case.device)
+    optimiser = torch.optim.Adam(flow.parameters())
+
+    def log_prob() -> None:
+        with torch.no_grad():
+            flow.log_prob(batch)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        flow.loss(batch).backward()
+        optimiser.step()
+
+    works: dict[str, Callable[[], object]] = {
+        "log_prob": log_prob,
+        "step": step,
+        "sample": lambda: flow.sample(case.batch),
+        "build": lambda: flows.build(case.flow, case.dim, **case.options),
+    }
+    return Calls(flow, batch, works)

@@ -1,0 +1,104 @@
+"""Calls whose cost is measured: counts that repeat, a determinant's part, what a table shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+import flows
+from benchmarks.calls import COUNTED, TIMED, calls
+from benchmarks.case import Case
+from benchmarks.measure.clock import interleave
+from benchmarks.measure.operations import lu_flops
+from benchmarks.metrics import METRICS
+from benchmarks.studies import Contender
+from benchmarks.views import cost
+
+SIZES = {"hidden": 8, "depth": 2, "layers": 2}
+BATCH = 4
+
+
+def made(name: str, dim: int = 6, **options: Any) -> Case:
+    complete = Contender(flow=name, options=options).complete(SIZES, dim)
+    return Case(study="cost", flow=name, dim=dim, batch=BATCH, options=complete)
+
+
+@pytest.mark.parametrize("name", flows.names())
+def test_every_family_has_all_calls_and_counts_that_repeat(name: str) -> None:
+    """Counted twice from the same seeds they are equal, and each call is a metric."""
+    first, second = (calls(made(name)).count()[0] for _ in range(2))
+    assert first == second
+    assert set(first) <= set(METRICS)
+    assert first["parameters"] > 0
+    for call in COUNTED:
+        assert first[f"{call}_flops"] + first[f"{call}_pointwise"] > 0
+    assert first["step_pointwise"] > first["log_prob_pointwise"]
+    assert 0 <= first["log_prob_determinant_flops"] <= first["log_prob_flops"]
+
+
+def test_every_call_is_timed() -> None:
+    """Construction too, which is not counted."""
+    found = calls(made("realnvp"))
+    assert set(found.works) == set(TIMED) > set(COUNTED)
+    works = {f"a/{name}": work for name, work in found.works.items()}
+    metrics = found.seconds(interleave(works, seconds=0), "a/")
+    assert set(metrics) == {f"{name}_seconds" for name in TIMED}
+    assert all(METRICS[name].kind == "time" for name in metrics)
+    assert isinstance(found.works["build"](), flows.Flow)
+
+
+@pytest.mark.parametrize("dim", [2, 5, 12])
+def test_a_dense_determinant_is_an_lu_a_sample_and_layer(dim: int) -> None:
+    """The rest of log_prob forms the Jacobian; couplings have no determinant to factorise."""
+    layers = SIZES["layers"]
+    counted = calls(made("dense", dim)).count()[0]
+    assert counted["log_prob_determinant_flops"] == BATCH * layers * lu_flops(dim)
+    naive = calls(made("glow", dim, linear="naive")).count()[0]
+    assert naive["log_prob_determinant_flops"] == layers * lu_flops(dim)  # once a batch
+    assert calls(made("realnvp", dim)).count()[0]["log_prob_determinant_flops"] == 0
+
+
+def test_the_random_stream_does_not_decide_a_count() -> None:
+    """Samples are drawn from one seed, so an inverse that iterates does so as often each time."""
+    counts = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found = calls(made("dense"))
+        torch.manual_seed(seed)
+        counts.append(found.count()[0]["sample_flops"])
+    assert counts[0] == counts[1]
+
+
+def _frame(calls_known: tuple[str, ...], **more: Any) -> pd.DataFrame:
+    rows = []
+    for dim in (2, 4, 8):
+        row: dict[str, Any] = {"flow": "realnvp", "dim": dim, "batch": BATCH, "status": "done"}
+        row |= {"key": f"{dim:016d}", "option.hidden": 10 + dim, "reference_seconds": 1.0, **more}
+        for call in calls_known:
+            row[f"{call}_flops"], row[f"{call}_seconds"] = float(dim**2), float(dim)
+            row[f"{call}_seconds.values"] = [float(dim)] * 3
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_growth_has_the_calls_that_were_measured() -> None:
+    """Records from before sampling was measured still give their tables and figure."""
+    frame = _frame(("log_prob", "step"), **{"option.hidden": 3})
+    growth, by_dimension = cost.tables(frame)
+    assert not any("sampling" in header for header in growth.frame)
+    assert by_dimension.frame["Sampling (µs/sample)"].isna().all()
+    cost.figures(frame)[0].draw()
+    growth, _ = cost.tables(_frame(COUNTED, **{"option.hidden": 3}))
+    assert growth.frame["sampling: FLOPs"].tolist() == ["2.00"]
+    assert growth.frame["sampling: seconds"].tolist() == ["1.00 [1.00, 1.00]"]
+
+
+def test_a_budget_is_one_series_though_its_width_varies() -> None:
+    """Otherwise each dimension would be a series of its own, and none would grow."""
+    assert cost.tables(_frame(COUNTED))[0].frame.empty
+    growth, by_dimension = cost.tables(_frame(COUNTED, **{"setting.parameters": 1e4}))
+    assert growth.frame["Flow"].tolist() == ["realnvp"]
+    assert set(by_dimension.frame["Flow"]) == {"realnvp"}
