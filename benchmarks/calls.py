@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from torch import Tensor
 
 import flows
 from benchmarks.case import Case
+from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.operations import Operations
+from benchmarks.studies import Result
 from benchmarks.train import Training, prepare
 
 COUNTED = ("log_prob", "step", "sample")  # "build" is timed alone: it computes nothing
-TIMED = (*COUNTED, "build")
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,6 @@ class Calls:
             uncounted[f"{name}_uncounted"] = dict(operations.uncounted)
         return metrics, uncounted
 
-    def seconds(self, samples: dict[str, list[float]], prefix: str) -> dict[str, Any]:
-        """Metrics of raw seconds, out of works that were timed under ``prefix`` and their names."""
-        return {f"{name}_seconds": samples[f"{prefix}{name}"] for name in TIMED}
-
 
 def calls(case: Case) -> Calls:
     """The calls of a case: log_prob of a batch, a training step, as many samples, construction."""
@@ -61,7 +58,7 @@ def calls(case: Case) -> Calls:
     x = torch.randn(rows, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
     flow = prepare(case, x, Training())
     batch = x[: case.batch].to(case.device)
-    optimiser = torch.optim.Adam(flow.parameters())
+    optimiser = torch.optim.Adam(flow.parameters(), lr=0.0)  # so that every round times the same
 
     def log_prob() -> None:
         with torch.no_grad():
@@ -79,3 +76,35 @@ def calls(case: Case) -> Calls:
         "build": lambda: flows.build(case.flow, case.dim, **case.options),
     }
     return Calls(flow, batch, works)
+
+
+def measured(
+    cases: Sequence[Case],
+    beside: Callable[[Case, Calls], dict[str, float]] = lambda case, found: {},
+) -> Iterator[tuple[str, Result]]:
+    """Each case's key and result: its calls counted, then those of all timed in shuffled rounds.
+
+    ``beside`` measures more of a case, before its calls are counted. A case that fails is a
+    failed result, and does not cost the others.
+    """
+    made: dict[str, Calls] = {}
+    counted: dict[str, dict[str, Any]] = {}
+    notes: dict[str, dict[str, Any]] = {}
+    for case in cases:
+        try:
+            found = calls(case)
+            more = beside(case, found)
+            counts, notes[case.key] = found.count()
+            counted[case.key] = {**counts, **more}
+            made[case.key] = found
+        except Exception as error:
+            yield case.key, Result.of(error)
+    if not made:
+        return
+    works = {f"{k}/{n}": work for k, found in made.items() for n, work in found.works.items()}
+    seconds = float(cases[0].settings["seconds"])
+    samples = interleave(works, seconds=seconds, device=cases[0].device)
+    for key, found in made.items():
+        timed = {f"{name}_seconds": samples[f"{key}/{name}"] for name in found.works}
+        timed["reference_seconds"] = samples[REFERENCE]
+        yield key, Result(counted[key] | timed, notes=notes[key])

@@ -26,3 +26,16 @@ def bootstrap_medians(samples: ArrayLike, repetitions: int = 1000, seed: int = 0
     x = np.asarray(samples, dtype=float)
     picks = np.random.default_rng(seed).integers(len(x), size=(repetitions, len(x)))
     return np.asarray(np.median(x[picks], axis=1))
+
+
+def ratio_of_medians(
+    numerator: ArrayLike, denominator: ArrayLike, repetitions: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """The ratio of two medians of raw samples, and the ends of its 95 % bootstrap interval."""
+    drawn = [
+        bootstrap_medians(samples, repetitions, 2 * seed + side)
+        for side, samples in enumerate((numerator, denominator))
+    ]
+    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
+    value = np.median(np.asarray(numerator)) / np.median(np.asarray(denominator))
+    return float(value), float(low), float(high)

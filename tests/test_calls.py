@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import flows
-from benchmarks.calls import COUNTED, TIMED, calls
+from benchmarks.calls import COUNTED, calls, measured
 from benchmarks.case import Case
-from benchmarks.measure.clock import interleave
 from benchmarks.measure.operations import lu_flops
 from benchmarks.metrics import METRICS
 from benchmarks.studies import Contender
@@ -21,9 +20,13 @@ SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 BATCH = 4
 
 
-def made(name: str, dim: int = 6, **options: Any) -> Case:
+def made(
+    name: str, dim: int = 6, *, settings: dict[str, Any] | None = None, **options: Any
+) -> Case:
     complete = Contender(flow=name, options=options).complete(SIZES, dim)
-    return Case(study="cost", flow=name, dim=dim, batch=BATCH, options=complete)
+    return Case(
+        study="cost", flow=name, dim=dim, batch=BATCH, options=complete, settings=settings or {}
+    )
 
 
 @pytest.mark.parametrize("name", flows.names())
@@ -39,15 +42,17 @@ def test_every_family_has_all_calls_and_counts_that_repeat(name: str) -> None:
     assert 0 <= first["log_prob_determinant_flops"] <= first["log_prob_flops"]
 
 
-def test_every_call_is_timed() -> None:
-    """Construction too, which is not counted."""
-    found = calls(made("realnvp"))
-    assert set(found.works) == set(TIMED) > set(COUNTED)
-    works = {f"a/{name}": work for name, work in found.works.items()}
-    metrics = found.seconds(interleave(works, seconds=0), "a/")
-    assert set(metrics) == {f"{name}_seconds" for name in TIMED}
-    assert all(METRICS[name].kind == "time" for name in metrics)
-    assert isinstance(found.works["build"](), flows.Flow)
+def test_every_call_is_timed_and_a_fault_costs_no_other() -> None:
+    """Construction too, which is not counted; the case that cannot be built has its reason."""
+    good, bad = (made("realnvp", dim, settings={"seconds": 0.01}) for dim in (2, 1))
+    results = dict(measured([bad, good], lambda case, found: {"log_prob_error": 0.5}))
+    assert results.keys() == {good.key, bad.key}
+    assert "at least two columns" in results[bad.key].failure
+    metrics = results[good.key].metrics
+    timed = {name for name in metrics if METRICS[name].kind == "time"}
+    assert timed == {f"{name}_seconds" for name in (*COUNTED, "build", "reference")}
+    assert all(min(metrics[name]) > 0 for name in timed)  # type: ignore[arg-type]
+    assert metrics["log_prob_error"] == 0.5
 
 
 @pytest.mark.parametrize("dim", [2, 5, 12])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 
-from benchmarks.calls import Calls, calls
+from benchmarks.calls import measured
 from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
-from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.studies import Common, Contender, Result, expanded, register
 from benchmarks.views import cost
 
@@ -69,25 +68,7 @@ class Cost:
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each contender's calls, then time all of them in shuffled rounds."""
-        made: dict[str, Calls] = {}
-        counted: dict[str, dict[str, Any]] = {}
-        notes: dict[str, dict[str, Any]] = {}
-        for case in cases:
-            try:
-                found = calls(case)
-                counted[case.key], notes[case.key] = found.count()
-                made[case.key] = found
-            except Exception as error:  # one contender's fault must not cost the others
-                yield case.key, Result.of(error)
-        if not made:
-            return
-        seconds = float(cases[0].settings["seconds"])
-        works = {f"{k}/{n}": work for k, found in made.items() for n, work in found.works.items()}
-        samples = interleave(works, seconds=seconds, device=cases[0].device)
-        reference = {"reference_seconds": samples[REFERENCE]}
-        for key, found in made.items():
-            timed = found.seconds(samples, f"{key}/")
-            yield key, Result(counted[key] | timed | reference, notes=notes[key])
+        yield from measured(cases)
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """The growth of each series at its largest size, and all figures by dimension."""

@@ -1,0 +1,161 @@
+"""Two libraries side by side: pairs of one architecture, errors, and ratios with intervals."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flows
+from benchmarks import suite
+from benchmarks.case import Case
+from benchmarks.metrics import METRICS
+from benchmarks.stats import ratio_of_medians
+from benchmarks.studies import Common, registry
+from benchmarks.views import libraries
+from flows.budget import WITHIN
+
+SUITE = "libraries"
+samples = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=30)
+
+
+def cases(dtype: str = "float32", **changes: Any) -> list[Case]:
+    """The study's cases for pairs that need no other library, small."""
+    study = registry["libraries"]
+    options = {
+        "pairs": [
+            {"ours": {"flow": "realnvp"}, "theirs": {"flow": "glow"}},
+            {
+                "ours": {"flow": "cnf", "options": {"solver": {"rtol": 1e-3, "atol": 1e-3}}},
+                "theirs": {"flow": "cnf", "options": {"solver": {"rtol": 1e-6, "atol": 1e-6}}},
+            },
+        ],
+        "dims": [3],
+        "sizes": {"depth": 1, "layers": 2},
+        "parameters": 3000,
+        "batch": 8,
+        "seconds": 0.01,
+        **changes,
+    }
+    return list(study.cases(study.Options.model_validate(options), Common(dtype=dtype)))
+
+
+@given(samples, samples, st.floats(0.1, 10))
+@settings(max_examples=30)
+def test_a_ratio_scales_with_its_numerator(a: list[float], b: list[float], factor: float) -> None:
+    """And its interval with it; a constant has no interval."""
+    value, low, high = ratio_of_medians(a, b, 50)
+    scaled = ratio_of_medians([factor * x for x in a], b, 50)
+    assert scaled == pytest.approx((factor * value, factor * low, factor * high))
+    assert low <= high
+    assert ratio_of_medians([a[0]] * 5, [b[0]] * 5, 50) == pytest.approx((a[0] / b[0],) * 3)
+
+
+def test_the_interval_covers_the_true_ratio() -> None:
+    """About as often as it says."""
+    generator, covered = np.random.default_rng(0), 0
+    for seed in range(200):
+        a, b = (scale * generator.lognormal(0, 0.3, 25) for scale in (3.0, 2.0))
+        _, low, high = ratio_of_medians(a, b, 300, seed)
+        covered += low <= 1.5 <= high
+    assert 0.88 <= covered / 200 <= 1.0
+
+
+def test_both_of_a_pair_are_measured_together_at_one_size() -> None:
+    """One block a pair and dimension; equal batch, depth and layers; a matched budget."""
+    study, found = registry["libraries"], cases(dims=[3, 5])
+    blocks: dict[str, list[Case]] = {}
+    for case in found:
+        blocks.setdefault(study.block(case), []).append(case)
+    assert len(blocks) == 4
+    for ours, theirs in blocks.values():
+        assert [case.settings["side"] for case in (ours, theirs)] == ["ours", "theirs"]
+        assert (ours.batch, ours.dim, ours.updates) == (theirs.batch, theirs.dim, theirs.updates)
+        for case in (ours, theirs):
+            flow = flows.build(case.flow, case.dim, **case.options)
+            size = sum(p.numel() for p in flow.parameters())
+            assert abs(size - case.settings["parameters"]) <= WITHIN * case.settings["parameters"]
+            assert case.options["depth"] == 1
+
+
+def test_errors_tell_a_loose_solver_from_a_tight_one() -> None:
+    """In float64 a flow without an ODE has none, a CNF about its tolerance."""
+    found = cases("float64")
+    results: dict[str, Any] = {}
+    for pair in (found[:2], found[2:]):
+        results |= dict(registry["libraries"].measure(pair))
+    errors = [results[case.key].metrics["log_prob_error"] for case in found]
+    assert errors[:2] == [0, 0]
+    assert errors[3] < errors[2] < 1e-1
+    assert errors[3] < 1e-4
+    for result in results.values():
+        assert not result.failure
+        assert set(result.metrics) <= set(METRICS)
+
+
+def test_the_suite_pairs_registered_flows_of_one_architecture() -> None:
+    """Every pair is ours against an adapter's, with the same sizes where both use them."""
+    pytest.importorskip("zuko", reason="the suite compares with zuko")
+    found = suite.read(SUITE).cases()
+    assert found
+    for ours, theirs in zip(found[::2], found[1::2], strict=True):
+        assert ours.settings["pair"] == theirs.settings["pair"] == f"{ours.flow} | {theirs.flow}"
+        assert not flows.members.module_of(ours.flow).startswith("flows.adapters.")
+        assert flows.members.module_of(theirs.flow).startswith("flows.adapters.")
+        for option in ("depth", "layers", "bins"):
+            if option in ours.options and option in theirs.options:
+                assert ours.options[option] == theirs.options[option]
+
+
+def test_without_the_other_library_the_suite_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one line, before anything is measured."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda wanted: None if wanted == "zuko" else find(wanted)
+    )
+    with pytest.raises(ValueError, match=r"pip install 'flowgauge\[zuko\]'$") as caught:
+        suite.read(SUITE).cases()
+    assert "\n" not in str(caught.value)
+
+
+def _frame(**changes: Any) -> pd.DataFrame:
+    """Records of one pair: theirs takes twice our time, on a machine half as fast."""
+    rows = []
+    for side, scale in (("ours", 1.0), ("theirs", 4.0)):
+        row: dict[str, Any] = {"setting.pair": "a | b", "setting.side": side, "dim": 3}
+        row |= {"status": "done", "key": side, "parameters": 10.0, "log_prob_error": 1e-5}
+        row |= {"reference_seconds": scale / 2, "log_prob_flops": 7.0}
+        for call in libraries.CALLS:
+            row[f"{call}_seconds.values"] = [scale * s for s in (0.9, 1.0, 1.1)]
+        rows.append(row | (changes if side == "theirs" else {}))
+    return pd.DataFrame(rows)
+
+
+def test_the_table_has_a_row_a_call_and_its_ratio() -> None:
+    """Relative to the reference workload, so that two runs would compare as one."""
+    (table,) = libraries.tables(_frame())
+    assert table.frame["Call"].tolist() == list(libraries.CALLS.values())
+    assert table.frame["Ours (ms)"].tolist() == pytest.approx([1000.0] * 4)
+    assert table.frame["Theirs (ms)"].tolist() == pytest.approx([4000.0] * 4)
+    assert table.frame["Ours / theirs"].tolist() == pytest.approx([1.0] * 4)
+    assert table.frame["FLOP, ours"].tolist()[0] == 7
+    assert set(table.digits) <= set(table.frame)
+    (figure,) = libraries.figures(_frame())
+    assert [axes.get_title() for axes in figure.draw().axes] == list(libraries.CALLS.values())
+
+
+def test_a_side_that_failed_is_shown_as_such() -> None:
+    """Without a ratio, and without a figure if there is no other pair."""
+    frame = _frame(status="failed")
+    (table,) = libraries.tables(frame)
+    assert set(table.frame["Theirs (ms)"]) == {"failed"}
+    assert "Ours / theirs" not in table.frame
+    assert libraries.figures(frame) == []
+    assert libraries.tables(frame.iloc[:0]) == []
