@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.budget import width
+from flows.conformance import Conformance as Conformance
+from flows.conformance import check as check
 from flows.counting import count_nfe as count_nfe
 from flows.flow import Bijection as Bijection
 from flows.flow import Flow as Flow

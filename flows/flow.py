@@ -30,21 +30,60 @@ def concrete(x: Tensor) -> bool:
     return x.device.type != "meta" and not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
+class StandardNormal(nn.Module):
+    """The base density N(0, I), in whatever dtype and on whatever device is asked for."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(N, D) -> (N,) nats."""
+        return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+
+    def rsample(self, like: Tensor) -> Tensor:
+        """As many rows as ``like`` (n, D) has, of its dtype and on its device."""
+        return torch.randn_like(like)
+
+
+class Held(nn.Module):
+    """A Bijection that is no ``nn.Module``, in one: without parameters of its own."""
+
+    def __init__(self, bijection: Bijection) -> None:
+        super().__init__()
+        self.bijection = bijection
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        return self.bijection.forward(x, context)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        return self.bijection.inverse(z, context)
+
+
 class Flow(nn.Module):
     """The density p(x) = N(z; 0, I) |det dz/dx| of a Bijection x -> z.
 
-    ``transform`` is an ``nn.Module`` with the Bijection's methods. ``dim`` D is needed to sample
-    and is taken from ``transform.dim`` where that exists; ``context_dim`` > 0 makes the density
-    conditional, 0 refuses a context, None leaves it to the transform.
+    ``transform`` is any object with the Bijection's methods, mostly an ``nn.Module``. ``dim`` D is
+    needed to sample and is taken from ``transform.dim`` where that exists; ``context_dim`` > 0
+    makes the density conditional, 0 refuses a context, None leaves it to the transform. ``base``
+    takes the place of N(0, I): a module with the methods of `StandardNormal`.
     """
 
     def __init__(
-        self, transform: nn.Module, dim: int | None = None, context_dim: int | None = None
+        self,
+        transform: Any,
+        dim: int | None = None,
+        context_dim: int | None = None,
+        base: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(transform, nn.Module):
-            raise TypeError(f"a Flow is made of an nn.Module, got {type(transform).__name__}")
-        self.transform: nn.Module = transform
+        lacking = [name for name in ("forward", "inverse") if not hasattr(transform, name)]
+        if lacking and not isinstance(transform, nn.Module):
+            raise TypeError(
+                "a Flow is made of a Bijection with forward(x, context) and inverse(z, context), "
+                f"got {type(transform).__name__} without {' and '.join(lacking)}"
+            )
+        is_module = isinstance(transform, nn.Module)
+        self.transform: nn.Module = transform if is_module else Held(transform)
+        self.base: Any = StandardNormal() if base is None else base
         self.dim: int | None = dim if dim is not None else getattr(transform, "dim", None)
         self.context_dim = context_dim
 
@@ -55,7 +94,7 @@ class Flow(nn.Module):
         shape or dtype or for values that are not finite.
         """
         z, ladj = self.transform(x, self._checked(x, context))
-        log_prob: Tensor = _standard_normal(z) + ladj
+        log_prob: Tensor = self.base.log_prob(z) + ladj
         return log_prob
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -78,10 +117,10 @@ class Flow(nn.Module):
             raise ValueError(f"cannot draw {n} samples: n must not be negative")
         like = self._tensor()
         like = torch.empty(0) if like is None else like
-        z = torch.randn(n, self.dim, dtype=like.dtype, device=like.device)
+        z = self.base.rsample(torch.empty(n, self.dim, dtype=like.dtype, device=like.device))
         inverse: Any = self.transform.inverse
         x, ladj = inverse(z, self._checked(z, context))
-        return x, _standard_normal(z) - ladj
+        return x, self.base.log_prob(z) - ladj
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """What training minimises: the mean negative log-likelihood in nats."""
@@ -178,8 +217,3 @@ class Flow(nn.Module):
                 f"expected finite context, got {bad} of {len(context)} rows that are not"
             )
         return context.expand(len(x), -1)
-
-
-def _standard_normal(z: Tensor) -> Tensor:
-    """Log-density of N(0, I): (N, D) -> (N,)."""
-    return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))

@@ -12,9 +12,6 @@ from torch import Tensor
 import flows
 from flows import Flow
 
-TIGHT = {"method": "dopri5", "rtol": 1e-10, "atol": 1e-10, "gradient": "backprop"}
-STEPS = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
-
 
 @pytest.fixture(autouse=True)
 def _steady() -> Iterator[None]:
@@ -98,15 +95,3 @@ def agrees_with_differences() -> Callable[..., None]:
                 )
 
     return check
-
-
-@pytest.fixture
-def tight() -> dict[str, Any]:
-    """A Solver whose error is far below what the tests allow, differentiable twice."""
-    return dict(TIGHT)
-
-
-@pytest.fixture
-def steps() -> dict[str, Any]:
-    """A Solver of fixed steps: one smooth function of parameters and inputs."""
-    return dict(STEPS)

@@ -19,6 +19,7 @@ import flows
 from flows import Flow
 from flows.continuous import CNF, MLPField
 from flows.discrete import nflows_compat
+from flows.discrete.linear import LINEAR
 
 Normal = Callable[..., Tensor]
 
@@ -171,10 +172,144 @@ def test_actnorm_refuses_what_it_cannot_scale(dtype: torch.dtype, normal: Normal
 
 
 @pytest.mark.usefixtures("_warn_always")
+def test_qr_linear_is_of_today(normal: Normal) -> None:
+    """The original warns when it inverts and cannot tell its inverse in float64; ours does both."""
+    original = _random(transforms.QRLinear(4, 4), normal)
+    with pytest.warns(UserWarning, match="triangular_solve is deprecated"):
+        reference = original.inverse(normal(3, 4))[0]
+    with pytest.raises(RuntimeError, match=r"dtype|type"):
+        original.weight_inverse()
+    ours = nflows_compat.QRLinear(4, 4).double()
+    ours.load_state_dict(original.state_dict(), strict=True)
+    torch.testing.assert_close(ours.inverse(normal(3, 4))[0], reference)
+    _check_bijection(ours, normal(3, 4))
+    inverse = ours.weight_inverse()
+    torch.testing.assert_close(inverse @ ours.weight(), torch.eye(4).double(), atol=1e-10, rtol=0)
+
+
+def test_householder_sequences_keep_dtype_and_length(normal: Normal) -> None:
+    """The original's matrix fails in float64, and too many reflections have length zero."""
+    original = transforms.HouseholderSequence(3, 4).double()
+    with pytest.raises(RuntimeError, match=r"dtype|type"):
+        original.matrix()
+    ours = _random(nflows_compat.HouseholderSequence(3, 4), normal)
+    torch.testing.assert_close(ours.matrix() @ ours.matrix().T, torch.eye(3).double())
+    torch.testing.assert_close(ours.forward(normal(5, 3))[0], normal(5, 3) @ ours.matrix().T)
+    too_many = transforms.HouseholderSequence(2, 6).double()
+    assert not bool(torch.isfinite(too_many.forward(normal(5, 2))[0]).all())
+    with pytest.raises(ValueError, match="6 reflections are more than twice the 2 columns"):
+        nflows_compat.HouseholderSequence(2, 6)
+
+
+CACHED = {
+    "NaiveLinear": lambda module: module.NaiveLinear(4),
+    "LULinear": lambda module: module.LULinear(4),
+    "QRLinear": lambda module: module.QRLinear(4, 4),
+    "SVDLinear": lambda module: module.SVDLinear(4, 4),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*qr is deprecated")
+@pytest.mark.parametrize("name", CACHED)
+def test_caches_follow_the_parameters(name: str, normal: Normal) -> None:
+    """The original serves a stale weight, fails after float(), and in a second backward pass."""
+    x = normal(5, 4)
+    for module, repaired in ((transforms, False), (nflows_compat, True)):
+        layer = _random(CACHED[name](module), normal).eval()
+        layer.use_cache()
+        with torch.no_grad():
+            before = layer(x)[1]
+            torch.testing.assert_close(layer(x)[1], before)  # from the cache
+            for parameter in layer.parameters():
+                parameter += 0.1
+            after = layer(x)[1]
+            assert torch.allclose(after, layer.forward_no_cache(x)[1]) == repaired
+            assert torch.allclose(after, before) != repaired
+        losses = [layer(x)[0].sum() for _ in range(2)]
+        losses[0].backward()
+        if repaired:
+            losses[1].backward()
+            with torch.no_grad():
+                z, ladj = layer(x)
+                back, opposite = layer.inverse(z)
+                torch.testing.assert_close(back, x)
+                torch.testing.assert_close(ladj, -opposite)
+                assert layer.float()(x.float())[0].dtype == torch.float32
+
+
+def test_a_cached_weight_has_no_graph(normal: Normal) -> None:
+    """The original keeps the graph of its first call, and a second backward pass fails."""
+    original = _random(transforms.LULinear(4), normal).eval()
+    original.use_cache()
+    original(normal(5, 4))[0].sum().backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        original(normal(5, 4))[0].sum().backward()
+
+
+def test_batch_norm_starts_at_variance_one(normal: Normal) -> None:
+    """The original's running variance starts at zero: a fresh flow in eval mode scales by 316."""
+    x = normal(100, 3)
+    original, ours = transforms.BatchNorm(3).double(), nflows_compat.BatchNorm(3).double()
+    assert original.eval()(x)[0].abs().max() > 300
+    torch.testing.assert_close(ours.eval()(x)[0], x, atol=1e-4, rtol=1e-4)
+    ours.initialize(5 * x + 2)
+    z, ladj = ours(5 * x + 2)
+    torch.testing.assert_close(z.mean(0), torch.zeros(3).double(), atol=1e-9, rtol=0)
+    torch.testing.assert_close(z.std(0), torch.ones(3).double(), atol=1e-4, rtol=0)
+    back, opposite = ours.inverse(z)
+    torch.testing.assert_close(back, 5 * x + 2)
+    torch.testing.assert_close(opposite, -ladj)
+    with pytest.raises(ValueError, match=r"BatchNorm cannot scale columns \[0, 1, 2\]"):
+        ours.initialize(torch.ones(9, 3).double())
+
+
+def test_sampling_in_float64() -> None:
+    """nflows' own Flow cannot sample after double(); ours can, of the same transform."""
+    made = transforms.MaskedAffineAutoregressiveTransform(3, 8)
+    theirs = NflowsFlow(made, StandardNormal([3])).double()
+    with pytest.raises(RuntimeError, match=r"dtype|type"):
+        theirs.sample(4)
+    assert Flow(theirs._transform, dim=3).sample(4).dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_masked_maps_start_as_the_identity(dtype: torch.dtype) -> None:
+    """The original starts by contracting each column to 0.69."""
+    x = torch.randn(5, 3, dtype=dtype)
+    original = transforms.MaskedAffineAutoregressiveTransform(3, 8).to(dtype)
+    with torch.no_grad():
+        original.autoregressive_net.final_layer.weight.zero_()
+        original.autoregressive_net.final_layer.bias.zero_()
+        torch.testing.assert_close(original(x)[0], x * (math.log(2) + 1e-3))
+    for kind, options in (
+        (nflows_compat.MaskedAffineAutoregressiveTransform, {}),
+        (
+            nflows_compat.MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
+            {"num_bins": 4, "tail_bound": 3.0},
+        ),
+    ):
+        ours = kind(3, 8, **options).to(dtype)
+        z, ladj = ours(x)
+        torch.testing.assert_close(z, x, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ladj, torch.zeros(5, dtype=dtype), atol=1e-5, rtol=0)
+        assert ours(x[:0])[0].shape == (0, 3)
+
+
+def test_masks_without_an_entry_are_declared() -> None:
+    """At D = 1 nothing comes before the only column: the weights of the first layer are masked."""
+    for dim, declared in ((1, {"autoregressive_net.initial_layer.weight"}), (2, set())):
+        transform = nflows_compat.MaskedAffineAutoregressiveTransform(dim, 8, num_blocks=1)
+        assert transform.structural_zeros == declared
+
+
+@pytest.mark.usefixtures("_warn_always")
 def test_no_deprecated_call_is_left(make_flow: Any) -> None:
     """Density, samples and gradients of every flow built on nflows, with each warning an error."""
-    for name, options in (("realnvp", {}), ("glow", {}), ("glow", {"linear": "naive"})):
-        flow = make_flow(name, 4, hidden=8, layers=2, **options)
+    ours = [n for n in flows.names() if flows.members.module_of(n).startswith("flows.discrete")]
+    cases = [(name, {}) for name in ours] + [("glow", {"linear": name}) for name in LINEAR]
+    for name, options in cases:
+        sizes = flows.members[name].applicable({"hidden": 8, "layers": 2})
+        flow = make_flow(name, 4, **sizes, **options)
         x, log_prob = flow.rsample_and_log_prob(5)
         (flow.log_prob(x) - log_prob).sum().backward()
 

@@ -54,6 +54,16 @@ class CNF(nn.Module):
         """D where the field knows it."""
         return getattr(self.field, "dim", None)
 
+    @property
+    def estimated(self) -> bool:
+        """Whether the log-determinant is a random estimate."""
+        return self.trace in traces.STOCHASTIC
+
+    @property
+    def tolerance(self) -> float:
+        """Of the adaptive solver; 0 at fixed steps, which are a smooth function of their input."""
+        return 0.0 if self.solver.fixed else max(self.solver.rtol, self.solver.atol)
+
     def use(self, trace: str | None, solver: Any, noise: int | None) -> None:
         """Solve otherwise from now on; None keeps what is."""
         self.trace = self.trace if trace is None else traces.named(trace)
@@ -86,7 +96,7 @@ class CNF(nn.Module):
 
     def _probes(self, x: Tensor) -> Tensor | None:
         """Rademacher probes (N, D) of one solve, where the trace needs them."""
-        if self.trace not in traces.STOCHASTIC:
+        if not self.estimated:
             return None
         if self.noise is not None:
             self.generator.manual_seed(self.noise)
@@ -138,6 +148,8 @@ def cnf(
     An evaluation costs O(N (D H + ℓ H²)) for the field; its trace one more product of that size
     in closed form, D vector-Jacobian products by the loop. log_prob takes NFE evaluations, a
     sample the same. Chen et al., Neural Ordinary Differential Equations, 2018, arXiv:1806.07366.
+
+    Growth in D at fixed width: log_prob 1, sampling 1.
     """
     return pieces(
         dim,

@@ -1,0 +1,96 @@
+"""Any torch distribution over vectors as a Flow: a density that is known, behind the interface."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from nflows.transforms import IdentityTransform
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Transform
+
+from flows.flow import Flow
+
+
+class DistributionBase(nn.Module):
+    """A base density that is a torch distribution over R^D; its tensors follow ``to``.
+
+    It is fixed: nothing in it is trained or saved. Points outside its support have density zero.
+    """
+
+    like: Tensor
+
+    def __init__(self, distribution: Distribution) -> None:
+        super().__init__()
+        self.distribution: Any = distribution
+        drawn = distribution.sample()
+        self.register_buffer("like", drawn.new_empty(0), persistent=False)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(N, D) -> (N,) nats."""
+        if len(z) == 0:  # which supports cannot reshape
+            return z.new_zeros(0)
+        inside: Tensor = self.distribution.support.check(z)
+        return torch.where(inside, self.distribution.log_prob(z), -torch.inf)
+
+    def rsample(self, like: Tensor) -> Tensor:
+        """As many rows as ``like``; NotImplementedError where they must have a gradient and cannot.
+
+        Without a gradient asked for, every distribution can be sampled.
+        """
+        if len(like) == 0:
+            return like
+        if not torch.is_grad_enabled():
+            drawn: Tensor = self.distribution.sample((len(like),))
+            return drawn
+        if not self.distribution.has_rsample:
+            name = type(self.distribution).__name__
+            raise NotImplementedError(f"{name} has no reparameterised samples: use sample()")
+        reparameterised: Tensor = self.distribution.rsample((len(like),))
+        return reparameterised
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self.distribution = _mapped(self.distribution, fn)
+        return self
+
+
+def _mapped(thing: Any, fn: Callable[[Tensor], Tensor]) -> Any:
+    """The thing with fn applied to every tensor that it is made of."""
+    if isinstance(thing, Tensor):
+        return fn(thing)
+    if isinstance(thing, list | tuple):
+        return type(thing)(_mapped(part, fn) for part in thing)
+    if isinstance(thing, Distribution | Transform):
+        thing = copy.copy(thing)
+        vars(thing).update({key: _mapped(value, fn) for key, value in vars(thing).items()})
+    return thing
+
+
+def from_distribution(distribution: Distribution) -> Flow:
+    """A distribution over vectors of D entries as a Flow of the same density, its noise the data.
+
+    Independent columns may stand as a batch: ``Normal(loc, scale)`` with loc (D,) is one over R^D.
+    Raises TypeError for what is no Distribution, and ValueError for a discrete one, for a batch of
+    distributions over vectors and for one whose support is unknown.
+    """
+    if not isinstance(distribution, Distribution):
+        raise TypeError(f"expected a torch Distribution, got {type(distribution).__name__}")
+    held: Any = copy.deepcopy(distribution)
+    held._validate_args = False  # points outside the support are of density zero, no error
+    if held.event_shape == () and len(held.batch_shape) < 2:
+        held = Independent(held.expand((1,)) if held.batch_shape == () else held, 1, False)
+    if held.batch_shape != () or len(held.event_shape) != 1:
+        raise ValueError(
+            "expected a distribution over vectors (D,), got one of batch shape "
+            f"{tuple(held.batch_shape)} and event shape {tuple(held.event_shape)}"
+        )
+    try:
+        discrete = held.support.is_discrete
+    except NotImplementedError as error:
+        raise ValueError(f"{type(distribution).__name__} does not tell its support") from error
+    if discrete:
+        raise ValueError(f"{type(distribution).__name__} is discrete: a Flow is a density")
+    return Flow(IdentityTransform(), held.event_shape[0], 0, DistributionBase(held))

@@ -1,0 +1,136 @@
+"""The transform of a zuko flow as a Bijection; with ODEs, counted, reproducible and sure to end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flows.counting import NFE
+
+TRACE_SCALE = 1e-2  # by which zuko multiplies the trace, so that its atol is looser for ladj
+LIMIT = 70_000  # evaluations of a solve: zuko itself would go on for ever
+CHECKED = 64  # evaluations between two looks for NaN, too few to be seen in the clock
+
+
+class ZukoTransform(nn.Module):
+    """A Bijection made of the transform of a zuko flow, which it holds whole."""
+
+    def __init__(self, flow: nn.Module) -> None:
+        super().__init__()
+        self.flow: Any = flow
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        return self._call(x, self.flow.transform(context))
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        return self._call(z, self.flow.transform(context).inv)
+
+    def _call(self, x: Tensor, transform: Any) -> tuple[Tensor, Tensor]:
+        if len(x) == 0:  # which zuko cannot reshape
+            return x, x.new_zeros(0)
+        y, ladj = transform.call_and_ladj(x)
+        return y, ladj
+
+
+class ZukoODE(ZukoTransform):
+    """The transform of a zuko flow with ODEs, ``odes`` its FFJTransforms.
+
+    Evaluations are counted, noise is drawn from this module's own generator, and ``eval()`` leaves
+    the gradient as it is: zuko would forget its parameters there. Raises RuntimeError, where zuko
+    would never end, for a field that returns NaN or cannot be solved in 70,000 evaluations.
+    """
+
+    def __init__(self, flow: nn.Module, odes: list[Any]) -> None:
+        super().__init__(flow)
+        self.odes = odes
+        self.counters: list[NFE] = []
+        self.noise: int | None = None
+        self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        self._solving, self._evaluations = False, 0
+        for ode in odes:
+            ode.ode.register_forward_hook(self._observe)
+        self.train(self.training)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the log-determinant is a random estimate."""
+        return not all(ode.exact for ode in self.odes)
+
+    @property
+    def tolerance(self) -> float:
+        """To which the log-determinant is solved: the larger of rtol and atol / 0.01."""
+        return float(max(max(ode.rtol, ode.atol / TRACE_SCALE) for ode in self.odes))
+
+    def train(self, mode: bool = True) -> ZukoODE:
+        """Switch what is below, but not the ODEs, which in zuko's eval mode have no gradient."""
+        super().train(mode)
+        for ode in self.odes:
+            ode.training = True
+        return self
+
+    def use(self, trace: str | None, solver: Any, noise: int | None) -> None:
+        """Solve otherwise from now on; None keeps what is.
+
+        Of a solver its tolerances count, for the log-determinant too. Raises ValueError for a
+        trace other than "exact" and "hutchinson" and a method other than zuko's own, "dopri5".
+        """
+        if trace not in (None, "exact", "hutchinson"):
+            raise ValueError(f"zuko has no trace {trace!r}; choose from: exact, hutchinson")
+        chosen: Any = {} if solver is None else solver
+        chosen = chosen if isinstance(chosen, Mapping) else dataclasses.asdict(chosen)
+        if (method := chosen.get("method", "dopri5")) != "dopri5":
+            raise ValueError(f"zuko has no method {method!r}; choose from: dopri5")
+        for ode in self.odes:
+            ode.exact = ode.exact if trace is None else trace == "exact"
+            ode.rtol = chosen.get("rtol", ode.rtol)
+            ode.atol = chosen["atol"] * TRACE_SCALE if "atol" in chosen else ode.atol
+        self.noise = self.noise if noise is None else noise
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        with self._solve(x):
+            return super().forward(x, context)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        with self._solve(z):
+            return super().inverse(z, context)
+
+    @contextlib.contextmanager
+    def _solve(self, x: Tensor) -> Iterator[None]:
+        """One forward solve, with zuko's global noise drawn from a seed of this module's."""
+        self._solving, self._evaluations = True, 0
+        try:
+            with contextlib.ExitStack() as stack:
+                if self.estimated:
+                    drawn = torch.randint(2**62, (), generator=self.generator)
+                    devices = [x.device] if x.device.type == "cuda" else []
+                    stack.enter_context(torch.random.fork_rng(devices))
+                    torch.manual_seed(int(drawn) if self.noise is None else self.noise)
+                yield
+        finally:
+            self._solving = False
+
+    def _observe(self, net: nn.Module, inputs: Any, output: Tensor) -> None:
+        """Count an evaluation of the field; RuntimeError for a solve that will not end."""
+        for nfe in self.counters:
+            nfe.forward += self._solving
+            nfe.backward += not self._solving
+        self._evaluations += 1
+        if self._evaluations % CHECKED == 0 and not bool(torch.isfinite(output).all()):
+            raise RuntimeError(
+                "the field of a zuko ODE returned NaN or infinity: check its parameters, or lower "
+                "the learning rate"
+            )
+        if self._solving and self._evaluations > LIMIT:
+            raise RuntimeError(
+                f"a zuko ODE passed {LIMIT} evaluations: the field is stiff or the tolerance too "
+                "tight; raise rtol or atol"
+            )

@@ -1,0 +1,136 @@
+"""Rows on gradients: right, and reaching everything that can be trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from flows.conformance.subject import (
+    ONCE,
+    POINTS,
+    Finding,
+    NotApplicable,
+    Row,
+    Subject,
+    jitter,
+    row,
+    tolerance_of,
+)
+
+rows: list[Row] = []
+
+
+def _against_differences(
+    subject: Subject, objective: Callable[[], Tensor], tensors: Mapping[str, Tensor]
+) -> Finding:
+    """The worst relative error of a gradient, each tensor along one random direction.
+
+    Central differences; the step is larger where an adaptive solver makes the objective rough.
+    """
+    step = 1e-4 if tolerance_of(subject.flow) else 1e-6
+    named = {name: t for name, t in tensors.items() if t.numel() and t.requires_grad}
+    if not named:
+        raise NotApplicable("it has no parameters")
+    gradients = torch.autograd.grad(objective(), list(named.values()), allow_unused=True)
+    errors: dict[str, float] = {}
+    for (name, tensor), gradient in zip(named.items(), gradients, strict=True):
+        direction = torch.randn_like(tensor)
+        direction /= direction.norm()
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                tensor += sign * step * direction
+                values.append(objective().item())
+                tensor -= sign * step * direction
+        difference = (values[0] - values[1]) / (2 * step)
+        slope = 0.0 if gradient is None else (gradient * direction).sum().item()
+        errors[name] = abs(slope - difference) / (1 + abs(difference))
+    bound = max(1e-5, 1e6 * tolerance_of(subject.flow))
+    wrong = [name for name, error in errors.items() if not error <= bound]
+    worst = max(errors, key=lambda name: errors[name])
+    note = f"wrong for {', '.join(wrong)}" if wrong else f"worst for {worst}"
+    return Finding(errors[worst], bound, note)
+
+
+@row(rows, "gradient of log_prob for x", ONCE)
+def gradient_for_x(subject: Subject) -> Finding:
+    """Against central differences, relative to one and the slope."""
+    x, context = subject.rows(POINTS)
+    x = x.clone().requires_grad_()
+    weights = torch.randn_like(x[:, 0])
+    return _against_differences(
+        subject, lambda: (subject.flow.log_prob(x, context) * weights).sum(), {"x": x}
+    )
+
+
+@row(rows, "gradient of log_prob for the context", ONCE)
+def gradient_for_the_context(subject: Subject) -> Finding:
+    """The same for what the density is conditioned on."""
+    x, context = subject.rows(POINTS)
+    if context is None:
+        raise NotApplicable("it is not conditional")
+    given = context.clone().requires_grad_()
+    weights = torch.randn_like(x[:, 0])
+    return _against_differences(
+        subject, lambda: (subject.flow.log_prob(x, given) * weights).sum(), {"context": given}
+    )
+
+
+@row(rows, "gradient of log_prob for parameters", ONCE)
+def gradient_for_parameters(subject: Subject) -> Finding:
+    """Against central differences for every parameter; the note names the worst."""
+    x, context = subject.rows(POINTS)
+    weights = torch.randn_like(x[:, 0])
+    return _against_differences(
+        subject,
+        lambda: (subject.flow.log_prob(x, context) * weights).sum(),
+        dict(subject.flow.named_parameters()),
+    )
+
+
+@row(rows, "gradient of samples for parameters", ONCE)
+def gradient_of_samples(subject: Subject) -> Finding:
+    """Of samples and their log-densities, at fixed noise."""
+    weights = torch.randn(POINTS, subject.dim + 1, dtype=subject.dtype)
+
+    def objective() -> Tensor:
+        torch.manual_seed(subject.seed)
+        x, log_prob = subject.flow.rsample_and_log_prob(POINTS, subject.served(POINTS))
+        return (torch.cat([x, log_prob[:, None]], 1) * weights).sum()
+
+    parameters = dict(subject.flow.named_parameters())
+    try:
+        return _against_differences(subject, objective, parameters)
+    except NotImplementedError as error:
+        raise NotApplicable(f"its samples have no gradient: {error}") from error
+
+
+@row(rows, "parameters without gradient", ONCE)
+def parameters_without_gradient(subject: Subject) -> Finding:
+    """How many the loss does not reach, but for those that a module declares.
+
+    On a copy whose parameters are moved a little, since nets that start at zero hide the rest. A
+    module declares by ``structural_zeros``, names of its parameters that cannot have a gradient.
+    """
+    flow = copy.deepcopy(subject.own)
+    if not any(p.requires_grad for p in flow.parameters()):
+        raise NotApplicable("it has no parameters")
+    jitter(flow, 0.01)
+    x, context = subject.rows(64)
+    flow.loss(x, context).backward()
+    declared = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in flow.named_modules()
+        for name in getattr(module, "structural_zeros", ())
+    }
+    missing = [
+        name
+        for name, p in flow.named_parameters()
+        if p.requires_grad and p.numel() and name not in declared
+        if p.grad is None or not bool(p.grad.abs().max() > 0)
+    ]
+    note = ", ".join(missing) or (f"declared: {', '.join(sorted(declared))}" if declared else "")
+    return Finding(len(missing), 0, note)

@@ -1,0 +1,41 @@
+"""Linear layers that mix the columns between the nonlinear ones: a choice by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nflows.transforms import RandomPermutation
+from torch import nn
+
+from flows.discrete.nflows_compat import (
+    HouseholderSequence,
+    LULinear,
+    NaiveLinear,
+    QRLinear,
+    SVDLinear,
+)
+
+
+def _reflections(dim: int) -> int:
+    """As many as reach every rotation: D, made even, so that they can start as the identity."""
+    return dim + dim % 2
+
+
+LINEAR: dict[str, Callable[[int], tuple[nn.Module, ...]]] = {
+    "naive": lambda dim: (NaiveLinear(dim),),
+    "lu": lambda dim: (RandomPermutation(dim), LULinear(dim)),
+    "qr": lambda dim: (RandomPermutation(dim), QRLinear(dim, _reflections(dim))),
+    "svd": lambda dim: (RandomPermutation(dim), SVDLinear(dim, _reflections(dim))),
+    "householder": lambda dim: (
+        RandomPermutation(dim),
+        HouseholderSequence(dim, _reflections(dim)),
+    ),
+    "permutation": lambda dim: (RandomPermutation(dim),),
+}
+
+
+def linear_layer(name: str, dim: int) -> tuple[nn.Module, ...]:
+    """The transforms of one linear layer; ValueError with the choices for an unknown name."""
+    if name not in LINEAR:
+        raise ValueError(f"unknown linear layer {name!r}; choose from: {', '.join(LINEAR)}")
+    return LINEAR[name](dim)
