@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from benchmarks.checking import check
+from benchmarks.console import Plugin, console, fail, load_plugins, usage_errors
 
 app = typer.Typer(
     name="flowgauge",
@@ -18,8 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console()
-errors = Console(stderr=True)
+app.command()(check)
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a TOML file.")]
 Out = Annotated[
@@ -31,19 +30,16 @@ Overrides = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Device to measure on: cpu, cuda, cuda:1.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the worker.")]
-Plugin = Annotated[
-    list[Path] | None, typer.Option(help="A Python file that registers flows; repeatable.")
-]
 
 
 @app.command("list")
 def list_members(plugin: Plugin = None) -> None:
     """List flows, data sets, studies and suites."""
-    with _usage_errors():
+    with usage_errors():
         from benchmarks import datasets, studies, suite
         from flows import members
 
-        _load_plugins(plugin)
+        load_plugins(plugin)
         flows = {name: members[name].description for name in members}
         questions = {name: studies.registry[name].question for name in studies.registry}
         sets = {name: datasets.module_of(name).rpartition(".")[2] for name in datasets.names()}
@@ -71,7 +67,7 @@ def run(
 
     Exit status: 0 all cases done, 1 some failed, 2 wrong usage or configuration.
     """
-    with _usage_errors():
+    with usage_errors():
         from benchmarks import report
         from benchmarks.progress import Shown
         from benchmarks.run import FolderError
@@ -87,7 +83,7 @@ def run(
         with Shown(console) as shown:
             result = measure(chosen, folder, shown, plugins=plugins, retry=retry)
     except FolderError as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept, and the next run goes on from there")
         raise typer.Exit(130) from None
@@ -107,7 +103,7 @@ def status(
     overrides: Overrides = None,
 ) -> None:
     """Say which cases are done, failed, stale or missing."""
-    with _usage_errors():
+    with usage_errors():
         from benchmarks.run import state
 
         chosen, folder = _suite(suite, out, overrides, device, threads, plugin)
@@ -129,7 +125,7 @@ def redraw(
     folder: Annotated[Path, typer.Argument(help="A results folder.")],
 ) -> None:
     """Draw the report of a results folder from its records."""
-    with _usage_errors():
+    with usage_errors():
         from benchmarks import report
 
         page = report.write(folder)
@@ -145,7 +141,7 @@ def compare(
 
     Exit status: 0 equal, 1 something changed or vanished, 2 not comparable.
     """
-    with _usage_errors():
+    with usage_errors():
         from benchmarks.gate import compare as judge
 
         verdict = judge(base, new)
@@ -165,7 +161,7 @@ def baseline(
     target: Annotated[Path, typer.Option(help="Where the baseline is.")] = Path("results/baseline"),
 ) -> None:
     """Renew the committed baseline from a results folder, on purpose."""
-    with _usage_errors():
+    with usage_errors():
         from benchmarks.gate import renew
 
         count = renew(folder, target)
@@ -183,7 +179,7 @@ def _suite(
     """The suite with everything that the command line sets, and its results folder."""
     from benchmarks import suite
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     said = {"device": device, "threads": threads}
     values = [f"{key}={value}" for key, value in said.items() if value is not None]
     chosen = suite.read(name, [*(overrides or ()), *values])
@@ -201,13 +197,6 @@ def _check_device(device: str) -> None:
         raise ValueError(f"device {device!r} cannot be used here: {reason}") from error
 
 
-def _load_plugins(plugin: list[Path] | None) -> None:
-    from flows.registry import load_plugin
-
-    for path in plugin or ():
-        load_plugin(path)
-
-
 def _print_plan(cases: list[Any]) -> None:
     from benchmarks.studies import registry
 
@@ -220,19 +209,3 @@ def _print_plan(cases: list[Any]) -> None:
         table.add_row(case.key, case.label, str(case.batch), updates, f"{budget:.0f}")
     console.print(table)
     console.print(f"{len(cases)} cases, about {total / 60:.1f} minutes")
-
-
-def _fail(message: str) -> NoReturn:
-    errors.print(
-        f"flowgauge: error: {message}", style="red", soft_wrap=True, highlight=False, markup=False
-    )
-    raise typer.Exit(2)
-
-
-@contextlib.contextmanager
-def _usage_errors() -> Iterator[None]:
-    """What the user asked for and does not exist: one line, exit status 2."""
-    try:
-        yield
-    except ValueError as error:
-        _fail(str(error))

@@ -26,13 +26,15 @@ PRESENTATION = frozenset({"tables", "figures"})  # methods of a study that read 
 def fingerprint(case: Case) -> str:
     """Sixteen digits of the code, versions and, where it is timed, machine behind a case."""
     roots = {studies.module_of(case.study)}
+    packages = {"torch", "torchdiffeq", "nflows"}
     if case.flow in members:
         roots.add(members.module_of(case.flow))
+        packages.add(members.package_of(case.flow) or "torch")
     if case.dataset is not None:
         roots.add(datasets.module_of(case.dataset))
     parts = {name: _code(name) for name in sorted(_reached(frozenset(roots)))}
     machine = machine_class(case.device) if studies[case.study].timed else ""
-    needed = {k: v for k, v in versions().items() if k in ("torch", "torchdiffeq", "nflows")}
+    needed = {k: v for k, v in versions().items() if k in packages}
     return digest({"code": parts, "versions": needed, "machine": machine})[:16]
 
 

@@ -72,16 +72,17 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
         values: dict[str, Any] = {"name": path.stem, **tomllib.loads(text)}
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"suite {name!r} is not valid TOML: {error}") from error
-    for override in overrides:
-        _override(values, override)
+    for said in overrides:
+        override(values, said)
     suite: Suite = _validated(Suite, values, f"suite {name!r}")
     return suite
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
+def override(values: dict[str, Any], said: str) -> None:
+    """Apply one ``key=value`` to nested values, in place; ValueError where it does not fit."""
+    key, equals, text = said.partition("=")
     if not equals or not key:
-        raise ValueError(f"cannot read {override!r}: write key=value, as in threads=1")
+        raise ValueError(f"cannot read {said!r}: write key=value, as in threads=1")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -69,6 +69,10 @@ class Registry(Generic[T]):
         self._discover()
         return iter(sorted(name for name, entry in self._members.items() if entry.usable))
 
+    def package_of(self, name: str) -> str | None:
+        """The package that the member needs beside this one's own, if any."""
+        return self._entry(name).requires
+
     def module_of(self, name: str) -> str:
         """Dotted name of the module that registered the member."""
         return self._entry(name).module

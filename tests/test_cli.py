@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import flows
 from benchmarks import store, suite
 from benchmarks.case import Case
 from benchmarks.cli import app
@@ -45,6 +48,12 @@ def test_help_does_not_import_torch():
         (["status", "nosuch"], ["nosuch", "smoke"]),
         (["report", "nosuch"], ["nosuch", "records/"]),
         (["compare", "nosuch", "nosuch"], ["nosuch"]),
+        (["check", "nosuch"], ["nosuch", "realnvp"]),
+        (["check", "maf", "-s", "hiden=3"], ["hiden", "hidden"]),
+        (["check", "maf", "-s", "hidden"], ["hidden", "key=value"]),
+        (["check", "nosuch.py"], ["nosuch.py", "not a Python file"]),
+        (["check", __file__], ["test_cli.py", "registers no flow"]),
+        (["check", "planar", "--dim", "1", "--csv", "/"], ["'/'", "directory"]),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments, expected):
@@ -133,3 +142,52 @@ def test_a_renewed_baseline_equals_its_source_and_keeps_no_times(tmp_path):
     assert not compare(tmp_path / "base", tmp_path / "run").fails
     kept = store.read(tmp_path / "base").values()
     assert {name for each in kept for name in each.metrics} == {"log_prob_flops"}
+
+
+def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures(tmp_path):
+    file = tmp_path / "figures.csv"
+    arguments = ["planar", "realnvp", "--dim", "1", "--dim", "2", "-s", "layers=2"]
+    result = cli.invoke(app, ["check", *arguments, "--csv", str(file)])
+    assert result.exit_code == 0
+    assert "planar, D = 2: passed" in result.stdout
+    assert "a coupling needs" in result.stdout  # why it cannot be built at D = 1
+    assert "2 flows at 2 dimensions: all passed" in result.stdout
+    rows = pd.read_csv(file)
+    assert set(zip(rows["flow"], rows["dim"], strict=True)) == set(
+        itertools.product(("planar", "realnvp"), (1, 2))
+    )
+    assert set(rows["status"]) == {"pass", "not applicable"}
+    passed = rows[rows["status"] == "pass"]
+    assert (passed["figure"] <= passed["bound"]).all()
+
+
+BROKEN = """
+import flows
+from nflows.transforms import LULinear
+
+
+class Wrong(LULinear):
+    def forward(self, inputs, context=None):
+        z, ladj = super().forward(inputs, context)
+        return z, ladj + 0.01
+
+
+@flows.register("wrong_constant", uses=())
+def wrong(dim):
+    \"\"\"A log-determinant that is off by a constant.\"\"\"
+    return Wrong(dim)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
+def test_check_of_a_file_judges_what_it_registers(tmp_path, monkeypatch):
+    flows.names()
+    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
+    file = tmp_path / "wrong_flow.py"
+    file.write_text(BROKEN)
+    result = cli.invoke(app, ["check", str(file), "--dim", "2"])
+    assert result.exit_code == 1
+    assert "wrong_constant, D = 2: FAILED" in result.stdout
+    failed = [line for line in result.stdout.splitlines() if line.rstrip().endswith("fail")]
+    assert any(line.startswith(" log-determinant ") for line in failed)
+    assert "failed: wrong_constant at D = 2" in result.stdout

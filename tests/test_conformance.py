@@ -117,7 +117,7 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
     ),
     "log-determinant of the inverse": (
         lambda: Flow(Broken(lambda y, ladj: (y, ladj + 0.01), forward=False), 3),
-        "log-determinant of the inverse",
+        "inverse log-determinant",
     ),
     "log_prob of samples": (
         lambda: Flow(Broken(lambda y, ladj: (y, ladj + 0.01), forward=False), 3),
@@ -133,11 +133,11 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
     ),
     "gradient of the log-determinant cut": (
         lambda: Flow(Broken(lambda y, ladj: (y, ladj.detach())), 3),
-        "gradient of log_prob for parameters",
+        "gradient for parameters",
     ),
     "gradient of samples cut": (
         lambda: Flow(Broken(lambda y, ladj: (y.detach() + 0 * y, ladj), forward=False), 3),
-        "gradient of samples for parameters",
+        "gradient of samples",
     ),
     "one parameter unused": (lambda: Flow(Unused(), 3), "parameters without gradient"),
     "inverse off by 1e-3": (
@@ -150,11 +150,11 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
     ),
     "a float32 log-determinant": (
         lambda: Flow(Broken(lambda y, ladj: (y, ladj.float())), 3),
-        "results of another dtype or device",
+        "dtype and device",
     ),
     "samples of another density": (
         lambda: Flow(IdentityTransform(), 3, base=WrongBase(1.3)),
-        "samples against the density",
+        "samples and density",
     ),
     "mass two": (
         lambda: Flow(IdentityTransform(), 2, base=WrongBase(1.0, heavy=True)),
@@ -163,7 +163,7 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
     "copies that are not apart": (lambda: Flow(Shared(lambda y, ladj: (y, ladj)), 3), "deepcopy"),
     "no empty batch": (
         lambda: Flow(Broken(lambda y, ladj: (y, ladj + 0 * y.max())), 3),
-        "shapes of small batches",
+        "small batches",
     ),
 }
 
@@ -198,7 +198,7 @@ def test_the_note_names_the_parameter() -> None:
     assert rows["parameters without gradient"].value == 1
     cut = flows.check(Flow(Broken(lambda y, ladj: (y, ladj.detach())), 3))
     rows = {row.name: row for row in cut.failed}
-    note = rows["gradient of log_prob for parameters"].note
+    note = rows["gradient for parameters"].note
     assert "unconstrained_upper_diag" in note
     assert "bias" not in note
 

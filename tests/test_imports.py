@@ -25,7 +25,7 @@ BENCHMARKS = (
     ("calls", "scoring", "studies"),  # scoring serves studies and returns their Result
     ("claims",),
     ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),
-    ("cli", "__main__"),
+    ("console", "checking", "cli", "__main__"),
 )
 DATA = {"suites", "micro"}  # no part of the order: data, and benchmarks that pytest runs
 LEVELS = {

@@ -71,6 +71,7 @@ def interleave(
             for name in order.sample(list(works), len(works)):
                 for _ in range(times[name]):
                     samples[name].append(seconds_of(works[name], device))
+            gc.collect(0)  # cycles that a call leaves behind would fill the memory
             done += 1
     finally:
         if collecting:

@@ -18,7 +18,7 @@ import torch
 
 from flows.linalg import threaded_batched_lu_is_faulty
 
-PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", "flowgauge")
+PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", "zuko", "flowgauge")
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

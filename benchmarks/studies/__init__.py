@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -36,8 +37,9 @@ class Contender(BaseModel, frozen=True, extra="forbid"):
     """A flow in a comparison; what it leaves out it takes from the study.
 
     The flow "*" stands for every registered flow that the comparison does not name otherwise,
-    except those in ``without``: that is how a new flow comes into every table. ``parameters`` is
-    a budget that decides the width, in place of the study's ``hidden``.
+    except those that ``without`` names or matches ("zuko_*"): that is how a new flow comes into
+    every table. ``parameters`` is a budget that decides the width, in place of the study's
+    ``hidden``.
     """
 
     flow: str
@@ -62,11 +64,12 @@ K = TypeVar("K", bound=Contender)
 
 def expanded(contenders: Sequence[K]) -> list[K]:
     """The contenders with "*" replaced by the flows that it stands for."""
-    named = {contender.flow for contender in contenders}
+    named = {contender.flow for contender in contenders} - {"*"}
     found: list[K] = []
     for contender in contenders:
         if contender.flow == "*":
-            others = [n for n in flows.names() if n not in named and n not in contender.without]
+            left_out = [*named, *contender.without]
+            others = [n for n in flows.names() if not any(fnmatch(n, p) for p in left_out)]
             found += [contender.model_copy(update={"flow": name}) for name in others]
         else:
             found.append(contender)

@@ -60,7 +60,7 @@ class Conformance:
         lines = [f"{self.flow}, D = {self.dim}: {'passed' if self.passed else 'FAILED'}"]
         for row in self.rows:
             figures = [f"{v:.2e}" if v is not None else "-" for v in (row.value, row.bound)]
-            line = f"{row.name:34} {row.dtype:8} {figures[0]:>9} {figures[1]:>9}  {row.status}"
+            line = f"{row.name:27} {row.dtype:8} {figures[0]:>9} {figures[1]:>9}  {row.status}"
             lines.append(f"{line}  {row.note}".rstrip())
         return "\n".join(lines)
 

@@ -43,7 +43,7 @@ def _frozen(flow: Flow, estimated: bool) -> Flow:
         raise NotApplicable("each row has noise of its own") from error
 
 
-@row(rows, "results of another dtype or device")
+@row(rows, "dtype and device")
 def dtype_and_device(subject: Subject) -> Finding:
     """How many results do not have the dtype and device of the parameters."""
     if not [*subject.own.parameters(), *subject.own.buffers()]:
@@ -102,7 +102,7 @@ def deepcopy(subject: Subject) -> Finding:
     return Finding(max(in_copy, in_flow), 0.0)
 
 
-@row(rows, "NaN and infinity let through", ONCE)
+@row(rows, "NaN and infinity", ONCE)
 @torch.no_grad()
 def not_finite(subject: Subject) -> Finding:
     """Of three bad values in one row, how many neither raise nor show in that row alone."""
@@ -119,7 +119,7 @@ def not_finite(subject: Subject) -> Finding:
     return Finding(through, 0)
 
 
-@row(rows, "shapes of small batches", ONCE)
+@row(rows, "small batches", ONCE)
 def small_batches(subject: Subject) -> Finding:
     """How many results have the wrong shape for a batch of none or of one."""
     wrong = []

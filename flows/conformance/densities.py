@@ -52,7 +52,7 @@ def log_determinant(subject: Subject) -> Finding:
     return _log_determinant(subject, "forward")
 
 
-@row(rows, "log-determinant of the inverse")
+@row(rows, "inverse log-determinant")
 def log_determinant_of_the_inverse(subject: Subject) -> Finding:
     """The same from noise to data."""
     return _log_determinant(subject, "inverse")
@@ -160,7 +160,7 @@ def log_prob_of_samples(subject: Subject) -> Finding:
     return Finding(error, subject.bound(1e-7, 5e-3))
 
 
-@row(rows, "samples against the density", (torch.float64,))
+@row(rows, "samples and density", (torch.float64,))
 @torch.no_grad()
 def samples_against_the_density(subject: Subject) -> Finding:
     """Kolmogorov's distance of the samples' noise from fresh noise, times √(n/2).

@@ -55,7 +55,7 @@ def _against_differences(
     return Finding(errors[worst], bound, note)
 
 
-@row(rows, "gradient of log_prob for x", ONCE)
+@row(rows, "gradient for x", ONCE)
 def gradient_for_x(subject: Subject) -> Finding:
     """Against central differences, relative to one and the slope."""
     x, context = subject.rows(POINTS)
@@ -66,7 +66,7 @@ def gradient_for_x(subject: Subject) -> Finding:
     )
 
 
-@row(rows, "gradient of log_prob for the context", ONCE)
+@row(rows, "gradient for the context", ONCE)
 def gradient_for_the_context(subject: Subject) -> Finding:
     """The same for what the density is conditioned on."""
     x, context = subject.rows(POINTS)
@@ -79,7 +79,7 @@ def gradient_for_the_context(subject: Subject) -> Finding:
     )
 
 
-@row(rows, "gradient of log_prob for parameters", ONCE)
+@row(rows, "gradient for parameters", ONCE)
 def gradient_for_parameters(subject: Subject) -> Finding:
     """Against central differences for every parameter; the note names the worst."""
     x, context = subject.rows(POINTS)
@@ -91,7 +91,7 @@ def gradient_for_parameters(subject: Subject) -> Finding:
     )
 
 
-@row(rows, "gradient of samples for parameters", ONCE)
+@row(rows, "gradient of samples", ONCE)
 def gradient_of_samples(subject: Subject) -> Finding:
     """Of samples and their log-densities, at fixed noise."""
     weights = torch.randn(POINTS, subject.dim + 1, dtype=subject.dtype)
