@@ -48,7 +48,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
         "skipped_updates": history.skipped,
     }
     x = data.test[:1000].to(case.device, dtype)
-    metrics |= _speed(flow.using(trace="exact"), x, case.device)
+    metrics |= speed(flow.using(trace="exact"), x, case.device)
     precise, rows = exact(flow, scoring.tolerance), data.test[: scoring.rows].to(case.device)
     with flows.count_nfe(precise) as evaluations:
         log_prob = _in_chunks(precise, rows, scoring.chunk)
@@ -138,7 +138,7 @@ def _in_chunks(flow: flows.Flow, x: Tensor, rows: int) -> Tensor:
     return torch.cat([flow.log_prob(part) for part in torch.split(x, rows)])
 
 
-def _speed(flow: flows.Flow, x: Tensor, device: str) -> dict[str, Any]:
+def speed(flow: flows.Flow, x: Tensor, device: str) -> dict[str, Any]:
     """FLOPs and seconds of log_prob, and of sampling, as the flow solves its ODE itself."""
 
     def log_prob() -> None:

@@ -15,6 +15,7 @@ import flows
 from benchmarks import datasets
 from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
+from benchmarks.scoring import speed
 from benchmarks.studies import Common, Contender, Result, register
 from benchmarks.train import Training, prepare, train
 from benchmarks.views import nfe
@@ -107,7 +108,7 @@ def _measured(case: Case) -> Result:
             flow.zero_grad()
             counts.append((update, count.forward, count.backward))
 
-    train(flow, data.train.to(dtype), data.val.to(dtype), case, settings, observe)
+    history = train(flow, data.train.to(dtype), data.val.to(dtype), case, settings, observe)
     tolerances = [float(t) for t in case.settings["tolerances"]]
     curves = [_tolerances(f, fixed, case, tolerances) for f in (untrained, flow)]
     updates, forward, backward = np.array(counts).T
@@ -119,7 +120,15 @@ def _measured(case: Case) -> Result:
         "nfe": np.array([curve[0] for curve in curves]),
         "error": np.array([curve[1] for curve in curves]),
     }
-    metrics = {"nfe_start": float(forward[0]), "nfe_end": float(forward[-1])}
+    metrics = {
+        "nfe_start": float(forward[0]),
+        "nfe_end": float(forward[-1]),
+        "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
+        "train_seconds": history.seconds,
+    }
+    metrics |= speed(
+        flow.using(trace="exact"), data.test[:1000].to(case.device, dtype), case.device
+    )
     return Result(metrics, arrays)
 
 

@@ -10,6 +10,15 @@ from benchmarks import draw
 from benchmarks.exhibit import Figure, Table
 from benchmarks.store import arrays
 
+COLUMNS = {  # header -> metric, factor, format
+    "NFE before": ("nfe_start", 1, ".0f"),
+    "NFE after": ("nfe_end", 1, ".0f"),
+    "Parameters": ("parameters", 1, ",.0f"),
+    "log_prob (FLOP/row)": ("row_flops", 1, ".3g"),
+    "log_prob of 1,000 (ms)": ("per_1000_seconds", 1e3, ".3g"),
+    "Training (s)": ("train_seconds", 1, ".3g"),
+}
+
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Forward evaluations before and after training."""
@@ -23,11 +32,12 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             "Updates": frame["updates"],
         }
     )
-    for header, metric in {"NFE before": "nfe_start", "NFE after": "nfe_end"}.items():
-        values = frame.get(metric, pd.Series(float("nan"), index=frame.index)).astype(object)
-        shown[header] = values.where(frame["status"] == "done", frame["status"])
+    for header, (metric, factor, _) in COLUMNS.items():
+        values = frame.get(metric, pd.Series(float("nan"), index=frame.index)) * factor
+        shown[header] = values.astype(object).where(frame["status"] == "done", frame["status"])
     note = (
-        "Evaluations of field and trace in one log_prob of a fixed batch at the training tolerance."
+        "Evaluations of field and trace in one log_prob of a fixed batch at the training "
+        "tolerance; FLOPs and seconds of log_prob by the exact trace."
     )
     return [
         Table(
@@ -35,7 +45,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             "Evaluations before and after training",
             note,
             shown,
-            {"NFE before": ".0f", "NFE after": ".0f"},
+            {header: digits for header, (_, _, digits) in COLUMNS.items()},
             records=tuple(frame["key"]),
         )
     ]
