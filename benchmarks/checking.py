@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Sequence
-from itertools import groupby
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.console import Plugin, console, load_plugins, usage_errors
@@ -24,15 +24,20 @@ STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the w
 
 Flows = Annotated[
     list[str] | None,
-    typer.Argument(help="Names of flows, or Python files that register some (default: all)."),
+    typer.Argument(help="Names or patterns of flows, or Python files that register some; all."),
 ]
 Dims = Annotated[
-    list[int] | None, typer.Option("--dim", min=1, help="Dimension; repeatable (1, 2, 3, 10).")
+    list[int] | None,
+    typer.Option("--dim", min=1, help="Dimension; repeatable (default: 1, 2, 3, 10)."),
 ]
 Options = Annotated[
-    list[str] | None, typer.Option("-s", "--set", help="option=value of the flow; repeatable.")
+    list[str] | None,
+    typer.Option("-s", "--set", help="option=value of every flow (see list), or parameters=N."),
 ]
-Csv = Annotated[Path | None, typer.Option("--csv", help="A file to write every figure to.")]
+Csv = Annotated[
+    Path | None,
+    typer.Option("--csv", help="A CSV file for every figure: flow, dim, row, dtype, ..."),
+]
 
 
 def check(
@@ -42,41 +47,56 @@ def check(
     plugin: Plugin = None,
     csv_file: Csv = None,
 ) -> None:
-    """Judge flows by the conformance kit: is it a density, and does it behave as one?
+    """Judge flows by the conformance kit: are they densities, and do they behave as such?
 
     Exit status: 0 all passed, 1 some row failed, 2 wrong usage.
     """
     with usage_errors():
         import flows as library
-        from benchmarks.suite import override
 
         load_plugins(plugin)
-        chosen: dict[str, Any] = {}
-        for text in options or ():
-            override(chosen, text)
-        names = [name for said in flows or library.names() for name in _names(said)]
-        found = []
-        for name in names:
-            for d in dim or DIMS:
-                with console.status(f"{name}, D = {d}"):
-                    conformance = library.check(name, dim=d, **chosen)
-                console.print(_table(conformance))
-                found.append(conformance)
+        names = list(dict.fromkeys(n for said in flows or library.names() for n in _names(said)))
+        chosen = _chosen(names, options)
+        dims = list(dict.fromkeys(dim or DIMS))
         if csv_file is not None:
-            _write(csv_file, found)
+            _write(csv_file, [])  # before anything is measured: can it be?
+        found = []
+        for name, d in itertools.product(names, dims):
+            with console.status(f"{name}, D = {d}"):
+                found.append(library.check(name, dim=d, **chosen))
+            _print(found[-1])
+            if csv_file is not None:
+                _write(csv_file, found)
     failed = [f"{c.flow} at D = {c.dim}" for c in found if not c.passed]
-    what = f"{_count(len(names), 'flow')} at {_count(len(dim or DIMS), 'dimension')}"
-    console.print(f"{what}: {'failed: ' + ', '.join(failed) if failed else 'all passed'}")
+    unasked = sum(not _judged(c) for c in found)
+    what = f"{_count(len(names), 'flow')} at {_count(len(dims), 'dimension')}"
+    verdict = f"failed: {', '.join(failed)}" if failed else "all passed"
+    console.print(f"{what}: {verdict}{f', {unasked} not applicable' if unasked else ''}")
     raise typer.Exit(1 if failed else 0)
 
 
+def _chosen(names: Sequence[str], options: Sequence[str] | None) -> dict[str, Any]:
+    """The options as said; ValueError for one that is none of every flow's."""
+    from benchmarks.suite import override
+    from flows import members
+
+    chosen: dict[str, Any] = {}
+    for text in options or ():
+        override(chosen, text)
+    if "dim" in chosen:
+        raise ValueError("the dimension is set by --dim")
+    for name in names:
+        members[name].complete({k: v for k, v in chosen.items() if k != "parameters"})
+    return chosen
+
+
 def _names(said: str) -> list[str]:
-    """The flow of that name, or those that a file registers; ValueError where there are none."""
+    """Flows of a name or pattern, or that a file registers; ValueError where that is none."""
     from flows import members
     from flows.registry import load_plugin
 
     if not said.endswith(".py"):
-        return [said]
+        return [name for name in members if fnmatch(name, said)] or [said]
     module = load_plugin(said).__name__
     names = [name for name in members if members.module_of(name) == module]
     if not names:
@@ -88,22 +108,29 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _table(conformance: Conformance) -> Table:
-    """A line for each row: its figure and bound in both dtypes, and what came of them."""
+def _judged(conformance: Conformance) -> bool:
+    return any(row.status != "not applicable" for row in conformance.rows)
+
+
+def _print(conformance: Conformance) -> None:
+    """A line for each row, its figure and bound in both dtypes; below, why rows fail."""
     verdict = "[green]passed[/]" if conformance.passed else "[bold red]FAILED[/]"
+    verdict = verdict if _judged(conformance) else "[dim]not applicable[/]"
     title = f"{conformance.flow}, D = {conformance.dim}: {verdict}"
     table = Table(title=title, title_justify="left", box=None)
-    table.add_column("Figure ≤ bound", no_wrap=True)
-    for dtype in DTYPES:
-        table.add_column(dtype, no_wrap=True)
-    table.add_column("Status", overflow="fold")
-    for name, outcomes in groupby(conformance.rows, key=lambda row: row.name):
+    for header in ("Row", *(f"{dtype} ≤ bound" for dtype in DTYPES), "Status"):
+        table.add_column(header, no_wrap=True)
+    notes = {}
+    for name, outcomes in itertools.groupby(conformance.rows, key=lambda row: row.name):
         of = {row.dtype: row for row in outcomes}
         worst = max(of.values(), key=lambda row: list(STYLES).index(row.status))
-        note = "" if worst.status == "pass" else f": {worst.note}".rstrip(": ")
         figures = [_figure(of[dtype]) if dtype in of else "" for dtype in DTYPES]
-        table.add_row(name, *figures, f"[{STYLES[worst.status]}]{worst.status}[/]{escape(note)}")
-    return table
+        table.add_row(name, *figures, f"[{STYLES[worst.status]}]{worst.status}[/]")
+        if worst.note and (worst.status == "fail" or not _judged(conformance)):
+            notes[name] = worst.note
+    console.print(table)
+    for name, note in notes.items():
+        console.print(f"  {name}: {note}", markup=False, soft_wrap=True)
 
 
 def _figure(row: Outcome) -> str:

@@ -22,6 +22,8 @@ from benchmarks.stats import standard_error
 from benchmarks.studies import Result
 from benchmarks.train import Training, prepare, train
 
+CERTAIN = 5  # standard errors above the data's entropy at which no density is
+
 
 class Scoring(BaseModel, frozen=True, extra="forbid"):
     """How a density is judged: rows, tolerance, and the sizes of pictures."""
@@ -107,11 +109,16 @@ def _result(
         bad = int((~np.isfinite(log_prob)).sum())
         return Result(failure=f"log_prob is not finite for {bad} of {len(log_prob)} test rows")
     groups = None if data.groups is None else data.groups[: len(log_prob)].numpy()
-    metrics["test_ll"] = float(log_prob.mean())
-    metrics["test_ll_se"] = standard_error(log_prob, groups)
-    if data.entropy is not None:
-        metrics["gap"] = -data.entropy - float(log_prob.mean())
-    return Result(metrics, {**arrays, "test_log_prob": log_prob.astype(np.float32)})
+    mean, error = float(log_prob.mean()), standard_error(log_prob, groups)
+    metrics |= {"test_ll": mean, "test_ll_se": error}
+    arrays = {**arrays, "test_log_prob": log_prob.astype(np.float32)}
+    if data.entropy is None:
+        return Result(metrics, arrays)
+    metrics["gap"] = gap = -data.entropy - mean
+    if gap < -(CERTAIN * error + 0.01):
+        above = f"{-gap:.3f} nats above what the entropy of {data.name} allows"
+        return Result(metrics, arrays, failure=f"log_prob is no density: {above}; try check")
+    return Result(metrics, arrays)
 
 
 def _solver_errors(

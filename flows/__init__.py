@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from flows.bijection import Bijection as Bijection
 from flows.budget import width
 from flows.conformance import Conformance as Conformance
 from flows.conformance import check as check
 from flows.counting import count_nfe as count_nfe
-from flows.flow import Bijection as Bijection
 from flows.flow import Flow as Flow
 from flows.registry import SIZES, Member, Registry
 
@@ -33,7 +33,11 @@ def register(
 
     def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
         member = Member(name, factory, tuple(uses))
-        missing = [size for size in uses if size not in SIZES or size not in member.defaults]
+        if unknown := [size for size in uses if size not in SIZES]:
+            raise TypeError(
+                f"flow {name!r} declares to use {unknown}, but sizes are {', '.join(SIZES)}"
+            )
+        missing = [size for size in uses if size not in member.defaults]
         bare = [k for k, v in member.defaults.items() if v is inspect.Parameter.empty]
         if bare:
             raise TypeError(f"flow {name!r} must give a default to each option: {bare} have none")

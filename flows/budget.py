@@ -10,6 +10,7 @@ import torch
 
 from flows.registry import Member
 
+MOST = 10**8  # parameters of a budget: the search may build four times as many
 WITHIN = 0.05  # share of the budget by which the nearest width may miss it
 
 
@@ -24,8 +25,14 @@ def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any])
     about = f"flow {member.name!r} cannot have {parameters!r} parameters"
     if isinstance(parameters, bool) or not isinstance(parameters, int) or parameters < 1:
         raise ValueError(f"{about}: a budget is a whole number from 1")
+    if parameters > MOST:
+        raise ValueError(f"{about}: the search builds flows, and stops at {MOST:,}")
     if "hidden" not in member.uses:
-        raise ValueError(f"{about}: it takes no 'hidden' that a budget could decide")
+        sizes = ", ".join(member.uses) or "nothing but the dimension"
+        raise ValueError(
+            f"{about}: it takes no 'hidden' that a budget could decide, its size follows "
+            f"from {sizes}"
+        )
     if "hidden" in options:
         raise ValueError(f"{about} and hidden={options['hidden']!r}: give one of the two")
 

@@ -1,61 +1,15 @@
-"""The shared interface: a Bijection maps data to noise, a Flow makes a density of it."""
+"""The shared interface: a Flow makes a density of a Bijection."""
 
 from __future__ import annotations
 
 import copy
-import math
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
-
-class Bijection(Protocol):
-    """An invertible map of R^D; every nflows ``Transform`` is one as it stands.
-
-    ``forward`` maps data x to noise z, ``inverse`` noise to data; both take (N, D) and return
-    (N, D) and the log absolute determinant of the Jacobian of the direction that was run, (N,).
-    A member that needs data before training offers ``initialize(x)`` and is the identity in that
-    respect until then; one that solves an ODE offers ``use(trace, solver, noise)``.
-    """
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
-
-
-def concrete(x: Tensor) -> bool:
-    """Whether x holds values that can be looked at: not on meta, not inside a torch.func map."""
-    return x.device.type != "meta" and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-
-
-class StandardNormal(nn.Module):
-    """The base density N(0, I), in whatever dtype and on whatever device is asked for."""
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """(N, D) -> (N,) nats."""
-        return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
-
-    def rsample(self, like: Tensor) -> Tensor:
-        """As many rows as ``like`` (n, D) has, of its dtype and on its device."""
-        return torch.randn_like(like)
-
-
-class Held(nn.Module):
-    """A Bijection that is no ``nn.Module``, in one: without parameters of its own."""
-
-    def __init__(self, bijection: Bijection) -> None:
-        super().__init__()
-        self.bijection = bijection
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
-        return self.bijection.forward(x, context)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
-        return self.bijection.inverse(z, context)
+from flows.bijection import base_of, concrete, module_of
 
 
 class Flow(nn.Module):
@@ -75,16 +29,12 @@ class Flow(nn.Module):
         base: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        lacking = [name for name in ("forward", "inverse") if not hasattr(transform, name)]
-        if lacking and not isinstance(transform, nn.Module):
-            raise TypeError(
-                "a Flow is made of a Bijection with forward(x, context) and inverse(z, context), "
-                f"got {type(transform).__name__} without {' and '.join(lacking)}"
-            )
-        is_module = isinstance(transform, nn.Module)
-        self.transform: nn.Module = transform if is_module else Held(transform)
-        self.base: Any = StandardNormal() if base is None else base
-        self.dim: int | None = dim if dim is not None else getattr(transform, "dim", None)
+        dim = dim if dim is not None else getattr(transform, "dim", None)
+        if dim is not None and (isinstance(dim, bool) or not isinstance(dim, int) or dim < 1):
+            raise ValueError(f"the dimension of a Flow is a whole number from 1, got {dim!r}")
+        self.transform: nn.Module = module_of(transform)
+        self.base: Any = base_of(base)
+        self.dim: int | None = dim
         self.context_dim = context_dim
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -113,8 +63,8 @@ class Flow(nn.Module):
             raise ValueError(
                 "this Flow does not know its dimension: construct it with Flow(transform, dim=D)"
             )
-        if n < 0:
-            raise ValueError(f"cannot draw {n} samples: n must not be negative")
+        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+            raise ValueError(f"cannot draw {n!r} samples: n is a whole number from 0")
         like = self._tensor()
         like = torch.empty(0) if like is None else like
         z = self.base.rsample(torch.empty(n, self.dim, dtype=like.dtype, device=like.device))
@@ -130,20 +80,29 @@ class Flow(nn.Module):
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Self:
         """Set what depends on data (ActNorm), once, from x (N, D) before training.
 
-        One forward pass; each member that offers ``initialize`` sees its own input.
+        One forward pass; each module that offers ``initialize`` sees its own first input. Raises
+        ValueError where the pass does not come to one of them, as inside an ``InverseTransform``.
         """
         context = self._checked(x, context)
-        handles = [
-            module.register_forward_pre_hook(lambda module, inputs: module.initialize(inputs[0]))
-            for module in self.transform.modules()
-            if hasattr(module, "initialize")
-        ]
+        waiting = {n: m for n, m in self.transform.named_modules() if hasattr(m, "initialize")}
+        names = {id(module): name for name, module in waiting.items()}
+
+        def first(module: Any, inputs: tuple[Any, ...]) -> None:
+            if waiting.pop(names[id(module)], None) is not None:
+                module.initialize(inputs[0])
+
+        handles = [module.register_forward_pre_hook(first) for module in waiting.values()]
         try:
             if handles:
                 self.transform(x, context)
         finally:
             for handle in handles:
                 handle.remove()
+        if waiting:
+            raise ValueError(
+                f"{', '.join(waiting)} cannot be initialised: the pass from data to noise does not "
+                "run it forward"
+            )
         return self
 
     def prepend(self, transform: nn.Module) -> Self:
@@ -158,7 +117,8 @@ class Flow(nn.Module):
 
         ``trace`` names another estimator ("exact" for the exact density of an FFJORD), ``solver``
         another Solver, ``noise`` seeds the probes anew at each solve, so that equal calls give
-        equal results. A flow without an ODE is exact already, and its view is its like.
+        equal results. A flow without an ODE is exact already, and its view is its like. A change
+        of the view's dtype or device is one of the original: for another dtype copy it first.
         """
         shared: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
         view = copy.deepcopy(self, shared)
@@ -196,6 +156,8 @@ class Flow(nn.Module):
                     "got none"
                 )
             return None
+        if not isinstance(context, Tensor):
+            raise TypeError(f"expected context to be a Tensor, got {type(context).__name__}")
         if self.context_dim == 0:
             raise ValueError(
                 f"this flow takes no context, got one of shape {tuple(context.shape)}: build it "

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ class Registry(Generic[T]):
         self._discover()
         if name not in self._members:
             choices = ", ".join(self)
-            raise ValueError(f"unknown {self.kind} {name!r}; choose from: {choices}")
+            more = ", or load the file that registers it" if self.group else ""
+            raise ValueError(f"unknown {self.kind} {name!r}; choose from: {choices}{more}")
         entry = self._members[name]
         if not entry.usable:
             package = entry.requires
@@ -173,7 +175,8 @@ def load_plugin(path: str | Path) -> ModuleType:
     if path in _PLUGINS:
         return _PLUGINS[path]
     if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"plug-in {str(path)!r} is not a Python file")
+        fault = "is not a Python file" if path.exists() else "does not exist"
+        raise ValueError(f"plug-in {str(path)!r} {fault}")
     name = f"flowgauge_plugin_{path.stem}"
     if name in sys.modules:
         raise ValueError(
@@ -187,6 +190,21 @@ def load_plugin(path: str | Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ValueError(f"plug-in {str(path)!r} cannot be imported: {error!r}") from error
+        where, text = _where(error, path), str(error).splitlines()[0] if str(error) else ""
+        text = error.msg if isinstance(error, SyntaxError) else text
+        raise ValueError(
+            f"plug-in {str(path)!r} cannot be imported: {where}{type(error).__name__}: {text}"
+        ) from error
     _PLUGINS[path] = module
     return module
+
+
+def _where(error: Exception, path: Path) -> str:
+    """The line of a plug-in that an error came from."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+    return f"line {line}: " if line else ""

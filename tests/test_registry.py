@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from nflows.transforms import IdentityTransform
 from torch import nn
 
 import flows
@@ -134,7 +135,7 @@ def test_register_checks_the_signature() -> None:
 
 def test_a_factory_may_return_a_flow() -> None:
     """A Flow is taken as it is, a Bijection is wrapped with its dimension."""
-    made = flows.Flow(nn.Identity(), dim=2)
+    made = flows.Flow(IdentityTransform(), dim=2)
 
     @flows.register("ready", uses=())
     def _ready(dim: int) -> flows.Flow:
@@ -197,7 +198,9 @@ def test_two_plug_ins_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_a_broken_plug_in_errs_in_one_line(tmp_path: Path, text: str) -> None:
     """The error names the file and its cause in one line, and a mended file is read again."""
     path = _plugin(tmp_path / "broken.py", text)
-    with pytest.raises(ValueError, match=r"broken\.py' cannot be imported: ") as caught:
+    with pytest.raises(
+        ValueError, match=r"broken\.py' cannot be imported: line 1: \w+Error: "
+    ) as caught:
         load_plugin(path)
     assert "\n" not in str(caught.value)
     _plugin(path, PLUGIN.format(name="mended"))
@@ -211,7 +214,7 @@ def test_a_plug_in_is_a_python_file(tmp_path: Path, name: str) -> None:
     """A path that is missing, a folder or another kind of file."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "flow.txt").write_text("")
-    with pytest.raises(ValueError, match="is not a Python file"):
+    with pytest.raises(ValueError, match=r"is not a Python file|missing\.py' does not exist"):
         load_plugin(tmp_path / name)
 
 

@@ -137,12 +137,14 @@ def test_what_is_no_flow_over_standard_normal_noise_is_refused() -> None:
     for flow, dim in (
         (shifted, DIM),
         (trained, DIM),
-        (zuko.flows.MAF(DIM), DIM + 1),
         (zuko.flows.NCSF(DIM), DIM),
     ):
         with pytest.raises(ValueError, match=f"standard normal noise of dim={dim}") as caught:
             adapter.from_zuko(flow, dim)
         assert "\n" not in str(caught.value)
+    for dim, context_dim in ((DIM + 1, 0), (DIM, 2)):
+        with pytest.raises(ValueError, match=f"not take dim={dim} with context_dim={context_dim}"):
+            adapter.from_zuko(zuko.flows.MAF(DIM), dim, context_dim)
     with pytest.raises(ValueError, match="at least two columns, got dim=1"):
         flows.build("zuko_realnvp", 1)
 

@@ -20,20 +20,20 @@ class DistributionBase(nn.Module):
     It is fixed: nothing in it is trained or saved. Points outside its support have density zero.
     """
 
-    like: Tensor
+    inner: Tensor  # a point of the support (D,)
 
     def __init__(self, distribution: Distribution) -> None:
         super().__init__()
         self.distribution: Any = distribution
-        drawn = distribution.sample()
-        self.register_buffer("like", drawn.new_empty(0), persistent=False)
+        self.register_buffer("inner", distribution.sample(), persistent=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, D) -> (N,) nats."""
         if len(z) == 0:  # which supports cannot reshape
             return z.new_zeros(0)
         inside: Tensor = self.distribution.support.check(z)
-        return torch.where(inside, self.distribution.log_prob(z), -torch.inf)
+        evaluated = torch.where(inside[:, None], z, self.inner)  # so that no gradient is NaN
+        return torch.where(inside, self.distribution.log_prob(evaluated), -torch.inf)
 
     def rsample(self, like: Tensor) -> Tensor:
         """As many rows as ``like``; NotImplementedError where they must have a gradient and cannot.
@@ -58,7 +58,10 @@ class DistributionBase(nn.Module):
 
 
 def _mapped(thing: Any, fn: Callable[[Tensor], Tensor]) -> Any:
-    """The thing with fn applied to every tensor that it is made of."""
+    """A copy of the thing with fn applied to every tensor in it, and without torch's validation.
+
+    Points outside a support are of density zero here; torch would raise.
+    """
     if isinstance(thing, Tensor):
         return fn(thing)
     if isinstance(thing, list | tuple):
@@ -66,6 +69,8 @@ def _mapped(thing: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(thing, Distribution | Transform):
         thing = copy.copy(thing)
         vars(thing).update({key: _mapped(value, fn) for key, value in vars(thing).items()})
+        if isinstance(thing, Distribution):
+            thing._validate_args = False
     return thing
 
 
@@ -78,8 +83,7 @@ def from_distribution(distribution: Distribution) -> Flow:
     """
     if not isinstance(distribution, Distribution):
         raise TypeError(f"expected a torch Distribution, got {type(distribution).__name__}")
-    held: Any = copy.deepcopy(distribution)
-    held._validate_args = False  # points outside the support are of density zero, no error
+    held: Any = _mapped(distribution, lambda tensor: tensor.detach().clone())
     if held.event_shape == () and len(held.batch_shape) < 2:
         held = Independent(held.expand((1,)) if held.batch_shape == () else held, 1, False)
     if held.batch_shape != () or len(held.event_shape) != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributions import Independent, Normal
 
@@ -26,14 +27,30 @@ def from_zuko(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     if not isinstance(flow, ZukoFlow):
         raise TypeError(f"from_zuko takes a zuko Flow, got {type(flow).__name__}")
     base = flow.base()
+    odes = [module for module in flow.modules() if isinstance(module, FFJTransform)]
+    if not odes:  # one might never end
+        _try(flow, dim, context_dim)
     if not _standard_normal(base, dim) or any(True for _ in flow.base.parameters()):
         raise ValueError(
             f"a Flow has standard normal noise of dim={dim}, but this zuko flow has the base "
             f"{base}: give it UnconditionalDistribution(DiagNormal, zeros({dim}), ones({dim}), "
             "buffer=True)"
         )
-    odes = [module for module in flow.modules() if isinstance(module, FFJTransform)]
     return Flow(ZukoODE(flow, odes) if odes else ZukoTransform(flow), dim, context_dim)
+
+
+def _try(flow: Any, dim: int, context_dim: int) -> None:
+    """ValueError for a flow that was made with other dimensions."""
+    like = next(iter((*flow.parameters(), *flow.buffers())), torch.empty(0))
+    try:
+        with torch.no_grad():
+            context = like.new_zeros(1, context_dim) if context_dim else None
+            flow(context).log_prob(like.new_zeros(1, dim))
+    except RuntimeError as error:
+        raise ValueError(
+            f"this zuko flow does not take dim={dim} with context_dim={context_dim}: give those "
+            "that it was made with"
+        ) from error
 
 
 def _standard_normal(base: Any, dim: int) -> bool:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from flows.conformance import conduct, densities, gradients
-from flows.conformance.subject import Finding, NotApplicable, Refused, Row, Subject, subject_of
+from flows.conformance.rows import Finding, NotApplicable, Row
+from flows.conformance.subject import Refused, Subject, subject_of
 from flows.flow import Flow
 
 __all__ = ["Conformance", "Outcome", "check"]
@@ -80,18 +81,40 @@ def check(
     or a registered name, built for ``dim`` columns (3 unless told) with ``options`` and moved off
     its initial parameters. ``x`` (N, D) are the points to judge at: samples of the flow unless
     given, some rows are enough. A conditional flow needs ``context`` (N, C) or (1, C); a name gets
-    a random one. ODEs are solved at a tolerance of 1e-10 (float64) or 1e-5 (float32), whatever
-    the flow's own. Raises ValueError for an unknown name or option and TypeError where no Flow is
-    given; a flow that fails, or that raises, is a failed row.
+    a random one. ODEs are solved at a tolerance of 1e-10 (float64) or 1e-5 (float32), those of
+    other libraries at 1e-6, or at the flow's own where they cannot be; batch independence is judged
+    at the flow's own. torch's random stream is left as it was. Raises ValueError or TypeError for
+    an unknown name or option, and for points and contexts that do not fit; a flow that fails, or
+    that raises, is a failed row.
     """
+    with torch.random.fork_rng([]):
+        return _check(flow, dim, x, context, seed, options)
+
+
+def _check(
+    flow: Flow | str,
+    dim: int | None,
+    x: Tensor | None,
+    context: Tensor | None,
+    seed: int,
+    options: dict[str, Any],
+) -> Conformance:
     found: list[Outcome] = []
     for dtype in (torch.float64, torch.float32):
         short = str(dtype).removeprefix("torch.")
         try:
             subject = subject_of(flow, dim, x, context, seed, dtype, options)
         except Refused as error:  # of this dimension, by the member itself
-            found.append(Outcome("construction", short, None, None, "not applicable", str(error)))
-            return Conformance(str(flow), dim or 0, tuple(found))
+            refusal = Outcome("construction", short, None, None, "not applicable", str(error))
+            return Conformance(str(flow), dim or 0, (refusal,))
+        except Exception as error:
+            if isinstance(error, ValueError) or not isinstance(flow, str):
+                raise  # what was asked for cannot be
+            failure = Outcome("construction", short, None, None, "fail", _line(error))
+            return Conformance(flow, dim or 0, (failure,))
+        if fault := _fault(subject):
+            found.append(Outcome("interface", short, None, None, "fail", fault))
+            return Conformance(subject.name, subject.dim, tuple(found))
         found += [_outcome(row, subject, short) for row in ROWS if dtype in row.dtypes]
     order = {row.name: index for index, row in enumerate(ROWS)}
     found.sort(key=lambda outcome: order[outcome.name])
@@ -105,8 +128,29 @@ def _outcome(row: Row, subject: Subject, dtype: str) -> Outcome:
     except NotApplicable as reason:
         return Outcome(row.name, dtype, None, None, "not applicable", str(reason))
     except Exception as error:
-        text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        return Outcome(row.name, dtype, None, None, "fail", text)
+        return Outcome(row.name, dtype, None, None, "fail", _line(error))
     passed = finding.value <= finding.bound  # a NaN does not pass
     status: Status = "pass" if passed else "fail"
     return Outcome(row.name, dtype, finding.value, finding.bound, status, finding.note)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def _fault(subject: Subject) -> str:
+    """What a direction returns in place of (N, D) and (N,); "" where it returns that, or raises."""
+    for direction in ("forward", "inverse"):
+        try:
+            result: Any = getattr(subject.own.transform, direction)(
+                subject.x[:8], subject.contexts(8)
+            )
+        except Exception:  # rows of its own will show it
+            continue
+        wanted = [(8, subject.dim), (8,)]
+        parts = result if isinstance(result, tuple) else (result,)
+        got = [tuple(p.shape) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
+        if got != wanted:
+            shown = ", ".join(map(str, got))
+            return f"{direction} must return a tuple of shapes {wanted[0]} and (8,), got {shown}"
+    return ""

@@ -1,4 +1,4 @@
-"""What the kit judges: one flow in one dtype, prepared; and the parts that its rows are made of."""
+"""What the kit judges: one flow in one dtype, prepared."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,40 +15,29 @@ from torch import Tensor, nn
 import flows
 from flows.flow import Flow
 
-POINTS = 8  # rows that Jacobians and gradients are judged at
+ROWS = 256  # of data that a flow is judged at
 FACTOR = 100  # what an error may be of the tolerance that an ODE is solved with
+LOOSEST = 1e-2  # bound that no tolerance can excuse, in nats or relative
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-BOTH = (torch.float64, torch.float32)
-ONCE = (torch.float64,)
-
-
-class NotApplicable(Exception):
-    """A row that cannot be asked of this flow; the message says why."""
+TOLERANCE_OF_OTHERS = 1e-6  # of ODEs that are not solved by a `Solver`
 
 
 class Refused(ValueError):
     """A member that cannot be built at this dimension; the message is its own."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A figure, the bound that it passes up to, and what to know of it."""
-
-    value: float
-    bound: float
-    note: str = ""
-
-
 @dataclass
 class Subject:
     """One flow under test, in one dtype.
 
-    ``own`` solves its ODEs as it was given; ``flow`` is a view of it that solves them tightly and,
-    where its log-determinant is an estimate, with the exact trace (or, without one, frozen noise).
-    ``reference`` is the same in float64. ``fresh`` builds another of its kind.
+    ``own`` is a copy that solves its ODEs as it was ``given``; ``flow`` a view of it that solves
+    them tightly and, where its log-determinant is an estimate, with the exact trace (or, without
+    one, with frozen noise); ``reference`` the same in float64. ``fresh`` builds another of its
+    kind. ``x`` is (ROWS, D), ``context`` (ROWS, C) or None.
     """
 
     name: str
+    given: Flow | None
     own: Flow
     flow: Flow
     reference: Flow
@@ -55,7 +45,7 @@ class Subject:
     context: Tensor | None
     seed: int
     estimated: bool
-    fresh: Callable[[], Flow]
+    fresh: Callable[[], Flow] | None
 
     @property
     def dim(self) -> int:
@@ -67,46 +57,14 @@ class Subject:
         """Of parameters and data."""
         return self.x.dtype
 
-    def rows(self, n: int) -> tuple[Tensor, Tensor | None]:
-        """The first n points and their contexts."""
-        context = self.context
-        return self.x[:n], context if context is None or len(context) == 1 else context[:n]
-
-    def expanded(self, n: int) -> Tensor | None:
-        """n context rows, for a transform that is called itself."""
-        if self.context is None:
-            return None
-        return self.context.expand(n, -1) if len(self.context) == 1 else self.context[:n]
-
-    def served(self, n: int) -> Tensor | None:
-        """One context row that serves n samples."""
-        return None if self.context is None else self.context[:1]
+    def contexts(self, n: int) -> Tensor | None:
+        """n context rows, over and over where n is more than there are."""
+        return None if self.context is None else _cycled(self.context, n)
 
     def bound(self, of_float64: float, of_float32: float, flow: Flow | None = None) -> float:
         """The bound of this dtype, or what the tolerance of the ODEs leaves, if that is more."""
         plain = of_float64 if self.dtype == torch.float64 else of_float32
-        return max(plain, FACTOR * tolerance_of(flow or self.flow))
-
-
-@dataclass(frozen=True)
-class Row:
-    """A question to every flow: its name, its measurement, and the dtypes that it is asked in."""
-
-    name: str
-    measure: Callable[[Subject], Finding]
-    dtypes: tuple[torch.dtype, ...]
-
-
-def row(
-    rows: list[Row], name: str, dtypes: tuple[torch.dtype, ...] = BOTH
-) -> Callable[[Callable[[Subject], Finding]], Callable[[Subject], Finding]]:
-    """Decorator: add a measurement to the rows of a module."""
-
-    def decorate(measure: Callable[[Subject], Finding]) -> Callable[[Subject], Finding]:
-        rows.append(Row(name, measure, dtypes))
-        return measure
-
-    return decorate
+        return max(plain, min(FACTOR * tolerance_of(flow or self.flow), LOOSEST))
 
 
 def subject_of(
@@ -120,52 +78,69 @@ def subject_of(
 ) -> Subject:
     """The flow, prepared; Refused where a member cannot be built at this dimension."""
     torch.manual_seed(seed)
+    fresh: Callable[[], Flow] | None = None
     if isinstance(flow, str):
-        member, dim = flows.members[flow], 3 if dim is None else dim
-        complete = member.complete(options)
-        width = complete.get("context_dim", 0)
-
-        def fresh() -> Flow:
-            return flows.build(str(flow), int(dim or 0), **options).to(dtype)
-
-        try:
-            own = flows.build(flow, dim, **options).double()
-        except ValueError as error:
-            if dim == 1 and f"dim={dim}" in str(error):
-                raise Refused(str(error)) from error
-            raise
+        own, name, given = _built(flow, dim, options), flow, None
+        fresh = partial(_fresh, flow, own.dim or 0, options, dtype)
         jitter(own, 0.2)
-        if width and context is None:
-            context = torch.randn(256, width, dtype=torch.float64)
-        data = 1.5 * torch.randn(256, dim, dtype=torch.float64) + 0.3
-        own.initialize(data, context)
-        x, name = data if x is None else x, flow
-    else:
-        if not isinstance(flow, Flow):
-            raise TypeError(f"check takes a Flow or a registered name, got {type(flow).__name__}")
-        own, name = copy.deepcopy(flow).double(), type(flow.transform).__name__
+        data = 1.5 * torch.randn(ROWS, own.dim or 1, dtype=torch.float64) + 0.3
+        if own.context_dim and context is None:
+            context = torch.randn(ROWS, own.context_dim, dtype=torch.float64)
+        x = data if x is None else x
+        own.initialize(data, None if context is None else _cycled(context.double(), ROWS))
+    elif isinstance(flow, Flow):
+        if dim is not None or options:
+            said = ", ".join([*(["dim"] if dim is not None else []), *options])
+            raise ValueError(f"{said} is for a registered name: this Flow is built already")
+        own, name, given = _copied(flow).double(), type(flow.transform).__name__, flow
         x = _points(own, context) if x is None else x
-
-        def fresh() -> Flow:
-            other = copy.deepcopy(own)
-            with torch.no_grad():
-                for tensor in other.state_dict().values():
-                    tensor.zero_()
-            return other
-
+    else:
+        raise TypeError(
+            f"check takes a Flow or a registered name, got {type(flow).__name__}: make a Flow of a "
+            "Bijection by flows.Flow(transform, dim=D)"
+        )
+    x, context = _data(own, x, context)
     own = own.to(dtype)
     estimated = any(getattr(module, "estimated", False) for module in own.modules())
+    x, context = x.to(dtype), None if context is None else context.to(dtype)
+    double = copy.deepcopy(own).double()
     return Subject(
         name,
+        given,
         own,
-        tightened(own, estimated),
-        tightened(copy.deepcopy(own).double(), estimated),
-        x.detach().to(dtype),
-        None if context is None else context.detach().to(dtype),
+        tightened(own, estimated, x, context),
+        tightened(double, estimated, x, context),
+        x,
+        context,
         seed,
         estimated,
         fresh,
     )
+
+
+def _built(name: str, dim: int | None, options: Mapping[str, Any]) -> Flow:
+    """A registered flow in float64; Refused where it says that it cannot be of one dimension."""
+    dim = 3 if dim is None else dim
+    try:
+        return flows.build(name, dim, **options).double()
+    except ValueError as error:
+        if dim == 1 and "dim=1" in str(error):
+            raise Refused(str(error)) from error
+        raise
+
+
+def _fresh(name: str, dim: int, options: Mapping[str, Any], dtype: torch.dtype) -> Flow:
+    return flows.build(name, dim, **options).to(dtype)
+
+
+def _copied(flow: Flow) -> Flow:
+    try:
+        return copy.deepcopy(flow)
+    except RuntimeError as error:  # torch's, for tensors with a graph
+        raise ValueError(
+            "check copies the flow, but it holds a tensor with a graph (after a forward pass of a "
+            "parametrised module, say): detach it, or check a flow that was not yet run"
+        ) from error
 
 
 def _points(flow: Flow, context: Tensor | None) -> Tensor:
@@ -175,24 +150,53 @@ def _points(flow: Flow, context: Tensor | None) -> Tensor:
             "check needs the dimension: construct the flow with Flow(transform, dim=D)"
         )
     try:
-        return flow.sample(256, None if context is None else context[:1])
+        return flow.sample(ROWS, None if context is None else _cycled(context.double(), ROWS))
     except Exception:  # a failure that rows of its own will show
-        return torch.randn(256, flow.dim, dtype=torch.float64)
+        return torch.randn(ROWS, flow.dim, dtype=torch.float64)
 
 
-def tightened(flow: Flow, estimated: bool) -> Flow:
-    """A view whose ODEs are solved tightly, exactly or with frozen noise, differentiated as set."""
+def _data(flow: Flow, x: Any, context: Any) -> tuple[Tensor, Tensor | None]:
+    """Points and contexts in float64, ROWS of each; ValueError where they do not fit."""
+    for what, value in (("x", x), ("context", context)):
+        rows = isinstance(value, Tensor) and value.dim() == 2 and len(value) > 0
+        if value is not None and not rows:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"expected {what} to be a Tensor of some rows and columns, got {got}")
+    x = _cycled(x.detach().double(), ROWS)
+    context = None if context is None else _cycled(context.detach().double(), ROWS)
+    flow._checked(x, context)
+    return x, context
+
+
+def _cycled(rows: Tensor, n: int) -> Tensor:
+    return rows[torch.arange(n) % max(1, len(rows))]
+
+
+def tightened(flow: Flow, estimated: bool, x: Tensor, context: Tensor | None) -> Flow:
+    """A view whose ODEs are solved tightly, exactly or with frozen noise, differentiated as set.
+
+    Where they cannot be solved so (a field with kinks, say) they are solved as the flow has it.
+    """
     try:
         view = flow.using(trace="exact" if estimated else None, noise=0)
     except ValueError:  # an estimate without an exact counterpart
         view = flow.using(noise=0)
-    parameter = next((p for p in flow.parameters() if p.is_floating_point()), torch.empty(0))
-    tolerance = TOLERANCE.get(parameter.dtype, TOLERANCE[torch.float32])
-    for module in view.modules():
-        solver, use = getattr(module, "solver", None), getattr(module, "use", None)
-        if solver is not None and use is not None:
-            tight = {"method": "dopri5", "step_size": None, "rtol": tolerance, "atol": tolerance}
-            use(None, dataclasses.replace(solver, **tight), None)
+    own = next((p.dtype for p in flow.parameters() if p.is_floating_point()), torch.float32)
+    tight = TOLERANCE.get(own, 1e-5)
+    odes: list[Any] = [m for m in view.modules() if hasattr(m, "tolerance") and hasattr(m, "use")]
+    for ode in odes:
+        if dataclasses.is_dataclass(solver := getattr(ode, "solver", None)):
+            steps = {"method": "dopri5", "step_size": None, "max_steps": 2000}
+            chosen: Any = dataclasses.replace(solver, rtol=tight, atol=tight, **steps)  # type: ignore[type-var]
+        else:
+            chosen = dict.fromkeys(("rtol", "atol"), max(tight, TOLERANCE_OF_OTHERS))
+        ode.use(None, chosen, None)
+    try:
+        if odes:
+            with torch.no_grad():
+                view.log_prob(x.to(own), None if context is None else context.to(own))
+    except RuntimeError:
+        return flow.using(trace="exact" if estimated else None, noise=0)
     return view
 
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import flows
 from flows import linalg
+from flows.bijection import concrete
 from flows.discrete.nflows_compat import ActNorm
-from flows.flow import concrete
 
 LIPSCHITZ = 0.9  # bound on the Lipschitz constant of g
 
@@ -59,7 +59,8 @@ class DenseResidual(nn.Module):
 
     Forming the Jacobian costs O(N D² H), its determinant by LU O(N D³). The inverse is the fixed
     point of x = z - g(x), which contracts by 0.9 or better a round, and then one Newton step:
-    it squares the remaining error and carries the gradient of the exact inverse. Behrmann et al.,
+    it squares the remaining error and carries the first derivative of the exact inverse (the second
+    is not right). Behrmann et al.,
     Invertible Residual Networks, 2019, arXiv:1811.00995.
     """
 

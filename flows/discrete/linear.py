@@ -36,6 +36,6 @@ LINEAR: dict[str, Callable[[int], tuple[nn.Module, ...]]] = {
 
 def linear_layer(name: str, dim: int) -> tuple[nn.Module, ...]:
     """The transforms of one linear layer; ValueError with the choices for an unknown name."""
-    if name not in LINEAR:
+    if not isinstance(name, str) or name not in LINEAR:
         raise ValueError(f"unknown linear layer {name!r}; choose from: {', '.join(LINEAR)}")
     return LINEAR[name](dim)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from nflows.transforms import CompositeTransform
 
@@ -16,6 +18,17 @@ from flows.discrete.nflows_compat import (
     MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
     PiecewiseRationalQuadraticCouplingTransform,
 )
+from flows.discrete.splines import NARROWEST
+
+
+def _spline(bins: int, tail_bound: float) -> dict[str, Any]:
+    """nflows' options of a spline; ValueError for one that is none."""
+    most = round(1 / NARROWEST) - 1
+    if isinstance(bins, bool) or not isinstance(bins, int) or not 2 <= bins <= most:
+        raise ValueError(f"a spline needs bins to be a whole number from 2 to {most}, got {bins!r}")
+    if not isinstance(tail_bound, int | float) or not 0 < tail_bound < math.inf:
+        raise ValueError(f"a spline needs tail_bound to be a positive number, got {tail_bound!r}")
+    return {"num_bins": bins, "tail_bound": float(tail_bound)}
 
 
 @flows.register("nsf_coupling", uses=("hidden", "depth", "layers", "context_dim"))
@@ -40,10 +53,7 @@ def nsf_coupling(
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
     kind = partial(
-        PiecewiseRationalQuadraticCouplingTransform,
-        num_bins=bins,
-        tails="linear",
-        tail_bound=tail_bound,
+        PiecewiseRationalQuadraticCouplingTransform, tails="linear", **_spline(bins, tail_bound)
     )
     sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
     return CompositeTransform(

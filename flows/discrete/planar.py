@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flows
+from flows.bijection import concrete
 from flows.discrete.nflows_compat import ActNorm
-from flows.flow import concrete
 
 ROUNDS = 60  # of the inverse: bisection alone reaches double precision in that many
+IDENTITY = math.log(math.e - 1)  # softplus of it is one
+TINY = 1e-30  # least ‖w‖²: below it the numerator is smaller still
 
 
 class Planar(nn.Module):
     """z = x + û tanh(wᵀx + b), a Bijection from data to noise.
 
-    û = u + (softplus(wᵀu) - 1 - wᵀu) w / ‖w‖², so that wᵀû > -1 and the map is invertible. Both
-    directions cost O(N D), the log-determinant log |1 + wᵀû (1 - tanh²)| O(N). The inverse solves
-    a + wᵀû tanh(a + b) = wᵀz for a = wᵀx, one number a row, by Newton's iteration kept within a
-    shrinking bracket; its gradient is that of the exact solution.
+    û = u + (k - 1 - wᵀu) w / ‖w‖² with k = softplus(wᵀu + ln(e - 1)), so that 1 + wᵀû = k > 0, the
+    map is invertible, and u = 0 is the identity. Both directions cost O(N D), the log-determinant
+    ln(t² + k (1 - t²)) with t the tanh O(N). The inverse solves a + (k - 1) tanh(a + b) = wᵀz for
+    a = wᵀx, one number a row, by Newton's iteration kept within a shrinking bracket.
     """
 
     def __init__(self, dim: int) -> None:
@@ -31,39 +35,43 @@ class Planar(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,)."""
-        u, wu = self._direction()
+        u, k = self._direction()
         bend = torch.tanh(x @ self.w + self.b)
-        return x + bend[:, None] * u, torch.log1p(wu * (1 - bend**2))
+        return x + bend[:, None] * u, _slope(bend, k).log()
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,)."""
-        u, wu = self._direction()
+        u, k = self._direction()
         wz = z @ self.w
-        a = _root(wz.detach(), wu.detach(), self.b.detach())
+        a = _root(wz.detach(), k.detach(), self.b.detach())
+        for _ in range(2):  # Newton steps that move nothing, and carry two derivatives
+            bend = torch.tanh(a + self.b)
+            a = a - (a + (k - 1) * bend - wz) / _slope(bend, k)
         bend = torch.tanh(a + self.b)
-        # one Newton step from the solution moves nothing and carries the gradient
-        a = a - (a + wu * bend - wz) / (1 + wu * (1 - bend**2)).detach()
-        bend = torch.tanh(a + self.b)
-        return z - bend[:, None] * u, -torch.log1p(wu * (1 - bend**2))
+        return z - bend[:, None] * u, -_slope(bend, k).log()
 
     def _direction(self) -> tuple[Tensor, Tensor]:
-        """û (D,) and wᵀû ()."""
+        """û (D,) and k ()."""
         wu = self.w @ self.u
-        bounded = F.softplus(wu) - 1
-        tiny = torch.finfo(wu.dtype).tiny
-        return self.u + (bounded - wu) * self.w / self.w.square().sum().clamp(min=tiny), bounded
+        k = F.softplus(wu + IDENTITY)
+        return self.u + (k - 1 - wu) * self.w / self.w.square().sum().clamp(min=TINY), k
+
+
+def _slope(bend: Tensor, k: Tensor) -> Tensor:
+    """1 + (k - 1)(1 - bend²), without the difference that would lose a small k."""
+    return bend**2 + k * (1 - bend**2)
 
 
 @torch.no_grad()
-def _root(target: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
-    """The a of a + slope · tanh(a + shift) = target, (N,), increasing in a as slope > -1."""
-    low, high = target - slope.abs(), target + slope.abs()
-    a = target
+def _root(target: Tensor, k: Tensor, shift: Tensor) -> Tensor:
+    """The a of a + (k - 1) tanh(a + shift) = target, (N,), increasing in a as k > 0."""
+    reach = (k - 1).abs()
+    low, high, a = target - reach, target + reach, target
     for _ in range(ROUNDS):
         bend = torch.tanh(a + shift)
-        excess = a + slope * bend - target
+        excess = a + (k - 1) * bend - target
         low, high = torch.where(excess < 0, a, low), torch.where(excess > 0, a, high)
-        newton = a - excess / (1 + slope * (1 - bend**2))
+        newton = a - excess / _slope(bend, k)
         inside = (newton >= low) & (newton <= high)
         previous, a = a, torch.where(inside, newton, (low + high) / 2)
         if concrete(a) and bool((a == previous).all()):

@@ -9,8 +9,8 @@ import torch
 from nflows import transforms
 from torch import Tensor, nn
 
+from flows.bijection import concrete
 from flows.discrete.splines import Spline
-from flows.flow import concrete
 
 MISSED = 16  # roundings, of the tail bound's size, that the inverse of a spline may be off by
 

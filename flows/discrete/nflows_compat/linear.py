@@ -15,7 +15,7 @@ class _Linear:
 
     The original keeps its cached weight after an edit, a loaded state or a change of dtype, and
     a second backward pass through it fails. Here it serves calls without gradient alone, and is
-    made anew when a parameter has changed.
+    made anew when a parameter has changed (but not by way of ``.data``, which nobody can see).
     """
 
     def forward(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,8 @@ def _fresh(
     direct: Callable[[Tensor], tuple[Tensor, Tensor]],
     x: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    if not layer.using_cache or torch.is_grad_enabled():
+    plain = not layer.using_cache or torch.is_grad_enabled()
+    if plain or any(p.is_inference() for p in layer.parameters()):
         return direct(x)
     state = [(p.data_ptr(), p._version, p.dtype) for p in layer.parameters()]
     if state != getattr(layer, "cached_state", None):

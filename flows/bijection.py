@@ -1,0 +1,96 @@
+"""What a Flow is made of: a Bijection from data to noise, and a base density of the noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Bijection(Protocol):
+    """An invertible map of R^D; every nflows ``Transform`` is one as it stands.
+
+    ``forward`` maps data x to noise z, ``inverse`` noise to data; both take (N, D) and return
+    (N, D) and the log absolute determinant of the Jacobian of the direction that was run, (N,).
+    A member that needs data before training offers ``initialize(x)`` and is the identity in that
+    respect until then; one that solves an ODE offers ``use(trace, solver, noise)``.
+    """
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+
+
+def concrete(x: Tensor) -> bool:
+    """Whether x holds values that can be looked at: not on meta, not inside a torch.func map."""
+    return x.device.type != "meta" and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+class Held(nn.Module):
+    """A Bijection that is no ``nn.Module``, in one: without parameters of its own."""
+
+    def __init__(self, bijection: Bijection) -> None:
+        super().__init__()
+        self.bijection = bijection
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        return self.bijection.forward(x, context)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        return self.bijection.inverse(z, context)
+
+
+def module_of(bijection: Any) -> nn.Module:
+    """The Bijection as a module; TypeError for what is none, or would hide what it learns."""
+    lacking = [name for name in ("forward", "inverse") if not hasattr(bijection, name)]
+    if lacking or isinstance(bijection, type):
+        raise TypeError(
+            "a Flow is made of a Bijection with forward(x, context) and inverse(z, context), "
+            f"got {_kind(bijection)}" + (f" without {' and '.join(lacking)}" if lacking else "")
+        )
+    if isinstance(bijection, nn.Module):
+        return bijection
+    learned = [k for k, v in getattr(bijection, "__dict__", {}).items() if _is_learned(v)]
+    if learned:
+        raise TypeError(
+            f"{_kind(bijection)} holds {', '.join(learned)}, which would not be found: make it an "
+            "nn.Module"
+        )
+    return Held(bijection)
+
+
+class StandardNormal(nn.Module):
+    """The base density N(0, I), in whatever dtype and on whatever device is asked for."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(N, D) -> (N,) nats."""
+        return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+
+    def rsample(self, like: Tensor) -> Tensor:
+        """As many rows as ``like`` (n, D) has, of its dtype and on its device."""
+        return torch.randn_like(like)
+
+
+def base_of(base: nn.Module | None) -> Any:
+    """The base density, N(0, I) unless there is one; TypeError for what is none."""
+    if base is None:
+        return StandardNormal()
+    lacking = [name for name in ("log_prob", "rsample") if not hasattr(base, name)]
+    if lacking or not isinstance(base, nn.Module):
+        raise TypeError(
+            f"a base is an nn.Module with log_prob(z) and rsample(like), got {_kind(base)}: for a "
+            "torch distribution see flows.adapters.distributions"
+        )
+    return base
+
+
+def _kind(thing: Any) -> str:
+    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
+
+
+def _is_learned(value: Any) -> bool:
+    return isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
