@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -13,6 +14,7 @@ import flows
 from benchmarks import store, suite
 from benchmarks.cli import app
 from benchmarks.run import state
+from flows.conformance import ROWS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -64,3 +66,18 @@ def test_python_of_the_readme_runs(monkeypatch):
 def test_versions_agree():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_page_on_conformance_has_every_row_in_order():
+    page = (ROOT / "docs" / "conformance.md").read_text()
+    rows = re.findall(r"^\| ([\w ]+) \|", page, re.M)
+    assert rows == ["row", *(row.name for row in ROWS)]
+
+
+def test_the_figures_at_dimension_63_are_of_every_family_of_ours():
+    figures = pd.read_csv(ROOT / "results" / "conformance" / "dim63.csv")
+    assert set(figures["dim"]) == {63}
+    assert set(figures["row"]) == {row.name for row in ROWS}
+    ours = [n for n in flows.names() if not flows.members.module_of(n).startswith("flows.adapters")]
+    for name in ours:
+        assert set(figures[figures["flow"] == name]["status"]) == {"pass", "not applicable"}, name

@@ -14,7 +14,7 @@ import flows
 from benchmarks import datasets, fingerprint
 from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
-from benchmarks.scoring import Scoring, score_baseline, score_flow
+from benchmarks.scoring import Scoring, _result, score_baseline, score_flow
 from benchmarks.train import PATIENCE, Training, TrainingError, prepare, train
 
 SMALL = Scoring(rows=600, checked_rows=300, chunk=300, grid=30, samples=50)
@@ -154,3 +154,13 @@ def test_a_fingerprint_reaches_what_measures_and_nothing_that_draws():
     chosen = case()
     assert fingerprint.fingerprint(chosen) == fingerprint.fingerprint(chosen)
     assert fingerprint.fingerprint(chosen) != fingerprint.fingerprint(case("glow"))
+
+
+@pytest.mark.parametrize("above", [0.0, 0.5])
+def test_what_beats_the_entropy_is_no_density(above):
+    data = datasets.load("8gaussians")
+    found = _result({}, {}, data.log_prob(data.test).numpy() + above, data)
+    assert found.metrics["gap"] == pytest.approx(-above, abs=0.05)
+    assert bool(found.failure) == (above > 0)
+    if above:
+        assert "nats above what the entropy of 8gaussians allows" in found.failure

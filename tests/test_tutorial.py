@@ -37,7 +37,7 @@ def _at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_has_files_code_and_commands() -> None:
     assert set(FILES) == {"bent.py", "mine.toml"}
-    assert len(CODE) == 3
+    assert len(CODE) == 4
     assert COMMANDS == ["check bent.py", "run mine.toml --plugin bent.py --out results/mine"]
 
 

@@ -81,7 +81,7 @@ def _root(target: Tensor, k: Tensor, shift: Tensor) -> Tensor:
 
 @flows.register("planar", uses=("layers",))
 def planar(dim: int, *, layers: int = 16) -> CompositeTransform:
-    """Planar flow: an ActNorm, and then z = x + û tanh(wᵀx + b) ``layers`` times.
+    """Planar flow: an ActNorm, then the bends z = x + û tanh(wᵀx + b) one after the other.
 
     log_prob, sampling and the log-determinant cost O(N L D) alike, a sample some ten scalar
     Newton steps a layer beside that. Rezende and Mohamed, Variational Inference with Normalizing
