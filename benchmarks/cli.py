@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.checking import check
@@ -40,7 +41,7 @@ def list_members(plugin: Plugin = None) -> None:
         from flows import members
 
         load_plugins(plugin)
-        flows = {name: members[name].description for name in members}
+        flows = {name: _about(members[name]) for name in members}
         questions = {name: studies.registry[name].question for name in studies.registry}
         sets = {name: datasets.module_of(name).rpartition(".")[2] for name in datasets.names()}
         suites = {name: suite.read(name).about for name in suite.names()}
@@ -166,6 +167,11 @@ def baseline(
 
         count = renew(folder, target)
     console.print(f"{count} records are the baseline now: review and commit {target}")
+
+
+def _about(member: Any) -> str:
+    """What a flow is, and below it the options that it takes."""
+    return f"{member.description.replace('``', '')}\n[dim]{escape(', '.join(member.defaults))}[/]"
 
 
 def _suite(

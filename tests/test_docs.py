@@ -19,6 +19,7 @@ from flows.conformance import ROWS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 REFERENCE = ROOT / "results" / "reference"
+COMMITTED = ("reference", "libraries")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -28,6 +29,16 @@ def test_every_table_row_of_the_readme_stands_in_the_reference_report():
     assert len(rows) > 10
     for row in rows:
         assert row in report, row
+
+
+def test_every_likelihood_in_the_readme_stands_in_a_committed_report():
+    reports = "".join(
+        (ROOT / "results" / r / "report" / "report.md").read_text() for r in COMMITTED
+    )
+    found = re.findall(r"−\d+\.\d{3}\s± \d+\.\d{3}", README)
+    assert len(found) > 20
+    for number in found:
+        assert number.replace("\n", " ") in reports, number
 
 
 def test_the_reference_is_the_quick_suite_and_whole():

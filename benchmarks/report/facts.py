@@ -26,7 +26,8 @@ class Fact:
 
 def header(plan: Plan, records: Sequence[Record]) -> list[Fact]:
     """The few facts that a report opens with."""
-    versions = [line for line in _versions(records) if line.split()[0] in MAIN]
+    adapted = {record.case.flow.partition("_")[0] for record in records}  # zuko_maf: zuko's
+    versions = [line for line in _versions(records) if line.split()[0] in {*MAIN, *adapted}]
     python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
     return [
         _fact("Cases", [_counts(plan, records)]),
