@@ -83,6 +83,13 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """One legend for all panels, in as many columns as the figure is wide enough for."""
+    longest = max(map(len, labels), default=0)
+    columns = int(figure.get_figwidth() / (0.75 + 0.085 * longest))  # inches: handle, then letters
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, columns))
+
+
 def logarithmic(*axes: Any) -> None:
     """Make these axes logarithmic, with decades as plain text: matplotlib's own labels are set by
     its formula parser, which takes longer than all the rest of a picture."""

@@ -150,5 +150,5 @@ def _picture(done: pd.DataFrame) -> Any:
                 panel.set(xlabel="D", ylabel=f"{unit} per sample", title=title)
                 largest = (done[f"{call}_{metric}"] / done["batch"]).max()
                 draw.guide(panel, [6, 18], largest, [1, 2, 3])
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        draw.legend_below(figure, *axes[0, 0].get_legend_handles_labels())
     return figure

@@ -143,5 +143,5 @@ def _curves(done: pd.DataFrame) -> Any:
         handles: dict[str, Any] = {}
         for panel in axes.flat:
             handles.update(dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)))
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
+        draw.legend_below(figure, list(handles.values()), list(handles))
     return figure

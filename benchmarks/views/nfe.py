@@ -91,5 +91,5 @@ def _picture(done: pd.DataFrame) -> Any:
             ylabel="error in log p (nats)",
             title="What the tolerance buys",
         )
-        figure.legend(*training.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        draw.legend_below(figure, *training.get_legend_handles_labels())
     return figure
