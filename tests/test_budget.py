@@ -145,3 +145,9 @@ def test_a_contender_resolves_its_budget_into_the_width(name: str) -> None:
     assert options["hidden"] == width(flows.members[name], DIM, 20_000, {"depth": 2})
     with pytest.raises(ValueError, match="give one of the two"):
         Contender(flow=name, parameters=20_000, options={"hidden": 5}).complete({}, DIM)
+
+
+def test_a_budget_beyond_what_can_be_built_is_refused_at_once() -> None:
+    """The search builds flows: it must not take the machine's memory."""
+    with pytest.raises(ValueError, match=r"1000000000000 parameters: .* stops at 100,000,000"):
+        flows.build("maf", 3, parameters=10**12)

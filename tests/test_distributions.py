@@ -79,3 +79,22 @@ def test_what_is_no_density_over_vectors_is_refused(distribution, error, message
     """Discrete ones, batches over vectors, and what is no distribution."""
     with pytest.raises(error, match=message):
         from_distribution(distribution)
+
+
+def test_it_is_fixed_whatever_its_parameters_hang_on() -> None:
+    """Parameters with a graph are taken as they are now: nothing in the flow is trained."""
+    location = torch.nn.Linear(1, 2)(torch.ones(1))
+    flow = from_distribution(D.Normal(location, 1.0))
+    assert not list(flow.parameters())
+    assert not flow.log_prob(torch.zeros(3, 2)).requires_grad
+
+
+@pytest.mark.parametrize("kind", [D.LogNormal, D.Gamma, D.Weibull])
+def test_a_row_outside_the_support_spoils_no_other(kind: type[D.Distribution]) -> None:
+    """Neither value nor gradient of the rows inside."""
+    flow = from_distribution(kind(torch.ones(2), torch.full((2,), 2.0)))
+    x = torch.tensor([[1.0, 2.0], [-1.0, 2.0]], requires_grad=True)
+    log_prob = flow.log_prob(x)
+    assert torch.isfinite(log_prob).tolist() == [True, False]
+    log_prob[0].backward()
+    assert bool(torch.isfinite(x.grad).all())

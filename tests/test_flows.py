@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from nflows.transforms import IdentityTransform
-from torch import Tensor
+from nflows.transforms import CompositeTransform, IdentityTransform, InverseTransform
+from torch import Tensor, nn
 
 import flows
 from flows import Flow
@@ -216,3 +216,53 @@ def test_a_flow_is_made_of_a_bijection(normal: Normal) -> None:
         Flow(3)
     with pytest.raises(ValueError, match=r"dimension.*Flow\(transform, dim=D\)"):
         Flow(IdentityTransform()).sample(3)
+
+
+class _Hiding:
+    """A Bijection whose parameters no Flow would find."""
+
+    def __init__(self) -> None:
+        self.net = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x, x.new_zeros(len(x))
+
+    inverse = forward
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Flow(_Hiding(), dim=2), TypeError, "_Hiding holds net, .* make it an nn.Module"),
+        (lambda: Flow(IdentityTransform, dim=2), TypeError, "got the class IdentityTransform"),
+        (lambda: Flow(nn.Linear(2, 2), dim=2), TypeError, "got Linear without inverse"),
+        (lambda: Flow(IdentityTransform(), dim=0), ValueError, "whole number from 1, got 0"),
+        (lambda: Flow(IdentityTransform(), dim="3"), ValueError, "whole number from 1, got '3'"),
+        (
+            lambda: Flow(IdentityTransform(), 2, base=torch.distributions.Normal(0.0, 1.0)),
+            TypeError,
+            "got Normal: for a torch distribution see flows.adapters.distributions",
+        ),
+        (lambda: Flow(IdentityTransform(), 2).sample(2.5), ValueError, r"cannot draw 2\.5 samples"),
+        (
+            lambda: flows.build("maf", 2, context_dim=1).log_prob(torch.ones(3, 2), [1.0]),
+            TypeError,
+            "context to be a Tensor, got list",
+        ),
+    ],
+)
+def test_what_a_flow_cannot_be_made_of_is_named(make: Any, error: Any, message: str) -> None:
+    """At construction, not at the first call."""
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_initialize_tells_what_it_cannot_reach(normal: Normal) -> None:
+    """An ActNorm that runs backward from data to noise; one that runs twice is set once."""
+    x = 3 * normal(100, 2) + 1
+    backward = Flow(InverseTransform(ActNorm(2)), dim=2).double()
+    with pytest.raises(ValueError, match="_transform cannot be initialised"):
+        backward.initialize(x)
+    norm = ActNorm(2).double()
+    Flow(CompositeTransform([norm, norm]), dim=2).initialize(x)
+    torch.testing.assert_close(norm(x)[0].std(0), torch.ones(2).double())

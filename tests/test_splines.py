@@ -13,6 +13,7 @@ from nflows.transforms.splines import unconstrained_rational_quadratic_spline as
 from nflows.utils import create_alternating_binary_mask
 from torch import Tensor, nn
 
+import flows
 from flows.discrete.nflows_compat import PiecewiseRationalQuadraticCouplingTransform
 from flows.discrete.splines import _UNIT_SLOPE, FLATTEST, NARROWEST, Spline
 
@@ -119,3 +120,22 @@ def test_the_inverse_never_fails(normal: Normal) -> None:
         x, slope, _ = Spline(raw, 3.0).inverse(y)
         assert bool(torch.isfinite(x).all() & torch.isfinite(slope).all())
         assert bool(((x.abs() <= 3.0) | (x == y)).all())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bins": 1}, "bins to be a whole number from 2 to 999, got 1"),
+        ({"bins": 1000}, "bins to be .* got 1000"),
+        ({"bins": 2.5}, r"bins to be .* got 2\.5"),
+        ({"tail_bound": 0}, "tail_bound to be a positive number, got 0"),
+        ({"tail_bound": float("nan")}, "tail_bound to be a positive number, got nan"),
+        ({"tail_bound": "5"}, "tail_bound to be a positive number, got '5'"),
+        ({"linear": ["lu"]}, r"unknown linear layer \['lu'\]; choose from: naive"),
+    ],
+)
+@pytest.mark.parametrize("name", ["nsf_coupling", "nsf_ar"])
+def test_what_is_no_spline_is_refused(name: str, options: dict[str, object], message: str) -> None:
+    """In one line, when the flow is built."""
+    with pytest.raises(ValueError, match=message):
+        flows.build(name, 3, **options)

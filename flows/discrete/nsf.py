@@ -86,11 +86,7 @@ def nsf_ar(
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
     kind = MaskedPiecewiseRationalQuadraticAutoregressiveTransform
-    options = {
-        "num_bins": bins,
-        "tail_bound": tail_bound,
-        **made(hidden, depth, context_dim),
-    }
+    options = made(hidden, depth, context_dim) | _spline(bins, tail_bound)
     return CompositeTransform(
         chain.from_iterable(
             (ActNorm(dim), *linear_layer(linear, dim), kind(dim, **options)) for _ in range(layers)
