@@ -1,8 +1,8 @@
 """The fingerprint of the code that measures a case: when it changes, the record is stale.
 
 It covers the modules that a measurement can reach by import: from the study, from the flow's
-module and from the data set's. Comments, docstrings, formatting and what only draws do not count,
-and a new member leaves the records of the others as they are.
+module and from the data set's. Comments, docstrings, formatting and what only draws or judges do
+not count, and a new member leaves the records of the others as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from benchmarks.measure.machine import machine_class, versions
 from benchmarks.studies import registry as studies
 from flows import members
 
-DRAWING = ("benchmarks.draw", "benchmarks.exhibit", "benchmarks.views")
+NOT_MEASURING = (  # what only draws, or judges
+    "benchmarks.draw",
+    "benchmarks.exhibit",
+    "benchmarks.views",
+    "flows.conformance",
+)
 PRESENTATION = frozenset({"tables", "figures"})  # methods of a study that read records alone
 
 
@@ -45,7 +50,7 @@ def _reached(roots: frozenset[str]) -> frozenset[str]:
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        if name in seen or name.startswith(DRAWING) or _source(name) is None:
+        if name in seen or name.startswith(NOT_MEASURING) or _source(name) is None:
             continue
         seen.add(name)
         for node in ast.walk(_tree(name)):

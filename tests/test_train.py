@@ -146,11 +146,12 @@ def test_a_fingerprint_follows_the_code_and_not_its_comments(tmp_path):
     assert first == remark != other
 
 
-def test_a_fingerprint_reaches_what_measures_and_nothing_that_draws():
+def test_a_fingerprint_reaches_what_measures_and_nothing_that_draws_or_judges():
     reached = fingerprint._reached(frozenset({"benchmarks.studies.density", "flows.discrete.glow"}))
     assert {"flows.flow", "flows.discrete.coupling", "benchmarks.train"} <= reached
     assert "flows.discrete.dense" not in reached
-    assert not any(name.startswith(("benchmarks.views", "benchmarks.report")) for name in reached)
+    apart = ("benchmarks.views", "benchmarks.report", "flows.conformance")
+    assert not any(name.startswith(apart) for name in reached)
     chosen = case()
     assert fingerprint.fingerprint(chosen) == fingerprint.fingerprint(chosen)
     assert fingerprint.fingerprint(chosen) != fingerprint.fingerprint(case("glow"))
