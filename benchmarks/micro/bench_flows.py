@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def flow(request: pytest.FixtureRequest) -> flows.Flow:
 
 @pytest.mark.parametrize("operation", [log_prob, training_step, sample])
 def bench_operation(
-    benchmark: Callable[..., object],
+    benchmark: Any,
     flow: flows.Flow,
     operation: Callable[[flows.Flow], Callable[[], object]],
     request: pytest.FixtureRequest,
@@ -61,8 +62,8 @@ def bench_operation(
     call()
     with flows.count_nfe(flow) as nfe, Operations() as operations:
         call()
-    information = benchmark.extra_info  # type: ignore[attr-defined]
+    information = benchmark.extra_info
     information |= {"flops": operations.flops, "nfe": nfe.forward + nfe.backward}
     information |= {"dim": DIM, "rows": ROWS, "threads": torch.get_num_threads()}
-    benchmark.group = operation.__name__  # type: ignore[attr-defined]
+    benchmark.group = operation.__name__
     benchmark(call)

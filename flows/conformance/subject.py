@@ -185,9 +185,10 @@ def tightened(flow: Flow, estimated: bool, x: Tensor, context: Tensor | None) ->
     tight = TOLERANCE.get(own, 1e-5)
     odes: list[Any] = [m for m in view.modules() if hasattr(m, "tolerance") and hasattr(m, "use")]
     for ode in odes:
-        if dataclasses.is_dataclass(solver := getattr(ode, "solver", None)):
+        solver: Any = getattr(ode, "solver", None)
+        if dataclasses.is_dataclass(solver):
             steps = {"method": "dopri5", "step_size": None, "max_steps": 2000}
-            chosen: Any = dataclasses.replace(solver, rtol=tight, atol=tight, **steps)  # type: ignore[type-var]
+            chosen: Any = dataclasses.replace(solver, rtol=tight, atol=tight, **steps)
         else:
             chosen = dict.fromkeys(("rtol", "atol"), max(tight, TOLERANCE_OF_OTHERS))
         ode.use(None, chosen, None)
