@@ -188,7 +188,8 @@ def tightened(flow: Flow, estimated: bool, x: Tensor, context: Tensor | None) ->
         solver: Any = getattr(ode, "solver", None)
         if dataclasses.is_dataclass(solver):
             steps = {"method": "dopri5", "step_size": None, "max_steps": 2000}
-            chosen: Any = dataclasses.replace(solver, rtol=tight, atol=tight, **steps)
+            replace: Any = dataclasses.replace  # whose type knows no instance behind Any
+            chosen: Any = replace(solver, rtol=tight, atol=tight, **steps)
         else:
             chosen = dict.fromkeys(("rtol", "atol"), max(tight, TOLERANCE_OF_OTHERS))
         ode.use(None, chosen, None)
