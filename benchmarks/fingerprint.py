@@ -91,7 +91,7 @@ def _tree(name: str) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
             kept = [child for child in body if not _immaterial(child, study)]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]  # of any node with a body
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]  # ast.AST declares no body
     while study and (unused := [node for node in tree.body if _unused(node, tree)]):
         tree.body = [node for node in tree.body if node not in unused]
     return tree

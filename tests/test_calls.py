@@ -51,7 +51,7 @@ def test_every_call_is_timed_and_a_fault_costs_no_other() -> None:
     metrics = results[good.key].metrics
     timed = {name for name in metrics if METRICS[name].kind == "time"}
     assert timed == {f"{name}_seconds" for name in (*COUNTED, "build", "reference")}
-    assert all(min(metrics[name]) > 0 for name in timed)  # type: ignore[arg-type]
+    assert all(min(metrics[name]) > 0 for name in timed)  # type: ignore[arg-type]  # lists
     assert metrics["log_prob_error"] == 0.5
 
 

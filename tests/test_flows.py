@@ -125,7 +125,7 @@ def test_bad_input_is_named(
     with pytest.raises(TypeError, match=r"float64.*got torch\.float32"):
         flow.log_prob(x.float())
     with pytest.raises(TypeError, match=r"Tensor of shape \(N, 3\), got ndarray"):
-        flow.log_prob(x.numpy())  # type: ignore[arg-type]
+        flow.log_prob(x.numpy())  # type: ignore[arg-type]  # the error is the point
     for value in (math.nan, math.inf):
         spoiled = x.clone()
         spoiled[1:3, 0] = value

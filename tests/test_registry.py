@@ -246,7 +246,7 @@ def test_a_member_that_cannot_be_imported_says_so_each_time(
 ) -> None:
     """A failing module of the packages is an error at every look-up, not an unknown name later."""
     package = types.ModuleType("broken_package")
-    package.__path__ = []  # type: ignore[attr-defined]
+    package.__path__ = []  # type: ignore[attr-defined]  # makes it a package
     monkeypatch.setitem(sys.modules, "broken_package", package)
     module = types.SimpleNamespace(name="broken_package.member")
     monkeypatch.setattr(flows.registry.pkgutil, "iter_modules", lambda path, prefix: [module])

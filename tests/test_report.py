@@ -97,7 +97,7 @@ def registered() -> Iterator[None]:
     """The fake studies, for one test."""
     list(studies.registry)  # discovered before members are taken away again
     for study in (Probe(), Broken()):
-        studies.registry.add(study.name, study, __name__)  # type: ignore[arg-type]
+        studies.registry.add(study.name, study, __name__)  # type: ignore[arg-type]  # a stand-in
     yield
     for name in (PROBE, BROKEN):
         del studies.registry._members[name]

@@ -94,7 +94,7 @@ def test_gradients_reach_every_parameter_in_either_mode(
     (loss, gradients), (other, others) = found
     assert torch.equal(loss, other)
     for key, gradient in gradients.items():
-        assert torch.equal(gradient, others[key]), key  # type: ignore[arg-type]
+        assert torch.equal(gradient, others[key]), key  # type: ignore[arg-type]  # None would fail
 
 
 def test_a_flow_given_in_eval_mode_has_gradients() -> None:

@@ -30,7 +30,7 @@ class Common:
     def case(self, seed: int = 0, **fields: Any) -> Case:
         """A case of these fields on this machine; ``seed`` is that of a repetition."""
         machine = {"device": self.device, "dtype": self.dtype, "threads": self.threads}
-        return Case(seeds=Seeds.of(seed), **machine, **fields)  # type: ignore[arg-type]  # mixed
+        return Case(seeds=Seeds.of(seed), **machine, **fields)  # type: ignore[arg-type]  # the fields are pydantic's to check
 
 
 class Contender(BaseModel, frozen=True, extra="forbid"):

@@ -29,7 +29,7 @@ def _density_pictures(done: pd.DataFrame) -> list[Figure]:
             f"picture-{name}",
             f"{name}: data and densities",
             note,
-            lambda name=name, group=group: _pictures(str(name), group),  # type: ignore[misc]  # defaults
+            lambda name=name, group=group: _pictures(str(name), group),  # type: ignore[misc]  # no type for a lambda's defaults
             tuple(group["key"]),
         )
         for name, group in done[done["dim"] == 2].groupby("dataset", sort=False)

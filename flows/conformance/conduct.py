@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flows.conformance.rows import ONCE, Finding, NotApplicable, Row, row
-from flows.conformance.subject import Subject, jitter
+from flows.conformance.subject import Subject, dtype_of, jitter
 from flows.flow import Flow
 
 rows: list[Row] = []
@@ -60,8 +60,7 @@ def train_and_eval(subject: Subject) -> Finding:
 
 def _log_prob_of(flow: Flow, subject: Subject) -> Tensor:
     """With frozen noise, in the flow's own dtype."""
-    tensors = (t.dtype for t in (*flow.parameters(), *flow.buffers()) if t.is_floating_point())
-    dtype = next(tensors, subject.dtype)
+    dtype = dtype_of(flow, subject.dtype)
     context = None if subject.context is None else subject.context.to(dtype)
     return flow.using(noise=0).log_prob(subject.x.to(dtype), context)
 

@@ -58,40 +58,38 @@ def _difference(
     return (values[0] - values[1]) / (2 * step)
 
 
+def _of_log_prob(
+    subject: Subject, x: Tensor, context: Tensor | None, tensors: Mapping[str, Tensor]
+) -> Finding:
+    """The gradient of a weighted sum of log_prob, for these tensors."""
+    weights = torch.randn_like(x[:, 0])
+    return _against_differences(
+        subject, lambda: (subject.flow.log_prob(x, context) * weights).sum(), tensors
+    )
+
+
 @row(rows, "gradient for x", ONCE)
 def gradient_for_x(subject: Subject) -> Finding:
     """Against central differences, relative to one and the slope."""
-    x, context = subject.x[:POINTS], subject.contexts(POINTS)
-    x = x.clone().requires_grad_()
-    weights = torch.randn_like(x[:, 0])
-    return _against_differences(
-        subject, lambda: (subject.flow.log_prob(x, context) * weights).sum(), {"x": x}
-    )
+    x = subject.x[:POINTS].clone().requires_grad_()
+    return _of_log_prob(subject, x, subject.contexts(POINTS), {"x": x})
 
 
 @row(rows, "gradient for the context", ONCE)
 def gradient_for_the_context(subject: Subject) -> Finding:
     """The same for what the density is conditioned on."""
-    x, context = subject.x[:POINTS], subject.contexts(POINTS)
+    context = subject.contexts(POINTS)
     if context is None:
         raise NotApplicable("it is not conditional")
-    given = context.clone().requires_grad_()
-    weights = torch.randn_like(x[:, 0])
-    return _against_differences(
-        subject, lambda: (subject.flow.log_prob(x, given) * weights).sum(), {"context": given}
-    )
+    context.requires_grad_()
+    return _of_log_prob(subject, subject.x[:POINTS], context, {"context": context})
 
 
 @row(rows, "gradient for parameters", ONCE)
 def gradient_for_parameters(subject: Subject) -> Finding:
     """Against central differences for every parameter; the note names the worst."""
-    x, context = subject.x[:POINTS], subject.contexts(POINTS)
-    weights = torch.randn_like(x[:, 0])
-    return _against_differences(
-        subject,
-        lambda: (subject.flow.log_prob(x, context) * weights).sum(),
-        dict(subject.flow.named_parameters()),
-    )
+    parameters = dict(subject.flow.named_parameters())
+    return _of_log_prob(subject, subject.x[:POINTS], subject.contexts(POINTS), parameters)
 
 
 @row(rows, "gradient of samples", ONCE)

@@ -177,11 +177,7 @@ def tightened(flow: Flow, estimated: bool, x: Tensor, context: Tensor | None) ->
 
     Where they cannot be solved so (a field with kinks, say) they are solved as the flow has it.
     """
-    try:
-        view = flow.using(trace="exact" if estimated else None, noise=0)
-    except ValueError:  # an estimate without an exact counterpart
-        view = flow.using(noise=0)
-    own = next((p.dtype for p in flow.parameters() if p.is_floating_point()), torch.float32)
+    view, own = _settled(flow, estimated), dtype_of(flow, torch.float32)
     tight = TOLERANCE.get(own, 1e-5)
     odes: list[Any] = [m for m in view.modules() if hasattr(m, "tolerance") and hasattr(m, "use")]
     for ode in odes:
@@ -198,8 +194,22 @@ def tightened(flow: Flow, estimated: bool, x: Tensor, context: Tensor | None) ->
             with torch.no_grad():
                 view.log_prob(x.to(own), None if context is None else context.to(own))
     except RuntimeError:
-        return flow.using(trace="exact" if estimated else None, noise=0)
+        return _settled(flow, estimated)
     return view
+
+
+def _settled(flow: Flow, estimated: bool) -> Flow:
+    """A view that gives equal results to equal calls: exact, or else with frozen noise."""
+    try:
+        return flow.using(trace="exact" if estimated else None, noise=0)
+    except ValueError:  # an estimate without an exact counterpart
+        return flow.using(noise=0)
+
+
+def dtype_of(flow: Flow, otherwise: torch.dtype) -> torch.dtype:
+    """The dtype of a flow's tensors, or of what has none."""
+    own = flow._tensor()
+    return otherwise if own is None else own.dtype
 
 
 def tolerance_of(flow: nn.Module) -> float:
