@@ -9,6 +9,11 @@ from typing import Any
 import pandas as pd
 
 
+def cells(frame: pd.DataFrame, values: pd.Series) -> pd.Series:
+    """A table's cells: values of the cases that are done, the status of the others."""
+    return values.astype(object).where(frame["status"] == "done", frame["status"])
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows to be shown, raw: a report formats them, an export does not.

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table
+from benchmarks.exhibit import Figure, Table, cells
 from benchmarks.scaling_law import local_exponent
 
 CALLS = {"log_prob": "log_prob", "step": "training step", "sample": "sampling"}
@@ -109,7 +109,7 @@ def _by_dimension(frame: pd.DataFrame) -> Table:
             values = values * 1e3
         elif "reference" in header:
             values = values / frame["reference_seconds"]
-        shown[header] = values.astype(object).where(frame["status"] == "done", frame["status"])
+        shown[header] = cells(frame, values)
     note = (
         "Medians of the raw samples. Determinant: the part of log_prob that is LU factorisation, "
         "the rest forms what is factorised. The last column is the batch's time over that of the "

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table
+from benchmarks.exhibit import Figure, Table, cells
 from benchmarks.store import arrays
 
 COLUMNS = {  # header -> metric, factor, format
@@ -34,7 +34,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     )
     for header, (metric, factor, _) in COLUMNS.items():
         values = frame.get(metric, pd.Series(float("nan"), index=frame.index)) * factor
-        shown[header] = values.astype(object).where(frame["status"] == "done", frame["status"])
+        shown[header] = cells(frame, values)
     note = (
         "Evaluations of field and trace in one log_prob of a fixed batch at the training "
         "tolerance; FLOPs and seconds of log_prob by the exact trace."
