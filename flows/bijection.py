@@ -6,6 +6,7 @@ import math
 from typing import Any, Protocol
 
 import torch
+from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 
@@ -94,3 +95,10 @@ def _kind(thing: Any) -> str:
 
 def _is_learned(value: Any) -> bool:
     return isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
+
+
+def parts(transform: nn.Module) -> list[nn.Module]:
+    """The Bijections that a transform runs one after another, from the data on: itself, if one."""
+    if not isinstance(transform, CompositeTransform):
+        return [transform]
+    return [part for inner in transform._transforms for part in parts(inner)]

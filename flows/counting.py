@@ -3,25 +3,70 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
+_numbers = itertools.count()
+
+
+def new_solve() -> int:
+    """A number that no other solve of this process has."""
+    return next(_numbers)
+
 
 @dataclass
-class NFE:
-    """Evaluations of field and trace together, and the steps of the forward solves.
+class Solve:
+    """What one ODE solve took: evaluations of field and trace together, and steps.
 
-    ``backward`` are evaluations outside a forward solve: those of an adjoint. Steps are counted
-    for adaptive solvers, whose steps can be rejected.
+    ``backward`` are evaluations outside the forward solve: those of its adjoint. Steps are counted
+    for adaptive solvers, whose steps can be rejected, forward and for the adjoint.
     """
 
     forward: int = 0
     backward: int = 0
     accepted: int = 0
     rejected: int = 0
+    accepted_backward: int = 0
+    rejected_backward: int = 0
+
+
+@dataclass
+class NFE:
+    """The solves within a block, in the order they began, and their sums by the same names."""
+
+    solves: list[Solve] = field(default_factory=list)
+    _known: dict[int, Solve] = field(default_factory=dict, repr=False, compare=False)
+
+    def of(self, number: int) -> Solve:
+        """The record of the solve with this number, a new one where it is unknown."""
+        if number not in self._known:
+            self._known[number] = Solve()
+            self.solves.append(self._known[number])
+        return self._known[number]
+
+    @property
+    def forward(self) -> int:
+        """Evaluations of all forward solves."""
+        return sum(solve.forward for solve in self.solves)
+
+    @property
+    def backward(self) -> int:
+        """Evaluations of all adjoints."""
+        return sum(solve.backward for solve in self.solves)
+
+    @property
+    def accepted(self) -> int:
+        """Accepted steps of all forward solves."""
+        return sum(solve.accepted for solve in self.solves)
+
+    @property
+    def rejected(self) -> int:
+        """Rejected steps of all forward solves."""
+        return sum(solve.rejected for solve in self.solves)
 
 
 @contextlib.contextmanager

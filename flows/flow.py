@@ -110,9 +110,7 @@ class Flow(nn.Module):
         self.transform = CompositeTransform([transform, self.transform])
         return self
 
-    def using(
-        self, *, trace: str | None = None, solver: Any = None, noise: int | None = None
-    ) -> Self:
+    def using(self, *, trace: Any = None, solver: Any = None, noise: int | None = None) -> Self:
         """A view that shares all parameters but solves its ODEs otherwise.
 
         ``trace`` names another estimator ("exact" for the exact density of an FFJORD), ``solver``

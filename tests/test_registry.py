@@ -99,9 +99,13 @@ def test_choices_of_own_options_are_listed() -> None:
     """An unknown value of a member's own option."""
     for name, option, choices in (
         ("glow", "linear", ("lu", "naive")),
-        ("cnf", "trace", ("exact", "loop", "closed_form", "hutchinson")),
+        (
+            "cnf",
+            "trace",
+            ("exact", "loop", "basis", "jacobian", "closed_form", "hutchinson", "bottleneck"),
+        ),
         ("cnf", "activation", ("tanh", "softplus", "elu", "swish")),
-        ("ffjord", "time", ("ignore", "concat", "concatsquash")),
+        ("ffjord", "time", ("ignore", "concat", "squash", "concatsquash", "hyper", "blend")),
     ):
         with pytest.raises(ValueError, match="'nope'") as caught:
             flows.build(name, 2, **{option: "nope"})

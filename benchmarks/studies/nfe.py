@@ -104,7 +104,7 @@ def _measured(case: Case) -> Result:
         if update % every == 0 or update == case.updates:
             view = flow.using(noise=0)
             with flows.count_nfe(view) as count:
-                view.loss(fixed).backward()
+                view.log_prob(fixed).mean().backward()
             flow.zero_grad()
             counts.append((update, count.forward, count.backward))
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.counting import NFE
+from flows.counting import NFE, new_solve
 
 TRACE_SCALE = 1e-2  # by which zuko multiplies the trace, so that its atol is looser for ladj
 LIMIT = 70_000  # evaluations of a solve: zuko itself would go on for ever
@@ -53,7 +53,7 @@ class ZukoODE(ZukoTransform):
         self.counters: list[NFE] = []
         self.noise: int | None = None
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        self._solving, self._evaluations = False, 0
+        self._solving, self._evaluations, self._number = False, 0, 0
         for ode in odes:
             ode.ode.register_forward_hook(self._observe)
         self.train(self.training)
@@ -106,7 +106,7 @@ class ZukoODE(ZukoTransform):
     @contextlib.contextmanager
     def _solve(self, x: Tensor) -> Iterator[None]:
         """One forward solve, with zuko's global noise drawn from a seed of this module's."""
-        self._solving, self._evaluations = True, 0
+        self._solving, self._evaluations, self._number = True, 0, new_solve()
         try:
             with contextlib.ExitStack() as stack:
                 if self.estimated:
@@ -121,8 +121,9 @@ class ZukoODE(ZukoTransform):
     def _observe(self, net: nn.Module, inputs: Any, output: Tensor) -> None:
         """Count an evaluation of the field; RuntimeError for a solve that will not end."""
         for nfe in self.counters:
-            nfe.forward += self._solving
-            nfe.backward += not self._solving
+            solve = nfe.of(self._number)
+            solve.forward += self._solving
+            solve.backward += not self._solving
         self._evaluations += 1
         if self._evaluations % CHECKED == 0 and not bool(torch.isfinite(output).all()):
             raise RuntimeError(

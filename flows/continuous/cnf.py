@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +11,10 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 import flows
-from flows.continuous import trace as traces
+from flows.continuous import regularizers as penalty
+from flows.continuous.point import Point, takes
 from flows.continuous.solve import Solver
+from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField
 from flows.counting import NFE
 
@@ -23,31 +24,42 @@ class CNF(nn.Module):
 
     ``field`` is any module with forward(t, x) or forward(t, x, context) -> dx/dt, (N, D) -> (N, D);
     one that knows its trace offers with_trace(t, x, context) -> (dx/dt, (N,)) or trace(t, x,
-    context) -> (N,). ``trace`` is a name in `flows.continuous.trace.TRACES`. Noise is drawn once
-    a solve from this module's own generator, which torch's global seed at construction decides.
-    Raises SolveError where the ODE cannot be solved. Chen et al., Neural Ordinary Differential
-    Equations, 2018, arXiv:1806.07366.
+    context) -> (N,). ``trace`` is a `Trace`, or the name of one in `flows.continuous.trace.TRACES`.
+    Noise is drawn once a solve from this module's own generator, which torch's global seed at
+    construction decides. Either time may be a tensor with a gradient; with ``train_end_time`` the
+    end is t0 ± s² of a parameter s, as in FFJORD's released code. ``regularizers`` are weights by
+    name (`flows.continuous.regularizers`): integrals that are solved for in a `Regularized` flow's
+    loss alone, and never steer the steps. Raises SolveError where the ODE cannot be solved.
+    Chen et al., Neural Ordinary Differential Equations, 2018, arXiv:1806.07366.
     """
 
     def __init__(
         self,
         field: nn.Module,
         *,
-        trace: str = "exact",
+        trace: Trace | str | Mapping[str, Any] = "exact",
         solver: Solver | str | Mapping[str, Any] = Solver(),  # noqa: B008  (frozen)
-        t0: float = 0.0,
-        t1: float = 1.0,
+        t0: float | Tensor = 0.0,
+        t1: float | Tensor = 1.0,
+        train_end_time: bool = False,
+        regularizers: Mapping[str, float] = {},
     ) -> None:
         super().__init__()
-        if t0 == t1:
-            raise ValueError(f"a CNF needs two different times, got t0 = t1 = {t0}")
+        start, end = (t.item() if isinstance(t, Tensor) else float(t) for t in (t0, t1))
+        if start == end:
+            raise ValueError(f"a CNF needs two different times, got t0 = t1 = {start}")
         self.field = field
-        self.t0, self.t1 = float(t0), float(t1)
-        self.trace, self.solver = traces.named(trace), Solver.of(solver)
+        self.t0 = t0 if isinstance(t0, Tensor) else start
+        self._end = t1 if isinstance(t1, Tensor) else end
+        if train_end_time:
+            self._sign = 1.0 if end > start else -1.0
+            self.sqrt_end_time = nn.Parameter(torch.tensor(abs(end - start) ** 0.5))
+        self.trace, self.solver = Trace.of(trace), Solver.of(solver)
+        self.regularizers = penalty.checked(regularizers)
         self.noise: int | None = None
         self.counters: list[NFE] = []
+        self.penalties: list[list[Tensor]] = []
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        self._conditional = len(inspect.signature(field.forward).parameters) > 2
 
     @property
     def dim(self) -> int | None:
@@ -55,18 +67,26 @@ class CNF(nn.Module):
         return getattr(self.field, "dim", None)
 
     @property
+    def t1(self) -> float | Tensor:
+        """The time of the noise; of a parameter where the end time is trained."""
+        if hasattr(self, "sqrt_end_time"):
+            end: Tensor = self.t0 + self._sign * self.sqrt_end_time.square()
+            return end
+        return self._end
+
+    @property
     def estimated(self) -> bool:
         """Whether the log-determinant is a random estimate."""
-        return self.trace in traces.STOCHASTIC
+        return self.trace.stochastic
 
     @property
     def tolerance(self) -> float:
         """Of the adaptive solver; 0 at fixed steps, which are a smooth function of their input."""
         return 0.0 if self.solver.fixed else max(self.solver.rtol, self.solver.atol)
 
-    def use(self, trace: str | None, solver: Any, noise: int | None) -> None:
+    def use(self, trace: Any, solver: Any, noise: int | None) -> None:
         """Solve otherwise from now on; None keeps what is."""
-        self.trace = self.trace if trace is None else traces.named(trace)
+        self.trace = self.trace if trace is None else Trace.of(trace)
         self.solver = self.solver if solver is None else Solver.of(solver)
         self.noise = self.noise if noise is None else noise
 
@@ -79,54 +99,42 @@ class CNF(nn.Module):
         return self._solve(z, context, self.t1, self.t0)
 
     def _solve(
-        self, x: Tensor, context: Tensor | None, t0: float, t1: float
+        self, x: Tensor, context: Tensor | None, t0: float | Tensor, t1: float | Tensor
     ) -> tuple[Tensor, Tensor]:
-        if context is not None and not self._conditional:
+        if context is not None and takes(self.field.forward) < 3:
             raise ValueError(f"field {type(self.field).__name__} takes no context, but got one")
-        rate, noise = traces.TRACES[self.trace], self._probes(x)
-        field = self.field if self._conditional else _WithoutContext(self.field)
-
-        def of_state(t: Tensor, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            return rate(field, t, y, context, noise)
-
-        dynamics = self.solver.dynamics(self.field, of_state, self.counters)
-        parts = (x, x.new_zeros(len(x))) if context is None else (x, x.new_zeros(len(x)), context)
-        end, ladj, *_ = self.solver.integrate(dynamics, parts, t0, t1)
-        return end, ladj
-
-    def _probes(self, x: Tensor) -> Tensor | None:
-        """Rademacher probes (N, D) of one solve, where the trace needs them."""
-        if not self.estimated:
-            return None
+        field: Any = self.field
+        if hasattr(field, "for_solve") and not self.solver.by_adjoint:
+            field = field.for_solve()
         if self.noise is not None:
             self.generator.manual_seed(self.noise)
-        signs = torch.randint(0, 2, x.shape, generator=self.generator) * 2 - 1
-        return signs.to(x)
+        probes = self.trace.draw(self.field, x, self.generator)
+        penalised = bool(self.penalties and self.regularizers)
+        beside = probes
+        if penalised and (probes is None or probes[0].shape != x.shape):
+            beside = Trace("hutchinson").draw(self.field, x, self.generator)
+
+        def rate(t: Tensor, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+            point = Point(field, t, y, context)
+            dx, trace = self.trace.rate(point, probes)
+            if not penalised:
+                return dx, trace
+            return dx, trace, penalty.weighted(self.regularizers, point, beside or ())
+
+        dynamics = self.solver.dynamics(self.field, rate, self.counters)
+        dynamics.integrals = 1 + penalised
+        zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
+        parts = (x, *zeros, *([] if context is None else [context]))
+        end, ladj, *more = self.solver.integrate(dynamics, parts, t0, t1)
+        for basket in self.penalties if penalised else ():
+            basket.append(more[0])
+        return end, ladj
 
 
-class _WithoutContext(nn.Module):
-    """A field f(t, x) under the signature of one that takes a context; its trace may have it."""
-
-    def __init__(self, field: nn.Module) -> None:
-        super().__init__()
-        self.field = field
-        for offer in ("with_trace", "trace"):
-            if own := getattr(field, offer, None):
-                takes = len(inspect.signature(own).parameters)
-                setattr(self, offer, lambda *args, own=own, takes=takes: own(*args[:takes]))
-
-    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Any:
-        return self.field(t, x)
-
-
-def pieces(dim: int, layers: int, trace: str, solver: Any, **field: Any) -> CompositeTransform:
-    """[0, 1] cut into ``layers`` pieces, each a CNF with an MLPField of its own."""
-    times = [k / layers for k in range(layers + 1)]
+def pieces(field: Callable[[], nn.Module], layers: int, **options: Any) -> CompositeTransform:
+    """[0, 1] cut into ``layers`` pieces, each a CNF with a field of its own; options are CNF's."""
     return CompositeTransform(
-        [
-            CNF(MLPField(dim, **field), trace=trace, solver=solver, t0=t0, t1=t1)
-            for t0, t1 in pairwise(times)
-        ]
+        [CNF(field(), t0=k / layers, t1=(k + 1) / layers, **options) for k in range(layers)]
     )
 
 
@@ -140,8 +148,9 @@ def cnf(
     context_dim: int = 0,
     activation: str = "tanh",
     time: str = "concat",
-    trace: str = "closed_form",
+    trace: Trace | str | Mapping[str, Any] = "closed_form",
     solver: Solver | str | Mapping[str, Any] = Solver(),  # noqa: B008  (frozen)
+    train_end_time: bool = False,
 ) -> CompositeTransform:
     """CNF: an ODE with an MLP field and the exact trace, in closed form or ``trace="loop"``.
 
@@ -151,14 +160,13 @@ def cnf(
 
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    return pieces(
+    field = partial(
+        MLPField,
         dim,
-        layers,
-        trace,
-        solver,
         hidden=hidden,
         depth=depth,
-        context_dim=context_dim,
         activation=activation,
         time=time,
+        context_dim=context_dim,
     )
+    return pieces(field, layers, trace=trace, solver=solver, train_end_time=train_end_time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from nflows.transforms import CompositeTransform
@@ -10,6 +11,28 @@ from nflows.transforms import CompositeTransform
 import flows
 from flows.continuous.cnf import pieces
 from flows.continuous.solve import Solver
+from flows.continuous.trace import Trace
+from flows.continuous.vector_fields import BottleneckMLPField, MLPField
+
+# The nets of the paper's Table 4 as options of `flows.build("ffjord", ...)`.
+TABLE_4: dict[str, dict[str, Any]] = {
+    name: {
+        "dim": dim,
+        "hidden": factor * dim,
+        "depth": depth,
+        "layers": layers,
+        "activation": activation,
+        "time": "concatsquash",
+        "train_end_time": True,
+    }
+    for name, dim, factor, depth, layers, activation in (
+        ("POWER", 6, 10, 3, 5, "tanh"),
+        ("GAS", 8, 20, 3, 5, "tanh"),
+        ("HEPMASS", 21, 10, 2, 10, "softplus"),
+        ("MINIBOONE", 43, 20, 2, 1, "softplus"),
+        ("BSDS300", 63, 20, 3, 2, "softplus"),
+    )
+}
 
 
 @flows.register("ffjord", uses=("hidden", "depth", "layers", "context_dim"))
@@ -20,26 +43,31 @@ def ffjord(
     depth: int = 2,
     layers: int = 1,
     context_dim: int = 0,
+    bottleneck: int = 0,
     activation: str = "tanh",
     time: str = "concat",
+    trace: Trace | str | Mapping[str, Any] = "hutchinson",
     solver: Solver | str | Mapping[str, Any] = Solver(),  # noqa: B008  (frozen)
+    train_end_time: bool = False,
 ) -> CompositeTransform:
     """FFJORD: a CNF whose trace is Hutchinson's estimate with one Rademacher probe a solve.
 
     An evaluation costs one vector-Jacobian product beside the field, whatever D is. log_prob is
-    unbiased and noisy; ``flow.using(trace="exact")`` has the exact density of the same flow.
+    unbiased and noisy; ``flow.using(trace="exact")`` has the exact density of the same flow. With
+    ``bottleneck`` K the field is g(h(x)) with h in R^K and ``depth`` hidden layers in either, and
+    trace="bottleneck" estimates in R^K. `TABLE_4` has the paper's own nets by name.
     Grathwohl et al., FFJORD, 2018, arXiv:1810.01367.
 
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    return pieces(
+    kind: Any = partial(BottleneckMLPField, bottleneck=bottleneck) if bottleneck else MLPField
+    field = partial(
+        kind,
         dim,
-        layers,
-        "hutchinson",
-        solver,
         hidden=hidden,
         depth=depth,
-        context_dim=context_dim,
         activation=activation,
         time=time,
+        context_dim=context_dim,
     )
+    return pieces(field, layers, trace=trace, solver=solver, train_end_time=train_end_time)

@@ -1,115 +1,231 @@
 """Traces of a vector field's Jacobian: exact by products, exact in closed form, estimated.
 
-Every entry of `TRACES` maps (field, t, x, context, noise) to dx/dt (N, D) and the trace (N,).
+Every entry of `TRACES` maps a `Point` and the noise of its solve, K probes (N, W), to dx/dt (N, D)
+and the trace (N,).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-Rate = Callable[[nn.Module, Tensor, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
+from flows.continuous.described import Described
+from flows.continuous.point import Point
+
+Noise = Literal["rademacher", "gaussian"]
+Mode = Literal["backward", "forward"]
+Probes = tuple[Tensor, ...]
+Rate = Callable[[Point, "Trace", Any], tuple[Tensor, Tensor]]
 
 
-def linearize(
-    field: nn.Module, t: Tensor, x: Tensor, context: Tensor | None
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """f(t, x) (N, D) and its vector-Jacobian product v -> vᵀ ∂f/∂x, both (N, D).
-
-    A graph for an outer backward pass is kept exactly when gradients are enabled. x is detached
-    only where it has no graph of its own: otherwise gradients through x would be cut silently.
-    """
-    if torch.is_inference_mode_enabled() or torch._C._functorch.is_functorch_wrapped_tensor(x):
-        value, pull, *_ = torch.func.vjp(lambda y: field(t, y, context), x)
-        return value, lambda v: pull(v)[0]
-    keep = torch.is_grad_enabled()
-    with torch.enable_grad():
-        x = x if keep and x.requires_grad else x.detach().requires_grad_()
-        dx = field(t, x, context)
-    _check_shape(dx, x)
-
-    def product(v: Tensor) -> Tensor:
-        if not dx.requires_grad:  # a field that does not depend on x
-            return torch.zeros_like(x)
-        (result,) = torch.autograd.grad(
-            dx, x, v, create_graph=keep, retain_graph=True, materialize_grads=True
-        )
-        return result
-
-    return (dx if keep else dx.detach()), product
-
-
-def _check_shape(dx: Tensor, x: Tensor) -> None:
-    if dx.shape != x.shape:
-        expected = f"expected dx/dt of the shape of x, {tuple(x.shape)}"
-        raise ValueError(f"{expected}, but the field returned {tuple(dx.shape)}")
-
-
-def loop(
-    field: nn.Module, t: Tensor, x: Tensor, context: Tensor | None, noise: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def loop(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tensor, Tensor]:
     """Exact trace by D vector-Jacobian products, one a column: what the complexity slide counts."""
-    dx, product = linearize(field, t, x, context)
-    trace = x.new_zeros(len(x))
-    for column in range(x.shape[1]):
-        unit = torch.zeros_like(x)
+    point.linearize()
+    total = point.x.new_zeros(len(point.x))
+    for column in range(point.x.shape[1]):
+        unit = torch.zeros_like(point.x)
         unit[:, column] = 1
-        trace = trace + product(unit)[:, column]
-    return dx, trace
+        total = total + point.vjp(unit)[:, column]
+    return point.dx, total
 
 
-def closed_form(
-    field: Any, t: Tensor, x: Tensor, context: Tensor | None, noise: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def basis(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tensor, Tensor]:
+    """Exact trace by the same D products in one vectorised pass, backward or forward."""
+    n, dim = point.x.shape
+    units = torch.eye(dim, dtype=point.x.dtype, device=point.x.device)[:, None].expand(-1, n, -1)
+    products = _products(point, units, trace.mode)
+    return point.dx, products.diagonal(dim1=0, dim2=2).sum(1)
+
+
+def jacobian(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tensor, Tensor]:
+    """Exact trace of the Jacobian (N, D, D), formed row by row by torch.func."""
+    transform = torch.func.jacrev if trace.mode == "backward" else torch.func.jacfwd
+
+    def of_row(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        def f(x: Tensor) -> tuple[Tensor, Tensor]:
+            c = None if context is None else context[None]
+            dx: Tensor = Point(point.field, point.t, x[None], c).dx[0]
+            return dx, dx
+
+        formed, dx = transform(f, has_aux=True)(x)
+        return dx, formed.diagonal().sum()
+
+    dims = (0, None if point.context is None else 0)
+    dx, total = torch.func.vmap(of_row, in_dims=dims)(point.x, point.context)
+    return point.found(dx), total
+
+
+def closed_form(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tensor, Tensor]:
     """Exact trace by the field's own formula; TypeError for a field that has none."""
+    field: Any = point.field
     if hasattr(field, "with_trace"):
-        dx, trace = field.with_trace(t, x, context)
-    elif hasattr(field, "trace"):
-        dx, trace = field(t, x, context), field.trace(t, x, context)
-    else:
-        name = type(getattr(field, "field", field)).__name__  # without what wraps it
-        raise TypeError(
-            f"field {name} knows no closed form of its trace: give it a method "
-            "trace(t, x, context) -> (N,), or use trace='loop'"
-        )
-    _check_shape(dx, x)
-    return dx, trace
+        dx, total = point.ask(field.with_trace)
+        return point.found(dx), total
+    if hasattr(field, "trace"):
+        return point.dx, point.ask(field.trace)
+    raise TypeError(
+        f"field {type(field).__name__} knows no closed form of its trace: give it a method "
+        "trace(t, x, context) -> (N,), or use trace='loop'"
+    )
 
 
-def exact(
-    field: nn.Module, t: Tensor, x: Tensor, context: Tensor | None, noise: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Exact trace the cheapest way that the field offers."""
-    offers = hasattr(field, "with_trace") or hasattr(field, "trace")
-    return (closed_form if offers else loop)(field, t, x, context)
+def hollow(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tensor, Tensor]:
+    """Exact trace in one pass, of a field f_i = τ(x_i, c_i) whose c_i does not depend on x_i.
 
-
-def hutchinson(
-    field: nn.Module, t: Tensor, x: Tensor, context: Tensor | None, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Unbiased estimate εᵀ ∂f/∂x ε with one product; ``noise`` is ε (N, D), of entries ±1.
-
-    Hutchinson 1989; Grathwohl et al., FFJORD, 2018, arXiv:1810.01367. Its variance over
-    Rademacher ε is 2 (‖S‖² - Σ S_ii²) with S the symmetric part: never more than Gaussian ε's.
+    Such a field offers ``conditioner(t, x, context)`` -> c and ``transformer(t, x, c)`` -> dx/dt.
+    With c held fixed its Jacobian is diagonal, and one product with ones has the trace. Chen and
+    Duvenaud, Neural Networks with Cheap Differential Operators, 2019, arXiv:1912.03579.
     """
-    dx, product = linearize(field, t, x, context)
-    return dx, (product(noise) * noise).sum(1)
+    field: Any = point.field
+    if not hasattr(field, "transformer"):
+        raise TypeError(
+            f"field {type(field).__name__} is not hollow: it needs the methods "
+            "conditioner(t, x, context) and transformer(t, x, c); use trace='exact'"
+        )
+    c = point.ask(field.conditioner)
+    jvp: Any = torch.func.jvp  # whose annotation counts a third result
+    dx, slopes = jvp(
+        lambda x: field.transformer(point.t, x, c),
+        (point.x.contiguous(),),
+        (torch.ones_like(point.x),),
+    )
+    return point.found(dx), slopes.sum(1)
 
 
-TRACES: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
-    "exact": exact,
-    "loop": loop,
-    "closed_form": closed_form,
-    "hutchinson": hutchinson,
+def exact(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tensor, Tensor]:
+    """Exact trace the cheapest way that the field offers: closed form, hollow, or the loop."""
+    if hasattr(point.field, "with_trace") or hasattr(point.field, "trace"):
+        return closed_form(point, trace)
+    return (hollow if hasattr(point.field, "transformer") else loop)(point, trace)
+
+
+def hutchinson(point: Point, trace: Trace, noise: Probes) -> tuple[Tensor, Tensor]:
+    """Unbiased estimate εᵀ ∂f/∂x ε, the mean over the K probes ε (N, D) of ``noise``.
+
+    Hutchinson 1989; Grathwohl et al., FFJORD, 2018, arXiv:1810.01367. With S the symmetric part of
+    the Jacobian its variance is 2 ‖S‖² / K over Gaussian ε, 2 (‖S‖² - Σ S_ii²) / K over Rademacher.
+    """
+    if trace.mode == "forward":
+        one = len(noise) == 1
+        products = [point.jvp(noise[0])] if one else list(point.jvp(torch.stack(noise)))
+        return point.dx, _mean([(p * e).sum(1) for p, e in zip(products, noise, strict=True)])
+    point.linearize()
+    estimates = [(point.vjp(probe) * probe).sum(1) for probe in noise]
+    return point.dx, _mean(estimates)
+
+
+def bottleneck(point: Point, trace: Trace, noise: Probes) -> tuple[Tensor, Tensor]:
+    """Unbiased estimate εᵀ ∂h/∂x ∂g/∂h ε in R^H of a field g(h(x)), for probes (N, H).
+
+    The field is a `BottleneckField`. Grathwohl et al., FFJORD, 2018, section 3.1.1: the variance is
+    that of Hutchinson's estimate of the H × H matrix, mostly less than that of the D × D one.
+    """
+    field: Any = point.field
+    inner = Point(field.encoder, point.t, point.x, point.context, width=field.bottleneck)
+    if trace.mode == "backward":
+        inner.linearize()
+    outer = Point(field.decoder, point.t, inner.dx, point.context, width=point.width)
+    if trace.mode == "forward":
+        products = [inner.jvp(outer.jvp(probe)) for probe in noise]
+    else:
+        outer.linearize()
+        products = [outer.vjp(inner.vjp(probe)) for probe in noise]
+    estimates = [(p * probe).sum(1) for p, probe in zip(products, noise, strict=True)]
+    return point.found(outer.dx), _mean(estimates)
+
+
+def _mean(estimates: list[Tensor]) -> Tensor:
+    return estimates[0] if len(estimates) == 1 else torch.stack(estimates).mean(0)
+
+
+def _products(point: Point, vectors: Tensor, mode: Mode) -> Tensor:
+    if mode == "forward":
+        return point.jvp(vectors)
+    point.linearize()
+    return point.vjp(vectors)
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """An entry of `TRACES`: the function, where its noise lives, and which options it takes."""
+
+    rate: Rate
+    noise_of: Callable[[Any, Tensor], int] | None = None  # width W of its noise; None: exact
+    modes: bool = False  # whether it can be had backward and forward
+
+
+def _width(field: Any, x: Tensor) -> int:
+    if not hasattr(field, "bottleneck"):
+        raise TypeError(
+            f"field {type(field).__name__} has no bottleneck: make it a BottleneckField, or use "
+            "trace='hutchinson'"
+        )
+    width: int = field.bottleneck
+    return width
+
+
+TRACES: dict[str, Estimator] = {
+    "exact": Estimator(exact),
+    "loop": Estimator(loop),
+    "basis": Estimator(basis, modes=True),
+    "jacobian": Estimator(jacobian, modes=True),
+    "closed_form": Estimator(closed_form),
+    "hollow": Estimator(hollow),
+    "hutchinson": Estimator(hutchinson, lambda field, x: x.shape[1], modes=True),
+    "bottleneck": Estimator(bottleneck, _width, modes=True),
 }
-STOCHASTIC = frozenset({"hutchinson"})
 
 
-def named(trace: str) -> str:
-    """The name itself; ValueError with the choices where it is unknown."""
-    if trace not in TRACES:
-        raise ValueError(f"unknown trace {trace!r}; choose from: {', '.join(TRACES)}")
-    return trace
+@dataclass(frozen=True)
+class Trace(Described):
+    """How the trace of the Jacobian is had; frozen, so that a case can be keyed by it.
+
+    ``estimator`` is a name in `TRACES`. Stochastic ones take the number of ``probes`` and their
+    distribution, ``noise``; those made of products with the Jacobian take the ``mode`` of
+    differentiation. Raises ValueError for a name that is unknown or an option without effect.
+    """
+
+    estimator: str = "exact"
+    probes: int = 1
+    noise: Noise = "rademacher"
+    mode: Mode = "backward"
+
+    def __post_init__(self) -> None:
+        choices = {"trace": TRACES, "noise": get_args(Noise), "mode": get_args(Mode)}
+        for what, allowed in choices.items():
+            value = self.estimator if what == "trace" else getattr(self, what)
+            if value not in allowed:
+                raise ValueError(f"unknown {what} {value!r}; choose from: {', '.join(allowed)}")
+        if isinstance(self.probes, bool) or not isinstance(self.probes, int) or self.probes < 1:
+            raise ValueError(f"probes is a whole number from 1, got {self.probes!r}")
+        entry = TRACES[self.estimator]
+        if not self.stochastic and (self.probes, self.noise) != (1, "rademacher"):
+            raise ValueError(
+                f"trace {self.estimator!r} draws no noise: it takes no probes or noise"
+            )
+        if not entry.modes and self.mode != "backward":
+            raise ValueError(f"trace {self.estimator!r} has no modes: it takes no mode")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether it is a random estimate."""
+        return TRACES[self.estimator].noise_of is not None
+
+    def draw(self, field: nn.Module, x: Tensor, generator: torch.Generator) -> Probes | None:
+        """The K probes (N, W) of one solve at x (N, D); None where the trace is exact."""
+        noise_of = TRACES[self.estimator].noise_of
+        if noise_of is None:
+            return None
+        shape = (self.probes, len(x), noise_of(field, x))
+        if self.noise == "gaussian":
+            return torch.randn(shape, generator=generator).to(x).unbind()
+        return (torch.randint(0, 2, shape, generator=generator) * 2 - 1).to(x).unbind()
+
+    def rate(self, point: Point, noise: Probes | None) -> tuple[Tensor, Tensor]:
+        """dx/dt (N, D) and the trace (N,); ValueError where the field returns another shape."""
+        dx, total = TRACES[self.estimator].rate(point, self, noise)
+        return point.checked(dx), total

@@ -1,71 +1,81 @@
-"""Vector fields: MLPs f(t, x) whose trace is known in closed form."""
+"""Vector fields: MLPs f(t, x) whose trace is known in closed form, whole or with a bottleneck."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
+
+from flows.continuous.activations import ACTIVATIONS
+from flows.continuous.products import Link, trace_of
+from flows.continuous.time_layers import TIME
 
 
-class Ignore(nn.Linear):
-    """W x + b, whatever t is."""
+class MLP(nn.Module):
+    """An MLP of t and x with the given ``widths``, from the input's to the output's.
 
-    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight (out, in) and bias (out,) in force at time t."""
-        return self.weight, self.bias
+    ``time`` says how t enters each layer (`flows.continuous.time_layers`). A context (N, C) enters
+    the first layer as a bias.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        activation: str = "tanh",
+        time: str = "concat",
+        context_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        for kind, name, table in (("time", time, TIME), ("activation", activation, ACTIVATIONS)):
+            if name not in table:
+                raise ValueError(f"unknown {kind} {name!r}; choose from: {', '.join(table)}")
+        self.layers: Any = nn.ModuleList(TIME[time](n, m) for n, m in pairwise(widths))
+        self.context: nn.Linear | None = (
+            nn.Linear(context_dim, widths[1], bias=False) if context_dim else None
+        )
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """(N, in) -> (N, out) at time t: a scalar, or (N,) with one for each row."""
+        bias = self._bias(context)
+        for index, layer in enumerate(self.layers):
+            x = x if index == 0 else self.activation.value(x)
+            x = layer.of_rows(t[:, None], x) if t.dim() else functional.linear(x, *layer.at(t))
+            x = x if index or bias is None else x + bias
+        return x
+
+    def linked(
+        self, t: Tensor, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, list[Link]]:
+        """The value (N, out) at a scalar t, and the links whose product is the Jacobian."""
+        bias, links = self._bias(context), []
+        *hidden, last = [layer.at(t) for layer in self.layers]
+        for index, (weight, shift) in enumerate(hidden):
+            a = functional.linear(x, weight, shift)
+            x, slopes = self.activation.with_slope(a if index or bias is None else a + bias)
+            links.append((weight, slopes))
+        return functional.linear(x, *last), [*links, (last[0], None)]
+
+    def _bias(self, context: Tensor | None) -> Tensor | None:
+        if (context is None) != (self.context is None):
+            takes = "takes no context" if self.context is None else "needs a context"
+            name = type(self).__name__
+            raise ValueError(f"this {name} {takes}: context_dim decides, at construction")
+        return None if self.context is None else self.context(context)
 
 
-class Concat(nn.Linear):
-    """W x + b + v t: a linear layer of x and t together."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-        self.shift = nn.Parameter(torch.empty(outputs).uniform_(-1, 1) / (inputs + 1) ** 0.5)
-
-    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight (out, in) and bias (out,) in force at time t."""
-        return self.weight, self.bias + self.shift * t
-
-
-class ConcatSquash(Concat):
-    """(W x + b) σ(a t + c) + v t."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-        self.gate = nn.Linear(1, outputs)
-
-    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight (out, in) and bias (out,) in force at time t."""
-        gate = torch.sigmoid(self.gate(t.reshape(1)))
-        return self.weight * gate[:, None], self.bias * gate + self.shift * t
-
-
-TIME: dict[str, type[Ignore] | type[Concat]] = {
-    "ignore": Ignore,
-    "concat": Concat,
-    "concatsquash": ConcatSquash,
-}
-
-# name: the function, and its derivative from the input a and the output y
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "tanh": (torch.tanh, lambda a, y: 1 - y * y),
-    "softplus": (F.softplus, lambda a, y: torch.sigmoid(a)),
-    "elu": (F.elu, lambda a, y: torch.where(a > 0, torch.ones_like(a), y + 1)),
-    "swish": (F.silu, lambda a, y: y + torch.sigmoid(a) * (1 - y)),
-}
-
-
-class MLPField(nn.Module):
+class MLPField(MLP):
     """dx/dt = f(t, x): an MLP with ``depth`` hidden layers of width ``hidden``.
 
-    ``time`` says how t enters each layer: "ignore", "concat" or "concatsquash" (Grathwohl et al.,
-    FFJORD, 2018, arXiv:1810.01367, and its released code). At any one t every layer is an affine
-    map, so its trace has one closed form for all of them. A context (N, C) enters the first layer
-    as a bias and leaves the form as it is.
+    ``time`` is one of ignore, concat, squash, concatsquash, hyper, blend (Grathwohl et al., FFJORD,
+    2018, arXiv:1810.01367, and its released code), ``activation`` one of tanh, softplus, elu,
+    swish. At any one t every layer is an affine map, so there is one closed form of the trace for
+    all of them, and a context, which is a bias, leaves it as it is.
     """
 
     def __init__(
@@ -78,62 +88,78 @@ class MLPField(nn.Module):
         time: str = "concat",
         context_dim: int = 0,
     ) -> None:
-        super().__init__()
-        for kind, name, table in (("time", time, TIME), ("activation", activation, ACTIVATIONS)):
-            if name not in table:
-                raise ValueError(f"unknown {kind} {name!r}; choose from: {', '.join(table)}")
         if min(dim, hidden, depth) < 1:
             raise ValueError(f"dim, hidden and depth start at 1, got {dim}, {hidden}, {depth}")
-        self.dim, self.hidden, self.depth = dim, hidden, depth
-        widths = [dim] + [hidden] * depth + [dim]
-        self.layers: Any = nn.ModuleList(TIME[time](n, m) for n, m in pairwise(widths))
-        self.context: nn.Linear | None = (
-            nn.Linear(context_dim, hidden, bias=False) if context_dim else None
-        )
-        self.activation, self.slope = ACTIVATIONS[activation]
-
-    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """dx/dt (N, D) at time t (a scalar) and x (N, D)."""
-        return self._evaluate(t, x, context)[0]
+        widths = [dim, *[hidden] * depth, dim]
+        super().__init__(widths, activation=activation, time=time, context_dim=context_dim)
+        self.dim = dim
+        self._known: dict[str, Tensor] | None = None
 
     def with_trace(
         self, t: Tensor, x: Tensor, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """dx/dt (N, D) and the exact trace of its Jacobian (N,), for about one more product.
 
-        One hidden layer: Σ_h s_h (W₁ ∘ W₂ᵀ 1)_h, O(N H). Two: Σ_ij s₂_i M_ij s₁_j with
-        M = W₂ ∘ (W₁ W₃)ᵀ, O(N H² + D H²). More: a product per further layer from the narrower
-        of R^D and R^H, O(N H² min(D, H)).
+        One hidden layer: O(N H). Two: O(N H² + D H²). More: O(N H² min(D, H)) for each.
         """
-        dx, slopes, weights = self._evaluate(t, x, context)
-        first, last = weights[0], weights[-1]
-        if self.depth == 1:
-            return dx, slopes[0] @ (first * last.T).sum(1)
-        if self.depth == 2:
-            paths = weights[1] * (first @ last).T
-            return dx, ((slopes[1] @ paths) * slopes[0]).sum(1)
-        narrow = self.dim <= self.hidden
-        product = slopes[0][:, :, None] * (first if narrow else first @ last)
-        for slope, weight in zip(slopes[1:-1], weights[1:-2], strict=True):
-            product = slope[:, :, None] * (weight @ product)
-        inner = weights[-2] @ product if narrow else None
-        if inner is not None:  # (N, H, D): close with the last weight
-            return dx, torch.einsum("nh,nhd,dh->n", slopes[-1], inner, last)
-        return dx, torch.einsum("nh,hg,ngh->n", slopes[-1], weights[-2], product)
+        dx, links = self.linked(t, x, context)
+        return dx, trace_of(links, self._known)
 
-    def _evaluate(
-        self, t: Tensor, x: Tensor, context: Tensor | None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The value, the slope of each hidden layer (N, H), and the weights at time t."""
-        if (context is None) != (self.context is None):
-            takes = "takes no context" if self.context is None else "needs a context"
-            raise ValueError(f"this MLPField {takes}: context_dim decides, at construction")
-        affine = [layer.at(t) for layer in self.layers]
-        slopes = []
-        for index, (weight, bias) in enumerate(affine[:-1]):
-            a = F.linear(x, weight, bias)
-            if index == 0 and self.context is not None:
-                a = a + self.context(context)
-            x = self.activation(a)
-            slopes.append(self.slope(a, x))
-        return F.linear(x, *affine[-1]), slopes, [weight for weight, _ in affine]
+    def for_solve(self) -> MLPField:
+        """A view for one solve, in which products of weights that t does not change are kept.
+
+        They have a graph: no field for an adjoint, which takes a new one at each evaluation.
+        """
+        if not all(layer.steady for layer in self.layers):
+            return self
+        view = copy.copy(self)
+        view._known = {}
+        return view
+
+
+class BottleneckField(nn.Module):
+    """dx/dt = g(t, h(t, x)): an ``encoder`` h to R^K and a ``decoder`` g back to R^D.
+
+    Either is a module f(t, x, context). The Jacobian has rank K at most, and its trace is that of
+    the K × K matrix ∂h/∂x ∂g/∂h, which trace="bottleneck" estimates (Grathwohl et al., FFJORD,
+    2018, arXiv:1810.01367, section 3.1.1).
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, dim: int, bottleneck: int) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.dim, self.bottleneck = dim, bottleneck
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """dx/dt (N, D) at time t (a scalar, or (N,)) and x (N, D)."""
+        dx: Tensor = self.decoder(t, self.encoder(t, x, context), context)
+        return dx
+
+
+class BottleneckMLPField(BottleneckField):
+    """A `BottleneckField` of two MLPs, each of ``depth`` hidden layers of width ``hidden``.
+
+    The other options are those of `MLPField`. The trace is known in closed form.
+    """
+
+    def __init__(
+        self, dim: int, *, bottleneck: int, hidden: int = 64, depth: int = 1, **options: Any
+    ) -> None:
+        if min(dim, bottleneck, hidden, depth) < 1:
+            raise ValueError(
+                "dim, bottleneck, hidden and depth start at 1, "
+                f"got {dim}, {bottleneck}, {hidden}, {depth}"
+            )
+        inner = [hidden] * depth
+        encoder = MLP([dim, *inner, bottleneck], **options)
+        super().__init__(encoder, MLP([bottleneck, *inner, dim], **options), dim, bottleneck)
+
+    def with_trace(
+        self, t: Tensor, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """dx/dt (N, D) and the exact trace of its Jacobian (N,)."""
+        encoder: Any = self.encoder
+        decoder: Any = self.decoder
+        inner, links = encoder.linked(t, x, context)
+        dx, more = decoder.linked(t, inner, context)
+        return dx, trace_of([*links, *more])

@@ -1,0 +1,138 @@
+"""A vector field at one time and batch: its value, and products with its Jacobian."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Point:
+    """``field`` at (t, x, context): dx/dt, and what traces and regularisers ask of ∂f/∂x.
+
+    A graph for an outer backward pass is kept exactly when gradients are enabled. x is detached
+    only where it has no graph of its own: otherwise gradients through x would be cut silently.
+    A product with the same vector is formed once, whoever asks.
+    """
+
+    def __init__(
+        self,
+        field: nn.Module,
+        t: Tensor,
+        x: Tensor,
+        context: Tensor | None,
+        width: int | None = None,
+    ) -> None:
+        self.field, self.t, self.x, self.context = field, t, x, context
+        self.width = x.shape[1] if width is None else width  # of the value: D unless another
+        self._formed: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The field at another x."""
+        given = (self.t, x, self.context)
+        return self.checked(self.field(*given[: takes(self.field.forward)]))
+
+    def ask(self, method: Callable[..., Any]) -> Any:
+        """What a method of the field says at this point, with a context only where it takes one."""
+        return method(*(self.t, self.x, self.context)[: takes(method)])
+
+    def found(self, dx: Tensor) -> Tensor:
+        """Keep a value of the field that came with something else; it is not evaluated again."""
+        self.__dict__["dx"] = dx
+        return dx
+
+    def checked(self, dx: Tensor) -> Tensor:
+        """dx itself; ValueError where its shape is not the expected one."""
+        expected = (*self.x.shape[:-1], self.width)
+        if tuple(dx.shape) != expected:
+            raise ValueError(
+                f"expected {type(self.field).__name__} to return {expected}, since dx/dt has the "
+                f"shape of x, but the field returned {tuple(dx.shape)}"
+            )
+        return dx
+
+    @cached_property
+    def dx(self) -> Tensor:
+        """f(t, x), (N, D); of no graph where gradients are disabled."""
+        if "_linear" not in self.__dict__:
+            return self(self.x)
+        value = self._linear[0]
+        return value if torch.is_grad_enabled() or not value.requires_grad else value.detach()
+
+    @cached_property
+    def _linear(self) -> tuple[Tensor, Any]:
+        """The value, and how vectors (N, D) or a stack of them (K, N, D) are pulled back."""
+        if _under_functorch(self.x):
+            value, back, *_ = torch.func.vjp(self, self.x)
+            return value, lambda v: (back if v.dim() == 2 else torch.func.vmap(back))(v)[0]
+        keep = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = self.x if keep and self.x.requires_grad else self.x.detach().requires_grad_()
+            value = self(x)
+
+        def pull(v: Tensor) -> Tensor:
+            if not value.requires_grad:  # a field that does not depend on x
+                return v.new_zeros(*v.shape[:-1], x.shape[1])
+            (result,) = torch.autograd.grad(
+                value,
+                x,
+                v,
+                create_graph=keep,
+                retain_graph=True,
+                materialize_grads=True,
+                is_grads_batched=v.dim() == 3,
+            )
+            return result
+
+        return value, pull
+
+    def linearize(self) -> None:
+        """Evaluate the field once for its value and for vector-Jacobian products."""
+        _ = self._linear
+
+    def vjp(self, v: Tensor) -> Tensor:
+        """vᵀ ∂f/∂x (N, D) of v (N, D); of a stack (K, N, D) all at once, by a vectorised pass."""
+        for given, formed in self._formed:
+            if given is v:
+                return formed
+        result: Tensor = self._linear[1](v)
+        self._formed.append((v, result))
+        return result
+
+    def jvp(self, v: Tensor) -> Tensor:
+        """∂f/∂x v (N, D) of v (N, D), in forward mode; of a stack (K, N, D) all at once."""
+
+        jvp: Any = torch.func.jvp  # whose annotation counts a third result
+        vmap: Any = torch.func.vmap  # whose annotation knows no output that is not mapped
+
+        def push(v: Tensor) -> Any:
+            return jvp(self, (self.x.contiguous(),), (v,))  # it refuses expanded rows
+
+        dx, product = push(v) if v.dim() == 2 else vmap(push, out_dims=(None, 0))(v)
+        self.found(dx)
+        result: Tensor = product
+        return result
+
+
+def takes(function: Callable[..., Any]) -> int:
+    """How many of (t, x, context) a field's method takes: 3 where it has, or needs, a third."""
+    return _takes(getattr(function, "__func__", function)) - hasattr(function, "__func__")
+
+
+@cache
+def _takes(function: Callable[..., Any]) -> int:
+    parameters = inspect.signature(function).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    bare = inspect.Parameter.empty
+    return sum(
+        p.kind in positional and (p.default is bare or p.name == "context") for p in parameters
+    )
+
+
+def _under_functorch(x: Tensor) -> bool:
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return torch.is_inference_mode_enabled() or bool(wrapped)

@@ -1,0 +1,94 @@
+"""Penalties on the path of a continuous flow: integrals beside log p, for training alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flows.continuous.point import Point
+from flows.flow import Flow
+
+Probes = tuple[Tensor, ...]
+
+
+def kinetic(point: Point, probes: Probes) -> Tensor:
+    """½ ‖f‖² of each row: straight paths at constant speed have the least of it.
+
+    Finlay et al., How to Train Your Neural ODE, 2020, arXiv:2002.02798.
+    """
+    return 0.5 * point.dx.square().sum(1)
+
+
+def jacobian(point: Point, probes: Probes) -> Tensor:
+    """An estimate of ‖∂f/∂x‖²_F of each row, the mean of ‖εᵀ ∂f/∂x‖² over the probes.
+
+    Where the trace is Hutchinson's the products are those that it needs anyway. Finlay et al.,
+    How to Train Your Neural ODE, 2020, arXiv:2002.02798.
+    """
+    point.linearize()
+    return torch.stack([point.vjp(probe).square().sum(1) for probe in probes]).mean(0)
+
+
+def hjb(point: Point, probes: Probes) -> Tensor:
+    """|∂Φ/∂t - ½ ‖∇Φ‖²|: how far a potential is from the Hamilton-Jacobi-Bellman equation.
+
+    For fields f = -∇Φ that offer ``time_derivative(t, x)`` -> ∂Φ/∂t (N,). Onken et al., OT-Flow,
+    2021, arXiv:2006.00104.
+    """
+    field: Any = point.field
+    if not hasattr(field, "time_derivative"):
+        raise TypeError(f"regularizer 'hjb' needs a potential, but {type(field).__name__} has none")
+    rate: Tensor = point.ask(field.time_derivative)
+    return (rate - 0.5 * point.dx.square().sum(1)).abs()
+
+
+REGULARIZERS: dict[str, Callable[[Point, Probes], Tensor]] = {
+    "kinetic": kinetic,
+    "jacobian": jacobian,
+    "hjb": hjb,
+}
+
+
+def weighted(weights: dict[str, float], point: Point, probes: Probes) -> Tensor:
+    """The weighted sum (N,) of regularisers by name."""
+    terms = [weight * REGULARIZERS[name](point, probes) for name, weight in weights.items()]
+    return torch.stack(terms).sum(0)
+
+
+def checked(weights: Any) -> dict[str, float]:
+    """The weights themselves; ValueError for an unknown name or a negative weight."""
+    for name, weight in dict(weights).items():
+        if name not in REGULARIZERS:
+            choices = ", ".join(REGULARIZERS)
+            raise ValueError(f"unknown regularizer {name!r}; choose from: {choices}")
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"the weight of regularizer {name!r} is from 0, got {weight!r}")
+    return {name: float(weight) for name, weight in dict(weights).items() if weight > 0}
+
+
+@contextlib.contextmanager
+def collect(flow: nn.Module) -> Iterator[list[Tensor]]:
+    """The penalties (N,) of every solve within the block; outside of one nobody integrates them."""
+    found: list[Tensor] = []
+    baskets: list[Any] = [m.penalties for m in flow.modules() if hasattr(m, "penalties")]
+    for basket in baskets:
+        basket.append(found)
+    try:
+        yield found
+    finally:
+        for basket in baskets:
+            basket[:] = [other for other in basket if other is not found]
+
+
+class Regularized(Flow):
+    """A Flow that is trained on its negative log-likelihood and the penalties of its path."""
+
+    def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Mean of -log_prob plus the weighted integrals of the regularisers."""
+        with collect(self) as penalties:
+            log_prob = self.log_prob(x, context)
+        return (torch.stack([-log_prob, *penalties]).sum(0)).mean()

@@ -1,0 +1,254 @@
+"""Members among the continuous flows: their fields by formula, traces by Jacobian, penalties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import flows
+from flows import Flow
+from flows.continuous.hollow import HollowField
+from flows.continuous.ot_flow import PotentialField
+from flows.continuous.planar_cnf import PlanarField
+from flows.continuous.point import Point
+from flows.continuous.regularizers import collect
+from flows.continuous.trace import Trace
+
+Make = Callable[..., Flow]
+Normal = Callable[..., Tensor]
+
+DIMS = (1, 2, 6)
+T = torch.tensor(0.3, dtype=torch.float64)
+PENALISED = {
+    "rnode": {"kinetic": 0.3, "jacobian": 0.2},
+    "ot_flow": {"kinetic": 0.3, "hjb": 0.2},
+}
+FIELDS: dict[str, Callable[[int], Any]] = {
+    "ot_flow, one layer": lambda dim: PotentialField(dim, hidden=7, depth=1),
+    "ot_flow, two layers": lambda dim: PotentialField(dim, hidden=7, depth=2),
+    "ot_flow, four layers": lambda dim: PotentialField(dim, hidden=5, depth=4),
+    "planar_cnf": lambda dim: PlanarField(dim, hidden=7),
+    "planar_cnf, conditional": lambda dim: PlanarField(dim, hidden=7, context_dim=2),
+    "hollow": lambda dim: HollowField(dim, hidden=7, depth=2, features=3),
+    "hollow, conditional": lambda dim: HollowField(dim, hidden=7, depth=1, context_dim=2),
+}
+
+penalised = pytest.mark.parametrize("name", PENALISED)
+every_dim = pytest.mark.parametrize("dim", DIMS)
+
+
+def _moved(field: Any, seed: int = 0) -> Any:
+    """In float64, with every parameter off its initial value."""
+    generator = torch.Generator().manual_seed(seed)
+    field = field.double()
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter += 0.4 * torch.randn(parameter.shape, generator=generator).double()
+    return field
+
+
+def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Of every row by itself: (N, D, ...)."""
+    rows = [torch.func.jacrev(lambda row: function(row[None])[0])(row) for row in x]
+    return torch.stack(rows).detach()
+
+
+def _context(name: str, normal: Normal) -> Tensor | None:
+    return normal(1, 2, seed=5) if "conditional" in name else None
+
+
+@every_dim
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_trace_is_that_of_the_jacobian(name: str, dim: int, normal: Normal) -> None:
+    """To rounding, and beside the very value that the field has without it."""
+    torch.manual_seed(0)
+    field, x, context = _moved(FIELDS[name](dim)), normal(5, dim), _context(name, normal)
+    jacobian = _jacobian(lambda row: field(T, row, context), x)
+    context = None if context is None else context.expand(5, -1)
+    dx, trace = Trace("exact").rate(Point(field, T, x, context), None)
+    torch.testing.assert_close(dx, field(T, x, context), atol=1e-15, rtol=1e-15)
+    size = 1 + jacobian.flatten(1).norm(dim=1)
+    error = (trace - jacobian.diagonal(dim1=1, dim2=2).sum(1)).abs()
+    assert bool((error <= 1e-12 * size).all())
+
+
+@every_dim
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_potential_field_descends_its_potential(dim: int, depth: int, normal: Normal) -> None:
+    """f = -∇ₓΦ and ∂Φ/∂t by autograd of the paper's formula; the Hessian is symmetric."""
+    field, x = _moved(PotentialField(dim, hidden=7, depth=depth)), normal(5, dim)
+
+    def potential(s: Tensor) -> Tensor:
+        u, h = (field.layers[0](s), 1 / max(1, depth - 1))
+        u = torch.log(torch.exp(u) + torch.exp(-u))
+        for layer in field.layers[1:]:
+            a = layer(u)
+            u = u + h * torch.log(torch.exp(a) + torch.exp(-a))
+        quadratic = ((s @ field.A.T @ field.A) * s).sum(1) / 2
+        total: Tensor = u @ field.w + quadratic + s @ field.b
+        return total
+
+    s = torch.cat([x, T.expand(5, 1)], 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(potential(s).sum(), s)
+    torch.testing.assert_close(field(T, x), -gradient[:, :-1], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(field.time_derivative(T, x), gradient[:, -1], atol=1e-12, rtol=0)
+    hessian = _jacobian(lambda row: field(T, row), x)
+    torch.testing.assert_close(hessian, hessian.mT, atol=1e-12, rtol=0)
+    assert field.A.shape == (min(10, dim + 1), dim + 1)
+
+
+def test_a_potential_does_not_overflow() -> None:
+    """Far out, where eᵃ would, in float32."""
+    x = torch.full((2, 3), 1e4)
+    dx, trace = PotentialField(3, hidden=8, depth=3).with_trace(torch.tensor(0.5), x)
+    assert bool(torch.isfinite(dx).all())
+    assert bool(torch.isfinite(trace).all())
+
+
+@every_dim
+def test_a_planar_field_is_its_sum(dim: int, normal: Normal) -> None:
+    """Σ_h u_h σ(a_h t + c_h) tanh(w_hᵀx + b_h + V_h context), term by term."""
+    field = _moved(PlanarField(dim, hidden=4, context_dim=2))
+    x, context, total = normal(5, dim), normal(5, 2, seed=1), torch.zeros(5, dim).double()
+    for h in range(4):
+        wave = torch.tanh(
+            x @ field.inner.weight[h] + field.inner.bias[h] + context @ field.context.weight[h]
+        )
+        gate = 1 / (1 + torch.exp(-field.gate.weight[h, 0] * T - field.gate.bias[h]))
+        total = total + gate * wave[:, None] * field.outer.weight[:, h]
+    torch.testing.assert_close(field(T, x, context), total, atol=1e-13, rtol=1e-13)
+
+
+@every_dim
+def test_a_hollow_field_is_hollow(dim: int, normal: Normal) -> None:
+    """∂c_i/∂x_i is zero and no other ∂c_i/∂x_j is; with c fixed the Jacobian is diagonal."""
+    torch.manual_seed(0)
+    field, x = _moved(HollowField(dim, hidden=10, depth=2, features=3)), normal(4, dim)
+    of_c = _jacobian(lambda row: field.conditioner(T, row), x)  # (N, D, 2 F, D)
+    reaches = of_c.abs().amax((0, 2)) > 0
+    assert bool((reaches == ~torch.eye(dim, dtype=torch.bool)).all())
+    for row in x:
+        c = field.conditioner(T, row[None])
+        fixed = _jacobian(lambda r, c=c: field.transformer(T, r, c), row[None])[0]
+        assert bool((fixed == torch.diag(fixed.diagonal())).all())
+    at_another_time = field.conditioner(T + 0.1, x)
+    assert not torch.allclose(at_another_time, field.conditioner(T, x))
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_what_a_hollow_field_declares_has_no_gradient(dim: int, normal: Normal) -> None:
+    """At D = 1 the weights that are masked whole; at D = 2 every parameter is reached."""
+    field = _moved(HollowField(dim, hidden=6, depth=2))
+    field(T, normal(5, dim)).square().sum().backward()
+    still = {n for n, p in field.named_parameters() if not bool(p.grad.abs().max() > 0)}
+    assert still == field.structural_zeros
+    assert bool(still) == (dim == 1)
+
+
+@pytest.mark.parametrize("kind", [PlanarField, HollowField])
+def test_a_context_is_asked_for_and_refused(kind: Any, normal: Normal) -> None:
+    """By the width at construction."""
+    with pytest.raises(ValueError, match=f"{kind.__name__} takes no context: context_dim decides"):
+        kind(2).double()(T, normal(3, 2), normal(3, 1))
+    with pytest.raises(ValueError, match=f"{kind.__name__} needs a context: context_dim decides"):
+        kind(2, context_dim=1).double()(T, normal(3, 2))
+    with pytest.raises(ValueError, match="PotentialField takes no context"):
+        PotentialField(2).double()(T, normal(3, 2), normal(3, 1))
+
+
+# ---- penalties --------------------------------------------------------------------------------
+
+
+@penalised
+def test_penalties_do_not_steer(name: str, make_flow: Make, normal: Normal) -> None:
+    """With and without them log_prob is the same to the bit, and so is the number of evaluations.
+
+    The loss is the mean of -log_prob and the penalties together.
+    """
+    solver = {"rtol": 1e-4, "atol": 1e-4}
+    flow = make_flow(name, 3, hidden=8, **PENALISED[name], solver=solver).using(noise=1)
+    x = normal(20, 3)
+    with flows.count_nfe(flow) as plain, torch.no_grad():
+        log_prob = flow.log_prob(x)
+    with flows.count_nfe(flow) as beside, torch.no_grad(), collect(flow) as penalties:
+        again = flow.log_prob(x)
+    assert torch.equal(log_prob, again)
+    assert plain.forward == beside.forward > 0
+    (penalty,) = penalties
+    assert penalty.shape == (20,)
+    assert bool((penalty > 0).all())
+    expected = (penalty - log_prob).mean()
+    torch.testing.assert_close(flow.loss(x).detach(), expected, atol=1e-12, rtol=1e-12)
+
+
+@penalised
+def test_penalties_are_integrals(name: str, make_flow: Make, normal: Normal) -> None:
+    """Simpson's rule over the path by 100 steps of RK4, integrands from the Jacobian in full."""
+    weights, steps = PENALISED[name], 100
+    solver = {"rtol": 1e-10, "atol": 1e-10}
+    flow = make_flow(name, 2, hidden=5, **weights, solver=solver).using(noise=1)
+    (cnf,) = (m for m in flow.modules() if hasattr(m, "penalties"))
+    field, x = cnf.field, normal(4, 2)
+    with collect(flow) as penalties, torch.no_grad():
+        flow.log_prob(x)
+    cnf.generator.manual_seed(1)
+    probes = cnf.trace.draw(field, x, cnf.generator)
+
+    def integrand(t: Tensor, x: Tensor) -> Tensor:
+        dx = field(t, x).detach()
+        value = weights["kinetic"] * dx.square().sum(1) / 2
+        if "jacobian" in weights:
+            (probe,) = probes
+            product = torch.einsum("ni,nij->nj", probe, _jacobian(lambda r: field(t, r), x))
+            value = value + weights["jacobian"] * product.square().sum(1)
+        if "hjb" in weights:
+            rate = field.time_derivative(t, x).detach() - dx.square().sum(1) / 2
+            value = value + weights["hjb"] * rate.abs()
+        return value
+
+    total, h = torch.zeros(4, dtype=torch.float64), torch.tensor(1 / steps, dtype=torch.float64)
+    for k in range(steps + 1):
+        t = h * k
+        total += integrand(t, x) * (1 if k in (0, steps) else 4 if k % 2 else 2) * h / 3
+        with torch.no_grad():
+            a = field(t, x)
+            b = field(t + h / 2, x + h / 2 * a)
+            c = field(t + h / 2, x + h / 2 * b)
+            d = field(t + h, x + h * c)
+            x = x + h / 6 * (a + 2 * b + 2 * c + d)
+    tolerance = 1e-3 if "hjb" in weights else 1e-6  # |·| has kinks, which no rule resolves
+    torch.testing.assert_close(penalties[0], total, atol=0, rtol=tolerance)
+
+
+@penalised
+@pytest.mark.parametrize(("gradient", "step"), [("adjoint", 0.05), ("backprop", 0.25)])
+def test_the_gradient_of_the_loss(
+    name: str,
+    gradient: str,
+    step: float,
+    make_flow: Make,
+    normal: Normal,
+    agrees_with_differences: Any,
+) -> None:
+    """Penalties and all, it is that of differences for every parameter."""
+    solver = {"method": "rk4", "step_size": step, "gradient": gradient}
+    flow = make_flow(name, 2, hidden=4, depth=1, **PENALISED[name], solver=solver).using(noise=1)
+    x = normal(4, 2)
+    agrees_with_differences(lambda: flow.loss(x), flow.named_parameters(), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("name", PENALISED)
+def test_weights_of_zero_are_the_likelihood_alone(
+    name: str, make_flow: Make, normal: Normal
+) -> None:
+    """Nothing is integrated beside it."""
+    flow = make_flow(name, 2, hidden=4, **dict.fromkeys(PENALISED[name], 0.0)).using(noise=1)
+    x = normal(5, 2)
+    with collect(flow) as penalties:
+        log_prob = flow.log_prob(x)
+    assert not penalties
+    assert torch.equal(flow.loss(x), -log_prob.mean())

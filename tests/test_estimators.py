@@ -1,0 +1,328 @@
+"""Trace estimators against the Jacobian: exact ones to rounding, stochastic ones by their law."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor, nn
+
+from flows import Flow
+from flows.continuous import CNF, BottleneckField, BottleneckMLPField, MLPField, Trace
+from flows.continuous.activations import ACTIVATIONS
+from flows.continuous.point import Point
+from flows.continuous.products import Link, trace_of
+from flows.continuous.time_layers import TIME
+from flows.continuous.trace import TRACES
+
+Normal = Callable[..., Tensor]
+generated = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+T = torch.tensor(0.4, dtype=torch.float64)
+EXACT = [name for name in TRACES if not Trace(name).stochastic and name != "hollow"]
+
+
+class Tau(nn.Module):
+    """A hollow field: f_i = sin(x_i c_i) with c_i the sum of the other coordinates."""
+
+    def conditioner(self, t: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
+        return x.sum(1, keepdim=True) - x
+
+    def transformer(self, t: Tensor, x: Tensor, c: Tensor) -> Tensor:
+        return torch.sin(x * c + t)
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.transformer(t, x, self.conditioner(t, x, context))
+
+
+def _moved(field: nn.Module, spread: float = 0.3) -> Any:
+    field.double()
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter += spread * torch.randn_like(parameter)
+    return field
+
+
+def _bottleneck(dim: int = 5, bottleneck: int = 2, **options: Any) -> Any:
+    return _moved(BottleneckMLPField(dim, bottleneck=bottleneck, hidden=7, **options))
+
+
+def _jacobians(field: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def of_row(x: Tensor, c: Tensor | None) -> Tensor:
+        value: Tensor = field(T, x[None], None if c is None else c[None])[0]
+        return value
+
+    return torch.stack(
+        [
+            torch.autograd.functional.jacobian(
+                lambda y, i=i: of_row(y, None if context is None else context[i]), row
+            )
+            for i, row in enumerate(x)
+        ]
+    )
+
+
+def _rate(trace: Any, field: Any, x: Tensor, context: Any = None, noise: Any = None) -> Any:
+    return Trace.of(trace).rate(Point(field, T, x, context), noise)
+
+
+def _traces() -> list[Any]:
+    modes = [{"estimator": name} for name in EXACT]
+    return modes + [{"estimator": n, "mode": "forward"} for n in EXACT if TRACES[n].modes]
+
+
+@pytest.mark.parametrize("trace", _traces(), ids=str)
+@pytest.mark.parametrize("kind", ["mlp", "conditional", "bottleneck"])
+def test_exact_traces(trace: dict[str, str], kind: str, normal: Normal) -> None:
+    """Each is the trace of the autograd Jacobian, within 1e-12 of its norm, as is its gradient."""
+    context = normal(4, 2, seed=5) if kind == "conditional" else None
+    field = _bottleneck() if kind == "bottleneck" else None
+    field = field or _moved(MLPField(5, hidden=7, context_dim=2 if context is not None else 0))
+    x = normal(4, 5).requires_grad_()
+    jacobians = _jacobians(field, x.detach(), context)
+    dx, total = _rate(trace, field, x, context)
+    torch.testing.assert_close(dx, field(T, x, context), atol=1e-14, rtol=1e-13)
+    error = (total - jacobians.diagonal(dim1=1, dim2=2).sum(1)).abs()
+    assert bool((error <= 1e-12 * jacobians.flatten(1).norm(dim=1)).all())
+    tensors = [x, *field.parameters()]
+    gradients = [
+        torch.autograd.grad(t.sin().sum(), tensors, allow_unused=True, materialize_grads=True)
+        for t in (total, _rate("loop", field, x, context)[1])
+    ]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-11)
+
+
+def test_hollow_in_one_pass(normal: Normal) -> None:
+    """The trace of a hollow field, and its gradient through the conditioner, are the loop's."""
+    x = normal(6, 4).requires_grad_()
+    dx, total = _rate("hollow", Tau(), x)
+    loop_dx, loop = _rate("loop", Tau(), x)
+    torch.testing.assert_close(dx, loop_dx)
+    torch.testing.assert_close(total, loop, atol=1e-13, rtol=1e-12)
+    assert torch.equal(_rate("exact", Tau(), x)[1], total)
+    gradients = [torch.autograd.grad(t.square().sum(), x)[0] for t in (total, loop)]
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("trace", ["hollow", "bottleneck", "closed_form"])
+def test_traces_name_the_fields_they_need(trace: str, normal: Normal) -> None:
+    """A field that does not offer what an estimator uses is named, with the remedy."""
+
+    class Plain(nn.Module):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            return -x
+
+    with pytest.raises(TypeError, match=r"Plain .*trace='(exact|hutchinson|loop)'"):
+        Flow(CNF(Plain(), trace=trace), 2).log_prob(normal(3, 2))
+
+
+# ---- products ---------------------------------------------------------------------------------
+
+
+@generated
+@given(
+    widths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    bare=st.lists(st.booleans(), min_size=5, max_size=5),
+    seed=st.integers(0, 10**6),
+)
+def test_traces_of_products(widths: list[int], bare: list[bool], seed: int) -> None:
+    """Any cyclic product, with or without slopes between its weights, as multiplied out."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    links: list[Link] = []
+    for index, (n, m) in enumerate(zip(widths, [*widths[1:], widths[0]], strict=True)):
+        links.append((draw(m, n), None if bare[index] and index else draw(3, m)))
+    product = torch.eye(widths[0], dtype=torch.float64).expand(3, -1, -1)
+    for weight, slopes in links:
+        product = weight @ product
+        product = product if slopes is None else slopes[:, :, None] * product
+    expected = product.diagonal(dim1=1, dim2=2).sum(1)
+    torch.testing.assert_close(trace_of(links), expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("dim", "hidden"), [(3, 40), (40, 5)])
+@pytest.mark.parametrize("depth", [3, 4])
+def test_the_cheapest_order_is_taken(dim: int, hidden: int, depth: int) -> None:
+    """Products from the data's side or from a hidden layer's, whichever takes fewer operations."""
+    rows, shapes = 100, []
+
+    class Counted(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm):
+                shapes.append(args[0].numel() * args[1].shape[-1])
+            return func(*args, **(kwargs or {}))
+
+    widths = [dim, *[hidden] * depth, dim]
+    links: list[Link] = [
+        (torch.randn(m, n), torch.randn(rows, m) if k < depth else None)
+        for k, (n, m) in enumerate(itertools.pairwise(widths))
+    ]
+    with Counted():
+        trace_of(links)
+    from_data = rows * (depth - 1) * hidden**2 * dim
+    from_hidden = rows * (depth - 2) * hidden**3 + dim * hidden**2
+    closing = rows * hidden * max(dim, hidden) * 2
+    assert sum(shapes) <= min(from_data, from_hidden) + closing
+
+
+# ---- activations and time ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_slopes_and_their_gradients(name: str, normal: Normal) -> None:
+    """σ' is the derivative of σ, and gradients through both are right, also the second ones."""
+    a = (2 * normal(40)).requires_grad_()
+    activation = ACTIVATIONS[name]
+    y, s = activation.with_slope(a)
+    (slope,) = torch.autograd.grad(activation.value(a).sum(), a, create_graph=True)
+    torch.testing.assert_close(y, activation.value(a))
+    torch.testing.assert_close(s, slope, atol=1e-14, rtol=1e-13)
+    assert torch.autograd.gradcheck(activation.with_slope, (a,))
+    assert torch.autograd.gradgradcheck(activation.with_slope, (a,))
+    tangent = normal(40, seed=1)
+    with torch.no_grad():
+        pushed = torch.func.jvp(activation.with_slope, (a.detach(),), (tangent,))[1]
+    torch.testing.assert_close(pushed[0], s.detach() * tangent)
+    (curved,) = torch.autograd.grad((s * tangent).sum(), a)
+    torch.testing.assert_close(pushed[1], curved)
+
+
+@pytest.mark.parametrize("time", TIME)
+def test_time_enters_by_its_formula(time: str, normal: Normal) -> None:
+    """The folded map at one t is the layer's formula with that t in each row; gradients agree."""
+    layer: Any = _moved(TIME[time](4, 3))
+    x = normal(5, 4)
+    times = torch.rand(5, 1, dtype=torch.float64)
+    rows = layer.of_rows(times, x)
+    for index in range(5):
+        weight, bias = layer.at(times[index, 0])
+        torch.testing.assert_close(rows[index], weight @ x[index] + bias)
+    field = _moved(MLPField(4, hidden=6, time=time))
+    together = field(times[:, 0], x)
+    for index in range(5):
+        torch.testing.assert_close(together[index], field(times[index, 0], x[index : index + 1])[0])
+
+
+def test_gates_by_hand(normal: Normal) -> None:
+    """squash, concatsquash and blend, computed from their parameters."""
+    x, t = normal(5, 4), torch.full((5, 1), 0.3, dtype=torch.float64)
+    layers: Any = {name: _moved(TIME[name](4, 3)) for name in ("squash", "concatsquash", "blend")}
+    for name in ("squash", "concatsquash"):
+        layer = layers[name]
+        gate = 1 / (1 + torch.exp(-(0.3 * layer.gate.weight[:, 0] + layer.gate.bias)))
+        expected = (x @ layer.weight.T + layer.bias) * gate
+        expected = expected + 0.3 * layer.shift if name == "concatsquash" else expected
+        torch.testing.assert_close(layer.of_rows(t, x), expected)
+    blend = layers["blend"]
+    expected = 0.7 * blend.start(x) + 0.3 * blend.end(x)
+    torch.testing.assert_close(blend.of_rows(t, x), expected)
+
+
+# ---- stochastic -------------------------------------------------------------------------------
+
+
+def _variance(jacobian: Tensor, noise: str, probes: int) -> float:
+    symmetric = (jacobian + jacobian.T) / 2
+    total = symmetric.square().sum()
+    own = symmetric.diagonal().square().sum() if noise == "rademacher" else 0.0
+    return float(2 * (total - own) / probes)
+
+
+@pytest.mark.parametrize("estimator", ["hutchinson", "bottleneck"])
+@pytest.mark.parametrize("noise", ["rademacher", "gaussian"])
+@pytest.mark.parametrize("mode", ["backward", "forward"])
+@pytest.mark.parametrize("probes", [1, 3])
+def test_mean_and_variance(
+    estimator: str, noise: Any, mode: Any, probes: int, normal: Normal
+) -> None:
+    """Unbiased, with the variance of theory: within five standard errors at 20,000 rows."""
+    field, rows = _bottleneck(dim=4, bottleneck=3), 20_000
+    x = normal(1, 4)
+    trace = Trace(estimator, probes, noise, mode)
+    drawn = trace.draw(field, x.expand(rows, -1), torch.Generator().manual_seed(1))
+    _, estimates = _rate(trace, field, x.expand(rows, -1), noise=drawn)
+    (jacobian,) = _jacobians(field, x)
+    if estimator == "bottleneck":
+        h = field.encoder(T, x)
+        outer = torch.autograd.functional.jacobian(lambda h: field.decoder(T, h[None])[0], h[0])
+        inner = torch.autograd.functional.jacobian(lambda x: field.encoder(T, x[None])[0], x[0])
+        assert torch.allclose(outer @ inner, jacobian)
+        jacobian = inner @ outer  # 3 x 3: the same trace, another variance
+    error = estimates.std() / rows**0.5
+    assert abs(estimates.mean() - jacobian.trace()) < 5 * error
+    deviations = (estimates - estimates.mean()).square()
+    expected = _variance(jacobian, noise, probes)
+    assert abs(deviations.mean() - expected) < 5 * deviations.std() / rows**0.5
+    assert expected > 0.01
+
+
+@pytest.mark.parametrize("estimator", ["hutchinson", "bottleneck"])
+def test_modes_agree(estimator: str, normal: Normal) -> None:
+    """Forward and backward mode are the same estimate, and so are their gradients."""
+    field, x = _bottleneck(), normal(6, 5).requires_grad_()
+    results = []
+    for mode in ("backward", "forward"):
+        trace = Trace.of({"estimator": estimator, "mode": mode, "probes": 2})
+        noise = trace.draw(field, x, torch.Generator().manual_seed(3))
+        _, estimate = _rate(trace, field, x, noise=noise)
+        gradients = torch.autograd.grad(
+            estimate.sum(), [x, *field.parameters()], allow_unused=True, materialize_grads=True
+        )
+        results.append([estimate, *gradients])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-11)
+
+
+def test_bottlenecks_of_any_modules(normal: Normal) -> None:
+    """Linear halves: the estimate over all probes is exact in mean, and log_prob unbiased."""
+
+    class Half(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(inputs, outputs).double()
+
+        def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+            value: Tensor = self.linear(x)
+            return value
+
+    field = BottleneckField(Half(4, 2), Half(2, 4), dim=4, bottleneck=2)
+    probes = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=2)), dtype=torch.float64)
+    x = normal(1, 4).expand(4, -1)
+    _, estimates = _rate("bottleneck", field, x, noise=(probes,))
+    exact = _rate("exact", field, x)[1]
+    torch.testing.assert_close(estimates.mean(), exact[0])
+    flow = Flow(CNF(field, trace="bottleneck", solver={"rtol": 1e-8, "atol": 1e-8}), 4)
+    with torch.no_grad():
+        many = flow.log_prob(normal(1, 4).expand(4000, -1))
+        log_prob = flow.using(trace="loop").log_prob(normal(1, 4))
+    assert abs(many.mean() - log_prob) < 5 * many.std() / 4000**0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("exakt", "unknown trace 'exakt'; choose from: exact, loop"),
+        ({"estimator": "hutchinson", "probes": 0}, "probes is a whole number from 1, got 0"),
+        ({"estimator": "hutchinson", "noise": "uniform"}, "unknown noise 'uniform'.*gaussian"),
+        ({"estimator": "hutchinson", "mode": "reverse"}, "unknown mode 'reverse'.*forward"),
+        ({"estimator": "closed_form", "probes": 2}, "'closed_form' draws no noise"),
+        ({"estimator": "loop", "mode": "forward"}, "'loop' has no modes"),
+        ({"estimator": "hutchinson", "k": 2}, "a Trace has no 'k'; it has: estimator"),
+    ],
+)
+def test_traces_that_cannot_be(value: Any, message: str) -> None:
+    """Each with what was given and the choices."""
+    with pytest.raises(ValueError, match=message):
+        Trace.of(value)
+    with pytest.raises(TypeError, match="expected a Trace"):
+        Trace.of(3)  # type: ignore[arg-type]
