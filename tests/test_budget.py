@@ -142,7 +142,8 @@ def test_a_contender_resolves_its_budget_into_the_width(name: str) -> None:
     contender = Contender(flow=name, parameters=20_000)
     options = contender.complete({"hidden": 5, "depth": 2}, DIM)
     assert "parameters" not in options
-    assert options["hidden"] == width(flows.members[name], DIM, 20_000, {"depth": 2})
+    sizes = flows.members[name].applicable({"depth": 2})
+    assert options["hidden"] == width(flows.members[name], DIM, 20_000, sizes)
     with pytest.raises(ValueError, match="give one of the two"):
         Contender(flow=name, parameters=20_000, options={"hidden": 5}).complete({}, DIM)
 

@@ -21,7 +21,7 @@ class Described:
         kind, fields = cls.__name__, dataclasses.fields(cls)  # type: ignore[arg-type]  # a subclass
         known = [field.name for field in fields]
         if not isinstance(value, str | Mapping):
-            raise TypeError(f"expected a {kind}, a {known[0]} by name or a mapping, got {value!r}")
+            raise TypeError(f"expected a {kind}, its {known[0]} or a mapping, got {value!r}")
         given: dict[str, Any] = {known[0]: value} if isinstance(value, str) else dict(value)
         if unknown := [name for name in given if name not in known]:
             raise ValueError(f"a {kind} has no {unknown[0]!r}; it has: {', '.join(known)}")

@@ -65,7 +65,7 @@ def checked(weights: Any) -> dict[str, float]:
         if name not in REGULARIZERS:
             choices = ", ".join(REGULARIZERS)
             raise ValueError(f"unknown regularizer {name!r}; choose from: {choices}")
-        if not 0 <= weight < float("inf"):
+        if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
             raise ValueError(f"the weight of regularizer {name!r} is from 0, got {weight!r}")
     return {name: float(weight) for name, weight in dict(weights).items() if weight > 0}
 

@@ -145,9 +145,9 @@ class BottleneckMLPField(BottleneckField):
     def __init__(
         self, dim: int, *, bottleneck: int, hidden: int = 64, depth: int = 1, **options: Any
     ) -> None:
-        if min(dim, bottleneck, hidden, depth) < 1:
+        if not isinstance(bottleneck, int) or min(dim, bottleneck, hidden, depth) < 1:
             raise ValueError(
-                "dim, bottleneck, hidden and depth start at 1, "
+                "dim, bottleneck, hidden and depth are whole numbers from 1, "
                 f"got {dim}, {bottleneck}, {hidden}, {depth}"
             )
         inner = [hidden] * depth
