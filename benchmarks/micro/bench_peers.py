@@ -2,12 +2,13 @@
 
 Both have the very same field: a tanh MLP with two hidden layers that does not see the time (zuko's
 ``freqs=0``, our ``time="ignore"``) and shares its weights, which are the initial ones times 1 or 2:
-initial ones make a field that zuko solves in one step, doubled ones take it four. Of the solvers with rtol r and atol r or 100 r, r in half decades from 1e-1
-down, each side gets the one with the fewest evaluations whose exact log_prob in float32 is off by
-at most 1e-4 at each of 64 rows, against the solution in float64 at 1e-10 of the ODE that they
-share. (zuko divides atol by a hundred for x alone.) The training step takes the same tolerances.
-zuko's gradient goes through the steps with each of them computed again, ours is
-gradient="backprop". ``extra_info`` has zuko's median over ours.
+initial ones make a field that zuko solves in one step, doubled ones take it four. Of the solvers
+with rtol r and atol r or 100 r, r in half decades from 1e-1 down, each side gets the one with the
+fewest evaluations whose exact log_prob in float32 is off by at most 1e-4 at each of 64 rows,
+against the solution in float64 at 1e-10 of the ODE that they share. (zuko divides atol by a hundred
+for x alone.) The training step takes the same tolerances. zuko's gradient goes through the steps
+with each of them computed again, ours is gradient="backprop". ``extra_info`` has zuko's median over
+ours.
 """
 
 from __future__ import annotations
