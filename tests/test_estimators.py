@@ -325,4 +325,4 @@ def test_traces_that_cannot_be(value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Trace.of(value)
     with pytest.raises(TypeError, match="expected a Trace"):
-        Trace.of(3)  # type: ignore[arg-type]
+        Trace.of(3)  # type: ignore[arg-type]  # the error is the point

@@ -97,7 +97,7 @@ def ot_flow(
     kinetic: float = 0.002,
     hjb: float = 0.01,
     trace: Trace | str | Mapping[str, Any] = "closed_form",
-    solver: Solver | str | Mapping[str, Any] = Solver("rk4", step_size=1 / 8),  # noqa: B008
+    solver: Solver | str | Mapping[str, Any] = Solver("rk4", step_size=1 / 8),  # noqa: B008  (frozen)
 ) -> Regularized:
     """OT-Flow: a CNF down the gradient of a potential, its trace exact in closed form.
 

@@ -97,7 +97,7 @@ class Hyper(nn.Module):
         )
         last = self.net[-1]
         nn.init.zeros_(last.weight)  # type: ignore[arg-type]  # a Linear
-        nn.init.uniform_(last.bias, -(inputs**-0.5), inputs**-0.5)  # type: ignore[arg-type]
+        nn.init.uniform_(last.bias, -(inputs**-0.5), inputs**-0.5)  # type: ignore[arg-type]  # too
 
     def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Weight (out, in) and bias (out,) in force at time t; with a leading N for t (N, 1)."""
