@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from torch import nn
 
+T = TypeVar("T")
 _numbers = itertools.count()
 
 
@@ -70,17 +72,21 @@ class NFE:
 
 
 @contextlib.contextmanager
-def count_nfe(flow: nn.Module) -> Iterator[NFE]:
+def listening(flow: nn.Module, name: str, listener: T) -> Iterator[T]:
+    """``listener`` in the list ``name`` of every module of ``flow`` that has one, for the block."""
+    lists: list[list[T]] = [getattr(m, name) for m in flow.modules() if hasattr(m, name)]
+    for listeners in lists:
+        listeners.append(listener)
+    try:
+        yield listener
+    finally:
+        for listeners in lists:
+            listeners[:] = [other for other in listeners if other is not listener]
+
+
+def count_nfe(flow: nn.Module) -> AbstractContextManager[NFE]:
     """Count the evaluations of every ODE in ``flow`` within the block; a flow without one: 0.
 
     The counter hangs on the modules, so a backward pass in another thread is counted too.
     """
-    nfe = NFE()
-    counters: list[Any] = [m.counters for m in flow.modules() if hasattr(m, "counters")]
-    for counter in counters:
-        counter.append(nfe)
-    try:
-        yield nfe
-    finally:
-        for counter in counters:
-            counter[:] = [other for other in counter if other is not nfe]
+    return listening(flow, "counters", NFE())

@@ -476,24 +476,27 @@ def test_modes_without_grad(trace: str, normal: Normal) -> None:
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
-@pytest.mark.parametrize("layers", [1, 2])
-def test_nfe_of_dopri5(gradient: str, layers: int, make_flow: Any, normal: Normal) -> None:
-    """2 L + 6 (accepted + rejected) forward; backward none for backprop, 6 a step for adjoints."""
-    solver = {"rtol": 1e-6, "atol": 1e-6, "gradient": gradient}
+@pytest.mark.parametrize(("layers", "first_step"), [(1, None), (2, None), (2, 0.5)])
+def test_nfe_of_dopri5(
+    gradient: str, layers: int, first_step: float | None, make_flow: Any, normal: Normal
+) -> None:
+    """A solve takes 2 + 6 (accepted + rejected), 1 less with a first step; adjoints the same."""
+    solver = {"rtol": 1e-6, "atol": 1e-6, "gradient": gradient, "first_step": first_step}
+    start = 2 if first_step is None else 1
     flow = make_flow("cnf", 3, hidden=8, layers=layers, spread=0.5).using(solver=solver)
     with flows.count_nfe(flow) as nfe:
         loss = flow.loss(normal(8, 3))
         forward = nfe.forward
-        assert forward == 2 * layers + 6 * (nfe.accepted + nfe.rejected)
+        assert forward == start * layers + 6 * (nfe.accepted + nfe.rejected)
         assert nfe.backward == 0
         accepted = nfe.accepted
         loss.backward()
     assert (nfe.forward, nfe.accepted) == (forward, accepted)
     assert len(nfe.solves) == layers
     for solve in nfe.solves:
-        assert solve.forward == 2 + 6 * (solve.accepted + solve.rejected)
+        assert solve.forward == start + 6 * (solve.accepted + solve.rejected)
         back = solve.accepted_backward + solve.rejected_backward
-        assert solve.backward == (0 if gradient == "backprop" else 2 + 6 * back)
+        assert solve.backward == (0 if gradient == "backprop" else start + 6 * back)
         assert (back > 0) == (gradient != "backprop")
 
 
@@ -768,9 +771,11 @@ def test_failures_do_not_rest_on_asserts() -> None:
         ({"method": "rk4"}, "'rk4' needs step_size > 0, got None"),
         ({"method": "rk4", "step_size": -0.1}, r"needs step_size > 0, got -0\.1"),
         ({"step_size": 0.1}, "'dopri5' chooses its steps"),
-        ({"rtol": 0.0}, r"rtol must be positive, got 0\.0"),
-        ({"atol": math.nan}, "atol must be positive, got nan"),
-        ({"max_steps": 0}, "max_steps must be positive, got 0"),
+        ({"rtol": 0.0}, r"rtol must be positive and finite, got 0\.0"),
+        ({"atol": math.nan}, "atol must be positive and finite, got nan"),
+        ({"max_steps": 0}, "max_steps must be positive and finite, got 0"),
+        ({"first_step": math.inf}, "first_step must be positive and finite, got inf"),
+        ({"method": "rk4", "step_size": 0.1, "first_step": 0.1}, "'rk4' takes no first_step"),
         ({"tolerance": 1e-3}, "no 'tolerance'; it has: method, rtol"),
     ],
 )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flows import Flow
 from flows.continuous import CNF, BottleneckField, BottleneckMLPField, MLPField, Trace
-from flows.continuous.activations import ACTIVATIONS
+from flows.continuous.activations import ACTIVATIONS, tanh
 from flows.continuous.point import Point
 from flows.continuous.products import Link, trace_of
 from flows.continuous.time_layers import TIME
@@ -179,22 +179,32 @@ def test_the_cheapest_order_is_taken(dim: int, hidden: int, depth: int) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_slopes_and_their_gradients(name: str, normal: Normal) -> None:
-    """σ' is the derivative of σ, and gradients through both are right, also the second ones."""
+def test_slopes_and_pulls(name: str, normal: Normal) -> None:
+    """σ' is the derivative of σ, and a pull is what autograd brings to a through σ and σ'."""
     a = (2 * normal(40)).requires_grad_()
     activation = ACTIVATIONS[name]
-    y, s = activation.with_slope(a)
-    (slope,) = torch.autograd.grad(activation.value(a).sum(), a, create_graph=True)
-    torch.testing.assert_close(y, activation.value(a))
-    torch.testing.assert_close(s, slope, atol=1e-14, rtol=1e-13)
-    assert torch.autograd.gradcheck(activation.with_slope, (a,))
-    assert torch.autograd.gradgradcheck(activation.with_slope, (a,))
-    tangent = normal(40, seed=1)
+    y = activation.value(a)
+    s = activation.slope(a, y)
+    torch.testing.assert_close(s, torch.autograd.grad(y.sum(), a, retain_graph=True)[0])
+    assert torch.autograd.gradgradcheck(activation.value, (a,))
+    of_y, of_s = normal(40, seed=1), normal(40, seed=2)
+    (expected,) = torch.autograd.grad((y, s), a, (of_y, of_s))
+    looked = a.detach() if activation.looks else None
     with torch.no_grad():
-        pushed = torch.func.jvp(activation.with_slope, (a.detach(),), (tangent,))[1]
-    torch.testing.assert_close(pushed[0], s.detach() * tangent)
-    (curved,) = torch.autograd.grad((s * tangent).sum(), a)
-    torch.testing.assert_close(pushed[1], curved)
+        assert torch.equal(activation.value(a), y)
+        pulled = activation.pull(looked, y, s, of_y, of_s)
+    torch.testing.assert_close(pulled, expected, atol=1e-14, rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tanh_is_tanh(dtype: torch.dtype) -> None:
+    """To rounding near one; the same bits with a graph, without, and within torch.func."""
+    a = torch.cat([torch.linspace(-30, 30, 2001), torch.tensor([-1e30, 1e-30, 1e30])]).to(dtype)
+    error = (tanh(a).double() - a.double().tanh()).abs().max()
+    assert error <= 2 * torch.finfo(dtype).eps
+    assert torch.equal(tanh(a.clone().requires_grad_()), tanh(a))
+    assert torch.equal(torch.func.vmap(tanh)(a), tanh(a))
+    assert bool(tanh(torch.tensor(torch.nan)).isnan())
 
 
 @pytest.mark.parametrize("time", TIME)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from scipy import stats as scipy_stats
 
 import flows
 from benchmarks import draw
-from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.measure.clock import REFERENCE, interleave, steady_heap
 from benchmarks.measure.machine import commit, machine, versions
 from benchmarks.measure.operations import Operations, lu_flops
 from benchmarks.metrics import METRICS
@@ -132,6 +134,20 @@ def test_counts_are_the_same_for_any_number_of_threads():
         found.append(count(lambda: flow.loss(x).backward()))
     assert found[0].flops == found[1].flops
     assert found[0].elements == found[1].elements
+
+
+@pytest.mark.skipif(not steady_heap(), reason="the C library is not glibc")
+def test_a_steady_heap_serves_large_tensors_again():
+    """Once it has held a hundred tensors of 1 MiB, they come and go without page faults."""
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        tensors = [torch.empty(2**18).fill_(1) for _ in range(100)]
+        del tensors
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert sum(faults() for _ in range(5)) < 5 * 100 * 2**20 / 4096 / 50
 
 
 def test_interleaving_keeps_every_sample_and_times_a_reference_beside():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -43,6 +45,19 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
+def steady_heap() -> bool:
+    """Let glibc's allocator keep what tensors leave behind; whether it does from now on.
+
+    By itself it returns large blocks to the system and asks for them anew, at a page fault for
+    every 4 KiB. How often it does depends on all that the process has freed before, so that one and
+    the same call may take up to twice its time. (mallopt(3): M_MMAP_THRESHOLD, whose highest value
+    is 32 MiB, and M_TRIM_THRESHOLD.) Other systems and C libraries are left as they are.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    mallopt = getattr(libc, "mallopt", None)
+    return mallopt is not None and all([mallopt(-3, 2**25), mallopt(-1, 2**31 - 1)])
+
+
 def interleave(
     works: Mapping[str, Callable[[], object]],
     *,
@@ -55,8 +70,9 @@ def interleave(
 
     Each work runs once unrecorded. Then every round runs all of them in a new order, quick ones
     several times, until ``seconds`` are spent or the larger number of rounds is reached, but never
-    fewer than the smaller number.
+    fewer than the smaller number. The heap is a `steady_heap`, from here on.
     """
+    steady_heap()
     works = {**works, REFERENCE: reference_workload(device)}
     order = random.Random(seed)
     first = {name: seconds_of(work, device) for name, work in works.items()}

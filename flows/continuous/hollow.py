@@ -12,6 +12,7 @@ from nflows.transforms.made import MADE
 from torch import Tensor, nn
 
 import flows
+from flows.continuous.activations import tanh
 from flows.continuous.cnf import pieces
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
@@ -51,7 +52,7 @@ class HollowField(nn.Module):
             num_blocks=depth - 1,
             output_multiplier=features,
             use_residual_blocks=False,
-            activation=torch.tanh,
+            activation=tanh,
         )
         self.before, self.after = made(), made()
         self.tau = MLP([1 + 2 * features, hidden, 1])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import flows
+from flows.continuous.activations import tanh
 from flows.continuous.cnf import pieces
 from flows.continuous.regularizers import Regularized
 from flows.continuous.solve import Solver
@@ -74,11 +75,11 @@ class PotentialField(nn.Module):
         s = torch.cat([x, t.reshape(-1, 1).expand(len(x), 1)], 1)
         first, *more = self.layers
         a = first(s)
-        slopes, u = [torch.tanh(a)], torch.zeros_like(a)
+        slopes, u = [tanh(a)], torch.zeros_like(a)
         for index, layer in enumerate(more):
             u = u + (self.step if index else 1.0) * torch.logaddexp(a, -a)
             a = layer(u)
-            slopes.append(torch.tanh(a))
+            slopes.append(tanh(a))
         z = self.w.expand(len(x), -1)
         pulls = [z]
         for layer, y in zip(reversed(more), reversed(slopes[1:]), strict=True):

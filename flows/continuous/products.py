@@ -15,24 +15,20 @@ from torch import Tensor
 Link = tuple[Tensor, Tensor | None]  # a weight (out, in), and the slopes (N, out) after it
 
 
-def trace_of(links: Sequence[Link], known: dict[str, Tensor] | None = None) -> Tensor:
+def trace_of(links: Sequence[Link]) -> Tensor:
     """Trace (N,) of the product of ``links``, the first of which is applied first.
 
     At least one link has slopes. With one diagonal: O(N H); with two: Σ_ij s₂_i M_ij s₁_j with
     M = W₂ ∘ (W₁ W₃)ᵀ, O(N H²); with more: from the cyclic shift that takes the fewest operations.
-    The products of weights do not depend on N; ``known`` keeps M from call to call for weights that
-    stay the same.
+    The products of weights do not depend on N.
     """
     slopes = [between for _, between in links if between is not None]
     if len(slopes) > 2:
         rotations = [_rotated(links, start) for start in range(len(links))]
         return _close(_fused(min(rotations, key=_operations)))
-    known = {} if known is None else known
-    if "paths" not in known:
-        known["paths"] = _paths(links)
     if len(slopes) == 1:
-        return slopes[0] @ known["paths"]
-    return ((slopes[1] @ known["paths"]) * slopes[0]).sum(1)
+        return slopes[0] @ _paths(links)
+    return ((slopes[1] @ _paths(links)) * slopes[0]).sum(1)
 
 
 def _paths(links: Sequence[Link]) -> Tensor:

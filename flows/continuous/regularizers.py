@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flows.continuous.point import Point
+from flows.counting import listening
 from flows.flow import Flow
 
 Probes = tuple[Tensor, ...]
@@ -70,18 +71,9 @@ def checked(weights: Any) -> dict[str, float]:
     return {name: float(weight) for name, weight in dict(weights).items() if weight > 0}
 
 
-@contextlib.contextmanager
-def collect(flow: nn.Module) -> Iterator[list[Tensor]]:
+def collect(flow: nn.Module) -> AbstractContextManager[list[Tensor]]:
     """The penalties (N,) of every solve within the block; outside of one nobody integrates them."""
-    found: list[Tensor] = []
-    baskets: list[Any] = [m.penalties for m in flow.modules() if hasattr(m, "penalties")]
-    for basket in baskets:
-        basket.append(found)
-    try:
-        yield found
-    finally:
-        for basket in baskets:
-            basket[:] = [other for other in basket if other is not found]
+    return listening(flow, "penalties", [])
 
 
 class Regularized(Flow):
@@ -89,6 +81,9 @@ class Regularized(Flow):
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Mean of -log_prob plus the weighted integrals of the regularisers."""
-        with collect(self) as penalties:
+        penalties: list[
+            Tensor
+        ] = []  # (N,) of every solve; outside of a loss nobody integrates them
+        with listening(self, "penalties", penalties):
             log_prob = self.log_prob(x, context)
         return (torch.stack([-log_prob, *penalties]).sum(0)).mean()

@@ -55,7 +55,9 @@ class Solver(Described):
     step that lands on the end time, where torchdiffeq by itself would interpolate within a last
     step that goes beyond it, at an error that the tolerance does not control. Fixed-step methods
     need ``step_size`` (torchdiffeq would otherwise take a single step) and take equal steps of at
-    most that. "scipy_solver" is scipy's LSODA, for stiff fields. ``gradient``:
+    most that. ``first_step`` is what an adaptive method tries first: torchdiffeq's own choice takes
+    an evaluation more, and is cautious where one step would reach the end. "scipy_solver" is
+    scipy's LSODA, for stiff fields. ``gradient``:
     "adjoint" (constant memory; Chen et al., Neural Ordinary Differential Equations, 2018,
     arXiv:1806.07366), "seminorm" (adjoint that leaves the parameters out of its error norm;
     Kidger et al., "Hey, that's not an ODE", 2021, arXiv:2009.09457) or "backprop" through the
@@ -67,6 +69,7 @@ class Solver(Described):
     rtol: float = 1e-5
     atol: float = 1e-5
     step_size: float | None = None
+    first_step: float | None = None
     max_steps: int = 10_000
     gradient: Gradient = "adjoint"
     error_norm: ErrorNorm = "all"
@@ -80,9 +83,11 @@ class Solver(Described):
             raise ValueError(f"method {self.method!r} needs step_size > 0, got {self.step_size!r}")
         if not self.fixed and self.step_size is not None:
             raise ValueError(f"method {self.method!r} chooses its steps: set rtol and atol instead")
-        for name in ("rtol", "atol", "max_steps"):
-            if not (value := getattr(self, name)) > 0:
-                raise ValueError(f"{name} must be positive, got {value!r}")
+        if self.first_step is not None and self.method not in ADAPTIVE:
+            raise ValueError(f"method {self.method!r} takes no first_step, got {self.first_step!r}")
+        for name in ("rtol", "atol", "max_steps", "first_step"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value!r}")
         if self.method in SCIPY and (self.gradient, self.error_norm) != ("adjoint", "all"):
             raise ValueError(
                 f"method {self.method!r} has gradient='adjoint' and error_norm='all' alone, got "
@@ -150,7 +155,7 @@ class Solver(Described):
         """torchdiffeq's options for steps of this solver that end at ``end`` (1,)."""
         if self.fixed:
             return {"grid_constructor": self._grid}
-        return {"step_t": end} if self.method in ADAPTIVE else {}
+        return {"step_t": end, "first_step": self.first_step} if self.method in ADAPTIVE else {}
 
     def _grid(self, _: Any, state: Tensor, times: Tensor) -> Tensor:
         """Equal steps of at most ``step_size``; torchdiffeq's own adds one when rounding is bad."""

@@ -8,10 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from flows.continuous.activations import ACTIVATIONS
 from flows.continuous.products import Link, trace_of
+from flows.continuous.shallow import affine, paths, value_and_trace
 from flows.continuous.time_layers import TIME
 
 
@@ -42,24 +42,36 @@ class MLP(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """(N, in) -> (N, out) at time t: a scalar, or (N,) with one for each row."""
+        if not t.dim():
+            first, *more = self.at(t, context)
+            x = affine(x, *first)
+            for layer in more:
+                x = affine(self.activation.value(x), *layer)
+            return x
         bias = self._bias(context)
         for index, layer in enumerate(self.layers):
             x = x if index == 0 else self.activation.value(x)
-            x = layer.of_rows(t[:, None], x) if t.dim() else functional.linear(x, *layer.at(t))
+            x = layer.of_rows(t[:, None], x)
             x = x if index or bias is None else x + bias
         return x
+
+    def at(self, t: Tensor, context: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of each layer at a scalar t; with a context the first's is (N, H)."""
+        shift = self._bias(context)
+        (weight, bias), *more = [layer.at(t) for layer in self.layers]
+        return [(weight, bias if shift is None else bias + shift), *more]
 
     def linked(
         self, t: Tensor, x: Tensor, context: Tensor | None = None
     ) -> tuple[Tensor, list[Link]]:
         """The value (N, out) at a scalar t, and the links whose product is the Jacobian."""
-        bias, links = self._bias(context), []
-        *hidden, last = [layer.at(t) for layer in self.layers]
-        for index, (weight, shift) in enumerate(hidden):
-            a = functional.linear(x, weight, shift)
-            x, slopes = self.activation.with_slope(a if index or bias is None else a + bias)
-            links.append((weight, slopes))
-        return functional.linear(x, *last), [*links, (last[0], None)]
+        *hidden, last = self.at(t, context)
+        links: list[Link] = []
+        for weight, bias in hidden:
+            a = affine(x, weight, bias)
+            x = self.activation.value(a)
+            links.append((weight, self.activation.slope(a, x)))
+        return affine(x, *last), [*links, (last[0], None)]
 
     def _bias(self, context: Tensor | None) -> Tensor | None:
         if (context is None) != (self.context is None):
@@ -102,8 +114,14 @@ class MLPField(MLP):
 
         One hidden layer: O(N H). Two: O(N H² + D H²). More: O(N H² min(D, H)) for each.
         """
-        dx, links = self.linked(t, x, context)
-        return dx, trace_of(links, self._known)
+        if len(self.layers) > 3:
+            dx, links = self.linked(t, x, context)
+            return dx, trace_of(links)
+        layers = self.at(t, context)
+        known = {} if self._known is None else self._known
+        if "paths" not in known:
+            known["paths"] = paths([weight for weight, _ in layers])
+        return value_and_trace(self.activation, x, known["paths"], layers)
 
     def for_solve(self) -> MLPField:
         """A view for one solve, in which products of weights that t does not change are kept.

@@ -1,0 +1,140 @@
+"""An MLP with one or two hidden layers and the trace of its Jacobian, as one node of the graph.
+
+Left to autograd, the slopes take several passes over the batch forward and back, and are kept in
+memory beside the values that they are functions of. Here the backward pass is written out: it keeps
+the values alone, and makes the two or three further products that the chain rule needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from flows.continuous.activations import Activation
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x Wᵀ + b with b (out,), or (N, out) where each row has its own."""
+    return F.linear(x, weight, bias) if bias.dim() == 1 else F.linear(x, weight) + bias
+
+
+def paths(weights: Sequence[Tensor]) -> Tensor:
+    """What the trace needs of the weights, first to last, whatever the batch: (H,), or (H₂, H₁).
+
+    With one hidden layer the trace is Σ_i p_i s_i; with two Σ_ij s₂_i P_ij s₁_j, where
+    P = W₂ ∘ (W₁ W₃)ᵀ has the products of weights along each closed path through both layers.
+    """
+    first, *middle, last = weights
+    return middle[0] * (first @ last).T if middle else (first * last.T).sum(1)
+
+
+def value_and_trace(
+    activation: Activation, x: Tensor, paths: Tensor, layers: Sequence[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """The MLP's value (N, D) and its trace (N,), from the weight and bias of each layer."""
+    inputs = (x, paths, *(tensor for layer in layers for tensor in layer))
+    if torch._C._are_functorch_transforms_active() or not torch.is_grad_enabled():
+        return _forward(activation, *inputs)[0]
+    value, trace = _Node.apply(activation, *inputs)
+    return value, trace
+
+
+def _forward(
+    activation: Activation, x: Tensor, paths: Tensor, *parameters: Tensor
+) -> tuple[tuple[Tensor, Tensor], list[Tensor | None]]:
+    """The result; and what the backward pass needs: s₂ᵀM (N, H₁), and a and y of each layer."""
+    *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
+    kept: list[Tensor | None] = []
+    slopes, y = [], x
+    for weight, bias in hidden:
+        a = affine(y, weight, bias)
+        y = activation.value(a)
+        slopes.append(activation.slope(a, y))
+        kept += [a if activation.looks else None, y]
+    value = F.linear(y, *last)
+    if len(hidden) == 1:
+        return (value, slopes[0] @ paths), [None, *kept]
+    through = slopes[1] @ paths
+    return (value, (through * slopes[0]).sum(1)), [through, *kept]
+
+
+class _Node(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, activation: Activation, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        result, kept = _forward(activation, *inputs)
+        ctx.activation, ctx.inputs = activation, len(inputs)
+        ctx.save_for_backward(*inputs, *kept)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, of_value: Tensor, of_trace: Tensor) -> Any:
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        inputs, kept = saved[: ctx.inputs], saved[ctx.inputs :]
+        if torch.is_grad_enabled():
+            return None, *_again(ctx.activation, inputs, needed, (of_value, of_trace))
+        return None, *_backward(ctx.activation, inputs, needed, kept, of_value, of_trace)
+
+
+def _backward(
+    activation: Activation,
+    inputs: tuple[Tensor, ...],
+    needed: tuple[bool, ...],
+    kept: tuple[Any, ...],
+    of_value: Tensor,
+    of_trace: Tensor,
+) -> list[Tensor | None]:
+    """Gradients of the inputs that are ``needed``, from those of value (N, D) and trace (N,)."""
+    x, paths, *parameters = inputs
+    through, *layers = kept
+    passed, values = layers[::2], layers[1::2]  # a, where it was kept, and y
+    slopes = [activation.slope(a, y) for a, y in zip(passed, values, strict=True)]
+    of_row = of_trace[:, None]
+    gradients: list[Tensor | None] = [None] * len(inputs)
+    if through is None:
+        of_slopes = [of_row * paths]
+        gradients[1] = of_trace @ slopes[0] if needed[1] else None
+    else:
+        weighted = of_row * slopes[0]
+        of_slopes = [of_row * through, weighted @ paths.T]
+        gradients[1] = slopes[1].T @ weighted if needed[1] else None
+    of_a = of_value
+    for layer in reversed(range(len(parameters) // 2)):
+        weight, bias = 2 + 2 * layer, 3 + 2 * layer
+        if needed[weight]:
+            gradients[weight] = _outer(of_a, values[layer - 1] if layer else x)
+        if needed[bias]:
+            gradients[bias] = of_a.sum(0) if inputs[bias].dim() == 1 else of_a
+        if layer:
+            below = layer - 1
+            of_a = activation.pull(
+                passed[below], values[below], slopes[below], of_a @ inputs[weight], of_slopes[below]
+            )
+        elif needed[0]:
+            gradients[0] = of_a @ inputs[weight]
+    return gradients
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    """aᵀ b of (N, n) and (N, m), as a product with the narrower one on the left: far faster."""
+    return a.T @ b if a.shape[1] <= b.shape[1] else (b.T @ a).T
+
+
+def _again(
+    activation: Activation,
+    inputs: tuple[Tensor, ...],
+    needed: tuple[bool, ...],
+    of_results: tuple[Tensor, Tensor],
+) -> list[Tensor | None]:
+    """The same with a graph of its own, for second derivatives: autograd on the plain operations.
+
+    The inputs are views, since some depend on others: each gets its own share alone.
+    """
+    views = [tensor.view_as(tensor) for tensor in inputs]
+    results, _ = _forward(activation, *views)
+    wanted = [view for view, need in zip(views, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(results, wanted, of_results, create_graph=True))
+    return [next(found) if need else None for need in needed]
