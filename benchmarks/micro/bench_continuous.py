@@ -3,8 +3,8 @@
 The field is a tanh MLP with two hidden layers, solved by dopri5 at 1e-5 with float32 on two threads
 and differentiated through the steps. Competitors share its parameters and run interleaved in one
 process; ``extra_info`` has their raw seconds and the ratio of their medians with its 95 % bootstrap
-interval, while pytest-benchmark itself times the closed form. With benchmarks disabled each work runs once, on few
-rows.
+interval, while pytest-benchmark itself times the closed form. With benchmarks disabled each work
+runs once, on few rows.
 """
 
 from __future__ import annotations
