@@ -11,7 +11,10 @@ from torch import Tensor
 
 import flows
 from benchmarks.case import Case
+from benchmarks.evaluations import counted as counted_evaluations
+from benchmarks.evaluations import evaluations
 from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
 from benchmarks.measure.operations import Operations
 from benchmarks.studies import Result
 from benchmarks.train import Training, prepare
@@ -21,17 +24,27 @@ COUNTED = ("log_prob", "step", "sample")  # "build" is timed alone: it computes 
 
 @dataclass(frozen=True)
 class Calls:
-    """A case's flow, the batch (N, D) that it is called with, and the calls by name."""
+    """A case's flow, the batch (N, D) that it is called with, and the calls by name.
+
+    ``inner`` are the evaluations that the calls of a continuous flow are made of.
+    """
 
     flow: flows.Flow
     batch: Tensor
     works: dict[str, Callable[[], object]]
+    inner: dict[str, Callable[[], object]]
+
+    @property
+    def timed(self) -> dict[str, Callable[[], object]]:
+        """All that is timed."""
+        return {**self.works, **self.inner}
 
     def count(self) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
         """Metrics that need no clock, and the operators of each call that could not be counted.
 
         Each call runs once uncounted before, since an optimiser makes its state. Samples are
-        those of torch's seed 0: how long an inverse iterates depends on what is drawn.
+        those of torch's seed 0: how long an inverse iterates depends on what is drawn. It is on one
+        thread, since `flows.linalg` goes another way with more.
         """
         metrics: dict[str, float] = {
             "parameters": sum(p.numel() for p in self.flow.parameters() if p.requires_grad)
@@ -40,7 +53,7 @@ class Calls:
         for name in COUNTED:
             self.works[name]()
             torch.manual_seed(0)
-            with flows.count_nfe(self.flow) as nfe, Operations() as operations:
+            with steady(), flows.count_nfe(self.flow) as nfe, Operations() as operations:
                 self.works[name]()
             metrics[f"{name}_flops"] = operations.flops
             metrics[f"{name}_pointwise"] = operations.elements
@@ -48,7 +61,27 @@ class Calls:
             if name == "log_prob":
                 metrics["log_prob_determinant_flops"] = operations.factorisation
             uncounted[f"{name}_uncounted"] = dict(operations.uncounted)
-        return metrics, uncounted
+        return metrics | self.memory() | counted_evaluations(self.inner), uncounted
+
+    def memory(self) -> dict[str, float]:
+        """Bytes of log_prob and of a training step, after each has run once; a pass for each.
+
+        Parameters and buffers are held anyway and count in none; gradients count in the step's
+        peak, since a step makes them anew.
+        """
+        log_prob, step, device = self.works["log_prob"], self.works["step"], str(self.batch.device)
+        held = (*self.flow.parameters(), *self.flow.buffers())
+        passes: dict[str, Callable[[], int]] = {
+            "log_prob_peak_bytes": lambda: peak_bytes(log_prob, device),
+            "step_saved_bytes": lambda: saved_bytes(step, held),
+            "step_peak_bytes": lambda: peak_bytes(step, device),
+        }
+        found: dict[str, float] = {}
+        for name, measure in passes.items():
+            torch.manual_seed(0)
+            self.flow.zero_grad()
+            found[name] = measure()
+        return found
 
 
 def calls(case: Case) -> Calls:
@@ -75,7 +108,7 @@ def calls(case: Case) -> Calls:
         "sample": lambda: flow.sample(case.batch),
         "build": lambda: flows.build(case.flow, case.dim, **case.options),
     }
-    return Calls(flow, batch, works)
+    return Calls(flow, batch, works, evaluations(flow, batch))
 
 
 def measured(
@@ -101,10 +134,14 @@ def measured(
             yield case.key, Result.of(error)
     if not made:
         return
-    works = {f"{k}/{n}": work for k, found in made.items() for n, work in found.works.items()}
     seconds = float(cases[0].settings["seconds"])
+    if not seconds:  # counts alone
+        for key in made:
+            yield key, Result(counted[key], notes=notes[key])
+        return
+    works = {f"{k}/{n}": work for k, found in made.items() for n, work in found.timed.items()}
     samples = interleave(works, seconds=seconds, device=cases[0].device)
     for key, found in made.items():
-        timed = {f"{name}_seconds": samples[f"{key}/{name}"] for name in found.works}
+        timed = {f"{name}_seconds": samples[f"{key}/{name}"] for name in found.timed}
         timed["reference_seconds"] = samples[REFERENCE]
         yield key, Result(counted[key] | timed, notes=notes[key])

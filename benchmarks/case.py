@@ -57,10 +57,11 @@ class Case(BaseModel, frozen=True, extra="forbid"):
     @property
     def label(self) -> str:
         """A short line for progress and plans."""
-        trace = self.options.get("trace")
-        where = self.dataset or f"D={self.dim}"
-        repetition = f" seed {self.seeds.init}" if self.seeds.init else ""
-        return f"{self.study} {self.flow}{f' {trace}' if trace else ''} {where}{repetition}"
+        trace, work = self.options.get("trace"), self.settings.get("work")
+        how = " ".join(map(str, trace.values())) if isinstance(trace, dict) else trace
+        seed = f"seed {self.seeds.init}" if self.seeds.init else ""
+        parts = (self.study, self.flow, work, how, self.dataset or f"D={self.dim}", seed)
+        return " ".join(str(part) for part in parts if part)
 
 
 def digest(value: Any) -> str:

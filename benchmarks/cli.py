@@ -10,7 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.checking import check
-from benchmarks.console import Plugin, console, fail, load_plugins, usage_errors
+from benchmarks.console import Plugin, console, load_plugins, usage_errors
+from benchmarks.costing import cost
+from benchmarks.running import carry_out
 
 app = typer.Typer(
     name="flowgauge",
@@ -20,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(check)
+app.command()(cost)
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a TOML file.")]
 Out = Annotated[
@@ -69,29 +72,12 @@ def run(
     Exit status: 0 all cases done, 1 some failed, 2 wrong usage or configuration.
     """
     with usage_errors():
-        from benchmarks import report
-        from benchmarks.progress import Shown
-        from benchmarks.run import FolderError
-        from benchmarks.run import run as measure
-
         chosen, folder = _suite(suite, out, overrides, device, threads, plugin)
         cases = chosen.cases()
     if dry_run:
         _print_plan(cases)
         return
-    plugins = [str(path) for path in plugin or ()]
-    try:
-        with Shown(console) as shown:
-            result = measure(chosen, folder, shown, plugins=plugins, retry=retry)
-    except FolderError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        console.print("interrupted: what was measured is kept, and the next run goes on from there")
-        raise typer.Exit(130) from None
-    page = report.write(folder)
-    done, failed = len(result.valid), len(result.cases) - len(result.valid)
-    console.print(f"{done} done, {failed} not; report: {page}", soft_wrap=True)
-    raise typer.Exit(1 if failed else 0)
+    carry_out(chosen, folder, plugin, retry)
 
 
 @app.command()

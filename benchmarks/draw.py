@@ -84,10 +84,15 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """One legend for all panels, in as many columns as the figure is wide enough for."""
+    """One legend for all panels, in as many columns as the figure is wide enough for.
+
+    The figure grows by the legend's height, so that the panels keep theirs.
+    """
     longest = max(map(len, labels), default=0)
-    columns = int(figure.get_figwidth() / (0.75 + 0.085 * longest))  # inches: handle, then letters
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, columns))
+    fit = int(figure.get_figwidth() / (0.75 + 0.085 * longest))  # inches: handle, then letters
+    columns = max(1, min(fit, len(labels)))
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def logarithmic(*axes: Any) -> None:

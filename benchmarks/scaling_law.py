@@ -1,45 +1,232 @@
-"""How a cost grows: the local exponent between neighbouring sizes, with its interval."""
+"""How a cost grows: its degree from exact counts, its law from times, with honest uncertainty."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
-from benchmarks.stats import bootstrap_medians
+from benchmarks import least_squares
+from benchmarks.least_squares import TIE
+
+DEGREES = 3  # of the polynomial, at most
+POWERS = np.linspace(0.1, 4.0, 157)  # exponents that a shifted power law may have
+REPETITIONS = 600
+JUMPS = np.exp(np.linspace(-1.2, 1.2, 49))  # factors by which all sizes from a break on may differ
+STRONG = 10.0  # difference in BIC that a break has to make
 
 
 @dataclass(frozen=True)
-class Exponent:
-    """d ln cost / d ln size between the two largest sizes, with a 95 % bootstrap interval.
+class Law:
+    """t(D) = Σ cₖ Dᵏ with cₖ ≥ 0, or a + b Dᵖ where that is clearly better: then ``form`` says so.
 
-    ``settled`` is False where the exponent still rises by more than 0.2 from one pair of sizes to
-    the next: then the asymptote is not reached and the value is a lower bound.
+    ``degree`` is the polynomial's and ``coefficients`` are its cₖ from k = 0; ``power`` is (a, b,
+    p). ``exponent`` is d ln t / d ln D at the largest size and ``interval`` its 95 % interval;
+    ``share`` what the leading term contributes there. ``asymptotic`` is False where that is less
+    than half, or where no polynomial fits: then the exponent is a lower bound of the one to come.
+    ``breaks`` has the size from which on all times differ by a common factor, if there is one:
+    another cache, or a library that begins to use threads. The law is then that of the largest
+    sizes.
     """
 
-    value: float
-    low: float
-    high: float
-    settled: bool
+    degree: int
+    coefficients: tuple[float, ...]
+    power: tuple[float, float, float]
+    form: Literal["polynomial", "power"]
+    exponent: float
+    interval: tuple[float, float]
+    share: float
+    asymptotic: bool
+    breaks: tuple[float, ...]
 
     def __str__(self) -> str:
-        return f"{'' if self.settled else '≥ '}{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        low, high = self.interval
+        return f"{'' if self.asymptotic else '≥ '}{self.exponent:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def local_exponent(sizes: Sequence[float], samples: Sequence[Sequence[float]]) -> Exponent:
-    """The exponent at the largest size, from the raw samples of each size.
+def exact_polynomial(sizes: Sequence[int], counts: Sequence[int]) -> list[Fraction]:
+    """The coefficients, from that of D⁰ up, of the polynomial that exact counts are of.
 
-    A straight line through all log-log points would be bent by the fixed overhead that every call
-    has; the last pair of sizes is bent least. ValueError below three sizes.
+    By divided differences, without statistics. ValueError below three different sizes, and where
+    the counts are of no polynomial that these sizes can tell from an interpolation of them.
     """
-    if len(sizes) < 3:
-        raise ValueError(f"a local exponent needs at least three sizes, got {len(sizes)}")
-    order = np.argsort(sizes)[-3:]
-    logs = np.log(np.asarray(sizes, dtype=float)[order])
-    medians = np.log([np.median(samples[i]) for i in order])
-    slopes = np.diff(medians) / np.diff(logs)
-    drawn = np.log([bootstrap_medians(samples[i], seed=int(i)) for i in order[-2:]])
-    low, high = np.quantile((drawn[1] - drawn[0]) / (logs[2] - logs[1]), [0.025, 0.975])
-    settled = bool(slopes[1] - slopes[0] <= 0.2)
-    return Exponent(float(slopes[1]), float(low), float(high), settled)
+    pairs = sorted(set(zip(map(Fraction, sizes), map(Fraction, counts), strict=True)))
+    x = [size for size, _ in pairs]
+    if len(set(x)) < max(3, len(x)):
+        raise ValueError("exact counts need three sizes or more, and one count for each size")
+    differences, leading = [count for _, count in pairs], []
+    while len(differences) > 1:
+        leading.append(differences[0])
+        if len(set(differences)) == 1:
+            break
+        step = len(leading)
+        differences = [
+            (b - a) / (x[i + step] - x[i]) for i, (a, b) in enumerate(pairwise(differences))
+        ]
+    else:
+        raise ValueError(f"the counts are of no polynomial of a degree below {len(x) - 1}")
+    coefficients = [Fraction(0)]
+    for node, difference in zip(reversed(x[: len(leading)]), reversed(leading), strict=True):
+        shifted = [Fraction(0), *coefficients]  # (D - node) times what is there, and the difference
+        for power, coefficient in enumerate(coefficients):
+            shifted[power] -= node * coefficient
+        shifted[0] += difference
+        coefficients = shifted[: len(coefficients) + 1]
+    while len(coefficients) > 1 and not coefficients[-1]:
+        coefficients.pop()
+    return coefficients
+
+
+def exact_degree(sizes: Sequence[int], counts: Sequence[int]) -> int:
+    """The degree of `exact_polynomial`, with its errors."""
+    return len(exact_polynomial(sizes, counts)) - 1
+
+
+def fit(sizes: Sequence[float], samples: Sequence[Sequence[float]], seed: int = 0) -> Law:
+    """The law of times from the raw samples of each size.
+
+    Non-negative terms up to D³ are fitted to the medians by relative error; the degree is that with
+    the least BIC, of ties the lowest. The interval draws anew the raw samples of each size, and,
+    since a drift at a size moves all of its samples together, the deviations of the sizes from
+    the law; both forms and all degrees are fitted to each draw. ValueError below four sizes, for
+    sizes that are not positive or repeat, and for times that are not positive.
+    """
+    x, times = _checked(sizes, samples)
+    medians = np.array([np.median(t) for t in times])
+    start, factor = _break(x, medians)
+    regime = np.where(np.arange(len(x)) < start, factor, 1.0)  # the law is that of the largest size
+    medians, times = medians * regime, [t * f for t, f in zip(times, regime, strict=True)]
+    polynomial, power = _polynomials(x, medians[None]), _powers(x, medians[None])
+    better = bool(power.bic[0] < polynomial.bic[0] - TIE)
+    chosen, degree = power if better else polynomial, int(polynomial.degree[0])
+    drawn = redrawn(times, chosen.predicted[0], 3 if better else degree + 1, seed)
+    again, other = _polynomials(x, drawn), _powers(x, drawn)
+    exponents = np.where(other.bic < again.bic - TIE, other.exponent, again.exponent)
+    low, high = np.quantile(exponents, [0.025, 0.975])
+    exponent, share = float(chosen.exponent[0]), float(chosen.share[0])
+    a, b, p = map(float, power.coefficients[0])
+    return Law(
+        degree=degree,
+        coefficients=tuple(map(float, polynomial.coefficients[0, : degree + 1])),
+        power=(a, b, p),
+        form="power" if better else "polynomial",
+        exponent=exponent,
+        interval=(min(float(low), exponent), max(float(high), exponent)),
+        share=share,
+        asymptotic=not better and share >= 0.5,
+        breaks=(float(x[start]),) if start else (),
+    )
+
+
+@dataclass(frozen=True)
+class _Family:
+    """The best member of a family of laws for each of B problems."""
+
+    bic: np.ndarray  # (B,)
+    exponent: np.ndarray  # (B,), at the largest size
+    share: np.ndarray  # (B,), of the leading term there
+    predicted: np.ndarray  # (B, n)
+    degree: np.ndarray  # (B,)
+    coefficients: np.ndarray  # (B, K): cₖ from k = 0, or a, b and p
+
+
+def _checked(
+    sizes: Sequence[float], samples: Sequence[Sequence[float]]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Sizes in order, and their samples."""
+    if len(sizes) != len(samples):
+        raise ValueError(f"{len(sizes)} sizes, but samples of {len(samples)}")
+    order = np.argsort(sizes)
+    x = np.asarray(sizes, dtype=float)[order]
+    times = [np.asarray(samples[i], dtype=float) for i in order]
+    if len(x) < 4 or (np.diff(x) <= 0).any() or x[0] <= 0:
+        raise ValueError(f"a law needs four different positive sizes or more, got {list(sizes)}")
+    for size, t in zip(x, times, strict=True):
+        if not (t.ndim == 1 and len(t) and np.isfinite(t).all() and (t > 0).all()):
+            raise ValueError(f"the samples at size {size:g} have to be positive numbers, got {t}")
+    return x, times
+
+
+def _polynomials(x: np.ndarray, costs: np.ndarray, jump: np.ndarray | None = None) -> _Family:
+    """For each of the costs (B, n) the polynomial of the lowest degree that is as good as any."""
+    powers = np.arange(min(DEGREES, len(x) - 3) + 1)
+    basis = (x[:, None] / x[-1]) ** powers
+    found = least_squares.fit(basis, costs)
+    degrees = np.array([np.flatnonzero(support).max() for support in found.supports])
+    by_degree = np.array([found.bic[degrees == d].min(0) for d in powers])  # (K, B)
+    chosen = np.argmax(by_degree <= by_degree.min(0) + TIE, axis=0)
+    problems = np.arange(costs.shape[0])
+    best = np.where(degrees[:, None] == chosen, found.bic, np.inf).argmin(0)
+    c = found.coefficients[best, problems]
+    return _Family(
+        bic=found.bic[best, problems],
+        exponent=(c * powers).sum(1) / c.sum(1),
+        share=c[problems, chosen] / c.sum(1),
+        predicted=c @ basis.T,
+        degree=chosen,
+        coefficients=c / x[-1] ** powers,
+    )
+
+
+def _powers(x: np.ndarray, costs: np.ndarray) -> _Family:
+    """For each of the costs (B, n) the best shifted power law a + b Dᵖ, a ≥ 0 and b > 0."""
+    w, g = 1 / costs, (x / x[-1]) ** POWERS[:, None]
+    aa, ab, bb = (w**2).sum(1), g @ (w**2).T, g**2 @ (w**2).T
+    to_a, to_b = w.sum(1), g @ w.T
+    determinant = np.maximum(aa * bb - ab**2, 1e-12 * aa * bb)  # all weight on one size
+    a, b = (to_a * bb - to_b * ab) / determinant, (aa * to_b - ab * to_a) / determinant
+    shifted = a > 0
+    a, b = np.where(shifted, a, 0.0), np.where(shifted, b, to_b / bb)
+    squares = np.maximum(len(x) - a * to_a - b * to_b, 0.0)
+    bic = np.where(b > 0, least_squares.criterion(squares, len(x), 2 + shifted), np.inf)
+    best, problems = bic.argmin(0), np.arange(len(costs))
+    a, b, p = a[best, problems], b[best, problems], POWERS[best]
+    share = b / (a + b)
+    return _Family(
+        bic=bic[best, problems],
+        exponent=p * share,
+        share=share,
+        predicted=a[:, None] + b[:, None] * g[best],
+        degree=np.zeros_like(best),
+        coefficients=np.stack([a, b / x[-1] ** p, p], axis=1),
+    )
+
+
+def redrawn(
+    times: Sequence[np.ndarray], predicted: np.ndarray, parameters: int, seed: int
+) -> np.ndarray:
+    """Medians (B, n) that the same measurement might have given, were ``predicted`` (n,) the truth.
+
+    Each has the deviations of the sizes from the law in another order and with other signs, as
+    large as their number and that of the law's ``parameters`` leaves uncertain, and those of a
+    size's raw samples.
+    """
+    rng, n = np.random.default_rng(seed), len(times)
+    medians = np.array([np.median(t) for t in times])
+    left = max(1, n - parameters)
+    residuals = np.log(medians / predicted) * np.sqrt(n / left)
+    deviations = rng.choice(residuals, (REPETITIONS, n)) * rng.choice([-1, 1], (REPETITIONS, n))
+    deviations *= np.sqrt(left / rng.chisquare(left, (REPETITIONS, 1)))
+    for index, t in enumerate(times):
+        picks = rng.integers(len(t), size=(REPETITIONS, len(t)))
+        deviations[:, index] += np.log(np.median(t[picks], axis=1) / medians[index])
+    return np.asarray(predicted * np.exp(deviations))
+
+
+def _break(x: np.ndarray, medians: np.ndarray) -> tuple[int, float]:
+    """The size from which on a common factor makes the polynomial fit far better; 0 for none."""
+    n = len(x)
+    if n < 7:
+        return 0, 1.0
+    starts = range(3, n - 2)
+    below = np.array([np.where(np.arange(n) < start, 1.0, 0.0) for start in starts])
+    factors = np.exp(below[:, None] * np.log(JUMPS)[None, :, None])  # (starts, jumps, n)
+    found = _polynomials(x, (medians * factors).reshape(-1, n)).bic + 2 * np.log(n)
+    start, jump = np.unravel_index(found.argmin(), factors.shape[:2])
+    if found.min() < _polynomials(x, medians[None]).bic[0] - STRONG:
+        return starts[int(start)], float(JUMPS[jump])
+    return 0, 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 
 def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
@@ -19,6 +20,21 @@ def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
     if len(sums) < 2:
         return float("nan")
     return float(np.sqrt(len(sums) / (len(sums) - 1) * np.sum(sums**2)) / len(x))
+
+
+def slope(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
+    """Slope of the line of least squares and its 95 % interval, by Student's t.
+
+    ValueError below three points, and where all x are equal.
+    """
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if len(a) < 3 or np.ptp(a) == 0:
+        raise ValueError(f"a slope needs three points that differ in x, got {len(a)}")
+    if np.ptp(b) == 0:
+        return 0.0, 0.0, 0.0
+    line = stats.linregress(a, b)
+    half = stats.t.ppf(0.975, len(a) - 2) * line.stderr
+    return float(line.slope), float(line.slope - half), float(line.slope + half)
 
 
 def bootstrap_medians(samples: ArrayLike, repetitions: int = 1000, seed: int = 0) -> np.ndarray:

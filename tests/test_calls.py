@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
@@ -14,7 +13,6 @@ from benchmarks.case import Case
 from benchmarks.measure.operations import lu_flops
 from benchmarks.metrics import METRICS
 from benchmarks.studies import Contender
-from benchmarks.views import cost
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 BATCH = 4
@@ -76,35 +74,3 @@ def test_the_random_stream_does_not_decide_a_count() -> None:
         torch.manual_seed(seed)
         counts.append(found.count()[0]["sample_flops"])
     assert counts[0] == counts[1]
-
-
-def _frame(calls_known: tuple[str, ...], **more: Any) -> pd.DataFrame:
-    rows = []
-    for dim in (2, 4, 8):
-        row: dict[str, Any] = {"flow": "realnvp", "dim": dim, "batch": BATCH, "status": "done"}
-        row |= {"key": f"{dim:016d}", "option.hidden": 10 + dim, "reference_seconds": 1.0, **more}
-        for call in calls_known:
-            row[f"{call}_flops"], row[f"{call}_seconds"] = float(dim**2), float(dim)
-            row[f"{call}_seconds.values"] = [float(dim)] * 3
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def test_growth_has_the_calls_that_were_measured() -> None:
-    """Records from before sampling was measured still give their tables and figure."""
-    frame = _frame(("log_prob", "step"), **{"option.hidden": 3})
-    growth, by_dimension = cost.tables(frame)
-    assert not any("sampling" in header for header in growth.frame)
-    assert by_dimension.frame["Sampling (µs/sample)"].isna().all()
-    cost.figures(frame)[0].draw()
-    growth, _ = cost.tables(_frame(COUNTED, **{"option.hidden": 3}))
-    assert growth.frame["sampling: FLOPs"].tolist() == ["2.00"]
-    assert growth.frame["sampling: seconds"].tolist() == ["1.00 [1.00, 1.00]"]
-
-
-def test_a_budget_is_one_series_though_its_width_varies() -> None:
-    """Otherwise each dimension would be a series of its own, and none would grow."""
-    assert cost.tables(_frame(COUNTED))[0].frame.empty
-    growth, by_dimension = cost.tables(_frame(COUNTED, **{"setting.parameters": 1e4}))
-    assert growth.frame["Flow"].tolist() == ["realnvp"]
-    assert set(by_dimension.frame["Flow"]) == {"realnvp"}

@@ -20,12 +20,14 @@ FLOWS = (
 )
 BENCHMARKS = (
     ("__init__", "metrics", "case", "exhibit"),
-    ("store", "stats", "scaling_law", "measure", "datasets", "baselines", "draw"),
+    ("store", "stats", "least_squares", "measure", "datasets", "baselines", "draw"),
+    ("scaling_law", "evaluations"),
+    ("cost_model",),
     ("train", "views"),
     ("calls", "scoring", "studies"),  # scoring serves studies and returns their Result
     ("claims",),
     ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),
-    ("console", "checking", "cli", "__main__"),
+    ("console", "running", "costing", "checking", "cli", "__main__"),
 )
 DATA = {"suites", "micro"}  # no part of the order: data, and benchmarks that pytest runs
 LEVELS = {

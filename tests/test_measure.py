@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -18,7 +18,6 @@ from benchmarks.measure.clock import REFERENCE, interleave, steady_heap
 from benchmarks.measure.machine import commit, machine, versions
 from benchmarks.measure.operations import Operations, lu_flops
 from benchmarks.metrics import METRICS
-from benchmarks.scaling_law import local_exponent
 from benchmarks.stats import bootstrap_medians, standard_error
 from flows import linalg
 
@@ -119,8 +118,8 @@ def test_a_cnf_costs_its_evaluations_and_the_adjoint_is_seen(steps, nfe):
 def test_element_operations_and_what_cannot_be_counted():
     assert count(lambda: torch.tanh(X)).elements == N * D
     assert count(lambda: X.sum(1)).elements == N * D
-    seen = count(lambda: torch.linalg.svdvals(S[0]))
-    assert "_linalg_svd" in seen.uncounted
+    seen = count(lambda: torch.fft.fft(V))
+    assert "_fft_r2c" in seen.uncounted
     assert not count(lambda: X.T.reshape(-1).clone()).uncounted
 
 
@@ -156,7 +155,7 @@ def test_interleaving_keeps_every_sample_and_times_a_reference_beside():
     samples = interleave(works, seconds=0, rounds=(3, 5))
     assert set(samples) == {"a", "b", REFERENCE}
     assert all(len(values) >= 3 for values in samples.values())
-    assert calls.count("a") == len(samples["a"]) + 1  # the one that sizes the rounds
+    assert calls.count("a") == len(samples["a"]) + 3  # those that size the rounds
     assert all(value >= 0 for values in samples.values() for value in values)
 
 
@@ -171,27 +170,6 @@ def test_clustered_standard_error_counts_copies_once():
     assert standard_error(copies, groups) == pytest.approx(standard_error(values))
     assert standard_error(copies) < standard_error(values) / 2
     assert np.isnan(standard_error([1.0]))
-
-
-@settings(max_examples=20)
-@given(st.floats(0.5, 3.5), st.integers(0, 100))
-def test_exponent_of_a_power_law_is_covered(power, seed):
-    sizes = [64, 128, 256, 512]
-    noise = np.random.default_rng(seed).lognormal(0, 0.02, size=(4, 15))
-    samples = [(size**power * row).tolist() for size, row in zip(sizes, noise, strict=True)]
-    found = local_exponent(sizes, samples)
-    assert found.settled
-    assert found.low - 0.05 <= power <= found.high + 0.05
-
-
-def test_a_fixed_overhead_is_flagged_and_too_few_sizes_are_refused():
-    sizes = [2, 8, 32, 128]
-    flagged = local_exponent(sizes, [[1000 + 0.5 * size**2] for size in sizes])
-    assert not flagged.settled
-    assert flagged.value < 2
-    assert str(flagged).startswith("≥")
-    with pytest.raises(ValueError, match="at least three sizes, got 2"):
-        local_exponent([1, 2], [[1], [2]])
 
 
 def test_bootstrap_is_reproducible():

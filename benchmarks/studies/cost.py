@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import pandas as pd
-from pydantic import BaseModel, PositiveFloat, PositiveInt
+from pydantic import BaseModel, NonNegativeFloat, PositiveInt
 
 from benchmarks.calls import measured
 from benchmarks.case import Case
@@ -28,7 +28,7 @@ class CostOptions(BaseModel, frozen=True, extra="forbid"):
     dims: tuple[PositiveInt, ...]
     sizes: dict[str, PositiveInt] = {}
     batch: PositiveInt = 64
-    seconds: PositiveFloat = 5.0  # of timing, for all contenders of one dimension together
+    seconds: NonNegativeFloat = 5.0  # of timing, for all contenders of one D; 0: counts alone
 
 
 @register

@@ -1,4 +1,4 @@
-"""Function evaluations: against training updates and against the solver's tolerance."""
+"""Function evaluations: against training updates, the solver's tolerance, and the dimension."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, JsonValue, PositiveInt
+from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt
 
 import flows
 from benchmarks import datasets
@@ -24,10 +24,13 @@ from benchmarks.views import nfe
 class NfeOptions(BaseModel, frozen=True, extra="forbid"):
     """The nfe study's part of a suite."""
 
-    flows: tuple[str, ...]
+    flows: tuple[
+        Contender | str, ...
+    ]  # a name alone stands for the flow with no options of its own
     datasets: tuple[str, ...]
     sizes: dict[str, PositiveInt] = {}
-    options: dict[str, JsonValue] = {}
+    hidden_per_dim: PositiveFloat | None = None  # c of H = c D, in place of a fixed width
+    options: dict[str, JsonValue] = {}  # of every flow
     batch: PositiveInt = 256
     updates: PositiveInt
     checks: PositiveInt = 12  # times during training that NFE is counted
@@ -46,25 +49,33 @@ class Nfe:
 
     def cases(self, options: NfeOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, flow and seed."""
+        settings: dict[str, JsonValue] = {
+            "checks": options.checks,
+            "tolerances": list(options.tolerances),
+            "training": options.training.model_dump(),
+        }
+        if options.hidden_per_dim:
+            settings["hidden_per_dim"] = options.hidden_per_dim
         for name in options.datasets:
-            for flow in options.flows:
-                contender = Contender(flow=flow, options=options.options)
-                dim = datasets.load(name).dim
+            dim = datasets.load(name).dim
+            sizes = dict(options.sizes)
+            if options.hidden_per_dim:
+                sizes["hidden"] = max(1, round(options.hidden_per_dim * dim))
+            for said in options.flows:
+                given = Contender(flow=said) if isinstance(said, str) else said
+                own = {**options.options, **given.options}
+                contender = given.model_copy(update={"options": own})
                 for seed in common.seeds:
                     yield common.case(
                         seed,
                         study=self.name,
-                        flow=flow,
+                        flow=contender.flow,
                         dim=dim,
-                        options=contender.complete(options.sizes, dim),
+                        options=contender.complete(sizes, dim),
                         dataset=name,
-                        batch=options.batch,
+                        batch=contender.batch or options.batch,
                         updates=options.updates,
-                        settings={
-                            "checks": options.checks,
-                            "tolerances": list(options.tolerances),
-                            "training": options.training.model_dump(),
-                        },
+                        settings=settings,
                     )
 
     def block(self, case: Case) -> str:
@@ -81,11 +92,11 @@ class Nfe:
             yield case.key, _measured(case)
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """Forward evaluations before and after training."""
+        """Forward evaluations before and after training, and how they grow with D."""
         return nfe.tables(frame)
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """NFE against updates, NFE against tolerance, error against tolerance."""
+        """NFE against updates, tolerance and D, and the error against tolerance."""
         return nfe.figures(frame)
 
 

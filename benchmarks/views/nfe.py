@@ -9,6 +9,7 @@ import pandas as pd
 from benchmarks import draw
 from benchmarks.exhibit import Figure, Table, cells
 from benchmarks.store import arrays
+from benchmarks.views import nfe_growth
 
 COLUMNS = {  # header -> metric, factor, format
     "NFE before": ("nfe_start", 1, ".0f"),
@@ -39,16 +40,15 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         "Evaluations of field and trace in one log_prob of a fixed batch at the training "
         "tolerance; FLOPs and seconds of log_prob by the exact trace."
     )
-    return [
-        Table(
-            "nfe-training",
-            "Evaluations before and after training",
-            note,
-            shown,
-            {header: digits for header, (_, _, digits) in COLUMNS.items()},
-            records=tuple(frame["key"]),
-        )
-    ]
+    training = Table(
+        "nfe-training",
+        "Evaluations before and after training",
+        note,
+        shown,
+        {header: digits for header, (_, _, digits) in COLUMNS.items()},
+        records=tuple(frame["key"]),
+    )
+    return [training, *nfe_growth.tables(frame)]
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
@@ -61,7 +61,9 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
         "goes. Middle and right: float64, tolerance atol = rtol; the error is the largest "
         "|log p - log p at the tightest tolerance| over the batch. Dashed: before training."
     )
-    return [Figure("nfe", "Function evaluations", note, lambda: _picture(done), tuple(done["key"]))]
+    keys = tuple(done["key"])
+    training = Figure("nfe", "Function evaluations", note, lambda: _picture(done), keys)
+    return [training, *nfe_growth.figures(frame)]
 
 
 def _picture(done: pd.DataFrame) -> Any:

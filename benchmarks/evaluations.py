@@ -1,0 +1,59 @@
+"""One evaluation of a continuous flow's field, alone and with its trace: what a solve takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import flows
+from benchmarks.measure.operations import Operations
+from flows.continuous import CNF
+from flows.continuous.point import Point
+
+Work = Callable[[], object]
+
+
+def evaluations(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
+    """The works "field" and "rate" (field and trace) of every ODE in the flow, without gradients.
+
+    Empty for a flow without one. What a solve keeps of the weights from evaluation to evaluation
+    is made at the first call.
+    """
+    odes = [module for module in flow.modules() if isinstance(module, CNF)]
+    if not odes:
+        return {}
+    generator, t = torch.Generator().manual_seed(0), torch.full((), 0.5).to(batch)
+    made: list[tuple[CNF, Any, Any]] = []
+    for ode in odes:
+        field: Any = ode.field
+        kept = field.for_solve() if hasattr(field, "for_solve") else field
+        made.append((ode, kept, ode.trace.draw(field, batch, generator)))
+
+    def field_alone() -> None:
+        with torch.no_grad():
+            for _, field, _ in made:
+                field(t, batch)
+
+    def rate() -> None:
+        with torch.no_grad():
+            for ode, field, probes in made:
+                ode.trace.rate(Point(field, t, batch, None), probes)
+
+    return {"field": field_alone, "rate": rate}
+
+
+def counted(works: dict[str, Work]) -> dict[str, float]:
+    """FLOPs of each work; "precomputation_flops" is what the first call makes and others keep."""
+    flops: dict[str, list[int]] = {}
+    for name, work in works.items():
+        for _ in range(2):
+            with Operations() as operations:
+                work()
+            flops.setdefault(name, []).append(operations.flops)
+    if not flops:
+        return {}
+    found: dict[str, float] = {f"{name}_flops": again for name, (_, again) in flops.items()}
+    return {**found, "precomputation_flops": flops["rate"][0] - flops["rate"][1]}

@@ -1,0 +1,208 @@
+"""Memory without a clock: what autograd saves for backward, and the peak of live tensors, in bytes.
+
+Both add up storages, each once however many tensors view it. On the CPU that is exact: an address,
+an allocator or a clock has no part in it. So that nothing else has one either, the call runs on one
+thread (`flows.linalg` goes another way with more) and without the collector of cyclic garbage: what
+only a cycle holds counts to the end of the call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.measure.operations import VECTORS
+
+functorch = torch._C._functorch
+lift_fresh = torch.ops.aten.lift_fresh.default
+
+
+def saved_bytes(call: Callable[[], object], besides: Iterable[Tensor] = ()) -> int:
+    """The most bytes that autograd's graphs hold for backward at one time during the call.
+
+    All graphs count, those of `autograd.grad`, of torch.func, of a backward pass and of a solver's
+    steps too, each until it is freed; so the adjoint of an ODE holds one evaluation's. ``besides``
+    are tensors that do not count, such as the parameters, which are there anyway. Not seen: what a
+    custom Function keeps as an attribute of its context instead of by ``save_for_backward``.
+    """
+    saved = _Saved(besides)
+    with steady(), _hooks_under_torch_func(), saved_tensors_hooks(saved.pack, _unpack):
+        call()
+    return saved.peak
+
+
+def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
+    """The most bytes of tensors at one time that the call itself has allocated; run it once before.
+
+    Results of operators count while they live. Not seen is memory inside a kernel (the workspace of
+    an LU, the buffers of a convolution), of numpy and of Python. Under CUDA it is the allocator's
+    own peak less what was there before, with the kernels' workspaces, in blocks of 512 bytes.
+    """
+    with _Live(device):  # in vain: its first use imports, and what that keeps of the stack would
+        torch.zeros(())  # keep tensors of the call
+    live = _Live(device)
+    with steady():
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+            call()
+            torch.cuda.synchronize(device)
+            return int(torch.cuda.max_memory_allocated(device) - before)
+        with live:
+            _kept = call()
+    return max(live.peak, live.bytes)
+
+
+@contextlib.contextmanager
+def steady() -> Iterator[None]:
+    """One thread, and no collection of cyclic garbage at a moment that chance decides."""
+    threads, collecting = torch.get_num_threads(), gc.isenabled()
+    gc.disable()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if collecting:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _hooks_under_torch_func() -> Iterator[None]:
+    """Let torch.func's vjp and jacrev run under hooks, which they refuse (pytorch/pytorch#122729).
+
+    They do since hooks that copy would cut the graph of an outer derivative; `_alias` does not.
+    """
+    guard = torch.autograd.graph.disable_saved_tensors_hooks
+    torch.autograd.graph.disable_saved_tensors_hooks = contextlib.nullcontext  # type: ignore
+    try:
+        yield
+    finally:
+        torch.autograd.graph.disable_saved_tensors_hooks = guard
+
+
+class _Saved:
+    """The storages that graphs hold, by address: how often each is held, and its bytes."""
+
+    def __init__(self, besides: Iterable[Tensor]) -> None:
+        self.bytes = self.peak = 0
+        self.held: dict[int, list[int]] = {}
+        self.besides = {tensor.untyped_storage().data_ptr() for tensor in besides}
+
+    def pack(self, tensor: Tensor) -> _Kept | Tensor:
+        """What autograd keeps in the tensor's place."""
+        plain = tensor
+        while functorch.is_functorch_wrapped_tensor(plain):
+            plain = functorch.get_unwrapped(plain)
+        if plain._is_zerotensor():
+            return tensor
+        storage = plain.untyped_storage()
+        if (address := storage.data_ptr()) in self.besides:
+            return _alias(tensor)
+        if address not in self.held:
+            self.held[address] = [0, storage.nbytes()]
+            self.bytes += storage.nbytes()
+            self.peak = max(self.peak, self.bytes)
+        self.held[address][0] += 1
+        return _Kept(self, address, _alias(tensor))
+
+    def release(self, address: int) -> None:
+        """One holder less."""
+        self.held[address][0] -= 1
+        if not self.held[address][0]:
+            self.bytes -= self.held.pop(address)[1]
+
+
+class _Kept:
+    """A saved tensor, which keeps its storage alive, and so its address its own, until it goes."""
+
+    def __init__(self, saved: _Saved, address: int, tensor: Tensor) -> None:
+        self.saved, self.address, self.tensor = saved, address, tensor
+
+    def __del__(self) -> None:
+        self.saved.release(self.address)
+
+
+def _unpack(kept: _Kept | Tensor) -> Tensor:
+    return kept.tensor if isinstance(kept, _Kept) else kept
+
+
+def _alias(tensor: Tensor) -> Tensor:
+    """The same values without the node that made them, which would hold itself through its output.
+
+    Inside torch.func only the graph of the present level is left behind; outer ones go on.
+    """
+    level = functorch.maybe_current_level()
+    if level is None:
+        return tensor.detach()
+    if functorch.is_gradtrackingtensor(tensor) and functorch.maybe_get_level(tensor) == level:
+        return functorch._wrap_for_grad(functorch.get_unwrapped(tensor), level)
+    return tensor  # an outer level's, which no node of this level has made
+
+
+class _Live(TorchDispatchMode):
+    """Bytes of the storages that operators have made and that still live, and their peak.
+
+    A storage that is first met as an argument was there before; of it only what it grows by counts.
+    """
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device = torch.device(device).type
+        self.bytes = self.peak = 0
+        self.known: dict[int, tuple[object, int, int]] = {}  # weak reference, bytes before, now
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        self.peak = max(self.peak, self.bytes)
+        if func is not lift_fresh:  # its argument is what torch.tensor has just made
+            for tensor in _tensors((args, kwargs)):
+                self.meet(tensor, new=False)
+        out = func(*args, **kwargs)
+        for tensor in _tensors(out):
+            self.meet(tensor, new=True)
+        dropped = 0
+        if func._overloadpacket in VECTORS:  # until it shows that they are kept
+            dropped = sum(t.untyped_storage().nbytes() for t in out if t.dim() == args[0].dim())
+        self.peak = max(self.peak, self.bytes - dropped)
+        return out
+
+    def meet(self, tensor: Tensor, new: bool) -> None:
+        """Take down the storage of a tensor, or that it has grown."""
+        if tensor.device.type != self.device or tensor._is_zerotensor():
+            return
+        storage = tensor.untyped_storage()
+        key, size = id(storage), storage.nbytes()
+        if key not in self.known:
+            before = 0 if new else size
+            self.known[key] = (weakref.ref(storage, lambda _: self.forget(key)), before, before)
+        reference, before, now = self.known[key]
+        self.known[key] = (reference, before, size)
+        self.bytes += size - now
+
+    def forget(self, key: int) -> None:
+        """A storage is gone."""
+        _, before, now = self.known.pop(key)
+        self.bytes -= now - before
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in arguments or results of an operator."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tensors(part)
+    elif isinstance(value, dict):
+        yield from _tensors(tuple(value.values()))

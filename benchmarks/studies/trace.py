@@ -1,0 +1,249 @@
+"""Trace: what each estimator of a Jacobian's trace costs beside the determinant, and its error."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, get_args
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+import flows
+from benchmarks.case import Case, canonical, digest
+from benchmarks.exhibit import Figure, Table
+from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.measure.operations import Operations
+from benchmarks.stats import standard_error
+from benchmarks.studies import Common, Contender, Result, register
+from benchmarks.train import Training, prepare
+from benchmarks.views import trace as view
+from flows.continuous.cnf import CNF
+from flows.continuous.point import Point
+from flows.continuous.trace import TRACES, Mode, Noise, Trace, exact
+from flows.linalg import logabsdet
+
+Work = Callable[[], Tensor]
+
+
+class TraceOptions(BaseModel, frozen=True, extra="forbid"):
+    """The trace study's part of a suite."""
+
+    flow: str = "cnf"  # any flow with a vector field
+    dims: tuple[PositiveInt, ...]
+    probes: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16, 32)
+    sizes: dict[str, PositiveInt] = {}
+    options: dict[str, JsonValue] = {}
+    hidden_per_dim: PositiveFloat | None = None  # a width of c D in place of a fixed one
+    gain: PositiveFloat = 3.0  # factor on the initial weight matrices: at 1 the Jacobian is tiny
+    batch: PositiveInt = 64
+    draws: int = Field(default=100, ge=100)  # estimates of each row that errors are taken from
+    seconds: PositiveFloat = 5.0  # of timing, for all works on one field together
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A field at one time t and batch x (N, D), and its Jacobian there in float64, (N, D, D)."""
+
+    field: Any
+    t: Tensor
+    x: Tensor
+    jacobian: Tensor
+
+    @classmethod
+    def of(cls, case: Case) -> Subject:
+        """The field of a case, its weight matrices times the gain, at normal rows and t = 0.5."""
+        generator = torch.Generator().manual_seed(case.seeds.data)
+        x = torch.randn(case.batch, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
+        field, x = field_of(prepare(case, x, Training())), x.to(case.device)
+        with torch.no_grad():
+            for parameter in field.parameters():
+                parameter.mul_(case.settings["gain"] if parameter.dim() > 1 else 1)
+            t = torch.tensor(0.5).to(x)
+            double = Point(copy.deepcopy(field).double(), t.double(), x.double(), None)
+            return cls(field, t, x, formed(double))
+
+    @property
+    def point(self) -> Point:
+        """A new evaluation, which shares nothing with those before."""
+        return Point(self.field, self.t, self.x, None)
+
+    @property
+    def norm(self) -> float:
+        """The root mean square over rows of the Jacobian's Frobenius norm: the unit of errors."""
+        return self.jacobian.square().sum((1, 2)).mean().sqrt().item()
+
+    def error(self, traces: Tensor) -> Tensor:
+        """Relative errors of traces (..., N) of the rows."""
+        return (traces.double() - torch.einsum("nii->n", self.jacobian)) / self.norm
+
+
+def field_of(flow: flows.Flow) -> nn.Module:
+    """The vector field of a flow's first ODE; ValueError where it has none."""
+    for module in flow.modules():
+        if isinstance(module, CNF):
+            return module.field
+    raise ValueError("the trace study needs a flow with a vector field, such as 'cnf'")
+
+
+def formed(point: Point, mode: Mode = "backward") -> Tensor:
+    """The Jacobian (N, D, D) by D products in one vectorised pass."""
+    units = torch.eye(point.width).to(point.x)[:, None].expand(-1, len(point.x), -1)
+    if mode == "forward":
+        return point.jvp(units).permute(1, 2, 0)
+    point.linearize()
+    return point.vjp(units).transpose(0, 1)
+
+
+def _by_estimator(subject: Subject, trace: Trace) -> Work:
+    noise = trace.draw(subject.field, subject.x, torch.Generator().manual_seed(0))
+    return lambda: trace.rate(subject.point, noise)[1]
+
+
+# One evaluation each; its noise is drawn before, as for a whole solve. "kept" is a later one of a
+# solve that keeps products of weights that t does not change. Those after it take a mode alone.
+WORKS: dict[str, Callable[[Subject, Trace], Work]] = {
+    "field": lambda subject, trace: lambda: subject.point.dx,
+    "trace": _by_estimator,
+    "kept": lambda s, trace: _by_estimator(replace(s, field=s.field.for_solve()), trace),
+    "determinant": lambda s, trace: lambda: logabsdet(formed(s.point, trace.mode)),
+    "jacobian": lambda subject, trace: lambda: formed(subject.point, trace.mode),
+    "trace_of_formed": lambda s, _: partial(torch.einsum, "nii->n", formed(s.point).contiguous()),
+    "determinant_of_formed": lambda s, _: partial(logabsdet, formed(s.point).contiguous()),
+}
+
+
+def works(field: Any, dim: int, probes: Sequence[int]) -> Iterator[tuple[str, Trace]]:
+    """Every work on a field of dimension D with its `Trace`; which it offers is found by trying.
+
+    An estimator raises TypeError at a field that it is not for; "exact" stands for another.
+    """
+    yield "field", Trace()
+    point = Point(field, torch.zeros(()), torch.zeros(1, dim), None)
+    for name in (name for name, entry in TRACES.items() if entry.rate is not exact):
+        trace = Trace(name)
+        try:
+            trace.rate(point, trace.draw(field, point.x, torch.Generator()))
+        except TypeError:
+            continue
+        modes = get_args(Mode) if TRACES[name].modes else (trace.mode,)
+        noises = get_args(Noise) if trace.stochastic else (trace.noise,)
+        counts = probes if trace.stochastic else (trace.probes,)
+        for mode, noise, count in itertools.product(modes, noises, counts):
+            yield "trace", Trace(name, count, noise, mode)
+        if name == "closed_form" and getattr(field, "for_solve", lambda: field)() is not field:
+            yield "kept", trace
+    for mode, work in itertools.product(get_args(Mode), ("jacobian", "determinant")):
+        yield work, Trace("jacobian", mode=mode)
+    yield from ((work, Trace("jacobian")) for work in WORKS if work.endswith("_of_formed"))
+
+
+@register
+class Traces:
+    """The trace by each estimator, and the determinant, of one and the same Jacobian."""
+
+    name: ClassVar[str] = "trace"
+    question: ClassVar[str] = "What does a trace cost beside a determinant, and what is its error?"
+    timed: ClassVar[bool] = True
+    Options: ClassVar = TraceOptions
+
+    def cases(self, options: TraceOptions, common: Common) -> Iterator[Case]:
+        """A case for each dimension and work, and of an estimate for each number of probes."""
+        contender = Contender(flow=options.flow, options=options.options)
+        stated = {"gain", "draws", "seconds", "hidden_per_dim"}
+        settings = options.model_dump(include=stated, exclude_none=True)
+        for dim in options.dims:
+            width = {"hidden": max(1, round(c * dim))} if (c := options.hidden_per_dim) else {}
+            complete = contender.complete({**options.sizes, **width}, dim)
+            with torch.random.fork_rng(devices=[]):
+                field = field_of(flows.build(options.flow, dim, **complete))
+            for work, trace in works(field, dim, options.probes):
+                yield common.case(
+                    study=self.name,
+                    flow=options.flow,
+                    dim=dim,
+                    options={**complete, "trace": canonical(trace)},
+                    batch=options.batch,
+                    settings={**settings, "work": work},
+                )
+
+    def block(self, case: Case) -> str:
+        """All works on one field: the cases that differ in these alone."""
+        varied: Any = {"options": {"trace"}, "settings": {"work"}}
+        return f"D={case.dim} {digest(case.model_dump(mode='json', exclude=varied))[:8]}"
+
+    def budget(self, case: Case) -> float:
+        """Seconds: a share of the timing, and the draws."""
+        drawn = case.batch * case.settings["draws"] * case.dim * case.options["trace"]["probes"]
+        return float(0.02 + case.settings["seconds"] / 40 + drawn / 3e7)
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Count each work and take its error, then time all of them in shuffled rounds."""
+        subject: Subject | None = None
+        found: dict[str, tuple[Work, Result]] = {}
+        for case in cases:
+            try:
+                subject = subject or Subject.of(case)
+                found[case.key] = _judged(case, subject)
+            except Exception as error:
+                yield case.key, Result.of(error)
+        if not found:
+            return
+        ready = {key: work for key, (work, _) in found.items()}
+        samples = interleave(ready, seconds=case.settings["seconds"], device=case.device)
+        for key, (_, result) in found.items():
+            timed = {"evaluation_seconds": samples[key], "reference_seconds": samples[REFERENCE]}
+            yield key, replace(result, metrics={**result.metrics, **timed})
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """Cost of one evaluation, errors against probes, errors at equal time."""
+        return view.tables(frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """Seconds against D; errors against probes, seconds and D."""
+        return view.figures(frame)
+
+
+def _judged(case: Case, subject: Subject) -> tuple[Work, Result]:
+    """A case's work, without a graph as log_prob has it in scoring, and all that needs no clock."""
+    name, trace = case.settings["work"], Trace.of(case.options["trace"])
+    work: Work = torch.no_grad()(torch.no_grad()(WORKS[name])(subject, trace))
+    value = work()
+    with Operations() as operations:
+        work()
+    metrics = {
+        "evaluation_flops": operations.flops,
+        "evaluation_pointwise": operations.elements,
+        "jacobian_norm": subject.norm,
+    }
+    if name == "trace" and trace.stochastic:
+        metrics |= _estimate_errors(case, subject, trace)
+    elif name in ("trace", "kept", "trace_of_formed"):
+        metrics["trace_error"] = subject.error(value).abs().max().item()
+    return work, Result(metrics, notes={"uncounted": dict(operations.uncounted)})
+
+
+@torch.no_grad()
+def _estimate_errors(case: Case, subject: Subject, trace: Trace) -> dict[str, float]:
+    """RMS error over rows and draws, each with noise of its own, its standard error, and theory."""
+    generator = torch.Generator().manual_seed(case.seeds.noise)
+    at_once = max(1, 2**22 // (subject.x.numel() * trace.probes))  # draws, to bound the memory
+    squares: list[float] = []
+    while (left := case.settings["draws"] - len(squares)) > 0:
+        x = subject.x.repeat(min(left, at_once), 1)
+        noise = trace.draw(subject.field, x, generator)
+        _, estimates = trace.rate(Point(subject.field, subject.t, x, None), noise)
+        squares += subject.error(estimates.view(-1, case.batch)).square().mean(1).tolist()
+    rmse = (sum(squares) / len(squares)) ** 0.5
+    found = {"trace_rmse": rmse, "trace_rmse_se": standard_error(squares) / (2 * rmse or 1)}
+    if trace.estimator == "hutchinson":  # whose law `flows.continuous.trace` states
+        squared = ((subject.jacobian + subject.jacobian.mT) / 2 / subject.norm).square()
+        own = torch.einsum("nii->n", squared) if trace.noise == "rademacher" else 0
+        variance = 2 * (squared.sum((1, 2)) - own) / trace.probes
+        found["trace_rmse_theory"] = variance.mean().sqrt().item()
+    return found

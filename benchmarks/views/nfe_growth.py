@@ -1,0 +1,101 @@
+"""Function evaluations against the dimension: does a solve need more where D is larger?"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import draw
+from benchmarks.exhibit import Figure, Table
+from benchmarks.stats import slope
+
+DIMS = 3  # at which a family of data sets has to be measured
+
+
+def _families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Done cases by series and family of data sets, of those that have enough dimensions.
+
+    A family is data of one name but for the number at its end: patches of all sizes, say.
+    """
+    done = frame[frame["status"] == "done"].copy()
+    if done.empty:
+        return {}
+    plain = done.drop(columns=[c for c in ("setting.checks", "setting.tolerances") if c in done])
+    if "setting.hidden_per_dim" in plain:
+        per_dim = plain.pop("setting.hidden_per_dim")
+        told = per_dim.map("{:g}D".format)
+        plain["option.hidden"] = plain["option.hidden"].astype(object).where(per_dim.isna(), told)
+    done["family"] = [re.sub(r"\d+$", "", str(name)) for name in done["dataset"]]
+    done["series"] = [
+        f"{name}, {family}" for name, family in zip(draw.series(plain), done["family"], strict=True)
+    ]
+    groups = {str(name): group.sort_values("dim") for name, group in done.groupby("series")}
+    return {name: group for name, group in groups.items() if group["dim"].nunique() >= DIMS}
+
+
+def _slope(group: pd.DataFrame, metric: str) -> str:
+    means = np.log(group[metric]).groupby(group["dim"]).mean()
+    value, low, high = slope(np.log(means.index.to_numpy(dtype=float)), means.to_numpy())
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """A row for each family: the slope of ln NFE in ln D before and after training."""
+    families = _families(frame)
+    if not families:
+        return []
+    rows = [
+        {
+            "Flow, data": name,
+            "D": f"{group['dim'].min():g} to {group['dim'].max():g}",
+            "Dimensions": int(group["dim"].nunique()),
+            "Seeds": int(group["seed"].nunique()),
+            "Before training": _slope(group, "nfe_start"),
+            "After training": _slope(group, "nfe_end"),
+        }
+        for name, group in families.items()
+    ]
+    note = (
+        "Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at each "
+        "dimension: 0 where the number of evaluations does not depend on D."
+    )
+    keys = tuple(key for group in families.values() for key in group["key"])
+    title = "Evaluations against the dimension"
+    return [Table("nfe-growth", title, note, pd.DataFrame(rows), records=keys)]
+
+
+def figures(frame: pd.DataFrame) -> list[Figure]:
+    """NFE after training against D, every seed a point and a line through the means."""
+    families = _families(frame)
+    if not families:
+        return []
+    note = (
+        "Forward evaluations on a fixed batch after training: a point for each seed, a line "
+        "through their means. Dashed: before training."
+    )
+    keys = tuple(key for group in families.values() for key in group["key"])
+    title = "Evaluations against the dimension"
+    return [Figure("nfe-against-dimension", title, note, lambda: _picture(families), keys)]
+
+
+def _picture(families: dict[str, pd.DataFrame]) -> Any:
+    looks = draw.looks(families)
+    with draw.figure(1, 1) as (figure, axes):
+        panel = axes[0, 0]
+        for name, group in families.items():
+            look = looks[name]
+            points = {"ls": "", "alpha": 0.4, **look}
+            panel.plot(group["dim"], group["nfe_end"], **points)
+            for metric, style in (("nfe_start", "--"), ("nfe_end", "-")):
+                means = group.groupby("dim")[metric].mean()
+                label = name if style == "-" else None
+                panel.plot(means.index, means, ls=style, label=label, **look)
+        panel.set(xscale="log", xlabel="D", ylabel="NFE", ylim=(0, None))
+        panel.set_xticks(sorted({d for group in families.values() for d in group["dim"]}))
+        panel.get_xaxis().set_major_formatter(lambda value, _: f"{value:g}")
+        panel.minorticks_off()
+        draw.legend_below(figure, *panel.get_legend_handles_labels())
+    return figure

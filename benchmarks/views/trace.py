@@ -1,0 +1,250 @@
+"""Traces of Jacobians, shown: cost beside the determinant, errors, and errors at equal time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import LogLocator, NullLocator
+
+from benchmarks import draw
+from benchmarks.exhibit import Figure, Table, cells
+
+NAMES = {  # of the works that are no estimator
+    "field": "field alone",
+    "kept": "closed_form, kept",
+    "determinant": "determinant",
+    "jacobian": "forming the Jacobian",
+    "trace_of_formed": "trace of a formed one",
+    "determinant_of_formed": "log|det| of a formed one",
+}
+PARTS = ("jacobian", "trace_of_formed", "determinant_of_formed")
+WHICH = ["Field", "D", "Work", "Mode", "Noise", "Probes"]
+COST = {"µs/row": ".3g", "Seconds / field": ".3g", "FLOP / field": ".3g"}
+ERROR = "Error / ‖J‖"
+COST_NOTE = (
+    "Medians of one evaluation without a graph, its noise drawn before as for a solve. Error: "
+    "the largest of a batch for exact traces, the root mean square over rows and draws for "
+    "estimates, here with the fewest probes; against the Jacobian in float64, relative to the root "
+    "mean square of its Frobenius norm ‖J‖ over rows. The determinant is that of a Jacobian formed "
+    "first, its parts below it; where H < D it is 0, and only its cost says something. Kept: a "
+    "later evaluation of a solve that keeps the products of weights that t does not change."
+)
+ERROR_NOTE = (
+    "Root mean square error over rows and draws, relative to ‖J‖, with its standard error. Theory, "
+    "with S = (J + Jᵀ)/2 and K probes: √(2 ‖S‖²/K) for Gaussian noise, √(2 (‖S‖² − Σ S_ii²)/K) for "
+    "Rademacher noise."
+)
+TIME_NOTE = (
+    "As many whole probes as take no longer than an exact trace, and the error that they leave, by "
+    "interpolation between the numbers of probes that were measured. Beside the closed form: the "
+    "quickest exact trace of a field that has none."
+)
+COST_CAPTION = (
+    "Medians of one evaluation over its rows; bars are the middle half of the raw samples. Dashed: "
+    "forward mode. Dotted: slopes D, D² and D³. Estimates by the fewest probes. Kept: a later "
+    "evaluation of a solve that keeps products of weights. Right: what a determinant, or the trace "
+    "of a formed Jacobian, is made of."
+)
+ERROR_CAPTION = (
+    "Against the Jacobian in float64, relative to its norm: of estimates the root mean square over "
+    "rows and draws, of exact traces the largest of a batch. Left: at the largest D, dashed and "
+    "open at the smallest; lines of estimates, here and right, are theory. Middle: at the largest "
+    "D, dashed and open in forward mode; dotted, the time of the closed form. Right: fewest probes."
+)
+
+
+class Fit(NamedTuple):
+    """How many whole probes fit in a time, 0 where not even the fewest do, and their error."""
+
+    probes: int
+    error: float
+
+
+def fitting(
+    budget: float, probes: Sequence[int], seconds: Sequence[float], errors: Sequence[float]
+) -> Fit:
+    """What fits in ``budget`` seconds, by interpolation between the numbers that were measured.
+
+    Seconds are taken as linear in the probes and errors as linear in their inverse square root,
+    which is what theory has. It never goes beyond the largest number of probes.
+    """
+    order = np.argsort(probes)
+    k, error = np.asarray(probes, float)[order], np.asarray(errors, float)[order]
+    spent = np.maximum.accumulate(np.asarray(seconds, float)[order])  # more cannot take less
+    if budget < spent[0]:
+        return Fit(0, float("nan"))
+    fits = int(np.interp(budget, spent, k) + 1e-9)
+    return Fit(fits, float(np.interp(-(fits**-0.5), -(k**-0.5), error)))
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """Cost of one evaluation, estimates by their probes, and what they reach in equal time."""
+    if frame.empty:
+        return []
+    known, keys = _known(frame), tuple(frame["key"])
+    cost = _shown(known[~known["estimate"] | known["fewest"]], [*WHICH, *COST, ERROR, "Theory"])
+    error = _shown(known[known["estimate"]], [*WHICH, *COST, ERROR, "±", "Theory"])
+    equal = pd.DataFrame(_equal_times(known))
+    digits, title = {**COST, ERROR: ".2g", "Theory": ".3g"}, "Estimates in the time of exact traces"
+    return [
+        Table("trace-cost", "Cost of one evaluation", COST_NOTE, cost, digits, records=keys),
+        Table("trace-error", "Estimates", ERROR_NOTE, error, digits, {ERROR: "±"}, records=keys),
+        Table(
+            "trace-equal-time", title, TIME_NOTE, _shown(equal, [*map(str, equal)]), records=keys
+        ),
+    ]
+
+
+def figures(frame: pd.DataFrame) -> list[Figure]:
+    """Seconds against D; errors against probes, seconds and D."""
+    done = frame[frame["status"] == "done"]
+    if done.empty:
+        return []
+    known, keys = _known(done), tuple(done["key"])
+    return [
+        Figure("trace-cost", "Trace and determinant", COST_CAPTION, lambda: _costs(known), keys),
+        Figure("trace-error", "Errors of traces", ERROR_CAPTION, lambda: _errors(known), keys),
+    ]
+
+
+def _known(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows as the tables have them, in order, and what else the pictures need."""
+    work, traces = frame["setting.work"], pd.DataFrame(list(frame["option.trace"]), frame.index)
+    known = pd.DataFrame({"Field": _fields(frame), "D": frame["dim"], "work": work})
+    known["Work"] = traces["estimator"].where(work == "trace", work.map(NAMES))
+    measured = {"rmse": "trace_rmse", "±": "trace_rmse_se", "Theory": "trace_rmse_theory"}
+    measured |= {"seconds": "evaluation_seconds", "raw": "evaluation_seconds.values"}
+    for name, metric in {**measured, "flops": "evaluation_flops", ERROR: "trace_error"}.items():
+        known[name] = frame.get(metric, pd.Series(float("nan"), frame.index))
+    known["estimate"] = known["rmse"].notna().groupby(known["Work"]).transform("any")
+    known["Probes"] = traces["probes"].where(known["estimate"])
+    for header, column in (("Mode", "mode"), ("Noise", "noise")):
+        varies = traces[column].groupby(known["Work"]).transform("nunique") > 1
+        known[header] = traces[column].where(varies, None)
+    known["fewest"] = known["Probes"] == known.groupby("Field")["Probes"].transform("min")
+    known[ERROR] = known["rmse"].fillna(known[ERROR])
+    alone = known[work == "field"].set_index(["Field", "D"])
+    place = pd.MultiIndex.from_frame(known[["Field", "D"]])
+    for header, column in (("Seconds / field", "seconds"), ("FLOP / field", "flops")):
+        known[header] = cells(frame, known[column] / alone[column].reindex(place).to_numpy())
+    known["seconds"] /= frame["batch"]
+    known["raw"] = [np.asarray(v) / n for v, n in zip(known["raw"], frame["batch"], strict=True)]
+    known["µs/row"] = cells(frame, known["seconds"] * 1e6)
+    known["place"] = work.replace("trace", "kept").map(list(NAMES).index)
+    return known.sort_values(["Field", "D", "place", *WHICH[2:]], ignore_index=True)
+
+
+def _fields(frame: pd.DataFrame) -> list[str]:
+    """The name of each row's field: the flow, and what tells it from others but D."""
+    per_dim = frame.get("setting.hidden_per_dim", pd.Series(float("nan"), frame.index))
+    width = frame.get("option.hidden", per_dim).astype(object)
+    width = width.where(per_dim.isna(), per_dim.map("{:g}·D".format))
+    frame = frame.assign(**{"option.hidden": width})
+    varied = ("option.trace", "setting.work", "setting.hidden_per_dim")
+    told = [c for c in map(str, frame) if c == "batch" or c.startswith(("option.", "setting."))]
+    fields = frame[["flow", *(c for c in told if c not in varied)]]
+    alike = fields.astype(str).agg("|".join, axis=1)
+    first = fields[~alike.duplicated()]
+    return list(alike.map(dict(zip(alike[first.index], draw.series(first), strict=True))))
+
+
+def _shown(known: pd.DataFrame, headers: Sequence[str]) -> pd.DataFrame:
+    """These columns, but of those that say which row it is only D and what differs."""
+    told = [h for h in headers if h not in WHICH or h == "D" or known[h].dropna().nunique() > 1]
+    return known[told].reset_index(drop=True)
+
+
+def _equal_times(known: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """A row for each D, estimate and exact trace: the closed forms, and the quickest of others."""
+    for (field, dim), group in known[known["seconds"].notna()].groupby(["Field", "D"]):
+        exact = group[group["work"].isin(["trace", "kept"]) & ~group["estimate"]]
+        closed = exact["Work"].str.startswith("closed_form")
+        quickest = exact[~closed].nsmallest(1, "seconds")
+        for _, reference in pd.concat([exact[closed], quickest]).iterrows():
+            estimates = group[group["estimate"]].groupby(["Work", "Mode", "Noise"], dropna=False)
+            for (work, mode, noise), line in estimates:
+                k, seconds = line["Probes"].astype(int).tolist(), line["seconds"].tolist()
+                fit = fitting(reference["seconds"], k, seconds, line["rmse"].tolist())
+                said = f"{k[-1]} or more" if fit.probes == k[-1] else fit.probes
+                yield {
+                    "Field": field,
+                    "D": dim,
+                    "Exact trace": reference["Work"],
+                    "Work": work,
+                    "Mode": mode,
+                    "Noise": noise,
+                    f"Seconds, {k[0]} probe / exact": seconds[0] / reference["seconds"],
+                    "Probes that fit": said if fit.probes else f"fewer than {k[0]}",
+                    ERROR: fit.error,
+                }
+
+
+def _lines(shown: pd.DataFrame, names: str, looks: Any) -> Iterator[tuple[pd.DataFrame, Any]]:
+    """Each series, with its look: dashed and open where it is the forward mode of two."""
+    for (name, mode), line in shown.groupby([names, shown["Mode"].fillna("")]):
+        own = {"ls": "--", "mfc": "white"} if mode == "forward" else {"label": name}
+        yield line.sort_values(["D", "Probes"]), looks[name] | own
+
+
+def _axes(panel: Any, x: str, y: str, title: str, marks: Sequence[float] = ()) -> None:
+    """Logarithmic axes, with ticks of x at its ``marks`` where there are any."""
+    draw.logarithmic(panel.xaxis, panel.yaxis)
+    if marks:
+        panel.set_xticks(marks, [f"{mark:g}" for mark in marks])
+        panel.xaxis.set_minor_locator(NullLocator())
+    panel.set(xlabel=x, ylabel=y, title=title)
+
+
+def _costs(known: pd.DataFrame) -> Any:
+    """A row for each field: whole evaluations, and their parts, in seconds against D."""
+    one = ~known["estimate"] | known["fewest"] & (known["Noise"] == known["Noise"].dropna().max())
+    parts, fields = known["work"].isin(PARTS), known["Field"].unique()
+    panels = {"One evaluation": one & ~parts, "Its parts": parts | (known["work"] == "field")}
+    with draw.figure(len(fields), 2, 4.2) as (figure, axes):
+        for row, field in zip(axes, fields, strict=True):
+            for panel, (title, chosen) in zip(row, panels.items(), strict=True):
+                shown = known[chosen & (known["Field"] == field)]
+                for line, look in _lines(shown, "Work", draw.looks(known.loc[chosen, "Work"])):
+                    panel.plot(line["D"], line["seconds"], **look)
+                    ends = [np.quantile(raw, [0.25, 0.75]) for raw in line["raw"]]
+                    panel.vlines(line["D"], *np.transpose(ends), color=look["color"])
+                _axes(panel, "D", "s per row", f"{title}: {field}", sorted(set(shown["D"])))
+                if shown["D"].max() > 12:
+                    draw.guide(panel, [6, 12], 2 * shown["seconds"].max(), [1, 2, 3])
+                panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
+    return figure
+
+
+def _errors(known: pd.DataFrame) -> Any:
+    """A row for each field: errors against probes and seconds at its largest D, and against D."""
+    known = known[(known[ERROR] > 0) & ~known["work"].isin(PARTS)]
+    known = known.assign(name=known["Work"] + (", " + known["Noise"]).fillna(""))
+    looks, fields = draw.looks(known["name"]), known["Field"].unique()
+    with draw.figure(len(fields), 3) as (figure, axes):
+        for (by_probes, by_time, by_dim), field in zip(axes, fields, strict=True):
+            group = known[known["Field"] == field]
+            least, most = (group[group["D"] == d] for d in (group["D"].min(), group["D"].max()))
+            for panel, x, shown, own in (
+                (by_probes, "Probes", least[least["estimate"]], {"ls": "--", "mfc": "white"}),
+                (by_probes, "Probes", most[most["estimate"]], {}),
+                (by_dim, "D", group[~group["estimate"] | group["fewest"]], {}),
+            ):
+                once = shown[~shown["estimate"] | (shown["Mode"] != "forward")]  # as backward
+                for line, look in _lines(once, "name", looks):
+                    theory = line["Theory"].notna().any()
+                    bars = {"yerr": line["±"], "ls": ""} if theory else {}
+                    panel.errorbar(line[x], line[ERROR], **look | own | bars)
+                    panel.plot(line[x], line["Theory"], **look | own | {"marker": ""})
+                _axes(panel, x, ERROR, field, sorted(set(shown[x])))
+            by_probes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            by_probes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            for line, look in _lines(most, "name", looks):
+                by_time.plot(line["seconds"], line[ERROR], **look)
+            for seconds in most.loc[most["Work"] == "closed_form", "seconds"]:
+                by_time.axvline(seconds, ls=":", color="#555555")
+            _axes(by_time, "s per row", ERROR, f"{field}, D = {most['D'].max()}")
+        draw.legend_below(figure, *axes[0, 1].get_legend_handles_labels())
+    return figure

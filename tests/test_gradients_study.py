@@ -1,0 +1,289 @@
+"""The gradients study: errors that tolerances steer, memory and evaluations of each gradient."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import store
+from benchmarks.case import Case
+from benchmarks.measure.clock import REFERENCE
+from benchmarks.metrics import METRICS
+from benchmarks.store import Record, Values
+from benchmarks.studies import Common, Result, gradients, registry
+from benchmarks.suite import blocks
+from benchmarks.views import gradients as view
+
+TOLERANCES = (1e-2, 1e-5, 1e-8)
+STEPS = (0.25, 0.125, 0.0625)
+STUDY = registry["gradients"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> Iterator[None]:
+    """What is imported is no garbage: every count of bytes would look through it once more."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def cases(**changes: Any) -> list[Case]:
+    """The study's cases for one small field, untrained and trained so far that it is no trifle."""
+    options = {
+        "datasets": ["8gaussians"],
+        "sizes": {"hidden": 16, "depth": 2, "layers": 1},
+        "solvers": {"dopri5": TOLERANCES, "rk4": STEPS},
+        "batch": 16,
+        "updates": [0, 40],
+        "training": {"learning_rate": 3e-2, "validations": 1, "validation_rows": 50},
+        "training_batch": 64,
+        "training_solver": {"method": "rk4", "step_size": 0.25, "gradient": "backprop"},
+        "seconds": 0.001,
+        **changes,
+    }
+    return list(STUDY.cases(STUDY.Options.model_validate(options), Common()))
+
+
+def measured(wanted: list[Case]) -> dict[str, Result]:
+    return {key: result for block in blocks(wanted) for key, result in STUDY.measure(block)}
+
+
+def framed(wanted: list[Case], results: dict[str, Result]) -> pd.DataFrame:
+    """What a results folder of these results would hold."""
+    records = []
+    for case in wanted:
+        result = results[case.key]
+        metrics = {name: Values.of(name, values) for name, values in result.metrics.items()}
+        status = "failed" if result.failure else "done"
+        record = Record(case=case, key=case.key, fingerprint="", status=status, metrics=metrics)
+        records.append(record)
+    return store.frame(Path(), records)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """The records of the cases, with a column for each part of the solver; by a clock that stands.
+
+    Of the untrained field, dopri5 in float64 alone.
+    """
+    torch.set_num_threads(1)
+    found = [
+        case
+        for case in cases()
+        if case.updates or (case.dtype, case.options["solver"]["method"]) == ("float64", "dopri5")
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradients, "interleave", _standing)
+        made = framed(found, measured(found))
+    assert set(made["status"]) == {"done"}
+    solver = pd.DataFrame(list(made["option.solver"]))
+    return pd.concat([made, solver[["method", "rtol", "step_size", "gradient"]]], axis=1)
+
+
+def _standing(works: Any, **_: Any) -> dict[str, list[float]]:
+    return {name: [0.9, 1.0, 1.2] for name in (*works, REFERENCE)}
+
+
+def along(frame: pd.DataFrame, metric: str, **where: Any) -> list[float]:
+    """A metric at each tolerance or step size, from the loosest on."""
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    knob = "step_size" if frame["step_size"].notna().all() else "rtol"
+    assert frame[knob].is_unique
+    return frame.sort_values(knob, ascending=False)[metric].tolist()
+
+
+def test_every_number_is_a_metric_with_raw_times() -> None:
+    """All gradients of a setting are timed, in rounds that they share with the reference."""
+    found = cases(solvers={"dopri5": [1e-3]}, updates=[0], dtypes=["float32"])
+    results = measured(found)
+    assert len(found) == len(results) == 3
+    for result in results.values():
+        assert set(result.metrics) <= set(METRICS)
+        assert {"gradient_error", "gradient_bytes"} <= set(result.metrics)
+        raw = result.metrics["gradient_seconds"]
+        assert isinstance(raw, list)
+        assert len(raw) >= 3
+        assert min(raw) > 0
+    references = [result.metrics["reference_seconds"] for result in results.values()]
+    assert references[0] == references[1] == references[2]
+
+
+@pytest.mark.parametrize("updates", [0, 40])
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+def test_the_error_falls_with_the_tolerance(
+    frame: pd.DataFrame, gradient: str, updates: int
+) -> None:
+    """In float64 by orders of magnitude, down to what the reference itself is known to."""
+    place = {"method": "dopri5", "dtype": "float64", "updates": updates, "gradient": gradient}
+    loose, middle, tight = along(frame, "gradient_error", **place)
+    assert loose > middle > tight
+    assert tight < (1e-3 if updates else 0.1) * loose
+    assert tight < 1e-6
+    assert max(along(frame, "reference_shift", **place)) < 0.1 * tight
+    assert along(frame, "gradient_cosine", **place)[-1] == pytest.approx(1, abs=1e-9)
+
+
+def test_steps_of_order_four_have_errors_of_order_four(frame: pd.DataFrame) -> None:
+    """Adjoint and backprop alike: half the step of rk4 leaves about a sixteenth of the error."""
+    for gradient in ("adjoint", "backprop"):
+        place = {"method": "rk4", "dtype": "float64", "updates": 40, "gradient": gradient}
+        first, second, third = along(frame, "gradient_error", **place)
+        assert 6 < first / second < 60
+        assert 8 < second / third < 40
+
+
+def test_float32_has_a_floor(frame: pd.DataFrame) -> None:
+    """At the tightest tolerance its rounding is all that is left, and far above float64's error."""
+    for gradient in ("adjoint", "seminorm", "backprop"):
+        place = {"method": "dopri5", "updates": 40, "gradient": gradient}
+        single, double = (
+            along(frame, "gradient_error", dtype=dtype, **place)[-1]
+            for dtype in ("float32", "float64")
+        )
+        assert 1e-8 < single < 1e-4
+        assert double < 0.1 * single
+
+
+def test_the_adjoint_keeps_as_much_whatever_the_steps(frame: pd.DataFrame) -> None:
+    """Backprop keeps more with every evaluation, the adjoint one evaluation's part."""
+    for dtype, method in (("float32", "rk4"), ("float64", "rk4"), ("float64", "dopri5")):
+        place = {"method": method, "dtype": dtype, "updates": 40}
+        nfe = along(frame, "nfe_forward", gradient="backprop", **place)
+        assert nfe == sorted(set(nfe))
+        by_adjoint = along(frame, "gradient_bytes", gradient="adjoint", **place)
+        assert len(set(by_adjoint)) == 1
+        kept = along(frame, "gradient_bytes", gradient="backprop", **place)
+        assert kept == sorted(set(kept))
+        assert kept[0] > by_adjoint[0]
+    place = {"method": "rk4", "gradient": "backprop", "updates": 40}
+    kept32, kept64 = (
+        along(frame, "gradient_bytes", dtype=dtype, **place) for dtype in ("float32", "float64")
+    )
+    assert kept64 == pytest.approx([2 * kept for kept in kept32], rel=0.05)
+
+
+def test_backprop_evaluates_nothing_backward(frame: pd.DataFrame) -> None:
+    """The adjoint solves another ODE, of which adaptive steps are counted."""
+    backprop = frame["gradient"] == "backprop"
+    for metric in ("nfe_backward", "steps_accepted_backward", "steps_rejected_backward"):
+        assert (frame.loc[backprop, metric] == 0).all()
+    assert (frame.loc[~backprop, "nfe_backward"] > 0).all()
+    adaptive = frame["method"] == "dopri5"
+    assert (frame.loc[adaptive, "steps_accepted"] > 0).all()
+    assert (frame.loc[adaptive & ~backprop, "steps_accepted_backward"] > 0).all()
+    assert (frame.loc[~adaptive, "nfe_forward"] == 4 / frame.loc[~adaptive, "step_size"]).all()
+
+
+def test_a_block_has_every_gradient_of_one_setting() -> None:
+    """No seminorm of fixed steps, which have no norm; the key has all that changes a number."""
+    found = [[case.options["solver"]["gradient"] for case in block] for block in blocks(cases())]
+    adaptive, fixed = 2 * 2 * len(TOLERANCES), 2 * 2 * len(STEPS)
+    assert found.count(["adjoint", "seminorm", "backprop"]) == adaptive
+    assert found.count(["adjoint", "backprop"]) == fixed
+    assert len(found) == adaptive + fixed
+    changes: dict[str, Any] = {
+        "batch": 17,
+        "reference": 1e-10,
+        "training_batch": 65,
+        "training_solver": {"rtol": 1e-3},
+        "training": {"clip": 1.0},
+        "options": {"solver": {"error_norm": "state"}},
+    }
+    keys = {case.key for case in cases()}
+    for name, value in changes.items():
+        assert keys.isdisjoint(case.key for case in cases(**{name: value})), name
+
+
+def test_the_weights_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all solvers, gradients and precisions of one field."""
+    gradients._field.cache_clear()
+    gradients._reference.cache_clear()
+    made = []
+    monkeypatch.setattr(gradients, "train", lambda *given: made.append(given))
+    monkeypatch.setattr(gradients, "interleave", _standing)
+    few = {"dopri5": [1e-2], "rk4": [0.5]}
+    results = measured(cases(solvers=few, gradients=["backprop"], updates=[3], batch=4))
+    assert not any(result.failure for result in results.values())
+    assert len(results) == 4
+    assert len(made) == 1
+    gradients._field.cache_clear()
+    gradients._reference.cache_clear()
+
+
+def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
+    """Here more steps than are allowed: the looser tolerance is measured, and shown beside it."""
+    found = cases(
+        solvers={"dopri5": (1e-1, 1e-8)},
+        options={"solver": {"max_steps": 3}},
+        updates=[0],
+        dtypes=["float64"],
+        gradients=["adjoint", "backprop"],
+    )
+    results = measured(found)
+    assert len(results) == len(found) == 4
+    failures = [results[case.key].failure for case in found]
+    assert failures[:2] == ["", ""]
+    assert all(text.startswith("SolveError: the solve passed its limit") for text in failures[2:])
+    frame = framed(found, results)
+    *_, table = STUDY.tables(frame)
+    assert table.frame["Error"].tolist()[2:] == ["failed", "failed"]
+    assert len(STUDY.figures(frame)) == 2
+    failed = frame[frame["status"] == "failed"]
+    (table,) = STUDY.tables(
+        failed[
+            [
+                "key",
+                "flow",
+                "dataset",
+                "updates",
+                "dtype",
+                "seed",
+                "status",
+                "option.solver",
+                "batch",
+            ]
+        ]
+    )
+    assert set(table.frame["Error"]) == {"failed"}
+    assert STUDY.figures(failed) == []
+
+
+def test_a_flow_without_an_ode_is_refused() -> None:
+    """Before anything is measured."""
+    with pytest.raises(ValueError, match="flow 'glow' has no option 'solver'"):
+        cases(flows=["glow"])
+
+
+def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> None:
+    """A row a field, setting and gradient; what an error costs; a column a field."""
+    quickest, every = STUDY.tables(frame)
+    assert len(every.frame) == len(frame)
+    assert {"untrained", "40 updates"} == set(every.frame["Field"])
+    assert (every.frame.loc[every.frame["Gradient"] == "backprop", view.RATIO] == 1).all()
+    assert (quickest.frame["Error"] <= quickest.frame["Error at most"]).all()
+    assert set(every.records) == set(frame["key"])
+    for table in (quickest, every):
+        assert all(h in "".join(map(str, table.frame)) for h in view.COLUMNS)
+    costs, work = STUDY.figures(frame)
+    assert len(costs.draw().axes) == 6
+    assert len(work.draw().axes) == 6
+    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
+
+
+def test_seeds_are_pooled_and_flows_told_apart(frame: pd.DataFrame) -> None:
+    """Two seeds are one row, two widths two flows."""
+    (_, once), columns = STUDY.tables(frame), len(STUDY.figures(frame))
+    again = pd.concat([frame, frame.assign(seed=1, gradient_error=3 * frame["gradient_error"])])
+    _, pooled = STUDY.tables(again.reset_index(drop=True))
+    assert len(pooled.frame) == len(once.frame)
+    assert pooled.frame["Error"].tolist() == pytest.approx((2 * once.frame["Error"]).tolist())
+    wider = pd.concat([frame, frame.assign(**{"option.hidden": 32})]).reset_index(drop=True)
+    assert set(STUDY.tables(wider)[1].frame["Flow"]) == {"cnf hidden=16", "cnf hidden=32"}
+    assert len(STUDY.figures(wider)) == 2 * columns

@@ -1,0 +1,191 @@
+"""Counts of factorisations and of untagged element operations, against counts by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import flows
+from benchmarks.measure.operations import (
+    Operations,
+    cholesky_flops,
+    lu_flops,
+    reflection_flops,
+)
+
+D, N, K = 4, 5, 2
+S = torch.randn(N, D, D, generator=torch.Generator().manual_seed(0))
+P = S @ S.mT + torch.eye(D)
+B, V, X = torch.ones(N, D, K), torch.ones(N, K, D), torch.ones(N, D)
+TALL, WIDE = torch.ones(6, 3), torch.ones(3, 6)
+LU, PIVOTS = torch.linalg.lu_factor(P)
+INDEX = torch.zeros(N, K, dtype=torch.long)
+
+
+def count(call: Callable[[], object]) -> Operations:
+    with Operations() as operations:
+        _kept = call()
+    return operations
+
+
+def test_cholesky_count_is_that_of_its_loops():
+    for n in range(1, 9):
+        operations = 0
+        for j in range(n):
+            operations += 1  # the root of the pivot
+            for i in range(j + 1, n):
+                operations += 1  # the column divided by it
+                operations += 2 * (i - j)  # row i's part of the update, a product and a difference
+        assert cholesky_flops(n) == operations
+
+
+@pytest.mark.parametrize(("m", "n"), [(900, 300), (400, 400)])
+def test_reflections_meet_the_textbook_to_leading_order(m, n):
+    r, q = 2 * n**2 * (m - n / 3), 4 * (m**2 * n - m * n**2 + n**3 / 3)
+    assert reflection_flops(m, n, n) == pytest.approx(r, rel=0.01)
+    assert reflection_flops(m, m, n) == pytest.approx(q, rel=0.01)
+
+
+R = 4 * (4 * 4 + 3 * 3 + 2 * 2 + 1)  # reflections of a 4 x 4 matrix
+R_TALL = 4 * (6 * 3 + 5 * 2 + 4 * 1)  # of a 6 x 3 matrix, and of a 3 x 6
+Q_FULL = 4 * (6 * 6 + 5 * 5 + 4 * 4)  # three of a 6 x 6
+Q_WIDE = 4 * (3 * 3 + 2 * 2 + 1 * 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "flops"),
+    [
+        (lambda: torch.linalg.qr(S), N * 2 * R),
+        (lambda: torch.linalg.qr(S, mode="r"), N * R),
+        (lambda: torch.linalg.qr(TALL), 2 * R_TALL),
+        (lambda: torch.linalg.qr(TALL, mode="complete"), R_TALL + Q_FULL),
+        (lambda: torch.linalg.qr(WIDE), R_TALL + Q_WIDE),
+        (lambda: torch.linalg.cholesky(P), N * (1 + 4 + 9 + 16)),
+        (lambda: torch.cholesky_solve(B, S), N * K * 2 * D**2),
+        (lambda: torch.cholesky_inverse(S), N * (2 * D**3 // 3)),
+        (lambda: torch.linalg.lu_solve(LU, PIVOTS, B), N * K * 2 * D**2),
+        (lambda: torch.linalg.lu_solve(LU, PIVOTS, V, left=False), N * K * 2 * D**2),
+        (lambda: torch.linalg.lu_solve(LU[0], PIVOTS[0], B), N * K * 2 * D**2),
+        (lambda: torch.linalg.solve_triangular(S, V, upper=True, left=False), N * K * D**2),
+        (lambda: torch.linalg.lu(S), N * lu_flops(D)),
+        # three steps: divisions below the pivot and updates of what is right of it
+        (lambda: torch.linalg.lu(TALL), 5 * (1 + 2 * 2) + 4 * (1 + 2 * 1) + 3),
+        (lambda: torch.linalg.lu(WIDE), 2 * (1 + 2 * 5) + 1 * (1 + 2 * 4)),
+        (lambda: torch.linalg.svd(S, full_matrices=False), N * 22 * D**3),
+        (lambda: torch.linalg.svd(TALL, full_matrices=False), 14 * 6 * 9 + 8 * 27),
+        (lambda: torch.linalg.svd(WIDE), 4 * 36 * 3 + 8 * 6 * 9 + 9 * 27),
+        (lambda: torch.linalg.svdvals(TALL), 4 * 6 * 9 - 4 * 27 // 3),
+        (lambda: torch.linalg.matrix_norm(S, 2), N * (8 * D**3 // 3)),
+        (lambda: torch.linalg.eigh(P), N * 9 * D**3),
+        (lambda: torch.linalg.eigvalsh(P), N * (4 * D**3 // 3)),
+        (lambda: torch.linalg.eig(S), N * 25 * D**3),
+        (lambda: torch.linalg.eigvals(S), N * 10 * D**3),
+    ],
+)
+def test_factorisations_and_solves_are_those_counted_by_hand(call, flops):
+    counted = count(call)
+    assert counted.flops == flops
+    assert isinstance(counted.flops, int)
+    assert not counted.uncounted
+
+
+@pytest.mark.parametrize(
+    ("norm", "products"),
+    [(0.0, 0), (1e-4, 1), (1e-2, 2), (0.3, 3), (1.0, 4), (2.0, 5), (5.0, 5 + 1), (20.0, 5 + 3)],
+)
+def test_the_exponential_takes_the_products_of_its_degree_and_halvings(norm, products):
+    """Degrees 1 to 18 in float32; beyond norm 3 a product for each halving."""
+    a = norm * torch.eye(D)
+    found = []
+    counted = count(lambda: found.append(torch.matrix_exp(a)))
+    assert counted.flops == products * 2 * D**3
+    assert not counted.uncounted
+    assert torch.equal(found[0], torch.matrix_exp(a))
+
+
+def test_a_batch_of_exponentials_takes_the_highest_degree_for_each():
+    a = torch.stack([norm * torch.eye(D) for norm in (1e-4, 0.3, 20.0)]).requires_grad_()
+    assert count(lambda: torch.matrix_exp(a)).flops == (3 * 5 + 3) * 2 * D**3
+    backward = count(lambda: torch.matrix_exp(a).sum().backward())  # that of a 2D x 2D matrix
+    assert backward.flops >= (3 * 5 + 3) * 2 * (D**3 + (2 * D) ** 3)
+    assert not backward.uncounted
+
+
+def test_vectors_count_where_they_are_kept():
+    """With a gradient to come the values' derivative needs them; a dispatch mode hides the rest."""
+    s, p = S.clone().requires_grad_(), P.clone().requires_grad_()
+    assert count(lambda: torch.linalg.svdvals(s)).flops == N * 22 * D**3
+    assert count(lambda: torch.linalg.eigvalsh(p)).flops == N * 9 * D**3
+    with torch.no_grad():
+        assert count(lambda: torch.linalg.svdvals(s)).flops == N * (8 * D**3 // 3)
+        assert count(lambda: torch.linalg.matrix_norm(s, 2) + 1).flops == N * (8 * D**3 // 3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: torch.linalg.qr(s)[1],
+        lambda s: torch.linalg.cholesky(s @ s.mT + torch.eye(D)),
+        lambda s: torch.linalg.svdvals(s),
+        lambda s: torch.linalg.slogdet(s)[1],
+        lambda s: torch.linalg.solve(s, B),
+        lambda s: torch.linalg.inv(s),
+    ],
+)
+def test_backward_passes_of_factorisations_leave_nothing_uncounted(call):
+    s = S.clone().requires_grad_()
+    forward = count(lambda: call(s))
+    both = count(lambda: call(s).sum().backward())
+    assert both.flops > forward.flops
+    assert not both.uncounted
+
+
+@pytest.mark.parametrize(
+    ("call", "elements"),
+    [
+        (lambda: X.softmax(1), N * D),
+        (lambda: X.log_softmax(1), N * D),
+        (lambda: X.cumsum(1), N * D),
+        (lambda: X.cumprod(1), N * D),
+        (lambda: X.gather(1, INDEX), N * K),
+        (lambda: X.scatter(1, INDEX, 1.0), N * K),
+        (lambda: X.scatter_add(1, INDEX, X), N * K),
+        (lambda: X.index_add(1, INDEX[0], X[:, :K]), N * K),
+        (lambda: torch.searchsorted(torch.arange(7.0), X), N * D * 3),  # 8 places for each
+        (lambda: torch.bucketize(X, torch.arange(8.0)), N * D * 4),  # 9 places
+        (lambda: X.sort(1), N * D * 2),
+        (lambda: X.sort(dim=0, stable=True), N * D * 3),
+        (lambda: X.argsort(0), N * D * 3),
+        (lambda: torch.ones(1).sort(), 0),
+        (lambda: X.unique(), N * D * 5),
+        (lambda: X.nonzero(), N * D),
+        (lambda: X.flip(0).triu(), 0),
+        (lambda: torch.nn.functional.pad(X, (1, 1)), 0),
+    ],
+)
+def test_element_operations_that_torch_does_not_tag(call, elements):
+    counted = count(call)
+    assert counted.elements == elements
+    assert counted.flops == 0
+    assert not counted.uncounted
+
+
+@pytest.mark.parametrize("name", flows.names())
+def test_nothing_of_a_registered_flow_goes_uncounted(name):
+    sizes = {"hidden": 8, "depth": 2, "layers": 2}
+    flow = flows.build(name, D, **flows.members[name].applicable(sizes))
+    x = torch.randn(N, D)
+    flow.initialize(x)
+    optimiser = torch.optim.Adam(flow.parameters())
+
+    def step() -> None:
+        optimiser.zero_grad()
+        flow.loss(x).backward()
+        optimiser.step()
+
+    with torch.no_grad():
+        assert not count(lambda: flow.log_prob(x)).uncounted
+    assert not count(step).uncounted
+    assert not count(lambda: flow.sample(N)).uncounted

@@ -1,0 +1,180 @@
+"""Scaling laws: degrees from exact counts, and laws of times on truths that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import cost_model, scaling_law
+from benchmarks.scaling_law import Law, exact_degree, exact_polynomial
+
+SIZES = 2.0 ** np.arange(1, 11)
+SEEDS = 40
+Truth = Callable[[np.ndarray], np.ndarray]
+Found = list[Law]
+
+# truth: the time, its degree, and d ln t / d ln D at the largest size
+TRUTHS: dict[str, tuple[Truth, int, float]] = {
+    "100 + D": (lambda d: 100 + d, 1, 1024 / 1124),
+    "300 + 0.02 D²": (lambda d: 300 + 0.02 * d**2, 2, 1.9718),
+    "50 + 2D + 2e-4 D³": (lambda d: 50 + 2 * d + 2e-4 * d**3, 3, 2.98074),
+    "0.01 D²": (lambda d: 0.01 * d**2, 2, 2.0),
+    "70": (lambda d: 70 + 0 * d, 0, 0.0),
+    "1000 + 0.2 D": (lambda d: 1000 + 0.2 * d, 1, 0.17),
+}
+
+
+def _laws(truth: Truth, sample: float, size: float, sizes: np.ndarray = SIZES) -> Found:
+    """Of nine samples a size, each with noise of its own, and all of a size with one drift."""
+    laws = []
+    for seed in range(SEEDS):
+        rng = np.random.default_rng(seed)
+        drift = rng.normal(0, size, (len(sizes), 1))
+        noise = np.exp(drift + rng.normal(0, sample, (len(sizes), 9)))
+        laws.append(scaling_law.fit(sizes, truth(sizes)[:, None] * noise))
+    return laws
+
+
+@pytest.mark.parametrize("noise", [(0.05, 0.0), (0.05, 0.03), (0.02, 0.03)], ids=str)
+@pytest.mark.parametrize("name", TRUTHS)
+def test_truths_of_the_class(name: str, noise: tuple[float, float]) -> None:
+    """The degree is found, and the interval has the true exponent in at least nine of ten."""
+    truth, degree, exponent = TRUTHS[name]
+    laws = _laws(truth, *noise)
+    assert sum(law.degree == degree for law in laws) >= 0.85 * SEEDS
+    covered = [law.interval[0] - 1e-4 <= exponent <= law.interval[1] + 1e-4 for law in laws]
+    assert sum(covered) >= 0.9 * SEEDS
+    reached = truth(SIZES)[-1] > 2 * truth(SIZES * 0)[-1] or degree == 0
+    assert sum(law.asymptotic == reached for law in laws) >= 0.85 * SEEDS
+    assert sum(bool(law.breaks) for law in laws) <= 0.1 * SEEDS
+
+
+@pytest.mark.parametrize("offset", [0.0, 20.0])
+def test_a_power_between_degrees(offset: float) -> None:
+    """D^1.5 is no polynomial: the shifted power law is better, and says so."""
+    for law in _laws(lambda d: offset + d**1.5, 0.05, 0.03):
+        assert law.form == "power"
+        assert not law.asymptotic
+        assert str(law).startswith("≥ ")
+        assert law.power[2] == pytest.approx(1.5, abs=0.15)
+        assert law.interval[0] <= 1.5 <= law.interval[1] + 0.05
+
+
+def test_a_break_is_found_and_left_behind() -> None:
+    """Times that jump by 60 % from D = 128 on: where, and the exponent of what comes after."""
+    laws = _laws(lambda d: (100 + d) * np.where(d >= 128, 1.6, 1), 0.05, 0.0)
+    assert sum(law.breaks == (128,) for law in laws) >= 0.9 * SEEDS
+    assert sum(law.degree == 1 for law in laws) >= 0.9 * SEEDS
+    assert np.median([law.exponent for law in laws]) == pytest.approx(0.91, abs=0.03)
+
+
+def test_a_tie_goes_to_the_lower_degree() -> None:
+    """What fits by either of two degrees has the lower one, and exact values their own law."""
+    sizes = np.array([2.0, 3.0, 4.0, 6.0, 8.0])
+    laws = _laws(lambda d: 10 + d + 1e-3 * d**2, 0.05, 0.03, sizes)
+    assert sum(law.degree <= 1 for law in laws) >= 0.75 * SEEDS
+    law = scaling_law.fit(SIZES, [[3 + 2 * d**2] for d in SIZES])
+    assert law.coefficients == pytest.approx((3, 0, 2), rel=1e-6, abs=1e-9)
+    assert law.interval == pytest.approx((law.exponent, law.exponent), abs=1e-4)
+
+
+def test_order_and_units_do_not_matter() -> None:
+    """Sizes in any order and times in any unit have the same exponent."""
+    rng = np.random.default_rng(0)
+    samples = (100 + SIZES)[:, None] * rng.lognormal(0, 0.05, (10, 9))
+    law = scaling_law.fit(SIZES, samples)
+    assert scaling_law.fit(SIZES, samples * 1e-9).exponent == pytest.approx(law.exponent)
+    order = rng.permutation(10)
+    assert scaling_law.fit(SIZES[order], samples[order]) == law
+
+
+@pytest.mark.parametrize(
+    ("sizes", "samples", "message"),
+    [
+        ([1, 2, 3], [[1.0]] * 3, "four different positive sizes or more"),
+        ([1, 2, 2, 3], [[1.0]] * 4, "four different positive sizes or more"),
+        ([0, 1, 2, 3], [[1.0]] * 4, "four different positive sizes or more"),
+        ([1, 2, 3, 4], [[1.0]] * 3, "4 sizes, but samples of 3"),
+        ([1, 2, 3, 4], [[1.0], [1.0], [], [1.0]], "samples at size 3 have to be positive"),
+        ([1, 2, 3, 4], [[1.0], [np.nan], [1.0], [1.0]], "samples at size 2 have to be positive"),
+    ],
+)
+def test_what_no_law_can_be_fitted_to(sizes: list, samples: list, message: str) -> None:
+    """The size and the remedy are named."""
+    with pytest.raises(ValueError, match=message):
+        scaling_law.fit(sizes, samples)
+
+
+# ---- exact counts -----------------------------------------------------------------------------
+
+
+@settings(max_examples=100)
+@given(
+    coefficients=st.lists(st.fractions(max_denominator=6), min_size=1, max_size=5),
+    sizes=st.lists(st.integers(1, 5000), min_size=7, max_size=9, unique=True),
+)
+def test_polynomials_of_exact_counts(coefficients: list[Fraction], sizes: list[int]) -> None:
+    """Every coefficient comes back, whatever its sign, and with it the degree."""
+    while len(coefficients) > 1 and not coefficients[-1]:
+        coefficients.pop()
+    counts: list = [sum(c * size**k for k, c in enumerate(coefficients)) for size in sizes]
+    assert exact_polynomial(sizes, counts) == coefficients
+    assert exact_degree(sizes, counts) == len(coefficients) - 1
+
+
+def test_counts_of_no_polynomial_are_refused() -> None:
+    """Powers of two, too few sizes, and two counts for one size."""
+    with pytest.raises(ValueError, match="no polynomial of a degree below 5"):
+        exact_degree([1, 2, 3, 4, 5, 6], [2, 4, 8, 16, 32, 64])
+    with pytest.raises(ValueError, match="three sizes or more"):
+        exact_degree([1, 2], [1, 2])
+    with pytest.raises(ValueError, match="one count for each size"):
+        exact_degree([1, 2, 2, 3], [1, 2, 3, 3])
+
+
+# ---- several sizes ----------------------------------------------------------------------------
+
+
+def _grid() -> dict[str, np.ndarray]:
+    d, h, nfe = (axis.ravel() for axis in np.meshgrid([2, 8, 32, 128], [16, 64, 256], [4, 20]))
+    return {"1": 1.0 + 0 * d, "D H NFE": d * h * nfe, "H² NFE": h**2 * nfe, "D³": 1.0 * d**3}
+
+
+def test_the_terms_of_a_cost() -> None:
+    """Those that the cost is made of, with intervals that have the truth, and no other."""
+    terms, right = _grid(), 0
+    cost = 3000 * terms["1"] + 2 * terms["D H NFE"] + 0.5 * terms["H² NFE"]
+    for seed in range(20):
+        noise = np.random.default_rng(seed).lognormal(0, 0.04, (len(cost), 7))
+        model = cost_model.fit(terms, cost[:, None] * noise)
+        right += set(model.coefficients) == {"1", "D H NFE", "H² NFE"}
+        low, high = model.intervals["D H NFE"]
+        assert 0.95 * low <= 2 <= 1.05 * high
+        assert sum(model.shares.values()) == pytest.approx(1)
+        assert model.error < 0.1
+    assert right >= 17
+
+
+def test_exact_counts_of_several_sizes() -> None:
+    """Coefficients of counts come back to seven digits."""
+    terms = _grid()
+    cost = 4 * terms["D H NFE"] + 2 * terms["H² NFE"] + 7 * terms["D³"]
+    model = cost_model.fit(terms, cost[:, None])
+    expected = {"D H NFE": 4.0, "H² NFE": 2.0, "D³": 7.0}
+    assert model.coefficients == pytest.approx(expected, rel=1e-6)
+
+
+def test_models_that_cannot_be_fitted() -> None:
+    """Too many terms, too few points, and what is not positive."""
+    one = {"1": [1.0] * 3}
+    with pytest.raises(ValueError, match="1 to 10 terms, got 11"):
+        cost_model.fit({str(k): [1.0] for k in range(11)}, [[1.0]])
+    with pytest.raises(ValueError, match="1 terms need 3 points or more"):
+        cost_model.fit({"1": [1.0] * 2}, [[1.0]] * 2)
+    with pytest.raises(ValueError, match="have to be positive"):
+        cost_model.fit(one, [[1.0], [0.0], [1.0]])

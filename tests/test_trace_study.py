@@ -1,0 +1,327 @@
+"""The trace study: errors as theory has them, counts that add up, equal time by known numbers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import store, suite
+from benchmarks.case import Case
+from benchmarks.measure.operations import lu_flops
+from benchmarks.metrics import METRICS
+from benchmarks.studies import Common, Result, registry
+from benchmarks.studies import trace as module
+from benchmarks.studies.trace import WORKS, Subject
+from benchmarks.views import trace as view
+from benchmarks.views.trace import fitting
+from flows.continuous.trace import TRACES, Trace
+
+DTYPES = ("float32", "float64")
+BATCH, DIMS, PROBES = 8, (3, 5), (1, 4)
+STUDY = registry["trace"]
+
+
+def cases(dtype: str = "float32", **changes: Any) -> list[Case]:
+    """The study's cases of a small field."""
+    options = {
+        "dims": DIMS,
+        "probes": PROBES,
+        "sizes": {"hidden": 9, "depth": 2},
+        "batch": BATCH,
+        "draws": 400,
+        "seconds": 0.01,
+        **changes,
+    }
+    return list(STUDY.cases(STUDY.Options.model_validate(options), Common(dtype=dtype)))
+
+
+def measured(found: list[Case]) -> dict[str, Result]:
+    """Results by key, block by block."""
+    blocks: dict[str, list[Case]] = {}
+    for case in found:
+        blocks.setdefault(STUDY.block(case), []).append(case)
+    return {key: result for block in blocks.values() for key, result in STUDY.measure(block)}
+
+
+def framed(found: list[Case], results: dict[str, Result]) -> pd.DataFrame:
+    """The frame that a store would load."""
+    records = []
+    for case in found:
+        result = results[case.key]
+        values = {k: store.Values.of(k, v) for k, v in result.metrics.items()}
+        status = "failed" if result.failure else "done"
+        shared = {"case": case, "key": case.key, "fingerprint": "f", "reason": result.failure}
+        records.append(store.Record(**shared, status=status, metrics=values))  # type: ignore[arg-type]
+    return store.frame(Path(), records)
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, tuple[list[Case], dict[str, Result]]]:
+    """Cases and results in either precision."""
+    torch.set_num_threads(1)
+    return {dtype: (found, measured(found)) for dtype in DTYPES for found in [cases(dtype)]}
+
+
+def _of(run: tuple[list[Case], dict[str, Result]], dim: int, work: str, **trace: Any) -> Any:
+    """The metrics of the one case of this work and trace."""
+    (case,) = (
+        case
+        for case in run[0]
+        if (case.dim, case.settings["work"]) == (dim, work)
+        and all(case.options["trace"][k] == v for k, v in trace.items())
+    )
+    return run[1][case.key].metrics
+
+
+# ---- cases ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flow", "options", "missing"),
+    [
+        ("cnf", {}, {"hollow", "bottleneck"}),
+        ("hollow", {}, {"closed_form", "bottleneck"}),
+        ("ffjord", {"bottleneck": 2}, {"hollow"}),
+    ],
+)
+def test_every_estimator_that_a_field_offers_has_its_cases(
+    flow: str, options: dict[str, Any], missing: set[str]
+) -> None:
+    """In each mode and noise that it has, stochastic ones with each number of probes."""
+    found = cases(flow=flow, options=options, dims=[4])
+    traces = [case.options["trace"] for case in found if case.settings["work"] == "trace"]
+    assert {trace["estimator"] for trace in traces} == TRACES.keys() - missing - {"exact"}
+    for name in {trace["estimator"] for trace in traces}:
+        modes = 2 if TRACES[name].modes else 1
+        noises = 2 * len(PROBES) if Trace(name).stochastic else 1
+        assert sum(trace["estimator"] == name for trace in traces) == modes * noises
+    assert {case.settings["work"] for case in found} == WORKS.keys() - (
+        {"kept"} if flow != "cnf" else set()
+    )
+
+
+def test_a_case_is_keyed_by_all_that_tells_it_from_others() -> None:
+    """No two are alike; one block holds one field, whatever is done with it."""
+    found = cases() + cases(gain=2) + cases(hidden_per_dim=2)
+    assert len({case.key for case in found}) == len(found)
+    blocks = {STUDY.block(case) for case in found}
+    assert len(blocks) == 3 * len(DIMS)
+    for block in blocks:
+        fields = {
+            (case.dim, case.options["hidden"], case.settings["gain"])
+            for case in found
+            if STUDY.block(case) == block
+        }
+        assert len(fields) == 1
+    wide = cases(hidden_per_dim=2.5, sizes={"depth": 1})
+    assert {(case.dim, case.options["hidden"]) for case in wide} == {(3, 8), (5, 12)}
+
+
+def test_expanding_a_suite_leaves_the_random_stream_alone() -> None:
+    state = torch.get_rng_state()
+    cases()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_flow_without_a_field_is_named_as_such() -> None:
+    with pytest.raises(ValueError, match="a flow with a vector field, such as 'cnf'"):
+        cases(flow="realnvp", sizes={"hidden": 4})
+
+
+@pytest.mark.parametrize("name", ["smoke", "full"])
+def test_suites_have_the_study(name: str) -> None:
+    """Errors of fewer than a hundred draws are refused."""
+    found = [case for case in suite.read(name).cases() if case.study == "trace"]
+    assert {case.settings["work"] for case in found} == set(WORKS)
+    with pytest.raises(ValueError, match="draws"):
+        suite.read(name, ["trace.draws=99"]).cases()
+
+
+# ---- errors and counts ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-12)])
+def test_exact_traces_are_exact_to_rounding(runs: Any, dtype: str, bound: float) -> None:
+    """Relative to the Jacobian's norm; a Jacobian that the gain has made no tiny one."""
+    found, results = runs[dtype]
+    errors = [r.metrics["trace_error"] for r in results.values() if "trace_error" in r.metrics]
+    exact = [c for c in found if c.settings["work"] in ("trace", "kept", "trace_of_formed")]
+    exact = [c for c in exact if not Trace.of(c.options["trace"]).stochastic]
+    assert len(errors) == len(exact) > 0
+    assert max(errors) < bound
+    for result in results.values():
+        assert not result.failure
+        assert set(result.metrics) <= set(METRICS)
+        assert result.metrics["jacobian_norm"] > 1
+        assert min(result.metrics["evaluation_seconds"]) > 0  # type: ignore[arg-type]  # a list
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_estimates_err_as_theory_says(runs: Any, dtype: str) -> None:
+    """Within five standard errors, which themselves are a few hundredths of the error."""
+    metrics = [r.metrics for r in runs[dtype][1].values() if "trace_rmse" in r.metrics]
+    assert len(metrics) == len(DIMS) * 2 * 2 * len(PROBES)
+    for m in metrics:
+        assert abs(m["trace_rmse"] - m["trace_rmse_theory"]) < 5 * m["trace_rmse_se"]
+        assert 0 < m["trace_rmse_se"] < 0.05 * m["trace_rmse"]
+
+
+def test_theory_is_the_mean_over_all_rademacher_probes(runs: Any) -> None:
+    """Over all sign vectors one probe has exactly the variance that is given, K have 1/K of it."""
+    run = runs["float64"]
+    for dim in DIMS:
+        subject = Subject.of(next(case for case in run[0] if case.dim == dim))
+        signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=dim))).double()
+        estimates = torch.einsum("ki,nij,kj->kn", signs, subject.jacobian, signs)
+        expected = subject.error(estimates).square().mean().sqrt().item()
+        for probes in PROBES:
+            estimate = {"estimator": "hutchinson", "mode": "backward", "probes": probes}
+            m = _of(run, dim, "trace", noise="rademacher", **estimate)
+            assert m["trace_rmse_theory"] == pytest.approx(expected / math.sqrt(probes))
+            gaussian = _of(run, dim, "trace", noise="gaussian", **estimate)
+            assert gaussian["trace_rmse_theory"] > m["trace_rmse_theory"]
+
+
+@pytest.mark.parametrize("mode", ["backward", "forward"])
+def test_the_determinant_is_that_of_the_jacobian(mode: Any) -> None:
+    """Formed by autograd a row at a time, and its determinant by numpy."""
+    subject = Subject.of(cases("float64")[0])
+    rows = [
+        torch.autograd.functional.jacobian(lambda x: subject.field(subject.t, x[None])[0], row)
+        for row in subject.x
+    ]
+    trace = Trace("jacobian", mode=mode)
+    torch.testing.assert_close(WORKS["jacobian"](subject, trace)(), torch.stack(rows))
+    expected = np.linalg.slogdet(np.stack(rows))[1]
+    for work in ("determinant", "determinant_of_formed"):
+        found = WORKS[work](subject, trace)().detach()
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_counts_add_up(runs: Any, dim: int) -> None:
+    """In evaluations of the field: D + 1 for the loop, K + 1 for an estimate; LU for each row."""
+
+    def flops(work: str, **trace: Any) -> float:
+        return float(_of(runs["float32"], dim, work, **trace)["evaluation_flops"])
+
+    field = flops("field")
+    for name in ("loop", "basis", "jacobian"):
+        assert flops("trace", estimator=name, mode="backward") == (dim + 1) * field
+    for probes in PROBES:
+        estimate = {"noise": "gaussian", "mode": "backward", "probes": probes}
+        assert flops("trace", estimator="hutchinson", **estimate) == (probes + 1) * field
+    assert field < flops("kept") < flops("trace", estimator="closed_form") < 3 * field
+    for mode in ("backward", "forward"):
+        lu = flops("determinant", mode=mode) - flops("jacobian", mode=mode)
+        assert lu == flops("determinant_of_formed") == BATCH * lu_flops(dim)
+    assert flops("trace_of_formed") == 0
+
+
+def test_a_fault_costs_no_other_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A work that fails is a failed result; without a field all are."""
+    found = cases(dims=[2], probes=[1], draws=100)
+
+    def fails(subject: Any, trace: Any) -> Any:
+        raise RuntimeError("on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(module.WORKS, "determinant", fails)
+        results = measured(found)
+    failed = [c.settings["work"] for c in found if results[c.key].failure]
+    assert failed == ["determinant", "determinant"]
+    assert {r.failure for r in results.values()} == {"", "RuntimeError: on purpose"}
+    frame = framed(found, results)
+    cost = view.tables(frame)[0].frame
+    assert set(cost.loc[cost["Work"] == "determinant", "µs/row"]) == {"failed"}
+    assert view.figures(frame)[0].draw() is not None
+    monkeypatch.setattr(module.Subject, "of", fails)
+    lost = measured(found)
+    assert lost.keys() == {case.key for case in found}
+    assert all(result.failure for result in lost.values())
+    assert set(view.tables(framed(found, lost))[0].frame["µs/row"]) == {"failed"}
+    assert view.figures(framed(found, lost)) == []
+
+
+# ---- what is shown ----------------------------------------------------------------------------
+
+
+def test_what_fits_in_a_time_by_known_numbers() -> None:
+    """Seconds 1 + K and errors 1/√K: in 6.5 seconds five probes, whose error is 1/√5."""
+    probes = [8, 1, 4, 2]
+    seconds, errors = [1.0 + k for k in probes], [k**-0.5 for k in probes]
+    assert fitting(6.5, probes, seconds, errors) == (5, pytest.approx(5**-0.5))
+    assert fitting(5.0, probes, seconds, errors) == (4, pytest.approx(0.5))
+    assert fitting(2.0, probes, seconds, errors) == (1, pytest.approx(1.0))
+    assert fitting(1e3, probes, seconds, errors) == (8, pytest.approx(8**-0.5))
+    none = fitting(1.9, probes, seconds, errors)
+    assert none.probes == 0
+    assert math.isnan(none.error)
+    assert fitting(2.5, [1, 2, 4], [2.0, 1.0, 3.0], [1.0, 0.7, 0.5]).probes == 3  # noisy seconds
+    assert fitting(3.0, [1], [2.0], [0.0]) == (1, 0.0)
+
+
+def _equal_time(closed: float) -> dict[str, Any]:
+    """The row of an estimate that takes 1 + K seconds beside a closed form of ``closed``."""
+    found = [
+        case
+        for case in cases(dims=[3], probes=[1, 2, 4])
+        if case.settings["work"] == "field"
+        or case.options["trace"]["estimator"] == "closed_form"
+        or case.options["trace"]["noise"] == "gaussian"
+    ]
+    results = {}
+    for case in found:
+        trace = Trace.of(case.options["trace"])
+        metrics: dict[str, Any] = {"evaluation_flops": 1, "evaluation_seconds": [closed]}
+        if trace.stochastic:
+            metrics |= {"trace_rmse": trace.probes**-0.5, "trace_rmse_se": 0.1}
+            metrics["evaluation_seconds"] = [1.0 + trace.probes]
+        else:
+            metrics["trace_error"] = 1e-7
+        results[case.key] = Result(metrics)
+    table = view.tables(framed(found, results))[2].frame
+    assert set(table["Exact trace"]) == {"closed_form", "closed_form, kept"}
+    assert len(table) == 4
+    row: dict[str, Any] = table.iloc[0].to_dict()
+    return row
+
+
+def test_equal_time_says_where_no_probe_fits() -> None:
+    """And where more than were measured would."""
+    row = _equal_time(4.5)
+    assert (row["Probes that fit"], row[view.ERROR]) == (3, pytest.approx(3**-0.5))
+    row = _equal_time(1.5)
+    assert row["Probes that fit"] == "fewer than 1"
+    assert math.isnan(row[view.ERROR])
+    assert row["Seconds, 1 probe / exact"] == pytest.approx(2 / 1.5)
+    row = _equal_time(99)
+    assert (row["Probes that fit"], row[view.ERROR]) == ("4 or more", 0.5)
+
+
+def test_tables_and_figures_of_two_fields() -> None:
+    """Ratios to each field's own; a row of panels for each; no order of records is needed."""
+    found = cases(probes=[1, 2], draws=100) + cases(probes=[1, 2], draws=100, hidden_per_dim=2)
+    frame = framed(found, measured(found)).sample(frac=1, random_state=0)
+    cost, error, equal = (table.frame for table in view.tables(frame))
+    assert set(cost["Field"]) == {"cnf hidden=9", "cnf hidden=2·D"}
+    alone = cost[cost["Work"] == "field alone"]
+    assert len(alone) == 2 * len(DIMS)
+    assert set(alone["Seconds / field"]) == set(alone["FLOP / field"]) == {1.0}
+    assert set(error["Probes"]) == {1, 2}
+    assert len(error) == 2 * len(DIMS) * 2 * 2 * 2
+    assert len(equal) == 2 * len(DIMS) * 3 * 4
+    for table in view.tables(frame):
+        assert set(table.errors.values()) <= set(table.frame)
+        assert len(table.records) == len(found)
+    pictures = [figure.draw() for figure in view.figures(frame)]
+    assert [len(picture.axes) for picture in pictures] == [4, 6]
+    assert view.tables(frame.iloc[:0]) == []
+    assert view.figures(frame.iloc[:0]) == []
