@@ -13,6 +13,7 @@ from benchmarks import scaling_law
 from benchmarks.exhibit import Table
 
 SIZES = 4  # that a law needs
+TAIL = 5  # largest sizes of which counts are of a polynomial, at least: enough for one of degree 3
 
 
 def growth(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
@@ -29,12 +30,12 @@ def growth(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
         if len(row) > 2:
             rows.append(row)
     note = (
-        "FLOPs: the degree in D of the polynomial that the exact counts are of (– for none), and "
-        "in parentheses d ln cost / d ln D at the largest D. Seconds: that exponent of the "
-        "fitted law with its 95 % interval, which counts the noise of the samples and a drift of "
-        "each size; ≥ where the leading term is below half, or where no polynomial fits: the "
-        "asymptote is not reached. A break is a size from which all times differ by a factor; the "
-        "law is that of the larger ones."
+        "FLOPs: the degree in D of the polynomial that the exact counts are of, those of the "
+        "smallest D aside where it takes that (– for none), and in parentheses d ln cost / d ln D "
+        "at the largest D. Seconds: that exponent of the fitted law with its 95 % interval, which "
+        "counts the noise of the samples and a drift of each size; ≥ where the leading term is "
+        "below half, or where no polynomial fits: the asymptote is not reached. A break is a size "
+        "from which all times differ by a factor; the law is that of the larger ones."
     )
     return Table(
         "cost-growth",
@@ -46,17 +47,23 @@ def growth(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
 
 
 def _degree(known: pd.DataFrame, call: str) -> str:
-    """Of exact counts per batch: degree and local exponent."""
+    """Of exact counts per batch: degree and local exponent.
+
+    Of all sizes, or of the larger ones: a factorisation of an H x D matrix has one polynomial
+    where D < H and another where D > H.
+    """
     known = known.drop_duplicates("dim")  # seeds have equal counts
     sizes, counts = list(known["dim"]), [int(value) for value in known[f"{call}_flops"]]
-    try:
-        c = scaling_law.exact_polynomial(sizes, counts)
-    except ValueError:
-        (low, high), (before, after) = sizes[-2:], counts[-2:]
-        return f"– ({np.log(after / before) / np.log(high / low):.2f})"
-    parts = [float(coefficient * sizes[-1] ** power) for power, coefficient in enumerate(c)]
-    exponent = sum(power * part for power, part in enumerate(parts)) / sum(parts)
-    return f"{len(c) - 1} ({exponent:.2f})"
+    for start in range(max(1, len(sizes) - TAIL + 1)):
+        try:
+            c = scaling_law.exact_polynomial(sizes[start:], counts[start:])
+        except ValueError:
+            continue
+        parts = [float(coefficient * sizes[-1] ** power) for power, coefficient in enumerate(c)]
+        exponent = sum(power * part for power, part in enumerate(parts)) / sum(parts)
+        return f"{len(c) - 1} ({exponent:.2f})"
+    (low, high), (before, after) = sizes[-2:], counts[-2:]
+    return f"– ({np.log(after / before) / np.log(high / low):.2f})"
 
 
 def _law(known: pd.DataFrame, call: str) -> str:

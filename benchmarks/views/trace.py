@@ -146,7 +146,7 @@ def _fields(frame: pd.DataFrame) -> list[str]:
     varied = ("option.trace", "setting.work", "setting.hidden_per_dim")
     told = [c for c in map(str, frame) if c == "batch" or c.startswith(("option.", "setting."))]
     fields = frame[["flow", *(c for c in told if c not in varied)]]
-    alike = fields.astype(str).agg("|".join, axis=1)
+    alike = fields.map(repr).agg("|".join, axis=1)
     first = fields[~alike.duplicated()]
     return list(alike.map(dict(zip(alike[first.index], draw.series(first), strict=True))))
 
