@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.console import Plugin, load_plugins, usage_errors
+from benchmarks.console import Plugin, console, load_plugins, usage_errors
 from benchmarks.running import carry_out
 
 STEP = 0.25  # of rk4, for flows that solve an ODE
@@ -16,7 +16,9 @@ STEP = 0.25  # of rk4, for flows that solve an ODE
 
 def cost(
     flows: Annotated[list[str], typer.Argument(help="Names of flows; see list.")],
-    dim: Annotated[str, typer.Option(help="Dimensions: 2..512 doubles, 3,10,63 names them.")],
+    dim: Annotated[
+        str, typer.Option(help="Dimensions: 2..512 doubles and ends there, 3,10,63 names them.")
+    ],
     hidden: Annotated[int | None, typer.Option(min=1, help="Width, where a flow has one.")] = None,
     depth: Annotated[int | None, typer.Option(min=1, help="Hidden layers of a network.")] = None,
     layers: Annotated[int | None, typer.Option(min=1, help="Number of transformations.")] = None,
@@ -30,8 +32,9 @@ def cost(
 ) -> None:
     """Measure log_prob, a training step and sampling of FLOWS against the dimension.
 
-    Flows that solve an ODE do so by four steps of rk4, so that the number of evaluations does not
-    change with D. Exit status: 0 all cases done, 1 some failed, 2 wrong usage.
+    Flows with an option "solver" solve their ODE by four steps of rk4 and backpropagation, so that
+    the number of evaluations does not change with D; of others that solve one it is said. Exit
+    status: 0 all cases done, 1 some failed, 2 wrong usage.
     """
     with usage_errors():
         from benchmarks.suite import Suite
@@ -49,7 +52,13 @@ def cost(
         }
         about = f"Cost of {', '.join(flows)} at D = {dim}."
         suite = Suite(name=out.name, about=about, threads=threads, studies=(study,))
-        suite.cases()
+        cases = suite.cases()
+        for case in {case.flow: case for case in cases}.values():
+            if "solver" not in members[case.flow].defaults and _solves(case):
+                console.print(
+                    f"note: {case.flow} takes no option 'solver', and is measured with its own",
+                    style="yellow",
+                )
     carry_out(suite, out, plugin)
 
 
@@ -68,6 +77,14 @@ def dimensions(said: str) -> list[int]:
     elif re.fullmatch(r"\d+(,\d+)*", said) and all(dims := [int(d) for d in said.split(",")]):
         return dims
     raise ValueError(f"cannot read dimensions {said!r}: write 2..512, or 3,10,63, from 1 on")
+
+
+def _solves(case: Any) -> bool:
+    """Whether a case's flow has an ODE, which counts its evaluations."""
+    from flows import build
+
+    flow = build(case.flow, case.dim, **case.options)
+    return any(hasattr(module, "counters") for module in flow.modules())
 
 
 def _contender(name: str, defaults: Any) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_growth_has_the_calls_that_were_measured() -> None:
     assert all(figure.draw() for figure in cost.figures(frame))
     grown, _ = cost.tables(_frame(COUNTED, **{"option.hidden": 3}))
     assert grown.frame["sampling: FLOPs"].tolist() == ["2 (2.00)"]
-    assert grown.frame["sampling: seconds"].tolist() == ["1.00 [1.00, 1.00]"]
+    assert grown.frame["sampling: seconds"].tolist() == ["≥ 1.00 [1.00, 1.00]"]  # of D² FLOPs
 
 
 def test_counts_alone_have_their_tables_and_figure() -> None:

@@ -26,7 +26,7 @@ def growth(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
             if known["dim"].nunique() >= SIZES:
                 row[f"{title}: FLOPs"] = _degree(known, call)
                 if f"{call}_seconds" in known:
-                    row[f"{title}: seconds"] = _law(known, call)
+                    row[f"{title}: seconds"] = _law(known, call, row[f"{title}: FLOPs"])
         if len(row) > 2:
             rows.append(row)
     note = (
@@ -34,7 +34,8 @@ def growth(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
         "smallest D aside where it takes that (– for none), and in parentheses d ln cost / d ln D "
         "at the largest D. Seconds: that exponent of the fitted law with its 95 % interval, which "
         "counts the noise of the samples and a drift of each size; ≥ where the leading term is "
-        "below half, or where no polynomial fits: the asymptote is not reached. A break is a size "
+        "below half, or of a lower degree than that of the FLOPs, or where no polynomial fits: "
+        "the asymptote is not reached. A break is a size "
         "from which all times differ by a factor; the law is that of the larger ones."
     )
     return Table(
@@ -66,12 +67,16 @@ def _degree(known: pd.DataFrame, call: str) -> str:
     return f"– ({np.log(after / before) / np.log(high / low):.2f})"
 
 
-def _law(known: pd.DataFrame, call: str) -> str:
+def _law(known: pd.DataFrame, call: str, degree: str) -> str:
+    """The law of the seconds; a lower bound too where the FLOPs are of a higher ``degree``."""
     samples = known.groupby("dim")[f"{call}_seconds.values"].agg(
         lambda lists: list(itertools.chain.from_iterable(lists))
     )
     law = scaling_law.fit(list(samples.index), list(samples))
-    return f"{law}{''.join(f', break at {size:g}' for size in law.breaks)}"
+    told = str(law)
+    if law.asymptotic and degree[0].isdigit() and law.degree < int(degree.split()[0]):
+        told = f"≥ {told}"
+    return f"{told}{''.join(f', break at {size:g}' for size in law.breaks)}"
 
 
 def crossings(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:

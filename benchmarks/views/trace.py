@@ -88,7 +88,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     cost = _shown(known[~known["estimate"] | known["fewest"]], [*WHICH, *COST, ERROR, "Theory"])
     error = _shown(known[known["estimate"]], [*WHICH, *COST, ERROR, "±", "Theory"])
     equal = pd.DataFrame(_equal_times(known))
-    digits, title = {**COST, ERROR: ".2g", "Theory": ".3g"}, "Estimates in the time of exact traces"
+    digits, title = {**COST, ERROR: ".3g", "Theory": ".3g"}, "Estimates in the time of exact traces"
     return [
         Table("trace-cost", "Cost of one evaluation", COST_NOTE, cost, digits, records=keys),
         Table("trace-error", "Estimates", ERROR_NOTE, error, digits, {ERROR: "±"}, records=keys),
