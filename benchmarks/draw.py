@@ -47,25 +47,36 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+# what decides a width in place of a number: its column, and how it is told
+RULES = {"setting.parameters": "{:,.0f} parameters", "setting.hidden_per_dim": "{:g}·D"}
+
+
 def series(frame: Any) -> list[str]:
     """The name of each row's series: the flow, and what tells its configurations apart.
 
-    Rows of one name differ in dimension, data set or seed alone.
+    Rows of one name differ in dimension, data set or seed alone. Where a rule decides the width, it
+    is told and not the width: that differs from D to D, and is one series for all that.
     """
+    for rule, words in RULES.items():
+        if rule in frame:
+            width, by_rule = frame["option.hidden"].astype(object), frame[rule]
+            width = width.where(by_rule.isna(), by_rule.map(words.format))
+            frame = frame.drop(columns=rule).assign(**{"option.hidden": width})
     wanted = ("option.", "setting.", "batch", "updates")
-    columns = [column for column in frame.columns if column.startswith(wanted)]
+    columns = [column for column in frame.columns if str(column).startswith(wanted)]
     rows = [
         {"flow": flow, **_flat({c.partition(".")[2] or c: v for c, v in row.items()})}
         for flow, row in zip(frame["flow"], frame[columns].to_dict("records"), strict=True)
     ]
-    names = []
-    for row in rows:
-        same = [other for other in rows if other["flow"] == row["flow"]]
+    different = {repr(row): row for row in rows}  # each is compared with each
+    names = {}
+    for key, row in different.items():
+        same = [other for other in different.values() if other["flow"] == row["flow"]]
         told = [k for k, v in row.items() if any(repr(other.get(k)) != repr(v) for other in same)]
-        names.append(
-            " ".join([row["flow"], *(f"{k.split('.')[-1]}={_plain(row[k])}" for k in told)])
+        names[key] = " ".join(
+            [row["flow"], *(f"{k.split('.')[-1]}={_plain(row[k])}" for k in told)]
         )
-    return names
+    return [names[repr(row)] for row in rows]
 
 
 def _plain(value: Any) -> str:
@@ -102,6 +113,14 @@ def logarithmic(*axes: Any) -> None:
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_major_formatter(lambda value, _: f"10{_raised(round(math.log10(value)))}")
         axis.set_minor_formatter(NullFormatter())
+
+
+def ticks(axis: Any, values: Iterable[float]) -> None:
+    """Name these values on an axis; every other one where they are many."""
+    marks = sorted(set(values))
+    marks = marks[:: 2 if len(marks) > 8 else 1]
+    axis.set_ticks(marks, [f"{mark:g}" for mark in marks])
+    axis.minorticks_off()
 
 
 def _raised(number: int) -> str:

@@ -40,7 +40,7 @@ def criterion(squares: np.ndarray, n: int, parameters: ArrayLike) -> np.ndarray:
 
 
 def fit(terms: np.ndarray, costs: np.ndarray) -> Fits:
-    """Fit costs (B, n) by the terms (n, K), or (B, n, K), for every support but the empty one.
+    """Fit costs (B, n) by the terms (n, K), for every support but the empty one.
 
     What is minimised is Σ (model / cost - 1)². The best non-negative fit is the best of the
     supports whose own least squares are positive, so no search is needed.

@@ -151,7 +151,7 @@ def _checked(
     return x, times
 
 
-def _polynomials(x: np.ndarray, costs: np.ndarray, jump: np.ndarray | None = None) -> _Family:
+def _polynomials(x: np.ndarray, costs: np.ndarray) -> _Family:
     """For each of the costs (B, n) the polynomial of the lowest degree that is as good as any."""
     powers = np.arange(min(DEGREES, len(x) - 3) + 1)
     basis = (x[:, None] / x[-1]) ** powers

@@ -44,7 +44,7 @@ def test_a_width_that_follows_the_dimension_is_one_series() -> None:
     scaled["option.hidden"] = 4 * scaled["dim"]
     (table,) = nfe_growth.tables(pd.concat([_frame(0.3), scaled], ignore_index=True))
     names = sorted(table.frame["Flow, data"])
-    assert names == ["cnf hidden=4D, patches", "cnf hidden=8, patches"]
+    assert names == ["cnf hidden=4·D, patches", "cnf hidden=8, patches"]
 
 
 def test_cases_of_widths_and_flows_with_options() -> None:

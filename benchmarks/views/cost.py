@@ -16,7 +16,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if frame.empty:
         return []
     done = frame[frame["status"] == "done"]
-    done = done.assign(series=_series(done)).sort_values("dim")
+    done = done.assign(series=draw.series(done)).sort_values("dim")
     grown = [growth.growth(done, _measured(done)), growth.crossings(done, _measured(done))]
     return [*(table for table in grown if len(table.frame)), _by_dimension(frame)]
 
@@ -27,19 +27,9 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     if done.empty:
         return []
     keys = tuple(done["key"])
-    done = done.assign(series=_series(done))
+    done = done.assign(series=draw.series(done))
     pictures = cost_pictures.of(done, _measured(done))
     return [Figure(*said, draw=drawn, records=keys) for said, drawn in pictures]
-
-
-def _series(frame: pd.DataFrame) -> list[str]:
-    """The series' names; a budget's widths differ from D to D and are one series for all that."""
-    if "setting.parameters" in frame:
-        budget = frame["setting.parameters"]
-        told = budget.map("{:,.0f} parameters".format)
-        width = frame["option.hidden"].astype(object).where(budget.isna(), told)
-        frame = frame.drop(columns="setting.parameters").assign(**{"option.hidden": width})
-    return draw.series(frame)
 
 
 def _measured(done: pd.DataFrame) -> dict[str, str]:
@@ -48,7 +38,7 @@ def _measured(done: pd.DataFrame) -> dict[str, str]:
 
 
 def _by_dimension(frame: pd.DataFrame) -> Table:
-    shown = pd.DataFrame({"Flow": _series(frame), "D": frame["dim"]}, index=frame.index)
+    shown = pd.DataFrame({"Flow": draw.series(frame), "D": frame["dim"]}, index=frame.index)
     shown["Layers"], shown["Batch"] = frame.get("option.layers"), frame["batch"]
     measured = {
         "Parameters": "parameters",

@@ -59,9 +59,7 @@ def _panels(done: pd.DataFrame, grid: list[list[Any]]) -> Any:
             for name, group in done[done[metric].notna()].groupby("series"):
                 _line(panel, group.sort_values("dim"), metric, looks[str(name)], str(name))
             draw.logarithmic(panel.xaxis, panel.yaxis)
-            dims = sorted(set(done["dim"]))[:: 2 if done["dim"].nunique() > 7 else 1]
-            panel.set_xticks(dims, [f"{dim:g}" for dim in dims])
-            panel.xaxis.minorticks_off()
+            draw.ticks(panel.xaxis, done["dim"])
             panel.set(xlabel="D", ylabel=f"{unit} per sample", title=title)
             largest = (done[metric] / done["batch"]).max()
             draw.guide(panel, [6, 18], largest, [1, 2, 3])

@@ -103,10 +103,7 @@ def _told(frame: pd.DataFrame) -> pd.DataFrame:
         gradient=solvers.map(lambda s: s["gradient"]),
     )
     same = frame.loc[:, frame.columns.str.match(r"flow$|batch$|setting\.|option\.(?!solver$)")]
-    tags = same.map(repr).agg("|".join, axis=1)
-    first = ~tags.duplicated()  # names are found by comparing each with each
-    names = dict(zip(tags[first], draw.series(same[first]), strict=True))
-    return told.assign(name=tags.map(names))
+    return told.assign(name=draw.series(same))
 
 
 def _field(updates: int) -> str:

@@ -24,10 +24,6 @@ def _families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if done.empty:
         return {}
     plain = done.drop(columns=[c for c in ("setting.checks", "setting.tolerances") if c in done])
-    if "setting.hidden_per_dim" in plain:
-        per_dim = plain.pop("setting.hidden_per_dim")
-        told = per_dim.map("{:g}D".format)
-        plain["option.hidden"] = plain["option.hidden"].astype(object).where(per_dim.isna(), told)
     done["family"] = [re.sub(r"\d+$", "", str(name)) for name in done["dataset"]]
     done["series"] = [
         f"{name}, {family}" for name, family in zip(draw.series(plain), done["family"], strict=True)
@@ -94,8 +90,6 @@ def _picture(families: dict[str, pd.DataFrame]) -> Any:
                 label = name if style == "-" else None
                 panel.plot(means.index, means, ls=style, label=label, **look)
         panel.set(xscale="log", xlabel="D", ylabel="NFE", ylim=(0, None))
-        panel.set_xticks(sorted({d for group in families.values() for d in group["dim"]}))
-        panel.get_xaxis().set_major_formatter(lambda value, _: f"{value:g}")
-        panel.minorticks_off()
+        draw.ticks(panel.xaxis, [d for group in families.values() for d in group["dim"]])
         draw.legend_below(figure, *panel.get_legend_handles_labels())
     return figure

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator
 
 from benchmarks import draw
 from benchmarks.exhibit import Figure, Table, cells
@@ -139,16 +139,8 @@ def _known(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _fields(frame: pd.DataFrame) -> list[str]:
     """The name of each row's field: the flow, and what tells it from others but D."""
-    per_dim = frame.get("setting.hidden_per_dim", pd.Series(float("nan"), frame.index))
-    width = frame.get("option.hidden", per_dim).astype(object)
-    width = width.where(per_dim.isna(), per_dim.map("{:g}·D".format))
-    frame = frame.assign(**{"option.hidden": width})
-    varied = ("option.trace", "setting.work", "setting.hidden_per_dim")
-    told = [c for c in map(str, frame) if c == "batch" or c.startswith(("option.", "setting."))]
-    fields = frame[["flow", *(c for c in told if c not in varied)]]
-    alike = fields.map(repr).agg("|".join, axis=1)
-    first = fields[~alike.duplicated()]
-    return list(alike.map(dict(zip(alike[first.index], draw.series(first), strict=True))))
+    varied = ["option.trace", "setting.work"]
+    return draw.series(frame.drop(columns=varied))
 
 
 def _shown(known: pd.DataFrame, headers: Sequence[str]) -> pd.DataFrame:
@@ -193,8 +185,7 @@ def _axes(panel: Any, x: str, y: str, title: str, marks: Sequence[float] = ()) -
     """Logarithmic axes, with ticks of x at its ``marks`` where there are any."""
     draw.logarithmic(panel.xaxis, panel.yaxis)
     if marks:
-        panel.set_xticks(marks, [f"{mark:g}" for mark in marks])
-        panel.xaxis.set_minor_locator(NullLocator())
+        draw.ticks(panel.xaxis, marks)
     panel.set(xlabel=x, ylabel=y, title=title)
 
 
