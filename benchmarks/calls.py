@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 import flows
 from benchmarks.case import Case
-from benchmarks.evaluations import counted as counted_evaluations
-from benchmarks.evaluations import evaluations
-from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.measure.clock import REFERENCE, interleave, seconds_of
 from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
 from benchmarks.measure.operations import Operations
+from benchmarks.parts import counted, parts
 from benchmarks.studies import Result
 from benchmarks.train import Training, prepare
 
@@ -26,7 +24,7 @@ COUNTED = ("log_prob", "step", "sample")  # "build" is timed alone: it computes 
 class Calls:
     """A case's flow, the batch (N, D) that it is called with, and the calls by name.
 
-    ``inner`` are the evaluations that the calls of a continuous flow are made of.
+    ``inner`` are the parts that they are made of.
     """
 
     flow: flows.Flow
@@ -38,6 +36,11 @@ class Calls:
     def timed(self) -> dict[str, Callable[[], object]]:
         """All that is timed."""
         return {**self.works, **self.inner}
+
+    def first(self) -> dict[str, float]:
+        """Seconds of the first time that each call is made: what is set up in it is set up."""
+        device = str(self.batch.device)
+        return {f"{name}_first_seconds": seconds_of(self.works[name], device) for name in COUNTED}
 
     def count(self) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
         """Metrics that need no clock, and the operators of each call that could not be counted.
@@ -61,7 +64,7 @@ class Calls:
             if name == "log_prob":
                 metrics["log_prob_determinant_flops"] = operations.factorisation
             uncounted[f"{name}_uncounted"] = dict(operations.uncounted)
-        return metrics | self.memory() | counted_evaluations(self.inner), uncounted
+        return metrics | self.memory() | counted(self.inner), uncounted
 
     def memory(self) -> dict[str, float]:
         """Bytes of log_prob and of a training step, after each has run once; a pass for each.
@@ -108,7 +111,7 @@ def calls(case: Case) -> Calls:
         "sample": lambda: flow.sample(case.batch),
         "build": lambda: flows.build(case.flow, case.dim, **case.options),
     }
-    return Calls(flow, batch, works, evaluations(flow, batch))
+    return Calls(flow, batch, works, parts(flow, batch))
 
 
 def measured(
@@ -121,27 +124,24 @@ def measured(
     failed result, and does not cost the others.
     """
     made: dict[str, Calls] = {}
-    counted: dict[str, dict[str, Any]] = {}
-    notes: dict[str, dict[str, Any]] = {}
+    results: dict[str, Result] = {}
+    seconds = float(cases[0].settings["seconds"])
     for case in cases:
         try:
             found = calls(case)
+            first = found.first() if seconds else {}
             more = beside(case, found)
-            counts, notes[case.key] = found.count()
-            counted[case.key] = {**counts, **more}
+            counts, uncounted = found.count()
+            results[case.key] = Result({**counts, **first, **more}, notes=uncounted)
             made[case.key] = found
         except Exception as error:
             yield case.key, Result.of(error)
-    if not made:
-        return
-    seconds = float(cases[0].settings["seconds"])
-    if not seconds:  # counts alone
-        for key in made:
-            yield key, Result(counted[key], notes=notes[key])
+    if not made or not seconds:  # counts alone
+        yield from results.items()
         return
     works = {f"{k}/{n}": work for k, found in made.items() for n, work in found.timed.items()}
     samples = interleave(works, seconds=seconds, device=cases[0].device)
     for key, found in made.items():
         timed = {f"{name}_seconds": samples[f"{key}/{name}"] for name in found.timed}
         timed["reference_seconds"] = samples[REFERENCE]
-        yield key, Result(counted[key] | timed, notes=notes[key])
+        yield key, replace(results[key], metrics={**results[key].metrics, **timed})

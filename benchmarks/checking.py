@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from benchmarks.console import Plugin, console, load_plugins, usage_errors
+from benchmarks.console import Plugin, console, load_plugins, named, usage_errors
 
 if TYPE_CHECKING:
     from flows import Conformance
@@ -55,7 +54,7 @@ def check(
         import flows as library
 
         load_plugins(plugin)
-        names = list(dict.fromkeys(n for said in flows or library.names() for n in _names(said)))
+        names = list(dict.fromkeys(n for said in flows or library.names() for n in named(said)))
         chosen = _chosen(names, options)
         dims = list(dict.fromkeys(dim or DIMS))
         if csv_file is not None:
@@ -88,20 +87,6 @@ def _chosen(names: Sequence[str], options: Sequence[str] | None) -> dict[str, An
     for name in names:
         members[name].complete({k: v for k, v in chosen.items() if k != "parameters"})
     return chosen
-
-
-def _names(said: str) -> list[str]:
-    """Flows of a name or pattern, or that a file registers; ValueError where that is none."""
-    from flows import members
-    from flows.registry import load_plugin
-
-    if not said.endswith(".py"):
-        return [name for name in members if fnmatch(name, said)] or [said]
-    module = load_plugin(said).__name__
-    names = [name for name in members if members.module_of(name) == module]
-    if not names:
-        raise ValueError(f"{said!r} registers no flow: decorate one with @flows.register")
-    return names
 
 
 def _count(number: int, what: str) -> str:

@@ -91,19 +91,21 @@ def status(
 ) -> None:
     """Say which cases are done, failed, stale or missing."""
     with usage_errors():
+        from benchmarks.naming import labels
         from benchmarks.run import state
 
         chosen, folder = _suite(suite, out, overrides, device, threads, plugin)
         now = state(chosen, folder)
+    told = labels(now.cases)
     table = Table("Status", "Cases", "Which")
     groups = {"done": now.valid, "failed": now.failed, "stale": now.stale, "missing": now.missing}
     for name, keys in groups.items():
-        listed = [c.label for c in now.cases if c.key in keys] if name != "done" else []
+        listed = [told[c.key] for c in now.cases if c.key in keys] if name != "done" else []
         table.add_row(name, str(len(keys)), "; ".join(listed[:12]) + (" …" * (len(listed) > 12)))
     console.print(table)
     for case in now.cases:
         if case.key in now.failed:
-            console.print(f"{case.label}: {now.records[case.key].reason}", style="red")
+            console.print(f"{told[case.key]}: {now.records[case.key].reason}", style="red")
     raise typer.Exit(0 if len(now.valid) == len(now.cases) else 1)
 
 
@@ -190,14 +192,15 @@ def _check_device(device: str) -> None:
 
 
 def _print_plan(cases: list[Any]) -> None:
+    from benchmarks.naming import labels
     from benchmarks.studies import registry
 
-    total = 0.0
+    total, told = 0.0, labels(cases)
     table = Table("Key", "Case", "Batch", "Updates", "Seconds")
     for case in cases:
         budget = registry[case.study].budget(case)
         total += budget
         updates = str(case.updates or "")
-        table.add_row(case.key, case.label, str(case.batch), updates, f"{budget:.0f}")
+        table.add_row(case.key, told[case.key], str(case.batch), updates, f"{budget:.0f}")
     console.print(table)
     console.print(f"{len(cases)} cases, about {total / 60:.1f} minutes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -24,6 +25,20 @@ def load_plugins(plugin: Sequence[Path] | None) -> None:
 
     for path in plugin or ():
         load_plugin(path)
+
+
+def named(said: str) -> list[str]:
+    """Flows of a name or pattern, or that a file registers; ValueError where that is none."""
+    from flows import members
+    from flows.registry import load_plugin
+
+    if not said.endswith(".py"):
+        return [name for name in members if fnmatch(name, said)] or [said]
+    module = load_plugin(said).__name__
+    names = [name for name in members if members.module_of(name) == module]
+    if not names:
+        raise ValueError(f"{said!r} registers no flow: decorate one with @flows.register")
+    return names
 
 
 def fail(message: str) -> NoReturn:

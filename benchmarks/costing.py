@@ -1,28 +1,39 @@
-"""The command ``flowgauge cost``: what calls of any flows cost against D, without a suite file."""
+"""The command ``flowgauge cost``: what calls of any flows cost, without a suite file."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks.console import Plugin, console, load_plugins, usage_errors
+from benchmarks.console import Plugin, console, load_plugins, named, usage_errors
 from benchmarks.running import carry_out
 
 STEP = 0.25  # of rk4, for flows that solve an ODE
 
 
+Numbers = "2..512 doubles and ends there, 3,10,63 names them"
+
+
 def cost(
-    flows: Annotated[list[str], typer.Argument(help="Names of flows; see list.")],
-    dim: Annotated[
-        str, typer.Option(help="Dimensions: 2..512 doubles and ends there, 3,10,63 names them.")
+    flows: Annotated[
+        list[str], typer.Argument(help="Names or patterns of flows, or files that register some.")
     ],
-    hidden: Annotated[int | None, typer.Option(min=1, help="Width, where a flow has one.")] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Hidden layers of a network.")] = None,
-    layers: Annotated[int | None, typer.Option(min=1, help="Number of transformations.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Rows of a call.")] = 64,
+    dim: Annotated[str, typer.Option(help=f"Dimensions: {Numbers}.")],
+    hidden: Annotated[str | None, typer.Option(help="Widths, where a flow has one.")] = None,
+    hidden_per_dim: Annotated[
+        float | None, typer.Option(min=0, help="c of a width H = c D, in place of --hidden.")
+    ] = None,
+    depth: Annotated[str | None, typer.Option(help="Hidden layers of a network.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Numbers of transformations.")] = None,
+    batch: Annotated[str, typer.Option(help="Rows of a call.")] = "64",
+    counted_dim: Annotated[
+        str | None,
+        typer.Option(help="Larger dimensions, where log_prob is counted from its shapes alone."),
+    ] = None,
     seconds: Annotated[
         float, typer.Option(min=0, help="Of timing at each dimension; 0: exact counts alone.")
     ] = 3.0,
@@ -30,10 +41,12 @@ def cost(
     out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/cost"),
     plugin: Plugin = None,
 ) -> None:
-    """Measure log_prob, a training step and sampling of FLOWS against the dimension.
+    """Measure log_prob, a training step and sampling of FLOWS against their sizes.
 
-    Flows with an option "solver" solve their ODE by four steps of rk4 and backpropagation, so that
-    the number of evaluations does not change with D; of others that solve one it is said. Exit
+    Every number of --hidden, --depth, --layers and --batch may be several, as those of --dim: each
+    is measured with each. Flows with an option "solver" solve their ODE by four steps of rk4 and
+    backpropagation, so that the number of evaluations does not change with D; of others that solve
+    one it is said. The report shows the cases of this command, the folder keeps those of all. Exit
     status: 0 all cases done, 1 some failed, 2 wrong usage.
     """
     with usage_errors():
@@ -41,16 +54,20 @@ def cost(
         from flows import members
 
         load_plugins(plugin)
+        names = list(dict.fromkeys(name for said in flows for name in named(said)))
         sizes = {"hidden": hidden, "depth": depth, "layers": layers}
+        given = {name: numbers(said, name) for name, said in sizes.items() if said is not None}
+        _used(given, names)
         study = {
             "study": "cost",
-            "dims": dimensions(dim),
-            "sizes": {name: size for name, size in sizes.items() if size is not None},
-            "batch": batch,
+            "dims": numbers(dim, "dim"),
+            "counted_dims": numbers(counted_dim, "counted-dim") if counted_dim else [],
+            "sizes": given,
+            "batch": numbers(batch, "batch"),
             "seconds": seconds,
-            "flows": [_contender(name, members[name].defaults) for name in dict.fromkeys(flows)],
+            "flows": [_contender(n, members[n].defaults, hidden_per_dim) for n in names],
         }
-        about = f"Cost of {', '.join(flows)} at D = {dim}."
+        about = f"Cost of {', '.join(names)} at D = {dim}."
         suite = Suite(name=out.name, about=about, threads=threads, studies=(study,))
         cases = suite.cases()
         for case in {case.flow: case for case in cases}.values():
@@ -59,13 +76,14 @@ def cost(
                     f"note: {case.flow} takes no option 'solver', and is measured with its own",
                     style="yellow",
                 )
-    carry_out(suite, out, plugin)
+    files = [Path(said) for said in flows if said.endswith(".py")]
+    carry_out(suite, out, [*(plugin or ()), *files])
 
 
-def dimensions(said: str) -> list[int]:
+def numbers(said: str, what: str) -> list[int]:
     """ "2..512" as 2, 4, ..., 512, its end always the last; "3,10,63" as it is.
 
-    ValueError for what is neither.
+    ValueError for what is neither, with ``what`` it was to be.
     """
     if span := re.fullmatch(r"(\d+)\.\.(\d+)", said):
         first, last = map(int, span.groups())
@@ -74,9 +92,18 @@ def dimensions(said: str) -> list[int]:
             while doubled[-1] * 2 < last:
                 doubled.append(doubled[-1] * 2)
             return [*doubled, last]
-    elif re.fullmatch(r"\d+(,\d+)*", said) and all(dims := [int(d) for d in said.split(",")]):
-        return dims
-    raise ValueError(f"cannot read dimensions {said!r}: write 2..512, or 3,10,63, from 1 on")
+    elif re.fullmatch(r"\d+(,\d+)*", said) and all(found := [int(n) for n in said.split(",")]):
+        return found
+    raise ValueError(f"cannot read --{what} {said!r}: write 2..512, or 3,10,63, from 1 on")
+
+
+def _used(sizes: Iterable[str], names: Sequence[str]) -> None:
+    """ValueError for a size that none of the flows has."""
+    from flows import members
+
+    for size in sizes:
+        if not any(size in members[name].uses for name in names):
+            raise ValueError(f"none of {', '.join(names)} has a size {size!r}")
 
 
 def _solves(case: Any) -> bool:
@@ -87,6 +114,7 @@ def _solves(case: Any) -> bool:
     return any(hasattr(module, "counters") for module in flow.modules())
 
 
-def _contender(name: str, defaults: Any) -> dict[str, Any]:
+def _contender(name: str, defaults: Any, hidden_per_dim: float | None) -> dict[str, Any]:
     solver = {"method": "rk4", "step_size": STEP, "gradient": "backprop"}
-    return {"flow": name, "options": {"solver": solver} if "solver" in defaults else {}}
+    options = {"solver": solver} if "solver" in defaults else {}
+    return {"flow": name, "options": options, "hidden_per_dim": hidden_per_dim}

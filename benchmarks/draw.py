@@ -11,9 +11,12 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from benchmarks import naming
+
 # Okabe and Ito's palette, which colour-blind readers can tell apart, and marks for print in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+FILLS = ("full", "none", "left", "bottom")  # of the marks of the first, second, ... eight series
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -40,11 +43,16 @@ def figure(rows: int = 1, columns: int = 1, height: float = 3.4, **options: Any)
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and mark of each series, the same for the same set of names."""
-    return {
-        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)]}
-        for i, name in enumerate(sorted(set(names)))
-    }
+    """Colour and mark of each series, the same for the same set of names.
+
+    After each round of the colours the marks move on by one and are filled in another way.
+    """
+    made = {}
+    for i, name in enumerate(sorted(set(names))):
+        turn, place = divmod(i, len(COLOURS))
+        fill = {"fillstyle": FILLS[turn % len(FILLS)]} if turn else {}
+        made[name] = {"color": COLOURS[place], "marker": MARKS[(place + turn) % len(MARKS)], **fill}
+    return made
 
 
 # what decides a width in place of a number: its column, and how it is told
@@ -64,34 +72,9 @@ def series(frame: Any) -> list[str]:
             frame = frame.drop(columns=rule).assign(**{"option.hidden": width})
     wanted = ("option.", "setting.", "batch", "updates")
     columns = [column for column in frame.columns if str(column).startswith(wanted)]
-    rows = [
-        {"flow": flow, **_flat({c.partition(".")[2] or c: v for c, v in row.items()})}
-        for flow, row in zip(frame["flow"], frame[columns].to_dict("records"), strict=True)
-    ]
-    different = {repr(row): row for row in rows}  # each is compared with each
-    names = {}
-    for key, row in different.items():
-        same = [other for other in different.values() if other["flow"] == row["flow"]]
-        told = [k for k, v in row.items() if any(repr(other.get(k)) != repr(v) for other in same)]
-        names[key] = " ".join(
-            [row["flow"], *(f"{k.split('.')[-1]}={_plain(row[k])}" for k in told)]
-        )
-    return [names[repr(row)] for row in rows]
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options as one level: {"solver": {"method": ...}} -> {"solver.method": ...}."""
-    flat: dict[str, Any] = {}
-    for key, value in options.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+    options = frame[columns].to_dict("records")
+    rows = [{c.partition(".")[2] or c: v for c, v in row.items()} for row in options]
+    return naming.apart(list(zip(frame["flow"], rows, strict=True)))
 
 
 def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
@@ -127,13 +110,13 @@ def _raised(number: int) -> str:
     return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int]) -> None:
+def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: str = "D") -> None:
     """Thin dotted lines of slope ``powers`` that meet at (x[1], y), marked where they start."""
     for power in powers:
         ends = [y * (x[0] / x[1]) ** power, y]
         axes.plot(x, ends, ls=":", lw=1, color="#777777")
         axes.annotate(
-            f"D{'¹²³'[power - 1]}" if power > 1 else "D",
+            f"{name}{_raised(power)}" if power > 1 else name,
             (x[0], ends[0]),
             fontsize=8,
             color="#555555",

@@ -25,7 +25,7 @@ NOT_MEASURING = (  # what only draws, or judges
     "benchmarks.views",
     "flows.conformance",
 )
-PRESENTATION = frozenset({"tables", "figures"})  # methods of a study that read records alone
+PRESENTATION = frozenset({"tables", "figures", "reads"})  # of a study: what only shows records
 
 
 def fingerprint(case: Case) -> str:
@@ -87,19 +87,24 @@ def _tree(name: str) -> ast.Module:
     """A module's syntax without docstrings; of a study's, only what its measurement uses."""
     path = _source(name)
     tree = ast.parse(path.read_bytes() if path else b"")
+    shows = name.startswith("benchmarks.studies")  # the protocol's module too
     study = name.startswith("benchmarks.studies.")
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            kept = [child for child in body if not _immaterial(child, study)]
+            kept = [child for child in body if not _immaterial(child, shows)]
             node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]  # ast.AST declares no body
     while study and (unused := [node for node in tree.body if _unused(node, tree)]):
         tree.body = [node for node in tree.body if node not in unused]
     return tree
 
 
-def _immaterial(node: ast.stmt, study: bool) -> bool:
-    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return text or (study and isinstance(node, ast.FunctionDef) and node.name in PRESENTATION)
+def _immaterial(node: ast.stmt, shows: bool) -> bool:
+    """Whether it is a docstring or, in a module that ``shows`` records, only for that."""
+    if isinstance(node, ast.FunctionDef):
+        return shows and node.name in PRESENTATION
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return shows and node.target.id in PRESENTATION
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _unused(node: ast.stmt, tree: ast.Module) -> bool:

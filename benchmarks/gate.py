@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import store
+from benchmarks.naming import labels
 from benchmarks.store import Record
 
 
@@ -50,12 +51,13 @@ def compare(base: Path, new: Path) -> Verdict:
     """
     before, after = _records(base), _records(new)
     _comparable(base, before, new, after)
+    told = labels(record.case for record in {**before, **after}.values())
     changes, equal = [], 0
     for key, old in before.items():
         now = after.get(key)
         if now is None or now.status != "done":
             what = "vanished" if now is None else f"{now.status}: {now.reason}"
-            changes.append(Change(old.case.label, "", "done", what, "missing", True))
+            changes.append(Change(told[key], "", "done", what, "missing", True))
             continue
         for name, metric in old.metrics.items():
             if metric.kind != "exact":
@@ -69,9 +71,9 @@ def compare(base: Path, new: Path) -> Verdict:
                 better = (values[0] < metric.values[0]) == (metric.better == "lower")
                 verdict = "better: renew the baseline" if better else "worse"
             base_text, new_text = _text(metric.values), _text(values)
-            changes.append(Change(old.case.label, name, base_text, new_text, verdict, True))
+            changes.append(Change(told[key], name, base_text, new_text, verdict, True))
     for key in after.keys() - before.keys():
-        changes.append(Change(after[key].case.label, "", "none", "done", "new", False))
+        changes.append(Change(told[key], "", "none", "done", "new", False))
     return Verdict(changes, equal)
 
 

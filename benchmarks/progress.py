@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.case import Case
+from benchmarks.naming import labels
 from benchmarks.store import Record
 
 
@@ -46,6 +47,7 @@ class Shown:
     def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None:
         """A run of these cases begins."""
         self.total, self.budget, self.started = len(cases), budget, time.monotonic()
+        self.labels = labels(cases)
         self.bar.update(self.task, total=len(cases))
         left = f", about {budget / 60:.1f} min" if cases else ""
         self.console.print(f"{len(cases)} cases to measure{left}; {kept} kept from before")
@@ -53,7 +55,7 @@ class Shown:
     def block(self, cases: Sequence[Case]) -> None:
         """These cases are being measured now."""
         more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
-        self.bar.update(self.task, description=f"{cases[0].label}{more}")
+        self.bar.update(self.task, description=f"{self.labels[cases[0].key]}{more}")
 
     def case(self, case: Case, record: Record) -> None:
         """A case has its record."""
@@ -66,8 +68,9 @@ class Shown:
         left = max(0.0, self.budget - self.spent) * elapsed / max(self.spent, 1e-9)
         failed = f"{self.failures} failed" if self.failures else ""
         self.bar.update(self.task, advance=1, failed=failed, left=f"{left / 60:.1f} min left")
+        told = self.labels[case.key]
         if record.status != "done":
-            self.console.print(f"{case.label}: {record.status}: {record.reason}", style="red")
+            self.console.print(f"{told}: {record.status}: {record.reason}", style="red")
         elif not self.console.is_terminal:
             count = f"[{self.finished}/{self.total}]"
-            self.console.print(f"{count} {case.label}: {record.seconds:.1f} s", markup=False)
+            self.console.print(f"{count} {told}: {record.seconds:.1f} s", markup=False)

@@ -16,6 +16,7 @@ from benchmarks import store
 from benchmarks.case import Case
 from benchmarks.fingerprint import fingerprint
 from benchmarks.measure.machine import commit, versions
+from benchmarks.naming import labels
 from benchmarks.store import Record, Status, Values
 from benchmarks.studies import Result, registry
 from benchmarks.suite import Suite, blocks
@@ -163,7 +164,8 @@ def _record(
 
 def _write_plan(suite: Suite, folder: Path, cases: Sequence[Case]) -> None:
     """What the folder is to hold, for a report to know what is missing."""
-    listed = [{"key": c.key, "study": c.study, "label": c.label} for c in cases]
+    told = labels(cases)
+    listed = [{"key": c.key, "study": c.study, "label": told[c.key]} for c in cases]
     plan = {
         "name": suite.name,
         "about": suite.about,

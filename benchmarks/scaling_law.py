@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -14,6 +15,7 @@ from benchmarks import least_squares
 from benchmarks.least_squares import TIE
 
 DEGREES = 3  # of the polynomial, at most
+TAIL = 5  # largest sizes that a polynomial of the larger ones needs: enough for one of degree 3
 POWERS = np.linspace(0.1, 4.0, 157)  # exponents that a shifted power law may have
 REPETITIONS = 600
 JUMPS = np.exp(np.linspace(-1.2, 1.2, 49))  # factors by which all sizes from a break on may differ
@@ -84,6 +86,20 @@ def exact_polynomial(sizes: Sequence[int], counts: Sequence[int]) -> list[Fracti
 def exact_degree(sizes: Sequence[int], counts: Sequence[int]) -> int:
     """The degree of `exact_polynomial`, with its errors."""
     return len(exact_polynomial(sizes, counts)) - 1
+
+
+def tail_polynomial(sizes: Sequence[int], counts: Sequence[int]) -> tuple[int, list[Fraction]]:
+    """The size from which on exact counts are of one polynomial, and its `exact_polynomial`.
+
+    Of all sizes, or of the larger ones: a factorisation of an H x D matrix has one polynomial
+    where D < H and another where D > H. ValueError where the `TAIL` largest are of none.
+    """
+    pairs = sorted(set(zip(sizes, counts, strict=True)))
+    for start in range(max(1, len(pairs) - TAIL + 1)):
+        x, y = ([pair[side] for pair in pairs[start:]] for side in (0, 1))
+        with suppress(ValueError):
+            return x[0], exact_polynomial(x, y)
+    raise ValueError(f"the counts at the {TAIL} largest sizes are of no polynomial")
 
 
 def fit(sizes: Sequence[float], samples: Sequence[Sequence[float]], seed: int = 0) -> Law:

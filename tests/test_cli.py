@@ -15,6 +15,7 @@ from benchmarks import store, suite
 from benchmarks.case import Case
 from benchmarks.cli import app
 from benchmarks.gate import compare, renew
+from benchmarks.naming import apart, labels
 from benchmarks.store import Record, Values
 
 cli = CliRunner()
@@ -75,8 +76,24 @@ def test_dry_run_prints_cases_and_budget_and_measures_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", suite.names())
 def test_every_suite_expands_to_distinct_cases(name):
+    """And a person can tell them apart, by labels that say no more than that takes."""
     cases = suite.read(name).cases()
     assert len({case.key for case in cases}) == len(cases) > 0
+    told = labels(cases)
+    assert len(set(told.values())) == len(cases)
+    for case in cases:
+        assert told[case.key].startswith(case.label)
+
+
+def test_equal_labels_say_what_differs():
+    """A nested option by its last name; what only one of them has, too."""
+    rows = [("glow", {"linear": "lu", "solver": {"rtol": 1e-5}}), ("glow", {"linear": "naive"})]
+    assert apart(rows) == ["glow linear=lu rtol=1e-05", "glow linear=naive"]
+    assert apart([("glow", {"a": 1}), ("maf", {"a": 2}), ("glow", {"a": 1})]) == [
+        "glow",
+        "maf",
+        "glow",
+    ]
 
 
 def test_overrides_reach_every_part_of_a_suite():

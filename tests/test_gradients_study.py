@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import store
+from benchmarks import draw, store
 from benchmarks.case import Case
 from benchmarks.measure.clock import REFERENCE
 from benchmarks.metrics import METRICS
@@ -19,6 +19,7 @@ from benchmarks.store import Record, Values
 from benchmarks.studies import Common, Result, gradients, registry
 from benchmarks.suite import blocks
 from benchmarks.views import gradients as view
+from benchmarks.views import narrow
 
 TOLERANCES = (1e-2, 1e-5, 1e-8)
 STEPS = (0.25, 0.125, 0.0625)
@@ -268,13 +269,39 @@ def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> Non
     assert {"untrained", "40 updates"} == set(every.frame["Field"])
     assert (every.frame.loc[every.frame["Gradient"] == "backprop", view.RATIO] == 1).all()
     assert (quickest.frame["Error"] <= quickest.frame["Error at most"]).all()
+    which = ["Field", "Precision", "Gradient", "Quickest"]
+    assert not quickest.frame.duplicated(which).any()
     assert set(every.records) == set(frame["key"])
     for table in (quickest, every):
         assert all(h in "".join(map(str, table.frame)) for h in view.COLUMNS)
     costs, work = STUDY.figures(frame)
     assert len(costs.draw().axes) == 6
     assert len(work.draw().axes) == 6
+    told = {text.get_text() for text in costs.draw().legends[0].get_texts()}
+    series = {"adjoint", "backprop", "seminorm", "float32", "float64", "forward solve"}
+    assert told == {*series, "error of the exact one", "float32's spacing at one"}
     assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ((8, 40), {"10", "20"}),
+        ((2e-6, 3e-5), {"2·10⁻⁶", "5·10⁻⁶", "10⁻⁵", "2·10⁻⁵"}),
+        ((1, 1000), {"10⁰", "10¹", "10²", "10³"}),
+    ],
+)
+def test_a_short_logarithmic_axis_has_ticks_within_its_powers_of_ten(
+    values: tuple[float, float], named: set[str]
+) -> None:
+    with draw.figure() as (_, axes):
+        panel = axes[0, 0]
+        panel.plot(values, values)
+        narrow.logarithmic(panel.xaxis)
+        low, high = panel.get_xlim()
+        marks = panel.xaxis.get_majorticklocs()
+        texts = panel.xaxis.get_major_formatter().format_ticks(marks)
+    assert {t for t, m in zip(texts, marks, strict=True) if low <= m <= high} == named
 
 
 def test_seeds_are_pooled_and_flows_told_apart(frame: pd.DataFrame) -> None:

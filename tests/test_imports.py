@@ -20,11 +20,11 @@ FLOWS = (
 )
 BENCHMARKS = (
     ("__init__", "metrics", "case", "exhibit"),
-    ("store", "stats", "least_squares", "measure", "datasets", "baselines", "draw"),
-    ("scaling_law", "evaluations"),
-    ("cost_model",),
+    ("naming", "store", "stats", "least_squares", "measure", "datasets", "baselines", "draw"),
+    ("scaling_law", "parts"),
+    ("cost_model", "shapes"),
     ("train", "views"),
-    ("calls", "scoring", "studies"),  # scoring serves studies and returns their Result
+    ("calls", "resident", "scoring", "studies"),  # scoring serves studies and returns their Result
     ("claims",),
     ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),
     ("console", "running", "costing", "checking", "cli", "__main__"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import stats as scipy_stats
 
 import flows
 from benchmarks import draw
+from benchmarks.measure import clock
 from benchmarks.measure.clock import REFERENCE, interleave, steady_heap
 from benchmarks.measure.machine import commit, machine, versions
 from benchmarks.measure.operations import Operations, lu_flops
@@ -157,6 +159,15 @@ def test_interleaving_keeps_every_sample_and_times_a_reference_beside():
     assert all(len(values) >= 3 for values in samples.values())
     assert calls.count("a") == len(samples["a"]) + 3  # those that size the rounds
     assert all(value >= 0 for values in samples.values() for value in values)
+
+
+def test_rounds_end_when_the_times_are_steady(monkeypatch):
+    """From the least number for that on, or when the seconds or the rounds are spent."""
+    for spread, done in ((0.01, 7), (0.2, 9)):
+        ticks = itertools.cycle([1.0, 1.0, 1.0 + spread, 1.0 - spread])
+        monkeypatch.setattr(clock, "seconds_of", lambda work, device, ticks=ticks: next(ticks))
+        samples = interleave({"a": lambda: None}, seconds=60, rounds=(3, 9), steady=7)
+        assert len(samples["a"]) == done
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))

@@ -2,23 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import pytest
 
 from benchmarks import stats
+from benchmarks.report.cells import grid
+from benchmarks.scaling_law import tail_polynomial
 from benchmarks.studies import Common, registry
-from benchmarks.views import nfe_growth
+from benchmarks.views import nfe, nfe_growth, totals
 
 
 def _frame(power: float) -> pd.DataFrame:
     rows = [
         {"key": f"{dim}-{seed}", "status": "done", "flow": "cnf", "dataset": f"patches{dim}"}
-        | {"dim": dim, "seed": seed, "option.hidden": 8, "nfe_start": 14.0}
+        | {
+            "study": "nfe",
+            "updates": 9,
+            "arrays": None,
+            "batch": 256,
+            "dim": dim,
+            "seed": seed,
+            "option.hidden": 8,
+            "nfe_start": 14.0,
+        }
         | {"nfe_end": 20.0 * dim**power * (1 + 0.02 * (seed - 1))}
         for dim in (3, 8, 15, 63)
         for seed in (0, 1, 2)
     ]
     return pd.DataFrame(rows)
+
+
+def _solved(evaluation: float = 1000.0) -> pd.DataFrame:
+    """With the FLOPs of a solve: those of an evaluation, which grow as D, times NFE."""
+    frame = _frame(0.0)
+    return frame.assign(solve_flops=frame["nfe_end"] * evaluation * frame["dim"])
+
+
+def _cost(batch: int = 4) -> pd.DataFrame:
+    """A flow of 10 D³ + 500 FLOPs per row from D = 8 on, an ODE, and one of no polynomial."""
+    each: dict[str, tuple[int, Callable[[int], float]]] = {
+        "plain": (0, lambda d: 10 * d**3 + 500),
+        "ode": (4, lambda d: 7 * d),
+        "odd": (0, lambda d: 2.0**d),
+    }
+    rows = [
+        {"key": f"{flow}-{dim}", "status": "done", "flow": flow, "study": "cost", "arrays": None}
+        | {"dim": dim, "batch": batch, "seed": 0, "option.hidden": 8, "option.layers": 2}
+        | {"log_prob_nfe": nfe, "log_prob_flops": batch * (flops(dim) if dim >= 8 else 1000.0)}
+        for flow, (nfe, flops) in each.items()
+        for dim in (2, 4, 8, 16, 32, 48, 64, 128)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _both(**changes: float) -> pd.DataFrame:
+    return pd.concat([_solved(**changes), _cost()], ignore_index=True)
 
 
 def test_the_slope_is_that_of_the_logarithms() -> None:
@@ -45,6 +85,74 @@ def test_a_width_that_follows_the_dimension_is_one_series() -> None:
     (table,) = nfe_growth.tables(pd.concat([_frame(0.3), scaled], ignore_index=True))
     names = sorted(table.frame["Flow, data"])
     assert names == ["cnf hidden=4·D, patches", "cnf hidden=8, patches"]
+
+
+def test_flops_have_a_slope_where_they_were_counted() -> None:
+    """Those of D evaluations' FLOPs and a NFE that does not change are 1; old records have none."""
+    (table,) = nfe_growth.tables(_solved())
+    assert table.frame["FLOPs per row"].tolist() == ["1.00 [1.00, 1.00]"]
+    few = _solved()
+    few.loc[few["dim"] > 8, "solve_flops"] = float("nan")
+    assert nfe_growth.tables(few)[0].frame["FLOPs per row"].tolist() == [None]
+    assert "FLOPs per row" not in nfe_growth.tables(_frame(0.3))[0].frame
+
+
+def test_totals_are_evaluations_times_their_flops() -> None:
+    """Beside the polynomial of exact counts, interpolated below the sizes that it is of."""
+    table, _ = totals.tables(_both())
+    rows = table.frame.set_index("Flow").to_dict("index")
+    assert set(rows) == {"cnf, patches", "plain", "odd"}
+    assert rows["cnf, patches"]["D = 3"] == "6.0e4 (20)"  # 20 evaluations of 1,000 D
+    assert rows["cnf, patches"]["D = 63"] == "1.3e6 (20)"
+    assert rows["plain"]["D = 15"] == "3.4e4"  # 10 · 15³ + 500
+    assert rows["plain"]["D = 3"] == rows["odd"]["D = 3"] == "1.0e3"
+    assert rows["odd"]["D = 8"] == "2.6e2"  # of no polynomial, but counted
+    assert (rows["plain"]["H"], rows["plain"]["L"]) == ("8", "2")
+    assert len(table.records) == 12 + 2 * 8
+    assert "6.0e4 (20)" in [cell.text for row in grid(table).rows for cell in row]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [(1000.0, "D ≥ 45"), (1e9, "none in range"), (1e-3, "all")],
+)
+def test_the_crossing_of_totals_is_found(evaluation: float, said: str) -> None:
+    """20,000 D falls below 10 D³ + 500 at D = 44.7."""
+    *_, table = totals.tables(_both(evaluation=evaluation))
+    assert {"Flow": "plain", "cnf, patches": said} in table.frame.to_dict("records")
+
+
+def test_totals_are_drawn_and_need_the_records_of_both_studies() -> None:
+    """The study's other tables are of its own records, whatever else is given."""
+    (figure,) = totals.figures(_both())
+    assert [line.get_linestyle() for line in figure.draw().axes[0].lines] == [
+        "None",
+        "-",
+        "--",
+        "--",
+    ]
+    names = ["nfe-training", "nfe-growth", "nfe-totals", "nfe-totals-crossings"]
+    assert [table.name for table in nfe.tables(_both())] == names
+    assert len(nfe.tables(_both())[0].frame) == len(_solved())
+    assert not nfe.tables(_cost())
+    assert not nfe.figures(_cost())
+    old = pd.concat([_frame(0.3), _cost()], ignore_index=True)
+    bare = _both()
+    for frame in (_solved(), old, bare[bare["flow"].isin(["cnf", "ode"])]):
+        assert not totals.tables(frame)
+        assert not totals.figures(frame)
+        assert [table.name for table in nfe.tables(frame)] == names[:2]
+
+
+def test_a_polynomial_of_the_larger_sizes() -> None:
+    """Says from which size on; of all sizes where they have one, of five at least."""
+    x = [1, 2, 4, 8, 16, 32, 64]
+    for first, c in ((1, [0, 0, 1]), (4, [1, 0, 0, 1])):
+        counts = [sum(a * d**k for k, a in enumerate(c)) if d >= first else 0 for d in x]
+        start, found = tail_polynomial(x, counts)
+        assert (start, list(map(int, found))) == (first, c)
+    with pytest.raises(ValueError, match="5 largest sizes are of no polynomial"):
+        tail_polynomial(x, [0, 0, 0, *(d**2 for d in x[3:])])
 
 
 def test_cases_of_widths_and_flows_with_options() -> None:

@@ -22,6 +22,7 @@ from benchmarks import report, store, studies
 from benchmarks.case import Case, Seeds
 from benchmarks.exhibit import Figure, Table
 from benchmarks.report import cells, latex, markdown, pictures
+from benchmarks.report.collect import collect
 
 AWKWARD = "a & b < c_d % e | f"
 PROBE, BROKEN = "report_probe", "report_broken"
@@ -52,6 +53,7 @@ class Probe:
 
     name: ClassVar[str] = PROBE
     question: ClassVar[str] = "Is 1 < 2?"
+    reads: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = False
     Options: ClassVar[type[BaseModel]] = BaseModel
 
@@ -452,6 +454,25 @@ def test_several_versions_of_the_code_are_a_warning_in_the_report(results: Path)
     assert f"Study '{PROBE}': measured by more than one version of the code (2)" in shown
     assert f"{PROBE}: 2 versions of the code" in shown
     assert "3, and 1 outside of the plan, not shown" in shown
+
+
+def test_a_study_is_shown_the_records_that_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside its own, which alone are asked for versions of the code, and without which is none."""
+    monkeypatch.setattr(Probe, "reads", (BROKEN,))
+    monkeypatch.setattr(Broken, "reads", (), raising=False)
+    own, other = _record(PROBE, 0), _record(BROKEN, 0, fingerprint="e" * 64)
+    store.write(tmp_path / "both", own)
+    store.write(tmp_path / "both", other)
+    store.write(tmp_path / "other", other)
+    with pytest.warns(UserWarning, match="could not be shown"):
+        sections = {s.study: s for s in collect(tmp_path / "both").sections}
+    assert set(sections[PROBE].tables[0].records) == {own.key, other.key}
+    assert not sections[PROBE].notes
+    with pytest.warns(UserWarning, match="could not be shown"):
+        (section,) = collect(tmp_path / "other").sections
+    assert section.study == BROKEN
 
 
 def test_records_without_a_plan_or_a_machine_are_enough(tmp_path: Path) -> None:

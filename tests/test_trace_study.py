@@ -323,5 +323,8 @@ def test_tables_and_figures_of_two_fields() -> None:
         assert len(table.records) == len(found)
     pictures = [figure.draw() for figure in view.figures(frame)]
     assert [len(picture.axes) for picture in pictures] == [4, 6]
+    told = {text.get_text() for text in pictures[1].legends[0].get_texts()}
+    drawn = {"forward mode", "time of the closed form", "at the smallest D"}
+    assert {*drawn, "loop", "hutchinson, rademacher"} <= told
     assert view.tables(frame.iloc[:0]) == []
     assert view.figures(frame.iloc[:0]) == []

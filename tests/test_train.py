@@ -157,6 +157,24 @@ def test_a_fingerprint_reaches_what_measures_and_nothing_that_draws_or_judges():
     assert fingerprint.fingerprint(chosen) != fingerprint.fingerprint(case("glow"))
 
 
+def test_a_fingerprint_leaves_out_what_a_study_shows(tmp_path, monkeypatch):
+    """And whose records it reads for that; what it measures counts."""
+    digests = []
+    for number, lines in enumerate(
+        (
+            ["limit = 1"],
+            ["limit = 1", 'reads: ClassVar[tuple[str, ...]] = ("cost",)'],
+            ["limit = 1", "def tables(self, frame): return [1]"],
+            ["limit: ClassVar[int] = 2"],
+        )
+    ):
+        path = tmp_path / f"{number}.py"
+        path.write_text("class Probe:\n" + "".join(f"    {line}\n" for line in lines))
+        monkeypatch.setattr(fingerprint, "_source", lambda name, path=path: path)
+        digests.append(fingerprint._code(f"benchmarks.studies.probe{number}"))
+    assert digests[0] == digests[1] == digests[2] != digests[3]
+
+
 @pytest.mark.parametrize("above", [0.0, 0.5])
 def test_what_beats_the_entropy_is_no_density(above):
     data = datasets.load("8gaussians")

@@ -7,12 +7,14 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 REFERENCE = "reference"
+STEADY = 0.05  # interquartile range over median at which more rounds tell nothing new
 
 
 def reference_workload(device: str = "cpu") -> Callable[[], None]:
@@ -64,13 +66,15 @@ def interleave(
     seconds: float,
     device: str = "cpu",
     rounds: tuple[int, int] = (3, 40),
+    steady: int = 10,
     seed: int = 0,
 ) -> dict[str, list[float]]:
     """Raw seconds of each work, and of the reference workload, from shuffled rounds.
 
     Each work runs unrecorded at first. Then every round runs all of them in a new order, quick ones
-    several times, until ``seconds`` are spent or the larger number of rounds is reached, but never
-    fewer than the smaller number. The heap is a `steady_heap`, from here on.
+    several times, until ``seconds`` are spent, or the larger number of rounds is reached, or, from
+    round ``steady`` on, the middle half of every work's samples is within `STEADY` of their median;
+    but never fewer than the smaller number. The heap is a `steady_heap`, from here on.
     """
     steady_heap()
     works = {**works, REFERENCE: reference_workload(device)}
@@ -89,10 +93,18 @@ def interleave(
                     samples[name].append(seconds_of(works[name], device))
             gc.collect(0)  # cycles that a call leaves behind would fill the memory
             done += 1
+            if done >= steady and all(spread(times) <= STEADY for times in samples.values()):
+                break
     finally:
         if collecting:
             gc.enable()
     return samples
+
+
+def spread(samples: Sequence[float]) -> float:
+    """The interquartile range of samples over their median."""
+    low, middle, high = np.quantile(samples, [0.25, 0.5, 0.75])
+    return float((high - low) / middle)
 
 
 def _shortest(work: Callable[[], object], device: str) -> float:

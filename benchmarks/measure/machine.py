@@ -33,6 +33,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "batched_lu_faulty": _faulty_lu(),
+        "governor": _governor(),
         "load": round(os.getloadavg()[0], 2),
     }
     if device.startswith("cuda"):
@@ -45,6 +46,14 @@ def _cpu() -> str:
     """The processor's name; asking for it takes a process of its own, so once."""
     name: str = cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown")
     return name
+
+
+def _governor() -> str:
+    """How the system sets the processor's frequency; "unknown" where it does not say."""
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+    except OSError:
+        return "unknown"
 
 
 def _blas() -> str:

@@ -48,9 +48,8 @@ def collect(folder: Path) -> Report:
     anchors, figures, tables = Numbering(), Numbering(), Numbering()
     sections = []
     for study in dict.fromkeys(case.study for case in cases):
-        rows = frame[frame["study"] == study].reset_index(drop=True) if len(frame) else frame
         section = Section(study, anchors.name(study))
-        _fill(section, rows, figures, tables)
+        _fill(section, frame, figures, tables)
         sections.append(section)
     undone = _undone(cases, records, tables)
     seen = list(records.values())
@@ -59,7 +58,7 @@ def collect(folder: Path) -> Report:
     )
 
 
-def _fill(section: Section, rows: pd.DataFrame, figures: Numbering, tables: Numbering) -> None:
+def _fill(section: Section, frame: pd.DataFrame, figures: Numbering, tables: Numbering) -> None:
     """Ask a study for what it shows; whatever it cannot make becomes a note."""
     name, notes = section.study, section.notes
     with _noted(notes, f"Study {name!r}"):
@@ -67,10 +66,11 @@ def _fill(section: Section, rows: pd.DataFrame, figures: Numbering, tables: Numb
     if notes:
         return
     study = studies.registry[name]
-    if rows.empty:
+    own, rows = (_of(frame, names) for names in ((name,), (name, *study.reads)))
+    if own.empty:
         notes.append(f"Study {name!r}: no case has been measured yet")
         return
-    same = rows.fillna({"dataset": ""}).groupby(["flow", "dataset"])["fingerprint"]
+    same = own.fillna({"dataset": ""}).groupby(["flow", "dataset"])["fingerprint"]
     versions = int(same.nunique().max())
     if versions > 1:
         text = f"Study {name!r}: measured by more than one version of the code ({versions})"
@@ -87,6 +87,11 @@ def _fill(section: Section, rows: pd.DataFrame, figures: Numbering, tables: Numb
     for table in raw:
         with _noted(notes, f"Study {name!r}: table {table.name!r}"):
             section.tables.append(_table(table, name, tables))
+
+
+def _of(frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+    """The rows of these studies."""
+    return frame[frame["study"].isin(names)].reset_index(drop=True) if len(frame) else frame
 
 
 def _figure(figure: exhibit.Figure, study: str, numbering: Numbering) -> Figure:

@@ -9,11 +9,14 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from benchmarks.report.plan import Plan
 from benchmarks.store import Record
 
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
 STATES = ("done", "failed", "timeout", "skipped")
+NOISY = 0.1  # spread of the reference workload's times above which none of its block is trusted
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
         _fact("Python", _distinct(r.machine.get("python") for r in records)),
         _fact("BLAS", _distinct(r.machine.get("blas") for r in records)),
         _fact("Batched LU", _distinct(_lu(r.machine.get("batched_lu_faulty")) for r in records)),
+        _fact("Governor", _distinct(r.machine.get("governor") for r in records)),
         _fact("Load", [_load(records)]),
+        _fact("Noise", _noise(records)),
         _fact(
             "Records",
             [
@@ -161,6 +166,27 @@ def _load(records: Sequence[Record]) -> str:
     firsts = [load[0] if isinstance(load, list) and load else load for load in loads]
     known = [float(load) for load in firsts if isinstance(load, int | float)]
     return f"median {median(known):.2f}, highest {max(known):.2f}" if known else ""
+
+
+def _noise(records: Sequence[Record]) -> list[str]:
+    """The spread of the reference workload's times, which all cases of a block have in common."""
+    measured = [(r.metrics.get("reference_seconds"), r.case.label) for r in records]
+    blocks = {tuple(times.values): label for times, label in measured if times}
+    spreads = sorted((_spread(times), label) for times, label in blocks.items() if len(times) > 1)
+    if not spreads:
+        return []
+    worst, label = spreads[-1]
+    middle = median(spread for spread, _ in spreads)
+    told = f"median {middle:.1%} over the blocks, largest {worst:.1%} in that of {label}"
+    lines = [f"middle half of the reference workload's times over their median: {told}"]
+    if worst > NOISY:
+        lines.append(f"the machine was too noisy there for times to be trusted: {label}")
+    return lines
+
+
+def _spread(times: Sequence[float]) -> float:
+    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
+    return float((high - low) / middle)
 
 
 def _threads(records: Sequence[Record]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from benchmarks.naming import labels
 from benchmarks.store import Record
 
 
@@ -45,5 +46,6 @@ def read(folder: Path, records: Mapping[str, Record]) -> Plan:
 
 
 def _measured(records: Mapping[str, Record]) -> list[Planned]:
-    cases = [Planned(key=k, study=r.case.study, label=r.case.label) for k, r in records.items()]
+    told = labels(record.case for record in records.values())
+    cases = [Planned(key=k, study=r.case.study, label=told[k]) for k, r in records.items()]
     return sorted(cases, key=lambda case: (case.study, case.label, case.key))

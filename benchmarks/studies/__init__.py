@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, JsonValue, PositiveInt
+from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt
 
 import flows
 from benchmarks.case import Case, Seeds, canonical
@@ -38,19 +38,30 @@ class Contender(BaseModel, frozen=True, extra="forbid"):
 
     The flow "*" stands for every registered flow that the comparison does not name otherwise,
     except those that ``without`` names or matches ("zuko_*"): that is how a new flow comes into
-    every table. ``parameters`` is a budget that decides the width, in place of the study's
-    ``hidden``.
+    every table. In place of the study's ``hidden``, a budget of ``parameters`` decides the width,
+    or ``hidden_per_dim``, the c of H = c D.
     """
 
     flow: str
     options: dict[str, JsonValue] = {}
     parameters: PositiveInt | None = None
+    hidden_per_dim: PositiveFloat | None = None
     batch: PositiveInt | None = None
     without: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> dict[str, JsonValue]:
+        """What decides the width in place of a number, by name: of a case's settings."""
+        rules = {"parameters": self.parameters, "hidden_per_dim": self.hidden_per_dim}
+        return {name: value for name, value in rules.items() if value is not None}
 
     def complete(self, sizes: Mapping[str, int], dim: int) -> dict[str, Any]:
         """The flow's full options at D: its defaults, the study's sizes that it uses, its own."""
         member = flows.members[self.flow]
+        if self.hidden_per_dim is not None:
+            if "hidden" not in member.uses:
+                raise ValueError(f"flow {self.flow!r} has no 'hidden' that hidden_per_dim decides")
+            sizes = {**sizes, "hidden": max(1, round(self.hidden_per_dim * dim))}
         chosen = {**member.applicable(sizes), **self.options}
         if self.parameters is not None:
             if "hidden" not in self.options:
@@ -103,6 +114,7 @@ class Study(Protocol):
 
     name: ClassVar[str]
     question: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]]  # other studies whose records its tables and figures may use
     timed: ClassVar[bool]  # whether its numbers depend on the machine
     Options: ClassVar[type[BaseModel]]
 

@@ -1,16 +1,20 @@
-"""Cost against dimension: seconds, FLOPs and NFE of log_prob, training step and sampling."""
+"""Cost against sizes: seconds, FLOPs, bytes and NFE of log_prob, training step and sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import ClassVar
 
 import pandas as pd
 from pydantic import BaseModel, NonNegativeFloat, PositiveInt
 
-from benchmarks.calls import measured
+from benchmarks import shapes
+from benchmarks.calls import Calls, measured
 from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
+from benchmarks.resident import resident_bytes
 from benchmarks.studies import Common, Contender, Result, expanded, register
 from benchmarks.views import cost
 
@@ -21,54 +25,76 @@ class CostContender(Contender, frozen=True):
     dims: tuple[PositiveInt, ...] | None = None
 
 
+Sizes = PositiveInt | tuple[PositiveInt, ...]  # several: each of them with each of the others
+
+
 class CostOptions(BaseModel, frozen=True, extra="forbid"):
-    """The cost study's part of a suite."""
+    """The cost study's part of a suite.
+
+    At ``counted_dims`` log_prob is counted from its shapes and nothing is computed: for dimensions
+    where a call takes too long, or too much memory.
+    """
 
     flows: tuple[CostContender, ...]
     dims: tuple[PositiveInt, ...]
-    sizes: dict[str, PositiveInt] = {}
-    batch: PositiveInt = 64
+    counted_dims: tuple[PositiveInt, ...] = ()
+    sizes: dict[str, Sizes] = {}
+    batch: Sizes = 64
+    one_at_a_time: bool = False  # of batch and sizes, the others at the first of theirs
     seconds: NonNegativeFloat = 5.0  # of timing, for all contenders of one D; 0: counts alone
+    resident: bool = False  # the resident set of fresh processes too: some seconds a case
 
 
 @register
 class Cost:
-    """How seconds, FLOPs and NFE of one call grow with the dimension, at fixed width."""
+    """How seconds, FLOPs, bytes and NFE of one call grow with D, N, H, depth and layers."""
 
     name: ClassVar[str] = "cost"
-    question: ClassVar[str] = "What does a call cost, and how does the cost grow with D?"
+    question: ClassVar[str] = "What does a call cost, and how does the cost grow with its sizes?"
+    reads: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = True
     Options: ClassVar = CostOptions
 
     def cases(self, options: CostOptions, common: Common) -> Iterator[Case]:
-        """A case for each contender and dimension, smallest dimension first."""
+        """A case for each contender, dimension and point of the grid, smallest dimension first."""
         contenders = expanded(options.flows)
+        counting = replace(common, device="meta")
         everywhere = {*options.dims, *(d for c in contenders for d in c.dims or ())}
-        for dim in sorted(everywhere):
-            for contender in contenders:
-                if dim not in (contender.dims or options.dims):
+        how = {"seconds": options.seconds, **({"resident": True} if options.resident else {})}
+        grid = list(_grid(options))
+        for place, dims in ((common, everywhere), (counting, {*options.counted_dims})):
+            for dim, contender in product(sorted(dims), contenders):
+                if place is common and dim not in (contender.dims or options.dims):
                     continue
-                budget = {"parameters": contender.parameters} if contender.parameters else {}
-                yield common.case(
-                    study=self.name,
-                    flow=contender.flow,
-                    dim=dim,
-                    options=contender.complete(options.sizes, dim),
-                    batch=contender.batch or options.batch,
-                    settings={"seconds": options.seconds, **budget},
-                )
+                for batch, sizes in grid:
+                    yield place.case(
+                        study=self.name,
+                        flow=contender.flow,
+                        dim=dim,
+                        options=contender.complete(sizes, dim),
+                        batch=contender.batch or batch,
+                        settings={**how, **contender.rules},
+                    )
 
     def block(self, case: Case) -> str:
-        """All contenders at one dimension."""
-        return f"D={case.dim}"
+        """All contenders at one dimension, at every point of the grid."""
+        return f"D={case.dim} {case.device}"
 
     def budget(self, case: Case) -> float:
-        """Seconds: the share of the timing, and the counted calls."""
-        return float(case.settings["seconds"]) / 5 + case.dim / 200
+        """Seconds: the share of the timing, the counted calls, and the fresh processes."""
+        timing = 0 if case.device == "meta" else float(case.settings["seconds"]) / 5
+        return timing + case.dim / 200 + (10 if "resident" in case.settings else 0)
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each contender's calls, then time all of them in shuffled rounds."""
-        yield from measured(cases)
+        if cases[0].device != "meta":
+            yield from measured(cases, _resident)
+            return
+        for case in cases:
+            try:
+                yield case.key, Result(shapes.count(case))
+            except Exception as error:
+                yield case.key, Result.of(error)
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """The growth of each series at its largest size, and all figures by dimension."""
@@ -77,3 +103,22 @@ class Cost:
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
         """Seconds and FLOPs a sample against D, a column for each call."""
         return cost.figures(frame)
+
+
+def _grid(options: CostOptions) -> Iterator[tuple[int, dict[str, int]]]:
+    """The combinations of batches and sizes: all of them, or those that vary one at a time."""
+    several = [
+        value if isinstance(value, tuple) else (value,)
+        for value in (options.batch, *options.sizes.values())
+    ]
+    for point in product(*several):
+        varied = sum(value != first for value, (first, *_) in zip(point, several, strict=True))
+        if varied <= 1 or not options.one_at_a_time:
+            yield point[0], dict(zip(options.sizes, point[1:], strict=True))
+
+
+def _resident(case: Case, found: Calls) -> dict[str, float]:
+    """By how much log_prob and a training step make a fresh process grow, where it is asked."""
+    if "resident" not in case.settings:
+        return {}
+    return {f"{call}_resident_bytes": resident_bytes(case, call) for call in ("log_prob", "step")}

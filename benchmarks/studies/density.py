@@ -45,6 +45,7 @@ class Density:
 
     name: ClassVar[str] = "density"
     question: ClassVar[str] = "How good are the densities, and what did they cost?"
+    reads: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = True
     Options: ClassVar = DensityOptions
 

@@ -60,6 +60,7 @@ class Gradients:
 
     name: ClassVar[str] = "gradients"
     question: ClassVar[str] = "Is the adjoint's gradient the gradient, and what does it cost?"
+    reads: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = True
     Options: ClassVar = GradientsOptions
 

@@ -51,6 +51,7 @@ class Libraries:
 
     name: ClassVar[str] = "libraries"
     question: ClassVar[str] = "Which library is faster, and is it as accurate?"
+    reads: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = True
     Options: ClassVar = LibrariesOptions
 

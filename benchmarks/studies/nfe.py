@@ -15,6 +15,7 @@ import flows
 from benchmarks import datasets
 from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
+from benchmarks.measure.operations import Operations
 from benchmarks.scoring import speed
 from benchmarks.studies import Common, Contender, Result, register
 from benchmarks.train import Training, prepare, train
@@ -24,12 +25,10 @@ from benchmarks.views import nfe
 class NfeOptions(BaseModel, frozen=True, extra="forbid"):
     """The nfe study's part of a suite."""
 
-    flows: tuple[
-        Contender | str, ...
-    ]  # a name alone stands for the flow with no options of its own
+    flows: tuple[Contender | str, ...]  # a name alone: the flow with no options of its own
     datasets: tuple[str, ...]
     sizes: dict[str, PositiveInt] = {}
-    hidden_per_dim: PositiveFloat | None = None  # c of H = c D, in place of a fixed width
+    hidden_per_dim: PositiveFloat | None = None  # of every flow that has none of its own
     options: dict[str, JsonValue] = {}  # of every flow
     batch: PositiveInt = 256
     updates: PositiveInt
@@ -44,6 +43,7 @@ class Nfe:
 
     name: ClassVar[str] = "nfe"
     question: ClassVar[str] = "How many evaluations does the solver need, and for what error?"
+    reads: ClassVar[tuple[str, ...]] = ("cost",)
     timed: ClassVar[bool] = False
     Options: ClassVar = NfeOptions
 
@@ -54,28 +54,26 @@ class Nfe:
             "tolerances": list(options.tolerances),
             "training": options.training.model_dump(),
         }
-        if options.hidden_per_dim:
-            settings["hidden_per_dim"] = options.hidden_per_dim
         for name in options.datasets:
             dim = datasets.load(name).dim
-            sizes = dict(options.sizes)
-            if options.hidden_per_dim:
-                sizes["hidden"] = max(1, round(options.hidden_per_dim * dim))
             for said in options.flows:
                 given = Contender(flow=said) if isinstance(said, str) else said
-                own = {**options.options, **given.options}
-                contender = given.model_copy(update={"options": own})
+                own = {
+                    "options": {**options.options, **given.options},
+                    "hidden_per_dim": given.hidden_per_dim or options.hidden_per_dim,
+                }
+                contender = given.model_copy(update=own)
                 for seed in common.seeds:
                     yield common.case(
                         seed,
                         study=self.name,
                         flow=contender.flow,
                         dim=dim,
-                        options=contender.complete(sizes, dim),
+                        options=contender.complete(options.sizes, dim),
                         dataset=name,
                         batch=contender.batch or options.batch,
                         updates=options.updates,
-                        settings=settings,
+                        settings={**settings, **contender.rules},
                     )
 
     def block(self, case: Case) -> str:
@@ -131,7 +129,10 @@ def _measured(case: Case) -> Result:
         "nfe": np.array([curve[0] for curve in curves]),
         "error": np.array([curve[1] for curve in curves]),
     }
+    with torch.no_grad(), Operations() as operations:
+        flow.using(noise=0).log_prob(fixed)
     metrics = {
+        "solve_flops": operations.flops / len(fixed),
         "nfe_start": float(forward[0]),
         "nfe_end": float(forward[-1]),
         "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),

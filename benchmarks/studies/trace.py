@@ -149,17 +149,17 @@ class Traces:
 
     name: ClassVar[str] = "trace"
     question: ClassVar[str] = "What does a trace cost beside a determinant, and what is its error?"
+    reads: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = True
     Options: ClassVar = TraceOptions
 
     def cases(self, options: TraceOptions, common: Common) -> Iterator[Case]:
         """A case for each dimension and work, and of an estimate for each number of probes."""
-        contender = Contender(flow=options.flow, options=options.options)
-        stated = {"gain", "draws", "seconds", "hidden_per_dim"}
-        settings = options.model_dump(include=stated, exclude_none=True)
+        given = options.model_dump(include={"flow", "options", "hidden_per_dim"})
+        contender = Contender(**given)
+        settings = options.model_dump(include={"gain", "draws", "seconds"}) | contender.rules
         for dim in options.dims:
-            width = {"hidden": max(1, round(c * dim))} if (c := options.hidden_per_dim) else {}
-            complete = contender.complete({**options.sizes, **width}, dim)
+            complete = contender.complete(options.sizes, dim)
             with torch.random.fork_rng(devices=[]):
                 field = field_of(flows.build(options.flow, dim, **complete))
             for work, trace in works(field, dim, options.probes):

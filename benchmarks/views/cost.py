@@ -1,84 +1,139 @@
-"""Cost against dimension: tables and figures."""
+"""Cost against its sizes: tables and figures."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pandas as pd
 
 from benchmarks import draw
 from benchmarks.exhibit import Figure, Table, cells
-from benchmarks.views import cost_pictures, growth
+from benchmarks.views import axes, cost_pictures, cost_terms, crossings, growth, sizes
 
 CALLS = {"log_prob": "log_prob", "step": "training step", "sample": "sampling"}
+SETTINGS = {
+    "H": "option.hidden",
+    "Depth": "option.depth",
+    "Layers": "option.layers",
+    "Batch": "batch",
+    "Trace": "option.trace",
+    "Solver": "option.solver",
+}
+MEASURED = {
+    "Parameters": "parameters",
+    "NFE": "log_prob_nfe",
+    "log_prob (FLOP/sample)": "log_prob_flops",
+    "Determinant (FLOP/sample)": "log_prob_determinant_flops",
+    "Step (FLOP/sample)": "step_flops",
+    "Sampling (FLOP/sample)": "sample_flops",
+    "log_prob (µs/sample)": "log_prob_seconds",
+    "Step (µs/sample)": "step_seconds",
+    "Sampling (µs/sample)": "sample_seconds",
+    "First log_prob (ms)": "log_prob_first_seconds",
+    "Build (ms)": "build_seconds",
+    "log_prob / reference": "log_prob_seconds",
+    "Saved (B/sample)": "step_saved_bytes",
+    "Peak (B/sample)": "step_peak_bytes",
+    "Resident (MiB)": "step_resident_bytes",
+    "Precomputed (FLOP)": "precomputation_flops",
+}
+SCALES = {"(µs": 1e6, "(ms": 1e3, "(MiB": 2.0**-20}
+NOTES = {
+    "Determinant (FLOP/sample)": "Determinant: the part of log_prob that is LU factorisation, the "
+    "rest forms what is factorised.",
+    "First log_prob (ms)": "First log_prob: the first call of a new flow.",
+    "log_prob / reference": "log_prob / reference is the batch's time over that of the reference "
+    "workload in the same rounds, which is how times travel between machines.",
+    "Saved (B/sample)": "Saved: what a training step keeps for its backward pass.",
+    "Peak (B/sample)": "Peak: the most that is alive in a training step at once.",
+    "Resident (MiB)": "Resident: by how much a training step makes a fresh process grow.",
+    "Precomputed (FLOP)": "Precomputed: what a solve makes of the weights once, for the batch.",
+}
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """The growth of each series, where they cross, and all figures by dimension."""
+    """The growth of each series, where they cross, growth in other sizes, and all figures."""
     if frame.empty:
         return []
-    done = frame[frame["status"] == "done"]
-    done = done.assign(series=draw.series(done)).sort_values("dim")
-    grown = [growth.growth(done, _measured(done)), growth.crossings(done, _measured(done))]
-    return [*(table for table in grown if len(table.frame)), _by_dimension(frame)]
+    frame = _own(frame)
+    done, calls = frame[frame["status"] == "done"], _measured(frame)
+    scans = sizes.scans(done)
+    found = [growth.growth(scans, calls), crossings.crossings(scans, calls)]
+    found += [axes.table(done), cost_terms.table(done)]
+    return [*(table for table in found if len(table.frame)), _by_dimension(frame)]
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
-    """What a sample costs against D, and what a solve is made of."""
-    done = frame[frame["status"] == "done"]
+    """What a sample costs against D, what a solve is made of, and cost against other sizes."""
+    done = _own(frame[frame["status"] == "done"])
     if done.empty:
         return []
-    keys = tuple(done["key"])
-    done = done.assign(series=draw.series(done))
-    pictures = cost_pictures.of(done, _measured(done))
-    return [Figure(*said, draw=drawn, records=keys) for said, drawn in pictures]
+    scans = sizes.scans(done)
+    keys, pictures = tuple(scans["key"]), cost_pictures.of(scans, _measured(scans))
+    along_dimension = [Figure(*said, draw=drawn, records=keys) for said, drawn in pictures]
+    return along_dimension + axes.figures(done)
 
 
-def _measured(done: pd.DataFrame) -> dict[str, str]:
+def _own(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns of other studies, of which there are many, all in one piece."""
+    return frame.dropna(axis="columns", how="all").copy()
+
+
+def _measured(frame: pd.DataFrame) -> dict[str, str]:
     """The calls that the records have: old ones are without sampling."""
-    return {call: title for call, title in CALLS.items() if f"{call}_flops" in done}
+    return {call: title for call, title in CALLS.items() if f"{call}_flops" in frame}
 
 
 def _by_dimension(frame: pd.DataFrame) -> Table:
-    shown = pd.DataFrame({"Flow": draw.series(frame), "D": frame["dim"]}, index=frame.index)
-    shown["Layers"], shown["Batch"] = frame.get("option.layers"), frame["batch"]
-    measured = {
-        "Parameters": "parameters",
-        "NFE": "log_prob_nfe",
-        "log_prob (FLOP/sample)": "log_prob_flops",
-        "Determinant (FLOP/sample)": "log_prob_determinant_flops",
-        "Step (FLOP/sample)": "step_flops",
-        "Sampling (FLOP/sample)": "sample_flops",
-        "log_prob (µs/sample)": "log_prob_seconds",
-        "Step (µs/sample)": "step_seconds",
-        "Sampling (µs/sample)": "sample_seconds",
-        "Build (ms)": "build_seconds",
-        "log_prob / reference": "log_prob_seconds",
-        "Saved (B/sample)": "step_saved_bytes",
-        "Peak (B/sample)": "step_peak_bytes",
-        "Precomputed (FLOP)": "precomputation_flops",
-    }
-    measured = {header: metric for header, metric in measured.items() if metric in frame}
+    shown = pd.DataFrame({"Flow": sizes.flows(frame), "D": frame["dim"]}, index=frame.index)
+    common = []
+    for header, column in _settings(frame).items():
+        if len(frame) > 1 and column.nunique(dropna=False) == 1:
+            common += [f"{header} {_told(value)}" for value in column.dropna().unique()]
+        else:
+            shown[header] = column
+    order = [str(header) for header in shown]
+    measured = {h: m for h, m in MEASURED.items() if m in frame and frame[m].notna().any()}
     for header, metric in measured.items():
-        values = frame.get(metric, pd.Series(float("nan"), index=frame.index))
+        values = frame[metric]
         if "/sample" in header:
-            values = values / frame["batch"] * (1e6 if "µs" in header else 1)
-        elif "(ms)" in header:
-            values = values * 1e3
+            values = values / frame["batch"]
         elif "reference" in header:
             values = values / frame.get("reference_seconds", values)
-        shown[header] = cells(frame, values)
-    note = (
-        "Medians of the raw samples. Determinant: the part of log_prob that is LU factorisation, "
-        "the rest forms what is factorised. log_prob / reference is the batch's time over that of "
-        "the reference workload in the same rounds, which is how times travel between machines. "
-        "Saved: what a training step keeps for its backward pass; peak: the most that is alive in "
-        "it at once. Precomputed: what a solve makes of the weights once, for the whole batch."
-    )
-    digits = dict.fromkeys(measured, ".4g")
+        scale = next((scale for unit, scale in SCALES.items() if unit in header), 1.0)
+        shown[header] = cells(frame, values * scale)
+    said = [
+        "Medians of the raw samples.",
+        *(said for header, said in NOTES.items() if header in shown),
+    ]
+    if common:
+        said.append(f"In all rows: {', '.join(common)}.")
     return Table(
         "cost-by-dimension",
         "Cost by dimension",
-        note,
-        shown.sort_values(["Flow", "D"], ignore_index=True),
-        digits,
+        " ".join(said),
+        shown.sort_values(order, ignore_index=True),
+        dict.fromkeys(measured, ".4g"),
         records=tuple(frame["key"]),
     )
+
+
+def _settings(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """What the cases were measured with, by header: numbers, and short texts for all else."""
+    found = {header: frame[name] for header, name in SETTINGS.items() if name in frame}
+    for header in ("Trace", "Solver"):
+        if header in found:
+            found[header] = found[header].map(_told, na_action="ignore")
+    for rule, words in draw.RULES.items():
+        if rule in frame:
+            told = frame[rule].map(words.format, na_action="ignore").astype(object)
+            found["Width"] = found.get("Width", told).where(told.isna(), told)
+    return found
+
+
+def _told(value: Any) -> str:
+    """ "rk4, step size 0.5" of {"method": "rk4", "step_size": 0.5}; numbers and words alone."""
+    if isinstance(value, dict):
+        named = {key.replace("_", " "): v for key, v in value.items()}
+        return ", ".join(v if isinstance(v, str) else f"{k} {_told(v)}" for k, v in named.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)

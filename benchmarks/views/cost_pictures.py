@@ -1,111 +1,131 @@
-"""Cost against dimension, drawn: what a sample costs, and what a solve is made of."""
+"""Cost against dimension, drawn: what a sample costs, and a linear layer alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import draw
+from benchmarks.views import breakdown, growth, slopes
 
 Said = tuple[str, str, str]  # name, title and note of a figure
+
+
+class Panel(NamedTuple):
+    """A metric against D: what it is called, and whether it is a sample's or the whole batch's."""
+
+    metric: str
+    unit: str
+    title: str
+    per: str = "sample"
+
+
+ONE = (
+    Panel("log_prob_flops", "FLOP", "log_prob: FLOPs"),
+    Panel("log_prob_seconds", "s", "log_prob: seconds"),
+    Panel("step_saved_bytes", "B", "training step: bytes kept for backward"),
+)
+LINEAR = (
+    Panel("linear_flops", "FLOP", "linear layers: FLOPs", "batch"),
+    Panel("linear_seconds", "s", "linear layers: seconds", "batch"),
+)
+POINTS = (
+    "Points are medians, bars the middle half of the raw samples. Dotted: slopes D, D² and D³. "
+    "FLOPs count products, LU and triangular solves."
+)
+PER_SAMPLE = (
+    f"Per sample: a batch's figure divided by its rows. {POINTS} Continuous flows at the fixed "
+    "number of evaluations in the table."
+)
+SLOPES = (
+    "Dashed, with its number: d ln cost / d ln D at the largest D, of exact counts or, for "
+    "seconds, of the fitted law where that has reached its asymptote."
+)
+ALONE = (
+    "One pass of the batch through the invertible linear layers of a flow, with its "
+    "log-determinant, which is taken once for all rows."
+)
 
 
 def of(done: pd.DataFrame, calls: Mapping[str, str]) -> list[tuple[Said, Callable[[], Any]]]:
     """Every figure that the records have something for, and how it is drawn."""
     found: list[tuple[Said, Callable[[], Any]]] = []
-    timed = "log_prob_seconds" in done
-    panels = [
-        (f"log_prob_{metric}" if metric != "saved_bytes" else "step_saved_bytes", *rest)
-        for metric, *rest in (
-            ("flops", "FLOP", "log_prob: FLOPs"),
-            ("seconds", "s", "log_prob: seconds"),
-            ("saved_bytes", "B", "training step: bytes kept for backward"),
-        )
-    ]
-    panels = [panel for panel in panels if panel[0] in done]
-    note = (
-        "Per sample: a batch's figure divided by its rows. Points are medians, bars the middle "
-        "half of the raw samples. Dotted: slopes D, D² and D³. FLOPs count products, LU and "
-        "triangular solves. Continuous flows at the fixed number of evaluations in the table."
-    )
-    one = ("cost-per-sample", "What a sample costs", note)
-    found.append((one, lambda: _panels(done, [panels])))
-    if timed:
+    one = ("cost-per-sample", "What a sample costs", f"{PER_SAMPLE} {SLOPES}")
+    found.append((one, lambda: _panels(done, [_present(done, ONE)], height=4.2)))
+    if _has(done, "log_prob_seconds"):
         grid = [
-            [(f"{call}_{metric}", unit, title) for call, title in calls.items()]
+            [Panel(f"{call}_{metric}", unit, title) for call, title in calls.items()]
             for metric, unit in (("seconds", "s"), ("flops", "FLOP"))
         ]
-        each = ("cost-against-dimension", "Cost against dimension", note)
-        found.append((each, lambda: _panels(done, grid)))
-    if "rate_seconds" in done and done["rate_seconds"].notna().any():
-        note = (
-            "Shares of the time of one log_prob: its evaluations of the field, of the trace beside "
-            "the field, and the rest, which is the solver's own. One evaluation is timed alone, in "
-            "the same rounds, and multiplied by their number."
-        )
-        where = ("solve-breakdown", "Where the time of a solve goes", note)
-        found.append((where, lambda: _breakdown(done)))
+        each = ("cost-against-dimension", "Cost against dimension", PER_SAMPLE)
+        found.append((each, lambda: _panels(done, grid, sloped=False)))
+    layers = done[done["linear_flops"].notna()] if "linear_flops" in done else done[:0]
+    if layers["series"].nunique() > 1:
+        alone = ("linear-layer", "The linear layer alone", f"{ALONE} {POINTS} {SLOPES}")
+        found.append((alone, lambda: _panels(layers, [_present(layers, LINEAR)], height=4.2)))
+    if _has(done, "rate_seconds"):
+        where = ("solve-breakdown", "Where the time of a solve goes", breakdown.NOTE)
+        found.append((where, lambda: breakdown.picture(done)))
     return found
 
 
-def _panels(done: pd.DataFrame, grid: list[list[Any]]) -> Any:
+def _has(done: pd.DataFrame, metric: str) -> bool:
+    return metric in done and bool(done[metric].notna().any())
+
+
+def _present(done: pd.DataFrame, panels: Iterable[Panel]) -> list[Panel]:
+    return [panel for panel in panels if _has(done, panel.metric)]
+
+
+def _panels(
+    done: pd.DataFrame, grid: list[list[Panel]], height: float = 3.4, sloped: bool = True
+) -> Any:
     looks = draw.looks(done["series"])
-    with draw.figure(len(grid), len(grid[0])) as (figure, axes):
-        for panel, (metric, unit, title) in zip(axes.flat, chain.from_iterable(grid), strict=True):
-            for name, group in done[done[metric].notna()].groupby("series"):
-                _line(panel, group.sort_values("dim"), metric, looks[str(name)], str(name))
+    handles: dict[str, Any] = {}
+    with draw.figure(len(grid), len(grid[0]), height=height) as (figure, axes):
+        for panel, shown in zip(axes.flat, chain.from_iterable(grid), strict=True):
+            known = done[done[shown.metric].notna()].sort_values("dim", kind="stable")
+            ends, largest = [], 0.0
+            for name, group in known.groupby("series"):
+                costs = _line(panel, group, shown, looks[str(name)], str(name))
+                largest = max(largest, costs.max())
+                slope = _slope(group, shown.metric) if sloped else None
+                if slope is not None:
+                    ends.append(slopes.End(str(name), group["dim"].max(), costs.iloc[-1], slope))
             draw.logarithmic(panel.xaxis, panel.yaxis)
-            draw.ticks(panel.xaxis, done["dim"])
-            panel.set(xlabel="D", ylabel=f"{unit} per sample", title=title)
-            largest = (done[metric] / done["batch"]).max()
+            draw.ticks(panel.xaxis, known["dim"])
+            panel.set(xlabel="D", ylabel=f"{shown.unit} per {shown.per}", title=shown.title)
             draw.guide(panel, [6, 18], largest, [1, 2, 3])
-        draw.legend_below(figure, *axes.flat[0].get_legend_handles_labels())
+            if sloped:
+                slopes.draw(panel, ends, looks, height - 0.9)
+            handles.update(dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)))
+        draw.legend_below(figure, [handles[name] for name in sorted(handles)], sorted(handles))
     return figure
 
 
-def _line(panel: Any, group: pd.DataFrame, metric: str, look: dict[str, Any], name: str) -> None:
-    scale = 1 / group["batch"]
-    panel.plot(group["dim"], group[metric] * scale, label=name, **look)
-    if metric.endswith("_seconds"):
-        raw = group[f"{metric}.values"]
+def _line(
+    panel: Any, group: pd.DataFrame, shown: Panel, look: dict[str, Any], name: str
+) -> pd.Series:
+    """Draw a series; its costs."""
+    scale = 1 / group["batch"] if shown.per == "sample" else 1.0
+    costs = group[shown.metric] * scale
+    panel.plot(group["dim"], costs, label=name, **look)
+    if shown.metric.endswith("_seconds"):
+        raw = group[f"{shown.metric}.values"]
         low, high = (raw.map(lambda v, q=q: np.quantile(v, q)) for q in (0.25, 0.75))
         panel.vlines(group["dim"], low * scale, high * scale, color=look["color"])
+    return costs
 
 
-PARTS = {"field": "#0072B2", "trace": "#E69F00", "solver": "#999999"}
-
-
-def shares(group: pd.DataFrame) -> pd.DataFrame:
-    """Of the time of one log_prob, by dimension: the evaluations of field and trace, the rest."""
-    layers = group["option.layers"] if "option.layers" in group else pd.Series(1, group.index)
-    per_piece = group["log_prob_nfe"] / layers.fillna(1)
-    field = per_piece * group["field_seconds"] / group["log_prob_seconds"]
-    both = per_piece * group["rate_seconds"] / group["log_prob_seconds"]
-    parts = pd.DataFrame({"field": field, "trace": both - field, "solver": 1 - both})
-    return parts.clip(lower=0).groupby(group["dim"]).median()
-
-
-def _breakdown(done: pd.DataFrame) -> Any:
-    solved = done[done["rate_seconds"].notna()]
-    groups = [(str(name), shares(group)) for name, group in solved.groupby("series")]
-    columns = min(3, len(groups))
-    with draw.figure(-(-len(groups) // columns), columns, height=2.4, sharey=True) as (
-        figure,
-        axes,
-    ):
-        for panel in axes.flat[len(groups) :]:
-            panel.set_visible(False)
-        for panel, (name, parts) in zip(axes.flat, groups, strict=False):
-            below = np.zeros(len(parts))
-            labels = [f"{dim:g}" for dim in parts.index]
-            for part, colour in PARTS.items():
-                panel.bar(labels, parts[part], bottom=below, label=part, color=colour, width=0.8)
-                below += parts[part].to_numpy()
-            panel.set(title=name, xlabel="D", ylim=(0, 1.05))
-        axes.flat[0].set_ylabel("share of log_prob")
-        draw.legend_below(figure, *axes.flat[0].get_legend_handles_labels())
-    return figure
+def _slope(group: pd.DataFrame, metric: str) -> float | None:
+    """The exponent at the largest D; None where it is not known, or not that of the asymptote."""
+    call, _, kind = metric.rpartition("_")
+    if kind != "seconds":
+        counted = growth.counts(group, metric)
+        return counted.exponent if counted else None
+    timed = growth.seconds(group, call, growth.flops(group, call))
+    return timed.law.exponent if timed and timed.reached else None

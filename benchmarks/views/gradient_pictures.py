@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from benchmarks import draw
+from benchmarks.views import narrow
 
 LOOKS = draw.looks(("adjoint", "backprop", "seminorm"))
 LOOKS["adjoint"] |= {"lw": 3.2, "markersize": 7.5}  # seen beneath a seminorm that equals it
@@ -17,6 +18,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "float32": {"ls": "--", "markerfacecolor": "white"},
 }
 FORWARD = {"color": "black", "lw": 1}
+KNOWN = {"color": "#777777", "ls": ":", "lw": 1}
+SPACING = {"color": "#777777", "ls": (0, (5, 2)), "lw": 0.7}
 EPSILON = 2.0**-23  # spacing of float32's numbers at one
 PREFERRED = "dopri5"  # the method that is shown alone, where it was measured
 
@@ -49,21 +52,24 @@ def costs(done: pd.DataFrame) -> Any:
                 saved.plot(group["nfe_forward"], group["gradient_bytes"], **points)
             for dtype, group in here[here["method"] == method].groupby("dtype"):
                 _line(nfe, group, "setting", "nfe_forward", {**FORWARD, **STYLES[str(dtype)]})
-            error.axhline(here["reference_shift"].median(), color="#777777", ls=":", lw=1)
+            error.axhline(here["reference_shift"].median(), **KNOWN)
             if "float32" in set(here["dtype"]):
-                error.axhline(EPSILON, color="#777777", ls="--", lw=0.8)
-            draw.logarithmic(*(panel.xaxis for panel in axes[:, column]), error.yaxis, saved.yaxis)
+                error.axhline(EPSILON, **SPACING)
             error.set(title=f"{field(updates)}, {method}")
             saved.set(title=f"{field(updates)}, all solvers", xlabel="forward NFE")
             nfe.set(title=f"{field(updates)}, {method}")
             for panel in (error, nfe):
                 panel.set(xlabel="step size" if fixed else "tolerance")
+        narrow.logarithmic(*(panel.xaxis for panel in axes.flat))
+        narrow.logarithmic(*(panel.yaxis for panel in axes[:2].flat))
         error, saved, nfe = axes[:, 0]
         error.set(ylabel="error of the gradient")
         saved.set(ylabel="bytes held for backward")
-        nfe.set(ylabel="NFE of the adjoint", ylim=(0, None))
+        nfe.set(ylabel="NFE backward", ylim=(0, None))
         shown = {name: LOOKS[name] for name in LOOKS if name in set(done["gradient"])}
-        _legend(figure, done, {**shown, "forward solve": FORWARD})
+        shown |= {"forward solve": FORWARD, "error of the exact one": KNOWN}
+        single = {"float32's spacing at one": SPACING} if "float32" in set(done["dtype"]) else {}
+        _legend(figure, done, {**shown, **single})
     return figure
 
 
@@ -87,7 +93,7 @@ def work(done: pd.DataFrame) -> Any:
                 look = {**looks[str(method)], **STYLES[str(dtype)]}
                 axes[row, column].plot(over["relative"], over["gradient_error"], **look)
             axes[row, column].set(title=f"{field(updates)}, {kind}")
-        draw.logarithmic(*(axis for panel in axes.flat for axis in (panel.xaxis, panel.yaxis)))
+        narrow.logarithmic(*(axis for panel in axes.flat for axis in (panel.xaxis, panel.yaxis)))
         for panel in axes[-1]:
             panel.set(xlabel="seconds / reference")
         for panel in axes[:, 0]:

@@ -1,130 +1,138 @@
-"""How cost grows with D: degrees of exact counts, laws of times, and where they cross."""
+"""How cost grows with D: degrees of exact counts, and laws of times."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import scaling_law
 from benchmarks.exhibit import Table
+from benchmarks.scaling_law import Law
 
 SIZES = 4  # that a law needs
-TAIL = 5  # largest sizes of which counts are of a polynomial, at least: enough for one of degree 3
+ONCE = "precomputation_flops"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How exact counts grow: degree, None for no polynomial, and exponent at the largest size."""
+
+    degree: int | None
+    exponent: float
+    largest: float
+
+    def __str__(self) -> str:
+        return f"{'–' if self.degree is None else self.degree} ({self.exponent:.2f})"
+
+
+@dataclass(frozen=True)
+class Times:
+    """The law of times, and whether its exponent is that of the asymptote."""
+
+    law: Law
+    reached: bool
+    largest: float
+
+    def __str__(self) -> str:
+        bound = "≥ " if self.law.asymptotic and not self.reached else ""
+        return f"{bound}{self.law}{''.join(f', break at {size:g}' for size in self.law.breaks)}"
+
+
+def counts(group: pd.DataFrame, metric: str, by: str = "dim") -> Counts | None:
+    """Of exact counts per batch, over the sizes ``by``; None for fewer than `SIZES` of them."""
+    if metric not in group:
+        return None
+    known = group[group[metric] > 0].drop_duplicates(by).sort_values(by)  # seeds have equal counts
+    if len(known) < SIZES:
+        return None
+    sizes, values = [int(size) for size in known[by]], [int(value) for value in known[metric]]
+    try:
+        _, c = scaling_law.tail_polynomial(sizes, values)
+    except ValueError:
+        (low, high), (before, after) = sizes[-2:], values[-2:]
+        return Counts(None, float(np.log(after / before) / np.log(high / low)), high)
+    parts = [float(coefficient * sizes[-1] ** power) for power, coefficient in enumerate(c)]
+    exponent = sum(power * part for power, part in enumerate(parts)) / sum(parts)
+    return Counts(len(c) - 1, exponent, sizes[-1])
+
+
+def flops(group: pd.DataFrame, call: str) -> Counts | None:
+    """Of a call's FLOPs over D; of log_prob's without what a solve makes of the weights once."""
+    metric = f"{call}_flops"
+    if call == "log_prob" and ONCE in group:
+        group = group.assign(**{metric: group[metric] - group[ONCE].fillna(0)})
+    return counts(group, metric)
+
+
+def seconds(
+    group: pd.DataFrame, call: str, counted: Counts | None, by: str = "dim"
+) -> Times | None:
+    """The law of a call's seconds; no asymptote where its FLOPs are ``counted`` steeper."""
+    metric = f"{call}_seconds"
+    known = group[group[metric].notna()] if metric in group else group[:0]
+    if known[by].nunique() < SIZES:
+        return None
+    samples = known.groupby(by)[f"{metric}.values"].agg(lambda lists: list(itertools.chain(*lists)))
+    law = _fitted(tuple(samples.index), tuple(map(tuple, samples)))
+    steeper = counted is not None and counted.degree is not None and law.degree < counted.degree
+    return Times(law, law.asymptotic and not steeper, samples.index[-1])
+
+
+@lru_cache(1024)
+def _fitted(sizes: tuple[float, ...], samples: tuple[tuple[float, ...], ...]) -> Law:
+    """The same law for a table and a picture, fitted once."""
+    return scaling_law.fit(sizes, samples)
+
+
+NOTE = (
+    "FLOPs: the degree in D of the polynomial that the exact counts are of, those of the smallest "
+    "D aside where it takes that (– for none), and in parentheses d ln cost / d ln D at the "
+    "largest D. Seconds: that exponent of the fitted law with its 95 % interval, which counts the "
+    "noise of the samples and a drift of each size; ≥ where the leading term is below half, or of "
+    "a lower degree than that of the FLOPs, or where no polynomial fits: the asymptote is not "
+    "reached. A break is a size from which all times differ by a factor; the law is that of the "
+    "larger ones. D is the largest that was counted; a cell whose sizes end before says where. "
+    "Determinants of weights, as in glow, are taken once for a batch, those of Jacobians, as in "
+    "dense, for each sample."
+)
+PARTS = {
+    "precomputed: FLOPs": "Precomputed is what a solve makes of the weights once for the batch; "
+    "the FLOPs of log_prob are those without it, and grow as a sample's do.",
+    "linear layer: FLOPs": "Linear layer: the invertible linear layers of the flow alone, one pass "
+    "of the batch with its log-determinant.",
+}
 
 
 def growth(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
     """A row for each series: how the calls' FLOPs and seconds grow at its largest dimension."""
     rows = []
     for name, group in done.groupby("series"):
-        row: dict[str, Any] = {"Flow": name, "D": int(group["dim"].max())}
-        for call, title in calls.items():
-            known = group[group[f"{call}_flops"].notna()]
-            if known["dim"].nunique() >= SIZES:
-                row[f"{title}: FLOPs"] = _degree(known, call)
-                if f"{call}_seconds" in known:
-                    row[f"{title}: seconds"] = _law(known, call, row[f"{title}: FLOPs"])
-        if len(row) > 2:
-            rows.append(row)
-    note = (
-        "FLOPs: the degree in D of the polynomial that the exact counts are of, those of the "
-        "smallest D aside where it takes that (– for none), and in parentheses d ln cost / d ln D "
-        "at the largest D. Seconds: that exponent of the fitted law with its 95 % interval, which "
-        "counts the noise of the samples and a drift of each size; ≥ where the leading term is "
-        "below half, or of a lower degree than that of the FLOPs, or where no polynomial fits: "
-        "the asymptote is not reached. A break is a size "
-        "from which all times differ by a factor; the law is that of the larger ones."
-    )
+        found: dict[str, Counts | Times | None] = {}
+        for call, title in {**calls, "linear": "linear layer"}.items():
+            found[f"{title}: FLOPs"] = counted = flops(group, call)
+            if call == "log_prob":
+                found["precomputed: FLOPs"] = counts(group, ONCE)
+            found[f"{title}: seconds"] = seconds(group, call, counted)
+        largest = max((grown.largest for grown in found.values() if grown), default=0)
+        if largest:
+            told = {header: _cell(grown, largest) for header, grown in found.items()}
+            rows.append({"Flow": name, "D": int(largest), **told})
+    frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     return Table(
         "cost-growth",
         "Growth with the dimension",
-        note,
-        pd.DataFrame(rows),
+        " ".join([NOTE, *(said for header, said in PARTS.items() if header in frame)]),
+        frame,
         records=tuple(done["key"]),
     )
 
 
-def _degree(known: pd.DataFrame, call: str) -> str:
-    """Of exact counts per batch: degree and local exponent.
-
-    Of all sizes, or of the larger ones: a factorisation of an H x D matrix has one polynomial
-    where D < H and another where D > H.
-    """
-    known = known.drop_duplicates("dim")  # seeds have equal counts
-    sizes, counts = list(known["dim"]), [int(value) for value in known[f"{call}_flops"]]
-    for start in range(max(1, len(sizes) - TAIL + 1)):
-        try:
-            c = scaling_law.exact_polynomial(sizes[start:], counts[start:])
-        except ValueError:
-            continue
-        parts = [float(coefficient * sizes[-1] ** power) for power, coefficient in enumerate(c)]
-        exponent = sum(power * part for power, part in enumerate(parts)) / sum(parts)
-        return f"{len(c) - 1} ({exponent:.2f})"
-    (low, high), (before, after) = sizes[-2:], counts[-2:]
-    return f"– ({np.log(after / before) / np.log(high / low):.2f})"
-
-
-def _law(known: pd.DataFrame, call: str, degree: str) -> str:
-    """The law of the seconds; a lower bound too where the FLOPs are of a higher ``degree``."""
-    samples = known.groupby("dim")[f"{call}_seconds.values"].agg(
-        lambda lists: list(itertools.chain.from_iterable(lists))
-    )
-    law = scaling_law.fit(list(samples.index), list(samples))
-    told = str(law)
-    if law.asymptotic and degree[0].isdigit() and law.degree < int(degree.split()[0]):
-        told = f"≥ {told}"
-    return f"{told}{''.join(f', break at {size:g}' for size in law.breaks)}"
-
-
-def crossings(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
-    """A row for each pair of different degrees: from which D on the lower one is cheaper."""
-    degrees = {}
-    for name, group in done.groupby("series"):
-        known = group[group["log_prob_flops"].notna()]
-        if known["dim"].nunique() >= SIZES:
-            degrees[name] = _degree(known, "log_prob").split(" ")[0]
-    rows = []
-    for first, second in itertools.combinations(degrees, 2):
-        flat, steep = sorted((first, second), key=lambda name: degrees[name])
-        if degrees[flat] == degrees[steep] or "–" in (degrees[flat], degrees[steep]):
-            continue
-        row: dict[str, Any] = {"Cheaper": flat, "than": steep}
-        for call, title in calls.items():
-            for metric, unit in (("flops", "FLOPs"), ("seconds", "seconds")):
-                if f"{call}_{metric}" in done:
-                    one, other = (done[done["series"] == name] for name in (flat, steep))
-                    row[f"{title}: {unit}"] = crossing(one, other, f"{call}_{metric}")
-        rows.append(row)
-    note = (
-        "The dimension from which on the first costs less per sample than the second, at all "
-        "larger ones that were measured; interpolated between two of them on logarithmic axes. "
-        "Pairs whose log_prob is of different degree in D."
-    )
-    return Table(
-        "cost-crossings",
-        "Where one becomes cheaper than another",
-        note,
-        pd.DataFrame(rows),
-        records=tuple(done["key"]),
-    )
-
-
-def crossing(flat: pd.DataFrame, steep: pd.DataFrame, metric: str) -> str:
-    """From which D on ``flat`` is the cheaper one: "all", "D ≥ 37" or "none in range"."""
-    sides = [(side[metric] / side["batch"]).groupby(side["dim"]).median() for side in (flat, steep)]
-    both = pd.concat(sides, axis=1, keys=["flat", "steep"]).dropna()
-    if both.empty:
-        return "–"
-    gap = np.log(np.asarray(both["flat"] / both["steep"], dtype=float))
-    dims = np.log(np.asarray(both.index, dtype=float))
-    if gap[-1] >= 0:
-        return "none in range"
-    dearer = np.flatnonzero(gap >= 0)
-    if not len(dearer):
-        return "all"
-    at = dearer[-1]
-    share = gap[at] / (gap[at] - gap[at + 1])
-    return f"D ≥ {np.exp(dims[at] + share * (dims[at + 1] - dims[at])):.0f}"
+def _cell(grown: Counts | Times | None, largest: float) -> str | None:
+    if grown is None:
+        return None
+    return f"{grown}{f' at {grown.largest:g}' if grown.largest < largest else ''}"

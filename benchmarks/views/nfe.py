@@ -9,7 +9,7 @@ import pandas as pd
 from benchmarks import draw
 from benchmarks.exhibit import Figure, Table, cells
 from benchmarks.store import arrays
-from benchmarks.views import nfe_growth
+from benchmarks.views import nfe_growth, totals
 
 COLUMNS = {  # header -> metric, factor, format
     "NFE before": ("nfe_start", 1, ".0f"),
@@ -22,20 +22,21 @@ COLUMNS = {  # header -> metric, factor, format
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """Forward evaluations before and after training."""
-    if frame.empty:
+    """Forward evaluations before and after training, their growth, and totals by the cost study."""
+    own = _own(frame)
+    if own.empty:
         return []
     shown = pd.DataFrame(
         {
-            "Data": frame["dataset"],
-            "Flow": frame["flow"],
-            "Seed": frame["seed"],
-            "Updates": frame["updates"],
+            "Data": own["dataset"],
+            "Flow": own["flow"],
+            "Seed": own["seed"],
+            "Updates": own["updates"],
         }
     )
     for header, (metric, factor, _) in COLUMNS.items():
-        values = frame.get(metric, pd.Series(float("nan"), index=frame.index)) * factor
-        shown[header] = cells(frame, values)
+        values = own.get(metric, pd.Series(float("nan"), index=own.index)) * factor
+        shown[header] = cells(own, values)
     note = (
         "Evaluations of field and trace in one log_prob of a fixed batch at the training "
         "tolerance; FLOPs and seconds of log_prob by the exact trace."
@@ -46,14 +47,15 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         note,
         shown,
         {header: digits for header, (_, _, digits) in COLUMNS.items()},
-        records=tuple(frame["key"]),
+        records=tuple(own["key"]),
     )
-    return [training, *nfe_growth.tables(frame)]
+    return [training, *nfe_growth.tables(own), *totals.tables(frame)]
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
-    """NFE against updates, NFE against tolerance, error against tolerance."""
-    done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
+    """NFE against updates and tolerance, error against tolerance; NFE and totals against D."""
+    own = _own(frame)
+    done = own[(own["status"] == "done") & own["arrays"].notna()]
     if done.empty:
         return []
     note = (
@@ -63,7 +65,12 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     )
     keys = tuple(done["key"])
     training = Figure("nfe", "Function evaluations", note, lambda: _picture(done), keys)
-    return [training, *nfe_growth.figures(frame)]
+    return [training, *nfe_growth.figures(own), *totals.figures(frame)]
+
+
+def _own(frame: pd.DataFrame) -> pd.DataFrame:
+    """The study's records among those of others."""
+    return frame if frame.empty else frame[frame["study"] == "nfe"]
 
 
 def _picture(done: pd.DataFrame) -> Any:

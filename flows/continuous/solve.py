@@ -79,15 +79,17 @@ class Solver(Described):
         for name, allowed in {**choices, "error_norm": get_args(ErrorNorm)}.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"unknown {name} {value!r}; choose from: {', '.join(allowed)}")
-        if self.fixed and not (self.step_size or 0) > 0:
-            raise ValueError(f"method {self.method!r} needs step_size > 0, got {self.step_size!r}")
+        for name in ("rtol", "atol", "max_steps", "first_step", "step_size"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and 0 < value < math.inf):
+                raise ValueError(f"{name} must be a positive, finite number, got {value!r}")
+        if self.fixed and self.step_size is None:
+            raise ValueError(f"method {self.method!r} needs a step_size: set how long a step is")
         if not self.fixed and self.step_size is not None:
             raise ValueError(f"method {self.method!r} chooses its steps: set rtol and atol instead")
         if self.first_step is not None and self.method not in ADAPTIVE:
             raise ValueError(f"method {self.method!r} takes no first_step, got {self.first_step!r}")
-        for name in ("rtol", "atol", "max_steps", "first_step"):
-            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value!r}")
         if self.method in SCIPY and (self.gradient, self.error_norm) != ("adjoint", "all"):
             raise ValueError(
                 f"method {self.method!r} has gradient='adjoint' and error_norm='all' alone, got "

@@ -1,4 +1,4 @@
-"""One evaluation of a continuous flow's field, alone and with its trace: what a solve takes."""
+"""The parts that calls are made of, alone: a field, with its trace, and linear layers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from nflows.transforms.linear import Linear
 from torch import Tensor
 
 import flows
@@ -16,12 +17,17 @@ from flows.continuous.point import Point
 Work = Callable[[], object]
 
 
-def evaluations(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
-    """The works "field" and "rate" (field and trace) of every ODE in the flow, without gradients.
+def parts(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
+    """The works of those parts that the flow has, on x (N, D), without gradients.
 
-    Empty for a flow without one. What a solve keeps of the weights from evaluation to evaluation
-    is made at the first call.
+    "field" and "rate" (field and trace) are one evaluation of every ODE in it; what a solve keeps
+    of the weights from evaluation to evaluation is made at the first call. "linear" is one pass
+    through every invertible linear layer, with its log-determinant.
     """
+    return {**_evaluations(flow, batch), **_linear(flow, batch)}
+
+
+def _evaluations(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
     odes = [module for module in flow.modules() if isinstance(module, CNF)]
     if not odes:
         return {}
@@ -45,6 +51,17 @@ def evaluations(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
     return {"field": field_alone, "rate": rate}
 
 
+def _linear(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
+    layers = [module for module in flow.modules() if isinstance(module, Linear)]
+
+    def linear() -> None:
+        with torch.no_grad():
+            for layer in layers:
+                layer(batch)
+
+    return {"linear": linear} if layers else {}
+
+
 def counted(works: dict[str, Work]) -> dict[str, float]:
     """FLOPs of each work; "precomputation_flops" is what the first call makes and others keep."""
     flops: dict[str, list[int]] = {}
@@ -53,7 +70,7 @@ def counted(works: dict[str, Work]) -> dict[str, float]:
             with Operations() as operations:
                 work()
             flops.setdefault(name, []).append(operations.flops)
-    if not flops:
-        return {}
     found: dict[str, float] = {f"{name}_flops": again for name, (_, again) in flops.items()}
-    return {**found, "precomputation_flops": flops["rate"][0] - flops["rate"][1]}
+    if "rate" in flops:
+        found["precomputation_flops"] = flops["rate"][0] - flops["rate"][1]
+    return found

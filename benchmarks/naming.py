@@ -1,0 +1,49 @@
+"""Names that tell configurations apart, and say no more than that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.case import Case
+
+
+def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """A name for each (name, values): the name, and those values that differ among its like.
+
+    Values may be nested: {"solver": {"method": "rk4"}} is told as method=rk4.
+    """
+    flat = [(name, _flat(values)) for name, values in rows]
+    different: dict[str, tuple[str, dict[str, Any]]] = {repr(row): row for row in flat}
+    names = {}
+    for key, (name, values) in different.items():
+        like = [other for same, other in different.values() if same == name]
+        told = [k for k, v in values.items() if any(repr(o.get(k)) != repr(v) for o in like)]
+        names[key] = " ".join([name, *(f"{k.split('.')[-1]}={_plain(values[k])}" for k in told)])
+    return [names[repr(row)] for row in flat]
+
+
+def labels(cases: Iterable[Case]) -> dict[str, str]:
+    """A short line for each case by its key: its label, and what tells it from its like."""
+    listed = list(cases)
+    rows = []
+    for case in listed:
+        own: dict[str, Any] = {"batch": case.batch, "updates": case.updates, "dtype": case.dtype}
+        own |= {"device": case.device, "threads": case.threads}
+        rows.append((case.label, {**case.options, **case.settings, **own}))
+    return dict(zip([case.key for case in listed], apart(rows), strict=True))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as one level: {"solver": {"method": ...}} -> {"solver.method": ...}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

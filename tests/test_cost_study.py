@@ -1,0 +1,102 @@
+"""The cost study's cases and measures: its grid, counts without data, the resident set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import flows
+from benchmarks import shapes
+from benchmarks.calls import calls
+from benchmarks.case import Case
+from benchmarks.resident import resident_bytes
+from benchmarks.studies import registry
+from benchmarks.suite import Suite
+
+SIZES = {"hidden": 8, "depth": 2, "layers": 2}
+STEPS = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
+OURS = [name for name in flows.names() if flows.members.module_of(name).startswith("flows.")]
+
+
+def cases(*contenders: dict[str, Any], **options: Any) -> list[Case]:
+    entry = {"study": "cost", "flows": contenders, "sizes": SIZES, "dims": [3], "seconds": 0}
+    return Suite(name="test", about="", studies=({**entry, **options},)).cases()
+
+
+@pytest.mark.parametrize("name", [n for n in OURS if not n.startswith("zuko_")])
+def test_counts_from_shapes_are_those_of_a_run(name: str) -> None:
+    """The same integers on the meta device as where everything is computed."""
+    solver = {"solver": STEPS} if "solver" in flows.members[name].defaults else {}
+    computed, counted = cases({"flow": name, "options": solver}, counted_dims=[3])
+    assert (computed.device, counted.device) == ("cpu", "meta")
+    metrics = calls(computed).count()[0]
+    found = shapes.count(counted)
+    assert found == {name: metrics[name] for name in found}
+    assert found["log_prob_flops"] > 0 or found["log_prob_determinant_flops"] == 0
+
+
+def test_counts_from_shapes_go_beyond_any_memory() -> None:
+    """A batch of dense Jacobians at D = 4096 would take 64 GiB; the count is of LU's degree."""
+    options = {"layers": 1, "hidden": 8}
+    (case,) = cases({"flow": "dense", "options": options}, batch=1024, dims=[], counted_dims=[4096])
+    found = shapes.count(case)
+    assert found["log_prob_determinant_flops"] == 1024 * (4096 * 4095 * (4 * 4096 + 1) // 6)
+
+
+def test_adaptive_steps_cannot_be_counted_from_shapes() -> None:
+    """Their number is the data's; the failure says what to choose, and costs no other case."""
+    found = cases({"flow": "cnf"}, {"flow": "realnvp"}, dims=[], counted_dims=[3])
+    results = dict(registry["cost"].measure(found))
+    failed, done = (results[case.key] for case in found)
+    assert "'dopri5' depend on the data" in failed.failure
+    assert "rk4" in failed.failure
+    assert done.metrics["log_prob_flops"] > 0
+
+
+def test_several_sizes_make_a_grid() -> None:
+    """Each with each; a flow that takes a size not has no case for it, and H = c D is no size."""
+    sizes = {"hidden": [4, 8], "depth": 1, "layers": [1, 2, 3]}
+    found = cases({"flow": "realnvp"}, {"flow": "dense"}, sizes=sizes, batch=[5, 6])
+    assert len(found) == 2 * (2 * 3 * 2)
+    assert len(cases({"flow": "planar"}, sizes=sizes)) == 3  # its layers
+    star = cases({"flow": "realnvp"}, sizes=sizes, batch=[5, 6], one_at_a_time=True)
+    assert len(star) == 1 + 1 + 1 + 2
+    scaled = cases({"flow": "realnvp", "hidden_per_dim": 2}, sizes={"layers": 1}, dims=[3, 5])
+    assert [case.options["hidden"] for case in scaled] == [6, 10]
+    assert {case.settings["hidden_per_dim"] for case in scaled} == {2}
+    with pytest.raises(ValueError, match=r"'planar' has no 'hidden' that hidden_per_dim decides"):
+        cases({"flow": "planar", "hidden_per_dim": 2})
+    blocks = {registry["cost"].block(case) for case in found}
+    assert len(blocks) == 1  # timed beside each other
+
+
+def test_the_resident_set_tells_the_adjoint_from_backprop() -> None:
+    """Through many steps backprop keeps what the adjoint does not; a fresh process says so."""
+    grown = []
+    for gradient in ("adjoint", "backprop"):
+        solver = {"method": "rk4", "step_size": 1 / 64, "gradient": gradient}
+        options = {"hidden": 64, "depth": 2, "layers": 1, "solver": solver}
+        (case,) = cases({"flow": "cnf", "options": options}, batch=512, resident=True)
+        grown.append(resident_bytes(case, "step"))
+    kept = 64 * 4 * 3 * 512 * 64 * 4  # steps, evaluations, tensors (N, H) of float32
+    assert grown[1] - grown[0] > kept / 2
+
+
+def test_a_process_that_fails_says_why() -> None:
+    """Its last words are the reason, and not only that it failed."""
+    (case,) = cases({"flow": "realnvp"})
+    with pytest.raises(RuntimeError, match="at least two columns"):
+        resident_bytes(case.model_copy(update={"dim": 1}), "log_prob")
+
+
+def test_first_calls_are_timed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts alone take no time of anything."""
+    torch.manual_seed(0)
+    (case,) = cases({"flow": "realnvp"}, seconds=0.01)
+    ((_, result),) = registry["cost"].measure([case])
+    assert result.metrics["log_prob_first_seconds"] > 0
+    (case,) = cases({"flow": "realnvp"})
+    ((_, result),) = registry["cost"].measure([case])
+    assert not any("seconds" in name for name in result.metrics)

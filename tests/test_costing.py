@@ -1,0 +1,66 @@
+"""The command ``flowgauge cost``: the sizes that it reads, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import flows
+from benchmarks.cli import app
+from benchmarks.costing import numbers
+
+PLUGIN = """
+import flows
+from nflows.transforms import LULinear
+
+@flows.register("one_linear", uses=())
+def one_linear(dim):
+    \"\"\"A linear layer.\"\"\"
+    return LULinear(dim)
+"""
+
+
+def test_numbers_of_the_command() -> None:
+    """A span doubles and always has its end; a list is itself; all else is refused by name."""
+    assert numbers("2..16", "dim") == [2, 4, 8, 16]
+    assert numbers("3..20", "dim") == [3, 6, 12, 20]
+    assert numbers("3,10,63", "dim") == [3, 10, 63]
+    for wrong in ("2..2", "0..4", "", "2...4", "2,,3", "0,1", "a"):
+        with pytest.raises(ValueError, match="cannot read --hidden"):
+            numbers(wrong, "hidden")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ffjrd", "--dim", "2..4"], "unknown flow"),
+        (["glow", "--dim", "2-4"], "--dim '2-4'"),
+        (["glow", "--dim", "2..4", "--hidden", "8;9"], "--hidden '8;9'"),
+        (["glow", "--dim", "2", "--batch", "0"], "--batch '0'"),
+        (["planar", "--dim", "2", "--hidden", "8"], "none of planar has a size 'hidden'"),
+        (["planar", "--dim", "2", "--hidden-per-dim", "1"], "'planar' has no 'hidden'"),
+        (["glow", "--dim", "2", "--hidden-per-dim", "0"], "greater than 0"),
+        (["none.py", "--dim", "2"], "does not exist"),
+    ],
+)
+def test_the_command_names_what_is_wrong(arguments: list[str], said: str) -> None:
+    """One line, exit status 2."""
+    result = CliRunner().invoke(app, ["cost", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_file_stands_for_the_flows_that_it_registers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is measured as any other, in the worker too."""
+    flows.names()
+    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
+    file, out = tmp_path / "linear_flow.py", tmp_path / "out"
+    file.write_text(PLUGIN)
+    arguments = ["cost", str(file), "--dim", "2,3", "--batch", "4,8", "--seconds", "0"]
+    result = CliRunner().invoke(app, [*arguments, "--counted-dim", "64", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "6 done, 0 not" in result.output

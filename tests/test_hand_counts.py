@@ -1,0 +1,249 @@
+"""FLOPs by hand: each family's formula in its sizes, term by term, is what the counter reports.
+
+A formula has N rows n, D columns d, width h, m hidden layers and the number of flow layers. The
+product of an (a, b) and a (b, c) is 2abc. Going back, each of its two factors that has a gradient
+takes a product of that size again, so that most terms come three times in a training step; but an
+outer product of two vectors adds nothing up, and is counted among the elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from typing import Any
+
+import pytest
+import torch
+
+import flows
+from benchmarks.calls import Calls, calls
+from benchmarks.case import Case
+from benchmarks.measure.operations import Operations
+from benchmarks.studies import Contender
+
+Cost = dict[str, int]
+SOLVER: dict[str, Any] = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
+BINS, FEATURES, RANK = 4, 3, 10  # of splines; of the hollow CNF; of OT-Flow's A, at most
+# N, D, H, hidden layers, layers: D odd and even, below and above H, N and RANK
+SIZES = [(3, 1, 4, 2, 1), (17, 2, 5, 1, 2), (4, 7, 3, 2, 1)]
+SIZES += [(7, 6, 4, 2, 3), (2, 3, 8, 3, 3), (3, 14, 5, 3, 1)]
+COUPLINGS = ("nice", "realnvp", "glow lu", "glow naive", "nsf_coupling")  # need two columns
+
+
+def cost(log_prob: int, step: int, sample: int | None = None, **more: int) -> Cost:
+    """By the names of metrics; a sample is a log_prob unless told otherwise."""
+    sample = log_prob if sample is None else sample
+    return {"log_prob_flops": log_prob, "step_flops": step, "sample_flops": sample, **more}
+
+
+def mlp(n: int, inputs: int, h: int, m: int, outputs: int) -> int:
+    """One pass of n rows: a product into the first of m hidden layers, m - 1 between, one out."""
+    return 2 * n * (inputs * h + (m - 1) * h**2 + h * outputs)
+
+
+def lu(d: int) -> int:
+    """With j rows below the pivot: j quotients, then j² products and as many differences."""
+    return sum(j + 2 * j**2 for j in range(d))
+
+
+def couplings(each: int, n: int, d: int, h: int, m: int, layers: int) -> int:
+    """Nets with ``each`` outputs a changed column: the even ones of D, ⌈D/2⌉, then the odd ones."""
+    changed = [d - d // 2 if k % 2 == 0 else d // 2 for k in range(layers)]
+    return sum(mlp(n, d - c, h, m, each * c) for c in changed)
+
+
+def linear(kind: str, n: int, d: int) -> tuple[int, int, int]:
+    """A linear layer in log_prob, in a step and in a sample."""
+    product = 2 * n * d**2
+    if kind == "lu":  # U x, then L (U x), as full matrices; back two triangular solves, d² a row
+        return 2 * product, 3 * 2 * product, product
+    # W x and det W, whose gradient W⁻ᵀ is two triangular solves a column; back, W is factorised to
+    # solve for x, by two triangular solves a row, and once more for its determinant
+    return product + lu(d), 3 * product + lu(d) + 2 * d**3, 2 * lu(d) + product
+
+
+def nice(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """A shift a changed column; the first net reads the data themselves, which need no gradient."""
+    nets = couplings(1, n, d, h, m, layers)
+    return cost(nets, 3 * nets - 2 * n * (d // 2) * h)
+
+
+def realnvp(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """Scale and shift a column; the ActNorm before each net has gradients by way of its input."""
+    nets = couplings(2, n, d, h, m, layers)
+    return cost(nets, 3 * nets)
+
+
+def mixed(kind: str, each: int, n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """Glow, NSF (C): a linear layer, then a net, which changes the even columns every time."""
+    net = couplings(each, n, d, h, m, 1)
+    forward, step, inverse = linear(kind, n, d)
+    return cost(layers * (forward + net), layers * (step + 3 * net), layers * (inverse + net))
+
+
+def maf(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """A MADE's weights are multiplied whole, masked entries too; a sample takes a pass a column."""
+    net = layers * mlp(n, d, h, m, 2 * d)
+    return cost(net, 3 * net, d * net)
+
+
+def iaf(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """MAF the other way round; the first pass of each layer reads zeros that need no gradient."""
+    net = layers * mlp(n, d, h, m, 2 * d)
+    return cost(d * net, 3 * d * net - layers * 2 * n * d * h, net)
+
+
+def nsf_ar(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """MAF with L U before each net, which has K widths, K heights and K - 1 slopes a column."""
+    net = mlp(n, d, h, m, (3 * BINS - 1) * d)
+    forward, step, inverse = linear("lu", n, d)
+    return cost(layers * (forward + net), layers * (step + 3 * net), layers * (inverse + d * net))
+
+
+def planar(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """wᵀx a row and wᵀu once; going back, w has a product with the rows, x an outer one."""
+    return cost(layers * (2 * n * d + 2 * d), layers * (2 * 2 * n * d + 2 * d))
+
+
+def dense(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """g, its Jacobian W_{m+1} S_m … S_1 W_1 of each row from the right, LU; norms of the weights.
+
+    Singular values of an (a, b), a ≥ b, are 4ab² - 4b³/3 alone, and 14ab² + 8b³ with the vectors
+    that make their gradient, U g Vᵀ at 2ab². A determinant's gradient is the Jacobian's inverse, by
+    an LU and two triangular solves a column.
+    """
+    shapes = [sorted(shape) for shape in [(d, h), *[(h, h)] * (m - 1), (h, d)]]
+    values = sum((12 * a * b**2 - 4 * b**3) // 3 for b, a in shapes)
+    vectors = sum(14 * a * b**2 + 8 * b**3 + 2 * a * b**2 for b, a in shapes)
+    products = mlp(n, d, h, m, d) + 2 * n * d * ((m - 1) * h**2 + d * h)
+    log_prob, step = values + products + n * lu(d), vectors + 3 * products + n * 2 * (lu(d) + d**3)
+    return {"log_prob_flops": layers * log_prob, "step_flops": layers * step}  # a sample iterates
+
+
+def solved(layers: int, field: int, rate: int, step: int, unneeded: int = 0, once: int = 0) -> Cost:
+    """A solve a layer, over 1 / layers of the time in steps of 1/2 at most: four evaluations each.
+
+    ``step`` is an evaluation's ``rate`` there and back; the data need no gradient, which leaves out
+    ``unneeded`` in the very first. A product of weights ``once`` a solve is tripled in a step.
+    """
+    nfe = layers * 4 * ceil(2 / layers)
+    outer = cost(nfe * rate + layers * once, nfe * step + 3 * layers * once - unneeded)
+    inner = {"field_flops": field, "rate_flops": rate, "precomputation_flops": once}
+    outer |= {"log_prob_nfe": nfe, "step_nfe": nfe, "sample_nfe": nfe}
+    return outer | {name: layers * flops for name, flops in inner.items()}
+
+
+def cnf(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """The field, and its trace in closed form: tr W_{m+1} S_m … S_1 W_1 S_i of slopes s_i.
+
+    One hidden layer: s₁ᵀp. Two: s₂ᵀP s₁, P of W₁W₃ once. Three: the D columns of S₁W₁ pass W₂ and
+    W₃, and W₄ closes; or, where that is less, the H columns of S₂W₂ pass W₃, and W₁W₄ closes.
+    """
+    field, into, once = mlp(n, d, h, m, d), 2 * n * d * h, 0
+    if m == 1:  # going back, s₁ has an outer product, p a full one
+        return solved(layers, field, field + 2 * n * h, 3 * field + 2 * 2 * n * h, into)
+    if m == 2:
+        trace, once = 2 * n * h**2, 2 * d * h**2
+    else:
+        through, joined = 2 * n * 2 * h**2 * d, 2 * n * h**3 + 2 * d * h**2
+        trace = through + 2 * n * d * h if through <= joined else joined + 2 * n * h**2
+    return solved(layers, field, field + trace, 3 * (field + trace), into, once)
+
+
+def pulled(probes: int, n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """A vector-Jacobian product takes the field's products, last to first: one a probe or column.
+
+    A step differentiates these too, but not in the vector that the last weight is multiplied by. x
+    has a gradient even in the first evaluation, as the one that its Jacobian is taken in.
+    """
+    field, vectors = mlp(n, d, h, m, d), probes or d
+    step = 3 * field + vectors * (3 * field - 2 * n * d * h)
+    return solved(layers, field, field + vectors * field, step)
+
+
+def planar_cnf(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """As a CNF with one hidden layer, and H gates of t once a batch: t itself has no gradient."""
+    field, trace, gates = mlp(n, d, h, 1, d), 2 * n * h, 2 * h
+    step = 3 * field + 2 * trace + 2 * gates
+    return solved(layers, field + gates, field + trace + gates, step, 2 * n * d * h)
+
+
+def hollow(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """Two MADEs with t, F outputs a column each; then τ of 1 + 2F, once a column, and its tangent.
+
+    A tangent takes two products a weight: its own with it, and that of the input with the weight's,
+    a zero that torch multiplies by. Those zeros, t and the tangent into τ have no gradient.
+    """
+    nets, times = 2 * mlp(n, d, h, m, FEATURES * d), 2 * 2 * n * h
+    tau, first = mlp(n * d, 1 + 2 * FEATURES, h, 1, 1), 2 * n * d * (1 + 2 * FEATURES) * h
+    field, step = nets + times + tau, 3 * nets + 2 * times + (3 + 3 + 2) * tau - first
+    return solved(layers, field, field + 2 * tau, step, 2 * 2 * n * d * h)
+
+
+def ot_flow(n: int, d: int, h: int, m: int, layers: int) -> Cost:
+    """∇Φ of s = (x, t): every K forward and transposed, A and Aᵀ. A step has it twice, for ∂Φ/∂t.
+
+    The trace: H curvatures a row times the squared rows of K₀, which going back has one outer
+    product; then D columns pass each further K.
+    """
+    s, inner = d + 1, (m - 1) * h**2
+    into = 2 * n * s * (h + min(RANK, s))
+    gradient, squares, columns = 2 * into + 2 * 2 * n * inner, 2 * n * h, 2 * n * d * inner
+    step = 3 * 2 * gradient + 2 * squares + 3 * columns
+    return solved(1, gradient, gradient + squares + columns, step, 2 * into)
+
+
+FORMULAS: dict[str, tuple[Callable[..., Cost], dict[str, Any]]] = {
+    "nice": (nice, {}),
+    "realnvp": (realnvp, {}),
+    "glow lu": (partial(mixed, "lu", 2), {"linear": "lu"}),
+    "glow naive": (partial(mixed, "naive", 2), {"linear": "naive"}),
+    "nsf_coupling": (partial(mixed, "lu", 3 * BINS - 1), {"bins": BINS}),
+    "nsf_ar": (nsf_ar, {"bins": BINS}),
+    "maf": (maf, {}),
+    "iaf": (iaf, {}),
+    "planar": (planar, {}),
+    "dense": (dense, {}),
+    "cnf": (cnf, {}),
+    "cnf loop": (partial(pulled, 0), {"trace": "loop"}),
+    "ffjord": (partial(pulled, 1), {}),
+    "ffjord two": (partial(pulled, 2), {"trace": {"estimator": "hutchinson", "probes": 2}}),
+    "rnode": (partial(pulled, 1), {}),  # its penalties take no further product
+    "planar_cnf": (planar_cnf, {}),
+    "hollow": (hollow, {"features": FEATURES}),
+    "ot_flow": (ot_flow, {}),
+}
+CASES = [(name, s) for name in FORMULAS for s in SIZES if s[1] > 1 or name not in COUPLINGS]
+
+
+@pytest.mark.parametrize(("name", "sizes"), CASES, ids=str)
+def test_a_count_is_the_formula(name: str, sizes: tuple[int, ...], monkeypatch: Any) -> None:
+    monkeypatch.setattr(Calls, "memory", lambda self: {})  # bytes take as long, and are not asked
+    formula, options = FORMULAS[name]
+    (found, uncounted), expected = made(name.split()[0], sizes, options).count(), formula(*sizes)
+    assert {metric: found[metric] for metric in expected} == expected
+    assert not any(uncounted.values())
+
+
+@pytest.mark.parametrize(("name", "dim"), [*((name, 5) for name in flows.names()), ("dense", 130)])
+def test_threads_do_not_decide_a_count(name: str, dim: int) -> None:
+    """Built anew from the same seeds; an LU of 128 rows or more goes another way on two threads."""
+    counts = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found = made(name, (4, dim, 6, 2, 2), {})
+        with Operations() as operations:
+            found.works["log_prob"]()
+            found.works["step"]()
+        counts.append((operations.flops, operations.factorisation, operations.uncounted))
+    assert counts[0] == counts[1]
+
+
+def made(name: str, sizes: tuple[int, ...], options: dict[str, Any]) -> Calls:
+    """The calls of a flow, with those of the sizes that it takes, at fixed steps if it solves."""
+    n, d, h, m, layers = sizes
+    steps = {"solver": SOLVER} if "solver" in flows.members[name].defaults else {}
+    contender = Contender(flow=name, options=steps | options)
+    complete = contender.complete({"hidden": h, "depth": m, "layers": layers}, d)
+    return calls(Case(study="cost", flow=name, dim=d, batch=n, options=complete))
