@@ -53,15 +53,17 @@ def fit(
     if not (basis > 0).all() or not all(len(t) and (t > 0).all() for t in times):
         raise ValueError("the terms and the samples of a cost model have to be positive")
     medians = np.array([np.median(t) for t in times])
-    chosen = _chosen(basis, medians[None])[0]
+    chosen = [float(c) for c in _chosen(basis, medians[None])[0]]
     predicted = basis @ chosen
-    drawn = _chosen(basis, redrawn(times, predicted, int((chosen > 0).sum()), seed))
+    drawn = _chosen(basis, redrawn(times, predicted, sum(c > 0 for c in chosen), seed))
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     largest = int(predicted.argmax())
     kept = [index for index in range(len(names)) if chosen[index] > 0]
     return CostModel(
-        coefficients={names[i]: float(chosen[i]) for i in kept},
-        intervals={names[i]: (float(low[i]), float(high[i])) for i in kept},
+        coefficients={names[i]: chosen[i] for i in kept},
+        intervals={
+            names[i]: (min(float(low[i]), chosen[i]), max(float(high[i]), chosen[i])) for i in kept
+        },
         shares={names[i]: float(chosen[i] * basis[largest, i] / predicted[largest]) for i in kept},
         error=float(np.sqrt(np.mean((predicted / medians - 1) ** 2))),
     )

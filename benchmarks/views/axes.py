@@ -46,7 +46,7 @@ def _grown(group: pd.DataFrame, axis: str) -> dict[str, str | None]:
     found["determinant: FLOPs"] = growth.counts(group, "log_prob_determinant_flops", axis)
     found["precomputed: FLOPs"] = growth.counts(group, growth.ONCE, axis)
     found["saved: bytes"] = growth.counts(group, "step_saved_bytes", axis)
-    told = {header: None if grown is None else str(grown) for header, grown in found.items()}
+    told = {header: None if grown is None else grown.told() for header, grown in found.items()}
     reach = f"{group[axis].min():g} to {group[axis].max():g}"
     return {"Axis": sizes.AXES[axis], "Range": reach, **told}
 

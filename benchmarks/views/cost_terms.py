@@ -90,6 +90,7 @@ def candidates(points: pd.DataFrame) -> dict[str, np.ndarray]:
     repeated = jacobian or ((rate > 0) & (rate > field * d / 2)).all()
     times, per = (d, " D") if repeated else (zero + 1, "")
     deep = (depth - 1).clip(lower=0.0) * h**2
+    beyond = (depth - 2).clip(lower=0.0) * bool((once > 0).any())  # the closed form's two layers
     terms = {
         "1": zero + 1,
         "K": k,
@@ -101,6 +102,8 @@ def candidates(points: pd.DataFrame) -> dict[str, np.ndarray]:
         "D³ K": d**3 * k * (lu > 0) * (not jacobian),
         "N D³ K": n * d**3 * k * jacobian,
         "D H² L": d * h**2 * layers * (once > 0),
+        "(ℓ>2) K": k * (beyond > 0),
+        "N D (ℓ−2) H² K": n * d * beyond * h**2 * k,
     }
     different: dict[str, np.ndarray] = {}
     for name, values in terms.items():

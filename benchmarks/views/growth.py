@@ -26,8 +26,9 @@ class Counts:
     exponent: float
     largest: float
 
-    def __str__(self) -> str:
-        return f"{'–' if self.degree is None else self.degree} ({self.exponent:.2f})"
+    def told(self, at: str = "") -> str:
+        """Degree and exponent, and ``at`` which size where that has to be said."""
+        return f"{'–' if self.degree is None else self.degree} ({self.exponent:.2f}){at}"
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,11 @@ class Times:
     reached: bool
     largest: float
 
-    def __str__(self) -> str:
+    def told(self, at: str = "") -> str:
+        """The exponent and its interval, ``at`` which size where that is to be said, and breaks."""
         bound = "≥ " if self.law.asymptotic and not self.reached else ""
-        return f"{bound}{self.law}{''.join(f', break at {size:g}' for size in self.law.breaks)}"
+        breaks = "".join(f", break at {size:g}" for size in self.law.breaks)
+        return f"{bound}{self.law}{at}{breaks}"
 
 
 def counts(group: pd.DataFrame, metric: str, by: str = "dim") -> Counts | None:
@@ -135,4 +138,4 @@ def growth(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
 def _cell(grown: Counts | Times | None, largest: float) -> str | None:
     if grown is None:
         return None
-    return f"{grown}{f' at {grown.largest:g}' if grown.largest < largest else ''}"
+    return grown.told(f" at {grown.largest:g}" if grown.largest < largest else "")
