@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks import draw
@@ -29,7 +30,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     shown = pd.DataFrame(
         {
             "Data": own["dataset"],
-            "Flow": own["flow"],
+            "Flow": draw.series(own),
             "Seed": own["seed"],
             "Updates": own["updates"],
         }
@@ -59,9 +60,10 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     if done.empty:
         return []
     note = (
-        "Left: forward (solid) and adjoint (dashed) evaluations on a fixed batch as training "
-        "goes. Middle and right: float64, tolerance atol = rtol; the error is the largest "
-        "|log p - log p at the tightest tolerance| over the batch. Dashed: before training."
+        "Means over the seeds, a row for each flow. Left: evaluations on a fixed batch as training "
+        "goes, dashed those of the adjoint. Middle and right: float64, tolerance atol = rtol; the "
+        "error is the largest |log p - log p at the tightest tolerance| over the batch. Dashed: "
+        "before training."
     )
     keys = tuple(done["key"])
     training = Figure("nfe", "Function evaluations", note, lambda: _picture(done), keys)
@@ -74,31 +76,34 @@ def _own(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _picture(done: pd.DataFrame) -> Any:
-    names = [f"{flow}, {data}" for flow, data in zip(done["flow"], done["dataset"], strict=True)]
-    looks = draw.looks(names)
-    with draw.figure(1, 3) as (figure, axes):
-        training, tolerance, error = axes[0]
-        for name, (_, row) in zip(names, done.iterrows(), strict=True):
-            a, look = arrays(row), looks[name]
-            first = row["seed"] == done["seed"].min()
-            training.plot(a["updates"], a["nfe_forward"], label=name if first else None, **look)
-            training.plot(a["updates"], a["nfe_backward"], ls="--", **look)
-            for curve, style in ((0, "--"), (1, "-")):
-                tolerance.plot(a["tolerances"], a["nfe"][curve], ls=style, **look)
-                positive = a["error"][curve] > 0
-                error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)
-        training.set(xlabel="updates", ylabel="NFE", title="Against training", ylim=(0, None))
-        draw.logarithmic(tolerance.xaxis, error.xaxis, error.yaxis)
-        tolerance.set(
-            xlabel="tolerance",
-            ylabel="NFE",
-            title="Against tolerance",
-            ylim=(0, None),
-        )
-        error.set(
-            xlabel="tolerance",
-            ylabel="error in log p (nats)",
-            title="What the tolerance buys",
-        )
-        draw.legend_below(figure, *training.get_legend_handles_labels())
+    series = [(str(name), group) for name, group in done.groupby(draw.series(done))]
+    looks = draw.looks(done["dataset"])
+    with draw.figure(len(series), 3, height=3.0) as (figure, axes):
+        for row, (name, group) in zip(axes, series, strict=True):
+            for data, repeated in group.sort_values("dim").groupby("dataset", sort=False):
+                _lines(row, _mean(repeated), str(data), looks[str(data)])
+            training, tolerance, error = row
+            training.set(xlabel="updates", ylabel="NFE", ylim=(0, None), title=name)
+            draw.logarithmic(tolerance.xaxis, error.xaxis, error.yaxis)
+            tolerance.set(xlabel="tolerance", ylabel="NFE", ylim=(0, None))
+            error.set(xlabel="tolerance", ylabel="error in log p (nats)")
+        every = {h.get_label(): h for row in axes for h in row[0].get_legend_handles_labels()[0]}
+        draw.legend_below(figure, list(every.values()), list(every))
     return figure
+
+
+def _mean(repeated: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The arrays of a case, averaged over its seeds."""
+    found = [arrays(row) for _, row in repeated.iterrows()]
+    return {name: np.mean([a[name] for a in found], axis=0) for name in found[0]}
+
+
+def _lines(panels: Any, a: dict[str, np.ndarray], label: str, look: dict[str, Any]) -> None:
+    training, tolerance, error = panels
+    training.plot(a["updates"], a["nfe_forward"], label=label, **look)
+    if a["nfe_backward"].any():
+        training.plot(a["updates"], a["nfe_backward"], ls="--", **look)
+    for curve, style in ((0, "--"), (1, "-")):
+        tolerance.plot(a["tolerances"], a["nfe"][curve], ls=style, **look)
+        positive = a["error"][curve] > 0
+        error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)

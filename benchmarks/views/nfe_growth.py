@@ -28,10 +28,9 @@ def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     done = frame[frame["status"] == "done"].copy()
     if done.empty:
         return {}
-    plain = done.drop(columns=[c for c in ("setting.checks", "setting.tolerances") if c in done])
     done["family"] = [re.sub(r"\d+$", "", str(name)) for name in done["dataset"]]
     done["series"] = [
-        f"{name}, {family}" for name, family in zip(draw.series(plain), done["family"], strict=True)
+        f"{name}, {family}" for name, family in zip(draw.series(done), done["family"], strict=True)
     ]
     groups = {str(name): group.sort_values("dim") for name, group in done.groupby("series")}
     return {name: group for name, group in groups.items() if group["dim"].nunique() >= DIMS}

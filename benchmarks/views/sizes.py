@@ -9,12 +9,11 @@ import pandas as pd
 from benchmarks import draw
 
 AXES = {"batch": "N", "option.hidden": "H", "option.depth": "ℓ", "option.layers": "L"}
-HOW = ("setting.seconds", "setting.resident")  # how thoroughly a case is measured, not what it is
 
 
 def names(frame: pd.DataFrame, without: Iterable[str] = ()) -> list[str]:
     """The series of each row by `draw.series`, as if the columns ``without`` were not there."""
-    return draw.series(frame.drop(columns=[c for c in (*HOW, *without) if c in frame]))
+    return draw.series(frame.drop(columns=[c for c in without if c in frame]))
 
 
 def flows(frame: pd.DataFrame) -> list[str]:
