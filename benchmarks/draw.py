@@ -57,8 +57,8 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 # what decides a width in place of a number: its column, and how it is told
 RULES = {"setting.parameters": "{:,.0f} parameters", "setting.hidden_per_dim": "{:g}·D"}
-# how thoroughly a case is measured, which makes it no other thing
-THOROUGH = tuple(f"setting.{name}" for name in ("seconds", "resident", "checks", "tolerances"))
+# how a case is measured, which makes it no other thing
+HOW = tuple(f"setting.{n}" for n in ("seconds", "resident", "point", "checks", "tolerances"))
 
 
 def series(frame: Any) -> list[str]:
@@ -73,7 +73,7 @@ def series(frame: Any) -> list[str]:
             width = width.where(by_rule.isna(), by_rule.map(words.format))
             frame = frame.drop(columns=rule).assign(**{"option.hidden": width})
     wanted = ("option.", "setting.", "batch", "updates")
-    columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in THOROUGH]
+    columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in HOW]
     options = frame[columns].to_dict("records")
     rows = [{c.partition(".")[2] or c: v for c, v in row.items()} for row in options]
     return naming.apart(list(zip(frame["flow"], rows, strict=True)))

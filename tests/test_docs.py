@@ -18,13 +18,13 @@ from flows.conformance import ROWS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-REFERENCE = ROOT / "results" / "reference"
-COMMITTED = ("reference", "libraries")
+COMMITTED = ("reference", "complexity", "libraries")
+REPORTS = "".join((ROOT / "results" / r / "report" / "report.md").read_text() for r in COMMITTED)
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_every_table_row_of_the_readme_stands_in_the_reference_report():
-    report = (REFERENCE / "report" / "report.md").read_text().splitlines()
+def test_every_table_row_of_the_readme_stands_in_a_committed_report():
+    report = REPORTS.splitlines()
     rows = [line for line in README.splitlines() if line.startswith("| ")]
     assert len(rows) > 10
     for row in rows:
@@ -32,20 +32,18 @@ def test_every_table_row_of_the_readme_stands_in_the_reference_report():
 
 
 def test_every_likelihood_in_the_readme_stands_in_a_committed_report():
-    reports = "".join(
-        (ROOT / "results" / r / "report" / "report.md").read_text() for r in COMMITTED
-    )
     found = re.findall(r"−\d+\.\d{3}\s± \d+\.\d{3}", README)
     assert len(found) > 20
     for number in found:
-        assert number.replace("\n", " ") in reports, number
+        assert number.replace("\n", " ") in REPORTS, number
 
 
-def test_the_reference_is_the_quick_suite_and_whole():
-    now = state(suite.read("quick"), REFERENCE)
-    assert not now.missing, "the quick suite has changed: run it again into results/reference"
+@pytest.mark.parametrize(("folder", "name"), [("reference", "quick"), ("complexity", "complexity")])
+def test_a_committed_run_is_its_suite_and_whole(folder, name):
+    now = state(suite.read(name), ROOT / "results" / folder)
+    assert not now.missing, f"suite {name!r} has changed: run it again into results/{folder}"
     assert not now.failed
-    assert set(store.load(REFERENCE)["status"]) == {"done"}
+    assert set(store.load(ROOT / "results" / folder)["status"]) == {"done"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -66,19 +66,21 @@ class Cost:
             for dim, contender in product(sorted(dims), contenders):
                 if place is common and dim not in (contender.dims or options.dims):
                     continue
-                for batch, sizes in grid:
+                for number, (batch, sizes) in enumerate(grid):
+                    point = {"point": number} if len(grid) > 1 else {}
                     yield place.case(
                         study=self.name,
                         flow=contender.flow,
                         dim=dim,
                         options=contender.complete(sizes, dim),
                         batch=contender.batch or batch,
-                        settings={**how, **contender.rules},
+                        settings={**how, **point, **contender.rules},
                     )
 
     def block(self, case: Case) -> str:
-        """All contenders at one dimension, at every point of the grid."""
-        return f"D={case.dim} {case.device}"
+        """All contenders at one dimension and point of the grid."""
+        shared = [case.settings.get(name) for name in ("seconds", "resident", "point")]
+        return f"D={case.dim} on {case.device}, {shared}"
 
     def budget(self, case: Case) -> float:
         """Seconds: the share of the timing, the counted calls, and the fresh processes."""

@@ -78,7 +78,7 @@ def _along(done: pd.DataFrame, axis: str) -> Along:
     ruled = [rule for rule in draw.RULES if rule in done and axis == "option.hidden"]
     done = done[done[ruled].isna().all(axis=1)].drop(columns=ruled)  # no widths that follow D
     told = [c for c in done if str(c).startswith(("option.", "setting."))]
-    equal = [c for c in ("flow", "dim", "batch", *told) if c not in (axis, *draw.THOROUGH)]
+    equal = [c for c in ("flow", "dim", "batch", *told) if c not in (axis, *draw.HOW)]
     alike = pd.Series(map(repr, done[equal].to_dict("records")), done.index, dtype=object)
     grid = done[done.groupby(alike)[axis].transform("nunique") >= growth.SIZES]
     names = sizes.names(grid.assign(**{"option.D": grid["dim"]}), [axis])
