@@ -63,11 +63,11 @@ def test_a_count_that_fails_costs_no_other() -> None:
 
 
 def test_several_sizes_make_a_grid() -> None:
-    """Each with each; a flow that takes a size not has no case for it, and H = c D is no size."""
+    """Each with each, all flows beside each other at every point; H = c D is no size of it."""
     sizes = {"hidden": [4, 8], "depth": 1, "layers": [1, 2, 3]}
     found = cases({"flow": "realnvp"}, {"flow": "dense"}, sizes=sizes, batch=[5, 6])
     assert len(found) == 2 * (2 * 3 * 2)
-    assert len(cases({"flow": "planar"}, sizes=sizes)) == 3  # its layers
+    assert len(cases({"flow": "planar"}, sizes=sizes)) == 6  # as often as others, beside them
     star = cases({"flow": "realnvp"}, sizes=sizes, batch=[5, 6], one_at_a_time=True)
     assert len(star) == 1 + 1 + 1 + 2
     scaled = cases({"flow": "realnvp", "hidden_per_dim": 2}, sizes={"layers": 1}, dims=[3, 5])
