@@ -32,12 +32,14 @@ def header(plan: Plan, records: Sequence[Record]) -> list[Fact]:
     adapted = {record.case.flow.partition("_")[0] for record in records}  # zuko_maf: zuko's
     versions = [line for line in _versions(records) if line.split()[0] in {*MAIN, *adapted}]
     python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
+    _, *warning = _noise(records) or [""]
     return [
         _fact("Cases", [_counts(plan, records)]),
         _fact("Machine", _distinct(_machine(r.machine) for r in records)),
         _fact("Threads", [_threads(records)]),
         _fact("Software", [", ".join(versions + python)]),
         _fact("Measured", [_when(records)]),
+        *([_fact("Noise", warning)] if warning else []),
     ]
 
 
@@ -180,7 +182,9 @@ def _noise(records: Sequence[Record]) -> list[str]:
     told = f"median {middle:.1%} over the blocks, largest {worst:.1%} in that of {label}"
     lines = [f"middle half of the reference workload's times over their median: {told}"]
     if worst > NOISY:
-        lines.append(f"the machine was too noisy there for times to be trusted: {label}")
+        noisy = sum(spread > NOISY for spread, _ in spreads)
+        share = f"{noisy} of {len(spreads)} blocks"
+        lines.append(f"the machine was too noisy for times to be trusted in {share}, as in {label}")
     return lines
 
 
