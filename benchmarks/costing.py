@@ -25,10 +25,12 @@ def cost(
     dim: Annotated[str, typer.Option(help=f"Dimensions: {Numbers}.")],
     hidden: Annotated[str | None, typer.Option(help="Widths, where a flow has one.")] = None,
     hidden_per_dim: Annotated[
-        float | None, typer.Option(min=0, help="c of a width H = c D, in place of --hidden.")
+        float | None, typer.Option(help="c of a width H = c D, rounded; in place of --hidden.")
     ] = None,
     depth: Annotated[str | None, typer.Option(help="Hidden layers of a network.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Numbers of transformations.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Numbers of transformations; of an ODE, pieces of time.")
+    ] = None,
     batch: Annotated[str, typer.Option(help="Rows of a call.")] = "64",
     counted_dim: Annotated[
         str | None,
@@ -45,9 +47,9 @@ def cost(
 
     Every number of --hidden, --depth, --layers and --batch may be several, as those of --dim: each
     is measured with each. Flows with an option "solver" solve their ODE by four steps of rk4 and
-    backpropagation, so that the number of evaluations does not change with D; of others that solve
-    one it is said. The report shows the cases of this command, the folder keeps those of all. Exit
-    status: 0 all cases done, 1 some failed, 2 wrong usage.
+    backpropagation, one at least for each piece of time, so that the number of evaluations does not
+    change with D; of others that solve one it is said. The report shows the cases of this command,
+    the folder keeps those of all. Exit status: 0 all cases done, 1 some failed, 2 wrong usage.
     """
     with usage_errors():
         from benchmarks.suite import Suite
@@ -55,13 +57,19 @@ def cost(
 
         load_plugins(plugin)
         names = list(dict.fromkeys(name for said in flows for name in named(said)))
+        if hidden_per_dim is not None and (hidden is not None or hidden_per_dim <= 0):
+            raise ValueError(
+                f"--hidden-per-dim {hidden_per_dim:g}: give a number above 0, and no --hidden"
+            )
         sizes = {"hidden": hidden, "depth": depth, "layers": layers}
         given = {name: numbers(said, name) for name, said in sizes.items() if said is not None}
         _used(given, names)
+        dims = numbers(dim, "dim")
+        larger = [] if counted_dim is None else numbers(counted_dim, "counted-dim")
         study = {
             "study": "cost",
-            "dims": numbers(dim, "dim"),
-            "counted_dims": numbers(counted_dim, "counted-dim") if counted_dim else [],
+            "dims": dims,
+            "counted_dims": [d for d in larger if d not in dims],
             "sizes": given,
             "batch": numbers(batch, "batch"),
             "seconds": seconds,
@@ -70,7 +78,7 @@ def cost(
         about = f"Cost of {', '.join(names)} at D = {dim}."
         suite = Suite(name=out.name, about=about, threads=threads, studies=(study,))
         cases = suite.cases()
-        for case in {case.flow: case for case in cases}.values():
+        for case in {case.flow: case for case in reversed(cases)}.values():  # of the smallest D
             if "solver" not in members[case.flow].defaults and _solves(case):
                 console.print(
                     f"note: {case.flow} takes no option 'solver', and is measured with its own",
@@ -107,10 +115,16 @@ def _used(sizes: Iterable[str], names: Sequence[str]) -> None:
 
 
 def _solves(case: Any) -> bool:
-    """Whether a case's flow has an ODE, which counts its evaluations."""
+    """Whether a case's flow has an ODE, which counts its evaluations; False if it has a fault.
+
+    A fault is for the case's own record to tell.
+    """
     from flows import build
 
-    flow = build(case.flow, case.dim, **case.options)
+    try:
+        flow = build(case.flow, case.dim, **case.options)
+    except Exception:
+        return False
     return any(hasattr(module, "counters") for module in flow.modules())
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from benchmarks import naming
 
@@ -92,12 +92,23 @@ def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> 
 
 
 def logarithmic(*axes: Any) -> None:
-    """Make these axes logarithmic, with decades as plain text: matplotlib's own labels are set by
-    its formula parser, which takes longer than all the rest of a picture."""
+    """Make these axes logarithmic, with decades as plain text, and 2 and 5 where there are few.
+
+    Matplotlib's own labels are set by its formula parser, which takes longer than all the rest of
+    a picture.
+    """
     for axis in axes:
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_major_formatter(lambda value, _: f"10{_raised(round(math.log10(value)))}")
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_formatter(partial(_between, axis))
+
+
+def _between(axis: Any, value: float, position: int | None = None) -> str:
+    """The text at a mark between two decades: one of its own where an axis is short."""
+    low, high = axis.get_view_interval()
+    decade = math.floor(math.log10(value))
+    digit = round(value / 10.0**decade)
+    return f"{digit}·10{_raised(decade)}" if high < 100 * low and digit in (2, 5) else ""
 
 
 def ticks(axis: Any, values: Iterable[float]) -> None:
@@ -113,7 +124,11 @@ def _raised(number: int) -> str:
 
 
 def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: str = "D") -> None:
-    """Thin dotted lines of slope ``powers`` that meet at (x[1], y), marked where they start."""
+    """Thin dotted lines of slope ``powers`` that meet at (x[1], y), marked where they start.
+
+    The axes keep the limits that the data gave them, or a decade below ``y`` where that is lower.
+    """
+    low, high = axes.get_ylim()
     for power in powers:
         ends = [y * (x[0] / x[1]) ** power, y]
         axes.plot(x, ends, ls=":", lw=1, color="#777777")
@@ -126,4 +141,6 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: 
             textcoords="offset points",
             ha="right",
             va="center",
+            annotation_clip=True,
         )
+    axes.set_ylim(min(low, y / 10), high)

@@ -68,6 +68,7 @@ METRICS: dict[str, Metric] = {
     "skipped_updates": Metric("updates skipped: loss not finite", "", "lower", "quality"),
     "solve_flops": Metric("log_prob of a row by its own solver", "FLOP", "lower", "quality"),
     "nfe_start": Metric("forward NFE before training", "NFE", "neither", "quality"),
+    "solve_nfe": Metric("forward NFE of that log_prob", "NFE", "lower", "quality"),
     "nfe_end": Metric("forward NFE after training", "NFE", "lower", "quality"),
     "evaluation_seconds": Metric("one evaluation of field and trace", "s", "lower", "time"),
     "evaluation_flops": Metric("one evaluation: products and LU", "FLOP", "lower", "exact"),

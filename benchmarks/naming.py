@@ -30,7 +30,8 @@ def labels(cases: Iterable[Case]) -> dict[str, str]:
     for case in listed:
         own: dict[str, Any] = {"batch": case.batch, "updates": case.updates, "dtype": case.dtype}
         own |= {"device": case.device, "threads": case.threads}
-        rows.append((case.label, {**case.options, **case.settings, **own}))
+        settings = {name: value for name, value in case.settings.items() if name != "point"}
+        rows.append((case.label, {**case.options, **settings, **own}))
     return dict(zip([case.key for case in listed], apart(rows), strict=True))
 
 

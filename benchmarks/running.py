@@ -20,6 +20,7 @@ def carry_out(
     """Measure what is missing, draw the report, and end with 0 where all cases are done, else 1."""
     from benchmarks import report
     from benchmarks.progress import Shown
+    from benchmarks.report.facts import noise
     from benchmarks.run import FolderError, run
 
     try:
@@ -31,6 +32,8 @@ def carry_out(
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept, and the next run goes on from there")
         raise typer.Exit(130) from None
+    for warning in noise(list(result.records.values()))[1:]:
+        console.print(f"note: {warning}", style="yellow")
     page = report.write(folder)
     done, failed = len(result.valid), len(result.cases) - len(result.valid)
     console.print(f"{done} done, {failed} not; report: {page}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from benchmarks.least_squares import TIE
 
 DEGREES = 3  # of the polynomial, at most
 TAIL = 5  # largest sizes that a polynomial of the larger ones needs: enough for one of degree 3
-POWERS = np.linspace(0.1, 4.0, 157)  # exponents that a shifted power law may have
+POWERS = np.r_[np.linspace(-2.0, -0.1, 77), np.linspace(0.1, 4.0, 157)]  # of a shifted power law
 REPETITIONS = 600
 JUMPS = np.exp(np.linspace(-1.2, 1.2, 49))  # factors by which all sizes from a break on may differ
 STRONG = 10.0  # difference in BIC that a break has to make
@@ -29,7 +30,8 @@ class Law:
     ``degree`` is the polynomial's and ``coefficients`` are its cₖ from k = 0; ``power`` is (a, b,
     p). ``exponent`` is d ln t / d ln D at the largest size and ``interval`` its 95 % interval;
     ``share`` what the leading term contributes there. ``asymptotic`` is False where that is less
-    than half, or where no polynomial fits: then the exponent is a lower bound of the one to come.
+    than half, where a constant law leaves room for a linear term of half the cost, and where no
+    polynomial fits: then the exponent is a lower bound of the one to come.
     ``breaks`` has the size from which on all times differ by a common factor, if there is one:
     another cache, or a library that begins to use threads. The law is then that of the largest
     sizes.
@@ -47,7 +49,8 @@ class Law:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{'' if self.asymptotic else '≥ '}{self.exponent:.2f} [{low:.2f}, {high:.2f}]"
+        told = f"{'' if self.asymptotic else '≥ '}{self.exponent:.2f} [{low:.2f}, {high:.2f}]"
+        return told.replace("-", "−")
 
 
 def exact_polynomial(sizes: Sequence[int], counts: Sequence[int]) -> list[Fraction]:
@@ -56,10 +59,16 @@ def exact_polynomial(sizes: Sequence[int], counts: Sequence[int]) -> list[Fracti
     By divided differences, without statistics. ValueError below three different sizes, and where
     the counts are of no polynomial that these sizes can tell from an interpolation of them.
     """
+    if len(sizes) != len(counts):
+        raise ValueError(f"{len(sizes)} sizes, but {len(counts)} counts")
+    if odd := [value for value in (*sizes, *counts) if not math.isfinite(value)]:
+        raise ValueError(f"sizes and exact counts are finite numbers, got {odd[0]}")
     pairs = sorted(set(zip(map(Fraction, sizes), map(Fraction, counts), strict=True)))
     x = [size for size, _ in pairs]
-    if len(set(x)) < max(3, len(x)):
-        raise ValueError("exact counts need three sizes or more, and one count for each size")
+    if twice := [size for size, after in pairwise(x) if size == after]:
+        raise ValueError(f"size {twice[0]} has more than one count")
+    if len(x) < 3:
+        raise ValueError(f"exact counts need three sizes or more, got {len(x)}")
     differences, leading = [count for _, count in pairs], []
     while len(differences) > 1:
         leading.append(differences[0])
@@ -108,10 +117,16 @@ def fit(sizes: Sequence[float], samples: Sequence[Sequence[float]], seed: int = 
     Non-negative terms up to D³ are fitted to the medians by relative error; the degree is that with
     the least BIC, of ties the lowest. The interval draws anew the raw samples of each size, and,
     since a drift at a size moves all of its samples together, the deviations of the sizes from
-    the law; both forms and all degrees are fitted to each draw. ValueError below four sizes, for
-    sizes that are not positive or repeat, and for times that are not positive.
+    the law. Which law is the truth of a draw, and which is fitted to it, is drawn from all forms
+    and degrees with the weight exp(-BIC / 2), so that the choice is uncertain too (Buckland,
+    Burnham and Augustin, Model selection: an integral part of inference, 1997).
+
+    ValueError below four sizes, for sizes that are not positive and finite or repeat, and for times
+    that are not.
     """
     x, times = _checked(sizes, samples)
+    scale = float(np.exp(np.mean([np.log(np.median(t)) for t in times])))
+    times = [t / scale for t in times]
     medians = np.array([np.median(t) for t in times])
     start, factor = _break(x, medians)
     regime = np.where(np.arange(len(x)) < start, factor, 1.0)  # the law is that of the largest size
@@ -119,21 +134,22 @@ def fit(sizes: Sequence[float], samples: Sequence[Sequence[float]], seed: int = 
     polynomial, power = _polynomials(x, medians[None]), _powers(x, medians[None])
     better = bool(power.bic[0] < polynomial.bic[0] - TIE)
     chosen, degree = power if better else polynomial, int(polynomial.degree[0])
-    drawn = redrawn(times, chosen.predicted[0], 3 if better else degree + 1, seed)
-    again, other = _polynomials(x, drawn), _powers(x, drawn)
-    exponents = np.where(other.bic < again.bic - TIE, other.exponent, again.exponent)
-    low, high = np.quantile(exponents, [0.025, 0.975])
+    rng = np.random.default_rng(seed)
+    truths = _drawn(x, np.broadcast_to(medians, (REPETITIONS, len(x))), rng)
+    again = _drawn(x, redrawn(times, truths.predicted, truths.parameters, seed), rng)
+    low, high = np.quantile(again.exponent, [0.025, 0.975])
     exponent, share = float(chosen.exponent[0]), float(chosen.share[0])
+    reached = not better and share >= 0.5 and (degree > 0 or high < 0.5)
     a, b, p = map(float, power.coefficients[0])
     return Law(
         degree=degree,
-        coefficients=tuple(map(float, polynomial.coefficients[0, : degree + 1])),
-        power=(a, b, p),
+        coefficients=tuple(scale * float(c) for c in polynomial.coefficients[0, : degree + 1]),
+        power=(scale * a, scale * b, p),
         form="power" if better else "polynomial",
         exponent=exponent,
         interval=(min(float(low), exponent), max(float(high), exponent)),
         share=share,
-        asymptotic=not better and share >= 0.5,
+        asymptotic=bool(reached),
         breaks=(float(x[start]),) if start else (),
     )
 
@@ -159,7 +175,7 @@ def _checked(
     order = np.argsort(sizes)
     x = np.asarray(sizes, dtype=float)[order]
     times = [np.asarray(samples[i], dtype=float) for i in order]
-    if len(x) < 4 or (np.diff(x) <= 0).any() or x[0] <= 0:
+    if len(x) < 4 or not np.isfinite(x).all() or (np.diff(x) <= 0).any() or x[0] <= 0:
         raise ValueError(f"a law needs four different positive sizes or more, got {list(sizes)}")
     for size, t in zip(x, times, strict=True):
         if not (t.ndim == 1 and len(t) and np.isfinite(t).all() and (t > 0).all()):
@@ -169,8 +185,7 @@ def _checked(
 
 def _polynomials(x: np.ndarray, costs: np.ndarray) -> _Family:
     """For each of the costs (B, n) the polynomial of the lowest degree that is as good as any."""
-    powers = np.arange(min(DEGREES, len(x) - 3) + 1)
-    basis = (x[:, None] / x[-1]) ** powers
+    powers, basis = _basis(x)
     found = least_squares.fit(basis, costs)
     degrees = np.array([np.flatnonzero(support).max() for support in found.supports])
     by_degree = np.array([found.bic[degrees == d].min(0) for d in powers])  # (K, B)
@@ -185,6 +200,38 @@ def _polynomials(x: np.ndarray, costs: np.ndarray) -> _Family:
         predicted=c @ basis.T,
         degree=chosen,
         coefficients=c / x[-1] ** powers,
+    )
+
+
+def _basis(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The powers of D that so many sizes can tell apart, and their values, 1 at the largest."""
+    powers = np.arange(min(DEGREES, len(x) - 3) + 1)
+    return powers, (x[:, None] / x[-1]) ** powers
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A law for each of B problems, drawn by the weights of all laws."""
+
+    exponent: np.ndarray  # (B,), at the largest size
+    predicted: np.ndarray  # (B, n)
+    parameters: np.ndarray  # (B,)
+
+
+def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> _Drawn:
+    powers, basis = _basis(x)
+    found, shifted = least_squares.fit(basis, costs), _powers(x, costs)
+    bic = np.concatenate([found.bic, shifted.bic[None]])  # (laws, B)
+    weights = np.cumsum(np.exp((bic.min(0) - bic) / 2), axis=0)
+    which = (weights < rng.random(len(costs)) * weights[-1]).sum(0)
+    sums, problems = which < len(found.bic), np.arange(len(costs))
+    c = found.coefficients[np.where(sums, which, 0), problems]
+    c[~sums] = 1.0  # of no account
+    terms = (shifted.coefficients > 0).sum(1) + (shifted.coefficients[:, 2] < 0)
+    return _Drawn(
+        np.where(sums, (c * powers).sum(1) / c.sum(1), shifted.exponent),
+        np.where(sums[:, None], c @ basis.T, shifted.predicted),
+        np.where(sums, (c > 0).sum(1), terms),
     )
 
 
@@ -213,24 +260,28 @@ def _powers(x: np.ndarray, costs: np.ndarray) -> _Family:
 
 
 def redrawn(
-    times: Sequence[np.ndarray], predicted: np.ndarray, parameters: int, seed: int
+    times: Sequence[np.ndarray],
+    predicted: np.ndarray,
+    parameters: int | np.ndarray,
+    seed: int,
 ) -> np.ndarray:
-    """Medians (B, n) that the same measurement might have given, were ``predicted`` (n,) the truth.
+    """Medians (B, n) that the same measurement might have given, were ``predicted`` the truth.
 
-    Each has the deviations of the sizes from the law in another order and with other signs, as
-    large as their number and that of the law's ``parameters`` leaves uncertain, and those of a
-    size's raw samples.
+    That is one truth (n,), or (B, n) one for each. Each has the deviations of the sizes from the
+    law in another order and with other signs, as large as their number and that of the law's
+    ``parameters`` leaves uncertain, and those of a size's raw samples.
     """
     rng, n = np.random.default_rng(seed), len(times)
     medians = np.array([np.median(t) for t in times])
-    left = max(1, n - parameters)
-    residuals = np.log(medians / predicted) * np.sqrt(n / left)
-    deviations = rng.choice(residuals, (REPETITIONS, n)) * rng.choice([-1, 1], (REPETITIONS, n))
-    deviations *= np.sqrt(left / rng.chisquare(left, (REPETITIONS, 1)))
+    truths = np.broadcast_to(predicted, (REPETITIONS, n))
+    left = np.broadcast_to(np.maximum(1, n - np.asarray(parameters)), REPETITIONS)[:, None]
+    residuals = np.log(medians / truths) * np.sqrt(n / left)
+    deviations = np.take_along_axis(residuals, rng.integers(n, size=truths.shape), axis=1)
+    deviations *= rng.choice([-1, 1], truths.shape) * np.sqrt(left / rng.chisquare(left))
     for index, t in enumerate(times):
         picks = rng.integers(len(t), size=(REPETITIONS, len(t)))
         deviations[:, index] += np.log(np.median(t[picks], axis=1) / medians[index])
-    return np.asarray(predicted * np.exp(deviations))
+    return np.asarray(truths * np.exp(deviations))
 
 
 def _break(x: np.ndarray, medians: np.ndarray) -> tuple[int, float]:

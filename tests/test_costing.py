@@ -41,7 +41,10 @@ def test_numbers_of_the_command() -> None:
         (["glow", "--dim", "2", "--batch", "0"], "--batch '0'"),
         (["planar", "--dim", "2", "--hidden", "8"], "none of planar has a size 'hidden'"),
         (["planar", "--dim", "2", "--hidden-per-dim", "1"], "'planar' has no 'hidden'"),
-        (["glow", "--dim", "2", "--hidden-per-dim", "0"], "greater than 0"),
+        (
+            ["glow", "--dim", "2", "--hidden-per-dim", "0"],
+            "0: give a number above 0",
+        ),
         (["none.py", "--dim", "2"], "does not exist"),
     ],
 )

@@ -37,7 +37,9 @@ def _frame(power: float) -> pd.DataFrame:
 def _solved(evaluation: float = 1000.0) -> pd.DataFrame:
     """With the FLOPs of a solve: those of an evaluation, which grow as D, times NFE."""
     frame = _frame(0.0)
-    return frame.assign(solve_flops=frame["nfe_end"] * evaluation * frame["dim"])
+    solved = {"solve_nfe": frame["nfe_end"], "solve_flops": frame["nfe_end"] * evaluation}
+    solved["solve_flops"] *= frame["dim"]
+    return frame.assign(**solved)
 
 
 def _cost(batch: int = 4) -> pd.DataFrame:

@@ -54,6 +54,7 @@ Q_FULL = 4 * (6 * 6 + 5 * 5 + 4 * 4)  # three of a 6 x 6
 Q_WIDE = 4 * (3 * 3 + 2 * 2 + 1 * 1)
 
 
+@pytest.mark.filterwarnings("ignore:torch.(triangular_solve|cholesky) is deprecated")
 @pytest.mark.parametrize(
     ("call", "flops"),
     [
@@ -69,6 +70,8 @@ Q_WIDE = 4 * (3 * 3 + 2 * 2 + 1 * 1)
         (lambda: torch.linalg.lu_solve(LU, PIVOTS, V, left=False), N * K * 2 * D**2),
         (lambda: torch.linalg.lu_solve(LU[0], PIVOTS[0], B), N * K * 2 * D**2),
         (lambda: torch.linalg.solve_triangular(S, V, upper=True, left=False), N * K * D**2),
+        (lambda: torch.triangular_solve(B, S), N * K * D**2),
+        (lambda: torch.cholesky(P), N * (1 + 4 + 9 + 16)),
         (lambda: torch.linalg.lu(S), N * lu_flops(D)),
         # three steps: divisions below the pivot and updates of what is right of it
         (lambda: torch.linalg.lu(TALL), 5 * (1 + 2 * 2) + 4 * (1 + 2 * 1) + 3),

@@ -32,7 +32,7 @@ def header(plan: Plan, records: Sequence[Record]) -> list[Fact]:
     adapted = {record.case.flow.partition("_")[0] for record in records}  # zuko_maf: zuko's
     versions = [line for line in _versions(records) if line.split()[0] in {*MAIN, *adapted}]
     python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
-    _, *warning = _noise(records) or [""]
+    _, *warning = noise(records) or [""]
     return [
         _fact("Cases", [_counts(plan, records)]),
         _fact("Machine", _distinct(_machine(r.machine) for r in records)),
@@ -59,7 +59,7 @@ def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
         _fact("Batched LU", _distinct(_lu(r.machine.get("batched_lu_faulty")) for r in records)),
         _fact("Governor", _distinct(r.machine.get("governor") for r in records)),
         _fact("Load", [_load(records)]),
-        _fact("Noise", _noise(records)),
+        _fact("Noise", noise(records)),
         _fact(
             "Records",
             [
@@ -170,8 +170,11 @@ def _load(records: Sequence[Record]) -> str:
     return f"median {median(known):.2f}, highest {max(known):.2f}" if known else ""
 
 
-def _noise(records: Sequence[Record]) -> list[str]:
-    """The spread of the reference workload's times, which all cases of a block have in common."""
+def noise(records: Sequence[Record]) -> list[str]:
+    """The spread of the reference workload's times, which all cases of a block have in common.
+
+    Two lines where it was too large, the second a warning.
+    """
     measured = [(r.metrics.get("reference_seconds"), r.case.label) for r in records]
     blocks = {tuple(times.values): label for times, label in measured if times}
     spreads = sorted((_spread(times), label) for times, label in blocks.items() if len(times) > 1)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt
+from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 import flows
 from benchmarks.case import Case, Seeds, canonical
@@ -42,12 +42,17 @@ class Contender(BaseModel, frozen=True, extra="forbid"):
     or ``hidden_per_dim``, the c of H = c D.
     """
 
-    flow: str
+    flow: str  # of a contender given as a name alone, all that is said
     options: dict[str, JsonValue] = {}
     parameters: PositiveInt | None = None
     hidden_per_dim: PositiveFloat | None = None
     batch: PositiveInt | None = None
     without: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"flow": given} if isinstance(given, str) else given
 
     @property
     def rules(self) -> dict[str, JsonValue]:

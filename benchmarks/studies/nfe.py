@@ -25,7 +25,7 @@ from benchmarks.views import nfe
 class NfeOptions(BaseModel, frozen=True, extra="forbid"):
     """The nfe study's part of a suite."""
 
-    flows: tuple[Contender | str, ...]  # a name alone: the flow with no options of its own
+    flows: tuple[Contender, ...]
     datasets: tuple[str, ...]
     sizes: dict[str, PositiveInt] = {}
     hidden_per_dim: PositiveFloat | None = None  # of every flow that has none of its own
@@ -56,8 +56,7 @@ class Nfe:
         }
         for name in options.datasets:
             dim = datasets.load(name).dim
-            for said in options.flows:
-                given = Contender(flow=said) if isinstance(said, str) else said
+            for given in options.flows:
                 own = {
                     "options": {**options.options, **given.options},
                     "hidden_per_dim": given.hidden_per_dim or options.hidden_per_dim,
@@ -129,10 +128,12 @@ def _measured(case: Case) -> Result:
         "nfe": np.array([curve[0] for curve in curves]),
         "error": np.array([curve[1] for curve in curves]),
     }
-    with torch.no_grad(), Operations() as operations:
-        flow.using(noise=0).log_prob(fixed)
+    view = flow.using(noise=0)
+    with torch.no_grad(), flows.count_nfe(view) as count, Operations() as operations:
+        view.log_prob(fixed)
     metrics = {
         "solve_flops": operations.flops / len(fixed),
+        "solve_nfe": float(count.forward),
         "nfe_start": float(forward[0]),
         "nfe_end": float(forward[-1]),
         "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),

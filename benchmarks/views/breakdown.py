@@ -12,7 +12,8 @@ from benchmarks import draw
 NOTE = (
     "Shares of the time of one log_prob: its evaluations of the field, of the trace beside the "
     "field, and the rest, which is the solver's own and what it makes of the weights once. One "
-    "evaluation is timed alone, in the same rounds, and multiplied by their number."
+    "evaluation is timed alone, in the same rounds, and multiplied by their number, so that the "
+    "evaluations can come out as more than the whole."
 )
 PARTS = {"field": "#0072B2", "trace": "#E69F00", "solver": "#999999"}
 

@@ -104,6 +104,7 @@ def _by_dimension(frame: pd.DataFrame) -> Table:
         shown[header] = cells(frame, values * scale)
     said = [
         "Medians of the raw samples.",
+        *_uncounted(frame),
         *(said for header, said in NOTES.items() if header in shown),
     ]
     if common:
@@ -116,6 +117,17 @@ def _by_dimension(frame: pd.DataFrame) -> Table:
         dict.fromkeys(measured, ".4g"),
         records=tuple(frame["key"]),
     )
+
+
+def _uncounted(frame: pd.DataFrame) -> list[str]:
+    """Which operators the FLOPs are without, by flow."""
+    found: dict[str, set[str]] = {}
+    noted = frame["notes"].dropna() if "notes" in frame else frame["flow"][:0]
+    for flow, notes in zip(frame.loc[noted.index, "flow"], noted, strict=True):
+        for operators in notes.values():
+            found.setdefault(flow, set()).update(operators)
+    told = [f"{flow}: {', '.join(sorted(names))}" for flow, names in found.items() if names]
+    return [f"Operators that were seen and not counted: {'; '.join(told)}."] if told else []
 
 
 def _settings(frame: pd.DataFrame) -> dict[str, pd.Series]:

@@ -38,8 +38,8 @@ POINTS = (
     "FLOPs count products, LU and triangular solves."
 )
 PER_SAMPLE = (
-    f"Per sample: a batch's figure divided by its rows. {POINTS} Continuous flows at the fixed "
-    "number of evaluations in the table."
+    f"Per sample: a batch's figure divided by its rows. {POINTS} Continuous flows at the number of "
+    "evaluations (NFE) that the table says, which is that of untrained fields."
 )
 SLOPES = (
     "Dashed, with its number: d ln cost / d ln D at the largest D, of exact counts or, for "
@@ -99,7 +99,8 @@ def _panels(
             draw.logarithmic(panel.xaxis, panel.yaxis)
             draw.ticks(panel.xaxis, known["dim"])
             panel.set(xlabel="D", ylabel=f"{shown.unit} per {shown.per}", title=shown.title)
-            draw.guide(panel, [6, 18], largest, [1, 2, 3])
+            if known["dim"].nunique() > 1:
+                draw.guide(panel, [6, 18], largest, [1, 2, 3])
             if sloped:
                 slopes.draw(panel, ends, looks, height - 0.9)
             handles.update(dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)))

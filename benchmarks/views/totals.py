@@ -28,8 +28,8 @@ MEANING = (
     "What is computed once for a batch is shared by its rows. "
 )
 TOTALS = (
-    "In parentheses the evaluations, both a mean over seeds. H is the width: compare flows of "
-    "equal H, or those whose H grows with D with each other."
+    "In parentheses the evaluations, both a mean over seeds. N: rows of the call. H: the width; "
+    "compare flows of equal H, or those whose H grows with D with each other."
 )
 DRAWN = (
     "Solid: flows with an ODE, a faint point for each seed and a line through their means. Dashed: "
@@ -56,7 +56,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if not (solved and direct):
         return []
     dims, keys = _dims(solved), _keys(solved, direct)
-    columns = ["Flow", "H", "L", *(f"D = {dim}" for dim in dims)]
+    columns = ["Flow", "N", "H", "L", *(f"D = {dim}" for dim in dims)]
     totals = pd.DataFrame([_row(total) for total in (*solved, *direct)], columns=columns)
     crossings = pd.DataFrame(
         {"Flow": plain.name} | {total.name: crossing(_gap(total, plain)) for total in solved}
@@ -79,7 +79,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def _totals(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:
     """The series with an ODE, and those without one; old records have none of either."""
-    if not {"solve_flops", "log_prob_flops"} <= set(frame):
+    if not {"solve_nfe", "log_prob_flops"} <= set(frame):
         return [], []
     nfe = frame[(frame["study"] == "nfe") & frame["solve_flops"].notna()]
     cost = frame[(frame["study"] == "cost") & (frame["status"] == "done")]
@@ -88,7 +88,7 @@ def _totals(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:
 
 
 def _means(group: pd.DataFrame) -> pd.DataFrame:
-    means = group.groupby("dim")[["solve_flops", "nfe_end"]].mean()
+    means = group.groupby("dim")[["solve_flops", "solve_nfe"]].mean()
     return means.set_axis(["flops", "nfe"], axis="columns")
 
 
@@ -125,15 +125,18 @@ def _keys(*kinds: Sequence[Total]) -> tuple[str, ...]:
 
 def _row(total: Total) -> dict[str, Any]:
     """A series with its sizes, a range where D decides them, and its costs as 1.2e5 (38)."""
-    row = {"Flow": total.name}
+    row = {"Flow": total.name, "N": _range(total.records["batch"])}
     for header, option in (("H", "option.hidden"), ("L", "option.layers")):
         if option in total.records and (values := total.records[option].dropna()).size:
-            ends = dict.fromkeys(f"{end:g}" for end in (values.min(), values.max()))
-            row[header] = " to ".join(ends)
+            row[header] = _range(values)
     for dim, flops, nfe in total.costs.itertuples():
         mantissa, _, exponent = f"{flops:.1e}".partition("e")
         row[f"D = {dim}"] = f"{mantissa}e{int(exponent)}{f' ({nfe:.0f})' if nfe else ''}"
     return row
+
+
+def _range(values: pd.Series) -> str:
+    return " to ".join(dict.fromkeys(f"{end:g}" for end in (values.min(), values.max())))
 
 
 def _picture(solved: Sequence[Total], direct: Sequence[Total]) -> Any:
