@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+RECORDS = "records"  # the column of a table's frame that is not shown: each row's records' keys
+
 
 def cells(frame: pd.DataFrame, values: pd.Series) -> pd.Series:
     """A table's cells: values of the cases that are done, the status of the others."""
@@ -22,7 +24,9 @@ class Table:
     a numeric column to its format specification (".3g"); ``errors`` a column to the column with
     its standard error, shown as one cell "value ± error". A cell that is a string is shown as it
     is: that is how a failed case appears. ``best`` marks columns whose best cell stands out,
-    "higher" or "lower". ``records`` are the keys of the records that the rows come from.
+    "higher" or "lower". The column `RECORDS`, which is not shown as it is, has for each row a tuple
+    of the keys of the records that it comes from; ``records`` are those of every row of a frame
+    without it.
     """
 
     name: str
@@ -33,6 +37,13 @@ class Table:
     errors: dict[str, str] = field(default_factory=dict)
     best: dict[str, str] = field(default_factory=dict)
     records: tuple[str, ...] = ()
+
+    @property
+    def rows_from(self) -> tuple[tuple[str, ...], ...]:
+        """For each row the keys of the records that it comes from."""
+        if RECORDS in self.frame:
+            return tuple(tuple(keys) for keys in self.frame[RECORDS])
+        return (self.records,) * len(self.frame)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -28,8 +29,13 @@ NOT_MEASURING = (  # what only draws, or judges
 PRESENTATION = frozenset({"tables", "figures", "reads"})  # of a study: what only shows records
 
 
-def fingerprint(case: Case) -> str:
-    """Sixteen digits of the code, versions and, where it is timed, machine behind a case."""
+def fingerprint(
+    case: Case, installed: Mapping[str, str] | None = None, machine: str | None = None
+) -> str:
+    """Sixteen digits of the code, versions and, where it is timed, machine behind a case.
+
+    ``installed`` versions and a ``machine``'s class stand in for those of this process.
+    """
     roots = {studies.module_of(case.study)}
     packages = {"torch", "torchdiffeq", "nflows"}
     if case.flow in members:
@@ -38,9 +44,11 @@ def fingerprint(case: Case) -> str:
     if case.dataset is not None:
         roots.add(datasets.module_of(case.dataset))
     parts = {name: _code(name) for name in sorted(_reached(frozenset(roots)))}
-    machine = machine_class(case.device) if studies[case.study].timed else ""
-    needed = {k: v for k, v in versions().items() if k in packages}
-    return digest({"code": parts, "versions": needed, "machine": machine})[:16]
+    timed = studies[case.study].timed
+    where = "" if not timed else machine_class(case.device) if machine is None else machine
+    present = versions() if installed is None else installed
+    needed = {k: v for k, v in present.items() if k in packages}
+    return digest({"code": parts, "versions": needed, "machine": where})[:16]
 
 
 @cache

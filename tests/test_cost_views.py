@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks import draw
 from benchmarks.calls import COUNTED
 from benchmarks.case import Case
-from benchmarks.report import facts, plan
+from benchmarks.report import facts
 from benchmarks.store import Record, Values
 from benchmarks.views import breakdown, cost, crossings, growth, sizes, slopes
 
@@ -211,7 +211,7 @@ def test_noise_of_the_machine_is_told() -> None:
     assert f"median {(0.02 / 1.02 + 0.2 / 1.2) / 2:.1%}" in first
     assert f"largest {0.2 / 1.2:.1%}" in first
     assert warning.endswith("in 1 of 2 blocks, as in cost glow D=4")
-    heads = facts.header(plan.Plan(name="", cases=[]), records)
+    heads = facts.header({}, records)
     assert [fact.lines for fact in heads if fact.term == "Noise"] == [(warning,)]
     assert told["Governor"] == ("powersave",)
     (alone,) = (f for f in facts.provenance(records[:1], 0) if f.term == "Noise")

@@ -271,7 +271,7 @@ def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> Non
     assert (quickest.frame["Error"] <= quickest.frame["Error at most"]).all()
     which = ["Field", "Precision", "Gradient", "Quickest"]
     assert not quickest.frame.duplicated(which).any()
-    assert set(every.records) == set(frame["key"])
+    assert {key for keys in every.rows_from for key in keys} == set(frame["key"])
     for table in (quickest, every):
         assert all(h in "".join(map(str, table.frame)) for h in view.COLUMNS)
     costs, work = STUDY.figures(frame)

@@ -5,24 +5,33 @@ from __future__ import annotations
 import io
 import json
 import math
+import platform
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure as Canvas
 from pydantic import BaseModel
 
 from benchmarks import report, store, studies
 from benchmarks.case import Case, Seeds
-from benchmarks.exhibit import Figure, Table
-from benchmarks.report import cells, latex, markdown, pictures
+from benchmarks.exhibit import RECORDS, Figure, Table
+from benchmarks.fingerprint import fingerprint
+from benchmarks.report import cells, latex, markdown, pictures, side, summary
 from benchmarks.report.collect import collect
+from benchmarks.report.content import Report, Section
+from benchmarks.report.numbered import Exhibits
+from benchmarks.report.plan import Plan
+from benchmarks.report.references import References, spans
+from benchmarks.report.stale import stale
 
 AWKWARD = "a & b < c_d % e | f"
 PROBE, BROKEN = "report_probe", "report_broken"
@@ -65,12 +74,12 @@ class Probe:
                 "score (nats)": [1.5, 2.25, math.nan],
                 "se": [0.1, 0.02, math.nan],
                 "time (s)": [0.123456, "failed", 12345.678],
+                RECORDS: [(key,) for key in islice(cycle(frame["key"]), 3)],
             }
         )
-        keys = tuple(frame["key"])
         best, errors = {"score (nats)": "higher", "time (s)": "lower"}, {"score (nats)": "se"}
         return [
-            Table("scores", "Scores", "A note: 5 %.", rows, {}, errors, best, keys),
+            Table("scores", "Scores", "A note: 5 %.", rows, {}, errors, best),
             Table("scores", "More scores", "", rows, {"time (s)": ".1f"}),
         ]
 
@@ -171,10 +180,11 @@ def test_every_file_is_there(results: Path) -> None:
     index = report.write(results)
     assert index == results / "report" / "index.html"
     written = {str(p.relative_to(index.parent)) for p in index.parent.rglob("*") if p.is_file()}
-    tables = {"scores", f"{PROBE}-scores", "not-done"}
+    tables = {"scores", f"{PROBE}-scores", "not-done", "records"}
     assert written == {
         "index.html",
         "report.md",
+        "summary.md",
         *(f"tables/{name}.{kind}" for name in tables for kind in ("csv", "tex")),
         *(f"figures/{name}.{kind}" for name in ("lines", "image") for kind in ("svg", "png")),
     }
@@ -217,7 +227,7 @@ def test_page_is_marked_up_for_readers_and_screen_readers(results: Path) -> None
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))
-    assert len(page.all("caption")) == len(page.all("table")) == 3
+    assert len(page.all("caption")) == len(page.all("table")) == 4
     assert all(th.get("scope") in ("row", "col") for th in page.all("th"))
     heads = [th for th in page.all("th") if th["scope"] == "col"]
     assert all(th["aria-sort"] == "none" for th in heads)
@@ -234,7 +244,6 @@ def test_page_says_what_was_measured_where_and_what_was_not(results: Path) -> No
         "abc123-dirty",
         "data 0; init 0, 1; noise 0, 1; batches 0, 1",
         '"probe": [',
-        "2 records",
         _record(PROBE, 0).key,
         _record(PROBE, 2).key,
         f"{AWKWARD}\nsecond line",
@@ -251,18 +260,22 @@ def test_csv_holds_raw_numbers(results: Path) -> None:
     assert back["score (nats)"].equals(frame["score (nats)"])
     assert back["flow"].tolist() == frame["flow"].tolist()
     assert back["time (s)"].tolist() == ["0.123456", "failed", "12345.678"]
+    assert back[RECORDS].tolist() == [keys[0] for keys in frame[RECORDS]]
 
 
 def test_markdown_has_the_same_content(results: Path) -> None:
     report.write(results)
     text = (results / "report/report.md").read_text()
     assert "# trial\n\nTo &lt;try&gt;.\n" in text
-    assert r"| a &amp; b &lt; c\_d % e \| f | 20,000 | **2.250 ± 0.020** | failed |" in text
-    assert "| first | 1 | 1.50 ± 0.10 | **0.123** |" in text
-    assert "| third | 3 | – | 12,300 |" in text
+    assert r"| a &amp; b &lt; c\_d % e \| f | 20,000 | **2.250 ± 0.020** | failed | 2 |" in text
+    assert "| first | 1 | 1.50 ± 0.10 | **0.123** | 1 |" in text
+    assert "| third | 3 | – | 12,300 | 1 |" in text
     for name in ("lines", "image"):
         assert f"](figures/{name}.png)" in text
-    assert "<summary>2 records</summary>" in text
+    assert "Records 1, 2." in text
+    listed = pd.read_csv(results / "report/tables/records.csv")
+    assert listed["No."].tolist() == [1, 2]
+    assert set(listed["Record"]) == {_record(PROBE, 0).key, _record(PROBE, 1).key}
     assert "1 done, 1 failed, 1 missing" in text
     tables = [block for block in text.split("\n\n") if block.startswith("| ")]
     assert len(tables) == 3
@@ -456,6 +469,82 @@ def test_several_versions_of_the_code_are_a_warning_in_the_report(results: Path)
     assert "3, and 1 outside of the plan, not shown" in shown
 
 
+def test_a_record_is_stale_where_its_code_has_changed(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the machine and the versions; and not where that cannot be told."""
+    case = Case(study="cost", flow="realnvp", dim=2, batch=4)
+    there = {"cpu": "Elsewhere", "cores": 3, "system": "Minix vax"}
+    there["python"] = platform.python_version()
+    record = _record(PROBE, 0).model_copy(update={"case": case, "machine": there})
+    record.fingerprint = fingerprint(case, record.versions, "Elsewhere/3/Minix")
+    assert not stale(record)
+    assert stale(record.model_copy(update={"fingerprint": "0" * 16}))
+    for change in (
+        {"machine": {}},
+        {"machine": {**there, "python": "2.7.18"}},
+        {"case": case.model_copy(update={"flow": "of_a_plug_in"})},
+        {"case": case.model_copy(update={"study": "of_another_time"})},
+    ):
+        assert not stale(record.model_copy(update={"fingerprint": "0" * 16, **change}))
+    monkeypatch.setattr(side, "stale", lambda record: record.key == _record(PROBE, 0).key)
+    index = report.write(results)
+    shown = "".join(Page(index.read_text()).texts)
+    assert "0 done, 1 stale, 1 failed, 1 missing" in shown
+    assert f"Study '{PROBE}': 1 of 2 records are stale" in shown
+    assert side.CHANGED in shown
+    marked = (index.parent / "report.md").read_text()
+    assert "| third | 3 | – | 12,300 | 1, stale |" in marked
+    assert "Records 1, 2, 1 stale." in marked
+
+
+@given(st.lists(st.integers(1, 40)))
+def test_spans_name_the_numbers_and_no_others(numbers: list[int]) -> None:
+    named: list[int] = []
+    for part in filter(None, spans(numbers).split(", ")):
+        first, _, last = part.partition("–")
+        named += range(int(first), int(last or first) + 1)
+    assert named == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("rows", [1, 100, 5000])
+def test_the_summary_fits_a_comment_and_says_what_it_leaves_out(rows: int) -> None:
+    """As many rows as fit, of every table alike; titles and notes before all rows."""
+    frame = pd.DataFrame({"n": range(rows), "text": ["±" * 30] * rows})
+    exhibits, section = Exhibits(), Section("probe", "probe", notes=["Mind <this>."])
+    tables = [Table("long", "Long", "", frame), Table("short", "Short", "", frame[:3])]
+    section.tables += [exhibits.table(table, "probe") for table in tables]
+    nothing = References({})
+    shown = Report(Plan(name="trial"), [], [section], None, [], None, nothing)
+    text = summary.render(shown)
+    assert len(text.encode()) <= summary.LIMIT
+    assert "Mind &lt;this&gt;." in text
+    assert "Table 2. Short" in text
+    kept = text.count("±" * 30) - min(3, rows)
+    assert (f"{rows - kept} of {rows} rows are left out here." in text) == (kept < rows)
+    assert kept == rows or len(text.encode()) > 0.95 * summary.LIMIT
+
+
+def test_a_summary_without_room_for_its_notes_ends_early() -> None:
+    section = Section("probe", "probe", notes=["é" * 900] * 100)
+    text = summary.render(Report(Plan(name="t"), [], [section], None, [], None, References({})))
+    assert len(text.encode()) <= summary.LIMIT
+    assert text.endswith(f"{summary.CUT}\n")
+
+
+@pytest.mark.parametrize("name", ["reference", "libraries"])
+def test_each_row_of_each_study_says_which_records_it_comes_from(name: str) -> None:
+    """Of committed runs; and all of a study's records are somewhere."""
+    frame = store.load(Path(__file__).parent.parent / "results" / name)
+    for study, own in frame.groupby("study"):
+        every: set[str] = set()
+        for table in studies.registry[str(study)].tables(own.reset_index(drop=True)):
+            assert RECORDS in table.frame, table.name
+            assert all(table.rows_from), table.name
+            every |= {key for keys in table.rows_from for key in keys}
+        assert every == set(own["key"])
+
+
 def test_a_study_is_shown_the_records_that_it_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,7 +557,7 @@ def test_a_study_is_shown_the_records_that_it_reads(
     store.write(tmp_path / "other", other)
     with pytest.warns(UserWarning, match="could not be shown"):
         sections = {s.study: s for s in collect(tmp_path / "both").sections}
-    assert set(sections[PROBE].tables[0].records) == {own.key, other.key}
+    assert set(sections[PROBE].tables[0].rows_from) == {(own.key,), (other.key,)}
     assert not sections[PROBE].notes
     with pytest.warns(UserWarning, match="could not be shown"):
         (section,) = collect(tmp_path / "other").sections

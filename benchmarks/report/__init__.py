@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.report import html, latex, markdown
+from benchmarks.report import html, latex, markdown, summary
 from benchmarks.report.collect import collect
 from benchmarks.report.files import Output
 
@@ -24,6 +24,7 @@ def write(folder: str | Path) -> Path:
         output.write(f"figures/{figure.name}.svg", figure.picture.svg)
         output.write(f"figures/{figure.name}.png", figure.picture.png)
     output.write("report.md", markdown.render(report))
+    output.write("summary.md", summary.render(report))
     index = output.write("index.html", html.render(report))
     output.remove_others()
     return index

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.exhibit import Table
+from benchmarks.exhibit import RECORDS, Table
 
 NOTHING = "–"  # an en dash stands for a number that there is not
 PLAIN, RAISED = "-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"
@@ -48,7 +48,7 @@ def grid(table: Table) -> Grid:
     frame = table.frame
     errors = {k: v for k, v in table.errors.items() if v in frame.columns}
     hidden = set(errors.values())
-    headers = [str(column) for column in frame.columns if column not in hidden]
+    headers = [str(column) for column in frame.columns if column not in {*hidden, RECORDS}]
     columns = [_column(table, header, errors.get(header)) for header in headers]
     numeric = tuple(any(cell.value is not None for cell in column) for column in columns)
     return Grid(tuple(headers), numeric, tuple(zip(*columns, strict=True)))

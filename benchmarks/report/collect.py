@@ -2,141 +2,108 @@
 
 from __future__ import annotations
 
-import itertools
-import re
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import exhibit, store, studies
-from benchmarks.report import plan as plans
-from benchmarks.report.cells import grid
-from benchmarks.report.content import Figure, Report, Section, Table
-from benchmarks.report.facts import header, provenance
-from benchmarks.report.pictures import draw
-
-
-class Numbering:
-    """Numbers from one, and names that are safe and differ, as files and as anchors."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._taken: set[str] = set()
-
-    def number(self) -> int:
-        return next(self._numbers)
-
-    def name(self, name: str, study: str = "") -> str:
-        """``name`` made safe; with the study before it, then a number after it, where taken."""
-        first = _slug(name)
-        later = (f"{_slug(study)}-{first}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1))
-        free = next(c for c in itertools.chain([first], later) if c.lower() not in self._taken)
-        self._taken.add(free.lower())
-        return free
+from benchmarks import exhibit
+from benchmarks.exhibit import RECORDS
+from benchmarks.report import facts, shown, side
+from benchmarks.report.content import Report, Section, Table
+from benchmarks.report.numbered import Exhibits, Names
+from benchmarks.report.references import References
+from benchmarks.report.side import Side
 
 
 def collect(folder: Path) -> Report:
     """What the report of a results folder shows; ValueError where it is none."""
-    everything = store.read(store.existing(folder))
-    plan = plans.read(folder, everything)
-    cases = plan.cases
-    records = {case.key: everything[case.key] for case in cases if case.key in everything}
-    frame = store.frame(folder, records.values())
-    anchors, figures, tables = Numbering(), Numbering(), Numbering()
-    sections = []
-    for study in dict.fromkeys(case.study for case in cases):
-        section = Section(study, anchors.name(study))
-        _fill(section, frame, figures, tables)
-        sections.append(section)
-    undone = _undone(cases, records, tables)
-    seen = list(records.values())
+    only = side.read(folder)
+    numbered, sections = Exhibits(), started([only])
+    for section in sections:
+        figures, tables = shown.exhibits(only, section.study, section.notes)
+        for figure in figures:
+            with shown.noted(section.notes, f"Study {section.study!r}: figure {figure.name!r}"):
+                section.figures.append(numbered.figure(figure, section.study))
+        for table in tables:
+            with shown.noted(section.notes, f"Study {section.study!r}: table {table.name!r}"):
+                section.tables.append(numbered.table(table, section.study))
+    records = list(only.records.values())
+    listed, references = cited(sections, [only], numbered)
     return Report(
-        plan, header(plan, seen), sections, undone, provenance(seen, len(everything) - len(seen))
+        only.plan,
+        facts.header(only.counts, records),
+        sections,
+        _undone(only, numbered),
+        facts.provenance(records, only.outside),
+        listed,
+        references,
     )
 
 
-def _fill(section: Section, frame: pd.DataFrame, figures: Numbering, tables: Numbering) -> None:
-    """Ask a study for what it shows; whatever it cannot make becomes a note."""
-    name, notes = section.study, section.notes
-    with _noted(notes, f"Study {name!r}"):
-        section.question = studies.registry[name].question
-    if notes:
-        return
-    study = studies.registry[name]
-    own, rows = (_of(frame, names) for names in ((name,), (name, *study.reads)))
-    if own.empty:
-        notes.append(f"Study {name!r}: no case has been measured yet")
-        return
-    same = own.fillna({"dataset": ""}).groupby(["flow", "dataset"])["fingerprint"]
-    versions = int(same.nunique().max())
-    if versions > 1:
-        text = f"Study {name!r}: measured by more than one version of the code ({versions})"
-        notes.append(f"{text}, so that its rows may not be comparable")
-    pictures: list[exhibit.Figure] = []
-    with _noted(notes, f"Study {name!r}: its figures"):
-        pictures = list(study.figures(rows.copy()))
-    for figure in pictures:
-        with _noted(notes, f"Study {name!r}: figure {figure.name!r}"):
-            section.figures.append(_figure(figure, name, figures))
-    raw: list[exhibit.Table] = []
-    with _noted(notes, f"Study {name!r}: its tables"):
-        raw = list(study.tables(rows.copy()))
-    for table in raw:
-        with _noted(notes, f"Study {name!r}: table {table.name!r}"):
-            section.tables.append(_table(table, name, tables))
+def started(sides: Sequence[Side]) -> list[Section]:
+    """A section for each study that is planned, with its question."""
+    anchors, sections = Names(), []
+    planned = chain.from_iterable(one.plan.cases for one in sides)
+    for study in dict.fromkeys(case.study for case in planned):
+        section = Section(study, anchors.name(study))
+        section.question = shown.question(study, section.notes)
+        sections.append(section)
+    return sections
 
 
-def _of(frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    """The rows of these studies."""
-    return frame[frame["study"].isin(names)].reset_index(drop=True) if len(frame) else frame
+def cited(
+    sections: Iterable[Section], sides: Sequence[Side], numbered: Exhibits
+) -> tuple[Table | None, References]:
+    """The list of all records, None of none, and their numbers: those of a row in a row."""
+    rows: list[Iterable[str]] = []
+    for section in sections:
+        rows += chain.from_iterable(table.rows_from for table in section.tables)
+        rows += [figure.records for figure in section.figures]
+    every = [key for one in sides for key in one.records]
+    references = References.of(
+        chain(chain.from_iterable(rows), every), chain.from_iterable(one.stale for one in sides)
+    )
+    standing = {case.key: case for one in sides for case in one.standings}
+    records = {key: record for one in sides for key, record in one.records.items()}
+    told = [
+        {
+            "No.": number,
+            "Record": key,
+            "Study": standing[key].study,
+            "Case": standing[key].label,
+            "State": standing[key].state,
+            "Measured": records[key].started,
+            "Seconds": records[key].seconds,
+            "Code": records[key].fingerprint[:16],
+        }
+        for key, number in references.numbers.items()
+    ]
+    note = "Numbered in the order in which the rows of the tables name them."
+    table = exhibit.Table("records", "Records", note, pd.DataFrame(told), {"Seconds": ".1f"})
+    return (numbered.table(table, "report") if told else None), references
 
 
-def _figure(figure: exhibit.Figure, study: str, numbering: Numbering) -> Figure:
-    name = numbering.name(figure.name, study)
-    picture = draw(figure, name)
-    number = numbering.number()
-    return Figure(number, name, figure.title, figure.note, picture, tuple(figure.records))
-
-
-def _table(table: exhibit.Table, study: str, numbering: Numbering) -> Table:
-    cells, csv = grid(table), table.frame.to_csv(index=False, lineterminator="\n")
-    name, number = numbering.name(table.name, study), numbering.number()
-    return Table(number, name, table.title, table.note, cells, csv, tuple(table.records))
-
-
-def _undone(
-    cases: list[plans.Planned], records: Mapping[str, store.Record], numbering: Numbering
-) -> Table | None:
-    """The cases without a result, each with its reason; None where there are none."""
-    rows = []
-    for case in cases:
-        record = records.get(case.key)
-        status, reason = (record.status, record.reason) if record else ("missing", "not measured")
-        label = case.label or (record.case.label if record else "")
-        if status != "done":
-            label = label.removeprefix(f"{case.study} ")
-            rows.append((case.study, label, status, reason, case.key))
+def _undone(only: Side, numbered: Exhibits) -> Table | None:
+    """The cases without a valid result, each with its reason; None where there are none."""
+    rows = [
+        {
+            "study": case.study,
+            "case": case.label,
+            "status": case.state,
+            "reason": case.reason,
+            "key": case.key,
+            RECORDS: (case.key,) if case.key in only.records else (),
+        }
+        for case in only.standings
+        if case.state != "done"
+    ]
     if not rows:
         return None
-    frame = pd.DataFrame(rows, columns=["study", "case", "status", "reason", "key"])
-    note = "Missing: planned, and without a record so far."
-    table = exhibit.Table("not-done", "Cases without a result", note, frame)
-    return _table(table, "report", numbering)
-
-
-@contextmanager
-def _noted(notes: list[str], what: str) -> Iterator[None]:
-    """One study's fault must not lose the rest: it is noted, and warned about."""
-    try:
-        yield
-    except Exception as error:
-        text = f"{what} could not be shown: {type(error).__name__}: {error}"
-        notes.append(text)
-        warnings.warn(text, stacklevel=3)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
+    note = (
+        "Missing: planned, and without a record so far. Stale: measured by code that has changed "
+        "since; its numbers are shown. The next run measures both."
+    )
+    table = exhibit.Table("not-done", "Cases without a valid result", note, pd.DataFrame(rows))
+    return numbered.table(table, "report")

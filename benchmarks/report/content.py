@@ -8,11 +8,15 @@ from benchmarks.report.cells import Grid
 from benchmarks.report.facts import Fact
 from benchmarks.report.pictures import Picture
 from benchmarks.report.plan import Plan
+from benchmarks.report.references import References
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as shown: numbered, formatted, with a name that is a file's."""
+    """A table as shown: numbered, formatted, with a name that is a file's.
+
+    ``rows_from`` are for each row the keys of the records that it comes from.
+    """
 
     number: int
     name: str
@@ -20,12 +24,12 @@ class Table:
     note: str
     grid: Grid
     csv: str
-    records: tuple[str, ...]
+    rows_from: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as shown: numbered, drawn, with a name that is a file's."""
+    """A figure as shown: numbered, drawn, with a name that is a file's; ``side`` of several."""
 
     number: int
     name: str
@@ -33,6 +37,7 @@ class Figure:
     note: str
     picture: Picture
     records: tuple[str, ...]
+    side: str = ""
 
 
 @dataclass
@@ -46,22 +51,32 @@ class Section:
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
 
+    @property
+    def plates(self) -> list[list[Figure]]:
+        """The figures, those of several sides that show the same together."""
+        alike: dict[str, list[Figure]] = {}
+        for figure in self.figures:
+            alike.setdefault(figure.title if figure.side else figure.name, []).append(figure)
+        return list(alike.values())
+
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows."""
+    """Everything that a report shows; ``records`` lists what ``references`` refer to."""
 
     plan: Plan
     header: list[Fact]
     sections: list[Section]
     undone: Table | None
     provenance: list[Fact]
+    records: Table | None
+    references: References
 
     @property
     def tables(self) -> list[Table]:
         """All tables, in their order."""
         shown = [table for section in self.sections for table in section.tables]
-        return shown + ([self.undone] if self.undone else [])
+        return shown + [table for table in (self.undone, self.records) if table]
 
     @property
     def figures(self) -> list[Figure]:

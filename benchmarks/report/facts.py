@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report.plan import Plan
 from benchmarks.store import Record
 
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
-STATES = ("done", "failed", "timeout", "skipped")
+STATES = ("done", "stale", "failed", "timeout", "skipped", "missing")
 NOISY = 0.1  # spread of the reference workload's times above which none of its block is trusted
 
 
@@ -27,14 +26,14 @@ class Fact:
     lines: tuple[str, ...]
 
 
-def header(plan: Plan, records: Sequence[Record]) -> list[Fact]:
-    """The few facts that a report opens with."""
+def header(counts: Mapping[str, int], records: Sequence[Record]) -> list[Fact]:
+    """The few facts that a report opens with; ``counts`` are those of the cases by state."""
     adapted = {record.case.flow.partition("_")[0] for record in records}  # zuko_maf: zuko's
     versions = [line for line in _versions(records) if line.split()[0] in {*MAIN, *adapted}]
     python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
     _, *warning = noise(records) or [""]
     return [
-        _fact("Cases", [_counts(plan, records)]),
+        _fact("Cases", [_counts(counts)]),
         _fact("Machine", _distinct(_machine(r.machine) for r in records)),
         _fact("Threads", [_threads(records)]),
         _fact("Software", [", ".join(versions + python)]),
@@ -70,6 +69,20 @@ def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
     ]
 
 
+def beside(sides: Mapping[str, Sequence[Fact]]) -> list[Fact]:
+    """The facts of several sides as one list: a line for each side where they differ."""
+    terms = dict.fromkeys(fact.term for told in sides.values() for fact in told)
+    merged = []
+    for term in terms:
+        lines = {
+            side: fact.lines for side, told in sides.items() for fact in told if fact.term == term
+        }
+        same = len(lines) == len(sides) and len(set(lines.values())) == 1
+        each = tuple(f"{side}: {'; '.join(told)}" for side, told in lines.items())
+        merged.append(Fact(term, next(iter(lines.values())) if same else each))
+    return merged
+
+
 def plain(value: Any) -> str:
     """A JSON value on one line, without brackets."""
     if isinstance(value, dict):
@@ -87,13 +100,10 @@ def _distinct(values: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(text for text in map(plain, values) if text))
 
 
-def _counts(plan: Plan, records: Sequence[Record]) -> str:
-    states: Counter[str] = Counter(record.status for record in records)
-    measured = {record.key for record in records}
-    states["missing"] = sum(case.key not in measured for case in plan.cases)
+def _counts(counts: Mapping[str, int]) -> str:
     always = ("done", "failed", "missing")
-    shown = [s for s in (*STATES, "missing") if states[s] or s in always]
-    return ", ".join(f"{states[state]} {state}" for state in shown)
+    shown = [state for state in STATES if counts.get(state) or state in always]
+    return ", ".join(f"{counts.get(state, 0)} {state}" for state in shown)
 
 
 def _machine(machine: dict[str, Any]) -> str:

@@ -7,6 +7,19 @@ from pathlib import Path
 from benchmarks import store
 
 FOLDERS = ("tables", "figures")  # these hold nothing but a report's own files
+PAGE = "index.html"
+FILES = (PAGE, "report.md", "summary.md")
+
+
+def usable(root: Path) -> Path:
+    """The folder itself; ValueError where it holds something and no report, or cannot be one."""
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"{str(root)!r} is no folder: a report is written into one")
+    if root.exists() and any(root.iterdir()) and not (root / PAGE).is_file():
+        raise ValueError(
+            f"{str(root)!r} holds files, and no report: name a new folder, or that of a report"
+        )
+    return root
 
 
 class Output:
@@ -31,6 +44,6 @@ class Output:
             for path in (self.root / name).iterdir():
                 if path.is_file() and path not in self.written:
                     path.unlink()
-        for name in ("index.html", "report.md"):
+        for name in FILES:
             for path in self.root.glob(f".{name}.*"):
                 path.unlink()

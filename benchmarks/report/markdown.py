@@ -6,9 +6,15 @@ import json
 import re
 from collections.abc import Iterable
 
-from benchmarks.report.cells import Cell
+from benchmarks.report.cells import NOTHING, Cell
 from benchmarks.report.content import Figure, Report, Section, Table
 from benchmarks.report.facts import Fact
+from benchmarks.report.references import References
+
+LISTED = (
+    "The numbers are those of [tables/{0}.csv](tables/{0}.csv), which has each record's key, case "
+    "and state."
+)
 
 
 def escape(text: str) -> str:
@@ -20,50 +26,83 @@ def escape(text: str) -> str:
 
 def render(report: Report) -> str:
     """The whole report as one Markdown document."""
-    plan = report.plan
-    blocks = [f"# {escape(plan.name)}", escape(plan.about), _facts(report.header)]
-    blocks += [_notes(section.notes) for section in report.sections]
+    blocks = [*head(report), facts(report.header), *notes(report)]
     for section in report.sections:
-        blocks += _section(section)
+        blocks += _section(section, report.references)
     blocks.append("## Not done")
-    blocks += _table(report.undone) if report.undone else ["Every case has a result."]
-    blocks += ["## Provenance", _facts(report.provenance)]
-    if plan.suite:
-        suite = json.dumps(plan.suite, indent=2, ensure_ascii=False)
+    if report.undone:
+        blocks += [*table(report.undone, report.references), _files(report.undone)]
+    else:
+        blocks.append("Every case has a result.")
+    blocks += ["## Provenance", facts(report.provenance)]
+    if report.plan.suite:
+        suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False)
         blocks.append(_details("The suite as read", f"```json\n{suite}\n```"))
+    if report.records:
+        blocks += ["## Records", LISTED.format(report.records.name)]
+    return joined(blocks)
+
+
+def joined(blocks: Iterable[str]) -> str:
+    """Blocks as one document, without those that are empty."""
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def _section(section: Section) -> list[str]:
+def head(report: Report) -> list[str]:
+    """What was measured, and for what."""
+    return [f"# {escape(report.plan.name)}", escape(report.plan.about)]
+
+
+def facts(listed: Iterable[Fact]) -> str:
+    """Facts as a list."""
+    return "\n".join(f"- **{fact.term}:** {'; '.join(map(escape, fact.lines))}" for fact in listed)
+
+
+def notes(report: Report) -> list[str]:
+    """What is to be known before reading."""
+    return [_notes(section.notes) for section in report.sections]
+
+
+def table(shown: Table, references: References | None = None, most: int | None = None) -> list[str]:
+    """A title, the table, its note; ``most`` rows of it, ``references`` to records in the last."""
+    cited = references if any(shown.rows_from) else None
+    last = ["Records"] if cited else []
+    rules = ["---:" if numeric else "---" for numeric in shown.grid.numeric] + ["---"] * len(last)
+    lines = [_row([*map(escape, shown.grid.headers), *last]), _row(rules)]
+    for row, keys in list(zip(shown.grid.rows, shown.rows_from, strict=True))[:most]:
+        told = [cited.told(keys) if keys else NOTHING] if cited else []
+        lines.append(_row([*map(_cell, row), *told]))
+    left = len(shown.grid.rows) + 2 - len(lines)
+    return [
+        f"### Table {shown.number}. {escape(shown.title)}",
+        "\n".join(lines),
+        f"{left} of {len(shown.grid.rows)} rows are left out here." if left else "",
+        escape(shown.note),
+    ]
+
+
+def _section(section: Section, references: References) -> list[str]:
     blocks = [f"## {escape(section.study)}", escape(section.question), _notes(section.notes)]
     for figure in section.figures:
-        blocks += _figure(figure)
-    for table in section.tables:
-        blocks += _table(table)
+        blocks += _figure(figure, references)
+    for item in section.tables:
+        blocks += [*table(item, references), _files(item)]
     return blocks
 
 
-def _figure(figure: Figure) -> list[str]:
+def _figure(figure: Figure, references: References) -> list[str]:
     title = escape(figure.title)
+    side = f" ({escape(figure.side)})" if figure.side else ""
     return [
-        f"### Figure {figure.number}. {title}",
+        f"### Figure {figure.number}{side}. {title}",
         f"![{title}](figures/{figure.name}.png)",
         escape(figure.note),
-        _records(figure.records),
+        f"Records {references.told(figure.records)}." if figure.records else "",
     ]
 
 
-def _table(table: Table) -> list[str]:
-    rules = ["---:" if numeric else "---" for numeric in table.grid.numeric]
-    rows = [_row(map(escape, table.grid.headers)), _row(rules)]
-    rows += [_row(map(_cell, row)) for row in table.grid.rows]
-    return [
-        f"### Table {table.number}. {escape(table.title)}",
-        "\n".join(rows),
-        escape(table.note),
-        f"[CSV](tables/{table.name}.csv) · [LaTeX](tables/{table.name}.tex)",
-        _records(table.records),
-    ]
+def _files(shown: Table) -> str:
+    return f"[CSV](tables/{shown.name}.csv) · [LaTeX](tables/{shown.name}.tex)"
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -74,19 +113,8 @@ def _cell(cell: Cell) -> str:
     return f"**{escape(cell.text)}**" if cell.best else escape(cell.text)
 
 
-def _facts(facts: Iterable[Fact]) -> str:
-    return "\n".join(f"- **{fact.term}:** {'; '.join(map(escape, fact.lines))}" for fact in facts)
-
-
-def _notes(notes: Iterable[str]) -> str:
-    return "\n>\n".join(f"> **Note:** {escape(note)}" for note in notes)
-
-
-def _records(keys: tuple[str, ...]) -> str:
-    if not keys:
-        return ""
-    summary = f"{len(keys)} record{'' if len(keys) == 1 else 's'}"
-    return _details(summary, " ".join(f"`{key}`" for key in keys))
+def _notes(listed: Iterable[str]) -> str:
+    return "\n>\n".join(f"> **Note:** {escape(note)}" for note in listed)
 
 
 def _details(summary: str, content: str) -> str:

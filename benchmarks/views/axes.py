@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table
+from benchmarks.exhibit import RECORDS, Figure, Table
 from benchmarks.views import growth, sizes
 
 Along = dict[str, pd.DataFrame]  # by series the rows along an axis
@@ -21,7 +21,7 @@ DECADES = 50  # range of an axis below which powers of two tell more than those 
 def table(done: pd.DataFrame) -> Table:
     """A row for each axis of a flow with enough sizes: degrees of counts, exponents of times."""
     rows = [
-        {"Flow": name, **_grown(group, axis)}
+        {"Flow": name, **_grown(group, axis), RECORDS: tuple(group["key"])}
         for axis, along in lines(done).items()
         for name, group in along.items()
     ]
@@ -34,8 +34,7 @@ def table(done: pd.DataFrame) -> Table:
         "the determinant of weights, or what a solve precomputes of them."
     )
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    keys = tuple(done["key"])
-    return Table("cost-axes", "Growth in N, H, depth and layers", note, frame, records=keys)
+    return Table("cost-axes", "Growth in N, H, depth and layers", note, frame)
 
 
 def _grown(group: pd.DataFrame, axis: str) -> dict[str, str | None]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table, cells
+from benchmarks.exhibit import RECORDS, Figure, Table, cells
 from benchmarks.views import axes, cost_pictures, cost_terms, crossings, growth, sizes
 
 CALLS = {"log_prob": "log_prob", "step": "training step", "sample": "sampling"}
@@ -102,6 +102,7 @@ def _by_dimension(frame: pd.DataFrame) -> Table:
             values = values / frame.get("reference_seconds", values)
         scale = next((scale for unit, scale in SCALES.items() if unit in header), 1.0)
         shown[header] = cells(frame, values * scale)
+    shown[RECORDS] = [(key,) for key in frame["key"]]
     said = [
         "Medians of the raw samples.",
         *_uncounted(frame),
@@ -115,7 +116,6 @@ def _by_dimension(frame: pd.DataFrame) -> Table:
         " ".join(said),
         shown.sort_values(order, ignore_index=True),
         dict.fromkeys(measured, ".4g"),
-        records=tuple(frame["key"]),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import cost_model
-from benchmarks.exhibit import Table
+from benchmarks.exhibit import RECORDS, Table
 from benchmarks.views import sizes
 
 SIZES = ["dim", *sizes.AXES]
@@ -41,7 +41,6 @@ def table(done: pd.DataFrame) -> Table:
         pd.DataFrame(rows),
         dict.fromkeys(("Coefficient (ns)", "from (ns)", "to (ns)"), ".3g")
         | {"Share": ".0%", "Error": ".0%"},
-        records=tuple(timed["key"]),
     )
 
 
@@ -66,6 +65,7 @@ def _rows(name: str, group: pd.DataFrame) -> list[dict[str, Any]]:
             "Share": model.shares[term],
             "Error": model.error,
             "Points": len(first),
+            RECORDS: tuple(group["key"]),
         }
         for term, coefficient in model.coefficients.items()
     ]

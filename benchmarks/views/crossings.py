@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Table
+from benchmarks.exhibit import RECORDS, Table
 from benchmarks.views import growth
 
 FEW = 10  # pairs that are all shown, however plain
@@ -26,8 +27,8 @@ def crossings(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
     series = {str(name): group for name, group in done.groupby("series")}
     grown = {name: growth.flops(group, "log_prob") for name, group in series.items()}
     degrees = {name: counted.degree for name, counted in grown.items() if counted}
-    rows: list[dict[str, str]] = []
-    trivial: list[dict[str, str]] = []
+    rows: list[dict[str, Any]] = []
+    trivial: list[dict[str, Any]] = []
     for pair in itertools.combinations(degrees, 2):
         one, other = (series[name] for name in pair)
         asked = (_solves(one) and _solves(other)) or _against_dense(one, other)
@@ -42,7 +43,8 @@ def crossings(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
         told = {header: crossing(gap) for header, gap in gaps.items()}
         back = {crossing(-gap) for gap in gaps.values()}
         plain = not asked and any(side <= {"all", "–"} for side in (set(told.values()), back))
-        (trivial if plain else rows).append({"Cheaper": pair[0], "than": pair[1], **told})
+        keys = {RECORDS: (*one["key"], *other["key"])}
+        (trivial if plain else rows).append({"Cheaper": pair[0], "than": pair[1], **told, **keys})
     if len(rows) + len(trivial) <= FEW:
         rows, trivial = rows + trivial, []
     note = (
@@ -60,7 +62,6 @@ def crossings(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
         "Where one becomes cheaper than another",
         note,
         pd.DataFrame(rows),
-        records=tuple(done["key"]),
     )
 
 

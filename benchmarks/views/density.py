@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import datasets, draw
-from benchmarks.exhibit import Table
+from benchmarks.exhibit import RECORDS, Table
 from benchmarks.stats import standard_error
 from benchmarks.store import arrays
 
@@ -32,12 +32,15 @@ BEHIND = "Behind best (nats)"
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Likelihoods at a glance, then a table a data set: likelihood, and what it cost."""
     each = [_table(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
-    return [_glance(each, tuple(frame["key"])), *each] if each else []
+    return [_glance(each), *each] if each else []
 
 
-def _glance(each: list[Table], records: tuple[str, ...]) -> Table:
+def _glance(each: list[Table]) -> Table:
     """The test log-likelihoods of all tables side by side, a row a model."""
-    models = dict.fromkeys(model for table in each for model in table.frame["Model"])
+    models: dict[str, tuple[str, ...]] = {}
+    for table in each:
+        for model, keys in zip(table.frame["Model"], table.rows_from, strict=True):
+            models[model] = models.get(model, ()) + keys
     shown = pd.DataFrame({"Model": list(models)})
     errors = {}
     for table in each:
@@ -47,6 +50,7 @@ def _glance(each: list[Table], records: tuple[str, ...]) -> Table:
             errors[name] = f"± {name}"
             shown[errors[name]] = shown["Model"].map(rows[error])
     sets = [str(c) for c in shown if c not in ("Model", *errors.values())]
+    shown[RECORDS] = list(models.values())
     note = (
         "Mean log-density of the test rows in nats; the tables below have costs and paired errors."
     )
@@ -58,7 +62,6 @@ def _glance(each: list[Table], records: tuple[str, ...]) -> Table:
         dict.fromkeys(sets, ".3f"),
         errors,
         dict.fromkeys(sets, "higher"),
-        records,
     )
 
 
@@ -70,6 +73,7 @@ def _table(name: str, group: pd.DataFrame) -> Table:
     for flow, seeds in group.groupby("series", sort=False):
         done = seeds[seeds["status"] == "done"]
         row: dict[str, object] = {"Model": str(flow), "Seeds": len(done)}
+        row[RECORDS] = tuple(seeds["key"])
         for header, (metric, factor, _) in COLUMNS.items():
             if done.empty:
                 row[header] = str(seeds["status"].iloc[0]) if metric == "test_ll" else None
@@ -109,7 +113,6 @@ def _table(name: str, group: pd.DataFrame) -> Table:
         {h: spec for h, (_, _, spec) in COLUMNS.items() if h in shown} | {BEHIND: ".3f"},
         {h: e for h, e in {"Test LL (nats)": error, BEHIND: "± (paired)"}.items() if e in shown},
         {"Test LL (nats)": "higher"},
-        tuple(group["key"]),
     )
 
 

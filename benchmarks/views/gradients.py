@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table
+from benchmarks.exhibit import RECORDS, Figure, Table
 from benchmarks.stats import ratio_of_medians
 from benchmarks.views import gradient_pictures
 
@@ -55,7 +55,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         ("gradients", "Each gradient at each solver setting", settings, _by_setting(rows)),
     ]
     return [
-        Table(name, title, meaning + note, pd.DataFrame(found), digits, records=tuple(frame["key"]))
+        Table(name, title, meaning + note, pd.DataFrame(found), digits)
         for name, title, note, of in made
         if (found := list(of))
     ]
@@ -126,6 +126,7 @@ def _by_setting(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         for gradient, group in block.groupby("gradient"):
             row = _heading(tuple(place))
             row |= {"Solver": method, "Setting": group["setting"].iloc[0], "Gradient": gradient}
+            row[RECORDS] = tuple(dict.fromkeys([*group["key"], *base["key"]]))
             done = group[group["status"] == "done"]
             if done.empty:
                 yield row | {"Error": group["status"].iloc[0]}
@@ -159,9 +160,8 @@ def _by_error(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         return
     done = done.assign(relative=done["gradient_seconds"] / done["reference_seconds"])
     metrics = ["relative", *(metric for metric, _, _ in COLUMNS.values())]
-    settings = (
-        done.groupby([*PLACE, "gradient", "method", "setting"])[metrics].median().reset_index()
-    )
+    alike = done.groupby([*PLACE, "gradient", "method", "setting"])
+    settings = alike[metrics].median().assign(**{RECORDS: alike["key"].agg(tuple)}).reset_index()
     for place, field in settings.groupby(PLACE):
         found: dict[int, dict[str, Any]] = {}
         for level, gradient in product(LEVELS, sorted(field["gradient"].unique())):
@@ -172,5 +172,5 @@ def _by_error(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 row |= {"Quickest": f"{best['method']} {best['setting']:g}"}
                 row |= {"Time / reference": best["relative"]}
                 row |= {h: best[metric] * by for h, (metric, by, _) in COLUMNS.items()}
-                found[index] = row
+                found[index] = row | {RECORDS: best[RECORDS]}
         yield from found.values()

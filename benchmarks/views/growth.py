@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import scaling_law
-from benchmarks.exhibit import Table
+from benchmarks.exhibit import RECORDS, Table
 from benchmarks.scaling_law import Law
 
 SIZES = 4  # that a law needs
@@ -124,14 +124,14 @@ def growth(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
         largest = max((grown.largest for grown in found.values() if grown), default=0)
         if largest:
             told = {header: _cell(grown, largest) for header, grown in found.items()}
-            rows.append({"Flow": name, "D": int(largest), **told})
+            keys = {RECORDS: tuple(group["key"])}
+            rows.append({"Flow": name, "D": int(largest), **told, **keys})
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     return Table(
         "cost-growth",
         "Growth with the dimension",
         " ".join([NOTE, *(said for header, said in PARTS.items() if header in frame)]),
         frame,
-        records=tuple(done["key"]),
     )
 
 

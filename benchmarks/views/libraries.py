@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table
+from benchmarks.exhibit import RECORDS, Figure, Table
 from benchmarks.stats import ratio_of_medians
 
 CALLS = {
@@ -45,7 +45,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             note,
             pd.DataFrame(_rows(frame)).drop(columns="ends", errors="ignore"),
             digits | {"Ours / theirs": ".3g"},
-            records=tuple(frame["key"]),
         )
     ]
 
@@ -71,6 +70,7 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
         sides = {row["setting.side"]: row for _, row in group.iterrows()}
         for call, title in CALLS.items():
             row: dict[str, Any] = {"Pair": pair, "D": dim, "Call": title}
+            row[RECORDS] = tuple(group["key"])
             for name, side in sides.items():
                 row |= _times(side, name, call)
             if all(name in sides and sides[name]["status"] == "done" for name in SIDES):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table, cells
+from benchmarks.exhibit import RECORDS, Figure, Table, cells
 from benchmarks.store import arrays
 from benchmarks.views import nfe_growth, totals
 
@@ -33,6 +33,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             "Flow": draw.series(own),
             "Seed": own["seed"],
             "Updates": own["updates"],
+            RECORDS: [(key,) for key in own["key"]],
         }
     )
     for header, (metric, factor, _) in COLUMNS.items():
@@ -48,7 +49,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         note,
         shown,
         {header: digits for header, (_, _, digits) in COLUMNS.items()},
-        records=tuple(own["key"]),
     )
     return [training, *nfe_growth.tables(own), *totals.tables(frame)]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table
+from benchmarks.exhibit import RECORDS, Figure, Table
 from benchmarks.scaling_law import tail_polynomial
 from benchmarks.views import sizes
 from benchmarks.views.crossings import crossing
@@ -55,16 +55,17 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     solved, direct = _totals(frame)
     if not (solved and direct):
         return []
-    dims, keys = _dims(solved), _keys(solved, direct)
-    columns = ["Flow", "N", "H", "L", *(f"D = {dim}" for dim in dims)]
+    columns = ["Flow", "N", "H", "L", *(f"D = {dim}" for dim in _dims(solved)), RECORDS]
     totals = pd.DataFrame([_row(total) for total in (*solved, *direct)], columns=columns)
     crossings = pd.DataFrame(
-        {"Flow": plain.name} | {total.name: crossing(_gap(total, plain)) for total in solved}
+        {"Flow": plain.name}
+        | {total.name: crossing(_gap(total, plain)) for total in solved}
+        | {RECORDS: _keys([plain], solved)}
         for plain in direct
     )
     return [
-        Table("nfe-totals", TITLE, MEANING + TOTALS, totals, records=keys),
-        Table("nfe-totals-crossings", WHERE, CROSSINGS, crossings, records=keys),
+        Table("nfe-totals", TITLE, MEANING + TOTALS, totals),
+        Table("nfe-totals-crossings", WHERE, CROSSINGS, crossings),
     ]
 
 
@@ -125,7 +126,8 @@ def _keys(*kinds: Sequence[Total]) -> tuple[str, ...]:
 
 def _row(total: Total) -> dict[str, Any]:
     """A series with its sizes, a range where D decides them, and its costs as 1.2e5 (38)."""
-    row = {"Flow": total.name, "N": _range(total.records["batch"])}
+    row: dict[str, Any] = {"Flow": total.name, "N": _range(total.records["batch"])}
+    row[RECORDS] = _keys([total])
     for header, option in (("H", "option.hidden"), ("L", "option.layers")):
         if option in total.records and (values := total.records[option].dropna()).size:
             row[header] = _range(values)

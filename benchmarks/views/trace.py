@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table, cells
+from benchmarks.exhibit import RECORDS, Figure, Table, cells
 from benchmarks.views import trace_pictures
 from benchmarks.views.trace_pictures import ERROR
 
@@ -72,17 +73,15 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     """Cost of one evaluation, estimates by their probes, and what they reach in equal time."""
     if frame.empty:
         return []
-    known, keys = _known(frame), tuple(frame["key"])
-    cost = _shown(known[~known["estimate"] | known["fewest"]], [*WHICH, *COST, ERROR, "Theory"])
-    error = _shown(known[known["estimate"]], [*WHICH, *COST, ERROR, "±", "Theory"])
+    known, headers = _known(frame), [*WHICH, *COST, ERROR, "Theory", RECORDS]
+    cost = _shown(known[~known["estimate"] | known["fewest"]], headers)
+    error = _shown(known[known["estimate"]], [*headers, "±"])
     equal = pd.DataFrame(_equal_times(known))
     digits, title = {**COST, ERROR: ".3g", "Theory": ".3g"}, "Estimates in the time of exact traces"
     return [
-        Table("trace-cost", "Cost of one evaluation", COST_NOTE, cost, digits, records=keys),
-        Table("trace-error", "Estimates", ERROR_NOTE, error, digits, {ERROR: "±"}, records=keys),
-        Table(
-            "trace-equal-time", title, TIME_NOTE, _shown(equal, [*map(str, equal)]), records=keys
-        ),
+        Table("trace-cost", "Cost of one evaluation", COST_NOTE, cost, digits),
+        Table("trace-error", "Estimates", ERROR_NOTE, error, digits, {ERROR: "±"}),
+        Table("trace-equal-time", title, TIME_NOTE, _shown(equal, [*map(str, equal)])),
     ]
 
 
@@ -103,6 +102,7 @@ def _known(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows as the tables have them, in order, and what else the pictures need."""
     work, traces = frame["setting.work"], pd.DataFrame(list(frame["option.trace"]), frame.index)
     known = pd.DataFrame({"Field": _fields(frame), "D": frame["dim"], "work": work})
+    known[RECORDS] = [(key,) for key in frame["key"]]
     known["Work"] = traces["estimator"].where(work == "trace", work.map(NAMES))
     measured = {"rmse": "trace_rmse", "±": "trace_rmse_se", "Theory": "trace_rmse_theory"}
     measured |= {"seconds": "evaluation_seconds", "raw": "evaluation_seconds.values"}
@@ -160,4 +160,5 @@ def _equal_times(known: pd.DataFrame) -> Iterator[dict[str, Any]]:
                     f"Seconds, {k[0]} probe / exact": seconds[0] / reference["seconds"],
                     "Probes that fit": said if fit.probes else f"fewer than {k[0]}",
                     ERROR: fit.error,
+                    RECORDS: (*reference[RECORDS], *chain.from_iterable(line[RECORDS])),
                 }

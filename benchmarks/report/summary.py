@@ -1,0 +1,46 @@
+"""The report as one short Markdown text that fits a comment on a pull request."""
+
+from __future__ import annotations
+
+from benchmarks.report.content import Report
+from benchmarks.report.markdown import escape, facts, head, joined, notes, table
+
+LIMIT = 65_536  # characters of a comment on GitHub; taken as bytes, which are never fewer
+CUT = "The rest is left out here: it stands in report.md."
+
+
+def render(report: Report) -> str:
+    """Head, notes, failures and tables, without figures, in at most `LIMIT` bytes.
+
+    All tables are cut to the same number of rows, the largest that fits, and say how many are
+    left out. Where not even titles and notes fit, the text ends early and says so.
+    """
+    longest = max((len(shown.grid.rows) for shown in report.tables), default=0)
+    low, high = 0, longest  # the number of rows is found by halves: `low` fits, or nothing does
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _fits(_text(report, middle)) else (low, middle - 1)
+    text = _text(report, low)
+    return text if _fits(text) else _cut(text)
+
+
+def _text(report: Report, rows: int) -> str:
+    blocks = [*head(report), facts(report.header), *notes(report)]
+    if report.undone:
+        blocks += table(report.undone, most=rows)
+    for section in report.sections:
+        blocks.append(f"## {escape(section.study)}" if section.tables else "")
+        for shown in section.tables:
+            blocks += table(shown, most=rows)
+    return joined(blocks)
+
+
+def _fits(text: str) -> bool:
+    return len(text.encode()) <= LIMIT
+
+
+def _cut(text: str) -> str:
+    """The text up to a whole line, and that it was cut."""
+    room = LIMIT - len(f"\n\n{CUT}\n".encode())
+    kept = text.encode()[:room].decode(errors="ignore").rpartition("\n")[0]
+    return f"{kept.rstrip()}\n\n{CUT}\n"
