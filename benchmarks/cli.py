@@ -111,13 +111,26 @@ def status(
 
 @app.command("report")
 def redraw(
-    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="A results folder, or several to show side by side.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the report (default: FOLDER/report, of several results/A-vs-B/report)."
+        ),
+    ] = None,
 ) -> None:
-    """Draw the report of a results folder from its records."""
+    """Draw the report of a results folder from its records, or of several side by side.
+
+    Of several, as of a before and an after or CPU and GPU, each study's figures and tables stand
+    together, and every metric of the cases that they share with its ratio to the first folder's.
+    Nothing is judged: that is what `flowgauge compare` is for.
+    """
     with usage_errors():
         from benchmarks import report
 
-        page = report.write(folder)
+        page = report.write(*folders, out=out)
     console.print(f"report: {page}", soft_wrap=True)
 
 

@@ -1,0 +1,48 @@
+"""Which cases of several results folders are the same, measured at another time or place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.case import Case, digest
+from benchmarks.draw import HOW
+
+PLACE = ("device", "dtype", "threads")  # in which folders may differ as wholes: CPU and GPU, say
+MEANS = {name.partition(".")[2] for name in HOW}
+COUNTED = "meta"  # the device of what is counted from shapes, which is none
+
+
+def labels(folders: Sequence[Path]) -> list[str]:
+    """Folders' names, with as many of their parents as it takes; ValueError for one given twice."""
+    paths = [folder.resolve() for folder in folders]
+    if twice := [str(f) for f, path in zip(folders, paths, strict=True) if paths.count(path) > 1]:
+        raise ValueError(f"{twice[-1]!r} is given twice: name different results folders")
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        named = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(named)) == len(named):
+            break
+    return named
+
+
+def identities(sides: Sequence[Iterable[Case]]) -> list[list[str]]:
+    """For each side's cases what is equal for the same case of other sides.
+
+    It leaves out where and by what means a case is measured (`PLACE`, budgets of seconds), unless
+    a side has several cases that differ in nothing else: those are the same only if all is equal.
+    """
+    keyed = [[(_loose(case), case.key) for case in cases] for cases in sides]
+    several = {
+        loose
+        for cases in keyed
+        for loose, count in Counter(loose for loose, _ in cases).items()
+        if count > 1
+    }
+    return [[key if loose in several else loose for loose, key in cases] for cases in keyed]
+
+
+def _loose(case: Case) -> str:
+    told = case.model_dump(mode="json", exclude=set(PLACE))
+    told["settings"] = {k: v for k, v in case.settings.items() if k not in MEANS}
+    return digest([told, case.device == COUNTED])
