@@ -7,6 +7,8 @@ import json
 import math
 import platform
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -314,10 +316,38 @@ def test_latex_is_balanced_and_escaped(results: Path) -> None:
         ("−1 ± ∞", r"$-$1 $\pm$ $\infty$"),
         ("\\ {x}^~ $#", r"\textbackslash{} \{x\}\textasciicircum{}\textasciitilde{} \$\#"),
         ("λ –", r"$\lambda$ --"),
+        ("‖J‖², Jᵀ, xₖ", r"$\Vert$J$\Vert$$^{2}$, J$^{T}$, x$_{k}$"),
+        ("Bézier ÷ ☃", r"B\'{e}zier $\div$ (snowman)"),
     ],
 )
 def test_latex_escapes(text: str, escaped: str) -> None:
     assert latex.escape(text) == escaped
+
+
+@given(st.text())
+def test_latex_is_ascii_and_balanced_whatever_the_text(text: str) -> None:
+    escaped = latex.escape(text)
+    assert escaped.isascii()
+    assert escaped.isprintable()
+    bare = re.sub(r"\\[&%$#_{}]", "", escaped)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    assert not re.search(r"[&%#~]|(?<!\$)[_^]", re.sub(r"\\[\^~]", "", bare))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on the PATH")
+def test_latex_compiles(results: Path, tmp_path: Path) -> None:
+    """With booktabs alone; of every character that the project's own words have, too."""
+    report.write(results)
+    root = Path(report.__file__).parent.parent
+    own = {c for path in root.rglob("*.py") for c in path.read_text() if not c.isascii()}
+    texts = [path.read_text() for path in sorted((results / "report/tables").glob("*.tex"))]
+    texts += [latex.escape(f"{c}, a{c}b. ") for c in sorted(own)]
+    head = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "all.tex").write_text("\n".join([head, *texts, r"\end{document}"]))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
 
 
 def test_markdown_escapes() -> None:

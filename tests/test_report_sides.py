@@ -150,9 +150,11 @@ def test_a_report_of_two_sides(folders: tuple[Path, Path], tmp_path: Path) -> No
     assert shown.plan.name == "cpu/run vs gpu/run"
     (section,) = shown.sections
     titles = ["What changed", "Exact counts that differ", "Times and other values that differ"]
-    assert [table.title for table in section.tables] == [*titles, "Tally"]
+    assert [table.title for table in section.changes] == titles
+    assert [table.title for table in section.tables] == ["Tally"]
     over, counts, values, tally = (
-        [[cell.text for cell in row] for row in table.grid.rows] for table in section.tables
+        [[cell.text for cell in row] for row in table.grid.rows]
+        for table in (*section.changes, *section.tables)
     )
     told = {row[0]: row[5:] for row in over}
     assert told[FLOPS][:6] == ["gpu/run ÷ cpu/run", "2", "1", "1.062", "1", "1.125"]
@@ -184,7 +186,7 @@ def test_every_row_of_two_sides_says_which_records_it_comes_from(
     every = {f"cpu/run/{p.stem}" for p in (folders[0] / "records").glob("*.json")}
     every |= {f"gpu/run/{p.stem}" for p in (folders[1] / "records").glob("*.json")}
     assert set(shown.references.numbers) == every
-    for table in shown.sections[0].tables:
+    for table in (*shown.sections[0].changes, *shown.sections[0].tables):
         assert all(keys and set(keys) <= every for keys in table.rows_from)
     assert shown.records is not None
     assert len(shown.records.grid.rows) == len(every)
@@ -208,6 +210,22 @@ def test_stacked_rows_pair_by_their_cases_and_then_by_their_place() -> None:
     ]
     assert raw.note == "a: A. b: B."
     assert [keys[0][0] for keys in raw.rows_from] == ["a", "b"] * 3
+
+
+def test_a_stacked_row_goes_with_the_one_that_shares_most_of_its_cases() -> None:
+    """But leaves the row of the very same cases to the one that has them; below half, alone."""
+    rows = {
+        "a": ["123", "12", "789"],
+        "b": ["1234", "12", "9", "89"],
+    }
+    tables = {
+        side: Table("t", "", "", pd.DataFrame({"F": of, RECORDS: [tuple(row) for row in of]}))
+        for side, of in rows.items()
+    }
+    _, cells = stacked.stack(tables, {digit: digit for digit in "123456789"})
+    assert [cell.text for row in cells.rows for cell in row[:1]] == [
+        *("123", "1234", "12", "12", "789", "89", "9")
+    ]
 
 
 def test_the_command_writes_beside_the_results_and_never_into_them(

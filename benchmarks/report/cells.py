@@ -14,10 +14,8 @@ import pandas as pd
 from benchmarks.exhibit import RECORDS, Table
 
 NOTHING = "–"  # an en dash stands for a number that there is not
-PLAIN, RAISED = "-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 DEFAULT = ".3g"
-
-_SUPERSCRIPTS = str.maketrans(PLAIN, RAISED)
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def grid(table: Table) -> Grid:
     hidden = set(errors.values())
     headers = [str(column) for column in frame.columns if column not in {*hidden, RECORDS}]
     columns = [_column(table, header, errors.get(header)) for header in headers]
-    numeric = tuple(any(cell.value is not None for cell in column) for column in columns)
+    numeric = tuple(any(_shows_number(cell) for cell in column) for column in columns)
     return Grid(tuple(headers), numeric, tuple(zip(*columns, strict=True)))
 
 
@@ -134,6 +132,11 @@ def _digits(raw: Sequence[Any], values: Sequence[float], has_errors: bool) -> st
     if has_errors or any(not v.is_integer() or abs(v) >= 1e15 for v in finite):
         return DEFAULT
     return ",d" if any(abs(v) >= 10_000 for v in finite) else "d"
+
+
+def _shows_number(cell: Cell) -> bool:
+    """Not so of a gap between words, which pandas keeps as a number."""
+    return cell.value is not None and not math.isnan(cell.value)
 
 
 def _is_number(item: Any) -> bool:

@@ -59,12 +59,13 @@ def cited(
     """The list of all records, None of none, and their numbers: those of a row in a row."""
     rows: list[Iterable[str]] = []
     for section in sections:
-        rows += chain.from_iterable(table.rows_from for table in section.tables)
+        for table in (*section.tables, *section.changes):
+            rows += table.rows_from
         rows += [figure.records for figure in section.figures]
-    every = [key for one in sides for key in one.records]
-    references = References.of(
-        chain(chain.from_iterable(rows), every), chain.from_iterable(one.stale for one in sides)
-    )
+    named = list(dict.fromkeys(chain.from_iterable(rows)))
+    each = ([key for key in named if key in one.records] + list(one.records) for one in sides)
+    stale = chain.from_iterable(one.stale for one in sides)
+    references = References.of(chain.from_iterable(each), stale)
     standing = {case.key: case for one in sides for case in one.standings}
     records = {key: record for one in sides for key, record in one.records.items()}
     told = [
@@ -81,8 +82,8 @@ def cited(
         for key, number in references.numbers.items()
     ]
     note = "Numbered in the order in which the rows of the tables name them."
-    table = exhibit.Table("records", "Records", note, pd.DataFrame(told), {"Seconds": ".1f"})
-    return (numbered.table(table, "report") if told else None), references
+    listed = exhibit.Table("records", "Records", note, pd.DataFrame(told), {"Seconds": ".1f"})
+    return (numbered.table(listed, "report") if told else None), references
 
 
 def _undone(only: Side, numbered: Exhibits) -> Table | None:

@@ -42,12 +42,16 @@ class Figure:
 
 @dataclass
 class Section:
-    """One study: its question, what it shows, and what has to be said about it."""
+    """One study: its question, what it shows, and what has to be said about it.
+
+    ``changes`` are the tables that several sides are compared by, which stand first.
+    """
 
     study: str
     anchor: str
     question: str = ""
     notes: list[str] = field(default_factory=list)
+    changes: list[Table] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
 
@@ -75,10 +79,15 @@ class Report:
     @property
     def tables(self) -> list[Table]:
         """All tables, in their order."""
-        shown = [table for section in self.sections for table in section.tables]
+        shown = [table for s in self.sections for table in (*s.changes, *s.tables)]
         return shown + [table for table in (self.undone, self.records) if table]
 
     @property
     def figures(self) -> list[Figure]:
         """All figures, in their order."""
         return [figure for section in self.sections for figure in section.figures]
+
+    @property
+    def several(self) -> bool:
+        """Whether figures of several sides stand beside each other."""
+        return any(figure.side for figure in self.figures)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Iterable
+from itertools import groupby
 
-from benchmarks.report.cells import PLAIN, RAISED, Cell, sentence
+from benchmarks.report.cells import Cell, sentence
 from benchmarks.report.content import Table
 
 _MATH = {
-    "±": r"\pm", "×": r"\times", "−": "-", "∞": r"\infty", "≈": r"\approx", "≤": r"\leq",
-    "≥": r"\geq", "→": r"\rightarrow", "·": r"\cdot", "√": r"\surd", "∂": r"\partial", "ℓ": r"\ell",
+    "±": r"\pm", "×": r"\times", "÷": r"\div", "−": "-", "∞": r"\infty", "≈": r"\approx",
+    "≤": r"\leq", "≥": r"\geq", "≠": r"\neq", "→": r"\rightarrow", "·": r"\cdot", "√": r"\surd",
+    "∂": r"\partial", "∑": r"\sum", "‖": r"\Vert", "ℓ": r"\ell", "µ": r"\mu",
     "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ε": r"\varepsilon",
     "ζ": r"\zeta", "η": r"\eta", "θ": r"\theta", "κ": r"\kappa", "λ": r"\lambda", "μ": r"\mu",
     "ν": r"\nu", "ξ": r"\xi", "π": r"\pi", "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau",
@@ -25,24 +27,42 @@ _TEXT = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     "…": r"\dots{}",
     "–": "--",
-    "\n": " ",
+    "—": "---",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
     **{character: "\\" + character for character in "&%$#_{}"},
 }
 _ESCAPES = {**{character: f"${command}$" for character, command in _MATH.items()}, **_TEXT}
-_POWER = re.compile(f"[{RAISED}]+")
-_LOWERED = str.maketrans(RAISED, PLAIN)
+_ACCENTS = {
+    "\N{COMBINING GRAVE ACCENT}": "`",
+    "\N{COMBINING ACUTE ACCENT}": "'",
+    "\N{COMBINING CIRCUMFLEX ACCENT}": "^",
+    "\N{COMBINING TILDE}": "~",
+    "\N{COMBINING DIAERESIS}": '"',
+    "\N{COMBINING CARON}": "v",
+    "\N{COMBINING CEDILLA}": "c",
+    "\N{COMBINING RING ABOVE}": "r",
+}
+_RAISED = {"<super>": "^", "<sub>": "_"}
 
 
 def escape(text: str) -> str:
-    """Text with every character that LaTeX would take for something else made harmless."""
-    pieces, start = [], 0
-    for power in _POWER.finditer(text):
-        pieces += [_plain(text[start : power.start()]), f"$^{{{power[0].translate(_LOWERED)}}}$"]
-        start = power.end()
-    return "".join([*pieces, _plain(text[start:])])
+    """Text in ASCII with every character that LaTeX would take for something else made harmless.
+
+    A character that it has no way to write is named in parentheses.
+    """
+    pieces = []
+    for raised, run in groupby(text, _raised):
+        if raised:
+            pieces.append(f"${raised}{{{''.join(map(_lowered, run))}}}$")
+        else:
+            pieces += map(_plain, run)
+    return "".join(pieces)
 
 
 def render(table: Table) -> str:
@@ -78,5 +98,31 @@ def _cell(cell: Cell) -> str:
     return rf"\textbf{{{text}}}" if cell.best else text
 
 
-def _plain(text: str) -> str:
-    return "".join(_ESCAPES.get(character, character) for character in text)
+def _raised(character: str) -> str:
+    """ "^" of a superscript, "_" of a subscript, nothing of any other character."""
+    kind, _, base = unicodedata.decomposition(character).partition(" ")
+    return _RAISED.get(kind, "") if _base(base) else ""
+
+
+def _lowered(character: str) -> str:
+    return _base(unicodedata.decomposition(character).partition(" ")[2])
+
+
+def _base(code: str) -> str:
+    """The letter, digit or sign of a hexadecimal code; nothing for any other."""
+    base = chr(int(code, 16)) if code and " " not in code else ""
+    sign = {"−": "-", "+": "+", "=": "=", "(": "(", ")": ")"}.get(base, "")
+    return base if base.isascii() and base.isalnum() else sign
+
+
+def _plain(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if unicodedata.category(character)[0] in "ZC":  # of any kind of space, and what is not seen
+        return " "
+    base, *accents = list(unicodedata.normalize("NFKD", character))
+    if not accents:
+        return base if base.isascii() else f"({unicodedata.name(character, '?').lower()})"
+    if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS:
+        return rf"\{_ACCENTS[accents[0]]}{{{base}}}"
+    return f"({unicodedata.name(character, '?').lower()})"

@@ -83,6 +83,8 @@ def table(shown: Table, references: References | None = None, most: int | None =
 
 def _section(section: Section, references: References) -> list[str]:
     blocks = [f"## {escape(section.study)}", escape(section.question), _notes(section.notes)]
+    for item in section.changes:
+        blocks += [*table(item, references), _files(item)]
     for figure in section.figures:
         blocks += _figure(figure, references)
     for item in section.tables:

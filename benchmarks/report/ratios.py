@@ -76,7 +76,8 @@ def tables(study: str, sides: Sequence[str], cases: Sequence[Shared]) -> list[Ta
         frame = pd.DataFrame(_rows(metrics, base, others, cases))
         if len(frame):
             formats = dict.fromkeys(sides, digits)
-            formats |= {str(h): ".4g" for h in frame if str(h).endswith(base)}
+            ratio = ".9g" if name == "counts" else ".4g"  # one more of a million is told apart
+            formats |= {str(h): ratio for h in frame if str(h).endswith((f"÷ {base}", f"− {base}"))}
             made.append(Table(f"{study}-{name}", title, CASES, frame, formats))
     return made
 

@@ -33,7 +33,8 @@ class Standing:
 class Side:
     """The cases of a plan with their records; ``outside`` records stand in no plan.
 
-    Keys are those of the records, after the ``label`` where a report has several sides.
+    Keys are those of the records, after the ``label`` where a report has several sides. Of those
+    none is called stale: a before and an after are of different code on purpose.
     """
 
     label: str
@@ -73,7 +74,7 @@ def _standings(plan: Plan, records: Mapping[str, Record], prefix: str) -> Iterat
         record = records.get(case.key)
         label = case.label or (record.case.label if record else "")
         state, reason = (record.status, record.reason) if record else ("missing", "not measured")
-        if record and stale(record):
+        if record and not prefix and stale(record):
             before = [f"{state}: {reason}"] if reason else []
             state, reason = "stale", "; ".join([CHANGED, *before])
         label = label.removeprefix(f"{case.study} ")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,8 +11,7 @@ from benchmarks.exhibit import RECORDS, Table
 from benchmarks.report.cells import NOTHING, Cell, Grid, grid
 
 SIDE = "Side"
-
-Cases = tuple[frozenset[str], int]  # the cases of a row, and how many rows before it have the same
+HALF = 0.5  # of the cases of two rows, below which they are not of the same thing
 
 
 class Row(NamedTuple):
@@ -29,28 +27,49 @@ def stack(tables: Mapping[str, Table], identities: Mapping[str, str]) -> tuple[T
     ``identities`` tell by a record's key which case it is of. Rows come in the order of the first
     side; those that only later sides have, last.
     """
-    frames = {}
+    frames: list[pd.DataFrame] = []
+    start: dict[str, int] = {}
     for side, table in tables.items():
-        frames[side] = frame = table.frame.assign(**{SIDE: side})
+        start[side] = sum(map(len, frames))
+        frame = table.frame.astype(object).assign(**{SIDE: side})
         frame[RECORDS] = pd.Series(list(table.rows_from), frame.index, dtype=object)
-    places: dict[Cases, list[Row]] = {}
-    for side, table in tables.items():
-        for place, cases in enumerate(_cases(table, identities)):
-            places.setdefault(cases, []).append(Row(side, place))
-    order = [row for rows in places.values() for row in rows]
-    raw = pd.concat(frames[row.side].iloc[[row.place]] for row in order)
+        frames.append(frame)
+    order = [row for rows in _paired(tables, identities) for row in rows]
+    raw = pd.concat(frames, ignore_index=True).iloc[[start[s] + place for s, place in order]]
     first, *others = (column for column in raw if column not in (SIDE, RECORDS))
     frame = raw[[first, SIDE, *others, RECORDS]].reset_index(drop=True)
     one = next(iter(tables.values()))
     return Table(one.name, one.title, _note(tables), frame), _cells(tables, order)
 
 
-def _cases(table: Table, identities: Mapping[str, str]) -> Iterator[Cases]:
-    seen: Counter[frozenset[str]] = Counter()
-    for keys in table.rows_from:
-        cases = frozenset(identities[key] for key in keys)
-        yield cases, seen[cases]
-        seen[cases] += 1
+def _paired(tables: Mapping[str, Table], identities: Mapping[str, str]) -> list[list[Row]]:
+    """The rows of all sides, those of the same cases together, each side's in its order.
+
+    A row whose cases no row of the sides before has goes with the one that shares most of them,
+    if that is at least half of what both have.
+    """
+    paired: list[tuple[frozenset[str], list[Row]]] = []
+    for side, table in tables.items():
+        left = [
+            (frozenset(identities[key] for key in keys), Row(side, place))
+            for place, keys in enumerate(table.rows_from)
+        ]
+        free = list(paired)
+        for least in (1.0, HALF):
+            waiting, left = left, []
+            for cases, row in waiting:
+                best = max(free, key=lambda other: _alike(cases, other[0]), default=None)
+                if best is not None and _alike(cases, best[0]) >= least:
+                    free.remove(best)
+                    best[1].append(row)
+                else:
+                    left.append((cases, row))
+        paired += [(cases, [row]) for cases, row in left]
+    return [rows for _, rows in paired]
+
+
+def _alike(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / max(1, len(one | other))
 
 
 def _cells(tables: Mapping[str, Table], order: list[Row]) -> Grid:

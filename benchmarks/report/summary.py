@@ -29,8 +29,9 @@ def _text(report: Report, rows: int) -> str:
     if report.undone:
         blocks += table(report.undone, most=rows)
     for section in report.sections:
-        blocks.append(f"## {escape(section.study)}" if section.tables else "")
-        for shown in section.tables:
+        tables = [*section.changes, *section.tables]
+        blocks.append(f"## {escape(section.study)}" if tables else "")
+        for shown in tables:
             blocks += table(shown, most=rows)
     return joined(blocks)
 

@@ -50,9 +50,10 @@ def collect(folders: Sequence[Path]) -> Report:
 
 
 def _plan(sides: Sequence[Side]) -> Plan:
+    abouts = {o.label: [facts.Fact("", (o.plan.about or o.plan.name,))] for o in sides}
     return Plan(
         name=" vs ".join(one.label for one in sides),
-        about=" ".join(f"{one.label}: {one.plan.about or one.plan.name}" for one in sides),
+        about=" ".join(facts.beside(abouts)[0].lines),
         suite={one.label: one.plan.suite for one in sides},
     )
 
@@ -67,7 +68,7 @@ def _fill(
     """What changed, then what the study shows of each side."""
     study = section.study
     for made in ratios.tables(study, [one.label for one in sides], _shared(sides, study, same)):
-        section.tables.append(numbered.table(made, study))
+        section.changes.append(numbered.table(made, study))
     figures: dict[str, dict[str, exhibit.Figure]] = {}
     tables: dict[str, dict[str, exhibit.Table]] = {}
     for one in sides:
@@ -112,10 +113,7 @@ def _undone(sides: Sequence[Side], same: Mapping[str, str], numbered: Exhibits) 
     rows = list(_standings(sides, same))
     if not rows:
         return None
-    note = (
-        "Where each case stands, and why where that is known; – where a side does not have it. "
-        "Stale: measured by code that has changed since; its numbers are shown."
-    )
+    note = "Where each case stands, and why where that is known; – where a side does not have it."
     frame = pd.DataFrame(rows)
     table = exhibit.Table("not-done", "Cases that are not done on every side", note, frame)
     return numbered.table(table, "report")
