@@ -309,6 +309,19 @@ def test_latex_is_balanced_and_escaped(results: Path) -> None:
     assert r"\caption{Scores. A note: 5 \%.}" in text
 
 
+def test_latex_goes_over_pages_where_a_table_is_long() -> None:
+    """Each row once, headers on each page."""
+    frame = pd.DataFrame({"a_b": range(latex.PAGE + 1)})
+    text = latex.render(Exhibits().table(Table("long", "Long", "", frame), ""))
+    assert "longtable" in text.splitlines()[0]
+    assert "tabular" not in text
+    lines = text.splitlines()
+    assert [line for line in lines if re.match(r"\d", line)] == [rf"{i} \\" for i in frame["a_b"]]
+    assert lines.count(r"a\_b \\") == 2
+    short = latex.render(Exhibits().table(Table("short", "Short", "", frame[1:]), ""))
+    assert "longtable" not in short
+
+
 @pytest.mark.parametrize(
     ("text", "escaped"),
     [
@@ -337,13 +350,16 @@ def test_latex_is_ascii_and_balanced_whatever_the_text(text: str) -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on the PATH")
 def test_latex_compiles(results: Path, tmp_path: Path) -> None:
-    """With booktabs alone; of every character that the project's own words have, too."""
+    """Also over pages; and every character that the project's own words have."""
     report.write(results)
     root = Path(report.__file__).parent.parent
     own = {c for path in root.rglob("*.py") for c in path.read_text() if not c.isascii()}
     texts = [path.read_text() for path in sorted((results / "report/tables").glob("*.tex"))]
-    texts += [latex.escape(f"{c}, a{c}b. ") for c in sorted(own)]
-    head = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+    long = Exhibits().table(
+        Table("long", "Long", "", pd.DataFrame({"n": range(100), "t": "_"})), ""
+    )
+    texts += [latex.render(long), *(latex.escape(f"{c}, a{c}b. ") for c in sorted(own))]
+    head = r"\documentclass{article}\usepackage{booktabs, longtable}\begin{document}"
     (tmp_path / "all.tex").write_text("\n".join([head, *texts, r"\end{document}"]))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)

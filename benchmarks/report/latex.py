@@ -1,4 +1,4 @@
-"""A table as LaTeX, which needs the package booktabs and no other."""
+"""A table as LaTeX, which needs the package booktabs and, where it is long, longtable."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ _ACCENTS = {
     "\N{COMBINING CEDILLA}": "c",
     "\N{COMBINING RING ABOVE}": "r",
 }
+PAGE = 40  # rows that a page has room for
 _RAISED = {"<super>": "^", "<sub>": "_"}
 
 
@@ -66,25 +67,46 @@ def escape(text: str) -> str:
 
 
 def render(table: Table) -> str:
-    """The table as a LaTeX ``table`` with booktabs' rules, a caption and a label."""
+    """The table with booktabs' rules, a caption and a label: a float, or over pages where long."""
     caption = escape(f"{sentence(table.title)} {table.note}".strip())
+    named = f"\\caption{{{caption}}}\\label{{tab:{table.name}}}"
     columns = "".join("r" if numeric else "l" for numeric in table.grid.numeric)
-    lines = [
+    rows = [_row(map(_cell, row)) for row in table.grid.rows]
+    head = ["\\toprule", _row(map(escape, table.grid.headers)), "\\midrule"]
+    made = _over_pages if len(rows) > PAGE else _float
+    return "\n".join(made(named, columns, head, rows)) + "\n"
+
+
+def _float(named: str, columns: str, head: list[str], rows: list[str]) -> list[str]:
+    return [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{{caption}}}",
-        f"\\label{{tab:{table.name}}}",
+        named,
         f"\\begin{{tabular}}{{{columns}}}",
-        "\\toprule",
-        _row(map(escape, table.grid.headers)),
-        "\\midrule",
-        *(_row(map(_cell, row)) for row in table.grid.rows),
+        *head,
+        *rows,
         "\\bottomrule",
         "\\end{tabular}",
         "\\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _over_pages(named: str, columns: str, head: list[str], rows: list[str]) -> list[str]:
+    """Its caption on the first page, its headers on each."""
+    return [
+        "% needs \\usepackage{booktabs, longtable}",
+        f"\\begin{{longtable}}{{{columns}}}",
+        f"{named} \\\\",
+        *head,
+        "\\endfirsthead",
+        *head,
+        "\\endhead",
+        "\\bottomrule",
+        "\\endfoot",
+        *rows,
+        "\\end{longtable}",
+    ]
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -16,6 +16,17 @@ from benchmarks.store import Record, Values
 
 LOGARITHMIC = "nats"  # metrics of this unit differ by a difference, all others by a ratio
 REFERENCE = "reference_seconds"
+DIGITS = dict.fromkeys(("Median", "Smallest", "Largest", "Median per workload"), ".4g")
+OVERVIEW = (
+    "Over the cases that are done on both sides, of the medians of their values: ratios, and "
+    "differences of what is in nats. Equal: how many have the very same value. Per workload: of "
+    "times as multiples of each side's own reference workload. Nothing is judged here: what two "
+    "runs measure at different times differs by more than its samples show."
+)
+CASES = (
+    "Medians of each case's values, without those that are equal on all sides. Per workload: the "
+    "ratio of times as multiples of each side's own reference workload."
+)
 
 
 @dataclass(frozen=True)
@@ -27,9 +38,10 @@ class Shared:
     records: Mapping[str, Record]
 
     def value(self, side: str, metric: str) -> float | None:
-        """The median of its values; None where there are none."""
+        """The median of its values; None where there are none, or they are none."""
         values = self._values(side, metric)
-        return median(values.values) if values and values.values else None
+        middle = median(values.values) if values and values.values else math.nan
+        return None if math.isnan(middle) else middle
 
     def change(self, base: str, side: str, metric: str) -> float | None:
         """Ratio or difference of a side's value to the base's; None where one is not there."""
@@ -82,20 +94,6 @@ def tables(study: str, sides: Sequence[str], cases: Sequence[Shared]) -> list[Ta
     return made
 
 
-DIGITS = dict.fromkeys(("Median", "Smallest", "Largest", "Median over reference"), ".4g")
-OVERVIEW = (
-    "Over the cases that are done on both sides, of the medians of their values: ratios, and "
-    "differences of what is in nats. Equal: how many have the very same value. Median over "
-    "reference: the median of the ratios of times, each as a multiple of its own side's reference "
-    "workload. Nothing is judged here: what two runs measure at different times differs by more "
-    "than its samples show."
-)
-CASES = (
-    "Medians of each case's values, without those that are equal on all sides. Over reference: the "
-    "ratio of times as multiples of each side's reference workload."
-)
-
-
 def _overview(
     metrics: Sequence[str], base: str, others: Sequence[str], cases: Sequence[Shared]
 ) -> Iterator[dict[str, Any]]:
@@ -108,10 +106,6 @@ def _overview(
             metric, neutral = METRICS[name], 0.0 if subtracted(name) else 1.0
             row = {
                 "Metric": name,
-                "Meaning": metric.about,
-                "Unit": metric.unit,
-                "Better": metric.better,
-                "Kind": metric.kind,
                 "Of": f"{side} {'−' if subtracted(name) else '÷'} {base}",
                 "Cases": len(both),
                 "Equal": changes.count(neutral),
@@ -122,8 +116,10 @@ def _overview(
             if metric.kind == "time" and name != REFERENCE:
                 known = [case.relative(base, side, name) for case in both]
                 told = [ratio for ratio in known if ratio is not None]
-                row["Median over reference"] = median(told) if told else None
-            yield row | {RECORDS: tuple(case.keys[s] for case in both for s in (base, side))}
+                row["Median per workload"] = median(told) if told else None
+            row |= {"Unit": metric.unit, "Better": metric.better, "Kind": metric.kind}
+            keys = tuple(case.keys[s] for case in both for s in (base, side))
+            yield row | {"Meaning": metric.about, RECORDS: keys}
 
 
 def _rows(
@@ -142,5 +138,5 @@ def _rows(
                 sign = "−" if subtracted(name) else "÷"
                 row[f"{side} {sign} {base}"] = case.change(base, side, name)
                 if METRICS[name].kind == "time" and name != REFERENCE:
-                    row[f"Over reference: {side} ÷ {base}"] = case.relative(base, side, name)
+                    row[f"Per workload: {side} ÷ {base}"] = case.relative(base, side, name)
             yield row | {RECORDS: tuple(case.keys[side] for side in known)}
