@@ -52,6 +52,7 @@ os.dup2(int(sys.argv[2]), 4)  # and answers
 os.execv(sys.argv[3], sys.argv[3:])
 """
 WIDTHS = (360, 1400)
+ACROSS = 965  # pixels of a sheet of letter paper on its side, within the margins
 SECONDS = 60
 LONG = "RuntimeError: step size underflow at t = 0.7312 after 1000 steps, dt = 1.2e-17, " * 3
 VALUES = [3.0, 100.0, math.nan, -5.0, 20.0, "failed", 7.5e-9]
@@ -357,7 +358,7 @@ def test_two_sides_stand_beside_each_other_where_there_is_room(tab: Tab, path: P
 
 
 def test_the_page_prints(tab: Tab, path: Path) -> None:
-    """On several sheets of which none is blank; with headers on each, and the suite unfolded."""
+    """On several sheets of which none is blank, with headers on each, and no table cut."""
     tab.open(path, 1400)
     pdf = base64.b64decode(tab.call("Page.printToPDF")["data"])
     sheets = _sheets(pdf)
@@ -365,6 +366,9 @@ def test_the_page_prints(tab: Tab, path: Path) -> None:
     assert all(re.search(rb"\bT[jJ]\b", sheet) for sheet in sheets)
     tab.call("Emulation.setEmulatedMedia", media="print")
     try:
+        tab.open(path, ACROSS)
+        widths = "[...document.querySelectorAll('table')].map((t) => t.offsetWidth)"
+        assert max(tab.run(widths)) <= ACROSS
         assert tab.run("getComputedStyle(document.querySelector('nav')).display") == "none"
         cut = "[...document.querySelectorAll('.box')].some((b) => b.scrollHeight > b.clientHeight)"
         assert not tab.run(cut)
