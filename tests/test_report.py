@@ -499,6 +499,16 @@ def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) ->
     assert (results / "report/tables/scores.csv").exists()
 
 
+def test_a_record_outside_of_the_plan_can_be_cited(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cite = [Figure("far", "Far", "", _lines, ("of another folder",))]
+    monkeypatch.setattr(Probe, "figures", lambda self, frame: cite)
+    shown = "".join(Page(report.write(results).read_text()).texts)
+    assert "Records 3." in shown
+    assert "of another folder" in shown
+
+
 def test_an_unknown_study_is_reported(results: Path) -> None:
     _plan(results, _record("nowhere", 0))
     with pytest.warns(UserWarning, match="unknown study 'nowhere'"):

@@ -105,7 +105,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_sides_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
     assert match.labels([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
-    assert match.labels([tmp_path / "a" / "run", tmp_path / "b" / "run"]) == ["a/run", "b/run"]
+    runs = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "c"]
+    assert match.labels(runs) == ["a/run", "b/run", "c"]
     with pytest.raises(ValueError, match="given twice"):
         match.labels([tmp_path / "a", tmp_path / "b" / ".." / "a"])
 
@@ -178,6 +179,23 @@ def test_a_report_of_two_sides(folders: tuple[Path, Path], tmp_path: Path) -> No
     assert facts["Software"] == ("torch 2.13.0",)  # what is the same is said once
     ((one, other),) = section.plates
     assert (one.side, other.side) == ("cpu/run", "gpu/run")
+
+
+def test_three_sides_are_compared_with_the_first(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A case that one of them lacks is compared where it is; of three values one may differ."""
+    third = _folder(tmp_path / "third", _record(_case("maf"), **_metrics(2.0)))
+    (section,) = together.collect([*folders, third]).sections
+    over, counts, values = (
+        [[cell.text for cell in row] for row in table.grid.rows] for table in section.changes
+    )
+    told = {row[1]: row[2:] for row in over if row[0] == SECONDS}
+    assert told["third ÷ cpu/run"][:3] == ["1", "0", "0.5"]
+    assert told["gpu/run ÷ cpu/run"][:2] == ["2", "0"]
+    assert counts == [["realnvp D=2", FLOPS, "FLOP", "8", "9", "–", "1.125", "–"]]
+    (maf,) = (row for row in values if row[:2] == ["maf D=2", SECONDS])
+    assert maf[3:6] == ["4", "0.5", "2"]
 
 
 def test_every_row_of_two_sides_says_which_records_it_comes_from(

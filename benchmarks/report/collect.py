@@ -57,33 +57,23 @@ def cited(
     sections: Iterable[Section], sides: Sequence[Side], numbered: Exhibits
 ) -> tuple[Table | None, References]:
     """The list of all records, None of none, and their numbers: those of a row in a row."""
-    rows: list[Iterable[str]] = []
+    sources: list[Iterable[str]] = []
     for section in sections:
         for table in (*section.tables, *section.changes):
-            rows += table.rows_from
-        rows += [figure.records for figure in section.figures]
-    named = list(dict.fromkeys(chain.from_iterable(rows)))
+            sources += table.rows_from
+        sources += [figure.records for figure in section.figures]
+    named = list(dict.fromkeys(chain.from_iterable(sources)))
     each = ([key for key in named if key in one.records] + list(one.records) for one in sides)
     stale = chain.from_iterable(one.stale for one in sides)
-    references = References.of(chain.from_iterable(each), stale)
-    standing = {case.key: case for one in sides for case in one.standings}
-    records = {key: record for one in sides for key, record in one.records.items()}
-    told = [
-        {
-            "No.": number,
-            "Record": key,
-            "Study": standing[key].study,
-            "Case": standing[key].label,
-            "State": standing[key].state,
-            "Measured": records[key].started,
-            "Seconds": records[key].seconds,
-            "Code": records[key].fingerprint[:16],
-        }
+    references = References.of(chain(*each, named), stale)
+    told = {key: facts for one in sides for key, facts in one.listed()}
+    rows = [
+        {"No.": number, "Record": key, **told.get(key, {"State": "not in the plan"})}
         for key, number in references.numbers.items()
     ]
     note = "Numbered in the order in which the rows of the tables name them."
-    listed = exhibit.Table("records", "Records", note, pd.DataFrame(told), {"Seconds": ".1f"})
-    return (numbered.table(listed, "report") if told else None), references
+    listed = exhibit.Table("records", "Records", note, pd.DataFrame(rows), {"Seconds": ".1f"})
+    return (numbered.table(listed, "report") if rows else None), references
 
 
 def _undone(only: Side, numbered: Exhibits) -> Table | None:

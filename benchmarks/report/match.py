@@ -19,11 +19,15 @@ def labels(folders: Sequence[Path]) -> list[str]:
     paths = [folder.resolve() for folder in folders]
     if twice := [str(f) for f, path in zip(folders, paths, strict=True) if paths.count(path) > 1]:
         raise ValueError(f"{twice[-1]!r} is given twice: name different results folders")
-    for parts in range(1, max(len(path.parts) for path in paths) + 1):
-        named = ["/".join(path.parts[-parts:]) for path in paths]
-        if len(set(named)) == len(named):
-            break
-    return named
+    return ["/".join(_ending(path, [other for other in paths if other != path])) for path in paths]
+
+
+def _ending(path: Path, others: Sequence[Path]) -> Sequence[str]:
+    """The last parts of a path, as many as no other has."""
+    for count in range(1, len(path.parts)):
+        if all(other.parts[-count:] != path.parts[-count:] for other in others):
+            return path.parts[-count:]
+    return path.parts
 
 
 def identities(sides: Sequence[Iterable[Case]]) -> list[list[str]]:

@@ -54,6 +54,22 @@ class Side:
         """How many cases are in which state."""
         return Counter(case.state for case in self.standings)
 
+    def listed(self) -> Iterator[tuple[str, dict[str, object]]]:
+        """Of each record its key, and what a list of records says of it."""
+        for case in self.standings:
+            if (record := self.records.get(case.key)) is not None:
+                yield (
+                    case.key,
+                    {
+                        "Study": case.study,
+                        "Case": case.label,
+                        "State": case.state,
+                        "Measured": record.started,
+                        "Seconds": record.seconds,
+                        "Code": record.fingerprint[:16],
+                    },
+                )
+
 
 def read(folder: Path, label: str = "") -> Side:
     """A results folder; ValueError where it is none."""

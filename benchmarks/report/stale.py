@@ -24,7 +24,8 @@ def stale(record: Record) -> bool:
     known = case.flow in members or case.flow in BASELINES
     if not known or python != platform.python_version().split(".")[:2]:
         return False
-    parts = [str(told.get("cpu")), str(told.get("cores")), str(told.get("system")).split()[0]]
+    system = str(told.get("system")).partition(" ")[0]
+    parts = [str(told.get("cpu")), str(told.get("cores")), system]
     if case.device.startswith("cuda"):
         parts.append(str(told.get("gpu")))
     try:
