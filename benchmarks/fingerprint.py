@@ -24,8 +24,8 @@ NOT_MEASURING = (  # what only draws, or judges
     "benchmarks.draw",
     "benchmarks.exhibit",
     "benchmarks.views",
-    "flows.conformance",
 )
+OFFERED = "flows.conformance"  # by flows to its users: it measures where a study imports it
 PRESENTATION = frozenset({"tables", "figures", "reads"})  # of a study: what only shows records
 
 
@@ -61,11 +61,13 @@ def _reached(roots: frozenset[str]) -> frozenset[str]:
         if name in seen or name.startswith(NOT_MEASURING) or _source(name) is None:
             continue
         seen.add(name)
+        imported: list[str] = []
         for node in ast.walk(_tree(name)):
             if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
+                imported += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        waiting += [other for other in imported if name != "flows" or not other.startswith(OFFERED)]
     return frozenset(seen)
 
 

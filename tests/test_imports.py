@@ -24,7 +24,13 @@ BENCHMARKS = (
     ("scaling_law", "parts"),
     ("cost_model", "shapes"),
     ("train", "views"),
-    ("calls", "resident", "scoring", "studies"),  # scoring serves studies and returns their Result
+    (
+        "calls",
+        "resident",
+        "scoring",
+        "equalities",
+        "studies",
+    ),  # scoring serves studies and returns their Result
     ("claims",),
     ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),
     ("console", "running", "costing", "checking", "cli", "__main__"),

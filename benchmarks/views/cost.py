@@ -132,7 +132,7 @@ def _uncounted(frame: pd.DataFrame) -> list[str]:
 
 def _settings(frame: pd.DataFrame) -> dict[str, pd.Series]:
     """What the cases were measured with, by header: numbers, and short texts for all else."""
-    found = {header: frame[name] for header, name in SETTINGS.items() if name in frame}
+    found = {header: _whole(frame[name]) for header, name in SETTINGS.items() if name in frame}
     for header in ("Trace", "Solver"):
         if header in found:
             found[header] = found[header].map(_told, na_action="ignore")
@@ -141,6 +141,12 @@ def _settings(frame: pd.DataFrame) -> dict[str, pd.Series]:
             told = frame[rule].map(words.format, na_action="ignore").astype(object)
             found["Width"] = found.get("Width", told).where(told.isna(), told)
     return found
+
+
+def _whole(column: pd.Series) -> pd.Series:
+    """Sizes as whole numbers, which flows of other studies that have none of them make floats."""
+    known = pd.api.types.is_float_dtype(column) and bool(column.notna().all())
+    return column.astype(int) if known else column
 
 
 def _told(value: Any) -> str:

@@ -1,0 +1,234 @@
+"""The identities study: every equality holds, and a fault injected into either side shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from nflows.transforms import IdentityTransform
+
+import flows
+from benchmarks import equalities, fingerprint, store, suite
+from benchmarks.case import Case
+from benchmarks.equalities import IDENTITIES
+from benchmarks.metrics import METRICS
+from benchmarks.studies import Common, Result, registry
+from benchmarks.views import identities as view
+from flows.continuous.solve import Solver
+from flows.continuous.trace import Trace
+
+STUDY = registry["identities"]
+SMALL: dict[str, Any] = {
+    "flows": [{"flow": "realnvp"}],
+    "dims": [2],
+    "sizes": {"hidden": 8, "depth": 2},
+    "times": ["concatsquash"],
+    "blocks": [1, 5],
+    "steps": [8, 16],
+    "methods": ["euler", "rk4"],
+    "bottlenecks": [[6, 2]],
+    "batch": 4,
+    "draws": 1000,
+}
+
+
+def cases(identity: str, **changes: Any) -> list[Case]:
+    """The study's cases of one identity, small."""
+    options = STUDY.Options.model_validate({**SMALL, **changes})
+    found = STUDY.cases(options, Common(seeds=(3, 4)))
+    return [case for case in found if case.settings["identity"] == identity]
+
+
+def measured(identity: str, **changes: Any) -> list[tuple[Case, Result]]:
+    """Its cases with their results."""
+    found = cases(identity, **changes)
+    results = dict(STUDY.measure(found))
+    return [(case, results[case.key]) for case in found]
+
+
+def framed(pairs: list[tuple[Case, Result]]) -> pd.DataFrame:
+    """The frame that a store would load."""
+    records = []
+    for case, result in pairs:
+        values = {k: store.Values.of(k, v) for k, v in result.metrics.items()}  # type: ignore[arg-type]  # a list or a number
+        status = "failed" if result.failure else "done"
+        told: Any = {"status": status, "reason": result.failure, "metrics": values}
+        records.append(store.Record(case=case, key=case.key, fingerprint="f", **told))
+    return store.frame(Path(), records)
+
+
+def values(identity: str, metric: str, **changes: Any) -> list[Any]:
+    """A metric of each case; a failure is one of the test."""
+    found = measured(identity, **changes)
+    assert not [result.failure for _, result in found if result.failure]
+    return [result.metrics[metric] for _, result in found]
+
+
+def test_cases_are_told_apart_and_in_float64() -> None:
+    """Of the first seed, whatever the suite's dtype."""
+    found = [case for identity in IDENTITIES for case in cases(identity)]
+    assert len({case.key for case in found}) == len(found) > 10
+    assert {case.dtype for case in found} == {"float64"}
+    assert {case.seeds.init for case in found} == {3}
+    everywhere = cases("density", flows=[{"flow": "*"}])
+    assert {case.flow for case in everywhere} == set(flows.names())
+
+
+@pytest.mark.parametrize("name", ["smoke", "full"])
+def test_suites_have_every_identity(name: str) -> None:
+    """Each of them, and settings whose names no flow has for an option of its own."""
+    entries = [dict(e) for e in suite.read(name).studies if e["study"] == "identities"]
+    given = [{k: v for k, v in entry.items() if k != "study"} for entry in entries]
+    found = [c for e in given for c in STUDY.cases(STUDY.Options.model_validate(e), Common())]
+    assert {case.settings["identity"] for case in found} == set(IDENTITIES)
+    options = {option for flow in flows.members for option in flows.members[flow].defaults}
+    assert not options & {name for case in found for name in case.settings}
+
+
+def test_a_change_of_the_kit_makes_its_records_stale() -> None:
+    """The densities are measured by rows of the conformance kit, which others only offer."""
+    reached = fingerprint._reached(frozenset({"benchmarks.studies.identities"}))
+    assert {"flows.conformance.densities", "flows.conformance.subject"} <= reached
+    others = fingerprint._reached(frozenset({"benchmarks.studies.trace", "flows.continuous.cnf"}))
+    assert not any(name.startswith("flows.conformance") for name in others)
+
+
+def test_steps_of_a_difference_are_sixteenths() -> None:
+    with pytest.raises(ValueError, match="multiple of 16"):
+        cases("rate", differences=[40])
+
+
+# ---- a residual network and orders of convergence ---------------------------------------------
+
+
+def test_a_residual_network_is_euler_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with another method, and not with a network that differs in its last bit."""
+    assert values("euler", "different_elements") == [0, 0]
+    with monkeypatch.context() as patch:
+        patch.setattr(equalities, "Solver", lambda _, **how: Solver("midpoint", **how))
+        assert min(values("euler", "different_elements")) > 0
+    own = equalities.residual
+    monkeypatch.setattr(equalities, "residual", lambda *a: own(*a) * (1 + 2**-52))
+    assert min(values("euler", "different_elements")) > 0
+
+
+def test_orders_are_those_of_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of another where another is in its place."""
+    orders = [found[-1] for found in values("order", "convergence_order")]
+    assert orders == [pytest.approx(1, abs=0.2), pytest.approx(4, abs=0.3)]
+    swapped = {"rk4": "midpoint"}
+    monkeypatch.setattr(
+        equalities, "Solver", lambda method, **how: Solver(swapped.get(method, method), **how)
+    )
+    assert values("order", "convergence_order")[1][-1] == pytest.approx(2, abs=0.3)
+
+
+# ---- densities --------------------------------------------------------------------------------
+
+
+class Scaled(IdentityTransform):  # type: ignore[misc]  # nflows has no types
+    """The identity, whose log-determinant is wrong by a tenth."""
+
+    def forward(self, x: torch.Tensor, context: Any = None) -> Any:
+        z, ladj = super().forward(x, context)
+        return z, ladj + 0.1
+
+
+def test_a_wrong_determinant_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By as much as it is wrong, and in the mass; of a right one nothing is left."""
+    ((_, right),) = measured("density")
+    assert right.metrics["ladj_error"] <= right.metrics["ladj_bound"]  # type: ignore[operator]  # numbers
+    assert right.metrics["mass_error"] <= right.metrics["mass_bound"]  # type: ignore[operator]  # numbers
+    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
+    flows.register("scaled_probe", uses=())(lambda dim: Scaled())
+    ((_, wrong),) = measured("density", flows=[{"flow": "scaled_probe"}], sizes={})
+    assert wrong.metrics["ladj_error"] == pytest.approx(0.1)
+    assert wrong.metrics["mass_error"] == pytest.approx(torch.tensor(0.1).expm1().item(), rel=1e-2)
+
+
+def test_the_mass_is_that_of_two_dimensions() -> None:
+    ((_, found),) = measured("density", dims=[3])
+    assert set(found.metrics) == {"ladj_error", "ladj_bound"}
+
+
+# ---- the rate of log p ------------------------------------------------------------------------
+
+
+def test_the_rate_is_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left falls with the fourth power of the steps; not along another field's paths."""
+    shallow: dict[str, Any] = {"sizes": {"hidden": 4, "depth": 1}, "times": ["concat"]}
+    assert values("rate", "convergence_order", **shallow)[0][-1] == pytest.approx(4, abs=0.3)
+    own = equalities.odeint
+    monkeypatch.setattr(
+        equalities, "odeint", lambda f, *a, **k: own(lambda t, x: 1.01 * f(t, x), *a, **k)
+    )
+    ((_, wrong),) = measured("rate", **shallow)
+    assert wrong.metrics["rate_error"][-1] > 5e-3  # type: ignore[index]  # a list
+    assert abs(wrong.metrics["convergence_order"][-1]) < 1  # type: ignore[index]  # a list
+
+
+# ---- traces and their estimates ---------------------------------------------------------------
+
+
+def test_estimates_are_unbiased_and_spread_as_theory_has_it() -> None:
+    """In either space; with orthonormal factors signs have no spread in the smaller one."""
+    for case, found in measured("estimate"):
+        m: Any = found.metrics
+        assert m["cyclic_error"] < 1e-14
+        assert m["trace_bias"] < 4.5
+        assert abs(m["trace_rmse"] - m["trace_rmse_theory"]) <= 5 * m["trace_rmse_se"] + 1e-12
+        trace = Trace.of(case.options["trace"])
+        signs = (trace.estimator, trace.noise) == ("bottleneck", "rademacher")
+        assert (m["trace_rmse"] < 1e-12) == (signs and case.settings["field"] == "projection")
+
+
+@pytest.mark.parametrize("fault", ["scaled", "shifted noise"])
+def test_a_biased_estimate_shows(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the estimate is wrong, or its noise not of unit variance."""
+    rate, draw = Trace.rate, Trace.draw
+    if fault == "scaled":
+
+        def wrong(self: Trace, *given: Any) -> Any:
+            dx, total = rate(self, *given)
+            return dx, 1.5 * total
+
+        monkeypatch.setattr(Trace, "rate", wrong)
+    else:
+        monkeypatch.setattr(Trace, "draw", lambda *a: [1.5 * e for e in draw(*a)])
+    assert min(values("estimate", "trace_bias")) > 4.5
+
+
+def test_a_trace_of_other_factors_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = equalities.inner_jacobian
+    monkeypatch.setattr(equalities, "inner_jacobian", lambda s: own(s).roll(1, -1))
+    assert max(values("estimate", "cyclic_error")) > 0.01
+
+
+# ---- what is shown ----------------------------------------------------------------------------
+
+
+def test_tables_and_figures_of_every_identity() -> None:
+    """One a failed case does not stop; units are known; nothing of an empty frame."""
+    small: dict[str, Any] = {"draws": 100, "sizes": {"hidden": 4, "depth": 1}, "differences": [32]}
+    pairs = [pair for identity in IDENTITIES for pair in measured(identity, **small)]
+    assert {m for _, result in pairs for m in result.metrics} <= set(METRICS)
+    frame = framed(pairs)
+    assert [t.name for t in view.tables(frame)] == [f"identities-{name}" for name in IDENTITIES]
+    assert all(figure.draw() is not None for figure in view.figures(frame))
+    failed = framed([(case, replace(result, failure="on purpose")) for case, result in pairs])
+    for table in view.tables(failed):
+        assert "failed" in table.frame.to_string(), table.name
+    assert view.figures(failed) == []
+    assert view.tables(frame.iloc[:0]) == view.figures(frame.iloc[:0]) == []
+
+
+def test_a_fault_is_a_failed_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(case: Case) -> Result:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setitem(IDENTITIES, "euler", fails)
+    assert {result.failure for _, result in measured("euler")} == {"RuntimeError: on purpose"}
