@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.checking import check
+from benchmarks.claiming import claims
 from benchmarks.console import Plugin, console, load_plugins, usage_errors
 from benchmarks.costing import cost
 from benchmarks.running import carry_out
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(cost)
+app.command()(claims)
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a TOML file.")]
 Out = Annotated[
@@ -38,9 +40,9 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the worker.
 
 @app.command("list")
 def list_members(plugin: Plugin = None) -> None:
-    """List flows, data sets, studies and suites."""
+    """List flows, data sets, studies, suites and claims."""
     with usage_errors():
-        from benchmarks import datasets, studies, suite
+        from benchmarks import claims, datasets, studies, suite
         from flows import members
 
         load_plugins(plugin)
@@ -48,7 +50,9 @@ def list_members(plugin: Plugin = None) -> None:
         questions = {name: studies.registry[name].question for name in studies.registry}
         sets = {name: datasets.module_of(name).rpartition(".")[2] for name in datasets.names()}
         suites = {name: suite.read(name).about for name in suite.names()}
+        claimed = {escape(claim.id): escape(claim.statement) for claim in claims.claims()}
     shown = {"Flows": flows, "Data sets": sets, "Studies": questions, "Suites": suites}
+    shown |= {"Claims": claimed}
     for title, rows in shown.items():
         table = Table(title=title, title_justify="left", show_header=False, box=None)
         for name, about in rows.items():

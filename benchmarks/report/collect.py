@@ -10,8 +10,8 @@ import pandas as pd
 
 from benchmarks import exhibit
 from benchmarks.exhibit import RECORDS
-from benchmarks.report import facts, shown, side
-from benchmarks.report.content import Report, Section, Table
+from benchmarks.report import claims, facts, shown, side
+from benchmarks.report.content import Claims, Report, Section, Table
 from benchmarks.report.numbered import Exhibits, Names
 from benchmarks.report.references import References
 from benchmarks.report.side import Side
@@ -21,6 +21,8 @@ def collect(folder: Path) -> Report:
     """What the report of a results folder shows; ValueError where it is none."""
     only = side.read(folder)
     numbered, sections = Exhibits(), started([only])
+    judged = claims.judge(only.frame, shown.noted)
+    verdicts = numbered.table(judged.table, "report") if judged.verdicts else None
     for section in sections:
         figures, tables = shown.exhibits(only, section.study, section.notes)
         for figure in figures:
@@ -39,6 +41,7 @@ def collect(folder: Path) -> Report:
         facts.provenance(records, only.outside),
         listed,
         references,
+        Claims(judged, verdicts) if verdicts else None,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from benchmarks.report.cells import Grid
+from benchmarks.report.claims import Judged
 from benchmarks.report.facts import Fact
 from benchmarks.report.pictures import Picture
 from benchmarks.report.plan import Plan
@@ -65,6 +67,14 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Claims:
+    """The claims that the records judge, and their table."""
+
+    judged: Judged
+    table: Table
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that a report shows; ``records`` lists what ``references`` refer to."""
 
@@ -75,12 +85,19 @@ class Report:
     provenance: list[Fact]
     records: Table | None
     references: References
+    claims: Claims | None = None
 
     @property
     def tables(self) -> list[Table]:
         """All tables, in their order."""
+        first = [self.claims.table] if self.claims else []
         shown = [table for s in self.sections for table in (*s.changes, *s.tables)]
-        return shown + [table for table in (self.undone, self.records) if table]
+        return first + shown + [table for table in (self.undone, self.records) if table]
+
+    def exhibits(self, names: Iterable[str]) -> list[Figure | Table]:
+        """The figures and tables of these names, as far as they are shown."""
+        shown: list[Figure | Table] = [*self.figures, *self.tables]
+        return [item for name in names for item in shown if item.name == name]
 
     @property
     def figures(self) -> list[Figure]:

@@ -37,9 +37,15 @@ def _environment() -> Environment:
         "csv": _csv,
         "tex": _tex,
         "sentence": sentence,
+        "kind": _kind,
     }
     environment.filters.update(filters)
     return environment
+
+
+def _kind(item: Figure | Table) -> str:
+    """What it is called, which its anchor begins with too."""
+    return "Figure" if isinstance(item, Figure) else "Table"
 
 
 def _svg(figure: Figure) -> Markup:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from itertools import groupby
+from itertools import groupby, repeat
 
-from benchmarks.report.cells import Cell, sentence
+from benchmarks.report.cells import Cell, Grid, sentence
 from benchmarks.report.content import Table
 
+SENTENCE = 80  # characters of a cell from which on its column is set as paragraphs
 _MATH = {
     "±": r"\pm", "×": r"\times", "÷": r"\div", "−": "-", "∞": r"\infty", "≈": r"\approx",
     "≤": r"\leq", "≥": r"\geq", "≠": r"\neq", "→": r"\rightarrow", "·": r"\cdot", "√": r"\surd",
-    "∂": r"\partial", "∑": r"\sum", "‖": r"\Vert", "ℓ": r"\ell", "µ": r"\mu",
+    "∂": r"\partial", "∑": r"\sum", "∫": r"\int", "‖": r"\Vert", "ℓ": r"\ell", "µ": r"\mu",
     "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ε": r"\varepsilon",
     "ζ": r"\zeta", "η": r"\eta", "θ": r"\theta", "κ": r"\kappa", "λ": r"\lambda", "μ": r"\mu",
     "ν": r"\nu", "ξ": r"\xi", "π": r"\pi", "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau",
@@ -70,7 +71,7 @@ def render(table: Table) -> str:
     """The table with booktabs' rules, a caption and a label: a float, or over pages where long."""
     caption = escape(f"{sentence(table.title)} {table.note}".strip())
     named = f"\\caption{{{caption}}}\\label{{tab:{table.name}}}"
-    columns = "".join("r" if numeric else "l" for numeric in table.grid.numeric)
+    columns = "".join(map(_kind, range(len(table.grid.headers)), repeat(table.grid)))
     rows = [_row(map(_cell, row)) for row in table.grid.rows]
     head = ["\\toprule", _row(map(escape, table.grid.headers)), "\\midrule"]
     made = _over_pages if len(rows) > PAGE else _float
@@ -107,6 +108,12 @@ def _over_pages(named: str, columns: str, head: list[str], rows: list[str]) -> l
         *rows,
         "\\end{longtable}",
     ]
+
+
+def _kind(column: int, grid: Grid) -> str:
+    """Of a column: to the right where it holds numbers, a paragraph where it holds sentences."""
+    longest = max((len(row[column].text) for row in grid.rows), default=0)
+    return "r" if grid.numeric[column] else r"p{0.35\textwidth}" if longest > SENTENCE else "l"
 
 
 def _row(cells: Iterable[str]) -> str:

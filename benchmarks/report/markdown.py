@@ -26,7 +26,7 @@ def escape(text: str) -> str:
 
 def render(report: Report) -> str:
     """The whole report as one Markdown document."""
-    blocks = [*head(report), facts(report.header), *notes(report)]
+    blocks = [*head(report), facts(report.header), *notes(report), *claims(report)]
     for section in report.sections:
         blocks += _section(section, report.references)
     blocks.append("## Not done")
@@ -61,6 +61,30 @@ def facts(listed: Iterable[Fact]) -> str:
 def notes(report: Report) -> list[str]:
     """What is to be known before reading."""
     return [_notes(section.notes) for section in report.sections]
+
+
+def claims(report: Report) -> list[str]:
+    """The table of verdicts, then what each of them was judged by and what shows it."""
+    if report.claims is None:
+        return []
+    told, judged = [], report.claims.judged
+    for claim, verdict in judged.verdicts:
+        shown = [
+            f"[Figure {item.number}](figures/{item.name}.png)"
+            if isinstance(item, Figure)
+            else f"[Table {item.number}](tables/{item.name}.csv)"
+            for item in report.exhibits(verdict.exhibits)
+        ]
+        again = f"`{claim.command}` measures it again"
+        told.append(" · ".join([f"- **{claim.id}**: {escape(claim.criterion)}", *shown, again]))
+    needed = [f"`{command}` measures what {ids} need" for command, ids in judged.missing.items()]
+    return [
+        "## Claims",
+        _notes(judged.notes),
+        *table(report.claims.table, report.references),
+        _details("What confirms or refutes them, and what shows it", "\n".join(told)),
+        f"Not judged by these records: {'; '.join(needed)}." if needed else "",
+    ]
 
 
 def table(shown: Table, references: References | None = None, most: int | None = None) -> list[str]:

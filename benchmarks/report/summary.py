@@ -26,6 +26,8 @@ def render(report: Report) -> str:
 
 def _text(report: Report, rows: int) -> str:
     blocks = [*head(report), facts(report.header), *notes(report)]
+    if report.claims:
+        blocks += ["## Claims", *table(report.claims.table)]
     if report.undone:
         blocks += table(report.undone, most=rows)
     for section in report.sections:

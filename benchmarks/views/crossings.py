@@ -19,7 +19,7 @@ FEW = 10  # pairs that are all shown, however plain
 def crossings(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
     """A row for each pair that can cross: from which D on the first is cheaper."""
     columns = {
-        f"{title}: {unit}": _costs(done, f"{call}_{metric}")
+        f"{title}: {unit}": per_sample(done, f"{call}_{metric}")
         for call, title in calls.items()
         for metric, unit in (("flops", "FLOPs"), ("seconds", "seconds"))
         if f"{call}_{metric}" in done
@@ -83,7 +83,7 @@ def crossing(gap: pd.Series) -> str:
     return f"D ≥ {low * (high / low) ** share:.0f}"
 
 
-def _costs(done: pd.DataFrame, metric: str) -> pd.DataFrame:
+def per_sample(done: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Medians per sample, a row for each D and a column for each series."""
     costs = (done[metric] / done["batch"]).groupby([done["dim"], done["series"]]).median()
     return costs.unstack()

@@ -118,16 +118,22 @@ def _table(name: str, group: pd.DataFrame) -> Table:
 
 def _behind_the_best(done: pd.DataFrame, data: datasets.Dataset) -> dict[str, tuple[float, float]]:
     """How far each model's mean log-density is behind the best one's, with its paired error."""
-    means: dict[str, np.ndarray] = {}
-    for flow, seeds in done[done["arrays"].notna()].groupby("series", sort=False):
-        rows = [arrays(row)["test_log_prob"] for _, row in seeds.iterrows()]
-        means[str(flow)] = np.mean(rows, axis=0, dtype=float)
+    groups = done[done["arrays"].notna()].groupby("series", sort=False)
+    means = {str(flow): by_row(seeds) for flow, seeds in groups}
     if len({len(mean) for mean in means.values()}) != 1:
         return {}
     best = max(means.values(), key=np.mean)
-    groups = None if data.groups is None else data.groups[: len(best)].numpy()
-    found = {}
-    for flow, mean in means.items():
-        error = standard_error(best - mean, groups) if mean is not best else float("nan")
-        found[flow] = (float((best - mean).mean()), error)
-    return found
+    return {flow: lead(best, mean, data) for flow, mean in means.items()}
+
+
+def by_row(seeds: pd.DataFrame) -> np.ndarray:
+    """The log-density of each test row, nats, (rows,): the mean over these cases."""
+    rows = [arrays(row)["test_log_prob"] for _, row in seeds.iterrows()]
+    return np.asarray(np.mean(rows, axis=0, dtype=float))
+
+
+def lead(one: np.ndarray, other: np.ndarray, data: datasets.Dataset) -> tuple[float, float]:
+    """How far the mean of one is above that of the other, with its paired error; NaN of itself."""
+    groups = None if data.groups is None else data.groups[: len(one)].numpy()
+    error = standard_error(one - other, groups) if one is not other else float("nan")
+    return float((one - other).mean()), error

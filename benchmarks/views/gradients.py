@@ -32,7 +32,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     """What a gradient of a given error costs, and all figures by solver setting."""
     if frame.empty:
         return []
-    rows = _told(frame)
+    rows = with_setting(frame)
     meaning = (
         "Error: ‖g - g*‖ / ‖g*‖ over all parameters, g* by backprop in float64 at a tight "
         "tolerance. Saved: the most bytes that autograd holds for backward at one time, parameters "
@@ -64,7 +64,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Of each flow and data set: error, saved bytes and evaluations; error against seconds."""
     done = frame[frame["status"] == "done"]
-    return list(_figures(_told(done))) if len(done) else []
+    return list(_figures(with_setting(done))) if len(done) else []
 
 
 def _figures(done: pd.DataFrame) -> Iterator[Figure]:
@@ -95,7 +95,7 @@ def _figures(done: pd.DataFrame) -> Iterator[Figure]:
             yield Figure(f"gradients-{kind}{slug}", title, about + note, whole, tuple(group["key"]))
 
 
-def _told(frame: pd.DataFrame) -> pd.DataFrame:
+def with_setting(frame: pd.DataFrame) -> pd.DataFrame:
     """The records with what tells them apart in columns: name, method, setting and gradient."""
     solvers = frame["option.solver"]
     told = frame.assign(

@@ -36,14 +36,21 @@ def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: group for name, group in groups.items() if group["dim"].nunique() >= DIMS}
 
 
-def _slope(group: pd.DataFrame, metric: str) -> str | None:
-    """None where too few dimensions have the metric, which old records may lack."""
+def growth(group: pd.DataFrame, metric: str) -> tuple[float, float, float] | None:
+    """The slope in ln D of the metric's logarithm with its interval, over means of the seeds.
+
+    None where too few dimensions have the metric, which old records may lack.
+    """
     group = group[group[metric].notna()]
     if group["dim"].nunique() < DIMS:
         return None
     means = np.log(group[metric]).groupby(group["dim"]).mean()
-    value, low, high = slope(np.log(means.index.to_numpy(dtype=float)), means.to_numpy())
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return slope(np.log(means.index.to_numpy(dtype=float)), means.to_numpy())
+
+
+def told(grown: tuple[float, float, float] | None) -> str | None:
+    """A slope and its interval as text."""
+    return grown and "{:.2f} [{:.2f}, {:.2f}]".format(*grown)
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
@@ -60,7 +67,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             "Seeds": int(group["seed"].nunique()),
             RECORDS: tuple(group["key"]),
         }
-        | {header: _slope(group, metric) for header, metric in metrics.items()}
+        | {header: told(growth(group, metric)) for header, metric in metrics.items()}
         for name, group in found.items()
     ]
     note = (

@@ -52,7 +52,7 @@ class Total(NamedTuple):
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Of records of both studies: the totals, and where one falls below another."""
-    solved, direct = _totals(frame)
+    solved, direct = series(frame)
     if not (solved and direct):
         return []
     columns = ["Flow", "N", "H", "L", *(f"D = {dim}" for dim in _dims(solved)), RECORDS]
@@ -71,14 +71,14 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Total FLOPs per row against D."""
-    solved, direct = _totals(frame)
+    solved, direct = series(frame)
     if not (solved and direct):
         return []
     picture, keys = partial(_picture, solved, direct), _keys(solved, direct)
     return [Figure("nfe-totals", TITLE, MEANING + DRAWN, picture, keys)]
 
 
-def _totals(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:
+def series(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:
     """The series with an ODE, and those without one; old records have none of either."""
     if not {"solve_nfe", "log_prob_flops"} <= set(frame):
         return [], []

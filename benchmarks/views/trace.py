@@ -73,7 +73,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     """Cost of one evaluation, estimates by their probes, and what they reach in equal time."""
     if frame.empty:
         return []
-    known, headers = _known(frame), [*WHICH, *COST, ERROR, "Theory", RECORDS]
+    known, headers = evaluations(frame), [*WHICH, *COST, ERROR, "Theory", RECORDS]
     cost = _shown(known[~known["estimate"] | known["fewest"]], headers)
     error = _shown(known[known["estimate"]], [*headers, "±"])
     equal = pd.DataFrame(_equal_times(known))
@@ -90,7 +90,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     done = frame[frame["status"] == "done"]
     if done.empty:
         return []
-    known, keys = _known(done), tuple(done["key"])
+    known, keys = evaluations(done), tuple(done["key"])
     costs, errors = partial(trace_pictures.costs, known), partial(trace_pictures.errors, known)
     return [
         Figure("trace-cost", "Trace and determinant", trace_pictures.COSTS, costs, keys),
@@ -98,8 +98,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     ]
 
 
-def _known(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows as the tables have them, in order, and what else the pictures need."""
+def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows as the tables have them, in order, and what else pictures and claims need."""
     work, traces = frame["setting.work"], pd.DataFrame(list(frame["option.trace"]), frame.index)
     known = pd.DataFrame({"Field": _fields(frame), "D": frame["dim"], "work": work})
     known[RECORDS] = [(key,) for key in frame["key"]]

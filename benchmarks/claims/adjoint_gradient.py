@@ -1,0 +1,62 @@
+"""The adjoint's gradient is the gradient."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.claims import (
+    NotMeasured,
+    Verdict,
+    done,
+    keys,
+    listed,
+    outcome,
+    register,
+    scientific,
+    span,
+)
+from benchmarks.views.contests import UPDATES, trained
+from benchmarks.views.gradients import with_setting
+
+EQUAL = 1e-4  # relative error of a gradient that is called right
+
+
+@register(
+    "adjoint-gradient",
+    page=4,
+    slide="Continuous Backprop",
+    statement="The gradient by the adjoint ODE is the gradient of the loss.",
+    criterion=f"Confirmed where it is within {EQUAL:g} of a float64 gradient at a tight tolerance "
+    f"at every tolerance of the solver, of the field that is trained most, by {UPDATES} updates "
+    "or more; refuted where at none; else conditional on the tolerance. Backpropagation through "
+    "the same steps stands beside it.",
+    studies=("gradients",),
+    exhibits=("gradients", "gradients-at-error"),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """Errors by tolerance of the adaptive solver, and the bytes held for the backward pass."""
+    rows = with_setting(trained(done(frame, "gradients", "gradient_error")))
+    rows = rows[~rows["fixed"] & (rows["updates"] == rows["updates"].max())]
+    rows = rows[rows["dtype"] == rows["dtype"].max()]  # float64 where there is any
+    kinds = {name: rows[rows["gradient"] == name] for name in ("adjoint", "backprop")}
+    if any(kind["setting"].nunique() < 2 for kind in kinds.values()):
+        raise NotMeasured(
+            "gradients of a trained field by adjoint and by backprop at two tolerances in the "
+            "study gradients"
+        )
+    errors = {
+        name: kind.groupby("setting")["gradient_error"].median() for name, kind in kinds.items()
+    }
+    adjoint = errors["adjoint"]
+    ends = [adjoint.index.max(), adjoint.index.min()]
+    told = {name: [scientific(found[end]) for end in ends] for name, found in errors.items()}
+    kept = [f"{setting:g}" for setting, error in adjoint.items() if error <= EQUAL]
+    within = f", within {EQUAL:g} at {listed(kept)}" if kept else ""
+    held = {n: span(kind["gradient_bytes"] / 1e6, ".2g") for n, kind in kinds.items()}
+    sentence = (
+        f"After {rows['updates'].max():,} updates the relative error is {told['adjoint'][0]} at a "
+        f"tolerance of {ends[0]:g} and {told['adjoint'][1]} at {ends[1]:g}{within} (backprop's "
+        f"{' and '.join(told['backprop'])}); for {span(kinds['adjoint']['nfe_forward'], '.0f')} "
+        f"evaluations the adjoint holds {held['adjoint']} MB, backprop {held['backprop']} MB."
+    )
+    return Verdict(outcome(adjoint <= EQUAL), sentence, keys(*kinds.values()))

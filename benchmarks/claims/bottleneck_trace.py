@@ -1,0 +1,36 @@
+"""The trace of the D × D Jacobian is that of the H × H product."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.claims import NotMeasured, Verdict, done, keys, register, scientific
+from benchmarks.views import identities
+
+ROUNDING = 1e-12  # of ‖J‖, that may be between two sums in float64
+
+
+@register(
+    "bottleneck-trace",
+    page=8,
+    item=2,
+    slide="FFJORD extras",
+    statement="Of f = g(h(z)) with h in R^H, the trace of the D × D Jacobian is that of the H × H "
+    "product of its factors the other way round.",
+    criterion=f"Confirmed where the two differ by at most {ROUNDING:g} of the Jacobian's norm, in "
+    "float64; refuted where they differ by more.",
+    studies=("identities",),
+    exhibits=("identities-estimate",),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """The largest difference over all fields and rows."""
+    rows = identities.done(done(frame, "identities"), "estimate")
+    if rows.empty:
+        raise NotMeasured("traces of fields with a bottleneck in the study identities")
+    largest = rows["cyclic_error"].max()
+    pairs = rows[["dim", "option.bottleneck"]].drop_duplicates().itertuples(index=False)
+    sentence = (
+        f"They differ by {scientific(largest)} ‖∂f/∂z‖ at most, for (D, H) = "
+        f"{', '.join(f'({d:g}, {h:g})' for d, h in pairs)}."
+    )
+    return Verdict("confirmed" if largest <= ROUNDING else "refuted", sentence, keys(rows))

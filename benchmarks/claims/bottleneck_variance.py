@@ -1,0 +1,44 @@
+"""An estimate of the smaller matrix varies less."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register, span
+from benchmarks.views import identities
+
+ERRORS = 3.0  # standard errors, by which a spread has to be below the other
+
+
+@register(
+    "bottleneck-variance",
+    page=8,
+    item=3,
+    slide="FFJORD extras",
+    statement="Estimating the trace of the H × H matrix in place of the D × D one is a trick worth "
+    "having: the estimate varies less.",
+    criterion=f"Confirmed where the variance falls, by {ERRORS:g} standard errors of the spreads, "
+    "for every field and noise that was measured; refuted where for none; else conditional. The "
+    "number of products with the Jacobian is the same.",
+    studies=("identities",),
+    exhibits=("identities-estimate",),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """The ratio of the variances for each field and noise."""
+    rows = identities.done(done(frame, "identities"), "estimate")
+    if rows.empty or "Variance" not in (shown := identities.estimates(rows)):
+        raise NotMeasured("estimates in both spaces in the study identities")
+    shown = shown.dropna(subset=["Variance"])
+    error = np.hypot(shown["± in R^D"], shown["± in R^K"])
+    less = shown["Error in R^K"] < shown["Error in R^D"] - ERRORS * error
+    wide = np.where(shown["K"] < shown["D"], "H < D", "H ≥ D")
+    groups = shown.groupby([shown["Field"], wide, shown["Noise"]])["Variance"]
+    told = [
+        f"× {span(variance.round(3), '.2g')} for a {field} with {width} and {noise} noise"
+        for (field, width, noise), variance in groups
+    ]
+    sentence = (
+        f"The variance falls for {less.sum()} of {len(shown)} fields and noises: {'; '.join(told)}."
+    )
+    return Verdict(outcome(less), sentence, keys(rows))

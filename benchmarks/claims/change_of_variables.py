@@ -1,0 +1,52 @@
+"""The change of variables gives the density."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.claims import (
+    NotMeasured,
+    Verdict,
+    counted,
+    done,
+    keys,
+    listed,
+    register,
+    scientific,
+    span,
+)
+from benchmarks.views import identities
+
+
+@register(
+    "change-of-variables",
+    page=6,
+    slide="Normalizing Flows",
+    statement="A flow's log-density is that of the noise plus the log-determinant of its Jacobian.",
+    criterion="Confirmed where every flow's log-determinant is that of its dense Jacobian, and its "
+    "density integrates to one in two dimensions, within what rounding, solver and grid leave "
+    "open; refuted where one's is not.",
+    studies=("identities",),
+    exhibits=("identities-density",),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """Errors against their bounds, flow by flow."""
+    rows = identities.done(done(frame, "identities"), "density")
+    if rows.empty:
+        raise NotMeasured("densities among the records of the study identities")
+    wrong = ~(rows["ladj_error"] <= rows["ladj_bound"])
+    told = ""
+    if "mass_error" in rows and rows["mass_error"].notna().any():
+        wrong |= rows["mass_error"] > rows["mass_bound"]
+        told = f", and integrate to one within {scientific(rows['mass_error'].max())}"
+    flows = rows["flow"].nunique()
+    sentence = (
+        f"The log-determinants of {counted(flows, 'flow')} at D = {span(rows['dim'], 'g')} are "
+        f"those of their dense Jacobians within {scientific(rows['ladj_error'].max())} nats{told}"
+        + (
+            f"; not within what is left open: {listed(rows['flow'][wrong])}."
+            if wrong.any()
+            else "."
+        )
+    )
+    return Verdict("refuted" if wrong.any() else "confirmed", sentence, keys(rows))

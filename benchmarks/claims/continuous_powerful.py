@@ -1,0 +1,39 @@
+"""Continuous flows are more powerful than others."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.claims import NotMeasured, Verdict, counted, done, keys, outcome, register
+from benchmarks.views.contests import ERRORS, UPDATES, contests, kinds, trained
+
+
+@register(
+    "continuous-powerful",
+    page=11,
+    item=3,
+    slide="Summary",
+    statement="Continuous flows are more powerful than normalizing flows without an ODE.",
+    criterion="By test log-likelihood, the best continuous flow beside the best discrete one, each "
+    f"as the suite trains it, by {UPDATES} updates or more: confirmed where it leads by "
+    f"{ERRORS:g} standard errors on every data set; refuted where on none; else conditional on the "
+    "data.",
+    studies=("density",),
+    suite="quick",
+    exhibits=("density", "validation"),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """The lead of the best of one kind over the best of the other, on each set."""
+    rows = trained(done(frame, "density", "test_ll"))
+    kind = kinds(rows)
+    found = contests(rows, kind == "continuous", kind == "discrete")
+    if not found:
+        raise NotMeasured("densities of continuous and of discrete flows on one data set")
+    led = sum(contest.leads for contest in found)
+    told = ", ".join(map(str, found))
+    used = [side for contest in found for side in (contest.one, contest.other)]
+    sentence = (
+        f"The best continuous flow leads the best discrete one on {led} of "
+        f"{counted(len(found), 'data set')}: {told} nats."
+    )
+    return Verdict(outcome(contest.leads for contest in found), sentence, keys(*used))

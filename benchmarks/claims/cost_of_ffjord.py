@@ -1,0 +1,43 @@
+"""FFJORD costs O(DH + D) an evaluation."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.claims import NotMeasured, Verdict, done, outcome, register, span
+from benchmarks.views import sizes
+from benchmarks.views.degrees import FIXED, FOLLOWS, degrees
+
+ALLOWED = {FIXED: 1, FOLLOWS: 2}  # degree in D, of D H + D
+
+
+@register(
+    "cost-of-ffjord",
+    page=9,
+    item=4,
+    slide="FFJORD Performance: Time complexity",
+    statement="FFJORD takes O(DH + D) for each evaluation: its trace costs no more than f.",
+    criterion="By exact FLOPs of one evaluation of field and estimated trace: confirmed where "
+    "their degree in D is at most 1 at a fixed width and 2 where H = c D, for every such series; "
+    "refuted where for none; else conditional.",
+    studies=("cost",),
+    exhibits=("cost-growth", "cost-against-dimension"),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """Degrees of FFJORD, and its evaluation over that of the field alone."""
+    rows = done(frame, "cost", "rate_flops", "field_flops")
+    scans = sizes.scans(rows[rows["flow"] == "ffjord"])
+    found = degrees(scans, "rate_flops")
+    found = found[found["Stochastic"].astype(bool)]
+    if set(found["Width"]) != set(ALLOWED):
+        raise NotMeasured("counts of FFJORD against D, at a fixed width and at H = c D")
+    found = found.sort_values("Degree")
+    told = [f"{row['Degree']} ({row['Series']})" for _, row in found.iterrows()]
+    records = tuple(key for part in found["Records"] for key in part)
+    used = scans[scans["key"].isin(records)]
+    sentence = (
+        f"The FLOPs of an evaluation are of degree {' and '.join(told)}, and "
+        f"{span(used['rate_flops'] / used['field_flops'], '.2f')} times those of f alone at "
+        f"D = {span(used['dim'], 'g')}."
+    )
+    return Verdict(outcome(found["Degree"] <= found["Width"].map(ALLOWED)), sentence, records)

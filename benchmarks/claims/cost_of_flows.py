@@ -1,0 +1,45 @@
+"""Normalizing flows cost O((DH + D³) L)."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.claims import NotMeasured, Verdict, done, listed, outcome, register
+from benchmarks.views import axes, growth, sizes
+from benchmarks.views.degrees import FIXED, degrees
+
+CUBIC = 3
+
+
+@register(
+    "cost-of-flows",
+    page=9,
+    item=2,
+    slide="FFJORD Performance: Time complexity",
+    statement="Normalizing flows of L transformations take O((DH + D³) L) for a density.",
+    criterion="By exact FLOPs of log_prob at a fixed width: confirmed where they are of degree "
+    "3 in D for every discrete flow, and not of less; refuted where for none; else conditional on "
+    "the flow.",
+    studies=("cost",),
+    exhibits=("cost-growth", "cost-against-dimension"),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """Degrees in D of the flows without an ODE; whether determinants are taken once a batch."""
+    rows = done(frame, "cost", "log_prob_flops")
+    rows = rows[rows["log_prob_nfe"] == 0] if "log_prob_nfe" in rows else rows[:0]
+    found = degrees(sizes.scans(rows), "log_prob_flops")
+    found = found[found["Width"] == FIXED]
+    if "dense" not in set(found["Flow"]):
+        raise NotMeasured("counts of discrete flows, dense among them, at enough dimensions")
+    groups = found.groupby("Degree", sort=True)["Series"].agg(listed)
+    told = [f"{degree} for {series}" for degree, series in reversed(list(groups.items()))]
+    once = [
+        str(name)
+        for name, group in axes.lines(rows).get("batch", {}).items()
+        if (counted := growth.counts(group, "log_prob_determinant_flops", "batch"))
+        and counted.degree == 0
+    ]
+    paid = f"; {listed(once)} takes its determinant once for a batch" if once else ""
+    sentence = f"log_prob's FLOPs are of degree {'; '.join(told)}{paid}."
+    records = tuple(key for part in found["Records"] for key in part)
+    return Verdict(outcome(found["Degree"] == CUBIC), sentence, records)

@@ -1,0 +1,42 @@
+"""FFJORD's densities are nearer to the data than Glow's."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks import datasets
+from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register, span
+from benchmarks.views.contests import ERRORS, UPDATES, contests, trained
+
+
+@register(
+    "data-glow-ffjord",
+    page=10,
+    slide="FFJORD Performance: Density estimation",
+    statement="On two-dimensional densities FFJORD comes nearer to the data than Glow.",
+    criterion="By test log-likelihood, FFJORD's of its exact trace: confirmed where it leads by "
+    f"{ERRORS:g} standard errors on every two-dimensional set; refuted where on none; else "
+    f"conditional on the data. Trained by {UPDATES} updates or more; neither parameters nor "
+    "seconds are matched.",
+    studies=("density",),
+    suite="quick",
+    exhibits=("density", "picture-8gaussians", "picture-checkerboard"),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """The lead of one over the other on each set, with its error."""
+    rows = trained(done(frame, "density", "test_ll"))
+    flat = rows[[datasets.load(str(name)).dim == 2 for name in rows["dataset"]]]
+    sides = [flat["flow"] == name for name in ("ffjord", "glow")]
+    found = contests(flat, *sides)
+    if not found:
+        raise NotMeasured("densities in two dimensions of both ffjord and glow")
+    ones, others = (pd.concat([getattr(c, side) for c in found]) for side in ("one", "other"))
+    parameters, seconds = (
+        " against ".join(span(side[metric], digits) for side in (ones, others))
+        for metric, digits in (("parameters", ",.0f"), ("train_seconds", ".2g"))
+    )
+    sentence = (
+        f"FFJORD leads by {', '.join(map(str, found))} nats, with {parameters} parameters and "
+        f"{seconds} seconds of training."
+    )
+    return Verdict(outcome(contest.leads for contest in found), sentence, keys(ones, others))

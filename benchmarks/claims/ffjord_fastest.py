@@ -1,0 +1,51 @@
+"""FFJORD is one of the fastest models that use a CNF."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pandas as pd
+
+from benchmarks import draw
+from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register, span
+from benchmarks.views import sizes
+from benchmarks.views.crossings import per_sample
+
+CALLS = ("log_prob_seconds", "step_seconds")
+ALIKE = ["option.depth", "option.layers", "setting.hidden_per_dim", "setting.parameters"]
+
+
+@register(
+    "ffjord-fastest",
+    page=11,
+    item=4,
+    slide="Summary",
+    statement="FFJORD is one of the fastest models that use a CNF.",
+    criterion="By seconds of log_prob and of a training step at equal width, depth and "
+    "evaluations: confirmed where FFJORD takes fewer than every other continuous flow at every D; "
+    "refuted where it takes more than each at every D; else conditional on the other.",
+    studies=("cost",),
+    exhibits=("cost-against-dimension", "cost-crossings"),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """FFJORD's seconds over those of each other field of its size, at each D."""
+    rows = done(frame, "cost", "rate_flops", *CALLS)
+    scans = sizes.scans(sizes.timed(rows))
+    first = scans.drop_duplicates("series").set_index("series")
+    alike = first[[c for c in (*ALIKE, *draw.RULES) if c in first]].map(repr).agg("".join, axis=1)
+    ours = first.index[first["flow"] == "ffjord"]
+    pairs = [(a, b) for a, b in product(ours, first.index) if a != b and alike[a] == alike[b]]
+    ratios: dict[str, pd.Series] = {}
+    for a, b in pairs:
+        costs = (per_sample(scans, call) for call in CALLS)
+        ratios[b] = pd.concat([(cost[a] / cost[b]).dropna() for cost in costs])
+    ratios = {name: found for name, found in ratios.items() if len(found)}
+    if not ratios:
+        raise NotMeasured("seconds of ffjord beside another continuous flow of its size")
+    told = [f"{span(found, '.2g')} beside {name}" for name, found in ratios.items()]
+    sentence = (
+        f"At D = {span(scans['dim'], 'g')} FFJORD takes, of the other's seconds of log_prob and "
+        f"training step, {', '.join(told)}."
+    )
+    used = scans[scans["series"].isin({name for pair in pairs for name in pair})]
+    return Verdict(outcome(pd.concat(ratios.values()) < 1), sentence, keys(used))

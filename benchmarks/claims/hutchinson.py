@@ -1,0 +1,44 @@
+"""Hutchinson's estimate of the trace is unbiased."""
+
+from __future__ import annotations
+
+import pandas as pd
+from scipy import stats
+
+from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
+from benchmarks.views import identities
+
+LEVEL = 1e-3  # of a false alarm, over all rows together
+
+
+@register(
+    "hutchinson",
+    page=8,
+    item=1,
+    slide="FFJORD extras",
+    statement="The trace is the expectation of εᵀAε: one product with the Jacobian estimates it "
+    "without bias.",
+    criterion="Confirmed where no row's mean estimate is farther from its trace than chance has "
+    f"it, at a level of {LEVEL:g} for all rows together, and the spread is that of the closed "
+    "formula, by the same measure; refuted where one is.",
+    studies=("identities",),
+    exhibits=("identities-estimate",),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """The largest deviations of means and spreads, in standard errors."""
+    rows = identities.done(done(frame, "identities"), "estimate")
+    rows = rows[[trace["estimator"] == "hutchinson" for trace in rows.get("option.trace", ())]]
+    if rows.empty:
+        raise NotMeasured("estimates of traces in the study identities")
+    means, spreads = int(rows["batch"].sum()), len(rows)
+    allowed = [float(stats.norm.isf(LEVEL / 2 / n)) for n in (means, spreads)]
+    bias = rows["trace_bias"].max()
+    spread = ((rows["trace_rmse"] - rows["trace_rmse_theory"]).abs() / rows["trace_rmse_se"]).max()
+    holds = bias <= allowed[0] and spread <= allowed[1]
+    sentence = (
+        f"The means of {span(rows['setting.draws'], ',.0f')} estimates of {means} rows miss their "
+        f"traces by {bias:.1f} standard errors at most, where chance allows {allowed[0]:.1f}, and "
+        f"their spreads the closed formula by {spread:.1f} of {allowed[1]:.1f}; one probe errs by "
+        f"{span(rows['trace_rmse'], '.2f')} ‖∂f/∂z‖."
+    )
+    return Verdict("confirmed" if holds else "refuted", sentence, keys(rows))

@@ -1,0 +1,37 @@
+"""Along a trajectory log p falls by the trace of the Jacobian."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.claims import NotMeasured, Verdict, done, keys, register, scientific, span
+from benchmarks.views import identities
+
+ORDER = 3.5  # that the difference of fourth order has to fall with
+LARGEST = 1e-3  # relative difference that may be left with the most steps
+
+
+@register(
+    "rate-of-change",
+    page=7,
+    slide="Continuous NFs",
+    statement="Along a trajectory d log p/dt = −tr ∂f/∂z.",
+    criterion="Confirmed where a difference of fourth order of the log-density, by the dense "
+    f"Jacobian of the solution, comes to −tr within {LARGEST:g} of it and closer with an order of "
+    f"{ORDER:g} at least as steps are halved; refuted where it does not.",
+    studies=("identities",),
+    exhibits=("identities-rate",),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """What is left with the most steps, and its order."""
+    rows = identities.done(done(frame, "identities"), "rate")
+    fields = [identities.errors(row) for _, row in rows.iterrows()]
+    if not fields or any(len(steps) < 2 for steps, _, _ in fields):
+        raise NotMeasured("rates of log p at two numbers of steps in the study identities")
+    left, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]
+    holds = max(left) <= LARGEST and min(orders) >= ORDER
+    sentence = (
+        f"In {len(fields)} fields the two differ by {scientific(max(left))} of the trace at most "
+        f"with {max(fields[0][0])} steps, and what is left falls with order {span(orders, '.2f')}."
+    )
+    return Verdict("confirmed" if holds else "refuted", sentence, keys(rows))

@@ -1,0 +1,42 @@
+"""A residual network is an Euler step of an ODE."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.claims import NotMeasured, Verdict, counted, done, keys, register, span
+from benchmarks.views import identities
+
+WITHIN = 0.1  # of one, that Euler's order may be
+
+
+@register(
+    "residual-network",
+    page=3,
+    slide="Neural ODE",
+    statement="A residual network z + f_t(z) is Euler's method for dz/dt = f(z, t), step by step.",
+    criterion="Confirmed where network and method give the same bits at every depth and the "
+    f"method's error falls with order 1 ± {WITHIN:g}; refuted where an element differs, or the "
+    "order is another.",
+    studies=("identities",),
+    exhibits=("identities-order", "identities-euler"),
+)
+def judge(frame: pd.DataFrame) -> Verdict:
+    """Elements that differ, and the order at the largest number of steps."""
+    rows = done(frame, "identities")
+    equal, falling = (identities.done(rows, name) for name in ("euler", "order"))
+    if equal.empty or falling.empty:
+        raise NotMeasured("records of Euler's method in the study identities")
+    different, total = int(equal["different_elements"].sum()), len(equal)
+    orders = {row["setting.method"]: identities.errors(row)[2] for _, row in falling.iterrows()}
+    if "euler" not in orders:
+        raise NotMeasured("records of Euler's order in the study identities")
+    holds = different == 0 and abs(orders["euler"] - 1) <= WITHIN
+    bits = "equal bit for bit" if not different else f"different in {different} elements"
+    others = ", ".join(f"{m} {order:.2f}" for m, order in orders.items() if m != "euler")
+    sentence = (
+        f"{counted(total, 'network')} of {span(equal['setting.blocks'], 'g')} blocks are {bits} "
+        "to Euler's method with steps of one, whose error falls with order "
+        f"{orders['euler']:.2f}{f' ({others})' if others else ''}."
+    )
+    return Verdict("confirmed" if holds else "refuted", sentence, keys(equal, falling))

@@ -1,0 +1,97 @@
+"""Kinds of models against each other on each data set: the best of either, and who leads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import datasets, draw
+from benchmarks.baselines import BASELINES
+from benchmarks.store import arrays
+from benchmarks.views import density
+
+UPDATES = 100  # from which on a flow counts as trained
+ERRORS = 2.0  # standard errors, from which on a lead is one
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The best of two kinds on a data set, and by how many nats the first leads."""
+
+    data: str
+    one: pd.DataFrame  # the cases of the best series, one a seed
+    other: pd.DataFrame
+    lead: float
+    error: float
+
+    @property
+    def leads(self) -> bool:
+        """Whether the first is ahead by more than chance has it."""
+        return self.lead > ERRORS * self.error
+
+    def __str__(self) -> str:
+        names = [str(side["series"].iloc[0]) for side in (self.one, self.other)]
+        sign = "+" if self.lead > 0 else "−"
+        amount = f"{sign}{abs(self.lead):.3f} ± {self.error:.3f}"
+        return f"{amount} on {self.data} ({names[0]} and {names[1]})"
+
+
+def kinds(done: pd.DataFrame) -> pd.Series:
+    """Of each case: baseline, continuous (its test takes evaluations of a field), or discrete."""
+    solved = done["test_nfe"].notna() if "test_nfe" in done else pd.Series(False, done.index)
+    found = solved.map({True: "continuous", False: "discrete"})
+    return found.where(~done["flow"].isin(BASELINES), "baseline")
+
+
+def trained(done: pd.DataFrame) -> pd.DataFrame:
+    """The cases of `UPDATES` or more, and baselines: fewer say nothing of what a flow can do."""
+    return done[(done["updates"] >= UPDATES) | done["flow"].isin(BASELINES)]
+
+
+def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Contest]:
+    """On each data set the best series of the cases of ``one`` against that of ``other``.
+
+    The error is that over seeds where either side has several, else the paired one of test rows.
+    """
+    found = []
+    for name, group in done[done["arrays"].notna()].groupby("dataset"):
+        group = group.assign(series=draw.series(group))
+        sides = [group[mask.reindex(group.index)] for mask in (one, other)]
+        if any(side.empty for side in sides):
+            continue
+        best = [_best(side) for side in sides]
+        values = [density.by_row(side) for side in best]
+        lead, error = density.lead(values[0], values[1], datasets.load(str(name)))
+        spreads = [side["test_ll"].std() / len(side) ** 0.5 for side in best]
+        if min(map(len, best)) > 1:
+            error = float(np.hypot(*spreads))
+        found.append(Contest(str(name), best[0], best[1], lead, error))
+    return found
+
+
+def _best(side: pd.DataFrame) -> pd.DataFrame:
+    """The cases of the series with the highest mean test log-likelihood."""
+    means = side.groupby("series")["test_ll"].mean()
+    return side[side["series"] == means.idxmax()]
+
+
+def seconds_to(side: pd.DataFrame, level: float) -> float:
+    """The least mean training time in which a series comes to a validation likelihood."""
+    found = []
+    for _, seeds in side.groupby("series"):
+        times = [_first(arrays(row), level) for _, row in seeds.iterrows()]
+        found.append(float(np.mean(times)))
+    return min(found)
+
+
+def reached(side: pd.DataFrame) -> float:
+    """The highest mean over seeds of the best validation likelihood of a series."""
+    best = [max(arrays(row)["validation_ll"]) for _, row in side.iterrows()]
+    return float(pd.Series(best, side.index).groupby(side["series"]).mean().max())
+
+
+def _first(found: dict[str, np.ndarray], level: float) -> float:
+    there = np.flatnonzero(found["validation_ll"] >= level)
+    return float(found["validation_seconds"][there[0]]) if len(there) else float("inf")

@@ -1,0 +1,428 @@
+"""The claims: each says what it needs, follows its records, and stands in report and command."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import claims as package
+from benchmarks import datasets, report, store, suite
+from benchmarks.baselines import BASELINES
+from benchmarks.claims import Claim, Verdict, claims, registry
+from benchmarks.cli import app
+from benchmarks.studies import registry as studies
+from flows.continuous.trace import Trace
+
+ROOT = Path(__file__).parent.parent / "results"
+FOLDERS = {"complexity": ROOT / "complexity", "quick": ROOT / "reference"}  # by suite
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+EVERY = pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.id)
+
+
+@pytest.fixture(scope="module")
+def frames() -> dict[str, pd.DataFrame]:
+    """The committed records of either suite."""
+    return {name: store.load(folder) for name, folder in FOLDERS.items()}
+
+
+# ---- changes of records: one confirms each claim, one refutes it --------------------------------
+
+
+def put(where: str = "", **values: Any) -> Change:
+    """Other values of some columns, in the rows that a query finds or in all."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        frame, rows = frame.copy(), frame.query(where).index if where else frame.index
+        for column, value in values.items():
+            found = value(frame.loc[rows]) if callable(value) else value
+            frame.loc[rows, column.replace("__", ".")] = found
+        return frame
+
+    return change
+
+
+def every(**values: Any) -> Change:
+    """The same list in every row of these columns."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(
+            **{c.replace("__", "."): [value] * len(frame) for c, value in values.items()}
+        )
+
+    return change
+
+
+def better(where: Callable[[pd.DataFrame], pd.Series]) -> Change:
+    """Test likelihoods of these rows above all others, arrays and metric alike."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        frame, chosen = frame.copy(), where(frame) & frame["test_ll"].notna()
+        frame.loc[chosen, "test_ll"] += 1000
+        frame["raise"] = np.where(chosen, 1000.0, 0.0)
+        return frame
+
+    return change
+
+
+def of(*flows: str) -> Callable[[pd.DataFrame], pd.Series]:
+    return lambda frame: frame["flow"].isin(flows)
+
+
+def continuous(frame: pd.DataFrame) -> pd.Series:
+    return frame["test_nfe"].notna()
+
+
+def discrete(frame: pd.DataFrame) -> pd.Series:
+    return frame["test_nfe"].isna() & ~frame["flow"].isin(BASELINES)
+
+
+def samples(draw: Callable[[np.ndarray], np.ndarray]) -> Change:
+    """Samples in the place of every flow's, made of the data's test rows."""
+    rows = datasets.load("8gaussians").test[:3000].numpy()
+    return lambda frame: frame.assign(samples=[draw(rows)] * len(frame))
+
+
+def bottleneck(rmse: float) -> Change:
+    """Another spread of the estimates in the smaller space."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        small = frame["option.trace"].map(
+            lambda t: isinstance(t, dict) and t["estimator"] == "bottleneck"
+        )
+        return frame.assign(trace_rmse=frame["trace_rmse"].mask(small, rmse))
+
+    return change
+
+
+def count(metric: str, law: str) -> Change:
+    """Counts of a batch that grow by a law in dim and hidden, where there are any."""
+    hidden = {"hidden": lambda f: f["option.hidden"]}
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        grown = frame.assign(**hidden).eval(f"batch * {law}") if "hidden" in law else None
+        values = frame.eval(f"batch * {law}") if grown is None else grown
+        return frame.assign(**{metric: values.where(frame[metric].notna())})
+
+    return change
+
+
+def unchanged(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame
+
+
+quick: dict[str, Any] = {"per_1000_seconds": 1e-9, "sample_rate": 1e12, "train_seconds": 1e-9}
+slow: dict[str, Any] = {"per_1000_seconds": 1e3, "sample_rate": 1e-3, "train_seconds": 1e6}
+CHANGES: dict[str, tuple[Change, Change]] = {  # what confirms and what refutes
+    "residual-network": (unchanged, put(different_elements=3)),
+    "adjoint-gradient": (put(gradient_error=1e-9), put(gradient_error=0.1)),
+    "mode-collapse": (samples(lambda x: x), samples(lambda x: np.abs(x))),
+    "change-of-variables": (unchanged, put("flow == 'glow'", ladj_error=0.5)),
+    "rate-of-change": (
+        unchanged,
+        every(rate_error__values=[0.2, 0.2], convergence_order__values=[0.0]),
+    ),
+    "trace-and-determinant": (
+        put("`setting.work` == 'determinant'", evaluation_seconds=1e3),
+        put("`setting.work` == 'determinant'", evaluation_seconds=1e-12),
+    ),
+    "hutchinson": (unchanged, put(trace_bias=9.0)),
+    "bottleneck-trace": (unchanged, put(cyclic_error=1e-3)),
+    "bottleneck-variance": (bottleneck(0.01), bottleneck(9.0)),
+    "cost-of-f": (
+        count("field_flops", "dim * hidden"),
+        count("field_flops", "dim * dim * hidden * hidden"),
+    ),
+    "cost-of-flows": (count("log_prob_flops", "dim ** 3"), count("log_prob_flops", "dim")),
+    "cost-of-cnf": (count("rate_flops", "dim ** 2"), count("rate_flops", "dim ** 3")),
+    "cost-of-ffjord": (unchanged, count("rate_flops", "dim ** 3")),
+    "cost-in-total": (put(nfe_end=20.0), put(nfe_end=lambda f: f["dim"].astype(float))),
+    "data-glow-ffjord": (better(of("ffjord")), better(of("glow"))),
+    "useful-instrument": (
+        better(lambda f: ~f["flow"].isin(BASELINES)),
+        better(of(*BASELINES)),
+    ),
+    "continuous-faster": (
+        put("test_nfe == test_nfe", **quick),
+        put("test_nfe == test_nfe", **slow),
+    ),
+    "continuous-powerful": (better(continuous), better(discrete)),
+    "ffjord-fastest": (
+        put("flow == 'ffjord'", log_prob_seconds=1e-9, step_seconds=1e-9),
+        put("flow == 'ffjord'", log_prob_seconds=1e6, step_seconds=1e6),
+    ),
+}
+
+
+@pytest.fixture
+def change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays that follow the columns "raise" and "samples" of a row, where it has them."""
+    own = store.arrays
+
+    def changed(row: Any) -> dict[str, np.ndarray]:
+        found = own(row)
+        if "test_log_prob" in found and not pd.isna(row.get("raise", np.nan)):
+            found["test_log_prob"] = found["test_log_prob"].astype(float) + row["raise"]
+        if "samples" in found and row.get("samples") is not None:
+            found["samples"] = row["samples"]
+        return found
+
+    for name in ("benchmarks.views.density", "benchmarks.claims.mode_collapse"):
+        monkeypatch.setattr(f"{name}.arrays", changed)
+
+
+def judged(claim: Claim, frame: pd.DataFrame) -> Verdict:
+    return claim.verdict(frame)
+
+
+# ---- every claim --------------------------------------------------------------------------------
+
+
+def test_every_file_is_a_claim_and_every_claim_is_put_to_the_test() -> None:
+    files = {path.stem for path in Path(package.__path__[0]).glob("[a-z]*.py")}
+    assert {registry.module_of(name).rpartition(".")[2] for name in registry} == files
+    assert len(list(registry)) == len(files)
+    assert set(CHANGES) == set(registry)
+
+
+@EVERY
+def test_a_claim_says_all_of_it(claim: Claim) -> None:
+    """Names, words and a suite that measures the studies; exhibits that a committed report has."""
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", claim.id)
+    assert claim.statement.endswith(".")
+    assert claim.criterion.endswith(".")
+    for word in ("onfirmed", "efuted"):
+        assert word in claim.criterion
+    assert set(claim.studies) <= set(studies)
+    measured = {entry["study"] for entry in suite.read(claim.suite).studies}
+    assert set(claim.studies) <= measured
+    assert claim.suite in claim.command
+    folder = FOLDERS[claim.suite] / "report"
+    shown = {path.stem for path in (*folder.glob("figures/*.svg"), *folder.glob("tables/*.csv"))}
+    assert claim.exhibits
+    assert set(claim.exhibits) <= shown
+
+
+@EVERY
+def test_without_records_it_is_not_measured(claim: Claim, frames: dict[str, pd.DataFrame]) -> None:
+    """And the remedy is named: of no records, of other studies', and of failed ones."""
+    frame = frames[claim.suite]
+    others = frame[~frame["study"].isin(claim.studies)]
+    failed = frame.assign(status="failed")
+    for given in (pd.DataFrame(), frame.iloc[:0], others, failed):
+        verdict = claim.verdict(given)
+        assert verdict.outcome == "not_measured"
+        assert f"flowgauge run {claim.suite}" in verdict.sentence
+        assert claim.studies[0] in verdict.sentence or "against D" in verdict.sentence
+        assert not verdict.records
+
+
+@EVERY
+def test_a_verdict_follows_its_records(
+    claim: Claim, frames: dict[str, pd.DataFrame], change: None
+) -> None:
+    """One change confirms it, another refutes it, and the sentence is another."""
+    found = [judged(claim, alter(frames[claim.suite])) for alter in CHANGES[claim.id]]
+    assert [verdict.outcome for verdict in found] == ["confirmed", "refuted"]
+    assert found[0].sentence != found[1].sentence
+    for verdict in found:
+        assert re.search(r"\d", verdict.sentence)
+        assert verdict.sentence.endswith(".")
+        assert verdict.exhibits == claim.exhibits
+
+
+@EVERY
+def test_a_verdict_is_of_its_own_records_alone(
+    claim: Claim, frames: dict[str, pd.DataFrame]
+) -> None:
+    """In any order, whatever other records there are; those behind it are said."""
+    frame = frames[claim.suite]
+    verdict = claim.verdict(frame)
+    assert verdict.outcome != "not_measured"
+    own = frame[frame["study"].isin(claim.studies)]
+    assert 0 < len(verdict.records) == len(set(verdict.records))
+    assert set(verdict.records) <= set(own["key"])
+    again = claim.verdict(own.sample(frac=1, random_state=1))
+    assert (again.outcome, set(again.records)) == (verdict.outcome, set(verdict.records))
+
+
+# ---- particular ones ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", [c for c in claims() if c.suite == "quick"], ids=lambda c: c.id)
+def test_hardly_trained_flows_judge_nothing(claim: Claim, frames: dict[str, pd.DataFrame]) -> None:
+    """As those of the smoke suite."""
+    verdict = claim.verdict(put("updates > 0", updates=30)(frames["quick"]))
+    assert verdict.outcome == "not_measured"
+
+
+def test_other_ways_to_refute(frames: dict[str, pd.DataFrame]) -> None:
+    """An order that is not Euler's, a mass that is not one, a spread that is not theory's."""
+    frame = frames["complexity"]
+    for name, alter in (
+        ("residual-network", every(convergence_order__values=[2.0])),
+        ("change-of-variables", put("flow == 'glow' and dim == 2", mass_error=0.5)),
+        ("hutchinson", put(trace_rmse=lambda f: 2 * f["trace_rmse"])),
+    ):
+        assert registry[name].verdict(alter(frame)).outcome == "refuted", name
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(ROOT.glob("*/records")), ids=lambda path: path.parent.name
+)
+def test_any_records_can_be_judged(folder: Path) -> None:
+    """Whatever flows and studies a folder has: some claims, and what the others lack."""
+    frame = store.load(folder.parent)
+    for claim in claims():
+        verdict = claim.verdict(frame)
+        assert (verdict.outcome == "not_measured") == (not verdict.records), claim.id
+
+
+def test_a_flow_that_misses_a_mode_is_named(frames: dict[str, pd.DataFrame], change: None) -> None:
+    """One of several is a condition."""
+    frame = frames["quick"]
+    rows = datasets.load("8gaussians").test[:3000].numpy()
+    chosen = [np.abs(rows) if flow == "glow" else None for flow in frame["flow"]]
+    verdict = registry["mode-collapse"].verdict(frame.assign(samples=chosen))
+    assert verdict.outcome == "conditional"
+    assert "missed by glow" in verdict.sentence
+
+
+def test_a_stochastic_trace_is_no_exact_one(frames: dict[str, pd.DataFrame]) -> None:
+    """The records of either complexity are of its own traces alone."""
+    frame = frames["complexity"].set_index("key")
+    for name, stochastic in (("cost-of-cnf", False), ("cost-of-ffjord", True)):
+        rows = frame.loc[list(registry[name].verdict(frames["complexity"]).records)]
+        assert {Trace.of(trace).stochastic for trace in rows["option.trace"]} == {stochastic}
+
+
+# ---- report and command -------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Anchors and links of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        given = dict(attrs)
+        self.ids += [given["id"]] if "id" in given else []
+        self.targets += [given["href"]] if tag == "a" and "href" in given else []
+
+
+def test_a_report_begins_with_the_claims(frames: dict[str, pd.DataFrame]) -> None:
+    """Of a committed run: a row for each that its records judge, its links lead somewhere."""
+    folder = FOLDERS["complexity"] / "report"
+    text, page = (folder / "report.md").read_text(), (folder / "index.html").read_text()
+    found = Page(page)
+    assert {target[1:] for target in found.targets if target.startswith("#")} <= set(found.ids)
+    assert text.index("## Claims") < text.index("\n## cost")
+    for claim in claims():
+        verdict = claim.verdict(frames["complexity"])
+        is_judged = verdict.outcome != "not_measured"
+        assert (f"claim-{claim.id}" in found.ids) == is_judged
+        if is_judged:
+            assert f"| {verdict.outcome} |" in text
+            row = page[page.index(f'id="claim-{claim.id}"') :].partition("</tr>")[0]
+            assert row.count('<a href="#') == sum(
+                (folder / place / f"{exhibit}.{kind}").is_file()
+                for exhibit in claim.exhibits
+                for place, kind in (("figures", "svg"), ("tables", "csv"))
+            )
+
+
+def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a note of the report."""
+    from benchmarks.report import claims as shown
+    from benchmarks.report.collect import _noted
+
+    def fails(self: Claim, frame: pd.DataFrame) -> Verdict:
+        if self.id == "hutchinson":
+            raise KeyError("on purpose")
+        return Verdict("confirmed", "So it is.")
+
+    monkeypatch.setattr(Claim, "verdict", fails)
+    with pytest.warns(UserWarning, match="'hutchinson' could not be shown"):
+        found = shown.judge(pd.DataFrame(), _noted)
+    assert len(found.verdicts) == len(list(registry)) - 1
+    assert "on purpose" in found.notes[0]
+
+
+def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
+    """Its report is without them."""
+    source = next((FOLDERS["quick"] / "records").glob("*.json"))
+    record = store.Record.model_validate_json(source.read_bytes())
+    store.write(tmp_path, record.model_copy(update={"status": "failed", "arrays": None}))
+    page = report.write(tmp_path).read_text()
+    assert 'id="claims"' not in page
+    assert "## Claims" not in (tmp_path / "report" / "report.md").read_text()
+
+
+def said(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["claims", *arguments])
+
+
+def test_the_command_takes_each_claim_from_the_first_folder_that_has_it() -> None:
+    """With its files and the command that measures it again; as words and as JSON."""
+    folders = [str(folder) for folder in FOLDERS.values()]
+    result = said(*folders, "--json")
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)
+    assert [row["id"] for row in rows] == [claim.id for claim in claims()]
+    for row in rows:
+        first = str(FOLDERS[registry[row["id"]].suite])
+        assert row["folder"] in folders
+        assert row["folder"] == first or first == folders[1]  # both may have what is for quick
+        assert row["command"].startswith("flowgauge run ")
+        assert row["exhibits"]
+        assert all(Path(path).is_file() for path in row["exhibits"])
+    told = said(*folders)
+    assert told.exit_code == 0
+    for row in rows:
+        assert row["id"] in told.stdout
+        assert " ".join(row["sentence"].split()) in " ".join(told.stdout.split())
+
+
+def test_the_command_says_what_is_missing() -> None:
+    """Exit status 0: that nothing is known is an answer."""
+    result = said(str(FOLDERS["quick"]), "--only", "adjoint*")
+    assert result.exit_code == 0
+    assert "not measured" in result.stdout
+    assert "flowgauge run complexity" in " ".join(result.stdout.split())
+    assert "hutchinson" not in result.stdout
+
+
+def test_without_folders_all_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those under results/, and there have to be some."""
+    monkeypatch.chdir(tmp_path)
+    result = said()
+    assert result.exit_code == 2
+    assert "flowgauge run quick" in result.stderr
+    monkeypatch.chdir(ROOT.parent)
+    rows = json.loads(said("--json", "--only", "hutchinson").stdout)
+    assert [row["folder"] for row in rows] == [str(Path("results") / "complexity")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--only", "nothing*"), "no claim is named 'nothing*'"),
+        ((str(ROOT.parent / "docs"),), "is not a results folder"),
+    ],
+)
+def test_unusable_input_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    result = said(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
