@@ -78,7 +78,7 @@ def test_cases_are_told_apart_and_in_float64() -> None:
     assert {case.flow for case in everywhere} == set(flows.names())
 
 
-@pytest.mark.parametrize("name", ["smoke", "complexity", "full"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "complexity", "full"])
 def test_suites_have_every_identity(name: str) -> None:
     """Each of them, and settings whose names no flow has for an option of its own."""
     entries = [dict(e) for e in suite.read(name).studies if e["study"] == "identities"]
