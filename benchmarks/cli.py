@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks.checking import check
 from benchmarks.claiming import claims
+from benchmarks.comparing import baseline, compare
 from benchmarks.console import Plugin, console, load_plugins, usage_errors
 from benchmarks.costing import cost
 from benchmarks.running import carry_out
@@ -25,6 +26,8 @@ app = typer.Typer(
 app.command()(check)
 app.command()(cost)
 app.command()(claims)
+app.command()(compare)
+app.add_typer(baseline, name="baseline")
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a TOML file.")]
 Out = Annotated[
@@ -136,42 +139,6 @@ def redraw(
 
         page = report.write(*folders, out=out)
     console.print(f"report: {page}", soft_wrap=True)
-
-
-@app.command()
-def compare(
-    base: Annotated[Path, typer.Argument(help="The results folder to compare against.")],
-    new: Annotated[Path, typer.Argument(help="The results folder to judge.")],
-) -> None:
-    """Compare the exact counts of two results folders.
-
-    Exit status: 0 equal, 1 something changed or vanished, 2 not comparable.
-    """
-    with usage_errors():
-        from benchmarks.gate import compare as judge
-
-        verdict = judge(base, new)
-    table = Table("Case", "Metric", "Base", "New", "Verdict")
-    for row in verdict.changes:
-        style = "red" if row.fails else "green"
-        table.add_row(row.case, row.metric, row.base, row.new, row.verdict, style=style)
-    if verdict.changes:
-        console.print(table)
-    console.print(verdict.summary)
-    raise typer.Exit(1 if verdict.fails else 0)
-
-
-@app.command()
-def baseline(
-    folder: Annotated[Path, typer.Argument(help="A finished results folder of the ci suite.")],
-    target: Annotated[Path, typer.Option(help="Where the baseline is.")] = Path("results/baseline"),
-) -> None:
-    """Renew the committed baseline from a results folder, on purpose."""
-    with usage_errors():
-        from benchmarks.gate import renew
-
-        count = renew(folder, target)
-    console.print(f"{count} records are the baseline now: review and commit {target}")
 
 
 def _about(member: Any) -> str:

@@ -1,4 +1,4 @@
-"""The command line: usage errors in one line with status 2, plans, and the gate."""
+"""The command line: usage errors in one line with status 2, and plans."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 import flows
-from benchmarks import store, suite
+from benchmarks import suite
 from benchmarks.case import Case
 from benchmarks.cli import app
-from benchmarks.gate import compare, renew
 from benchmarks.naming import apart, labels
-from benchmarks.store import Record, Values
 
 cli = CliRunner()
 
@@ -48,7 +46,6 @@ def test_help_does_not_import_torch():
         (["run", "smoke", "--out", __file__], ["test_cli.py", "cannot be a results folder"]),
         (["status", "nosuch"], ["nosuch", "smoke"]),
         (["report", "nosuch"], ["nosuch", "records/"]),
-        (["compare", "nosuch", "nosuch"], ["nosuch"]),
         (["check", "nosuch"], ["nosuch", "realnvp"]),
         (["check", "maf", "-s", "hiden=3"], ["hiden", "hidden"]),
         (["check", "maf", "-s", "hidden"], ["hidden", "key=value"]),
@@ -118,49 +115,6 @@ def test_whatever_can_change_a_number_changes_the_key(change):
     case = {"study": "cost", "flow": "realnvp", "dim": 2, "batch": 4, "options": {"hidden": 4}}
     assert Case(**case).key != Case(**{**case, **change}).key
     assert Case(**case).key == Case(**dict(reversed(case.items()))).key
-
-
-def record(dim: int = 2, flops: float = 100, status: str = "done", torch: str = "2.13.0") -> Record:
-    case = Case(study="cost", flow="realnvp", dim=dim, batch=4)
-    metrics = {
-        "log_prob_flops": Values.of("log_prob_flops", flops),
-        "log_prob_seconds": Values.of("log_prob_seconds", [0.1, 0.2]),
-    }
-    return Record(
-        case=case, key=case.key, fingerprint="f", status=status, metrics=metrics,
-        versions={"torch": torch},
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("new", "code", "said"),
-    [
-        ([record(2), record(3)], 0, "2 exact counts equal"),
-        ([record(2), record(3, flops=101)], 1, "worse"),
-        ([record(2), record(3, flops=99)], 1, "renew the baseline"),
-        ([record(2)], 1, "vanished"),
-        ([record(2), record(3), record(4)], 0, "new"),
-        ([record(2, torch="2.14.1"), record(3, torch="2.14.1")], 2, "torch"),
-        ([record(2), record(3, status="failed")], 1, "vanished"),
-    ],
-)
-def test_gate(tmp_path, new, code, said):
-    for each in (record(2), record(3)):
-        store.write(tmp_path / "base", each)
-    for each in new:
-        store.write(tmp_path / "new", each)
-    result = cli.invoke(app, ["compare", str(tmp_path / "base"), str(tmp_path / "new")])
-    assert result.exit_code == code
-    assert said in result.output
-
-
-def test_a_renewed_baseline_equals_its_source_and_keeps_no_times(tmp_path):
-    for each in (record(2), record(3)):
-        store.write(tmp_path / "run", each)
-    assert renew(tmp_path / "run", tmp_path / "base") == 2
-    assert not compare(tmp_path / "base", tmp_path / "run").fails
-    kept = store.read(tmp_path / "base").values()
-    assert {name for each in kept for name in each.metrics} == {"log_prob_flops"}
 
 
 def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures(tmp_path):

@@ -21,6 +21,7 @@ FLOWS = (
 BENCHMARKS = (
     ("__init__", "metrics", "case", "exhibit"),
     ("naming", "store", "stats", "least_squares", "measure", "datasets", "baselines", "draw"),
+    ("micro_results",),
     ("scaling_law", "parts"),
     ("cost_model", "shapes"),
     ("train", "views"),
@@ -33,7 +34,7 @@ BENCHMARKS = (
     ),  # scoring serves studies and returns their Result
     ("claims",),
     ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),
-    ("console", "running", "costing", "checking", "claiming", "cli", "__main__"),
+    ("console", "running", "costing", "checking", "claiming", "comparing", "cli", "__main__"),
 )
 DATA = {"suites", "micro"}  # no part of the order: data, and benchmarks that pytest runs
 LEVELS = {

@@ -1,0 +1,45 @@
+"""Cases: those that vanished, failed or appeared, and measurements that a case no longer has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+
+from benchmarks.gate.comparison import Comparison
+from benchmarks.gate.sides import Entry
+
+
+def judge(
+    before: Mapping[str, Entry], after: Mapping[str, Entry], allow: Sequence[str]
+) -> Iterator[Comparison]:
+    """What became of every case; one that was renamed has vanished and appeared."""
+    for key, old in before.items():
+        new = after.get(key)
+        if new is None:
+            yield _vanished(old.label, "", allow)
+        elif new.status == "done" and old.status == "done":
+            yield Comparison(old.label, "", "case", "stayed")
+            for name in sorted(old.metrics.keys() - new.metrics.keys()):
+                yield _vanished(old.label, name, allow)
+        elif new.status == "done":
+            yield Comparison(old.label, "", "case", "appeared", note=f"was {old.status} before")
+        elif old.status == "done":
+            yield _failed(new)
+        else:
+            yield Comparison(old.label, "", "case", "stayed", note=f"{new.status} on both sides")
+    for key, new in after.items():
+        if key not in before and new.status == "done":
+            yield Comparison(new.label, "", "case", "appeared")
+        elif key not in before:
+            yield _failed(new)
+
+
+def _vanished(label: str, metric: str, allow: Sequence[str]) -> Comparison:
+    allowed = any(label == pattern or fnmatch(label, pattern) for pattern in allow)
+    note = "allowed" if allowed else ""
+    return Comparison(label, metric, "case", "vanished", fails=not allowed, note=note)
+
+
+def _failed(entry: Entry) -> Comparison:
+    note = f"{entry.status}: {entry.reason}" if entry.reason else entry.status
+    return Comparison(entry.label, "", "case", "failed", fails=True, note=note)

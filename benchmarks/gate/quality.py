@@ -1,0 +1,114 @@
+"""Qualities: worse only by more than the error of the difference can explain."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.gate.comparison import LEVEL, Comparison, holm
+from benchmarks.gate.sides import Entry
+from benchmarks.report.cells import number, with_error
+
+BySeed = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """New less base, its standard error, and the two-sided p-value of there being none."""
+
+    value: float
+    error: float
+    p: float
+
+
+def judge(before: Iterable[Entry], after: Iterable[Entry]) -> Iterator[Comparison]:
+    """Every quality of every group of cases that differ in nothing but their seeds."""
+    old, new = _groups(before), _groups(after)
+    found = [
+        each for label in old if label in new for each in _compared(label, old[label], new[label])
+    ]
+    tested = [each for each in found if each.p is not None]
+    corrected = iter(holm([float(each.p or 0.0) for each in tested]))
+    for each in found:
+        if each.p is None:
+            yield each
+            continue
+        p = next(corrected)
+        if p < LEVEL:
+            yield replace(each, p=p, fails=each.outcome == "worse")
+        else:
+            yield replace(each, p=p, outcome="stayed")
+
+
+def difference(old: BySeed, new: BySeed, errors: tuple[float, float]) -> Difference | None:
+    """The difference of two means over seeds; None where nothing says how large its error is.
+
+    By pairs of equal seeds where both sides have the same ones, and else by Welch's test. With a
+    single seed on both sides ``errors`` are the standard errors over the test set. Counts, which
+    take few values, are ranked instead (Wilcoxon; Mann and Whitney): that all of three seeds moved
+    by one step of the solver is no certainty.
+    """
+    a, b = (np.array(list(side.values()), dtype=float) for side in (old, new))
+    value = float(b.mean() - a.mean())
+    if not np.isfinite([*a, *b]).all():
+        return None
+    counts = bool((np.concatenate([a, b]) % 1 == 0).all())
+    if old.keys() == new.keys() and len(old) > 1:
+        moved = np.array([new[seed] - old[seed] for seed in old])
+        error = float(stats.sem(moved))
+        if not moved.any():
+            return Difference(0.0, 0.0, 1.0)
+        with warnings.catch_warnings():  # pairs that differ by one constant have no spread
+            warnings.simplefilter("ignore", RuntimeWarning)
+            test = stats.wilcoxon(moved) if counts else stats.ttest_1samp(moved, 0.0)
+        return Difference(value, error, float(test.pvalue))
+    if min(len(a), len(b)) > 1:
+        error = float(np.hypot(stats.sem(a), stats.sem(b)))
+        if counts:
+            return Difference(value, error, float(stats.mannwhitneyu(a, b).pvalue))
+        return Difference(value, error, float(stats.ttest_ind(a, b, equal_var=False).pvalue))
+    error = float(np.hypot(*errors))
+    if len(a) == len(b) == 1 and np.isfinite(error) and error > 0:
+        return Difference(value, error, float(2 * stats.norm.sf(abs(value) / error)))
+    return None
+
+
+def _groups(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.group, []).append(entry)
+    return groups
+
+
+def _compared(label: str, before: list[Entry], after: list[Entry]) -> Iterator[Comparison]:
+    """The metrics of a group, in the direction that they went, with p not yet corrected."""
+    for name, metric in before[0].metrics.items():
+        old, new = _by_seed(before, name), _by_seed(after, name)
+        if metric.kind != "quality" or metric.better == "neither" or not old or not new:
+            continue
+        base, now = (float(np.mean(list(side.values()))) for side in (old, new))
+        better = (now > base) == (metric.better == "higher")
+        told = Comparison(label, name, "quality", "better" if better else "worse")
+        told = replace(told, unit=metric.unit, base=base, new=now)
+        companions = (_by_seed(side, f"{name}_se") for side in (before, after))
+        errors = [next(iter(side.values()), np.nan) for side in companions]
+        result = difference(old, new, (errors[0], errors[1]))
+        if old == new:
+            yield replace(told, outcome="stayed")
+        elif result is None:
+            finite = np.isfinite([base, now]).all()
+            why = "one seed, and no error known" if finite else "not finite"
+            yield replace(told, outcome="unjudged", change=number(now - base, ".3g"), note=why)
+        else:
+            change = with_error(result.value, result.error, ".3g")
+            yield replace(told, change=change, p=result.p)
+
+
+def _by_seed(entries: Iterable[Entry], name: str) -> dict[str, float]:
+    """A metric's value of each seed that has it."""
+    having = ((e.seed, e.metrics[name].values) for e in entries if name in e.metrics)
+    return {seed: float(np.median(values)) for seed, values in having if values}

@@ -1,0 +1,76 @@
+"""Times: in units of the reference workload, worse only by a factor and by a rank test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import comb
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.gate.comparison import LEVEL, Comparison, holm
+from benchmarks.gate.sides import Entry
+
+REFERENCE = "reference_seconds"
+
+
+def judge(pairs: Iterable[tuple[Entry, Entry]], factor: float) -> Iterator[Comparison]:
+    """Every time that both sides have, of what is slower the larger."""
+    found = [each for pair in pairs for each in _compared(*pair)]
+    corrected = iter(holm([float(each.p) for each in found if each.p is not None]))
+    for each in found:
+        if each.p is None or each.base is None or each.new is None:
+            yield each
+            continue
+        p, ratio = next(corrected), each.new / each.base
+        told = replace(each, p=p, change=f"× {ratio:.3f}")
+        if p < LEVEL and ratio > factor:
+            yield replace(told, outcome="worse", fails=True)
+        elif p < LEVEL and ratio < 1 / factor:
+            yield replace(told, outcome="better")
+        else:
+            yield told
+
+
+def relative(entry: Entry, name: str) -> np.ndarray | None:
+    """A time's samples over the median of the reference workload's; None without one.
+
+    Of a rate its inverse, so that more is slower.
+    """
+    metric, reference = entry.metrics[name], entry.metrics.get(REFERENCE)
+    if reference is None or not reference.values or not metric.values:
+        return None
+    values = np.asarray(metric.values, dtype=float)
+    seconds = 1 / values if metric.better == "higher" else values
+    return np.asarray(seconds / np.median(reference.values))
+
+
+def _compared(before: Entry, after: Entry) -> Iterator[Comparison]:
+    for name, metric in before.metrics.items():
+        if metric.kind != "time" or metric.better == "neither" or name not in after.metrics:
+            continue
+        told = Comparison(before.label, name, "time", "stayed", unit="reference")
+        old, new = relative(before, name), relative(after, name)
+        if old is None or new is None:
+            yield replace(told, outcome="incomparable", note="no reference workload beside it")
+        elif why := _apart(before, after) or _few(len(old), len(new)):
+            yield replace(told, outcome="incomparable", note=why)
+        else:
+            p = float(stats.mannwhitneyu(old, new).pvalue)
+            yield replace(told, base=float(np.median(old)), new=float(np.median(new)), p=p)
+
+
+def _apart(before: Entry, after: Entry) -> str:
+    """Why the times of two records are not those of one machine; empty where they are."""
+    if not before.place or not after.place:
+        return "the machine is not known"
+    if before.place != after.place:
+        return f"another machine or number of threads ({before.place} against {after.place})"
+    return ""
+
+
+def _few(before: int, after: int) -> str:
+    """Why no test could tell a difference, however large; empty where one could."""
+    least = 2 / comb(before + after, after)  # the p-value of samples that do not overlap
+    return "" if least < LEVEL else f"too few samples ({before} against {after})"
