@@ -98,7 +98,9 @@ def _write(path: Path, text: str) -> None:
 def _show(verdict: Verdict) -> None:
     from benchmarks.gate.rendering import HEADERS, row
 
-    table = Table(*HEADERS)
+    table = Table()
+    for header in HEADERS:
+        table.add_column(header, overflow="fold")
     for found in (*verdict.told, *verdict.unresolved):
         colour = "red" if found.fails else COLOURS.get(found.outcome)
         table.add_row(*map(escape, row(found)), style=colour)

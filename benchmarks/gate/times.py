@@ -11,6 +11,8 @@ from scipy import stats
 
 from benchmarks.gate.comparison import LEVEL, Comparison, holm
 from benchmarks.gate.sides import Entry
+from benchmarks.measure.clock import spread
+from benchmarks.report.facts import NOISY
 
 REFERENCE = "reference_seconds"
 
@@ -54,7 +56,7 @@ def _compared(before: Entry, after: Entry) -> Iterator[Comparison]:
         old, new = relative(before, name), relative(after, name)
         if old is None or new is None:
             yield replace(told, outcome="incomparable", note="no reference workload beside it")
-        elif why := _apart(before, after) or _few(len(old), len(new)):
+        elif why := _apart(before, after) or _noisy(before, after) or _few(len(old), len(new)):
             yield replace(told, outcome="incomparable", note=why)
         else:
             p = float(stats.mannwhitneyu(old, new).pvalue)
@@ -68,6 +70,12 @@ def _apart(before: Entry, after: Entry) -> str:
     if before.place != after.place:
         return f"another machine or number of threads ({before.place} against {after.place})"
     return ""
+
+
+def _noisy(before: Entry, after: Entry) -> str:
+    """Why times are not to be trusted: the reference workload's scatter, as in a report."""
+    worst = max(spread(side.metrics[REFERENCE].values) for side in (before, after))
+    return "the machine was too noisy, by the reference workload" if worst > NOISY else ""
 
 
 def _few(before: int, after: int) -> str:

@@ -1,0 +1,104 @@
+"""pytest-benchmark: its files in the frames of the suites, and a clock that shows FLOPs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import flows
+from benchmarks import micro_results, store
+from benchmarks.gate import compare
+from benchmarks.measure.operations import Operations
+
+ROOT = Path(__file__).parent.parent
+COUNTS = "benchmarks/micro/bench_counts.py::bench_flops"
+LIKE = "realnvp-log_prob"  # and zuko's, where it is installed
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-only"]
+
+
+def micro(storage: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One run of pytest-benchmark's that stores what it measures."""
+    command = [*PYTEST, f"--benchmark-storage=file://{storage}", "--benchmark-autosave"]
+    return subprocess.run(
+        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> Path:
+    """A storage with one run: FLOPs and seconds of a flow's log_prob."""
+    storage = tmp_path_factory.mktemp("storage")
+    files = [f"benchmarks/micro/bench_{kind}.py" for kind in ("counts", "flows")]
+    fast = ["--benchmark-max-time=0.05", "--benchmark-save-data"]
+    result = micro(storage, *files, "-k", LIKE, *fast)
+    assert result.returncode == 0, result.stdout
+    return storage
+
+
+def test_files_load_into_the_columns_of_the_suites(stored):
+    frame = micro_results.load(stored)
+    suites = store.load(ROOT / "results" / "baseline")
+    shared = {"study", "flow", "dim", "batch", "threads", "key", "status", "machine", "versions"}
+    assert shared | {"notes", "log_prob_flops", "log_prob_flops.values"} <= {*frame, *suites}
+    both = pd.concat([suites, frame], ignore_index=True)
+    assert both["key"].is_unique
+    (row,) = frame[(frame["flow"] == "realnvp") & frame["log_prob_flops"].notna()].itertuples()
+    assert (row.study, row.dim, row.batch, row.status) == ("micro", 8, 128, "done")
+    with torch.no_grad(), Operations() as operations:
+        flows.build("realnvp", 8).log_prob(torch.randn(128, 8))
+    assert row.log_prob_flops == operations.flops
+    timed = frame[frame["log_prob_seconds"].notna()]
+    assert (timed["log_prob_seconds.values"].map(len) >= 5).all()
+    assert (timed["reference_seconds.values"].map(len) == 30).all()
+
+
+def test_committed_files_load_too():
+    for path in (ROOT / "results" / "benchmarks").glob("*.json"):
+        frame = micro_results.load(path)
+        assert (frame["call_seconds"] > 0).all()
+        assert frame["setting.work"].is_unique
+
+
+def test_counts_are_free_of_noise_and_a_change_fails(stored, tmp_path):
+    """By pytest-benchmark's own comparison, and by the gate's."""
+    base = json.loads(micro_results.newest(stored).read_bytes())
+    for benchmark in base["benchmarks"]:  # what was measured before a change
+        if benchmark["fullname"] == f"{COUNTS}[{LIKE}]":
+            for name in ("min", "median"):
+                benchmark["stats"][name] -= 1
+            benchmark["stats"]["data"] = [benchmark["stats"]["min"]]
+    before = tmp_path / "before.json"
+    before.write_text(json.dumps(base))
+    against = [f"--benchmark-compare={before}", "--benchmark-compare-fail=min:0%"]
+    result = micro(tmp_path, "benchmarks/micro/bench_counts.py", "-k", LIKE, *against)
+    assert result.returncode == 1
+    failed = [line for line in result.stderr.splitlines() if "PercentageRegressionCheck" in line]
+    assert [line.split()[0] for line in failed] == [f"bench_flops[{LIKE}]"]
+    verdict = compare(stored, tmp_path, allow=["*bench_flows.py*"])
+    assert not verdict.failures
+    verdict = compare(before, tmp_path, allow=["*bench_flows.py*"])
+    assert [c.change for c in verdict.failures] == ["+0.00%"]
+    assert verdict.failures[0].case == f"{COUNTS}[{LIKE}]"
+
+
+def test_newest_is_the_one_that_was_written_last(tmp_path):
+    benchmark = {"fullname": "x", "stats": {"median": 1.0}}
+    for number, date in (("0001", "2026-02-01"), ("0002", "2026-01-01")):
+        (tmp_path / number).mkdir()
+        content = {"benchmarks": [benchmark], "datetime": date, "machine_info": {}}
+        (tmp_path / number / f"{number}_a.json").write_text(json.dumps(content))
+    (tmp_path / "other.json").write_text("[]")
+    assert micro_results.newest(tmp_path).name == "0001_a.json"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"benchmarks": []}', '{"benchmarks": [{}]}', ""])
+def test_what_is_no_file_of_pytest_benchmark_is_refused(tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(ValueError, match=r"x\.json"):
+        micro_results.load(tmp_path / "x.json")
