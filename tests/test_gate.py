@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from benchmarks import store
 from benchmarks.calls import measured
 from benchmarks.case import Case, Seeds
 from benchmarks.cli import app
-from benchmarks.gate import compare, quality, times
+from benchmarks.gate import compare, quality, sides, times
 from benchmarks.gate.baseline import renew
 from benchmarks.gate.comparison import LEVEL, Verdict, holm
 from benchmarks.gate.sides import Entry
@@ -451,3 +452,10 @@ def test_a_renewed_baseline_equals_its_source_and_keeps_no_times(tmp_path):
     assert not compare(target, source).failures
     kept = store.read(target).values()
     assert {name for each in kept for name in each.metrics} == {"log_prob_flops"}
+
+
+def test_the_gate_runs_with_the_torch_of_its_baseline():
+    """Another minor version's counts could not be compared."""
+    root = Path(__file__).parent.parent
+    (pin,) = re.findall(r"^deps = torch==(\d+\.\d+)\.\*$", (root / "tox.ini").read_text(), re.M)
+    assert sides.read(root / "results" / "baseline").torch == {pin}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from benchmarks.gate.comparison import LEVEL, Comparison, Verdict
 from benchmarks.report.cells import NOTHING, number
 from benchmarks.report.markdown import escape
 
 HEADERS = ("Case", "Metric", "Base", "New", "Change", "Verdict")
+ROWS = 200  # of a table in Markdown: a comment holds 65,536 characters
 MARKS = {"better": "🟢", "appeared": "🔵"}
 
 
@@ -60,10 +61,12 @@ def _value(found: Comparison, value: float | None) -> str:
     return f"{number(value, '.5g')} {found.unit}".strip()
 
 
-def _table(comparisons: Iterable[Comparison]) -> str:
+def _table(comparisons: Sequence[Comparison]) -> str:
     lines: list[tuple[str, ...]] = [HEADERS, ("---", "---", "---:", "---:", "---:", "---")]
-    for found in comparisons:
+    for found in comparisons[:ROWS]:
         *cells, said = map(escape, row(found))
         mark = "🔴" if found.fails else MARKS.get(found.outcome, "⚪")
         lines.append((*cells, f"{mark} {said}"))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    more = len(comparisons) - ROWS
+    return f"{table}\n\nand {more} more" if more > 0 else table

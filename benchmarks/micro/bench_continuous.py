@@ -46,7 +46,8 @@ def case(request: pytest.FixtureRequest, benchmark: Any) -> tuple[Flow, Tensor]:
     dim, hidden, rows = request.param
     torch.manual_seed(0)
     flow = flows.build("cnf", dim, hidden=hidden, solver=Solver(gradient="backprop"))
-    benchmark.extra_info |= {"dim": dim, "hidden": hidden, "rows": rows, "threads": THREADS}
+    benchmark.extra_info |= {"flow": "cnf", "dim": dim, "hidden": hidden, "rows": rows}
+    benchmark.extra_info["threads"] = THREADS
     return flow, torch.randn(rows if benchmark.enabled else FEW, dim)
 
 

@@ -31,4 +31,6 @@ def bench_part(benchmark: Any, part: str, dim: int) -> None:
             "determinant": lambda: linalg.logabsdet(jacobian),
         }
         benchmark.group = f"dense D={dim}"
+        benchmark.extra_info |= {"flow": "dense", "dim": dim, "rows": ROWS}
+        benchmark.extra_info["threads"] = torch.get_num_threads()
         benchmark(calls[part])

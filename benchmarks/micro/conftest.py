@@ -12,7 +12,7 @@ from benchmarks.measure.clock import reference_workload, seconds_of
 from benchmarks.measure.machine import commit, machine, versions
 
 REFERENCES = 15  # samples of the reference workload before a benchmark, and as many after it
-MACHINE = ("cpu", "cores", "system", "python", "blas", "instructions", "threads")
+MACHINE = ("cpu", "cores", "system", "python", "blas", "instructions")
 KEPT = 200  # raw samples of a benchmark that a file holds
 
 
