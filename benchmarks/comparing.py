@@ -55,16 +55,16 @@ def compare(
         from benchmarks.gate import exports, rendering
 
         verdict = judge(base, new, factor=factor, allow=allow or ())
-        wanted = {
-            markdown: rendering.markdown,
-            json: rendering.as_json,
-            junit: exports.junit,
-            github_benchmark: exports.github_benchmark,
-        }
-        for path, render in wanted.items():
+        wanted = [
+            (markdown, rendering.markdown),
+            (json, rendering.as_json),
+            (junit, exports.junit),
+            (github_benchmark, exports.github_benchmark),
+        ]
+        for path, render in wanted:
             if path is not None:
                 _write(path, render(verdict))
-    if Path("-") not in wanted:
+    if Path("-") not in (path for path, _ in wanted):
         _show(verdict)
     raise typer.Exit(1 if verdict.failures else 0)
 

@@ -20,7 +20,7 @@ from benchmarks import store
 from benchmarks.calls import measured
 from benchmarks.case import Case, Seeds
 from benchmarks.cli import app
-from benchmarks.gate import compare, quality, sides, times
+from benchmarks.gate import compare, quality, rendering, sides, times
 from benchmarks.gate.baseline import renew
 from benchmarks.gate.comparison import LEVEL, Verdict, holm
 from benchmarks.gate.sides import Entry
@@ -258,8 +258,11 @@ def test_one_seed_is_judged_by_the_error_over_the_test_set(gate):
     assert outcomes(gate([density(0, -5.0)], [density(0, -5.1)])) == {"test_ll": "worse"}
     assert outcomes(gate([density(0, -5.0)], [density(0, -4.9)])) == {"test_ll": "better"}
     assert not outcomes(gate([density(0, -5.0)], [density(0, -5.02)]))
-    unknown = [density(0, value, float("nan")) for value in (-5.0, -6.0)]
-    assert outcomes(gate([unknown[0]], [unknown[1]])) == {"test_ll": "unjudged"}
+    for worse in (-6.0, float("nan")):
+        unknown = [density(0, value, float("nan")) for value in (-5.0, worse)]
+        verdict = gate([unknown[0]], [unknown[1]])
+        assert outcomes(verdict) == {"test_ll": "unjudged"}
+        assert "NaN" not in rendering.as_json(verdict)
 
 
 def test_seeds_are_paired_where_both_sides_have_the_same_ones():
@@ -390,7 +393,9 @@ def test_exit_status_and_the_three_outputs_agree(tmp_path):
     markdown, data = Path(files[0]).read_text(), json.loads(Path(files[1]).read_text())
     assert "FAILED: 1 failure" in result.stdout
     assert "Gate: FAILED: 1 failure" in markdown
-    row = "| cost realnvp D=3 | log\\_prob\\_flops | 100 FLOP | 120 FLOP | +20.00% | 🔴 worse |"
+    row = (
+        "| cost realnvp D=3 | log\\_prob\\_flops | 100 FLOP | 120 FLOP | +20 (+20.00%) | 🔴 worse |"
+    )
     assert row in markdown
     assert "−0.005 ± 0.014" in markdown  # not resolved, and told with its error
     assert data["fails"]

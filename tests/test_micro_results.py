@@ -86,7 +86,7 @@ def test_counts_are_free_of_noise_and_a_change_fails(stored, tmp_path):
     verdict = compare(stored, tmp_path, allow=["*bench_flows.py*"])
     assert not verdict.failures
     verdict = compare(before, tmp_path, allow=["*bench_flows.py*"])
-    assert [c.change for c in verdict.failures] == ["+0.00%"]
+    assert [c.change for c in verdict.failures] == ["+1 (+0.00%)"]
     assert verdict.failures[0].case == f"{COUNTS}[{LIKE}]"
 
 

@@ -33,6 +33,11 @@ def judge(pairs: Iterable[tuple[Entry, Entry]]) -> Iterator[Comparison]:
                 unit=old.unit,
                 base=base,
                 new=now,
-                change="" if same else f"{now / base - 1:+.2%}" if base else f"{now - base:+,g}",
+                change="" if same else _change(base, now),
                 note="renew the baseline" if better and not same else "",
             )
+
+
+def _change(base: float, new: float) -> str:
+    share = f" ({new / base - 1:+.2%})" if base else ""
+    return f"{new - base:+,.0f}{share}"

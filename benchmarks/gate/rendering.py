@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.gate.comparison import LEVEL, Comparison, Verdict
 from benchmarks.report.cells import NOTHING, number
@@ -48,9 +50,17 @@ def as_json(verdict: Verdict) -> str:
         "level": LEVEL,
         "factor": verdict.factor,
         "summary": verdict.summary,
-        "comparisons": [dataclasses.asdict(found) for found in verdict.comparisons],
+        "comparisons": [_finite(dataclasses.asdict(found)) for found in verdict.comparisons],
     }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """With null for numbers that JSON cannot hold."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 def _value(found: Comparison, value: float | None) -> str:

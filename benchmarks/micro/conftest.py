@@ -30,7 +30,6 @@ def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
     for benchmark in output_json["benchmarks"]:
         if data := benchmark["stats"].get("data"):
             benchmark["stats"]["data"] = data[:: max(1, -(-len(data) // KEPT))]
-
     output_json["commit_info"]["id"] = commit() or output_json["commit_info"].get("id", "")
 
 
