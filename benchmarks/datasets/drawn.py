@@ -1,0 +1,42 @@
+"""Data sets that are drawn and not read: every part from a generator of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from benchmarks.datasets import Dataset, stream
+
+ROWS = {"train": 20_000, "val": 5_000, "test": 20_000}
+
+
+def drawn(
+    name: str,
+    seed: int,
+    sample: Callable[[int, torch.Generator], Tensor],
+    about: str,
+    *,
+    log_prob: Callable[[Tensor], Tensor] | None = None,
+    entropy: float | None = None,
+    rows: Mapping[str, int] = ROWS,
+) -> Dataset:
+    """The data set of a sampler, (n, generator) -> (n, D) independent rows in raw units.
+
+    ``log_prob`` and ``entropy`` are exact where they are given, in nats.
+    """
+    parts = {part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()}
+    return Dataset(
+        name=name,
+        dim=parts["train"].shape[1],
+        train=parts["train"],
+        val=parts["val"],
+        test=parts["test"],
+        units="raw units",
+        about=f"{about}; {' / '.join(f'{n:,}' for n in rows.values())} independent rows; "
+        + ("exact density." if log_prob else "density not known."),
+        sample=sample,
+        log_prob=log_prob,
+        entropy=entropy,
+    )

@@ -1,0 +1,157 @@
+"""Known densities: mass, samplers that agree with them, entropies, other people's formulas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal
+
+from benchmarks import datasets
+from benchmarks.datasets import arcs, grid, known, pinwheel, rings
+
+SMOOTH = [
+    name
+    for name in datasets.names()
+    if datasets.module_of(name).rpartition(".")[2] in {"known", "grid", "rings", "arcs"}
+    and not name.endswith("_32")
+]
+every_family = pytest.mark.parametrize("family", known.FAMILIES)
+dims = st.integers(1, 12)
+
+
+def _points(dim: int, seed: int = 0) -> Tensor:
+    return 2 * torch.randn(20, dim, generator=datasets.stream(seed, "points"), dtype=torch.float64)
+
+
+@every_family
+def test_the_mass_is_one(family: str) -> None:
+    """Over x = sinh u / 1e5, which reaches far tails and resolves the funnel's neck."""
+    u = torch.arange(-26.0, 26.0, 0.04, dtype=torch.float64)
+    x, slope = u.sinh() / 1e5, u.cosh() / 1e5
+    log_prob, mass = known.FAMILIES[family].log_prob, 0.0
+    for at, width in zip(x[:, None], slope, strict=True):
+        line = log_prob(torch.stack((at.expand_as(x), x), dim=1))
+        mass += float(width * (slope * line.exp()).sum()) * 0.04**2
+    assert mass == pytest.approx(1, abs=1e-6)
+    assert float((slope * log_prob(x[:, None]).exp()).sum()) * 0.04 == pytest.approx(1, abs=1e-8)
+
+
+@every_family
+@settings(max_examples=10, deadline=None)
+@given(dim=dims, seed=st.integers(0, 100))
+def test_any_dimension_has_the_entropy_it_states(family: str, dim: int, seed: int) -> None:
+    row = known.FAMILIES[family]
+    nll = -row.log_prob(row.sample(dim, 20_000, datasets.stream(seed, "entropy")))
+    error = float(nll.std()) / math.sqrt(len(nll))
+    assert abs(float(nll.mean()) - row.entropy(dim)) < 6 * error
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_samples_fit_the_slope_of_the_density(name: str) -> None:
+    """Stein's identities: E grad log p = 0 and E x_i grad_j log p = -(i = j), to 6 errors."""
+    data = datasets.load(name)
+    assert data.sample is not None
+    assert data.log_prob is not None
+    x = data.sample(20_000, datasets.stream(1, "stein")).requires_grad_()
+    (slope,) = torch.autograd.grad(data.log_prob(x).sum(), x)
+    factors = torch.cat((torch.ones(len(x), 1), x.detach()), dim=1).double()
+    terms = factors[:, :, None] * slope[:, None, :]
+    expected = torch.cat((torch.zeros(1, data.dim), -torch.eye(data.dim)))
+    error = terms.std(dim=0) / math.sqrt(len(x))
+    assert ((terms.mean(dim=0) - expected).abs() < 6 * error).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(dim=dims)
+def test_log_prob_is_that_of_other_libraries(dim: int) -> None:
+    x, zero, eye = _points(dim), torch.zeros(dim).double(), torch.eye(dim).double()
+    index = torch.arange(dim)
+    correlation = known.CORRELATION ** (index[:, None] - index).abs().double()
+    normal = MultivariateNormal(zero, correlation)
+    assert torch.allclose(known.gaussian_log_prob(x), normal.log_prob(x))
+    assert known.gaussian_entropy(dim) == pytest.approx(float(normal.entropy()))
+    student = scipy.stats.multivariate_t(np.zeros(dim), np.eye(dim), df=known.FREEDOM)
+    assert torch.allclose(
+        known.student_t_log_prob(x), torch.tensor(student.logpdf(x.numpy())).reshape(-1)
+    )
+    assert known.student_t_entropy(dim) == pytest.approx(student.entropy())
+    modes = [MultivariateNormal(c, eye).log_prob(x) for c in known.centres(dim)]
+    mixed = torch.stack(modes).exp().mean(dim=0).log()
+    assert torch.allclose(known.mixture_log_prob(x), mixed)
+    neck = Normal(0.0, known.NECK).log_prob(x[:, 0])
+    rest = Normal(0.0, (x[:, :1] / 2).exp()).log_prob(x[:, 1:]).sum(dim=1)
+    assert torch.allclose(known.funnel_log_prob(x), neck + rest)
+
+
+@settings(max_examples=10, deadline=None)
+@given(dim=st.integers(2, 12))
+def test_a_banana_is_made_of_pairs(dim: int) -> None:
+    x = _points(dim)
+    each = [known.banana_log_prob(pair) for pair in x.split(2, dim=1)]
+    assert torch.allclose(known.banana_log_prob(x), torch.stack(each).sum(dim=0))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 7])
+def test_the_mixture_entropy_has_converged(dim: int) -> None:
+    assert abs(known.mixture_entropy(dim) - known.mixture_entropy(dim, 0.1, 20.0)) < 1e-10
+
+
+def test_the_centres_are_a_regular_pentagon() -> None:
+    for dim in (2, 3, 32):
+        c = known.centres(dim)
+        assert torch.allclose(c.norm(dim=1), torch.full((5,), known.RADIUS).double())
+        assert torch.allclose((c - c.roll(1, 0)).norm(dim=1), (c[0] - c[1]).norm().expand(5))
+
+
+def test_plane_entropies_and_densities_have_converged() -> None:
+    for ring in rings.RINGS.values():
+        assert abs(rings.entropy(ring) - rings.entropy(ring, 1000)) < 1e-10
+    for arc in arcs.ARCS.values():
+        finer = arc._replace(nodes=2 * arc.nodes)
+        assert abs(arcs.entropy(arc) - arcs.entropy(finer, 0.18, 10.0)) < 1e-10
+        x = arc.sample(2000, datasets.stream(0, "x"))
+        x = x + 10 * arc.spread * torch.randn(len(x), 2, dtype=torch.float64)
+        near = arc.log_prob(x) > arc.log_prob(x).max() - 10**2 / 2
+        assert (arc.log_prob(x) - finer.log_prob(x))[near].abs().max() < 1e-9
+    assert rings.entropy(rings.RINGS["circles"]) == pytest.approx(3.268, abs=1e-3)
+
+
+def test_the_moons_are_scikit_learns() -> None:
+    from sklearn.datasets import make_moons
+
+    theirs = torch.tensor(make_moons(200, shuffle=False)[0]) * 2 + torch.tensor([-1, -0.2])
+    u = torch.linspace(0, 1, 100, dtype=torch.float64)
+    ours = torch.cat([arcs.upper_moon(u), arcs.lower_moon(u)])
+    assert torch.allclose(ours, theirs)
+
+
+def test_the_grid_has_25_modes_alike() -> None:
+    x = grid.sample(25_000, datasets.stream(0, "modes"))
+    distance, mode = torch.cdist(x, grid.CENTRES).min(dim=1)
+    assert float(distance.max()) < 6 * grid.SPREAD
+    assert scipy.stats.chisquare(mode.bincount(minlength=25).numpy()).pvalue > 1e-4
+
+
+def test_the_pinwheel_is_five_arms_turned_back() -> None:
+    """Undoing the turn leaves r ~ N(1, 0.3^2) and s ~ N(0, 0.1^2) but for the arm's angle."""
+    x = pinwheel.sample(20_000, datasets.stream(0, "pinwheel")) / 2
+    radius, angle = x.norm(dim=1), torch.atan2(x[:, 1], x[:, 0])
+    phase = (-angle - pinwheel.RATE * radius.exp()).remainder(2 * math.pi / 5)
+    off = torch.minimum(phase, 2 * math.pi / 5 - phase)  # from the arm's axis, s / r about
+    assert float(off.median()) < 0.1
+    assert float(radius.mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_what_is_not_known_is_refused() -> None:
+    assert known.known("funnel", 5)(None, 0).dim == 5
+    with pytest.raises(ValueError, match=r"unknown density 'tunnel'; choose from: gaussian"):
+        known.known("tunnel", 2)
+    with pytest.raises(ValueError, match="dimension from 1, got 0"):
+        known.known("funnel", 0)
