@@ -1,8 +1,9 @@
 """The fingerprint of the code that measures a case: when it changes, the record is stale.
 
-It covers the modules that a measurement can reach by import: from the study, from the flow's
-module and from the data set's. Comments, docstrings, formatting and what only draws or judges do
-not count, and a new member leaves the records of the others as they are.
+It covers the modules that a measurement can reach by import, from the study, from the flow's
+module and from the data set's, and the content of a data set's files. Comments, docstrings,
+formatting and what only draws or judges do not count, and a new member leaves the records of the
+others as they are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from benchmarks import datasets
 from benchmarks.case import Case, digest
+from benchmarks.datasets.disk import sha256
 from benchmarks.measure.machine import machine_class, versions
 from benchmarks.studies import registry as studies
 from flows import members
@@ -48,7 +50,15 @@ def fingerprint(
     where = "" if not timed else machine_class(case.device) if machine is None else machine
     present = versions() if installed is None else installed
     needed = {k: v for k, v in present.items() if k in packages}
-    return digest({"code": parts, "versions": needed, "machine": where})[:16]
+    what = {"code": parts, "versions": needed, "machine": where}
+    return digest({**what, **_data(case.dataset)})[:16]
+
+
+def _data(name: str | None) -> dict[str, list[str]]:
+    """What the files of a data set hold; of one that has none, nothing."""
+    module = sys.modules[datasets.module_of(name)] if name is not None else None
+    files = getattr(module, "files", None)
+    return {"data": [sha256(path) for path in files(name)]} if files else {}
 
 
 @cache

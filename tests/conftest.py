@@ -14,8 +14,11 @@ from flows import Flow
 
 
 @pytest.fixture(autouse=True)
-def _steady() -> Iterator[None]:
-    """Every test starts from the same seed and runs on one thread."""
+def _steady(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Every test starts from the same seed, on one thread, and without the user's data files."""
+    monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path_factory.getbasetemp()))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
