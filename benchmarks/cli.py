@@ -12,8 +12,10 @@ from rich.table import Table
 from benchmarks.checking import check
 from benchmarks.claiming import claims
 from benchmarks.comparing import baseline, compare
-from benchmarks.console import Plugin, console, load_plugins, usage_errors
+from benchmarks.console import DataRoot, Plugin, console, load_plugins, usage_errors, use_data_root
 from benchmarks.costing import cost
+from benchmarks.fetching import app as data_app
+from benchmarks.fetching import files_of
 from benchmarks.running import carry_out
 
 app = typer.Typer(
@@ -28,6 +30,7 @@ app.command()(cost)
 app.command()(claims)
 app.command()(compare)
 app.add_typer(baseline, name="baseline")
+app.add_typer(data_app, name="data")
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a TOML file.")]
 Out = Annotated[
@@ -38,6 +41,10 @@ Overrides = Annotated[
     typer.Option("-s", "--set", help="key=value for any value of the suite; repeatable."),
 ]
 Device = Annotated[str | None, typer.Option(help="Device to measure on: cpu, cuda, cuda:1.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(help="A data set, or a file of one, instead of the suite's; repeatable."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the worker.")]
 
 
@@ -51,7 +58,7 @@ def list_members(plugin: Plugin = None) -> None:
         load_plugins(plugin)
         flows = {name: _about(members[name]) for name in members}
         questions = {name: studies.registry[name].question for name in studies.registry}
-        sets = {name: datasets.module_of(name).rpartition(".")[2] for name in datasets.names()}
+        sets = {name: _origin(name, datasets.module_of(name)) for name in datasets.names()}
         suites = {name: suite.read(name).about for name in suite.names()}
         claimed = {escape(claim.id): escape(claim.statement) for claim in claims.claims()}
     shown = {"Flows": flows, "Data sets": sets, "Studies": questions, "Suites": suites}
@@ -71,6 +78,8 @@ def run(
     threads: Threads = None,
     plugin: Plugin = None,
     overrides: Overrides = None,
+    data: Data = None,
+    data_root: DataRoot = None,
     retry: Annotated[bool, typer.Option("--retry", help="Measure failed cases again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cases and stop.")] = False,
 ) -> None:
@@ -79,7 +88,8 @@ def run(
     Exit status: 0 all cases done, 1 some failed, 2 wrong usage or configuration.
     """
     with usage_errors():
-        chosen, folder = _suite(suite, out, overrides, device, threads, plugin)
+        use_data_root(data_root)
+        chosen, folder = _suite(suite, out, overrides, device, threads, plugin, data)
         cases = chosen.cases()
     if dry_run:
         _print_plan(cases)
@@ -95,13 +105,16 @@ def status(
     threads: Threads = None,
     plugin: Plugin = None,
     overrides: Overrides = None,
+    data: Data = None,
+    data_root: DataRoot = None,
 ) -> None:
     """Say which cases are done, failed, stale or missing."""
     with usage_errors():
         from benchmarks.naming import labels
         from benchmarks.run import state
 
-        chosen, folder = _suite(suite, out, overrides, device, threads, plugin)
+        use_data_root(data_root)
+        chosen, folder = _suite(suite, out, overrides, device, threads, plugin, data)
         now = state(chosen, folder)
     told = labels(now.cases)
     table = Table("Status", "Cases", "Which")
@@ -127,6 +140,7 @@ def redraw(
             help="Folder of the report (default: FOLDER/report, of several results/A-vs-B/report)."
         ),
     ] = None,
+    data_root: DataRoot = None,
 ) -> None:
     """Draw the report of a results folder from its records, or of several side by side.
 
@@ -137,6 +151,7 @@ def redraw(
     with usage_errors():
         from benchmarks import report
 
+        use_data_root(data_root)
         page = report.write(*folders, out=out)
     console.print(f"report: {page}", soft_wrap=True)
 
@@ -146,6 +161,12 @@ def _about(member: Any) -> str:
     return f"{member.description.replace('``', '')}\n[dim]{escape(', '.join(member.defaults))}[/]"
 
 
+def _origin(name: str, module: str) -> str:
+    """Of a data set: the module that has it, and whether its files are absent."""
+    files = files_of(name)
+    return module.rpartition(".")[2] + f" [dim]({files})[/]" * files.startswith("absent")
+
+
 def _suite(
     name: str,
     out: Path | None,
@@ -153,6 +174,7 @@ def _suite(
     device: str | None,
     threads: int | None,
     plugin: list[Path] | None,
+    data: list[str] | None,
 ) -> tuple[Any, Path]:
     """The suite with everything that the command line sets, and its results folder."""
     from benchmarks import suite
@@ -161,6 +183,7 @@ def _suite(
     said = {"device": device, "threads": threads}
     values = [f"{key}={value}" for key, value in said.items() if value is not None]
     chosen = suite.read(name, [*(overrides or ()), *values])
+    chosen = chosen.on(data) if data else chosen
     _check_device(chosen.device)
     return chosen, out or Path("results") / chosen.name
 

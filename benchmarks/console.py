@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,6 +18,19 @@ errors = Console(stderr=True)
 Plugin = Annotated[
     list[Path] | None, typer.Option(help="A Python file that registers flows; repeatable.")
 ]
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder of data files (else that of FLOWGAUGE_DATA, or a cache)."),
+]
+
+
+def use_data_root(root: Path | None) -> None:
+    """Look for data files in a folder, here and in the worker; ValueError where it is none."""
+    if root is not None:
+        if not root.is_dir():
+            raise ValueError(f"data root {str(root)!r} is no folder")
+        os.environ["FLOWGAUGE_DATA"] = str(root.resolve())
 
 
 def load_plugins(plugin: Sequence[Path] | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
 from benchmarks.case import Case
+from benchmarks.datasets import own
 from benchmarks.studies import Common, registry
 from flows.registry import SIZES
 
@@ -40,10 +41,23 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
                 raise ValueError(
                     f"suite {self.name!r} has no size {unknown.pop()!r}; choose from: {known}"
                 )
+            for name in options.get("datasets", ()):
+                own.admit(str(name))
             study = registry[options.pop("study", "")]
             model = _validated(study.Options, options, f"suite {self.name!r}, study {study.name!r}")
             found |= {case.key: case for case in study.cases(model, common)}
         return list(found.values())
+
+    def on(self, datasets: Sequence[str]) -> Suite:
+        """The suite on these data sets, names or files, instead of its own.
+
+        ValueError where none of its studies takes data.
+        """
+        if not any("datasets" in entry for entry in self.studies):
+            raise ValueError(f"suite {self.name!r} has no study that takes data sets")
+        changed = {"datasets": list(datasets)}
+        studies = tuple(e | changed if "datasets" in e else e for e in self.studies)
+        return self.model_copy(update={"studies": studies})
 
 
 def names() -> list[str]:

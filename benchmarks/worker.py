@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks.case import Case
+from benchmarks.datasets import own
 from benchmarks.studies import Result, registry
 
 
@@ -124,6 +125,8 @@ def _measure(pipe: Connection, cases: Sequence[Case]) -> None:
     left = {case.key for case in cases}
     lost = Result(failure="the study gave no result")
     try:
+        for case in cases:
+            own.admit(case.dataset or "")
         for key, result in registry[cases[0].study].measure(cases):
             left.discard(key)
             pipe.send((key, result))

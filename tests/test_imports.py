@@ -34,7 +34,17 @@ BENCHMARKS = (
     ),  # scoring serves studies and returns their Result
     ("claims",),
     ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),
-    ("console", "running", "costing", "checking", "claiming", "comparing", "cli", "__main__"),
+    (
+        "console",
+        "running",
+        "costing",
+        "checking",
+        "claiming",
+        "comparing",
+        "fetching",
+        "cli",
+        "__main__",
+    ),
 )
 DATA = {"suites", "micro"}  # no part of the order: data, and benchmarks that pytest runs
 LEVELS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import store
+from benchmarks.datasets import own
 from benchmarks.report import plan as plans
 from benchmarks.report.plan import Plan
 from benchmarks.report.stale import stale
@@ -77,6 +78,8 @@ def read(folder: Path, label: str = "") -> Side:
     plan = plans.read(folder, found)
     prefix = f"{label}/" if label else ""
     kept = {case.key: found[case.key] for case in plan.cases if case.key in found}
+    for record in kept.values():
+        own.admit(record.case.dataset or "")
     frame = store.frame(folder, kept.values())
     if len(frame):
         frame["key"] = prefix + frame["key"]

@@ -1,0 +1,108 @@
+"""A file of your own as a data set: its path is its name wherever a data set is named.
+
+`my.csv`, `.parquet`, `.npy` or `.npz`: a table of numbers, a row an observation. An .npz may hold
+`train`, `val` and `test`; all else is split at random, 80 / 10 / 10. `my.csv:dequantise` adds
+uniform noise in [0, 1) to columns of whole numbers. Columns are standardised with the training mean
+and standard deviation. The file's content is part of the fingerprint of what is measured on it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from benchmarks.datasets import Dataset, Loader, names, register, stream
+from benchmarks.datasets.disk import Absent, sha256
+from benchmarks.datasets.tables import READERS, Inspection, examine
+from benchmarks.datasets.tabular import distinct_rows, shuffled_split, standardised
+
+DEQUANTISE = ":dequantise"
+
+
+def is_file(name: str) -> bool:
+    """Whether a data set's name is that of a file."""
+    return Path(name.removesuffix(DEQUANTISE)).suffix.lower() in READERS
+
+
+def admit(name: str) -> None:
+    """Make a file a data set under ``name``; a name that is no file's is left alone."""
+    if is_file(name) and name not in names():
+        register(name)(_loader(name))
+
+
+def _loader(name: str) -> Loader:
+    def load(root: Path | None, seed: int) -> Dataset:
+        return load_file(name, seed)
+
+    return load
+
+
+def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
+    """The file behind a data set's name; Absent where it is not there."""
+    path = Path(name.removesuffix(DEQUANTISE))
+    if not path.is_file():
+        raise Absent(
+            f"data file {str(path)!r} {'is no file' if path.exists() else 'does not exist'}"
+        )
+    return (path,)
+
+
+def inspect(name: str) -> Inspection:
+    """What is wrong with a file and what is doubtful; ValueError where it cannot be read at all."""
+    return examine(_tables(name), name.endswith(DEQUANTISE))
+
+
+def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Dataset:
+    """The data set in a file, split and dequantised from ``seed``.
+
+    Raises ValueError that names every fault: text, missing or infinite values, constant or linearly
+    dependent columns, too few rows. What is only doubtful stands in ``about``.
+    """
+    name = str(name) + DEQUANTISE * (dequantise and not str(name).endswith(DEQUANTISE))
+    tables = _tables(name)
+    found = examine(tables, name.endswith(DEQUANTISE))
+    if found.faults:
+        raise ValueError(f"data file {name!r}: {'; '.join(found.faults)}")
+    parts = {part: torch.tensor(table.to_numpy("float64")) for part, table in tables.items()}
+    if name.endswith(DEQUANTISE):
+        generator = stream(seed, "own/noise")
+        for x in parts.values():
+            shape = len(x), len(found.whole)
+            x[:, found.whole] += torch.rand(shape, generator=generator, dtype=x.dtype)
+    elif "all" in tables:  # what is repeated must not stand in two parts
+        parts["all"], _ = distinct_rows(tables["all"])
+    if "all" in parts:
+        parts = shuffled_split(parts["all"], stream(seed, "own/split"))
+    if not parts["train"].std(dim=0).all():
+        raise ValueError(f"data file {name!r}: a column is constant in its training part")
+    parts = standardised(parts)
+    sizes = " / ".join(f"{len(part):,}" for part in parts.values())
+    split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
+    return Dataset(
+        name,
+        parts["train"].shape[1],
+        parts["train"],
+        parts["val"],
+        parts["test"],
+        units="standardised columns",
+        about=f"{name} (sha256 {sha256(files(name)[0])[:12]}): {sizes} rows, {split}, standardised "
+        f"with the training mean and sd. {'. '.join(map(_sentence, found.remarks))}".strip(),
+    )
+
+
+def _tables(name: str) -> dict[str, pd.DataFrame]:
+    """The parts of a file, or the one part `all`."""
+    (path,) = files(name)
+    try:
+        return READERS[path.suffix.lower()](path)
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        where = "" if str(path) in reason else f"data file {str(path)!r} cannot be read: "
+        raise ValueError(f"{where}{reason}") from error
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
