@@ -84,7 +84,9 @@ def fetch(
         try:
             paths = _fetch(one, folder, again)
         except FetchError as error:
-            errors.print(f"flowgauge: {error}", style="red", soft_wrap=True, markup=False)
+            hint = "; of another archive than Zenodo's, give the --checksum"
+            told = f"flowgauge: {error}{hint * (source is not None and checksum is None)}"
+            errors.print(told, style="red", soft_wrap=True, markup=False)
             raise typer.Exit(1) from None
         for path in paths:
             console.print(f"{path}", soft_wrap=True, highlight=False)

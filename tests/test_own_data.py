@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from benchmarks import datasets, store
 from benchmarks.cli import app
-from benchmarks.datasets import own
+from benchmarks.datasets import own, tables
 from benchmarks.fingerprint import fingerprint
 from benchmarks.suite import Suite, read
 
@@ -71,6 +71,27 @@ def test_every_format_gives_the_same_data(tmp_path: Path) -> None:
     first = own.load_file(names[0])
     for name in names[1:]:
         assert torch.allclose(own.load_file(name).test, first.test, rtol=0, atol=1e-12), name
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "columns"),
+    [
+        ("a,b\n1,2\n", 1, ["a", "b"]),
+        ("1,2\n3,4\n", 2, ["0", "1"]),
+        ("0,1\n3,4\n", 1, ["0", "1"]),  # the names that pandas gives
+        ("id,2019\n3,4\n", 1, ["id", "2019"]),
+        ("1,,3\n4,5,6\n", 2, ["0", "1", "2"]),
+        ("1,g\n3,h\n", 2, ["0", "1"]),
+        ('"a;x";b\n?;2\n', 1, ["a;x", "b"]),
+        ("a\n1\n2\n", 2, ["a"]),
+        ("a,b\n", 0, ["a", "b"]),
+    ],
+)
+def test_a_first_line_of_names_is_told_from_one_of_numbers(text, rows, columns, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    found = tables.read_csv(tmp_path / "x.csv")["all"]
+    assert list(found) == columns
+    assert len(found) == rows
 
 
 def test_the_parts_of_an_npz_are_kept(tmp_path: Path) -> None:

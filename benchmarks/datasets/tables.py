@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,10 @@ class Inspection:
 
 def read_csv(path: Path) -> dict[str, pd.DataFrame]:
     """Values apart by commas, semicolons or tabs, with or without a first line of names."""
-    with path.open(encoding="utf-8-sig") as file:
-        head = file.readline()
-    apart = max(",;\t", key=head.count)
-    told = head.strip().split(apart)
-    named = not any(_is_number(value) for value in told)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = list(islice(file, 2))
+    apart = max(",;\t", key=(lines or [""])[0].count)
+    named = _is_heading(*(row for row in csv.reader(lines, delimiter=apart)))
     table = pd.read_csv(
         path,
         sep=apart,
@@ -175,6 +176,15 @@ def _list(names: Any, most: int = 6) -> str:
 
 def _named(array: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(array).rename(columns=str)
+
+
+def _is_heading(first: Sequence[str] = (), second: Sequence[str] = ()) -> bool:
+    """Whether a table's first line names its columns: by words above numbers, or 0, 1, 2, ..."""
+    words = [bool(text.strip()) and not _is_number(text) for text in first]
+    if not second:
+        return any(words)
+    above = any(word and _is_number(text) for word, text in zip(words, second, strict=False))
+    return above or list(first) == [str(k) for k in range(len(first))]
 
 
 def _is_number(text: str) -> bool:
