@@ -130,7 +130,8 @@ FAULTS = {
     "infinite": (lambda f: f.assign(c2=1 / (f.index.to_numpy() > 3)), ["infinite", "'c2'"]),
     "constant": (lambda f: f.assign(one=1.0, two=2.0), ["'one', 'two'", "one value alone"]),
     "dependent": (lambda f: f.assign(sum=f.c0 + f.c1), ["'c0', 'c1', 'sum'", "dependent"]),
-    "few": (lambda f: f.head(20), ["20 rows of 3 columns are too few: 50"]),
+    "few": (lambda f: f.head(20), ["20 different rows of 3 columns: 50 are needed"]),
+    "alike": (lambda f: pd.concat([f.head(20)] * 9), ["20 different rows"]),
     "none": (lambda f: f.head(0), ["0 rows"]),
     "both": (lambda f: f.assign(kind="ab", c1=f.c1.where(f.c1 > 0)), ["'kind'", "'c1'"]),
 }

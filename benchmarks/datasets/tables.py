@@ -99,7 +99,8 @@ def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection
     x = table.to_numpy(dtype="float64")
     found.whole.extend(np.flatnonzero((x == np.round(x)).all(axis=0)).tolist())
     found.faults.extend(_degenerate(table, x))
-    found.faults.extend(_too_few(tables, x))
+    distinct = len(x) if dequantised else len(table.drop_duplicates())
+    found.faults.extend(_too_few(tables, distinct))
     found.remarks.extend(_doubts(tables, table, found.whole, dequantised))
     return found
 
@@ -135,10 +136,13 @@ def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
     return [f"{_columns(table, tied)} are linearly dependent: leave one out, or no density exists"]
 
 
-def _too_few(tables: Mapping[str, pd.DataFrame], x: np.ndarray) -> list[str]:
-    needed = max(FEWEST, 2 * x.shape[1])
-    if len(x) < needed:
-        return [f"{len(x):,} rows of {x.shape[1]} columns are too few: {needed} at least"]
+def _too_few(tables: Mapping[str, pd.DataFrame], distinct: int) -> list[str]:
+    """Of the part that is trained on, or of what will be split into the three."""
+    first = next(iter(tables.values()))
+    rows = min(len(first), distinct)
+    needed = max(FEWEST, 2 * len(first.columns))
+    if rows < needed:
+        return [f"{rows:,} different rows of {len(first.columns)} columns: {needed} are needed"]
     return [f"its part {part} is empty" for part, table in tables.items() if not len(table)]
 
 
