@@ -32,7 +32,9 @@ def labels(cases: Iterable[Case]) -> dict[str, str]:
         own |= {"device": case.device, "threads": case.threads}
         settings = {name: value for name, value in case.settings.items() if name != "point"}
         rows.append((case.label, {**case.options, **settings, **own}))
-    return dict(zip([case.key for case in listed], apart(rows), strict=True))
+    points = [{"point": case.settings.get("point")} for case in listed]  # told if nothing else is
+    told = apart(list(zip(apart(rows), points, strict=True)))
+    return dict(zip([case.key for case in listed], told, strict=True))
 
 
 def _plain(value: Any) -> str:

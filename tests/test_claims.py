@@ -346,7 +346,7 @@ def test_a_report_begins_with_the_claims(frames: dict[str, pd.DataFrame]) -> Non
 def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a note of the report."""
     from benchmarks.report import claims as shown
-    from benchmarks.report.collect import _noted
+    from benchmarks.report.shown import noted
 
     def fails(self: Claim, frame: pd.DataFrame) -> Verdict:
         if self.id == "hutchinson":
@@ -355,7 +355,7 @@ def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Claim, "verdict", fails)
     with pytest.warns(UserWarning, match="'hutchinson' could not be shown"):
-        found = shown.judge(pd.DataFrame(), _noted)
+        found = shown.judge(pd.DataFrame(), noted)
     assert len(found.verdicts) == len(list(registry)) - 1
     assert "on purpose" in found.notes[0]
 

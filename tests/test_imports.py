@@ -20,7 +20,17 @@ FLOWS = (
 )
 BENCHMARKS = (
     ("__init__", "metrics", "case", "exhibit"),
-    ("naming", "store", "stats", "least_squares", "measure", "datasets", "baselines", "draw"),
+    (
+        "naming",
+        "store",
+        "stats",
+        "least_squares",
+        "polynomials",
+        "measure",
+        "datasets",
+        "baselines",
+        "draw",
+    ),
     ("micro_results",),
     ("scaling_law", "parts"),
     ("cost_model", "shapes"),
