@@ -17,6 +17,7 @@ from benchmarks.costing import cost
 from benchmarks.fetching import app as data_app
 from benchmarks.fetching import files_of
 from benchmarks.running import carry_out
+from benchmarks.timing import ab
 
 app = typer.Typer(
     name="flowgauge",
@@ -31,6 +32,7 @@ app.command()(claims)
 app.command()(compare)
 app.add_typer(baseline, name="baseline")
 app.add_typer(data_app, name="data")
+app.command()(ab)
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a TOML file.")]
 Out = Annotated[

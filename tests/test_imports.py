@@ -44,6 +44,7 @@ BENCHMARKS = (
     ),  # scoring serves studies and returns their Result
     ("claims",),
     ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),
+    ("ab",),
     (
         "console",
         "running",
@@ -52,6 +53,7 @@ BENCHMARKS = (
         "claiming",
         "comparing",
         "fetching",
+        "timing",
         "cli",
         "__main__",
     ),

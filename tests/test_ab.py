@@ -1,0 +1,322 @@
+"""Two revisions timed against each other: what blocks say, who is timed when, and worktrees."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.ab import power, rendering
+from benchmarks.ab.benches import DEFAULT, MOST, chosen
+from benchmarks.ab.checkouts import Revision, checkouts
+from benchmarks.ab.environments import dependencies, interpreters
+from benchmarks.ab.judgement import LEVEL, holm, judge, log_ratios
+from benchmarks.ab.link import Link, Lost
+from benchmarks.ab.schedule import ABBA, BAAB, BASE, NEW, blocks, calls_of, orders
+from benchmarks.ab.session import duel
+from benchmarks.cli import app
+
+ROOT = Path(__file__).parent.parent
+NAMES = [f"bench{index}" for index in range(6)]
+
+FAKE = """
+import os, torch
+def names(): return {names}
+def build(name, dim):
+    return Fake(name)
+class Fake:
+    def __init__(self, name): self.name = name
+    def initialize(self, x): return self
+    def log_prob(self, x):
+        print("noise on standard output")
+        if self.name == "dies" and {broken}: os._exit(3)
+        if self.name == "raises" and {broken}: raise ValueError("no such luck")
+        return x.tanh().sum(1)
+"""
+
+
+def samples(seed: int, slowed: float = 0.0, noise: float = 0.03, count: int = 40):
+    """Log-ratios of six benchmarks, skewed as times are, the first slower by a share."""
+    random = np.random.default_rng(seed)
+    drawn = {n: noise * (random.gamma(2, size=(2, count)).T @ [1, -1]) / 2**0.5 for n in NAMES}
+    return {**drawn, NAMES[0]: drawn[NAMES[0]] + np.log1p(slowed)}
+
+
+def test_a_slowdown_is_found_and_no_other():
+    for seed in range(40):
+        verdicts = {n: j.verdict for n, j in judge(samples(seed, slowed=0.1)).items()}
+        assert verdicts == {n: "slower" if n == NAMES[0] else "same" for n in NAMES}
+
+
+def test_the_test_alone_holds_its_level_for_all_benchmarks_together():
+    runs = [judge(samples(seed, noise=0.3), factor=1.0) for seed in range(300)]
+    wrong = sum(any(j.verdict != "same" for j in run.values()) for run in runs)
+    assert wrong <= 300 * LEVEL + 3 * np.sqrt(300 * LEVEL * (1 - LEVEL))
+
+
+def test_the_interval_covers_and_the_sides_are_alike():
+    covered = 0
+    for seed in range(200):
+        values = samples(seed, slowed=0.1, noise=0.2)[NAMES[0]]
+        found, mirrored = (judge({"one": v})["one"] for v in (values, -values))
+        assert found.ratio == pytest.approx(1 / mirrored.ratio)
+        assert (found.low, found.high) == pytest.approx((1 / mirrored.high, 1 / mirrored.low))
+        covered += found.low <= 1.1 <= found.high
+    assert covered >= 200 * 0.95 - 3 * np.sqrt(200 * 0.95 * 0.05)
+
+
+def test_a_difference_below_the_factor_is_none_and_one_that_is_not_significant_neither():
+    assert judge(samples(0, slowed=0.04))[NAMES[0]].verdict == "same"
+    assert judge(samples(0, slowed=0.04), factor=1.02)[NAMES[0]].verdict == "slower"
+    assert judge(samples(0, slowed=-0.1))[NAMES[0]].verdict == "faster"
+    assert judge(samples(0, slowed=0.1, noise=5.0))[NAMES[0]].verdict == "same"
+
+
+def test_too_few_blocks_are_said_to_be():
+    assert judge({"one": np.full(5, 0.5)})["one"].verdict == "too few"
+    assert judge({"one": np.full(6, 0.5)})["one"].verdict == "slower"
+    assert judge({"one": np.zeros(6)})["one"].verdict == "same"
+    assert judge({n: np.full(7, 0.5) for n in NAMES})["bench0"].verdict == "too few"
+
+
+def test_holm_is_between_no_correction_and_bonferroni():
+    p = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.5}
+    assert holm(p) == pytest.approx({"a": 0.04, "c": 0.09, "b": 0.09, "d": 0.5})
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+
+
+def visits(base, new):
+    """A block of visits with these shortest calls."""
+    made = [
+        [{"processor": [2 * t, t, 3 * t], "clock": [t]} for t in times] for times in (base, new)
+    ]
+    return {BASE: made[0], NEW: made[1]}
+
+
+def test_a_drift_common_to_both_sides_cancels():
+    for order in (ABBA, BAAB):
+        for drift in (1.0, 1.5):  # of the time from a visit to the next
+            times = {BASE: [], NEW: []}
+            for step, side in enumerate(order):
+                times[side].append((1.1 if side == NEW else 1.0) * drift**step)
+            assert log_ratios([visits(*times.values())]) == pytest.approx(np.log(1.1))
+
+
+def test_every_two_blocks_are_balanced():
+    drawn = list(islice(orders(Random(0)), 40))
+    assert all({*pair} == {ABBA, BAAB} for pair in zip(drawn[::2], drawn[1::2], strict=True))
+    assert {*drawn[::2]} == {ABBA, BAAB}
+
+
+def test_rounds_visit_both_sides_alike_until_the_deadline(monkeypatch):
+    now, asked = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def ask(side, name, calls):
+        now[0] += 1.0
+        asked.append((side, name, calls))
+        return None if name == "bad" and len(asked) > 60 else {"processor": [1.0], "clock": [1.0]}
+
+    made = list(blocks(ask, {"good": 1e-4, "bad": 1.0}, 200.0, Random(0)))
+    assert now[0] <= 200.0 < now[0] + 5
+    assert all(len(block[side]) == 2 for _, block in made for side in (BASE, NEW))
+    assert 5 < sum(name == "bad" for name, _ in made) < sum(name == "good" for name, _ in made)
+    assert {c for _, name, c in asked if name == "good"} == {calls_of(1e-4)}
+    assert calls_of(1e-4) > calls_of(1.0) >= 1
+    assert not list(blocks(ask, {}, 1000.0, Random(0)))
+
+
+def test_benchmarks_by_name():
+    assert chosen([]) == list(DEFAULT)
+    assert len(DEFAULT) == MOST
+    assert chosen(["glow", "planar", "maf/sample", "glow"]) == [
+        "glow/gradient",
+        "planar/gradient",
+        "maf/sample",
+    ]
+    for wrong in (["glow/fly"], ["/sample"], [f"f{i}" for i in range(MOST + 1)]):
+        with pytest.raises(ValueError, match=r"gradient|at most 6"):
+            chosen(wrong)
+
+
+def git(folder, *arguments):
+    """What a git command prints."""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    command = ["git", *identity, "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def state(folder):
+    """All of a repository that a command might have touched."""
+    files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and ".git" not in p.parts}
+    told = (git(folder, *c) for c in (["status", "--porcelain"], ["stash", "list"], ["branch"]))
+    index = (folder / ".git" / "index").read_bytes()
+    return files, index, *told, git(folder, "worktree", "list").count("\n")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with two revisions of fake flows, and uncommitted changes; the present one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flows").mkdir()
+    code = tmp_path / "flows" / "__init__.py"
+    code.write_text(FAKE.format(names=["dies", "raises", "both", "gone"], broken=False))
+    (tmp_path / "dropped").write_text("old")
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    git(tmp_path, "tag", "one")
+    code.write_text(FAKE.format(names=["dies", "raises", "both", "come"], broken=True))
+    (tmp_path / ".gitignore").write_text("ignored\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "two")
+    hook = tmp_path / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho hooked > " + str(tmp_path / "hooked"))
+    hook.chmod(0o755)
+    (tmp_path / "dropped").unlink()
+    (tmp_path / "staged").write_text("staged")
+    git(tmp_path, "add", "staged")
+    (tmp_path / "untracked name").write_text("new")
+    (tmp_path / "ignored").write_text("never")
+    return tmp_path
+
+
+def test_worktrees_are_the_revisions_and_leave_no_trace(repository):
+    before = state(repository)
+    with checkouts("one", ".", "HEAD") as (one, present, head):
+        assert "gone" in (one.path / "flows" / "__init__.py").read_text()
+        assert sorted(p.name for p in head.path.iterdir()) == [
+            ".git",
+            ".gitignore",
+            "dropped",
+            "flows",
+        ]
+        assert sorted(p.name for p in present.path.iterdir()) == [
+            ".git",
+            ".gitignore",
+            "flows",
+            "staged",
+            "untracked name",
+        ]
+        assert present.commit == f"{head.commit}-dirty"
+        assert one.commit == git(repository, "rev-parse", "one")[:12]
+        (present.path / "flows" / "__init__.py").write_text("")
+    assert not one.path.parent.exists()
+    assert state(repository) == before
+
+
+def test_an_interrupt_leaves_no_trace(repository):
+    before = state(repository)
+    with pytest.raises(KeyboardInterrupt), checkouts("one", ".") as revisions:
+        raise KeyboardInterrupt
+    assert not any(revision.path.exists() for revision in revisions)
+    assert state(repository) == before
+
+
+def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository):
+    before, pythons = state(repository), [sys.executable] * 2
+    names = [f"{family}/log_prob" for family in ("dies", "raises", "both", "come", "gone")]
+    with checkouts("one", "HEAD") as revisions:
+        found = duel(revisions, pythons, names, seconds=4.0, factor=1e9)
+        with pytest.raises(ValueError, match="neither"):
+            duel(revisions, pythons, ["no/sample"], seconds=0.0, factor=1.05)
+    words = [outcome.verdict for outcome in found.values()]
+    assert words[:2] == ["failed in new", "failed in new"]
+    assert words[2] in ("same", "too few")
+    assert words[3:] == ["appeared", "vanished"]
+    assert [outcome.worse for outcome in found.values()] == [True, True, False, False, False]
+    assert found["dies/log_prob"].reason.startswith("the worker ended with exit status 3")
+    assert found["raises/log_prob"].reason == "ValueError: no such luck"
+    shown = rendering.markdown(found, rendering.caption(revisions, 4.0, 1e9))
+    assert shown.count("\n| ") == 2 + len(names) - 1
+    assert "slower or failed: dies/log" in shown
+    assert state(repository) == before
+
+
+def test_a_revision_that_cannot_be_imported_is_said_to_be(repository):
+    (repository / "flows" / "__init__.py").write_text("import no_such_package")
+    done = CliRunner().invoke(app, ["ab", ".", "one", "--only", "both/log_prob"])
+    assert done.exit_code == 2
+    assert "'.' cannot be timed" in done.stderr
+    assert "no_such_package" in done.stderr
+
+
+def test_a_worker_that_hangs_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.ab.link.STARTING", 0.0)
+    link = Link(sys.executable, tmp_path, None)
+    with pytest.raises(Lost, match="no answer within 0 s"):
+        link.ask({})
+    link.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["one", "nosuch"], ["nosuch", "no commit"]),
+        (["one", "--only", "glow/fly"], ["glow/fly", "log_prob"]),
+        (["one", "--json", "/"], ["'/'", "directory"]),
+        (["one", "--seconds", "1"], ["seconds", "5"]),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_two(repository, arguments, expected):
+    done = CliRunner().invoke(app, ["ab", *arguments])
+    assert done.exit_code == 2
+    assert all(text in done.stderr for text in expected), done.stderr
+
+
+def test_outside_of_a_repository_it_is_said_to_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    done = CliRunner().invoke(app, ["ab", "HEAD"])
+    assert done.exit_code == 2
+    assert "not a git repository" in done.stderr
+
+
+def test_other_dependencies_need_another_environment(tmp_path):
+    told = {"a": '["numpy >= 1"]', "b": '["NumPy>=1"]', "c": '["no-such @ file:///no/such"]'}
+    revisions = [Revision(name, name, tmp_path / name) for name in told]
+    for revision in revisions:
+        revision.path.mkdir()
+        text = f"[project]\ndependencies = {told[revision.ref]}"
+        (revision.path / "pyproject.toml").write_text(text)
+    assert interpreters(revisions[:2]) == [sys.executable] * 2
+    assert dependencies(tmp_path) == set()
+    with pytest.raises(ValueError, match=r"different dependencies.*'c'.*no/such"):
+        interpreters(revisions[::-2])
+    revisions[0].path.joinpath("pyproject.toml").write_text("[")
+    with pytest.raises(ValueError, match=r"pyproject\.toml"):
+        interpreters(revisions)
+
+
+def test_the_working_tree_against_its_commit(tmp_path, monkeypatch):
+    """End to end, with the flows of this repository, slowed down as for the measure of power."""
+    shutil.copytree(ROOT / "flows", tmp_path / "flows")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    code = power.SLOWED.format(family="realnvp", operation="log_prob", slowdown=9.0)
+    with (tmp_path / "flows" / "__init__.py").open("a") as file:
+        file.write(code)
+    monkeypatch.chdir(tmp_path)
+    out, comment = tmp_path / "ab.json", tmp_path / "ab.md"
+    command = ["ab", "HEAD", "--only", "realnvp/log_prob", "--seconds", "8"]
+    done = CliRunner().invoke(app, [*command, "--json", str(out), "--markdown", str(comment)])
+    assert done.exit_code in (0, 1), done.output
+    document = json.loads(out.read_text())
+    (entry,) = document["benchmarks"].values()
+    assert (done.exit_code == 1) == (entry["verdict"] == "slower")
+    assert document["new"]["commit"] == document["base"]["commit"] + "-dirty"
+    for block in entry["blocks"]:
+        lengths = {len(times) for side in (BASE, NEW) for v in block[side] for times in v.values()}
+        assert len(lengths) == 1
+    assert "realnvp/log\\_prob" in comment.read_text()
+    assert entry["verdict"] in comment.read_text()
