@@ -237,7 +237,7 @@ def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository):
     assert found["dies/log_prob"].reason.startswith("the worker ended with exit status 3")
     assert found["raises/log_prob"].reason == "ValueError: no such luck"
     shown = rendering.markdown(found, rendering.caption(revisions, 4.0, 1e9))
-    assert shown.count("\n| ") == 2 + len(names) - 1
+    assert shown.count("\n| ") == 2 + len(names)
     assert "slower or failed: dies/log" in shown
     assert state(repository) == before
 

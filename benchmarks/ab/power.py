@@ -35,7 +35,6 @@ def build(name: str, dim: int, **options: Any) -> Flow:
 
 
 def _slowed(flow: Flow) -> Flow:
-    import statistics
     import time
 
     import torch
@@ -45,31 +44,30 @@ def _slowed(flow: Flow) -> Flow:
     plain, ones, times = getattr(flow, method), torch.ones(32, 32), []
 
     def whole(x: Any) -> None:
-        torch.manual_seed(0)
         if operation == "gradient":
             flow.zero_grad()
             plain(x).backward()
         else:
             plain(x)
 
-    def more(x: Any = None) -> None:
+    def more(count: int) -> None:
         with torch.no_grad():
-            torch.tanh(ones @ ones)
+            for _ in range(count):
+                torch.tanh(ones @ ones)
 
-    def middle(call: Any, x: Any) -> float:
-        spent = []
-        for _ in range(50):
-            start = time.process_time()
-            call(x)
-            spent.append(time.process_time() - start)
-        return statistics.median(spent[10:])
+    def seconds(call: Any, *arguments: Any) -> float:
+        torch.manual_seed(0)
+        start = time.process_time()
+        call(*arguments)
+        return time.process_time() - start
 
     def slower(x: Any) -> Any:
         if not times:
-            times.append(round(share * middle(whole, x) / middle(more, x)))
+            pairs = [(seconds(whole, x), seconds(more, 40) / 40) for _ in range(60)]
+            own, unit = (min(spent) for spent in zip(*pairs))
+            times.append(round(share * own / unit))
             torch.manual_seed(0)
-        for _ in range(times[0]):
-            more()
+        more(times[0])
         return plain(x)
 
     setattr(flow, method, slower)
