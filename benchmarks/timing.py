@@ -40,7 +40,7 @@ def ab(
     """Time the flows of two git revisions against each other on this machine.
 
     Both run by turns on one core, in this environment unless they declare different dependencies.
-    Exit status: 0 none slower, 1 some slower, 2 wrong usage.
+    Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage, or too short to judge.
     """
     with usage_errors(), _stoppable():
         from benchmarks.ab import rendering
@@ -76,7 +76,8 @@ def ab(
         console.print(about, style="dim", highlight=False, markup=False)
     for line in [*rendering.reasons(outcomes), rendering.summary(outcomes)]:
         errors.print(line, markup=False, highlight=False)
-    raise typer.Exit(any(outcome.worse for outcome in outcomes.values()))
+    few = any(outcome.verdict == "too few" for outcome in outcomes.values())
+    raise typer.Exit(1 if any(o.worse for o in outcomes.values()) else 2 if few else 0)
 
 
 @contextlib.contextmanager

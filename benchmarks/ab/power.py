@@ -35,39 +35,47 @@ def build(name: str, dim: int, **options: Any) -> Flow:
 
 
 def _slowed(flow: Flow) -> Flow:
+    import statistics
     import time
 
     import torch
 
     operation, share = "{operation}", {slowdown}
     method = {{"gradient": "loss", "log_prob": "log_prob"}}[operation]
-    plain, ones, times = getattr(flow, method), torch.ones(32, 32), []
+    plain, ones, counts = getattr(flow, method), torch.ones(16, 16), []
 
-    def whole(x: Any) -> None:
+    def more(count: int) -> None:
+        with torch.no_grad():
+            for _ in range(count):
+                torch.mm(ones, ones)
+
+    def seconds(x: Any, count: int) -> float:
+        torch.manual_seed(0)
+        start = time.process_time()
+        more(count)
         if operation == "gradient":
             flow.zero_grad()
             plain(x).backward()
         else:
             plain(x)
-
-    def more(count: int) -> None:
-        with torch.no_grad():
-            for _ in range(count):
-                torch.tanh(ones @ ones)
-
-    def seconds(call: Any, *arguments: Any) -> float:
-        torch.manual_seed(0)
-        start = time.process_time()
-        call(*arguments)
         return time.process_time() - start
 
+    def calibrated(x: Any) -> int:
+        count = 500
+        for _ in range(3):
+            pairs, until = [], time.process_time() + 0.3
+            while time.process_time() < until:
+                pairs.append((seconds(x, 0), seconds(x, count)))
+            own = min(short for short, _ in pairs)
+            longer = statistics.median(long - short for short, long in pairs)
+            count = max(1, round(count * share * own / longer))
+        torch.manual_seed(0)
+        return count
+
     def slower(x: Any) -> Any:
-        if not times:
-            pairs = [(seconds(whole, x), seconds(more, 40) / 40) for _ in range(60)]
-            own, unit = (min(spent) for spent in zip(*pairs))
-            times.append(round(share * own / unit))
-            torch.manual_seed(0)
-        more(times[0])
+        if not counts:
+            counts.append(calibrated(x))
+        more(counts[0])
         return plain(x)
 
     setattr(flow, method, slower)

@@ -41,7 +41,7 @@ def summary(outcomes: Mapping[str, Outcome]) -> str:
     few = [name for name, outcome in outcomes.items() if outcome.verdict == "too few"]
     told = [f"slower or failed: {', '.join(worse)}" if worse else "none slower"]
     told += [f"faster: {', '.join(faster)}"] if faster else []
-    told += [f"too few blocks to judge: {', '.join(few)}"] if few else []
+    told += [f"too few blocks to judge, give more seconds: {', '.join(few)}"] if few else []
     return "; ".join(told)
 
 
