@@ -150,7 +150,7 @@ def test_benchmarks_by_name():
 def git(folder, *arguments):
     """What a git command prints."""
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
-    command = ["git", *identity, "-C", str(folder), *arguments]
+    command = ["git", "--no-optional-locks", *identity, "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -169,7 +169,8 @@ def repository(tmp_path, monkeypatch):
     (tmp_path / "flows").mkdir()
     code = tmp_path / "flows" / "__init__.py"
     code.write_text(FAKE.format(names=["dies", "raises", "both", "gone"], broken=False))
-    (tmp_path / "dropped").write_text("old")
+    (tmp_path / "flows" / "dropped").write_text("old")
+    (tmp_path / "elsewhere").write_text("old")
     git(tmp_path, "init", "-q", "-b", "main")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "one")
@@ -182,11 +183,12 @@ def repository(tmp_path, monkeypatch):
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho hooked > " + str(tmp_path / "hooked"))
     hook.chmod(0o755)
-    (tmp_path / "dropped").unlink()
-    (tmp_path / "staged").write_text("staged")
-    git(tmp_path, "add", "staged")
-    (tmp_path / "untracked name").write_text("new")
-    (tmp_path / "ignored").write_text("never")
+    (tmp_path / "flows" / "dropped").unlink()
+    (tmp_path / "flows" / "staged").write_text("staged")
+    git(tmp_path, "add", "flows/staged")
+    (tmp_path / "flows" / "untracked name").write_text("new")
+    (tmp_path / "flows" / "ignored").write_text("never")
+    (tmp_path / "elsewhere").write_text("new")
     return tmp_path
 
 
@@ -194,19 +196,9 @@ def test_worktrees_are_the_revisions_and_leave_no_trace(repository):
     before = state(repository)
     with checkouts("one", ".", "HEAD") as (one, present, head):
         assert "gone" in (one.path / "flows" / "__init__.py").read_text()
-        assert sorted(p.name for p in head.path.iterdir()) == [
-            ".git",
-            ".gitignore",
-            "dropped",
-            "flows",
-        ]
-        assert sorted(p.name for p in present.path.iterdir()) == [
-            ".git",
-            ".gitignore",
-            "flows",
-            "staged",
-            "untracked name",
-        ]
+        held = [{p.name for p in (r.path / "flows").iterdir()} for r in (present, head)]
+        assert held == [{"__init__.py", "staged", "untracked name"}, {"__init__.py", "dropped"}]
+        assert not (present.path / "elsewhere").exists()
         assert present.commit == f"{head.commit}-dirty"
         assert one.commit == git(repository, "rev-parse", "one")[:12]
         (present.path / "flows" / "__init__.py").write_text("")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 WORKING_TREE = "."
 HERE = Path()
+NEEDED = ("flows", "pyproject.toml")  # the rest of a revision is not timed
 OF_A_HOOK = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}  # which git sets for what it calls
 
 
@@ -30,7 +31,7 @@ class Revision:
 
 @contextlib.contextmanager
 def checkouts(*refs: str) -> Iterator[list[Revision]]:
-    """A worktree of each ref; "." stands for the working tree as it is, untracked files included.
+    """A worktree of each ref's `NEEDED`; "." is the working tree as it is, with untracked files.
 
     Neither the user's checkout nor its index is touched, no hook is run, and all is removed at the
     end, also after an interrupt. ValueError outside of a git repository and for an unknown ref.
@@ -42,7 +43,9 @@ def checkouts(*refs: str) -> Iterator[list[Revision]]:
     try:
         found = []
         for ref, commit, path in zip(refs, commits, paths, strict=True):
-            _git(root, "worktree", "add", "--detach", str(path), commit)
+            _git(root, "worktree", "add", "--no-checkout", "--detach", str(path), commit)
+            if there := _git(root, "ls-tree", "--name-only", commit, "--", *NEEDED).split():
+                _git(path, "checkout", commit, "--", *there)
             changed = ref == WORKING_TREE and _overlay(root, path)
             found.append(Revision(ref, commit[:12] + "-dirty" * changed, path))
         yield found
@@ -68,8 +71,8 @@ def _commit(root: Path, ref: str) -> str:
 
 def _overlay(root: Path, path: Path) -> bool:
     """Bring what the working tree differs in from HEAD into a worktree of HEAD; whether it does."""
-    changed = _git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD")
-    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z")
+    changed = _git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *NEEDED)
+    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *NEEDED)
     names = [name for name in (changed + "\0" + untracked).split("\0") if name]
     for name in names:
         source, target = root / name, path / name
