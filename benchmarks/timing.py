@@ -64,12 +64,11 @@ def ab(
         about = rendering.caption(revisions, seconds, factor)
         _write(markdown_file, rendering.markdown(outcomes, about))
         if json_file is not None:
-            from benchmarks.measure.machine import machine
-
-            facts = {"seconds": seconds, "factor": factor, "machine": machine()}
+            facts = {"seconds": seconds, "factor": factor, "machine": rendering.machine()}
             _write(json_file, json.dumps(rendering.document(outcomes, revisions, facts)) + "\n")
     if Path("-") not in (json_file, markdown_file):
-        table = Table(*rendering.HEADERS)
+        table = Table(*rendering.HEADERS, box=None)
+        table.columns[0].no_wrap = True
         for row in rendering.rows(outcomes):
             table.add_row(*row, style=STYLES.get(row[-1]))
         console.print(table)

@@ -36,30 +36,30 @@ def checkouts(*refs: str) -> Iterator[list[Revision]]:
     Neither the user's checkout nor its index is touched, no hook is run, and all is removed at the
     end, also after an interrupt. ValueError outside of a git repository and for an unknown ref.
     """
-    root = Path(_git(HERE, "rev-parse", "--show-toplevel"))
+    root = Path(git(HERE, "rev-parse", "--show-toplevel"))
     commits = [_commit(root, ref) for ref in refs]
     folder = Path(tempfile.mkdtemp(prefix="flowgauge-ab-")).resolve()
     paths = [folder / str(index) for index in range(len(refs))]  # of equal length, as in memory
     try:
         found = []
         for ref, commit, path in zip(refs, commits, paths, strict=True):
-            _git(root, "worktree", "add", "--no-checkout", "--detach", str(path), commit)
-            if there := _git(root, "ls-tree", "--name-only", commit, "--", *NEEDED).split():
-                _git(path, "checkout", commit, "--", *there)
+            git(root, "worktree", "add", "--no-checkout", "--detach", str(path), commit)
+            if there := git(root, "ls-tree", "--name-only", commit, "--", *NEEDED).split():
+                git(path, "checkout", commit, "--", *there)
             changed = ref == WORKING_TREE and _overlay(root, path)
             found.append(Revision(ref, commit[:12] + "-dirty" * changed, path))
         yield found
     finally:
         for path in paths:
             with contextlib.suppress(ValueError):  # one that was never made
-                _git(root, "worktree", "remove", "--force", "--force", str(path))
+                git(root, "worktree", "remove", "--force", "--force", str(path))
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _commit(root: Path, ref: str) -> str:
     name = "HEAD" if ref == WORKING_TREE else ref
     try:
-        return _git(
+        return git(
             root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
         )
     except ValueError:
@@ -71,8 +71,8 @@ def _commit(root: Path, ref: str) -> str:
 
 def _overlay(root: Path, path: Path) -> bool:
     """Bring what the working tree differs in from HEAD into a worktree of HEAD; whether it does."""
-    changed = _git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *NEEDED)
-    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *NEEDED)
+    changed = git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *NEEDED)
+    untracked = git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *NEEDED)
     names = [name for name in (changed + "\0" + untracked).split("\0") if name]
     for name in names:
         source, target = root / name, path / name
@@ -84,7 +84,7 @@ def _overlay(root: Path, path: Path) -> bool:
     return bool(names)
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str) -> str:
     """What a git command prints; ValueError with git's own words where it fails."""
     where = ["git", "--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-C", str(folder)]
     known = {name: value for name, value in os.environ.items() if name not in OF_A_HOOK}

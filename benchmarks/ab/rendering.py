@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any
 
+import cpuinfo
 import numpy as np
 
 from benchmarks.ab.checkouts import Revision
 from benchmarks.ab.judgement import LEVEL, log_ratios
 from benchmarks.ab.schedule import BASE, NEW
 from benchmarks.ab.session import Outcome
-from benchmarks.report.markdown import escape
 
-HEADERS = ("Benchmark", "Base (ms)", "New (ms)", "New / base", "95 % interval", "p", "Verdict")
+HEADERS = ("Benchmark", "Base (ms)", "New (ms)", "Ratio", "95 % interval", "p", "Verdict")
 
 
 def rows(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, ...]]:
@@ -63,13 +66,11 @@ def caption(revisions: Sequence[Revision], seconds: float, factor: float) -> str
 
 def markdown(outcomes: Mapping[str, Outcome], about: str) -> str:
     """A comment for a pull request."""
-    lines = [HEADERS, ("---", *["---:"] * 5, "---"), *rows(outcomes)]
-    table = [
-        f"| {' | '.join(escape(c) if c[:3] != '---' else c for c in line)} |" for line in lines
-    ]
-    parts = [f"**{escape(summary(outcomes))}**", "\n".join(table)]
-    parts += [f"- {escape(reason)}" for reason in reasons(outcomes)]
-    return "\n\n".join([*parts, escape(about)]) + "\n"
+    lines = [HEADERS, ("---", *["---:"] * 5, "---")]
+    lines += [(f"`{name}`", *cells) for name, *cells in rows(outcomes)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    failed = "\n".join(["```text", *reasons(outcomes), "```"]) if any(reasons(outcomes)) else ""
+    return "\n\n".join(filter(None, [f"**{summary(outcomes)}**", table, failed, about])) + "\n"
 
 
 def document(
@@ -81,6 +82,18 @@ def document(
         **{name: {"ref": r.ref, "commit": r.commit} for name, r in sides},
         **facts,
         "benchmarks": {name: _entry(outcome) for name, outcome in outcomes.items()},
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the times are of; without the library, which may be broken where this is."""
+    return {
+        "cpu": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "load": os.getloadavg()[0],
     }
 
 
