@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from benchmarks.ab.benches import FACTOR, chosen
 from benchmarks.console import console, errors, usage_errors
 
 STYLES = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
@@ -29,7 +30,7 @@ def ab(
     new: Annotated[str, typer.Argument(help="Another; '.' is the working tree as it is.")] = ".",
     only: Only = None,
     seconds: Annotated[float, typer.Option(min=5, max=60, help="Of timing, in all.")] = 40,
-    factor: Annotated[float, typer.Option(min=1, help="What counts as slower at least.")] = 1.05,
+    factor: Annotated[float, typer.Option(min=1, help="What counts as slower at least.")] = FACTOR,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="A file for verdicts and all samples; - prints.")
     ] = None,
@@ -44,7 +45,6 @@ def ab(
     """
     with usage_errors(), _stoppable():
         from benchmarks.ab import rendering
-        from benchmarks.ab.benches import chosen
         from benchmarks.ab.checkouts import checkouts
         from benchmarks.ab.environments import interpreters
         from benchmarks.ab.session import duel
@@ -52,7 +52,10 @@ def ab(
         benchmarks = chosen(only or ())
         for file in (json_file, markdown_file):
             _write(file, "")  # before anything is timed: can it be?
-        with errors.status("checking out") as status, checkouts(base, new) as revisions:
+        with (
+            errors.status("laying out both revisions") as status,
+            checkouts(base, new) as revisions,
+        ):
             outcomes = duel(
                 revisions,
                 interpreters(revisions),

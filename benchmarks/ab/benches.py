@@ -1,10 +1,11 @@
-"""What is timed: a family and an operation of it, ``glow/gradient``; at most six in a run."""
+"""What is timed: a family and an operation of it, ``glow/gradient``; and what change counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 MOST = 6
+FACTOR = 1.05  # what counts as slower: two processes of one revision differ by less (docs/ab.md)
 OPERATIONS = ("gradient", "log_prob", "sample")  # gradient: a training step but the optimiser's
 DEFAULT = (  # each another kind of flow, in milliseconds a call
     "realnvp/gradient",

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from benchmarks.ab.benches import FACTOR
 from benchmarks.ab.schedule import BASE, NEW, Block, Visit
 
 LEVEL = 0.05
-FACTOR = 1.05  # below it two processes of one revision differ too
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,9 @@ def judge(samples: Mapping[str, ArrayLike], factor: float = FACTOR) -> dict[str,
     found = {}
     for name, values in logs.items():
         ratio, low, high = (float(np.exp(value)) for value in _shift(values))
-        found[name] = Judged(
-            ratio, low, high, corrected[name], _verdict(ratio, corrected[name], factor)
-        )
-        if 2.0 ** (1 - len(values)) * len(logs) > LEVEL:
-            found[name] = Judged(ratio, low, high, corrected[name], "too few")
+        least = 2.0 ** (1 - len(values)) * len(logs)  # p, were all blocks of one sign
+        verdict = _verdict(ratio, corrected[name], factor) if least <= LEVEL else "too few"
+        found[name] = Judged(ratio, low, high, corrected[name], verdict)
     return found
 
 

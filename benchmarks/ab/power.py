@@ -17,11 +17,11 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.ab import slowdown
-from benchmarks.ab.benches import DEFAULT
+from benchmarks.ab.benches import DEFAULT, FACTOR
 from benchmarks.ab.checkouts import checkouts, git
 from benchmarks.ab.environments import interpreters
-from benchmarks.ab.judgement import FACTOR, log_ratios
-from benchmarks.ab.power_table import by_benchmark, by_factor, read
+from benchmarks.ab.judgement import log_ratios
+from benchmarks.ab.power_table import between_processes, by_benchmark, by_factor, read
 from benchmarks.ab.session import duel
 
 SLOWDOWN = 0.1
@@ -96,7 +96,8 @@ def main(
         with file.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
         typer.echo(f"run {index} done")
-    typer.echo(f"{by_benchmark(read(file))}\n\n{by_factor(read(file))}")
+    for told in (by_benchmark, between_processes, by_factor):
+        typer.echo(f"\n{told(read(file))}")
 
 
 if __name__ == "__main__":

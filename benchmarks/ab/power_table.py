@@ -1,4 +1,4 @@
-"""What the runs of `power` came to: Markdown tables of what was found, and of false alarms."""
+"""What the runs of `power` came to, as Markdown: what was found, and which alarms were false."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ab.judgement import FACTOR, judge
+from benchmarks.ab.benches import FACTOR
+from benchmarks.ab.judgement import judge
 
 FACTORS = (1.02, 1.03, 1.05, 1.07)
 
@@ -69,3 +70,15 @@ def by_factor(runs: Sequence[Run]) -> str:
         wrong = sum(bool(alarms(run, factor)) for run in none)
         lines.append(f"| {factor:g} | {right} | {wrong} |")
     return "\n".join(lines)
+
+
+def between_processes(runs: Sequence[Run]) -> str:
+    """By how much two processes of one revision differ, from the runs without a slowdown."""
+    same = [b for run in runs if not run["slowed"] for b in run["benchmarks"].values()]
+    ratios = np.array([b["ratio"] for b in same])
+    sd, most = ratios.std(ddof=1), abs(ratios - 1).max()
+    outside = sum(not b["low"] <= 1 <= b["high"] for b in same)
+    return (
+        f"{len(ratios)} ratios have a standard deviation of {sd:.3f} and are at most {most:.3f} "
+        f"away from 1; {outside} of their intervals leave 1 out"
+    )

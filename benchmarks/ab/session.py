@@ -125,7 +125,7 @@ def _trial(sides: dict[str, Side], name: str, outcome: Outcome) -> float:
     if answers == {BASE: "", NEW: ""}:
         raise ValueError(f"neither revision has the flow of {name!r}")
     failed = {side: a for side, a in answers.items() if isinstance(a, str) and a}
-    for side, reason in failed.items():
+    for side, reason in reversed(failed.items()):  # what failed before is not the new side's fault
         outcome.word, outcome.reason = f"failed in {side}", reason
     if not failed and "" in answers.values():
         outcome.word = "appeared" if answers[BASE] == "" else "vanished"
