@@ -18,7 +18,7 @@ from benchmarks.ab import power, rendering
 from benchmarks.ab.benches import DEFAULT, MOST, chosen
 from benchmarks.ab.checkouts import Revision, checkouts
 from benchmarks.ab.environments import dependencies, interpreters
-from benchmarks.ab.judgement import LEVEL, holm, judge, log_ratios
+from benchmarks.ab.judgement import LEVEL, judge, log_ratios
 from benchmarks.ab.link import Link, Lost
 from benchmarks.ab.schedule import ABBA, BAAB, BASE, NEW, blocks, calls_of, orders
 from benchmarks.ab.session import duel
@@ -86,12 +86,6 @@ def test_too_few_blocks_are_said_to_be():
     assert judge({"one": np.full(6, 0.5)})["one"].verdict == "slower"
     assert judge({"one": np.zeros(6)})["one"].verdict == "same"
     assert judge({n: np.full(7, 0.5) for n in NAMES})["bench0"].verdict == "too few"
-
-
-def test_holm_is_between_no_correction_and_bonferroni():
-    p = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.5}
-    assert holm(p) == pytest.approx({"a": 0.04, "c": 0.09, "b": 0.09, "d": 0.5})
-    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
 
 
 def visits(base, new):

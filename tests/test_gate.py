@@ -22,8 +22,9 @@ from benchmarks.case import Case, Seeds
 from benchmarks.cli import app
 from benchmarks.gate import compare, quality, rendering, sides, times
 from benchmarks.gate.baseline import renew
-from benchmarks.gate.comparison import LEVEL, Verdict, holm
+from benchmarks.gate.comparison import LEVEL, Verdict
 from benchmarks.gate.sides import Entry
+from benchmarks.holm import holm
 from benchmarks.store import Record, Values
 from flows.bijection import Bijection
 

@@ -24,6 +24,7 @@ BENCHMARKS = (
         "naming",
         "store",
         "stats",
+        "holm",
         "least_squares",
         "polynomials",
         "measure",

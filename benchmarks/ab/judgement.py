@@ -19,6 +19,7 @@ from scipy import stats
 
 from benchmarks.ab.benches import FACTOR
 from benchmarks.ab.schedule import BASE, NEW, Block, Visit
+from benchmarks.holm import holm
 
 LEVEL = 0.05
 
@@ -50,7 +51,7 @@ def log_ratios(blocks: Sequence[Block], clock: str = "processor") -> np.ndarray:
 def judge(samples: Mapping[str, ArrayLike], factor: float = FACTOR) -> dict[str, Judged]:
     """A verdict on each benchmark from its blocks' log-ratios, (blocks,) each at least one."""
     logs = {name: np.asarray(values, dtype=float) for name, values in samples.items()}
-    corrected = holm({name: _p(values) for name, values in logs.items()})
+    corrected = dict(zip(logs, holm([_p(values) for values in logs.values()]), strict=True))
     found = {}
     for name, values in logs.items():
         ratio, low, high = (float(np.exp(value)) for value in _shift(values))
@@ -58,15 +59,6 @@ def judge(samples: Mapping[str, ArrayLike], factor: float = FACTOR) -> dict[str,
         verdict = _verdict(ratio, corrected[name], factor) if least <= LEVEL else "too few"
         found[name] = Judged(ratio, low, high, corrected[name], verdict)
     return found
-
-
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p values such that one below a level is significant at it among all of them."""
-    corrected, highest = {}, 0.0
-    for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[name]))
-        corrected[name] = highest
-    return corrected
 
 
 def _p(values: np.ndarray) -> float:
