@@ -1,9 +1,9 @@
 """The timing process of one revision: a script, given that revision's ``flows`` and a core.
 
-It runs with the revision's checkout first on its import path, so it uses nothing of ``benchmarks``,
-which is that revision's too, and of ``flows`` only what every revision has: names, build,
-initialize, log_prob, loss, sample. It says one line of JSON at first, and then answers each line
-on its standard input with one.
+It runs with the revision's checkout first on its import path, and uses nothing of this package, so
+that another interpreter can run it; of ``flows`` it uses only what every revision has: names,
+build, initialize, log_prob, loss, sample. It says one line of JSON at first, and then answers each
+line on its standard input with one.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main() -> None:
     flows.names()  # imports every member
     gc.collect()
     gc.freeze()
-    reply({"flows": os.path.realpath(flows.__file__), "torch": torch.__version__})
+    reply({"flows": os.path.realpath(flows.__file__)})
     made: dict[str, Call] = {}
     for line in sys.stdin:
         reply(answer(made, **json.loads(line)))
