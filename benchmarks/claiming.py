@@ -41,12 +41,24 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
         from benchmarks import store
 
         chosen = _chosen(only)
-        frames = {folder: store.load(folder) for folder in folders or _all(RESULTS)}
+        asked = folders or _all(RESULTS)
+        frames = {folder: store.load(folder) for folder in asked}
         found = [_told(claim, *_judged(claim, frames)) for claim in chosen]
     if as_json:
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
     _print(found)
+    for folder in asked:
+        _caution(folder)
+
+
+def _caution(folder: Path) -> None:
+    """Say which records are of code that has changed since."""
+    from benchmarks.report import side
+
+    if stale := side.read(folder).stale:
+        told = f"{len(stale)} records of {folder} are stale: their code has changed since"
+        console.print(f"note: {told}", style="yellow", soft_wrap=True)
 
 
 def _chosen(only: Sequence[str] | None) -> list[Claim]:
@@ -72,12 +84,28 @@ def _all(results: Path) -> list[Path]:
 
 
 def _judged(claim: Claim, frames: dict[Path, Any]) -> tuple[Verdict, Path | None]:
-    """The verdict of the first folder that has the records, and that folder."""
-    import pandas as pd
+    """The verdict of the first folder that has the records, and that folder.
 
-    verdicts = ((claim.verdict(frame), folder) for folder, frame in frames.items())
-    measured = (pair for pair in verdicts if pair[0].outcome != "not_measured")
-    return next(measured, (claim.verdict(pd.DataFrame()), None))
+    Of none, why the first could not judge it that has records of the claim's studies.
+    """
+    reasons: list[tuple[bool, Verdict]] = []
+    for folder, frame in frames.items():
+        verdict = _safely(claim, frame)
+        if verdict.outcome != "not_measured":
+            return verdict, folder
+        elsewhere = frame.empty or not frame["study"].isin(claim.studies).any()
+        reasons.append((elsewhere, verdict))
+    return min(reasons, key=lambda reason: reason[0])[1], None
+
+
+def _safely(claim: Claim, frame: Any) -> Verdict:
+    """The verdict; a fault of one claim must not cost the others theirs."""
+    from benchmarks.claims import Verdict
+
+    try:
+        return claim.verdict(frame)
+    except Exception as error:
+        return Verdict("not_measured", f"It could not be judged: {type(error).__name__}: {error}")
 
 
 def _told(claim: Claim, verdict: Verdict, folder: Path | None) -> dict[str, Any]:

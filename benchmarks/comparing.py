@@ -61,6 +61,8 @@ def compare(
             (junit, exports.junit),
             (github_benchmark, exports.github_benchmark),
         ]
+        if markdown == json == Path("-"):
+            raise ValueError("--markdown - and --json -: only one of them can be printed")
         for path, render in wanted:
             if path is not None:
                 _write(path, render(verdict))

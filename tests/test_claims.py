@@ -271,6 +271,7 @@ def test_other_ways_to_refute(frames: dict[str, pd.DataFrame]) -> None:
         ("residual-network", every(convergence_order__values=[2.0])),
         ("change-of-variables", put("flow == 'glow' and dim == 2", mass_error=0.5)),
         ("hutchinson", put(trace_rmse=lambda f: 2 * f["trace_rmse"])),
+        ("cost-of-ffjord", put(rate_flops=lambda f: 50 * f["rate_flops"])),
     ):
         assert registry[name].verdict(alter(frame)).outcome == "refuted", name
 
@@ -284,6 +285,15 @@ def test_any_records_can_be_judged(folder: Path) -> None:
     for claim in claims():
         verdict = claim.verdict(frame)
         assert (verdict.outcome == "not_measured") == (not verdict.records), claim.id
+
+
+def test_a_wide_interval_is_no_evidence(frames: dict[str, pd.DataFrame]) -> None:
+    """Three dimensions of a family whose evaluations grow leave open whether they do."""
+    frame = frames["complexity"]
+    few = frame[frame["dim"].isin([3, 48, 63]) & (frame["setting.hidden_per_dim"] == 4)]
+    verdict = registry["cost-in-total"].verdict(few)
+    assert verdict.outcome == "conditional"
+    assert "may or may not grow for cnf" in verdict.sentence
 
 
 def test_a_flow_that_misses_a_mode_is_named(frames: dict[str, pd.DataFrame], change: None) -> None:
@@ -426,3 +436,17 @@ def test_unusable_input_is_refused(arguments: tuple[str, ...], message: str) -> 
     result = said(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_the_command_loses_no_verdict_to_the_fault_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said why that one could not be judged."""
+
+    def judged(claim: Claim, frame: pd.DataFrame) -> Verdict:
+        if claim.id == "hutchinson":
+            raise KeyError("column")
+        return Verdict("confirmed", "It is so.", ("a",))
+
+    monkeypatch.setattr(Claim, "verdict", judged)
+    result = said(str(FOLDERS["quick"]))
+    assert result.exit_code == 0
+    assert "It could not be judged: KeyError: 'column'" in " ".join(result.output.split())

@@ -460,6 +460,16 @@ def test_a_renewed_baseline_equals_its_source_and_keeps_no_times(tmp_path):
     assert {name for each in kept for name in each.metrics} == {"log_prob_flops"}
 
 
+def test_a_baseline_is_of_one_suite_and_whole(tmp_path):
+    ours, others = folder(tmp_path / "ours", cost()), folder(tmp_path / "others", cost(7))
+    mixed = folder(tmp_path / "mixed", cost(), cost(7, versions={"torch": "2.14.1"}))
+    renew(ours, tmp_path / "baseline")
+    with pytest.raises(ValueError, match="shares no case"):
+        renew(others, tmp_path / "baseline")
+    with pytest.raises(ValueError, match=r"torch 2\.13, 2\.14"):
+        renew(mixed, tmp_path / "baseline")
+
+
 def test_the_gate_runs_with_the_torch_of_its_baseline():
     """Another minor version's counts could not be compared."""
     root = Path(__file__).parent.parent

@@ -18,8 +18,8 @@ CUBIC = 3
     slide="FFJORD Performance: Time complexity",
     statement="Normalizing flows of L transformations take O((DH + D³) L) for a density.",
     criterion="By exact FLOPs of log_prob at a fixed width: confirmed where they are of degree "
-    "3 in D for every discrete flow, and not of less; refuted where for none; else conditional on "
-    "the flow.",
+    "3 in D for every discrete flow, and not of less (the slide ranks families by it, so that it "
+    "is no mere upper bound); refuted where for none; else conditional on the flow.",
     studies=("cost",),
     exhibits=("cost-growth", "cost-against-dimension"),
 )

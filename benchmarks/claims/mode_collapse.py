@@ -49,7 +49,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     kept = found["least"] >= MISSED
     missed = listed(found.index[~kept]) if (~kept).any() else "none"
     sentence = (
-        f"A mode is missed by {missed} of {len(found)} flows: the least visited has "
+        f"On {DATA} a mode is missed by {missed} of {len(found)} flows: the least visited has "
         f"{found['least'].min():.2f} of its due share ({found['least'].idxmin()}); between modes "
         f"lie {span(found['between'], '.1%')} of the samples, and {RARE:.0%} of the data."
     )

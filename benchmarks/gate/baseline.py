@@ -7,15 +7,27 @@ from pathlib import Path
 
 from benchmarks import store
 from benchmarks.gate import sides
+from benchmarks.report import plan
 
 
 def renew(folder: Path, target: Path) -> int:
     """Make the exact counts of a results folder the baseline in ``target``; how many cases it has.
 
     Cases that failed are kept as such: that they fail is known. ValueError where ``folder`` is no
-    results folder.
+    results folder, lacks cases of its plan or mixes what cannot be compared, and where it shares no
+    case with the baseline that is there: then it is of another suite.
     """
     side = sides.read(store.existing(folder))
+    sides.comparable(side, side)
+    planned = plan.read(folder, {record.key: record for record in side.records}).cases
+    if missing := len(planned) - len(side.records):
+        raise ValueError(f"{str(folder)!r} lacks {missing} of the {len(planned)} cases of its plan")
+    before = {path.stem for path in (target / "records").glob("*.json")}
+    if before and not before & {record.key for record in side.records}:
+        raise ValueError(
+            f"{str(folder)!r} shares no case with the baseline in {str(target)!r}: run the suite "
+            "ci, or remove that baseline first"
+        )
     shutil.rmtree(target / "records", ignore_errors=True)
     for record in side.records:
         exact = {name: m for name, m in record.metrics.items() if m.kind == "exact"}

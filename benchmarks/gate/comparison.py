@@ -81,5 +81,13 @@ class Verdict:
                 lines.append(f"{kind}: {said}")
         lines += [f"{n} not comparable: {why}" for why, n in self.incomparable.items()]
         number = len(self.failures)
-        lines.append(f"FAILED: {number} failure{'s' * (number > 1)}" if number else "passed")
+        passed = (
+            "passed" if any(map(_judged, self.comparisons)) else "passed, but nothing was judged"
+        )
+        lines.append(f"FAILED: {number} failure{'s' * (number > 1)}" if number else passed)
         return lines
+
+
+def _judged(found: Comparison) -> bool:
+    """Whether a number was compared with another."""
+    return found.kind != "case" and found.outcome not in ("unjudged", "incomparable")

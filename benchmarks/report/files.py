@@ -19,6 +19,12 @@ def usable(root: Path) -> Path:
         raise ValueError(
             f"{str(root)!r} holds files, and no report: name a new folder, or that of a report"
         )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"no report can be written into {str(root)!r}: {error.strerror}"
+        ) from error
     return root
 
 

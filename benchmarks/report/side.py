@@ -94,7 +94,7 @@ def _standings(plan: Plan, records: Mapping[str, Record], prefix: str) -> Iterat
         label = case.label or (record.case.label if record else "")
         state, reason = (record.status, record.reason) if record else ("missing", "not measured")
         if record and not prefix and stale(record):
-            before = [f"{state}: {reason}"] if reason else []
-            state, reason = "stale", "; ".join([CHANGED, *before])
+            state = "stale" if state == "done" else state  # what failed has no numbers to be old
+            reason = "; ".join(filter(None, [reason, CHANGED]))
         label = label.removeprefix(f"{case.study} ")
         yield Standing(prefix + case.key, case.study, label, state, reason)
