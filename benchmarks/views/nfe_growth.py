@@ -50,7 +50,7 @@ def growth(group: pd.DataFrame, metric: str) -> tuple[float, float, float] | Non
 
 def told(grown: tuple[float, float, float] | None) -> str | None:
     """A slope and its interval as text."""
-    return grown and "{:.2f} [{:.2f}, {:.2f}]".format(*grown)
+    return grown and "{:.2f} [{:.2f}, {:.2f}]".format(*grown).replace("-", "−")
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
