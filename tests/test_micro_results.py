@@ -30,7 +30,8 @@ def micro(storage: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-only"]
     command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
     command += [f"--benchmark-storage=file://{storage}", "--benchmark-autosave", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    outer = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    environment = {**outer, "PYTHONPATH": str(ROOT)}  # its own run, with no part in this one's
     return subprocess.run(
         command, cwd=storage, env=environment, capture_output=True, text=True, check=False
     )

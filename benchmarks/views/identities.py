@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import Figure, Table, cells
+from benchmarks.exhibit import RECORDS, Figure, Table, cells
 
 PLACES = {"hutchinson": "R^D", "bottleneck": "R^K"}
 COLUMNS: dict[str, dict[str, str]] = {  # identity: header -> column
@@ -94,6 +94,7 @@ def estimates(rows: pd.DataFrame) -> pd.DataFrame:
             row["Variance"] = (row["Error in R^K"] / row["Error in R^D"]) ** 2
         row["Largest z"] = group["trace_bias"].max()
         row["Traces differ"] = group["cyclic_error"].max()
+        row[RECORDS] = tuple(group["key"])
         found.append(row)
     return pd.DataFrame(found)
 
@@ -114,14 +115,15 @@ def _tables(frame: pd.DataFrame) -> Iterator[Table]:
     for identity, rows in frame.groupby("setting.identity", sort=False):
         finished = rows[rows["status"] == "done"]
         digits: dict[str, str] = {}
-        shared: dict[str, Any] = {"records": tuple(rows["key"])}
+        uncertain: dict[str, str] = {}
         if identity == "estimate":
             shown = estimates(finished) if len(finished) else _failed(rows)
             digits = {"Variance": ".3g", "Largest z": ".2f", "Traces differ": ".1e"}
-            shared["errors"] = {f"Error in {p}": f"± in {p}" for p in PLACES.values()}
+            uncertain = {f"Error in {p}": f"± in {p}" for p in PLACES.values()}
         elif identity in COLUMNS:
             named = COLUMNS[str(identity)]
             shown = pd.DataFrame({h: rows[c] for h, c in named.items() if c in rows})
+            shown[RECORDS] = [(key,) for key in rows["key"]]
             measured = [h for h, c in named.items() if f"{c}.values" in rows and h in shown]
             for header in measured:
                 shown[header] = cells(rows, shown[header])
@@ -131,18 +133,20 @@ def _tables(frame: pd.DataFrame) -> Iterator[Table]:
             digits = {str(h): ".1e" for h in shown if str(h).endswith("steps")} | {"Order": ".3f"}
         shown = shown.dropna(axis="columns", how="all").reset_index(drop=True)
         i = str(identity)
-        yield Table(_name(i), TITLES[i], NOTES[i], shown, digits, **shared)
+        yield Table(_name(i), TITLES[i], NOTES[i], shown, digits, uncertain)
 
 
 def _failed(rows: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({"D": rows["dim"], "K": rows["option.bottleneck"], "": rows["status"]})
+    shown = pd.DataFrame({"D": rows["dim"], "K": rows["option.bottleneck"], "": rows["status"]})
+    shown[RECORDS] = [(key,) for key in rows["key"]]
+    return shown
 
 
 def _falling(row: Any) -> dict[str, Any]:
     """The errors of a case at each number of steps, and its order."""
     method = row.get("setting.method")
     named = {"Method": method} if isinstance(method, str) else {"Weights": row["option.time"]}
-    named |= {"D": row["dim"]}
+    named |= {"D": row["dim"], RECORDS: (row["key"],)}
     if row["status"] != "done":
         return {**named, "Order": row["status"]}
     steps, values, order = errors(row)
