@@ -287,6 +287,16 @@ def test_any_records_can_be_judged(folder: Path) -> None:
         assert (verdict.outcome == "not_measured") == (not verdict.records), claim.id
 
 
+@pytest.mark.parametrize("suite", FOLDERS)
+def test_the_records_of_one_flow_alone_are_no_fault(
+    suite: str, frames: dict[str, pd.DataFrame]
+) -> None:
+    """Each claim is judged by them or not measured."""
+    for _, frame in frames[suite].groupby("flow"):
+        for claim in claims():
+            assert claim.verdict(frame.dropna(axis="columns", how="all")).sentence
+
+
 def test_a_wide_interval_is_no_evidence(frames: dict[str, pd.DataFrame]) -> None:
     """Three dimensions of a family whose evaluations grow leave open whether they do."""
     frame = frames["complexity"]

@@ -8,6 +8,7 @@ from benchmarks.claims import NotMeasured, Verdict, done, outcome, register
 from benchmarks.views import growth, sizes
 from benchmarks.views.degrees import FIXED, FOLLOWS, degrees
 
+MISSING = "counts of exact traces against D, at a fixed width and at H = c D"
 ALLOWED = 2  # degree in D, of D H + D² at a fixed width and where H = c D
 
 
@@ -30,12 +31,14 @@ def judge(frame: pd.DataFrame) -> Verdict:
     scans = sizes.scans(rows)
     found = degrees(scans, "rate_flops")
     found = found[~found["Stochastic"].astype(bool)]
+    if found.empty:
+        raise NotMeasured(MISSING)
     layers = [f" of {d:g} hidden layers" if pd.notna(d) else "" for d in found["Depth"]]
     named = found.assign(Name=found["Flow"] + layers + " by " + found["Trace"])
     table = named.pivot_table("Degree", "Name", "Width", aggfunc="max")
     table = table.dropna() if {FIXED, FOLLOWS} <= set(table) else table[:0]
     if table.empty:
-        raise NotMeasured("counts of exact traces against D, at a fixed width and at H = c D")
+        raise NotMeasured(MISSING)
     holds = table.max(axis=1) <= ALLOWED
     told = [
         f"{row[FIXED]:g} and {row[FOLLOWS]:g} for {name}"
