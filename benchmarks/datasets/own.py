@@ -23,8 +23,8 @@ DEQUANTISE = ":dequantise"
 
 
 def is_file(name: str) -> bool:
-    """Whether a data set's name is that of a file."""
-    return Path(name.removesuffix(DEQUANTISE)).suffix.lower() in READERS
+    """Whether a data set's name is that of a file: it has an ending, of whatever kind."""
+    return bool(Path(name.removesuffix(DEQUANTISE)).suffix)
 
 
 def admit(name: str) -> None:
@@ -96,6 +96,9 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
 def _tables(name: str) -> dict[str, pd.DataFrame]:
     """The parts of a file, or the one part `all`."""
     (path,) = files(name)
+    if path.suffix.lower() not in READERS:
+        kinds = ", ".join(READERS)
+        raise ValueError(f"data file {str(path)!r} cannot be read: write it as one of {kinds}")
     try:
         return READERS[path.suffix.lower()](path)
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
