@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.console import console, usage_errors
+from benchmarks.console import console, usage_errors, write
 
 if TYPE_CHECKING:
     from benchmarks.gate.comparison import Verdict
@@ -65,7 +65,7 @@ def compare(
             raise ValueError("--markdown - and --json -: only one of them can be printed")
         for path, render in wanted:
             if path is not None:
-                _write(path, render(verdict))
+                write(path, render(verdict))
     if Path("-") not in (path for path, _ in wanted):
         _show(verdict)
     raise typer.Exit(1 if verdict.failures else 0)
@@ -84,17 +84,6 @@ def update(
 
         count = renew(folder, target)
     console.print(f"{count} records are the baseline now: review and commit {target}")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file, or to standard output for "-"; ValueError where that cannot be."""
-    if path == Path("-"):
-        typer.echo(text, nl=False)
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def _show(verdict: Verdict) -> None:

@@ -70,3 +70,14 @@ def usage_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         fail(str(error))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file, or to standard output for "-"; ValueError where that cannot be."""
+    if path == Path("-"):
+        typer.echo(text, nl=False)
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot write {str(path)!r}: {error.strerror}") from error

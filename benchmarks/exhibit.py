@@ -16,6 +16,12 @@ def cells(frame: pd.DataFrame, values: pd.Series) -> pd.Series:
     return values.astype(object).where(frame["status"] == "done", frame["status"])
 
 
+def scientific(value: float) -> str:
+    """ "1.6e-5"."""
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows to be shown, raw: a report formats them, an export does not.
@@ -25,8 +31,7 @@ class Table:
     its standard error, shown as one cell "value ± error". A cell that is a string is shown as it
     is: that is how a failed case appears. ``best`` marks columns whose best cell stands out,
     "higher" or "lower". The column `RECORDS`, which is not shown as it is, has for each row a tuple
-    of the keys of the records that it comes from; ``records`` are those of every row of a frame
-    without it.
+    of the keys of the records that it comes from.
     """
 
     name: str
@@ -36,14 +41,13 @@ class Table:
     digits: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     best: dict[str, str] = field(default_factory=dict)
-    records: tuple[str, ...] = ()
 
     @property
     def rows_from(self) -> tuple[tuple[str, ...], ...]:
         """For each row the keys of the records that it comes from."""
         if RECORDS in self.frame:
             return tuple(tuple(keys) for keys in self.frame[RECORDS])
-        return (self.records,) * len(self.frame)
+        return ((),) * len(self.frame)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.ab.benches import FACTOR, chosen
-from benchmarks.console import console, errors, usage_errors
+from benchmarks.console import console, errors, usage_errors, write
 
 STYLES = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
 INTERRUPTED = 130
@@ -50,8 +50,8 @@ def ab(
         from benchmarks.ab.session import duel
 
         benchmarks = chosen(only or ())
-        for file in (json_file, markdown_file):
-            _write(file, "")  # before anything is timed: can it be?
+        for file in filter(None, (json_file, markdown_file)):
+            write(file, "")  # before anything is timed: can it be?
         with (
             errors.status("laying out both revisions") as status,
             checkouts(base, new) as revisions,
@@ -65,10 +65,11 @@ def ab(
                 told=lambda text: status.update(text),
             )
         about = rendering.caption(revisions, seconds, factor)
-        _write(markdown_file, rendering.markdown(outcomes, about))
+        if markdown_file is not None:
+            write(markdown_file, rendering.markdown(outcomes, about))
         if json_file is not None:
             facts = {"seconds": seconds, "factor": factor, "machine": rendering.machine()}
-            _write(json_file, json.dumps(rendering.document(outcomes, revisions, facts)) + "\n")
+            write(json_file, json.dumps(rendering.document(outcomes, revisions, facts)) + "\n")
     if Path("-") not in (json_file, markdown_file):
         table = Table(*rendering.HEADERS, box=None)
         table.columns[0].no_wrap = True
@@ -97,14 +98,3 @@ def _stoppable() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _write(file: Path | None, text: str) -> None:
-    """Write a file, or print where it is "-"; ValueError where it cannot be written."""
-    if file == Path("-"):
-        typer.echo(text, nl=False)
-    elif file is not None:
-        try:
-            file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"cannot write {str(file)!r}: {error.strerror}") from error

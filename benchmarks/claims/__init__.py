@@ -142,12 +142,6 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def scientific(value: float) -> str:
-    """ "1.6e-5"."""
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
 def listed(parts: Iterable[str]) -> str:
     """ "a, b and c", each once."""
     *first, last = dict.fromkeys(parts)

@@ -12,9 +12,9 @@ from benchmarks.claims import (
     listed,
     outcome,
     register,
-    scientific,
     span,
 )
+from benchmarks.exhibit import scientific
 from benchmarks.views.contests import UPDATES, trained
 from benchmarks.views.gradients import with_setting
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import NotMeasured, Verdict, done, keys, register, scientific
+from benchmarks.claims import NotMeasured, Verdict, done, keys, register
+from benchmarks.exhibit import scientific
 from benchmarks.views import identities
 
 ROUNDING = 1e-12  # of ‖J‖, that may be between two sums in float64

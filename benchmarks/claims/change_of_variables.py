@@ -12,9 +12,9 @@ from benchmarks.claims import (
     keys,
     listed,
     register,
-    scientific,
     span,
 )
+from benchmarks.exhibit import scientific
 from benchmarks.views import identities
 
 

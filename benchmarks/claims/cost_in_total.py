@@ -12,8 +12,8 @@ from benchmarks.claims import (
     keys,
     listed,
     register,
-    scientific,
 )
+from benchmarks.exhibit import scientific
 from benchmarks.views import totals
 from benchmarks.views.nfe_growth import families, growth, told
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import NotMeasured, Verdict, done, keys, register, scientific, span
+from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
+from benchmarks.exhibit import scientific
 from benchmarks.views import identities
 
 ORDER = 3.5  # that the difference of fourth order has to fall with

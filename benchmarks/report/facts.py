@@ -9,8 +9,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-import numpy as np
-
+from benchmarks.measure.clock import spread
 from benchmarks.store import Record
 
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
@@ -187,7 +186,7 @@ def noise(records: Sequence[Record]) -> list[str]:
     """
     measured = [(r.metrics.get("reference_seconds"), r.case.label) for r in records]
     blocks = {tuple(times.values): label for times, label in measured if times}
-    spreads = sorted((_spread(times), label) for times, label in blocks.items() if len(times) > 1)
+    spreads = sorted((spread(times), label) for times, label in blocks.items() if len(times) > 1)
     if not spreads:
         return []
     worst, label = spreads[-1]
@@ -199,11 +198,6 @@ def noise(records: Sequence[Record]) -> list[str]:
         share = f"{noisy} of {len(spreads)} blocks"
         lines.append(f"the machine was too noisy for times to be trusted in {share}, as in {label}")
     return lines
-
-
-def _spread(times: Sequence[float]) -> float:
-    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
-    return float((high - low) / middle)
 
 
 def _threads(records: Sequence[Record]) -> str:

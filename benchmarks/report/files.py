@@ -12,7 +12,7 @@ FILES = (PAGE, "report.md", "summary.md")
 
 
 def usable(root: Path) -> Path:
-    """The folder itself; ValueError where it holds something and no report, or cannot be one."""
+    """The folder, made where it is not there; ValueError where it holds files and no report."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"{str(root)!r} is no folder: a report is written into one")
     if root.exists() and any(root.iterdir()) and not (root / PAGE).is_file():

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.exhibit import RECORDS, Figure, Table
+from benchmarks.exhibit import RECORDS, Figure, Table, scientific
 from benchmarks.scaling_law import tail_polynomial
 from benchmarks.views import sizes
 from benchmarks.views.crossings import crossing
@@ -132,8 +132,7 @@ def _row(total: Total) -> dict[str, Any]:
         if option in total.records and (values := total.records[option].dropna()).size:
             row[header] = _range(values)
     for dim, flops, nfe in total.costs.itertuples():
-        mantissa, _, exponent = f"{flops:.1e}".partition("e")
-        row[f"D = {dim}"] = f"{mantissa}e{int(exponent)}{f' ({nfe:.0f})' if nfe else ''}"
+        row[f"D = {dim}"] = f"{scientific(flops)}{f' ({nfe:.0f})' if nfe else ''}"
     return row
 
 
