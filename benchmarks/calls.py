@@ -15,7 +15,7 @@ from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
 from benchmarks.measure.operations import Operations
 from benchmarks.parts import counted, parts
 from benchmarks.studies import Result
-from benchmarks.train import Training, prepare
+from benchmarks.training.preparing import prepare
 
 COUNTED = ("log_prob", "step", "sample")  # "build" is timed alone: it computes nothing
 
@@ -92,7 +92,7 @@ def calls(case: Case) -> Calls:
     generator = torch.Generator().manual_seed(case.seeds.data)
     rows = max(case.batch, 16)
     x = torch.randn(rows, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
-    flow = prepare(case, x, Training())
+    flow = prepare(case, x)
     batch = x[: case.batch].to(case.device)
     optimiser = torch.optim.Adam(flow.parameters(), lr=0.0)  # so that every round times the same
 

@@ -60,6 +60,8 @@ METRICS: dict[str, Metric] = {
     "gap": Metric("entropy of the data less the test log-likelihood", "nats", "lower", "quality"),
     "row_flops": Metric("log_prob by the exact trace, a row", "FLOP", "lower", "quality"),
     "train_seconds": Metric("training, validation apart", "s", "lower", "time"),
+    "train_updates": Metric("updates done", "", "neither", "quality"),
+    "train_flops": Metric("training, validation apart", "FLOP", "lower", "quality"),
     "log_prob_error": Metric("largest error of log_prob in a batch", "nats", "lower", "quality"),
     "per_1000_seconds": Metric("log_prob of 1,000 rows", "s", "lower", "time"),
     "sample_rate": Metric("samples per second", "1/s", "higher", "time"),

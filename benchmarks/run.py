@@ -22,6 +22,8 @@ from benchmarks.studies import Result, registry
 from benchmarks.suite import Suite, blocks
 from benchmarks.worker import Worker, WorkerLost
 
+CHECKPOINTS = "checkpoints"  # the subfolder with those of cases that were cut off
+
 
 class FolderError(RuntimeError):
     """A results folder that cannot be used; the message says why."""
@@ -84,7 +86,8 @@ def run(
 ) -> State:
     """Measure what has no valid record, and return where the suite then stands.
 
-    Failures stand until the code changes or ``retry`` is set. Raises FolderError where the folder
+    Failures stand until the code changes or ``retry`` is set; a case that was cut off, by its time
+    limit too, goes on from its checkpoint where it left one. Raises FolderError where the folder
     is held or cannot be written and ValueError for a suite that cannot be expanded.
     """
     with _alone(folder):
@@ -118,10 +121,13 @@ def _measured(
     left = {case.key: case for case in block}
     loss: WorkerLost | None = None
     try:
-        for key, result in worker.measure(block, limit):
+        slots = {key: folder / CHECKPOINTS / f"{key}-{prints[key]}.safetensors" for key in left}
+        for key, result in worker.measure(block, limit, slots):
             case = left.pop(key)
             record = _record(case, result, worker, prints[key], started)
             store.write(folder, record, result.arrays)
+            for spent in (folder / CHECKPOINTS).glob(f"{key}-*"):  # of older code too
+                spent.unlink()
             started = datetime.now(UTC)  # the next of the block is measured from here
             yield case, record
     except WorkerLost as error:

@@ -20,7 +20,10 @@ from benchmarks.measure.clock import interleave
 from benchmarks.measure.operations import Operations
 from benchmarks.stats import standard_error
 from benchmarks.studies import Result
-from benchmarks.train import Training, prepare, train
+from benchmarks.training import checkpoint
+from benchmarks.training.loop import train
+from benchmarks.training.preparing import prepare
+from benchmarks.training.settings import Training
 
 CERTAIN = 5  # standard errors above the data's entropy at which no density is
 
@@ -41,29 +44,21 @@ def score_flow(case: Case, data: Dataset) -> Result:
     settings = Training.model_validate(case.settings["training"])
     scoring = Scoring.model_validate(case.settings["scoring"])
     dtype = getattr(torch, case.dtype)
-    flow = prepare(case, data.train.to(dtype), settings)
-    with flows.count_nfe(flow) as nfe:
-        history = train(flow, data.train.to(dtype), data.val.to(dtype), case, settings)
+    flow = prepare(case, data.train.to(dtype), settings.whiten)
+    history = train(flow, data, case, settings, checkpoint=checkpoint.slot(case))
     metrics: dict[str, float | list[float]] = {
         "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
-        "train_seconds": history.seconds,
-        "skipped_updates": history.skipped,
+        **history.metrics(),
     }
     x = data.test[:1000].to(case.device, dtype)
     metrics |= speed(flow.using(trace="exact"), x, case.device)
     precise, rows = exact(flow, scoring.tolerance), data.test[: scoring.rows].to(case.device)
     with flows.count_nfe(precise) as evaluations:
         log_prob = _in_chunks(precise, rows, scoring.chunk)
-    if nfe.forward:
-        metrics["train_nfe"] = (nfe.forward + nfe.backward) / case.updates
+    if evaluations.forward:
         metrics["test_nfe"] = evaluations.forward / math.ceil(len(rows) / scoring.chunk)
         metrics |= _solver_errors(flow, log_prob, rows[: scoring.checked_rows], dtype, scoring)
-    arrays = {
-        "losses": np.array(history.losses, dtype=np.float32),
-        "validated": np.array(history.validated),
-        "validation_ll": np.array(history.validation_ll),
-        "validation_seconds": np.array(history.validation_seconds),
-    }
+    arrays = history.arrays()
     if case.dim == 2:
         view = flow.using(trace="exact")
         points, extent = _grid(data, scoring.grid)

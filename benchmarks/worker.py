@@ -9,8 +9,9 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -37,10 +38,15 @@ class Worker:
         self._process: Any = None
         self._pipe: Connection | None = None
 
-    def measure(self, cases: Sequence[Case], time_limit: float) -> Iterator[tuple[str, Result]]:
-        """Each case's key and result as it comes; WorkerLost where the worker cannot go on."""
+    def measure(
+        self, cases: Sequence[Case], time_limit: float, checkpoints: Mapping[str, Path]
+    ) -> Iterator[tuple[str, Result]]:
+        """Each case's key and result as it comes; WorkerLost where the worker cannot go on.
+
+        ``checkpoints`` are the files, by key, from which a case that was cut off goes on.
+        """
         pipe = self._started()
-        pipe.send([case.model_dump_json() for case in cases])
+        pipe.send(([case.model_dump_json() for case in cases], dict(checkpoints)))
         deadline = time.monotonic() + time_limit
         while True:
             message = self._receive(deadline, time_limit)
@@ -105,6 +111,7 @@ def _main(
     from threadpoolctl import threadpool_limits
 
     from benchmarks.measure.machine import machine
+    from benchmarks.training import checkpoint
     from flows.registry import load_plugin
 
     threadpool_limits(threads)
@@ -114,9 +121,10 @@ def _main(
     pipe.send(machine(device))
     while True:
         try:
-            cases = [Case.model_validate_json(text) for text in pipe.recv()]
+            texts, checkpoint.slots = pipe.recv()
         except EOFError:
             return
+        cases = [Case.model_validate_json(text) for text in texts]
         _measure(pipe, cases)
 
 

@@ -35,7 +35,7 @@ BENCHMARKS = (
     ("micro_results",),
     ("scaling_law", "parts"),
     ("cost_model", "shapes"),
-    ("train", "views"),
+    ("training", "views"),
     (
         "calls",
         "resident",

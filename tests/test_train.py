@@ -15,7 +15,9 @@ from benchmarks import datasets, fingerprint
 from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
 from benchmarks.scoring import Scoring, _result, score_baseline, score_flow
-from benchmarks.train import PATIENCE, Training, TrainingError, prepare, train
+from benchmarks.training.loop import PATIENCE, TrainingError, train
+from benchmarks.training.preparing import prepare
+from benchmarks.training.settings import Training
 
 SMALL = Scoring(rows=600, checked_rows=300, chunk=300, grid=30, samples=50)
 
@@ -32,8 +34,8 @@ def case(flow="realnvp", **changes) -> Case:
 def trained(chosen: Case, **settings):
     data = datasets.load(str(chosen.dataset))
     training = Training(**settings)
-    flow = prepare(chosen, data.train.float(), training)
-    return flow, train(flow, data.train.float(), data.val.float(), chosen, training)
+    flow = prepare(chosen, data.train.float(), training.whiten)
+    return flow, train(flow, data, chosen, training)
 
 
 def test_training_is_the_same_from_the_same_seeds_and_another_from_others():
@@ -54,7 +56,9 @@ def test_noise_and_batches_have_seeds_of_their_own():
 
 
 def test_the_best_validated_weights_stay():
-    flow, history = trained(case(updates=20), learning_rate=1.0, decay=False, validations=20)
+    flow, history = trained(
+        case(updates=20), learning_rate=1.0, schedule="constant", validations=20
+    )
     best = max(history.validation_ll)
     data = datasets.load("8gaussians").val.float()[:2000]
     with torch.no_grad():
@@ -64,11 +68,11 @@ def test_the_best_validated_weights_stay():
 
 def test_a_training_without_a_finite_loss_fails_and_says_so():
     chosen, data = case(), datasets.load("8gaussians")
-    flow = prepare(chosen, data.train.float(), Training())
+    flow = prepare(chosen, data.train.float())
     with torch.no_grad():
         next(flow.parameters()).fill_(math.nan)
     with pytest.raises(TrainingError, match=f"{PATIENCE} updates in a row.*nan"):
-        train(flow, data.train.float(), data.val.float(), chosen, Training())
+        train(flow, data, chosen, Training())
 
 
 def test_an_unsolvable_ode_is_skipped_and_told():
@@ -79,10 +83,7 @@ def test_an_unsolvable_ode_is_skipped_and_told():
 
 def test_whitening_is_counted():
     data = datasets.load("magic")
-    flows_ = [
-        prepare(case(dim=10, dataset="magic"), data.train.float(), Training(whiten=w))
-        for w in (True, False)
-    ]
+    flows_ = [prepare(case(dim=10, dataset="magic"), data.train.float(), w) for w in (True, False)]
     x = data.test[:50].float()
     mean, covariance = data.train.mean(0), data.train.T.cov()
     gaussian = torch.distributions.MultivariateNormal(mean, covariance).log_prob(x.double())
@@ -148,7 +149,7 @@ def test_a_fingerprint_follows_the_code_and_not_its_comments(tmp_path):
 
 def test_a_fingerprint_reaches_what_measures_and_nothing_that_draws_or_judges():
     reached = fingerprint._reached(frozenset({"benchmarks.studies.density", "flows.discrete.glow"}))
-    assert {"flows.flow", "flows.discrete.coupling", "benchmarks.train"} <= reached
+    assert {"flows.flow", "flows.discrete.coupling", "benchmarks.training.loop"} <= reached
     assert "flows.discrete.dense" not in reached
     apart = ("benchmarks.views", "benchmarks.report", "flows.conformance")
     assert not any(name.startswith(apart) for name in reached)

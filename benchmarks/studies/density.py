@@ -14,7 +14,7 @@ from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
 from benchmarks.scoring import Scoring, score_baseline, score_flow
 from benchmarks.studies import Common, Contender, Result, expanded, register
-from benchmarks.train import Training
+from benchmarks.training.settings import Training
 from benchmarks.views import density, density_pictures
 
 

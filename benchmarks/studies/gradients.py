@@ -22,7 +22,9 @@ from benchmarks.exhibit import Figure, Table
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.memory import saved_bytes
 from benchmarks.studies import Common, Contender, Result, register
-from benchmarks.train import Training, prepare, train
+from benchmarks.training.loop import train
+from benchmarks.training.preparing import prepare
+from benchmarks.training.settings import Training
 from benchmarks.views import gradients
 from flows.continuous import Solver
 from flows.continuous.solve import FIXED, Gradient
@@ -192,9 +194,9 @@ def _field(training: str) -> flows.Flow:
     case = Case.model_validate_json(training)
     data = datasets.load(str(case.dataset), seed=case.seeds.data)
     settings = Training.model_validate(case.settings["training"])
-    flow = prepare(case, data.train.float(), settings)
+    flow = prepare(case, data.train.float(), settings.whiten)
     if case.updates:
-        train(flow, data.train.float(), data.val.float(), case, settings)
+        train(flow, data, case, settings)
     return flow
 
 

@@ -18,7 +18,9 @@ from benchmarks.exhibit import Figure, Table
 from benchmarks.measure.operations import Operations
 from benchmarks.scoring import speed
 from benchmarks.studies import Common, Contender, Result, register
-from benchmarks.train import Training, prepare, train
+from benchmarks.training.loop import train
+from benchmarks.training.preparing import prepare
+from benchmarks.training.settings import Training
 from benchmarks.views import nfe
 
 
@@ -102,7 +104,7 @@ def _measured(case: Case) -> Result:
     settings = Training.model_validate(case.settings["training"])
     data = datasets.load(str(case.dataset), seed=case.seeds.data)
     dtype = getattr(torch, case.dtype)
-    flow = prepare(case, data.train.to(dtype), settings)
+    flow = prepare(case, data.train.to(dtype), settings.whiten)
     untrained = copy.deepcopy(flow)
     fixed = data.test[: case.batch].to(case.device, dtype)
     every = max(1, case.updates // int(case.settings["checks"]))
@@ -116,7 +118,7 @@ def _measured(case: Case) -> Result:
             flow.zero_grad()
             counts.append((update, count.forward, count.backward))
 
-    history = train(flow, data.train.to(dtype), data.val.to(dtype), case, settings, observe)
+    history = train(flow, data, case, settings, observe=observe)
     tolerances = [float(t) for t in case.settings["tolerances"]]
     curves = [_tolerances(f, fixed, case, tolerances) for f in (untrained, flow)]
     updates, forward, backward = np.array(counts).T

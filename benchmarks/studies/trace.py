@@ -21,7 +21,7 @@ from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.operations import Operations
 from benchmarks.stats import standard_error
 from benchmarks.studies import Common, Contender, Result, register
-from benchmarks.train import Training, prepare
+from benchmarks.training.preparing import prepare
 from benchmarks.views import trace as view
 from flows.continuous.cnf import CNF
 from flows.continuous.point import Point
@@ -60,7 +60,7 @@ class Subject:
         """The field of a case, its weight matrices times the gain, at normal rows and t = 0.5."""
         generator = torch.Generator().manual_seed(case.seeds.data)
         x = torch.randn(case.batch, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
-        field, x = field_of(prepare(case, x, Training())), x.to(case.device)
+        field, x = field_of(prepare(case, x)), x.to(case.device)
         with torch.no_grad():
             for parameter in field.parameters():
                 parameter.mul_(case.settings["gain"] if parameter.dim() > 1 else 1)

@@ -1,0 +1,1 @@
+"""Training: settings and schedules, a flow made ready (preparing), the one loop, checkpoints."""

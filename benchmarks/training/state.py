@@ -1,0 +1,52 @@
+"""The state of a training between two updates: with it, what follows is settled."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+import flows
+from benchmarks.case import Case
+from benchmarks.training.history import History
+from benchmarks.training.settings import Training
+
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@dataclass
+class State:
+    """Weights, optimiser, streams, history, and where the training stands."""
+
+    SCALARS: ClassVar[tuple[str, ...]] = ("update", "score", "waiting", "drops", "in_a_row")
+
+    flow: flows.Flow
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator  # of the batches
+    best: dict[str, Tensor]  # weights
+    history: History
+    order: Tensor  # rows of the training set that are still to come, before they are shuffled anew
+    update: int = 0
+    score: float = -math.inf  # of the best weights
+    waiting: int = 0  # validations since then
+    drops: int = 0  # of a plateau's learning rate
+    in_a_row: int = 0  # updates that were skipped
+
+
+def begun(flow: flows.Flow, case: Case, settings: Training) -> State:
+    """The state before the first update."""
+    optimiser = OPTIMISERS[settings.optimizer](
+        flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    return State(
+        flow,
+        optimiser,
+        torch.Generator().manual_seed(case.seeds.batches),
+        copy.deepcopy(flow.state_dict()),
+        History(),
+        torch.empty(0, dtype=torch.long),
+    )
