@@ -101,5 +101,13 @@ METRICS: dict[str, Metric] = {
     "mass_bound": Metric("what the grid and solver leave open", "", "neither", "quality"),
     "rate_error": Metric("|d log p/dt + tr ∂f/∂z| over RMS trace", "", "lower", "quality"),
     "cyclic_error": Metric("trace in R^K less that in R^D", "‖J‖", "lower", "quality"),
+    "modes_missed": Metric("modes below a tenth of their due share", "", "lower", "quality"),
+    "modes_thin": Metric("modes below half of their due share", "", "lower", "quality"),
+    "least_share": Metric("least share of a mode over its due one", "", "higher", "quality"),
+    "mode_kl": Metric("KL of the modes' shares from equal ones", "nats", "lower", "quality"),
+    "gap_mass": Metric("samples in the gaps between modes", "", "neither", "quality"),
+    "reverse_kl": Metric("KL of the flow from the data", "nats", "lower", "quality"),
+    "reverse_kl_se": Metric("its standard error over samples", "nats", "neither", "quality"),
+    "gaussian_ll": Metric("validation LL of the fitted Gaussian", "nats", "higher", "quality"),
     "trace_bias": Metric("largest z of a row's mean estimate", "s.e.", "lower", "quality"),
 }

@@ -31,6 +31,7 @@ BENCHMARKS = (
         "datasets",
         "baselines",
         "draw",
+        "modes",
     ),
     ("micro_results",),
     ("scaling_law", "parts"),

@@ -27,7 +27,8 @@ class Dataset:
 
     `train`, `val` and `test` are finite float64 tensors of shape (N, dim). `entropy` (nats) is the
     floor of the negative log-likelihood. `groups` (len(test),) holds the integer block of each
-    test row where rows are not independent, for a clustered standard error.
+    test row where rows are not independent, for a clustered standard error. `modes` (K, dim) holds
+    the centres of its modes where it has some, each as likely.
 
     Raises ValueError when a part has another shape or type, or a value that is not finite.
     """
@@ -43,6 +44,7 @@ class Dataset:
     log_prob: Callable[[Tensor], Tensor] | None = None  # (n, dim) -> (n,) nats
     entropy: float | None = None
     groups: Tensor | None = None
+    modes: Tensor | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "val", "test"):
@@ -54,6 +56,11 @@ class Dataset:
                 )
             if not torch.isfinite(x).all():
                 raise ValueError(f"data set {self.name!r}: {part} holds NaN or infinite values")
+        if self.modes is not None and self.modes.shape[1:] != (self.dim,):
+            raise ValueError(
+                f"data set {self.name!r}: modes must be centres of shape (K, {self.dim}), "
+                f"got shape {tuple(self.modes.shape)}"
+            )
         if self.groups is not None and self.groups.shape != (len(self.test),):
             raise ValueError(
                 f"data set {self.name!r}: groups must have one entry a test row "

@@ -20,11 +20,13 @@ def drawn(
     *,
     log_prob: Callable[[Tensor], Tensor] | None = None,
     entropy: float | None = None,
+    modes: Tensor | None = None,
     rows: Mapping[str, int] = ROWS,
 ) -> Dataset:
     """The data set of a sampler, (n, generator) -> (n, D) independent rows in raw units.
 
-    ``log_prob`` and ``entropy`` are exact where they are given, in nats.
+    ``log_prob`` and ``entropy`` are exact where they are given, in nats; ``modes`` are
+    the centres (K, D) of modes that are each as likely.
     """
     parts = {part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()}
     return Dataset(
@@ -39,4 +41,5 @@ def drawn(
         sample=sample,
         log_prob=log_prob,
         entropy=entropy,
+        modes=modes,
     )

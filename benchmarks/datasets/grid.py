@@ -43,4 +43,12 @@ def load(root: Path | None, seed: int) -> Dataset:
         "Synthetic 5 x 5 grid of Gaussians, spacing 2, standard deviation 0.05, each as likely "
         "(arXiv:1712.04086)"
     )
-    return drawn("25gaussians", seed, sample, about, log_prob=log_prob, entropy=ENTROPY)
+    return drawn(
+        "25gaussians",
+        seed,
+        sample,
+        about,
+        log_prob=log_prob,
+        entropy=ENTROPY,
+        modes=CENTRES,
+    )

@@ -169,12 +169,13 @@ def _student_t_top(dim: int) -> float:
 
 
 class Family(NamedTuple):
-    """A row of the table: sampler, exact log density, entropy, and what it is."""
+    """A row of the table: sampler, exact log density, entropy, what it is, and its modes."""
 
     sample: Callable[[int, int, torch.Generator], Tensor]
     log_prob: Callable[[Tensor], Tensor]
     entropy: Callable[[int], float]
     about: str
+    modes: Callable[[int], Tensor] | None = None
 
 
 FAMILIES = {
@@ -190,6 +191,7 @@ FAMILIES = {
         mixture_entropy,
         f"{MODES} unit Gaussians, each as likely, centres on a circle of radius {RADIUS:g} "
         "(entropy by quadrature, error below 1e-10)",
+        centres,
     ),
     "funnel": Family(
         funnel_sample,
@@ -228,6 +230,7 @@ def known(family: str, dim: int) -> Loader:
             row.about,
             log_prob=row.log_prob,
             entropy=row.entropy(dim),
+            modes=row.modes(dim) if row.modes else None,
             rows=ROWS,
         )
 

@@ -87,15 +87,16 @@ def two_spirals(n: int, generator: torch.Generator) -> Tensor:
 
 
 class Toy(NamedTuple):
-    """A row of the table: the sampler, the exact log density and the entropy where known."""
+    """A row of the table: the sampler, exact log density and entropy where known, its modes."""
 
     sample: Callable[[int, torch.Generator], Tensor]
     log_prob: Callable[[Tensor], Tensor] | None
     entropy: Callable[[], float] | None
+    modes: Tensor | None = None
 
 
 TOYS = {
-    "8gaussians": Toy(eight_gaussians, eight_gaussians_log_prob, eight_gaussians_entropy),
+    "8gaussians": Toy(eight_gaussians, eight_gaussians_log_prob, eight_gaussians_entropy, _CENTRES),
     "checkerboard": Toy(checkerboard, checkerboard_log_prob, lambda: math.log(32)),
     "2spirals": Toy(two_spirals, None, None),
 }
@@ -117,6 +118,7 @@ def _loader(name: str, toy: Toy) -> Loader:
             sample=toy.sample,
             log_prob=toy.log_prob,
             entropy=toy.entropy() if toy.entropy else None,
+            modes=toy.modes,
         )
 
     return load

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 import flows
 from benchmarks.case import Case, Seeds, canonical
 from benchmarks.exhibit import Figure, Table
+from benchmarks.training.settings import Training
 from flows.budget import width
 from flows.registry import Registry
 
@@ -73,6 +74,18 @@ class Contender(BaseModel, frozen=True, extra="forbid"):
                 chosen.pop("hidden", None)
             chosen["hidden"] = width(member, dim, self.parameters, chosen)
         return dict(canonical(member.complete(chosen)))
+
+
+class Trainee(Contender, frozen=True):
+    """A contender that is trained, and how its training differs from the study's."""
+
+    updates: PositiveInt | None = None
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def trained(self, common: Training, **fixed: JsonValue) -> dict[str, Any]:
+        """The settings of its training: the study's, its own, and those that are ``fixed``."""
+        given = {**common.model_dump(), **self.training, **fixed}
+        return Training.model_validate(given).model_dump()
 
 
 K = TypeVar("K", bound=Contender)

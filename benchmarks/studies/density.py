@@ -6,29 +6,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import pandas as pd
-from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
+from pydantic import BaseModel, PositiveFloat, PositiveInt
 
 from benchmarks import datasets
 from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
 from benchmarks.scoring import Scoring, score_baseline, score_flow
-from benchmarks.studies import Common, Contender, Result, expanded, register
+from benchmarks.studies import Common, Result, Trainee, expanded, register
 from benchmarks.training.settings import Training
 from benchmarks.views import density, density_pictures
-
-
-class DensityContender(Contender, frozen=True):
-    """A flow in the comparison, and how its training differs from the study's."""
-
-    updates: PositiveInt | None = None
-    training: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class DensityOptions(BaseModel, frozen=True, extra="forbid"):
     """The density study's part of a suite."""
 
-    flows: tuple[DensityContender, ...]
+    flows: tuple[Trainee, ...]
     datasets: tuple[str, ...]
     baselines: tuple[str, ...] = tuple(BASELINES)
     sizes: dict[str, PositiveInt] = {}
@@ -67,8 +60,7 @@ class Density:
                     raise ValueError(f"unknown baseline {baseline!r}; choose from: {known}")
                 yield common.case(flow=baseline, batch=options.batch, settings=scoring, **about)
             for contender in expanded(options.flows):
-                training = {**options.training.model_dump(), **contender.training}
-                settings = {**scoring, "training": Training.model_validate(training).model_dump()}
+                settings = {**scoring, "training": contender.trained(options.training)}
                 for seed in common.seeds:
                     case = common.case(
                         seed,

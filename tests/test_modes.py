@@ -1,0 +1,235 @@
+"""Modes: shares and gaps of samples that are known, the reverse KL of Gaussians, the claim."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import flows
+from benchmarks import datasets, modes, store
+from benchmarks.case import Case
+from benchmarks.claims import registry as claims
+from benchmarks.datasets import Dataset, stream
+from benchmarks.studies import Common, registry
+from benchmarks.studies.modes import OBJECTIVES, reverse_kl, scored
+from benchmarks.training.settings import Training
+from benchmarks.views import modes as view
+
+STUDY = registry["modes"]
+WITH_MODES = ["8gaussians", "25gaussians", "mixture_8"]
+SMALL: dict[str, Any] = {
+    "flows": ["realnvp"],
+    "datasets": ["8gaussians"],
+    "sizes": {"hidden": 8, "layers": 2},
+    "batch": 64,
+    "updates": 3,
+    "samples": 300,
+    "rows": 100,
+    "training": {"validations": 1, "validation_rows": 50},
+}
+
+
+def exactly(data: Dataset, of: list[int], rows: int = 20_000) -> torch.Tensor:
+    """Rows of the data that are nearest to some of its modes."""
+    assert data.sample is not None
+    assert data.modes is not None
+    x = data.sample(rows, stream(7, "test"))
+    return x[torch.isin(torch.cdist(x, data.modes).argmin(dim=1), torch.tensor(of))]
+
+
+@pytest.mark.parametrize("name", WITH_MODES)
+def test_samples_of_one_mode_miss_the_others(name: str) -> None:
+    """All but one, by the whole logarithm of their number, and none lies in a gap."""
+    data = datasets.load(name)
+    assert data.modes is not None
+    assert data.log_prob is not None
+    x = exactly(data, [2])
+    x = x[data.log_prob(x) > data.log_prob(data.test).quantile(0.02)]
+    found = modes.figures(x, data)
+    number = len(data.modes)
+    assert found["modes_missed"] == found["modes_thin"] == number - 1
+    assert found["mode_kl"] == pytest.approx(math.log(number))
+    assert (found["least_share"], found["gap_mass"]) == (0, 0)
+
+
+@pytest.mark.parametrize("name", WITH_MODES)
+def test_exact_samples_have_every_mode_as_due(name: str) -> None:
+    """Within the binomial error, and as much in gaps as is rare."""
+    data = datasets.load(name)
+    assert data.sample is not None
+    x = data.sample(20_000, stream(3, "exact"))
+    due = modes.of_due(modes.shares(x, data))
+    error = math.sqrt((len(due) - 1) / len(x))
+    assert np.abs(due - 1).max() < 4.5 * error
+    found = modes.figures(x, data)
+    assert found["modes_missed"] == found["modes_thin"] == 0
+    assert found["least_share"] == due.min()
+    assert found["mode_kl"] < 5 * len(due) / (2 * len(x))  # of chi squared, half over the rows
+    spread = math.sqrt(2 * modes.RARE / len(x))  # of these and of the data's own rows
+    assert found["gap_mass"] == pytest.approx(modes.RARE, abs=5 * spread)
+
+
+def test_thin_modes_are_told_from_missed_ones() -> None:
+    data = datasets.load("8gaussians")
+    even = torch.cat([exactly(data, [k])[:2000] for k in range(7)] + [exactly(data, [7])[:500]])
+    found = modes.figures(even, data)
+    assert (found["modes_missed"], found["modes_thin"]) == (0, 1)
+    assert found["least_share"] == pytest.approx(8 * 500 / len(even))
+
+
+def test_points_between_modes_lie_in_gaps() -> None:
+    data = datasets.load("8gaussians")
+    assert modes.gap_mass(torch.zeros(10, 2), data) == 1
+    half = torch.cat([torch.zeros(10, 2, dtype=torch.float64), data.modes[:2].repeat(5, 1)])  # type: ignore[index]  # it has modes
+    assert modes.gap_mass(half, data) == 0.5
+
+
+def test_data_without_modes_or_density_is_refused() -> None:
+    for name, words in (("magic", "its modes"), ("2spirals", "its modes")):
+        options = STUDY.Options.model_validate({**SMALL, "datasets": [name]})
+        with pytest.raises(ValueError, match=words):
+            list(STUDY.cases(options, Common()))
+    data = datasets.load("2spirals")
+    with pytest.raises(ValueError, match="not known"):
+        modes.gap_mass(data.test, data)
+    with pytest.raises(ValueError, match=r"2spirals.*reverse_kl"):
+        reverse_kl(data)
+    options = STUDY.Options.model_validate({**SMALL, "objectives": ["gan"]})
+    with pytest.raises(ValueError, match=r"'gan'.*likelihood, reverse_kl"):
+        list(STUDY.cases(options, Common()))
+    with pytest.raises(ValueError, match=r"'bad'.*modes"):
+        Dataset("bad", 2, *[torch.zeros(1, 2).double()] * 3, "", "", modes=torch.zeros(3, 1))
+
+
+# ---- the objective ------------------------------------------------------------------------------
+
+
+class Affine(torch.nn.Module):
+    """x = a + b z, a Gaussian N(a, b^2) in each of two dimensions."""
+
+    def __init__(self, a: float, b: float) -> None:
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.tensor(a, dtype=torch.float64))
+        self.b = torch.nn.Parameter(torch.tensor(b, dtype=torch.float64))
+        self.dim = 2
+
+    def forward(self, x: torch.Tensor, context: Any = None) -> Any:
+        return (x - self.a) / self.b, -2 * self.b.log().expand(len(x))
+
+    def inverse(self, z: torch.Tensor, context: Any = None) -> Any:
+        return self.a + self.b * z, 2 * self.b.log().expand(len(z))
+
+
+def gaussian() -> Dataset:
+    """N(0, I) in two dimensions, with one mode."""
+    normal = torch.distributions.Normal(torch.tensor(0.0).double(), 1.0)
+    x = normal.sample((500, 2))
+    exact = {"log_prob": lambda x: normal.log_prob(x).sum(1), "modes": torch.zeros(1, 2).double()}
+    return Dataset("normal", 2, x, x, x, "", "", **exact)
+
+
+def test_reverse_kl_is_that_of_gaussians() -> None:
+    """KL(N(a, b^2) from N(0, 1)) = (a^2 + b^2 - 1) / 2 - ln b in each dimension, gradient too."""
+    a, b, rows = 0.7, 1.6, 400_000
+    flow = flows.Flow(Affine(a, b))
+    value = reverse_kl(gaussian())(flow, torch.empty(rows, 2))
+    value.backward()
+    assert value.item() == pytest.approx(a**2 + b**2 - 1 - 2 * math.log(b), abs=0.02)
+    gradient = [p.grad.item() for p in flow.parameters()]  # type: ignore[union-attr]  # there is one
+    assert gradient == pytest.approx([2 * a, 2 * b - 2 / b], abs=0.03)
+
+
+def test_reverse_kl_is_nothing_at_the_data_itself() -> None:
+    """Whatever the samples: log q and log p are one."""
+    flow = flows.Flow(Affine(0.0, 1.0))
+    objective = reverse_kl(gaussian())
+    values = [objective(flow, torch.empty(8, 2)).item() for _ in range(5)]
+    assert values == pytest.approx([0] * 5, abs=1e-12)
+
+
+def test_likelihood_is_the_flows_own_loss() -> None:
+    flow = flows.Flow(Affine(0.0, 1.0))
+    x = torch.randn(5, 2).double()
+    assert OBJECTIVES["likelihood"](gaussian())(flow, x) == flow.loss(x)
+
+
+def test_the_estimate_of_a_record_is_within_its_error() -> None:
+    """Of a Gaussian against a Gaussian."""
+    case = Case(
+        study="modes", flow="realnvp", dim=2, batch=1, settings={"samples": 20_000, "rows": 500}
+    )
+    found = scored(flows.Flow(Affine(0.5, 0.8)), gaussian(), case, {}).metrics
+    value, error = float(found["reverse_kl"]), float(found["reverse_kl_se"])  # type: ignore[arg-type]  # numbers
+    assert abs(value - (0.5**2 + 0.8**2 - 1 - 2 * math.log(0.8))) < 4.5 * error
+    assert 0 < error < 0.02
+    assert found["modes_missed"] == 0
+
+
+# ---- cases, records, table ----------------------------------------------------------------------
+
+
+def measured(**changes: Any) -> tuple[list[Case], pd.DataFrame]:
+    """Cases of the study, and the frame of their records, arrays as a column."""
+    options = STUDY.Options.model_validate({**SMALL, **changes})
+    cases = list(STUDY.cases(options, Common(seeds=(0, 1))))
+    records = []
+    for key, result in STUDY.measure(cases):
+        case = next(case for case in cases if case.key == key)
+        values = {k: store.Values.of(k, v) for k, v in result.metrics.items()}
+        told: Any = {"status": "done", "metrics": values}
+        records.append((store.Record(case=case, key=key, fingerprint="f", **told), result.arrays))
+    return cases, store.frame(Path(), [record for record, _ in records])
+
+
+def test_reverse_kl_keeps_the_last_weights() -> None:
+    """Whatever the suite says; likelihood those that it asks for."""
+    options = STUDY.Options.model_validate({**SMALL, "training": {"keep": "best"}})
+    kept = {
+        case.settings["objective"]: Training.model_validate(case.settings["training"]).keep
+        for case in STUDY.cases(options, Common())
+    }
+    assert kept == {"likelihood": "best", "reverse_kl": "last"}
+
+
+def test_a_row_for_each_objective_and_flow() -> None:
+    """Of two seeds, with their error, and all of their records."""
+    cases, frame = measured()
+    (table,) = view.tables(frame)
+    assert table.frame["Trained by"].tolist() == ["likelihood", "reverse KL"]
+    assert table.frame["Seeds"].tolist() == [2, 2]
+    assert {key for keys in table.rows_from for key in keys} == {case.key for case in cases}
+    pairs = [own["gap_mass"] * 100 for _, own in frame.groupby("setting.objective")]
+    assert table.frame["In gaps (%)"].tolist() == pytest.approx([pair.mean() for pair in pairs])
+    errors = table.frame[table.errors["In gaps (%)"]].tolist()
+    assert errors == pytest.approx([abs(pair.diff().iloc[1]) / 2 for pair in pairs])
+    failed = view.tables(frame.assign(status="failed"))[0].frame
+    assert failed["Missed modes"].tolist() == ["failed", "failed"]
+    assert not view.tables(pd.DataFrame())
+    assert not view.figures(pd.DataFrame())
+
+
+def test_the_claim_follows_its_records() -> None:
+    """Confirmed, refuted, conditional; and reverse KL stands beside it without a say."""
+    _, frame = measured()
+    frame = frame.assign(updates=500)
+    likely = frame["setting.objective"] == "likelihood"
+    judge = claims["mode-collapse"].verdict
+    good, bad = frame.assign(least_share=0.9), frame.assign(least_share=0.01)
+    assert judge(good).outcome == "confirmed"
+    assert judge(bad).outcome == "refuted"
+    assert judge(frame.assign(least_share=likely * 0.9)).outcome == "confirmed"
+    assert judge(good[likely]).outcome == "confirmed"
+    assert "reverse" not in judge(good[likely]).sentence
+    assert "By reverse KL" in judge(good).sentence
+    other = bad[likely].assign(flow="glow")
+    mixed = judge(pd.concat([good[likely], other]))
+    assert mixed.outcome == "conditional"
+    assert "glow on 8gaussians" in mixed.sentence
+    for none in (good[~likely], frame.assign(updates=30)):
+        assert judge(none).outcome == "not_measured"
