@@ -81,6 +81,21 @@ def test_an_unsolvable_ode_is_skipped_and_told():
         trained(case("ffjord", options=options))
 
 
+class Halved(flows.Flow):
+    def loss(self, x, context=None):
+        return super().loss(x, context) / 2
+
+
+def test_a_flow_is_trained_by_its_own_loss():
+    chosen, data = case(updates=1), datasets.load("8gaussians")
+    losses = []
+    for kind in (flows.Flow, Halved):
+        flow = prepare(chosen, data.train.float())
+        flow.__class__ = kind
+        losses.append(train(flow, data, chosen, Training()).losses[0])
+    assert losses[1] == pytest.approx(losses[0] / 2)
+
+
 def test_whitening_is_counted():
     data = datasets.load("magic")
     flows_ = [prepare(case(dim=10, dataset="magic"), data.train.float(), w) for w in (True, False)]
