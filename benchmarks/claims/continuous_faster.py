@@ -34,14 +34,16 @@ CALLS = {
     criterion="By seconds for a density, a sample and an update of training, the quickest "
     "continuous flow beside the quickest discrete one on each data set, as the suite builds them: "
     "confirmed where the continuous one is the quicker in all of them; refuted where in none; else "
-    "conditional. Beside it who is first to come, in training, to the likelihood that both reach.",
-    studies=("density",),
-    suite="quick",
-    exhibits=("density", "validation"),
+    "conditional. Beside it who is first to come, in training, to the likelihood that both reach: "
+    "by the study time_to_nll on the data sets that it has, else by the curves of density.",
+    studies=("density", "time_to_nll"),
+    suite="densities",
+    exhibits=("density", "time-to-nll"),
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Ratios of seconds on each data set, and races to the likelihood that both reach."""
     rows = done(frame, "density", "test_ll", "per_1000_seconds", "sample_rate", "train_seconds")
+    races = frame[(frame["study"] == "time_to_nll") & (frame["status"] == "done")]
     rows = trained(rows)
     rows = rows[rows["arrays"].notna() & (rows["updates"] > 0)]
     rows = rows.assign(
@@ -51,17 +53,17 @@ def judge(frame: pd.DataFrame) -> Verdict:
     ratios: list[pd.Series] = []
     ahead, used = [], []
     for name, group in rows.groupby("dataset"):
-        kind = kinds(group)
-        group = group.assign(series=draw.series(group))
-        sides = [group[kind == wanted] for wanted in ("continuous", "discrete")]
+        sides = _sides(group)
         if any(side.empty for side in sides):
             continue
         ours, theirs = (side.groupby("series")[[*CALLS.values()]].mean().min() for side in sides)
         ratios.append(ours / theirs)
-        level = min(map(reached, sides))
-        first, second = (seconds_to(side, level) for side in sides)
+        raced = _sides(races[races["dataset"] == name])
+        racing = sides if any(side.empty for side in raced) else raced
+        level = min(map(reached, racing))
+        first, second = (seconds_to(side, level) for side in racing)
         ahead += [str(name)] if first < second else []
-        used += sides
+        used += [*sides, *racing]
     if not ratios:
         raise NotMeasured("densities of continuous and of discrete flows on one data set")
     table = pd.DataFrame(ratios)
@@ -73,3 +75,10 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"training the continuous ones are first {race}."
     )
     return Verdict(outcome((table < 1).to_numpy().ravel()), sentence, keys(*used))
+
+
+def _sides(group: pd.DataFrame) -> list[pd.DataFrame]:
+    """The continuous and the discrete flows of one data set, with the names of their series."""
+    kind = kinds(group)
+    group = group.assign(series=draw.series(group))
+    return [group[kind == wanted] for wanted in ("continuous", "discrete")]

@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks import datasets, draw
 from benchmarks.baselines import BASELINES
 from benchmarks.store import arrays
-from benchmarks.views import density
+from benchmarks.views import density, levels
 
 UPDATES = 100  # from which on a flow counts as trained
 ERRORS = 2.0  # standard errors, from which on a lead is one
@@ -39,8 +39,9 @@ class Contest:
 
 
 def kinds(done: pd.DataFrame) -> pd.Series:
-    """Of each case: baseline, continuous (its test takes evaluations of a field), or discrete."""
-    solved = done["test_nfe"].notna() if "test_nfe" in done else pd.Series(False, done.index)
+    """Of each case: baseline, continuous (whose density takes evaluations), or discrete."""
+    counts = [name for name in ("test_nfe", "solve_nfe") if name in done]
+    solved = done[counts].notna().any(axis=1)
     found = solved.map({True: "continuous", False: "discrete"})
     return found.where(~done["flow"].isin(BASELINES), "baseline")
 
@@ -81,17 +82,12 @@ def seconds_to(side: pd.DataFrame, level: float) -> float:
     """The least mean training time in which a series comes to a validation likelihood."""
     found = []
     for _, seeds in side.groupby("series"):
-        times = [_first(arrays(row), level) for _, row in seeds.iterrows()]
+        times = [levels.at(arrays(row), "validation_seconds", level) for _, row in seeds.iterrows()]
         found.append(float(np.mean(times)))
     return min(found)
 
 
 def reached(side: pd.DataFrame) -> float:
     """The highest mean over seeds of the best validation likelihood of a series."""
-    best = [max(arrays(row)["validation_ll"]) for _, row in side.iterrows()]
+    best = [levels.reached(arrays(row)) for _, row in side.iterrows()]
     return float(pd.Series(best, side.index).groupby(side["series"]).mean().max())
-
-
-def _first(found: dict[str, np.ndarray], level: float) -> float:
-    there = np.flatnonzero(found["validation_ll"] >= level)
-    return float(found["validation_seconds"][there[0]]) if len(there) else float("inf")

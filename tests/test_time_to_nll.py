@@ -1,0 +1,182 @@
+"""Time to a likelihood: levels and crossings of made-up curves, the table, the claim's race."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import datasets, store
+from benchmarks.case import Case
+from benchmarks.claims import registry as claims
+from benchmarks.studies import Common, registry, time_to_nll
+from benchmarks.views import levels
+from benchmarks.views import time_to_nll as view
+
+STUDY = registry["time_to_nll"]
+GAUSSIAN = -4.0  # nats
+
+
+def curve(*ll: float, step: float = 1.0) -> dict[str, np.ndarray]:
+    """A validation every ten updates and every ``step`` seconds, at a FLOP an update."""
+    place = np.arange(len(ll))
+    return {
+        "validation_ll": np.array(ll),
+        "validated": 10 * place,
+        "validation_seconds": step * place,
+        "validation_flops": 10.0 * place,
+    }
+
+
+def test_a_curve_crosses_a_level_where_it_first_comes_to_it() -> None:
+    """Whatever it does afterwards; from equality on; and never where it does not."""
+    found = curve(-math.inf, -3.0, -2.0, -2.5, -1.0, step=0.5)
+    expected = [(-5.0, 1), (-3.0, 1), (-2.99, 2), (-2.0, 2), (-1.9, 4), (-1.0, 4), (-0.9, None)]
+    for level, place in expected:
+        assert levels.crossing(found, level) == place
+        seconds = math.inf if place is None else 0.5 * place
+        assert levels.at(found, "validation_seconds", level) == seconds
+    assert levels.at(found, "validated", -2.0) == 20
+    assert levels.reached(found) == -1.0
+
+
+def test_levels_lie_between_the_gaussian_and_the_best() -> None:
+    """Of the highest median, which no lucky seed sets; and the one that all come to."""
+    found = levels.between(-4.0, [[-2.0, -2.0, -1.0], [-3.0, -3.5, -2.5]])
+    assert found["50%"] == pytest.approx(-3.0)
+    assert found["90%"] == pytest.approx(-2.2)
+    assert found["99%"] == pytest.approx(-2.02)
+    assert found[levels.COMMON] == -3.5
+    assert levels.between(-4.0, [[-5.0], [-4.0]]) == {levels.COMMON: -5.0}
+
+
+# ---- the table ----------------------------------------------------------------------------------
+
+
+def record(flow: str, seed: int = 0, study: str = "time_to_nll", **metrics: float) -> store.Record:
+    case = Case(
+        study=study, flow=flow, dim=2, dataset="8gaussians", batch=1, updates=500,
+        seeds={"init": seed},  # type: ignore[arg-type]  # pydantic's to make
+    )  # fmt: skip
+    values = {name: store.Values.of(name, value) for name, value in metrics.items()}
+    return store.Record(case=case, key=case.key, fingerprint="f", status="done", metrics=values)
+
+
+OWN = {"gaussian_ll": GAUSSIAN, "reference_seconds": 0.5, "train_seconds": 4.0}
+
+
+@pytest.fixture
+def frame(tmp_path: Path) -> pd.DataFrame:
+    """A flow of three seeds that comes to -2, one of two that stays at -3, one that failed."""
+    quick = [
+        curve(-5, -3, -2, -2),
+        curve(-5, -3, -2, -2, step=2.0),
+        curve(-5, -3, -3, -2, step=1.5),
+    ]
+    for seed, found in enumerate(quick):
+        store.write(tmp_path, record("cnf", seed, solve_nfe=16, **OWN), found)
+    for seed in range(2):
+        store.write(tmp_path, record("realnvp", seed, **OWN), curve(-5, -3.5, -3))
+    failed = record("glow").model_copy(update={"status": "failed", "metrics": {}})
+    store.write(tmp_path, failed)
+    return store.load(tmp_path)
+
+
+def test_the_table_has_medians_and_what_was_not_reached(frame: pd.DataFrame) -> None:
+    (table,) = view.tables(frame)
+    rows = table.frame.set_index(["To", "Flow"])
+    half = rows.loc[("50%", "cnf")]
+    assert half["NLL (nats)"] == pytest.approx(3.0)
+    assert half["Median (s)"] == 1.5
+    assert half["Range (s)"] == "1 to 2"
+    assert (half["Updates (median)"], half["FLOP (median)"]) == (10, 10)
+    assert half["Reference workloads"] == 3
+    assert half["Seeds"] == "3 of 3"
+    assert rows.loc[("50%", "realnvp"), "Median (s)"] == 2
+    most = rows.loc[("99%", "realnvp")]
+    assert most["Median (s)"] == "not reached in 4 s"
+    assert most["Seeds"] == "0 of 2"
+    assert rows.loc[("99%", "cnf"), "Median (s)"] == 4
+    assert rows.loc[("all reach", "realnvp"), "NLL (nats)"] == 3
+    assert set(rows.xs("glow", level="Flow")["Median (s)"]) == {"failed"}
+    assert table.frame["Flow"].tolist()[:3] == ["cnf", "realnvp", "glow"]
+    assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
+    only_failed = view.tables(frame[frame["status"] == "failed"].reset_index(drop=True))[0]
+    assert only_failed.frame["Median (s)"].tolist() == ["failed"]
+
+
+def test_a_seed_that_does_not_get_there_is_in_the_range(tmp_path: Path) -> None:
+    for seed, found in enumerate([curve(-5, -2), curve(-5, -2), curve(-5, -3)]):
+        store.write(tmp_path, record("cnf", seed, **OWN), found)
+    row = view.tables(store.load(tmp_path))[0].frame.set_index("To").loc["99%"]
+    assert (row["Seeds"], row["Median (s)"], row["Range (s)"]) == ("2 of 3", 1, "1 to not reached")
+
+
+def test_the_figure_has_a_line_a_seed(frame: pd.DataFrame) -> None:
+    (figure,) = view.figures(frame)
+    panels = figure.draw().axes
+    for panel in panels:
+        learned = [line for line in panel.lines if line.get_marker() != "None"]
+        assert len(learned) == 5
+        assert all(np.all(np.diff(line.get_ydata()) <= 0) for line in learned)
+        assert all(np.min(line.get_xdata()) > 0 for line in learned)
+    assert not view.figures(frame[frame["status"] == "failed"])
+    assert not view.tables(pd.DataFrame())
+    assert not view.figures(pd.DataFrame())
+
+
+# ---- the study ----------------------------------------------------------------------------------
+
+
+def test_the_study_trains_through_the_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a constant rate and a validation every so many updates, for as many seconds each."""
+    monkeypatch.setattr(time_to_nll, "BESIDE", 0.001)
+    given = {
+        "flows": ["realnvp", {"flow": "cnf", "updates": 2, "training": {"schedule": "cosine"}}],
+        "datasets": ["8gaussians"],
+        "sizes": {"hidden": 8, "layers": 1},
+        "updates": 4,
+        "seconds": 600,
+        "training": {"validate_every": 2, "validation_rows": 300, "whiten": True},
+    }
+    cases = list(STUDY.cases(STUDY.Options.model_validate(given), Common(seeds=(0, 1))))
+    kinds = [case.settings["training"] for case in cases[::2]]
+    assert [kind["schedule"] for kind in kinds] == ["constant", "cosine"]
+    assert {kind["time_limit"] for kind in kinds} == {600}
+    assert all(kind["whiten"] for kind in kinds)
+    assert len({STUDY.block(case) for case in cases}) == len(cases) == 4
+    found = [result for _, result in STUDY.measure(cases[::2])]
+    assert [result.arrays["validated"].tolist() for result in found] == [[0, 2, 4], [0, 2]]
+    assert ["solve_nfe" in result.metrics for result in found] == [False, True]
+    data = datasets.load("8gaussians")
+    mean, covariance = data.train.mean(0), data.train.T.cov()
+    gaussian = torch.distributions.MultivariateNormal(mean, covariance)
+    for result in found:
+        expected = gaussian.log_prob(data.val[:300]).mean().item()
+        assert result.metrics["gaussian_ll"] == pytest.approx(expected, abs=1e-3)
+        assert np.all(np.diff(result.arrays["validation_flops"]) > 0)
+
+
+# ---- the claim ----------------------------------------------------------------------------------
+
+
+def test_the_race_is_that_of_time_to_nll_where_there_is_one(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    """By the curves of density the discrete flow is first, by those of time_to_nll the other."""
+    folder, scores = tmp_path / "density", {"test_ll": -2.0, "sample_rate": 1.0}
+    scores |= {"per_1000_seconds": 1.0, "train_seconds": 1.0}
+    store.write(folder, record("cnf", study="density", test_nfe=16, **scores), curve(-5, -5, -3))
+    store.write(folder, record("realnvp", study="density", **scores), curve(-5, -3, -3))
+    density, judge = store.load(folder), claims["continuous-faster"].verdict
+    alone = judge(density)
+    assert "first on none" in alone.sentence
+    both = judge(pd.concat([density, frame], ignore_index=True))
+    assert "first on 8gaussians alone" in both.sentence
+    assert set(both.records) == {*density["key"], *frame.loc[frame["status"] == "done", "key"]}
+    one_kind = frame[frame["flow"] == "cnf"]
+    assert judge(pd.concat([density, one_kind], ignore_index=True)).sentence == alone.sentence
