@@ -37,6 +37,7 @@ class Dynamics(nn.Module):
         self.steps, self.evaluations = 0, 0
         self.first: State = ()  # the field's value and the trace of the first evaluation
         self.last: State = ()
+        self.reached: State = ()  # the state of the last evaluation
 
     def forward(self, t: Tensor, state: State) -> State:
         """The derivative of every part of the state."""
@@ -45,6 +46,7 @@ class Dynamics(nn.Module):
             solve.backward += self.backward
             solve.forward += not self.backward
         self.evaluations += 1
+        self.reached = state
         x, context = state[0], state[1 + self.integrals :]
         dx, *rates = self.rate(t, x, *context)
         self.last = (dx.detach(), rates[0].detach())
@@ -53,7 +55,8 @@ class Dynamics(nn.Module):
 
     def turn(self, start: float) -> None:
         """From here on the solve is its adjoint's, which begins at ``start``."""
-        self.backward, self.start, self.evaluations, self.first = True, start, 0, ()
+        self.backward, self.start, self.evaluations = True, start, 0
+        self.first = self.reached = ()
 
     def check_step(self, t: Tensor, state: State, dt: Tensor) -> None:
         """Before a step: stop a solve that cannot end."""
@@ -108,7 +111,12 @@ class AdaptiveDynamics(Dynamics):
     """Under an adaptive solver, which also tells what became of each step."""
 
     def callback_step(self, t: Tensor, state: State, dt: Tensor) -> None:
-        """Called by torchdiffeq before each step."""
+        """Called by torchdiffeq before each step, whose size it takes for a constant.
+
+        torchdiffeq does so but for the first one: a derivative of the error of the solution, by a
+        graph that would reach every time of the solve.
+        """
+        dt.detach_()
         self.check_step(t, state, dt)
 
     def callback_accept_step(self, t: Tensor, state: State, dt: Tensor) -> None:

@@ -25,6 +25,7 @@ from flows.counting import NFE
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
+FINAL = ("dopri5", "bosh3")  # whose last evaluation is at the solution itself
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", *_ADAMS)
 SCIPY = ("scipy_solver",)
 Gradient = Literal["adjoint", "seminorm", "backprop"]
@@ -147,11 +148,14 @@ class Solver(Described):
         )
         if len(solution[0]) < 2:
             raise SolveError(f"{self.method} gave up before t={end:.6g}")
-        if concrete(x) and not all(bool(torch.isfinite(part[-1]).all()) for part in solution[:2]):
+        # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
+        final = self.method in FINAL and not by_adjoint
+        result = dynamics.reached if final else tuple(part[-1] for part in solution)
+        if concrete(x) and not all(bool(torch.isfinite(part).all()) for part in result[:2]):
             dynamics.check_finite(end)
             raise SolveError(f"the solve ended at t={end:.6g} with values that are not finite")
         dynamics.turn(end)
-        return tuple(part[-1] for part in solution)
+        return result
 
     def _steps(self, end: Tensor) -> dict[str, Any]:
         """torchdiffeq's options for steps of this solver that end at ``end`` (1,)."""
