@@ -9,6 +9,8 @@ import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
+from flows.functorch import transformed
+
 
 class Bijection(Protocol):
     """An invertible map of R^D; every nflows ``Transform`` is one as it stands.
@@ -26,7 +28,7 @@ class Bijection(Protocol):
 
 def concrete(x: Tensor) -> bool:
     """Whether x holds values that can be looked at: not on meta, not inside a torch.func map."""
-    return x.device.type != "meta" and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return x.device.type != "meta" and not transformed(x)
 
 
 class Held(nn.Module):

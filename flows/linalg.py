@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from flows.functorch import transformed
+
 _LARGE = 128  # rows from which one matrix at a time with all threads is the faster way
 
 
@@ -32,7 +34,7 @@ def _one_thread() -> Iterator[None]:
 def _each(function: Callable[[Tensor], Any], a: Tensor) -> tuple[Tensor, ...]:
     """function(a) as a tuple of tensors, for a batch a of square matrices (..., n, n)."""
     n, batch = a.shape[-1], a.shape[:-2]
-    hidden = torch._C._functorch.is_functorch_wrapped_tensor(a)  # a batch of vmap's has no axis
+    hidden = transformed(a)  # a batch of vmap's has no axis
     if a.device.type != "cpu" or torch.get_num_threads() == 1 or a.numel() == 0:
         results = function(a)
     elif hidden or (n < _LARGE and a.dim() > 2):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 250
 
 FLOWS = (
-    ("linalg", "registry", "counting", "bijection", "flow", "whitening", "budget"),
+    ("functorch", "linalg", "registry", "counting", "bijection", "flow", "whitening", "budget"),
     ("discrete", "continuous", "adapters"),
     ("conformance",),
     ("__init__",),

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flows.functorch import transforming
+
 
 class Activation(NamedTuple):
     """y = σ(a); its slope s = σ'(a) from a and y; and what reaches a from gradients of y and s.
@@ -31,7 +33,7 @@ def tanh(a: Tensor) -> Tensor:
     """
     if a.device.type != "cpu":
         return torch.tanh(a)
-    if torch._C._are_functorch_transforms_active():
+    if transforming():
         return 2 * torch.sigmoid(2 * a) - 1
     y: Tensor = _Tanh.apply(a) if a.requires_grad else _tanh(a)
     return y

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flows.functorch import transformed
+
 
 class Point:
     """``field`` at (t, x, context): dx/dt, and what traces and regularisers ask of ∂f/∂x.
@@ -66,7 +68,7 @@ class Point:
     @cached_property
     def _linear(self) -> tuple[Tensor, Any]:
         """The value, and how vectors (N, D) or a stack of them (K, N, D) are pulled back."""
-        if _under_functorch(self.x):
+        if torch.is_inference_mode_enabled() or transformed(self.x):
             value, back, *_ = torch.func.vjp(self, self.x)
             return value, lambda v: (back if v.dim() == 2 else torch.func.vmap(back))(v)[0]
         keep = torch.is_grad_enabled()
@@ -131,8 +133,3 @@ def _takes(function: Callable[..., Any]) -> int:
     return sum(
         p.kind in positional and (p.default is bare or p.name == "context") for p in parameters
     )
-
-
-def _under_functorch(x: Tensor) -> bool:
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    return torch.is_inference_mode_enabled() or bool(wrapped)
