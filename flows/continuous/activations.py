@@ -40,8 +40,7 @@ def tanh(a: Tensor) -> Tensor:
 
 
 def _tanh(a: Tensor) -> Tensor:
-    y = torch.sigmoid_(a + a)
-    return torch.add(torch.full((), -1.0, dtype=y.dtype), y, alpha=2, out=y)
+    return torch.rsub(torch.sigmoid_(a + a), -1, alpha=-2)
 
 
 class _Tanh(torch.autograd.Function):

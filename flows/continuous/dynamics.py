@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,17 @@ State = tuple[Tensor, ...]
 
 class SolveError(RuntimeError):
     """An ODE solve that cannot go on; the message says why, at what t, and the remedy."""
+
+
+@dataclass(slots=True)
+class _SoFar:
+    """What a solve has done; no part of the module, which takes long to set an attribute."""
+
+    steps: int = 0
+    evaluations: int = 0
+    first: State = ()  # the field's value and the trace of the first evaluation
+    last: State = ()  # and of the last
+    reached: State = ()  # the state of the last
 
 
 class Dynamics(nn.Module):
@@ -34,10 +46,7 @@ class Dynamics(nn.Module):
         self.field = field  # registered, so that the adjoint finds its parameters
         self.rate, self.counters, self.number = rate, counters, new_solve()
         self.max_steps, self.start, self.backward = 0, 0.0, False
-        self.steps, self.evaluations = 0, 0
-        self.first: State = ()  # the field's value and the trace of the first evaluation
-        self.last: State = ()
-        self.reached: State = ()  # the state of the last evaluation
+        self.so_far = _SoFar()
 
     def forward(self, t: Tensor, state: State) -> State:
         """The derivative of every part of the state."""
@@ -45,24 +54,25 @@ class Dynamics(nn.Module):
             solve = nfe.of(self.number)
             solve.backward += self.backward
             solve.forward += not self.backward
-        self.evaluations += 1
-        self.reached = state
+        so_far = self.so_far
+        so_far.evaluations += 1
+        so_far.reached = state
         x, context = state[0], state[1 + self.integrals :]
         dx, *rates = self.rate(t, x, *context)
-        self.last = (dx.detach(), rates[0].detach())
-        self.first = self.first or self.last
+        so_far.last = (dx.detach(), rates[0].detach())
+        so_far.first = so_far.first or so_far.last
         return dx, *rates, *(torch.zeros_like(part) for part in context)
 
     def turn(self, start: float) -> None:
         """From here on the solve is its adjoint's, which begins at ``start``."""
-        self.backward, self.start, self.evaluations = True, start, 0
-        self.first = self.reached = ()
+        self.backward, self.start, self.so_far = True, start, _SoFar()
 
     def check_step(self, t: Tensor, state: State, dt: Tensor) -> None:
         """Before a step: stop a solve that cannot end."""
         t = t.detach()  # under "backprop" the step sizes have a graph
-        self.steps = 1 if float(t) == self.start else self.steps + 1  # a graph may go back twice
-        if self.steps > self.max_steps:
+        so_far = self.so_far  # a graph may go back twice
+        so_far.steps = 1 if float(t) == self.start else so_far.steps + 1
+        if so_far.steps > self.max_steps:
             raise SolveError(
                 f"the solve passed its limit of {self.max_steps} steps at t={float(t):.6g}: the "
                 "field is stiff or the tolerance too tight; raise max_steps, rtol or atol"
@@ -80,7 +90,8 @@ class Dynamics(nn.Module):
 
     def check_finite(self, t: Tensor | float) -> None:
         """SolveError if the field or its trace is not finite, at first or just now."""
-        found = zip(("field returned", "trace is") * 2, self.first + self.last, strict=False)
+        so_far = self.so_far
+        found = zip(("field returned", "trace is") * 2, so_far.first + so_far.last, strict=False)
         for what, value in found:  # the first before the last: NaN makes all that follows NaN
             if concrete(value) and not bool(torch.isfinite(value).all()):
                 bad = int((~torch.isfinite(value)).reshape(len(value), -1).any(1).sum())
@@ -149,7 +160,7 @@ class ScipyDynamics(Dynamics):
         """The derivative of every part of the state; stops a solve that cannot end."""
         rates = super().forward(t, state)
         self.check_finite(t.detach())
-        if self.evaluations > self.max_steps:
+        if self.so_far.evaluations > self.max_steps:
             raise SolveError(
                 f"the solve passed its limit of {self.max_steps} evaluations near "
                 f"t={float(t):.6g}: raise max_steps, which counts evaluations for scipy_solver, or "

@@ -22,15 +22,8 @@ from flows.functorch import transforming
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x Wᵀ + b with b (out,), or (N, out) where each row has its own.
-
-    A narrow result is had as that of (W xᵀ)ᵀ, which takes down to a third of the time.
-    """
-    if bias.dim() == 2:
-        return F.linear(x, weight) + bias
-    if weight.shape[0] < min(weight.shape[1], len(x)) and x.dim() == 2 and not transforming():
-        return torch.addmm(bias[:, None], weight, x.T).T
-    return F.linear(x, weight, bias)
+    """x Wᵀ + b with b (out,), or (N, out) where each row has its own."""
+    return F.linear(x, weight, bias) if bias.dim() == 1 else F.linear(x, weight) + bias
 
 
 def paths(weights: Sequence[Tensor]) -> Tensor:
@@ -66,7 +59,9 @@ def _forward(
         y = activation.value(a)
         slopes.append(activation.slope(a, y))
         kept += [a if activation.looks else None, y]
-    value = affine(y, *last)
+    weight, bias = last
+    narrow = weight.shape[0] < min(y.shape)
+    value = torch.addmm(bias.unsqueeze(1), weight, y.T).T if narrow else F.linear(y, weight, bias)
     if len(hidden) == 1:
         return (value, slopes[0] @ paths), [None, *kept]
     through = slopes[1] @ paths

@@ -150,7 +150,7 @@ class Solver(Described):
             raise SolveError(f"{self.method} gave up before t={end:.6g}")
         # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
         final = self.method in FINAL and not by_adjoint
-        result = dynamics.reached if final else tuple(part[-1] for part in solution)
+        result = dynamics.so_far.reached if final else tuple(part[-1] for part in solution)
         if concrete(x) and not all(bool(torch.isfinite(part).all()) for part in result[:2]):
             dynamics.check_finite(end)
             raise SolveError(f"the solve ended at t={end:.6g} with values that are not finite")
