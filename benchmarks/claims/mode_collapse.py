@@ -5,7 +5,17 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks import draw
-from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
+from benchmarks.claims import (
+    NotMeasured,
+    Verdict,
+    counted,
+    done,
+    keys,
+    listed,
+    outcome,
+    register,
+    span,
+)
 from benchmarks.modes import MISSED, RARE
 from benchmarks.views.contests import UPDATES, trained
 
@@ -35,8 +45,8 @@ def judge(frame: pd.DataFrame) -> Verdict:
     kept = found["least_share"] >= MISSED
     missed = listed(found.index[~kept]) if (~kept).any() else "none"
     sentence = (
-        f"Trained by likelihood, a mode is missed by {missed} of {len(found)} flows on "
-        f"{listed(by_likelihood['dataset'])}: the least visited has "
+        f"Of {counted(len(found), 'pair')} of flow and data set, trained by likelihood, a mode is "
+        f"missed by {missed}: the least visited has "
         f"{found['least_share'].min():.2f} of its due share "
         f"({found['least_share'].idxmin()}); between modes lie "
         f"{span(found['gap_mass'], '.1%')} of the samples, and {RARE:.0%} of the data."

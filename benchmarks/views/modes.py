@@ -77,9 +77,10 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 
 def _groups(frame: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
-    """By data set and objective, each with the name of every case's series."""
-    found = frame.groupby(["dataset", "setting.objective"], sort=False)
-    return [(key, group.assign(series=draw.series(group))) for key, group in found]
+    """By data set and objective, likelihood first, each with the names of its cases' series."""
+    found = frame.groupby(["dataset", "setting.objective"])
+    named = [(key, group.assign(series=draw.series(group))) for key, group in found]
+    return sorted(named, key=lambda one: (one[0][0], list(WORDS).index(one[0][1])))
 
 
 def _row(name: str, objective: str, flow: str, seeds: pd.DataFrame) -> dict[str, object]:
@@ -117,22 +118,21 @@ def _picture(name: str, group: pd.DataFrame) -> Any:
         first = of_one.drop_duplicates("series")
         held = {str(row["series"]): arrays(row) for _, row in first.iterrows()}
         lines.append((WORDS[str(objective)], {"Data": own, **held}))
-    columns = max(len(panels) for _, panels in lines)
-    with draw.figure(2 * len(lines), columns) as (figure, axes):
-        figure.set_size_inches(1.75 * columns, 3.0 * len(lines))
+    columns = ["Data", *sorted({name for _, panels in lines for name in panels} - {"Data"})]
+    with draw.figure(2 * len(lines), len(columns)) as (figure, axes):
+        figure.set_size_inches(1.75 * len(columns), 3.0 * len(lines))
         for panel in axes.flat:
             panel.set_visible(False)
         for place, (objective, panels) in enumerate(lines):
             top = max(a["mode_shares"].max() for a in panels.values())
-            for column, (flow, a) in enumerate(panels.items()):
-                above, below = axes[2 * place : 2 * place + 2, column]
+            for flow, a in panels.items():
+                above, below = axes[2 * place : 2 * place + 2, columns.index(flow)]
                 lost = of_samples.of_due(a["mode_shares"]) < of_samples.MISSED
                 _samples(above, a["samples"], data.modes.numpy()[lost], limits)
                 _bars(below, 100 * a["mode_shares"], lost, 100 * top)
                 above.set_title(flow)
-                if column:
-                    below.tick_params(labelleft=False)
-                else:
+                below.tick_params(labelleft=flow == "Data")
+                if flow == "Data":
                     above.set_ylabel(f"by {objective}")
                     below.set_ylabel("share of samples (%)")
     return figure
