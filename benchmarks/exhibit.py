@@ -30,8 +30,10 @@ class Table:
     a numeric column to its format specification (".3g"); ``errors`` a column to the column with
     its standard error, shown as one cell "value ± error". A cell that is a string is shown as it
     is: that is how a failed case appears. ``best`` marks columns whose best cell stands out,
-    "higher" or "lower". The column `RECORDS`, which is not shown as it is, has for each row a tuple
-    of the keys of the records that it comes from.
+    "higher" or "lower", by more than the two cells' errors; ``leads`` a column to the column of
+    booleans that says which cell does, where a view knows of paired errors; ``marks`` a column to
+    the column of texts that follow its cells. The column `RECORDS`, which is not shown as it is,
+    has for each row a tuple of the keys of the records that it comes from.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Table:
     digits: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     best: dict[str, str] = field(default_factory=dict)
+    leads: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
 
     @property
     def rows_from(self) -> tuple[tuple[str, ...], ...]:

@@ -1,21 +1,22 @@
-"""Scoring a trained or fitted density on a test set: likelihood, speed, pictures."""
+"""Scoring a trained or fitted density on a test set: likelihood, samples, speed, pictures."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
 from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
 from benchmarks.datasets import Dataset
+from benchmarks.fields import field_of, trained_by
+from benchmarks.likelihood import exact, hutchinson, in_chunks, settle
 from benchmarks.measure.clock import interleave
 from benchmarks.measure.operations import Operations
 from benchmarks.stats import standard_error
@@ -24,19 +25,29 @@ from benchmarks.training import checkpoint
 from benchmarks.training.loop import train
 from benchmarks.training.preparing import prepare
 from benchmarks.training.settings import Training
+from benchmarks.two_samples import compared
 
-CERTAIN = 5  # standard errors above the data's entropy at which no density is
+CERTAIN = 5  # standard errors above the truth at which no density is
 
 
 class Scoring(BaseModel, frozen=True, extra="forbid"):
-    """How a density is judged: rows, tolerance, and the sizes of pictures."""
+    """How a density is judged: rows, tolerances, and the sizes of samples and pictures."""
 
     rows: PositiveInt = 5000  # of the test set
     chunk: PositiveInt = 1000  # rows solved together: step control couples them
-    tolerance: PositiveFloat = 1e-5  # rtol and atol of the exact density, in float64
-    checked_rows: PositiveInt = 1000  # on which a tenfold tighter tolerance is tried
+    tolerance: PositiveFloat = 1e-5  # rtol and atol of the exact density, in float64, to begin with
+    checked_rows: PositiveInt = 1000  # on which it is tightened tenfold until they move by no more
+    settled: PositiveFloat = 1e-4  # nats than this in the mean
+    settled_row: PositiveFloat = 1e-2  # and this in any row
+    tightest: PositiveFloat = 1e-9  # tolerance that is tried
+    draws: int = Field(default=4, ge=2)  # of Hutchinson's estimate, on the checked rows
+    compared_rows: PositiveInt = 2000  # of samples and of the test set, at most, to be told apart
+    projections: PositiveInt = 200  # of the sliced Wasserstein distance
     grid: PositiveInt = 160  # points a side of a two-dimensional density's image
     samples: PositiveInt = 3000
+
+
+Metrics = dict[str, float | list[float]]
 
 
 def score_flow(case: Case, data: Dataset) -> Result:
@@ -46,23 +57,31 @@ def score_flow(case: Case, data: Dataset) -> Result:
     dtype = getattr(torch, case.dtype)
     flow = prepare(case, data.train.to(dtype), settings.whiten)
     history = train(flow, data, case, settings, checkpoint=checkpoint.slot(case))
-    metrics: dict[str, float | list[float]] = {
+    metrics: Metrics = {
         "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
         **history.metrics(),
     }
-    x = data.test[:1000].to(case.device, dtype)
-    metrics |= speed(flow.using(trace="exact"), x, case.device)
-    precise, rows = exact(flow, scoring.tolerance), data.test[: scoring.rows].to(case.device)
-    with flows.count_nfe(precise) as evaluations:
-        log_prob = _in_chunks(precise, rows, scoring.chunk)
-    if evaluations.forward:
-        metrics["test_nfe"] = evaluations.forward / math.ceil(len(rows) / scoring.chunk)
-        metrics |= _solver_errors(flow, log_prob, rows[: scoring.checked_rows], dtype, scoring)
+    notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
+    view = flow.using(trace="exact")
+    metrics |= speed(view, data.test[:1000].to(case.device, dtype), case.device)
+    rows, tolerance = data.test[: scoring.rows].to(case.device), scoring.tolerance
+    checked = rows[: scoring.checked_rows]
+    with flows.count_nfe(view) as nfe:
+        own = in_chunks(view, checked.to(dtype), scoring.chunk)
+    if nfe.forward:
+        tolerance = _solved(flow, checked, own, scoring, metrics, notes)
+    precise = exact(flow, tolerance)
+    with flows.count_nfe(precise) as nfe:
+        log_prob = in_chunks(precise, rows, scoring.chunk)
+    if nfe.forward:
+        metrics["test_nfe"] = nfe.forward / math.ceil(len(rows) / scoring.chunk)
+    with torch.random.fork_rng([case.device] if case.device.startswith("cuda") else []):
+        torch.manual_seed(case.seeds.noise)
+        samples = view.sample(max(scoring.samples, scoring.compared_rows)).cpu().numpy()
     arrays = history.arrays()
     if case.dim == 2:
-        view = flow.using(trace="exact")
         points, extent = _grid(data, scoring.grid)
-        image = _in_chunks(view, points.to(case.device, dtype), scoring.grid**2)
+        image = in_chunks(view, points.to(case.device, dtype), scoring.grid**2)
         arrays |= {
             "image": image.reshape(scoring.grid, -1)
             .cpu()
@@ -70,74 +89,97 @@ def score_flow(case: Case, data: Dataset) -> Result:
             .numpy()
             .astype(np.float16),
             "extent": extent,
-            "samples": view.sample(scoring.samples).cpu().numpy().astype(np.float16),
+            "samples": samples[: scoring.samples].astype(np.float16),
         }
-    return _result(metrics, arrays, log_prob.cpu().numpy(), data)
+    metrics |= compared(samples, data, scoring.compared_rows, scoring.projections, notes)
+    return _result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
 
 
 def score_baseline(case: Case, data: Dataset) -> Result:
     """Fit a baseline on a data set and score it."""
     scoring = Scoring.model_validate(case.settings["scoring"])
     start = time.perf_counter()
-    fitted = BASELINES[case.flow](data.train.numpy(), case.seeds.init)
-    metrics: dict[str, float | list[float]] = {
+    fitted = BASELINES[case.flow](data.train.numpy(), data.val.numpy(), case.seeds.init)
+    metrics: Metrics = {
         "train_seconds": time.perf_counter() - start,
         "parameters": fitted.parameters,
     }
-    test = data.test.numpy()
+    test, notes = data.test.numpy(), dict(fitted.notes)
+    samples = fitted.sample(scoring.compared_rows)
+    metrics |= compared(samples, data, scoring.compared_rows, scoring.projections, notes)
     works = {
         "log_prob": lambda: fitted.log_prob(test[:1000]),
         "sample": lambda: fitted.sample(1000),
     }
     metrics |= _rates(interleave(works, seconds=0.5))
-    return _result(metrics, {}, fitted.log_prob(test[: scoring.rows]), data)
+    return _result(metrics, {}, notes, fitted.log_prob(test[: scoring.rows]), data)
 
 
 def _result(
-    metrics: dict[str, float | list[float]],
+    metrics: Metrics,
     arrays: dict[str, np.ndarray],
+    notes: dict[str, Any],
     log_prob: np.ndarray,
     data: Dataset,
 ) -> Result:
-    """The metrics that every density has, from its log-densities of the test rows."""
+    """What every density has: metrics of its log-densities of the test rows, facts of the data."""
     if not np.isfinite(log_prob).all():
         bad = int((~np.isfinite(log_prob)).sum())
         return Result(failure=f"log_prob is not finite for {bad} of {len(log_prob)} test rows")
+    notes["data"] = {"about": data.about, "units": data.units, "entropy": data.entropy}
+    arrays = {**arrays, "test_log_prob": log_prob.astype(np.float32)}
     groups = None if data.groups is None else data.groups[: len(log_prob)].numpy()
+    if groups is not None:
+        arrays["test_groups"] = groups.astype(np.int32)
     mean, error = float(log_prob.mean()), standard_error(log_prob, groups)
     metrics |= {"test_ll": mean, "test_ll_se": error}
-    arrays = {**arrays, "test_log_prob": log_prob.astype(np.float32)}
-    if data.entropy is None:
-        return Result(metrics, arrays)
-    metrics["gap"] = gap = -data.entropy - mean
+    if data.log_prob is not None:
+        missed = data.log_prob(data.test[: len(log_prob)]).numpy() - log_prob
+        metrics |= {"gap": float(missed.mean()), "gap_se": standard_error(missed, groups)}
+    elif data.entropy is not None:
+        metrics |= {"gap": -data.entropy - mean, "gap_se": error}
+    gap, error = (float(metrics.get(name, 0.0)) for name in ("gap", "gap_se"))  # type: ignore[arg-type]  # numbers
     if gap < -(CERTAIN * error + 0.01):
         above = f"{-gap:.3f} nats above what the entropy of {data.name} allows"
-        return Result(metrics, arrays, failure=f"log_prob is no density: {above}; try check")
-    return Result(metrics, arrays)
+        return Result(metrics, arrays, notes, failure=f"log_prob is no density: {above}; try check")
+    return Result(metrics, arrays, notes)
 
 
-def _solver_errors(
-    flow: flows.Flow, log_prob: Tensor, rows: Tensor, dtype: torch.dtype, scoring: Scoring
-) -> dict[str, float]:
-    """What a tighter tolerance and what the flow's own solver make of the exact likelihood."""
-    best = log_prob[: len(rows)]
-    tighter = _in_chunks(exact(flow, scoring.tolerance / 10), rows, scoring.chunk)
-    own = _in_chunks(flow.using(trace="exact"), rows.to(dtype), scoring.chunk)
-    return {
-        "ll_shift": abs((tighter - best).mean().item()),
-        "solver_gap": (own - best).mean().item(),
+def _solved(
+    flow: flows.Flow,
+    x: Tensor,
+    own: Tensor,
+    scoring: Scoring,
+    metrics: Metrics,
+    notes: dict[str, Any],
+) -> float:
+    """The tolerance at which x's exact log-densities have settled, with what goes beside them.
+
+    ``own`` are x's log-densities by the flow's own solver.
+    """
+    bounds = {"mean": scoring.settled, "row": scoring.settled_row}
+    found = settle(flow, x, scoring.chunk, start=scoring.tolerance, end=scoring.tightest, **bounds)
+    if found.fault:
+        notes["not_settled"] = found.fault
+    metrics |= {
+        "test_tolerance": found.tolerance,
+        "ll_shift": found.shift,
+        "ll_shift_row": found.shift_row,
+        "solver_gap": (own - found.log_prob).mean().item(),
     }
-
-
-def exact(flow: flows.Flow, tolerance: float) -> flows.Flow:
-    """The flow's exact density: exact trace, float64, an adaptive solver at ``tolerance``."""
-    solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
-    return copy.deepcopy(flow).double().using(trace="exact", solver=solver)
-
-
-@torch.no_grad()
-def _in_chunks(flow: flows.Flow, x: Tensor, rows: int) -> Tensor:
-    return torch.cat([flow.log_prob(part) for part in torch.split(x, rows)])
+    try:
+        estimate, error = hutchinson(
+            flow, x, scoring.chunk, tolerance=found.tolerance, draws=scoring.draws
+        )
+    except (RuntimeError, TypeError, ValueError) as fault:  # a field that takes no such product
+        notes["no_hutchinson"] = f"{type(fault).__name__}: {fault}".splitlines()[0]
+        return found.tolerance
+    metrics |= {
+        "checked_ll": found.log_prob.mean().item(),
+        "hutchinson_ll": estimate,
+        "hutchinson_ll_se": error,
+    }
+    return found.tolerance
 
 
 def speed(flow: flows.Flow, x: Tensor, device: str) -> dict[str, Any]:

@@ -18,8 +18,11 @@ class Flow(nn.Module):
     ``transform`` is any object with the Bijection's methods, mostly an ``nn.Module``. ``dim`` D is
     needed to sample and is taken from ``transform.dim`` where that exists; ``context_dim`` > 0
     makes the density conditional, 0 refuses a context, None leaves it to the transform. ``base``
-    takes the place of N(0, I): a module with the methods of `StandardNormal`.
+    takes the place of N(0, I): a module with the methods of `StandardNormal`. ``objective`` says in
+    words what `loss` goes by.
     """
+
+    objective = "likelihood"
 
     def __init__(
         self,

@@ -171,7 +171,7 @@ def change(monkeypatch: pytest.MonkeyPatch) -> None:
             found["test_log_prob"] = found["test_log_prob"].astype(float) + row["raise"]
         return found
 
-    monkeypatch.setattr("benchmarks.views.density.arrays", changed)
+    monkeypatch.setattr("benchmarks.views.paired.arrays", changed)
 
 
 def judged(claim: Claim, frame: pd.DataFrame) -> Verdict:

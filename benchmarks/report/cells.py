@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -42,10 +42,10 @@ def sentence(title: str) -> str:
 
 
 def grid(table: Table) -> Grid:
-    """The cells of a table; a column that is another's standard error appears with that one."""
+    """The cells of a table; what is another column's standard error or mark appears with that."""
     frame = table.frame
     errors = {k: v for k, v in table.errors.items() if v in frame.columns}
-    hidden = set(errors.values())
+    hidden = {*errors.values(), *table.leads.values(), *table.marks.values()}
     headers = [str(column) for column in frame.columns if column not in {*hidden, RECORDS}]
     columns = [_column(table, header, errors.get(header)) for header in headers]
     numeric = tuple(any(_shows_number(cell) for cell in column) for column in columns)
@@ -119,11 +119,23 @@ def _column(table: Table, header: str, error: str | None) -> list[Cell]:
             cells.append(Cell(number(value, digits), value))
         else:
             cells.append(Cell(with_error(value, errors[i], digits, own), value))
-    if header in table.best:
-        winner = best(values, errors, table.best[header])
+    if header in table.marks:
+        marks = table.frame[table.marks[header]]
+        texts = [f"{cell.text} {mark}".strip() for cell, mark in zip(cells, marks, strict=True)]
+        cells = [replace(cell, text=text) for cell, text in zip(cells, texts, strict=True)]
+    if header in table.best or header in table.leads:
+        winner = (
+            _marked(table.frame[table.leads[header]])
+            if header in table.leads
+            else best(values, errors, table.best[header])
+        )
         if winner is not None and [c.text for c in cells].count(cells[winner].text) == 1:
             cells[winner] = replace(cells[winner], best=True)
     return cells
+
+
+def _marked(leads: Iterable[Any]) -> int | None:
+    return next((i for i, leading in enumerate(leads) if leading is True), None)
 
 
 def _digits(raw: Sequence[Any], values: Sequence[float], has_errors: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pandas as pd
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 
+import flows
 from benchmarks import datasets
 from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
@@ -25,6 +26,7 @@ class DensityOptions(BaseModel, frozen=True, extra="forbid"):
     datasets: tuple[str, ...]
     baselines: tuple[str, ...] = tuple(BASELINES)
     sizes: dict[str, PositiveInt] = {}
+    parameters: PositiveInt | None = None  # decides the width of every flow that says none itself
     batch: PositiveInt = 256
     updates: PositiveInt = 1000
     seconds: PositiveFloat = 10.0  # that a training is expected to take: for the plan alone
@@ -60,7 +62,9 @@ class Density:
                     raise ValueError(f"unknown baseline {baseline!r}; choose from: {known}")
                 yield common.case(flow=baseline, batch=options.batch, settings=scoring, **about)
             for contender in expanded(options.flows):
-                settings = {**scoring, "training": contender.trained(options.training)}
+                contender = _matched(contender, options.parameters)
+                trained = contender.trained(options.training)
+                settings: dict[str, Any] = {**scoring, **contender.rules, "training": trained}
                 for seed in common.seeds:
                     case = common.case(
                         seed,
@@ -80,7 +84,7 @@ class Density:
 
     def budget(self, case: Case) -> float:
         """Seconds: what the suite expects of a training, and its scoring."""
-        return 4 + self._seconds.get(case.key, 0)
+        return 8 + self._seconds.get(case.key, 0)
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Fit or train, then score on the test set."""
@@ -90,9 +94,17 @@ class Density:
             yield case.key, score(case, data)
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """One table a data set: likelihood, and what it cost."""
+        """Of each data set: likelihoods, costs, matched budgets, and how exact they are."""
         return density.tables(frame)
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
         """Pictures of the two-dimensional densities, and validation against seconds."""
         return density_pictures.figures(frame)
+
+
+def _matched(contender: Trainee, parameters: int | None) -> Trainee:
+    """The contender with this budget of parameters, where nothing of its own decides its width."""
+    decided = "hidden" in contender.options or contender.rules
+    if parameters is None or decided or "hidden" not in flows.members[contender.flow].uses:
+        return contender
+    return contender.model_copy(update={"parameters": parameters})

@@ -12,7 +12,7 @@ from pydantic import BaseModel, PositiveFloat, PositiveInt
 from benchmarks.calls import Calls, measured
 from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
-from benchmarks.scoring import exact
+from benchmarks.likelihood import exact
 from benchmarks.studies import Common, Contender, Result, register
 from benchmarks.views import libraries
 

@@ -18,7 +18,7 @@ from benchmarks import modes as of_samples
 from benchmarks.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.exhibit import Figure, Table
-from benchmarks.scoring import exact
+from benchmarks.likelihood import exact
 from benchmarks.stats import standard_error
 from benchmarks.studies import Common, Result, Trainee, expanded, register
 from benchmarks.training import checkpoint

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmarks import datasets, draw
+from benchmarks import draw
 from benchmarks.baselines import BASELINES
 from benchmarks.store import arrays
-from benchmarks.views import density, levels
+from benchmarks.views import levels
+from benchmarks.views.paired import ERRORS, lead
 
 UPDATES = 100  # from which on a flow counts as trained
-ERRORS = 2.0  # standard errors, from which on a lead is one
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def trained(done: pd.DataFrame) -> pd.DataFrame:
 def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Contest]:
     """On each data set the best series of the cases of ``one`` against that of ``other``.
 
-    The error is that over seeds where either side has several, else the paired one of test rows.
+    The error is that of `paired.lead`.
     """
     found = []
     for name, group in done[done["arrays"].notna()].groupby("dataset"):
@@ -63,12 +63,8 @@ def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Conte
         if any(side.empty for side in sides):
             continue
         best = [_best(side) for side in sides]
-        values = [density.by_row(side) for side in best]
-        lead, error = density.lead(values[0], values[1], datasets.load(str(name)))
-        spreads = [side["test_ll"].std() / len(side) ** 0.5 for side in best]
-        if min(map(len, best)) > 1:
-            error = float(np.hypot(*spreads))
-        found.append(Contest(str(name), best[0], best[1], lead, error))
+        ahead, error = lead(*best)
+        found.append(Contest(str(name), best[0], best[1], ahead, error))
     return found
 
 

@@ -1,139 +1,203 @@
-"""Densities, shown: tables of likelihoods and of what they cost."""
+"""Densities, shown: likelihood and samples of each model on each data set, and who leads."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from typing import Any
+
 import pandas as pd
 
-from benchmarks import datasets, draw
 from benchmarks.exhibit import RECORDS, Table
 from benchmarks.stats import standard_error
-from benchmarks.store import arrays
+from benchmarks.views import budgets, density_costs, exactness, paired
+from benchmarks.views.models import Models, models_of, notes_of
 
-# header: metric, factor, format
-COLUMNS = {
-    "Test LL (nats)": ("test_ll", 1, ".3f"),
-    "Gap to entropy (nats)": ("gap", 1, ".3f"),
-    "Parameters": ("parameters", 1, ",.0f"),
-    "log_prob (FLOP/row)": ("row_flops", 1, ".3g"),
-    "Training (s)": ("train_seconds", 1, ".1f"),
-    "log_prob of 1,000 (ms)": ("per_1000_seconds", 1e3, ".3g"),
-    "Samples per second": ("sample_rate", 1, ".3g"),
-    "NFE an update": ("train_nfe", 1, ".1f"),
-    "NFE test": ("test_nfe", 1, ".0f"),
-    "LL moved (nats)": ("ll_shift", 1, ".1e"),
-    "Own solver (nats)": ("solver_gap", 1, "+.1e"),
-}
-
-
-BEHIND = "Behind best (nats)"
+BEHIND, GAP, LL = "Behind best (nats)", "Gap to the truth (nats)", "Test LL (nats)"
+ABOVE = 3.0  # standard errors of the paired difference above the truth, from which on it is marked
+MARK = "‡"
+SLICED, APART = "Sliced Wasserstein (s.d.)", "Told apart (accuracy)"
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """Likelihoods at a glance, then a table a data set: likelihood, and what it cost."""
-    each = [_table(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
-    return [_glance(each), *each] if each else []
+    """Likelihoods at a glance, then of each data set: densities, costs, budgets and exactness."""
+    sets = [models_of(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
+    if not sets:
+        return []
+    each = [_table(models) for models in sets]
+    made = [_glance(sets, each)]
+    for models, table in zip(sets, each, strict=True):
+        more = (density_costs.table, budgets.table, exactness.table)
+        made += [table, *(t for t in (make(models) for make in more) if t is not None)]
+    return made
 
 
-def _glance(each: list[Table]) -> Table:
+def _glance(sets: list[Models], each: list[Table]) -> Table:
     """The test log-likelihoods of all tables side by side, a row a model."""
-    models: dict[str, tuple[str, ...]] = {}
+    records: dict[str, tuple[str, ...]] = {}
     for table in each:
         for model, keys in zip(table.frame["Model"], table.rows_from, strict=True):
-            models[model] = models.get(model, ()) + keys
-    shown = pd.DataFrame({"Model": list(models)})
-    errors = {}
-    for table in each:
-        name, rows = table.title.partition(" (")[0], table.frame.set_index("Model")
-        shown[name] = shown["Model"].map(rows["Test LL (nats)"])
-        if error := table.errors.get("Test LL (nats)"):
+            records[model] = records.get(model, ()) + keys
+    shown = pd.DataFrame({"Model": list(records)})
+    errors, leads = {}, {}
+    for models, table in zip(sets, each, strict=True):
+        name, rows = models.data, table.frame.set_index("Model")
+        shown[name] = shown["Model"].map(rows[LL])
+        leads[name] = f"{name} leads"
+        shown[leads[name]] = [bool(led) for led in shown["Model"].map(rows["leads"]).eq(True)]
+        if error := table.errors.get(LL):
             errors[name] = f"± {name}"
             shown[errors[name]] = shown["Model"].map(rows[error])
-    sets = [str(c) for c in shown if c not in ("Model", *errors.values())]
-    shown[RECORDS] = list(models.values())
+    shown[RECORDS] = list(records.values())
     note = (
-        "Mean log-density of the test rows in nats; the tables below have costs and paired errors."
+        "Mean log-density of the test rows in nats; the tables below have costs and paired errors. "
+        f"Bold: ahead of every other by more than {paired.ERRORS:g} errors of the difference."
     )
     return Table(
         "density",
         "Test log-likelihood by data set",
         note,
         shown,
-        dict.fromkeys(sets, ".3f"),
+        dict.fromkeys((models.data for models in sets), ".3f"),
         errors,
-        dict.fromkeys(sets, "higher"),
+        leads=leads,
     )
 
 
-def _table(name: str, group: pd.DataFrame) -> Table:
+def _table(models: Models) -> Table:
     """Rows by likelihood; several seeds of a flow become their mean with a standard error."""
-    data = datasets.load(name)
-    group = group.assign(series=draw.series(group))
-    rows, behind = [], _behind_the_best(group[group["status"] == "done"], data)
-    for flow, seeds in group.groupby("series", sort=False):
-        done = seeds[seeds["status"] == "done"]
-        row: dict[str, object] = {"Model": str(flow), "Seeds": len(done)}
-        row[RECORDS] = tuple(seeds["key"])
-        for header, (metric, factor, _) in COLUMNS.items():
-            if done.empty:
-                row[header] = str(seeds["status"].iloc[0]) if metric == "test_ll" else None
-            elif metric in done and done[metric].notna().any():
-                row[header] = done[metric].mean() * factor
-        if len(done) > 1:
-            row["± (seeds)"] = done["test_ll"].std() / len(done) ** 0.5
-        if flow in behind:
-            row[BEHIND], row["± (paired)"] = behind[str(flow)]
-        if len(done):
-            row["± (test set)"] = done["test_ll_se"].mean()
-        rows.append(row)
-    rows.sort(key=lambda row: -v if isinstance(v := row.get("Test LL (nats)"), float) else 0)
+    best = next(iter(models.done), None)
+    leads = {m: paired.lead(models.done[best], s) for m, s in models.done.items() if best}
+    first = paired.winner({m: s["test_ll"].mean() for m, s in models.done.items()}, leads.items())
+    rows = []
+    for model, seeds in models.every.items():
+        row: dict[str, object] = {"Model": model, "Seeds": 0, RECORDS: tuple(seeds["key"])}
+        if model in models.done:
+            row |= _row(models.done[model])
+            row[BEHIND], row["± (paired)"] = leads[model]
+        else:
+            row[LL] = str(seeds["status"].iloc[0])
+        rows.append(row | {"leads": model == first})
     shown = pd.DataFrame(rows).dropna(axis=1, how="all")
-    first = [h for h in ("Model", "Test LL (nats)", BEHIND, "Gap to entropy (nats)") if h in shown]
-    order = dict.fromkeys([*first, "Seeds", *COLUMNS, *shown])  # a baseline lacks some of them
+    order = (
+        "Model",
+        LL,
+        "± over seeds",
+        "± over test rows",
+        BEHIND,
+        "± (paired)",
+        GAP,
+        "± (gap)",
+        SLICED,
+        APART,
+        "± (accuracy)",
+        "Components",
+        "Trained by",
+        "Seeds",
+        "leads",
+        "mark",
+        RECORDS,
+    )
     shown = shown[[header for header in order if header in shown]]
-    error = "± (seeds)" if "± (seeds)" in shown else "± (test set)"
-    floor = f" Entropy: {data.entropy:.4f} nats." if data.entropy is not None else ""
-    errors_note = (
-        "± is the standard error over seeds"
-        if error == "± (seeds)"
-        else "One seed: ± is the standard error over the test set"
-    )
-    note = (
-        f"{data.about}{floor} {errors_note}; Behind best compares row by row, so that what is hard "
-        "for all models cancels. Every flow's test log-likelihood is that of its "
-        "exact trace, in float64, at a tolerance at least as tight as in training; LL moved is by "
-        "how much a tenfold tighter one changed it, Own solver by how much the solver of its "
-        "training overstates it. NFE an update counts forward and backward."
-    )
+    over = "± over seeds" if "± over seeds" in shown else "± over test rows"
+    pairs = {LL: over, BEHIND: "± (paired)", GAP: "± (gap)", APART: "± (accuracy)"}
+    units = f", {models.facts['units']}" if "units" in models.facts else ""
     return Table(
-        f"density-{name}",
-        f"{name} ({data.dim}-D, {data.units})",
-        note,
+        f"density-{models.data}",
+        f"{models.data} ({models.dim}-D{units})",
+        _note(models, over),
         shown,
-        {h: spec for h, (_, _, spec) in COLUMNS.items() if h in shown} | {BEHIND: ".3f"},
-        {h: e for h, e in {"Test LL (nats)": error, BEHIND: "± (paired)"}.items() if e in shown},
-        {"Test LL (nats)": "higher"},
+        {
+            LL: ".3f",
+            "± over test rows": ".3f",
+            BEHIND: ".3f",
+            GAP: ".4f",
+            SLICED: ".3f",
+            APART: ".3f",
+        },
+        {header: error for header, error in pairs.items() if error in shown},
+        leads={LL: "leads"},
+        marks={GAP: "mark"} if GAP in shown else {},
     )
 
 
-def _behind_the_best(done: pd.DataFrame, data: datasets.Dataset) -> dict[str, tuple[float, float]]:
-    """How far each model's mean log-density is behind the best one's, with its paired error."""
-    groups = done[done["arrays"].notna()].groupby("series", sort=False)
-    means = {str(flow): by_row(seeds) for flow, seeds in groups}
-    if len({len(mean) for mean in means.values()}) != 1:
-        return {}
-    best = max(means.values(), key=np.mean)
-    return {flow: lead(best, mean, data) for flow, mean in means.items()}
+def _row(seeds: pd.DataFrame) -> dict[str, object]:
+    """Of a model's seeds: means, and each mean's error."""
+    notes = notes_of(seeds)[0]
+    row: dict[str, Any] = {"Seeds": len(seeds), LL: seeds["test_ll"].mean()}
+    row["± over test rows"] = _over_rows(seeds)
+    if len(seeds) > 1:
+        row["± over seeds"] = standard_error(seeds["test_ll"])
+    if "gap" in seeds and seeds["gap"].notna().any():
+        row[GAP], row["± (gap)"] = seeds["gap"].mean(), seeds["gap_se"].mean()
+        row["mark"] = MARK if row[GAP] < -ABOVE * row["± (gap)"] else ""
+    for header, metric in (
+        (SLICED, "sliced_wasserstein"),
+        (APART, "told_apart"),
+        ("± (accuracy)", "told_apart_se"),
+    ):
+        row[header] = seeds[metric].mean() if metric in seeds else math.nan
+    return row | {"Components": notes.get("components"), "Trained by": notes.get("trained_by")}
 
 
-def by_row(seeds: pd.DataFrame) -> np.ndarray:
-    """The log-density of each test row, nats, (rows,): the mean over these cases."""
-    rows = [arrays(row)["test_log_prob"] for _, row in seeds.iterrows()]
-    return np.asarray(np.mean(rows, axis=0, dtype=float))
+def _over_rows(seeds: pd.DataFrame) -> float:
+    """The standard error over test rows of the mean over seeds."""
+    if seeds["arrays"].isna().any():
+        return float(seeds["test_ll_se"].mean())
+    return standard_error(paired.by_row(seeds), paired.groups(seeds))
 
 
-def lead(one: np.ndarray, other: np.ndarray, data: datasets.Dataset) -> tuple[float, float]:
-    """How far the mean of one is above that of the other, with its paired error; NaN of itself."""
-    groups = None if data.groups is None else data.groups[: len(one)].numpy()
-    error = standard_error(one - other, groups) if one is not other else float("nan")
-    return float((one - other).mean()), error
+def _note(models: Models, over: str) -> str:
+    facts, every = models.facts, pd.concat(models.every.values())
+    told = [str(facts["about"])] if "about" in facts else []
+    if isinstance(facts.get("entropy"), float):
+        told.append(f"Entropy: {facts['entropy']:.4f} nats.")
+    if over == "± over seeds":
+        told.append("± is the standard error over seeds; that over the test set stands beside it.")
+    else:
+        told.append("One seed: ± is the standard error over the test set.")
+    told.append(
+        "Behind best is a paired difference, over seeds where there are several, else row by row, "
+        "so that what is hard for all models cancels. Bold: ahead of every other by more than "
+        f"{paired.ERRORS:g} errors of that."
+    )
+    if "gap" in every and every["gap"].notna().any():
+        told.append(
+            "Gap to the truth: the data's own log-density less the model's, paired over test rows "
+            "where it is known, else from the entropy."
+        )
+    marked = [m for m, seeds in models.done.items() if _row(seeds).get("mark")]
+    if marked:
+        told.append(
+            f"{MARK} {', '.join(marked)}: above the truth by more than {ABOVE:g} standard errors, "
+            "which no density can be; it means a wrong log-determinant (flowgauge check)."
+        )
+    told += _samples_note(every)
+    return " ".join(told + _same_field(models))
+
+
+def _samples_note(every: pd.DataFrame) -> list[str]:
+    if "told_apart" not in every or every["told_apart"].isna().all():
+        return []
+    one = every[every["told_apart"].notna()].iloc[0]
+    return [
+        "Samples beside test rows, in standard deviations of the training set, "
+        f"{one['compared_rows']:,.0f} of each: the sliced Wasserstein distance W₂, and the "
+        "accuracy of gradient-boosted trees that tell the two apart, cross-validated (0.5: they "
+        "cannot). "
+        f"Training rows come to {one['sliced_wasserstein_floor']:.3f} and "
+        f"{one['told_apart_floor']:.3f}: the floor."
+    ]
+
+
+def _same_field(models: Models) -> list[str]:
+    """Which flows differ in how one and the same field is trained."""
+    fields: dict[str, list[str]] = {}
+    for model, seeds in models.flows.items():
+        notes = notes_of(seeds)[0]
+        if notes.get("field"):
+            fields.setdefault(notes["field"], []).append(f"{model} ({notes['trained_by']})")
+    return [
+        f"One and the same field, {field}, is trained as {', '.join(how)}."
+        for field, how in fields.items()
+        if len(how) > 1
+    ]

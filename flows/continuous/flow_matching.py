@@ -33,6 +33,8 @@ class FlowMatching(Flow):
     arXiv:2302.00482.
     """
 
+    objective = "flow matching"
+
     def __init__(
         self,
         field: nn.Module,

@@ -79,6 +79,8 @@ def collect(flow: nn.Module) -> AbstractContextManager[list[Tensor]]:
 class Regularized(Flow):
     """A Flow that is trained on its negative log-likelihood and the penalties of its path."""
 
+    objective = "likelihood and penalties"
+
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Mean of -log_prob plus the weighted integrals of the regularisers."""
         penalties: list[

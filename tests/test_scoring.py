@@ -1,0 +1,189 @@
+"""Scoring: exact at a settled tolerance, estimates without bias, samples told apart, baselines."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import flows
+from benchmarks import datasets
+from benchmarks.baselines import BASELINES, COMPONENTS
+from benchmarks.case import Case
+from benchmarks.fields import field_of, trained_by
+from benchmarks.likelihood import exact, hutchinson, in_chunks, settle
+from benchmarks.scoring import Scoring, _result, score_baseline, score_flow
+from benchmarks.training.settings import Training
+from benchmarks.two_samples import compared, sliced_wasserstein, told_apart
+
+SMALL = Scoring(
+    rows=600, checked_rows=300, chunk=300, grid=30, samples=50, compared_rows=300, projections=20
+)
+RK4 = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
+
+
+def case(flow="realnvp", **changes) -> Case:
+    values = {
+        "study": "density", "flow": flow, "dim": 2, "dataset": "8gaussians", "batch": 64,
+        "updates": 5, "options": {"hidden": 8} if flow in flows.names() else {},
+        "settings": {"training": Training(whiten=True).model_dump(), "scoring": SMALL.model_dump()},
+    }  # fmt: skip
+    return Case(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def solved() -> tuple[flows.Flow, torch.Tensor]:
+    """A field with some curvature, and rows for it."""
+    torch.manual_seed(0)
+    flow = flows.build("ffjord", dim=3, hidden=16)
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.mul_(2.5)
+    return flow, torch.randn(200, 3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("flow", ["realnvp", "cnf", "ffjord", "flow_matching"])
+def test_score_is_the_exact_likelihood_whatever_the_flow(flow):
+    options = {"hidden": 8, **({} if flow == "realnvp" else {"solver": RK4})}
+    result = score_flow(case(flow, options=options), datasets.load("8gaussians"))
+    metrics, arrays = result.metrics, result.arrays
+    assert not result.failure
+    assert metrics["test_ll"] == pytest.approx(arrays["test_log_prob"].mean(), rel=1e-5)
+    assert metrics["gap"] > -4 * metrics["gap_se"]
+    x0, x1, y0, y1 = arrays["extent"]
+    side = arrays["image"].shape[0]
+    cell = (x1 - x0) * (y1 - y0) / (side - 1) ** 2
+    assert np.exp(arrays["image"].astype(float)).sum() * cell == pytest.approx(1, abs=0.1)
+    told = {"test_nfe", "test_tolerance", "ll_shift", "hutchinson_ll", "hutchinson_ll_se"}
+    assert metrics.keys() & told == (set() if flow == "realnvp" else told)
+    assert metrics.get("ll_shift", 0) < SMALL.settled
+    assert result.notes["data"]["units"] == "raw units"
+    assert 0.5 - 5 * metrics["told_apart_se"] < metrics["told_apart_floor"] < 0.65
+
+
+def test_tightening_stops_where_nothing_moves_and_not_before(solved):
+    flow, x = solved
+    truth = in_chunks(exact(flow, 1e-11), x, 200)
+    ways = {"start": 1e-2, "end": 1e-9}
+    settled = settle(flow, x, 200, mean=1e-4, row=1e-3, **ways)
+    assert 1e-9 < settled.tolerance < 1e-2
+    assert not settled.fault
+    assert settled.shift < 1e-4
+    assert (settled.log_prob - truth).abs().max() < 2e-3
+    loose = settle(flow, x, 200, mean=10.0, row=10.0, **ways)
+    assert loose.tolerance == 1e-2
+    never = settle(flow, x, 200, mean=1e-300, row=1e-300, start=1e-2, end=1e-4)
+    assert never.tolerance == pytest.approx(1e-4)
+    assert "still moves" in never.fault
+
+
+def test_hutchinsons_estimate_has_no_bias_and_the_error_it_states(solved):
+    flow, x = solved
+    truth = in_chunks(exact(flow, 1e-6), x, 200).mean().item()
+    found = [hutchinson(flow, x, 100, tolerance=1e-5, draws=2, seed=s) for s in range(25)]
+    scores = [(value - truth) / error for value, error in found]
+    assert abs(np.mean(scores)) < 5 / 25**0.5
+    assert 0.6 < np.std(scores) < 1.5
+
+
+def test_a_field_that_cannot_be_estimated_is_told(monkeypatch):
+    def refused(*_, **__):
+        raise RuntimeError("no product")
+
+    monkeypatch.setattr("benchmarks.scoring.hutchinson", refused)
+    result = score_flow(
+        case("cnf", options={"hidden": 8, "solver": RK4}), datasets.load("8gaussians")
+    )
+    assert not result.failure
+    assert result.notes["no_hutchinson"] == "RuntimeError: no product"
+    assert "hutchinson_ll" not in result.metrics
+
+
+def test_one_field_trained_in_several_ways_is_one_field():
+    members = ("cnf", "ffjord", "rnode", "flow_matching")
+    built = [flows.build(name, dim=4, hidden=16, depth=2) for name in members]
+    options = [flows.members[name].complete({"hidden": 16}) for name in members]
+    assert len({field_of(f, o) for f, o in zip(built, options, strict=True)}) == 1
+    assert len({trained_by(flow) for flow in built}) == len(members)
+    other = flows.build("cnf", dim=4, hidden=16, time="ignore")
+    assert field_of(other, {"time": "ignore"}) != field_of(built[0], options[0])
+    assert field_of(flows.build("maf", dim=4), {}) is None
+
+
+@pytest.mark.parametrize("dim", [1, 3])
+def test_the_sliced_distance_is_that_of_a_shift_and_of_a_scale(dim):
+    x = np.random.default_rng(0).standard_normal((4000, dim))
+    shift = np.full(dim, 0.7)
+    assert sliced_wasserstein(x, x) == 0
+    # E (u · shift)² = |shift|² / D
+    assert sliced_wasserstein(x, x + shift, 2000) == pytest.approx(0.7, rel=0.1)
+    assert sliced_wasserstein(x, 3 * x, 2000) == pytest.approx(2.0, rel=0.05)
+
+
+def test_a_classifier_tells_apart_what_differs_and_nothing_else():
+    one, same, other = np.random.default_rng(1).standard_normal((3, 1000, 2))
+    accuracy, error = told_apart(one, same)
+    assert abs(accuracy - 0.5) < 4 * error
+    # moved by 2 a, the best rule is right with probability Φ(a)
+    accuracy, error = told_apart(one, other + np.array([2.0, 0.0]))
+    assert abs(accuracy - 0.8413) < 0.01 + 4 * error
+
+
+def test_samples_that_cannot_be_compared_say_why():
+    data, notes = datasets.load("8gaussians"), {}
+    bad = np.full((500, 2), np.nan)
+    assert compared(bad, data, 500, 10, notes) == {}
+    assert "finite" in notes["no_comparison"]
+    assert compared(np.zeros((20, 2)), data, 500, 10, notes) == {}
+    assert "20 rows" in notes["no_comparison"]
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_baselines_are_densities_and_sample_from_themselves(name):
+    data = datasets.load("8gaussians")
+    result = score_baseline(case(name, updates=0), data)
+    assert result.metrics["gap"] > -0.05
+    fitted = BASELINES[name](data.train.numpy(), data.val.numpy(), 0)
+    side = np.linspace(-14, 14, 400)
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    assert np.exp(fitted.log_prob(grid)).sum() * (side[1] - side[0]) ** 2 == pytest.approx(1, 1e-3)
+    own = fitted.log_prob(fitted.sample(4000))
+    entropy = -np.exp(fitted.log_prob(grid)) @ fitted.log_prob(grid) * (side[1] - side[0]) ** 2
+    assert -own.mean() == pytest.approx(entropy, abs=5 * own.std() / 4000**0.5)
+
+
+def test_the_number_of_components_is_the_best_of_those_tried_on_validation():
+    data = datasets.load("8gaussians")
+    fitted = BASELINES["mixture"](data.train.numpy(), data.val.numpy(), 0)
+    tried = fitted.notes["tried"]
+    assert list(tried) == list(COMPONENTS[: len(tried)])
+    assert fitted.notes["components"] == max(tried, key=tried.get)
+    best = fitted.log_prob(data.val.numpy()[:5000]).mean()
+    assert best == pytest.approx(max(tried.values()))
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("above", [0.0, 0.5])
+def test_what_beats_the_truth_is_no_density(above, known):
+    """The gap is paired where the truth is known, and from the entropy where that alone is."""
+    data = datasets.load("8gaussians")
+    truth = data.log_prob(data.test).numpy() + above
+    given = data if known else replace(data, log_prob=None)
+    found = _result({}, {}, {}, truth, given)
+    assert found.metrics["gap"] == pytest.approx(-above, abs=1e-9 if known else 0.05)
+    assert found.metrics["gap_se"] == pytest.approx(
+        0 if known else found.metrics["test_ll_se"], abs=1e-9
+    )
+    assert bool(found.failure) == (above > 0)
+    if above:
+        assert "nats above what the entropy of 8gaussians allows" in found.failure
+
+
+def test_rows_that_depend_on_each_other_are_in_the_record():
+    data = datasets.load("patches3")
+    found = _result({}, {}, {}, np.zeros(1000), data)
+    assert (found.arrays["test_groups"] == data.groups[:1000].numpy()).all()
+    assert math.isfinite(found.metrics["test_ll_se"])
