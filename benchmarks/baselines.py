@@ -60,6 +60,7 @@ def mixture_20(
         parameters=components * (dim + dim * (dim + 1) // 2) + components - 1,
         log_prob=model.score_samples,
         sample=lambda n: model.sample(n)[0],
+        notes={"components": components},
     )
 
 

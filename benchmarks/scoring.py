@@ -69,7 +69,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     with flows.count_nfe(view) as nfe:
         own = in_chunks(view, checked.to(dtype), scoring.chunk)
     if nfe.forward:
-        tolerance = _solved(flow, checked, own, scoring, metrics, notes)
+        tolerance = _solved(flow, checked, own, scoring, case.seeds.noise, metrics, notes)
     precise = exact(flow, tolerance)
     with flows.count_nfe(precise) as nfe:
         log_prob = in_chunks(precise, rows, scoring.chunk)
@@ -150,6 +150,7 @@ def _solved(
     x: Tensor,
     own: Tensor,
     scoring: Scoring,
+    seed: int,
     metrics: Metrics,
     notes: dict[str, Any],
 ) -> float:
@@ -169,7 +170,12 @@ def _solved(
     }
     try:
         estimate, error = hutchinson(
-            flow, x, scoring.chunk, tolerance=found.tolerance, draws=scoring.draws
+            flow,
+            x,
+            scoring.chunk,
+            tolerance=found.tolerance,
+            draws=scoring.draws,
+            seed=seed,
         )
     except (RuntimeError, TypeError, ValueError) as fault:  # a field that takes no such product
         notes["no_hutchinson"] = f"{type(fault).__name__}: {fault}".splitlines()[0]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.exhibit import RECORDS, Table
+from benchmarks.exhibit import RECORDS, Table, scientific
 from benchmarks.stats import standard_error
 from benchmarks.store import arrays
 from benchmarks.views import paired
 from benchmarks.views.density_costs import matched
 from benchmarks.views.models import Models
 
-AXES = {"FLOPs": ("validation_flops", "{:.2g} FLOP"), "seconds": ("validation_seconds", "{:.2g} s")}
+AXES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "FLOPs": ("validation_flops", lambda budget: f"{scientific(budget)} FLOP"),
+    "seconds": ("validation_seconds", lambda budget: f"{budget:.2g} s"),
+}
 
 Curve = dict[str, np.ndarray]
 
@@ -39,7 +43,7 @@ def table(models: Models) -> Table | None:
     shown, errors, leads = pd.DataFrame(rows), {}, {}
     for name, (axis, words) in axes.items():
         budget = min(float(c[axis][-1]) for seeds in curves.values() for c in seeds.values())
-        header = f"LL at {words.format(budget)}"
+        header = f"Validation LL at {words(budget)}"
         found = {
             model: {seed: best_at(curve, axis, budget) for seed, curve in seeds.items()}
             for model, seeds in curves.items()

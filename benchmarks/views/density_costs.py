@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.exhibit import RECORDS, Table
+from benchmarks.exhibit import RECORDS, Table, scientific
 from benchmarks.views.models import Models
 
 MATCHED = 1.05  # the most over the least, up to which flows count as matched
@@ -58,23 +58,23 @@ def matched(models: Models) -> str:
     if len(flows) < 2:
         return ""
     kinds = {
-        "parameters": ("parameters", ",.0f", ""),
-        "training FLOPs": ("train_flops", ".2g", ""),
-        "seconds of training": ("train_seconds", ".2g", " s"),
+        "parameters": ("parameters", "{:,.0f}".format),
+        "training FLOPs": ("train_flops", scientific),
+        "seconds of training": ("train_seconds", "{:.2g}".format),
     }
     same: list[str] = []
     differ: list[str] = []
-    for name, (metric, spec, unit) in kinds.items():
+    for name, (metric, told) in kinds.items():
         if not all(metric in seeds for seeds in flows.values()):
             continue
         values = [float(seeds[metric].mean()) for seeds in flows.values()]
         least, most = min(values), max(values)
         by = ", by their width" if metric == "parameters" and _asked(flows) else ""
-        span = f"{name} ({least:{spec}} to {most:{spec}}{unit}"
+        span = f"{name} ({told(least)} to {told(most)}"
         alike = least > 0 and most / least <= MATCHED
         (same if alike else differ).append(f"{span}{by})" if alike else f"{span})")
-    told = f"in {' and '.join(same)}, within {MATCHED - 1:.0%}" if same else "in nothing"
-    return f"The flows are matched {told}" + (f"; not in {', '.join(differ)}." if differ else ".")
+    what = f"in {' and '.join(same)}, within {MATCHED - 1:.0%}" if same else "in nothing"
+    return f"The flows are matched {what}" + (f"; not in {', '.join(differ)}." if differ else ".")
 
 
 def _asked(flows: dict[str, pd.DataFrame]) -> bool:

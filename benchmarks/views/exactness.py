@@ -41,6 +41,7 @@ def table(models: Models) -> Table | None:
             "Exact (nats)": ".3f",
             "Hutchinson (nats)": ".3f",
             DIFFERENCE: "+.4f",
+            "± (draws)": ".4f",
         },
         error,
     )
