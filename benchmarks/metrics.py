@@ -58,7 +58,7 @@ METRICS: dict[str, Metric] = {
     "ll_shift": Metric("its change when the tolerance is tightened", "nats", "lower", "quality"),
     "ll_shift_row": Metric("the largest change of a row", "nats", "lower", "quality"),
     "test_tolerance": Metric("tolerance at which it has settled", "", "neither", "quality"),
-    "checked_ll": Metric("log-likelihood of the checked rows", "nats", "higher", "quality"),
+    "checked_ll": Metric("log-likelihood of the checked rows", "nats", "neither", "quality"),
     "hutchinson_ll": Metric("Hutchinson's estimate of it", "nats", "neither", "quality"),
     "hutchinson_ll_se": Metric("its standard error over draws", "nats", "neither", "quality"),
     "solver_gap": Metric("its own solver's likelihood less the exact", "nats", "lower", "quality"),
