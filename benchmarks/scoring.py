@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
+from benchmarks import pictured
 from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
 from benchmarks.datasets import Dataset
@@ -77,22 +78,24 @@ def score_flow(case: Case, data: Dataset) -> Result:
         metrics["test_nfe"] = nfe.forward / math.ceil(len(rows) / scoring.chunk)
     with torch.random.fork_rng([case.device] if case.device.startswith("cuda") else []):
         torch.manual_seed(case.seeds.noise)
-        samples = view.sample(max(scoring.samples, scoring.compared_rows)).cpu().numpy()
-    arrays = history.arrays()
-    if case.dim == 2:
-        points, extent = _grid(data, scoring.grid)
-        image = in_chunks(view, points.to(case.device, dtype), scoring.grid**2)
-        arrays |= {
-            "image": image.reshape(scoring.grid, -1)
-            .cpu()
-            .clamp(min=-1e4)
-            .numpy()
-            .astype(np.float16),
-            "extent": extent,
-            "samples": samples[: scoring.samples].astype(np.float16),
-        }
-    metrics |= compared(samples, data, scoring.compared_rows, scoring.projections, notes)
+        samples = view.sample(max(scoring.samples, scoring.compared_rows))
+        arrays = history.arrays() | _pictures(view, samples, case, data, scoring)
+    x = samples.cpu().numpy()
+    metrics |= compared(x, data, scoring.compared_rows, scoring.projections, notes)
     return _result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
+
+
+def _pictures(
+    flow: flows.Flow, samples: Tensor, case: Case, data: Dataset, scoring: Scoring
+) -> dict[str, np.ndarray]:
+    """What pictures of a flow are drawn from."""
+    if case.dim < 2:
+        return {}
+    if case.dim > 2:
+        return pictured.corner(samples, data)
+    layers = int(case.options.get("layers", 0))
+    shown = samples[: scoring.samples]
+    return pictured.plane(flow, shown, data, grid=scoring.grid, layers=layers)
 
 
 def score_baseline(case: Case, data: Dataset) -> Result:
@@ -112,7 +115,8 @@ def score_baseline(case: Case, data: Dataset) -> Result:
         "sample": lambda: fitted.sample(1000),
     }
     metrics |= _rates(interleave(works, seconds=0.5))
-    return _result(metrics, {}, notes, fitted.log_prob(test[: scoring.rows]), data)
+    arrays = pictured.corner(torch.as_tensor(samples), data) if case.dim > 2 else {}
+    return _result(metrics, arrays, notes, fitted.log_prob(test[: scoring.rows]), data)
 
 
 def _result(
@@ -208,14 +212,3 @@ def _rates(samples: dict[str, list[float]], rows: int = 1000) -> dict[str, Any]:
         "sample_rate": [1000 / seconds for seconds in samples["sample"]],
         "reference_seconds": samples["reference"],
     }
-
-
-def _grid(data: Dataset, side: int) -> tuple[Tensor, np.ndarray]:
-    """Points (side², 2) that cover the data, row by row from below, and (x0, x1, y0, y1)."""
-    low, high = data.train.amin(0), data.train.amax(0)
-    margin = 0.05 * (high - low)
-    low, high = low - margin, high + margin
-    xs, ys = (torch.linspace(float(low[i]), float(high[i]), side) for i in (0, 1))
-    x, y = torch.meshgrid(xs, ys, indexing="xy")
-    extent = np.array([low[0], high[0], low[1], high[1]], dtype=float)
-    return torch.stack([x.flatten(), y.flatten()], 1).double(), extent
