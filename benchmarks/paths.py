@@ -6,7 +6,7 @@ density of what the rest has made of the noise by then. A continuous part is cut
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise, takewhile
 
 import numpy as np
@@ -29,15 +29,16 @@ FARTHEST = 6e4  # what float16 holds
 def along(
     flow: Flow, *, layers: int = 0, rows: int = 800, side: int = 64, traced: int = 100
 ) -> dict[str, np.ndarray]:
-    """Arrays of a flow's way from noise to data, float16 where they are large.
+    """Small arrays of a flow's way from noise to data.
 
     ``path_samples`` (steps, rows, 2), the same rows at every step; ``path_densities`` (steps, side,
-    side), not logarithmic, rows from below, and ``path_extents`` (steps, 4), their images' (x0, x1,
-    y0, y1), all the same for a continuous flow. Of one also ``path_times`` (steps,), 0 at the noise
-    and 1 at the data, and ``path_lines`` (points, traced, 2), trajectories; of any other flow
-    ``path_layers`` (steps,), the layers done by then: its transforms, evenly shared out among
-    ``layers`` where that is known. A whitening that precedes a flow is no step: all is in the
-    coordinates of the data. Raises ValueError for a flow that is not of two dimensions.
+    side), rows from below, in 255ths of ``path_peaks`` (steps,), which `densities` reads; and
+    ``path_extents`` (steps, 4), their images' (x0, x1, y0, y1), of a continuous flow all the same.
+    Of such a flow also ``path_times`` (steps,), 0 at the noise and 1 at the data, and
+    ``path_lines`` (points, traced, 2), trajectories; of any other ``path_layers`` (steps,), the
+    layers done by then: its transforms, evenly shared out among ``layers`` where that is known. A
+    whitening that precedes a flow is no step: all is in the coordinates of the data. Raises
+    ValueError for a flow that is not of two dimensions.
     """
     if flow.dim != 2:
         raise ValueError(f"a path is drawn of a flow in two dimensions, got dim={flow.dim}")
@@ -57,7 +58,7 @@ def along(
     shown = torch.stack([_inverse(fixed, x) for x in points])
     samples = shown[::solves]
     extents = [_extent(samples if continuous else x) for x in samples]
-    densities = [
+    images = [
         Flow(
             CompositeTransform([*fixed, *between(learned, place, len(learned))]), 2, base=flow.base
         )
@@ -68,12 +69,26 @@ def along(
     ]
     found = {
         "path_samples": half(samples),
-        "path_densities": half(torch.stack(densities)),
+        **_coded(torch.stack(images).cpu().numpy()),
         "path_extents": np.array(extents),
     }
     if continuous:
         return found | {"path_times": 1 - places / places[0], "path_lines": half(shown[:, :traced])}
     return found | {"path_layers": np.ceil((places[0] - places) / unit).astype(int)}
+
+
+def _coded(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Densities (steps, side, side) as a picture needs them, in a third of the space of float16."""
+    peaks = images.max((1, 2))
+    shares = images / peaks[:, None, None]
+    return {"path_densities": np.round(255 * shares).astype(np.uint8), "path_peaks": peaks}
+
+
+def densities(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The densities of the steps, (steps, side, side), from the arrays of `along`."""
+    peaks = found["path_peaks"].astype(float)[:, None, None]
+    images: np.ndarray = found["path_densities"] * peaks / 255
+    return images
 
 
 def between(learned: Sequence[nn.Module], low: float, high: float) -> list[nn.Module]:

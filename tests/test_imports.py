@@ -35,11 +35,12 @@ BENCHMARKS = (
         "fields",
         "likelihood",
         "two_samples",
+        "paths",
     ),
     ("micro_results",),
     ("scaling_law", "parts"),
     ("cost_model", "shapes"),
-    ("training", "views"),
+    ("training", "pictured", "views"),
     (
         "calls",
         "resident",

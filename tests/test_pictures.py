@@ -31,7 +31,8 @@ def _history(rng: np.random.Generator) -> dict[str, np.ndarray]:
 def _plane(name: str, data: datasets.Dataset) -> dict[str, np.ndarray]:
     flow = flows.build(name, 2, **flows.members[name].applicable(SIZES))
     flow.initialize(data.train[:500].float())
-    return pictured.plane(flow.using(trace="exact"), data, grid=20, samples=50, layers=2)
+    view = flow.using(trace="exact")
+    return pictured.plane(view, view.sample(50), data, grid=20, layers=2)
 
 
 def _row(folder: Path, dataset: str, flow: str, seed: int, **arrays: Any) -> dict[str, Any]:
@@ -57,11 +58,17 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         rows += [_row(folder, flat.name, name, seed, **held) for seed in (1, 0)]
     for name in ("realnvp", "maf", "cnf"):
         flow = flows.build(name, table.dim, hidden=8)
-        held = pictured.corner(flow.initialize(table.train[:500].float()).sample, table)
+        held = pictured.corner(flow.initialize(table.train[:500].float()).sample(1000), table)
         rows.append(_row(folder, table.name, name, 0, **held, **_history(rng)))
     for name, fit in BASELINES.items():
-        fitted = fit(table.train.numpy()[:2000], 0)
-        row = _row(folder, table.name, name, 0, **pictured.corner(fitted.sample, table))
+        fitted = fit(table.train.numpy()[:2000], table.val.numpy(), 0)
+        row = _row(
+            folder,
+            table.name,
+            name,
+            0,
+            **pictured.corner(torch.as_tensor(fitted.sample(1000)), table),
+        )
         rows.append({**row, "updates": 0})
     return pd.DataFrame(rows)
 
@@ -123,6 +130,6 @@ def test_pictured_columns_are_the_least_gaussian() -> None:
     x = torch.randn(2000, 8, dtype=torch.float64)
     x[:, ::2] = x[:, ::2].exp()
     data = datasets.Dataset("probe", 8, x, x, x[:300], "", "")
-    held = pictured.corner(lambda n: torch.zeros(n, 8), data)
+    held = pictured.corner(torch.zeros(1000, 8), data)
     assert held["columns"].tolist() == [0, 2, 4, 6]
     np.testing.assert_allclose(held["data_samples"], x[:300, ::2], rtol=1e-3, atol=1e-3)

@@ -26,10 +26,10 @@ NOTE = (
 )
 
 
-def figures(done: pd.DataFrame) -> list[Figure]:
+def figures(wide: pd.DataFrame) -> list[Figure]:
     """For each set of D > 2 its best discrete and best continuous flow, and the mixture."""
     made = []
-    for name, group in done[done["dim"] > 2].groupby("dataset", sort=False):
+    for name, group in wide.groupby("dataset", sort=False):
         for _, row in _chosen(group).iterrows():
             about = NOTE.format(name=row["series"], ll=row["test_ll"], dim=row["dim"])
             title = f"{name}: data and samples of {row['series']}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter1d
 
 from benchmarks import draw
@@ -16,8 +17,8 @@ from benchmarks.store import arrays
 SETS = 4  # of a figure
 NOTE = (
     "Left and middle: log-likelihood of the validation rows, by exact trace and the flow's own "
-    "solver, against updates and against seconds of training, validation apart. A dot marks the "
-    "weights that were kept, a bar at the end a training that was stopped before its last update; "
+    "solver, against updates and against seconds of training, validation apart. A mark is at the "
+    "weights that were kept, a bar at the end of a training that stopped before its last update; "
     "a curve that still rises at its end was cut off by its budget. Right: the training loss "
     "(faint: raw), which of some flows is no likelihood. One line a seed."
 )
@@ -43,38 +44,40 @@ def _draw(groups: list[tuple[str, pd.DataFrame]]) -> Any:
     with draw.figure(len(groups), 3, height=2.7) as (figure, axes):
         for line, (name, group) in zip(axes, groups, strict=True):
             for series, seeds in group.groupby("series", sort=False):
-                look = {k: v for k, v in looks[str(series)].items() if k == "color"}
+                look = dict(looks[str(series)])
                 width = 1.4 if len(seeds) == 1 else 0.8
                 for _, row in seeds.iterrows():
-                    _training(line, row, arrays(row), {**look, "lw": width})
+                    _training(line, row, arrays(row), look, width)
             _limits(line)
             line[0].set(xlabel="updates", ylabel="validation LL (nats)")
             line[1].set(xlabel="seconds of training", ylabel="validation LL (nats)")
             line[2].set(xlabel="updates", ylabel="training loss")
             for panel in line:
                 panel.set_title(name)
-        handles = [axes[0, 0].plot([], [], color=look["color"])[0] for look in looks.values()]
+        handles = [Line2D([], [], **look) for look in looks.values()]
         draw.legend_below(figure, handles, list(looks))
     return figure
 
 
-def _training(line: Any, row: Any, held: dict[str, np.ndarray], look: dict[str, Any]) -> None:
+def _training(
+    line: Any, row: Any, held: dict[str, np.ndarray], look: dict[str, Any], width: float
+) -> None:
     """One training into its three panels."""
     score = np.where(np.isfinite(held["validation_ll"]), held["validation_ll"], np.nan)
     keep = (row.get("setting.training") or {}).get("keep", "best")
     kept = len(score) - 1 if keep == "last" else int(np.nanargmax(score))
     early = row.get("train_updates", row["updates"]) < row["updates"]
     for panel, x in ((line[0], held["validated"]), (line[1], held["validation_seconds"])):
-        panel.plot(x, score, **look)
-        panel.plot(x[kept], score[kept], marker="o", ms=4, **look)
+        panel.plot(x, score, color=look["color"], lw=width)
+        panel.plot(x[kept], score[kept], ls="", **look)
         if early:
-            panel.plot(x[-1], score[-1], marker="|", ms=9, mew=1.5, **look)
+            panel.plot(x[-1], score[-1], color=look["color"], marker="|", ms=9, mew=1.5)
     losses = held["losses"].astype(float)
     updates = np.arange(1, len(losses) + 1)
     finite = np.isfinite(losses)
     smooth = gaussian_filter1d(losses[finite], max(1.0, len(losses) / 60))
     line[2].plot(updates, losses, color=look["color"], lw=0.5, alpha=0.2, rasterized=True)
-    line[2].plot(updates[finite], smooth, **look)
+    line[2].plot(updates[finite], smooth, color=look["color"], lw=width)
 
 
 def _limits(line: Any) -> None:

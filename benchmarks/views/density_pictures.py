@@ -5,13 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.exhibit import Figure
-from benchmarks.views import corners, curves, flow_steps, portraits, trajectories
+from benchmarks.views import corners, curves, flow_steps, panels, portraits, trajectories
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Densities and samples beside data, the way there, and the training."""
     done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
     trained = done[done["updates"] > 0]
-    flat = trained[trained["dim"] == 2]
+    flat = panels.holding(trained[trained["dim"] == 2], "path_samples")
+    wide = panels.holding(done[done["dim"] > 2], "columns")
     plane = [*portraits.figures(flat), *flow_steps.figures(flat), *trajectories.figures(flat)]
-    return [*plane, *corners.figures(done), *curves.figures(trained)]
+    return [*plane, *corners.figures(wide), *curves.figures(trained)]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
+from benchmarks import paths
 from benchmarks.exhibit import Figure
 from benchmarks.store import arrays
 from benchmarks.views import panels
@@ -19,19 +20,21 @@ NOTE = (
     "From noise, at the left, to data, at the right: above the density at that point, below 800 "
     "samples on their way. A continuous flow is shown at equally spaced times, on the same axes; "
     "any other after so many of its layers, on axes of each panel's own, since layers scale. A "
-    "flow's densities are on one scale, that of its last panel: times their mean over a panel. Six "
-    "flows at most: those of the slide, then the best of the others; the first seed."
+    "flow's densities are on one scale: times their mean over a panel. Six flows at "
+    "most: those of the slide, then the best of the others; the first seed."
 )
 
 
 def figures(flat: pd.DataFrame) -> list[Figure]:
-    """One for each data set."""
+    """One for each data set, of flows that have something between noise and data."""
     made = []
     for name, group in flat.groupby("dataset", sort=False):
-        rows = panels.ordered(group).iloc[:FLOWS]
-        title = f"{name}: from noise to data"
-        drawn = partial(_draw, rows)
-        made.append(Figure(f"steps-{name}", title, NOTE, drawn, tuple(rows["key"])))
+        rows = panels.ordered(group)
+        rows = rows[[len(arrays(row)["path_samples"]) > 2 for _, row in rows.iterrows()]]
+        rows = rows.iloc[:FLOWS]
+        if len(rows):
+            title, keys = f"{name}: from noise to data", tuple(rows["key"])
+            made.append(Figure(f"steps-{name}", title, NOTE, partial(_draw, rows), keys))
     return made
 
 
@@ -52,10 +55,9 @@ def _way(above: Any, below: Any, held: dict[str, np.ndarray]) -> Any:
     """The steps of one flow, the first at the left and the last at the right, in unit squares."""
     extents, samples = held["path_extents"].reshape(-1, 2, 2), held["path_samples"].astype(float)
     lengths = np.diff(extents, axis=2)[:, :, 0]
-    densities = held["path_densities"].astype(float) * lengths.prod(1)[:, None, None]
-    top = float(densities[-1].max())
-    columns = np.round(np.linspace(0, STEPS - 1, len(densities)))
-    for step, x in enumerate(columns * (1 + GAP)):
+    densities = paths.densities(held) * lengths.prod(1)[:, None, None]
+    top = float(densities[-1].max() + np.median(densities.max((1, 2)))) / 2
+    for step, x in enumerate(np.linspace(0, (STEPS - 1) * (1 + GAP), len(densities))):
         shown = panels.density(above, densities[step], (x, x + 1, 0, 1), top)
         above.text(x + 0.5, 1.04, _told(held, step), ha="center", fontsize=8)
         inside = (samples[step] - extents[step, :, 0]) / lengths[step]

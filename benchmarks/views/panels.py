@@ -34,6 +34,15 @@ def ordered(group: pd.DataFrame) -> pd.DataFrame:
     return named.drop_duplicates("series").sort_values(["place", "behind"], kind="stable")
 
 
+def holding(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Those whose records have an array of this name: what a picture needs."""
+    found = []
+    for path in rows["arrays"]:
+        with np.load(path, allow_pickle=False) as archive:
+            found.append(name in archive.files)
+    return rows[np.array(found, dtype=bool)]
+
+
 @contextmanager
 def squares(
     gaps: Sequence[float], columns: int, side: float, across: float = 1.0

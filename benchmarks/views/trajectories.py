@@ -39,10 +39,9 @@ def figures(flat: pd.DataFrame) -> list[Figure]:
     """All sets and their continuous flows, a row a set; a few figures where they are many."""
     sets: dict[str, pd.DataFrame] = {}
     for name, group in flat.groupby("dataset", sort=False):
-        rows = panels.ordered(group)
-        continuous = rows[["path_lines" in arrays(row) for _, row in rows.iterrows()]]
+        continuous = panels.holding(panels.ordered(group), "path_lines").iloc[:FLOWS]
         if len(continuous):
-            sets[str(name)] = continuous.iloc[:FLOWS]
+            sets[str(name)] = continuous
     made, names = [], list(sets)
     for start in range(0, len(sets), SETS):
         chosen = {name: sets[name] for name in names[start : start + SETS]}
