@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ COLUMNS = {  # header -> metric, factor, format
     "Training (s)": ("train_seconds", 1, ".1f"),
 }
 WORDS = {"likelihood": "likelihood", "reverse_kl": "reverse KL"}  # objectives
-LOST = "#D55E00"  # modes that are missed
+LOST = draw.COLOURS[1]  # modes that are missed
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
@@ -68,7 +69,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
             f"modes-{name}",
             f"{name}: samples and the share of each mode",
             note,
-            lambda name=name, group=group: _picture(str(name), group),  # type: ignore[misc]  # no type for a lambda's defaults
+            partial(_picture, str(name), group),
             tuple(group["key"]),
         )
         for name, group in (done.groupby("dataset", sort=False) if len(done) else ())
