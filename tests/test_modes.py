@@ -174,17 +174,17 @@ def test_the_estimate_of_a_record_is_within_its_error() -> None:
 # ---- cases, records, table ----------------------------------------------------------------------
 
 
-def measured(**changes: Any) -> tuple[list[Case], pd.DataFrame]:
-    """Cases of the study, and the frame of their records, arrays as a column."""
-    options = STUDY.Options.model_validate({**SMALL, **changes})
-    cases = list(STUDY.cases(options, Common(seeds=(0, 1))))
-    records = []
-    for key, result in STUDY.measure(cases):
-        case = next(case for case in cases if case.key == key)
-        values = {k: store.Values.of(k, v) for k, v in result.metrics.items()}
+@pytest.fixture
+def measured(tmp_path: Path) -> pd.DataFrame:
+    """The records of the study's cases, of two seeds."""
+    cases = list(STUDY.cases(STUDY.Options.model_validate(SMALL), Common(seeds=(0, 1))))
+    for case, (key, result) in zip(cases, STUDY.measure(cases), strict=True):
+        values = {k: store.Values.of(k, v) for k, v in result.metrics.items()}  # type: ignore[arg-type]  # a list or a number
         told: Any = {"status": "done", "metrics": values}
-        records.append((store.Record(case=case, key=key, fingerprint="f", **told), result.arrays))
-    return cases, store.frame(Path(), [record for record, _ in records])
+        store.write(
+            tmp_path, store.Record(case=case, key=key, fingerprint="f", **told), result.arrays
+        )
+    return store.load(tmp_path)
 
 
 def test_reverse_kl_keeps_the_last_weights() -> None:
@@ -197,13 +197,13 @@ def test_reverse_kl_keeps_the_last_weights() -> None:
     assert kept == {"likelihood": "best", "reverse_kl": "last"}
 
 
-def test_a_row_for_each_objective_and_flow() -> None:
+def test_a_row_for_each_objective_and_flow(measured: pd.DataFrame) -> None:
     """Of two seeds, with their error, and all of their records."""
-    cases, frame = measured()
+    frame = measured
     (table,) = view.tables(frame)
     assert table.frame["Trained by"].tolist() == ["likelihood", "reverse KL"]
     assert table.frame["Seeds"].tolist() == [2, 2]
-    assert {key for keys in table.rows_from for key in keys} == {case.key for case in cases}
+    assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
     pairs = [own["gap_mass"] * 100 for _, own in frame.groupby("setting.objective")]
     assert table.frame["In gaps (%)"].tolist() == pytest.approx([pair.mean() for pair in pairs])
     errors = table.frame[table.errors["In gaps (%)"]].tolist()
@@ -214,10 +214,22 @@ def test_a_row_for_each_objective_and_flow() -> None:
     assert not view.figures(pd.DataFrame())
 
 
-def test_the_claim_follows_its_records() -> None:
+def test_the_picture_has_samples_and_shares_of_each(measured: pd.DataFrame) -> None:
+    """Of the data and of the flow, by either objective: bars that sum to one, crosses at losses."""
+    (figure,) = view.figures(measured)
+    assert set(figure.records) == set(measured["key"])
+    shown = [panel for panel in figure.draw().axes if panel.get_visible()]
+    bars = [panel for panel in shown if panel.patches]
+    assert len(shown) == 2 * len(bars) == 8
+    for panel in bars:
+        heights = np.array([bar.get_height() for bar in panel.patches])
+        assert heights.sum() == pytest.approx(100)
+        assert len(panel.lines[1].get_xdata()) == (modes.of_due(heights / 100) < 0.1).sum()
+
+
+def test_the_claim_follows_its_records(measured: pd.DataFrame) -> None:
     """Confirmed, refuted, conditional; and reverse KL stands beside it without a say."""
-    _, frame = measured()
-    frame = frame.assign(updates=500)
+    frame = measured.assign(updates=500)
     likely = frame["setting.objective"] == "likelihood"
     judge = claims["mode-collapse"].verdict
     good, bad = frame.assign(least_share=0.9), frame.assign(least_share=0.01)

@@ -13,6 +13,7 @@ from benchmarks import modes as of_samples
 from benchmarks.exhibit import RECORDS, Figure, Table
 from benchmarks.stats import standard_error
 from benchmarks.store import arrays
+from benchmarks.views import panels
 
 COLUMNS = {  # header -> metric, factor, format
     "Missed modes": ("modes_missed", 1, ".1f"),
@@ -119,14 +120,14 @@ def _picture(name: str, group: pd.DataFrame) -> Any:
         first = of_one.drop_duplicates("series")
         held = {str(row["series"]): arrays(row) for _, row in first.iterrows()}
         lines.append((WORDS[str(objective)], {"Data": own, **held}))
-    columns = ["Data", *sorted({name for _, panels in lines for name in panels} - {"Data"})]
+    columns = ["Data", *sorted({name for _, held in lines for name in held} - {"Data"})]
     with draw.figure(2 * len(lines), len(columns)) as (figure, axes):
         figure.set_size_inches(1.75 * len(columns), 3.0 * len(lines))
         for panel in axes.flat:
             panel.set_visible(False)
-        for place, (objective, panels) in enumerate(lines):
-            top = max(a["mode_shares"].max() for a in panels.values())
-            for flow, a in panels.items():
+        for place, (objective, held) in enumerate(lines):
+            top = max(a["mode_shares"].max() for a in held.values())
+            for flow, a in held.items():
                 above, below = axes[2 * place : 2 * place + 2, columns.index(flow)]
                 lost = of_samples.of_due(a["mode_shares"]) < of_samples.MISSED
                 _samples(above, a["samples"], data.modes.numpy()[lost], limits)
@@ -140,8 +141,7 @@ def _picture(name: str, group: pd.DataFrame) -> Any:
 
 
 def _samples(panel: Any, x: np.ndarray, lost: np.ndarray, limits: list[Any]) -> None:
-    look = {"ls": "", "marker": ".", "ms": 1.2, "mec": "none", "alpha": 0.7, "rasterized": True}
-    panel.plot(*x.astype(float).T, color="#333333", **look)
+    panels.cloud(panel, x)
     panel.plot(*lost.T, ls="", marker="x", ms=5, mew=1.5, color=LOST)
     panel.set(visible=True, xlim=limits[0], ylim=limits[1], aspect="equal", xticks=[], yticks=[])
     panel.grid(False)
