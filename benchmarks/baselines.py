@@ -26,7 +26,7 @@ class Baseline:
     notes: Mapping[str, Any] = field(default_factory=dict)  # what was chosen for it
 
 
-def gaussian(train: np.ndarray, validation: np.ndarray, seed: int) -> Baseline:
+def gaussian(train: np.ndarray, seed: int, validation: np.ndarray | None = None) -> Baseline:
     """One Gaussian with full covariance, by maximum likelihood."""
     dim = train.shape[1]
     mean, covariance = train.mean(0), np.atleast_2d(np.cov(train, rowvar=False, bias=True))
@@ -42,8 +42,8 @@ def gaussian(train: np.ndarray, validation: np.ndarray, seed: int) -> Baseline:
 
 def mixture_20(
     train: np.ndarray,
-    validation: np.ndarray,
     seed: int,
+    validation: np.ndarray | None = None,
     *,
     components: int = 20,
     rows: int = 10_000,
@@ -64,7 +64,7 @@ def mixture_20(
     )
 
 
-def mixture(train: np.ndarray, validation: np.ndarray, seed: int, rows: int = 5000) -> Baseline:
+def mixture(train: np.ndarray, seed: int, validation: np.ndarray, rows: int = 5000) -> Baseline:
     """A mixture as `mixture_20`, with the number of components chosen on ``rows`` of validation.
 
     `COMPONENTS` are tried from the fewest on, up to `WORK`, until one is worse than the one before.
@@ -74,7 +74,7 @@ def mixture(train: np.ndarray, validation: np.ndarray, seed: int, rows: int = 50
     for components in COMPONENTS:
         if best is not None and components * train.shape[1] ** 2 > WORK:
             break
-        fitted = mixture_20(train, validation, seed, components=components)
+        fitted = mixture_20(train, seed, components=components)
         tried[components] = float(fitted.log_prob(validation[:rows]).mean())
         if best is not None and tried[components] < max(tried.values()):
             break
@@ -84,6 +84,7 @@ def mixture(train: np.ndarray, validation: np.ndarray, seed: int, rows: int = 50
     return best
 
 
+# each of training rows (N, D), a seed, and validation rows to choose by
 BASELINES: dict[str, Callable[..., Baseline]] = {
     "gaussian": gaussian,
     "mixture_20": mixture_20,

@@ -102,7 +102,7 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     """Fit a baseline on a data set and score it."""
     scoring = Scoring.model_validate(case.settings["scoring"])
     start = time.perf_counter()
-    fitted = BASELINES[case.flow](data.train.numpy(), data.val.numpy(), case.seeds.init)
+    fitted = BASELINES[case.flow](data.train.numpy(), case.seeds.init, data.val.numpy())
     metrics: Metrics = {
         "train_seconds": time.perf_counter() - start,
         "parameters": fitted.parameters,

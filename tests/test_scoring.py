@@ -146,7 +146,7 @@ def test_baselines_are_densities_and_sample_from_themselves(name):
     data = datasets.load("8gaussians")
     result = score_baseline(case(name, updates=0), data)
     assert result.metrics["gap"] > -0.05
-    fitted = BASELINES[name](data.train.numpy(), data.val.numpy(), 0)
+    fitted = BASELINES[name](data.train.numpy(), 0, data.val.numpy())
     side = np.linspace(-14, 14, 400)
     grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
     assert np.exp(fitted.log_prob(grid)).sum() * (side[1] - side[0]) ** 2 == pytest.approx(1, 1e-3)
@@ -157,7 +157,7 @@ def test_baselines_are_densities_and_sample_from_themselves(name):
 
 def test_the_number_of_components_is_the_best_of_those_tried_on_validation():
     data = datasets.load("8gaussians")
-    fitted = BASELINES["mixture"](data.train.numpy(), data.val.numpy(), 0)
+    fitted = BASELINES["mixture"](data.train.numpy(), 0, data.val.numpy())
     tried = fitted.notes["tried"]
     assert list(tried) == list(COMPONENTS[: len(tried)])
     assert fitted.notes["components"] == max(tried, key=tried.get)
