@@ -159,7 +159,7 @@ def test_a_table_says_what_its_flows_are_matched_in(tmp_path, second, matched):
     note = tables(tmp_path)["density-cost-made_up"].note
     assert ("matched in parameters" in note) == matched
     assert ("by their width" in note) == matched
-    assert "not in" in note
+    assert "they differ in" in note
     assert "training FLOPs (1.0e6 to 5.0e6)" in note
 
 

@@ -128,7 +128,8 @@ def _row(seeds: pd.DataFrame) -> dict[str, object]:
     if len(seeds) > 1:
         row["± over seeds"] = standard_error(seeds["test_ll"])
     if "gap" in seeds and seeds["gap"].notna().any():
-        row[GAP], row["± (gap)"] = seeds["gap"].mean(), seeds["gap_se"].mean()
+        row[GAP] = seeds["gap"].mean()
+        row["± (gap)"] = seeds["gap_se"].mean() if "gap_se" in seeds else math.nan
         row["mark"] = MARK if row[GAP] < -ABOVE * row["± (gap)"] else ""
     for header, metric in (
         (SLICED, "sliced_wasserstein"),

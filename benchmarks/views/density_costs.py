@@ -74,7 +74,9 @@ def matched(models: Models) -> str:
         alike = least > 0 and most / least <= MATCHED
         (same if alike else differ).append(f"{span}{by})" if alike else f"{span})")
     what = f"in {' and '.join(same)}, within {MATCHED - 1:.0%}" if same else "in nothing"
-    return f"The flows are matched {what}" + (f"; not in {', '.join(differ)}." if differ else ".")
+    return f"The flows are matched {what}" + (
+        f"; they differ in {', '.join(differ)}." if differ else "."
+    )
 
 
 def _asked(flows: dict[str, pd.DataFrame]) -> bool:
