@@ -111,6 +111,18 @@ def test_densities_of_a_set_share_one_scale(frame: pd.DataFrame) -> None:
             assert len({image.get_clim() for image in shown}) == 1
 
 
+def test_sets_of_a_figure_share_their_columns(frame: pd.DataFrame) -> None:
+    """The slide's flows, then those that the most sets have, by their likelihood."""
+    rows = frame[(frame["dataset"] == "checkerboard") & (frame["seed"] == 0)]
+    few = rows[rows["flow"].isin(["cnf", "maf", "iaf"])].copy()
+    few.loc[few["flow"] == "iaf", "test_ll"] = -1.0
+    sets = {"a": panels.ordered(few), "b": panels.ordered(few[few["flow"] != "iaf"])}
+    ((shown, names),) = panels.sheets(sets, 5, 2)
+    assert names == ["cnf", "maf"]
+    assert [list(rows["series"]) for rows in shown.values()] == [["cnf", "maf"]] * 2
+    assert next(panels.sheets({"a": sets["a"]}, 5, 2))[1] == ["cnf", "iaf"]
+
+
 def test_many_sets_are_shown_in_several_figures(frame: pd.DataFrame) -> None:
     """Each with no more than a page holds."""
     rows = frame[frame["flow"].isin(["realnvp", "cnf"]) & (frame["dim"] == 2)]

@@ -20,8 +20,8 @@ NOTE = (
     "From noise, at the left, to data, at the right: above the density at that point, below 800 "
     "samples on their way. A continuous flow is shown at equally spaced times, on the same axes; "
     "any other after so many of its layers, on axes of each panel's own, since layers scale. A "
-    "flow's densities are on one scale: times their mean over a panel. Six flows at "
-    "most: those of the slide, then the best of the others; the first seed."
+    "flow's densities are on one scale: times their mean over a panel. Six flows "
+    "at most: those of the slide, then the best of the others; the first seed."
 )
 
 
@@ -56,7 +56,7 @@ def _way(above: Any, below: Any, held: dict[str, np.ndarray]) -> Any:
     extents, samples = held["path_extents"].reshape(-1, 2, 2), held["path_samples"].astype(float)
     lengths = np.diff(extents, axis=2)[:, :, 0]
     densities = paths.densities(held) * lengths.prod(1)[:, None, None]
-    top = float(densities[-1].max() + np.median(densities.max((1, 2)))) / 2
+    top = float(np.median(np.quantile(densities, 0.999, axis=(1, 2))))
     for step, x in enumerate(np.linspace(0, (STEPS - 1) * (1 + GAP), len(densities))):
         shown = panels.density(above, densities[step], (x, x + 1, 0, 1), top)
         above.text(x + 0.5, 1.04, _told(held, step), ha="center", fontsize=8)

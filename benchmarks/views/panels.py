@@ -34,6 +34,25 @@ def ordered(group: pd.DataFrame) -> pd.DataFrame:
     return named.drop_duplicates("series").sort_values(["place", "behind"], kind="stable")
 
 
+def sheets(
+    sets: dict[str, pd.DataFrame], length: int, flows: int
+) -> Iterator[tuple[dict[str, pd.DataFrame], list[str]]]:
+    """Rows that `ordered` gave, by set, in parts of ``length`` sets that fit one figure each.
+
+    With the names of the flows that each part shows, its columns, and no others' rows: the slide's,
+    then those that the most of its sets have, by their mean likelihood.
+    """
+    for start in range(0, len(sets), length):
+        part = dict(list(sets.items())[start : start + length])
+        by_name = pd.concat(part.values()).groupby("series", sort=False)
+        found = by_name.agg(place=("place", "first"), sets=("key", "size"), ll=("test_ll", "mean"))
+        ascending = {"place": True, "sets": False, "ll": False}
+        order = found.sort_values(list(ascending), ascending=list(ascending.values()))
+        names = list(order.index[:flows])
+        kept = {name: rows[rows["series"].isin(names)] for name, rows in part.items()}
+        yield {name: rows for name, rows in kept.items() if len(rows)}, names
+
+
 def holding(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Those whose records have an array of this name: what a picture needs."""
     found = []

@@ -35,23 +35,22 @@ class Portrait(NamedTuple):
 def figures(flat: pd.DataFrame) -> list[Figure]:
     """All sets at a glance, in a few figures where they are many; then each with all its flows."""
     sets = {str(name): panels.ordered(group) for name, group in flat.groupby("dataset", sort=False)}
-    made, names = [], list(sets)
-    for start in range(0, len(sets), SETS):
-        chosen = {name: sets[name].iloc[:FLOWS] for name in names[start : start + SETS]}
+    made = []
+    for number, (chosen, names) in enumerate(panels.sheets(sets, SETS, FLOWS)):
         keys = tuple(key for rows in chosen.values() for key in rows["key"])
-        name = f"pictures-{start // SETS + 1}" if start else "pictures"
-        made.append(Figure(name, "Data and densities", NOTE, partial(_glance, chosen), keys))
+        name = f"pictures-{number + 1}" if number else "pictures"
+        drawn = partial(_glance, chosen, names)
+        made.append(Figure(name, "Data and densities", NOTE, drawn, keys))
     for name, rows in sets.items():
         title = f"{name}: data and densities"
-        drawn = partial(_each, rows)
-        made.append(Figure(f"picture-{name}", title, NOTE, drawn, tuple(rows["key"])))
+        keys = tuple(rows["key"])
+        made.append(Figure(f"picture-{name}", title, NOTE, partial(_each, rows), keys))
     return made
 
 
-def _glance(sets: dict[str, pd.DataFrame]) -> Any:
+def _glance(sets: dict[str, pd.DataFrame], flows: list[str]) -> Any:
     """A pair of rows of panels a set, a column a flow."""
-    rows = pd.concat(sets.values()).sort_values("place", kind="stable")
-    names = ["Data", *dict.fromkeys(rows["series"])]
+    names = ["Data", *flows]
     side = min(1.5, 9.2 / len(names))
     with panels.squares([panels.NAME, panels.NEXT] * len(sets), len(names), side) as made:
         figure, axes = made

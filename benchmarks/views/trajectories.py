@@ -37,24 +37,19 @@ def detours(lines: np.ndarray) -> tuple[float, float]:
 
 def figures(flat: pd.DataFrame) -> list[Figure]:
     """All sets and their continuous flows, a row a set; a few figures where they are many."""
-    sets: dict[str, pd.DataFrame] = {}
-    for name, group in flat.groupby("dataset", sort=False):
-        continuous = panels.holding(panels.ordered(group), "path_lines").iloc[:FLOWS]
-        if len(continuous):
-            sets[str(name)] = continuous
-    made, names = [], list(sets)
-    for start in range(0, len(sets), SETS):
-        chosen = {name: sets[name] for name in names[start : start + SETS]}
+    groups = panels.holding(flat, "path_lines").groupby("dataset", sort=False)
+    sets = {str(name): panels.ordered(group) for name, group in groups}
+    made = []
+    for number, (chosen, names) in enumerate(panels.sheets(sets, SETS, FLOWS)):
         keys = tuple(key for rows in chosen.values() for key in rows["key"])
-        name = f"trajectories-{start // SETS + 1}" if start else "trajectories"
-        made.append(Figure(name, "Paths from noise to data", NOTE, partial(_draw, chosen), keys))
+        name, drawn = "trajectories", partial(_draw, chosen, names)
+        name = f"{name}-{number + 1}" if number else name
+        made.append(Figure(name, "Paths from noise to data", NOTE, drawn, keys))
     return made
 
 
-def _draw(sets: dict[str, pd.DataFrame]) -> Any:
+def _draw(sets: dict[str, pd.DataFrame], names: list[str]) -> Any:
     """A row of panels a set, a column a flow."""
-    every = pd.concat(sets.values()).sort_values("place", kind="stable")
-    names = list(dict.fromkeys(every["series"]))
     side = min(1.8, 9.2 / len(names))
     with panels.squares([panels.NAME + 0.15] * len(sets), len(names), side) as (figure, axes):
         for line, (name, rows) in zip(axes, sets.items(), strict=True):
