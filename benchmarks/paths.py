@@ -49,7 +49,7 @@ def along(
     unit = max(1, len(learned) // layers) if layers else 1
     places = _places(len(learned), 0 if continuous else unit)
     solves = BETWEEN if continuous else 1
-    x = flow.base.rsample(_like(flow, rows))
+    x = flow.base.rsample(next(flow.parameters()).new_empty(rows, 2))
     points = [x]
     for near, far in pairwise(places):
         for start, end in pairwise(np.linspace(near, far, solves + 1)):
@@ -63,6 +63,7 @@ def along(
             CompositeTransform([*fixed, *between(learned, place, len(learned))]), 2, base=flow.base
         )
         .log_prob(grid(extent, side).to(x))
+        .double()
         .exp()
         .reshape(side, side)
         for place, extent in zip(places, extents, strict=True)
@@ -79,7 +80,7 @@ def along(
 
 def _coded(images: np.ndarray) -> dict[str, np.ndarray]:
     """Densities (steps, side, side) as a picture needs them, in a third of the space of float16."""
-    peaks = images.max((1, 2))
+    peaks = np.maximum(images.max((1, 2)), np.finfo(images.dtype).tiny)
     shares = images / peaks[:, None, None]
     return {"path_densities": np.round(255 * shares).astype(np.uint8), "path_peaks": peaks}
 
@@ -125,13 +126,10 @@ def _inverse(transforms: Sequence[nn.Module], x: Tensor) -> Tensor:
     return CompositeTransform(transforms).inverse(x)[0] if transforms else x
 
 
-def _like(flow: Flow, rows: int) -> Tensor:
-    return next(flow.parameters()).new_empty(rows, 2)
-
-
 def _extent(x: Tensor) -> np.ndarray:
     """A square (x0, x1, y0, y1) around all but the outermost samples (..., 2), with a margin."""
-    ends = np.quantile(x.double().cpu().reshape(-1, 2).numpy(), [EDGE, 1 - EDGE], axis=0)
+    finite = x[torch.isfinite(x).all(-1)].double().cpu().numpy()
+    ends = np.quantile(finite, [EDGE, 1 - EDGE], axis=0)
     middle, half_side = ends.mean(0), 0.55 * np.ptp(ends, axis=0).max()
     return np.stack([middle - half_side, middle + half_side], 1).flatten()
 

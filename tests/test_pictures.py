@@ -31,7 +31,7 @@ def _history(rng: np.random.Generator) -> dict[str, np.ndarray]:
 def _plane(name: str, data: datasets.Dataset) -> dict[str, np.ndarray]:
     flow = flows.build(name, 2, **flows.members[name].applicable(SIZES))
     flow.initialize(data.train[:500].float())
-    view = flow.using(trace="exact")
+    view = flow.using(trace="exact", solver={"method": "dopri5", "rtol": 1e-2, "atol": 1e-2})
     return pictured.plane(view, view.sample(50), data, grid=20, layers=2)
 
 
@@ -130,6 +130,15 @@ def test_many_sets_are_shown_in_several_figures(frame: pd.DataFrame) -> None:
     names = [figure.name for figure in figures(many)]
     for name in ("pictures", "trajectories", "validation"):
         assert {name, f"{name}-2"} <= set(names)
+
+
+def test_a_training_that_was_never_validated_is_drawn(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Its losses are there, and no validation that could be solved."""
+    row = frame[frame["flow"] == "cnf"].iloc[0]
+    held = dict(np.load(row["arrays"])) | {"validation_ll": np.full(3, -np.inf)}
+    np.savez(tmp_path / "lost.npz", **held)
+    lost = frame[frame["key"] == row["key"]].assign(arrays=str(tmp_path / "lost.npz"))
+    assert next(figure for figure in figures(lost) if figure.name == "validation").draw()
 
 
 def test_without_a_trained_density_there_is_no_picture(frame: pd.DataFrame) -> None:

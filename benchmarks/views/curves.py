@@ -65,7 +65,7 @@ def _training(
     """One training into its three panels."""
     score = np.where(np.isfinite(held["validation_ll"]), held["validation_ll"], np.nan)
     keep = (row.get("setting.training") or {}).get("keep", "best")
-    kept = len(score) - 1 if keep == "last" else int(np.nanargmax(score))
+    kept = len(score) - 1 if keep == "last" else int(np.argmax(held["validation_ll"]))
     early = row.get("train_updates", row["updates"]) < row["updates"]
     for panel, x in ((line[0], held["validated"]), (line[1], held["validation_seconds"])):
         panel.plot(x, score, color=look["color"], lw=width)
@@ -80,13 +80,14 @@ def _training(
     line[2].plot(updates[finite], smooth, color=look["color"], lw=width)
 
 
-def _limits(line: Any) -> None:
+def _limits(panels: Any) -> None:
     """Leave out the first fifth of each curve, where it is steep, and outliers of the losses."""
-    for panel in line[:2]:
-        curves = [c.get_ydata() for c in panel.lines if len(c.get_ydata()) > 1]
+    for panel in panels[:2]:
+        drawn = (line.get_ydata() for line in panel.lines)
+        curves = [y for y in drawn if len(y) > 1 and np.isfinite(y).any()]
         starts = [float(y[max(1, len(y) // 5)]) for y in curves]
         low = min((y for y in starts if np.isfinite(y)), default=0.0)
         high = max((float(np.nanmax(y)) for y in curves), default=0.0)
         panel.set_ylim(low - 0.05 * (high - low or 1), high + 0.08 * (high - low or 1))
-    every = np.concatenate([np.asarray(c.get_ydata(), dtype=float) for c in line[2].lines])
-    line[2].set_ylim(*np.nanquantile(every, [0.001, 0.98]))
+    every = np.concatenate([np.asarray(c.get_ydata(), dtype=float) for c in panels[2].lines])
+    panels[2].set_ylim(*np.nanquantile(every, [0.001, 0.98]))
