@@ -39,7 +39,7 @@ def plane(flow: Flow, x: Tensor, data: Dataset, *, grid: int, layers: int) -> di
         "extent": extent,
         "samples": paths.half(x),
         "data_image": histogram.T.astype(np.float16),
-        "data_samples": paths.half(_some(data.test)),
+        "data_samples": paths.half(_some(data.test, ROWS)),
         **paths.along(flow, layers=layers),
     }
 
@@ -48,7 +48,7 @@ def corner(x: Tensor, data: Dataset) -> dict[str, Any]:
     """Arrays of the few columns that a corner plot of samples x (N, D) shows: the least Gaussian.
 
     Those are the columns of the training rows whose distribution is farthest from a normal one by
-    Kolmogorov's distance. ``columns`` (c,), from 0, in their order; ``samples`` (1000, c) and
+    Kolmogorov's distance. ``columns`` (c,), from 0, in their order; ``samples`` (rows, c) and
     ``data_samples`` (rows, c) of the test set.
     """
     judged = data.train[:JUDGED]
@@ -57,11 +57,11 @@ def corner(x: Tensor, data: Dataset) -> dict[str, Any]:
     columns = np.sort(np.argsort(distances)[::-1][:COLUMNS])
     return {
         "columns": columns,
-        "samples": paths.half(x[:SAMPLES, columns]),
-        "data_samples": paths.half(_some(data.test)[:, columns]),
+        "samples": paths.half(_some(x, SAMPLES)[:, columns]),
+        "data_samples": paths.half(_some(data.test, ROWS)[:, columns]),
     }
 
 
-def _some(rows: Tensor) -> Tensor:
-    """At most `ROWS` of them, from all parts alike."""
-    return rows[:: -(-len(rows) // ROWS)]
+def _some(rows: Tensor, most: int) -> Tensor:
+    """At most so many of them, from all parts alike: a mixture's samples come by component."""
+    return rows[:: -(-len(rows) // most)]

@@ -151,6 +151,9 @@ def test_pictured_columns_are_the_least_gaussian() -> None:
     x = torch.randn(2000, 8, dtype=torch.float64)
     x[:, ::2] = x[:, ::2].exp()
     data = datasets.Dataset("probe", 8, x, x, x[:300], "", "")
-    held = pictured.corner(torch.zeros(1000, 8), data)
+    samples = torch.linspace(0, 1, 5000)[:, None].expand(-1, 8)  # in order, as a mixture's are
+    held = pictured.corner(samples, data)
     assert held["columns"].tolist() == [0, 2, 4, 6]
+    assert held["samples"].shape == (1000, 4)
+    assert held["samples"].mean() == pytest.approx(0.5, abs=0.01)
     np.testing.assert_allclose(held["data_samples"], x[:300, ::2], rtol=1e-3, atol=1e-3)
