@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.measure.operations import Operations
 from flows.continuous import MLPField, Trace
+from flows.continuous.hollow import HollowField
 from flows.continuous.point import Point
 
 T = torch.tensor(0.3)
@@ -33,6 +34,33 @@ def test_a_closed_form_takes_at_most_another_field(
     assert alone.flops == 2 * rows * (2 * dim * hidden + hidden**2)
     assert alone.flops < both.flops <= 2 * alone.flops
     assert not both.uncounted
+
+
+def _flops(trace: Any, field: Any, x: Tensor) -> int:
+    asked = Trace.of(trace)
+    noise = asked.draw(field, x, torch.Generator().manual_seed(0))
+    with torch.no_grad(), Operations() as counted:
+        asked.rate(Point(field, T, x, None), noise)
+    assert not counted.uncounted
+    return counted.flops
+
+
+def test_forward_mode_multiplies_by_no_zeros() -> None:
+    """An estimate is another field a probe, and none multiplies the weights' tangents."""
+    field, x = MLPField(5, hidden=32, depth=3), torch.randn(40, 5)
+    alone = 2 * 40 * (2 * 5 * 32 + 2 * 32**2)
+    for probes in (1, 3):
+        trace = {"estimator": "hutchinson", "mode": "forward", "probes": probes}
+        assert _flops(trace, field, x) == (1 + probes) * alone
+
+
+def test_a_hollow_trace_takes_no_product_of_matrices() -> None:
+    """Beside the field: slopes times a vector, N D H, and nothing else."""
+    rows, dim, hidden = 40, 6, 32
+    field, x = HollowField(dim, hidden=hidden), torch.randn(rows, dim)
+    with torch.no_grad(), Operations() as alone:
+        field(T, x)
+    assert _flops("hollow", field, x) == alone.flops + 2 * rows * dim * hidden
 
 
 def test_a_closed_form_keeps_a_tenth_of_what_the_loop_keeps() -> None:

@@ -170,15 +170,14 @@ def planar_cnf(n: int, d: int, h: int, m: int, layers: int) -> Cost:
 
 
 def hollow(n: int, d: int, h: int, m: int, layers: int) -> Cost:
-    """Two MADEs with t, F outputs a column each; then τ of 1 + 2F, once a column, and its tangent.
+    """Two MADEs with t, F outputs a column each; then τ of 1 + 2F, once a column, and its slopes.
 
-    A tangent takes two products a weight: its own with it, and that of the input with the weight's,
-    a zero that torch multiplies by. Those zeros, t and the tangent into τ have no gradient.
+    t itself has no gradient.
     """
     nets, times = 2 * mlp(n, d, h, m, FEATURES * d), 2 * 2 * n * h
-    tau, first = mlp(n * d, 1 + 2 * FEATURES, h, 1, 1), 2 * n * d * (1 + 2 * FEATURES) * h
-    field, step = nets + times + tau, 3 * nets + 2 * times + (3 + 3 + 2) * tau - first
-    return solved(layers, field, field + 2 * tau, step, 2 * 2 * n * d * h)
+    tau, trace = mlp(n * d, 1 + 2 * FEATURES, h, 1, 1), 2 * n * d * h
+    field, step = nets + times + tau, 3 * nets + 2 * times + 3 * tau + 2 * trace
+    return solved(layers, field, field + trace, step, 2 * 2 * n * d * h)
 
 
 def ot_flow(n: int, d: int, h: int, m: int, layers: int) -> Cost:

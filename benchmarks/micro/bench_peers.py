@@ -66,7 +66,7 @@ CHOICES: dict[str, list[dict[str, Any]]] = {
     "zuko": [{}],
     "flowgauge": [
         {"first_step": first_step, "error_norm": norm}
-        for first_step in (None, 0.25, 0.5, 1.0)
+        for first_step in (None, 1 / 4, 1 / 3, 1 / 2, 1.0)
         for norm in ("all", "sample")
     ],
 }

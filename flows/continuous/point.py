@@ -92,6 +92,13 @@ class Point:
 
         return value, pull
 
+    @cached_property
+    def _pushed(self) -> Any:
+        field: Any = self.field
+        dx, push = self.ask(field.linearized)
+        self.found(dx)
+        return push
+
     def linearize(self) -> None:
         """Evaluate the field once for its value and for vector-Jacobian products."""
         _ = self._linear
@@ -106,8 +113,13 @@ class Point:
         return result
 
     def jvp(self, v: Tensor) -> Tensor:
-        """∂f/∂x v (N, D) of v (N, D), in forward mode; of a stack (K, N, D) all at once."""
+        """∂f/∂x v (N, D) of v (N, D), in forward mode; of a stack (K, N, D) all at once.
 
+        By the field's own ``linearized(t, x, context)`` -> dx/dt and the map of v, if it has one:
+        torch would multiply by the tangents of the weights too, which are zero.
+        """
+        if hasattr(self.field, "linearized"):
+            return self._pushed(v)  # type: ignore[no-any-return]  # the field's word for it
         jvp: Any = torch.func.jvp  # whose annotation counts a third result
         vmap: Any = torch.func.vmap  # whose annotation knows no output that is not mapped
 

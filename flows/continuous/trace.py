@@ -77,8 +77,9 @@ def hollow(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Ten
     """Exact trace in one pass, of a field f_i = τ(x_i, c_i) whose c_i does not depend on x_i.
 
     Such a field offers ``conditioner(t, x, context)`` -> c and ``transformer(t, x, c)`` -> dx/dt.
-    With c held fixed its Jacobian is diagonal, and one product with ones has the trace. Chen and
-    Duvenaud, Neural Networks with Cheap Differential Operators, 2019, arXiv:1912.03579.
+    With c held fixed its Jacobian is diagonal, and one product with ones has the trace; a field
+    that knows the diagonal offers ``with_slopes(t, x, c)`` -> (dx/dt, ∂τ/∂x_i), both (N, D). Chen
+    and Duvenaud, Neural Networks with Cheap Differential Operators, 2019, arXiv:1912.03579.
     """
     field: Any = point.field
     if not hasattr(field, "transformer"):
@@ -87,6 +88,9 @@ def hollow(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Ten
             "conditioner(t, x, context) and transformer(t, x, c); use trace='exact'"
         )
     c = point.ask(field.conditioner)
+    if hasattr(field, "with_slopes"):
+        dx, slopes = field.with_slopes(point.t, point.x, c)
+        return point.found(dx), slopes.sum(1)
     jvp: Any = torch.func.jvp  # whose annotation counts a third result
     dx, slopes = jvp(
         lambda x: field.transformer(point.t, x, c),

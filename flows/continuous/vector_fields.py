@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from flows.continuous.activations import ACTIVATIONS
 from flows.continuous.products import Link, trace_of
@@ -72,6 +73,20 @@ class MLP(nn.Module):
             x = self.activation.value(a)
             links.append((weight, self.activation.slope(a, x)))
         return affine(x, *last), [*links, (last[0], None)]
+
+    def linearized(
+        self, t: Tensor, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The value (N, out) at a scalar t, and the map of v (..., N, in) to ∂f/∂x v."""
+        value, links = self.linked(t, x, context)
+
+        def push(v: Tensor) -> Tensor:
+            for weight, slopes in links:
+                v = F.linear(v, weight)
+                v = v if slopes is None else v * slopes
+            return v
+
+        return value, push
 
     def _bias(self, context: Tensor | None) -> Tensor | None:
         if (context is None) != (self.context is None):
