@@ -103,7 +103,9 @@ def ot_flow(
     """OT-Flow: a CNF down the gradient of a potential, its trace exact in closed form.
 
     The loss adds the integrals of ``kinetic`` ½ ‖f‖² and of ``hjb`` |∂Φ/∂t - ½ ‖∇Φ‖²|, which is
-    zero on the paths of optimal transport.
+    zero on the paths of optimal transport. The authors weigh log p instead, by α_C, and |·| by
+    α_R: their README's 500 and 5 for POWER are the defaults here, 1 / α_C and α_R / α_C
+    (github.com/EmoryMLIP/OT-Flow); 100 and 15 for MINIBOONE would be 0.01 and 0.15.
     An evaluation costs O(N (D H + ℓ H²)), the trace O(N D H²) for each layer after the first.
     Onken et al., OT-Flow: Fast and Accurate Continuous Normalizing Flows via Optimal Transport,
     2021, arXiv:2006.00104.
