@@ -36,11 +36,12 @@ BENCHMARKS = (
         "likelihood",
         "two_samples",
         "paths",
+        "published",
     ),
     ("micro_results",),
     ("scaling_law", "parts"),
     ("cost_model", "shapes"),
-    ("training", "pictured", "views"),
+    ("training", "protocols", "pictured", "views"),
     (
         "calls",
         "resident",

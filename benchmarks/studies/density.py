@@ -31,6 +31,7 @@ class DensityOptions(BaseModel, frozen=True, extra="forbid"):
     updates: PositiveInt = 1000
     seconds: PositiveFloat = 10.0  # that a training is expected to take: for the plan alone
     training: Training = Training()
+    protocol: str | None = None  # supplies what neither the study nor a flow says
     scoring: Scoring = Scoring()
 
 
@@ -61,8 +62,8 @@ class Density:
                     known = ", ".join(BASELINES)
                     raise ValueError(f"unknown baseline {baseline!r}; choose from: {known}")
                 yield common.case(flow=baseline, batch=options.batch, settings=scoring, **about)
-            for contender in expanded(options.flows):
-                contender = _matched(contender, options.parameters)
+            for each in expanded(options.flows):
+                contender = _matched(each.under(options, name), options.parameters)
                 trained = contender.trained(options.training)
                 settings: dict[str, Any] = {**scoring, **contender.rules, "training": trained}
                 for seed in common.seeds:

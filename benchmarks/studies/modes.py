@@ -98,7 +98,8 @@ class Modes:
             data = datasets.load(name)
             of_samples.figures(data.val, data)  # that its modes and density are known
             fixed: dict[str, JsonValue] = {"keep": "last"} if objective == "reverse_kl" else {}
-            for contender in expanded(options.flows):
+            for each in expanded(options.flows):
+                contender = each.under(options, name)
                 settings = {
                     "objective": objective,
                     "samples": options.samples,

@@ -65,7 +65,8 @@ class TimeToNll:
         """A case for each data set, flow and seed."""
         for name in options.datasets:
             dim = datasets.load(name).dim
-            for contender in expanded(options.flows):
+            for each in expanded(options.flows):
+                contender = each.under(options, name)
                 training = contender.trained(options.training, time_limit=options.seconds)
                 for seed in common.seeds:
                     yield common.case(

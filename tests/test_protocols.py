@@ -1,0 +1,105 @@
+"""Protocols: what they say of every flow and set, their order, and cases made by them."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+import flows
+from benchmarks import protocols
+from benchmarks.datasets.maf import PUBLISHED
+from benchmarks.studies import Common, Trainee, registry
+from benchmarks.studies.density import DensityOptions
+from benchmarks.training.settings import Training
+from flows.continuous.ffjord import TABLE_4
+
+DENSITY = registry["density"]
+
+
+@pytest.mark.parametrize("name", protocols.names())
+def test_all_that_a_protocol_says_can_be_trained(name: str) -> None:
+    """Its flows take their options, and its settings are a training's, on every set it names."""
+    read = protocols.read(name)
+    for flow in {flow for rule in read.rules for flow in rule.flows} - {"*"}:
+        for dataset in {dataset for rule in read.rules for dataset in rule.datasets}:
+            try:
+                rule = read.of(flow, dataset)
+            except ValueError:
+                continue
+            flows.members[flow].complete(rule.options)
+            training = Training.model_validate(rule.training)
+            assert rule.batch
+            assert rule.updates
+            assert not training.patience or training.keep == "best"
+            stated = {"batch", "updates", *rule.training, *rule.options}
+            assert set(rule.ours) <= stated
+
+
+@pytest.mark.parametrize("name", TABLE_4)
+def test_ffjord_has_the_nets_of_its_table_4(name: str) -> None:
+    """Those of the library, of as many parameters; and the five published sets, no other."""
+    options = protocols.read("ffjord").of("ffjord", name.lower()).options
+    table = {key: value for key, value in TABLE_4[name].items() if key != "dim"}
+    assert {key: options[key] for key in table} == table
+    dim = PUBLISHED[name.lower()].dim
+    flow, known = flows.build("ffjord", dim, **options), flows.build("ffjord", **TABLE_4[name])
+    assert [p.shape for p in flow.parameters()] == [p.shape for p in known.parameters()]
+
+
+def test_faults_name_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"nosuch.*ffjord, nsf, quick"):
+        protocols.read("nosuch")
+    with pytest.raises(ValueError, match=r"'ffjord' on 'magic'.*bsds300, gas"):
+        protocols.read("ffjord").of("ffjord", "magic")
+    with pytest.raises(ValueError, match=r"flow 'glow'.*nsf_ar, nsf_coupling"):
+        protocols.read("nsf").of("glow", "power")
+    with pytest.raises(ValueError, match=r"'mine'.*rules\.0\.batch"):
+        protocols.parsed("mine", 'about = ""\n[[rules]]\nbatch = 0')
+    with pytest.raises(ValueError, match=r"'mine'.*learning_rat"):
+        protocols.parsed("mine", 'about = ""\n[[rules]]\ntraining = { learning_rat = 1 }')
+
+
+def test_what_is_said_nearer_goes_before() -> None:
+    """A flow before its study, the study before the protocol, a later rule before an earlier."""
+    rule = protocols.read("quick").of("realnvp", "magic")
+    assert rule.training["whiten"] is True
+    assert protocols.read("quick").of("realnvp", "moons").training["whiten"] is False
+
+    def of(flow: dict[str, object], **study: object) -> Trainee:
+        options = DensityOptions.model_validate({"flows": [flow], "datasets": ["magic"], **study})
+        return options.flows[0].under(options, "magic")
+
+    named = of({"flow": "realnvp", "protocol": "quick"})
+    assert named == of({"flow": "realnvp"}, protocol="quick").model_copy(
+        update={"protocol": "quick"}
+    )
+    assert (named.batch, named.updates) == (rule.batch, rule.updates)
+    assert named.training == rule.training
+    study = of({"flow": "realnvp"}, protocol="quick", updates=7, training={"clip": 2.0})
+    assert study.updates == 7
+    assert study.training == {**rule.training, "clip": 2.0}
+    flow = {"flow": "realnvp", "updates": 9, "training": {"clip": 3.0}, "options": {"layers": 2}}
+    own = of(flow, protocol="quick", updates=7, training={"clip": 2.0}, sizes={"hidden": 5})
+    assert own.updates == 9
+    assert own.training["clip"] == 3.0
+    assert own.options == {**rule.options, "hidden": 5, "layers": 2}
+    assert "hidden" not in of({"flow": "realnvp", "parameters": 999}, protocol="quick").options
+    assert of({"flow": "realnvp"}).options == {}
+
+
+def test_a_case_holds_what_its_protocol_says() -> None:
+    """So that its key changes with it, and is that of one where all is written out."""
+    rule = protocols.read("quick").of("ffjord", "8gaussians")
+    common, about = Common(), {"datasets": ["8gaussians"], "baselines": []}
+    short = {"flows": [{"flow": "ffjord", "protocol": "quick"}], **about}
+    said = {"options": rule.options, "training": rule.training, "updates": rule.updates}
+    long = {"flows": [{"flow": "ffjord", "batch": rule.batch, **said}], **about}
+    one, other = (
+        list(DENSITY.cases(DensityOptions.model_validate(o), common)) for o in (short, long)
+    )
+    assert [case.key for case in one] == [case.key for case in other]
+
+
+def test_a_protocol_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        protocols.read("nsf").about = ""  # type: ignore[misc]
