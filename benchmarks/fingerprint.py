@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import datasets
 from benchmarks.case import Case, digest
-from benchmarks.datasets.disk import sha256
+from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.measure.machine import machine_class, versions
 from benchmarks.studies import registry as studies
 from flows import members
@@ -51,7 +51,17 @@ def fingerprint(
     present = versions() if installed is None else installed
     needed = {k: v for k, v in present.items() if k in packages}
     what = {"code": parts, "versions": needed, "machine": where}
-    return digest({**what, **_data(case.dataset)})[:16]
+    data = {"data": ["absent"]} if absent(case.dataset) else _data(case.dataset)
+    return digest({**what, **data})[:16]
+
+
+def absent(dataset: str | None) -> bool:
+    """Whether a data set's files are not there."""
+    try:
+        _data(dataset)
+    except Absent:
+        return True
+    return False
 
 
 def _data(name: str | None) -> dict[str, list[str]]:

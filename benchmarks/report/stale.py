@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 from benchmarks.baselines import BASELINES
-from benchmarks.fingerprint import fingerprint
+from benchmarks.fingerprint import absent, fingerprint
 from benchmarks.store import Record
 from flows import members
 
@@ -15,9 +15,9 @@ def stale(record: Record) -> bool:
 
     Versions of packages and the machine are taken from the record itself, so that a report is the
     same wherever it is drawn: another machine does not make a record stale here, as it does for
-    the next run. False as well where it cannot be told: without the flow's plug-in, of a study or
-    data set that is gone, under another version of Python, whose syntax trees differ, and of a
-    record without its machine.
+    the next run. False as well where it cannot be told: without the flow's plug-in or the data
+    set's files, of a study or data set that is gone, under another version of Python, whose syntax
+    trees differ, and of a record without its machine.
     """
     case, told = record.case, record.machine
     python = str(told.get("python", "")).split(".")[:2]
@@ -29,6 +29,8 @@ def stale(record: Record) -> bool:
     if case.device.startswith("cuda"):
         parts.append(str(told.get("gpu")))
     try:
+        if record.status == "done" and absent(case.dataset):
+            return False
         present = fingerprint(case, record.versions, "/".join(parts))
     except ValueError:  # no such study or data set
         return False

@@ -1,0 +1,150 @@
+"""The literature's figures, and the study that sets ours beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from benchmarks import datasets, protocols, store, suite
+from benchmarks.case import Case
+from benchmarks.datasets.maf import PUBLISHED
+from benchmarks.fingerprint import fingerprint
+from benchmarks.published import Figures, figures
+from benchmarks.run import _record
+from benchmarks.studies import Common, Result, registry
+from benchmarks.views import published as view
+
+STUDY = registry["published"]
+SCORING = ["published.scoring.rows=20", "published.scoring.checked_rows=5"]
+
+
+class Machine:
+    """A stand-in for a worker."""
+
+    machine: ClassVar[dict[str, object]] = {}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder of data files, with nothing kept of another one."""
+    monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path))
+    datasets._kept.cache_clear()
+    yield tmp_path
+    datasets._kept.cache_clear()
+
+
+def test_every_figure_has_a_source_and_a_protocol_that_exists() -> None:
+    """And is of the five sets; the Gaussian's are those that files are verified by."""
+    for row in figures().rows:
+        assert set(row.values) == set(PUBLISHED)
+        assert row.protocol is None or row.protocol in protocols.names()
+        if row.flow and row.protocol:
+            for name in row.values:
+                assert protocols.read(row.protocol).of(row.flow, name).batch
+            assert figures().beside(row.flow, row.protocol) == row
+    gaussian = figures().beside("gaussian", None)
+    assert gaussian is not None
+    assert dict(gaussian.values) == {name: row.gaussian for name, row in PUBLISHED.items()}
+    assert figures().beside("iaf", "nsf") is None
+
+
+def test_a_row_without_its_source_or_its_errors_meaning_is_refused() -> None:
+    row = {"model": "m", "source": "s", "certainty": "seen", "values": {"power": 1.0}}
+    with pytest.raises(ValueError, match="no source 's'"):
+        Figures.model_validate({"sources": {}, "rows": [row]})
+    with pytest.raises(ValueError, match="error_is says what"):
+        Figures.model_validate({"sources": {}, "rows": [{**row, "errors": {"power": 0.1}}]})
+
+
+def test_paper_can_be_planned_without_any_data(root: Path) -> None:
+    """And each case of an absent set fails with the remedy, until its files come."""
+    cases = suite.read("paper").cases()
+    assert {case.dataset for case in cases} == set(PUBLISHED)
+    for case in cases:
+        if case.updates:
+            rule = protocols.read(case.settings["by"]).of(case.flow, str(case.dataset))
+            assert (case.batch, case.updates) == (rule.batch, rule.updates)
+    before = {case.key: fingerprint(case) for case in cases}
+    for name in PUBLISHED:
+        (case,) = (c for c in cases if c.dataset == name and c.flow == "gaussian")
+        (_, result), *_ = STUDY.measure([case])
+        assert f"flowgauge data fetch {name}" in result.failure
+    _miniboone(root, 43)
+    changed = {case.dataset for case in cases if fingerprint(case) != before[case.key]}
+    assert changed == {"miniboone"}
+
+
+def _miniboone(root: Path, columns: int) -> None:
+    (root / "miniboone").mkdir(exist_ok=True)
+    x = np.random.default_rng(0).standard_normal((200, columns))
+    np.save(root / "miniboone" / "data.npy", x)
+
+
+def test_our_figures_stand_beside_the_papers(root: Path) -> None:
+    """With the data and the settings that differ said; what is absent says so."""
+    _miniboone(root, 43)
+    said = ["published.updates=2", "seeds=[0]", 'published.datasets=["miniboone", "gas"]']
+    cases = [c for c in suite.read("paper", said + SCORING).cases() if c.flow in FLOWS]
+    for case in cases:
+        ((_, result),) = STUDY.measure([case])
+        _write(root, case, result)
+    beside, unlike, everything = STUDY.tables(store.load(root))
+    shown = beside.frame.set_index(["Data", "Model"])
+    words = unlike.frame.set_index(["Data", "Model"])["What is not alike"]
+    row = shown.loc["miniboone", "nsf_coupling"]
+    assert row[view.THEIRS] == -9.67
+    assert row[view.APART] == pytest.approx(row[view.OURS] + 9.67)
+    assert row["Comparable"] == "no: other data"
+    told = words["miniboone", "nsf_coupling"]
+    for text in ("NOT the published set", "updates at most 2, there 250,000", "no dropout"):
+        assert text in told
+    assert "batch" not in told  # it is the protocol's
+    assert shown.loc["gas", "glow"][view.OURS] == "absent"
+    assert "flowgauge data fetch gas" in words["gas", "glow"]
+    assert len(everything.frame) == len(figures().rows)
+    assert {key for keys in beside.rows_from for key in keys} == {case.key for case in cases}
+
+
+FLOWS = ("gaussian", "glow", "nsf_coupling")
+
+
+def _write(folder: Path, case: Case, result: Result) -> None:
+    record = _record(case, result, Machine(), "", datetime.now(UTC))  # type: ignore[arg-type]
+    store.write(folder, record, result.arrays)
+
+
+def test_a_set_of_another_width_is_a_failed_case(root: Path) -> None:
+    _miniboone(root, 42)
+    options = STUDY.Options(flows=(), datasets=("miniboone",))
+    ((_, result),) = STUDY.measure(list(STUDY.cases(options, Common())))
+    assert "42 columns" in result.failure
+    assert "published 43" in result.failure
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "as far as settings go"),
+        ({"batch": 7}, "no: trained otherwise"),
+        ({"data": "NOT the published set"}, "no: other data"),
+        ({"by": "quick"}, "no: none published"),
+    ],
+)
+def test_two_figures_are_comparable_where_nothing_is_known_to_differ(
+    tmp_path: Path, changes: dict[str, object], expected: str
+) -> None:
+    said = ["seeds=[0]", 'published.datasets=["power"]']
+    cases = suite.read("paper", said).cases()
+    (case,) = (case for case in cases if case.flow == "ffjord")
+    settings = {**case.settings, **{k: v for k, v in changes.items() if k == "by"}}
+    batch = changes.get("batch", case.batch)
+    case = Case.model_validate({**case.model_dump(), "batch": batch, "settings": settings})
+    notes = {"data_differs": changes.get("data", "")}
+    _write(tmp_path, case, Result({"test_ll": 0.4, "test_ll_se": 0.1}, notes=notes))
+    beside = STUDY.tables(store.load(tmp_path))[0]
+    assert list(beside.frame["Comparable"]) == [expected]
