@@ -172,7 +172,7 @@ def test_doubts_are_told_and_the_data_still_load(change, words, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.csv", b"", "No columns"),
+        ("x.csv", b"", "it is empty"),
         ("x.csv", b"\xff\xfe\x00", "cannot be read"),
         ("x.csv", b'a,b\n1,"2\n', "cannot be read"),
         ("x.parquet", b"no", "x.parquet"),
@@ -248,3 +248,28 @@ def test_a_file_goes_through_run_status_and_report(tmp_path: Path, monkeypatch) 
         refused = cli.invoke(app, ["run", "s.toml", "--out", "out", "--data", wrong])
         assert refused.exit_code == 2
         assert wrong in refused.stderr
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("apart", [",", ";", "\t", "|", " ", "   "])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_any_usual_way_of_writing_numbers_is_read(apart, decimal, named, tmp_path: Path) -> None:
+    """What is between values is told from the decimals' comma, with names of columns or without."""
+    if apart == decimal == ",":
+        pytest.skip("nobody could tell")
+    x = np.random.default_rng(0).standard_normal((60, 3)).round(4)
+    rows = [apart.join(f"{v:.4f}".replace(".", decimal) for v in row) for row in x]
+    lines = [apart.join(["größe", "b.2", '"c;d"']), *rows] if named else rows
+    (tmp_path / "x.csv").write_text("\n".join(lines), encoding="utf-8")
+    table = tables.read_csv(tmp_path / "x.csv")["all"]
+    assert np.array_equal(table.to_numpy(), x)
+    assert list(table) == (["größe", "b.2", "c;d"] if named else ["0", "1", "2"])
+
+
+def test_a_csv_in_another_encoding_or_of_uneven_rows_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("größe,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="UTF-8"):
+        own.load_file(tmp_path / "x.csv")
+    (tmp_path / "y.csv").write_text("1,2\n" * 9 + "1,2,3\n")
+    with pytest.raises(ValueError, match=r"y\.csv.*2 fields in line 10, saw 3"):
+        own.load_file(tmp_path / "y.csv")

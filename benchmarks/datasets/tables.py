@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from benchmarks.datasets.disk import read_npy
 FEWEST = 50  # rows below which a file is refused
 FEW = (1000, 50)  # rows, and rows a column, below which flows can hardly be told apart
 PARTS = ("train", "val", "test")
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
 SPELLINGS = {"validation": "val", "valid": "val"}
 
 
@@ -31,21 +33,52 @@ class Inspection:
 
 
 def read_csv(path: Path) -> dict[str, pd.DataFrame]:
-    """Values apart by commas, semicolons or tabs, with or without a first line of names."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(islice(file, 2))
-    apart = max(",;\t", key=(lines or [""])[0].count)
-    named = _is_heading(*(row for row in csv.reader(lines, delimiter=apart)))
-    table = pd.read_csv(
-        path,
-        sep=apart,
-        header=0 if named else None,
-        na_values=["?"],
-        skipinitialspace=True,
-        encoding="utf-8-sig",
-        low_memory=False,
-    )
+    """Values apart by semicolons, tabs, bars, commas or spaces, with or without a line of names.
+
+    Where it is not the comma that is between them, decimals may be written with one.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(islice(file, 2))
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8: save it as that") from None
+    if not lines:
+        raise ValueError("it is empty")
+    apart, rows = _separated(lines)
+    decimal = "," if apart != "," and any(map(_DECIMAL_COMMA.fullmatch, rows[-1])) else "."
+    named = _is_heading(*([text.replace(decimal, ".") for text in row] for row in rows))
+    try:
+        table = pd.read_csv(
+            path,
+            sep=r"\s+" if apart == " " else apart,
+            decimal=decimal,
+            header=0 if named else None,
+            na_values=["?"],
+            skipinitialspace=True,
+            encoding="utf-8-sig",
+            low_memory=False,
+        )
+    except pd.errors.ParserError as error:
+        raise ValueError(str(error).strip().rpartition("error: ")[2]) from error
     return {"all": table.rename(columns=str)}
+
+
+def _separated(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """What is between the values of the first lines, and these: as many in each, and several.
+
+    The comma comes late, since it may be that of decimals.
+    """
+    for apart in ";\t|, ":
+        rows = list(
+            csv.reader(
+                (line.strip(" \r\n") for line in lines),
+                delimiter=apart,
+                skipinitialspace=apart == " ",
+            )
+        )
+        if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
+            return apart, rows
+    return ",", list(csv.reader(lines))
 
 
 def read_parquet(path: Path) -> dict[str, pd.DataFrame]:
