@@ -61,7 +61,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         held = pictured.corner(flow.initialize(table.train[:500].float()).sample(1000), table)
         rows.append(_row(folder, table.name, name, 0, **held, **_history(rng)))
     for name, fit in BASELINES.items():
-        fitted = fit(table.train.numpy()[:2000], table.val.numpy(), 0)
+        fitted = fit(table.train.numpy()[:2000], 0, table.val.numpy())
         row = _row(
             folder,
             table.name,

@@ -116,7 +116,7 @@ def _measured(case: Case) -> Result:
     view = flow.using(trace="exact")
     with torch.no_grad(), flows.count_nfe(view) as nfe:
         view.log_prob(validation.to(case.device, dtype))
-    fitted = gaussian(data.train.numpy(), data.val.numpy(), case.seeds.init)
+    fitted = gaussian(data.train.numpy(), case.seeds.init)
     metrics = history.metrics() | {
         "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
         "gaussian_ll": float(fitted.log_prob(validation.numpy()).mean()),

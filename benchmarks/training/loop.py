@@ -54,7 +54,8 @@ def train(
 ) -> History:
     """Train for ``case.updates`` updates at most; the weights that ``settings`` keep stay.
 
-    An update whose loss or gradient is not finite, or whose ODE cannot be solved, is skipped.
+    Validation is by the exact trace and an adaptive solver, whatever the training's are. An update
+    whose loss or gradient is not finite, or whose ODE cannot be solved, is skipped.
     ``observe`` is called before each update and after the last, outside the measured seconds. With
     a ``checkpoint`` the state is written there every `checkpoint.SECONDS`, and a training that
     finds one goes on from it. Raises TrainingError after `PATIENCE` skipped updates in a row, and
@@ -69,7 +70,9 @@ def train(
         counted = _counted(flow, rows[: case.batch], objective)
         state.history.step_flops, state.history.step_evaluations = counted
     history = state.history
-    exact, every = flow.using(trace="exact"), settings.every(case.updates)
+    tolerance = settings.validation_tolerance
+    solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
+    exact, every = flow.using(trace="exact", solver=solver), settings.every(case.updates)
     while True:
         late = 0 < settings.time_limit <= history.seconds and state.update < case.updates
         over = late or state.update == case.updates

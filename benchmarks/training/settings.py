@@ -26,6 +26,9 @@ class Training(BaseModel, frozen=True, extra="forbid"):
     validations: PositiveInt = 10  # times that the validation set is looked at
     validate_every: NonNegativeInt = 0  # updates from one to the next, in place of their number
     validation_rows: PositiveInt = 2000
+    validation_tolerance: PositiveFloat = (
+        1e-4  # of dopri5: a field learns to profit from fixed steps
+    )
     patience: NonNegativeInt = 0  # validations without a better one before it stops; 0: no stop
     time_limit: NonNegativeFloat = 0.0  # seconds of training, validation apart; 0: none
     keep: Literal["best", "last"] = "best"  # the weights that stay, best by validation
