@@ -16,7 +16,7 @@ from benchmarks.views.paired import ERRORS
     slide="Summary",
     statement="Normalizing flows are a useful instrument for density estimation.",
     criterion=f"By test log-likelihood, the best flow of {UPDATES} updates or more beside the "
-    f"best of a Gaussian and a mixture of Gaussians: confirmed where it leads by {ERRORS:g} "
+    f"best of a Gaussian and mixtures of Gaussians: confirmed where it leads by {ERRORS:g} "
     "standard errors on every data set; refuted where on none; else conditional on the data.",
     studies=("density",),
     suite="quick",
