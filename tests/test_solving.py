@@ -16,7 +16,7 @@ import flows
 from flows import Flow
 from flows.continuous import CNF, MLPField, SolveError
 from flows.continuous.ffjord import TABLE_4
-from flows.continuous.solve import ADAPTIVE, FIXED, SCIPY, Solver
+from flows.continuous.solve import ADAPTIVE, FINAL, FIXED, SCIPY, Solver
 from flows.counting import Solve
 
 Normal = Callable[..., Tensor]
@@ -166,6 +166,48 @@ def test_the_last_step_lands(method: str, share: float, direction: str, normal: 
         for tolerance, cnf in run.items():
             for got, true in zip(getattr(cnf, direction)(x), exact, strict=True):
                 assert (got - true).abs().max() < share * tolerance
+
+
+def test_whose_last_evaluation_is_at_the_solution() -> None:
+    """By their tableaus: the weights of the solution are those of the last stage."""
+    from torchdiffeq._impl.odeint import SOLVERS
+
+    def last(tableau: Any) -> bool:
+        closing = len(tableau.beta[-1]) == len(tableau.c_sol) - 1 and tableau.alpha[-1] == 1
+        equal = closing and torch.equal(tableau.c_sol[:-1], tableau.beta[-1])
+        return bool(equal and tableau.c_sol[-1] == 0)
+
+    assert {name for name in ADAPTIVE if last(SOLVERS[name].tableau)} == set(FINAL)
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize(("method", "stages"), [("dopri5", 6), ("dopri8", 13), ("bosh3", 3)])
+def test_a_gradient_goes_back_through_what_the_solution_is_made_of(
+    method: str, stages: int, direction: str, normal: Normal
+) -> None:
+    """Not what sets the first step, the last evaluation, rejected steps, nor any time."""
+    asked: list[bool] = []
+
+    class Watched(Waves):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            index, dx = len(asked), super().forward(t, x)
+            assert index == 1 or not t.requires_grad
+            asked.append(False)
+            if dx.requires_grad:
+                dx.register_hook(lambda _: asked.__setitem__(index, True))
+            return dx
+
+        def trace(self, t: Tensor, x: Tensor) -> Tensor:
+            return torch.cos(x @ self.b.T + self.c * t) @ (self.b @ self.a).diagonal()
+
+    solver = {"method": method, "rtol": 1e-3, "atol": 1e-3, "gradient": "backprop"}
+    cnf = CNF(Watched(2), solver=solver)
+    with flows.count_nfe(cnf) as nfe:
+        z, ladj = getattr(cnf, direction)(normal(4, 2).requires_grad_())
+    (z.sum() + ladj.sum()).backward()
+    assert len(asked) == nfe.forward
+    assert (asked[1], asked[-1]) == (False, False)
+    assert asked.count(True) == stages * nfe.accepted
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])

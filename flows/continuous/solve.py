@@ -25,7 +25,7 @@ from flows.counting import NFE
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
-FINAL = ("dopri5", "bosh3")  # whose last evaluation is at the solution itself
+FINAL = ("dopri5", "dopri8", "bosh3")  # whose last evaluation is at the solution itself
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", *_ADAMS)
 SCIPY = ("scipy_solver",)
 Gradient = Literal["adjoint", "seminorm", "backprop"]
