@@ -31,6 +31,7 @@ def _row(seeds: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     first, done = seeds.iloc[0], seeds[seeds["status"] == "done"]
     flow, dataset = str(first["flow"]), str(first["dataset"])
     theirs = figures().beside(flow, first["by"])
+    theirs = theirs if theirs and dataset in theirs.values else None
     key = {"Data": dataset, "Model": flow, RECORDS: tuple(seeds["key"])}
     row: dict[str, Any] = {**key, "Theirs is": theirs.model if theirs else "not published"}
     words: dict[str, Any] = dict(key)
@@ -44,8 +45,8 @@ def _row(seeds: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     row["±"] = done["test_ll"].sem() if over_seeds else done["test_ll_se"].mean()
     unlike = _data(done) + _training(first) + _standing(first)
     unlike += list(theirs.caveats) if theirs else []
-    if theirs and dataset in theirs.values:
-        value = theirs.values[dataset]
+    if theirs:
+        value = dict(theirs.values)[dataset]
         row |= {THEIRS: value, "their ±": theirs.errors.get(dataset), APART: ours - value}
     row["Comparable"] = _comparable(done, first, theirs)
     words["What is not alike"] = "; ".join(unlike) or "nothing that is known"
@@ -58,7 +59,7 @@ def _row(seeds: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _comparable(done: pd.DataFrame, first: pd.Series, theirs: Row | None) -> str:
     """Whether the two figures may be set against each other, in a few words."""
-    if theirs is None or first["dataset"] not in theirs.values:
+    if theirs is None:
         return "no: none published"
     if _data(done):
         return "no: other data"
@@ -125,7 +126,7 @@ def _told(value: Any) -> str:
         return "(" + ", ".join(f"{name} {_told(inner)}" for name, inner in value.items()) + ")"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:,}" if float(value).is_integer() else f"{value:g}"
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:g}"
 
 
 def _beside(rows: list[dict[str, Any]]) -> Table:
