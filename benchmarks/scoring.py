@@ -12,12 +12,13 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
-from benchmarks import pictured
 from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
 from benchmarks.datasets import Dataset
-from benchmarks.fields import field_of, trained_by
-from benchmarks.likelihood import exact, hutchinson, in_chunks, settle
+from benchmarks.density import pictured
+from benchmarks.density.fields import field_of, trained_by
+from benchmarks.density.likelihood import exact, hutchinson, in_chunks, settle
+from benchmarks.density.two_samples import compared
 from benchmarks.measure.clock import interleave
 from benchmarks.measure.operations import Operations
 from benchmarks.stats import standard_error
@@ -26,7 +27,6 @@ from benchmarks.training import checkpoint
 from benchmarks.training.loop import train
 from benchmarks.training.preparing import prepare
 from benchmarks.training.settings import Training
-from benchmarks.two_samples import compared
 
 CERTAIN = 5  # standard errors above the truth at which no density is
 
@@ -49,6 +49,11 @@ class Scoring(BaseModel, frozen=True, extra="forbid"):
 
 
 Metrics = dict[str, float | list[float]]
+
+
+def score(case: Case, data: Dataset) -> Result:
+    """Fit the baseline or train the flow of a case on a data set, and score it."""
+    return (score_baseline if case.flow in BASELINES else score_flow)(case, data)
 
 
 def score_flow(case: Case, data: Dataset) -> Result:

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import flows
-from benchmarks import datasets, modes, store
+from benchmarks import datasets, store
 from benchmarks.case import Case
 from benchmarks.claims import registry as claims
 from benchmarks.datasets import Dataset, stream
+from benchmarks.density import modes
 from benchmarks.studies import Common, registry
 from benchmarks.studies.modes import OBJECTIVES, reverse_kl, scored
 from benchmarks.training.settings import Training

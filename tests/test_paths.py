@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import flows
-from benchmarks import paths
+from benchmarks.density import paths
 from benchmarks.views.trajectories import detours
 from flows import Flow
 from flows.bijection import parts

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import flows
-from benchmarks import datasets, pictured
+from benchmarks import datasets
 from benchmarks.baselines import BASELINES
+from benchmarks.density import pictured
 from benchmarks.views import density_pictures, panels
 from benchmarks.views.density_pictures import figures
 

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 import flows
 from benchmarks import protocols
 from benchmarks.datasets.maf import PUBLISHED
-from benchmarks.studies import Common, Trainee, registry
+from benchmarks.studies import Common, registry
 from benchmarks.studies.density import DensityOptions
+from benchmarks.trainees import Trainee
 from benchmarks.training.settings import Training
 from flows.continuous.ffjord import TABLE_4
 
@@ -67,7 +68,7 @@ def test_what_is_said_nearer_goes_before() -> None:
 
     def of(flow: dict[str, object], **study: object) -> Trainee:
         options = DensityOptions.model_validate({"flows": [flow], "datasets": ["magic"], **study})
-        return options.flows[0].under(options, "magic")
+        return options.of(options.flows[0], "magic")
 
     named = of({"flow": "realnvp", "protocol": "quick"})
     assert named == of({"flow": "realnvp"}, protocol="quick").model_copy(

@@ -13,11 +13,11 @@ import flows
 from benchmarks import datasets
 from benchmarks.baselines import BASELINES, COMPONENTS
 from benchmarks.case import Case
-from benchmarks.fields import field_of, trained_by
-from benchmarks.likelihood import exact, hutchinson, in_chunks, settle
+from benchmarks.density.fields import field_of, trained_by
+from benchmarks.density.likelihood import exact, hutchinson, in_chunks, settle
+from benchmarks.density.two_samples import compared, sliced_wasserstein, told_apart
 from benchmarks.scoring import Scoring, _result, score_baseline, score_flow
 from benchmarks.training.settings import Training
-from benchmarks.two_samples import compared, sliced_wasserstein, told_apart
 
 SMALL = Scoring(
     rows=600, checked_rows=300, chunk=300, grid=30, samples=50, compared_rows=300, projections=20

@@ -16,7 +16,7 @@ from benchmarks.claims import (
     register,
     span,
 )
-from benchmarks.modes import MISSED, RARE
+from benchmarks.density.modes import MISSED, RARE
 from benchmarks.views.contests import UPDATES, trained
 
 

@@ -33,7 +33,7 @@ class Inspection:
 
 
 def read_csv(path: Path) -> dict[str, pd.DataFrame]:
-    """Values apart by semicolons, tabs, bars, commas or spaces, with or without a line of names.
+    """Values apart by semicolons, tabs, bars, spaces or commas, with or without a line of names.
 
     Where it is not the comma that is between them, decimals may be written with one.
     """
@@ -66,17 +66,13 @@ def read_csv(path: Path) -> dict[str, pd.DataFrame]:
 def _separated(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
     """What is between the values of the first lines, and these: as many in each, and several.
 
-    The comma comes late, since it may be that of decimals.
+    The comma comes last, since it may be that of decimals; before it the space, between numbers.
     """
-    for apart in ";\t|, ":
-        rows = list(
-            csv.reader(
-                (line.strip(" \r\n") for line in lines),
-                delimiter=apart,
-                skipinitialspace=apart == " ",
-            )
-        )
-        if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
+    stripped = [line.strip(" \r\n") for line in lines]
+    for apart in ";\t| ":
+        rows = list(csv.reader(stripped, delimiter=apart, skipinitialspace=apart == " "))
+        numbers = all(_is_number(text.replace(",", ".")) for text in rows[-1])
+        if len({len(row) for row in rows}) == 1 < len(rows[0]) and (apart != " " or numbers):
             return apart, rows
     return ",", list(csv.reader(lines))
 

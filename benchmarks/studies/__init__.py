@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 import flows
-from benchmarks import protocols
 from benchmarks.case import Case, Seeds, canonical
 from benchmarks.exhibit import Figure, Table
-from benchmarks.training.settings import Training
 from flows.budget import width
 from flows.registry import Registry
 
@@ -75,45 +73,6 @@ class Contender(BaseModel, frozen=True, extra="forbid"):
                 chosen.pop("hidden", None)
             chosen["hidden"] = width(member, dim, self.parameters, chosen)
         return dict(canonical(member.complete(chosen)))
-
-
-class Trainee(Contender, frozen=True):
-    """A contender that is trained, and how its training differs from the study's."""
-
-    updates: PositiveInt | None = None
-    training: dict[str, JsonValue] = Field(default_factory=dict)
-    protocol: str | None = None  # of `benchmarks.protocols`, before the study's
-
-    def under(self, study: Any, dataset: str) -> Self:
-        """This flow on a data set with all that its protocol says, if there is one.
-
-        What it says itself goes before what the ``study``'s options say, and that before the
-        protocol. ValueError where the protocol says nothing of the flow on that set.
-        """
-        if (name := self.protocol or getattr(study, "protocol", None)) is None:
-            return self
-        rule, said = protocols.read(name).of(self.flow, dataset), study.model_fields_set
-        sizes = flows.members[self.flow].applicable(getattr(study, "sizes", {}))
-        options = {**rule.options, **sizes, **self.options}
-        if self.rules and "hidden" not in self.options:
-            options.pop("hidden", None)
-        given = {key: getattr(study, key) for key in ("batch", "updates") if key in said}
-        changes = {
-            "options": options,
-            "batch": self.batch or given.get("batch") or rule.batch,
-            "updates": self.updates or given.get("updates") or rule.updates,
-            "training": {
-                **rule.training,
-                **study.training.model_dump(exclude_unset=True),
-                **self.training,
-            },
-        }
-        return self.model_copy(update=changes)
-
-    def trained(self, common: Training, **fixed: JsonValue) -> dict[str, Any]:
-        """The settings of its training: the study's, its own, and those that are ``fixed``."""
-        given = {**common.model_dump(), **self.training, **fixed}
-        return Training.model_validate(given).model_dump()
 
 
 K = TypeVar("K", bound=Contender)

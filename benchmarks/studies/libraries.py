@@ -11,8 +11,8 @@ from pydantic import BaseModel, PositiveFloat, PositiveInt
 
 from benchmarks.calls import Calls, measured
 from benchmarks.case import Case
+from benchmarks.density.likelihood import exact
 from benchmarks.exhibit import Figure, Table
-from benchmarks.likelihood import exact
 from benchmarks.studies import Common, Contender, Result, register
 from benchmarks.views import libraries
 

@@ -9,18 +9,19 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt
+from pydantic import JsonValue, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
 from benchmarks import datasets
-from benchmarks import modes as of_samples
 from benchmarks.case import Case
 from benchmarks.datasets import Dataset
+from benchmarks.density import modes as of_samples
+from benchmarks.density.likelihood import exact
 from benchmarks.exhibit import Figure, Table
-from benchmarks.likelihood import exact
 from benchmarks.stats import standard_error
-from benchmarks.studies import Common, Result, Trainee, expanded, register
+from benchmarks.studies import Common, Result, register
+from benchmarks.trainees import Trainees
 from benchmarks.training import checkpoint
 from benchmarks.training.loop import Objective, own_loss, train
 from benchmarks.training.preparing import prepare
@@ -56,24 +57,20 @@ OBJECTIVES: dict[str, Callable[[Dataset], Objective]] = {
 }
 
 
-class ModesOptions(BaseModel, frozen=True, extra="forbid"):
+class ModesOptions(Trainees, frozen=True):
     """The modes study's part of a suite.
 
     With reverse_kl the last weights stay, whatever ``training`` says: those of the best validated
     likelihood would be the ones with the least collapse.
     """
 
-    flows: tuple[Trainee, ...]
     datasets: tuple[str, ...] = ("8gaussians", "25gaussians")
     objectives: tuple[str, ...] = tuple(OBJECTIVES)
-    sizes: dict[str, PositiveInt] = {}
-    batch: PositiveInt = 256
     updates: PositiveInt = 400
     seconds: PositiveFloat = 5.0  # that a training is expected to take: for the plan alone
     samples: PositiveInt = 10_000  # whose modes are counted
     rows: PositiveInt = 5000  # of the test set, for the likelihood
     tolerance: PositiveFloat = 1e-5  # rtol and atol of samples and densities, in float64
-    training: Training = Training()
 
 
 @register
@@ -98,29 +95,15 @@ class Modes:
             data = datasets.load(name)
             of_samples.figures(data.val, data)  # that its modes and density are known
             fixed: dict[str, JsonValue] = {"keep": "last"} if objective == "reverse_kl" else {}
-            for each in expanded(options.flows):
-                contender = each.under(options, name)
-                settings = {
-                    "objective": objective,
-                    "samples": options.samples,
-                    "rows": options.rows,
-                    "tolerance": options.tolerance,
-                    "training": contender.trained(options.training, **fixed),
-                }
-                for seed in common.seeds:
-                    case = common.case(
-                        seed,
-                        study=self.name,
-                        flow=contender.flow,
-                        dim=data.dim,
-                        options=contender.complete(options.sizes, data.dim),
-                        dataset=name,
-                        batch=contender.batch or options.batch,
-                        updates=contender.updates or options.updates,
-                        settings={**settings, **contender.rules},
-                    )
-                    self._seconds[case.key] = options.seconds
-                    yield case
+            settings = {
+                "objective": objective,
+                "samples": options.samples,
+                "rows": options.rows,
+                "tolerance": options.tolerance,
+            }
+            for case in options.repeated(common, name, data.dim, settings, fixed, study=self.name):
+                self._seconds[case.key] = options.seconds
+                yield case
 
     def block(self, case: Case) -> str:
         """Each case alone."""

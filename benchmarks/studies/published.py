@@ -7,36 +7,25 @@ from dataclasses import replace
 from typing import ClassVar
 
 import pandas as pd
-from pydantic import BaseModel, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
 from benchmarks import datasets
-from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
 from benchmarks.datasets.disk import Absent
 from benchmarks.datasets.maf import PUBLISHED, differs
 from benchmarks.exhibit import Figure, Table
-from benchmarks.scoring import Scoring, score_baseline, score_flow
-from benchmarks.studies import Common, Result, Trainee, expanded, register
-from benchmarks.training.settings import Training
+from benchmarks.scoring import Scoring, score
+from benchmarks.studies import Common, Result, register
+from benchmarks.trainees import Trainees, fitted
 from benchmarks.views import published
 
 
-class PublishedOptions(BaseModel, frozen=True, extra="forbid"):
-    """The published study's part of a suite; what it leaves out the protocols say.
+class PublishedOptions(Trainees, frozen=True):
+    """The published study's part of a suite; what it leaves out the protocols say."""
 
-    ``seconds`` is what a training is expected to take, for the plan alone; fewer ``updates`` than
-    the protocol's take that share of it.
-    """
-
-    flows: tuple[Trainee, ...]
     datasets: tuple[str, ...] = tuple(PUBLISHED)
     baselines: tuple[str, ...] = ("gaussian",)
-    sizes: dict[str, PositiveInt] = {}
-    batch: PositiveInt = 256
-    updates: PositiveInt = 1000
-    seconds: PositiveFloat = 10.0
-    training: Training = Training()
-    protocol: str | None = None
+    update_seconds: PositiveFloat = 1.0  # that an update is expected to take: for the plan alone
     scoring: Scoring = Scoring(rows=1_000_000)
 
 
@@ -59,41 +48,12 @@ class Published:
         for name in options.datasets:
             known = PUBLISHED.get(name)
             dim = known.dim if known else datasets.load(name).dim
-            for baseline in options.baselines:
-                if baseline not in BASELINES:
-                    choices = ", ".join(BASELINES)
-                    raise ValueError(f"unknown baseline {baseline!r}; choose from: {choices}")
-                yield common.case(
-                    study=self.name,
-                    flow=baseline,
-                    dim=dim,
-                    dataset=name,
-                    batch=options.batch,
-                    settings=scoring,
-                )
-            for each in expanded(options.flows):
-                trainee, whole = (each.under(said, name) for said in (options, _unsaid(options)))
-                training = trainee.trained(options.training)
-                updates = trainee.updates or options.updates
-                for seed in common.seeds:
-                    case = common.case(
-                        seed,
-                        study=self.name,
-                        flow=trainee.flow,
-                        dim=dim,
-                        options=trainee.complete(options.sizes, dim),
-                        dataset=name,
-                        batch=trainee.batch or options.batch,
-                        updates=updates,
-                        settings={
-                            **scoring,
-                            **trainee.rules,
-                            "training": training,
-                            "by": each.protocol or options.protocol,
-                        },
-                    )
-                    share = updates / (whole.updates or options.updates)
-                    self._seconds[case.key] = options.seconds * share
+            yield from fitted(options.baselines, common, name, dim, scoring, study=self.name)
+            for each in options.flows:
+                settings = {**scoring, "by": each.protocol or options.protocol}
+                alone = options.model_copy(update={"flows": (each,)})
+                for case in alone.repeated(common, name, dim, settings, study=self.name):
+                    self._seconds[case.key] = options.update_seconds * case.updates
                     yield case
 
     def block(self, case: Case) -> str:
@@ -118,12 +78,6 @@ class Published:
         return []
 
 
-def _unsaid(options: PublishedOptions) -> PublishedOptions:
-    """The options without an own number of updates."""
-    said = options.model_fields_set - {"updates"}
-    return PublishedOptions(**{name: getattr(options, name) for name in said})
-
-
 def _measured(case: Case) -> Result:
     name = str(case.dataset)
     try:
@@ -134,5 +88,5 @@ def _measured(case: Case) -> Result:
     otherwise = differs(name, data.dim, rows) if name in PUBLISHED else "not a set of the papers"
     if data.dim != case.dim:
         return Result(failure=f"data set {name!r} is {otherwise}")
-    result = (score_baseline if case.flow in BASELINES else score_flow)(case, data)
+    result = score(case, data)
     return replace(result, notes={**result.notes, "data_differs": otherwise})

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 import flows
 from benchmarks import datasets
@@ -15,7 +15,8 @@ from benchmarks.baselines import gaussian
 from benchmarks.case import Case
 from benchmarks.exhibit import Figure, Table
 from benchmarks.measure.clock import REFERENCE, interleave
-from benchmarks.studies import Common, Result, Trainee, expanded, register
+from benchmarks.studies import Common, Result, register
+from benchmarks.trainees import Trainees
 from benchmarks.training import checkpoint
 from benchmarks.training.loop import train
 from benchmarks.training.preparing import prepare
@@ -35,17 +36,13 @@ class Steady(Training, frozen=True, extra="forbid"):
     validate_every: NonNegativeInt = 10
 
 
-class TimeToNllOptions(BaseModel, frozen=True, extra="forbid"):
+class TimeToNllOptions(Trainees, frozen=True):
     """The time_to_nll study's part of a suite.
 
     Every training has the same ``seconds``, validations apart, unless its ``updates`` are over
     before.
     """
 
-    flows: tuple[Trainee, ...]
-    datasets: tuple[str, ...]
-    sizes: dict[str, PositiveInt] = {}
-    batch: PositiveInt = 256
     seconds: PositiveFloat = 5.0
     updates: PositiveInt = 100_000
     training: Steady = Steady()
@@ -65,21 +62,8 @@ class TimeToNll:
         """A case for each data set, flow and seed."""
         for name in options.datasets:
             dim = datasets.load(name).dim
-            for each in expanded(options.flows):
-                contender = each.under(options, name)
-                training = contender.trained(options.training, time_limit=options.seconds)
-                for seed in common.seeds:
-                    yield common.case(
-                        seed,
-                        study=self.name,
-                        flow=contender.flow,
-                        dim=dim,
-                        options=contender.complete(options.sizes, dim),
-                        dataset=name,
-                        batch=contender.batch or options.batch,
-                        updates=contender.updates or options.updates,
-                        settings={"training": training, **contender.rules},
-                    )
+            limit = {"time_limit": options.seconds}
+            yield from options.repeated(common, name, dim, {}, limit, study=self.name)
 
     def block(self, case: Case) -> str:
         """Each case alone, beside the reference workload: together they would take minutes."""

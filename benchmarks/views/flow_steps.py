@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from benchmarks import paths
+from benchmarks.density import paths
 from benchmarks.exhibit import Figure
 from benchmarks.store import arrays
 from benchmarks.views import panels

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import datasets, draw
-from benchmarks import modes as of_samples
+from benchmarks.density import modes as of_samples
 from benchmarks.exhibit import RECORDS, Figure, Table
 from benchmarks.stats import standard_error
 from benchmarks.store import arrays

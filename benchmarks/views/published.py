@@ -46,7 +46,7 @@ def _row(seeds: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     unlike = _data(done) + _training(first) + _standing(first)
     unlike += list(theirs.caveats) if theirs else []
     if theirs:
-        value = dict(theirs.values)[dataset]
+        value = {str(name): each for name, each in theirs.values.items()}[dataset]
         row |= {THEIRS: value, "their ±": theirs.errors.get(dataset), APART: ours - value}
     row["Comparable"] = _comparable(done, first, theirs)
     words["What is not alike"] = "; ".join(unlike) or "nothing that is known"

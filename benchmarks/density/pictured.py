@@ -9,8 +9,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from benchmarks import paths
 from benchmarks.datasets import Dataset
+from benchmarks.density import paths
 from flows.flow import Flow
 
 ROWS = 2000  # of the data
