@@ -42,13 +42,21 @@ CALLS = {
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Ratios of seconds on each data set, and races to the likelihood that both reach."""
-    rows = done(frame, "density", "test_ll", "per_1000_seconds", "sample_rate", "train_seconds")
+    rows = done(
+        frame,
+        "density",
+        "test_ll",
+        "per_1000_seconds",
+        "sample_rate",
+        "train_seconds",
+        "train_updates",
+    )
     races = frame[(frame["study"] == "time_to_nll") & (frame["status"] == "done")]
     rows = trained(rows)
     rows = rows[rows["arrays"].notna() & (rows["updates"] > 0)]
     rows = rows.assign(
         sampling_seconds=1 / rows["sample_rate"],
-        update_seconds=rows["train_seconds"] / rows["updates"],
+        update_seconds=rows["train_seconds"] / rows["train_updates"],
     )
     ratios: list[pd.Series] = []
     ahead, used = [], []

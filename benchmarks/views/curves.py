@@ -16,7 +16,7 @@ from benchmarks.store import arrays
 
 SETS = 4  # of a figure
 NOTE = (
-    "Left and middle: log-likelihood of the validation rows, by exact trace and the flow's own "
+    "Left and middle: log-likelihood of the validation rows, by exact trace and an adaptive "
     "solver, against updates and against seconds of training, validation apart. A mark is at the "
     "weights that were kept, a bar at the end of a training that stopped before its last update; "
     "a curve that still rises at its end was cut off by its budget. Right: the training loss "

@@ -34,7 +34,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
         return []
     note = (
         "The lowest negative log-likelihood of the validation rows so far, one line a seed, by the "
-        "exact trace and the flow's own solver; seconds are of training, validation apart. Dotted: "
+        "exact trace and an adaptive solver; seconds are of training, validation apart. Dotted: "
         "the fitted Gaussian (0%), and shares of the way from it to the best."
     )
     title = "Validation NLL against seconds and updates"
