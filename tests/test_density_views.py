@@ -105,6 +105,16 @@ def test_several_seeds_are_paired_by_seed_and_the_test_set_has_its_own_error(tmp
     assert "± over test rows" in grid(table).headers
 
 
+def test_seeds_that_agree_do_not_hide_what_the_test_rows_leave_open(tmp_path):
+    one, other = np.random.default_rng(0).standard_normal((2, ROWS))
+    for seed in range(3):
+        record(tmp_path, "maf", -1.0, seed=seed, noise=one - one.mean())
+        record(tmp_path, "iaf", -1.1, seed=seed, noise=other - other.mean())
+    frame = store.load(tmp_path).set_index("flow")
+    ahead, error = paired.lead(frame.loc[["maf"]], frame.loc[["iaf"]])
+    assert (ahead, error) == pytest.approx((0.1, (2 / ROWS) ** 0.5), rel=0.1)
+
+
 def test_leads_are_the_same_to_claims_and_tables(tmp_path):
     noise = np.random.default_rng(0).standard_normal(ROWS)
     record(tmp_path, "maf", -1.0, noise=noise)

@@ -157,9 +157,9 @@ def _note(models: Models, over: str) -> str:
     else:
         told.append("One seed: ± is the standard error over the test set.")
     told.append(
-        "Behind best is a paired difference, over seeds where there are several, else row by row, "
-        "so that what is hard for all models cancels. Bold: ahead of every other by more than "
-        f"{paired.ERRORS:g} errors of that."
+        "Behind best is a paired difference, so that what is hard for all models cancels; its "
+        "error is over test rows, or over seeds if that is larger. Bold: ahead of every other by "
+        f"more than {paired.ERRORS:g} errors of that."
     )
     if "gap" in every and every["gap"].notna().any():
         told.append(

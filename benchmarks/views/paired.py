@@ -1,7 +1,8 @@
-"""Models of one data set compared in pairs: by seed where several were trained, else row by row."""
+"""Models of one data set compared in pairs: row by row, and seed by seed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -27,19 +28,22 @@ def groups(seeds: pd.DataFrame) -> np.ndarray | None:
 def lead(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float]:
     """How far the mean test log-likelihood of the cases of one is above the other's, and its error.
 
-    Both are a model's seeds on one data set. Over seeds where either has several, of the
-    differences seed by seed where they have the same; else over test rows, clustered where they are
-    dependent. NaN of a model beside itself, and where they were scored on different rows.
+    Both are a model's seeds on one data set. The error is over test rows, of the differences row by
+    row, clustered where rows are dependent; where either has several seeds it is that over seeds,
+    if that is larger. NaN of a model beside itself, and where they were scored on different rows.
     """
     if one["key"].tolist() == other["key"].tolist():
-        return 0.0, float("nan")
-    if max(len(one), len(other)) > 1:
-        return over_seeds(*(dict(zip(s["seed"], s["test_ll"], strict=True)) for s in (one, other)))
+        return 0.0, math.nan
     values = [by_row(side) for side in (one, other)]
     if len({len(v) for v in values}) > 1:
-        return float(values[0].mean() - values[1].mean()), float("nan")
+        return float(values[0].mean() - values[1].mean()), math.nan
     moved = values[0] - values[1]
-    return float(moved.mean()), standard_error(moved, groups(one))
+    ahead, error = float(moved.mean()), standard_error(moved, groups(one))
+    if max(len(one), len(other)) > 1:
+        sides = (dict(zip(s["seed"], s["test_ll"], strict=True)) for s in (one, other))
+        ahead, between = over_seeds(*sides)
+        error = max(error, between)
+    return ahead, error
 
 
 def over_seeds(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, float]:
