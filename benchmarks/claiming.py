@@ -34,16 +34,19 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
     """Say what records make of each claim of the deck: confirmed, refuted, conditional.
 
     A claim is judged by the records of one folder alone, the first of FOLDERS that has what it
-    needs: two runs differ in machine and budget. Without FOLDERS all under results/ are asked, the
-    one with the most records first. Exit status: 0, 2 for wrong usage.
+    needs: two runs differ in machine and budget. Without FOLDERS all under results/ are asked,
+    those of the claim's own suite first, then the one with the most records. Exit status: 0, 2 for
+    wrong usage.
     """
     with usage_errors():
         from benchmarks import store
+        from benchmarks.report import plan
 
         chosen = _chosen(only)
         asked = folders or _all(RESULTS)
         frames = {folder: store.load(folder) for folder in asked}
-        found = [_told(claim, *_judged(claim, frames)) for claim in chosen]
+        suites = {} if folders else {folder: plan.read(folder, {}).name for folder in asked}
+        found = [_told(claim, *_judged(claim, frames, suites)) for claim in chosen]
     if as_json:
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
@@ -83,13 +86,17 @@ def _all(results: Path) -> list[Path]:
     return sorted(counts, key=lambda folder: (-counts[folder], folder))
 
 
-def _judged(claim: Claim, frames: dict[Path, Any]) -> tuple[Verdict, Path | None]:
+def _judged(
+    claim: Claim, frames: dict[Path, Any], suites: dict[Path, str]
+) -> tuple[Verdict, Path | None]:
     """The verdict of the first folder that has the records, and that folder.
 
-    Of none, why the first could not judge it that has records of the claim's studies.
+    Folders of the claim's own suite come first. Of none, why the first could not judge it that has
+    records of the claim's studies.
     """
     reasons: list[tuple[bool, Verdict]] = []
-    for folder, frame in frames.items():
+    for folder in sorted(frames, key=lambda folder: suites.get(folder) != claim.suite):
+        frame = frames[folder]
         verdict = _safely(claim, frame)
         if verdict.outcome != "not_measured":
             return verdict, folder

@@ -20,7 +20,7 @@ from benchmarks.views.paired import ERRORS
     f"{ERRORS:g} standard errors on every data set; refuted where on none; else conditional on the "
     "data.",
     studies=("density",),
-    suite="quick",
+    suite="densities",
     exhibits=("density", "validation"),
 )
 def judge(frame: pd.DataFrame) -> Verdict:

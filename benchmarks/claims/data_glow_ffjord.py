@@ -19,7 +19,7 @@ from benchmarks.views.paired import ERRORS
     f"conditional on the data. Trained by {UPDATES} updates or more; neither parameters nor "
     "seconds are matched.",
     studies=("density",),
-    suite="quick",
+    suite="densities",
     exhibits=("density", "picture-8gaussians", "picture-checkerboard"),
 )
 def judge(frame: pd.DataFrame) -> Verdict:

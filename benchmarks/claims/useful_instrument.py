@@ -19,7 +19,7 @@ from benchmarks.views.paired import ERRORS
     f"best of a Gaussian and mixtures of Gaussians: confirmed where it leads by {ERRORS:g} "
     "standard errors on every data set; refuted where on none; else conditional on the data.",
     studies=("density",),
-    suite="quick",
+    suite="densities",
     exhibits=("density",),
 )
 def judge(frame: pd.DataFrame) -> Verdict:
