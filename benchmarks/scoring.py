@@ -18,17 +18,19 @@ from benchmarks.datasets import Dataset
 from benchmarks.density import pictured
 from benchmarks.density.fields import field_of, trained_by
 from benchmarks.density.likelihood import exact, hutchinson, in_chunks, settle
+from benchmarks.density.speed import rates, speed
 from benchmarks.density.two_samples import compared
 from benchmarks.measure.clock import interleave
-from benchmarks.measure.operations import Operations
 from benchmarks.stats import standard_error
 from benchmarks.studies import Result
 from benchmarks.training import checkpoint
 from benchmarks.training.loop import train
 from benchmarks.training.preparing import prepare
 from benchmarks.training.settings import Training
+from flows.continuous import SolveError, Solver
 
 CERTAIN = 5  # standard errors above the truth at which no density is
+SHOWN = 1e-5  # tolerance of samples and pictures
 
 
 class Scoring(BaseModel, frozen=True, extra="forbid"):
@@ -81,13 +83,31 @@ def score_flow(case: Case, data: Dataset) -> Result:
         log_prob = in_chunks(precise, rows, scoring.chunk)
     if nfe.forward:
         metrics["test_nfe"] = nfe.forward / math.ceil(len(rows) / scoring.chunk)
+    arrays = history.arrays()
+    try:
+        _draw(flow, case, data, scoring, metrics, arrays, notes)
+    except SolveError as error:  # which costs the samples, not the likelihood
+        notes["no_comparison"] = f"samples cannot be drawn: {error}"
+    return _result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
+
+
+def _draw(
+    flow: flows.Flow,
+    case: Case,
+    data: Dataset,
+    scoring: Scoring,
+    metrics: Metrics,
+    arrays: dict[str, np.ndarray],
+    notes: dict[str, Any],
+) -> None:
+    """Samples and pictures, by an adaptive solver: that of the training would show its errors."""
+    shown = flow.using(trace="exact", solver=Solver("dopri5", rtol=SHOWN, atol=SHOWN))
     with torch.random.fork_rng([case.device] if case.device.startswith("cuda") else []):
         torch.manual_seed(case.seeds.noise)
-        samples = view.sample(max(scoring.samples, scoring.compared_rows))
-        arrays = history.arrays() | _pictures(view, samples, case, data, scoring)
+        samples = shown.sample(max(scoring.samples, scoring.compared_rows))
+        arrays |= _pictures(shown, samples, case, data, scoring)
     x = samples.cpu().numpy()
     metrics |= compared(x, data, scoring.compared_rows, scoring.projections, notes)
-    return _result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
 
 
 def _pictures(
@@ -119,7 +139,7 @@ def score_baseline(case: Case, data: Dataset) -> Result:
         "log_prob": lambda: fitted.log_prob(test[:1000]),
         "sample": lambda: fitted.sample(1000),
     }
-    metrics |= _rates(interleave(works, seconds=0.5))
+    metrics |= rates(interleave(works, seconds=0.5))
     arrays = pictured.corner(torch.as_tensor(samples), data) if case.dim > 2 else {}
     return _result(metrics, arrays, notes, fitted.log_prob(test[: scoring.rows]), data)
 
@@ -195,25 +215,3 @@ def _solved(
         "hutchinson_ll_se": error,
     }
     return found.tolerance
-
-
-def speed(flow: flows.Flow, x: Tensor, device: str) -> dict[str, Any]:
-    """FLOPs and seconds of log_prob, and of sampling, as the flow solves its ODE itself."""
-
-    def log_prob() -> None:
-        with torch.no_grad():
-            flow.log_prob(x)
-
-    with Operations() as operations:
-        log_prob()
-    works = {"log_prob": log_prob, "sample": lambda: flow.sample(1000)}
-    rates = _rates(interleave(works, seconds=0.5, device=device), len(x))
-    return {"row_flops": operations.flops / len(x), **rates}
-
-
-def _rates(samples: dict[str, list[float]], rows: int = 1000) -> dict[str, Any]:
-    return {
-        "per_1000_seconds": [seconds * 1000 / rows for seconds in samples["log_prob"]],
-        "sample_rate": [1000 / seconds for seconds in samples["sample"]],
-        "reference_seconds": samples["reference"],
-    }

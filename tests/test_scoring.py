@@ -18,6 +18,7 @@ from benchmarks.density.likelihood import exact, hutchinson, in_chunks, settle
 from benchmarks.density.two_samples import compared, sliced_wasserstein, told_apart
 from benchmarks.scoring import Scoring, _result, score_baseline, score_flow
 from benchmarks.training.settings import Training
+from flows.continuous import SolveError
 
 SMALL = Scoring(
     rows=600, checked_rows=300, chunk=300, grid=30, samples=50, compared_rows=300, projections=20
@@ -87,6 +88,17 @@ def test_hutchinsons_estimate_has_no_bias_and_the_error_it_states(solved):
     scores = [(value - truth) / error for value, error in found]
     assert abs(np.mean(scores)) < 5 / 25**0.5
     assert 0.6 < np.std(scores) < 1.5
+
+
+def test_samples_that_cannot_be_solved_for_cost_the_samples_alone(monkeypatch):
+    def refused(*args):
+        raise SolveError("the step at t=0.5 underflows")
+
+    monkeypatch.setattr("benchmarks.scoring._pictures", refused)
+    result = score_flow(case("realnvp", updates=2), datasets.load("8gaussians"))
+    assert not result.failure
+    assert "test_ll" in result.metrics
+    assert "underflows" in result.notes["no_comparison"]
 
 
 def test_a_field_that_cannot_be_estimated_is_told(monkeypatch):

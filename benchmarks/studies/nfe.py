@@ -14,9 +14,9 @@ from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt
 import flows
 from benchmarks import datasets
 from benchmarks.case import Case
+from benchmarks.density.speed import speed
 from benchmarks.exhibit import Figure, Table
 from benchmarks.measure.operations import Operations
-from benchmarks.scoring import speed
 from benchmarks.studies import Common, Contender, Result, register
 from benchmarks.training.loop import train
 from benchmarks.training.preparing import prepare
