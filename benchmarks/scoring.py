@@ -27,7 +27,7 @@ from benchmarks.training import checkpoint
 from benchmarks.training.loop import train
 from benchmarks.training.preparing import prepare
 from benchmarks.training.settings import Training
-from flows.continuous import SolveError, Solver
+from flows.continuous import SolveError
 
 CERTAIN = 5  # standard errors above the truth at which no density is
 SHOWN = 1e-5  # tolerance of samples and pictures
@@ -100,8 +100,8 @@ def _draw(
     arrays: dict[str, np.ndarray],
     notes: dict[str, Any],
 ) -> None:
-    """Samples and pictures, by an adaptive solver: that of the training would show its errors."""
-    shown = flow.using(trace="exact", solver=Solver("dopri5", rtol=SHOWN, atol=SHOWN))
+    """Samples and pictures, in float64 and by an adaptive solver, or they would show its errors."""
+    shown = exact(flow, SHOWN)
     with torch.random.fork_rng([case.device] if case.device.startswith("cuda") else []):
         torch.manual_seed(case.seeds.noise)
         samples = shown.sample(max(scoring.samples, scoring.compared_rows))

@@ -111,7 +111,7 @@ def _table(models: Models) -> Table:
             "± over test rows": ".3f",
             BEHIND: ".3f",
             GAP: ".4f",
-            SLICED: ".3f",
+            SLICED: ".3g",
             APART: ".3f",
         },
         {header: error for header, error in pairs.items() if error in shown},
