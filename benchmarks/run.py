@@ -86,9 +86,9 @@ def run(
 ) -> State:
     """Measure what has no valid record, and return where the suite then stands.
 
-    Failures stand until the code changes or ``retry`` is set; a case that was cut off, by its time
-    limit too, goes on from its checkpoint where it left one. Raises FolderError where the folder
-    is held or cannot be written and ValueError for a suite that cannot be expanded.
+    Failures stand until the code changes or ``retry`` is set; a training that was cut off, or that
+    failed afterwards, goes on from its checkpoint where it left one. Raises FolderError where the
+    folder is held or cannot be written and ValueError for a suite that cannot be expanded.
     """
     with _alone(folder):
         now = state(suite, folder)
@@ -126,8 +126,11 @@ def _measured(
             case = left.pop(key)
             record = _record(case, result, worker, prints[key], started)
             store.write(folder, record, result.arrays)
-            for spent in (folder / CHECKPOINTS).glob(f"{key}-*"):  # of older code too
-                spent.unlink()
+            for path in (folder / CHECKPOINTS).glob(
+                f"*{key}-*"
+            ):  # of older code, and half ones, too
+                if record.status == "done" or path != slots[key]:
+                    path.unlink()
             started = datetime.now(UTC)  # the next of the block is measured from here
             yield case, record
     except WorkerLost as error:

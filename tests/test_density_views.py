@@ -110,9 +110,11 @@ def test_seeds_that_agree_do_not_hide_what_the_test_rows_leave_open(tmp_path):
     for seed in range(3):
         record(tmp_path, "maf", -1.0, seed=seed, noise=one - one.mean())
         record(tmp_path, "iaf", -1.1, seed=seed, noise=other - other.mean())
-    frame = store.load(tmp_path).set_index("flow")
+    frame = store.load(tmp_path).set_index("flow", drop=False)
     ahead, error = paired.lead(frame.loc[["maf"]], frame.loc[["iaf"]])
     assert (ahead, error) == pytest.approx((0.1, (2 / ROWS) ** 0.5), rel=0.1)
+    ahead, error = paired.lead(frame.loc[["maf"]], frame.loc[["iaf"]].head(1))
+    assert np.isnan(error)  # a flow of one seed: what others would have given is not known
 
 
 def test_leads_are_the_same_to_claims_and_tables(tmp_path):
@@ -156,9 +158,21 @@ def test_budgets_of_several_seeds_are_paired_by_seed(tmp_path):
             record(tmp_path, flow, -1.0, seed=seed, curve=curve(lls, [0, 10], [0, 1]))
     table = tables(tmp_path)["density-budget-made_up"]
     assert bold(table) == ["maf"]
-    assert isinstance(
-        budgets.best_at(curve([1, 2], [0, 1], [0, 1]), "validation_flops", 0.5), tuple
+    found = budgets.best_at(
+        curve([1, 3, 2, 9], [0, 1, 2, 3], [0, 1, 1, 9]), "validation_flops", 2.5
     )
+    assert found == (3.0, 0.1, 20)
+
+
+def test_a_flow_that_is_not_validated_within_the_budget_is_said_to_be_untrained(tmp_path):
+    for seed in range(3):
+        record(tmp_path, "maf", -1.0, seed=seed, curve=curve([-9, -2], [0, 10], [0, 1]))
+        record(tmp_path, "cnf", -1.0, seed=seed, curve=curve([-8, -1], [0, 99], [0, 1]))
+        record(tmp_path, "ffjord", -1.0, seed=seed, curve=curve([-8, -1], [0, 0], [0, 1]))
+    table = tables(tmp_path)["density-budget-made_up"]
+    rows = table.frame.set_index("Model")["Validation LL at 1.0e1 FLOP"]
+    assert rows.to_dict() == {"maf": -2, "cnf": budgets.UNTRAINED, "ffjord": -1}
+    assert bold(table) == ["ffjord"]
 
 
 @pytest.mark.parametrize(("second", "matched"), [(1040, True), (1060, False)])

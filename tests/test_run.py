@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import flows
@@ -161,6 +162,39 @@ def test_kill_at_any_moment_loses_at_most_the_running_block(tmp_path):
     after = run(chosen, out, progress)
     assert len(after.valid) == 8
     assert {r.key for r in progress.measured} == before.missing
+
+
+def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path):
+    """By the command, with a process that is killed in the middle of a case."""
+    always = tmp_path / "always.py"  # a plug-in, since the worker is a process of its own
+    always.write_text("from benchmarks.training import checkpoint\n\ncheckpoint.SECONDS = 0.0\n")
+    text = 'about = "x"\nthreads = 1\n[[studies]]\nstudy = "density"\nbaselines = []\n'
+    text += 'datasets = ["8gaussians"]\nbatch = 32\nupdates = 300\n'
+    text += 'flows = [{ flow = "realnvp", options = { hidden = 8, layers = 2 } }]\n'
+    text += "training = { validation_rows = 100 }\n"
+    text += "scoring = { rows = 200, checked_rows = 100, grid = 20, samples = 200 }\n"
+    file = tmp_path / "one.toml"
+    file.write_text(text)
+
+    def command(out: str, *more: str) -> list[str]:
+        run = ["-m", "benchmarks", "run", str(file), "--out", str(tmp_path / out), *more]
+        return [sys.executable, *run]
+
+    plugin = ("--plugin", str(always))
+    slots = tmp_path / "killed" / "checkpoints"
+    with subprocess.Popen(command("killed", *plugin), stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(slots.glob("*.safetensors")):
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+    assert not list((tmp_path / "killed" / "records").glob("*.json"))
+    for out in (("killed", *plugin), ("whole",)):
+        subprocess.run(command(*out), check=True, stdout=subprocess.DEVNULL)
+    assert not list(slots.iterdir())
+    frames = [store.load(tmp_path / out) for out in ("killed", "whole")]
+    assert frames[0]["test_ll"].tolist() == frames[1]["test_ll"].tolist()
+    killed, whole = (store.arrays(frame.iloc[0]) for frame in frames)
+    for name in killed.keys() - {"validation_seconds"}:
+        assert np.array_equal(killed[name], whole[name], equal_nan=True), name
 
 
 def test_plan_is_written_before_the_first_measurement(finished):

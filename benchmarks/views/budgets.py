@@ -20,6 +20,8 @@ AXES: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("validation_seconds", lambda budget: f"{budget:.2g} s"),
 }
 
+UNTRAINED = "untrained"  # by then
+
 Curve = dict[str, np.ndarray]
 
 
@@ -42,26 +44,29 @@ def table(models: Models) -> Table | None:
     rows = [{"Model": model, RECORDS: tuple(models.flows[model]["key"])} for model in curves]
     shown, errors, leads = pd.DataFrame(rows), {}, {}
     for name, (axis, words) in axes.items():
-        budget = min(float(c[axis][-1]) for seeds in curves.values() for c in seeds.values())
+        totals = [float(c[axis][-1]) for seeds in curves.values() for c in seeds.values()]
+        budget = min(total for total in totals if total > 0)  # 0: an update that was not counted
         header = f"Validation LL at {words(budget)}"
-        found = {
+        every = {
             model: {seed: best_at(curve, axis, budget) for seed, curve in seeds.items()}
             for model, seeds in curves.items()
         }
+        found = {m: s for m, s in every.items() if all(v[2] > 0 for v in s.values())}
         means = {m: float(np.mean([v[0] for v in s.values()])) for m, s in found.items()}
-        shown[header] = list(means.values())
+        shown[header] = [means.get(model, UNTRAINED) for model in every]
         errors[header], leads[header] = f"± at equal {name}", f"leads at equal {name}"
-        shown[errors[header]] = [_error(seeds) for seeds in found.values()]
+        shown[errors[header]] = [_error(found[m]) if m in found else math.nan for m in every]
         first = _leader(means, found)
-        shown[leads[header]] = [model == first for model in means]
+        shown[leads[header]] = [model == first for model in every]
         shown[f"Updates until then ({name})"] = [
-            float(np.mean([v[2] for v in seeds.values()])) for seeds in found.values()
+            float(np.mean([v[2] for v in seeds.values()])) for seeds in every.values()
         ]
     several = max(len(seeds) for seeds in curves.values()) > 1
     note = (
         "Log-likelihood in nats of the validation rows by the best weights so far, at the last "
         "validation within the least total that all of these flows have spent, read off the "
-        f"learning curves. {matched(models)} "
+        f"learning curves; {UNTRAINED}: the first validation after an update was later. FLOPs are "
+        f"those of products and factorisations. {matched(models)} "
     )
     note += (
         "± is the standard error over seeds; bold: ahead of every other by more than "
@@ -75,11 +80,17 @@ def table(models: Models) -> Table | None:
         f"density-budget-{models.data}",
         f"{models.data}: at matched budgets",
         note,
-        shown.sort_values(next(iter(errors)), ascending=False).reset_index(drop=True),
+        _best_first(shown, next(iter(errors))),
         dict.fromkeys(errors, ".3f"),
         errors,
         leads=leads,
     )
+
+
+def _best_first(shown: pd.DataFrame, header: str) -> pd.DataFrame:
+    """The rows by a column, those without a number at the end."""
+    order = pd.to_numeric(shown[header], errors="coerce").sort_values(ascending=False).index
+    return shown.loc[order].reset_index(drop=True)
 
 
 def best_at(curve: Curve, axis: str, budget: float) -> tuple[float, float, int]:
@@ -101,7 +112,7 @@ def _leader(
     means: dict[str, float], found: dict[str, dict[int, tuple[float, float, int]]]
 ) -> str | None:
     """The best by a lead over seeds; None with one seed, whose rows are not kept to be paired."""
-    if min(len(seeds) for seeds in found.values()) < 2:
+    if len(found) < 2 or min(len(seeds) for seeds in found.values()) < 2:
         return None
     values = {m: {seed: v[0] for seed, v in seeds.items()} for m, seeds in found.items()}
     best = max(means, key=lambda model: means[model])

@@ -136,7 +136,7 @@ def _row(seeds: pd.DataFrame) -> dict[str, object]:
         (APART, "told_apart"),
         ("± (accuracy)", "told_apart_se"),
     ):
-        row[header] = seeds[metric].mean() if metric in seeds else math.nan
+        row[header] = seeds[metric].median() if metric in seeds else math.nan
     return row | {"Components": notes.get("components"), "Trained by": notes.get("trained_by")}
 
 
@@ -158,8 +158,8 @@ def _note(models: Models, over: str) -> str:
         told.append("One seed: ± is the standard error over the test set.")
     told.append(
         "Behind best is a paired difference, so that what is hard for all models cancels; its "
-        "error is over test rows, or over seeds if that is larger. Bold: ahead of every other by "
-        f"more than {paired.ERRORS:g} errors of that."
+        "error is over test rows and over seeds, where there are several. Bold: ahead of every "
+        f"other by more than {paired.ERRORS:g} errors of that."
     )
     if "gap" in every and every["gap"].notna().any():
         told.append(
@@ -185,20 +185,38 @@ def _samples_note(every: pd.DataFrame) -> list[str]:
         f"{one['compared_rows']:,.0f} of each: the sliced Wasserstein distance W₂, and the "
         "accuracy of gradient-boosted trees that tell the two apart, cross-validated (0.5: they "
         "cannot). "
-        f"Training rows come to {one['sliced_wasserstein_floor']:.3f} and "
-        f"{one['told_apart_floor']:.3f}: the floor."
+        f"Medians over seeds. Training rows come to {one['sliced_wasserstein_floor']:.3f} and "
+        f"{one['told_apart_floor']:.3f}: the floor.",
+        *(
+            f"{flow}: {notes['no_comparison']}."
+            for flow, notes in zip(every["flow"], notes_of(every), strict=True)
+            if "no_comparison" in notes
+        ),
     ]
 
 
 def _same_field(models: Models) -> list[str]:
-    """Which flows differ in how one and the same field is trained."""
+    """Which flows differ in how one and the same field is trained, and what that makes of it."""
     fields: dict[str, list[str]] = {}
     for model, seeds in models.flows.items():
-        notes = notes_of(seeds)[0]
-        if notes.get("field"):
-            fields.setdefault(notes["field"], []).append(f"{model} ({notes['trained_by']})")
-    return [
-        f"One and the same field, {field}, is trained as {', '.join(how)}."
-        for field, how in fields.items()
-        if len(how) > 1
-    ]
+        if field := notes_of(seeds)[0].get("field"):
+            fields.setdefault(field, []).append(model)
+    told = []
+    for field, members in fields.items():
+        if len(members) > 1:
+            how = [f"{m} ({notes_of(models.flows[m])[0]['trained_by']})" for m in members]
+            told.append(f"One and the same field, {field}, is trained as {', '.join(how)}.")
+            told += _at_equal_updates({m: models.flows[m] for m in members})
+    return told
+
+
+def _at_equal_updates(members: dict[str, pd.DataFrame]) -> list[str]:
+    """How far the first of these, best first, is ahead of those with as many updates and rows."""
+    first, *others = members
+    same = ["updates", "batch"]
+    told = []
+    for other in others:
+        if members[first][same].iloc[0].equals(members[other][same].iloc[0]):
+            ahead, error = paired.lead(members[first], members[other])
+            told.append(f"{ahead:.4f} ± {error:.4f} nats ahead of {other}")
+    return [f"At as many updates {first} is {' and '.join(told)}, in pairs."] if told else []

@@ -37,8 +37,9 @@ def table(models: Models) -> Table | None:
     shown = pd.DataFrame(rows)
     shown = shown[[h for h in ("Model", *COLUMNS, RECORDS) if h in shown]]
     note = (
-        f"{matched(models)} Means over seeds. Training FLOPs are those of one counted update times "
-        "the updates or, where an ODE is solved, the evaluations; NFE an update counts forward and "
+        f"{matched(models)} Means over seeds. FLOPs are those of products and factorisations, of "
+        "the training those of one counted update times the updates or, where an ODE is solved, "
+        "the evaluations; NFE an update counts forward and "
         "backward, NFE test the forward evaluations of the exact density in a chunk of rows. Times "
         "are of one process on the record's machine, densities by the exact trace and the solver "
         "of the training."

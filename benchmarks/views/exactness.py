@@ -64,7 +64,9 @@ def _row(model: str, seeds: pd.DataFrame) -> dict[str, object]:
         row[header] = worst.get(metric, values.max)()
     if "hutchinson_ll" in seeds:
         row[DIFFERENCE] = (seeds["hutchinson_ll"] - seeds["checked_ll"]).mean()
-        row["± (draws)"] = float(np.sqrt((seeds["hutchinson_ll_se"] ** 2).mean() / len(seeds)))
+        row["± (draws)"] = float(
+            np.sqrt((seeds["hutchinson_ll_se"] ** 2).mean() / seeds["hutchinson_ll"].count())
+        )
     return row
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from benchmarks.baselines import BASELINES
 from benchmarks.stats import standard_error
 from benchmarks.store import arrays
 
@@ -29,8 +30,9 @@ def lead(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float]:
     """How far the mean test log-likelihood of the cases of one is above the other's, and its error.
 
     Both are a model's seeds on one data set. The error is over test rows, of the differences row by
-    row, clustered where rows are dependent; where either has several seeds it is that over seeds,
-    if that is larger. NaN of a model beside itself, and where they were scored on different rows.
+    row, clustered where rows are dependent, and where either has several seeds over these too: the
+    root of the sum of the squares. NaN of a model beside itself, where they were scored on
+    different rows, and where a flow has one seed left to be set beside several.
     """
     if one["key"].tolist() == other["key"].tolist():
         return 0.0, math.nan
@@ -42,7 +44,9 @@ def lead(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float]:
     if max(len(one), len(other)) > 1:
         sides = (dict(zip(s["seed"], s["test_ll"], strict=True)) for s in (one, other))
         ahead, between = over_seeds(*sides)
-        error = max(error, between)
+        if any(len(s) == 1 and s["flow"].iloc[0] not in BASELINES for s in (one, other)):
+            between = math.nan
+        error = math.hypot(error, between)
     return ahead, error
 
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import protocols
+from benchmarks import draw, protocols
+from benchmarks.baselines import BASELINES
+from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.exhibit import RECORDS, Table
 from benchmarks.published import Row, figures
+from benchmarks.stats import standard_error
 
 OURS, THEIRS, APART = "Ours (nats)", "Theirs (nats)", "Ours less theirs (nats)"
 NAMES = {"batch": "batch", "updates": "updates at most"}  # others go by their own
@@ -21,8 +24,11 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         return []
     by = frame.reindex(columns=["setting.by"])["setting.by"].astype(object)
     frame = frame.assign(by=by.where(by.notna(), None))
-    groups = frame.groupby(["dataset", "flow", "by", "updates"], sort=False, dropna=False)
-    each = [_row(seeds) for _, seeds in groups]
+    each = [
+        _row(seeds)
+        for _, group in frame.groupby("dataset", sort=False)
+        for _, seeds in group.assign(series=draw.series(group)).groupby("series", sort=False)
+    ]
     return [_beside([row for row, _ in each]), _unlike([words for _, words in each]), _all()]
 
 
@@ -32,7 +38,7 @@ def _row(seeds: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     flow, dataset = str(first["flow"]), str(first["dataset"])
     theirs = figures().beside(flow, first["by"])
     theirs = theirs if theirs and dataset in theirs.values else None
-    key = {"Data": dataset, "Model": flow, RECORDS: tuple(seeds["key"])}
+    key = {"Data": dataset, "Model": str(first["series"]), RECORDS: tuple(seeds["key"])}
     row: dict[str, Any] = {**key, "Theirs is": theirs.model if theirs else "not published"}
     words: dict[str, Any] = dict(key)
     if done.empty:
@@ -42,7 +48,7 @@ def _row(seeds: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     ours = done["test_ll"].mean()
     over_seeds = len(done) > 1
     row |= {OURS: ours, "Seeds": len(done)}
-    row["±"] = done["test_ll"].sem() if over_seeds else done["test_ll_se"].mean()
+    row["±"] = standard_error(done["test_ll"]) if over_seeds else done["test_ll_se"].mean()
     unlike = _data(done) + _training(first) + _standing(first)
     unlike += list(theirs.caveats) if theirs else []
     if theirs:
@@ -63,16 +69,24 @@ def _comparable(done: pd.DataFrame, first: pd.Series, theirs: Row | None) -> str
         return "no: none published"
     if _data(done):
         return "no: other data"
+    if str(first["flow"]) in BASELINES:
+        return "yes"
+    if first["by"] is None:
+        return "no: by no protocol"
     if theirs.protocol != first["by"]:
         return "no: another protocol"
-    if first["by"] is None:
-        return "yes"
     return "no: trained otherwise" if _training(first) else "as far as settings go"
 
 
 def _data(done: pd.DataFrame) -> list[str]:
     """How the data differ from the published, and the rows that were scored."""
-    return [text for notes in done["notes"].head(1) if (text := str(notes["data_differs"]))]
+    first = done.iloc[0]
+    told = [text for text in [str(first["notes"]["data_differs"])] if text]
+    known = PUBLISHED.get(str(first["dataset"]))
+    scored = int(_mapping(first["setting.scoring"]).get("rows", 0))
+    if known and scored < known.rows[-1]:
+        told.append(f"{scored:,} of the {known.rows[-1]:,} test rows were scored")
+    return told
 
 
 def _training(first: pd.Series) -> list[str]:
