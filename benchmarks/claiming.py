@@ -136,7 +136,7 @@ def _shown(folder: Path, exhibits: Sequence[str]) -> Iterator[Path]:
     """The files of a folder's report that show it, pictures before tables."""
     for name in exhibits:
         places = (
-            folder / "report" / "figures" / f"{name}.svg",
+            folder / "report" / "figures" / f"{name}.png",
             folder / "report" / "tables" / f"{name}.csv",
         )
         yield from (path for path in places if path.is_file())

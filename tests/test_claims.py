@@ -201,7 +201,7 @@ def test_a_claim_says_all_of_it(claim: Claim) -> None:
     assert set(claim.studies) <= measured
     assert claim.suite in claim.command
     folder = FOLDERS[claim.suite] / "report"
-    shown = {path.stem for path in (*folder.glob("figures/*.svg"), *folder.glob("tables/*.csv"))}
+    shown = {path.stem for path in (*folder.glob("figures/*.png"), *folder.glob("tables/*.csv"))}
     assert claim.exhibits
     assert set(claim.exhibits) <= shown
 
