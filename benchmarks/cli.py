@@ -142,6 +142,7 @@ def redraw(
             help="Folder of the report (default: FOLDER/report, of several results/A-vs-B/report)."
         ),
     ] = None,
+    plugin: Plugin = None,
     data_root: DataRoot = None,
 ) -> None:
     """Draw the report of a results folder from its records, or of several side by side.
@@ -153,6 +154,7 @@ def redraw(
     with usage_errors():
         from benchmarks import report
 
+        load_plugins(plugin)
         use_data_root(data_root)
         page = report.write(*folders, out=out)
     console.print(f"report: {page}", soft_wrap=True)

@@ -111,8 +111,8 @@ def _error(seeds: dict[int, tuple[float, float, int]]) -> float:
 def _leader(
     means: dict[str, float], found: dict[str, dict[int, tuple[float, float, int]]]
 ) -> str | None:
-    """The best by a lead over seeds; None with one seed, whose rows are not kept to be paired."""
-    if len(found) < 2 or min(len(seeds) for seeds in found.values()) < 2:
+    """The best by a lead over seeds; None below three: rows are not kept to be paired."""
+    if len(found) < 2 or min(len(seeds) for seeds in found.values()) < 3:
         return None
     values = {m: {seed: v[0] for seed, v in seeds.items()} for m, seeds in found.items()}
     best = max(means, key=lambda model: means[model])

@@ -70,9 +70,12 @@ def matched(models: Models) -> str:
             continue
         values = [float(seeds[metric].mean()) for seeds in flows.values()]
         least, most = min(values), max(values)
-        by = ", by their width" if metric == "parameters" and _asked(flows) else ""
+        asked = _asked(flows) if metric == "parameters" else None
+        by = ", by their width" if asked else ""
         span = f"{name} ({told(least)} to {told(most)}"
         alike = least > 0 and most / least <= MATCHED
+        if asked:
+            alike = asked / MATCHED <= least and most <= asked * MATCHED
         (same if alike else differ).append(f"{span}{by})" if alike else f"{span})")
     what = f"in {' and '.join(same)}, within {MATCHED - 1:.0%}" if same else "in nothing"
     return f"The flows are matched {what}" + (
@@ -80,7 +83,9 @@ def matched(models: Models) -> str:
     )
 
 
-def _asked(flows: dict[str, pd.DataFrame]) -> bool:
-    """Whether one number of parameters was asked of all of them."""
-    rows = pd.concat(flows.values())
-    return "setting.parameters" in rows and rows["setting.parameters"].nunique(dropna=False) == 1
+def _asked(flows: dict[str, pd.DataFrame]) -> float | None:
+    """The number of parameters that was asked of all of them, if one was."""
+    asked = pd.concat(flows.values()).get("setting.parameters", pd.Series(dtype=float))
+    return (
+        float(asked.iloc[0]) if asked.nunique(dropna=False) == 1 and asked.notna().all() else None
+    )

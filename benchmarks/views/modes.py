@@ -61,7 +61,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     """For each two-dimensional data set the samples of each flow, and each mode's share."""
     done = frame[(frame["status"] == "done") & frame["arrays"].notna()] if len(frame) else frame
     note = (
-        "Above: 3,000 samples of the first seed, crosses at the modes that they miss. Below: the "
+        "Above: samples of the first seed, crosses at the modes that they miss. Below: the "
         "share of the samples nearest to each mode, one scale in a row; dotted what each is due, "
         "crosses where it is missed."
     )

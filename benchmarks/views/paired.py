@@ -53,8 +53,11 @@ def lead(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float]:
 def over_seeds(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, float]:
     """The difference of two models' means, values by seed, and its standard error over seeds.
 
-    In pairs where the seeds are the same. One value, as a fitted baseline has, carries no error.
+    In pairs where the seeds are the same. One value, as a fitted baseline has, carries no error;
+    two say too little of theirs, which is NaN.
     """
+    if max(len(one), len(other)) == 2:
+        return float(np.mean(list(one.values())) - np.mean(list(other.values()))), math.nan
     if one.keys() == other.keys():
         moved = [one[seed] - other[seed] for seed in one]
         return float(np.mean(moved)), standard_error(moved)
