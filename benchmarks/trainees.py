@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, Field, JsonValue, PositiveInt
+from pydantic import model_validator as validator
 
 import flows
-from benchmarks import protocols
+from benchmarks import datasets, protocols
 from benchmarks.baselines import BASELINES
 from benchmarks.case import Case
 from benchmarks.studies import Common, Contender, expanded
@@ -38,6 +39,15 @@ class Trainees(BaseModel, frozen=True, extra="forbid"):
     training: Training = Training()
     protocol: str | None = None
 
+    @validator(mode="after")
+    def _one_width(self) -> Self:
+        if self.parameters and "hidden" in self.sizes:
+            raise ValueError(
+                f"sizes.hidden = {self.sizes['hidden']} and parameters = {self.parameters} both "
+                "decide the width: give one of them"
+            )
+        return self
+
     def repeated(
         self,
         common: Common,
@@ -50,12 +60,16 @@ class Trainees(BaseModel, frozen=True, extra="forbid"):
         """A case for each flow and seed on a data set.
 
         ``settings`` and ``fields`` are the study's of each case, ``fixed`` settings of the training
-        that nothing changes. ValueError where a protocol says nothing of a flow on that set.
+        that nothing changes. ValueError where a protocol says nothing of a flow on that set, and
+        where fresh rows are asked of one that is not drawn.
         """
         for each in expanded(self.flows):
             trainee = self.of(each, dataset)
             training = {**self.training.model_dump(), **trainee.training, **fixed}
-            complete = Training.model_validate(training).model_dump()
+            whole = Training.model_validate(training)
+            if whole.fresh:
+                whole.source(datasets.load(dataset))  # or it could not be trained
+            complete = whole.model_dump()
             for seed in common.seeds:
                 yield common.case(
                     seed,

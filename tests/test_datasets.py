@@ -19,7 +19,7 @@ from benchmarks.datasets import Dataset, known, patches, tabular, toy
 
 PATCH_SIDES = {"patches": 8} | {f"patches{k}": k for k in range(2, 8)}
 SIZES = {
-    **dict.fromkeys(toy.TOYS, (20_000, 5_000, 20_000)),
+    **dict.fromkeys(("8gaussians", "checkerboard", "2spirals"), (20_000, 5_000, 20_000)),
     **dict.fromkeys(PATCH_SIDES, (60_000, 5_000, 20_000)),
     "magic": (15_125, 1_890, 1_890),
 }

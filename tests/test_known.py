@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from benchmarks import datasets
-from benchmarks.datasets import arcs, grid, known, pinwheel, rings
+from benchmarks.datasets import arcs, grid, known, pinwheel, rings, spirals
 
 SMOOTH = [
     name
     for name in datasets.names()
-    if datasets.module_of(name).rpartition(".")[2] in {"known", "grid", "rings", "arcs"}
+    if datasets.module_of(name).rpartition(".")[2] in {"known", "grid", "rings", "arcs", "spirals"}
     and not name.endswith("_32")
 ]
 every_family = pytest.mark.parametrize("family", known.FAMILIES)
@@ -121,6 +121,12 @@ def test_plane_entropies_and_densities_have_converged() -> None:
         near = arc.log_prob(x) > arc.log_prob(x).max() - 10**2 / 2
         assert (arc.log_prob(x) - finer.log_prob(x))[near].abs().max() < 1e-9
     assert rings.entropy(rings.RINGS["circles"]) == pytest.approx(3.268, abs=1e-3)
+    assert abs(spirals.entropy() - spirals.entropy(0.18, 10.0, 1000)) < 1e-10
+    x = spirals.sample(2000, datasets.stream(0, "x"))
+    x = x + 10 * spirals.SPREAD * torch.randn(len(x), 2, dtype=torch.float64)
+    coarse, fine = spirals.log_prob(x), spirals.log_prob(x, 2 * spirals.NODES)
+    near = fine > fine.max() - 10**2 / 2
+    assert (coarse - fine)[near].abs().max() < 1e-9
 
 
 def test_the_moons_are_scikit_learns() -> None:

@@ -13,6 +13,7 @@ import flows
 from benchmarks import datasets, fingerprint
 from benchmarks.case import Case
 from benchmarks.scoring import Scoring
+from benchmarks.studies import Common, registry
 from benchmarks.training.loop import PATIENCE, TrainingError, train
 from benchmarks.training.preparing import prepare
 from benchmarks.training.settings import Training
@@ -51,6 +52,24 @@ def test_noise_and_batches_have_seeds_of_their_own():
         for seeds in ({}, {"noise": 1}, {"batches": 1})
     )
     assert len({first[0], noise[0], batches[0]}) == 3
+    options = {"hidden": 8}  # its noise is of the global stream
+    first, noise = (
+        trained(case("flow_matching", updates=2, options=options, seeds=seeds))[1].losses
+        for seeds in ({}, {"noise": 1})
+    )
+    assert first[0] != noise[0]
+
+
+def test_fresh_rows_of_a_set_that_is_not_drawn_are_refused_before_any_run():
+    study = registry["density"]
+    options = {
+        "flows": ["realnvp"],
+        "datasets": ["8gaussians", "magic"],
+        "training": {"fresh": True},
+    }
+    cases = study.cases(study.Options.model_validate(options), Common())
+    with pytest.raises(ValueError, match=r"magic.*fresh = false"):
+        list(cases)
 
 
 def test_the_best_validated_weights_stay():

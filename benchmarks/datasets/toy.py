@@ -1,25 +1,21 @@
-"""Two-dimensional toy densities after FFJORD's `lib/toy_data.py`, two with exact densities.
+"""FFJORD's `8gaussians` and `checkerboard`, with exact densities.
 
-Source: Grathwohl et al., FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative
-Models, 2018, arXiv:1810.01367. The formulas are theirs; here every draw comes from one
-torch.Generator and rows are independent and identically distributed (in 2spirals the arm is a
-random sign per row instead of two equal halves). Raw units, 20,000 / 5,000 / 20,000 rows.
+Source: `lib/toy_data.py` of Grathwohl et al., FFJORD: Free-form Continuous Dynamics for Scalable
+Reversible Generative Models, 2018, arXiv:1810.01367. The formulas are theirs; here every draw comes
+from one torch.Generator, and rows are independent and identically distributed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from benchmarks.datasets import Dataset, Loader, register, stream
-
-ROWS = {"train": 20_000, "val": 5_000, "test": 20_000}
+from benchmarks.datasets import Dataset, register
+from benchmarks.datasets.drawn import drawn
 
 _SCALE = 1.414  # FFJORD's literal, not sqrt(2)
 _SPREAD = 0.5 / _SCALE
@@ -77,52 +73,28 @@ def checkerboard_log_prob(x: Tensor) -> Tensor:
     return torch.where(on_board & filled, -math.log(32), outside)
 
 
-def two_spirals(n: int, generator: torch.Generator) -> Tensor:
-    """Two arms, r = sqrt(U) 3 pi: +-(-r cos r + U/2, r sin r + U/2) / 3 + 0.1 N(0, I): (n, 2)."""
-    r = _uniform(n, generator).sqrt() * 3 * math.pi
-    arm = torch.stack((-r * r.cos(), r * r.sin()), dim=1)
-    arm = arm + 0.5 * torch.rand(n, 2, generator=generator, dtype=torch.float64)
-    sign = 2.0 * torch.randint(2, (n, 1), generator=generator) - 1
-    return sign * arm / 3 + 0.1 * _normal(n, generator)
+@register("8gaussians")
+def load_eight_gaussians(root: Path | None, seed: int) -> Dataset:
+    """The eight Gaussians as a data set."""
+    return drawn(
+        "8gaussians",
+        seed,
+        eight_gaussians,
+        "Synthetic 8gaussians after FFJORD's toy_data.py (arXiv:1810.01367)",
+        log_prob=eight_gaussians_log_prob,
+        entropy=eight_gaussians_entropy(),
+        modes=_CENTRES,
+    )
 
 
-class Toy(NamedTuple):
-    """A row of the table: the sampler, exact log density and entropy where known, its modes."""
-
-    sample: Callable[[int, torch.Generator], Tensor]
-    log_prob: Callable[[Tensor], Tensor] | None
-    entropy: Callable[[], float] | None
-    modes: Tensor | None = None
-
-
-TOYS = {
-    "8gaussians": Toy(eight_gaussians, eight_gaussians_log_prob, eight_gaussians_entropy, _CENTRES),
-    "checkerboard": Toy(checkerboard, checkerboard_log_prob, lambda: math.log(32)),
-    "2spirals": Toy(two_spirals, None, None),
-}
-
-
-def _loader(name: str, toy: Toy) -> Loader:
-    def load(root: Path | None, seed: int) -> Dataset:
-        parts = {part: toy.sample(n, stream(seed, f"{name}/{part}")) for part, n in ROWS.items()}
-        return Dataset(
-            name=name,
-            dim=2,
-            train=parts["train"],
-            val=parts["val"],
-            test=parts["test"],
-            units="raw units",
-            about=f"Synthetic {name} after FFJORD's toy_data.py (arXiv:1810.01367), independent "
-            f"rows, {ROWS['train']:,} / {ROWS['val']:,} / {ROWS['test']:,}; "
-            + ("exact density." if toy.log_prob else "density not known."),
-            sample=toy.sample,
-            log_prob=toy.log_prob,
-            entropy=toy.entropy() if toy.entropy else None,
-            modes=toy.modes,
-        )
-
-    return load
-
-
-for _name, _toy in TOYS.items():
-    register(_name)(_loader(_name, _toy))
+@register("checkerboard")
+def load_checkerboard(root: Path | None, seed: int) -> Dataset:
+    """The checkerboard as a data set."""
+    return drawn(
+        "checkerboard",
+        seed,
+        checkerboard,
+        "Synthetic checkerboard after FFJORD's toy_data.py (arXiv:1810.01367)",
+        log_prob=checkerboard_log_prob,
+        entropy=math.log(32),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -150,10 +150,11 @@ def scored(
     x, log_q = flow.rsample_and_log_prob(int(case.settings["samples"]))
     x, log_q = x.cpu(), log_q.cpu()
     assert data.log_prob is not None  # or there were no such case
+    assert data.modes is not None
     excess = (log_q - data.log_prob(x)).numpy()
     metrics |= of_samples.figures(x, data)
     metrics |= {"reverse_kl": float(excess.mean()), "reverse_kl_se": standard_error(excess)}
-    notes = {}
+    notes: dict[str, Any] = {"data": of_samples.figures(data.test, data)}
     try:
         log_prob = flow.log_prob(data.test[: int(case.settings["rows"])].to(case.device))
         each = log_prob.cpu().numpy()
@@ -163,5 +164,8 @@ def scored(
     arrays = {
         "mode_shares": of_samples.shares(x, data),
         "samples": x[:DRAWN].numpy().astype(np.float16),
+        "modes": data.modes.numpy(),
+        "data_shares": of_samples.shares(data.test, data),
+        "data_samples": data.test[:DRAWN].numpy().astype(np.float16),
     }
     return Result(metrics, arrays, notes)

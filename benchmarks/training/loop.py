@@ -20,7 +20,7 @@ from benchmarks.stats import standard_error
 from benchmarks.training import checkpoint as checkpoints
 from benchmarks.training import schedules
 from benchmarks.training.history import History
-from benchmarks.training.settings import Training
+from benchmarks.training.settings import Sampler, Training
 from benchmarks.training.state import State, begun
 from flows.continuous import SolveError
 
@@ -73,6 +73,7 @@ def train(
     tolerance = settings.validation_tolerance
     solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
     exact, every = flow.using(trace="exact", solver=solver), settings.every(case.updates)
+    source = settings.source(data)
     while True:
         late = 0 < settings.time_limit <= history.seconds and state.update < case.updates
         over = late or state.update == case.updates
@@ -85,7 +86,7 @@ def train(
         observe(state.update)
         if over:
             break
-        x = _batch(state, case, data, rows, settings.fresh)
+        x = _batch(state, case, source, rows)
         fault = _update(state, x, objective, settings, case)
         if state.in_a_row >= PATIENCE:
             raise TrainingError(
@@ -99,15 +100,10 @@ def train(
     return history
 
 
-def _batch(state: State, case: Case, data: Dataset, rows: Tensor, fresh: bool) -> Tensor:
-    """The next batch (N, D): rows of the training set, or new ones of its distribution."""
-    if fresh:
-        if data.sample is None:
-            raise ValueError(
-                f"data set {data.name!r} has no distribution to draw fresh rows from: set fresh = "
-                "false, or take one that is drawn (flowgauge data list)"
-            )
-        return data.sample(case.batch, state.generator).to(rows)
+def _batch(state: State, case: Case, source: Sampler | None, rows: Tensor) -> Tensor:
+    """The next batch (N, D): new rows of the source, or without one of the training set."""
+    if source is not None:
+        return source(case.batch, state.generator).to(rows)
     if len(state.order) < case.batch:
         state.order = torch.randperm(len(rows), generator=state.generator)
     picks, state.order = state.order[: case.batch], state.order[case.batch :]

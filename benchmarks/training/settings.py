@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Self
 
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
+from torch import Generator, Tensor
+
+from benchmarks.datasets import Dataset
+
+Sampler = Callable[[int, Generator], Tensor]  # n and a stream -> (n, D) rows of a distribution
 
 
 class Training(BaseModel, frozen=True, extra="forbid"):
@@ -42,3 +48,15 @@ class Training(BaseModel, frozen=True, extra="forbid"):
     def every(self, updates: int) -> int:
         """Updates from one validation to the next."""
         return self.validate_every or max(1, updates // self.validations)
+
+    def source(self, data: Dataset) -> Sampler | None:
+        """What fresh batches are drawn from; None where they are rows of the training set.
+
+        Raises ValueError where they are to be fresh and the data set has no distribution.
+        """
+        if self.fresh and data.sample is None:
+            raise ValueError(
+                f"data set {data.name!r} has no distribution to draw fresh rows from: set fresh = "
+                "false, or take one that is drawn (flowgauge data list)"
+            )
+        return data.sample if self.fresh else None

@@ -38,7 +38,8 @@ class State:
 
 
 def begun(flow: flows.Flow, case: Case, settings: Training) -> State:
-    """The state before the first update."""
+    """The state before the first update, and noise from the case's own seed after it."""
+    torch.manual_seed(case.seeds.noise)
     optimiser = OPTIMISERS[settings.optimizer](
         flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )

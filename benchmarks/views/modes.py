@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import datasets, draw
+from benchmarks import draw
 from benchmarks.density import modes as of_samples
 from benchmarks.exhibit import RECORDS, Figure, Table
 from benchmarks.stats import standard_error
 from benchmarks.store import arrays
 from benchmarks.views import panels
+from benchmarks.views.models import notes_of
 
 COLUMNS = {  # header -> metric, factor, format
     "Missed modes": ("modes_missed", 1, ".1f"),
@@ -40,7 +41,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ]
     shown = pd.DataFrame(rows)
     shown = shown[[c for c in shown if c == RECORDS or shown[c].notna().any()]]
-    gaps = "; ".join(_due(str(name)) for name in frame["dataset"].unique())
+    gaps = "; ".join(_due(str(name), group) for name, group in frame.groupby("dataset"))
     note = (
         "Means over seeds ± their standard error; of one seed, that over its samples where there "
         "is one. A sample is of the nearest mode; a mode is missed below "
@@ -70,7 +71,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
             f"modes-{name}",
             f"{name}: samples and the share of each mode",
             note,
-            partial(_picture, str(name), group),
+            partial(_picture, group),
             tuple(group["key"]),
         )
         for name, group in (done.groupby("dataset", sort=False) if len(done) else ())
@@ -101,18 +102,19 @@ def _row(name: str, objective: str, flow: str, seeds: pd.DataFrame) -> dict[str,
     return row
 
 
-def _due(name: str) -> str:
+def _due(name: str, group: pd.DataFrame) -> str:
     """What the data's own rows make of its modes."""
-    data = datasets.load(name)
-    found = of_samples.figures(data.test, data)
+    done = group[group["status"] == "done"]
+    if done.empty:
+        return f"{name} not measured"
+    found = notes_of(done)[0]["data"]
     return f"{name} least share/due {found['least_share']:.2f}, in gaps {found['gap_mass']:.1%}"
 
 
-def _picture(name: str, group: pd.DataFrame) -> Any:
-    data = datasets.load(name)
-    assert data.modes is not None  # or it would have no such records
-    own = {"samples": data.test[:3000].numpy(), "mode_shares": of_samples.shares(data.test, data)}
-    low, high = data.test.numpy().min(0), data.test.numpy().max(0)
+def _picture(group: pd.DataFrame) -> Any:
+    data = arrays(group.iloc[0])
+    own = {"samples": data["data_samples"], "mode_shares": data["data_shares"]}
+    low, high = data["data_samples"].min(0), data["data_samples"].max(0)
     margin = 0.05 * (high - low)
     limits = list(zip(low - margin, high + margin, strict=True))
     lines = []
@@ -130,7 +132,7 @@ def _picture(name: str, group: pd.DataFrame) -> Any:
             for flow, a in held.items():
                 above, below = axes[2 * place : 2 * place + 2, columns.index(flow)]
                 lost = of_samples.of_due(a["mode_shares"]) < of_samples.MISSED
-                _samples(above, a["samples"], data.modes.numpy()[lost], limits)
+                _samples(above, a["samples"], data["modes"][lost], limits)
                 _bars(below, 100 * a["mode_shares"], lost, 100 * top)
                 above.set_title(flow)
                 below.tick_params(labelleft=flow == "Data")
