@@ -214,4 +214,5 @@ def _print_plan(cases: list[Any]) -> None:
         updates = str(case.updates or "")
         table.add_row(case.key, told[case.key], str(case.batch), updates, f"{budget:.0f}")
     console.print(table)
-    console.print(f"{len(cases)} cases, about {total / 60:.1f} minutes")
+    what = "case" if len(cases) == 1 else "cases"
+    console.print(f"{len(cases)} {what}, about {total / 60:.1f} minutes")

@@ -50,7 +50,8 @@ class Shown:
         self.labels = labels(cases)
         self.bar.update(self.task, total=len(cases))
         left = f", about {budget / 60:.1f} min" if cases else ""
-        self.console.print(f"{len(cases)} cases to measure{left}; {kept} kept from before")
+        what = "case" if len(cases) == 1 else "cases"
+        self.console.print(f"{len(cases)} {what} to measure{left}; {kept} kept from before")
 
     def block(self, cases: Sequence[Case]) -> None:
         """These cases are being measured now."""

@@ -7,13 +7,14 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
 from benchmarks.case import Case
 from benchmarks.datasets import own
 from benchmarks.studies import Common, registry
+from benchmarks.training.settings import Training
 from flows.registry import SIZES
 
 
@@ -44,8 +45,12 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
             for name in options.get("datasets", ()):
                 own.admit(str(name))
             study = registry[options.pop("study", "")]
-            model = _validated(study.Options, options, f"suite {self.name!r}, study {study.name!r}")
-            found |= {case.key: case for case in study.cases(model, common)}
+            where = f"suite {self.name!r}, study {study.name!r}"
+            model = _validated(study.Options, options, where)
+            try:
+                found |= {case.key: case for case in study.cases(model, common)}
+            except ValidationError as error:  # of what is said of one flow's training alone
+                raise _fault(Training, error, f"{where}, training of a flow") from error
         return list(found.values())
 
     def on(self, datasets: Sequence[str]) -> Suite:
@@ -126,13 +131,28 @@ def _validated(model: type[BaseModel], values: Mapping[str, Any], where: str) ->
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            raise ValueError(f"{where} has no key {key!r}; choose from: {known}") from error
-        got = json.dumps(fault["input"], default=str)[:60]
-        raise ValueError(f"{where}: {key}: {fault['msg']} (got {got})") from error
+        raise _fault(model, error, where) from error
+
+
+def _fault(model: type[BaseModel], error: ValidationError, where: str) -> ValueError:
+    """The first fault that was found in the values of a model, in one line."""
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = ", ".join(_within(model, fault["loc"]).model_fields)
+        return ValueError(f"{where} has no key {key!r}; choose from: {known}")
+    got = json.dumps(fault["input"], default=str)[:60]
+    return ValueError(f"{where}: {key}: {fault['msg']} (got {got})")
+
+
+def _within(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
+    """The model that has, or lacks, the last key of a location in another one."""
+    for step in location[:-1]:
+        field = model.model_fields.get(str(step))
+        for kind in (field.annotation, *get_args(field.annotation)) if field else ():
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return model
 
 
 def blocks(cases: Sequence[Case]) -> Iterator[list[Case]]:
