@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ import flows
 from benchmarks import store, suite
 from benchmarks.cli import app
 from benchmarks.run import state
+from benchmarks.training.settings import Training
 from flows.conformance import ROWS
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +86,12 @@ def test_the_page_on_conformance_has_every_row_in_order():
     page = (ROOT / "docs" / "conformance.md").read_text()
     rows = re.findall(r"^\| ([^|]+?) \|", page, re.M)
     assert rows == ["row", *(row.name for row in ROWS)]
+
+
+def test_the_page_on_densities_has_every_setting_of_a_training_and_its_default():
+    text = (ROOT / "docs" / "densities.md").read_text()
+    told = {k: json.loads(v) for k, v in re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.M)}
+    assert told == Training().model_dump()
 
 
 def test_the_figures_at_dimension_63_are_of_every_family_of_ours():
