@@ -46,7 +46,7 @@ def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
     return [
         _fact("Commit", _distinct(r.commit for r in records)),
         _fact("Code", _fingerprints(records)),
-        _fact("Protocol", _distinct(r.case.protocol for r in records)),
+        _fact("Measurement protocol", _distinct(r.case.protocol for r in records)),
         _fact("Seeds", [_seeds(records)]),
         _fact("Threads", [_threads(records)]),
         _fact("Arithmetic", _distinct(f"{r.case.dtype} on {r.case.device}" for r in records)),
