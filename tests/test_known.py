@@ -19,7 +19,8 @@ from benchmarks.datasets import arcs, grid, known, pinwheel, rings, spirals
 SMOOTH = [
     name
     for name in datasets.names()
-    if datasets.module_of(name).rpartition(".")[2] in {"known", "grid", "rings", "arcs", "spirals"}
+    if datasets.module_of(name).rpartition(".")[2]
+    in {"known", "grid", "rings", "arcs", "spirals", "pinwheel"}
     and not name.endswith("_32")
 ]
 every_family = pytest.mark.parametrize("family", known.FAMILIES)
@@ -127,6 +128,18 @@ def test_plane_entropies_and_densities_have_converged() -> None:
     coarse, fine = spirals.log_prob(x), spirals.log_prob(x, 2 * spirals.NODES)
     near = fine > fine.max() - 10**2 / 2
     assert (coarse - fine)[near].abs().max() < 1e-9
+    assert abs(pinwheel.entropy() - pinwheel.entropy(400, 300, 3.8)) < 1e-7
+
+
+def test_the_pinwheel_folds_under_next_to_nothing() -> None:
+    """Where s e^r < -1 / RATE the turn goes back along the arm."""
+    r = torch.linspace(-1, 4, 5001, dtype=torch.float64)
+    across = torch.special.ndtr(-(-r).exp() / pinwheel.RATE / pinwheel.SPREADS[1])
+    along = torch.distributions.Normal(pinwheel.MEAN, pinwheel.SPREADS[0]).log_prob(r).exp()
+    assert float(torch.trapezoid(along * across, r)) < 2e-9
+    radius, angle = torch.rand(2, 500, generator=datasets.stream(0, "polar"), dtype=torch.float64)
+    place = pinwheel._fold(2 * radius[:, None]) + 0.01 + angle[:, None]
+    assert (pinwheel._slope(2 * radius[:, None], place) > 0).all()
 
 
 def test_the_moons_are_scikit_learns() -> None:

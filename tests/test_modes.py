@@ -96,10 +96,10 @@ def test_data_without_modes_or_density_is_refused() -> None:
         options = STUDY.Options.model_validate({**SMALL, "datasets": [name]})
         with pytest.raises(ValueError, match=words):
             list(STUDY.cases(options, Common()))
-    data = datasets.load("pinwheel")
+    data = datasets.load("magic")
     with pytest.raises(ValueError, match="not known"):
         modes.gap_mass(data.test, data)
-    with pytest.raises(ValueError, match=r"pinwheel.*reverse_kl"):
+    with pytest.raises(ValueError, match=r"magic.*reverse_kl"):
         reverse_kl(data)
     options = STUDY.Options.model_validate({**SMALL, "objectives": ["gan"]})
     with pytest.raises(ValueError, match=r"'gan'.*likelihood, reverse_kl"):
