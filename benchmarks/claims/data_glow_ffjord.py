@@ -33,7 +33,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     ones, others = (pd.concat([getattr(c, side) for c in found]) for side in ("one", "other"))
     parameters, seconds = (
         " against ".join(span(side[metric], digits) for side in (ones, others))
-        for metric, digits in (("parameters", ",.0f"), ("train_seconds", ".2g"))
+        for metric, digits in (("parameters", ",.0f"), ("train_seconds", ".3g"))
     )
     sentence = (
         f"FFJORD leads by {', '.join(map(str, found))} nats, with {parameters} parameters and "

@@ -61,7 +61,7 @@ def matched(models: Models) -> str:
     kinds = {
         "parameters": ("parameters", "{:,.0f}".format),
         "training FLOPs": ("train_flops", scientific),
-        "seconds of training": ("train_seconds", "{:.2g}".format),
+        "seconds of training": ("train_seconds", "{:.3g}".format),
     }
     same: list[str] = []
     differ: list[str] = []
