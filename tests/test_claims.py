@@ -346,7 +346,7 @@ def test_a_report_begins_with_the_claims(frames: dict[str, pd.DataFrame]) -> Non
             assert row.count('<a href="#') == sum(
                 (folder / place / f"{exhibit}.{kind}").is_file()
                 for exhibit in claim.exhibits
-                for place, kind in (("figures", "svg"), ("tables", "csv"))
+                for place, kind in (("figures", "png"), ("tables", "csv"))
             )
 
 

@@ -66,7 +66,7 @@ def matched(models: Models) -> str:
     same: list[str] = []
     differ: list[str] = []
     for name, (metric, told) in kinds.items():
-        if not all(metric in seeds for seeds in flows.values()):
+        if not all(metric in seeds and seeds[metric].notna().any() for seeds in flows.values()):
             continue
         values = [float(seeds[metric].mean()) for seeds in flows.values()]
         least, most = min(values), max(values)
