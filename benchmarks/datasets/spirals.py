@@ -19,7 +19,7 @@ from benchmarks.datasets.drawn import drawn
 
 END = 3 * math.pi  # of the angle
 WIDTH, SPREAD = 0.5 / 3, 0.1  # of the uniform and the Gaussian blur
-NODES = 500  # of the quadrature along an arm: less than a spread apart
+NODES = 420  # of the quadrature along an arm: less than a spread apart
 CHUNK = 2048  # rows whose distances to every node are held at once
 
 
