@@ -52,6 +52,7 @@ def check(
     """
     with usage_errors():
         import flows as library
+        from benchmarks.naming import counted
 
         load_plugins(plugin)
         names = list(dict.fromkeys(n for said in flows or library.names() for n in named(said)))
@@ -68,7 +69,7 @@ def check(
                 _write(csv_file, found)
     failed = [f"{c.flow} at D = {c.dim}" for c in found if not c.passed]
     unasked = sum(not _judged(c) for c in found)
-    what = f"{_count(len(names), 'flow')} at {_count(len(dims), 'dimension')}"
+    what = f"{counted(len(names), 'flow')} at {counted(len(dims), 'dimension')}"
     verdict = f"failed: {', '.join(failed)}" if failed else "all passed"
     console.print(f"{what}: {verdict}{f', {unasked} not applicable' if unasked else ''}")
     raise typer.Exit(1 if failed else 0)
@@ -87,10 +88,6 @@ def _chosen(names: Sequence[str], options: Sequence[str] | None) -> dict[str, An
     for name in names:
         members[name].complete({k: v for k, v in chosen.items() if k != "parameters"})
     return chosen
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _judged(conformance: Conformance) -> bool:

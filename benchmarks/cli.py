@@ -203,7 +203,7 @@ def _check_device(device: str) -> None:
 
 
 def _print_plan(cases: list[Any]) -> None:
-    from benchmarks.naming import labels
+    from benchmarks.naming import counted, labels
     from benchmarks.studies import registry
 
     total, told = 0.0, labels(cases)
@@ -214,5 +214,4 @@ def _print_plan(cases: list[Any]) -> None:
         updates = str(case.updates or "")
         table.add_row(case.key, told[case.key], str(case.batch), updates, f"{budget:.0f}")
     console.print(table)
-    what = "case" if len(cases) == 1 else "cases"
-    console.print(f"{len(cases)} {what}, about {total / 60:.1f} minutes")
+    console.print(f"{counted(len(cases), 'case')}, about {total / 60:.1f} minutes")

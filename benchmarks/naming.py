@@ -8,6 +8,11 @@ from typing import Any
 from benchmarks.case import Case
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 flow", "2 flows"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """A name for each (name, values): the name, and those values that differ among its like.
 

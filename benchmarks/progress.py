@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.case import Case
-from benchmarks.naming import labels
+from benchmarks.naming import counted, labels
 from benchmarks.store import Record
 
 
@@ -50,8 +50,9 @@ class Shown:
         self.labels = labels(cases)
         self.bar.update(self.task, total=len(cases))
         left = f", about {budget / 60:.1f} min" if cases else ""
-        what = "case" if len(cases) == 1 else "cases"
-        self.console.print(f"{len(cases)} {what} to measure{left}; {kept} kept from before")
+        self.console.print(
+            f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
+        )
 
     def block(self, cases: Sequence[Case]) -> None:
         """These cases are being measured now."""

@@ -246,7 +246,7 @@ def test_unknown_name_is_refused_with_the_choices() -> None:
 
 def test_duplicate_name_is_refused_naming_both_modules() -> None:
     def loader(root: Path | None, seed: int) -> Dataset:
-        raise NotImplementedError
+        raise NotImplementedError  # the registry refuses it, so that nobody calls it
 
     holder = datasets.module_of("magic")
     assert holder == tabular.__name__

@@ -137,11 +137,6 @@ def span(values: Iterable[float], digits: str = ".3g") -> str:
     return " to ".join(ends)
 
 
-def counted(number: int, what: str) -> str:
-    """ "1 flow", "2 flows"."""
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 def listed(parts: Iterable[str]) -> str:
     """ "a, b and c", each once."""
     *first, last = dict.fromkeys(parts)

@@ -7,7 +7,6 @@ import pandas as pd
 from benchmarks.claims import (
     NotMeasured,
     Verdict,
-    counted,
     done,
     keys,
     listed,
@@ -15,6 +14,7 @@ from benchmarks.claims import (
     span,
 )
 from benchmarks.exhibit import scientific
+from benchmarks.naming import counted
 from benchmarks.views import identities
 
 

@@ -8,7 +8,6 @@ from benchmarks import draw
 from benchmarks.claims import (
     NotMeasured,
     Verdict,
-    counted,
     done,
     keys,
     listed,
@@ -16,6 +15,7 @@ from benchmarks.claims import (
     register,
     span,
 )
+from benchmarks.naming import counted
 from benchmarks.views.contests import kinds, reached, seconds_to, trained
 
 CALLS = {

@@ -8,7 +8,6 @@ from benchmarks import draw
 from benchmarks.claims import (
     NotMeasured,
     Verdict,
-    counted,
     done,
     keys,
     listed,
@@ -17,6 +16,7 @@ from benchmarks.claims import (
     span,
 )
 from benchmarks.density.modes import MISSED, RARE, THIN
+from benchmarks.naming import counted
 from benchmarks.views.contests import UPDATES, trained
 
 LEARNED = 0.5  # of the samples in the gaps, above which a flow has not learned the modes

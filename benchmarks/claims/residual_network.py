@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import NotMeasured, Verdict, counted, done, keys, register, span
+from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
+from benchmarks.naming import counted
 from benchmarks.views import identities
 
 WITHIN = 0.1  # of one, that Euler's order may be

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import NotMeasured, Verdict, counted, done, keys, outcome, register
+from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
+from benchmarks.naming import counted
 from benchmarks.views.contests import UPDATES, contests, kinds, trained
 from benchmarks.views.paired import ERRORS
 
