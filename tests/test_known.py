@@ -142,6 +142,17 @@ def test_the_pinwheel_folds_under_next_to_nothing() -> None:
     assert (pinwheel._slope(2 * radius[:, None], place) > 0).all()
 
 
+def test_plane_densities_are_finite_however_far_out() -> None:
+    x = torch.tensor([[0.0, 0.0], [1.0, 0.3]], dtype=torch.float64)
+    far = torch.cat([x, *(x[1:] * 10**k for k in range(2, 8))])
+    for log_prob in (
+        pinwheel.log_prob,
+        spirals.log_prob,
+        *(a.log_prob for a in arcs.ARCS.values()),
+    ):
+        assert log_prob(far).isfinite().all()
+
+
 def test_the_moons_are_scikit_learns() -> None:
     from sklearn.datasets import make_moons
 

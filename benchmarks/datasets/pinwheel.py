@@ -22,6 +22,7 @@ ARMS, RATE, SCALE = 5, 0.25, 2.0
 MEAN, SPREADS = 1.0, (0.3, 0.1)  # along the arm; along it and across
 SECTOR = 2 * math.pi / ARMS
 HALVINGS, NEWTON = 16, 4  # steps to a place on an arm from its angle
+LARGEST = 30.0  # place along an arm, a hundred spreads out, after which it is turned no more
 
 
 def sample(n: int, generator: torch.Generator) -> Tensor:
@@ -93,12 +94,17 @@ def _halved(low: Tensor, high: Tensor, below: Callable[[Tensor], Tensor]) -> tup
 
 def _turned(radius: Tensor, place: Tensor) -> Tensor:
     """Where the turn takes a place on the first arm, given as an angle, in radians."""
-    return place - RATE * (radius * place.cos()).exp()
+    return place - _turn(radius, place)
 
 
 def _slope(radius: Tensor, place: Tensor) -> Tensor:
     """The derivative of `_turned` by the place, which is also the turn's Jacobian."""
-    return 1 + RATE * radius * place.sin() * (radius * place.cos()).exp()
+    return 1 + radius * place.sin() * _turn(radius, place)
+
+
+def _turn(radius: Tensor, place: Tensor) -> Tensor:
+    """The angle that an arm is turned by; where it would overflow the density is nothing anyway."""
+    return RATE * (radius * place.cos()).clamp(max=LARGEST).exp()
 
 
 @register("pinwheel")
