@@ -18,6 +18,7 @@ from flows.discrete.linear import LINEAR
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 FURTHER: tuple[dict[str, int], ...] = ({"depth": 1}, {"depth": 3}, {"context_dim": 2})
 SLOW = {"ot_flow", "hollow", "rnode", "zuko_cnf"}  # ODEs that take tens of seconds at D = 10
+SAME_FIELD = {"ffjord", "flow_matching"}  # as cnf, whose depths are enough
 OWN = {  # options beside the sizes
     "glow": [{"linear": name} for name in LINEAR],
     "nsf_coupling": [{"linear": "permutation"}, {"bins": 3, "tail_bound": 2.0}],
@@ -38,7 +39,7 @@ def _cases() -> Iterator[Any]:
             plain |= member.applicable({"layers": 1})
         for dim in (1, 3) if name in SLOW else (1, 2, 3, 10):
             yield pytest.param(name, dim, plain, id=f"{name}-{dim}")
-        few = module.startswith("flows.adapters") or name in SLOW
+        few = module.startswith("flows.adapters") or name in SLOW | SAME_FIELD
         sizes = FURTHER[-1:] if few else FURTHER
         for change in (*map(member.applicable, sizes), *OWN.get(name, ())):
             if change:

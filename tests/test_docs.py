@@ -20,7 +20,7 @@ from flows.conformance import ROWS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMITTED = ("reference", "complexity", "densities", "truth", "libraries")
+COMMITTED = ("reference", "complexity", "densities", "truth", "libraries", "slide")
 REPORTS = "".join((ROOT / "results" / r / "report" / "report.md").read_text() for r in COMMITTED)
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -42,7 +42,10 @@ def test_every_likelihood_in_the_readme_stands_in_a_committed_report():
 
 @pytest.mark.parametrize(
     ("folder", "name"),
-    [("reference", "quick"), *((name, name) for name in ("complexity", "densities", "truth"))],
+    [
+        ("reference", "quick"),
+        *((name, name) for name in ("complexity", "densities", "truth", "slide")),
+    ],
 )
 def test_a_committed_run_is_its_suite_and_whole(folder, name):
     now = state(suite.read(name), ROOT / "results" / folder)
