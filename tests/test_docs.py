@@ -54,6 +54,12 @@ def test_a_committed_run_is_its_suite_and_whole(folder, name):
     assert set(store.load(ROOT / "results" / folder)["status"]) == {"done"}
 
 
+def test_the_density_slide_has_the_budgets_of_full():
+    """As its line says: each of its cases is one of that suite, by its key."""
+    full = {case.key for case in suite.read("full").cases()}
+    assert {case.key for case in suite.read("slide").cases()} <= full
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_pictures_exist(document):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
