@@ -1,0 +1,139 @@
+"""The claims in a report and at the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import report, store
+from benchmarks.claims import Claim, Verdict, claims, registry
+from benchmarks.cli import app
+from committed import FOLDERS, ROOT
+from committed import frames as frames
+from page import Page
+
+
+def test_a_report_begins_with_the_claims(frames: dict[str, pd.DataFrame]) -> None:
+    """Of a committed run: a row for each that its records judge, its links lead somewhere."""
+    folder = FOLDERS["complexity"] / "report"
+    text, page = (folder / "report.md").read_text(), (folder / "index.html").read_text()
+    found = Page(page)
+    targets = [str(anchor["href"]) for anchor in found.all("a") if "href" in anchor]
+    assert {target[1:] for target in targets if target.startswith("#")} <= set(found.ids)
+    assert text.index("## Claims") < text.index("\n## cost")
+    for claim in claims():
+        verdict = claim.verdict(frames["complexity"])
+        is_judged = verdict.outcome != "not_measured"
+        assert (f"claim-{claim.id}" in found.ids) == is_judged
+        if is_judged:
+            assert f"| {verdict.outcome} |" in text
+            row = page[page.index(f'id="claim-{claim.id}"') :].partition("</tr>")[0]
+            assert row.count('<a href="#') == sum(
+                (folder / place / f"{exhibit}.{kind}").is_file()
+                for exhibit in claim.exhibits
+                for place, kind in (("figures", "png"), ("tables", "csv"))
+            )
+
+
+def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a note of the report."""
+    from benchmarks.report import claims as shown
+    from benchmarks.report.shown import noted
+
+    def fails(self: Claim, frame: pd.DataFrame) -> Verdict:
+        if self.id == "hutchinson":
+            raise KeyError("on purpose")
+        return Verdict("confirmed", "So it is.")
+
+    monkeypatch.setattr(Claim, "verdict", fails)
+    with pytest.warns(UserWarning, match="'hutchinson' could not be shown"):
+        found = shown.judge(pd.DataFrame(), noted)
+    assert len(found.verdicts) == len(list(registry)) - 1
+    assert "on purpose" in found.notes[0]
+
+
+def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
+    """Its report is without them."""
+    source = next((FOLDERS["quick"] / "records").glob("*.json"))
+    record = store.Record.model_validate_json(source.read_bytes())
+    store.write(tmp_path, record.model_copy(update={"status": "failed", "arrays": None}))
+    page = report.write(tmp_path).read_text()
+    assert 'id="claims"' not in page
+    assert "## Claims" not in (tmp_path / "report" / "report.md").read_text()
+
+
+def said(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["claims", *arguments])
+
+
+def test_the_command_takes_each_claim_from_the_first_folder_that_has_it() -> None:
+    """With its files and the command that measures it again; as words and as JSON."""
+    folders = [str(folder) for folder in FOLDERS.values()]
+    result = said(*folders, "--json")
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)
+    assert [row["id"] for row in rows] == [claim.id for claim in claims()]
+    for row in rows:
+        first = str(FOLDERS[registry[row["id"]].suite])
+        assert row["folder"] in folders
+        assert row["folder"] == first or first == folders[-1]  # others may have what is for quick
+        assert row["command"].startswith("flowgauge run ")
+        assert row["exhibits"]
+        assert all(Path(path).is_file() for path in row["exhibits"])
+    told = said(*folders)
+    assert told.exit_code == 0
+    for row in rows:
+        assert row["id"] in told.stdout
+        assert " ".join(row["sentence"].split()) in " ".join(told.stdout.split())
+
+
+def test_the_command_says_what_is_missing() -> None:
+    """Exit status 0: that nothing is known is an answer."""
+    result = said(str(FOLDERS["quick"]), "--only", "adjoint*")
+    assert result.exit_code == 0
+    assert "not measured" in result.stdout
+    assert "flowgauge run complexity" in " ".join(result.stdout.split())
+    assert "hutchinson" not in result.stdout
+
+
+def test_without_folders_all_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those under results/, and there have to be some."""
+    monkeypatch.chdir(tmp_path)
+    result = said()
+    assert result.exit_code == 2
+    assert "flowgauge run quick" in result.stderr
+    monkeypatch.chdir(ROOT.parent)
+    rows = json.loads(said("--json", "--only", "hutchinson").stdout)
+    assert [row["folder"] for row in rows] == [str(Path("results") / "complexity")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--only", "nothing*"), "no claim is named 'nothing*'"),
+        ((str(ROOT.parent / "docs"),), "is not a results folder"),
+    ],
+)
+def test_unusable_input_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    result = said(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_the_command_loses_no_verdict_to_the_fault_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said why that one could not be judged."""
+
+    def judged(claim: Claim, frame: pd.DataFrame) -> Verdict:
+        if claim.id == "hutchinson":
+            raise KeyError("column")
+        return Verdict("confirmed", "It is so.", ("a",))
+
+    monkeypatch.setattr(Claim, "verdict", judged)
+    result = said(str(FOLDERS["quick"]))
+    assert result.exit_code == 0
+    assert "It could not be judged: KeyError: 'column'" in " ".join(result.output.split())

@@ -1,0 +1,213 @@
+"""Reports in CSV, Markdown and LaTeX, and how a cell is written."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import report, store
+from benchmarks.exhibit import RECORDS, Table
+from benchmarks.report import cells, latex, markdown
+from benchmarks.report.numbered import Exhibits
+from report_probes import PROBE, Probe, record_of
+from report_probes import registered as registered
+from report_probes import results as results
+
+
+def test_csv_holds_raw_numbers(results: Path) -> None:
+    report.write(results)
+    back = pd.read_csv(results / "report/tables/scores.csv")
+    frame = Probe().tables(store.load(results))[0].frame
+    assert list(back.columns) == list(frame.columns)
+    assert back["score (nats)"].equals(frame["score (nats)"])
+    assert back["flow"].tolist() == frame["flow"].tolist()
+    assert back["time (s)"].tolist() == ["0.123456", "failed", "12345.678"]
+    assert back[RECORDS].tolist() == [keys[0] for keys in frame[RECORDS]]
+
+
+def test_markdown_has_the_same_content(results: Path) -> None:
+    report.write(results)
+    text = (results / "report/report.md").read_text()
+    assert "# trial\n\nTo &lt;try&gt;.\n" in text
+    assert r"| a &amp; b &lt; c\_d % e \| f | 20,000 | **2.250 ± 0.020** | failed | 2 |" in text
+    assert "| first | 1 | 1.50 ± 0.10 | **0.123** | 1 |" in text
+    assert "| third | 3 | – | 12,300 | 1 |" in text
+    for name in ("lines", "image"):
+        assert f"](figures/{name}.png)" in text
+    assert "Records 1, 2." in text
+    listed = pd.read_csv(results / "report/tables/records.csv")
+    assert listed["No."].tolist() == [1, 2]
+    assert set(listed["Record"]) == {record_of(PROBE, 0).key, record_of(PROBE, 1).key}
+    assert "1 done, 1 failed, 1 missing" in text
+    tables = [block for block in text.split("\n\n") if block.startswith("| ")]
+    assert len(tables) == 3
+    for table in tables:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1, table
+
+
+def test_latex_is_balanced_and_escaped(results: Path) -> None:
+    report.write(results)
+    for path in sorted((results / "report/tables").glob("*.tex")):
+        text = path.read_text()
+        body = text.split("\n", 1)[1]  # after the comment
+        bare = re.sub(r"\\[&%$#_{}\\]", "", body)
+        assert bare.count("{") == bare.count("}")
+        assert bare.count("$") % 2 == 0
+        assert not re.search(r"[%#<>|~]", bare)
+        assert not re.search("_", bare.replace(r"\label{tab:" + path.stem + "}", ""))
+        for begin in re.findall(r"\\begin\{(\w+)\}", body):
+            assert body.count(f"\\begin{{{begin}}}") == body.count(f"\\end{{{begin}}}") == 1
+        rules = [body.index(f"\\{rule}rule") for rule in ("top", "mid", "bottom")]
+        assert rules == sorted(rules)
+        (columns,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", body)
+        rows = [line for line in bare.splitlines() if "&" in line]
+        assert {row.count("&") for row in rows} == {len(columns) - 1}
+    text = (results / "report/tables/scores.tex").read_text()
+    assert r"a \& b \textless{} c\_d \% e \textbar{} f & 20,000" in text
+    assert r"\textbf{2.250 $\pm$ 0.020}" in text
+    assert r"\caption{Scores. A note: 5 \%.}" in text
+
+
+def test_latex_goes_over_pages_where_a_table_is_long() -> None:
+    """Each row once, headers on each page."""
+    frame = pd.DataFrame({"a_b": range(latex.PAGE + 1)})
+    text = latex.render(Exhibits().table(Table("long", "Long", "", frame), ""))
+    assert "longtable" in text.splitlines()[0]
+    assert "tabular" not in text
+    lines = text.splitlines()
+    assert [line for line in lines if re.match(r"\d", line)] == [rf"{i} \\" for i in frame["a_b"]]
+    assert lines.count(r"a\_b \\") == 2
+    short = latex.render(Exhibits().table(Table("short", "Short", "", frame[1:]), ""))
+    assert "longtable" not in short
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("1.2×10⁻³", r"1.2$\times$10$^{-3}$"),
+        ("−1 ± ∞", r"$-$1 $\pm$ $\infty$"),
+        ("\\ {x}^~ $#", r"\textbackslash{} \{x\}\textasciicircum{}\textasciitilde{} \$\#"),
+        ("λ –", r"$\lambda$ --"),
+        ("‖J‖², Jᵀ, xₖ", r"$\Vert$J$\Vert$$^{2}$, J$^{T}$, x$_{k}$"),
+        ("Bézier ÷ ☃", r"B\'{e}zier $\div$ (snowman)"),
+    ],
+)
+def test_latex_escapes(text: str, escaped: str) -> None:
+    assert latex.escape(text) == escaped
+
+
+@given(st.text())
+def test_latex_is_ascii_and_balanced_whatever_the_text(text: str) -> None:
+    escaped = latex.escape(text)
+    assert escaped.isascii()
+    assert escaped.isprintable()
+    bare = re.sub(r"\\[&%$#_{}]", "", escaped)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    assert not re.search(r"[&%#~]|(?<!\$)[_^]", re.sub(r"\\[\^~]", "", bare))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on the PATH")
+def test_latex_compiles(results: Path, tmp_path: Path) -> None:
+    """Also over pages; and every character that the project's own words have."""
+    report.write(results)
+    root = Path(report.__file__).parent.parent
+    own = {c for path in root.rglob("*.py") for c in path.read_text() if not c.isascii()}
+    texts = [path.read_text() for path in sorted((results / "report/tables").glob("*.tex"))]
+    long = Exhibits().table(
+        Table("long", "Long", "", pd.DataFrame({"n": range(100), "t": "_"})), ""
+    )
+    texts += [latex.render(long), *(latex.escape(f"{c}, a{c}b. ") for c in sorted(own))]
+    head = r"\documentclass{article}\usepackage{booktabs, longtable}\begin{document}"
+    (tmp_path / "all.tex").write_text("\n".join([head, *texts, r"\end{document}"]))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+def test_markdown_escapes() -> None:
+    assert markdown.escape("*a* `b` [c](d) $x$\ne") == r"\*a\* \`b\` \[c\](d) \$x\$<br>e"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.123456, ".3g", "0.123"),
+        (1234.5, ".3g", "1230"),
+        (123456.0, ".3g", "123,000"),
+        (1.5e9, ".3g", "1.5×10⁹"),
+        (1.234e-7, ".3g", "1.23×10⁻⁷"),
+        (0.0, ".1e", "0"),
+        (-2.0, ".1f", "−2.0"),
+        (-0.001, ".1f", "0.0"),
+        (12.0, ",d", "12"),
+        (math.nan, ".3g", "–"),
+        (-math.inf, ".3g", "−∞"),
+    ],
+)
+def test_numbers(value: float, digits: str, text: str) -> None:
+    assert cells.number(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "digits", "text"),
+    [
+        (12.3456, 0.0567, ".3g", "12.346 ± 0.057"),
+        (12.3456, 0.0996, ".3g", "12.35 ± 0.10"),
+        (12.3456, 0.0567, ".1f", "12.3 ± 0.1"),
+        (123456.0, 789.0, ".3g", "123,460 ± 790"),
+        (3e-9, 1e-10, ".3g", "3×10⁻⁹ ± 1×10⁻¹⁰"),
+        (2.0, 0.0, ".3g", "2 ± 0"),
+        (2.5, math.nan, ".3g", "2.5"),
+        (math.nan, 0.1, ".3g", "–"),
+    ],
+)
+def test_numbers_with_their_errors(value: float, error: float, digits: str, text: str) -> None:
+    assert cells.with_error(value, error, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "errors", "better", "winner"),
+    [
+        ([1.0, 2.0, 3.0], None, "higher", 2),
+        ([1.0, 2.0, 3.0], None, "lower", 0),
+        ([3.0, math.nan, 3.0], None, "higher", None),  # a tie
+        ([math.nan, 2.0], None, "higher", None),  # nothing to beat
+        ([1.0, 2.0], [0.6, 0.8], "higher", None),  # the combined error is exactly the lead
+        ([1.0, 2.0], [0.6, 0.7], "higher", 1),
+        ([1.0, 2.0], [0.6, 0.7], "lower", 0),
+        ([1.0, 2.0], [0.1, math.nan], "higher", None),  # an error that should be known and is not
+        ([0.0, 1.0, 2.0], [9.0, 0.1, 0.1], "higher", 2),  # only the runner-up counts
+    ],
+)
+def test_best_beats_the_runner_up_by_more_than_the_error(
+    values: list[float], errors: list[float] | None, better: str, winner: int | None
+) -> None:
+    assert cells.best(values, errors, better) == winner
+
+
+def test_columns_without_digits_and_other_cells() -> None:
+    frame = pd.DataFrame(
+        {
+            "whole": [1.0, math.nan, 3.0],
+            "mixed": [0.5, None, "timeout"],
+            "flag": [True, False, None],
+            "close": [1.2341, 1.2342, 1.0],
+        }
+    )
+    shown = cells.grid(Table("t", "", "", frame, best={"close": "higher"}))
+    texts = [[cell.text for cell in row] for row in shown.rows]
+    assert texts[0] == ["1", "0.5", "yes", "1.23"]
+    assert texts[1] == ["–", "–", "no", "1.23"]
+    assert texts[2] == ["3", "timeout", "–", "1"]
+    assert shown.numeric == (True, True, False, True)
+    assert not any(cell.best for row in shown.rows for cell in row)  # no reader could see why

@@ -1,0 +1,224 @@
+"""Solves that fail say why, and what cannot be solved is refused."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import flows
+from continuous_fields import Linear, Rowwise, Scaled, mlp_field
+from flows import Flow
+from flows.continuous import CNF, MLPField, SolveError, Solver
+
+Normal = Callable[..., Tensor]
+Solve = dict[str, Any]
+
+# ---- failures --------------------------------------------------------------------------------
+
+ADJUSTED = {"method": "rk4", "step_size": 0.05}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("solver", [{}, ADJUSTED, {"method": "dopri8"}, {"error_norm": "sample"}])
+@pytest.mark.parametrize("direction", ["log_prob", "sample"])
+def test_a_field_that_is_not_finite(
+    value: float, solver: Solve, direction: str, normal: Normal
+) -> None:
+    """NaN or infinity in one row stops the solve with the count of rows and the time."""
+    field = Rowwise(lambda x: x * torch.where(torch.arange(len(x)) == 1, value, 1.0)[:, None])
+    flow = Flow(CNF(field, solver=solver))
+    run = flow.sample if direction == "sample" else flow.log_prob
+    with pytest.raises(SolveError, match=r"NaN or infinity for 1 of 4 samples near t="):
+        run(4 if direction == "sample" else normal(4, 2))
+
+
+@pytest.mark.parametrize("solver", [{}, ADJUSTED, {"gradient": "backprop"}])
+def test_finite_time_blow_up(solver: Solve) -> None:
+    """x' = x² from 2 leaves every bound at t = 1/2: an error, and never an endless solve."""
+    flow = Flow(CNF(Rowwise(lambda x: x * x, dim=1), solver=solver))
+    with pytest.raises(SolveError, match=r"t=|not finite"):
+        flow.log_prob(torch.full((3, 1), 2.0, dtype=torch.float64))
+
+
+def test_a_state_that_overflows_is_an_error() -> None:
+    """A finite log-determinant does not excuse an infinite state."""
+    field = Rowwise(lambda x: 1e8 * x, dim=1)
+    for gradient in ("adjoint", "backprop"):
+        flow = Flow(CNF(field, solver={**ADJUSTED, "gradient": gradient}))
+        with pytest.raises(SolveError, match=r"not finite|NaN or infinity"):
+            flow.log_prob(torch.ones(2, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+def test_max_steps(gradient: str, normal: Normal) -> None:
+    """The limit is named with the time that was reached and what to raise."""
+    flow = Flow(
+        CNF(Rowwise(lambda x: torch.sin(200 * x)), solver={"max_steps": 12, "gradient": gradient})
+    )
+    with pytest.raises(SolveError, match=r"limit of 12 steps at t=0\.\d+.*raise max_steps"):
+        flow.log_prob(normal(4, 2))
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
+def test_failures_of_the_adjoint(gradient: str, normal: Normal) -> None:
+    """A backward solve that needs too many steps, or meets NaN, is a SolveError too."""
+    matrix = torch.diag(torch.tensor([-60.0, -0.1], dtype=torch.float64))
+    solver = {"rtol": 1e-3, "atol": 1e-3, "gradient": gradient}
+    x = normal(4, 2).requires_grad_()
+    flow = Flow(CNF(Linear(matrix), solver=solver))
+    with flows.count_nfe(flow) as nfe:
+        flow.to_noise(x)
+    steps = nfe.accepted + nfe.rejected
+    limited = flow.using(solver={**solver, "rtol": 1e-3, "max_steps": steps})
+    noise = limited.to_noise(x)  # forward it just suffices; backward a stable field explodes
+    with pytest.raises(SolveError, match=f"limit of {steps} steps|step size fell|NaN"):
+        (1e6 * noise).sum().backward()
+
+    for other in (solver, {**ADJUSTED, "gradient": gradient}):
+        broken = Scaled(1.0)
+        log_prob = Flow(CNF(broken, solver=other)).log_prob(x)
+        broken.factor = math.nan
+        with pytest.raises(SolveError, match=r"NaN or infinity for 4 of 4 samples near t="):
+            log_prob.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "solver", [{}, ADJUSTED, {"gradient": "backprop"}, {"error_norm": "state"}]
+)
+def test_a_trace_that_is_not_finite(solver: Solve, normal: Normal) -> None:
+    """NaN in the trace alone, which no norm of the state need see, is an error all the same."""
+
+    class Field(Scaled):
+        def trace(self, t: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
+            return x.new_full((len(x),), math.nan)
+
+    with pytest.raises(SolveError, match="trace is NaN or infinity for 4 of 4 samples near t="):
+        Flow(CNF(Field(1.0), solver=solver)).log_prob(normal(4, 2))
+
+
+UNDER_O = """
+import math, sys, torch
+from torch import nn
+from flows import Flow
+from flows.continuous import CNF, SolveError
+assert False, "asserts are on"
+class F(nn.Module):
+    def __init__(self, f): super().__init__(); self.f = f
+    def forward(self, t, x): return self.f(x)
+x = torch.full((3, 1), 2.0, dtype=torch.float64)
+for f in (lambda x: x * math.nan, lambda x: x * x, lambda x: torch.sin(1e4 * x)):
+    try: Flow(CNF(F(f), solver={"max_steps": 100})).log_prob(x)
+    except SolveError as error: print("SolveError", error)
+"""
+
+
+def test_failures_do_not_rest_on_asserts() -> None:
+    """torchdiffeq's checks are asserts, which ``python -O`` removes; ours remain."""
+    root = Path(__file__).resolve().parent.parent
+    run = subprocess.run(
+        [sys.executable, "-O", "-c", UNDER_O], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert [line.split()[0] for line in run.stdout.splitlines()] == ["SolveError"] * 3
+
+
+# ---- what a Solver and a CNF refuse ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method": "rk5"}, "unknown method 'rk5'.*dopri5.*rk4"),
+        ({"gradient": "adjont"}, "unknown gradient 'adjont'.*adjoint, seminorm, backprop"),
+        ({"error_norm": "max"}, "unknown error_norm 'max'.*all, state, sample"),
+        ({"method": "rk4"}, "'rk4' needs a step_size"),
+        (
+            {"method": "rk4", "step_size": -0.1},
+            r"step_size must be a positive, finite number, got -0",
+        ),
+        ({"step_size": 0.1}, "'dopri5' chooses its steps"),
+        ({"rtol": 0.0}, r"rtol must be a positive, finite number, got 0\.0"),
+        ({"atol": math.nan}, "atol must be a positive, finite number, got nan"),
+        ({"max_steps": 0}, "max_steps must be a positive, finite number, got 0"),
+        ({"first_step": "a"}, "first_step must be a positive, finite number, got 'a'"),
+        ({"rtol": True}, "rtol must be a positive, finite number, got True"),
+        ({"first_step": math.inf}, "first_step must be a positive, finite number, got inf"),
+        ({"method": "rk4", "step_size": 0.1, "first_step": 0.1}, "'rk4' takes no first_step"),
+        ({"tolerance": 1e-3}, "no 'tolerance'; it has: method, rtol"),
+    ],
+)
+def test_solvers_that_cannot_be(fields: dict[str, Any], message: str) -> None:
+    """The wrong value and the choices, from a mapping as from the class."""
+    with pytest.raises(ValueError, match=message):
+        Solver.of(fields)
+    with pytest.raises(ValueError, match=message):
+        flows.build("cnf", 2, solver=fields)
+
+
+def test_a_solver_from_its_forms() -> None:
+    """Itself, a name, a mapping; frozen and hashable."""
+    assert Solver.of("bosh3") == Solver(method="bosh3")
+    assert Solver.of({"rtol": 1e-3}) == Solver(rtol=1e-3)
+    solver = Solver()
+    assert Solver.of(solver) is solver
+    assert len({Solver(), Solver(), Solver(rtol=1e-2)}) == 2
+
+
+def test_cnfs_that_cannot_be() -> None:
+    """Equal times, unknown traces and unknown parts of a field."""
+    field = mlp_field(2)
+    with pytest.raises(ValueError, match=r"two different times, got t0 = t1 = 1\.0"):
+        CNF(field, t0=1.0, t1=1.0)
+    with pytest.raises(ValueError, match=r"unknown trace 'exakt'.*exact, loop"):
+        CNF(field, trace="exakt")
+    with pytest.raises(ValueError, match="unknown trace 'exakt'"):
+        Flow(CNF(field)).using(trace="exakt")
+    with pytest.raises(ValueError, match=r"unknown activation 'relu'.*tanh"):
+        MLPField(2, activation="relu")
+    with pytest.raises(ValueError, match=r"unknown time 'sin'.*ignore, concat"):
+        MLPField(2, time="sin")
+    with pytest.raises(ValueError, match="start at 1, got 2, 0, 1"):
+        MLPField(2, hidden=0, depth=1)
+
+
+@pytest.mark.parametrize("width", [0, 2])
+def test_a_context_is_never_ignored(width: int, normal: Normal) -> None:
+    """A field that takes none refuses one, a field that needs one refuses to do without."""
+    flow = Flow(CNF(MLPField(2, hidden=4, context_dim=width).double()))
+    context = None if width else normal(3, 2)
+    with pytest.raises(ValueError, match="context"):
+        flow.log_prob(normal(3, 2), context)
+
+
+def test_a_field_without_context_refuses_one(normal: Normal) -> None:
+    """Also a user's own field, which has no say in it."""
+
+    class Field(torch.nn.Module):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            return -x
+
+    with pytest.raises(ValueError, match="Field takes no context"):
+        Flow(CNF(Field(), trace="loop")).log_prob(normal(3, 2), normal(3, 2))
+
+
+@pytest.mark.parametrize("trace", ["loop", "hutchinson", "closed_form"])
+def test_a_field_of_another_shape_is_refused(trace: str, normal: Normal) -> None:
+    """With the shape that was expected and the one that came."""
+
+    class Field(torch.nn.Module):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            return x[:, :1]
+
+        def trace(self, t: Tensor, x: Tensor) -> Tensor:
+            return x[:, 0]
+
+    with pytest.raises(ValueError, match=r"Field to return \(3, 2\),.* returned \(3, 1\)"):
+        Flow(CNF(Field(), trace=trace)).log_prob(normal(3, 2))
