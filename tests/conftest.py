@@ -17,7 +17,11 @@ from flows import Flow
 def _steady(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """Every test starts from the same seed, on one thread, and without the user's data files."""
+    """Every test starts from the same seed, on one thread, and without the user's data files.
+
+    Processes that it starts have one thread too: others run beside it.
+    """
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path_factory.getbasetemp()))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from flows.discrete.linear import LINEAR
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 FURTHER: tuple[dict[str, int], ...] = ({"depth": 1}, {"depth": 3}, {"context_dim": 2})
 SLOW = {"ot_flow", "hollow", "rnode", "zuko_cnf"}  # ODEs that take tens of seconds at D = 10
-SAME_FIELD = {"ffjord", "flow_matching"}  # as cnf, whose depths are enough
+SAME_FIELD = {"ffjord", "flow_matching"}  # as cnf, whose dimensions and depths are enough
 OWN = {  # options beside the sizes
     "glow": [{"linear": name} for name in LINEAR],
     "nsf_coupling": [{"linear": "permutation"}, {"bins": 3, "tail_bound": 2.0}],
@@ -30,14 +30,14 @@ OWN = {  # options beside the sizes
 
 
 def _cases() -> Iterator[Any]:
-    """Every member at four dimensions, and once with each further size or option that it takes."""
+    """Every member at four dimensions, or two, and once with each further size or option."""
     for name in flows.names():
         member = flows.members[name]
         module = flows.members.module_of(name)
         plain = member.applicable(SIZES)
         if module.startswith("flows.continuous"):  # an ODE a layer, which takes its time
             plain |= member.applicable({"layers": 1})
-        for dim in (1, 3) if name in SLOW else (1, 2, 3, 10):
+        for dim in (1, 3) if name in SLOW | SAME_FIELD else (1, 2, 3, 10):
             yield pytest.param(name, dim, plain, id=f"{name}-{dim}")
         few = module.startswith("flows.adapters") or name in SLOW | SAME_FIELD
         sizes = FURTHER[-1:] if few else FURTHER

@@ -60,7 +60,7 @@ def test_samples_fit_the_slope_of_the_density(name: str) -> None:
     data = datasets.load(name)
     assert data.sample is not None
     assert data.log_prob is not None
-    x = data.sample(20_000, datasets.stream(1, "stein")).requires_grad_()
+    x = data.sample(4_000, datasets.stream(1, "stein")).requires_grad_()
     (slope,) = torch.autograd.grad(data.log_prob(x).sum(), x)
     factors = torch.cat((torch.ones(len(x), 1), x.detach()), dim=1).double()
     terms = factors[:, :, None] * slope[:, None, :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -165,7 +166,7 @@ def test_kill_at_any_moment_loses_at_most_the_running_block(tmp_path):
 
 
 def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path):
-    """By the command, with a process that is killed in the middle of a case."""
+    """With a command's process that is killed in the middle of a case."""
     always = tmp_path / "always.py"  # a plug-in, since the worker is a process of its own
     always.write_text("from benchmarks.training import checkpoint\n\ncheckpoint.SECONDS = 0.0\n")
     text = 'about = "x"\nthreads = 1\n[[studies]]\nstudy = "density"\nbaselines = []\n'
@@ -175,26 +176,25 @@ def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path):
     text += "scoring = { rows = 200, checked_rows = 100, grid = 20, samples = 200 }\n"
     file = tmp_path / "one.toml"
     file.write_text(text)
-
-    def command(out: str, *more: str) -> list[str]:
-        run = ["-m", "benchmarks", "run", str(file), "--out", str(tmp_path / out), *more]
-        return [sys.executable, *run]
-
-    plugin = ("--plugin", str(always))
-    slots = tmp_path / "killed" / "checkpoints"
-    with subprocess.Popen(command("killed", *plugin), stdout=subprocess.DEVNULL) as process:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    slots = killed / "checkpoints"
+    command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(killed)]
+    command += ["--plugin", str(always)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None and not list(slots.glob("*.safetensors")):
-            pass
+            with contextlib.suppress(subprocess.TimeoutExpired):  # and leave it the processor
+                process.wait(0.02)
         os.kill(process.pid, signal.SIGKILL)
-    assert not list((tmp_path / "killed" / "records").glob("*.json"))
-    for out in (("killed", *plugin), ("whole",)):
-        subprocess.run(command(*out), check=True, stdout=subprocess.DEVNULL)
+    assert not list((killed / "records").glob("*.json"))
+    chosen = suite.read(str(file))
+    run(chosen, killed, Silent(), plugins=[str(always)])
+    run(chosen, whole, Silent())
     assert not list(slots.iterdir())
-    frames = [store.load(tmp_path / out) for out in ("killed", "whole")]
+    frames = [store.load(out) for out in (killed, whole)]
     assert frames[0]["test_ll"].tolist() == frames[1]["test_ll"].tolist()
-    killed, whole = (store.arrays(frame.iloc[0]) for frame in frames)
-    for name in killed.keys() - {"validation_seconds"}:
-        assert np.array_equal(killed[name], whole[name], equal_nan=True), name
+    resumed, through = (store.arrays(frame.iloc[0]) for frame in frames)
+    for name in resumed.keys() - {"validation_seconds"}:
+        assert np.array_equal(resumed[name], through[name], equal_nan=True), name
 
 
 def test_plan_is_written_before_the_first_measurement(finished):

@@ -42,9 +42,9 @@ FEW = 16  # rows of a smoke test
 
 @pytest.fixture(autouse=True)
 def _threads(benchmark: Any) -> Iterator[None]:
-    """Two threads, whatever the machine has; one where nothing is timed, and others may run."""
+    """Two threads, whatever the machine has."""
     before = torch.get_num_threads()
-    torch.set_num_threads(THREADS if benchmark.enabled else 1)
+    torch.set_num_threads(THREADS if benchmark.enabled else before)
     yield
     torch.set_num_threads(before)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.case import PROTOCOL
 from benchmarks.measure.clock import reference_workload, seconds_of
@@ -38,6 +39,16 @@ def pytest_benchmark_scale_unit(unit: str, benchmarks: list[Any]) -> tuple[str, 
     if not all("counts" in benchmark["extra_info"] for benchmark in benchmarks):
         return None
     return ("FLOP", 1.0) if unit == "seconds" else ("", 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_untimed(benchmark: Any) -> Iterator[None]:
+    """One thread where nothing is timed: tests may run on the other processors."""
+    before = torch.get_num_threads()
+    if not benchmark.enabled:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.hookimpl(wrapper=True)
