@@ -36,7 +36,7 @@ def normal() -> Callable[..., Tensor]:
 
     def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     return draw
 

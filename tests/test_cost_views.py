@@ -191,7 +191,7 @@ def test_every_series_has_a_look_of_its_own() -> None:
 
 def test_columns_that_say_nothing_are_said_once() -> None:
     """One value in all rows stands in the note, none at all nowhere; solvers are told in words."""
-    solver = [{"method": "rk4", "step_size": 0.5}] * 5
+    solver = [{"method": "rk4", "step_size": 0.5, "first_step": None}] * 5
     frame = _frame(COUNTED, "cnf", **{"option.layers": 2, "setting.hidden_per_dim": 1.0})
     frame = frame.assign(**{"option.solver": solver, "option.trace": ["loop"] * 4 + ["exact"]})
     frame["log_prob_first_seconds"], frame["step_resident_bytes"] = 0.5, float("nan")

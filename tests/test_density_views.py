@@ -9,7 +9,7 @@ import pytest
 from benchmarks import store
 from benchmarks.case import Case, Seeds
 from benchmarks.report.cells import grid
-from benchmarks.views import budgets, density, paired
+from benchmarks.views import budgets, curves, density, paired
 from benchmarks.views.contests import contests
 
 ROWS = 400
@@ -53,6 +53,25 @@ def tables(folder) -> dict[str, object]:
 def bold(table) -> list[str]:
     shown = grid(table)
     return [row[0].text for row in shown.rows if any(cell.best for cell in row)]
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf, 0.0, 1e30])
+def test_a_loss_that_is_no_curve_is_drawn(tmp_path, loss):
+    """Of a training that diverged at once: without a warning."""
+    losses = np.full(20, loss, dtype=np.float32)
+    record(tmp_path, "maf", -1.0, curve={**curve([-3, -2], [1, 2], [1, 2]), "losses": losses})
+    (figure,) = curves.figures(store.load(tmp_path))
+    assert figure.draw()
+
+
+def test_baselines_are_told_from_flows(tmp_path):
+    """By the note of the first table, those that are there."""
+    record(tmp_path, "maf", -1.0)
+    assert "Fitted" not in tables(tmp_path)["density"].note
+    record(tmp_path, "mixture", -1.0)
+    note = tables(tmp_path)["density"].note
+    assert "mixture is as many as the validation rows choose" in note
+    assert "gaussian" not in note
 
 
 def test_no_data_set_is_loaded_for_a_table(tmp_path):

@@ -49,6 +49,7 @@ def test_markdown_has_the_same_content(results: Path) -> None:
     assert "1 done, 1 failed, 1 missing" in text
     tables = [block for block in text.split("\n\n") if block.startswith("| ")]
     assert len(tables) == 3
+    assert re.findall(r"Table (\d+)\.", text) == ["1", "2", "3"]
     for table in tables:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1, table

@@ -32,12 +32,13 @@ def collect(folder: Path) -> Report:
             with shown.noted(section.notes, f"Study {section.study!r}: table {table.name!r}"):
                 section.tables.append(numbered.table(table, section.study))
     records = list(only.records.values())
+    undone = _undone(only, numbered)  # before the list of records, which a page shows last
     listed, references = cited(sections, [only], numbered)
     return Report(
         only.plan,
         facts.header(only.counts, records),
         sections,
-        _undone(only, numbered),
+        undone,
         facts.provenance(records, only.outside),
         listed,
         references,

@@ -152,6 +152,6 @@ def _whole(column: pd.Series) -> pd.Series:
 def _told(value: Any) -> str:
     """ "rk4, step size 0.5" of {"method": "rk4", "step_size": 0.5}; numbers and words alone."""
     if isinstance(value, dict):
-        named = {key.replace("_", " "): v for key, v in value.items()}
+        named = {key.replace("_", " "): v for key, v in value.items() if v is not None}
         return ", ".join(v if isinstance(v, str) else f"{k} {_told(v)}" for k, v in named.items())
     return f"{value:g}" if isinstance(value, float) else str(value)

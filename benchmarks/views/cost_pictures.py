@@ -43,7 +43,7 @@ PER_SAMPLE = (
 )
 SLOPES = (
     "Dashed, with its number: d ln cost / d ln D at the largest D, of exact counts or, for "
-    "seconds, of the fitted law where that has reached its asymptote."
+    "seconds, of the fitted law where that has reached its asymptote. It takes four sizes or more."
 )
 ALONE = (
     "One pass of the batch through the invertible linear layers of a flow, with its "
@@ -100,7 +100,8 @@ def _panels(
             draw.ticks(panel.xaxis, known["dim"])
             panel.set(xlabel="D", ylabel=f"{shown.unit} per {shown.per}", title=shown.title)
             if known["dim"].nunique() > 1:
-                draw.guide(panel, [6, 18], largest, [1, 2, 3])
+                end = min(18, known["dim"].max())
+                draw.guide(panel, [end / 3, end], largest, [1, 2, 3])
             if sloped:
                 slopes.draw(panel, ends, looks, height - 0.9)
             handles.update(dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)))

@@ -18,9 +18,10 @@ SETS = 4  # of a figure
 NOTE = (
     "Left and middle: log-likelihood of the validation rows, by exact trace and an adaptive "
     "solver, against updates and against seconds of training, validation apart. A mark is at the "
-    "weights that were kept, a bar at the end of a training that stopped before its last update; "
-    "a curve that still rises at its end was cut off by its budget. Right: the training loss "
-    "(faint: raw), which of some flows is no likelihood. One line a seed."
+    "weights that were kept, a bar at the end of a training that stopped before its last update; a "
+    "curve that still rises at its end was cut off by its budget. The steep first fifth of a curve "
+    "may lie below the panel. Right: the training loss (faint: raw), which of some flows is no "
+    "likelihood. One line a seed."
 )
 
 
@@ -90,4 +91,6 @@ def _limits(panels: Any) -> None:
         high = max((float(np.nanmax(y)) for y in curves), default=0.0)
         panel.set_ylim(low - 0.05 * (high - low or 1), high + 0.08 * (high - low or 1))
     every = np.concatenate([np.asarray(c.get_ydata(), dtype=float) for c in panels[2].lines])
-    panels[2].set_ylim(*np.nanquantile(every, [0.001, 0.98]))
+    every = every[np.isfinite(every)]
+    low, high = np.quantile(every, [0.001, 0.98]) if len(every) else (0.0, 1.0)
+    panels[2].set_ylim(low, high if high > low else low + max(1.0, abs(low)))

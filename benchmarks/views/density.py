@@ -15,6 +15,11 @@ from benchmarks.views.models import Models, models_of, notes_of
 BEHIND, GAP, LL = "Behind best (nats)", "Gap to the truth (nats)", "Test LL (nats)"
 ABOVE = 3.0  # standard errors of the paired difference above the truth, from which on it is marked
 MARK = "‡"
+FITTED = {  # the baselines, which no gradient trains
+    "gaussian": "one Gaussian",
+    "mixture_20": "20 of them by EM",
+    "mixture": "as many as the validation rows choose",
+}
 SLICED, APART = "Sliced Wasserstein (s.d.)", "Told apart (accuracy)"
 
 
@@ -52,6 +57,8 @@ def _glance(sets: list[Models], each: list[Table]) -> Table:
         "Mean log-density of the test rows in nats; the tables below have costs and paired errors. "
         f"Bold: ahead of every other by more than {paired.ERRORS:g} errors of the difference."
     )
+    if fitted := [f"{name} is {what}" for name, what in FITTED.items() if name in records]:
+        note += f" Fitted to the training rows without a flow: {', '.join(fitted)}."
     return Table(
         "density",
         "Test log-likelihood by data set",

@@ -20,8 +20,9 @@ NOTE = (
     "From noise, at the left, to data, at the right: above the density at that point, below 800 "
     "samples on their way. A continuous flow is shown at equally spaced times, on the same axes; "
     "any other after so many of its layers, on axes of each panel's own, since layers scale. A "
-    "flow's densities are on one scale: times their mean over a panel. Six flows "
-    "at most: those of the slide, then the best of the others; the first seed."
+    "flow's densities are on one scale: times their mean over a panel. Six flows at most: those of "
+    "the slide, then the best of the others; the first seed. A flow of one layer has nothing in "
+    "between and is left out."
 )
 
 

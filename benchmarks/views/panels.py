@@ -16,7 +16,7 @@ from benchmarks import draw
 
 SLIDE = ("realnvp", "glow", "cnf", "ffjord")  # what comes first, in this order
 COLOURS = "viridis"  # even in lightness, in print and to colour-blind readers
-NOTHING = matplotlib.colormaps[COLOURS](0.0)
+UNSEEN = "#d9d9d9"  # where a density was not evaluated
 DOTS = {"ls": "", "marker": ".", "ms": 1.2, "mec": "none", "color": "#333333", "alpha": 0.7}
 NAME = 0.45  # inches above a row of panels with titles
 NEXT = 0.06  # inches above a row that belongs to the one above it

@@ -18,8 +18,8 @@ SETS = 5  # of one figure
 ABREAST = 6  # in a figure of one set, the data among them
 NOTE = (
     "Above: the density (data: a histogram of the training set), all panels of a set on one scale, "
-    "in 1/area. Below: samples (data: rows of the test set). Numbers are test log-likelihoods in "
-    "nats, of the first seed."
+    "in 1/area; grey is beyond the data, where it is not evaluated. Below: samples (data: rows of "
+    "the test set). Numbers are test log-likelihoods in nats, of the first seed."
 )
 
 
@@ -108,7 +108,7 @@ def _draw(
             continue
         last = (panels.density(above, portrait.image, extent, top), above)
         panels.cloud(below, portrait.samples)
-        above.set_facecolor(panels.NOTHING)  # beyond an image that is no square
+        above.set_facecolor(panels.UNSEEN)  # beyond an image that is no square
         for panel in (above, below):
             panels.window(panel, extent)
         panels.title(above, portrait.name, portrait.below, side)
