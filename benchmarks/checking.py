@@ -27,7 +27,7 @@ Flows = Annotated[
 ]
 Dims = Annotated[
     list[int] | None,
-    typer.Option("--dim", min=1, help="Dimension; repeatable (default: 1, 2, 3, 10)."),
+    typer.Option("--dim", help="Dimension; repeatable (default: 1, 2, 3, 10)."),
 ]
 Options = Annotated[
     list[str] | None,
@@ -58,6 +58,8 @@ def check(
         names = list(dict.fromkeys(n for said in flows or library.names() for n in named(said)))
         chosen = _chosen(names, options)
         dims = list(dict.fromkeys(dim or DIMS))
+        if min(dims) < 1:
+            raise ValueError(f"--dim {min(dims)}: a dimension is 1 or more")
         if csv_file is not None:
             _write(csv_file, [])  # before anything is measured: can it be?
         found = []

@@ -34,9 +34,16 @@ app.add_typer(baseline, name="baseline")
 app.add_typer(data_app, name="data")
 app.command()(ab)
 
-SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of a TOML file.")]
+SuiteName = Annotated[
+    str, typer.Argument(help="A suite's name, the path of a TOML file, or a folder of results.")
+]
 Out = Annotated[
-    Path | None, typer.Option("--out", help="Results folder (default: results/<suite>).")
+    Path | None,
+    typer.Option("--out", help="Results folder (default: results/<suite>, or SUITE if it is one)."),
+]
+Studies = Annotated[
+    list[str] | None,
+    typer.Option("--study", help="A study of the suite, instead of all of them; repeatable."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -47,7 +54,7 @@ Data = Annotated[
     list[str] | None,
     typer.Option(help="A data set, or a file of one, instead of the suite's; repeatable."),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the worker.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of the worker.")]
 
 
 @app.command("list")
@@ -75,6 +82,7 @@ def list_members(plugin: Plugin = None) -> None:
 @app.command()
 def run(
     suite: SuiteName,
+    study: Studies = None,
     out: Out = None,
     device: Device = None,
     threads: Threads = None,
@@ -91,7 +99,7 @@ def run(
     """
     with usage_errors():
         use_data_root(data_root)
-        chosen, folder = _suite(suite, out, overrides, device, threads, plugin, data)
+        chosen, folder = _suite(suite, study, out, overrides, device, threads, plugin, data)
         cases = chosen.cases()
     if dry_run:
         _print_plan(cases)
@@ -102,6 +110,7 @@ def run(
 @app.command()
 def status(
     suite: SuiteName,
+    study: Studies = None,
     out: Out = None,
     device: Device = None,
     threads: Threads = None,
@@ -116,7 +125,7 @@ def status(
         from benchmarks.run import state
 
         use_data_root(data_root)
-        chosen, folder = _suite(suite, out, overrides, device, threads, plugin, data)
+        chosen, folder = _suite(suite, study, out, overrides, device, threads, plugin, data)
         now = state(chosen, folder)
     told = labels(now.cases)
     table = Table("Status", "Cases", "Which")
@@ -173,6 +182,7 @@ def _origin(name: str, module: str) -> str:
 
 def _suite(
     name: str,
+    study: list[str] | None,
     out: Path | None,
     overrides: list[str] | None,
     device: str | None,
@@ -187,9 +197,10 @@ def _suite(
     said = {"device": device, "threads": threads}
     values = [f"{key}={value}" for key, value in said.items() if value is not None]
     chosen = suite.read(name, [*(overrides or ()), *values])
+    chosen = chosen.only(study) if study else chosen
     chosen = chosen.on(data) if data else chosen
     _check_device(chosen.device)
-    return chosen, out or Path("results") / chosen.name
+    return chosen, out or suite.planned(name) or Path("results") / chosen.name
 
 
 def _check_device(device: str) -> None:
@@ -203,15 +214,15 @@ def _check_device(device: str) -> None:
 
 
 def _print_plan(cases: list[Any]) -> None:
-    from benchmarks.naming import counted, labels
+    from benchmarks.naming import counted, duration, labels
     from benchmarks.studies import registry
 
     total, told = 0.0, labels(cases)
-    table = Table("Key", "Case", "Batch", "Updates", "Seconds")
+    table = Table("Key", "Case", "Batch", "Updates", "Time")
     for case in cases:
         budget = registry[case.study].budget(case)
         total += budget
         updates = str(case.updates or "")
-        table.add_row(case.key, told[case.key], str(case.batch), updates, f"{budget:.0f}")
+        table.add_row(case.key, told[case.key], str(case.batch), updates, duration(budget))
     console.print(table)
-    console.print(f"{counted(len(cases), 'case')}, about {total / 60:.1f} minutes")
+    console.print(f"{counted(len(cases), 'case')}, about {duration(total)}")

@@ -1,4 +1,4 @@
-"""Names that tell configurations apart, and say no more than that takes."""
+"""Names that tell configurations apart, and say no more than that takes; numbers of things."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from benchmarks.case import Case
 def counted(number: int, what: str) -> str:
     """ "1 flow", "2 flows"."""
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """ "0.25 s", "12 s", "3.4 min"."""
+    return f"{seconds:.2g} s" if seconds < 60 else f"{seconds / 60:.1f} min"
 
 
 def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

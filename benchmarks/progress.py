@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.case import Case
-from benchmarks.naming import counted, labels
+from benchmarks.naming import counted, duration, labels
 from benchmarks.store import Record
 
 
@@ -49,7 +49,7 @@ class Shown:
         self.total, self.budget, self.started = len(cases), budget, time.monotonic()
         self.labels = labels(cases)
         self.bar.update(self.task, total=len(cases))
-        left = f", about {budget / 60:.1f} min" if cases else ""
+        left = f", about {duration(budget)}" if cases else ""
         self.console.print(
             f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
         )
@@ -69,7 +69,7 @@ class Shown:
         elapsed = time.monotonic() - self.started
         left = max(0.0, self.budget - self.spent) * elapsed / max(self.spent, 1e-9)
         failed = f"{self.failures} failed" if self.failures else ""
-        self.bar.update(self.task, advance=1, failed=failed, left=f"{left / 60:.1f} min left")
+        self.bar.update(self.task, advance=1, failed=failed, left=f"{duration(left)} left")
         told = self.labels[case.key]
         if record.status != "done":
             self.console.print(f"{told}: {record.status}: {record.reason}", style="red")

@@ -32,7 +32,8 @@ def carry_out(
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept, and the next run goes on from there")
         raise typer.Exit(130) from None
-    for warning in noise(list(result.records.values()))[1:]:
+    planned = [result.records[c.key] for c in result.cases if c.key in result.records]
+    for warning in noise(planned)[1:]:
         console.print(f"note: {warning}", style="yellow")
     page = report.write(folder)
     done, failed = len(result.valid), len(result.cases) - len(result.valid)

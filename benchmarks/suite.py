@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
+from benchmarks import faults
 from benchmarks.case import Case
 from benchmarks.datasets import own
 from benchmarks.studies import Common, registry
@@ -22,7 +23,7 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
     """A suite as read: what it shares, and its studies in order, each a table of options."""
 
     name: str
-    about: str
+    about: str = ""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
@@ -37,20 +38,20 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
         found: dict[str, Case] = {}
         for entry in self.studies:
             options = dict(entry)
-            if unknown := set(options.get("sizes", ())) - set(SIZES):
+            study = registry[str(options.pop("study", ""))]
+            where = f"suite {self.name!r}, study {study.name!r}"
+            model = faults.validated(study.Options, options, where)
+            if unknown := set(getattr(model, "sizes", ())) - set(SIZES):
                 known = ", ".join(SIZES)
                 raise ValueError(
                     f"suite {self.name!r} has no size {unknown.pop()!r}; choose from: {known}"
                 )
-            for name in options.get("datasets", ()):
-                own.admit(str(name))
-            study = registry[options.pop("study", "")]
-            where = f"suite {self.name!r}, study {study.name!r}"
-            model = _validated(study.Options, options, where)
+            for name in getattr(model, "datasets", ()):
+                own.admit(name)
             try:
                 found |= {case.key: case for case in study.cases(model, common)}
             except ValidationError as error:  # of what is said of one flow's training alone
-                raise _fault(Training, error, f"{where}, training of a flow") from error
+                raise faults.first(Training, error, f"{where}, training of a flow") from error
         return list(found.values())
 
     def on(self, datasets: Sequence[str]) -> Suite:
@@ -64,6 +65,22 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
         studies = tuple(e | changed if "datasets" in e else e for e in self.studies)
         return self.model_copy(update={"studies": studies})
 
+    def only(self, studies: Sequence[str]) -> Suite:
+        """The entries of these studies alone; ValueError for one that it does not have."""
+        for name in studies:
+            if name not in (known := studied(self.studies)):
+                raise ValueError(
+                    f"suite {self.name!r} has no study {name!r}; choose from: {', '.join(known)}"
+                )
+        kept = tuple(entry for entry in self.studies if entry.get("study") in studies)
+        return self.model_copy(update={"studies": kept})
+
+
+def studied(entries: Any) -> list[str]:
+    """The studies that a suite's entries name, each once; whatever else stands there is none."""
+    tables = [e for e in entries if isinstance(e, dict)] if isinstance(entries, Sequence) else []
+    return list(dict.fromkeys(str(entry["study"]) for entry in tables if "study" in entry))
+
 
 def names() -> list[str]:
     """Names of the suites that come with the project."""
@@ -72,11 +89,43 @@ def names() -> list[str]:
 
 
 def read(name: str, overrides: Sequence[str] = ()) -> Suite:
-    """A suite by name or by the path of a TOML file, with ``key=value`` overrides applied.
+    """A suite with ``key=value`` overrides applied.
 
-    ``threads=1`` changes a value of the suite, ``cost.batch=32`` one of every entry of a study,
-    ``studies.0.batch=32`` one of the first entry. Raises ValueError for what does not exist.
+    ``name`` is its own, the path of a TOML file, or that of a results folder, whose plan has the
+    suite as it was run. ``threads=1`` changes a value of the suite, ``cost.batch=32`` one of every
+    entry of a study, ``studies.0.batch=32`` one of the first. ValueError for what does not exist.
     """
+    plan = planned(name)
+    values = _toml(name) if plan is None else _of_plan(plan / "suite.json")
+    for said in overrides:
+        first, dot, _ = said.partition("=")[0].partition(".")
+        known = [*studied(values.get("studies")), *Suite.model_fields]
+        if dot and first not in known:
+            told = ", ".join(known)
+            raise ValueError(
+                f"cannot set {said!r}: suite {name!r} has no {first!r}; choose from: {told}"
+            )
+        override(values, said)
+    suite: Suite = faults.validated(Suite, values, f"suite {name!r}")
+    return suite
+
+
+def planned(name: str) -> Path | None:
+    """The results folder that a name stands for; None where it is that of a suite or a file."""
+    folder = Path(name)
+    return folder if name not in names() and (folder / "suite.json").is_file() else None
+
+
+def _of_plan(path: Path) -> dict[str, Any]:
+    """What a suite said when it was run."""
+    try:
+        return dict(json.loads(path.read_bytes())["suite"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is not a plan: it has no suite") from error
+
+
+def _toml(name: str) -> dict[str, Any]:
+    """What a suite says, by its name or path."""
     path = Path(name)
     if path.suffix == ".toml":
         if not path.is_file():
@@ -84,17 +133,15 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
         text = path.read_text()
     elif name in names():
         text = (resources.files("benchmarks.suites") / f"{name}.toml").read_text()
+    elif path.is_dir():
+        raise ValueError(f"folder {name!r} has no suite.json: name the suite, and --out {name}")
     else:
         known = ", ".join(names())
         raise ValueError(f"unknown suite {name!r}; choose from: {known}, or a path to a .toml file")
     try:
-        values: dict[str, Any] = {"name": path.stem, **tomllib.loads(text)}
+        return {"name": path.stem, **tomllib.loads(text)}
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"suite {name!r} is not valid TOML: {error}") from error
-    for said in overrides:
-        override(values, said)
-    suite: Suite = _validated(Suite, values, f"suite {name!r}")
-    return suite
 
 
 def override(values: dict[str, Any], said: str) -> None:
@@ -107,7 +154,8 @@ def override(values: dict[str, Any], said: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     first, *rest = key.split(".")
-    entries = [e for e in values.get("studies", ()) if e.get("study") == first]
+    listed = values.get("studies") if first in studied(values.get("studies")) else ()
+    entries = [e for e in listed or () if isinstance(e, dict) and e.get("study") == first]
     for target, steps in [(e, rest) for e in entries] or [(values, [first, *rest])]:
         if not steps:
             raise ValueError(f"cannot set study {first!r} as a whole: name one of its values")
@@ -124,35 +172,6 @@ def _descend(target: Any, step: str, key: str) -> Any:
         return target.setdefault(step, {})
     choices = list(range(len(target))) if isinstance(target, list) else list(target)
     raise ValueError(f"cannot set {key!r}: no {step!r} there; choose from: {choices}")
-
-
-def _validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
-    """The model of the values; the first fault as a ValueError of one line."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise _fault(model, error, where) from error
-
-
-def _fault(model: type[BaseModel], error: ValidationError, where: str) -> ValueError:
-    """The first fault that was found in the values of a model, in one line."""
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        known = ", ".join(_within(model, fault["loc"]).model_fields)
-        return ValueError(f"{where} has no key {key!r}; choose from: {known}")
-    got = json.dumps(fault["input"], default=str)[:60]
-    return ValueError(f"{where}: {key}: {fault['msg']} (got {got})")
-
-
-def _within(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
-    """The model that has, or lacks, the last key of a location in another one."""
-    for step in location[:-1]:
-        field = model.model_fields.get(str(step))
-        for kind in (field.annotation, *get_args(field.annotation)) if field else ():
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                model = kind
-    return model
 
 
 def blocks(cases: Sequence[Case]) -> Iterator[list[Case]]:

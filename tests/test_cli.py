@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,8 +18,9 @@ import flows
 from benchmarks import suite
 from benchmarks.case import Case
 from benchmarks.cli import app
-from benchmarks.naming import apart, labels
+from benchmarks.naming import apart, duration, labels
 
+ROOT = Path(__file__).parent.parent
 cli = CliRunner()
 
 
@@ -47,12 +52,18 @@ def test_help_does_not_import_torch():
         (["run", "smoke", "-s", "cost.sizes.hiden=3"], ["hiden", "hidden"]),
         (["run", "smoke", "-s", "seeds=[]"], ["seeds", "at least 1"]),
         (["run", "smoke", "--out", __file__], ["test_cli.py", "cannot be a results folder"]),
+        (["run", "complexity", "--study", "costs"], ["'costs'", "cost, nfe, trace", "identities"]),
+        (["run", "smoke", "-s", "costs.seconds=2"], ["'costs'", "cost, density", "threads"]),
+        (["run", "smoke", "-s", "studies=2", "-s", "cost.batch=2"], ["cost.batch=2"]),
+        (["run", "smoke", "--threads", "0"], ["threads", "got 0"]),
         (["status", "nosuch"], ["nosuch", "smoke"]),
+        (["status", str(ROOT / "docs")], ["suite.json", f"--out {ROOT / 'docs'}"]),
         (["report", "nosuch"], ["nosuch", "records/"]),
         (["check", "nosuch"], ["nosuch", "realnvp"]),
         (["check", "maf", "-s", "hiden=3"], ["hiden", "hidden"]),
         (["check", "maf", "-s", "hidden"], ["hidden", "key=value"]),
         (["check", "maf", "-s", "dim=3"], ["--dim"]),
+        (["check", "maf", "--dim", "3", "--dim", "-2"], ["--dim -2", "1 or more"]),
         (["check", "maf", "planar", "-s", "hidden=4"], ["planar", "hidden"]),
         (["check", "nosuch.py"], ["nosuch.py", "does not exist"]),
         (["check", __file__], ["test_cli.py", "registers no flow"]),
@@ -72,6 +83,95 @@ def test_dry_run_prints_cases_and_budget_and_measures_nothing(tmp_path):
     assert result.exit_code == 0
     assert f"{len(suite.read('smoke').cases())} cases" in result.stdout
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0 s"), (0.254, "0.25 s"), (59, "59 s"), (90, "1.5 min")]
+)
+def test_less_than_a_minute_is_told_in_seconds(seconds, told):
+    assert duration(seconds) == told
+
+
+def test_a_plan_tells_seconds():
+    """Of each case, and of all."""
+    few = ["-s", 'identities.flows=["maf"]', "-s", "identities.bottlenecks=[[4, 2]]"]
+    result = cli.invoke(app, ["run", "complexity", "--study", "identities", "--dry-run", *few])
+    assert re.fullmatch(r"\d+ cases, about \d+ s", result.stdout.splitlines()[-1])
+    assert "0.5 s" in result.stdout
+
+
+def test_studies_of_a_suite_have_its_cases():
+    """With the same keys, in the same order, whichever of them are named."""
+    whole = suite.read("complexity")
+    for names in (["identities"], ["trace", "nfe"]):
+        cases = [case.key for case in whole.cases() if case.study in names]
+        assert [case.key for case in whole.only(names).cases()] == cases
+
+
+def test_a_results_folder_stands_for_the_suite_that_was_run_there(tmp_path):
+    """Its plan is asked, and the folder itself for its records."""
+    folder = tmp_path / "mine"
+    shutil.copytree(ROOT / "results" / "truth" / "records", folder / "records")
+    plan = json.loads((ROOT / "results" / "truth" / "suite.json").read_text())
+    plan["suite"]["seeds"] = [0, 7]
+    (folder / "suite.json").write_text(json.dumps(plan))
+    assert suite.read(str(folder)).seeds == (0, 7)
+    cases = suite.read(str(folder)).cases()
+    new = sum(case.seeds.init == 7 for case in cases)
+    result = cli.invoke(app, ["status", str(folder)])
+    assert result.exit_code == 1
+    counts = dict(re.findall(r"│ (\w+) +│ (\d+) ", result.stdout))
+    assert int(counts["missing"]) == new > 0
+    assert int(counts["done"]) + int(counts["stale"]) == len(cases) - new
+    (folder / "suite.json").write_text("[]")
+    assert "is not a plan" in cli.invoke(app, ["status", str(folder)]).stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[studies]\nstudy = 'cost'", "suite 's.toml': studies: write [[studies]]"),
+        ("studies = ['cost']", "studies.0: write a table"),
+        ("threads = 1", "needs a value for 'studies'"),
+        ("seeds = 3\nstudies = []", "seeds: write a list, seeds = [3] (got 3)"),
+        (
+            "{} datasets = 'moons'",
+            "study 'density': datasets: write a list, datasets = [\"moons\"]",
+        ),
+        ("{} datasets = 3", "datasets: write a list, datasets = [3] (got 3)"),
+        ("{} datasets = [3]", "datasets.0: write a text in quotes (got 3)"),
+        ("{} datasets = []\nsizes = 3", "sizes: write a table"),
+        ("{} datasets = []\nsizes = {{ hiden = 3 }}", "has no size 'hiden'; choose from: hidden"),
+        ("{} datasets = []\nupdates = 2.5", "updates: write a whole number (got 2.5)"),
+        ("{} datasets = []\ntraining = {{ clip = 'a' }}", "training.clip: write a number (got"),
+        (
+            "{} datasets = []\nparameters = 3\nsizes = {{ hidden = 3 }}",
+            "study 'density': sizes.hidden = 3 and parameters = 3 both decide the width",
+        ),
+        (
+            "[[studies]]\nstudy = 'cost'\nflows = []\ndims = 2",
+            "study 'cost': dims: write a list, dims = [2] (got 2)",
+        ),
+        (
+            "[[studies]]\nstudy = 'cost'\nflows = []\ndims = [2]\nbatch = 'a'",
+            "batch: write a whole number",
+        ),
+    ],
+)
+def test_a_fault_of_a_suite_is_told_in_the_words_of_its_file(text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("s.toml").write_text(text.format("[[studies]]\nstudy = 'density'\nflows = ['maf']\n"))
+    result = cli.invoke(app, ["run", "s.toml", "--dry-run"])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_long_value_is_cut(tmp_path):
+    (tmp_path / "s.toml").write_text(f"threads = {list(range(99))}\nstudies = []")
+    result = cli.invoke(app, ["run", str(tmp_path / "s.toml")])
+    assert result.stderr.endswith(" …)\n")
+    assert "[0, 1, 2" in result.stderr
 
 
 @pytest.mark.parametrize("name", suite.names())

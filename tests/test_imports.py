@@ -47,7 +47,7 @@ BENCHMARKS = (
         "trainees",
     ),  # scoring serves studies and returns their Result
     ("claims",),
-    ("run", "gate", "report", "worker", "suite", "fingerprint", "progress"),
+    ("run", "gate", "report", "worker", "suite", "faults", "fingerprint", "progress"),
     ("ab",),
     (
         "console",

@@ -12,10 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 import flows
 from benchmarks import report, store, suite
+from benchmarks.case import Case
 from benchmarks.run import Busy, _alone, run, state
+from benchmarks.running import carry_out
+from benchmarks.store import Values
 from benchmarks.suite import Suite
 
 FAULTY = Path(__file__).with_name("faulty_flows.py")
@@ -83,6 +87,23 @@ def test_a_case_of_another_setting_is_missing(finished):
     other = small({"flow": "realnvp", "batch": 5}, {"flow": "dense"})
     now = state(other, folder)
     assert (len(now.missing), len(now.valid)) == (2, 2)
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_run_tells_the_noise_of_its_own_plan_alone(planned, finished, tmp_path, capsys):
+    """Not that of records that an earlier run of another suite has left in the folder."""
+    chosen, folder, _ = finished
+    for record in store.read(folder).values():
+        for batch in (record.case.batch, 5):
+            case = Case(**record.case.model_dump() | {"batch": batch})
+            noisy = planned == (batch != 5)
+            times = Values.of("reference_seconds", [1.0, 2.0, 3.0, 9.0] if noisy else [1.0, 1.0])
+            changed = {"case": case, "key": case.key, "arrays": None}
+            changed["metrics"] = record.metrics | {"reference_seconds": times}
+            store.write(tmp_path, record.model_copy(update=changed))
+    with pytest.raises(typer.Exit):
+        carry_out(chosen, tmp_path, ())
+    assert ("too noisy" in capsys.readouterr().out) == planned
 
 
 def test_a_corrupt_record_is_named_set_aside_and_measured_again(finished, tmp_path):
