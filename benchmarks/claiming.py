@@ -158,4 +158,5 @@ def _print(found: Sequence[dict[str, Any]]) -> None:
         for path in row["exhibits"]:
             console.print(f"  {path}", markup=False, soft_wrap=True, highlight=False)
         if row["folder"]:
-            console.print(f"  again: {row['command']}", markup=False, highlight=False)
+            again = f"  again: {row['command']}"
+            console.print(again, markup=False, soft_wrap=True, highlight=False)

@@ -185,7 +185,9 @@ def test_a_claim_says_all_of_it(claim: Claim) -> None:
     assert set(claim.studies) <= set(studies)
     measured = {entry["study"] for entry in suite.read(claim.suite).studies}
     assert set(claim.studies) <= measured
-    assert claim.suite in claim.command
+    assert claim.command.split()[2] == claim.suite
+    assert claim.command.count("--study") == len(claim.studies)
+    assert all(f"--study {name} " in claim.command for name in claim.studies)
     folder = FOLDERS[claim.suite] / "report"
     shown = {path.stem for path in (*folder.glob("figures/*.png"), *folder.glob("tables/*.csv"))}
     assert claim.exhibits
@@ -245,6 +247,48 @@ def test_hardly_trained_flows_judge_nothing(claim: Claim, frames: dict[str, pd.D
     """As those of the smoke suite."""
     verdict = claim.verdict(put("updates > 0", updates=30)(frames[claim.suite]))
     assert verdict.outcome == "not_measured"
+
+
+@pytest.mark.parametrize("name", ["useful-instrument", "continuous-powerful", "data-glow-ffjord"])
+@pytest.mark.parametrize(
+    ("lead", "error", "outcome"),
+    [
+        (0.3, 0.141, "confirmed"),
+        (-0.3, 0.141, "refuted"),
+        (0.185, 0.141, "conditional"),
+        (-0.185, 0.141, "conditional"),
+        (-9.0, np.nan, "conditional"),  # of two seeds there is no error
+    ],
+)
+def test_a_tie_refutes_nothing(
+    name: str,
+    lead: float,
+    error: float,
+    outcome: str,
+    frames: dict[str, pd.DataFrame],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.views.contests.lead", lambda one, other: (lead, error))
+    assert registry[name].verdict(frames["densities"]).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("leads", "outcome"),
+    [
+        ([(3, 1), (4, 1)], "confirmed"),
+        ([(-3, 1), (-4, 1)], "refuted"),
+        ([(3, 1), (0, 1)], "conditional"),
+        ([(-3, 1), (0, 1)], "conditional"),
+        ([(3, 1), (-3, 1)], "conditional"),
+    ],
+)
+def test_all_leads_have_to_be_of_one_sign(leads: list[tuple[float, float]], outcome: str) -> None:
+    assert package.of_leads(leads, 2) == outcome
+
+
+def test_spreads_that_are_level_refute_nothing(frames: dict[str, pd.DataFrame]) -> None:
+    level = put(trace_rmse=1.0, trace_rmse_se=0.1)(frames["complexity"])
+    assert registry["bottleneck-variance"].verdict(level).outcome == "conditional"
 
 
 def test_other_ways_to_refute(frames: dict[str, pd.DataFrame]) -> None:

@@ -90,6 +90,15 @@ def test_the_command_takes_each_claim_from_the_first_folder_that_has_it() -> Non
     for row in rows:
         assert row["id"] in told.stdout
         assert " ".join(row["sentence"].split()) in " ".join(told.stdout.split())
+        assert f"  again: {row['command']}" in told.stdout.splitlines()
+
+
+def test_what_measures_a_claim_again_is_accepted_and_leaves_out_the_other_studies() -> None:
+    """Of hutchinson's suite, one of five."""
+    _, *arguments = registry["hutchinson"].command.split()
+    planned = CliRunner().invoke(app, [*arguments, "--dry-run"])
+    assert planned.exit_code == 0
+    assert planned.stdout.splitlines()[-1].startswith("67 cases")
 
 
 def test_the_command_says_what_is_missing() -> None:

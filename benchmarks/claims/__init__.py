@@ -63,8 +63,12 @@ class Claim:
 
     @property
     def command(self) -> str:
-        """The command that measures it once more: a run goes on with the records that it finds."""
-        return f"{self.remedy} --out results/again"
+        """The command that measures it once more, in a folder where a run finds no records of it.
+
+        What the suite has of other studies is left out.
+        """
+        studies = " ".join(f"--study {name}" for name in self.studies)
+        return f"{self.remedy} {studies} --out results/again"
 
     def verdict(self, frame: pd.DataFrame) -> Verdict:
         """The verdict of these records; those of other studies are not looked at."""
@@ -123,6 +127,15 @@ def outcome(holds: Iterable[bool]) -> Outcome:
     """Confirmed where it holds in all cases, refuted where in none, conditional in between."""
     found = list(holds)
     return "confirmed" if all(found) else "conditional" if any(found) else "refuted"
+
+
+def of_leads(leads: Iterable[tuple[float, float]], errors: float) -> Outcome:
+    """Confirmed where every lead is above 0 by so many errors, refuted where every one is below.
+
+    Each lead comes with its standard error. A tie is evidence of neither, nor is an unknown error.
+    """
+    signs = {(lead > errors * error) - (lead < -errors * error) for lead, error in leads}
+    return "confirmed" if signs == {1} else "refuted" if signs == {-1} else "conditional"
 
 
 def keys(*rows: pd.DataFrame) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
+from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register
 from benchmarks.naming import counted
 from benchmarks.views.contests import UPDATES, contests, kinds, trained
 from benchmarks.views.paired import ERRORS
@@ -18,8 +18,8 @@ from benchmarks.views.paired import ERRORS
     statement="Continuous flows are more powerful than normalizing flows without an ODE.",
     criterion="By test log-likelihood, the best continuous flow beside the best discrete one, each "
     f"as the suite trains it, by {UPDATES} updates or more: confirmed where it leads by "
-    f"{ERRORS:g} standard errors on every data set; refuted where on none; else conditional on the "
-    "data.",
+    f"{ERRORS:g} standard errors on every data set; refuted where it trails by as many on every "
+    "one; else conditional on the data, for a tie is no evidence.",
     studies=("density",),
     suite="densities",
     exhibits=("density", "validation"),
@@ -38,4 +38,5 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"The best continuous flow leads the best discrete one on {led} of "
         f"{counted(len(found), 'data set')}: {told} nats."
     )
-    return Verdict(outcome(contest.leads for contest in found), sentence, keys(*used))
+    leads = [(contest.lead, contest.error) for contest in found]
+    return Verdict(of_leads(leads, ERRORS), sentence, keys(*used))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register, span
+from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register, span
 from benchmarks.views.contests import UPDATES, contests, trained
 from benchmarks.views.paired import ERRORS
 
@@ -15,8 +15,9 @@ from benchmarks.views.paired import ERRORS
     slide="FFJORD Performance: Density estimation",
     statement="On two-dimensional densities FFJORD comes nearer to the data than Glow.",
     criterion="By test log-likelihood, FFJORD's of its exact trace: confirmed where it leads by "
-    f"{ERRORS:g} standard errors on every two-dimensional set; refuted where on none; else "
-    f"conditional on the data. Trained by {UPDATES} updates or more; neither parameters nor "
+    f"{ERRORS:g} standard errors on every two-dimensional set; refuted where it trails by as many "
+    "on every one; else conditional on the data, for a tie is no evidence. "
+    f"Trained by {UPDATES} updates or more; neither parameters nor "
     "seconds are matched.",
     studies=("density",),
     suite="densities",
@@ -39,4 +40,5 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"FFJORD leads by {', '.join(map(str, found))} nats, with {parameters} parameters and "
         f"{seconds} seconds of training."
     )
-    return Verdict(outcome(contest.leads for contest in found), sentence, keys(ones, others))
+    leads = [(contest.lead, contest.error) for contest in found]
+    return Verdict(of_leads(leads, ERRORS), sentence, keys(ones, others))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
+from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register
 from benchmarks.naming import counted
 from benchmarks.views.contests import UPDATES, contests, kinds, trained
 from benchmarks.views.paired import ERRORS
@@ -18,7 +18,8 @@ from benchmarks.views.paired import ERRORS
     statement="Normalizing flows are a useful instrument for density estimation.",
     criterion=f"By test log-likelihood, the best flow of {UPDATES} updates or more beside the "
     f"best of a Gaussian and mixtures of Gaussians: confirmed where it leads by {ERRORS:g} "
-    "standard errors on every data set; refuted where on none; else conditional on the data.",
+    "standard errors on every data set; refuted where it trails by as many on every one; else "
+    "conditional on the data, for a tie is no evidence.",
     studies=("density",),
     suite="densities",
     exhibits=("density",),
@@ -36,4 +37,5 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"The best flow leads the best baseline on {led} of {counted(len(found), 'data set')}: "
         f"{', '.join(map(str, found))} nats."
     )
-    return Verdict(outcome(contest.leads for contest in found), sentence, keys(*used))
+    leads = [(contest.lead, contest.error) for contest in found]
+    return Verdict(of_leads(leads, ERRORS), sentence, keys(*used))
