@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from benchmarks.fingerprint import fingerprint
 from benchmarks.suite import Suite, read
 
 cli = CliRunner()
+PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 
 
 def table(rows: int = 2000, columns: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -248,6 +250,25 @@ def test_a_file_goes_through_run_status_and_report(tmp_path: Path, monkeypatch) 
         refused = cli.invoke(app, ["run", "s.toml", "--out", "out", "--data", wrong])
         assert refused.exit_code == 2
         assert wrong in refused.stderr
+
+
+def test_the_suite_of_the_page_on_data_scores_flows_and_baselines(tmp_path, monkeypatch) -> None:
+    """From the folder of the data, wherever the suite is; it says nothing of its purpose."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, table(600), "my.csv")
+    (text,) = re.findall(r"```toml\n# own.toml.*?\n(.*?)```", PAGE.read_text(), re.S)
+    Path("elsewhere/own.toml").write_text(text)
+    few = ["-s", "density.updates=3"]
+    done = cli.invoke(app, ["run", "elsewhere/own.toml", "--out", "out", *few])
+    assert done.exit_code == 0, done.output
+    frame = store.load("out")
+    assert set(frame["dataset"]) == {"my.csv"}
+    assert set(frame["flow"]) > {"realnvp", "maf", "nsf_coupling", "gaussian", "mixture"}
+    assert frame["test_ll"].notna().all()
+    report = Path("out/report/report.md").read_text()
+    assert report.startswith("# own\n\n- **Cases:** 6 done")
+    assert 'class="about"' not in Path("out/report/index.html").read_text()
 
 
 @pytest.mark.parametrize("named", [True, False])
