@@ -84,6 +84,7 @@ def test_python_of_the_readme_runs(monkeypatch):
     assert len(shown) == 3
     for code in shown:
         exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert flows.build("my_flow", dim=2).sample(3).shape == (3, 2)  # without a warning
 
 
 def test_versions_agree():
