@@ -14,8 +14,11 @@ def counted(number: int, what: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """ "0.25 s", "12 s", "3.4 min"."""
-    return f"{seconds:.2g} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+    """ "0.25 s", "12 s", "3.4 min", "1.6 h"."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2g} s"
 
 
 def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

@@ -86,7 +86,8 @@ def test_dry_run_prints_cases_and_budget_and_measures_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0, "0 s"), (0.254, "0.25 s"), (59, "59 s"), (90, "1.5 min")]
+    ("seconds", "told"),
+    [(0, "0 s"), (0.254, "0.25 s"), (59, "59 s"), (90, "1.5 min"), (5400, "1.5 h")],
 )
 def test_less_than_a_minute_is_told_in_seconds(seconds, told):
     assert duration(seconds) == told

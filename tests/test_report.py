@@ -84,7 +84,7 @@ def test_page_says_what_was_measured_where_and_what_was_not(results: Path) -> No
         "1 done, 1 failed, 1 missing",
         "Test CPU <3>, 2 cores, 8.0 GiB",
         "torch 2.13.0",
-        "2026-01-02, 3.0 s of measuring",
+        "2026-01-02, 3 s of measuring",
         "abc123-dirty",
         "data 0; init 0, 1; noise 0, 1; batches 0, 1",
         '"probe": [',

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.measure.clock import spread
+from benchmarks.naming import duration
 from benchmarks.store import Record
 
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
@@ -131,7 +132,7 @@ def _when(records: Sequence[Record]) -> str:
     if not days:
         return ""
     span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"{span}, {_duration(sum(record.seconds for record in records))} of measuring"
+    return f"{span}, {duration(sum(record.seconds for record in records))} of measuring"
 
 
 def _day(started: str) -> str:
@@ -139,13 +140,6 @@ def _day(started: str) -> str:
         return datetime.fromisoformat(started).date().isoformat()
     except ValueError:
         return ""
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def _fingerprints(records: Sequence[Record]) -> list[str]:
