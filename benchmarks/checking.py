@@ -97,24 +97,25 @@ def _judged(conformance: Conformance) -> bool:
 
 
 def _print(conformance: Conformance) -> None:
-    """A line for each row, its figure and bound in both dtypes; below, why rows fail."""
+    """A line for each row, its figure and bound in both dtypes; below, why rows fail, each once."""
     verdict = "[green]passed[/]" if conformance.passed else "[bold red]FAILED[/]"
     verdict = verdict if _judged(conformance) else "[dim]not applicable[/]"
     title = f"{conformance.flow}, D = {conformance.dim}: {verdict}"
     table = Table(title=title, title_justify="left", box=None)
     for header in ("Row", *(f"{dtype} ≤ bound" for dtype in DTYPES), "Status"):
         table.add_column(header, no_wrap=True)
-    notes = {}
+    notes: dict[str, list[str]] = {}
     for name, outcomes in itertools.groupby(conformance.rows, key=lambda row: row.name):
         of = {row.dtype: row for row in outcomes}
         worst = max(of.values(), key=lambda row: list(STYLES).index(row.status))
         figures = [_figure(of[dtype]) if dtype in of else "" for dtype in DTYPES]
         table.add_row(name, *figures, f"[{STYLES[worst.status]}]{worst.status}[/]")
         if worst.note and (worst.status == "fail" or not _judged(conformance)):
-            notes[name] = worst.note
+            notes.setdefault(worst.note, []).append(name)
     console.print(table)
-    for name, note in notes.items():
-        console.print(f"  {name}: {note}", markup=False, soft_wrap=True)
+    for note, (name, *others) in notes.items():
+        told = f"{name} and {len(others)} more" if others else name
+        console.print(f"  {told}: {note}", markup=False, soft_wrap=True)
 
 
 def _figure(row: Outcome) -> str:

@@ -238,6 +238,43 @@ def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures
     assert (passed["figure"] <= passed["bound"]).all()
 
 
+PLAIN = """
+import torch
+
+import flows
+
+
+class Turned(torch.nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.zeros(dim))
+        self.rotation = torch.eye(dim)  # no buffer: it stays in float32
+
+    def forward(self, x, context=None):
+        return (x * self.scale.exp()) @ self.rotation, self.scale.sum().expand(len(x))
+
+    def inverse(self, z, context=None):
+        return (z @ self.rotation.T) * (-self.scale).exp(), -self.scale.sum().expand(len(z))
+
+
+@flows.register("turned", uses=())
+def turned(dim):
+    \"\"\"A matrix that is a plain attribute.\"\"\"
+    return Turned(dim)
+"""
+
+
+def test_a_fault_of_many_rows_is_told_once(tmp_path, monkeypatch):
+    flows.names()
+    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
+    (tmp_path / "turned.py").write_text(PLAIN)
+    result = cli.invoke(app, ["check", str(tmp_path / "turned.py"), "--dim", "2"])
+    assert result.exit_code == 1
+    told = [line for line in result.stdout.splitlines() if "same dtype" in line]
+    assert len(told) == 1
+    assert re.search(r"^  [a-z -]+ and \d+ more: RuntimeError", told[0])
+
+
 BROKEN = """
 import flows
 from nflows.transforms import LULinear
