@@ -62,7 +62,8 @@ def test_a_narrow_gaussian_is_learned(name: str) -> None:
     entropy = truth.entropy().sum().item()
     assert -entropy == pytest.approx(1.767, abs=1e-3)
     flow = flows.build(name, 2, **flows.members[name].applicable(TRAINED))
-    if flows.members.module_of(name).startswith("flows.continuous"):
+    solved = flows.members.module_of(name).startswith("flows.continuous")
+    if solved:
         flow = flow.using(solver=STEPS)
     if isinstance(flow, FlowMatching):  # a regression in the data's units
         flow.prepend(Whitening.fit(truth.sample((1000,))))
@@ -76,7 +77,8 @@ def test_a_narrow_gaussian_is_learned(name: str) -> None:
         optimiser.step()
         schedule.step()
     x = truth.sample((5000,))
-    exact = flow.using(trace="exact")
+    # by steps that are controlled: those of the training may find too much, by whole nats
+    exact = flow.using(trace="exact", solver={"method": "dopri5"} if solved else None)
     with torch.no_grad():  # against the truth of the same rows: without the noise of the test set
         gap = (truth.log_prob(x).sum(1) - exact.log_prob(x)).mean().item()
-    assert gap < 0.02, f"{-entropy - gap:.3f} nats"
+    assert -1e-3 < gap < 0.02, f"{-entropy - gap:.3f} nats"
