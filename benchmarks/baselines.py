@@ -49,7 +49,10 @@ def mixture_20(
     rows: int = 10_000,
     steps: int = 30,
 ) -> Baseline:
-    """A mixture of ``components`` Gaussians with full covariance: EM ``steps`` on ``rows`` rows."""
+    """Twenty Gaussians with full covariance, by EM.
+
+    Of ``components`` in their place: EM ``steps`` on ``rows`` rows.
+    """
     picked = np.random.default_rng(seed).permutation(len(train))[:rows]
     model = GaussianMixture(components, max_iter=steps, random_state=seed)
     with warnings.catch_warnings():
@@ -65,7 +68,7 @@ def mixture_20(
 
 
 def mixture(train: np.ndarray, seed: int, validation: np.ndarray, rows: int = 5000) -> Baseline:
-    """A mixture as `mixture_20`, with the number of components chosen on ``rows`` of validation.
+    """As many Gaussians with full covariance as the validation rows choose, by EM.
 
     `COMPONENTS` are tried from the fewest on, up to `WORK`, until one is worse than the one before.
     """

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ __all__ = ["Law", "exact_degree", "exact_polynomial", "fit", "redrawn", "tail_po
 DEGREES = 3  # of the polynomial, at most
 POWERS = np.r_[np.linspace(-2.0, -0.1, 77), np.linspace(0.1, 4.0, 157)]  # of a shifted power law
 REPETITIONS = 600
-ABREAST = 50  # problems
+ABREAST = 50  # problems at once: their arrays stay in the cache
 JUMPS = np.exp(np.linspace(-1.2, 1.2, 49))  # factors by which all sizes from a break on may differ
 STRONG = 10.0  # difference in BIC that a break has to make
 
@@ -180,12 +179,12 @@ def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> _Drawn
 def _powers(x: np.ndarray, costs: np.ndarray) -> _Family:
     """For each of the costs (B, n) the best shifted power law a + b Dᵖ, a ≥ 0 and b > 0."""
     parts = np.array_split(costs, -(-len(costs) // ABREAST))
-    found = zip(*(dataclasses.astuple(_shifted(x, part)) for part in parts), strict=True)
+    found = zip(*(astuple(_shifted(x, part)) for part in parts), strict=True)
     return _Family(*map(np.concatenate, found))
 
 
 def _shifted(x: np.ndarray, costs: np.ndarray) -> _Family:
-    """The same, of as many costs as stay in the cache with every power."""
+    """The same, of few costs."""
     w, g = 1 / costs, (x / x[-1]) ** POWERS[:, None]
     aa, ab, bb = (w**2).sum(1), g @ (w**2).T, g**2 @ (w**2).T
     to_a, to_b = w.sum(1), g @ w.T

@@ -70,8 +70,8 @@ def test_baselines_are_told_from_flows(tmp_path):
     assert "Fitted" not in tables(tmp_path)["density"].note
     record(tmp_path, "mixture", -1.0)
     note = tables(tmp_path)["density"].note
-    assert "mixture is as many as the validation rows choose" in note
-    assert "gaussian" not in note
+    assert "mixture, as many Gaussians with full covariance as the validation rows choose" in note
+    assert "gaussian," not in note
 
 
 def test_no_data_set_is_loaded_for_a_table(tmp_path):

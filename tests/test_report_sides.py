@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure as Canvas
-from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from benchmarks import report, store, studies
@@ -21,6 +20,7 @@ from benchmarks.cli import app
 from benchmarks.exhibit import RECORDS, Figure, Table
 from benchmarks.metrics import METRICS
 from benchmarks.report import match, ratios, stacked, together
+from report_probes import Probe
 
 TALLY = "report_tally"
 SECONDS, FLOPS, LL, REFERENCE = "log_prob_seconds", "log_prob_flops", "test_ll", "reference_seconds"
@@ -32,14 +32,11 @@ def _drawn() -> Canvas:
     return canvas
 
 
-class Tally:
+class Tally(Probe):
     """A study with a row for each flow, slowest first, and a figure."""
 
     name: ClassVar[str] = TALLY
     question: ClassVar[str] = "How many?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = False
-    Options: ClassVar[type[BaseModel]] = BaseModel
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         rows = [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.baselines import BASELINES, Baseline
 from benchmarks.exhibit import RECORDS, Table
 from benchmarks.stats import standard_error
 from benchmarks.views import budgets, density_costs, exactness, paired
@@ -15,11 +17,6 @@ from benchmarks.views.models import Models, models_of, notes_of
 BEHIND, GAP, LL = "Behind best (nats)", "Gap to the truth (nats)", "Test LL (nats)"
 ABOVE = 3.0  # standard errors of the paired difference above the truth, from which on it is marked
 MARK = "‡"
-FITTED = {  # the baselines, which no gradient trains
-    "gaussian": "one Gaussian",
-    "mixture_20": "20 of them by EM",
-    "mixture": "as many as the validation rows choose",
-}
 SLICED, APART = "Sliced Wasserstein (s.d.)", "Told apart (accuracy)"
 
 
@@ -57,8 +54,8 @@ def _glance(sets: list[Models], each: list[Table]) -> Table:
         "Mean log-density of the test rows in nats; the tables below have costs and paired errors. "
         f"Bold: ahead of every other by more than {paired.ERRORS:g} errors of the difference."
     )
-    if fitted := [f"{name} is {what}" for name, what in FITTED.items() if name in records]:
-        note += f" Fitted to the training rows without a flow: {', '.join(fitted)}."
+    if fitted := [f"{name}, {_said(made)}" for name, made in BASELINES.items() if name in records]:
+        note += f" Fitted to the training rows, and no flows: {'; '.join(fitted)}."
     return Table(
         "density",
         "Test log-likelihood by data set",
@@ -68,6 +65,12 @@ def _glance(sets: list[Models], each: list[Table]) -> Table:
         errors,
         leads=leads,
     )
+
+
+def _said(baseline: Callable[..., Baseline]) -> str:
+    """What a baseline is, by the first line of its docstring."""
+    told = (baseline.__doc__ or "").partition("\n")[0].replace("`", "").rstrip(".")
+    return told[:1].lower() + told[1:]
 
 
 def _table(models: Models) -> Table:
