@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from benchmarks.cli import app
+    from benchmarks.cli.app import app
 
     app()
 

@@ -42,12 +42,20 @@ class _Entry(Generic[T]):
 class Registry(Generic[T]):
     """Members of one kind by name, discovered on first use.
 
-    ``packages`` are dotted names; every module in them is imported once. ``group`` is an
-    entry-point group through which other distributions add members.
+    ``packages`` are dotted names; every module in them is imported once, and ``folder_module`` of
+    every folder in them. ``group`` is an entry-point group through which other distributions add
+    members.
     """
 
-    def __init__(self, kind: str, packages: tuple[str, ...], group: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        packages: tuple[str, ...],
+        group: str | None = None,
+        folder_module: str = "",
+    ) -> None:
         self.kind, self.packages, self.group = kind, packages, group
+        self.folder_module = folder_module
         self._members: dict[str, _Entry[T]] = {}
         self._discovered = False
 
@@ -106,7 +114,8 @@ class Registry(Generic[T]):
             for package in self.packages:
                 path = importlib.import_module(package).__path__
                 for module in pkgutil.iter_modules(path, package + "."):
-                    importlib.import_module(module.name)
+                    inside = f".{self.folder_module}" if module.ispkg and self.folder_module else ""
+                    importlib.import_module(module.name + inside)
         except BaseException:
             self._discovered = False  # or the next look-up would hide the cause
             raise

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.baselines import BASELINES
+from benchmarks.training.baselines import BASELINES
 from committed import frames as frames
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]

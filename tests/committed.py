@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import store
+from benchmarks.core import store
 
 ROOT = Path(__file__).parent.parent / "results"
 FOLDERS = {  # by suite

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import store
-from benchmarks.case import Case, Seeds
+from benchmarks.core import store
+from benchmarks.core.case import Case, Seeds
+from benchmarks.core.store import Record, Values
 from benchmarks.gate import compare
 from benchmarks.gate.comparison import Verdict
-from benchmarks.store import Record, Values
 
 cli = CliRunner()
 HERE = {"cpu": "a processor", "cores": 2, "system": "Linux", "threads": 1}

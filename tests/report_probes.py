@@ -14,9 +14,10 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from pydantic import BaseModel
 
-from benchmarks import store, studies
-from benchmarks.case import Case, Seeds
-from benchmarks.exhibit import RECORDS, Figure, Table
+from benchmarks.core import store
+from benchmarks.core import study as studies
+from benchmarks.core.case import Case, Seeds
+from benchmarks.core.exhibit import RECORDS, Figure, Table
 
 AWKWARD = "a & b < c_d % e | f"
 PROBE, BROKEN = "report_probe", "report_broken"

@@ -22,7 +22,7 @@ from benchmarks.ab.judgement import LEVEL, judge, log_ratios
 from benchmarks.ab.link import Link, Lost
 from benchmarks.ab.schedule import ABBA, BAAB, BASE, NEW, blocks, calls_of, orders
 from benchmarks.ab.session import duel
-from benchmarks.cli import app
+from benchmarks.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 NAMES = [f"bench{index}" for index in range(6)]

@@ -26,12 +26,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from benchmarks import exhibit
-from benchmarks.exhibit import RECORDS
+from benchmarks.core import exhibit
+from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.plan import Plan
 from benchmarks.report import content, numbered
 from benchmarks.report import html as page
 from benchmarks.report.facts import Fact
-from benchmarks.report.plan import Plan
 from benchmarks.report.references import References
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import flows
-from benchmarks.calls import COUNTED, calls, measured
-from benchmarks.case import Case
+from benchmarks.core.case import Case
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.study import Contender
+from benchmarks.measure.calls import COUNTED, calls, measured
 from benchmarks.measure.operations import lu_flops
-from benchmarks.metrics import METRICS
-from benchmarks.studies import Contender
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 BATCH = 4

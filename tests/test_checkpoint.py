@@ -10,10 +10,10 @@ import torch
 
 import flows
 from benchmarks import datasets
-from benchmarks.case import Case
+from benchmarks.core.case import Case
+from benchmarks.core.preparing import prepare
 from benchmarks.training import checkpoint as checkpoints
 from benchmarks.training.loop import train
-from benchmarks.training.preparing import prepare
 from benchmarks.training.schedules import drops, share
 from benchmarks.training.settings import Training
 

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from benchmarks import claims as package
-from benchmarks import store, suite
 from benchmarks.claims import Claim, Verdict, claims, registry
-from benchmarks.studies import registry as studies
+from benchmarks.core import store
+from benchmarks.core.study import registry as studies
+from benchmarks.execution import suite
 from claim_changes import CHANGES, every, put
 from committed import FOLDERS, ROOT
 from committed import frames as frames
@@ -33,7 +34,7 @@ def change(monkeypatch: pytest.MonkeyPatch) -> None:
             found["test_log_prob"] = found["test_log_prob"].astype(float) + row["raise"]
         return found
 
-    monkeypatch.setattr("benchmarks.views.paired.arrays", changed)
+    monkeypatch.setattr("benchmarks.analysis.paired.arrays", changed)
 
 
 def judged(claim: Claim, frame: pd.DataFrame) -> Verdict:
@@ -144,7 +145,7 @@ def test_a_tie_refutes_nothing(
     frames: dict[str, pd.DataFrame],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("benchmarks.views.contests.lead", lambda one, other: (lead, error))
+    monkeypatch.setattr("benchmarks.analysis.contests.lead", lambda one, other: (lead, error))
     assert registry[name].verdict(frames["densities"]).outcome == outcome
 
 

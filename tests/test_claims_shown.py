@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import report, store
+from benchmarks import report
 from benchmarks.claims import Claim, Verdict, claims, registry
-from benchmarks.cli import app
+from benchmarks.cli.app import app
+from benchmarks.core import store
 from committed import FOLDERS, ROOT
 from committed import frames as frames
 from page import Page

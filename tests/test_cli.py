@@ -15,17 +15,17 @@ import pytest
 from typer.testing import CliRunner
 
 import flows
-from benchmarks import suite
-from benchmarks.case import Case
-from benchmarks.cli import app
-from benchmarks.naming import apart, duration, labels
+from benchmarks.cli.app import app
+from benchmarks.core.case import Case
+from benchmarks.core.naming import apart, duration, labels
+from benchmarks.execution import suite
 
 ROOT = Path(__file__).parent.parent
 cli = CliRunner()
 
 
 def test_help_does_not_import_torch():
-    code = "import sys; from benchmarks.cli import app; assert 'torch' not in sys.modules"
+    code = "import sys; from benchmarks.cli.app import app; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert cli.invoke(app, ["--help"]).exit_code == 0
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.views import axes, cost, cost_terms
+from benchmarks.studies.cost import axes, cost_terms
+from benchmarks.studies.cost import tables as cost
 
 Sizes = tuple[int, int, int, int, int]  # D, N, H, depth, layers
 Cost = Callable[[int, int, int, int, int], float]

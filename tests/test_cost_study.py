@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import flows
-from benchmarks import shapes
-from benchmarks.calls import calls
-from benchmarks.case import Case
-from benchmarks.resident import resident_bytes
-from benchmarks.studies import registry
-from benchmarks.suite import Suite
+from benchmarks.core.case import Case
+from benchmarks.core.study import registry
+from benchmarks.execution.suite import Suite
+from benchmarks.measure import shapes
+from benchmarks.measure.calls import calls
+from benchmarks.measure.resident import resident_bytes
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 STEPS = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}

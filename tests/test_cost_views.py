@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import draw
-from benchmarks.calls import COUNTED
-from benchmarks.case import Case
+from benchmarks.analysis import crossings, growth, sizes
+from benchmarks.core.case import Case
+from benchmarks.core.store import Record, Values
+from benchmarks.measure.calls import COUNTED
+from benchmarks.plotting import draw, slopes
 from benchmarks.report import facts
-from benchmarks.store import Record, Values
-from benchmarks.views import breakdown, cost, crossings, growth, sizes, slopes
+from benchmarks.studies.cost import breakdown
+from benchmarks.studies.cost import tables as cost
 
 BATCH = 4
 

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 import flows
-from benchmarks.cli import app
-from benchmarks.costing import numbers
+from benchmarks.cli.app import app
+from benchmarks.cli.cost import numbers
 
 PLUGIN = """
 import flows

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import store
-from benchmarks.case import Case, Seeds
+from benchmarks.analysis import paired
+from benchmarks.analysis.contests import contests
+from benchmarks.core import store
+from benchmarks.core.case import Case, Seeds
 from benchmarks.report.cells import grid
-from benchmarks.views import budgets, curves, density, paired
-from benchmarks.views.contests import contests
+from benchmarks.studies.density import budgets, curves
+from benchmarks.studies.density import tables as density
 
 ROWS = 400
 ABOUT = {"about": "Made up.", "units": "raw units", "entropy": None}

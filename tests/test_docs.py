@@ -12,9 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 import flows
-from benchmarks import store, suite
-from benchmarks.cli import app
-from benchmarks.run import state
+from benchmarks.cli.app import app
+from benchmarks.core import store
+from benchmarks.execution import suite
+from benchmarks.execution.run import state
 from benchmarks.training.settings import Training
 from flows.conformance import ROWS
 

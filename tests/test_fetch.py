@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmarks import datasets
-from benchmarks.cli import app
+from benchmarks.cli.app import app
 from benchmarks.datasets import fetch, maf, resuming
 from benchmarks.datasets.archives import opened
 from benchmarks.datasets.fetch import FetchError, Source

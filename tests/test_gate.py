@@ -10,11 +10,11 @@ from nflows.transforms import CompositeTransform
 from torch import nn
 
 import flows
-from benchmarks.calls import measured
-from benchmarks.case import Case
+from benchmarks.core.case import Case
+from benchmarks.core.store import Record
 from benchmarks.gate import compare
 from benchmarks.gate.baseline import renew
-from benchmarks.store import Record
+from benchmarks.measure.calls import measured
 from flows.bijection import Bijection
 from gate_records import HERE, cost, folder, outcomes, record
 from gate_records import gate as gate

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import store
-from benchmarks.cli import app
+from benchmarks.cli.app import app
+from benchmarks.core import store
+from benchmarks.core.store import Record
 from benchmarks.gate import compare, sides
 from benchmarks.gate.baseline import renew
-from benchmarks.store import Record
 from gate_records import cli, cost, density, folder
 from gate_records import gate as gate
 

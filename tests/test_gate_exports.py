@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import store
-from benchmarks.case import Case, Seeds
-from benchmarks.cli import app
-from benchmarks.store import Record, Values
+from benchmarks.cli.app import app
+from benchmarks.core import store
+from benchmarks.core.case import Case, Seeds
+from benchmarks.core.store import Record, Values
 
 cli = CliRunner()
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.analysis.holm import holm
+from benchmarks.core.store import Values
 from benchmarks.gate import quality, rendering, times
 from benchmarks.gate.comparison import LEVEL
 from benchmarks.gate.sides import Entry
-from benchmarks.holm import holm
-from benchmarks.store import Values
 from gate_records import Metrics, density, outcomes
 from gate_records import gate as gate
 

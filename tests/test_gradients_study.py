@@ -11,15 +11,16 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import draw, store
-from benchmarks.case import Case
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.store import Record, Values
+from benchmarks.core.study import Common, Result, registry
+from benchmarks.execution.suite import blocks
 from benchmarks.measure.clock import REFERENCE
-from benchmarks.metrics import METRICS
-from benchmarks.store import Record, Values
-from benchmarks.studies import Common, Result, gradients, registry
-from benchmarks.suite import blocks
-from benchmarks.views import gradients as view
-from benchmarks.views import narrow
+from benchmarks.plotting import draw, narrow
+from benchmarks.studies.gradients import study as gradients
+from benchmarks.studies.gradients import tables as view
 
 TOLERANCES = (1e-2, 1e-5, 1e-8)
 STEPS = (0.25, 0.125, 0.0625)

@@ -17,10 +17,10 @@ import pytest
 import torch
 
 import flows
-from benchmarks.calls import Calls, calls
-from benchmarks.case import Case
+from benchmarks.core.case import Case
+from benchmarks.core.study import Contender
+from benchmarks.measure.calls import Calls, calls
 from benchmarks.measure.operations import Operations
-from benchmarks.studies import Contender
 
 Cost = dict[str, int]
 SOLVER: dict[str, Any] = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}

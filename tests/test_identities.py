@@ -12,12 +12,14 @@ import torch
 from nflows.transforms import IdentityTransform
 
 import flows
-from benchmarks import equalities, fingerprint, store, suite
-from benchmarks.case import Case
-from benchmarks.equalities import IDENTITIES
-from benchmarks.metrics import METRICS
-from benchmarks.studies import Common, Result, registry
-from benchmarks.views import identities as view
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.study import Common, Result, registry
+from benchmarks.evaluation import equalities
+from benchmarks.evaluation.equalities import IDENTITIES
+from benchmarks.execution import fingerprint, suite
+from benchmarks.studies.identities import tables as view
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 
@@ -91,9 +93,11 @@ def test_suites_have_every_identity(name: str) -> None:
 
 def test_a_change_of_the_kit_makes_its_records_stale() -> None:
     """The densities are measured by rows of the conformance kit, which others only offer."""
-    reached = fingerprint._reached(frozenset({"benchmarks.studies.identities"}))
+    reached = fingerprint._reached(frozenset({"benchmarks.studies.identities.study"}))
     assert {"flows.conformance.densities", "flows.conformance.subject"} <= reached
-    others = fingerprint._reached(frozenset({"benchmarks.studies.trace", "flows.continuous.cnf"}))
+    others = fingerprint._reached(
+        frozenset({"benchmarks.studies.trace.study", "flows.continuous.cnf"})
+    )
     assert not any(name.startswith("flows.conformance") for name in others)
 
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flows
-from benchmarks import suite
-from benchmarks.case import Case
-from benchmarks.metrics import METRICS
-from benchmarks.stats import ratio_of_medians
-from benchmarks.studies import Common, registry
-from benchmarks.views import libraries
+from benchmarks.analysis.stats import ratio_of_medians
+from benchmarks.core.case import Case
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.study import Common, registry
+from benchmarks.execution import suite
+from benchmarks.studies.libraries import tables as libraries
 from flows.budget import WITHIN
 
 SUITE = "libraries"

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from benchmarks import datasets
-from benchmarks.case import Case
+from benchmarks.core.case import Case
 from benchmarks.datasets import maf
 from benchmarks.datasets.pickled import read_table
-from benchmarks.fingerprint import fingerprint
+from benchmarks.execution.fingerprint import fingerprint
 
 RNG = np.random.default_rng(0)
 ROWS = 400

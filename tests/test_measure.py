@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 import flows
-from benchmarks import draw
+from benchmarks.analysis.stats import bootstrap_medians, standard_error
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.series import series
 from benchmarks.measure import clock
 from benchmarks.measure.clock import REFERENCE, interleave, steady_heap
 from benchmarks.measure.machine import commit, machine, versions
 from benchmarks.measure.operations import Operations, lu_flops
-from benchmarks.metrics import METRICS
-from benchmarks.stats import bootstrap_medians, standard_error
+from benchmarks.plotting import draw
 from flows import linalg
 
 
@@ -206,11 +207,11 @@ def test_a_series_is_named_by_what_tells_its_variants_apart():
     solvers = [{"method": "rk4", "gradient": g} for g in ("adjoint", "backprop", "adjoint")]
     frame = pd.DataFrame({"flow": ["cnf", "cnf", "glow"], "option.solver": solvers})
     frame["option.hidden"] = 8
-    assert draw.series(frame) == ["cnf gradient=adjoint", "cnf gradient=backprop", "glow"]
+    assert series(frame) == ["cnf gradient=adjoint", "cnf gradient=backprop", "glow"]
     frame["updates"], frame["setting.training"] = [5, 6, 5], [{"clip": 1.0}] * 3
-    named = draw.series(frame)
+    named = series(frame)
     assert all("gradient=" in n and "updates=" in n for n in named[:2])
     frame["option.solver"], frame["updates"] = [solvers[0]] * 3, 5
-    assert draw.series(frame) == ["cnf", "cnf", "glow"]  # two seeds of one configuration
+    assert series(frame) == ["cnf", "cnf", "glow"]  # two seeds of one configuration
     frame["option.solver"] = solvers
-    assert len(set(map(str, draw.looks(draw.series(frame)).values()))) == 3
+    assert len(set(map(str, draw.looks(series(frame)).values()))) == 3

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import flows
-from benchmarks.calls import calls
-from benchmarks.case import Case
+from benchmarks.core.case import Case
+from benchmarks.core.study import Contender
+from benchmarks.measure.calls import calls
 from benchmarks.measure.memory import peak_bytes, saved_bytes
-from benchmarks.studies import Contender
 
 N, D, H = 5, 4, 3
 FLOAT = 4  # bytes

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import flows
-from benchmarks import micro_results, store
+from benchmarks.core import micro_results, store
 from benchmarks.gate import compare
 from benchmarks.measure.operations import Operations
 

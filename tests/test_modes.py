@@ -12,15 +12,16 @@ import pytest
 import torch
 
 import flows
-from benchmarks import datasets, store
-from benchmarks.case import Case
+from benchmarks import datasets
 from benchmarks.claims import registry as claims
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.study import Common, registry
 from benchmarks.datasets import Dataset, stream
-from benchmarks.density import modes
-from benchmarks.studies import Common, registry
-from benchmarks.studies.modes import OBJECTIVES, reverse_kl, scored
+from benchmarks.evaluation import modes
+from benchmarks.studies.modes import tables as view
+from benchmarks.studies.modes.study import OBJECTIVES, reverse_kl, scored
 from benchmarks.training.settings import Training
-from benchmarks.views import modes as view
 
 STUDY = registry["modes"]
 WITH_MODES = ["8gaussians", "25gaussians", "mixture_8"]

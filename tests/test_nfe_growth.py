@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from benchmarks import stats
+from benchmarks.analysis import stats
+from benchmarks.analysis.scaling_law import tail_polynomial
+from benchmarks.core.study import Common, registry
 from benchmarks.report.cells import grid
-from benchmarks.scaling_law import tail_polynomial
-from benchmarks.studies import Common, registry
-from benchmarks.views import nfe, nfe_growth, totals
+from benchmarks.studies.nfe import growth as nfe_growth
+from benchmarks.studies.nfe import tables as nfe
+from benchmarks.studies.nfe import totals
 
 
 def _frame(power: float) -> pd.DataFrame:

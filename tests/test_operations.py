@@ -8,12 +8,7 @@ import pytest
 import torch
 
 import flows
-from benchmarks.measure.operations import (
-    Operations,
-    cholesky_flops,
-    lu_flops,
-    reflection_flops,
-)
+from benchmarks.measure.operations import Operations, cholesky_flops, lu_flops, reflection_flops
 
 D, N, K = 4, 5, 2
 S = torch.randn(N, D, D, generator=torch.Generator().manual_seed(0))

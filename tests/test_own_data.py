@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from benchmarks import datasets, store
-from benchmarks.cli import app
+from benchmarks import datasets
+from benchmarks.cli.app import app
+from benchmarks.core import store
 from benchmarks.datasets import own, tables
-from benchmarks.fingerprint import fingerprint
-from benchmarks.suite import Suite, read
+from benchmarks.execution.fingerprint import fingerprint
+from benchmarks.execution.suite import Suite, read
 
 cli = CliRunner()
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"

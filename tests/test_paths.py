@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import flows
-from benchmarks.density import paths
-from benchmarks.views.trajectories import detours
+from benchmarks.evaluation import paths
+from benchmarks.studies.density.trajectories import detours
 from flows import Flow
 from flows.bijection import parts
 from flows.continuous.solve import Solver

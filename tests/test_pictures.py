@@ -12,10 +12,11 @@ import torch
 
 import flows
 from benchmarks import datasets
-from benchmarks.baselines import BASELINES
-from benchmarks.density import pictured
-from benchmarks.views import density_pictures, panels
-from benchmarks.views.density_pictures import figures
+from benchmarks.evaluation import pictured
+from benchmarks.plotting import panels
+from benchmarks.studies.density import figures as density_pictures
+from benchmarks.studies.density.figures import figures
+from benchmarks.training.baselines import BASELINES
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 

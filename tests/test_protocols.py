@@ -7,10 +7,10 @@ from pydantic import ValidationError
 
 import flows
 from benchmarks import protocols
+from benchmarks.core.study import Common, registry
 from benchmarks.datasets.maf import PUBLISHED
-from benchmarks.studies import Common, registry
-from benchmarks.studies.density import DensityOptions
-from benchmarks.trainees import Trainee
+from benchmarks.studies.density.study import DensityOptions
+from benchmarks.studies.trainees import Trainee
 from benchmarks.training.settings import Training
 from flows.continuous.ffjord import TABLE_4
 

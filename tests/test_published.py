@@ -10,14 +10,16 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from benchmarks import datasets, protocols, store, suite
-from benchmarks.case import Case
+from benchmarks import datasets, protocols
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.study import Common, Result, registry
 from benchmarks.datasets.maf import PUBLISHED
-from benchmarks.fingerprint import fingerprint
-from benchmarks.published import Figures, figures
-from benchmarks.run import _record
-from benchmarks.studies import Common, Result, registry
-from benchmarks.views import published as view
+from benchmarks.execution import suite
+from benchmarks.execution.fingerprint import fingerprint
+from benchmarks.execution.run import _record
+from benchmarks.studies.published import tables as view
+from benchmarks.studies.published.literature import Figures, figures
 
 STUDY = registry["published"]
 SCORING = ["published.scoring.rows=20", "published.scoring.checked_rows=5"]

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import report, store
-from benchmarks.exhibit import RECORDS, Table
+from benchmarks import report
+from benchmarks.core import store
+from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report import cells, latex, markdown
 from benchmarks.report.numbered import Exhibits
 from report_probes import PROBE, Probe, record_of

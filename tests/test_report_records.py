@@ -13,15 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import report, store, studies
-from benchmarks.case import Case
-from benchmarks.exhibit import RECORDS, Figure, Table
-from benchmarks.fingerprint import fingerprint
+from benchmarks import report
+from benchmarks.core import store
+from benchmarks.core import study as studies
+from benchmarks.core.case import Case
+from benchmarks.core.exhibit import RECORDS, Figure, Table
+from benchmarks.core.plan import Plan
+from benchmarks.execution.fingerprint import fingerprint
 from benchmarks.report import pictures, side, summary
 from benchmarks.report.collect import collect
 from benchmarks.report.content import Report, Section
 from benchmarks.report.numbered import Exhibits
-from benchmarks.report.plan import Plan
 from benchmarks.report.references import References, spans
 from benchmarks.report.stale import stale
 from page import Page

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure as Canvas
 from typer.testing import CliRunner
 
-from benchmarks import report, store, studies
-from benchmarks.case import Case, Seeds
-from benchmarks.cli import app
-from benchmarks.exhibit import RECORDS, Figure, Table
-from benchmarks.metrics import METRICS
+from benchmarks import report
+from benchmarks.cli.app import app
+from benchmarks.core import store
+from benchmarks.core import study as studies
+from benchmarks.core.case import Case, Seeds
+from benchmarks.core.exhibit import RECORDS, Figure, Table
+from benchmarks.core.metrics import METRICS
 from benchmarks.report import match, ratios, stacked, together
 from report_probes import Probe
 

@@ -15,12 +15,14 @@ import pytest
 import typer
 
 import flows
-from benchmarks import report, store, suite
-from benchmarks.case import Case
-from benchmarks.run import Busy, _alone, run, state
-from benchmarks.running import carry_out
-from benchmarks.store import Values
-from benchmarks.suite import Suite
+from benchmarks import report
+from benchmarks.cli.running import carry_out
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.store import Values
+from benchmarks.execution import suite
+from benchmarks.execution.run import Busy, _alone, run, state
+from benchmarks.execution.suite import Suite
 
 FAULTY = Path(__file__).with_name("faulty_flows.py")
 
@@ -78,7 +80,7 @@ def test_a_second_run_measures_nothing_and_a_retry_only_failures(finished):
 
 def test_changed_code_makes_a_record_stale(finished, monkeypatch):
     chosen, folder, _ = finished
-    monkeypatch.setattr("benchmarks.run.fingerprint", lambda case: "another")
+    monkeypatch.setattr("benchmarks.execution.run.fingerprint", lambda case: "another")
     assert len(state(chosen, folder).stale) == 4
 
 

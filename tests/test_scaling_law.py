@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import cost_model, scaling_law
-from benchmarks.scaling_law import Law, exact_degree, exact_polynomial
+from benchmarks.analysis import cost_model, scaling_law
+from benchmarks.analysis.scaling_law import Law, exact_degree, exact_polynomial
 
 SIZES = 2.0 ** np.arange(1, 11)
 SEEDS = 40

@@ -11,14 +11,14 @@ import torch
 
 import flows
 from benchmarks import datasets
-from benchmarks.baselines import BASELINES, COMPONENTS
-from benchmarks.case import Case
-from benchmarks.density.fields import field_of, trained_by
-from benchmarks.density.likelihood import exact, hutchinson, in_chunks, settle
-from benchmarks.density.two_samples import compared, sliced_wasserstein, told_apart
-from benchmarks.scoring import Scoring, _result, score_baseline, score_flow
+from benchmarks.core.case import Case
+from benchmarks.core.preparing import prepare
+from benchmarks.evaluation.fields import field_of, trained_by
+from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
+from benchmarks.evaluation.scoring import Scoring, _result, score_baseline, score_flow
+from benchmarks.evaluation.two_samples import compared, sliced_wasserstein, told_apart
+from benchmarks.training.baselines import BASELINES, COMPONENTS
 from benchmarks.training.loop import train
-from benchmarks.training.preparing import prepare
 from benchmarks.training.settings import Training
 from flows.continuous import SolveError
 
@@ -103,7 +103,7 @@ def test_samples_that_cannot_be_solved_for_cost_the_samples_alone(monkeypatch):
     def refused(*args):
         raise SolveError("the step at t=0.5 underflows")
 
-    monkeypatch.setattr("benchmarks.scoring._pictures", refused)
+    monkeypatch.setattr("benchmarks.evaluation.scoring._pictures", refused)
     result = score_flow(case("realnvp", updates=2), datasets.load("8gaussians"))
     assert not result.failure
     assert "test_ll" in result.metrics
@@ -114,7 +114,7 @@ def test_a_field_that_cannot_be_estimated_is_told(monkeypatch):
     def refused(*_, **__):
         raise RuntimeError("no product")
 
-    monkeypatch.setattr("benchmarks.scoring.hutchinson", refused)
+    monkeypatch.setattr("benchmarks.evaluation.scoring.hutchinson", refused)
     result = score_flow(
         case("cnf", options={"hidden": 8, "solver": RK4}), datasets.load("8gaussians")
     )

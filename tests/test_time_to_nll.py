@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import datasets, store
-from benchmarks.case import Case
+from benchmarks import datasets
+from benchmarks.analysis import levels
 from benchmarks.claims import registry as claims
-from benchmarks.studies import Common, registry, time_to_nll
-from benchmarks.views import levels
-from benchmarks.views import time_to_nll as view
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.study import Common, registry
+from benchmarks.studies.time_to_nll import study as time_to_nll
+from benchmarks.studies.time_to_nll import tables as view
 
 STUDY = registry["time_to_nll"]
 GAUSSIAN = -4.0  # nats

@@ -12,15 +12,16 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import store, suite
-from benchmarks.case import Case
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.study import Common, Result, registry
+from benchmarks.execution import suite
 from benchmarks.measure.operations import lu_flops
-from benchmarks.metrics import METRICS
-from benchmarks.studies import Common, Result, registry
-from benchmarks.studies import trace as module
-from benchmarks.studies.trace import WORKS, Subject
-from benchmarks.views import trace as view
-from benchmarks.views.trace import fitting
+from benchmarks.studies.trace import study as module
+from benchmarks.studies.trace import tables as view
+from benchmarks.studies.trace.study import WORKS, Subject
+from benchmarks.studies.trace.tables import fitting
 from flows.continuous.trace import TRACES, Trace
 
 DTYPES = ("float32", "float64")

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import flows
-from benchmarks import datasets, fingerprint
-from benchmarks.case import Case
-from benchmarks.scoring import Scoring
-from benchmarks.studies import Common, registry
+from benchmarks import datasets
+from benchmarks.core.case import Case
+from benchmarks.core.preparing import prepare
+from benchmarks.core.study import Common, registry
+from benchmarks.evaluation.scoring import Scoring
+from benchmarks.execution import fingerprint
 from benchmarks.training.loop import PATIENCE, TrainingError, train
-from benchmarks.training.preparing import prepare
 from benchmarks.training.settings import Training
 
 SMALL = Scoring(rows=600, checked_rows=300, chunk=300, grid=30, samples=50)
@@ -149,7 +150,9 @@ def test_a_fingerprint_follows_the_code_and_not_its_comments(tmp_path):
 
 
 def test_a_fingerprint_reaches_what_measures_and_nothing_that_draws_or_judges():
-    reached = fingerprint._reached(frozenset({"benchmarks.studies.density", "flows.discrete.glow"}))
+    reached = fingerprint._reached(
+        frozenset({"benchmarks.studies.density.study", "flows.discrete.glow"})
+    )
     assert {"flows.flow", "flows.discrete.coupling", "benchmarks.training.loop"} <= reached
     assert "flows.discrete.dense" not in reached
     apart = ("benchmarks.views", "benchmarks.report", "flows.conformance")

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import flows
-from benchmarks.cli import app
+from benchmarks.cli.app import app
 
 TUTORIAL = (Path(__file__).parent.parent / "docs" / "tutorial.md").read_text()
 FENCES = re.findall(r"^```(\w+)\n(.*?)^```", TUTORIAL, re.M | re.S)

@@ -3,7 +3,7 @@
 A module of this folder defines ``judge(frame) -> Verdict`` and decorates it with `@register(...)`,
 which says what is claimed, where, and what would confirm or refute it. Every module is imported on
 first use, so there is no list to keep. A verdict and its numbers are computed from the frame that
-`benchmarks.store.load` gives; records that are missing make it "not_measured".
+`benchmarks.core.store.load` gives; records that are missing make it "not_measured".
 """
 
 from __future__ import annotations

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import (
-    NotMeasured,
-    Verdict,
-    done,
-    keys,
-    listed,
-    outcome,
-    register,
-    span,
-)
-from benchmarks.exhibit import scientific
-from benchmarks.views.contests import UPDATES, trained
-from benchmarks.views.gradients import with_setting
+from benchmarks.analysis.contests import UPDATES, trained
+from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
+from benchmarks.core.exhibit import scientific
+from benchmarks.studies.gradients.tables import with_setting
 
 EQUAL = 1e-4  # relative error of a gradient that is called right
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register
-from benchmarks.exhibit import scientific
-from benchmarks.views import identities
+from benchmarks.core.exhibit import scientific
+from benchmarks.studies.identities import tables as identities
 
 ROUNDING = 1e-12  # of ‖J‖, that may be between two sums in float64
 

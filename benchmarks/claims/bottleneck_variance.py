@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register, span
-from benchmarks.views import identities
+from benchmarks.studies.identities import tables as identities
 
 ERRORS = 3.0  # standard errors, by which a spread has to be below the other
 

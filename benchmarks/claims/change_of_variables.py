@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import (
-    NotMeasured,
-    Verdict,
-    done,
-    keys,
-    listed,
-    register,
-    span,
-)
-from benchmarks.exhibit import scientific
-from benchmarks.naming import counted
-from benchmarks.views import identities
+from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, register, span
+from benchmarks.core.exhibit import scientific
+from benchmarks.core.naming import counted
+from benchmarks.studies.identities import tables as identities
 
 
 @register(

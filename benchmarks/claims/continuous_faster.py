@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks import draw
-from benchmarks.claims import (
-    NotMeasured,
-    Verdict,
-    done,
-    keys,
-    listed,
-    outcome,
-    register,
-    span,
-)
-from benchmarks.naming import counted
-from benchmarks.views.contests import kinds, reached, seconds_to, trained
+from benchmarks.analysis.contests import kinds, reached, seconds_to, trained
+from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
+from benchmarks.core.naming import counted
+from benchmarks.core.series import series
 
 CALLS = {
     "density": "per_1000_seconds",
@@ -88,5 +79,5 @@ def judge(frame: pd.DataFrame) -> Verdict:
 def _sides(group: pd.DataFrame) -> list[pd.DataFrame]:
     """The continuous and the discrete flows of one data set, with the names of their series."""
     kind = kinds(group)
-    group = group.assign(series=draw.series(group))
+    group = group.assign(series=series(group))
     return [group[kind == wanted] for wanted in ("continuous", "discrete")]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.analysis.contests import UPDATES, contests, kinds, trained
+from benchmarks.analysis.paired import ERRORS
 from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register
-from benchmarks.naming import counted
-from benchmarks.views.contests import UPDATES, contests, kinds, trained
-from benchmarks.views.paired import ERRORS
+from benchmarks.core.naming import counted
 
 
 @register(

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.claims import (
-    NotMeasured,
-    Outcome,
-    Verdict,
-    done,
-    keys,
-    listed,
-    register,
-)
-from benchmarks.exhibit import scientific
-from benchmarks.views import totals
-from benchmarks.views.nfe_growth import families, growth, told
+from benchmarks.claims import NotMeasured, Outcome, Verdict, done, keys, listed, register
+from benchmarks.core.exhibit import scientific
+from benchmarks.studies.nfe import totals
+from benchmarks.studies.nfe.growth import families, growth, told
 
 FREE, GROWS, OPEN = "does not depend on D", "grows with D", "may or may not grow"
 FLAT = 0.1  # of a slope, below which evaluations do not depend on D: a quarter more from 8 to 64

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.analysis import growth, sizes
+from benchmarks.analysis.degrees import FIXED, FOLLOWS, degrees
 from benchmarks.claims import NotMeasured, Verdict, done, outcome, register
-from benchmarks.views import growth, sizes
-from benchmarks.views.degrees import FIXED, FOLLOWS, degrees
 
 MISSING = "counts of exact traces against D, at a fixed width and at H = c D"
 ALLOWED = 2  # degree in D, of D H + D² at a fixed width and where H = c D

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.analysis import sizes
+from benchmarks.analysis.degrees import FIXED, FOLLOWS, degrees
 from benchmarks.claims import NotMeasured, Verdict, done, outcome, register, span
-from benchmarks.views import sizes
-from benchmarks.views.degrees import FIXED, FOLLOWS, degrees
 
 TWICE = 2.01  # what a trace as dear as f makes of f, and a hundredth
 ALLOWED = {FIXED: 1, FOLLOWS: 2}  # degree in D, of D H + D

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.analysis import growth, sizes
+from benchmarks.analysis.degrees import FIXED, degrees
 from benchmarks.claims import NotMeasured, Verdict, done, listed, outcome, register
-from benchmarks.views import axes, growth, sizes
-from benchmarks.views.degrees import FIXED, degrees
+from benchmarks.studies.cost import axes
 
 CUBIC = 3
 

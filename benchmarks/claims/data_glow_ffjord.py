@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.analysis.contests import UPDATES, contests, trained
+from benchmarks.analysis.paired import ERRORS
 from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register, span
-from benchmarks.views.contests import UPDATES, contests, trained
-from benchmarks.views.paired import ERRORS
 
 
 @register(

@@ -6,10 +6,10 @@ from itertools import product
 
 import pandas as pd
 
-from benchmarks import draw
+from benchmarks.analysis import sizes
+from benchmarks.analysis.crossings import per_sample
 from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register, span
-from benchmarks.views import sizes
-from benchmarks.views.crossings import per_sample
+from benchmarks.core.series import RULES
 
 CALLS = ("log_prob_seconds", "step_seconds")
 ALIKE = ["option.depth", "option.layers", "setting.hidden_per_dim", "setting.parameters"]
@@ -32,7 +32,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     rows = done(frame, "cost", "rate_flops", *CALLS)
     scans = sizes.scans(sizes.timed(rows))
     first = scans.drop_duplicates("series").set_index("series")
-    alike = first[[c for c in (*ALIKE, *draw.RULES) if c in first]].map(repr).agg("".join, axis=1)
+    alike = first[[c for c in (*ALIKE, *RULES) if c in first]].map(repr).agg("".join, axis=1)
     ours = first.index[first["flow"] == "ffjord"]
     pairs = [(a, b) for a, b in product(ours, first.index) if a != b and alike[a] == alike[b]]
     ratios: dict[str, pd.Series] = {}

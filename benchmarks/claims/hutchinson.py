@@ -6,7 +6,7 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
-from benchmarks.views import identities
+from benchmarks.studies.identities import tables as identities
 
 LEVEL = 1e-3  # of a false alarm, over all rows together
 

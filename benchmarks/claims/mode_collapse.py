@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks import draw
-from benchmarks.claims import (
-    NotMeasured,
-    Verdict,
-    done,
-    keys,
-    listed,
-    outcome,
-    register,
-    span,
-)
-from benchmarks.density.modes import MISSED, RARE, THIN
-from benchmarks.naming import counted
-from benchmarks.views.contests import UPDATES, trained
+from benchmarks.analysis.contests import UPDATES, trained
+from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
+from benchmarks.core.naming import counted
+from benchmarks.core.series import series
+from benchmarks.evaluation.modes import MISSED, RARE, THIN
 
 LEARNED = 0.5  # of the samples in the gaps, above which a flow has not learned the modes
 
@@ -66,7 +57,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each flow and data set, by name: the least share of any seed, means of the rest."""
     named = [
-        group.assign(name=[f"{flow} on {data}" for flow in draw.series(group)])
+        group.assign(name=[f"{flow} on {data}" for flow in series(group)])
         for data, group in rows.groupby("dataset")
     ]
     how = {"least_share": "min", "modes_missed": "mean", "gap_mass": "mean"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
-from benchmarks.exhibit import scientific
-from benchmarks.views import identities
+from benchmarks.core.exhibit import scientific
+from benchmarks.studies.identities import tables as identities
 
 ORDER = 3.5  # that the difference of fourth order has to fall with
 LARGEST = 1e-3  # relative difference that may be left with the most steps

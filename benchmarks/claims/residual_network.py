@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
-from benchmarks.naming import counted
-from benchmarks.views import identities
+from benchmarks.core.naming import counted
+from benchmarks.studies.identities import tables as identities
 
 WITHIN = 0.1  # of one, that Euler's order may be
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
-from benchmarks.views import trace
-from benchmarks.views.trace_pictures import ERROR
+from benchmarks.studies.trace import tables as trace
+from benchmarks.studies.trace.figures import ERROR
 
 CHEAP = 0.5  # of the determinant's time: at most that is much cheaper
 PROBE = "by one probe"

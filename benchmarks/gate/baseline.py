@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmarks import store
+from benchmarks.core import plan, store
 from benchmarks.gate import sides
-from benchmarks.report import plan
 
 
 def renew(folder: Path, target: Path) -> int:

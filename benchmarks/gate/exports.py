@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 from scipy import stats
 
+from benchmarks.core.store import Values
 from benchmarks.gate.comparison import Comparison, Verdict
 from benchmarks.gate.rendering import row
 from benchmarks.gate.sides import Entry
 from benchmarks.gate.times import relative
-from benchmarks.store import Values
 
 
 def github_benchmark(verdict: Verdict) -> str:

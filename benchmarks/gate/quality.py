@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from benchmarks.analysis.holm import holm
 from benchmarks.gate.comparison import LEVEL, Comparison
 from benchmarks.gate.sides import Entry
-from benchmarks.holm import holm
 from benchmarks.report.cells import number, with_error
 
 BySeed = Mapping[str, float]

@@ -10,12 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmarks import micro_results
-from benchmarks.case import Case
-from benchmarks.micro_results import Micro
-from benchmarks.naming import labels
-from benchmarks.report import plan
-from benchmarks.store import Record, Values
+from benchmarks.core import micro_results, plan
+from benchmarks.core.case import Case
+from benchmarks.core.micro_results import Micro
+from benchmarks.core.naming import labels
+from benchmarks.core.store import Record, Values
 from flows.continuous.solve import FIXED
 
 ONCE = ("field_", "rate_", "linear_", "precomputation_", "evaluation_")  # whatever the solver does

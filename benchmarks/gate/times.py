@@ -9,9 +9,9 @@ from math import comb
 import numpy as np
 from scipy import stats
 
+from benchmarks.analysis.holm import holm
 from benchmarks.gate.comparison import LEVEL, Comparison
 from benchmarks.gate.sides import Entry
-from benchmarks.holm import holm
 from benchmarks.measure.clock import spread
 from benchmarks.report.facts import NOISY
 

@@ -1,1 +1,1 @@
-"""Measures: operations by dispatch, seconds in shuffled rounds, the machine."""
+"""Measurement: clock, operators, memory, machine, and the calls of a flow that are measured."""

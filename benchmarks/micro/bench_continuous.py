@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 import flows
-from benchmarks import stats
+from benchmarks.analysis import stats
 from benchmarks.measure.clock import interleave
 from flows import Flow
 from flows.continuous import CNF, Solver, Trace

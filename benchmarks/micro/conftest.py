@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.case import PROTOCOL
+from benchmarks.core.case import PROTOCOL
 from benchmarks.measure.clock import reference_workload, seconds_of
 from benchmarks.measure.machine import commit, machine, versions
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.exhibit import RECORDS, Table
+from benchmarks.core.exhibit import RECORDS, Table
 
 NOTHING = "–"  # an en dash stands for a number that there is not
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from benchmarks.claims import Claim, Verdict, claims
-from benchmarks.exhibit import RECORDS, Table
+from benchmarks.core.exhibit import RECORDS, Table
 
 TITLE = "What becomes of the claims"
 ABOUT = (

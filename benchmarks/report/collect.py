@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import exhibit
-from benchmarks.exhibit import RECORDS
+from benchmarks.core import exhibit
+from benchmarks.core.exhibit import RECORDS
 from benchmarks.report import claims, facts, shown, side
 from benchmarks.report.content import Claims, Report, Section, Table
 from benchmarks.report.numbered import Exhibits, Names

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from benchmarks.core.plan import Plan
 from benchmarks.report.cells import Grid
 from benchmarks.report.claims import Judged
 from benchmarks.report.facts import Fact
 from benchmarks.report.pictures import Picture
-from benchmarks.report.plan import Plan
 from benchmarks.report.references import References
 
 

@@ -9,9 +9,9 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
+from benchmarks.core.naming import duration
+from benchmarks.core.store import Record
 from benchmarks.measure.clock import spread
-from benchmarks.naming import duration
-from benchmarks.store import Record
 
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
 STATES = ("done", "stale", "failed", "timeout", "skipped", "missing")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import store
+from benchmarks.core import store
 
 FOLDERS = ("tables", "figures")  # these hold nothing but a report's own files
 PAGE = "index.html"

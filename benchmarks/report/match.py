@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.case import Case, digest
-from benchmarks.draw import HOW
+from benchmarks.core.case import Case, digest
+from benchmarks.core.series import HOW
 
 PLACE = ("device", "dtype", "threads")  # in which folders may differ as wholes: CPU and GPU, say
 MEANS = {name.partition(".")[2] for name in HOW}

@@ -7,8 +7,8 @@ import re
 
 import pandas as pd
 
-from benchmarks import exhibit
-from benchmarks.exhibit import RECORDS
+from benchmarks.core import exhibit
+from benchmarks.core.exhibit import RECORDS
 from benchmarks.report.cells import Grid, grid
 from benchmarks.report.content import Figure, Table
 from benchmarks.report.pictures import draw

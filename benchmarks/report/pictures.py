@@ -11,8 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib import pyplot as plt
 
-from benchmarks.draw import STYLE
-from benchmarks.exhibit import Figure
+from benchmarks.core.exhibit import Figure
+from benchmarks.plotting.draw import STYLE
 
 SAVED: dict[str, Any] = {
     **STYLE,

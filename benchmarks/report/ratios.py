@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.exhibit import RECORDS, Table
-from benchmarks.metrics import METRICS
-from benchmarks.store import Record, Values
+from benchmarks.core.exhibit import RECORDS, Table
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.store import Record, Values
 
 LOGARITHMIC = "nats"  # metrics of this unit differ by a difference, all others by a ratio
 REFERENCE = "reference_seconds"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pandas as pd
 
-from benchmarks import studies
-from benchmarks.exhibit import Figure, Table
+from benchmarks.core import study as studies
+from benchmarks.core.exhibit import Figure, Table
 from benchmarks.report.side import Side
 
 

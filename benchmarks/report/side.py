@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import store
+from benchmarks.core import plan as plans
+from benchmarks.core import store
+from benchmarks.core.plan import Plan
+from benchmarks.core.store import Record
 from benchmarks.datasets import own
-from benchmarks.report import plan as plans
-from benchmarks.report.plan import Plan
 from benchmarks.report.stale import stale
-from benchmarks.store import Record
 
 CHANGED = "the code that measured it has changed since"
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.exhibit import RECORDS, Table
+from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report.cells import NOTHING, Cell, Grid, grid
 
 SIDE = "Side"

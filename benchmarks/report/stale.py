@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 
-from benchmarks.baselines import BASELINES
-from benchmarks.fingerprint import absent, fingerprint
-from benchmarks.store import Record
+from benchmarks.core.store import Record
+from benchmarks.execution.fingerprint import absent, fingerprint
+from benchmarks.training.baselines import BASELINES
 from flows import members
 
 

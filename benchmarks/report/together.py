@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import exhibit
-from benchmarks.exhibit import RECORDS
-from benchmarks.naming import labels
+from benchmarks.core import exhibit
+from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.naming import labels
+from benchmarks.core.plan import Plan
+from benchmarks.core.store import Record
 from benchmarks.report import facts, match, ratios, shown, side
 from benchmarks.report.collect import cited, started
 from benchmarks.report.content import Report, Section, Table
 from benchmarks.report.numbered import Exhibits
-from benchmarks.report.plan import Plan
 from benchmarks.report.ratios import Shared
 from benchmarks.report.side import Side
 from benchmarks.report.stacked import stack
-from benchmarks.store import Record
 
 
 def collect(folders: Sequence[Path]) -> Report:

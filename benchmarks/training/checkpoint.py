@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from benchmarks.case import Case
-from benchmarks.store import replace
+from benchmarks.core.case import Case
+from benchmarks.core.store import replace
 from benchmarks.training.history import History
 from benchmarks.training.state import State
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 import flows
-from benchmarks.case import Case
+from benchmarks.analysis.stats import standard_error
+from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.measure.clock import synchronise
 from benchmarks.measure.operations import Operations
-from benchmarks.stats import standard_error
 from benchmarks.training import checkpoint as checkpoints
 from benchmarks.training import schedules
 from benchmarks.training.history import History

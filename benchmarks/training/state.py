@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import flows
-from benchmarks.case import Case
+from benchmarks.core.case import Case
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
 

@@ -1,0 +1,1 @@
+"""Statistics, scaling laws and cost models: numbers in, numbers out."""

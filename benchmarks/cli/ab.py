@@ -1,0 +1,100 @@
+"""The command ``flowgauge ab``: two revisions of this repository timed against each other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from benchmarks.ab.benches import FACTOR, chosen
+from benchmarks.cli.console import console, errors, usage_errors, write
+
+STYLES = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
+INTERRUPTED = 130
+
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="FAMILY or FAMILY/OPERATION (gradient, log_prob, sample); repeatable."),
+]
+
+
+def ab(
+    base: Annotated[str, typer.Argument(help="A branch, tag or commit to compare against.")],
+    new: Annotated[str, typer.Argument(help="Another; '.' is the working tree as it is.")] = ".",
+    only: Only = None,
+    seconds: Annotated[float, typer.Option(min=5, max=60, help="Of timing, in all.")] = 40,
+    factor: Annotated[float, typer.Option(min=1, help="What counts as slower at least.")] = FACTOR,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="A file for verdicts and all samples; - prints.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="A file for the table; - prints it.")
+    ] = None,
+) -> None:
+    """Time the flows of two git revisions against each other on this machine.
+
+    Both run by turns on one core, in this environment unless they declare different dependencies.
+    Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage, or too short to judge.
+    """
+    with usage_errors(), _stoppable():
+        from benchmarks.ab import rendering
+        from benchmarks.ab.checkouts import checkouts
+        from benchmarks.ab.environments import interpreters
+        from benchmarks.ab.session import duel
+
+        benchmarks = chosen(only or ())
+        for file in filter(None, (json_file, markdown_file)):
+            write(file, "")  # before anything is timed: can it be?
+        with (
+            errors.status("laying out both revisions") as status,
+            checkouts(base, new) as revisions,
+        ):
+            outcomes = duel(
+                revisions,
+                interpreters(revisions),
+                benchmarks,
+                seconds=seconds,
+                factor=factor,
+                told=lambda text: status.update(text),
+            )
+        about = rendering.caption(revisions, seconds, factor)
+        if markdown_file is not None:
+            write(markdown_file, rendering.markdown(outcomes, about))
+        if json_file is not None:
+            facts = {"seconds": seconds, "factor": factor, "machine": rendering.machine()}
+            write(json_file, json.dumps(rendering.document(outcomes, revisions, facts)) + "\n")
+    if Path("-") not in (json_file, markdown_file):
+        table = Table(*rendering.HEADERS, box=None)
+        table.columns[0].no_wrap = True
+        for row in rendering.rows(outcomes):
+            table.add_row(*row, style=STYLES.get(row[-1]))
+        console.print(table)
+        console.print(about, style="dim", highlight=False, markup=False)
+    for line in [*rendering.reasons(outcomes), rendering.summary(outcomes)]:
+        errors.print(line, markup=False, highlight=False)
+    few = any(outcome.verdict == "too few" for outcome in outcomes.values())
+    raise typer.Exit(1 if any(o.worse for o in outcomes.values()) else 2 if few else 0)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """What a user or a job's end interrupts cleans up behind it, and ends with status 130."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        errors.print("interrupted: nothing is kept")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

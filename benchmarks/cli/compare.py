@@ -1,0 +1,101 @@
+"""The commands ``flowgauge compare`` and ``flowgauge baseline``: the gate from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.cli.console import console, usage_errors, write
+
+if TYPE_CHECKING:
+    from benchmarks.gate.comparison import Verdict
+
+COLOURS = {"better": "green", "appeared": "blue"}
+
+baseline = typer.Typer(no_args_is_help=True, help="The counts that the gate compares with.")
+
+
+def compare(
+    base: Annotated[Path, typer.Argument(help="What to compare against.")],
+    new: Annotated[Path, typer.Argument(help="What to judge.")],
+    factor: Annotated[
+        float, typer.Option(help="By which a time may grow before it is worse.")
+    ] = 1.1,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Cases that may vanish, by label or pattern; repeatable."),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write Markdown to a file, or - for the terminal.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write JSON to a file, or - for the terminal.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML to a file.")] = None,
+    github_benchmark: Annotated[
+        Path | None,
+        typer.Option(help="Write NEW as customSmallerIsBetter of github-action-benchmark."),
+    ] = None,
+) -> None:
+    """Say what got worse, better, stayed, appeared and vanished from BASE to NEW.
+
+    Each is a results folder, a record (records/*.json), a JSON of pytest-benchmark, or a folder of
+    these, whose newest counts. Exact counts have to be equal; qualities are judged by their
+    standard errors, times as ratios to the reference workload, by --factor and a rank test, each
+    class at a level of 0.05 for all its tests together. A case that vanished or failed fails.
+
+    Exit status: 0 passed, 1 failed, 2 not comparable or wrong usage.
+    """
+    with usage_errors():
+        from benchmarks.gate import compare as judge
+        from benchmarks.gate import exports, rendering
+
+        verdict = judge(base, new, factor=factor, allow=allow or ())
+        wanted = [
+            (markdown, rendering.markdown),
+            (json, rendering.as_json),
+            (junit, exports.junit),
+            (github_benchmark, exports.github_benchmark),
+        ]
+        if markdown == json == Path("-"):
+            raise ValueError("--markdown - and --json -: only one of them can be printed")
+        for path, render in wanted:
+            if path is not None:
+                write(path, render(verdict))
+    if Path("-") not in (path for path, _ in wanted):
+        _show(verdict)
+    raise typer.Exit(1 if verdict.failures else 0)
+
+
+@baseline.command()
+def update(
+    folder: Annotated[
+        Path, typer.Argument(help="A finished results folder of the suite ci.")
+    ] = Path("results/ci"),
+    target: Annotated[Path, typer.Option(help="Where the baseline is.")] = Path("results/baseline"),
+) -> None:
+    """Renew the committed baseline from a results folder, on purpose."""
+    with usage_errors():
+        from benchmarks.gate.baseline import renew
+
+        count = renew(folder, target)
+    console.print(f"{count} records are the baseline now: review and commit {target}")
+
+
+def _show(verdict: Verdict) -> None:
+    from benchmarks.gate.rendering import HEADERS, row
+
+    table = Table()
+    for header in HEADERS:
+        table.add_column(header, overflow="fold")
+    for found in (*verdict.told, *verdict.unresolved):
+        colour = "red" if found.fails else COLOURS.get(found.outcome)
+        table.add_row(*map(escape, row(found)), style=colour)
+    if table.row_count:
+        console.print(table)
+    for line in verdict.summary:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,134 @@
+"""The command ``flowgauge cost``: what calls of any flows cost, without a suite file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.cli.console import Plugin, console, load_plugins, named, usage_errors
+from benchmarks.cli.running import carry_out
+
+STEP = 0.25  # of rk4, for flows that solve an ODE
+
+
+Numbers = "2..512 doubles and ends there, 3,10,63 names them"
+
+
+def cost(
+    flows: Annotated[
+        list[str], typer.Argument(help="Names or patterns of flows, or files that register some.")
+    ],
+    dim: Annotated[str, typer.Option(help=f"Dimensions: {Numbers}.")],
+    hidden: Annotated[str | None, typer.Option(help="Widths, where a flow has one.")] = None,
+    hidden_per_dim: Annotated[
+        float | None, typer.Option(help="c of a width H = c D, rounded; in place of --hidden.")
+    ] = None,
+    depth: Annotated[str | None, typer.Option(help="Hidden layers of a network.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Numbers of transformations; of an ODE, pieces of time.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Rows of a call.")] = "64",
+    counted_dim: Annotated[
+        str | None,
+        typer.Option(help="Larger dimensions, where log_prob is counted from its shapes alone."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Of timing at each dimension; 0: exact counts alone.")
+    ] = 3.0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the worker.")] = 1,
+    out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/cost"),
+    plugin: Plugin = None,
+) -> None:
+    """Measure log_prob, a training step and sampling of FLOWS against their sizes.
+
+    Every number of --hidden, --depth, --layers and --batch may be several, as those of --dim: each
+    is measured with each. Flows with an option "solver" solve their ODE by four steps of rk4 and
+    backpropagation, one at least for each piece of time, so that the number of evaluations does not
+    change with D; of others that solve one it is said. The report shows the cases of this command,
+    the folder keeps those of all. Exit status: 0 all cases done, 1 some failed, 2 wrong usage.
+    """
+    with usage_errors():
+        from benchmarks.execution.suite import Suite
+        from flows import members
+
+        load_plugins(plugin)
+        names = list(dict.fromkeys(name for said in flows for name in named(said)))
+        if hidden_per_dim is not None and (hidden is not None or hidden_per_dim <= 0):
+            raise ValueError(
+                f"--hidden-per-dim {hidden_per_dim:g}: give a number above 0, and no --hidden"
+            )
+        sizes = {"hidden": hidden, "depth": depth, "layers": layers}
+        given = {name: numbers(said, name) for name, said in sizes.items() if said is not None}
+        _used(given, names)
+        dims = numbers(dim, "dim")
+        larger = [] if counted_dim is None else numbers(counted_dim, "counted-dim")
+        study = {
+            "study": "cost",
+            "dims": dims,
+            "counted_dims": [d for d in larger if d not in dims],
+            "sizes": given,
+            "batch": numbers(batch, "batch"),
+            "seconds": seconds,
+            "flows": [_contender(n, members[n].defaults, hidden_per_dim) for n in names],
+        }
+        about = f"Cost of {', '.join(names)} at D = {dim}."
+        suite = Suite(name=out.name, about=about, threads=threads, studies=(study,))
+        cases = suite.cases()
+        for case in {case.flow: case for case in reversed(cases)}.values():  # of the smallest D
+            if "solver" not in members[case.flow].defaults and _solves(case):
+                console.print(
+                    f"note: {case.flow} takes no option 'solver', and is measured with its own",
+                    style="yellow",
+                )
+    files = [Path(said) for said in flows if said.endswith(".py")]
+    carry_out(suite, out, [*(plugin or ()), *files])
+
+
+def numbers(said: str, what: str) -> list[int]:
+    """ "2..512" as 2, 4, ..., 512, its end always the last; "3,10,63" as it is.
+
+    ValueError for what is neither, with ``what`` it was to be.
+    """
+    if span := re.fullmatch(r"(\d+)\.\.(\d+)", said):
+        first, last = map(int, span.groups())
+        if 1 <= first < last:
+            doubled = [first]
+            while doubled[-1] * 2 < last:
+                doubled.append(doubled[-1] * 2)
+            return [*doubled, last]
+    elif re.fullmatch(r"\d+(,\d+)*", said) and all(found := [int(n) for n in said.split(",")]):
+        return found
+    raise ValueError(f"cannot read --{what} {said!r}: write 2..512, or 3,10,63, from 1 on")
+
+
+def _used(sizes: Iterable[str], names: Sequence[str]) -> None:
+    """ValueError for a size that none of the flows has."""
+    from flows import members
+
+    for size in sizes:
+        if not any(size in members[name].uses for name in names):
+            raise ValueError(f"none of {', '.join(names)} has a size {size!r}")
+
+
+def _solves(case: Any) -> bool:
+    """Whether a case's flow has an ODE, which counts its evaluations; False if it has a fault.
+
+    A fault is for the case's own record to tell.
+    """
+    from flows import build
+
+    try:
+        flow = build(case.flow, case.dim, **case.options)
+    except Exception:
+        return False
+    return any(hasattr(module, "counters") for module in flow.modules())
+
+
+def _contender(name: str, defaults: Any, hidden_per_dim: float | None) -> dict[str, Any]:
+    solver = {"method": "rk4", "step_size": STEP, "gradient": "backprop"}
+    options = {"solver": solver} if "solver" in defaults else {}
+    return {"flow": name, "options": options, "hidden_per_dim": hidden_per_dim}

@@ -1,0 +1,213 @@
+"""The command ``flowgauge data``: which data sets there are; fetching and checking their files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from benchmarks.cli.console import DataRoot, console, errors, usage_errors, use_data_root
+
+if TYPE_CHECKING:
+    from benchmarks.datasets import Dataset
+    from benchmarks.datasets.fetch import Source
+
+app = typer.Typer(
+    help="List data sets; fetch, verify and describe those that are files.", no_args_is_help=True
+)
+
+Sets = Annotated[list[str] | None, typer.Argument(help="MAF sets (default: all of them).")]
+
+
+@app.command("list")
+def list_sets(data_root: DataRoot = None) -> None:
+    """List all data sets, and whether their files are there."""
+    with usage_errors():
+        from benchmarks import datasets
+        from benchmarks.datasets.disk import data_root as root
+
+        use_data_root(data_root)
+        table = Table("Data set", "From", "Files", box=None)
+        for name in datasets.names():
+            table.add_row(name, datasets.module_of(name).rpartition(".")[2], files_of(name))
+        console.print(table)
+        console.print(f"data root: {root()}", soft_wrap=True)
+
+
+def files_of(name: str) -> str:
+    """Where the files of a data set are, in words; "" of one that has none."""
+    from benchmarks import datasets
+    from benchmarks.datasets.disk import Absent
+
+    files = getattr(sys.modules[datasets.module_of(name)], "files", None)
+    try:
+        return ", ".join(str(path) for path in files(name)) if files else ""
+    except Absent:
+        return f"absent: flowgauge data fetch {name}"
+
+
+@app.command()
+def fetch(
+    sets: Sets = None,
+    original: Annotated[
+        bool, typer.Option("--original", help="UCI's own files, not the MAF archive's.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option("--from", help="The MAF archive elsewhere: an address, or a file.")
+    ] = None,
+    checksum: Annotated[
+        str | None,
+        typer.Option(help="Of the archive, md5:... or sha256:..., in place of Zenodo's."),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Replace files that are there.")] = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Fetch MAF sets into the data root: goes on where it stopped, checks sums, unpacks safely.
+
+    Exit status: 0 all there, 1 something could not be had or was refused, 2 wrong usage.
+    """
+    with usage_errors():
+        from benchmarks.datasets.disk import data_root as root
+        from benchmarks.datasets.fetch import FetchError
+        from benchmarks.datasets.sources import chosen
+
+        sources = chosen(_chosen(sets), original, source, checksum)
+        if data_root is not None:
+            _make(data_root)
+        use_data_root(data_root)
+        folder = root()
+    for one in sources:
+        try:
+            paths = _fetch(one, folder, again)
+        except FetchError as error:
+            hint = "; of another archive than Zenodo's, give the --checksum"
+            told = f"flowgauge: {error}{hint * (source is not None and checksum is None)}"
+            errors.print(told, style="red", soft_wrap=True, markup=False)
+            raise typer.Exit(1) from None
+        for path in paths:
+            console.print(f"{path}", soft_wrap=True, highlight=False)
+        if not paths:
+            there = ", ".join(name for name, _ in one.members)
+            console.print(f"already in {folder}: {there} (--again replaces)", soft_wrap=True)
+        elif one.checksum is None:
+            console.print(
+                f"no checksum of {one.name} is published: flowgauge data verify checks it"
+            )
+
+
+@app.command()
+def verify(sets: Sets = None, data_root: DataRoot = None) -> None:
+    """Check files of MAF sets: sums as fetched, rows as published, a Gaussian's score as published.
+
+    Exit status: 0 as published, 1 something differs, is broken or, where it was named, absent; 2
+    wrong usage.
+    """
+    with usage_errors():
+        from benchmarks.datasets.disk import data_root as root
+
+        use_data_root(data_root)
+        root()  # or the whole of it would be reported as broken
+        names = _chosen(sets)
+    told = {name: _verified(name, named=bool(sets)) for name in names}
+    there = {name: found for name, found in told.items() if found is not None}
+    for name, (text, fine) in there.items():
+        style = "green" if fine else "red"
+        console.print(f"{name}: {text}", style=style, soft_wrap=True, markup=False, highlight=False)
+    if not there:
+        console.print("no MAF set is there: see flowgauge data list")
+    raise typer.Exit(0 if there and all(fine for _, fine in there.values()) else 1)
+
+
+@app.command()
+def info(
+    name: Annotated[
+        str, typer.Argument(help="A data set, or a .csv, .parquet, .npy or .npz file.")
+    ],
+    dequantise: Annotated[
+        bool, typer.Option("--dequantise", help="Uniform noise on columns of whole numbers.")
+    ] = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Describe a data set; of a file of your own, also what is wrong with it.
+
+    Exit status: 0, 1 the file cannot serve as it is, 2 wrong usage.
+    """
+    with usage_errors():
+        from benchmarks import datasets
+        from benchmarks.datasets import own
+
+        use_data_root(data_root)
+        if dequantise:
+            if not own.is_file(name):
+                raise ValueError(f"{name!r} is no file: --dequantise is for files")
+            name = name.removesuffix(own.DEQUANTISE) + own.DEQUANTISE
+        if own.is_file(name) and (faults := own.inspect(name).faults):
+            for fault in faults:
+                errors.print(f"{name}: {fault}", style="red", soft_wrap=True, markup=False)
+            raise typer.Exit(1)
+        own.admit(name)
+        data = datasets.load(name)
+    _print(data)
+
+
+def _chosen(sets: list[str] | None) -> list[str]:
+    from benchmarks.datasets.maf import PUBLISHED
+
+    for name in sets or ():
+        if name not in PUBLISHED:
+            raise ValueError(f"{name!r} is no MAF set; choose from: {', '.join(PUBLISHED)}")
+    return list(dict.fromkeys(sets or PUBLISHED))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{str(folder)!r} cannot be a data root: {error.strerror}") from error
+
+
+def _fetch(source: Source, folder: Path, again: bool) -> list[Path]:
+    """One source, with a bar of what has come."""
+    from benchmarks.datasets.fetch import fetch as bring
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=errors, transient=True) as shown:
+        task = shown.add_task(source.name, total=None)
+        return bring(
+            source,
+            folder,
+            again=again,
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
+        )
+
+
+def _verified(name: str, named: bool) -> tuple[str, bool] | None:
+    """What is to be said of a set, and whether it is as published; None where it is not there."""
+    from benchmarks.datasets.disk import Absent
+    from benchmarks.evaluation.verify import verify as judge
+
+    try:
+        return judge(name)
+    except Absent as error:
+        return (str(error), False) if named else None
+    except ValueError as error:
+        return str(error), False
+
+
+def _print(data: Dataset) -> None:
+    from benchmarks.evaluation.verify import gaussian_score
+
+    table = Table(show_header=False, box=None)
+    table.add_row("dimension", str(data.dim))
+    for part in ("train", "val", "test"):
+        table.add_row(part, f"{len(getattr(data, part)):,} rows")
+    table.add_row("units", data.units)
+    if data.entropy is not None:
+        table.add_row("entropy", f"{data.entropy:.6f} nats")
+    table.add_row("Gaussian", f"{gaussian_score(data):.4f} nats, mean over the test rows")
+    console.print(table)
+    console.print(data.about, soft_wrap=True, markup=False, highlight=False)

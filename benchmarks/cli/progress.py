@@ -1,0 +1,78 @@
+"""Progress of a run: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.core.case import Case
+from benchmarks.core.naming import counted, duration, labels
+from benchmarks.core.store import Record
+
+
+class Shown:
+    """Shows a run on a console: current case, done and failed counts, time left.
+
+    The time left is the budget of what remains, scaled by how the budgets have held so far.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("[red]{task.fields[failed]}[/]"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.total = self.finished = self.failures = 0
+        self.budget = self.spent = 0.0
+        self.started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        self.task = self.bar.add_task("starting", total=None, failed="", left="")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None:
+        """A run of these cases begins."""
+        self.total, self.budget, self.started = len(cases), budget, time.monotonic()
+        self.labels = labels(cases)
+        self.bar.update(self.task, total=len(cases))
+        left = f", about {duration(budget)}" if cases else ""
+        self.console.print(
+            f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
+        )
+
+    def block(self, cases: Sequence[Case]) -> None:
+        """These cases are being measured now."""
+        more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        self.bar.update(self.task, description=f"{self.labels[cases[0].key]}{more}")
+
+    def case(self, case: Case, record: Record) -> None:
+        """A case has its record."""
+        from benchmarks.core.study import registry
+
+        self.finished += 1
+        self.spent += registry[case.study].budget(case)
+        self.failures += record.status != "done"
+        elapsed = time.monotonic() - self.started
+        left = max(0.0, self.budget - self.spent) * elapsed / max(self.spent, 1e-9)
+        failed = f"{self.failures} failed" if self.failures else ""
+        self.bar.update(self.task, advance=1, failed=failed, left=f"{duration(left)} left")
+        told = self.labels[case.key]
+        if record.status != "done":
+            self.console.print(f"{told}: {record.status}: {record.reason}", style="red")
+        elif not self.console.is_terminal:
+            count = f"[{self.finished}/{self.total}]"
+            self.console.print(f"{count} {told}: {record.seconds:.1f} s", markup=False)

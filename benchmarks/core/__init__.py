@@ -1,0 +1,1 @@
+"""What everything shares: cases, records and their store, metrics, studies, tables and figures."""

@@ -1,0 +1,65 @@
+"""Names that tell configurations apart, and say no more than that takes; numbers of things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.core.case import Case
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 flow", "2 flows"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """ "0.25 s", "12 s", "3.4 min", "1.6 h"."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """A name for each (name, values): the name, and those values that differ among its like.
+
+    Values may be nested: {"solver": {"method": "rk4"}} is told as method=rk4.
+    """
+    flat = [(name, _flat(values)) for name, values in rows]
+    different: dict[str, tuple[str, dict[str, Any]]] = {repr(row): row for row in flat}
+    names = {}
+    for key, (name, values) in different.items():
+        like = [other for same, other in different.values() if same == name]
+        told = [k for k, v in values.items() if any(repr(o.get(k)) != repr(v) for o in like)]
+        names[key] = " ".join([name, *(f"{k.split('.')[-1]}={_plain(values[k])}" for k in told)])
+    return [names[repr(row)] for row in flat]
+
+
+def labels(cases: Iterable[Case]) -> dict[str, str]:
+    """A short line for each case by its key: its label, and what tells it from its like."""
+    listed = list(cases)
+    rows = []
+    for case in listed:
+        own: dict[str, Any] = {"batch": case.batch, "updates": case.updates, "dtype": case.dtype}
+        own |= {"device": case.device, "threads": case.threads}
+        settings = {name: value for name, value in case.settings.items() if name != "point"}
+        rows.append((case.label, {**case.options, **settings, **own}))
+    points = [{"point": case.settings.get("point")} for case in listed]  # told if nothing else is
+    told = apart(list(zip(apart(rows), points, strict=True)))
+    return dict(zip([case.key for case in listed], told, strict=True))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as one level: {"solver": {"method": ...}} -> {"solver.method": ...}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

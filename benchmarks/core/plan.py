@@ -1,0 +1,51 @@
+"""The plan of a run: which cases it set out to measure, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from benchmarks.core.naming import labels
+from benchmarks.core.store import Record
+
+
+class Planned(BaseModel):
+    """One case of a plan."""
+
+    key: str
+    study: str
+    label: str = ""
+
+
+class Plan(BaseModel):
+    """What ``suite.json`` says: the suite's name and purpose, the suite as read, its cases."""
+
+    name: str
+    about: str = ""
+    suite: dict[str, Any] = {}
+    cases: list[Planned] = []
+
+
+def read(folder: Path, records: Mapping[str, Record]) -> Plan:
+    """The plan of a results folder; where it has none, its records under the folder's name.
+
+    Raises ValueError for a ``suite.json`` that is no plan.
+    """
+    path = folder / "suite.json"
+    if not path.is_file():
+        return Plan(name=folder.resolve().name, cases=_measured(records))
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise ValueError(f"{str(path)!r} is not a plan: {where}: {first['msg']}") from error
+
+
+def _measured(records: Mapping[str, Record]) -> list[Planned]:
+    told = labels(record.case for record in records.values())
+    cases = [Planned(key=k, study=r.case.study, label=told[k]) for k, r in records.items()]
+    return sorted(cases, key=lambda case: (case.study, case.label, case.key))

@@ -1,0 +1,28 @@
+"""How a case becomes a flow that is ready to be trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import flows
+from benchmarks.core.case import Case
+from flows.whitening import Whitening
+
+INITIAL_ROWS = 1024  # rows that ActNorm is initialised with
+
+
+def prepare(case: Case, train: Tensor, whiten: bool = False) -> flows.Flow:
+    """The flow of a case: built, whitened, initialised, on the case's device, from its seeds."""
+    torch.manual_seed(case.seeds.init)
+    flow = flows.build(case.flow, case.dim, **case.options)
+    flow.to(getattr(torch, case.dtype))
+    if whiten:
+        flow.prepend(Whitening.fit(train))
+    generator = torch.Generator().manual_seed(case.seeds.batches)
+    picks = torch.randperm(len(train), generator=generator)[:INITIAL_ROWS]
+    flow.to(case.device).initialize(train[picks].to(case.device))
+    for module in flow.modules():
+        if isinstance(noise := getattr(module, "generator", None), torch.Generator):
+            noise.manual_seed(case.seeds.noise)
+    return flow

@@ -1,1 +1,0 @@
-"""Of a density: its likelihood, samples beside data, modes, the field behind it, its pictures."""

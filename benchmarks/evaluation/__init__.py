@@ -1,0 +1,1 @@
+"""Judging a density: likelihood, samples, modes, paths, identities."""

@@ -1,0 +1,233 @@
+"""The equalities that continuous flows rest on, each measured in float64: what is left of it.
+
+Every function takes a case of the study `identities` and returns its figures. A Jacobian is formed
+densely, by autograd, and no trace or log-determinant of a flow takes part in the other side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchdiffeq import odeint
+
+from benchmarks.analysis.stats import standard_error
+from benchmarks.core.case import Case
+from benchmarks.core.study import Result
+from benchmarks.evaluation.subject import Subject, formed
+from flows.conformance import densities
+from flows.conformance.densities import jacobians
+from flows.conformance.rows import NotApplicable
+from flows.conformance.subject import subject_of
+from flows.continuous.cnf import CNF
+from flows.continuous.point import Point
+from flows.continuous.solve import Solver
+from flows.continuous.trace import Trace
+from flows.continuous.vector_fields import BottleneckField
+from flows.linalg import logabsdet
+
+TIGHT = 1e-12  # rtol and atol of what solves are compared with
+CENTRES = (3, 6, 8, 10, 13)  # sixteenths of the time, at which d log p/dt is taken
+STENCIL = (1.0, -8.0, 0.0, 8.0, -1.0)  # twelfths, of a difference of fourth order
+AT_ONCE = 2**21  # elements of repeated rows, to bound the memory
+FLAT = 1e-12  # spread of estimates below which they are one number
+
+
+def euler(case: Case) -> Result:
+    """A residual network beside Euler's method of step one through the same weights.
+
+    z + f_k(z), layer after layer, is written out with the weights that the field has at t = k. The
+    trace is by the loop, which leaves the field's products as they are: the closed form takes some
+    of them the other way round, which rounds otherwise.
+    """
+    subject, layers = Subject.of(case), int(case.settings["blocks"])
+    solver = Solver("euler", step_size=1.0)
+    with torch.no_grad():
+        cnf = CNF(subject.field, trace="loop", solver=solver, t1=float(layers))
+        solved, _ = cnf(subject.x)
+        stacked = residual(subject, layers)
+    different = (solved != stacked).sum().item()
+    return Result({"different_elements": different, "solver_error": _rms(solved - stacked)})
+
+
+def residual(subject: Subject, layers: int) -> Tensor:
+    """The output (N, D) of a residual network with the field's weights at t = 0, 1, ..."""
+    z = subject.x
+    for layer in range(layers):
+        *hidden, last = subject.field.at(subject.t.new_tensor(float(layer)))
+        inner = z
+        for weight, bias in hidden:
+            inner = subject.field.activation.value(F.linear(inner, weight, bias))
+        z = z + F.linear(inner, *last)
+    return z
+
+
+def order(case: Case) -> Result:
+    """Errors of a method at each number of steps, and the order between one number and the next."""
+    subject, steps = Subject.of(case), [int(n) for n in case.settings["steps"]]
+
+    def end(solver: Solver) -> Tensor:
+        z: Tensor = CNF(subject.field, solver=solver)(subject.x)[0]
+        return z
+
+    with torch.no_grad():
+        best = end(Solver("dopri8", rtol=TIGHT, atol=TIGHT))
+        errors = [_rms(end(Solver(case.settings["method"], step_size=1 / n)) - best) for n in steps]
+    return Result({"solver_error": errors, "convergence_order": _orders(steps, errors)})
+
+
+def _orders(steps: Sequence[int], errors: Sequence[float]) -> list[float]:
+    """The order with which errors fall from each number of steps to the next."""
+    points = list(zip(steps, errors, strict=True))
+    return [math.log(e / f) / math.log(m / n) for (n, e), (m, f) in pairwise(points)]
+
+
+def density(case: Case) -> Result:
+    """log_prob beside log N(z) + log |det ∂z/∂x|, and in two dimensions the integral of p.
+
+    By the rows of the conformance kit, whose bounds say what rounding and the solver leave open.
+    """
+    subject = subject_of(
+        case.flow, case.dim, None, None, case.seeds.init, torch.float64, case.options
+    )
+    torch.manual_seed(case.seeds.noise)
+    rows = {"ladj": densities.log_determinant}
+    rows |= {"mass": densities.total_mass} if case.dim == 2 else {}
+    metrics: dict[str, float | list[float]] = {}
+    notes: dict[str, str] = {}
+    for name, row in rows.items():
+        try:
+            found = row(subject)
+        except NotApplicable as reason:
+            notes[name] = str(reason)
+        else:
+            metrics |= {f"{name}_error": found.value, f"{name}_bound": found.bound}
+    return Result(metrics, notes=notes)
+
+
+def rate(case: Case) -> Result:
+    """d log p/dt along trajectories by differences, beside -tr ∂f/∂z, at each number of steps.
+
+    log p at t is that at the start less log |det| of the Jacobian of the solution, which is
+    formed through the solver: of x alone, without any trace. Differences and solver are of fourth
+    order, so that what is left falls by that as steps are halved.
+    """
+    subject, steps = Subject.of(case), [int(n) for n in case.settings["steps"]]
+    errors, scales = zip(*(_rate(subject, n) for n in steps), strict=True)
+    relative = [error / scales[-1] for error in errors]
+    return Result({"rate_error": relative, "convergence_order": _orders(steps, relative)})
+
+
+def _rate(subject: Subject, steps: int) -> tuple[float, float]:
+    """The largest |d log p/dt + tr| with ``steps`` steps from t = 0 to 1, and the RMS trace."""
+    grid = torch.linspace(0, 1, steps + 1).to(subject.x)
+    centres = [steps * sixteenth // 16 for sixteenth in CENTRES]
+    wanted = [centre + k for centre in centres for k in range(-2, 3)]
+
+    def paths(x: Tensor) -> Tensor:
+        z: Tensor = odeint(subject.field, x, grid, method="rk4")[wanted]
+        return z.transpose(0, 1).flatten(1)
+
+    matrices = jacobians(paths, subject.x).unflatten(1, (len(wanted), -1))
+    volumes = logabsdet(matrices).unflatten(1, (len(centres), -1))
+    rates = -(volumes @ volumes.new_tensor(STENCIL)) * steps / 12
+    points = paths(subject.x).detach().unflatten(1, (len(centres), len(STENCIL), -1))
+    traces = [
+        torch.einsum("nii->n", jacobians(partial(subject.field, grid[centre]), points[:, i, 2]))
+        for i, centre in enumerate(centres)
+    ]
+    trace = torch.stack(traces, 1)
+    return (rates + trace).abs().max().item(), _rms(trace)
+
+
+class Linear(nn.Module):
+    """x Mᵀ at every t, for a matrix M (out, in)."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(matrix)
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """(N, in) -> (N, out)."""
+        return x @ self.matrix.T
+
+
+def _field(case: Case) -> Subject:
+    """The network of the case's flow or, as "projection", x U Uᵀ with orthonormal U (D, K)."""
+    subject = Subject.of(case)
+    if case.settings["field"] == "network":
+        return subject
+    width = int(case.options["bottleneck"])
+    generator = torch.Generator().manual_seed(case.seeds.init)
+    normal = torch.randn(case.dim, width, generator=generator, dtype=torch.float64)
+    basis = torch.linalg.qr(normal)[0].to(subject.x)
+    field = BottleneckField(Linear(basis.T.contiguous()), Linear(basis), case.dim, width)
+    return Subject(field, subject.t, subject.x, formed(Point(field, subject.t, subject.x, None)))
+
+
+def inner_jacobian(subject: Subject) -> Tensor:
+    """∂h/∂x ∂g/∂h (N, K, K) of a field g(h(x)), its two factors formed."""
+    field, t, x = subject.field, subject.t, subject.x
+    h = Point(field.encoder, t, x, None, width=field.bottleneck)
+    g = Point(field.decoder, t, h.dx.detach(), None, width=x.shape[1])
+    return formed(h) @ formed(g)
+
+
+@torch.no_grad()
+def estimate(case: Case) -> Result:
+    """Hutchinson's estimate in R^D or, as "bottleneck", in R^K: bias, spread, and theory's.
+
+    ``trace_bias`` is the largest deviation of a row's mean, in its standard errors; errors are
+    relative to the root mean square of ‖∂f/∂z‖ over rows.
+    """
+    subject, trace = _field(case), Trace.of(case.options["trace"])
+    inner = inner_jacobian(subject)
+    matrices = inner if trace.estimator == "bottleneck" else subject.jacobian
+    errors = _errors(case, subject, trace)
+    means, spreads = errors.mean(0), errors.std(0)
+    deviations = means / (spreads / len(errors) ** 0.5).clamp(min=FLAT)
+    squares = errors.square().mean(1)
+    rmse = squares.mean().sqrt().item()
+    squared = ((matrices + matrices.mT) / 2 / subject.norm).square()
+    own = torch.einsum("nii->n", squared) if trace.noise == "rademacher" else 0
+    theory = 2 * (squared.sum((1, 2)) - own) / trace.probes
+    return Result(
+        {
+            "cyclic_error": subject.error(torch.einsum("nii->n", inner)).abs().max().item(),
+            "trace_bias": deviations.abs().max().item(),
+            "trace_rmse": rmse,
+            "trace_rmse_se": standard_error(squares.tolist()) / (2 * rmse or 1),
+            "trace_rmse_theory": theory.mean().clamp(min=0).sqrt().item(),
+        }
+    )
+
+
+def _errors(case: Case, subject: Subject, trace: Trace) -> Tensor:
+    """Relative errors (draws, N) of estimates, each with noise of its own."""
+    generator = torch.Generator().manual_seed(case.seeds.noise)
+    draws, parts = int(case.settings["draws"]), []
+    at_once = max(1, AT_ONCE // (subject.x.numel() * trace.probes))
+    for start in range(0, draws, at_once):
+        x = subject.x.repeat(min(at_once, draws - start), 1)
+        noise = trace.draw(subject.field, x, generator)
+        estimates = trace.rate(Point(subject.field, subject.t, x, None), noise)[1]
+        parts.append(subject.error(estimates.view(-1, case.batch)))
+    return torch.cat(parts)
+
+
+def _rms(x: Tensor) -> float:
+    return x.detach().square().mean().sqrt().item()
+
+
+IDENTITIES: dict[str, Callable[[Case], Result]] = {
+    "euler": euler,
+    "order": order,
+    "density": density,
+    "rate": rate,
+    "estimate": estimate,
+}

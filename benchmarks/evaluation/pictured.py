@@ -1,0 +1,67 @@
+"""What pictures of a density need, as small arrays of its record: a picture reads no data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from benchmarks.datasets import Dataset
+from benchmarks.evaluation import paths
+from flows.flow import Flow
+
+ROWS = 2000  # of the data
+BINS = 80  # a side of the data's histogram
+COLUMNS = 4  # of more than two dimensions
+SAMPLES = 1000  # of those columns
+JUDGED = 5000  # training rows by which they are chosen
+
+
+@torch.no_grad()
+def plane(flow: Flow, x: Tensor, data: Dataset, *, grid: int, layers: int) -> dict[str, Any]:
+    """Arrays of a two-dimensional density, of samples x (N, 2) of it, and of its data.
+
+    ``image`` (grid, grid), the log-density over ``extent`` (x0, x1, y0, y1), rows from below;
+    ``samples``; ``data_image``, a histogram of the training rows over the same extent as a density;
+    ``data_samples``, test rows; and those of `paths.along`, which takes ``layers``.
+    """
+    low, high = data.train.amin(0), data.train.amax(0)
+    margin = 0.05 * (high - low)
+    extent = torch.stack([low - margin, high + margin], 1).flatten().numpy()
+    image = flow.log_prob(paths.grid(extent, grid).to(x)).clamp(min=-1e4).reshape(grid, grid)
+    xs, ys = data.train.numpy().T
+    histogram, _, _ = np.histogram2d(xs, ys, BINS, extent.reshape(2, 2), density=True)
+    return {
+        "image": paths.half(image),
+        "extent": extent,
+        "samples": paths.half(x),
+        "data_image": histogram.T.astype(np.float16),
+        "data_samples": paths.half(_some(data.test, ROWS)),
+        **paths.along(flow, layers=layers),
+    }
+
+
+def corner(x: Tensor, data: Dataset) -> dict[str, Any]:
+    """Arrays of the few columns that a corner plot of samples x (N, D) shows: the least Gaussian.
+
+    Those are the columns of the training rows whose distribution is farthest from a normal one by
+    Kolmogorov's distance. ``columns`` (c,), from 0, in their order; ``samples`` (rows, c) and
+    ``data_samples`` (rows, c) of the test set.
+    """
+    judged = data.train[:JUDGED]
+    scaled = ((judged - judged.mean(0)) / judged.std(0)).numpy()
+    distances = [stats.kstest(column, "norm").statistic for column in scaled.T]
+    columns = np.sort(np.argsort(distances)[::-1][:COLUMNS])
+    return {
+        "columns": columns,
+        "samples": paths.half(_some(x, SAMPLES)[:, columns]),
+        "data_samples": paths.half(_some(data.test, ROWS)[:, columns]),
+    }
+
+
+def _some(rows: Tensor, most: int) -> Tensor:
+    """At most so many of them, from all parts alike: a mixture's samples come by component."""
+    return rows[:: -(-len(rows) // most)]

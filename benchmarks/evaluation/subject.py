@@ -1,0 +1,71 @@
+"""A field at one time and batch, with its Jacobian in float64: what trace estimates are held to."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import flows
+from benchmarks.core.case import Case
+from benchmarks.core.preparing import prepare
+from flows.continuous.cnf import CNF
+from flows.continuous.point import Point
+from flows.continuous.trace import Mode
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A field at one time t and batch x (N, D), and its Jacobian there in float64, (N, D, D)."""
+
+    field: Any
+    t: Tensor
+    x: Tensor
+    jacobian: Tensor
+
+    @classmethod
+    def of(cls, case: Case) -> Subject:
+        """The field of a case, its weight matrices times the gain, at normal rows and t = 0.5."""
+        generator = torch.Generator().manual_seed(case.seeds.data)
+        x = torch.randn(case.batch, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
+        field, x = field_of(prepare(case, x)), x.to(case.device)
+        with torch.no_grad():
+            for parameter in field.parameters():
+                parameter.mul_(case.settings["gain"] if parameter.dim() > 1 else 1)
+            t = torch.tensor(0.5).to(x)
+            double = Point(copy.deepcopy(field).double(), t.double(), x.double(), None)
+            return cls(field, t, x, formed(double))
+
+    @property
+    def point(self) -> Point:
+        """A new evaluation, which shares nothing with those before."""
+        return Point(self.field, self.t, self.x, None)
+
+    @property
+    def norm(self) -> float:
+        """The root mean square over rows of the Jacobian's Frobenius norm: the unit of errors."""
+        return self.jacobian.square().sum((1, 2)).mean().sqrt().item()
+
+    def error(self, traces: Tensor) -> Tensor:
+        """Relative errors of traces (..., N) of the rows."""
+        return (traces.double() - torch.einsum("nii->n", self.jacobian)) / self.norm
+
+
+def field_of(flow: flows.Flow) -> nn.Module:
+    """The vector field of a flow's first ODE; ValueError where it has none."""
+    for module in flow.modules():
+        if isinstance(module, CNF):
+            return module.field
+    raise ValueError("a trace needs a flow with a vector field, such as 'cnf'")
+
+
+def formed(point: Point, mode: Mode = "backward") -> Tensor:
+    """The Jacobian (N, D, D) by D products in one vectorised pass."""
+    units = torch.eye(point.width).to(point.x)[:, None].expand(-1, len(point.x), -1)
+    if mode == "forward":
+        return point.jvp(units).permute(1, 2, 0)
+    point.linearize()
+    return point.vjp(units).transpose(0, 1)

@@ -1,0 +1,1 @@
+"""Running a suite: plan, validity of records, worker."""

@@ -1,0 +1,182 @@
+"""Suites: TOML files that say what is measured; expanded into cases."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+
+from benchmarks.core.case import Case
+from benchmarks.core.study import Common, registry
+from benchmarks.datasets import own
+from benchmarks.execution import faults
+from benchmarks.training.settings import Training
+from flows.registry import SIZES
+
+
+class Suite(BaseModel, frozen=True, extra="forbid"):
+    """A suite as read: what it shares, and its studies in order, each a table of options."""
+
+    name: str
+    about: str = ""
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: PositiveInt = 2
+    time_limit: PositiveFloat = 300.0  # seconds that one block may take
+    memory_share: PositiveFloat = 0.8  # of the machine's memory that the worker may take
+    studies: tuple[dict[str, Any], ...]
+
+    def cases(self) -> list[Case]:
+        """All cases in order, each once; ValueError where the suite names what does not exist."""
+        common = Common(self.seeds, self.device, self.dtype, self.threads)
+        found: dict[str, Case] = {}
+        for entry in self.studies:
+            options = dict(entry)
+            study = registry[str(options.pop("study", ""))]
+            where = f"suite {self.name!r}, study {study.name!r}"
+            model = faults.validated(study.Options, options, where)
+            if unknown := set(getattr(model, "sizes", ())) - set(SIZES):
+                known = ", ".join(SIZES)
+                raise ValueError(
+                    f"suite {self.name!r} has no size {unknown.pop()!r}; choose from: {known}"
+                )
+            for name in getattr(model, "datasets", ()):
+                own.admit(name)
+            try:
+                found |= {case.key: case for case in study.cases(model, common)}
+            except ValidationError as error:  # of what is said of one flow's training alone
+                raise faults.first(Training, error, f"{where}, training of a flow") from error
+        return list(found.values())
+
+    def on(self, datasets: Sequence[str]) -> Suite:
+        """The suite on these data sets, names or files, instead of its own.
+
+        ValueError where none of its studies takes data.
+        """
+        if not any("datasets" in entry for entry in self.studies):
+            raise ValueError(f"suite {self.name!r} has no study that takes data sets")
+        changed = {"datasets": list(datasets)}
+        studies = tuple(e | changed if "datasets" in e else e for e in self.studies)
+        return self.model_copy(update={"studies": studies})
+
+    def only(self, studies: Sequence[str]) -> Suite:
+        """The entries of these studies alone; ValueError for one that it does not have."""
+        for name in studies:
+            if name not in (known := studied(self.studies)):
+                raise ValueError(
+                    f"suite {self.name!r} has no study {name!r}; choose from: {', '.join(known)}"
+                )
+        kept = tuple(entry for entry in self.studies if entry.get("study") in studies)
+        return self.model_copy(update={"studies": kept})
+
+
+def studied(entries: Any) -> list[str]:
+    """The studies that a suite's entries name, each once; whatever else stands there is none."""
+    tables = [e for e in entries if isinstance(e, dict)] if isinstance(entries, Sequence) else []
+    return list(dict.fromkeys(str(entry["study"]) for entry in tables if "study" in entry))
+
+
+def names() -> list[str]:
+    """Names of the suites that come with the project."""
+    files = resources.files("benchmarks.suites").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def read(name: str, overrides: Sequence[str] = ()) -> Suite:
+    """A suite with ``key=value`` overrides applied.
+
+    ``name`` is its own, the path of a TOML file, or that of a results folder, whose plan has the
+    suite as it was run. ``threads=1`` changes a value of the suite, ``cost.batch=32`` one of every
+    entry of a study, ``studies.0.batch=32`` one of the first. ValueError for what does not exist.
+    """
+    plan = planned(name)
+    values = _toml(name) if plan is None else _of_plan(plan / "suite.json")
+    for said in overrides:
+        first, dot, _ = said.partition("=")[0].partition(".")
+        known = [*studied(values.get("studies")), *Suite.model_fields]
+        if dot and first not in known:
+            told = ", ".join(known)
+            raise ValueError(
+                f"cannot set {said!r}: suite {name!r} has no {first!r}; choose from: {told}"
+            )
+        override(values, said)
+    suite: Suite = faults.validated(Suite, values, f"suite {name!r}")
+    return suite
+
+
+def planned(name: str) -> Path | None:
+    """The results folder that a name stands for; None where it is that of a suite or a file."""
+    folder = Path(name)
+    return folder if name not in names() and (folder / "suite.json").is_file() else None
+
+
+def _of_plan(path: Path) -> dict[str, Any]:
+    """What a suite said when it was run."""
+    try:
+        return dict(json.loads(path.read_bytes())["suite"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is not a plan: it has no suite") from error
+
+
+def _toml(name: str) -> dict[str, Any]:
+    """What a suite says, by its name or path."""
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ValueError(f"suite file {name!r} does not exist")
+        text = path.read_text()
+    elif name in names():
+        text = (resources.files("benchmarks.suites") / f"{name}.toml").read_text()
+    elif path.is_dir():
+        raise ValueError(f"folder {name!r} has no suite.json: name the suite, and --out {name}")
+    else:
+        known = ", ".join(names())
+        raise ValueError(f"unknown suite {name!r}; choose from: {known}, or a path to a .toml file")
+    try:
+        return {"name": path.stem, **tomllib.loads(text)}
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"suite {name!r} is not valid TOML: {error}") from error
+
+
+def override(values: dict[str, Any], said: str) -> None:
+    """Apply one ``key=value`` to nested values, in place; ValueError where it does not fit."""
+    key, equals, text = said.partition("=")
+    if not equals or not key:
+        raise ValueError(f"cannot read {said!r}: write key=value, as in threads=1")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    first, *rest = key.split(".")
+    listed = values.get("studies") if first in studied(values.get("studies")) else ()
+    entries = [e for e in listed or () if isinstance(e, dict) and e.get("study") == first]
+    for target, steps in [(e, rest) for e in entries] or [(values, [first, *rest])]:
+        if not steps:
+            raise ValueError(f"cannot set study {first!r} as a whole: name one of its values")
+        *way, last = steps
+        for step in way:
+            target = _descend(target, step, key)
+        target[int(last) if isinstance(target, list) and last.isdigit() else last] = value
+
+
+def _descend(target: Any, step: str, key: str) -> Any:
+    if isinstance(target, list) and step.isdigit() and int(step) < len(target):
+        return target[int(step)]
+    if isinstance(target, dict) and isinstance(target.get(step, {}), dict | list):
+        return target.setdefault(step, {})
+    choices = list(range(len(target))) if isinstance(target, list) else list(target)
+    raise ValueError(f"cannot set {key!r}: no {step!r} there; choose from: {choices}")
+
+
+def blocks(cases: Sequence[Case]) -> Iterator[list[Case]]:
+    """Cases that have to be measured together, in the order of their first one."""
+    grouped: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        grouped.setdefault((case.study, registry[case.study].block(case)), []).append(case)
+    yield from grouped.values()

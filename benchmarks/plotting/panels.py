@@ -1,0 +1,141 @@
+"""Panels of two-dimensional densities: squares in rows, and what is drawn into one."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks.core.series import series
+from benchmarks.plotting import draw
+
+SLIDE = ("realnvp", "glow", "cnf", "ffjord")  # what comes first, in this order
+COLOURS = "viridis"  # even in lightness, in print and to colour-blind readers
+UNSEEN = "#d9d9d9"  # where a density was not evaluated
+DOTS = {"ls": "", "marker": ".", "ms": 1.2, "mec": "none", "color": "#333333", "alpha": 0.7}
+NAME = 0.45  # inches above a row of panels with titles
+NEXT = 0.06  # inches above a row that belongs to the one above it
+LEFT, RIGHT = 0.3, 0.55
+
+
+def ordered(group: pd.DataFrame) -> pd.DataFrame:
+    """The first seed of each series of one data set: the slide's flows, then others by likelihood.
+
+    The column ``series`` has their names.
+    """
+    named = group.assign(series=series(group)).sort_values("seed", kind="stable")
+    place = named["flow"].map(lambda flow: SLIDE.index(flow) if flow in SLIDE else len(SLIDE))
+    named = named.assign(place=place, behind=-named["test_ll"].where(place == len(SLIDE)))
+    return named.drop_duplicates("series").sort_values(["place", "behind"], kind="stable")
+
+
+def sheets(
+    sets: dict[str, pd.DataFrame], length: int, flows: int
+) -> Iterator[tuple[dict[str, pd.DataFrame], list[str]]]:
+    """Rows that `ordered` gave, by set, in parts of ``length`` sets that fit one figure each.
+
+    With the names of the flows that each part shows, its columns, and no others' rows: the slide's,
+    then those that the most of its sets have, by their mean likelihood.
+    """
+    for start in range(0, len(sets), length):
+        part = dict(list(sets.items())[start : start + length])
+        by_name = pd.concat(part.values()).groupby("series", sort=False)
+        found = by_name.agg(place=("place", "first"), sets=("key", "size"), ll=("test_ll", "mean"))
+        ascending = {"place": True, "sets": False, "ll": False}
+        order = found.sort_values(list(ascending), ascending=list(ascending.values()))
+        names = list(order.index[:flows])
+        kept = {name: rows[rows["series"].isin(names)] for name, rows in part.items()}
+        yield {name: rows for name, rows in kept.items() if len(rows)}, names
+
+
+def holding(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Those whose records have an array of this name: what a picture needs."""
+    found = []
+    for path in rows["arrays"]:
+        with np.load(path, allow_pickle=False) as archive:
+            found.append(name in archive.files)
+    return rows[np.array(found, dtype=bool)]
+
+
+@contextmanager
+def squares(
+    gaps: Sequence[float], columns: int, side: float, across: float = 1.0
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """A Figure with a row of panels for each gap above one, in inches, and its axes.
+
+    Panels are ``side`` inches high and ``across`` times as wide.
+    """
+    wide = side * across
+    width = LEFT + columns * wide + (columns - 1) * NEXT + RIGHT
+    height = sum(gaps) + len(gaps) * side + 0.1
+    axes = np.empty((len(gaps), columns), dtype=object)
+    with matplotlib.rc_context(draw.STYLE):
+        figure, y = Figure(figsize=(width, height)), height
+        for row, gap in enumerate(gaps):
+            y -= gap + side
+            for column in range(columns):
+                x = LEFT + column * (wide + NEXT)
+                place = (x / width, y / height, wide / width, side / height)
+                axes[row, column] = panel = figure.add_axes(place)
+                panel.set(xticks=[], yticks=[])
+                panel.grid(False)
+                for spine in panel.spines.values():
+                    spine.set(visible=True, color="#bbbbbb")
+        yield figure, axes
+
+
+def density(panel: Any, image: np.ndarray, extent: Any, top: float) -> Any:
+    """A density (rows from below) on a scale from 0 to ``top``."""
+    return panel.imshow(
+        image.astype(float),
+        origin="lower",
+        extent=tuple(extent),
+        vmin=0,
+        vmax=top,
+        cmap=COLOURS,
+        aspect="auto",
+        interpolation="nearest",
+    )
+
+
+def cloud(panel: Any, samples: np.ndarray) -> None:
+    """Samples (n, 2) as dots."""
+    panel.plot(*samples.astype(float).T, rasterized=True, **DOTS)
+
+
+def window(panel: Any, extent: Any, margin: float = 0.0) -> None:
+    """Show the smallest square around (x0, x1, y0, y1), so that no panel is stretched."""
+    ends = np.reshape(extent, (2, 2)).astype(float)
+    middle, half = ends.mean(1), np.ptp(ends, axis=1).max() * (0.5 + margin)
+    (x0, y0), (x1, y1) = middle - half, middle + half
+    panel.set(xlim=(x0, x1), ylim=(y0, y1))
+
+
+def scale(figure: Any, shown: Any, beside: Any) -> None:
+    """A bar of the colours at the right of the last panel of a row."""
+    box = beside.get_position()
+    inch = 1 / figure.get_figwidth()
+    bar = figure.add_axes((box.x1 + 0.06 * inch, box.y0, 0.07 * inch, box.height))
+    figure.colorbar(shown, cax=bar, ticks=shown.get_clim()).outline.set_visible(False)
+    bar.set_yticklabels([f"{end:.2g}" for end in shown.get_clim()], fontsize=7)
+    bar.tick_params(length=0, pad=2)
+
+
+def label(figure: Any, upper: Any, lower: Any, words: str) -> None:
+    """What a row, or rows of one thing, are of: upright at their left."""
+    top, bottom = upper.get_position(), lower.get_position()
+    x = top.x0 - 0.1 / figure.get_figwidth()
+    place = {"rotation": 90, "ha": "right", "va": "center"}
+    figure.text(x, (top.y1 + bottom.y0) / 2, words, **place)
+
+
+def title(panel: Any, name: str, below: str, side: float) -> None:
+    """A name that is cut into lines as wide as the panel, and a line below it."""
+    lines = textwrap.wrap(name, max(12, int(side / 0.075)))[:2]
+    panel.set_title("\n".join([*lines, below]), fontsize=8, pad=3)

@@ -1,0 +1,128 @@
+"""Cost against sizes: seconds, FLOPs, bytes and NFE of log_prob, training step and sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import ClassVar
+
+import pandas as pd
+from pydantic import BaseModel, NonNegativeFloat, PositiveInt
+
+from benchmarks.core.case import Case
+from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.study import Common, Contender, Result, expanded, register
+from benchmarks.measure import shapes
+from benchmarks.measure.calls import Calls, measured
+from benchmarks.measure.resident import resident_bytes
+from benchmarks.studies.cost import tables as cost
+
+
+class CostContender(Contender, frozen=True):
+    """A flow in the comparison, at dimensions of its own where it says so."""
+
+    dims: tuple[PositiveInt, ...] | None = None
+
+
+Sizes = PositiveInt | tuple[PositiveInt, ...]  # several: each of them with each of the others
+
+
+class CostOptions(BaseModel, frozen=True, extra="forbid"):
+    """The cost study's part of a suite.
+
+    At ``counted_dims`` log_prob is counted from its shapes and nothing is computed: for dimensions
+    where a call takes too long, or too much memory.
+    """
+
+    flows: tuple[CostContender, ...]
+    dims: tuple[PositiveInt, ...]
+    counted_dims: tuple[PositiveInt, ...] = ()
+    sizes: dict[str, Sizes] = {}
+    batch: Sizes = 64
+    one_at_a_time: bool = False  # of batch and sizes, the others at the first of theirs
+    seconds: NonNegativeFloat = 5.0  # of timing, for all contenders of one D; 0: counts alone
+    resident: bool = False  # the resident set of fresh processes too: some seconds a case
+
+
+@register
+class Cost:
+    """How seconds, FLOPs, bytes and NFE of one call grow with D, N, H, depth and layers."""
+
+    name: ClassVar[str] = "cost"
+    question: ClassVar[str] = "What does a call cost, and how does the cost grow with its sizes?"
+    reads: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = True
+    Options: ClassVar = CostOptions
+
+    def cases(self, options: CostOptions, common: Common) -> Iterator[Case]:
+        """A case for each contender, dimension and point of the grid, smallest dimension first."""
+        contenders = expanded(options.flows)
+        counting = replace(common, device="meta")
+        everywhere = {*options.dims, *(d for c in contenders for d in c.dims or ())}
+        how = {"seconds": options.seconds, **({"resident": True} if options.resident else {})}
+        grid = list(_grid(options))
+        for place, dims in ((common, everywhere), (counting, {*options.counted_dims})):
+            for dim, contender in product(sorted(dims), contenders):
+                if place is common and dim not in (contender.dims or options.dims):
+                    continue
+                for number, (batch, sizes) in enumerate(grid):
+                    point = {"point": number} if len(grid) > 1 else {}
+                    yield place.case(
+                        study=self.name,
+                        flow=contender.flow,
+                        dim=dim,
+                        options=contender.complete(sizes, dim),
+                        batch=contender.batch or batch,
+                        settings={**how, **point, **contender.rules},
+                    )
+
+    def block(self, case: Case) -> str:
+        """All contenders at one dimension and point of the grid."""
+        shared = [case.settings.get(name) for name in ("seconds", "resident", "point")]
+        return f"D={case.dim} on {case.device}, {shared}"
+
+    def budget(self, case: Case) -> float:
+        """Seconds: the share of the timing, the counted calls, and the fresh processes."""
+        if case.device == "meta":
+            return case.dim / 5000
+        timing = float(case.settings["seconds"]) / 10
+        return timing + case.dim / 200 + (10 if "resident" in case.settings else 0)
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Count each contender's calls, then time all of them in shuffled rounds."""
+        if cases[0].device != "meta":
+            yield from measured(cases, _resident)
+            return
+        for case in cases:
+            try:
+                yield case.key, Result(shapes.count(case))
+            except Exception as error:
+                yield case.key, Result.of(error)
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """The growth of each series at its largest size, and all figures by dimension."""
+        return cost.tables(frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """Seconds and FLOPs a sample against D, a column for each call."""
+        return cost.figures(frame)
+
+
+def _grid(options: CostOptions) -> Iterator[tuple[int, dict[str, int]]]:
+    """The combinations of batches and sizes: all of them, or those that vary one at a time."""
+    several = [
+        value if isinstance(value, tuple) else (value,)
+        for value in (options.batch, *options.sizes.values())
+    ]
+    for point in product(*several):
+        varied = sum(value != first for value, (first, *_) in zip(point, several, strict=True))
+        if varied <= 1 or not options.one_at_a_time:
+            yield point[0], dict(zip(options.sizes, point[1:], strict=True))
+
+
+def _resident(case: Case, found: Calls) -> dict[str, float]:
+    """By how much log_prob and a training step make a fresh process grow, where it is asked."""
+    if "resident" not in case.settings:
+        return {}
+    return {f"{call}_resident_bytes": resident_bytes(case, call) for call in ("log_prob", "step")}

@@ -1,0 +1,102 @@
+"""Samples against data in a few columns of tables, from records alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from scipy.ndimage import gaussian_filter
+
+from benchmarks.core.exhibit import Figure
+from benchmarks.core.series import fitted, series
+from benchmarks.core.store import arrays
+from benchmarks.plotting import draw
+
+BINS, SMOOTH = 40, 1.5  # of a histogram, and by how many of its bins it is smoothed
+LEVELS = (0.5, 0.8, 0.95)  # shares of the data within contours
+DATA, SAMPLES = "#555555", "#D55E00"
+NOTE = (
+    "{name}, whose test log-likelihood is {ll:.3f} nats. Diagonal: the distribution of each column "
+    "of test rows (grey) and of samples. Below it: samples as dots over contours that hold 50, 80 "
+    "and 95 % of the test rows. Of {dim} columns the least normally distributed. The first seed."
+)
+
+
+def figures(wide: pd.DataFrame) -> list[Figure]:
+    """For each set of D > 2 its best discrete and best continuous flow, and the mixture."""
+    made = []
+    for name, group in wide.groupby("dataset", sort=False):
+        for _, row in _chosen(group).iterrows():
+            about = NOTE.format(name=row["series"], ll=row["test_ll"], dim=row["dim"])
+            title = f"{name}: data and samples of {row['series']}"
+            drawn = partial(_draw, row)
+            made.append(Figure(f"corner-{name}-{row['flow']}", title, about, drawn, (row["key"],)))
+    return made
+
+
+def _chosen(group: pd.DataFrame) -> pd.DataFrame:
+    """The best of each kind by likelihood."""
+    shown = group.assign(series=series(group)).sort_values("seed", kind="stable")
+    shown = shown.drop_duplicates("series").sort_values("test_ll", ascending=False)
+    solved = shown["test_nfe"].notna() if "test_nfe" in shown else pd.Series(False, shown.index)
+    baseline = fitted(shown)
+    kinds = (~baseline & ~solved, ~baseline & solved, shown["flow"] == "mixture")
+    return pd.concat([shown[kind].iloc[:1] for kind in kinds])
+
+
+def _draw(row: Any) -> Any:
+    held = arrays(row)
+    data, samples = (held[name].astype(float) for name in ("data_samples", "samples"))
+    columns = held["columns"]
+    ends = np.quantile(data, [0.005, 0.995], axis=0)
+    ends += np.array([[-0.08], [0.08]]) * np.ptp(ends, axis=0)
+    count = len(columns)
+    with draw.figure(count, count, height=1.5) as (figure, axes):
+        figure.set_size_inches(1.5 * count + 0.3, 1.5 * count + 0.3)
+        for i in range(count):
+            for j in range(count):
+                panel = axes[i, j]
+                panel.grid(False)
+                panel.set_xlim(ends[:, j])
+                if i < j:
+                    panel.set_visible(False)
+                elif i == j:
+                    _margin(panel, data[:, i], samples[:, i], ends[:, i])
+                else:
+                    panel.set_ylim(ends[:, i])
+                    _pair(panel, data[:, [j, i]], samples[:, [j, i]], ends[:, [j, i]])
+                panel.tick_params(labelbottom=i == count - 1, labelleft=j == 0 < i, labelsize=7)
+                if i == count - 1:
+                    panel.set_xlabel(f"column {columns[j] + 1}")
+                if j == 0 < i:
+                    panel.set_ylabel(f"column {columns[i] + 1}")
+        dots = Line2D([], [], ls="", marker="o", ms=4, mec="none", color=SAMPLES)
+        figure.legend(
+            [Patch(color=DATA, alpha=0.4), dots], ["data", str(row["series"])], loc="upper right"
+        )
+    return figure
+
+
+def _margin(panel: Any, data: np.ndarray, samples: np.ndarray, ends: np.ndarray) -> None:
+    bins = np.linspace(ends[0], ends[1], BINS + 1)
+    panel.hist(data, bins, density=True, color=DATA, alpha=0.4)
+    panel.hist(samples, bins, density=True, histtype="step", color=SAMPLES, lw=1.2)
+    panel.set_yticks([])
+    panel.spines["left"].set_visible(False)
+
+
+def _pair(panel: Any, data: np.ndarray, samples: np.ndarray, ends: np.ndarray) -> None:
+    counts, xs, ys = np.histogram2d(data[:, 0], data[:, 1], bins=BINS, range=ends.T)
+    smooth = gaussian_filter(counts, SMOOTH).T
+    ranked = np.sort(smooth.flatten())[::-1]
+    within = np.cumsum(ranked) / ranked.sum()
+    levels = sorted({float(ranked[np.searchsorted(within, share)]) for share in LEVELS})
+    middles = [(edges[1:] + edges[:-1]) / 2 for edges in (xs, ys)]
+    panel.plot(
+        *samples.T, ls="", marker=".", ms=1.6, mec="none", color=SAMPLES, alpha=0.6, rasterized=True
+    )
+    panel.contour(*middles, smooth, levels=levels, colors=DATA, linewidths=[0.6, 0.9, 1.2])

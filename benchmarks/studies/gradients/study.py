@@ -1,0 +1,245 @@
+"""Gradients: the adjoint's and backprop's against float64, with what each of them costs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import product
+from typing import Any, ClassVar, Literal, get_args
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+import flows
+from benchmarks import datasets
+from benchmarks.core.case import Case, canonical
+from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.preparing import prepare
+from benchmarks.core.study import Common, Contender, Result, register
+from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.measure.memory import saved_bytes
+from benchmarks.studies.gradients import tables as gradients
+from benchmarks.training.loop import train
+from benchmarks.training.settings import Training
+from flows.continuous import Solver
+from flows.continuous.solve import FIXED, Gradient
+
+BACKPROP: dict[str, Any] = {"method": "dopri5", "gradient": "backprop"}
+
+
+class GradientsOptions(BaseModel, frozen=True, extra="forbid"):
+    """The gradients study's part of a suite.
+
+    ``solvers`` has each method's tolerances (rtol = atol), or step sizes where its steps are
+    fixed; ``options`` are the flows' own, of their solver what nothing here decides (error_norm,
+    max_steps).
+    """
+
+    flows: tuple[str, ...] = ("cnf",)
+    datasets: tuple[str, ...]
+    sizes: dict[str, PositiveInt] = {}
+    options: dict[str, JsonValue] = {}
+    solvers: dict[str, tuple[PositiveFloat, ...]]
+    gradients: tuple[Gradient, ...] = get_args(Gradient)
+    dtypes: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")  # not the suite's
+    batch: PositiveInt = 256
+    updates: tuple[NonNegativeInt, ...] = (0, 1000)  # 0: the untrained field
+    training: Training = Training()
+    training_batch: PositiveInt = 256
+    training_solver: dict[str, JsonValue] = {**BACKPROP, "rtol": 1e-4, "atol": 1e-4}
+    reference: PositiveFloat = 1e-12  # tolerance of the float64 gradient that errors refer to
+    seconds: PositiveFloat = 1.0  # of timing, for all gradients of one solver setting together
+
+
+@register
+class Gradients:
+    """The error and the cost of the gradient of -log p, by adjoint, seminorm and backprop."""
+
+    name: ClassVar[str] = "gradients"
+    question: ClassVar[str] = "Is the adjoint's gradient the gradient, and what does it cost?"
+    reads: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = True
+    Options: ClassVar = GradientsOptions
+
+    def cases(self, options: GradientsOptions, common: Common) -> Iterator[Case]:
+        """A case for each data set, flow, seed, field, precision, solver setting and gradient.
+
+        Fixed steps have no error norm, so that their seminorm would be their adjoint again.
+        """
+        kept = {"training", "training_batch", "training_solver", "reference", "seconds"}
+        settings = options.model_dump(include=kept)
+        settings["training_solver"] = canonical(Solver.of(options.training_solver))
+        for name in options.datasets:
+            dim = datasets.load(name).dim
+            for flow in options.flows:
+                own = {"solver": {}, **options.options}  # refused by a flow that solves no ODE
+                complete = Contender(flow=flow, options=own).complete(options.sizes, dim)
+                solvers = list(_solvers(Solver.of(complete["solver"]), options))
+                for seed, updates, dtype, solver in product(
+                    common.seeds, options.updates, options.dtypes, solvers
+                ):
+                    yield replace(common, dtype=dtype).case(
+                        seed,
+                        study=self.name,
+                        flow=flow,
+                        dim=dim,
+                        options={**complete, "solver": canonical(solver)},
+                        dataset=name,
+                        batch=options.batch,
+                        updates=updates,
+                        settings=settings,
+                    )
+
+    def block(self, case: Case) -> str:
+        """All gradients at one solver setting of one field."""
+        solver = {**case.options["solver"], "gradient": ""}
+        return _changed(case, options={**case.options, "solver": solver}).key
+
+    def budget(self, case: Case) -> float:
+        """Seconds: the share of the timing, the counted calls, some of the training."""
+        return float(case.settings["seconds"]) / 2 + 0.5 + case.updates / 2000
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Take each gradient's error and counts, then time all of them in shuffled rounds."""
+        works: dict[str, Callable[[], object]] = {}
+        found: dict[str, dict[str, float]] = {}
+        for case in cases:
+            try:
+                works[case.key], found[case.key] = _measured(case)
+            except Exception as error:
+                yield case.key, Result.of(error)
+        if not works:
+            return
+        seconds = float(cases[0].settings["seconds"])
+        samples = interleave(works, seconds=seconds, device=cases[0].device)
+        for key, metrics in found.items():
+            timed = {"gradient_seconds": samples[key], "reference_seconds": samples[REFERENCE]}
+            yield key, Result({**metrics, **timed})
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """What a gradient of a given error costs, and all figures by solver setting."""
+        return gradients.tables(frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """Error, saved bytes and evaluations of each gradient; error against seconds."""
+        return gradients.figures(frame)
+
+
+def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
+    """Each method of the suite at each of its settings with each gradient."""
+    for method, settings in options.solvers.items():
+        fixed = method in FIXED
+        for value in settings:
+            accuracy = {"step_size": value} if fixed else {"rtol": value, "atol": value}
+            for gradient in options.gradients:
+                if not (fixed and gradient == "seminorm"):
+                    chosen: dict[str, Any] = {"step_size": None, **accuracy, "gradient": gradient}
+                    yield replace(base, method=method, **chosen)
+
+
+def _changed(case: Case, **changes: Any) -> Case:
+    return Case.model_validate({**case.model_dump(), **changes})
+
+
+def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
+    """A call of loss and backward as the case has it, with its error and counts."""
+    training = _changed(
+        case,
+        dtype="float32",  # both precisions are given the same field
+        batch=case.settings["training_batch"],
+        options={**case.options, "solver": case.settings["training_solver"]},
+        settings={"training": case.settings["training"]},
+    ).model_dump_json()
+    best = _reference(training, case.batch, float(case.settings["reference"]))
+    dtype = getattr(torch, case.dtype)
+    flow, x = _view(_field(training), dtype, case.options["solver"]), _rows(case).to(dtype)
+    step = partial(_step, flow, x)
+    with flows.count_nfe(flow) as nfe:
+        loss, gradient = _gradient(flow, x)
+    if not bool(torch.isfinite(gradient).all()):
+        raise FloatingPointError("the gradient has values that are not finite")
+    metrics = {
+        "gradient_error": _relative(gradient, best.gradient),
+        "gradient_cosine": min(1.0, float(cosine_similarity(gradient, best.gradient, 0))),
+        "reference_shift": best.shift,
+        "loss_error": abs(loss - best.loss),
+        "gradient_bytes": saved_bytes(step, flow.parameters()),
+        "nfe_forward": nfe.forward,
+        "nfe_backward": nfe.backward,
+        "steps_accepted": nfe.accepted,
+        "steps_rejected": nfe.rejected,
+        "steps_accepted_backward": sum(solve.accepted_backward for solve in nfe.solves),
+        "steps_rejected_backward": sum(solve.rejected_backward for solve in nfe.solves),
+    }
+    return step, metrics
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A field's loss and gradient (P,) in float64, and how far the gradient can be relied on."""
+
+    loss: float
+    gradient: Tensor
+    shift: float  # its relative change at a tolerance ten times looser
+
+
+@lru_cache(maxsize=4)
+def _field(training: str) -> flows.Flow:
+    """The flow of a case, given as JSON, once it is trained; kept for the cases that follow."""
+    case = Case.model_validate_json(training)
+    data = datasets.load(str(case.dataset), seed=case.seeds.data)
+    settings = Training.model_validate(case.settings["training"])
+    flow = prepare(case, data.train.float(), settings.whiten)
+    if case.updates:
+        train(flow, data, case, settings)
+    return flow
+
+
+@lru_cache(maxsize=4)
+def _reference(training: str, rows: int, tolerance: float) -> Reference:
+    """The gradient of a case's field by backprop through dopri5 at ``tolerance``."""
+    field, case = _field(training), Case.model_validate_json(training)
+    x = _rows(_changed(case, batch=rows)).double()
+    (_, loose), (loss, gradient) = (
+        _gradient(_view(field, torch.float64, {**BACKPROP, "rtol": t, "atol": t}), x)
+        for t in (10 * tolerance, tolerance)
+    )
+    return Reference(loss, gradient, _relative(loose, gradient))
+
+
+def _rows(case: Case) -> Tensor:
+    """The batch (N, D): the first rows of the test set, rounded to float32 for every precision."""
+    data = datasets.load(str(case.dataset), seed=case.seeds.data)
+    return data.test[: case.batch].to(case.device, torch.float32)
+
+
+def _view(field: flows.Flow, dtype: torch.dtype, solver: Any) -> flows.Flow:
+    """A copy of the field's flow in ``dtype`` that solves by ``solver``, its noise fixed."""
+    return copy.deepcopy(field).to(dtype).using(solver=solver, noise=0)
+
+
+def _step(flow: flows.Flow, x: Tensor) -> float:
+    """The mean of -log p, in nats; its backward pass leaves the gradient with the parameters.
+
+    It is -log p for all flows, whatever one is trained by: what the solver's error bears upon.
+    """
+    flow.zero_grad()
+    loss = -flow.log_prob(x).mean()
+    loss.backward()
+    return loss.item()
+
+
+def _gradient(flow: flows.Flow, x: Tensor) -> tuple[float, Tensor]:
+    """The loss, and its gradient by all parameters as one float64 vector (P,)."""
+    loss, wanted = _step(flow, x), [p for p in flow.parameters() if p.requires_grad]
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
+    return loss, torch.cat([part.double().flatten() for part in parts])
+
+
+def _relative(gradient: Tensor, best: Tensor) -> float:
+    return float((gradient - best).norm() / best.norm())

@@ -1,0 +1,115 @@
+"""Identities: what continuous flows are derived from, measured as equalities in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Annotated, Any, ClassVar, get_args
+
+import pandas as pd
+from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
+
+from benchmarks.core.case import Case, canonical
+from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.study import Common, Contender, Result, expanded, register
+from benchmarks.evaluation.equalities import IDENTITIES
+from benchmarks.studies.identities import tables as identities
+from flows.continuous.trace import Noise, Trace
+
+Sixteenths = Annotated[int, Field(ge=32, multiple_of=16)]
+ESTIMATORS = ("hutchinson", "bottleneck")  # in R^D, and in R^K
+
+
+class IdentitiesOptions(BaseModel, frozen=True, extra="forbid"):
+    """The identities study's part of a suite.
+
+    ``flows`` are those whose densities are held against a dense Jacobian, at each of ``dims``;
+    ``bottlenecks`` pairs of D and K. All else is asked of the flow cnf.
+    """
+
+    flows: tuple[Contender, ...] = (Contender(flow="*", without=("zuko_*",)),)
+    dims: tuple[PositiveInt, ...] = (2, 5)
+    sizes: dict[str, PositiveInt] = {"hidden": 16, "depth": 2}
+    times: tuple[str, ...] = ("concat", "concatsquash")  # how t enters the layers
+    blocks: tuple[PositiveInt, ...] = (1, 4, 16, 64)  # of the residual network
+    methods: tuple[str, ...] = ("euler", "midpoint", "rk4")
+    steps: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
+    differences: tuple[Sixteenths, ...] = (32, 64)  # steps of d log p/dt
+    bottlenecks: tuple[tuple[PositiveInt, PositiveInt], ...] = ((16, 4), (64, 8), (8, 32))
+    gain: PositiveFloat = 3.0  # factor on the initial weight matrices: at 1 the Jacobian is tiny
+    batch: PositiveInt = 16
+    draws: int = Field(default=4000, ge=100)  # estimates of each row
+
+
+@register
+class Identities:
+    """What is left of each equality: residual networks, densities, their rate, and traces."""
+
+    name: ClassVar[str] = "identities"
+    question: ClassVar[str] = "Do the equalities hold that continuous flows rest on?"
+    reads: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = False
+    Options: ClassVar = IdentitiesOptions
+
+    def cases(self, options: IdentitiesOptions, common: Common) -> Iterator[Case]:
+        """The cases of each identity, in float64 whatever the suite says; of its first seed."""
+        common = replace(common, dtype="float64", seeds=common.seeds[:1])
+        for identity, contender, dim, settings in _asked(options):
+            yield common.case(
+                common.seeds[0],
+                study=self.name,
+                flow=contender.flow,
+                dim=dim,
+                options=contender.complete(options.sizes, dim),
+                batch=options.batch,
+                settings={"identity": identity, "gain": options.gain, **settings},
+            )
+
+    def block(self, case: Case) -> str:
+        """Each case alone."""
+        return case.key
+
+    def budget(self, case: Case) -> float:
+        """Seconds."""
+        return 3.0 if case.settings["identity"] == "density" else 0.5
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Each case by its identity's own function."""
+        for case in cases:
+            try:
+                yield case.key, IDENTITIES[case.settings["identity"]](case)
+            except Exception as error:
+                yield case.key, Result.of(error)
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """What is left of each equality, a table an identity."""
+        return identities.tables(frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """Errors against steps, and errors of estimates in R^D and R^K."""
+        return identities.figures(frame)
+
+
+def _asked(
+    options: IdentitiesOptions,
+) -> Iterator[tuple[str, Contender, int, dict[str, JsonValue]]]:
+    """Identity, flow, dimension and settings of each case."""
+    dim = max(options.dims)
+    for time, blocks in product(options.times, options.blocks):
+        yield "euler", Contender(flow="cnf", options={"time": time}), dim, {"blocks": blocks}
+    for method in options.methods:
+        yield "order", Contender(flow="cnf"), dim, {"method": method, "steps": list(options.steps)}
+    for contender, dim in product(expanded(options.flows), options.dims):
+        yield "density", contender, dim, {}
+    for time, dim in product(options.times, options.dims):
+        settings: dict[str, JsonValue] = {"steps": list(options.differences)}
+        yield "rate", Contender(flow="cnf", options={"time": time}), dim, settings
+    for (dim, width), field in product(options.bottlenecks, ("network", "projection")):
+        if field == "projection" and width > dim:  # which has no orthonormal columns there
+            continue
+        for estimator, noise in product(ESTIMATORS, get_args(Noise)):
+            trace: Any = canonical(Trace(estimator, noise=noise))
+            own = {"bottleneck": width, "trace": trace}
+            settings = {"field": field, "draws": options.draws}
+            yield "estimate", Contender(flow="ffjord", options=own), dim, settings

@@ -1,0 +1,171 @@
+"""Modes: which of the data's modes a flow's samples reach, by likelihood and by reverse KL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import JsonValue, PositiveFloat, PositiveInt
+from torch import Tensor
+
+import flows
+from benchmarks import datasets
+from benchmarks.analysis.stats import standard_error
+from benchmarks.core.case import Case
+from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.preparing import prepare
+from benchmarks.core.study import Common, Result, register
+from benchmarks.datasets import Dataset
+from benchmarks.evaluation import modes as of_samples
+from benchmarks.evaluation.likelihood import exact
+from benchmarks.studies.modes import tables as modes
+from benchmarks.studies.trainees import Trainees
+from benchmarks.training import checkpoint
+from benchmarks.training.loop import Objective, own_loss, train
+from benchmarks.training.settings import Training
+from flows.continuous import SolveError
+
+DRAWN = 3000  # samples that a record keeps, for a picture
+
+
+def reverse_kl(data: Dataset) -> Objective:
+    """The mean of log q(x) - log p(x) over samples x of the flow q, as many as a batch has rows.
+
+    ValueError where the data's density p is not known.
+    """
+    log_p = data.log_prob
+    if log_p is None:
+        raise ValueError(
+            f"data set {data.name!r} has no exact density, which reverse_kl needs: take one that "
+            "has, 8gaussians say, or train by likelihood"
+        )
+
+    def objective(flow: flows.Flow, x: Tensor) -> Tensor:
+        samples, log_q = flow.rsample_and_log_prob(len(x))
+        return (log_q - log_p(samples)).mean()
+
+    return objective
+
+
+OBJECTIVES: dict[str, Callable[[Dataset], Objective]] = {
+    "likelihood": lambda data: own_loss,
+    "reverse_kl": reverse_kl,
+}
+
+
+class ModesOptions(Trainees, frozen=True):
+    """The modes study's part of a suite.
+
+    With reverse_kl the last weights stay, whatever ``training`` says: those of the best validated
+    likelihood would be the ones with the least collapse.
+    """
+
+    datasets: tuple[str, ...] = ("8gaussians", "25gaussians")
+    objectives: tuple[str, ...] = tuple(OBJECTIVES)
+    updates: PositiveInt = 400
+    seconds: PositiveFloat = 5.0  # that a training is expected to take: for the plan alone
+    samples: PositiveInt = 10_000  # whose modes are counted
+    rows: PositiveInt = 5000  # of the test set, for the likelihood
+    tolerance: PositiveFloat = 1e-5  # rtol and atol of samples and densities, in float64
+
+
+@register
+class Modes:
+    """Which modes samples reach after training by likelihood, and by reverse KL."""
+
+    name: ClassVar[str] = "modes"
+    question: ClassVar[str] = "Do flows leave out modes, and how much do they put between them?"
+    reads: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = False
+    Options: ClassVar = ModesOptions
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def cases(self, options: ModesOptions, common: Common) -> Iterator[Case]:
+        """A case for each data set, objective, flow and seed; ValueError for data without modes."""
+        for name, objective in product(options.datasets, options.objectives):
+            if objective not in OBJECTIVES:
+                known = ", ".join(OBJECTIVES)
+                raise ValueError(f"unknown objective {objective!r}; choose from: {known}")
+            data = datasets.load(name)
+            of_samples.figures(data.val, data)  # that its modes and density are known
+            fixed: dict[str, JsonValue] = {"keep": "last"} if objective == "reverse_kl" else {}
+            settings = {
+                "objective": objective,
+                "samples": options.samples,
+                "rows": options.rows,
+                "tolerance": options.tolerance,
+            }
+            for case in options.repeated(common, name, data.dim, settings, fixed, study=self.name):
+                self._seconds[case.key] = options.seconds
+                yield case
+
+    def block(self, case: Case) -> str:
+        """Each case alone."""
+        return case.key
+
+    def budget(self, case: Case) -> float:
+        """Seconds: what the suite expects of a training, and a second for its samples."""
+        return 1 + self._seconds.get(case.key, 0)
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Train each, then look at its samples."""
+        for case in cases:
+            yield case.key, _measured(case)
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """A row for each data set, objective and flow."""
+        return modes.tables(frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """Samples, and the share of each mode."""
+        return modes.figures(frame)
+
+
+def _measured(case: Case) -> Result:
+    """Train by the case's objective, then take the figures of the flow's samples."""
+    data = datasets.load(str(case.dataset), seed=case.seeds.data)
+    settings = Training.model_validate(case.settings["training"])
+    flow = prepare(case, data.train.to(getattr(torch, case.dtype)), settings.whiten)
+    objective = OBJECTIVES[case.settings["objective"]](data)
+    slot = checkpoint.slot(case)
+    history = train(flow, data, case, settings, objective=objective, checkpoint=slot)
+    return scored(exact(flow, float(case.settings["tolerance"])), data, case, history.metrics())
+
+
+@torch.no_grad()
+def scored(
+    flow: flows.Flow, data: Dataset, case: Case, metrics: dict[str, float | list[float]]
+) -> Result:
+    """The figures of a float64 flow's samples, added to metrics; its likelihood of the data.
+
+    Where it cannot be solved at the data, which a collapsed flow was never trained at, the notes
+    say why there is no likelihood.
+    """
+    x, log_q = flow.rsample_and_log_prob(int(case.settings["samples"]))
+    x, log_q = x.cpu(), log_q.cpu()
+    assert data.log_prob is not None  # or there were no such case
+    assert data.modes is not None
+    excess = (log_q - data.log_prob(x)).numpy()
+    metrics |= of_samples.figures(x, data)
+    metrics |= {"reverse_kl": float(excess.mean()), "reverse_kl_se": standard_error(excess)}
+    notes: dict[str, Any] = {"data": of_samples.figures(data.test, data)}
+    try:
+        log_prob = flow.log_prob(data.test[: int(case.settings["rows"])].to(case.device))
+        each = log_prob.cpu().numpy()
+        metrics |= {"test_ll": float(each.mean()), "test_ll_se": standard_error(each)}
+    except SolveError as error:
+        notes["test_ll"] = str(error)
+    arrays = {
+        "mode_shares": of_samples.shares(x, data),
+        "samples": x[:DRAWN].numpy().astype(np.float16),
+        "modes": data.modes.numpy(),
+        "data_shares": of_samples.shares(data.test, data),
+        "data_samples": data.test[:DRAWN].numpy().astype(np.float16),
+    }
+    return Result(metrics, arrays, notes)

@@ -1,0 +1,163 @@
+"""Function evaluations: against training updates, the solver's tolerance, and the dimension."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt
+
+import flows
+from benchmarks import datasets
+from benchmarks.core.case import Case
+from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.preparing import prepare
+from benchmarks.core.study import Common, Contender, Result, register
+from benchmarks.evaluation.speed import speed
+from benchmarks.measure.operations import Operations
+from benchmarks.studies.nfe import tables as nfe
+from benchmarks.training.loop import train
+from benchmarks.training.settings import Training
+
+
+class NfeOptions(BaseModel, frozen=True, extra="forbid"):
+    """The nfe study's part of a suite."""
+
+    flows: tuple[Contender, ...]
+    datasets: tuple[str, ...]
+    sizes: dict[str, PositiveInt] = {}
+    hidden_per_dim: PositiveFloat | None = None  # of every flow that has none of its own
+    options: dict[str, JsonValue] = {}  # of every flow
+    batch: PositiveInt = 256
+    updates: PositiveInt
+    checks: PositiveInt = 12  # times during training that NFE is counted
+    tolerances: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+    training: Training = Training()
+
+
+@register
+class Nfe:
+    """How often the solver evaluates the field, as it is trained and as tolerance tightens."""
+
+    name: ClassVar[str] = "nfe"
+    question: ClassVar[str] = "How many evaluations does the solver need, and for what error?"
+    reads: ClassVar[tuple[str, ...]] = ("cost",)
+    timed: ClassVar[bool] = False
+    Options: ClassVar = NfeOptions
+
+    def cases(self, options: NfeOptions, common: Common) -> Iterator[Case]:
+        """A case for each data set, flow and seed."""
+        settings: dict[str, JsonValue] = {
+            "checks": options.checks,
+            "tolerances": list(options.tolerances),
+            "training": options.training.model_dump(),
+        }
+        for name in options.datasets:
+            dim = datasets.load(name).dim
+            for given in options.flows:
+                own = {
+                    "options": {**options.options, **given.options},
+                    "hidden_per_dim": given.hidden_per_dim or options.hidden_per_dim,
+                }
+                contender = given.model_copy(update=own)
+                for seed in common.seeds:
+                    yield common.case(
+                        seed,
+                        study=self.name,
+                        flow=contender.flow,
+                        dim=dim,
+                        options=contender.complete(options.sizes, dim),
+                        dataset=name,
+                        batch=contender.batch or options.batch,
+                        updates=options.updates,
+                        settings={**settings, **contender.rules},
+                    )
+
+    def block(self, case: Case) -> str:
+        """Each case alone."""
+        return case.key
+
+    def budget(self, case: Case) -> float:
+        """Seconds: some hundredths an update."""
+        return 2 + 0.02 * case.updates
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Each case as `_measured` has it."""
+        for case in cases:
+            yield case.key, _measured(case)
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """Forward evaluations before and after training, and how they grow with D."""
+        return nfe.tables(frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """NFE against updates, tolerance and D, and the error against tolerance."""
+        return nfe.figures(frame)
+
+
+def _measured(case: Case) -> Result:
+    """Train, counting on a fixed batch as training goes, then solve at each tolerance."""
+    settings = Training.model_validate(case.settings["training"])
+    data = datasets.load(str(case.dataset), seed=case.seeds.data)
+    dtype = getattr(torch, case.dtype)
+    flow = prepare(case, data.train.to(dtype), settings.whiten)
+    untrained = copy.deepcopy(flow)
+    fixed = data.test[: case.batch].to(case.device, dtype)
+    every = max(1, case.updates // int(case.settings["checks"]))
+    counts: list[tuple[int, int, int]] = []
+
+    def observe(update: int) -> None:
+        if update % every == 0 or update == case.updates:
+            view = flow.using(noise=0)
+            with flows.count_nfe(view) as count:
+                view.log_prob(fixed).mean().backward()
+            flow.zero_grad()
+            counts.append((update, count.forward, count.backward))
+
+    history = train(flow, data, case, settings, observe=observe)
+    tolerances = [float(t) for t in case.settings["tolerances"]]
+    curves = [_tolerances(f, fixed, case, tolerances) for f in (untrained, flow)]
+    updates, forward, backward = np.array(counts).T
+    arrays = {
+        "updates": updates,
+        "nfe_forward": forward,
+        "nfe_backward": backward,
+        "tolerances": np.array(tolerances),
+        "nfe": np.array([curve[0] for curve in curves]),
+        "error": np.array([curve[1] for curve in curves]),
+    }
+    view = flow.using(noise=0)
+    with torch.no_grad(), flows.count_nfe(view) as count, Operations() as operations:
+        view.log_prob(fixed)
+    metrics = {
+        "solve_flops": operations.flops / len(fixed),
+        "solve_nfe": float(count.forward),
+        "nfe_start": float(forward[0]),
+        "nfe_end": float(forward[-1]),
+        "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
+        "train_seconds": history.seconds,
+    }
+    metrics |= speed(
+        flow.using(trace="exact"), data.test[:1000].to(case.device, dtype), case.device
+    )
+    return Result(metrics, arrays)
+
+
+@torch.no_grad()
+def _tolerances(
+    flow: flows.Flow, x: torch.Tensor, case: Case, tolerances: list[float]
+) -> tuple[list[float], list[float]]:
+    """NFE, and the largest error in log p against the tightest tolerance, in float64."""
+    double, nfes, densities = copy.deepcopy(flow).double(), [], []
+    solver: Any = case.options["solver"]
+    for tolerance in tolerances:
+        view = double.using(solver={**solver, "rtol": tolerance, "atol": tolerance}, noise=0)
+        with flows.count_nfe(view) as count:
+            densities.append(view.log_prob(x.double()))
+        nfes.append(float(count.forward))
+    best = densities[int(np.argmin(tolerances))]
+    return nfes, [(density - best).abs().max().item() for density in densities]

@@ -1,0 +1,92 @@
+"""Our figures beside the literature's: flows trained by a protocol, on the published sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import pandas as pd
+from pydantic import PositiveFloat
+
+from benchmarks import datasets
+from benchmarks.core.case import Case
+from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.study import Common, Result, register
+from benchmarks.datasets.disk import Absent
+from benchmarks.datasets.maf import PUBLISHED, differs
+from benchmarks.evaluation.scoring import Scoring, score
+from benchmarks.studies.published import tables as published
+from benchmarks.studies.trainees import Trainees, fitted
+
+
+class PublishedOptions(Trainees, frozen=True):
+    """The published study's part of a suite; what it leaves out the protocols say."""
+
+    datasets: tuple[str, ...] = tuple(PUBLISHED)
+    baselines: tuple[str, ...] = ("gaussian",)
+    update_seconds: PositiveFloat = 1.0  # that an update is expected to take: for the plan alone
+    scoring: Scoring = Scoring(rows=1_000_000)
+
+
+@register
+class Published:
+    """Test log-likelihoods beside those of the papers, with what is not alike."""
+
+    name: ClassVar[str] = "published"
+    question: ClassVar[str] = "How do our figures compare with those of the papers?"
+    reads: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = True
+    Options: ClassVar = PublishedOptions
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def cases(self, options: PublishedOptions, common: Common) -> Iterator[Case]:
+        """For each data set, whether its files are there or not, the baselines and the flows."""
+        scoring = {"scoring": options.scoring.model_dump()}
+        for name in options.datasets:
+            known = PUBLISHED.get(name)
+            dim = known.dim if known else datasets.load(name).dim
+            yield from fitted(options.baselines, common, name, dim, scoring, study=self.name)
+            for each in options.flows:
+                settings = {**scoring, "by": each.protocol or options.protocol}
+                alone = options.model_copy(update={"flows": (each,)})
+                for case in alone.repeated(common, name, dim, settings, study=self.name):
+                    self._seconds[case.key] = options.update_seconds * case.updates
+                    yield case
+
+    def block(self, case: Case) -> str:
+        """Each case alone."""
+        return case.key
+
+    def budget(self, case: Case) -> float:
+        """Seconds: what the suite expects of a training, and its scoring."""
+        return 10 + self._seconds.get(case.key, 0)
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Train by the protocol and score as the density study does; say whether the data is."""
+        for case in cases:
+            yield case.key, _measured(case)
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """Our figures beside the papers', what is not alike, and all that was published."""
+        return published.tables(frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """None: the tables say it all."""
+        return []
+
+
+def _measured(case: Case) -> Result:
+    name = str(case.dataset)
+    try:
+        data = datasets.load(name, seed=case.seeds.data)
+    except Absent as error:
+        return Result(failure=str(error), notes={"absent": True})
+    rows = [len(part) for part in (data.train, data.val, data.test)]
+    otherwise = differs(name, data.dim, rows) if name in PUBLISHED else "not a set of the papers"
+    if data.dim != case.dim:
+        return Result(failure=f"data set {name!r} is {otherwise}")
+    result = score(case, data)
+    return replace(result, notes={**result.notes, "data_differs": otherwise})

@@ -1,0 +1,111 @@
+"""Time to a likelihood: validation NLL against seconds, updates and FLOPs of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal
+
+import pandas as pd
+import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+import flows
+from benchmarks import datasets
+from benchmarks.core.case import Case
+from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.preparing import prepare
+from benchmarks.core.study import Common, Result, register
+from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.studies.time_to_nll import tables as time_to_nll
+from benchmarks.studies.trainees import Trainees
+from benchmarks.training import checkpoint
+from benchmarks.training.baselines import gaussian
+from benchmarks.training.loop import train
+from benchmarks.training.settings import Training
+
+BESIDE = 0.2  # seconds of the reference workload before a training, and as many after
+
+
+class Steady(Training, frozen=True, extra="forbid"):
+    """A training at a constant learning rate that is looked at often.
+
+    A rate that falls with the budget makes the time to a likelihood a matter of the budget.
+    """
+
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    validate_every: NonNegativeInt = 10
+
+
+class TimeToNllOptions(Trainees, frozen=True):
+    """The time_to_nll study's part of a suite.
+
+    Every training has the same ``seconds``, validations apart, unless its ``updates`` are over
+    before.
+    """
+
+    seconds: PositiveFloat = 5.0
+    updates: PositiveInt = 100_000
+    training: Steady = Steady()
+
+
+@register
+class TimeToNll:
+    """How long each flow trains until it reaches a likelihood of the validation set."""
+
+    name: ClassVar[str] = "time_to_nll"
+    question: ClassVar[str] = "How many seconds, updates and FLOPs to a given likelihood?"
+    reads: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = True
+    Options: ClassVar = TimeToNllOptions
+
+    def cases(self, options: TimeToNllOptions, common: Common) -> Iterator[Case]:
+        """A case for each data set, flow and seed."""
+        for name in options.datasets:
+            dim = datasets.load(name).dim
+            limit = {"time_limit": options.seconds}
+            yield from options.repeated(common, name, dim, {}, limit, study=self.name)
+
+    def block(self, case: Case) -> str:
+        """Each case alone, beside the reference workload: together they would take minutes."""
+        return case.key
+
+    def budget(self, case: Case) -> float:
+        """Seconds: those of the training, and some for its validations."""
+        return 1 + 1.5 * float(case.settings["training"]["time_limit"])
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Train each, with the reference workload before and after."""
+        for case in cases:
+            yield case.key, _measured(case)
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """For each data set what it takes to come to some levels of likelihood."""
+        return time_to_nll.tables(frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """The best NLL so far against seconds and against updates."""
+        return time_to_nll.figures(frame)
+
+
+def _measured(case: Case) -> Result:
+    """Train; the likelihood of the Gaussian and the evaluations of a validation beside it."""
+    data = datasets.load(str(case.dataset), seed=case.seeds.data)
+    settings = Training.model_validate(case.settings["training"])
+    dtype = getattr(torch, case.dtype)
+    flow = prepare(case, data.train.to(dtype), settings.whiten)
+    reference = interleave({}, seconds=BESIDE, device=case.device)[REFERENCE]
+    history = train(flow, data, case, settings, checkpoint=checkpoint.slot(case))
+    reference += interleave({}, seconds=BESIDE, device=case.device)[REFERENCE]
+    validation = data.val[: settings.validation_rows]
+    view = flow.using(trace="exact")
+    with torch.no_grad(), flows.count_nfe(view) as nfe:
+        view.log_prob(validation.to(case.device, dtype))
+    fitted = gaussian(data.train.numpy(), case.seeds.init)
+    metrics = history.metrics() | {
+        "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
+        "gaussian_ll": float(fitted.log_prob(validation.numpy()).mean()),
+        "reference_seconds": reference,
+    }
+    if nfe.forward:
+        metrics["solve_nfe"] = nfe.forward
+    return Result(metrics, history.arrays())

@@ -1,0 +1,193 @@
+"""Trace: what each estimator of a Jacobian's trace costs beside the determinant, and its error."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, get_args
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
+from torch import Tensor
+
+import flows
+from benchmarks.analysis.stats import standard_error
+from benchmarks.core.case import Case, canonical, digest
+from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.study import Common, Contender, Result, register
+from benchmarks.evaluation.subject import Subject, field_of, formed
+from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.measure.operations import Operations
+from benchmarks.studies.trace import tables as view
+from flows.continuous.point import Point
+from flows.continuous.trace import TRACES, Mode, Noise, Trace, exact
+from flows.linalg import logabsdet
+
+Work = Callable[[], Tensor]
+
+
+class TraceOptions(BaseModel, frozen=True, extra="forbid"):
+    """The trace study's part of a suite."""
+
+    flow: str = "cnf"  # any flow with a vector field
+    dims: tuple[PositiveInt, ...]
+    probes: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16, 32)
+    sizes: dict[str, PositiveInt] = {}
+    options: dict[str, JsonValue] = {}
+    hidden_per_dim: PositiveFloat | None = None  # a width of c D in place of a fixed one
+    gain: PositiveFloat = 3.0  # factor on the initial weight matrices: at 1 the Jacobian is tiny
+    batch: PositiveInt = 64
+    draws: int = Field(default=100, ge=100)  # estimates of each row that errors are taken from
+    seconds: PositiveFloat = 5.0  # of timing, for all works on one field together
+
+
+def _by_estimator(subject: Subject, trace: Trace) -> Work:
+    noise = trace.draw(subject.field, subject.x, torch.Generator().manual_seed(0))
+    return lambda: trace.rate(subject.point, noise)[1]
+
+
+# One evaluation each; its noise is drawn before, as for a whole solve. "kept" is a later one of a
+# solve that keeps products of weights that t does not change. Those after it take a mode alone.
+WORKS: dict[str, Callable[[Subject, Trace], Work]] = {
+    "field": lambda subject, trace: lambda: subject.point.dx,
+    "trace": _by_estimator,
+    "kept": lambda s, trace: _by_estimator(replace(s, field=s.field.for_solve()), trace),
+    "determinant": lambda s, trace: lambda: logabsdet(formed(s.point, trace.mode)),
+    "jacobian": lambda subject, trace: lambda: formed(subject.point, trace.mode),
+    "trace_of_formed": lambda s, _: partial(torch.einsum, "nii->n", formed(s.point).contiguous()),
+    "determinant_of_formed": lambda s, _: partial(logabsdet, formed(s.point).contiguous()),
+}
+
+
+def works(field: Any, dim: int, probes: Sequence[int]) -> Iterator[tuple[str, Trace]]:
+    """Every work on a field of dimension D with its `Trace`; which it offers is found by trying.
+
+    An estimator raises TypeError at a field that it is not for; "exact" stands for another.
+    """
+    yield "field", Trace()
+    point = Point(field, torch.zeros(()), torch.zeros(1, dim), None)
+    for name in (name for name, entry in TRACES.items() if entry.rate is not exact):
+        trace = Trace(name)
+        try:
+            trace.rate(point, trace.draw(field, point.x, torch.Generator()))
+        except TypeError:
+            continue
+        modes = get_args(Mode) if TRACES[name].modes else (trace.mode,)
+        noises = get_args(Noise) if trace.stochastic else (trace.noise,)
+        counts = probes if trace.stochastic else (trace.probes,)
+        for mode, noise, count in itertools.product(modes, noises, counts):
+            yield "trace", Trace(name, count, noise, mode)
+        if name == "closed_form" and getattr(field, "for_solve", lambda: field)() is not field:
+            yield "kept", trace
+    for mode, work in itertools.product(get_args(Mode), ("jacobian", "determinant")):
+        yield work, Trace("jacobian", mode=mode)
+    yield from ((work, Trace("jacobian")) for work in WORKS if work.endswith("_of_formed"))
+
+
+@register
+class Traces:
+    """The trace by each estimator, and the determinant, of one and the same Jacobian."""
+
+    name: ClassVar[str] = "trace"
+    question: ClassVar[str] = "What does a trace cost beside a determinant, and what is its error?"
+    reads: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = True
+    Options: ClassVar = TraceOptions
+
+    def cases(self, options: TraceOptions, common: Common) -> Iterator[Case]:
+        """A case for each dimension and work, and of an estimate for each number of probes."""
+        given = options.model_dump(include={"flow", "options", "hidden_per_dim"})
+        contender = Contender(**given)
+        settings = options.model_dump(include={"gain", "draws", "seconds"}) | contender.rules
+        for dim in options.dims:
+            complete = contender.complete(options.sizes, dim)
+            with torch.random.fork_rng(devices=[]):
+                field = field_of(flows.build(options.flow, dim, **complete))
+            for work, trace in works(field, dim, options.probes):
+                yield common.case(
+                    study=self.name,
+                    flow=options.flow,
+                    dim=dim,
+                    options={**complete, "trace": canonical(trace)},
+                    batch=options.batch,
+                    settings={**settings, "work": work},
+                )
+
+    def block(self, case: Case) -> str:
+        """All works on one field: the cases that differ in these alone."""
+        varied: Any = {"options": {"trace"}, "settings": {"work"}}
+        return f"D={case.dim} {digest(case.model_dump(mode='json', exclude=varied))[:8]}"
+
+    def budget(self, case: Case) -> float:
+        """Seconds: a share of the timing, and the draws."""
+        drawn = case.batch * case.settings["draws"] * case.dim * case.options["trace"]["probes"]
+        return float(0.02 + case.settings["seconds"] / 40 + drawn / 3e7)
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Count each work and take its error, then time all of them in shuffled rounds."""
+        subject: Subject | None = None
+        found: dict[str, tuple[Work, Result]] = {}
+        for case in cases:
+            try:
+                subject = subject or Subject.of(case)
+                found[case.key] = _judged(case, subject)
+            except Exception as error:
+                yield case.key, Result.of(error)
+        if not found:
+            return
+        ready = {key: work for key, (work, _) in found.items()}
+        samples = interleave(ready, seconds=case.settings["seconds"], device=case.device)
+        for key, (_, result) in found.items():
+            timed = {"evaluation_seconds": samples[key], "reference_seconds": samples[REFERENCE]}
+            yield key, replace(result, metrics={**result.metrics, **timed})
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """Cost of one evaluation, errors against probes, errors at equal time."""
+        return view.tables(frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """Seconds against D; errors against probes, seconds and D."""
+        return view.figures(frame)
+
+
+def _judged(case: Case, subject: Subject) -> tuple[Work, Result]:
+    """A case's work, without a graph as log_prob has it in scoring, and all that needs no clock."""
+    name, trace = case.settings["work"], Trace.of(case.options["trace"])
+    work: Work = torch.no_grad()(torch.no_grad()(WORKS[name])(subject, trace))
+    value = work()
+    with Operations() as operations:
+        work()
+    metrics = {
+        "evaluation_flops": operations.flops,
+        "evaluation_pointwise": operations.elements,
+        "jacobian_norm": subject.norm,
+    }
+    if name == "trace" and trace.stochastic:
+        metrics |= _estimate_errors(case, subject, trace)
+    elif name in ("trace", "kept", "trace_of_formed"):
+        metrics["trace_error"] = subject.error(value).abs().max().item()
+    return work, Result(metrics, notes={"uncounted": dict(operations.uncounted)})
+
+
+@torch.no_grad()
+def _estimate_errors(case: Case, subject: Subject, trace: Trace) -> dict[str, float]:
+    """RMS error over rows and draws, each with noise of its own, its standard error, and theory."""
+    generator = torch.Generator().manual_seed(case.seeds.noise)
+    at_once = max(1, 2**22 // (subject.x.numel() * trace.probes))  # draws, to bound the memory
+    squares: list[float] = []
+    while (left := case.settings["draws"] - len(squares)) > 0:
+        x = subject.x.repeat(min(left, at_once), 1)
+        noise = trace.draw(subject.field, x, generator)
+        _, estimates = trace.rate(Point(subject.field, subject.t, x, None), noise)
+        squares += subject.error(estimates.view(-1, case.batch)).square().mean(1).tolist()
+    rmse = (sum(squares) / len(squares)) ** 0.5
+    found = {"trace_rmse": rmse, "trace_rmse_se": standard_error(squares) / (2 * rmse or 1)}
+    if trace.estimator == "hutchinson":  # whose law `flows.continuous.trace` states
+        squared = ((subject.jacobian + subject.jacobian.mT) / 2 / subject.norm).square()
+        own = torch.einsum("nii->n", squared) if trace.noise == "rademacher" else 0
+        variance = 2 * (squared.sum((1, 2)) - own) / trace.probes
+        found["trace_rmse_theory"] = variance.mean().sqrt().item()
+    return found

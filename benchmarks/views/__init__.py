@@ -1,1 +1,0 @@
-"""What the studies show: tables and figures, made of records alone."""
