@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
+
+from benchmarks.core.metrics import METRICS
 
 RECORDS = "records"  # the column of a table's frame that is not shown: each row's records' keys
 
@@ -23,17 +25,58 @@ def scientific(value: float) -> str:
 
 
 @dataclass(frozen=True)
+class Column:
+    """How a column of a table is shown; the frame holds raw values in base units (s, B, nats).
+
+    ``label`` and ``unit`` are the header, ``scale`` is the factor from the raw unit to ``unit``,
+    ``digits`` a format specification (".3g"). ``error`` names the column with the standard error,
+    shown as "value ± error"; ``interval`` the column of pairs (low, high), shown in brackets;
+    ``prefix`` and ``mark`` columns of texts before and after the number. ``better`` makes the best
+    cell stand out ("higher" or "lower"), by more than the two cells' errors; ``leads`` names a
+    column of booleans that says which cell does, where paired errors are known.
+    """
+
+    label: str = ""
+    unit: str = ""
+    scale: float = 1.0
+    digits: str = ""
+    error: str = ""
+    interval: str = ""
+    prefix: str = ""
+    mark: str = ""
+    better: str = ""
+    leads: str = ""
+
+    @classmethod
+    def of(cls, metric: str, *, row: bool = False, **changes: Any) -> Column:
+        """The column of a metric by its definition; ``row`` where values are of one row of data."""
+        definition = METRICS[metric]
+        unit = definition.shown_unit
+        unit = f"{unit}/row" if row and unit else unit
+        told: dict[str, Any] = {"label": definition.name, "unit": unit}
+        told["scale"] = definition.scale
+        return cls(**{**told, **changes})
+
+    @property
+    def header(self) -> str:
+        """Label and unit, as in "log_prob (µs/row)"."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The columns that are shown within this one."""
+        names = (self.error, self.interval, self.prefix, self.mark, self.leads)
+        return tuple(name for name in names if name)
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows to be shown, raw: a report formats them, an export does not.
 
-    ``frame`` has plain columns whose names are the headers, units in parentheses. ``digits`` maps
-    a numeric column to its format specification (".3g"); ``errors`` a column to the column with
-    its standard error, shown as one cell "value ± error". A cell that is a string is shown as it
-    is: that is how a failed case appears. ``best`` marks columns whose best cell stands out,
-    "higher" or "lower", by more than the two cells' errors; ``leads`` a column to the column of
-    booleans that says which cell does, where a view knows of paired errors; ``marks`` a column to
-    the column of texts that follow its cells. The column `RECORDS`, which is not shown as it is,
-    has for each row a tuple of the keys of the records that it comes from.
+    ``columns`` says by name how a column of ``frame`` is shown; one that it does not mention is
+    shown under its own name. A cell that is a string is shown as it is: that is how a failed case
+    appears. The column `RECORDS`, which is not shown, has for each row a tuple of the keys of the
+    records that it comes from. Nothing computes from a header: readers take columns by name.
     """
 
     name: str
@@ -45,6 +88,7 @@ class Table:
     best: dict[str, str] = field(default_factory=dict)
     leads: dict[str, str] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Column] = field(default_factory=dict)
 
     @property
     def rows_from(self) -> tuple[tuple[str, ...], ...]:
@@ -52,6 +96,36 @@ class Table:
         if RECORDS in self.frame:
             return tuple(tuple(keys) for keys in self.frame[RECORDS])
         return ((),) * len(self.frame)
+
+    def column(self, name: str) -> Column:
+        """How a column is shown."""
+        column = self.columns.get(name, Column())
+        old: dict[str, Any] = {
+            "digits": self.digits.get(name, ""),
+            "error": self.errors.get(name, ""),
+            "better": self.best.get(name, ""),
+            "leads": self.leads.get(name, ""),
+            "mark": self.marks.get(name, ""),
+        }
+        told: dict[str, Any] = {k: v for k, v in old.items() if v and not getattr(column, k)}
+        return replace(column, label=column.label or name, **told)
+
+    @property
+    def shown(self) -> dict[str, Column]:
+        """The columns that are shown as such, by name, in their order."""
+        names = [str(name) for name in self.frame.columns if name != RECORDS]
+        every = {name: self.column(name) for name in names}
+        within = {name for column in every.values() for name in column.beside}
+        return {name: column for name, column in every.items() if name not in within}
+
+
+def per_row(frame: pd.DataFrame, metric: str) -> pd.Series:
+    """A metric's values for one row of data; ValueError for one that is of no batch or row."""
+    per = METRICS[metric].per
+    if not per:
+        raise ValueError(f"metric {metric!r} is not of a batch: it has no value for a row")
+    values: pd.Series = frame[metric] / frame["batch"] if per == "batch" else frame[metric]
+    return values
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Kinds: "exact" counts are equal on every machine for one minor version of torch; "quality" has a
 standard error; "time" travels only as a ratio to the reference workload. Counts of sampling are no
 exact ones: inverses iterate until they converge, which the last bit of a machine can decide.
+Tables, axes, the gate, claims and exports take all of this from here: a new metric is one row.
 """
 
 from __future__ import annotations
@@ -10,50 +11,212 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Better = Literal["lower", "higher", "neither"]
+Kind = Literal["exact", "quality", "time"]
+
+# the factor from a metric's own unit to one that it is shown in
+SCALES = {
+    ("s", "ms"): 1e3,
+    ("s", "µs"): 1e6,
+    ("B", "MiB"): 2.0**-20,
+    ("B", "KiB"): 2.0**-10,
+    ("", "%"): 100.0,
+}
+
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number means; tables, axes and the gate read it from here."""
+    """What a number means.
+
+    ``per`` is what a value is of: a "batch", one "row" of data, or "" for anything else. A value of
+    a batch is shown for a row where a table asks for it. ``shown`` is the unit of tables and axes
+    where it is not ``unit``. ``label`` is the short name of headers and axes; ``about`` explains.
+    ``solves`` says that a count grows with the evaluations of a solver, so that it is exact only
+    where the solver's steps are fixed.
+    """
 
     about: str
     unit: str
-    better: Literal["lower", "higher", "neither"]
-    kind: Literal["exact", "quality", "time"]
+    better: Better
+    kind: Kind
+    label: str = ""
+    per: Literal["", "batch", "row"] = ""
+    shown: str = ""
+    solves: bool = False
+
+    @property
+    def name(self) -> str:
+        """The label, or what stands in for it."""
+        return self.label or self.about
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit of tables and axes."""
+        return self.shown or self.unit
+
+    @property
+    def scale(self) -> float:
+        """The factor from ``unit`` to the unit shown."""
+        return SCALES[self.unit, self.shown] if self.shown else 1.0
 
 
 METRICS: dict[str, Metric] = {
-    "parameters": Metric("trainable parameters", "", "lower", "exact"),
-    "log_prob_flops": Metric("log_prob of a batch: products and LU", "FLOP", "lower", "exact"),
-    "log_prob_determinant_flops": Metric("log_prob: the LU in it", "FLOP", "lower", "exact"),
-    "step_flops": Metric("training step of a batch: products and LU", "FLOP", "lower", "exact"),
-    "log_prob_pointwise": Metric("log_prob: element operations", "op", "lower", "exact"),
-    "step_pointwise": Metric("training step: element operations", "op", "lower", "exact"),
-    "log_prob_nfe": Metric("evaluations of the field in log_prob", "NFE", "lower", "exact"),
-    "step_nfe": Metric("evaluations in a training step", "NFE", "lower", "exact"),
-    "log_prob_peak_bytes": Metric("log_prob: most live tensors it made", "B", "lower", "exact"),
-    "step_saved_bytes": Metric("training step: most held for backward", "B", "lower", "exact"),
-    "step_peak_bytes": Metric("training step: most live tensors it made", "B", "lower", "exact"),
-    "linear_flops": Metric("invertible linear layers alone", "FLOP", "lower", "exact"),
-    "field_flops": Metric("one evaluation of the field alone", "FLOP", "lower", "exact"),
-    "rate_flops": Metric("one evaluation of field and trace", "FLOP", "lower", "exact"),
-    "precomputation_flops": Metric("what a solve makes of weights once", "FLOP", "lower", "exact"),
-    "sample_flops": Metric("sampling a batch: products and LU", "FLOP", "lower", "quality"),
-    "sample_pointwise": Metric("sampling: element operations", "op", "lower", "quality"),
+    "parameters": Metric("trainable parameters", "", "lower", "exact", label="Parameters"),
+    "log_prob_flops": Metric(
+        "log_prob of a batch: products and LU",
+        "FLOP",
+        "lower",
+        "exact",
+        label="log_prob",
+        per="batch",
+        solves=True,
+    ),
+    "log_prob_determinant_flops": Metric(
+        "log_prob: the LU in it",
+        "FLOP",
+        "lower",
+        "exact",
+        label="determinant",
+        per="batch",
+        solves=True,
+    ),
+    "step_flops": Metric(
+        "training step of a batch: products and LU",
+        "FLOP",
+        "lower",
+        "exact",
+        label="training step",
+        per="batch",
+        solves=True,
+    ),
+    "log_prob_pointwise": Metric(
+        "log_prob: element operations", "op", "lower", "exact", per="batch", solves=True
+    ),
+    "step_pointwise": Metric(
+        "training step: element operations", "op", "lower", "exact", per="batch", solves=True
+    ),
+    "log_prob_nfe": Metric(
+        "evaluations of the field in log_prob", "NFE", "lower", "exact", label="NFE", solves=True
+    ),
+    "step_nfe": Metric("evaluations in a training step", "NFE", "lower", "exact", solves=True),
+    "log_prob_peak_bytes": Metric(
+        "log_prob: most live tensors it made", "B", "lower", "exact", per="batch", solves=True
+    ),
+    "step_saved_bytes": Metric(
+        "training step: most held for backward",
+        "B",
+        "lower",
+        "exact",
+        label="saved",
+        per="batch",
+        solves=True,
+    ),
+    "step_peak_bytes": Metric(
+        "training step: most live tensors it made",
+        "B",
+        "lower",
+        "exact",
+        label="peak",
+        per="batch",
+        solves=True,
+    ),
+    "linear_flops": Metric(
+        "invertible linear layers alone",
+        "FLOP",
+        "lower",
+        "exact",
+        label="linear layer",
+        per="batch",
+    ),
+    "field_flops": Metric(
+        "one evaluation of the field alone", "FLOP", "lower", "exact", per="batch"
+    ),
+    "rate_flops": Metric(
+        "one evaluation of field and trace", "FLOP", "lower", "exact", per="batch"
+    ),
+    "precomputation_flops": Metric(
+        "what a solve makes of weights once",
+        "FLOP",
+        "lower",
+        "exact",
+        label="precomputed",
+        per="batch",
+    ),
+    "sample_flops": Metric(
+        "sampling a batch: products and LU",
+        "FLOP",
+        "lower",
+        "quality",
+        label="sampling",
+        per="batch",
+    ),
+    "sample_pointwise": Metric(
+        "sampling: element operations", "op", "lower", "quality", per="batch"
+    ),
     "sample_nfe": Metric("evaluations of the field in sampling", "NFE", "lower", "quality"),
-    "log_prob_seconds": Metric("log_prob of a batch", "s", "lower", "time"),
-    "step_seconds": Metric("training step of a batch", "s", "lower", "time"),
-    "sample_seconds": Metric("sampling a batch", "s", "lower", "time"),
-    "log_prob_first_seconds": Metric("first log_prob of a flow", "s", "lower", "time"),
-    "step_first_seconds": Metric("first training step of a flow", "s", "lower", "time"),
-    "sample_first_seconds": Metric("first sampling of a flow", "s", "lower", "time"),
-    "build_seconds": Metric("constructing the flow", "s", "lower", "time"),
-    "field_seconds": Metric("one evaluation of the field alone", "s", "lower", "time"),
-    "rate_seconds": Metric("one evaluation of field and trace", "s", "lower", "time"),
-    "linear_seconds": Metric("invertible linear layers alone", "s", "lower", "time"),
-    "log_prob_resident_bytes": Metric("growth of the resident set", "B", "lower", "quality"),
-    "step_resident_bytes": Metric("growth of the resident set", "B", "lower", "quality"),
-    "reference_seconds": Metric("the reference workload beside it", "s", "neither", "time"),
-    "test_ll": Metric("test log-likelihood", "nats", "higher", "quality"),
+    "log_prob_seconds": Metric(
+        "log_prob of a batch", "s", "lower", "time", label="log_prob", per="batch", shown="µs"
+    ),
+    "step_seconds": Metric(
+        "training step of a batch",
+        "s",
+        "lower",
+        "time",
+        label="training step",
+        per="batch",
+        shown="µs",
+    ),
+    "sample_seconds": Metric(
+        "sampling a batch", "s", "lower", "time", label="sampling", per="batch", shown="µs"
+    ),
+    "log_prob_first_seconds": Metric(
+        "first log_prob of a flow", "s", "lower", "time", label="first log_prob", shown="ms"
+    ),
+    "step_first_seconds": Metric(
+        "first training step of a flow",
+        "s",
+        "lower",
+        "time",
+        label="first training step",
+        shown="ms",
+    ),
+    "sample_first_seconds": Metric(
+        "first sampling of a flow", "s", "lower", "time", label="first sampling", shown="ms"
+    ),
+    "build_seconds": Metric(
+        "constructing the flow", "s", "lower", "time", label="construction", shown="ms"
+    ),
+    "field_seconds": Metric(
+        "one evaluation of the field alone", "s", "lower", "time", per="batch", shown="ms"
+    ),
+    "rate_seconds": Metric(
+        "one evaluation of field and trace", "s", "lower", "time", per="batch", shown="ms"
+    ),
+    "linear_seconds": Metric(
+        "invertible linear layers alone",
+        "s",
+        "lower",
+        "time",
+        label="linear layer",
+        per="batch",
+        shown="ms",
+    ),
+    "log_prob_resident_bytes": Metric(
+        "growth of the resident set", "B", "lower", "quality", per="batch", shown="MiB"
+    ),
+    "step_resident_bytes": Metric(
+        "growth of the resident set",
+        "B",
+        "lower",
+        "quality",
+        label="resident",
+        per="batch",
+        shown="MiB",
+    ),
+    "reference_seconds": Metric(
+        "the reference workload beside it", "s", "neither", "time", label="reference", shown="ms"
+    ),
+    "test_ll": Metric("test log-likelihood", "nats", "higher", "quality", label="test LL"),
     "test_ll_se": Metric("its standard error over the test set", "nats", "neither", "quality"),
     "ll_shift": Metric("its change when the tolerance is tightened", "nats", "lower", "quality"),
     "ll_shift_row": Metric("the largest change of a row", "nats", "lower", "quality"),
@@ -70,23 +233,33 @@ METRICS: dict[str, Metric] = {
     "told_apart_se": Metric("its standard error over rows", "", "neither", "quality"),
     "told_apart_floor": Metric("that of training and test rows", "", "neither", "quality"),
     "compared_rows": Metric("samples, and test rows, to be told apart", "", "neither", "quality"),
-    "row_flops": Metric("log_prob by the exact trace, a row", "FLOP", "lower", "quality"),
-    "train_seconds": Metric("training, validation apart", "s", "lower", "time"),
-    "train_updates": Metric("updates done", "", "neither", "quality"),
+    "row_flops": Metric(
+        "log_prob by the exact trace, a row", "FLOP", "lower", "quality", per="row"
+    ),
+    "train_seconds": Metric("training, validation apart", "s", "lower", "time", label="training"),
+    "train_updates": Metric("updates done", "", "neither", "quality", label="updates"),
     "train_flops": Metric("training, validation apart", "FLOP", "lower", "quality"),
     "log_prob_error": Metric("largest error of log_prob in a batch", "nats", "lower", "quality"),
-    "per_1000_seconds": Metric("log_prob of 1,000 rows", "s", "lower", "time"),
+    "per_1000_seconds": Metric("log_prob of 1,000 rows", "s", "lower", "time", shown="ms"),
     "sample_rate": Metric("samples per second", "1/s", "higher", "time"),
     "train_nfe": Metric("evaluations per update, both ways", "NFE", "lower", "quality"),
     "test_nfe": Metric("evaluations in the exact log_prob", "NFE", "lower", "quality"),
     "skipped_updates": Metric("updates skipped: loss not finite", "", "lower", "quality"),
-    "solve_flops": Metric("log_prob of a row by its own solver", "FLOP", "lower", "quality"),
+    "solve_flops": Metric(
+        "log_prob of a row by its own solver", "FLOP", "lower", "quality", per="row"
+    ),
     "nfe_start": Metric("forward NFE before training", "NFE", "neither", "quality"),
     "solve_nfe": Metric("forward NFE of that log_prob", "NFE", "lower", "quality"),
     "nfe_end": Metric("forward NFE after training", "NFE", "lower", "quality"),
-    "evaluation_seconds": Metric("one evaluation of field and trace", "s", "lower", "time"),
-    "evaluation_flops": Metric("one evaluation: products and LU", "FLOP", "lower", "exact"),
-    "evaluation_pointwise": Metric("one evaluation: element operations", "op", "lower", "exact"),
+    "evaluation_seconds": Metric(
+        "one evaluation of field and trace", "s", "lower", "time", per="batch", shown="ms"
+    ),
+    "evaluation_flops": Metric(
+        "one evaluation: products and LU", "FLOP", "lower", "exact", per="batch"
+    ),
+    "evaluation_pointwise": Metric(
+        "one evaluation: element operations", "op", "lower", "exact", per="batch"
+    ),
     "jacobian_norm": Metric("‖J‖_F, RMS over rows", "1/time", "neither", "quality"),
     "trace_error": Metric("largest error of an exact trace", "‖J‖", "lower", "quality"),
     "trace_rmse": Metric("RMS error of an estimated trace", "‖J‖", "lower", "quality"),
@@ -96,8 +269,10 @@ METRICS: dict[str, Metric] = {
     "gradient_cosine": Metric("its cosine with the exact gradient", "", "higher", "quality"),
     "reference_shift": Metric("change of the exact one at 10 x tolerance", "", "lower", "quality"),
     "loss_error": Metric("error of the mean log-likelihood", "nats", "lower", "quality"),
-    "gradient_seconds": Metric("loss and backward of a batch", "s", "lower", "time"),
-    "gradient_bytes": Metric("most bytes held for backward", "B", "lower", "quality"),
+    "gradient_seconds": Metric(
+        "loss and backward of a batch", "s", "lower", "time", per="batch", shown="ms"
+    ),
+    "gradient_bytes": Metric("most bytes held for backward", "B", "lower", "quality", per="batch"),
     "nfe_forward": Metric("evaluations of the forward solve", "NFE", "lower", "quality"),
     "nfe_backward": Metric("evaluations of the adjoint's solve", "NFE", "lower", "quality"),
     "steps_accepted": Metric("accepted steps, forward", "", "lower", "quality"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.exhibit import RECORDS, Table
+from benchmarks.core.exhibit import Column, Table
 
 NOTHING = "–"  # an en dash stands for a number that there is not
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -42,14 +42,12 @@ def sentence(title: str) -> str:
 
 
 def grid(table: Table) -> Grid:
-    """The cells of a table; what is another column's standard error or mark appears with that."""
-    frame = table.frame
-    errors = {k: v for k, v in table.errors.items() if v in frame.columns}
-    hidden = {*errors.values(), *table.leads.values(), *table.marks.values()}
-    headers = [str(column) for column in frame.columns if column not in {*hidden, RECORDS}]
-    columns = [_column(table, header, errors.get(header)) for header in headers]
+    """The cells of a table; what is another column's error or mark appears with that."""
+    shown = {name: column for name, column in table.shown.items() if name in table.frame}
+    columns = [_column(table, name, column) for name, column in shown.items()]
     numeric = tuple(any(_shows_number(cell) for cell in column) for column in columns)
-    return Grid(tuple(headers), numeric, tuple(zip(*columns, strict=True)))
+    headers = tuple(column.header for column in shown.values())
+    return Grid(headers, numeric, tuple(zip(*columns, strict=True)))
 
 
 def number(value: float, digits: str) -> str:
@@ -105,12 +103,15 @@ def best(values: Sequence[float], errors: Sequence[float] | None, better: str) -
     return first if sign * (values[first] - values[second]) > margin else None
 
 
-def _column(table: Table, header: str, error: str | None) -> list[Cell]:
-    raw = table.frame[header].tolist()
-    values = [_value(item) for item in raw]
-    errors = [_value(item) for item in table.frame[error]] if error else None
-    digits = table.digits.get(header) or _digits(raw, values, errors is not None)
-    own = table.digits.get(error) if error else None
+def _column(table: Table, name: str, column: Column) -> list[Cell]:
+    frame = table.frame
+    raw = frame[name].tolist()
+    values = [_value(item) * column.scale for item in raw]
+    errors = None
+    if column.error in frame:
+        errors = [_value(item) * column.scale for item in frame[column.error]]
+    digits = column.digits or _digits(raw, values, errors is not None)
+    own = table.column(column.error).digits or None if errors is not None else None
     cells = []
     for i, (item, value) in enumerate(zip(raw, values, strict=True)):
         if not _is_number(item):
@@ -119,19 +120,33 @@ def _column(table: Table, header: str, error: str | None) -> list[Cell]:
             cells.append(Cell(number(value, digits), value))
         else:
             cells.append(Cell(with_error(value, errors[i], digits, own), value))
-    if header in table.marks:
-        marks = table.frame[table.marks[header]]
-        texts = [f"{cell.text} {mark}".strip() for cell, mark in zip(cells, marks, strict=True)]
-        cells = [replace(cell, text=text) for cell, text in zip(cells, texts, strict=True)]
-    if header in table.best or header in table.leads:
+    for part, told in (
+        (column.interval, lambda text, ends: f"{text}{_interval(ends, column.scale, digits)}"),
+        (column.prefix, lambda text, words: f"{words or ''}{text}"),
+        (column.mark, lambda text, words: f"{text} {words or ''}".strip()),
+    ):
+        if part in frame:
+            pairs = zip(cells, frame[part], strict=True)
+            cells = [replace(cell, text=told(cell.text, beside)) for cell, beside in pairs]
+    if column.better or column.leads:
         winner = (
-            _marked(table.frame[table.leads[header]])
-            if header in table.leads
-            else best(values, errors, table.best[header])
+            _marked(frame[column.leads])
+            if column.leads in frame
+            else best(values, errors, column.better)
+            if column.better
+            else None
         )
         if winner is not None and [c.text for c in cells].count(cells[winner].text) == 1:
             cells[winner] = replace(cells[winner], best=True)
     return cells
+
+
+def _interval(ends: Any, scale: float, digits: str) -> str:
+    """ " [low, high]"; empty where there is none."""
+    if not isinstance(ends, tuple):
+        return ""
+    low, high = (number(float(end) * scale, digits) for end in ends)
+    return f" [{low}, {high}]"
 
 
 def _marked(leads: Iterable[Any]) -> int | None:
