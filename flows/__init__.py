@@ -20,15 +20,21 @@ members: Registry[Member] = Registry(
 
 
 def register(
-    name: str, *, uses: tuple[str, ...], requires: str | None = None
+    name: str,
+    *,
+    uses: tuple[str, ...],
+    requires: str | None = None,
+    version: int = 1,
+    pace: int = 1,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated factory ``(dim, *, options) -> Bijection | Flow`` under a name.
 
     ``uses`` are those of hidden, depth, layers and context_dim that the member takes as keyword
     arguments; the others are refused at build. A member that ``requires`` a package is listed
-    where that can be found, and should import it in the factory alone. Raises TypeError where the
-    signature lacks one of ``uses`` or an option has no default, and ValueError where the name is
-    taken.
+    where that can be found, and should import it in the factory alone. Raise ``version`` when a
+    change moves what the member computes, ``pace`` when it moves how fast alone: records of before
+    are stale then. Raises TypeError where the signature lacks one of ``uses`` or an option has no
+    default, and ValueError where the name is taken.
     """
 
     def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,7 +51,7 @@ def register(
             raise TypeError(
                 f"flow {name!r} declares to use {missing}, but takes {list(member.defaults)}"
             )
-        members.add(name, member, factory.__module__, requires)
+        members.add(name, member, factory.__module__, requires, version=version, pace=pace)
         return factory
 
     return decorate

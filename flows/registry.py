@@ -18,11 +18,22 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 SIZES = ("hidden", "depth", "layers", "context_dim")
+
+
+class Declared(NamedTuple):
+    """What a member declares of its code, for records to outlive what changes no figure.
+
+    ``version`` is raised when what it computes changes, ``pace`` when how fast it does: operators,
+    threads, memory.
+    """
+
+    version: int = 1
+    pace: int = 1
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class _Entry(Generic[T]):
     member: T
     module: str
     requires: str | None
+    declared: Declared
 
     @property
     def usable(self) -> bool:
@@ -59,17 +71,33 @@ class Registry(Generic[T]):
         self._members: dict[str, _Entry[T]] = {}
         self._discovered = False
 
-    def add(self, name: str, member: T, module: str, requires: str | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        member: T,
+        module: str,
+        requires: str | None = None,
+        *,
+        version: int = 1,
+        pace: int = 1,
+    ) -> None:
         """Register a member; ValueError if another module already holds the name.
 
-        ``requires`` names a package without which the member is not listed, and refused.
+        ``requires`` names a package without which the member is not listed, and refused;
+        ``version`` and ``pace`` are those of `Declared`.
         """
+        declared = Declared(version, pace)
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in declared):
+            raise ValueError(
+                f"{self.kind} {name!r} declares version {version!r} and pace {pace!r}: "
+                "both are whole numbers from 1"
+            )
         if not self._holds(module):
             self._discover()  # so that a plug-in that takes a member's name is the one refused
         if name in self._members and self._members[name].module != module:
             holder = self._members[name].module
             raise ValueError(f"{self.kind} {name!r} of {module} is already registered by {holder}")
-        self._members[name] = _Entry(member, module, requires)
+        self._members[name] = _Entry(member, module, requires, declared)
 
     def __getitem__(self, name: str) -> T:
         return self._entry(name).member
@@ -77,6 +105,15 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         self._discover()
         return iter(sorted(name for name, entry in self._members.items() if entry.usable))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a member, and the package that it needs."""
+        self._discover()
+        return name in self._members and self._members[str(name)].usable
+
+    def declared(self, name: str) -> Declared:
+        """Version and pace that the member declares; ValueError for an unknown name."""
+        return self._entry(name).declared
 
     def package_of(self, name: str) -> str | None:
         """The package that the member needs beside this one's own, if any."""
@@ -94,7 +131,7 @@ class Registry(Generic[T]):
         self._discover()
         if name not in self._members:
             choices = ", ".join(self)
-            more = ", or load the file that registers it" if self.group else ""
+            more = ", or load the file that registers it (--plugin FILE)" if self.group else ""
             raise ValueError(f"unknown {self.kind} {name!r}; choose from: {choices}{more}")
         entry = self._members[name]
         if not entry.usable:
@@ -147,7 +184,11 @@ class Member:
         return {k: v for k, v in own.items() if k not in SIZES or k in self.uses}
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """``options`` with the defaults filled in; ValueError for one that the member refuses."""
+        """``options`` with the defaults filled in; ValueError for one that the member refuses.
+
+        An option whose default has a type with a constructor ``of`` (`Solver`, `Trace`) is brought
+        to that type, so that two ways to write one value are one.
+        """
         defaults = self.defaults
         for option in options:
             if option not in defaults:
@@ -155,7 +196,9 @@ class Member:
                 raise ValueError(
                     f"flow {self.name!r} {reason} {option!r}; it takes: {', '.join(defaults)}"
                 )
-        return {**defaults, **options}
+        of = {name: getattr(type(default), "of", None) for name, default in defaults.items()}
+        chosen = {k: convert(v) if (convert := of[k]) else v for k, v in options.items()}
+        return {**defaults, **chosen}
 
     def applicable(self, sizes: Mapping[str, Any]) -> dict[str, Any]:
         """The part of ``sizes`` that the member uses: for grids shared by many families."""
