@@ -49,13 +49,20 @@ class Column:
 
     @classmethod
     def of(cls, metric: str, *, row: bool = False, **changes: Any) -> Column:
-        """The column of a metric by its definition; ``row`` where values are of one row of data."""
+        """Column of a metric by its definition; ``row`` if values are of one row of data.
+
+        The label begins with a capital letter, unless its first word is an identifier.
+        """
         definition = METRICS[metric]
-        unit = definition.shown_unit
-        unit = f"{unit}/row" if row and unit else unit
-        told: dict[str, Any] = {"label": definition.name, "unit": unit}
-        told["scale"] = definition.scale
-        return cls(**{**told, **changes})
+        unit, label = definition.shown_unit, definition.name
+        if "_" not in label.partition(" ")[0]:
+            label = label[:1].upper() + label[1:]
+        given: dict[str, Any] = {
+            "label": label,
+            "unit": f"{unit}/row" if row and unit else unit,
+            "scale": definition.scale,
+        }
+        return cls(**{**given, **changes})
 
     @property
     def header(self) -> str:

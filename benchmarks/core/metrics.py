@@ -61,7 +61,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "parameters": Metric("trainable parameters", "", "lower", "exact", label="Parameters"),
+    "parameters": Metric("trainable parameters", "", "lower", "exact", label="parameters"),
     "log_prob_flops": Metric(
         "log_prob of a batch: products and LU",
         "FLOP",
@@ -218,32 +218,79 @@ METRICS: dict[str, Metric] = {
     ),
     "test_ll": Metric("test log-likelihood", "nats", "higher", "quality", label="test LL"),
     "test_ll_se": Metric("its standard error over the test set", "nats", "neither", "quality"),
-    "ll_shift": Metric("its change when the tolerance is tightened", "nats", "lower", "quality"),
-    "ll_shift_row": Metric("the largest change of a row", "nats", "lower", "quality"),
-    "test_tolerance": Metric("tolerance at which it has settled", "", "neither", "quality"),
-    "checked_ll": Metric("log-likelihood of the checked rows", "nats", "neither", "quality"),
-    "hutchinson_ll": Metric("Hutchinson's estimate of it", "nats", "neither", "quality"),
+    "ll_shift": Metric(
+        "its change when the tolerance is tightened", "nats", "lower", "quality", label="LL moved"
+    ),
+    "ll_shift_row": Metric(
+        "the largest change of a row", "nats", "lower", "quality", label="largest row"
+    ),
+    "test_tolerance": Metric(
+        "tolerance at which it has settled", "", "neither", "quality", label="tolerance"
+    ),
+    "checked_ll": Metric(
+        "log-likelihood of the checked rows", "nats", "neither", "quality", label="exact"
+    ),
+    "hutchinson_ll": Metric(
+        "Hutchinson's estimate of it", "nats", "neither", "quality", label="Hutchinson"
+    ),
     "hutchinson_ll_se": Metric("its standard error over draws", "nats", "neither", "quality"),
-    "solver_gap": Metric("its own solver's likelihood less the exact", "nats", "lower", "quality"),
-    "gap": Metric("the truth's log-likelihood less that of the flow", "nats", "lower", "quality"),
+    "solver_gap": Metric(
+        "its own solver's likelihood less the exact", "nats", "lower", "quality", label="own solver"
+    ),
+    "gap": Metric(
+        "the truth's log-likelihood less that of the flow",
+        "nats",
+        "lower",
+        "quality",
+        label="gap to the truth",
+    ),
     "gap_se": Metric("its standard error over the test set", "nats", "neither", "quality"),
-    "sliced_wasserstein": Metric("samples to test rows", "s.d.", "lower", "quality"),
+    "sliced_wasserstein": Metric(
+        "samples to test rows", "s.d.", "lower", "quality", label="sliced Wasserstein"
+    ),
     "sliced_wasserstein_floor": Metric("training to test rows", "s.d.", "neither", "quality"),
-    "told_apart": Metric("accuracy of telling samples and test rows apart", "", "lower", "quality"),
+    "told_apart": Metric(
+        "classifier two-sample test (C2ST): accuracy on samples and test rows",
+        "",
+        "lower",
+        "quality",
+        label="C2ST accuracy",
+    ),
     "told_apart_se": Metric("its standard error over rows", "", "neither", "quality"),
-    "told_apart_floor": Metric("that of training and test rows", "", "neither", "quality"),
-    "compared_rows": Metric("samples, and test rows, to be told apart", "", "neither", "quality"),
+    "told_apart_floor": Metric(
+        "C2ST accuracy on training and test rows", "", "neither", "quality", label="C2ST floor"
+    ),
+    "compared_rows": Metric(
+        "samples, and test rows, of the two-sample tests",
+        "",
+        "neither",
+        "quality",
+        label="compared rows",
+    ),
     "row_flops": Metric(
-        "log_prob by the exact trace, a row", "FLOP", "lower", "quality", per="row"
+        "log_prob by the exact trace, a row",
+        "FLOP",
+        "lower",
+        "quality",
+        per="row",
+        label="log_prob",
     ),
     "train_seconds": Metric("training, validation apart", "s", "lower", "time", label="training"),
     "train_updates": Metric("updates done", "", "neither", "quality", label="updates"),
-    "train_flops": Metric("training, validation apart", "FLOP", "lower", "quality"),
+    "train_flops": Metric(
+        "training, validation apart", "FLOP", "lower", "quality", label="training"
+    ),
     "log_prob_error": Metric("largest error of log_prob in a batch", "nats", "lower", "quality"),
-    "per_1000_seconds": Metric("log_prob of 1,000 rows", "s", "lower", "time", shown="ms"),
-    "sample_rate": Metric("samples per second", "1/s", "higher", "time"),
-    "train_nfe": Metric("evaluations per update, both ways", "NFE", "lower", "quality"),
-    "test_nfe": Metric("evaluations in the exact log_prob", "NFE", "lower", "quality"),
+    "per_1000_seconds": Metric(
+        "log_prob of 1,000 rows", "s", "lower", "time", shown="ms", label="log_prob of 1,000 rows"
+    ),
+    "sample_rate": Metric("samples per second", "1/s", "higher", "time", label="samples"),
+    "train_nfe": Metric(
+        "evaluations per update, both ways", "NFE", "lower", "quality", label="per update"
+    ),
+    "test_nfe": Metric(
+        "evaluations in the exact log_prob", "NFE", "lower", "quality", label="exact log_prob"
+    ),
     "skipped_updates": Metric("updates skipped: loss not finite", "", "lower", "quality"),
     "solve_flops": Metric(
         "log_prob of a row by its own solver", "FLOP", "lower", "quality", per="row"
@@ -279,22 +326,58 @@ METRICS: dict[str, Metric] = {
     "steps_rejected": Metric("rejected steps, forward", "", "lower", "quality"),
     "steps_accepted_backward": Metric("accepted steps, adjoint", "", "lower", "quality"),
     "steps_rejected_backward": Metric("rejected steps, adjoint", "", "lower", "quality"),
-    "different_elements": Metric("elements that are not equal bit for bit", "", "lower", "quality"),
-    "solver_error": Metric("RMS error at the end of a solve", "", "lower", "quality"),
-    "convergence_order": Metric("order, from steps to the next", "", "neither", "quality"),
-    "ladj_error": Metric("log_prob against a dense Jacobian", "nats", "lower", "quality"),
-    "ladj_bound": Metric("what rounding and solver leave open", "nats", "neither", "quality"),
-    "mass_error": Metric("|∫ p dx - 1|", "", "lower", "quality"),
-    "mass_bound": Metric("what the grid and solver leave open", "", "neither", "quality"),
-    "rate_error": Metric("|d log p/dt + tr ∂f/∂z| over RMS trace", "", "lower", "quality"),
-    "cyclic_error": Metric("trace in R^K less that in R^D", "‖J‖", "lower", "quality"),
-    "modes_missed": Metric("modes below a tenth of their due share", "", "lower", "quality"),
-    "modes_thin": Metric("modes below half of their due share", "", "lower", "quality"),
-    "least_share": Metric("least share of a mode over its due one", "", "higher", "quality"),
-    "mode_kl": Metric("KL of the modes' shares from equal ones", "nats", "lower", "quality"),
-    "gap_mass": Metric("samples in the gaps between modes", "", "neither", "quality"),
-    "reverse_kl": Metric("KL of the flow from the data", "nats", "lower", "quality"),
+    "different_elements": Metric(
+        "elements that are not equal bit for bit",
+        "",
+        "lower",
+        "quality",
+        label="elements that differ",
+    ),
+    "solver_error": Metric(
+        "RMS error at the end of a solve", "", "lower", "quality", label="RMS error"
+    ),
+    "convergence_order": Metric(
+        "order, from steps to the next", "", "neither", "quality", label="order"
+    ),
+    "ladj_error": Metric(
+        "log_prob against a dense Jacobian", "nats", "lower", "quality", label="log p"
+    ),
+    "ladj_bound": Metric(
+        "what rounding and solver leave open", "nats", "neither", "quality", label="allowed"
+    ),
+    "mass_error": Metric("|∫ p dx - 1|", "", "lower", "quality", label="mass"),
+    "mass_bound": Metric(
+        "what the grid and solver leave open", "", "neither", "quality", label="mass allowed"
+    ),
+    "rate_error": Metric(
+        "|d log p/dt + tr ∂f/∂z| over RMS trace", "", "lower", "quality", label="rate error"
+    ),
+    "cyclic_error": Metric(
+        "trace in R^K less that in R^D", "‖J‖", "lower", "quality", label="traces differ"
+    ),
+    "modes_missed": Metric(
+        "modes below a tenth of their due share", "", "lower", "quality", label="missed modes"
+    ),
+    "modes_thin": Metric(
+        "modes below half of their due share", "", "lower", "quality", label="thin modes"
+    ),
+    "least_share": Metric(
+        "least share of a mode over its due one", "", "higher", "quality", label="least share/due"
+    ),
+    "mode_kl": Metric(
+        "KL of the modes' shares from equal ones", "nats", "lower", "quality", label="KL of shares"
+    ),
+    "gap_mass": Metric(
+        "samples in the gaps between modes", "", "neither", "quality", label="in gaps", shown="%"
+    ),
+    "reverse_kl": Metric(
+        "KL of the flow from the data", "nats", "lower", "quality", label="reverse KL"
+    ),
     "reverse_kl_se": Metric("its standard error over samples", "nats", "neither", "quality"),
-    "gaussian_ll": Metric("validation LL of the fitted Gaussian", "nats", "higher", "quality"),
-    "trace_bias": Metric("largest z of a row's mean estimate", "s.e.", "lower", "quality"),
+    "gaussian_ll": Metric(
+        "validation LL of the fitted Gaussian", "nats", "higher", "quality", label="Gaussian's LL"
+    ),
+    "trace_bias": Metric(
+        "largest z of a row's mean estimate", "s.e.", "lower", "quality", label="largest z"
+    ),
 }
