@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import platform
 import resource
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -18,7 +21,7 @@ from benchmarks.analysis.stats import bootstrap_medians, standard_error
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.series import series
 from benchmarks.measure import clock
-from benchmarks.measure.clock import REFERENCE, interleave, steady_heap
+from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.machine import commit, machine, versions
 from benchmarks.measure.operations import Operations, lu_flops
 from benchmarks.plotting import draw
@@ -138,28 +141,47 @@ def test_counts_are_the_same_for_any_number_of_threads():
     assert found[0].elements == found[1].elements
 
 
-@pytest.mark.skipif(not steady_heap(), reason="the C library is not glibc")
-def test_a_steady_heap_serves_large_tensors_again():
-    """Once it has held a hundred tensors of 1 MiB, they come and go without page faults."""
-
-    def faults() -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        tensors = [torch.empty(2**18).fill_(1) for _ in range(100)]
-        del tensors
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    faults()
-    assert sum(faults() for _ in range(5)) < 5 * 100 * 2**20 / 4096 / 50
-
-
 def test_interleaving_keeps_every_sample_and_times_a_reference_beside():
     calls = []
     works = {name: (lambda name=name: calls.append(name)) for name in "ab"}
-    samples = interleave(works, seconds=0, rounds=(3, 5))
+    samples = interleave(works, seconds=1e-9, rounds=(3, 5))
     assert set(samples) == {"a", "b", REFERENCE}
     assert all(len(values) >= 3 for values in samples.values())
     assert calls.count("a") == len(samples["a"]) + 3  # those that size the rounds
     assert all(value >= 0 for values in samples.values() for value in values)
+
+
+def test_no_seconds_run_nothing():
+    calls = []
+    assert interleave({"a": lambda: calls.append(1)}, seconds=0) == {}
+    assert calls == []
+
+
+def page_faults() -> int:
+    """Minor page faults of this process while it fills a hundred tensors of 1 MiB."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.empty(2**18).fill_(1) for _ in range(100)]
+    del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def faults_by_heap() -> list[float]:
+    """Page faults per page filled, after timing with the heap as it is and with a steady one."""
+    shares = []
+    for heap in ("default", "steady"):
+        interleave({"a": lambda: None}, seconds=1e-9, rounds=(1, 1), heap=heap)
+        page_faults()
+        shares.append(sum(page_faults() for _ in range(5)) / (5 * 100 * 2**20 / 4096))
+    return shares
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_a_steady_heap_serves_large_tensors_again_and_the_default_one_does_not():
+    """In a process of its own, whose heap nothing else has set."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        default, steady = pool.submit(faults_by_heap).result()
+    assert default > 0.5
+    assert steady < 0.02
 
 
 def test_rounds_end_when_the_times_are_steady(monkeypatch):

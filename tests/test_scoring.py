@@ -17,6 +17,7 @@ from benchmarks.evaluation.fields import field_of, trained_by
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
 from benchmarks.evaluation.scoring import Scoring, _result, score_baseline, score_flow
 from benchmarks.evaluation.two_samples import compared, sliced_wasserstein, told_apart
+from benchmarks.measure import clock
 from benchmarks.training.baselines import BASELINES, COMPONENTS
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
@@ -174,6 +175,16 @@ def test_baselines_are_densities_and_sample_from_themselves(name):
     own = fitted.log_prob(fitted.sample(4000))
     entropy = -np.exp(fitted.log_prob(grid)) @ fitted.log_prob(grid) * (side[1] - side[0]) ** 2
     assert -own.mean() == pytest.approx(entropy, abs=5 * own.std() / 4000**0.5)
+
+
+@pytest.mark.parametrize("rows", [250, 2000])
+def test_seconds_of_a_baseline_are_those_of_a_thousand_rows(rows, monkeypatch):
+    """However few rows were there to be timed: here each call takes one second."""
+    monkeypatch.setattr(clock, "seconds_of", lambda work, device: 1.0)
+    data = datasets.load("8gaussians")
+    result = score_baseline(case("gaussian", updates=0), replace(data, test=data.test[:rows]))
+    assert set(result.metrics["per_1000_seconds"]) == {1000 / min(rows, 1000)}
+    assert set(result.metrics["sample_rate"]) == {1000.0}
 
 
 def test_the_number_of_components_is_the_best_of_those_tried_on_validation():

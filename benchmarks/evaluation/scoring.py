@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
@@ -48,6 +48,7 @@ class Scoring(BaseModel, frozen=True, extra="forbid"):
     projections: PositiveInt = 200  # of the sliced Wasserstein distance
     grid: PositiveInt = 160  # points a side of a two-dimensional density's image
     samples: PositiveInt = 3000
+    seconds: NonNegativeFloat = 0.5  # of timing log_prob and sampling; 0: not timed
 
 
 Metrics = dict[str, float | list[float]]
@@ -71,7 +72,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     }
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
     view = flow.using(trace="exact")
-    metrics |= speed(view, data.test[:1000].to(case.device, dtype), case.device)
+    metrics |= speed(view, data.test[:1000].to(case.device, dtype), case.device, scoring.seconds)
     rows, tolerance = data.test[: scoring.rows].to(case.device), scoring.tolerance
     checked = rows[: scoring.checked_rows]
     with flows.count_nfe(view) as nfe:
@@ -135,11 +136,9 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     test, notes = data.test.numpy(), dict(fitted.notes)
     samples = fitted.sample(scoring.compared_rows)
     metrics |= compared(samples, data, scoring.compared_rows, scoring.projections, notes)
-    works = {
-        "log_prob": lambda: fitted.log_prob(test[:1000]),
-        "sample": lambda: fitted.sample(1000),
-    }
-    metrics |= rates(interleave(works, seconds=0.5))
+    rows = test[:1000]
+    works = {"log_prob": lambda: fitted.log_prob(rows), "sample": lambda: fitted.sample(1000)}
+    metrics |= rates(interleave(works, seconds=scoring.seconds), len(rows))
     arrays = pictured.corner(torch.as_tensor(samples), data) if case.dim > 2 else {}
     return _result(metrics, arrays, notes, fitted.log_prob(test[: scoring.rows]), data)
 

@@ -1,4 +1,4 @@
-"""Seconds: competitors in shuffled rounds, a reference workload beside them, raw samples kept."""
+"""Seconds of competing calls: shuffled rounds beside a reference workload, raw samples kept."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 REFERENCE = "reference"
-STEADY = 0.05  # interquartile range over median at which more rounds tell nothing new
+STEADY = 0.05  # interquartile range over median below which more rounds add nothing
 
 
 def reference_workload(device: str = "cpu") -> Callable[[], None]:
-    """The fixed piece of work that times are divided by to travel between machines.
+    """Build the fixed workload that times are divided by to be compared between machines.
 
-    Forward and backward pass of an MLP 64-256-256-64 over 256 rows in float32.
+    It is the forward and backward pass of an MLP 64-256-256-64 over 256 rows in float32.
     """
     layers = [nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 64)]
     net = nn.Sequential(*layers).to(device)
@@ -42,18 +43,18 @@ def seconds_of(work: Callable[[], object], device: str = "cpu") -> float:
 
 
 def synchronise(device: str) -> None:
-    """Wait until the device has done all it was given."""
+    """Wait until the device has finished all queued work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
 def steady_heap() -> bool:
-    """Let glibc's allocator keep what tensors leave behind; whether it does from now on.
+    """Make glibc's allocator keep freed blocks for the rest of the process; True on success.
 
-    By itself it returns large blocks to the system and asks for them anew, at a page fault for
-    every 4 KiB. How often it does depends on all that the process has freed before, so that one and
-    the same call may take up to twice its time. (mallopt(3): M_MMAP_THRESHOLD, whose highest value
-    is 32 MiB, and M_TRIM_THRESHOLD.) Other systems and C libraries are left as they are.
+    By default glibc returns large blocks to the system and requests them anew, at one page fault
+    per 4 KiB. How often depends on everything that the process freed before, so the same call may
+    take up to twice as long. Sets M_MMAP_THRESHOLD (32 MiB, its maximum) and M_TRIM_THRESHOLD of
+    mallopt(3). Does nothing on other systems and C libraries.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     mallopt = getattr(libc, "mallopt", None)
@@ -68,15 +69,20 @@ def interleave(
     rounds: tuple[int, int] = (3, 40),
     steady: int = 10,
     seed: int = 0,
+    heap: Literal["steady", "default"] = "steady",
 ) -> dict[str, list[float]]:
-    """Raw seconds of each work, and of the reference workload, from shuffled rounds.
+    """Time each work, and the reference workload under `REFERENCE`, in shuffled rounds.
 
-    Each work runs unrecorded at first. Then every round runs all of them in a new order, quick ones
-    several times, until ``seconds`` are spent, or the larger number of rounds is reached, or, from
-    round ``steady`` on, the middle half of every work's samples is within `STEADY` of their median;
-    but never fewer than the smaller number. The heap is a `steady_heap`, from here on.
+    Returns raw seconds by name; empty, with nothing run, if ``seconds`` is 0. Each work first runs
+    unrecorded. Then every round runs all works in a new order, short ones several times, until
+    ``seconds`` are spent, or ``rounds[1]`` is reached, or, from round ``steady`` on, the
+    interquartile range of every work is within `STEADY` of its median; but at least ``rounds[0]``.
+    ``heap="steady"`` calls `steady_heap` first; "default" leaves the allocator as it is.
     """
-    steady_heap()
+    if not seconds:
+        return {}
+    if heap == "steady":
+        steady_heap()
     works = {**works, REFERENCE: reference_workload(device)}
     order = random.Random(seed)
     first = {name: _shortest(work, device) for name, work in works.items()}
@@ -91,7 +97,7 @@ def interleave(
             for name in order.sample(list(works), len(works)):
                 for _ in range(times[name]):
                     samples[name].append(seconds_of(works[name], device))
-            gc.collect(0)  # cycles that a call leaves behind would fill the memory
+            gc.collect(0)  # reference cycles of the calls would fill the memory
             done += 1
             if done >= steady and all(spread(times) <= STEADY for times in samples.values()):
                 break
@@ -108,7 +114,7 @@ def spread(samples: Sequence[float]) -> float:
 
 
 def _shortest(work: Callable[[], object], device: str) -> float:
-    """Seconds of a call that nothing held up: of a quick work the least of three."""
+    """Seconds of one undisturbed call: the least of three if it is short."""
     seconds = seconds_of(work, device)
     again = 2 if seconds < 0.05 else 0
     return min([seconds, *(seconds_of(work, device) for _ in range(again))])

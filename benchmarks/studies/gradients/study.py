@@ -11,7 +11,14 @@ from typing import Any, ClassVar, Literal, get_args
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -53,7 +60,7 @@ class GradientsOptions(BaseModel, frozen=True, extra="forbid"):
     training_batch: PositiveInt = 256
     training_solver: dict[str, JsonValue] = {**BACKPROP, "rtol": 1e-4, "atol": 1e-4}
     reference: PositiveFloat = 1e-12  # tolerance of the float64 gradient that errors refer to
-    seconds: PositiveFloat = 1.0  # of timing, for all gradients of one solver setting together
+    seconds: NonNegativeFloat = 1.0  # of timing all gradients of one solver setting; 0: none
 
 
 @register
@@ -118,8 +125,10 @@ class Gradients:
         seconds = float(cases[0].settings["seconds"])
         samples = interleave(works, seconds=seconds, device=cases[0].device)
         for key, metrics in found.items():
-            timed = {"gradient_seconds": samples[key], "reference_seconds": samples[REFERENCE]}
-            yield key, Result({**metrics, **timed})
+            if samples:
+                timed = {"gradient_seconds": samples[key], "reference_seconds": samples[REFERENCE]}
+                metrics = {**metrics, **timed}
+            yield key, Result(metrics)
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """What a gradient of a given error costs, and all figures by solver setting."""

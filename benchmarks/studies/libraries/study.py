@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, PositiveFloat, PositiveInt
+from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from benchmarks.core.case import Case
 from benchmarks.core.exhibit import Figure, Table
@@ -42,7 +42,7 @@ class LibrariesOptions(BaseModel, frozen=True, extra="forbid"):
     batch: PositiveInt = 64
     updates: PositiveInt = 10  # that move a flow off its initial weights, where some are exact
     tolerance: PositiveFloat = 1e-10  # of the float64 solution that errors are measured against
-    seconds: PositiveFloat = 5.0  # of timing, for one pair at one dimension
+    seconds: NonNegativeFloat = 5.0  # of timing one pair at one dimension; 0: none
 
 
 @register

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt
+from pydantic import BaseModel, JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
 
 import flows
 from benchmarks import datasets
@@ -37,6 +37,7 @@ class NfeOptions(BaseModel, frozen=True, extra="forbid"):
     checks: PositiveInt = 12  # times during training that NFE is counted
     tolerances: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
     training: Training = Training()
+    seconds: NonNegativeFloat = 0.5  # of timing log_prob and sampling; 0: none
 
 
 @register
@@ -55,6 +56,7 @@ class Nfe:
             "checks": options.checks,
             "tolerances": list(options.tolerances),
             "training": options.training.model_dump(),
+            "seconds": options.seconds,
         }
         for name in options.datasets:
             dim = datasets.load(name).dim
@@ -142,7 +144,10 @@ def _measured(case: Case) -> Result:
         "train_seconds": history.seconds,
     }
     metrics |= speed(
-        flow.using(trace="exact"), data.test[:1000].to(case.device, dtype), case.device
+        flow.using(trace="exact"),
+        data.test[:1000].to(case.device, dtype),
+        case.device,
+        float(case.settings.get("seconds", 0.5)),
     )
     return Result(metrics, arrays)
 

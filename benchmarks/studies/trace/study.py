@@ -10,7 +10,7 @@ from typing import Any, ClassVar, get_args
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
@@ -41,7 +41,7 @@ class TraceOptions(BaseModel, frozen=True, extra="forbid"):
     gain: PositiveFloat = 3.0  # factor on the initial weight matrices: at 1 the Jacobian is tiny
     batch: PositiveInt = 64
     draws: int = Field(default=100, ge=100)  # estimates of each row that errors are taken from
-    seconds: PositiveFloat = 5.0  # of timing, for all works on one field together
+    seconds: NonNegativeFloat = 5.0  # of timing all works on one field together; 0: none
 
 
 def _by_estimator(subject: Subject, trace: Trace) -> Work:
@@ -141,8 +141,13 @@ class Traces:
         ready = {key: work for key, (work, _) in found.items()}
         samples = interleave(ready, seconds=case.settings["seconds"], device=case.device)
         for key, (_, result) in found.items():
-            timed = {"evaluation_seconds": samples[key], "reference_seconds": samples[REFERENCE]}
-            yield key, replace(result, metrics={**result.metrics, **timed})
+            if samples:
+                timed = {
+                    "evaluation_seconds": samples[key],
+                    "reference_seconds": samples[REFERENCE],
+                }
+                result = replace(result, metrics={**result.metrics, **timed})
+            yield key, result
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """Cost of one evaluation, errors against probes, errors at equal time."""
