@@ -20,8 +20,10 @@ SCALES = {
     ("s", "µs"): 1e6,
     ("B", "MiB"): 2.0**-20,
     ("B", "KiB"): 2.0**-10,
+    ("B", "MB"): 1e-6,
     ("", "%"): 100.0,
 }
+QUANTITIES = {"s": "seconds", "FLOP": "FLOPs", "B": "bytes", "op": "operations"}  # by unit
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Metric:
     def scale(self) -> float:
         """The factor from ``unit`` to the unit shown."""
         return SCALES[self.unit, self.shown] if self.shown else 1.0
+
+    @property
+    def quantity(self) -> str:
+        """The word for what is counted or measured: "seconds", "FLOPs"; the unit if it has none."""
+        return QUANTITIES.get(self.unit, self.unit)
 
 
 METRICS: dict[str, Metric] = {
@@ -129,10 +136,15 @@ METRICS: dict[str, Metric] = {
         per="batch",
     ),
     "field_flops": Metric(
-        "one evaluation of the field alone", "FLOP", "lower", "exact", per="batch"
+        "one evaluation of the field alone", "FLOP", "lower", "exact", per="batch", label="field"
     ),
     "rate_flops": Metric(
-        "one evaluation of field and trace", "FLOP", "lower", "exact", per="batch"
+        "one evaluation of field and trace",
+        "FLOP",
+        "lower",
+        "exact",
+        per="batch",
+        label="field and trace",
     ),
     "precomputation_flops": Metric(
         "what a solve makes of weights once",
@@ -187,10 +199,22 @@ METRICS: dict[str, Metric] = {
         "constructing the flow", "s", "lower", "time", label="construction", shown="ms"
     ),
     "field_seconds": Metric(
-        "one evaluation of the field alone", "s", "lower", "time", per="batch", shown="ms"
+        "one evaluation of the field alone",
+        "s",
+        "lower",
+        "time",
+        per="batch",
+        shown="ms",
+        label="field",
     ),
     "rate_seconds": Metric(
-        "one evaluation of field and trace", "s", "lower", "time", per="batch", shown="ms"
+        "one evaluation of field and trace",
+        "s",
+        "lower",
+        "time",
+        per="batch",
+        shown="ms",
+        label="field and trace",
     ),
     "linear_seconds": Metric(
         "invertible linear layers alone",
@@ -280,7 +304,9 @@ METRICS: dict[str, Metric] = {
     "train_flops": Metric(
         "training, validation apart", "FLOP", "lower", "quality", label="training"
     ),
-    "log_prob_error": Metric("largest error of log_prob in a batch", "nats", "lower", "quality"),
+    "log_prob_error": Metric(
+        "largest error of log_prob in a batch", "nats", "lower", "quality", label="error"
+    ),
     "per_1000_seconds": Metric(
         "log_prob of 1,000 rows", "s", "lower", "time", shown="ms", label="log_prob of 1,000 rows"
     ),
@@ -293,35 +319,86 @@ METRICS: dict[str, Metric] = {
     ),
     "skipped_updates": Metric("updates skipped: loss not finite", "", "lower", "quality"),
     "solve_flops": Metric(
-        "log_prob of a row by its own solver", "FLOP", "lower", "quality", per="row"
+        "log_prob of a row by its own solver",
+        "FLOP",
+        "lower",
+        "quality",
+        per="row",
+        label="log_prob",
     ),
-    "nfe_start": Metric("forward NFE before training", "NFE", "neither", "quality"),
-    "solve_nfe": Metric("forward NFE of that log_prob", "NFE", "lower", "quality"),
-    "nfe_end": Metric("forward NFE after training", "NFE", "lower", "quality"),
+    "nfe_start": Metric(
+        "forward NFE before training", "NFE", "neither", "quality", label="before training"
+    ),
+    "solve_nfe": Metric(
+        "forward NFE of that log_prob", "NFE", "lower", "quality", label="log_prob"
+    ),
+    "nfe_end": Metric(
+        "forward NFE after training", "NFE", "lower", "quality", label="after training"
+    ),
     "evaluation_seconds": Metric(
-        "one evaluation of field and trace", "s", "lower", "time", per="batch", shown="ms"
+        "one evaluation of field and trace",
+        "s",
+        "lower",
+        "time",
+        per="batch",
+        label="evaluation",
+        shown="µs",
     ),
     "evaluation_flops": Metric(
-        "one evaluation: products and LU", "FLOP", "lower", "exact", per="batch"
+        "one evaluation: products and LU", "FLOP", "lower", "exact", per="batch", label="evaluation"
     ),
     "evaluation_pointwise": Metric(
         "one evaluation: element operations", "op", "lower", "exact", per="batch"
     ),
     "jacobian_norm": Metric("‖J‖_F, RMS over rows", "1/time", "neither", "quality"),
-    "trace_error": Metric("largest error of an exact trace", "‖J‖", "lower", "quality"),
-    "trace_rmse": Metric("RMS error of an estimated trace", "‖J‖", "lower", "quality"),
+    "trace_error": Metric(
+        "largest error of an exact trace", "‖J‖", "lower", "quality", label="error"
+    ),
+    "trace_rmse": Metric(
+        "RMS error of an estimated trace", "‖J‖", "lower", "quality", label="RMS error"
+    ),
     "trace_rmse_se": Metric("its standard error over draws", "‖J‖", "neither", "quality"),
-    "trace_rmse_theory": Metric("what theory gives for it", "‖J‖", "neither", "quality"),
-    "gradient_error": Metric("error of the gradient over its norm", "", "lower", "quality"),
-    "gradient_cosine": Metric("its cosine with the exact gradient", "", "higher", "quality"),
-    "reference_shift": Metric("change of the exact one at 10 x tolerance", "", "lower", "quality"),
+    "trace_rmse_theory": Metric(
+        "what theory gives for it", "‖J‖", "neither", "quality", label="theory"
+    ),
+    "gradient_error": Metric(
+        "error of the gradient over its norm", "", "lower", "quality", label="error"
+    ),
+    "gradient_cosine": Metric(
+        "its cosine with the exact gradient", "", "higher", "quality", label="cosine"
+    ),
+    "reference_shift": Metric(
+        "change of the exact one at 10 x tolerance",
+        "",
+        "lower",
+        "quality",
+        label="error of the exact one",
+    ),
     "loss_error": Metric("error of the mean log-likelihood", "nats", "lower", "quality"),
     "gradient_seconds": Metric(
-        "loss and backward of a batch", "s", "lower", "time", per="batch", shown="ms"
+        "loss and backward of a batch",
+        "s",
+        "lower",
+        "time",
+        per="batch",
+        shown="ms",
+        label="loss and backward",
     ),
-    "gradient_bytes": Metric("most bytes held for backward", "B", "lower", "quality", per="batch"),
-    "nfe_forward": Metric("evaluations of the forward solve", "NFE", "lower", "quality"),
-    "nfe_backward": Metric("evaluations of the adjoint's solve", "NFE", "lower", "quality"),
+    "gradient_bytes": Metric(
+        "most bytes held for backward",
+        "B",
+        "lower",
+        "quality",
+        per="batch",
+        label="saved",
+        shown="MB",
+    ),
+    "nfe_forward": Metric(
+        "evaluations of the forward solve", "NFE", "lower", "quality", label="forward"
+    ),
+    "nfe_backward": Metric(
+        "evaluations of the adjoint's solve", "NFE", "lower", "quality", label="backward"
+    ),
     "steps_accepted": Metric("accepted steps, forward", "", "lower", "quality"),
     "steps_rejected": Metric("rejected steps, forward", "", "lower", "quality"),
     "steps_accepted_backward": Metric("accepted steps, adjoint", "", "lower", "quality"),

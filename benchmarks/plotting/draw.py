@@ -11,6 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from benchmarks.core.exhibit import Column
+
 # Okabe and Ito's palette, which colour-blind readers can tell apart, and marks for print in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -51,6 +53,14 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
         fill = {"fillstyle": FILLS[turn % len(FILLS)]} if turn else {}
         made[name] = {"color": COLOURS[place], "marker": MARKS[(place + turn) % len(MARKS)], **fill}
     return made
+
+
+def axis_label(metric: str, *, row: bool = False, **changes: Any) -> str:
+    """Label of a metric's axis, as the header of its column: "log_prob (µs/row)".
+
+    Values are drawn times the metric's ``scale``; ``row`` if they are of one row of data.
+    """
+    return Column.of(metric, row=row, **changes).header
 
 
 def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
