@@ -1,59 +1,38 @@
 """The report's page in a real browser: no errors, no sideways scrolling, tables that sort, print.
 
-A headless Chromium is told what to do over a pipe, by its own protocol (DevTools): real clicks and
-key presses, and whatever the page loads or complains about.
+Playwright drives the Chromium of the system.
 """
 
 from __future__ import annotations
 
-import base64
-import fcntl
-import json
 import math
-import os
 import re
-import select
 import shutil
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
 from benchmarks.core.plan import Plan
 from benchmarks.report import content, numbered
-from benchmarks.report import html as page
+from benchmarks.report import html as page_of
 from benchmarks.report.facts import Fact
 from benchmarks.report.references import References
 
+pytestmark = pytest.mark.slow
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--remote-debugging-pipe",
-)
-PLACED = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)  # where Chromium reads commands
-os.dup2(int(sys.argv[2]), 4)  # and answers
-os.execv(sys.argv[3], sys.argv[3:])
-"""
-WIDTHS = (360, 1400)
-ACROSS = 965  # pixels of a sheet of letter paper on its side, within the margins
-SECONDS = 60
+NARROW, WIDE = 360, 1400
+HEIGHT = 800
+LIMIT = 300_000  # milliseconds after which a missing element is an error, however slow the machine
+LETTER = 965  # pixels of a sheet of letter paper on its side, within the margins
 LONG = "RuntimeError: step size underflow at t = 0.7312 after 1000 steps, dt = 1.2e-17, " * 3
 VALUES = [3.0, 100.0, math.nan, -5.0, 20.0, "failed", 7.5e-9]
 ORIGINAL = ["3", "100", "–", "−5", "20", "failed", "7.5×10⁻⁹"]
@@ -65,7 +44,7 @@ ORDERS = {
 }
 FIRST, SECOND = (f"#table-probe thead th:nth-child({n}) button" for n in (1, 2))
 CONTRAST = """
-(() => {
+() => {
   const channels = (text) => text.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b]
     .map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
@@ -85,122 +64,19 @@ CONTRAST = """
     least = Math.min(least, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
   }
   return least;
-})()
+}
 """
 
 
-class Tab:
-    """A page in a browser that is reached over a pipe; ``events`` are what it has said so far."""
-
-    def __init__(self, commands: int, answers: int) -> None:
-        self._commands, self._answers = commands, answers
-        self._number, self._read, self._session = 0, b"", ""
-        self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command of the protocol, and its answer."""
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        message |= {"sessionId": self._session} if self._session else {}
-        os.write(self._commands, json.dumps(message).encode() + b"\0")
-        while (said := self._next()).get("id") != self._number:
-            self.events.append(said)
-        assert "error" not in said, f"{method}: {said['error']}"
-        answer: dict[str, Any] = said["result"]
-        return answer
-
-    def open(self, path: Path, width: int) -> None:
-        """Show a file in a window of ``width`` pixels, and wait until it is loaded."""
-        self.events.clear()
-        window = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        self.call("Emulation.setDeviceMetricsOverride", **window)
-        self.call("Page.navigate", url=path.as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
-
-    def run(self, script: str) -> Any:
-        """What an expression of JavaScript is in the page, as JSON."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    def click(self, selector: str) -> None:
-        """The left button of the mouse, on the middle of an element."""
-        x, y = self.run(
-            f"""(() => {{
-              const element = document.querySelector({json.dumps(selector)});
-              element.scrollIntoView({{block: "center"}});
-              const box = element.getBoundingClientRect();
-              return [box.x + box.width / 2, box.y + box.height / 2];
-            }})()"""
-        )
-        mouse = {"x": x, "y": y, "button": "left", "clickCount": 1}
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, **mouse)
-
-    def press(self, key: str, code: int, text: str = "") -> None:
-        """A key, with the text that it types."""
-        told = {"key": key, "windowsVirtualKeyCode": code}
-        typed = {"text": text} if text else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", **told, **typed)
-        self.call("Input.dispatchKeyEvent", type="keyUp", **told)
-
-    @property
-    def faults(self) -> list[str]:
-        """Errors and warnings that the page has raised or logged."""
-        said = {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}
-        return [json.dumps(e["params"]) for e in self.events if e.get("method") in said]
-
-    @property
-    def loaded(self) -> list[str]:
-        """The addresses of all that the page has asked for."""
-        asked = (e for e in self.events if e.get("method") == "Network.requestWillBeSent")
-        return [event["params"]["request"]["url"] for event in asked]
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._read:
-            ready, _, _ = select.select([self._answers], [], [], SECONDS)
-            assert ready, "the browser says nothing"
-            said = os.read(self._answers, 1 << 20)
-            assert said, "the browser is gone"
-            self._read += said
-        message, _, self._read = self._read.partition(b"\0")
-        found: dict[str, Any] = json.loads(message)
-        return found
-
-
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    """A page in a browser that is started once."""
+def chromium() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is on the PATH")
-    hears, commands = os.pipe()
-    answers, says = os.pipe()
-    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-    ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (hears, says)]  # clear of 3 and 4
-    browser = subprocess.Popen(
-        [sys.executable, "-c", PLACED, *map(str, ends), program, *FLAGS, profile],
-        pass_fds=ends,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    for end in (hears, says, *ends):
-        os.close(end)
-    try:
-        yield Tab(commands, answers)
-    finally:
-        os.close(commands)  # which ends it
-        try:
-            browser.wait(SECONDS)
-        finally:
-            browser.kill()
-            os.close(answers)
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu"]
+        with playwright.chromium.launch(executable_path=program, args=arguments) as browser:
+            yield browser
 
 
 def _draw() -> Canvas:
@@ -237,145 +113,140 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts = [Fact("Code", ("f" * 200, "line"))]
     report = content.Report(plan, facts, [section], None, facts, records, References.of(keys))
     path = tmp_path_factory.mktemp("page") / "index.html"
-    path.write_text(page.render(report))
+    path.write_text(page_of.render(report))
     return path
 
 
-@pytest.fixture(params=WIDTHS)
-def shown(request: pytest.FixtureRequest, tab: Tab, path: Path) -> tuple[Tab, int]:
-    """The page as loaded anew at a width, and the width."""
-    tab.open(path, request.param)
-    return tab, request.param
+def _open(chromium: Browser, path: Path, width: int) -> Page:
+    """Show a file in a window of ``width`` pixels."""
+    page = chromium.new_page(viewport={"width": width, "height": HEIGHT})
+    page.set_default_timeout(LIMIT)
+    page.goto(path.as_uri())
+    return page
 
 
-def test_the_page_loads_nothing_and_has_no_errors(shown: tuple[Tab, int], path: Path) -> None:
-    tab, _ = shown
-    tab.click(SECOND)
-    assert tab.faults == []
-    assert {url for url in tab.loaded if not url.startswith("data:")} == {path.as_uri()}
+@pytest.fixture(params=(NARROW, WIDE))
+def page(request: pytest.FixtureRequest, chromium: Browser, path: Path) -> Iterator[Page]:
+    """The page, newly loaded, at either width."""
+    with _open(chromium, path, request.param) as page:
+        yield page
 
 
-def test_the_page_does_not_scroll_sideways(shown: tuple[Tab, int]) -> None:
-    tab, width = shown
-    assert tab.run("innerWidth") == width
-    assert tab.run("document.documentElement.scrollWidth") <= width
+def test_the_page_loads_nothing_and_has_no_errors(page: Page, path: Path) -> None:
+    faults: list[object] = []
+    urls: list[str] = []
+    page.on("pageerror", lambda error: faults.append(error))
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("request", lambda request: urls.append(request.url))
+    page.reload()
+    page.click(SECOND)
+    assert faults == []
+    assert {url for url in urls if not url.startswith("data:")} == {path.as_uri()}
 
 
-def test_wide_tables_and_figures_scroll_in_their_boxes(shown: tuple[Tab, int]) -> None:
+def test_the_page_does_not_scroll_sideways(page: Page) -> None:
+    width = page.viewport_size["width"]
+    assert page.evaluate("innerWidth") == width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_wide_tables_and_figures_scroll_in_their_boxes(page: Page) -> None:
     """A figure is never shrunk so far that its words cannot be read."""
-    tab, width = shown
-    sizes = "(([...boxes]) => boxes.map((b) => [b.clientWidth, b.scrollWidth]))"
-    ((box, table), *_) = tab.run(f"{sizes}(document.querySelectorAll('.box'))")
-    ((plate, figure), *_) = tab.run(f"{sizes}(document.querySelectorAll('.plate'))")
+    sizes = "box => [box.clientWidth, box.scrollWidth]"
+    box, table = page.locator(".box").first.evaluate(sizes)
+    plate, figure = page.locator(".plate").first.evaluate(sizes)
     assert table > box
-    assert (figure > plate) == (width == 360)
+    assert (figure > plate) == (page.viewport_size["width"] == NARROW)
     assert figure >= 0.75 * 9 * 96
 
 
-def test_headers_stay_while_a_table_scrolls(shown: tuple[Tab, int]) -> None:
-    tab, _ = shown
-    box, header = "#table-tall .box", "#table-tall thead th"
-    tab.run(f"document.querySelector('{box}').scrollTop = 500")
-    tops = [
-        tab.run(f"document.querySelector('{selector}').getBoundingClientRect().top")
-        for selector in (box, header)
-    ]
-    assert tab.run(f"document.querySelector('{box}').scrollTop") == 500
+def test_headers_stay_while_a_table_scrolls(page: Page) -> None:
+    box, header = page.locator("#table-tall .box"), page.locator("#table-tall thead th").first
+    assert box.evaluate("box => (box.scrollTop = 500, box.scrollTop)") == 500
+    tops = [part.evaluate("part => part.getBoundingClientRect().top") for part in (box, header)]
     assert tops[0] == pytest.approx(tops[1], abs=1)
 
 
-def test_contents_lead_to_what_they_name(shown: tuple[Tab, int]) -> None:
+def test_contents_lead_to_what_they_name(page: Page) -> None:
     """Folded only on a phone; every link of the page has its target."""
-    tab, width = shown
-    assert tab.run("document.querySelector('nav details').open") == (width == 1400)
-    links = tab.run("[...document.querySelectorAll('a[href^=\"#\"]')].map((a) => a.hash.slice(1))")
-    assert {"table-probe", "not-done", "provenance", "records", "record-1"} <= set(links)
-    assert all(tab.run(f"document.getElementById({json.dumps(name)}) !== null") for name in links)
-    tab.run("document.querySelector('nav details').open = true")
-    tab.click("nav a[href='#table-tall']")
-    top = tab.run("document.querySelector('#table-tall').getBoundingClientRect().top")
-    assert 0 <= top < 800
+    details = page.locator("nav details")
+    assert details.evaluate("details => details.open") == (page.viewport_size["width"] == WIDE)
+    names = page.locator("a[href^='#']").evaluate_all("links => links.map(a => a.hash.slice(1))")
+    assert {"table-probe", "not-done", "provenance", "records", "record-1"} <= set(names)
+    assert all(page.locator(f"[id='{name}']").count() == 1 for name in names)
+    details.evaluate("details => { details.open = true }")
+    page.click("nav a[href='#table-tall']")
+    top = page.locator("#table-tall").evaluate("table => table.getBoundingClientRect().top")
+    assert 0 <= top < HEIGHT
 
 
-def _order(tab: Tab) -> tuple[str, list[str]]:
-    """How the second column says that it is sorted, and how it is."""
-    said: str = tab.run(f"document.querySelector('{SECOND}').parentElement.ariaSort")
-    cells: list[str] = tab.run(
-        "[...document.querySelectorAll('#table-probe tbody tr')]"
-        ".map((row) => row.cells[1].textContent.trim())"
+def _order(page: Page) -> tuple[str, list[str]]:
+    """The stated order of the second column, and its cells."""
+    order: str = page.locator(SECOND).evaluate("button => button.parentElement.ariaSort")
+    cells = page.locator("#table-probe tbody tr").evaluate_all(
+        "rows => rows.map(row => row.cells[1].textContent.trim())"
     )
-    return said, cells
+    return order, cells
 
 
-def test_a_click_sorts_by_number_and_a_third_restores(shown: tuple[Tab, int]) -> None:
-    tab, _ = shown
-    for said in ("ascending", "descending", "none"):
-        tab.click(SECOND)
-        assert _order(tab) == (said, ORDERS[said])
-    tab.click(FIRST)
-    assert _order(tab)[0] == "none"  # one column at a time
+def test_a_click_sorts_by_number_and_a_third_restores(page: Page) -> None:
+    for order in ("ascending", "descending", "none"):
+        page.click(SECOND)
+        assert _order(page) == (order, ORDERS[order])
+    page.click(FIRST)
+    assert _order(page)[0] == "none"  # one column at a time
 
 
-def test_keys_sort_as_clicks_do(shown: tuple[Tab, int]) -> None:
+def test_keys_sort_as_clicks_do(page: Page) -> None:
     """Tab goes from header to header; Enter and the space bar sort."""
-    tab, _ = shown
-    tab.run(f"document.querySelector('{FIRST}').focus()")
-    tab.press("Tab", 9)
-    assert tab.run(f"document.activeElement === document.querySelector('{SECOND}')")
-    for key, code, text, said in (
-        ("Enter", 13, "\r", "ascending"),
-        (" ", 32, " ", "descending"),
-        ("Enter", 13, "\r", "none"),
-    ):
-        tab.press(key, code, text)
-        assert _order(tab) == (said, ORDERS[said])
+    page.focus(FIRST)
+    page.keyboard.press("Tab")
+    assert page.locator(SECOND).evaluate("button => button === document.activeElement")
+    for key, order in (("Enter", "ascending"), ("Space", "descending"), ("Enter", "none")):
+        page.keyboard.press(key)
+        assert _order(page) == (order, ORDERS[order])
 
 
-def test_a_row_leads_to_its_records(shown: tuple[Tab, int]) -> None:
-    tab, _ = shown
-    texts = tab.run("[...document.querySelectorAll('#table-probe .from')].map((a) => a.innerText)")
-    assert texts == ["1, 2", *["1"] * 6]
-    tab.click("#table-probe tr:nth-child(2) .from")
-    assert tab.run("document.querySelector('tr:target').cells[1].innerText") == "0123456789abcdef"
+def test_a_row_leads_to_its_records(page: Page) -> None:
+    assert page.locator("#table-probe .from").all_inner_texts() == ["1, 2", *["1"] * 6]
+    page.click("#table-probe tr:nth-child(2) .from")
+    key = page.locator("tr:target").evaluate("row => row.cells[1].innerText")
+    assert key == "0123456789abcdef"
 
 
-def test_words_can_be_read_and_are_said_aloud(shown: tuple[Tab, int]) -> None:
+def test_words_can_be_read_and_are_said_aloud(page: Page) -> None:
     """By those who see little (WCAG AA: a contrast of 4.5), and by a screen reader."""
-    tab, _ = shown
-    assert tab.run(CONTRAST) >= 4.5
-    named = "[...document.querySelectorAll('svg')].every((s) => s.role === 'img' && s.ariaLabel)"
-    assert tab.run(named)
-    assert tab.run("[...document.querySelectorAll('th')].every((th) => th.scope)")
+    assert page.evaluate(CONTRAST) >= 4.5
+    labelled = "figures => figures.every(svg => svg.role === 'img' && svg.ariaLabel)"
+    assert page.locator("svg").evaluate_all(labelled)
+    assert page.locator("th").evaluate_all("headers => headers.every(th => th.scope)")
 
 
-def test_two_sides_stand_beside_each_other_where_there_is_room(tab: Tab, path: Path) -> None:
-    tab.open(path, 2600)
-    tops = tab.run("[...document.querySelectorAll('figure')].map((f) => Math.round(f.offsetTop))")
-    assert tops[0] == tops[1]
-    tab.open(path, 360)
-    tops = tab.run("[...document.querySelectorAll('figure')].map((f) => Math.round(f.offsetTop))")
-    assert tops[0] < tops[1]
+@pytest.mark.parametrize(("width", "beside"), [(2600, True), (NARROW, False)])
+def test_two_sides_stand_beside_each_other_where_there_is_room(
+    width: int, beside: bool, chromium: Browser, path: Path
+) -> None:
+    with _open(chromium, path, width) as page:
+        tops = page.locator("figure").evaluate_all("all => all.map(f => Math.round(f.offsetTop))")
+    assert (tops[0] == tops[1]) == beside
 
 
-def test_the_page_prints(tab: Tab, path: Path) -> None:
+def test_the_page_prints(chromium: Browser, path: Path) -> None:
     """On several sheets of which none is blank, with headers on each, and no table cut."""
-    tab.open(path, 1400)
-    pdf = base64.b64decode(tab.call("Page.printToPDF")["data"])
-    sheets = _sheets(pdf)
+    with _open(chromium, path, WIDE) as page:
+        sheets = _sheets(page.pdf(prefer_css_page_size=True))
     assert len(sheets) > 1
     assert all(re.search(rb"\bT[jJ]\b", sheet) for sheet in sheets)
-    tab.call("Emulation.setEmulatedMedia", media="print")
-    try:
-        tab.open(path, ACROSS)
-        widths = "[...document.querySelectorAll('table')].map((t) => t.offsetWidth)"
-        assert max(tab.run(widths)) <= ACROSS
-        assert tab.run("getComputedStyle(document.querySelector('nav')).display") == "none"
-        cut = "[...document.querySelectorAll('.box')].some((b) => b.scrollHeight > b.clientHeight)"
-        assert not tab.run(cut)
-        header = "getComputedStyle(document.querySelector('thead button')).display"
-        assert tab.run(header) == "contents"  # Chromium repeats no button on the next sheet
-    finally:
-        tab.call("Emulation.setEmulatedMedia", media="")
+    with _open(chromium, path, LETTER) as page:
+        page.emulate_media(media="print")
+        widths = page.locator("table").evaluate_all("tables => tables.map(t => t.offsetWidth)")
+        assert max(widths) <= LETTER
+        assert not page.locator("nav").is_visible()
+        cut = "boxes => boxes.some(box => box.scrollHeight > box.clientHeight)"
+        assert not page.locator(".box").evaluate_all(cut)
+        header = page.locator("thead button").first
+        # Chromium repeats no button on the next sheet
+        assert header.evaluate("button => getComputedStyle(button).display") == "contents"
 
 
 def _sheets(pdf: bytes) -> list[bytes]:
