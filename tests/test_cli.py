@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -12,10 +13,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.table import Table
 from typer.testing import CliRunner
 
 import flows
 from benchmarks.cli.app import app
+from benchmarks.cli.console import PlainConsole, plain, styled
 from benchmarks.core.case import Case
 from benchmarks.core.naming import apart, duration, labels
 from benchmarks.execution import suite
@@ -87,6 +92,32 @@ def test_dry_run_prints_cases_and_budget_and_measures_nothing(tmp_path):
     assert result.exit_code == 0
     assert f"{len(suite.read('smoke').cases())} cases" in result.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_names_the_case_whose_flow_cannot_be_constructed(tmp_path):
+    wrong = 'cost.flows=["maf", {flow = "realnvp", options = {context_dim = -1}}]'
+    arguments = ["run", "smoke", "--study", "cost", "--dry-run", "-s", wrong]
+    result = cli.invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "cost realnvp" in result.stderr
+    assert "context_dim" in result.stderr
+
+
+@given(st.text())
+def test_printed_text_is_neither_markup_nor_terminal_escapes(text):
+    """Whatever is printed comes out as it is, but for control characters."""
+    hostile = f"\x1b[31m[bold]{text}[/nosuch] :warning: \x1b]0;title\x07"
+    output = io.StringIO()
+    console = PlainConsole(file=output, force_terminal=True, color_system=None, width=10**6)
+    table = Table(hostile)
+    table.add_row(hostile)
+    for renderable in (hostile, table, styled(hostile, "red")):
+        console.print(renderable)
+    assert "\x1b" not in output.getvalue()
+    assert output.getvalue().count("[/nosuch] :warning:") == 4
+    assert plain(plain(hostile)) == plain(hostile)
+    printable = "".join(c for c in text if c.isprintable())
+    assert plain(printable) == printable
 
 
 @pytest.mark.parametrize(

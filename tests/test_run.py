@@ -16,7 +16,7 @@ import typer
 
 import flows
 from benchmarks import report
-from benchmarks.cli.running import carry_out
+from benchmarks.cli.run import measure
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.store import Values
@@ -104,7 +104,7 @@ def test_a_run_tells_the_noise_of_its_own_plan_alone(planned, finished, tmp_path
             changed["metrics"] = record.metrics | {"reference_seconds": times}
             store.write(tmp_path, record.model_copy(update=changed))
     with pytest.raises(typer.Exit):
-        carry_out(chosen, tmp_path, ())
+        measure(chosen, tmp_path, ())
     assert ("too noisy" in capsys.readouterr().out) == planned
 
 

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.ab.benches import FACTOR, chosen
-from benchmarks.cli.console import console, errors, usage_errors, write
+from benchmarks.cli.console import console, errors, styled, usage_errors, write
 
 STYLES = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
 INTERRUPTED = 130
@@ -62,7 +62,7 @@ def ab(
                 benchmarks,
                 seconds=seconds,
                 factor=factor,
-                told=lambda text: status.update(text),
+                told=lambda text: status.update(styled(text)),
             )
         about = rendering.caption(revisions, seconds, factor)
         if markdown_file is not None:
@@ -76,9 +76,9 @@ def ab(
         for row in rendering.rows(outcomes):
             table.add_row(*row, style=STYLES.get(row[-1]))
         console.print(table)
-        console.print(about, style="dim", highlight=False, markup=False)
+        console.print(about, style="dim")
     for line in [*rendering.reasons(outcomes), rendering.summary(outcomes)]:
-        errors.print(line, markup=False, highlight=False)
+        errors.print(line)
     few = any(outcome.verdict == "too few" for outcome in outcomes.values())
     raise typer.Exit(1 if any(o.worse for o in outcomes.values()) else 2 if few else 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from benchmarks.cli.console import Plugin, console, load_plugins, named, usage_errors
+from benchmarks.cli.console import console, plain, styled, usage_errors, write
+from benchmarks.cli.options import Plugin, flows_of, load_plugins
 
 if TYPE_CHECKING:
     from flows import Conformance
@@ -55,83 +58,82 @@ def check(
         from benchmarks.core.naming import counted
 
         load_plugins(plugin)
-        names = list(dict.fromkeys(n for said in flows or library.names() for n in named(said)))
-        chosen = _chosen(names, options)
+        names = flows_of(flows or library.names())
+        values = _parse(names, options)
         dims = list(dict.fromkeys(dim or DIMS))
         if min(dims) < 1:
             raise ValueError(f"--dim {min(dims)}: a dimension is 1 or more")
         if csv_file is not None:
-            _write(csv_file, [])  # before anything is measured: can it be?
-        found = []
+            write(csv_file, "")  # fail before anything is measured
+        results = []
         for name, d in itertools.product(names, dims):
-            with console.status(f"{name}, D = {d}"):
-                found.append(library.check(name, dim=d, **chosen))
-            _print(found[-1])
+            with console.status(styled(f"{name}, D = {d}")):
+                results.append(library.check(name, dim=d, **values))
+            _print(results[-1])
             if csv_file is not None:
-                _write(csv_file, found)
-    failed = [f"{c.flow} at D = {c.dim}" for c in found if not c.passed]
-    unasked = sum(not _judged(c) for c in found)
-    what = f"{counted(len(names), 'flow')} at {counted(len(dims), 'dimension')}"
+                write(csv_file, _csv(results))
+    failed = [f"{c.flow} at D = {c.dim}" for c in results if not c.passed]
+    inapplicable = sum(not _judged(c) for c in results)
+    scope = f"{counted(len(names), 'flow')} at {counted(len(dims), 'dimension')}"
     verdict = f"failed: {', '.join(failed)}" if failed else "all passed"
-    console.print(f"{what}: {verdict}{f', {unasked} not applicable' if unasked else ''}")
+    console.print(f"{scope}: {verdict}{f', {inapplicable} not applicable' if inapplicable else ''}")
     raise typer.Exit(1 if failed else 0)
 
 
-def _chosen(names: Sequence[str], options: Sequence[str] | None) -> dict[str, Any]:
-    """The options as said; ValueError for one that is none of every flow's."""
+def _parse(names: Sequence[str], options: Sequence[str] | None) -> dict[str, Any]:
+    """Parse option=value texts; ValueError for an option that some flow does not have."""
     from benchmarks.execution.suite import override
     from flows import members
 
-    chosen: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in options or ():
-        override(chosen, text)
-    if "dim" in chosen:
+        override(values, text)
+    if "dim" in values:
         raise ValueError("the dimension is set by --dim")
     for name in names:
-        members[name].complete({k: v for k, v in chosen.items() if k != "parameters"})
-    return chosen
+        members[name].complete({k: v for k, v in values.items() if k != "parameters"})
+    return values
 
 
 def _judged(conformance: Conformance) -> bool:
+    """Whether any row applies to the flow at this dimension."""
     return any(row.status != "not applicable" for row in conformance.rows)
 
 
 def _print(conformance: Conformance) -> None:
-    """A line for each row, its figure and bound in both dtypes; below, why rows fail, each once."""
-    verdict = "[green]passed[/]" if conformance.passed else "[bold red]FAILED[/]"
-    verdict = verdict if _judged(conformance) else "[dim]not applicable[/]"
-    title = f"{conformance.flow}, D = {conformance.dim}: {verdict}"
+    """Print a line for each row with its figures and bounds, then each reason once."""
+    verdict = ("passed", "green") if conformance.passed else ("FAILED", "bold red")
+    verdict = verdict if _judged(conformance) else ("not applicable", "dim")
+    subject = styled(f"{conformance.flow}, D = {conformance.dim}: ")
+    title = Text.assemble(subject, verdict, style="italic")
     table = Table(title=title, title_justify="left", box=None)
     for header in ("Row", *(f"{dtype} ≤ bound" for dtype in DTYPES), "Status"):
         table.add_column(header, no_wrap=True)
     notes: dict[str, list[str]] = {}
     for name, outcomes in itertools.groupby(conformance.rows, key=lambda row: row.name):
-        of = {row.dtype: row for row in outcomes}
-        worst = max(of.values(), key=lambda row: list(STYLES).index(row.status))
-        figures = [_figure(of[dtype]) if dtype in of else "" for dtype in DTYPES]
-        table.add_row(name, *figures, f"[{STYLES[worst.status]}]{worst.status}[/]")
+        by_dtype = {row.dtype: row for row in outcomes}
+        worst = max(by_dtype.values(), key=lambda row: list(STYLES).index(row.status))
+        figures = [_figure(by_dtype[dtype]) if dtype in by_dtype else "" for dtype in DTYPES]
+        table.add_row(name, *figures, styled(worst.status, STYLES[worst.status]))
         if worst.note and (worst.status == "fail" or not _judged(conformance)):
             notes.setdefault(worst.note, []).append(name)
     console.print(table)
     for note, (name, *others) in notes.items():
-        told = f"{name} and {len(others)} more" if others else name
-        console.print(f"  {told}: {note}", markup=False, soft_wrap=True)
+        rows = f"{name} and {len(others)} more" if others else name
+        console.print(f"  {rows}: {note}", soft_wrap=True)
 
 
 def _figure(row: Outcome) -> str:
     return "" if row.value is None else f"{row.value:.1e} ≤ {row.bound:.0e}"
 
 
-def _write(path: Path, found: Sequence[Conformance]) -> None:
-    """Every row of every table, in full precision; ValueError where that cannot be written."""
-    header = ("flow", "dim", "row", "dtype", "figure", "bound", "status", "note")
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for c in found:
-                for r in c.rows:
-                    figures = (r.value, r.bound)
-                    writer.writerow((c.flow, c.dim, r.name, r.dtype, *figures, r.status, r.note))
-    except OSError as error:
-        raise ValueError(f"cannot write {str(path)!r}: {error.strerror}") from error
+def _csv(results: Sequence[Conformance]) -> str:
+    """Every row of every table as CSV, in full precision."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("flow", "dim", "row", "dtype", "figure", "bound", "status", "note"))
+    for c in results:
+        for r in c.rows:
+            figures = (r.value, r.bound)
+            writer.writerow((c.flow, c.dim, r.name, r.dtype, *figures, r.status, plain(r.note)))
+    return text.getvalue()

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from benchmarks.cli.console import console, usage_errors
+from benchmarks.cli.console import console, styled, usage_errors
 
 if TYPE_CHECKING:
     from benchmarks.claims import Claim, Verdict
@@ -41,41 +41,41 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
     with usage_errors():
         from benchmarks.core import plan, store
 
-        chosen = _chosen(only)
-        asked = folders or _all(RESULTS)
-        frames = {folder: store.load(folder) for folder in asked}
-        suites = {} if folders else {folder: plan.read(folder, {}).name for folder in asked}
-        found = [_told(claim, *_judged(claim, frames, suites)) for claim in chosen]
+        selected = _select(only)
+        searched = folders or _results_folders(RESULTS)
+        frames = {folder: store.load(folder) for folder in searched}
+        suites = {} if folders else {folder: plan.read(folder, {}).name for folder in searched}
+        rows = [_row(claim, *_judge(claim, frames, suites)) for claim in selected]
     if as_json:
-        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    _print(found)
-    for folder in asked:
-        _caution(folder)
+    _print(rows)
+    for folder in searched:
+        _warn_of_stale(folder)
 
 
-def _caution(folder: Path) -> None:
-    """Say which records are of code that has changed since."""
+def _warn_of_stale(folder: Path) -> None:
+    """Print how many records of a folder are stale."""
     from benchmarks.report import side
 
     if stale := side.read(folder).stale:
-        told = f"{len(stale)} records of {folder} are stale: their code has changed since"
-        console.print(f"note: {told}", style="yellow", soft_wrap=True)
+        note = f"{len(stale)} records of {folder} are stale: their code has changed since"
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
 
 
-def _chosen(only: Sequence[str] | None) -> list[Claim]:
+def _select(only: Sequence[str] | None) -> list[Claim]:
     """The claims of these names or patterns, in the deck's order; ValueError for one of none."""
     from benchmarks.claims import claims as every
 
     known = every()
-    for said in only or ():
-        if not any(fnmatch(claim.id, said) for claim in known):
+    for pattern in only or ():
+        if not any(fnmatch(claim.id, pattern) for claim in known):
             ids = ", ".join(claim.id for claim in known)
-            raise ValueError(f"no claim is named {said!r}; choose from: {ids}")
-    return [c for c in known if only is None or any(fnmatch(c.id, said) for said in only)]
+            raise ValueError(f"no claim is named {pattern!r}; choose from: {ids}")
+    return [c for c in known if only is None or any(fnmatch(c.id, pattern) for pattern in only)]
 
 
-def _all(results: Path) -> list[Path]:
+def _results_folders(results: Path) -> list[Path]:
     """The results folders, that with the most records first; ValueError where there is none."""
     counts = {path.parent: len(list(path.glob("*.json"))) for path in results.glob("*/records")}
     if not counts:
@@ -85,7 +85,7 @@ def _all(results: Path) -> list[Path]:
     return sorted(counts, key=lambda folder: (-counts[folder], folder))
 
 
-def _judged(
+def _judge(
     claim: Claim, frames: dict[Path, Any], suites: dict[Path, str]
 ) -> tuple[Verdict, Path | None]:
     """The verdict of the first folder that has the records, and that folder.
@@ -96,7 +96,7 @@ def _judged(
     reasons: list[tuple[bool, Verdict]] = []
     for folder in sorted(frames, key=lambda folder: suites.get(folder) != claim.suite):
         frame = frames[folder]
-        verdict = _safely(claim, frame)
+        verdict = _verdict(claim, frame)
         if verdict.outcome != "not_measured":
             return verdict, folder
         elsewhere = frame.empty or not frame["study"].isin(claim.studies).any()
@@ -104,8 +104,8 @@ def _judged(
     return min(reasons, key=lambda reason: reason[0])[1], None
 
 
-def _safely(claim: Claim, frame: Any) -> Verdict:
-    """The verdict; a fault of one claim must not cost the others theirs."""
+def _verdict(claim: Claim, frame: Any) -> Verdict:
+    """The verdict; a claim that raises is not measured, so that the others are still judged."""
     from benchmarks.claims import Verdict
 
     try:
@@ -114,26 +114,26 @@ def _safely(claim: Claim, frame: Any) -> Verdict:
         return Verdict("not_measured", f"It could not be judged: {type(error).__name__}: {error}")
 
 
-def _told(claim: Claim, verdict: Verdict, folder: Path | None) -> dict[str, Any]:
+def _row(claim: Claim, verdict: Verdict, folder: Path | None) -> dict[str, Any]:
     """A claim and its verdict as plain values."""
     about = {
         name: getattr(claim, name) for name in ("id", "page", "slide", "statement", "criterion")
     }
-    shown = [] if folder is None else [str(path) for path in _shown(folder, verdict.exhibits)]
+    files = [] if folder is None else [str(path) for path in _exhibits(folder, verdict.exhibits)]
     return {
         **about,
         "verdict": verdict.outcome,
         "sentence": verdict.sentence,
         "folder": None if folder is None else str(folder),
-        "exhibits": shown,
+        "exhibits": files,
         "command": claim.remedy if folder is None else claim.command,
         "records": list(verdict.records),
     }
 
 
-def _shown(folder: Path, exhibits: Sequence[str]) -> Iterator[Path]:
+def _exhibits(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """The files of a folder's report that show it, pictures before tables."""
-    for name in exhibits:
+    for name in names:
         places = (
             folder / "report" / "figures" / f"{name}.png",
             folder / "report" / "tables" / f"{name}.csv",
@@ -141,21 +141,23 @@ def _shown(folder: Path, exhibits: Sequence[str]) -> Iterator[Path]:
         yield from (path for path in places if path.is_file())
 
 
-def _print(found: Sequence[dict[str, Any]]) -> None:
-    """A line for each verdict, then what each claim says and what was measured of it."""
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    """Print a line for each verdict, then each claim with its sentence, exhibits and command."""
     table = Table("Slide", "Claim", "Verdict", "Records of")
-    for row in found:
-        word = row["verdict"].replace("_", " ")
-        table.add_row(
-            str(row["page"]), row["id"], f"[{STYLES[word]}]{word}[/]", row["folder"] or ""
-        )
+    for row in rows:
+        table.add_row(str(row["page"]), row["id"], _outcome(row), row["folder"] or "")
     console.print(table)
-    for row in found:
-        word = row["verdict"].replace("_", " ")
-        console.print(f"\n[bold]{row['id']}[/] (slide {row['page']}): {escape(row['statement'])}")
-        console.print(f"  [{STYLES[word]}]{word}[/]: {escape(row['sentence'])}", highlight=False)
+    for row in rows:
+        claim = f" (slide {row['page']}): {row['statement']}"
+        console.print(Text.assemble("\n", styled(row["id"], "bold"), styled(claim)))
+        console.print(Text.assemble("  ", _outcome(row), styled(f": {row['sentence']}")))
         for path in row["exhibits"]:
-            console.print(f"  {path}", markup=False, soft_wrap=True, highlight=False)
+            console.print(f"  {path}", soft_wrap=True)
         if row["folder"]:
-            again = f"  again: {row['command']}"
-            console.print(again, markup=False, soft_wrap=True, highlight=False)
+            console.print(f"  again: {row['command']}", soft_wrap=True)
+
+
+def _outcome(row: dict[str, Any]) -> Text:
+    """The outcome of a verdict in words and in its colour."""
+    words = row["verdict"].replace("_", " ")
+    return styled(words, STYLES[words])

@@ -1,4 +1,4 @@
-"""The commands ``flowgauge compare`` and ``flowgauge baseline``: the gate from the command line."""
+"""The command ``flowgauge compare``: the gate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.cli.console import console, usage_errors, write
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from benchmarks.gate.comparison import Verdict
 
 COLOURS = {"better": "green", "appeared": "blue"}
-
-baseline = typer.Typer(no_args_is_help=True, help="The counts that the gate compares with.")
 
 
 def compare(
@@ -71,31 +68,17 @@ def compare(
     raise typer.Exit(1 if verdict.failures else 0)
 
 
-@baseline.command()
-def update(
-    folder: Annotated[
-        Path, typer.Argument(help="A finished results folder of the suite ci.")
-    ] = Path("results/ci"),
-    target: Annotated[Path, typer.Option(help="Where the baseline is.")] = Path("results/baseline"),
-) -> None:
-    """Renew the committed baseline from a results folder, on purpose."""
-    with usage_errors():
-        from benchmarks.gate.baseline import renew
-
-        count = renew(folder, target)
-    console.print(f"{count} records are the baseline now: review and commit {target}")
-
-
 def _show(verdict: Verdict) -> None:
+    """Print the comparisons worth a line, then the summary."""
     from benchmarks.gate.rendering import HEADERS, row
 
     table = Table()
     for header in HEADERS:
         table.add_column(header, overflow="fold")
-    for found in (*verdict.told, *verdict.unresolved):
-        colour = "red" if found.fails else COLOURS.get(found.outcome)
-        table.add_row(*map(escape, row(found)), style=colour)
+    for comparison in (*verdict.told, *verdict.unresolved):
+        colour = "red" if comparison.fails else COLOURS.get(comparison.outcome)
+        table.add_row(*row(comparison), style=colour)
     if table.row_count:
         console.print(table)
     for line in verdict.summary:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

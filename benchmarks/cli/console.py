@@ -1,71 +1,59 @@
-"""What the commands share: the console, plug-ins, and errors of usage in one line."""
+"""Output of the commands: plain text on two consoles, files, and errors of usage in one line."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatch
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-console = Console()
-errors = Console(stderr=True)
-
-Plugin = Annotated[
-    list[Path] | None, typer.Option(help="A Python file that registers flows; repeatable.")
-]
-
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(help="Folder of data files (else that of FLOWGAUGE_DATA, or a cache)."),
-]
+ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands: titles, links
+    r"|\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
+    r"|\x1b[ -/]*[0-~]?"  # all other escapes
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline
+)
 
 
-def use_data_root(root: Path | None) -> None:
-    """Look for data files in a folder, here and in the worker; ValueError where it is none."""
-    if root is not None:
-        if not root.is_dir():
-            raise ValueError(f"data root {str(root)!r} is no folder")
-        os.environ["FLOWGAUGE_DATA"] = str(root.resolve())
+def plain(text: object) -> str:
+    """Text without terminal escapes and control characters; tabs and newlines stay."""
+    return ESCAPES.sub("", str(text))
 
 
-def load_plugins(plugin: Sequence[Path] | None) -> None:
-    """Import plug-in files; ValueError for one that cannot be."""
-    from flows.registry import load_plugin
-
-    for path in plugin or ():
-        load_plugin(path)
+def styled(text: object, style: str = "") -> Text:
+    """Plain text in one style, for a part of a line or of a table's cell."""
+    return Text(plain(text), style=style)
 
 
-def named(said: str) -> list[str]:
-    """Flows of a name or pattern, or that a file registers; ValueError where that is none."""
-    from flows import members
-    from flows.registry import load_plugin
+class PlainConsole(Console):
+    """A console on which a string is never markup and has no escapes: a style is a `Text`'s."""
 
-    if not said.endswith(".py"):
-        return [name for name in members if fnmatch(name, said)] or [said]
-    module = load_plugin(said).__name__
-    names = [name for name in members if members.module_of(name) == module]
-    if not names:
-        raise ValueError(f"{said!r} registers no flow: decorate one with @flows.register")
-    return names
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Render a string, of a table's cells too, as plain text."""
+        return super().render_str(plain(text), **options)
+
+
+console = PlainConsole()
+errors = PlainConsole(stderr=True)
 
 
 def fail(message: str) -> NoReturn:
     """End with exit status 2 and one line on standard error."""
-    errors.print(
-        f"flowgauge: error: {message}", style="red", soft_wrap=True, highlight=False, markup=False
-    )
+    errors.print(f"flowgauge: error: {message}", style="red", soft_wrap=True)
     raise typer.Exit(2)
 
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """What the user asked for and does not exist: one line, exit status 2."""
+    """Turn a ValueError, of what the user asked for, into one line and exit status 2."""
     try:
         yield
     except ValueError as error:
@@ -75,7 +63,7 @@ def usage_errors() -> Iterator[None]:
 def write(path: Path, text: str) -> None:
     """Write a file, or to standard output for "-"; ValueError where that cannot be."""
     if path == Path("-"):
-        typer.echo(text, nl=False)
+        typer.echo(plain(text), nl=False)
         return
     try:
         path.write_text(text, encoding="utf-8")

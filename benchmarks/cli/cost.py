@@ -9,20 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.cli.console import Plugin, console, load_plugins, named, usage_errors
-from benchmarks.cli.running import carry_out
+from benchmarks.cli.console import console, usage_errors
+from benchmarks.cli.options import Plugin, flows_of, load_plugins
+from benchmarks.cli.run import measure
 
 STEP = 0.25  # of rk4, for flows that solve an ODE
-
-
-Numbers = "2..512 doubles and ends there, 3,10,63 names them"
+NUMBERS = "2..512 doubles and ends there, 3,10,63 names them"
 
 
 def cost(
     flows: Annotated[
         list[str], typer.Argument(help="Names or patterns of flows, or files that register some.")
     ],
-    dim: Annotated[str, typer.Option(help=f"Dimensions: {Numbers}.")],
+    dim: Annotated[str, typer.Option(help=f"Dimensions: {NUMBERS}.")],
     hidden: Annotated[str | None, typer.Option(help="Widths, where a flow has one.")] = None,
     hidden_per_dim: Annotated[
         float | None, typer.Option(help="c of a width H = c D, rounded; in place of --hidden.")
@@ -56,14 +55,14 @@ def cost(
         from flows import members
 
         load_plugins(plugin)
-        names = list(dict.fromkeys(name for said in flows for name in named(said)))
+        names = flows_of(flows)
         if hidden_per_dim is not None and (hidden is not None or hidden_per_dim <= 0):
             raise ValueError(
                 f"--hidden-per-dim {hidden_per_dim:g}: give a number above 0, and no --hidden"
             )
         sizes = {"hidden": hidden, "depth": depth, "layers": layers}
-        given = {name: numbers(said, name) for name, said in sizes.items() if said is not None}
-        _used(given, names)
+        given = {name: numbers(text, name) for name, text in sizes.items() if text is not None}
+        _check_sizes(given, names)
         dims = numbers(dim, "dim")
         larger = [] if counted_dim is None else numbers(counted_dim, "counted-dim")
         study = {
@@ -84,29 +83,29 @@ def cost(
                     f"note: {case.flow} takes no option 'solver', and is measured with its own",
                     style="yellow",
                 )
-    files = [Path(said) for said in flows if said.endswith(".py")]
-    carry_out(suite, out, [*(plugin or ()), *files])
+    files = [Path(pattern) for pattern in flows if pattern.endswith(".py")]
+    measure(suite, out, [*(plugin or ()), *files])
 
 
-def numbers(said: str, what: str) -> list[int]:
-    """ "2..512" as 2, 4, ..., 512, its end always the last; "3,10,63" as it is.
+def numbers(text: str, option: str) -> list[int]:
+    """Parse "2..512" as 2, 4, ..., 512, the end always the last; "3,10,63" as it is.
 
-    ValueError for what is neither, with ``what`` it was to be.
+    ValueError for a text that is neither, naming the ``option``.
     """
-    if span := re.fullmatch(r"(\d+)\.\.(\d+)", said):
+    if span := re.fullmatch(r"(\d+)\.\.(\d+)", text):
         first, last = map(int, span.groups())
         if 1 <= first < last:
             doubled = [first]
             while doubled[-1] * 2 < last:
                 doubled.append(doubled[-1] * 2)
             return [*doubled, last]
-    elif re.fullmatch(r"\d+(,\d+)*", said) and all(found := [int(n) for n in said.split(",")]):
-        return found
-    raise ValueError(f"cannot read --{what} {said!r}: write 2..512, or 3,10,63, from 1 on")
+    elif re.fullmatch(r"\d+(,\d+)*", text) and all(values := [int(n) for n in text.split(",")]):
+        return values
+    raise ValueError(f"cannot read --{option} {text!r}: write 2..512, or 3,10,63, from 1 on")
 
 
-def _used(sizes: Iterable[str], names: Sequence[str]) -> None:
-    """ValueError for a size that none of the flows has."""
+def _check_sizes(sizes: Iterable[str], names: Sequence[str]) -> None:
+    """Raise ValueError for a size that none of the flows has."""
     from flows import members
 
     for size in sizes:
@@ -115,10 +114,7 @@ def _used(sizes: Iterable[str], names: Sequence[str]) -> None:
 
 
 def _solves(case: Any) -> bool:
-    """Whether a case's flow has an ODE, which counts its evaluations; False if it has a fault.
-
-    A fault is for the case's own record to tell.
-    """
+    """Whether a case's flow solves an ODE; False if it cannot be built, as its record will say."""
     from flows import build
 
     try:
@@ -129,6 +125,7 @@ def _solves(case: Any) -> bool:
 
 
 def _contender(name: str, defaults: Any, hidden_per_dim: float | None) -> dict[str, Any]:
+    """A flow of the study; one that solves an ODE does so by fixed steps."""
     solver = {"method": "rk4", "step_size": STEP, "gradient": "backprop"}
     options = {"solver": solver} if "solver" in defaults else {}
     return {"flow": name, "options": options, "hidden_per_dim": hidden_per_dim}

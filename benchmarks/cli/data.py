@@ -10,7 +10,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from benchmarks.cli.console import DataRoot, console, errors, usage_errors, use_data_root
+from benchmarks.cli.console import console, errors, plain, usage_errors
+from benchmarks.cli.options import DataRoot, use_data_root
 
 if TYPE_CHECKING:
     from benchmarks.datasets import Dataset
@@ -39,7 +40,7 @@ def list_sets(data_root: DataRoot = None) -> None:
 
 
 def files_of(name: str) -> str:
-    """Where the files of a data set are, in words; "" of one that has none."""
+    """The paths of a data set's files, or that they are absent; "" for a set without files."""
     from benchmarks import datasets
     from benchmarks.datasets.disk import Absent
 
@@ -75,7 +76,7 @@ def fetch(
         from benchmarks.datasets.fetch import FetchError
         from benchmarks.datasets.sources import chosen
 
-        sources = chosen(_chosen(sets), original, source, checksum)
+        sources = chosen(_select(sets), original, source, checksum)
         if data_root is not None:
             _make(data_root)
         use_data_root(data_root)
@@ -85,14 +86,14 @@ def fetch(
             paths = _fetch(one, folder, again)
         except FetchError as error:
             hint = "; of another archive than Zenodo's, give the --checksum"
-            told = f"flowgauge: {error}{hint * (source is not None and checksum is None)}"
-            errors.print(told, style="red", soft_wrap=True, markup=False)
+            line = f"flowgauge: {error}{hint * (source is not None and checksum is None)}"
+            errors.print(line, style="red", soft_wrap=True)
             raise typer.Exit(1) from None
         for path in paths:
-            console.print(f"{path}", soft_wrap=True, highlight=False)
+            console.print(f"{path}", soft_wrap=True)
         if not paths:
-            there = ", ".join(name for name, _ in one.members)
-            console.print(f"already in {folder}: {there} (--again replaces)", soft_wrap=True)
+            present = ", ".join(name for name, _ in one.members)
+            console.print(f"already in {folder}: {present} (--again replaces)", soft_wrap=True)
         elif one.checksum is None:
             console.print(
                 f"no checksum of {one.name} is published: flowgauge data verify checks it"
@@ -110,16 +111,16 @@ def verify(sets: Sets = None, data_root: DataRoot = None) -> None:
         from benchmarks.datasets.disk import data_root as root
 
         use_data_root(data_root)
-        root()  # or the whole of it would be reported as broken
-        names = _chosen(sets)
-    told = {name: _verified(name, named=bool(sets)) for name in names}
-    there = {name: found for name, found in told.items() if found is not None}
-    for name, (text, fine) in there.items():
-        style = "green" if fine else "red"
-        console.print(f"{name}: {text}", style=style, soft_wrap=True, markup=False, highlight=False)
-    if not there:
+        root()  # raises for a root that is no folder
+        names = _select(sets)
+    checks = {name: _verify(name, named=bool(sets)) for name in names}
+    results = {name: result for name, result in checks.items() if result is not None}
+    for name, (text, correct) in results.items():
+        style = "green" if correct else "red"
+        console.print(f"{name}: {text}", style=style, soft_wrap=True)
+    if not results:
         console.print("no MAF set is there: see flowgauge data list")
-    raise typer.Exit(0 if there and all(fine for _, fine in there.values()) else 1)
+    raise typer.Exit(0 if results and all(correct for _, correct in results.values()) else 1)
 
 
 @app.command()
@@ -147,14 +148,15 @@ def info(
             name = name.removesuffix(own.DEQUANTISE) + own.DEQUANTISE
         if own.is_file(name) and (faults := own.inspect(name).faults):
             for fault in faults:
-                errors.print(f"{name}: {fault}", style="red", soft_wrap=True, markup=False)
+                errors.print(f"{name}: {fault}", style="red", soft_wrap=True)
             raise typer.Exit(1)
         own.admit(name)
         data = datasets.load(name)
     _print(data)
 
 
-def _chosen(sets: list[str] | None) -> list[str]:
+def _select(sets: list[str] | None) -> list[str]:
+    """The MAF sets named, each once, or all; ValueError for a name of none."""
     from benchmarks.datasets.maf import PUBLISHED
 
     for name in sets or ():
@@ -164,6 +166,7 @@ def _chosen(sets: list[str] | None) -> list[str]:
 
 
 def _make(folder: Path) -> None:
+    """Make a data root; ValueError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -171,22 +174,27 @@ def _make(folder: Path) -> None:
 
 
 def _fetch(source: Source, folder: Path, again: bool) -> list[Path]:
-    """One source, with a bar of what has come."""
+    """Fetch one source with a progress bar; the paths of its new files."""
     from benchmarks.datasets.fetch import fetch as bring
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, console=errors, transient=True) as shown:
-        task = shown.add_task(source.name, total=None)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task(plain(source.name), total=None)
         return bring(
             source,
             folder,
             again=again,
-            progress=lambda done, total: shown.update(task, completed=done, total=total),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
 
-def _verified(name: str, named: bool) -> tuple[str, bool] | None:
-    """What is to be said of a set, and whether it is as published; None where it is not there."""
+def _verify(name: str, named: bool) -> tuple[str, bool] | None:
+    """A line on a set and whether it is as published; None if it is absent and was not named."""
     from benchmarks.datasets.disk import Absent
     from benchmarks.evaluation.verify import verify as judge
 
@@ -210,4 +218,4 @@ def _print(data: Dataset) -> None:
         table.add_row("entropy", f"{data.entropy:.6f} nats")
     table.add_row("Gaussian", f"{gaussian_score(data):.4f} nats, mean over the test rows")
     console.print(table)
-    console.print(data.about, soft_wrap=True, markup=False, highlight=False)
+    console.print(data.about, soft_wrap=True)

@@ -9,13 +9,14 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.cli.console import plain
 from benchmarks.core.case import Case
 from benchmarks.core.naming import counted, duration, labels
 from benchmarks.core.store import Record
 
 
-class Shown:
-    """Shows a run on a console: current case, done and failed counts, time left.
+class Display:
+    """Show a run on a console: current case, done and failed counts, time left.
 
     The time left is the budget of what remains, scaled by how the budgets have held so far.
     """
@@ -23,7 +24,7 @@ class Shown:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("[red]{task.fields[failed]}[/]"),
@@ -45,7 +46,7 @@ class Shown:
         self.bar.stop()
 
     def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None:
-        """A run of these cases begins."""
+        """Start a run of these cases."""
         self.total, self.budget, self.started = len(cases), budget, time.monotonic()
         self.labels = labels(cases)
         self.bar.update(self.task, total=len(cases))
@@ -55,12 +56,12 @@ class Shown:
         )
 
     def block(self, cases: Sequence[Case]) -> None:
-        """These cases are being measured now."""
+        """Name the block that is being measured."""
         more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
-        self.bar.update(self.task, description=f"{self.labels[cases[0].key]}{more}")
+        self.bar.update(self.task, description=plain(self.labels[cases[0].key]) + more)
 
     def case(self, case: Case, record: Record) -> None:
-        """A case has its record."""
+        """Count a case that has its record."""
         from benchmarks.core.study import registry
 
         self.finished += 1
@@ -70,9 +71,9 @@ class Shown:
         left = max(0.0, self.budget - self.spent) * elapsed / max(self.spent, 1e-9)
         failed = f"{self.failures} failed" if self.failures else ""
         self.bar.update(self.task, advance=1, failed=failed, left=f"{duration(left)} left")
-        told = self.labels[case.key]
+        label = self.labels[case.key]
         if record.status != "done":
-            self.console.print(f"{told}: {record.status}: {record.reason}", style="red")
+            self.console.print(f"{label}: {record.status}: {record.reason}", style="red")
         elif not self.console.is_terminal:
             count = f"[{self.finished}/{self.total}]"
-            self.console.print(f"{count} {told}: {record.seconds:.1f} s", markup=False)
+            self.console.print(f"{count} {label}: {record.seconds:.1f} s")

@@ -1,0 +1,52 @@
+"""The command ``flowgauge list``: flows, data sets, studies, suites and claims."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.cli.console import console, styled, usage_errors
+from benchmarks.cli.data import files_of
+from benchmarks.cli.options import Plugin, load_plugins
+
+if TYPE_CHECKING:
+    from flows.registry import Member
+
+
+def list_members(plugin: Plugin = None) -> None:
+    """List flows, data sets, studies, suites and claims."""
+    with usage_errors():
+        from benchmarks import claims, datasets
+        from benchmarks.core import study
+        from benchmarks.execution import suite
+        from flows import members
+
+        load_plugins(plugin)
+        sections = {
+            "Flows": {name: _flow(members[name]) for name in members},
+            "Data sets": {name: _origin(name) for name in datasets.names()},
+            "Studies": {name: styled(study.registry[name].question) for name in study.registry},
+            "Suites": {name: styled(suite.read(name).about) for name in suite.names()},
+            "Claims": {claim.id: styled(claim.statement) for claim in claims.claims()},
+        }
+    for title, rows in sections.items():
+        table = Table(title=title, title_justify="left", show_header=False, box=None)
+        for name, description in rows.items():
+            table.add_row(styled(name, "bold"), description)
+        console.print(table)
+
+
+def _flow(member: Member) -> Text:
+    """A flow's description, and below it the options that it takes."""
+    description = member.description.replace("``", "")
+    return Text.assemble(styled(description), "\n", styled(", ".join(member.defaults), "dim"))
+
+
+def _origin(name: str) -> Text:
+    """The module of a data set, and whether its files are absent."""
+    from benchmarks import datasets
+
+    module, files = datasets.module_of(name).rpartition(".")[2], files_of(name)
+    return Text.assemble(styled(module), styled(f" ({files})" * files.startswith("absent"), "dim"))

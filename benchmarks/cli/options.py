@@ -1,0 +1,118 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from benchmarks.execution.suite import Suite
+
+SuiteName = Annotated[
+    str, typer.Argument(help="A suite's name, the path of a TOML file, or a folder of results.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Results folder (default: results/<suite>, or SUITE if it is one)."),
+]
+Studies = Annotated[
+    list[str] | None,
+    typer.Option("--study", help="A study of the suite, instead of all of them; repeatable."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-s", "--set", help="key=value for any value of the suite; repeatable."),
+]
+Device = Annotated[str | None, typer.Option(help="Device to measure on: cpu, cuda, cuda:1.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(help="A data set, or a file of one, instead of the suite's; repeatable."),
+]
+Threads = Annotated[int | None, typer.Option(help="Threads of the worker.")]
+Plugin = Annotated[
+    list[Path] | None, typer.Option(help="A Python file that registers flows; repeatable.")
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder of data files (else that of FLOWGAUGE_DATA, or a cache)."),
+]
+
+
+def use_data_root(root: Path | None) -> None:
+    """Look for data files in a folder, here and in the worker; ValueError where it is none."""
+    if root is not None:
+        if not root.is_dir():
+            raise ValueError(f"data root {str(root)!r} is no folder")
+        os.environ["FLOWGAUGE_DATA"] = str(root.resolve())
+
+
+def load_plugins(paths: Sequence[Path] | None) -> None:
+    """Import plug-in files; ValueError for one that cannot be."""
+    from flows.registry import load_plugin
+
+    for path in paths or ():
+        load_plugin(path)
+
+
+def flows_of(patterns: Sequence[str]) -> list[str]:
+    """Flows of names or patterns, or that files register, each once; ValueError for no flow."""
+    from flows import members
+    from flows.registry import load_plugin
+
+    names: list[str] = []
+    for pattern in patterns:
+        if pattern.endswith(".py"):
+            module = load_plugin(pattern).__name__
+            matches = [name for name in members if members.module_of(name) == module]
+            if not matches:
+                raise ValueError(
+                    f"{pattern!r} registers no flow: decorate one with @flows.register"
+                )
+        else:
+            matches = [name for name in members if fnmatch(name, pattern)] or [pattern]
+        names += matches
+    return list(dict.fromkeys(names))
+
+
+def read_suite(
+    name: str,
+    *,
+    study: Sequence[str] | None,
+    out: Path | None,
+    overrides: Sequence[str] | None,
+    device: str | None,
+    threads: int | None,
+    plugin: Sequence[Path] | None,
+    data: Sequence[str] | None,
+    data_root: Path | None,
+) -> tuple[Suite, Path]:
+    """Resolve the options of a suite: the suite and its results folder; ValueError for wrong ones.
+
+    Plug-ins are loaded and the data root is set on the way.
+    """
+    from benchmarks.execution import suite as suites
+
+    use_data_root(data_root)
+    load_plugins(plugin)
+    machine = {"device": device, "threads": threads}
+    values = [f"{key}={value}" for key, value in machine.items() if value is not None]
+    suite = suites.read(name, [*(overrides or ()), *values])
+    suite = suite.only(study) if study else suite
+    suite = suite.on(data) if data else suite
+    _check_device(suite.device)
+    return suite, out or suites.planned(name) or Path("results") / suite.name
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here: {reason}") from error

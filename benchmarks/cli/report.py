@@ -1,0 +1,39 @@
+"""The command ``flowgauge report``: the pages of one or several results folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.cli.console import console, usage_errors
+from benchmarks.cli.options import DataRoot, Plugin, load_plugins, use_data_root
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(help="A results folder, or several to show side by side.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the report (default: FOLDER/report, of several results/A-vs-B/report)."
+        ),
+    ] = None,
+    plugin: Plugin = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Draw the report of a results folder from its records, or of several side by side.
+
+    Of several, as of a before and an after or CPU and GPU, each study's figures and tables stand
+    together, and every metric of the cases that they share with its ratio to the first folder's.
+    Nothing is judged: that is what `flowgauge compare` is for.
+    """
+    with usage_errors():
+        from benchmarks.report import write
+
+        load_plugins(plugin)
+        use_data_root(data_root)
+        page = write(*folders, out=out)
+    console.print(f"report: {page}", soft_wrap=True)

@@ -1,0 +1,146 @@
+"""The command ``flowgauge run``: measure what is missing of a suite, and draw its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.table import Table
+
+from benchmarks.cli.console import console, fail, usage_errors
+from benchmarks.cli.options import (
+    Data,
+    DataRoot,
+    Device,
+    Out,
+    Overrides,
+    Plugin,
+    Studies,
+    SuiteName,
+    Threads,
+    read_suite,
+)
+
+if TYPE_CHECKING:
+    from benchmarks.core.case import Case
+    from benchmarks.execution.suite import Suite
+
+INTERRUPTED = 130
+
+
+def run(
+    suite: SuiteName,
+    study: Studies = None,
+    out: Out = None,
+    device: Device = None,
+    threads: Threads = None,
+    plugin: Plugin = None,
+    overrides: Overrides = None,
+    data: Data = None,
+    data_root: DataRoot = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Measure failed cases again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cases and stop.")] = False,
+) -> None:
+    """Measure a suite and draw its report; goes on where an earlier run stopped.
+
+    Exit status: 0 all cases done, 1 some failed, 2 wrong usage or configuration.
+    """
+    with usage_errors():
+        plan, folder = read_suite(
+            suite,
+            study=study,
+            out=out,
+            overrides=overrides,
+            device=device,
+            threads=threads,
+            plugin=plugin,
+            data=data,
+            data_root=data_root,
+        )
+        cases = plan.cases()
+        if dry_run:
+            _check_flows(cases)
+            _print_plan(cases)
+            return
+    measure(plan, folder, plugin, retry)
+
+
+def measure(
+    suite: Suite, folder: Path, plugins: Sequence[Path] | None, retry: bool = False
+) -> NoReturn:
+    """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
+    from benchmarks import report
+    from benchmarks.cli.progress import Display
+    from benchmarks.execution.run import FolderError, run
+    from benchmarks.report.facts import noise
+
+    try:
+        with Display(console) as display:
+            paths = [str(path) for path in plugins or ()]
+            result = run(suite, folder, display, plugins=paths, retry=retry)
+    except FolderError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        console.print("interrupted: what was measured is kept, and the next run goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    planned = [result.records[c.key] for c in result.cases if c.key in result.records]
+    for warning in noise(planned)[1:]:
+        console.print(f"note: {warning}", style="yellow")
+    page = report.write(folder)
+    done, failed = len(result.valid), len(result.cases) - len(result.valid)
+    console.print(f"{done} done, {failed} not; report: {page}", soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _check_flows(cases: Sequence[Case]) -> None:
+    """Construct each distinct flow once; ValueError naming the first case whose flow fails."""
+    from benchmarks.core.naming import labels
+    from flows import members
+
+    registered = set(members)
+    distinct: dict[str, Case] = {}
+    for case in cases:
+        if case.flow in registered:  # others are baselines
+            distinct.setdefault(repr((case.flow, case.dim, case.options)), case)
+    for case in distinct.values():
+        if reason := _fault(case):
+            raise ValueError(f"case {labels(cases)[case.key]!r}: {reason}")
+
+
+def _fault(case: Case) -> str:
+    """Why the flow of a case cannot be constructed; "" if it can be.
+
+    The meta device needs no memory; what does not work there is constructed for real.
+    """
+    import torch
+
+    from benchmarks.core.study import Result
+    from flows import build
+
+    try:
+        with torch.device("meta"):
+            build(case.flow, case.dim, **case.options)
+    except Exception:
+        try:
+            build(case.flow, case.dim, **case.options)
+        except Exception as error:
+            return Result.of(error).failure
+    return ""
+
+
+def _print_plan(cases: Sequence[Case]) -> None:
+    """Print the cases with their expected durations."""
+    from benchmarks.core.naming import counted, duration, labels
+    from benchmarks.core.study import registry
+
+    total, names = 0.0, labels(cases)
+    table = Table("Key", "Case", "Batch", "Updates", "Time")
+    for case in cases:
+        budget = registry[case.study].budget(case)
+        total += budget
+        updates = str(case.updates or "")
+        table.add_row(case.key, names[case.key], str(case.batch), updates, duration(budget))
+    console.print(table)
+    console.print(f"{counted(len(cases), 'case')}, about {duration(total)}")
