@@ -1,8 +1,8 @@
 """Python of the README and of the documentation runs; the tutorial's commands do what it says.
 
 The Python blocks of a page run in their order, in one process, in a folder that holds the files
-that the page shows (a block whose first line is "# name.py" or "# name.toml") and the committed results. A block marked as
-"python fragment" does not run.
+that the page shows (a block whose first line is "# name.py" or "# name.toml") and the committed
+results. A block marked as "python fragment" does not run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def write_files(page: Path, folder: Path) -> None:
     """Write the files that a page shows."""
-    for block in blocks(document):
+    for block in blocks(page):
         if block.file:
             (folder / block.file).write_text(block.text)
 
@@ -49,6 +49,7 @@ def test_python_of_a_page_runs(document: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", [ROOT / "README.md", TUTORIAL], ids=named)
 def test_a_flow_that_is_shown_conforms(document: Path, tmp_path: Path) -> None:
     write_files(document, tmp_path)
@@ -57,6 +58,7 @@ def test_a_flow_that_is_shown_conforms(document: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
+@pytest.mark.slow
 def test_the_tutorials_suite_gives_a_row_in_every_table(tmp_path: Path) -> None:
     write_files(TUTORIAL, tmp_path)
     (command,) = (c for c in commands(TUTORIAL) if c.startswith("run"))
@@ -67,6 +69,7 @@ def test_the_tutorials_suite_gives_a_row_in_every_table(tmp_path: Path) -> None:
         assert "bent" in pd.read_csv(tables / f"{name}.csv").iloc[:, 0].to_list(), name
 
 
+@pytest.mark.slow
 def test_the_mistake_in_the_tutorial_fails_where_it_says(tmp_path: Path) -> None:
     write_files(TUTORIAL, tmp_path)
     file = tmp_path / "bent.py"
