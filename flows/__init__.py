@@ -12,7 +12,8 @@ from flows.conformance import Conformance as Conformance
 from flows.conformance import check as check
 from flows.counting import count_nfe as count_nfe
 from flows.flow import Flow as Flow
-from flows.registry import SIZES, Member, Registry
+from flows.member import SIZES, Member
+from flows.registry import Registry
 
 members: Registry[Member] = Registry(
     "flow", ("flows.discrete", "flows.continuous", "flows.adapters"), group="flowgauge.flows"

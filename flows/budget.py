@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from flows.registry import Member
+from flows.member import Member
 
 MOST = 10**8  # parameters of a budget: the search may build four times as many
 WITHIN = 0.05  # share of the budget by which the nearest width may miss it

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import pkgutil
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
-
-SIZES = ("hidden", "depth", "layers", "context_dim")
 
 
 class Declared(NamedTuple):
@@ -123,6 +121,19 @@ class Registry(Generic[T]):
         """Dotted name of the module that registered the member."""
         return self._entry(name).module
 
+    @contextmanager
+    def temporary(self) -> Iterator[None]:
+        """Forget at the end the members that are registered and the plug-ins loaded within."""
+        self._discover()
+        members, modules = dict(self._members), set(sys.modules)
+        try:
+            yield
+        finally:
+            self._members = members
+            for name in set(sys.modules) - modules:
+                if name.startswith(PLUGIN):
+                    del sys.modules[name]
+
     def _holds(self, module: str) -> bool:
         """Whether a module lies in one of the packages."""
         return any(f"{module}.".startswith(f"{package}.") for package in self.packages)
@@ -163,73 +174,18 @@ class Registry(Generic[T]):
                 warnings.warn(f"plug-in {point.value!r} was left out: {error!r}", stacklevel=2)
 
 
-@dataclass(frozen=True)
-class Member:
-    """A registered flow: its factory, the sizes it takes and where it stands."""
-
-    name: str
-    factory: Callable[..., Any]
-    uses: tuple[str, ...]
-
-    @property
-    def description(self) -> str:
-        """First line of the factory's docstring."""
-        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """Every option with its default value; the sizes that the member does not use are not."""
-        parameters = inspect.signature(self.factory).parameters.values()
-        own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        return {k: v for k, v in own.items() if k not in SIZES or k in self.uses}
-
-    def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """``options`` with the defaults filled in; ValueError for one that the member refuses.
-
-        An option whose default has a type with a constructor ``of`` (`Solver`, `Trace`) is brought
-        to that type, so that two ways to write one value are one.
-        """
-        defaults = self.defaults
-        for option in options:
-            if option not in defaults:
-                reason = "does not use" if option in SIZES else "has no option"
-                raise ValueError(
-                    f"flow {self.name!r} {reason} {option!r}; it takes: {', '.join(defaults)}"
-                )
-        of = {name: getattr(type(default), "of", None) for name, default in defaults.items()}
-        chosen = {k: convert(v) if (convert := of[k]) else v for k, v in options.items()}
-        return {**defaults, **chosen}
-
-    def applicable(self, sizes: Mapping[str, Any]) -> dict[str, Any]:
-        """The part of ``sizes`` that the member uses: for grids shared by many families."""
-        return {k: v for k, v in sizes.items() if k in self.uses}
-
-    def construct(self, dim: int, options: Mapping[str, Any]) -> Any:
-        """What the factory makes of D and options; ValueError for a size that is none."""
-        complete = self.complete(options)
-        sizes = {"dim": dim, **{k: complete[k] for k in SIZES if k in complete}}
-        for size, value in sizes.items():
-            least = int(size != "context_dim")
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"flow {self.name!r} needs {size} to be a whole number from {least}, "
-                    f"got {value!r}"
-                )
-        return self.factory(dim, **complete)
-
-
-_PLUGINS: dict[Path, ModuleType] = {}
+PLUGIN = "flowgauge_plugin_"  # how the module of a plug-in's file is named, before the file's stem
 
 
 def load_plugin(path: str | Path) -> ModuleType:
     """Import a Python file that registers members; ValueError where it is missing or broken."""
     path = Path(path).resolve()
-    if path in _PLUGINS:
-        return _PLUGINS[path]
+    name = f"{PLUGIN}{path.stem}"
+    if name in sys.modules and sys.modules[name].__file__ == str(path):
+        return sys.modules[name]
     if path.suffix != ".py" or not path.is_file():
         fault = "is not a Python file" if path.exists() else "does not exist"
         raise ValueError(f"plug-in {str(path)!r} {fault}")
-    name = f"flowgauge_plugin_{path.stem}"
     if name in sys.modules:
         raise ValueError(
             f"plug-in {str(path)!r} has the name of {sys.modules[name].__file__!r}: rename one"
@@ -247,7 +203,6 @@ def load_plugin(path: str | Path) -> ModuleType:
         raise ValueError(
             f"plug-in {str(path)!r} cannot be imported: {where}{type(error).__name__}: {text}"
         ) from error
-    _PLUGINS[path] = module
     return module
 
 

@@ -19,14 +19,16 @@ def _steady(
 ) -> Iterator[None]:
     """Every test starts from the same seed, on one thread, and without the user's data files.
 
-    Processes that it starts have one thread too: others run beside it.
+    Processes that it starts have one thread too: others run beside it. The flows that it registers
+    are forgotten.
     """
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path_factory.getbasetemp()))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    yield
+    with flows.members.temporary():
+        yield
     torch.set_num_threads(threads)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 import flows
 from benchmarks.core.study import Contender
 from flows.budget import WITHIN, width
-from flows.registry import Member
+from flows.member import Member
 
 WIDE = [name for name in flows.names() if "hidden" in flows.members[name].uses]
 NARROW = [name for name in flows.names() if name not in WIDE]

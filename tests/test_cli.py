@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from rich.table import Table
 from typer.testing import CliRunner
 
-import flows
 from benchmarks.cli.app import app
 from benchmarks.cli.console import PlainConsole, plain, styled
 from benchmarks.core.case import Case
@@ -299,9 +298,7 @@ def turned(dim):
 """
 
 
-def test_a_fault_of_many_rows_is_told_once(tmp_path, monkeypatch):
-    flows.names()
-    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
+def test_a_fault_of_many_rows_is_told_once(tmp_path):
     (tmp_path / "turned.py").write_text(PLAIN)
     result = cli.invoke(app, ["check", str(tmp_path / "turned.py"), "--dim", "2"])
     assert result.exit_code == 1
@@ -329,9 +326,7 @@ def wrong(dim):
 
 
 @pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
-def test_check_of_a_file_judges_what_it_registers(tmp_path, monkeypatch):
-    flows.names()
-    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
+def test_check_of_a_file_judges_what_it_registers(tmp_path):
     file = tmp_path / "wrong_flow.py"
     file.write_text(BROKEN)
     result = cli.invoke(app, ["check", str(file), "--dim", "2"])

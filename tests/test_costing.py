@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import flows
 from benchmarks.cli.app import app
 from benchmarks.cli.cost import numbers
 
@@ -55,12 +54,8 @@ def test_the_command_names_what_is_wrong(arguments: list[str], said: str) -> Non
     assert said in result.output
 
 
-def test_a_file_stands_for_the_flows_that_it_registers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_stands_for_the_flows_that_it_registers(tmp_path: Path) -> None:
     """It is measured as any other, in the worker too."""
-    flows.names()
-    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
     file, out = tmp_path / "linear_flow.py", tmp_path / "out"
     file.write_text(PLUGIN)
     arguments = ["cost", str(file), "--dim", "2,3", "--batch", "4,8", "--seconds", "0"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from nflows.transforms import IdentityTransform
 from torch import nn
 
 import flows
+from flows.member import SIZES
 from flows.registry import Registry, load_plugin
 
 PLUGIN = '''
@@ -27,19 +28,6 @@ def scaled(dim, *, layers=1, power=2):
     """Scales columns, and nothing else."""
     return ActNorm(dim)
 '''
-
-
-@pytest.fixture(autouse=True)
-def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test registers is forgotten after it."""
-    flows.names()  # discover first
-    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
-    monkeypatch.setattr(flows.registry, "_PLUGINS", {})
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith(("flowgauge_plugin_", "broken_package")):
-            del sys.modules[name]
 
 
 def _plugin(path: Path, text: str) -> Path:
@@ -75,7 +63,7 @@ def test_options_are_refused_with_those_that_exist(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name!r} has no option 'hiden'") as caught:
         flows.build(name, 2, hiden=3)
     assert all(option in str(caught.value) for option in member.defaults)
-    for size in flows.registry.SIZES:
+    for size in SIZES:
         if size not in member.uses:
             with pytest.raises(ValueError, match=f"{name!r} does not use {size!r}"):
                 flows.build(name, 2, **{size: 1})
@@ -180,13 +168,36 @@ def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
     assert flows.members.module_of("glow") == "flows.discrete.glow"
 
 
-def test_a_plug_in_is_refused_before_anything_was_looked_up(tmp_path: Path) -> None:
+@pytest.fixture
+def registry_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Registry[int]]]:
+    """Makes a registry over a package of one module, whose text registers by ``add``."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+    target = sys.modules["registry_target"] = types.ModuleType("registry_target")
+
+    def make(text: str, **arguments: Any) -> Registry[int]:
+        _plugin(tmp_path / "some_members" / "__init__.py", "")
+        _plugin(tmp_path / "some_members" / "one.py", f"from registry_target import add\n{text}\n")
+        registry: Registry[int] = Registry("thing", ("some_members",), **arguments)
+        target.add = registry.add  # type: ignore[attr-defined]
+        return registry
+
+    yield make
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("registry_target", "some_members", "entry"):
+            del sys.modules[name]
+
+
+def test_a_plug_in_is_refused_before_anything_was_looked_up(
+    registry_of: Callable[..., Registry[int]],
+) -> None:
     """Adding from outside discovers the packages first, so that they keep their names."""
-    registry: Registry[Any] = Registry("flow", ("flows.discrete",))
-    before = len(registry._members)
-    registry.add("outsider", 1, "some.plugin")
-    assert before == 0
-    assert registry._discovered
+    registry = registry_of("add('one', 1, __name__)")
+    with pytest.raises(ValueError, match=r"already registered by some_members\.one"):
+        registry.add("one", 2, "some.plugin")
+    assert registry["one"] == 1
 
 
 def test_two_plug_ins_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -222,54 +233,39 @@ def test_a_plug_in_is_a_python_file(tmp_path: Path, name: str) -> None:
         load_plugin(tmp_path / name)
 
 
-class _Point:
-    """An entry point whose load is what a test wants it to be."""
-
-    value = "someones.package:flow"
-
-    def __init__(self, load: Any) -> None:
-        self.load = load
-
-
-def test_entry_points_add_members_and_failures_only_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_points_add_members_and_failures_only_warn(
+    tmp_path: Path, registry_of: Callable[..., Registry[int]]
+) -> None:
     """One distribution's fault is a warning, and the others are loaded."""
-    registry: Registry[int] = Registry("flow", (), group="flowgauge.flows")
-
-    def fails() -> None:
-        raise ImportError("it needs something")
-
-    points = [_Point(fails), _Point(lambda: registry.add("theirs", 1, "someones.package"))]
-    monkeypatch.setattr(flows.registry, "entry_points", lambda group: points)
-    with pytest.warns(UserWarning, match=r"'someones\.package:flow' was left out.*it needs"):
+    registry = registry_of("", group="test.things")
+    _plugin(tmp_path / "entry.py", "from registry_target import add\nadd('theirs', 1, __name__)\n")
+    points = "[test.things]\nbad = no_such_module_at_all:member\ngood = entry\n"
+    _plugin(tmp_path / "entry-1.dist-info" / "entry_points.txt", points)
+    _plugin(tmp_path / "entry-1.dist-info" / "METADATA", "Name: entry\nVersion: 1\n")
+    with pytest.warns(UserWarning, match=r"'no_such_module_at_all:member' was left out"):
         assert list(registry) == ["theirs"]
     assert list(registry) == ["theirs"]  # and once only: a second warning would be an error
 
 
 def test_a_member_that_cannot_be_imported_says_so_each_time(
-    monkeypatch: pytest.MonkeyPatch,
+    registry_of: Callable[..., Registry[int]],
 ) -> None:
     """A failing module of the packages is an error at every look-up, not an unknown name later."""
-    package = types.ModuleType("broken_package")
-    package.__path__ = []  # type: ignore[attr-defined]  # makes it a package
-    monkeypatch.setitem(sys.modules, "broken_package", package)
-    module = types.SimpleNamespace(name="broken_package.member")
-    monkeypatch.setattr(flows.registry.pkgutil, "iter_modules", lambda path, prefix: [module])
-    registry: Registry[int] = Registry("flow", ("broken_package",))
+    registry = registry_of("import no_such_module_at_all")
     for _ in range(2):
-        with pytest.raises(ModuleNotFoundError, match=r"broken_package\.member"):
+        with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
             list(registry)
 
 
 @pytest.mark.parametrize(
     ("module", "remedy"),
-    [("flows.some.member", r"'flowgauge\[no_such_package\]'"), ("theirs", "no_such_package")],
+    [("flows.discrete.needy", r"'flowgauge\[no_such_package\]'"), ("theirs", "no_such_package")],
 )
 def test_a_member_without_its_package_is_not_listed_and_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, module: str, remedy: str
+    module: str, remedy: str
 ) -> None:
     """Ours by an extra of this distribution, others' by the package's name."""
-    registry: Registry[int] = Registry("flow", ("flows.discrete", "flows.some"))
-    monkeypatch.setattr(registry, "_discovered", True)
+    registry: Registry[int] = Registry("flow", ("flows.discrete",))
     registry.add("plain", 1, module)
     registry.add("needy", 2, module, requires="no_such_package")
     assert list(registry) == ["plain"]

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import typer
 
-import flows
 from benchmarks import report
 from benchmarks.cli.run import measure
 from benchmarks.core import store
@@ -138,11 +137,9 @@ def test_a_folder_is_held_by_one_run(finished):
         run(chosen, folder, Silent())
 
 
-def test_faulty_flows_become_failed_records_and_the_rest_is_measured(tmp_path, monkeypatch):
+def test_faulty_flows_become_failed_records_and_the_rest_is_measured(tmp_path):
     from flows.registry import load_plugin
 
-    flows.names()  # or they would be found within the copy, and lost with it
-    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
     load_plugin(FAULTY)
     names = ["faulty_raises", "faulty_dies", "faulty_hangs", "faulty_eats"]
     chosen = small(

@@ -16,7 +16,7 @@ from benchmarks.core.study import Common, registry
 from benchmarks.datasets import own
 from benchmarks.execution import faults
 from benchmarks.training.settings import Training
-from flows.registry import SIZES
+from flows.member import SIZES
 
 
 class Suite(BaseModel, frozen=True, extra="forbid"):

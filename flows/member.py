@@ -1,0 +1,65 @@
+"""A flow as registered: its factory, its options and their checks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SIZES = ("hidden", "depth", "layers", "context_dim")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A registered flow: its factory, the sizes it takes and where it stands."""
+
+    name: str
+    factory: Callable[..., Any]
+    uses: tuple[str, ...]
+
+    @property
+    def description(self) -> str:
+        """First line of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every option with its default value; the sizes that the member does not use are not."""
+        parameters = inspect.signature(self.factory).parameters.values()
+        own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {k: v for k, v in own.items() if k not in SIZES or k in self.uses}
+
+    def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``options`` with the defaults filled in; ValueError for one that the member refuses.
+
+        An option whose default has a type with a constructor ``of`` (`Solver`, `Trace`) is brought
+        to that type, so that two ways to write one value are one.
+        """
+        defaults = self.defaults
+        for option in options:
+            if option not in defaults:
+                reason = "does not use" if option in SIZES else "has no option"
+                raise ValueError(
+                    f"flow {self.name!r} {reason} {option!r}; it takes: {', '.join(defaults)}"
+                )
+        of = {name: getattr(type(default), "of", None) for name, default in defaults.items()}
+        chosen = {k: convert(v) if (convert := of[k]) else v for k, v in options.items()}
+        return {**defaults, **chosen}
+
+    def applicable(self, sizes: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of ``sizes`` that the member uses: for grids shared by many families."""
+        return {k: v for k, v in sizes.items() if k in self.uses}
+
+    def construct(self, dim: int, options: Mapping[str, Any]) -> Any:
+        """What the factory makes of D and options; ValueError for a size that is none."""
+        complete = self.complete(options)
+        sizes = {"dim": dim, **{k: complete[k] for k in SIZES if k in complete}}
+        for size, value in sizes.items():
+            least = int(size != "context_dim")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"flow {self.name!r} needs {size} to be a whole number from {least}, "
+                    f"got {value!r}"
+                )
+        return self.factory(dim, **complete)
