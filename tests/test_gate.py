@@ -141,7 +141,7 @@ def test_evaluations_of_an_adaptive_solver_are_no_exact_counts(gate):
 )
 def test_cases_that_vanish_or_fail_fail_the_gate(gate, new, fails, expected):
     verdict = gate([cost(2), cost(3)], new)
-    assert [c.outcome for c in verdict.told] == expected
+    assert [c.outcome for c in verdict.notable] == expected
     assert bool(verdict.failures) == fails
 
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.store import Record
-from benchmarks.gate import compare, sides
+from benchmarks.gate import compare, sources
 from benchmarks.gate.baseline import renew
 from gate_records import cli, cost, density, folder
 from gate_records import gate as gate
@@ -108,4 +108,4 @@ def test_the_gate_runs_with_the_torch_of_its_baseline():
     """Another minor version's counts could not be compared."""
     root = Path(__file__).parent.parent
     (pin,) = re.findall(r"^deps = torch==(\d+\.\d+)\.\*$", (root / "tox.ini").read_text(), re.M)
-    assert sides.read(root / "results" / "baseline").torch == {pin}
+    assert sources.read(root / "results" / "baseline").torch == {pin}

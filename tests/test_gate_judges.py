@@ -10,7 +10,7 @@ from benchmarks.analysis.holm import holm
 from benchmarks.core.store import Values
 from benchmarks.gate import quality, rendering, times
 from benchmarks.gate.comparison import LEVEL
-from benchmarks.gate.sides import Entry
+from benchmarks.gate.sources import Entry
 from gate_records import Metrics, density, outcomes
 from gate_records import gate as gate
 

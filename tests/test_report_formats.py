@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import report
-from benchmarks.core import store
+from benchmarks.core import formats, store
 from benchmarks.core.exhibit import RECORDS, Table
-from benchmarks.report import cells, latex, markdown
+from benchmarks.report import cells, latex
 from benchmarks.report.numbered import Exhibits
 from report_probes import PROBE, Probe, record_of
 from report_probes import registered as registered
@@ -137,7 +137,7 @@ def test_latex_compiles(results: Path, tmp_path: Path) -> None:
 
 
 def test_markdown_escapes() -> None:
-    assert markdown.escape("*a* `b` [c](d) $x$\ne") == r"\*a\* \`b\` \[c\](d) \$x\$<br>e"
+    assert formats.markdown("*a* `b` [c](d) $x$\ne") == r"\*a\* \`b\` \[c\](d) \$x\$<br>e"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_markdown_escapes() -> None:
     ],
 )
 def test_numbers(value: float, digits: str, text: str) -> None:
-    assert cells.number(value, digits) == text
+    assert formats.number(value, digits) == text
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_numbers(value: float, digits: str, text: str) -> None:
     ],
 )
 def test_numbers_with_their_errors(value: float, error: float, digits: str, text: str) -> None:
-    assert cells.with_error(value, error, digits) == text
+    assert formats.with_error(value, error, digits) == text
 
 
 @pytest.mark.parametrize(

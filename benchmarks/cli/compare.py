@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,10 +41,14 @@ def compare(
 ) -> None:
     """Say what got worse, better, stayed, appeared and vanished from BASE to NEW.
 
+    A second table has, for each metric that changed, how it did over all cases of both: ratios of
+    medians, and differences of what is in nats.
+
     Each is a results folder, a record (records/*.json), a JSON of pytest-benchmark, or a folder of
     these, whose newest counts. Exact counts have to be equal; qualities are judged by their
     standard errors, times as ratios to the reference workload, by --factor and a rank test, each
     class at a level of 0.05 for all its tests together. A case that vanished or failed fails.
+    Device, precision and threads do not tell cases apart where each result has one throughout.
 
     Exit status: 0 passed, 1 failed, 2 not comparable or wrong usage.
     """
@@ -69,16 +74,26 @@ def compare(
 
 
 def _show(verdict: Verdict) -> None:
-    """Print the comparisons worth a line, then the summary."""
-    from benchmarks.gate.rendering import HEADERS, row
+    """Print the comparisons worth a line, the metrics that changed, and the summary."""
+    from benchmarks.gate import rendering
 
-    table = Table()
-    for header in HEADERS:
-        table.add_column(header, overflow="fold")
-    for comparison in (*verdict.told, *verdict.unresolved):
-        colour = "red" if comparison.fails else COLOURS.get(comparison.outcome)
-        table.add_row(*row(comparison), style=colour)
-    if table.row_count:
-        console.print(table)
+    comparisons = (*verdict.notable, *verdict.unresolved)
+    styles = ["red" if c.fails else COLOURS.get(c.outcome, "") for c in comparisons]
+    _print_table(rendering.HEADERS, [rendering.row(c) for c in comparisons], styles)
+    moved = [rendering.change_row(change) for change in verdict.moved]
+    _print_table(rendering.CHANGES, moved, [""] * len(moved))
     for line in verdict.summary:
         console.print(line, soft_wrap=True)
+
+
+def _print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]
+) -> None:
+    """Print a table unless it is empty."""
+    table = Table()
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for cells, style in zip(rows, styles, strict=True):
+        table.add_row(*cells, style=style)
+    if rows:
+        console.print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gate import cases, exact, quality, sides, times
+from benchmarks.gate import cases, changes, exact, quality, sources, times
 from benchmarks.gate.comparison import Verdict
 
 FACTOR = 1.1  # by which a time may grow
@@ -18,18 +18,19 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
     """
     if factor < 1:
         raise ValueError(f"a factor below one makes no time worse: got {factor:g}")
-    old, latest = sides.read(base), sides.read(new)
-    sides.comparable(old, latest)
-    before, after = sides.entries(old, latest)
+    old, latest = sources.read(base), sources.read(new)
+    sources.comparable(old, latest)
+    before, after = sources.entries(old, latest)
     done = [
         {key: entry for key, entry in side.items() if entry.status == "done"}
         for side in (before, after)
     ]
     pairs = [(entry, done[1][key]) for key, entry in done[0].items() if key in done[1]]
-    found = [
+    comparisons = (
         *cases.judge(before, after, allow),
         *exact.judge(pairs),
         *quality.judge(done[0].values(), done[1].values()),
         *times.judge(pairs, factor),
-    ]
-    return Verdict(str(base), str(new), factor, tuple(found), tuple(after.values()))
+    )
+    moves = tuple(changes.changes(pairs))
+    return Verdict(str(base), str(new), factor, comparisons, moves, tuple(after.values()))

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 
 from benchmarks.gate.comparison import Comparison
-from benchmarks.gate.sides import Entry
+from benchmarks.gate.sources import Entry
 
 
 def judge(
     before: Mapping[str, Entry], after: Mapping[str, Entry], allow: Sequence[str]
 ) -> Iterator[Comparison]:
-    """What became of every case; one that was renamed has vanished and appeared."""
+    """Compare the cases themselves; one that was renamed has vanished and appeared."""
     for key, old in before.items():
         new = after.get(key)
         if new is None:
@@ -26,7 +26,7 @@ def judge(
         elif old.status == "done":
             yield _failed(new)
         else:
-            yield Comparison(old.label, "", "case", "stayed", note=f"{new.status} on both sides")
+            yield Comparison(old.label, "", "case", "stayed", note=f"{new.status} before and now")
     for key, new in after.items():
         if key not in before and new.status == "done":
             yield Comparison(new.label, "", "case", "appeared")

@@ -1,4 +1,4 @@
-"""What a comparison finds: one line for each number that both sides have, and for each case."""
+"""What a comparison says: a line for each number of both results, for each case and metric."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.gate.sides import Entry
+from benchmarks.core.metrics import Kind
+from benchmarks.gate.sources import Entry
 
 LEVEL = 0.05  # of all two-sided tests of a class together, by Holm's correction
 
-Kind = Literal["case", "exact", "quality", "time"]
-Outcome = Literal[
+Class = Literal["case", Kind]
+CLASSES: tuple[Class, ...] = ("case", "exact", "quality", "time")
+Finding = Literal[
     "worse", "better", "stayed", "appeared", "vanished", "failed", "unjudged", "incomparable"
 ]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of one case on both sides, or, without a metric, what became of a case.
+    """One metric of one case in both results, or, without a metric, what became of a case.
 
     ``base`` and ``new`` are counts, means over seeds, or medians in times of the reference
     workload. ``change`` says the difference as text, ``p`` is corrected for the number of tests,
-    ``note`` why a number is judged as it is.
+    ``note`` is the reason for the outcome.
     """
 
     case: str
     metric: str
-    kind: Kind
-    outcome: Outcome
+    kind: Class
+    outcome: Finding
     fails: bool = False
     unit: str = ""
     base: float | None = None
@@ -39,31 +41,56 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class MetricChange:
+    """How a metric changed over all cases that have it in both results; nothing is judged.
+
+    A ``difference`` of what is in nats, else a ratio, of the medians of each case's values.
+    ``equal`` counts the cases whose value is the very same. ``per_workload`` is the median ratio
+    of times in units of each result's own reference workload.
+    """
+
+    metric: str
+    difference: bool
+    cases: int
+    equal: int
+    median: float
+    smallest: float
+    largest: float
+    per_workload: float | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """Everything that was compared, and whether the build should go red."""
+    """Everything that was compared, and whether the build fails."""
 
     base: str
     new: str
     factor: float
     comparisons: tuple[Comparison, ...]
-    measured: tuple[Entry, ...]  # of the new side
+    changes: tuple[MetricChange, ...]
+    measured: tuple[Entry, ...]  # of the new result
 
     @property
     def failures(self) -> list[Comparison]:
         """What makes the gate fail."""
-        return [found for found in self.comparisons if found.fails]
+        return [comparison for comparison in self.comparisons if comparison.fails]
 
     @property
-    def told(self) -> list[Comparison]:
+    def notable(self) -> list[Comparison]:
         """What a person has to see, failures first: all but what stayed or cannot be compared."""
-        seen = [c for c in self.comparisons if c.outcome not in ("stayed", "incomparable")]
-        return sorted(seen, key=lambda found: not found.fails)
+        moved = [c for c in self.comparisons if c.outcome not in ("stayed", "incomparable")]
+        return sorted(moved, key=lambda comparison: not comparison.fails)
 
     @property
     def unresolved(self) -> list[Comparison]:
         """Qualities that differ by less than their error can resolve."""
         stayed = [c for c in self.comparisons if c.outcome == "stayed" and c.kind == "quality"]
-        return [found for found in stayed if found.base != found.new]
+        return [comparison for comparison in stayed if comparison.base != comparison.new]
+
+    @property
+    def moved(self) -> list[MetricChange]:
+        """The metrics that are not equal in all cases."""
+        return [change for change in self.changes if change.equal < change.cases]
 
     @property
     def incomparable(self) -> dict[str, int]:
@@ -74,11 +101,11 @@ class Verdict:
     def summary(self) -> list[str]:
         """A line for each class, and the last for the verdict."""
         lines = []
-        for kind in ("case", "exact", "quality", "time"):
-            counted = Counter(c.outcome for c in self.comparisons if c.kind == kind)
-            if counted:
-                said = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counted.items()))
-                lines.append(f"{kind}: {said}")
+        for kind in CLASSES:
+            counts = Counter(c.outcome for c in self.comparisons if c.kind == kind)
+            if counts:
+                outcomes = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
+                lines.append(f"{kind}: {outcomes}")
         lines += [f"{n} not comparable: {why}" for why, n in self.incomparable.items()]
         number = len(self.failures)
         passed = (
@@ -88,6 +115,6 @@ class Verdict:
         return lines
 
 
-def _judged(found: Comparison) -> bool:
+def _judged(comparison: Comparison) -> bool:
     """Whether a number was compared with another."""
-    return found.kind != "case" and found.outcome not in ("unjudged", "incomparable")
+    return comparison.kind != "case" and comparison.outcome not in ("unjudged", "incomparable")

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from benchmarks.gate.comparison import Comparison
-from benchmarks.gate.sides import Entry
+from benchmarks.gate.sources import Entry
 
 
 def judge(pairs: Iterable[tuple[Entry, Entry]]) -> Iterator[Comparison]:
-    """Every exact count that both sides have.
+    """Compare every exact count that both results have.
 
-    One that is better fails too: it is to be taken into the baseline, on purpose, or the next
+    One that is better fails too: it has to be taken into the baseline on purpose, or the next
     change could lose it unseen.
     """
     for before, after in pairs:
         for name, old in before.metrics.items():
             new = after.metrics.get(name)
-            if old.kind != "exact" or new is None:
+            if before.kind(name) != "exact" or new is None:
                 continue
             base, now = float(np.median(old.values)), float(np.median(new.values))
             same = np.array_equal(old.values, new.values, equal_nan=True)

@@ -11,18 +11,18 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.core.store import Values
-from benchmarks.gate.comparison import Comparison, Verdict
+from benchmarks.gate.comparison import CLASSES, Comparison, Verdict
 from benchmarks.gate.rendering import row
-from benchmarks.gate.sides import Entry
+from benchmarks.gate.sources import Entry
 from benchmarks.gate.times import relative
 
 
 def github_benchmark(verdict: Verdict) -> str:
-    """The new side as ``customSmallerIsBetter``: an array of name, unit, value and range.
+    """Write the new result as ``customSmallerIsBetter``: an array of name, unit, value and range.
 
     Times are in units of the reference workload, with half their interquartile range, qualities
-    means over seeds with their standard error. What is better if larger has its sign changed: of a
-    log-likelihood it is the negative one.
+    means over seeds with their standard error. A value that is better if larger has its sign
+    changed: a log-likelihood becomes the negative one.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in verdict.measured:
@@ -32,16 +32,16 @@ def github_benchmark(verdict: Verdict) -> str:
 
 
 def junit(verdict: Verdict) -> str:
-    """A suite for each class and a test for each case in it, which fails where the gate does.
+    """Write a suite for each class and in it a test for each case, which fails where the gate does.
 
-    A case of which nothing in a class could be compared is skipped there.
+    A case is skipped in a class of which nothing could be compared.
     """
     root = ElementTree.Element("testsuites", name="flowgauge compare")
-    for kind in ("case", "exact", "quality", "time"):
+    for kind in CLASSES:
         cases: dict[str, list[Comparison]] = {}
-        for found in verdict.comparisons:
-            if found.kind == kind:
-                cases.setdefault(found.case, []).append(found)
+        for comparison in verdict.comparisons:
+            if comparison.kind == kind:
+                cases.setdefault(comparison.case, []).append(comparison)
         suite = ElementTree.SubElement(root, "testsuite", name=kind)
         for label, comparisons in cases.items():
             _testcase(suite, kind, label, comparisons)
@@ -56,22 +56,22 @@ def _items(label: str, entries: list[Entry]) -> Iterator[dict[str, Any]]:
         having = [entry for entry in entries if name in entry.metrics]
         if metric.better == "neither":
             continue
-        smaller = metric.better == "lower"
-        unit, said, error = metric.unit, name if smaller else f"negative {name}", float("nan")
+        smaller, kind = metric.better == "lower", entries[0].kind(name)
+        unit, title, error = metric.unit, name if smaller else f"negative {name}", float("nan")
         values = np.array([np.median(entry.metrics[name].values) for entry in having])
-        if metric.kind == "time":
+        if kind == "time":
             samples = [x for x in (relative(entry, name) for entry in having) if x is not None]
             if not samples:
                 continue
             values = np.array([np.median(x) for x in samples])
-            unit, said = "reference workloads", name if smaller else f"inverse {name}"
+            unit, title = "reference workloads", name if smaller else f"inverse {name}"
             error = float(stats.iqr(np.concatenate(samples)) / 2)
-        elif metric.kind == "quality":
+        elif kind == "quality":
             values = values if smaller else -values
             error = _error(name, values, entries[0].metrics)
         value = float(values.mean())
         if np.isfinite(value):
-            item = {"name": f"{label}: {said}", "unit": unit or "1", "value": value}
+            item = {"name": f"{label}: {title}", "unit": unit or "1", "value": value}
             yield {**item, "range": f"± {error:.3g}"} if error > 0 else item
 
 
@@ -94,7 +94,7 @@ def _testcase(
         message = failures[0] if len(failures) == 1 else f"{len(failures)} failures"
         failure = ElementTree.SubElement(test, "failure", type=kind, message=message)
         failure.text = "\n".join(failures)
-    elif all(found.outcome == "incomparable" for found in comparisons):
+    elif all(c.outcome == "incomparable" for c in comparisons):
         ElementTree.SubElement(test, "skipped", message=_legal(comparisons[0].note))
 
 

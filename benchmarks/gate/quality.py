@@ -10,9 +10,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.analysis.holm import holm
+from benchmarks.core.formats import number, with_error
 from benchmarks.gate.comparison import LEVEL, Comparison
-from benchmarks.gate.sides import Entry
-from benchmarks.report.cells import number, with_error
+from benchmarks.gate.sources import Entry
 
 BySeed = Mapping[str, float]
 
@@ -27,14 +27,13 @@ class Difference:
 
 
 def judge(before: Iterable[Entry], after: Iterable[Entry]) -> Iterator[Comparison]:
-    """Every quality of every group of cases that differ in nothing but their seeds."""
+    """Compare every quality of every group of cases that differ in nothing but their seeds."""
     old, new = _groups(before), _groups(after)
-    found = [
+    comparisons = [
         each for label in old if label in new for each in _compared(label, old[label], new[label])
     ]
-    tested = [each for each in found if each.p is not None]
-    corrected = iter(holm([float(each.p or 0.0) for each in tested]))
-    for each in found:
+    corrected = iter(holm([each.p for each in comparisons if each.p is not None]))
+    for each in comparisons:
         if each.p is None:
             yield each
             continue
@@ -46,12 +45,12 @@ def judge(before: Iterable[Entry], after: Iterable[Entry]) -> Iterator[Compariso
 
 
 def difference(old: BySeed, new: BySeed, errors: tuple[float, float]) -> Difference | None:
-    """The difference of two means over seeds; None where nothing says how large its error is.
+    """Test the difference of two means over seeds; None where its error is not known.
 
-    By pairs of equal seeds where both sides have the same ones, and else by Welch's test. With a
-    single seed on both sides ``errors`` are the standard errors over the test set. Counts, which
-    take few values, are ranked instead (Wilcoxon; Mann and Whitney): that all of three seeds moved
-    by one step of the solver is no certainty.
+    Equal seeds are compared in pairs where both results have the same ones, else by Welch's test.
+    With a single seed each, ``errors`` are the standard errors over the test set. Counts, which
+    take few values, are ranked instead (Wilcoxon; Mann and Whitney): three seeds that all moved by
+    one step of the solver prove nothing.
     """
     a, b = (np.array(list(side.values()), dtype=float) for side in (old, new))
     value = float(b.mean() - a.mean())
@@ -86,27 +85,29 @@ def _groups(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def _compared(label: str, before: list[Entry], after: list[Entry]) -> Iterator[Comparison]:
-    """The metrics of a group, in the direction that they went, with p not yet corrected."""
+    """Compare the metrics of a group, each in the direction that it moved, with p uncorrected."""
     for name, metric in before[0].metrics.items():
         old, new = _by_seed(before, name), _by_seed(after, name)
-        if metric.kind != "quality" or metric.better == "neither" or not old or not new:
+        if before[0].kind(name) != "quality" or metric.better == "neither" or not old or not new:
             continue
         base, now = (float(np.mean(list(side.values()))) for side in (old, new))
         better = (now > base) == (metric.better == "higher")
-        told = Comparison(label, name, "quality", "better" if better else "worse")
-        told = replace(told, unit=metric.unit, base=base, new=now)
+        comparison = Comparison(label, name, "quality", "better" if better else "worse")
+        comparison = replace(comparison, unit=metric.unit, base=base, new=now)
         companions = (_by_seed(side, f"{name}_se") for side in (before, after))
         errors = [next(iter(side.values()), np.nan) for side in companions]
         result = difference(old, new, (errors[0], errors[1]))
         if old == new:
-            yield replace(told, outcome="stayed")
+            yield replace(comparison, outcome="stayed")
         elif result is None:
             finite = np.isfinite([base, now]).all()
             why = "one seed, and no error known" if finite else "not finite"
-            yield replace(told, outcome="unjudged", change=number(now - base, ".3g"), note=why)
+            yield replace(
+                comparison, outcome="unjudged", change=number(now - base, ".3g"), note=why
+            )
         else:
             change = with_error(result.value, result.error, ".3g")
-            yield replace(told, change=change, p=result.p)
+            yield replace(comparison, change=change, p=result.p)
 
 
 def _by_seed(entries: Iterable[Entry], name: str) -> dict[str, float]:

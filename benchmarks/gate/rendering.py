@@ -8,41 +8,55 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.gate.comparison import LEVEL, Comparison, Verdict
-from benchmarks.report.cells import NOTHING, number
-from benchmarks.report.markdown import escape
+from benchmarks.core.formats import NOTHING, number
+from benchmarks.core.formats import markdown as escape
+from benchmarks.core.metrics import METRICS
+from benchmarks.gate.comparison import LEVEL, Comparison, MetricChange, Verdict
 
 HEADERS = ("Case", "Metric", "Base", "New", "Change", "Verdict")
+CHANGES = ("Metric", "Change", "Cases", "Equal", "Median", "Smallest", "Largest", "Per workload")
 ROWS = 200  # of a table in Markdown: a comment holds 65,536 characters
 MARKS = {"better": "🟢", "appeared": "🔵"}
 
 
-def row(found: Comparison) -> tuple[str, ...]:
+def row(comparison: Comparison) -> tuple[str, ...]:
     """The cells of a comparison, under `HEADERS`."""
-    verdict = f"{found.outcome}: {found.note}" if found.note else found.outcome
-    values = [_value(found, value) for value in (found.base, found.new)]
-    return (found.case, found.metric, *values, found.change, verdict)
+    outcome, note = comparison.outcome, comparison.note
+    values = [_value(comparison, value) for value in (comparison.base, comparison.new)]
+    verdict = f"{outcome}: {note}" if note else outcome
+    return (comparison.case, comparison.metric, *values, comparison.change, verdict)
+
+
+def change_row(change: MetricChange) -> tuple[str, ...]:
+    """The cells of a metric's change over all cases, under `CHANGES`."""
+    digits = ".9g" if METRICS[change.metric].kind == "exact" else ".4g"  # to show one in a million
+    moves = [number(move, digits) for move in (change.median, change.smallest, change.largest)]
+    kind = "new − base" if change.difference else "new ÷ base"
+    workload = "" if change.per_workload is None else number(change.per_workload, ".4g")
+    return (change.metric, kind, str(change.cases), str(change.equal), *moves, workload)
 
 
 def markdown(verdict: Verdict) -> str:
-    """For a comment on a pull request or the summary of a job."""
+    """Write for a comment on a pull request or the summary of a job."""
     *classes, result = verdict.summary
     blocks = [
         f"### Gate: {escape(result)}",
         f"{escape(verdict.new)} against {escape(verdict.base)}",
         "\n".join(f"- {escape(line)}" for line in classes),
     ]
-    if verdict.told:
-        blocks.append(_table(verdict.told))
+    if verdict.notable:
+        blocks.append(_comparisons(verdict.notable))
     if verdict.unresolved:
         summary = f"{len(verdict.unresolved)} qualities moved by less than their error resolves"
-        table = _table(verdict.unresolved)
-        blocks.append(f"<details><summary>{summary}</summary>\n\n{table}\n\n</details>")
+        blocks.append(_details(summary, _comparisons(verdict.unresolved)))
+    if verdict.moved:
+        rows = [tuple(map(escape, change_row(change))) for change in verdict.moved]
+        blocks.append(_details(f"{len(rows)} metrics changed", _table(CHANGES, 2, rows)))
     return "\n\n".join(blocks) + "\n"
 
 
 def as_json(verdict: Verdict) -> str:
-    """Everything that was compared, what stayed too."""
+    """Write everything that was compared, what stayed too."""
     content = {
         "base": verdict.base,
         "new": verdict.new,
@@ -50,7 +64,8 @@ def as_json(verdict: Verdict) -> str:
         "level": LEVEL,
         "factor": verdict.factor,
         "summary": verdict.summary,
-        "comparisons": [_finite(dataclasses.asdict(found)) for found in verdict.comparisons],
+        "comparisons": [_finite(dataclasses.asdict(c)) for c in verdict.comparisons],
+        "changes": [_finite(dataclasses.asdict(change)) for change in verdict.changes],
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -63,20 +78,32 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _value(found: Comparison, value: float | None) -> str:
+def _value(comparison: Comparison, value: float | None) -> str:
     if value is None:
-        return "" if found.kind == "case" else NOTHING
-    if found.kind == "exact":
-        return f"{value:,.0f} {found.unit}".strip()
-    return f"{number(value, '.5g')} {found.unit}".strip()
+        return "" if comparison.kind == "case" else NOTHING
+    digits = ",.0f" if comparison.kind == "exact" else ".5g"
+    return f"{number(value, digits)} {comparison.unit}".strip()
 
 
-def _table(comparisons: Sequence[Comparison]) -> str:
-    lines: list[tuple[str, ...]] = [HEADERS, ("---", "---", "---:", "---:", "---:", "---")]
-    for found in comparisons[:ROWS]:
-        *cells, said = map(escape, row(found))
-        mark = "🔴" if found.fails else MARKS.get(found.outcome, "⚪")
-        lines.append((*cells, f"{mark} {said}"))
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def _comparisons(comparisons: Sequence[Comparison]) -> str:
+    rows = []
+    for comparison in comparisons[:ROWS]:
+        *cells, verdict = map(escape, row(comparison))
+        mark = "🔴" if comparison.fails else MARKS.get(comparison.outcome, "⚪")
+        rows.append((*cells, f"{mark} {verdict}"))
+    table = _table(HEADERS, 2, rows, last=1)
     more = len(comparisons) - ROWS
     return f"{table}\n\nand {more} more" if more > 0 else table
+
+
+def _table(headers: Sequence[str], texts: int, rows: Sequence[Sequence[str]], last: int = 0) -> str:
+    """A table whose first ``texts`` and ``last`` columns are words, the others numbers."""
+    rules = [
+        "---" if place < texts or place >= len(headers) - last else "---:"
+        for place in range(len(headers))
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headers, rules, *rows))
+
+
+def _details(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"

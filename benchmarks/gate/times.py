@@ -10,36 +10,33 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.analysis.holm import holm
+from benchmarks.core.quotable import NOISY, REFERENCE, spread
 from benchmarks.gate.comparison import LEVEL, Comparison
-from benchmarks.gate.sides import Entry
-from benchmarks.measure.clock import spread
-from benchmarks.report.facts import NOISY
-
-REFERENCE = "reference_seconds"
+from benchmarks.gate.sources import Entry
 
 
 def judge(pairs: Iterable[tuple[Entry, Entry]], factor: float) -> Iterator[Comparison]:
-    """Every time that both sides have, of what is slower the larger."""
-    found = [each for pair in pairs for each in _compared(*pair)]
-    corrected = iter(holm([float(each.p) for each in found if each.p is not None]))
-    for each in found:
+    """Compare every time that both results have; rates as their inverse, so that more is slower."""
+    comparisons = [each for pair in pairs for each in _compared(*pair)]
+    corrected = iter(holm([each.p for each in comparisons if each.p is not None]))
+    for each in comparisons:
         if each.p is None or each.base is None or each.new is None:
             yield each
             continue
         p, ratio = next(corrected), each.new / each.base
-        told = replace(each, p=p, change=f"× {ratio:.3f}")
+        comparison = replace(each, p=p, change=f"× {ratio:.3f}")
         if p < LEVEL and ratio > factor:
-            yield replace(told, outcome="worse", fails=True)
+            yield replace(comparison, outcome="worse", fails=True)
         elif p < LEVEL and ratio < 1 / factor:
-            yield replace(told, outcome="better")
+            yield replace(comparison, outcome="better")
         else:
-            yield told
+            yield comparison
 
 
 def relative(entry: Entry, name: str) -> np.ndarray | None:
-    """A time's samples over the median of the reference workload's; None without one.
+    """A time's samples, a rate's inverse ones, over the median of the reference workload's.
 
-    Of a rate its inverse, so that more is slower.
+    None where either is missing.
     """
     metric, reference = entry.metrics[name], entry.metrics.get(REFERENCE)
     if reference is None or not reference.values or not metric.values:
@@ -51,17 +48,19 @@ def relative(entry: Entry, name: str) -> np.ndarray | None:
 
 def _compared(before: Entry, after: Entry) -> Iterator[Comparison]:
     for name, metric in before.metrics.items():
-        if metric.kind != "time" or metric.better == "neither" or name not in after.metrics:
+        if before.kind(name) != "time" or metric.better == "neither" or name not in after.metrics:
             continue
-        told = Comparison(before.label, name, "time", "stayed", unit="reference")
+        comparison = Comparison(before.label, name, "time", "stayed", unit="reference")
         old, new = relative(before, name), relative(after, name)
         if old is None or new is None:
-            yield replace(told, outcome="incomparable", note="no reference workload beside it")
+            yield replace(
+                comparison, outcome="incomparable", note="no reference workload beside it"
+            )
         elif why := _apart(before, after) or _noisy(before, after) or _few(len(old), len(new)):
-            yield replace(told, outcome="incomparable", note=why)
+            yield replace(comparison, outcome="incomparable", note=why)
         else:
             p = float(stats.mannwhitneyu(old, new).pvalue)
-            yield replace(told, base=float(np.median(old)), new=float(np.median(new)), p=p)
+            yield replace(comparison, base=float(np.median(old)), new=float(np.median(new)), p=p)
 
 
 def _apart(before: Entry, after: Entry) -> str:
@@ -74,8 +73,8 @@ def _apart(before: Entry, after: Entry) -> str:
 
 
 def _noisy(before: Entry, after: Entry) -> str:
-    """Why times are not to be trusted: the reference workload's scatter, as in a report."""
-    worst = max(spread(side.metrics[REFERENCE].values) for side in (before, after))
+    """Why times are not to be trusted: the reference workload's scatter."""
+    worst = max(spread(entry.metrics[REFERENCE].values) for entry in (before, after))
     return "the machine was too noisy, by the reference workload" if worst > NOISY else ""
 
 

@@ -7,12 +7,13 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
+
+from benchmarks.core.quotable import spread
 
 REFERENCE = "reference"
 STEADY = 0.05  # interquartile range over median below which more rounds add nothing
@@ -105,12 +106,6 @@ def interleave(
         if collecting:
             gc.enable()
     return samples
-
-
-def spread(samples: Sequence[float]) -> float:
-    """The interquartile range of samples over their median."""
-    low, middle, high = np.quantile(samples, [0.25, 0.5, 0.75])
-    return float((high - low) / middle)
 
 
 def _shortest(work: Callable[[], object], device: str) -> float:

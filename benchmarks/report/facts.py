@@ -10,12 +10,11 @@ from statistics import median
 from typing import Any
 
 from benchmarks.core.naming import duration
+from benchmarks.core.quotable import NOISY, spread
 from benchmarks.core.store import Record
-from benchmarks.measure.clock import spread
 
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
 STATES = ("done", "stale", "failed", "timeout", "skipped", "missing")
-NOISY = 0.1  # spread of the reference workload's times above which none of its block is trusted
 
 
 @dataclass(frozen=True)

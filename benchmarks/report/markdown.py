@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 
-from benchmarks.report.cells import NOTHING, Cell
+from benchmarks.core.formats import NOTHING
+from benchmarks.core.formats import markdown as escape
+from benchmarks.report.cells import Cell
 from benchmarks.report.content import Figure, Report, Section, Table
 from benchmarks.report.facts import Fact
 from benchmarks.report.references import References
@@ -15,13 +16,6 @@ LISTED = (
     "The numbers are those of [tables/{0}.csv](tables/{0}.csv), which has each record's key, case "
     "and state."
 )
-
-
-def escape(text: str) -> str:
-    """Text with everything that Markdown or HTML would read as markup made harmless."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", text)
-    return "<br>".join(text.splitlines())
 
 
 def render(report: Report) -> str:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmarks.core.exhibit import RECORDS, Table
-from benchmarks.report.cells import NOTHING, Cell, Grid, grid
+from benchmarks.core.formats import NOTHING
+from benchmarks.report.cells import Cell, Grid, grid
 
 SIDE = "Side"
 HALF = 0.5  # of the cases of two rows, below which they are not of the same thing

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from benchmarks.core.formats import markdown as escape
 from benchmarks.report.content import Report
-from benchmarks.report.markdown import escape, facts, head, joined, notes, table
+from benchmarks.report.markdown import facts, head, joined, notes, table
 
 LIMIT = 65_536  # characters of a comment on GitHub; taken as bytes, which are never fewer
 CUT = "The rest is left out here: it stands in report.md."

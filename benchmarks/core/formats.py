@@ -1,0 +1,60 @@
+"""Numbers and foreign text as reports and the gate write them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+NOTHING = "–"  # an en dash stands for a number that there is not
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float, digits: str) -> str:
+    """A number under a format specification; powers of ten as such, not as 1e-05."""
+    if math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = format(round(value) if digits.endswith("d") else value, digits)
+    mantissa, _, exponent = text.partition("e")
+    if exponent and digits.endswith("g") and 0 < int(exponent) < 6:
+        text = _whole(float(text))  # 1230 rather than 1.23e+03
+    elif exponent and not value:
+        text = "0"
+    elif exponent:
+        text = f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    if not text.strip("-0."):
+        text = text.lstrip("-")  # avoid negative zero
+    return text.replace("-", "−")
+
+
+def with_error(value: float, error: float, digits: str, error_digits: str | None = None) -> str:
+    """ "value ± error"; the value alone where the error is not known.
+
+    Unless a specification fixes the decimals, the error gets two significant digits and the value
+    as many decimals as that takes.
+    """
+    if not math.isfinite(value) or not math.isfinite(error):
+        return number(value, digits)
+    if error_digits is None and digits.endswith("g") and error > 0:
+        decimals = 1 - math.floor(math.log10(float(f"{error:.1e}")))
+        if 0 <= decimals <= 6:
+            digits = error_digits = f".{decimals}f"
+        elif -5 <= decimals < 0:
+            return f"{_signed(round(value, decimals))} ± {_signed(round(error, decimals))}"
+    return f"{number(value, digits)} ± {number(error, error_digits or digits)}"
+
+
+def markdown(text: str) -> str:
+    """Text with everything escaped that Markdown or HTML would read as markup."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", text)
+    return "<br>".join(text.splitlines())
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.0f}"
+
+
+def _signed(value: float) -> str:
+    return _whole(value).replace("-", "−")

@@ -1,0 +1,109 @@
+"""Which times may be quoted, and which may stand in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.core.metrics import METRICS
+
+NOISY = 0.1  # spread of the reference workload's times above which none of its block is trusted
+BUSY = 0.1  # busy cores of other processes from which on the machine was shared
+REFERENCE = "reference_seconds"
+UNKNOWN = "unknown machine"
+TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
+
+
+def quotable(frame: pd.DataFrame) -> pd.Series:
+    """Whether the times of each row may be quoted in a document: those of a quiet machine may."""
+    return cautions(frame) == ""
+
+
+def cautions(frame: pd.DataFrame) -> pd.Series:
+    """Why the times of each row are not to be quoted; "" where they are.
+
+    The machine was shared, or that is not known; or the reference workload's times scattered, or
+    nothing timed it beside the row's block.
+    """
+    missing = pd.Series(None, frame.index, dtype=object)
+    scatter = frame.get(f"{REFERENCE}.values", missing).map(_spread).astype(float)
+    block = frame.get("block", missing)
+    scatter = scatter.groupby(block.fillna(frame["key"])).transform("max")
+    pairs = zip(frame.get("shared", missing), scatter, strict=True)
+    return pd.Series([_caution(shared, spread) for shared, spread in pairs], frame.index, dtype=str)
+
+
+def spread(samples: Sequence[float]) -> float:
+    """The interquartile range of samples over their median."""
+    low, middle, high = np.quantile(samples, [0.25, 0.5, 0.75])
+    return float((high - low) / middle)
+
+
+def place(machine: Mapping[str, Any], versions: Mapping[str, str], device: str = "cpu") -> str:
+    """What has to be equal for two times to be comparable: machine class and minor torch."""
+    parts = [machine.get("cpu"), machine.get("cores"), str(machine.get("system", "")).split(" ")[0]]
+    parts += [machine.get("gpu")] if device.startswith("cuda") else []
+    named = "/".join(str(part) for part in parts if part) if machine.get("cpu") else UNKNOWN
+    return f"{named}, torch {minor(versions)}"
+
+
+def minor(versions: Mapping[str, str]) -> str:
+    """The minor version of torch among a record's versions, as "2.13"."""
+    return ".".join(versions.get("torch", "unknown").split(".")[:2])
+
+
+def places(frame: pd.DataFrame) -> pd.Series:
+    """The `place` of each row that was timed; None of the others."""
+    timed = frame[[name for name in TIMES if name in frame]].notna().any(axis=1)
+    rows = zip(frame["machine"], frame["versions"], frame["device"], strict=True)
+    named = pd.Series([place(*row) for row in rows], frame.index, dtype=object)
+    return named.where(timed, None)
+
+
+def of_one_place(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The frame with the times of one place alone, and what to note of it; "" where all are.
+
+    It is the place of most records. Times of others become missing, and so do arrays with seconds
+    among them, such as learning curves.
+    """
+    if frame.empty:
+        return frame, ""
+    where = places(frame)
+    counts = where.value_counts()
+    if len(counts) < 2:
+        return frame, ""
+    others = where.notna() & (where != counts.index[0])
+    frame = frame.copy()
+    for name in [n for metric in TIMES for n in (metric, f"{metric}.values") if n in frame]:
+        frame[name] = frame[name].mask(others)
+    frame["arrays"] = frame["arrays"].mask(others & _with_seconds(frame), None)
+    names = "; ".join(f"{count} of {name}" for name, count in counts.iloc[1:].items())
+    return frame, f"times are those measured on {counts.index[0]}; others are left out: {names}"
+
+
+def _with_seconds(frame: pd.DataFrame) -> pd.Series:
+    """Whether the arrays of each row have seconds among them; true where that is not known."""
+    if "array_hashes" not in frame:
+        return frame["arrays"].notna()
+    return frame["array_hashes"].map(lambda names: any(str(n).endswith("seconds") for n in names))
+
+
+def _spread(samples: Any) -> float:
+    several = isinstance(samples, list | tuple) and len(samples) > 1
+    return spread(samples) if several else float("nan")
+
+
+def _caution(shared: Any, scatter: float) -> str:
+    if not isinstance(shared, Mapping):
+        return "what else ran on the machine is not known"
+    busy = max(shared.values(), default=0.0)
+    if not busy < BUSY:
+        return f"other work took {busy:.2g} cores of the machine"
+    if np.isnan(scatter):
+        return "no reference workload was timed beside it"
+    if scatter > NOISY:
+        return f"the reference workload's times scattered by {scatter:.0%}"
+    return ""
