@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.core import store
+from benchmarks.core.frame import load
 
 ROOT = Path(__file__).parent.parent / "results"
 FOLDERS = {  # by suite
@@ -20,4 +20,4 @@ FOLDERS = {  # by suite
 @pytest.fixture(scope="module")
 def frames() -> dict[str, pd.DataFrame]:
     """The committed records of either suite."""
-    return {name: store.load(folder) for name, folder in FOLDERS.items()}
+    return {name: load(folder) for name, folder in FOLDERS.items()}

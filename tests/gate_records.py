@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
-from benchmarks.core.store import Record, Values
+from benchmarks.core.record import Record, Values
 from benchmarks.gate import compare
 from benchmarks.gate.comparison import Verdict
 

@@ -11,7 +11,7 @@ import torch
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.preparing import prepare
+from benchmarks.measure.preparing import prepare
 from benchmarks.training import checkpoint as checkpoints
 from benchmarks.training.loop import train
 from benchmarks.training.schedules import drops, share

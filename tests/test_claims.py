@@ -13,6 +13,7 @@ import pytest
 from benchmarks import claims as package
 from benchmarks.claims import Claim, Verdict, claims, registry
 from benchmarks.core import store
+from benchmarks.core.frame import load
 from benchmarks.core.study import registry as studies
 from benchmarks.execution import suite
 from claim_changes import CHANGES, every, put
@@ -185,7 +186,7 @@ def test_other_ways_to_refute(frames: dict[str, pd.DataFrame]) -> None:
 )
 def test_any_records_can_be_judged(folder: Path) -> None:
     """Whatever flows and studies a folder has: some claims, and what the others lack."""
-    frame = store.load(folder.parent)
+    frame = load(folder.parent)
     for claim in claims():
         verdict = claim.verdict(frame)
         assert (verdict.outcome == "not_measured") == (not verdict.records), claim.id

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.analysis import crossings, growth, sizes
 from benchmarks.core.case import Case
-from benchmarks.core.store import Record, Values
+from benchmarks.core.record import Record, Values
 from benchmarks.measure.calls import COUNTED
 from benchmarks.plotting import draw, slopes
 from benchmarks.report import facts

@@ -10,6 +10,7 @@ from benchmarks.analysis import paired
 from benchmarks.analysis.contests import contests
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
+from benchmarks.core.frame import load
 from benchmarks.report.cells import grid
 from benchmarks.studies.density import budgets, curves
 from benchmarks.studies.density import tables as density
@@ -49,7 +50,7 @@ def curve(lls, flops, seconds) -> dict[str, np.ndarray]:
 
 
 def tables(folder) -> dict[str, object]:
-    return {table.name: table for table in density.tables(store.load(folder))}
+    return {table.name: table for table in density.tables(load(folder))}
 
 
 def bold(table) -> list[str]:
@@ -62,7 +63,7 @@ def test_a_loss_that_is_no_curve_is_drawn(tmp_path, loss):
     """Of a training that diverged at once: without a warning."""
     losses = np.full(20, loss, dtype=np.float32)
     record(tmp_path, "maf", -1.0, curve={**curve([-3, -2], [1, 2], [1, 2]), "losses": losses})
-    (figure,) = curves.figures(store.load(tmp_path))
+    (figure,) = curves.figures(load(tmp_path))
     assert figure.draw()
 
 
@@ -105,7 +106,7 @@ def test_dependent_rows_are_clustered_as_the_records_say(tmp_path):
     groups = {"test_groups": np.repeat(np.arange(8), ROWS // 8)}
     record(tmp_path, "maf", -1.0, curve=groups)
     record(tmp_path, "iaf", -1.1, noise=noise, curve=groups)
-    frame = store.load(tmp_path).set_index("flow", drop=False)
+    frame = load(tmp_path).set_index("flow", drop=False)
     _, error = paired.lead(frame.loc[["maf"]], frame.loc[["iaf"]])
     assert error == pytest.approx(1 / 7**0.5, rel=1e-3)
 
@@ -131,7 +132,7 @@ def test_seeds_that_agree_do_not_hide_what_the_test_rows_leave_open(tmp_path):
     for seed in range(3):
         record(tmp_path, "maf", -1.0, seed=seed, noise=one - one.mean())
         record(tmp_path, "iaf", -1.1, seed=seed, noise=other - other.mean())
-    frame = store.load(tmp_path).set_index("flow", drop=False)
+    frame = load(tmp_path).set_index("flow", drop=False)
     ahead, error = paired.lead(frame.loc[["maf"]], frame.loc[["iaf"]])
     assert (ahead, error) == pytest.approx((0.1, (2 / ROWS) ** 0.5), rel=0.1)
     ahead, error = paired.lead(frame.loc[["maf"]], frame.loc[["iaf"]].head(1))
@@ -142,7 +143,7 @@ def test_leads_are_the_same_to_claims_and_tables(tmp_path):
     noise = np.random.default_rng(0).standard_normal(ROWS)
     record(tmp_path, "maf", -1.0, noise=noise)
     record(tmp_path, "gaussian", -1.2, noise=0.5 * noise)
-    frame = store.load(tmp_path)
+    frame = load(tmp_path)
     (found,) = contests(frame, frame["flow"] == "maf", frame["flow"] == "gaussian")
     row = tables(tmp_path)["density-made_up"].frame.set_index("Model").loc["gaussian"]
     assert (found.lead, found.error) == pytest.approx((row[density.BEHIND], row["± (paired)"]))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import flows
 from benchmarks.cli.app import app
-from benchmarks.core import store
+from benchmarks.core.frame import load
 from benchmarks.execution import suite
 from benchmarks.execution.run import state
 from benchmarks.training.settings import Training
@@ -52,7 +52,7 @@ def test_a_committed_run_is_its_suite_and_whole(folder, name):
     now = state(suite.read(name), ROOT / "results" / folder)
     assert not now.missing, f"suite {name!r} has changed: run it again into results/{folder}"
     assert not now.failed
-    assert set(store.load(ROOT / "results" / folder)["status"]) == {"done"}
+    assert set(load(ROOT / "results" / folder)["status"]) == {"done"}
 
 
 def test_the_density_slide_has_the_budgets_of_full():

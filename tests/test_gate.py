@@ -11,7 +11,7 @@ from torch import nn
 
 import flows
 from benchmarks.core.case import Case
-from benchmarks.core.store import Record
+from benchmarks.core.record import Record
 from benchmarks.gate import compare
 from benchmarks.gate.baseline import renew
 from benchmarks.measure.calls import measured

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.cli.app import app
 from benchmarks.core import store
-from benchmarks.core.store import Record
+from benchmarks.core.record import Record
 from benchmarks.gate import compare, sources
 from benchmarks.gate.baseline import renew
 from gate_records import cli, cost, density, folder

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
-from benchmarks.core.store import Record, Values
+from benchmarks.core.record import Record, Values
 
 cli = CliRunner()
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.analysis.holm import holm
-from benchmarks.core.store import Values
+from benchmarks.core.record import Values
 from benchmarks.gate import quality, rendering, times
 from benchmarks.gate.comparison import LEVEL
 from benchmarks.gate.sources import Entry

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.core import store
+from benchmarks.core import frame
 from benchmarks.core.case import Case
+from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.store import Record, Values
+from benchmarks.core.record import Record, Values
 from benchmarks.core.study import Common, Result, registry
 from benchmarks.execution.suite import blocks
 from benchmarks.measure.clock import REFERENCE
@@ -65,7 +66,7 @@ def framed(wanted: list[Case], results: dict[str, Result]) -> pd.DataFrame:
         status = "failed" if result.failure else "done"
         record = Record(case=case, key=case.key, fingerprint="", status=status, metrics=metrics)
         records.append(record)
-    return store.frame(Path(), records)
+    return long_frame(Path(), records)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from nflows.transforms import IdentityTransform
 import flows
 from benchmarks.core import store
 from benchmarks.core.case import Case
+from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Common, Result, registry
 from benchmarks.evaluation import equalities
@@ -60,7 +61,7 @@ def framed(pairs: list[tuple[Case, Result]]) -> pd.DataFrame:
         status = "failed" if result.failure else "done"
         told: Any = {"status": status, "reason": result.failure, "metrics": values}
         records.append(store.Record(case=case, key=case.key, fingerprint="f", **told))
-    return store.frame(Path(), records)
+    return long_frame(Path(), records)
 
 
 def values(identity: str, metric: str, **changes: Any) -> list[Any]:

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import flows
-from benchmarks.core import micro_results, store
+from benchmarks.core import micro_results
+from benchmarks.core.frame import load
 from benchmarks.gate import compare
 from benchmarks.measure.operations import Operations
 
@@ -50,7 +51,7 @@ def stored(tmp_path_factory) -> Path:
 
 def test_files_load_into_the_columns_of_the_suites(stored):
     frame = micro_results.load(stored)
-    suites = store.load(ROOT / "results" / "baseline")
+    suites = load(ROOT / "results" / "baseline")
     shared = {"study", "flow", "dim", "batch", "threads", "key", "status", "machine", "versions"}
     assert shared | {"notes", "log_prob_flops", "log_prob_flops.values"} <= {*frame, *suites}
     both = pd.concat([suites, frame], ignore_index=True)

@@ -16,6 +16,7 @@ from benchmarks import datasets
 from benchmarks.claims import registry as claims
 from benchmarks.core import store
 from benchmarks.core.case import Case
+from benchmarks.core.frame import load
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets import Dataset, stream
 from benchmarks.evaluation import modes
@@ -186,7 +187,7 @@ def measured(tmp_path: Path) -> pd.DataFrame:
         store.write(
             tmp_path, store.Record(case=case, key=key, fingerprint="f", **told), result.arrays
         )
-    return store.load(tmp_path)
+    return load(tmp_path)
 
 
 def test_reverse_kl_keeps_the_last_weights() -> None:

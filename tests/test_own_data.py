@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmarks.execution.fingerprint import fingerprint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmarks import datasets
 from benchmarks.cli.app import app
-from benchmarks.core import store
+from benchmarks.core.frame import load
 from benchmarks.datasets import own, tables
-from benchmarks.execution.fingerprint import fingerprint
 from benchmarks.execution.suite import Suite, read
 
 cli = CliRunner()
@@ -241,7 +241,7 @@ def test_a_file_goes_through_run_status_and_report(tmp_path: Path, monkeypatch) 
     Path("s.toml").write_text("\n".join(lines))
     done = cli.invoke(app, ["run", "s.toml", "--out", "out", "--data", "my.csv"])
     assert done.exit_code == 0, done.output
-    frame = store.load("out")
+    frame = load("out")
     assert list(frame["dataset"]) == ["my.csv"]
     assert Path("out/report/tables/density-my-csv.csv").is_file()
     assert cli.invoke(app, ["status", "s.toml", "--out", "out", "--data", "my.csv"]).exit_code == 0
@@ -263,7 +263,7 @@ def test_the_suite_of_the_page_on_data_scores_flows_and_baselines(tmp_path, monk
     few = ["-s", "density.updates=3"]
     done = cli.invoke(app, ["run", "elsewhere/own.toml", "--out", "out", *few])
     assert done.exit_code == 0, done.output
-    frame = store.load("out")
+    frame = load("out")
     assert set(frame["dataset"]) == {"my.csv"}
     assert set(frame["flow"]) > {"realnvp", "maf", "nsf_coupling", "gaussian", "mixture"}
     assert frame["test_ll"].notna().all()

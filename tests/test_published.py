@@ -9,14 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from benchmarks.execution.fingerprint import fingerprint
 
 from benchmarks import datasets, protocols
 from benchmarks.core import store
 from benchmarks.core.case import Case
+from benchmarks.core.frame import load
 from benchmarks.core.study import Common, Result, registry
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.execution import suite
-from benchmarks.execution.fingerprint import fingerprint
 from benchmarks.execution.run import _record
 from benchmarks.studies.published import tables as view
 from benchmarks.studies.published.literature import Figures, figures
@@ -95,7 +96,7 @@ def test_our_figures_stand_beside_the_papers(root: Path) -> None:
     for case in cases:
         ((_, result),) = STUDY.measure([case])
         _write(root, case, result)
-    beside, unlike, everything = STUDY.tables(store.load(root))
+    beside, unlike, everything = STUDY.tables(load(root))
     shown = beside.frame.set_index(["Data", "Model"])
     words = unlike.frame.set_index(["Data", "Model"])["What is not alike"]
     row = shown.loc["miniboone", "nsf_coupling"]
@@ -148,5 +149,5 @@ def test_two_figures_are_comparable_where_nothing_is_known_to_differ(
     case = Case.model_validate({**case.model_dump(), "batch": batch, "settings": settings})
     notes = {"data_differs": changes.get("data", "")}
     _write(tmp_path, case, Result({"test_ll": 0.4, "test_ll_se": 0.1}, notes=notes))
-    beside = STUDY.tables(store.load(tmp_path))[0]
+    beside = STUDY.tables(load(tmp_path))[0]
     assert list(beside.frame["Comparable"]) == [expected]

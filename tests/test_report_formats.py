@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import report
-from benchmarks.core import formats, store
+from benchmarks.core import formats
 from benchmarks.core.exhibit import RECORDS, Table
+from benchmarks.core.frame import load
 from benchmarks.report import cells, latex
 from benchmarks.report.numbered import Exhibits
 from report_probes import PROBE, Probe, record_of
@@ -26,7 +27,7 @@ from report_probes import results as results
 def test_csv_holds_raw_numbers(results: Path) -> None:
     report.write(results)
     back = pd.read_csv(results / "report/tables/scores.csv")
-    frame = Probe().tables(store.load(results))[0].frame
+    frame = Probe().tables(load(results))[0].frame
     assert list(back.columns) == list(frame.columns)
     assert back["score (nats)"].equals(frame["score (nats)"])
     assert back["flow"].tolist() == frame["flow"].tolist()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks.execution.fingerprint import fingerprint
+from benchmarks.report.stale import stale
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,14 +20,13 @@ from benchmarks.core import store
 from benchmarks.core import study as studies
 from benchmarks.core.case import Case
 from benchmarks.core.exhibit import RECORDS, Figure, Table
+from benchmarks.core.frame import load
 from benchmarks.core.plan import Plan
-from benchmarks.execution.fingerprint import fingerprint
 from benchmarks.report import pictures, side, summary
 from benchmarks.report.collect import collect
 from benchmarks.report.content import Report, Section
 from benchmarks.report.numbered import Exhibits
 from benchmarks.report.references import References, spans
-from benchmarks.report.stale import stale
 from page import Page
 from report_probes import BROKEN, PROBE, Broken, Probe, drawn_lines, record_of
 from report_probes import registered as registered
@@ -146,7 +147,7 @@ def test_a_summary_without_room_for_its_notes_ends_early() -> None:
 @pytest.mark.parametrize("name", ["reference", "libraries"])
 def test_each_row_of_each_study_says_which_records_it_comes_from(name: str) -> None:
     """Of committed runs; and all of a study's records are somewhere."""
-    frame = store.load(Path(__file__).parent.parent / "results" / name)
+    frame = load(Path(__file__).parent.parent / "results" / name)
     for study, own in frame.groupby("study"):
         every: set[str] = set()
         for table in studies.registry[str(study)].tables(own.reset_index(drop=True)):

@@ -18,7 +18,8 @@ from benchmarks import report
 from benchmarks.cli.run import measure
 from benchmarks.core import store
 from benchmarks.core.case import Case
-from benchmarks.core.store import Values
+from benchmarks.core.frame import load
+from benchmarks.core.record import Values
 from benchmarks.execution import suite
 from benchmarks.execution.run import Busy, _alone, run, state
 from benchmarks.execution.suite import Suite
@@ -61,7 +62,7 @@ def finished(tmp_path_factory) -> tuple[Suite, Path, Silent]:
 def test_every_case_has_a_record_with_its_measurements(finished):
     chosen, folder, progress = finished
     assert len(progress.measured) == len(chosen.cases()) == 4
-    frame = store.load(folder)
+    frame = load(folder)
     assert set(frame["status"]) == {"done"}
     assert (frame["log_prob_flops"] > 0).all()
     assert (frame["log_prob_seconds.values"].map(len) >= 3).all()
@@ -150,7 +151,7 @@ def test_faulty_flows_become_failed_records_and_the_rest_is_measured(tmp_path):
         memory_share=0.15,
     )
     now = run(chosen, tmp_path, Silent(), plugins=[str(FAULTY)])
-    frame = store.load(tmp_path).set_index(["flow", "dim"])
+    frame = load(tmp_path).set_index(["flow", "dim"])
     reasons = frame["reason"].groupby("flow").first()
     assert len(now.failed) == 5
     assert frame.loc["realnvp", "status"].eq("done").all()
@@ -210,7 +211,7 @@ def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path):
     run(chosen, killed, Silent(), plugins=[str(always)])
     run(chosen, whole, Silent())
     assert not list(slots.iterdir())
-    frames = [store.load(out) for out in (killed, whole)]
+    frames = [load(out) for out in (killed, whole)]
     assert frames[0]["test_ll"].tolist() == frames[1]["test_ll"].tolist()
     resumed, through = (store.arrays(frame.iloc[0]) for frame in frames)
     for name in resumed.keys() - {"validation_seconds"}:

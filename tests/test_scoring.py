@@ -12,12 +12,12 @@ import torch
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.preparing import prepare
 from benchmarks.evaluation.fields import field_of, trained_by
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
 from benchmarks.evaluation.scoring import Scoring, _result, score_baseline, score_flow
 from benchmarks.evaluation.two_samples import compared, sliced_wasserstein, told_apart
 from benchmarks.measure import clock
+from benchmarks.measure.preparing import prepare
 from benchmarks.training.baselines import BASELINES, COMPONENTS
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training

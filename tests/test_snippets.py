@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from documents import DOCUMENTS, ROOT, blocks, commands, named
 
 PAGES = [page for page in DOCUMENTS if any(b.language == "python" for b in blocks(page))]

@@ -15,6 +15,7 @@ from benchmarks.analysis import levels
 from benchmarks.claims import registry as claims
 from benchmarks.core import store
 from benchmarks.core.case import Case
+from benchmarks.core.frame import load
 from benchmarks.core.study import Common, registry
 from benchmarks.studies.time_to_nll import study as time_to_nll
 from benchmarks.studies.time_to_nll import tables as view
@@ -85,7 +86,7 @@ def frame(tmp_path: Path) -> pd.DataFrame:
         store.write(tmp_path, record("realnvp", seed, **OWN), curve(-5, -3.5, -3))
     failed = record("glow").model_copy(update={"status": "failed", "metrics": {}})
     store.write(tmp_path, failed)
-    return store.load(tmp_path)
+    return load(tmp_path)
 
 
 def test_the_table_has_medians_and_what_was_not_reached(frame: pd.DataFrame) -> None:
@@ -114,7 +115,7 @@ def test_the_table_has_medians_and_what_was_not_reached(frame: pd.DataFrame) -> 
 def test_a_seed_that_does_not_get_there_is_in_the_range(tmp_path: Path) -> None:
     for seed, found in enumerate([curve(-5, -2), curve(-5, -2), curve(-5, -3)]):
         store.write(tmp_path, record("cnf", seed, **OWN), found)
-    row = view.tables(store.load(tmp_path))[0].frame.set_index("To").loc["99%"]
+    row = view.tables(load(tmp_path))[0].frame.set_index("To").loc["99%"]
     assert (row["Seeds"], row["Median (s)"], row["Range (s)"]) == ("2 of 3", 1, "1 to not reached")
 
 
@@ -174,7 +175,7 @@ def test_the_race_is_that_of_time_to_nll_where_there_is_one(
     scores |= {"per_1000_seconds": 1.0, "train_seconds": 1.0, "train_updates": 2.0}
     store.write(folder, record("cnf", study="density", test_nfe=16, **scores), curve(-5, -5, -3))
     store.write(folder, record("realnvp", study="density", **scores), curve(-5, -3, -3))
-    density, judge = store.load(folder), claims["continuous-faster"].verdict
+    density, judge = load(folder), claims["continuous-faster"].verdict
     alone = judge(density)
     assert "first on none" in alone.sentence
     both = judge(pd.concat([density, frame], ignore_index=True))

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.core import store
 from benchmarks.core.case import Case
+from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Common, Result, registry
 from benchmarks.execution import suite
@@ -60,7 +61,7 @@ def framed(found: list[Case], results: dict[str, Result]) -> pd.DataFrame:
         status = "failed" if result.failure else "done"
         shared = {"case": case, "key": case.key, "fingerprint": "f", "reason": result.failure}
         records.append(store.Record(**shared, status=status, metrics=values))  # type: ignore[arg-type]
-    return store.frame(Path(), records)
+    return long_frame(Path(), records)
 
 
 @pytest.fixture(scope="module")

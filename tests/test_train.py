@@ -12,10 +12,10 @@ import torch
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.preparing import prepare
 from benchmarks.core.study import Common, registry
 from benchmarks.evaluation.scoring import Scoring
 from benchmarks.execution import fingerprint
+from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import PATIENCE, TrainingError, train
 from benchmarks.training.settings import Training
 

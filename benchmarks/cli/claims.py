@@ -39,12 +39,13 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
     wrong usage.
     """
     with usage_errors():
-        from benchmarks.core import plan, store
+        from benchmarks.core.frame import load
+        from benchmarks.core.plan import plan_of
 
         selected = _select(only)
         searched = folders or _results_folders(RESULTS)
-        frames = {folder: store.load(folder) for folder in searched}
-        suites = {} if folders else {folder: plan.read(folder, {}).name for folder in searched}
+        frames = {folder: load(folder) for folder in searched}
+        suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
         rows = [_row(claim, *_judge(claim, frames, suites)) for claim in selected]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -77,7 +78,10 @@ def _select(only: Sequence[str] | None) -> list[Claim]:
 
 def _results_folders(results: Path) -> list[Path]:
     """The results folders, that with the most records first; ValueError where there is none."""
-    counts = {path.parent: len(list(path.glob("*.json"))) for path in results.glob("*/records")}
+    from benchmarks.core import store
+
+    paths = [path for path in results.glob("*") if store.is_folder(path)]
+    counts = {path: len(store.read(path)) for path in paths}
     if not counts:
         raise ValueError(
             f"there are no records under {str(results)!r}: flowgauge run quick makes some"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -34,6 +35,9 @@ Data = Annotated[
     typer.Option(help="A data set, or a file of one, instead of the suite's; repeatable."),
 ]
 Threads = Annotated[int | None, typer.Option(help="Threads of the worker.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write it as JSON to a file; - for standard output.")
+]
 Plugin = Annotated[
     list[Path] | None, typer.Option(help="A Python file that registers flows; repeatable.")
 ]
@@ -41,6 +45,15 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder of data files (else that of FLOWGAUGE_DATA, or a cache)."),
 ]
+
+
+def write_json(value: object, path: Path) -> None:
+    """Write a value as JSON to a file, or for "-" to standard output."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    if str(path) == "-":
+        typer.echo(text)
+    else:
+        path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def use_data_root(root: Path | None) -> None:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.cli.console import plain
 from benchmarks.core.case import Case
 from benchmarks.core.naming import counted, duration, labels
-from benchmarks.core.store import Record
+from benchmarks.core.record import Record
 
 
 class Display:

@@ -41,6 +41,13 @@ def run(
     data: Data = None,
     data_root: DataRoot = None,
     retry: Annotated[bool, typer.Option("--retry", help="Measure failed cases again.")] = False,
+    renew_times: Annotated[
+        bool,
+        typer.Option(
+            "--renew-times",
+            help="Measure cases again whose times are of another machine class or torch.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cases and stop.")] = False,
 ) -> None:
     """Measure a suite and draw its report; goes on where an earlier run stopped.
@@ -64,22 +71,28 @@ def run(
             _check_flows(cases)
             _print_plan(cases)
             return
-    measure(plan, folder, plugin, retry)
+    measure(plan, folder, plugin, retry, renew_times)
 
 
 def measure(
-    suite: Suite, folder: Path, plugins: Sequence[Path] | None, retry: bool = False
+    suite: Suite,
+    folder: Path,
+    plugins: Sequence[Path] | None,
+    retry: bool = False,
+    renew_times: bool = False,
 ) -> NoReturn:
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
     from benchmarks import report
     from benchmarks.cli.progress import Display
-    from benchmarks.execution.run import FolderError, run
+    from benchmarks.core.store import FolderError
+    from benchmarks.execution.run import run
     from benchmarks.report.facts import noise
 
     try:
         with Display(console) as display:
             paths = [str(path) for path in plugins or ()]
-            result = run(suite, folder, display, plugins=paths, retry=retry)
+            again = {"retry": retry, "renew_times": renew_times}
+            result = run(suite, folder, display, plugins=paths, **again)
     except FolderError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -89,7 +102,10 @@ def measure(
     for warning in noise(planned)[1:]:
         console.print(f"note: {warning}", style="yellow")
     page = report.write(folder)
-    done, failed = len(result.valid), len(result.cases) - len(result.valid)
+    done, failed = len(result.done), len(result.cases) - len(result.done)
+    if elsewhere := len(result.elsewhere & result.done):
+        note = f"{elsewhere} cases have times of another machine class or torch: --renew-times"
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
     console.print(f"{done} done, {failed} not; report: {page}", soft_wrap=True)
     raise typer.Exit(1 if failed else 0)
 

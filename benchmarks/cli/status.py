@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
 import typer
 from rich.table import Table
 
-from benchmarks.cli.console import console, usage_errors
+from benchmarks.cli.console import console, styled, usage_errors
 from benchmarks.cli.options import (
     Data,
     DataRoot,
     Device,
+    JsonFile,
     Out,
     Overrides,
     Plugin,
@@ -17,6 +21,7 @@ from benchmarks.cli.options import (
     SuiteName,
     Threads,
     read_suite,
+    write_json,
 )
 
 LISTED = 12  # labels that one row of the table names
@@ -32,13 +37,14 @@ def status(
     overrides: Overrides = None,
     data: Data = None,
     data_root: DataRoot = None,
+    json_file: JsonFile = None,
 ) -> None:
-    """Say which cases are done, failed, stale or missing.
+    """Say which cases are done, failed, stale or missing, and why.
 
-    Exit status: 0 all cases done, 1 some are not, 2 wrong usage or configuration.
+    A record is stale where the version of something that it depends on was raised; where a pace
+    was raised alone, its times are, and its counts and likelihoods are not. Exit status: 0 all cases done, 1 some are not, 2 wrong usage or configuration.
     """
     with usage_errors():
-        from benchmarks.core.naming import labels
         from benchmarks.execution.run import state
 
         plan, folder = read_suite(
@@ -53,15 +59,27 @@ def status(
             data_root=data_root,
         )
         now = state(plan, folder)
-    names = labels(now.cases)
+        groups = now.named()
+        if json_file is not None:
+            write_json(groups, json_file)
+    if str(json_file) != "-":
+        _print(groups)
+    raise typer.Exit(0 if len(groups["done"]) == len(now.cases) else 1)
+
+
+def _print(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
+    """Print how many cases stand where, and why those do that are not done."""
+    from benchmarks.core.naming import counted
+
     table = Table("Status", "Cases", "Which")
-    groups = {"done": now.valid, "failed": now.failed, "stale": now.stale, "missing": now.missing}
-    for group, keys in groups.items():
-        members = [names[c.key] for c in now.cases if c.key in keys] if group != "done" else []
-        listed = "; ".join(members[:LISTED]) + " …" * (len(members) > LISTED)
-        table.add_row(group, str(len(keys)), listed)
+    for group, cases in groups.items():
+        names = [case["label"] for case in cases] if group != "done" else []
+        listed = "; ".join(names[:LISTED]) + " …" * (len(names) > LISTED)
+        table.add_row(group, str(len(cases)), styled(listed))
     console.print(table)
-    for case in now.cases:
-        if case.key in now.failed:
-            console.print(f"{names[case.key]}: {now.records[case.key].reason}", style="red")
-    raise typer.Exit(0 if len(now.valid) == len(now.cases) else 1)
+    for case in groups["failed"]:
+        console.print(styled(f"{case['label']}: {case['reason']}", "red"))
+    for group in ("stale", "done"):
+        for reason, number in Counter(case["reason"] for case in groups[group]).items():
+            if reason:
+                console.print(styled(f"{counted(number, 'case')} {group}: {reason}"))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from flows import members
+from flows.registry import Registry
+
 PROTOCOL = "1"  # raised when numbers measured before and after can no longer be compared
 
+# here and not in `core.study`, since the defaults of a study's settings decide a case's key
+studies: Registry[Any] = Registry("study", ("benchmarks.studies",), folder_module="study")
 
-class Seeds(BaseModel, frozen=True, extra="forbid"):
+
+class Seeds(BaseModel, frozen=True, extra="ignore"):
     """Separate streams: data and split, initial weights, noise of the flow, order of batches."""
 
     data: int = 0
@@ -26,11 +34,13 @@ class Seeds(BaseModel, frozen=True, extra="forbid"):
         return cls(init=seed, noise=seed, batches=seed)
 
 
-class Case(BaseModel, frozen=True, extra="forbid"):
+class Case(BaseModel, frozen=True, extra="ignore"):
     """One cell of a study.
 
     ``options`` are the flow's, complete with defaults; ``settings`` what else the study depends
-    on. Two cases with the same key measure the same thing.
+    on. ``roles`` say what the case stands for in its comparison (a point of a grid, the rule that
+    decided a width): they change nothing that is measured. Two cases with the same key measure the
+    same thing.
     """
 
     model_config = ConfigDict(ignored_types=(cached_property,))
@@ -44,15 +54,30 @@ class Case(BaseModel, frozen=True, extra="forbid"):
     updates: int = 0
     seeds: Seeds = Seeds()
     settings: dict[str, Any] = Field(default_factory=dict)
+    roles: dict[str, Any] = Field(default_factory=dict)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     threads: PositiveInt = 1
     protocol: str = PROTOCOL
 
     @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What differs from the defaults, as JSON: a new field with a default leaves it as it is.
+
+        An option is compared with the default of the flow, a setting with that of the study's
+        option of its name.
+        """
+        plain = self.model_dump(mode="json", exclude={"roles", "options", "settings"})
+        nested = {
+            "options": different(*_options(self.flow, self.options)),
+            "settings": different(canonical(self.settings), setting_defaults(self.study)),
+        }
+        return different(plain, _FIELDS) | {name: part for name, part in nested.items() if part}
+
+    @cached_property
     def key(self) -> str:
         """Sixteen hexadecimal digits that identify the case."""
-        return digest(self.model_dump(mode="json"))[:16]
+        return digest(self.identity)[:16]
 
     @property
     def label(self) -> str:
@@ -71,11 +96,81 @@ def digest(value: Any) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """A JSON value of options that may hold dataclasses, tuples or mappings."""
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: canonical(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, dict):
+    """A JSON value of options that may hold descriptions, models, tuples or mappings."""
+    if hasattr(value, "plain"):
+        return canonical(value.plain())
+    if dataclasses.is_dataclass(value):
+        return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
         return {str(k): canonical(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [canonical(v) for v in value]
     return value
+
+
+def different(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are not their defaults; of nested mappings the parts that are not."""
+    parts: dict[str, Any] = {}
+    for name, value in values.items():
+        default = defaults.get(name, dataclasses.MISSING)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            if part := different(value, default):
+                parts[name] = part
+        elif default is dataclasses.MISSING or value != default:
+            parts[name] = value
+    return parts
+
+
+def filled(value: Any, default: Any) -> Any:
+    """A mapping with what it lacks of a default one, at every level; any other value as it is."""
+    if not (isinstance(value, Mapping) and isinstance(default, Mapping)):
+        return value
+    return {**default, **{k: filled(v, default.get(k)) for k, v in value.items()}}
+
+
+def complete_options(flow: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A flow's options with the defaults that they lack; as they are where it is not registered."""
+    if flow not in members:
+        return dict(options)
+    try:
+        return dict(canonical(members[flow].complete(options)))
+    except (TypeError, ValueError):  # measured with an option that there is no more
+        return dict(options)
+
+
+def setting_defaults(study: str) -> dict[str, Any]:
+    """Defaults of a study's settings by name: those of its options of the same names."""
+    if study not in studies:
+        return {}
+    fields = studies[study].Options.model_fields
+    given = {name: field for name, field in fields.items() if not field.is_required()}
+    return {
+        name: canonical(field.get_default(call_default_factory=True))
+        for name, field in given.items()
+    }
+
+
+_FIELDS = {
+    name: canonical(field.get_default(call_default_factory=True))
+    for name, field in Case.model_fields.items()
+    if not field.is_required()
+}
+
+
+def _options(flow: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and defaults of a flow, descriptions such as a Solver with all of their fields."""
+    defaults = members[flow].defaults if flow in members else {}
+    values = dict(options)
+    for name, default in defaults.items():
+        if name in values and (convert := getattr(type(default), "of", None)):
+            values[name] = convert(values[name])
+    return _whole(values), _whole(defaults)
+
+
+def _whole(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: canonical(dataclasses.asdict(value) if hasattr(value, "of") else value)
+        for name, value in values.items()
+    }

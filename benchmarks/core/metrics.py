@@ -68,6 +68,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
+    "call_seconds": Metric("one call", "s", "lower", "time", shown="ms"),
     "parameters": Metric("trainable parameters", "", "lower", "exact", label="parameters"),
     "log_prob_flops": Metric(
         "log_prob of a batch: products and LU",

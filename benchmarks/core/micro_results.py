@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.core.case import digest
-from benchmarks.core.metrics import METRICS
-from benchmarks.core.store import Values
+from benchmarks.core.record import Values
 
 SECONDS = "call_seconds"  # of a benchmark that does not name its metric
 
@@ -109,9 +108,7 @@ def _micro(benchmark: dict[str, Any], about: dict[str, Any]) -> Micro:
 
 
 def _values(name: str, values: Any) -> dict[str, Values]:
-    if name in METRICS:
-        return {name: Values.of(name, values)}
-    return {name: Values(unit="s", better="lower", kind="time", values=values)}
+    return {name: Values.of(name, values)}
 
 
 def _row(micro: Micro) -> dict[str, Any]:

@@ -43,9 +43,9 @@ def labels(cases: Iterable[Case]) -> dict[str, str]:
     for case in listed:
         own: dict[str, Any] = {"batch": case.batch, "updates": case.updates, "dtype": case.dtype}
         own |= {"device": case.device, "threads": case.threads}
-        settings = {name: value for name, value in case.settings.items() if name != "point"}
-        rows.append((case.label, {**case.options, **settings, **own}))
-    points = [{"point": case.settings.get("point")} for case in listed]  # told if nothing else is
+        roles = {name: value for name, value in case.roles.items() if name != "point"}
+        rows.append((case.label, {**case.options, **case.settings, **roles, **own}))
+    points = [{"point": case.roles.get("point")} for case in listed]  # named if nothing else is
     told = apart(list(zip(apart(rows), points, strict=True)))
     return dict(zip([case.key for case in listed], told, strict=True))
 

@@ -1,4 +1,4 @@
-"""The plan of a run: which cases it set out to measure, in which order."""
+"""The plan of a run: which cases it set out to measure, in which order, and what they stand for."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from benchmarks.core.naming import labels
-from benchmarks.core.store import Record
+from benchmarks.core.record import Record
 
 
 class Planned(BaseModel):
-    """One case of a plan."""
+    """One case of a plan; ``roles`` say what it stands for in its comparison."""
 
     key: str
     study: str
     label: str = ""
+    roles: dict[str, Any] = {}
 
 
 class Plan(BaseModel):
-    """What ``suite.json`` says: the suite's name and purpose, the suite as read, its cases."""
+    """What ``suite.json`` says: the suite's name and purpose, the suite as read, its cases.
+
+    A case that stands for two points of a comparison is listed twice.
+    """
 
     name: str
     about: str = ""
@@ -29,7 +33,7 @@ class Plan(BaseModel):
     cases: list[Planned] = []
 
 
-def read(folder: Path, records: Mapping[str, Record]) -> Plan:
+def plan_of(folder: Path, records: Mapping[str, Record]) -> Plan:
     """The plan of a results folder; where it has none, its records under the folder's name.
 
     Raises ValueError for a ``suite.json`` that is no plan.
@@ -46,6 +50,11 @@ def read(folder: Path, records: Mapping[str, Record]) -> Plan:
 
 
 def _measured(records: Mapping[str, Record]) -> list[Planned]:
-    told = labels(record.case for record in records.values())
-    cases = [Planned(key=k, study=r.case.study, label=told[k]) for k, r in records.items()]
+    named = labels(record.case for record in records.values())
+    cases = [
+        Planned(
+            key=key, study=record.case.study, label=named[record.case.key], roles=record.case.roles
+        )
+        for key, record in records.items()
+    ]
     return sorted(cases, key=lambda case: (case.study, case.label, case.key))

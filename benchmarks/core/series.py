@@ -11,7 +11,9 @@ from benchmarks.core import naming
 # what decides a width in place of a number: its column, and how it is told
 RULES = {"setting.parameters": "{:,.0f} parameters", "setting.hidden_per_dim": "{:g}·D"}
 # how a case is measured, which makes it no other thing
-HOW = tuple(f"setting.{n}" for n in ("seconds", "resident", "point", "checks", "tolerances"))
+HOW = tuple(
+    f"setting.{n}" for n in ("seconds", "resident", "point", "checks", "tolerances", "expected")
+)
 
 
 def series(frame: Any) -> list[str]:

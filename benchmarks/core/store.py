@@ -1,160 +1,226 @@
-"""Records on disk: one JSON a case, its arrays beside it, written so that no half is ever read."""
+"""A results folder: loose records (one JSON a case, its arrays beside it), packed ones, the frame.
+
+While a run is going a case is one JSON, written atomically after its arrays. At rest records lie in
+parts (`benchmarks.core.parts`). A loose record is newer than a packed one, a later part than an
+earlier. Reading never changes a folder.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
+import socket
+import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import filelock
 import numpy as np
-import pandas as pd
-from pydantic import BaseModel, ValidationError
 
-from benchmarks.core.case import Case
-from benchmarks.core.metrics import METRICS
+from benchmarks.core import parts
+from benchmarks.core.record import Newer, Record, parsed
 
-Status = Literal["done", "failed", "skipped", "timeout"]
+RECORDS = "records"  # the subfolder of loose records
 
 
-class Values(BaseModel, extra="forbid", ser_json_inf_nan="strings"):
-    """The raw values of one metric, with what they mean."""
-
-    unit: str
-    better: str
-    kind: str
-    values: list[float]
-
-    @classmethod
-    def of(cls, name: str, values: float | list[float]) -> Values:
-        """Values under the definition in `METRICS`."""
-        metric = METRICS[name]
-        listed = values if isinstance(values, list) else [values]
-        numbers = [float(value) for value in listed]
-        return cls(unit=metric.unit, better=metric.better, kind=metric.kind, values=numbers)
+class FolderError(RuntimeError):
+    """A results folder that cannot be used; the message says why."""
 
 
-class Record(BaseModel, extra="forbid"):
-    """What became of one case."""
+class Busy(FolderError):
+    """Another run holds the results folder."""
 
-    case: Case
-    key: str
-    fingerprint: str
-    status: Status
-    reason: str = ""
-    metrics: dict[str, Values] = {}
-    arrays: str | None = None  # sha256 of records/<key>.npz
-    notes: dict[str, Any] = {}  # what belongs to the numbers and is none: operators not counted
-    machine: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    commit: str = ""
-    started: str = ""
-    seconds: float = 0.0
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a results folder; FolderError where that cannot be. A killed holder lets go."""
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        raise Busy(
+            f"another run holds {str(folder)!r}: wait for it, or choose another --out"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise FolderError(f"{str(folder)!r} cannot be a results folder: {reason}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a results folder: it has loose records, or packed ones."""
+    return (path / RECORDS).is_dir() or bool(parts.tables(path))
+
+
+def existing(folder: Path) -> Path:
+    """The folder itself; ValueError where it holds no records."""
+    if not is_folder(folder):
+        raise ValueError(
+            f"{str(folder)!r} is not a results folder: it has neither records/ nor packed records"
+        )
+    return folder
 
 
 def write(folder: Path, record: Record, arrays: Mapping[str, np.ndarray] | None = None) -> None:
     """Write a record into a results folder, atomically: the arrays first, the JSON last."""
-    records = folder / "records"
+    records = folder / RECORDS
     records.mkdir(parents=True, exist_ok=True)
     if arrays:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         replace(records / f"{record.key}.npz", buffer.getvalue())
-        record.arrays = hashlib.sha256(buffer.getvalue()).hexdigest()
-    replace(records / f"{record.key}.json", record.model_dump_json(indent=1).encode())
+        record.arrays = {name: parts.content_hash(array) for name, array in arrays.items()}
+    replace(records / f"{record.key}.json", record.json_bytes())
 
 
 def read(folder: Path) -> dict[str, Record]:
-    """All whole records of a results folder by key; a corrupt file is named and set aside."""
-    return {record.key: record for record in _records(folder)}
+    """All records of a results folder by key, the newest of each.
 
-
-def load(folder: str | Path) -> pd.DataFrame:
-    """All records of a results folder as one frame, a row a case.
-
-    The case's fields are columns, its options ``option.*``, its settings ``setting.*``; each
-    metric is a column with the median of its values, and ``<metric>.values`` holds them raw.
-    ``arrays`` is the path of the case's npz, or None.
+    What cannot be read is left where it is and named in a warning: `corrupt` lists the files.
     """
-    folder = existing(Path(folder))
-    return frame(folder, read(folder).values())
+    records = parts.records(folder)
+    for path in loose(folder):
+        try:
+            records[path.stem] = _loose(path)
+        except ValueError as error:
+            warnings.warn(f"record {path.name} is left out: {error}", stacklevel=2)
+    return records
 
 
-def existing(folder: Path) -> Path:
-    """The folder itself; ValueError where it holds no records."""
-    if not (folder / "records").is_dir():
-        raise ValueError(f"{str(folder)!r} is not a results folder: it has no records/")
-    return folder
+def loose(folder: Path) -> list[Path]:
+    """The files of loose records, sorted."""
+    return sorted((folder / RECORDS).glob("*.json"))
 
 
-def frame(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
-    """Records of a results folder that were read before, as `load` shows them."""
-    return pd.DataFrame([_row(folder, record) for record in records])
+def corrupt(folder: Path) -> dict[Path, str]:
+    """The files of loose records that cannot be used, with the reason, their arrays looked at."""
+    reasons = {}
+    for path in loose(folder):
+        try:
+            record = _loose(path)
+            for name, array in _archive(path.with_suffix(".npz"), record.arrays).items():
+                if parts.content_hash(array) != record.arrays[name]:
+                    raise ValueError(f"its array {name!r} is not the one that was measured")
+        except Newer:
+            continue
+        except (ValueError, OSError, KeyError, EOFError) as error:
+            reasons[path] = str(error).splitlines()[0]
+    return reasons
+
+
+def set_aside(folder: Path) -> dict[Path, str]:
+    """Move corrupt records to ``corrupt/`` of the folder, held by the caller; what was moved."""
+    reasons = corrupt(folder)
+    for path in reasons:
+        target = folder / "corrupt"
+        target.mkdir(exist_ok=True)
+        for part in (path, path.with_suffix(".npz")):
+            if part.exists():
+                os.replace(part, target / part.name)
+    return reasons
+
+
+def warn_aside(path: Path, reason: str) -> None:
+    """Say that a record was set aside."""
+    warnings.warn(f"record {path.name} is corrupt and was set aside: {reason}", stacklevel=2)
 
 
 def arrays(row: Any) -> dict[str, np.ndarray]:
-    """The arrays of a row of `load`; empty where the case has none."""
-    path = row["arrays"]
-    if not isinstance(path, str):
+    """The arrays of a row of the frame; empty where the case has none."""
+    return _archive(Path(row["arrays"]), row["array_hashes"]) if _has(row) else {}
+
+
+def array_names(row: Any) -> set[str]:
+    """The names of the arrays of a row of the frame."""
+    return set(row["array_hashes"]) if _has(row) else set()
+
+
+def _has(row: Any) -> bool:
+    return isinstance(row["arrays"], str)
+
+
+def place(folder: Path, record: Record) -> str | None:
+    """The file that holds the arrays of a record; None where it has none."""
+    if not record.arrays:
+        return None
+    path = folder / RECORDS / f"{record.key}.npz"
+    return str(path if path.exists() else folder)
+
+
+def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Arrays of a record from its npz or, for a folder, from the packed ones."""
+    if not hashes:
         return {}
+    if path.is_dir():
+        return parts.arrays(path, hashes)
     with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+        return {name: archive[name] for name in hashes}
 
 
-def _row(folder: Path, record: Record) -> dict[str, Any]:
-    case = record.case.model_dump(mode="json")
-    row = {k: v for k, v in case.items() if k not in ("options", "settings", "seeds")}
-    row |= {f"option.{k}": v for k, v in record.case.options.items()}
-    row |= {f"setting.{k}": v for k, v in record.case.settings.items()}
-    row |= {"seed": record.case.seeds.init, "key": record.key, "status": record.status}
-    row |= {"reason": record.reason, "fingerprint": record.fingerprint, "commit": record.commit}
-    row |= {"started": record.started, "seconds": record.seconds}
-    row |= {"machine": record.machine, "versions": record.versions, "notes": record.notes}
-    row["arrays"] = str(folder / "records" / f"{record.key}.npz") if record.arrays else None
-    for name, metric in record.metrics.items():
-        row[name] = float(np.median(metric.values)) if metric.values else float("nan")
-        row[f"{name}.values"] = metric.values
-    return row
-
-
-def _records(folder: Path) -> Iterator[Record]:
-    for path in sorted((folder / "records").glob("*.json")):
-        try:
-            record = Record.model_validate_json(path.read_bytes())
-            if record.key != path.stem or record.case.key != record.key:
-                raise ValueError(f"its key is {record.key}, its case's {record.case.key}")
-            if record.arrays and _sha256(path.with_suffix(".npz")) != record.arrays:
-                raise ValueError("its arrays are missing or not those that were measured")
-        except (ValidationError, ValueError, OSError) as error:
-            _set_aside(path, error)
-        else:
-            yield record
-
-
-def _set_aside(path: Path, error: Exception) -> None:
-    corrupt = path.parent.parent / "corrupt"
-    corrupt.mkdir(exist_ok=True)
-    for part in (path, path.with_suffix(".npz")):
-        if part.exists():
-            os.replace(part, corrupt / part.name)
-    reason = str(error).splitlines()[0]
-    warnings.warn(
-        f"record {path.name} is corrupt and was set aside in {corrupt}: {reason}", stacklevel=2
-    )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _loose(path: Path) -> Record:
+    try:
+        record = parsed(path.read_bytes(), path.stem)
+    except OSError as error:
+        raise ValueError(error.strerror or type(error).__name__) from error
+    if record.arrays and not path.with_suffix(".npz").exists():
+        raise ValueError("its arrays are missing")
+    return record
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, which holds either all of it or what it held before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write ``content`` to ``path``, which holds either all of it or what it held before.
+
+    The temporary name is that of this host, process and thread, so that writers never share one.
+    """
+    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}.{writer}")
     with open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def pack(folder: Path, *, join: bool = False) -> Path | None:
+    """Move loose records into a new part, or with ``join`` all records into one; the new table.
+
+    None where there is nothing to move. The caller holds the folder. Loose files and joined parts
+    are removed once the new part is whole; corrupt records stay where they are.
+    """
+    before, faulty = parts.tables(folder), corrupt(folder)
+    paths = [path for path in loose(folder) if path not in faulty]
+    fresh = {path.stem: path for path in paths if _is_current(path)}
+    if not fresh and not (join and len(before) > 1):
+        return None
+    records = parts.records(folder) if join else {}
+    records |= {key: _loose(path) for key, path in fresh.items()}
+    items = (
+        (record, _archive(Path(place(folder, record) or folder), record.arrays))
+        for record in records.values()
+    )
+    table = parts.write(folder, items, () if join else parts.hashes(folder))
+    for path in fresh.values():
+        path.unlink()
+        path.with_suffix(".npz").unlink(missing_ok=True)
+    for old in before if join else ():
+        old.unlink()
+        parts.archive_of(old).unlink(missing_ok=True)
+    with suppress(OSError):  # what is left keeps it
+        (folder / RECORDS).rmdir()
+    return table
+
+
+def _is_current(path: Path) -> bool:
+    """Whether a loose record is of a schema that this release writes."""
+    try:
+        _loose(path)
+    except ValueError:
+        return False
+    return True

@@ -1,21 +1,22 @@
-"""Studies: one file each, a question with its cases, its measurement and what it shows."""
+"""What studies share: the base class, what a suite says for all of them, flows in a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from typing import Any, ClassVar, Protocol, TypeVar
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 import flows
-from benchmarks.core.case import Case, Seeds, canonical
+from benchmarks.core.case import Case, Seeds, canonical, studies
 from benchmarks.core.exhibit import Figure, Table
 from flows.budget import width
-from flows.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Contender(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def rules(self) -> dict[str, JsonValue]:
-        """What decides the width in place of a number, by name: of a case's settings."""
+        """What decides the width in place of a number, by name: roles of a case."""
         rules = {"parameters": self.parameters, "hidden_per_dim": self.hidden_per_dim}
         return {name: value for name, value in rules.items() if value is not None}
 
@@ -94,12 +95,16 @@ def expanded(contenders: Sequence[K]) -> list[K]:
 
 @dataclass(frozen=True)
 class Result:
-    """What one case gives: metrics and arrays by name, notes as JSON, or why there are none."""
+    """What one case gives: metrics and arrays by name, notes as JSON, or why there are none.
+
+    ``seconds`` are those that the case took of its block, where the study knows them.
+    """
 
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     failure: str = ""
+    seconds: float | None = None
 
     @classmethod
     def of(cls, error: BaseException) -> Result:
@@ -109,38 +114,72 @@ class Result:
         return cls(failure=f"out of memory: {text}" if short else text)
 
 
-class Study(Protocol):
-    """A question, and how it is measured.
+class Study:
+    """A question, and how it is measured: a folder with a module ``study`` that has a subclass.
 
-    ``Options`` is the model of its part of a suite. Cases whose ``block`` is equal are measured
-    together, in one call of ``measure``, which yields each case's key and result as it is known;
-    ``budget`` estimates a case's seconds. ``tables`` and ``figures`` read records alone.
+    A subclass states ``name``, ``question`` and ``Options``, the model of its part of a suite;
+    ``cases``; and ``result`` of one case, or ``measure`` of cases that are measured together.
+    Settings of its cases have the defaults of the options of the same names. The modules ``tables``
+    and ``figures`` of its folder show records, by functions of these names of a frame.
+
+    ``version`` is raised when a change moves what the study computes, ``pace`` when it moves how
+    fast alone; ``uses`` are the measuring packages that its records depend on beside the flow's.
     """
 
     name: ClassVar[str]
     question: ClassVar[str]
-    reads: ClassVar[tuple[str, ...]]  # other studies whose records its tables and figures may use
-    timed: ClassVar[bool]  # whether its numbers depend on the machine
     Options: ClassVar[type[BaseModel]]
+    version: ClassVar[int] = 1
+    pace: ClassVar[int] = 1
+    uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)
+    reads: ClassVar[tuple[str, ...]] = ()  # other studies whose records its tables may use
 
-    def cases(self, options: Any, common: Common) -> Iterable[Case]: ...
+    def cases(self, options: Any, common: Common) -> Iterable[Case]:
+        """The cases that the options of a suite ask for."""
+        raise NotImplementedError
 
-    def block(self, case: Case) -> str: ...
+    def block(self, case: Case) -> str:
+        """What is equal for cases that are measured together: nothing, each case is alone."""
+        return case.key
 
-    def budget(self, case: Case) -> float: ...
+    def budget(self, case: Case) -> float:
+        """Seconds that a case is expected to take."""
+        return 1.0
 
-    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]: ...
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Each case's key and result, as it is known."""
+        for case in cases:
+            try:
+                yield case.key, self.result(case)
+            except Exception as error:
+                yield case.key, Result.of(error)
 
-    def tables(self, frame: pd.DataFrame) -> list[Table]: ...
+    def result(self, case: Case) -> Result:
+        """What one case gives."""
+        raise NotImplementedError
 
-    def figures(self, frame: pd.DataFrame) -> list[Figure]: ...
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """The tables of the study's records, and of those that it reads."""
+        return list(self._beside("tables")(frame))
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """The figures of the study's records, and of those that it reads."""
+        return list(self._beside("figures")(frame))
+
+    def _beside(self, what: str) -> Any:
+        """A function of a module of the study's folder; one that shows nothing without it."""
+        package = type(self).__module__.rpartition(".")[0]
+        for name in (f"{package}.{what}", f"{package}.tables"):
+            if find_spec(name) and (function := getattr(import_module(name), what, None)):
+                return function
+        return lambda frame: []
 
 
-C = TypeVar("C", bound=type[Any])
-registry: Registry[Study] = Registry("study", ("benchmarks.studies",), folder_module="study")
+S = TypeVar("S", bound=type[Study])
+registry = studies
 
 
-def register(study: C) -> C:
+def register(study: S) -> S:
     """Class decorator: register one instance under the class's ``name``."""
-    registry.add(study.name, study(), study.__module__)
+    registry.add(study.name, study(), study.__module__, version=study.version, pace=study.pace)
     return study

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flows.registry import Registry
+from flows.registry import Declared, Registry
 
-__all__ = ["Dataset", "Loader", "load", "module_of", "names", "register", "stream"]
+__all__ = ["Dataset", "Loader", "declared", "load", "module_of", "names", "register", "stream"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +73,15 @@ Loader = Callable[[Path | None, int], Dataset]
 _registry: Registry[Loader] = Registry("data set", packages=(__name__,))
 
 
-def register(name: str) -> Callable[[Loader], Loader]:
-    """Decorator that adds a loader under `name`; ValueError when another module holds the name."""
+def register(name: str, *, version: int = 1, pace: int = 1) -> Callable[[Loader], Loader]:
+    """Decorator that adds a loader under `name`; ValueError when another module holds the name.
+
+    Raise `version` when a change moves the rows that the loader gives: records of before are stale
+    then.
+    """
 
     def add(loader: Loader) -> Loader:
-        _registry.add(name, loader, loader.__module__)
+        _registry.add(name, loader, loader.__module__, version=version, pace=pace)
         return loader
 
     return add
@@ -91,6 +95,11 @@ def names() -> list[str]:
 def module_of(name: str) -> str:
     """The dotted module that defines the loader of `name`; ValueError for an unknown name."""
     return _registry.module_of(name)
+
+
+def declared(name: str) -> Declared:
+    """The version and pace of a data set; ValueError for an unknown name."""
+    return _registry.declared(name)
 
 
 def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:

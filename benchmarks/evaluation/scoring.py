@@ -14,7 +14,6 @@ from torch import Tensor
 import flows
 from benchmarks.analysis.stats import standard_error
 from benchmarks.core.case import Case
-from benchmarks.core.preparing import prepare
 from benchmarks.core.study import Result
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation import pictured
@@ -23,6 +22,7 @@ from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settl
 from benchmarks.evaluation.speed import rates, speed
 from benchmarks.evaluation.two_samples import compared
 from benchmarks.measure.clock import interleave
+from benchmarks.measure.preparing import prepare
 from benchmarks.training import checkpoint
 from benchmarks.training.baselines import BASELINES
 from benchmarks.training.loop import train

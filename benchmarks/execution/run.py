@@ -1,36 +1,27 @@
-"""Running a suite: cases that have no valid record are measured, block by block, and recorded."""
+"""Running a suite: cases that have no current record are measured, block by block, and recorded."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
-
-import filelock
+from typing import Any, Protocol
 
 from benchmarks.core import store
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, digest, studies
 from benchmarks.core.naming import labels
-from benchmarks.core.store import Record, Status, Values
-from benchmarks.core.study import Result, registry
-from benchmarks.execution.fingerprint import fingerprint
+from benchmarks.core.plan import Plan, Planned
+from benchmarks.core.quotable import place
+from benchmarks.core.record import Record, Status, Values
+from benchmarks.core.study import Result
 from benchmarks.execution.suite import Suite, blocks
-from benchmarks.execution.worker import Worker, WorkerLost
-from benchmarks.measure.machine import commit, versions
+from benchmarks.execution.versions import Dependencies, Standing, dependencies, standing
+from benchmarks.execution.worker import Measured, Worker, WorkerLost
+from benchmarks.measure.machine import commit, machine, versions
 
 CHECKPOINTS = "checkpoints"  # the subfolder with those of cases that were cut off
-
-
-class FolderError(RuntimeError):
-    """A results folder that cannot be used; the message says why."""
-
-
-class Busy(FolderError):
-    """Another run holds the results folder."""
 
 
 class Progress(Protocol):
@@ -45,35 +36,59 @@ class Progress(Protocol):
 
 @dataclass
 class State:
-    """The cases of a suite against the records of a folder."""
+    """The cases of a suite against the records of a folder, by key."""
 
     cases: list[Case]
-    prints: dict[str, str]
     records: dict[str, Record]
-    valid: set[str] = field(default_factory=set)  # done under the present code
-    failed: set[str] = field(
-        default_factory=set
-    )  # measured under the present code, without success
-    stale: set[str] = field(
-        default_factory=set
-    )  # recorded under another code, or on another machine
+    standings: dict[str, Standing] = field(default_factory=dict)  # of cases that have a record
+    done: set[str] = field(default_factory=set)  # current
+    failed: set[str] = field(default_factory=set)  # measured by the present code without success
+    stale: set[str] = field(default_factory=set)  # of an earlier version, or in its times
     missing: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)  # done, with times of another machine class
+
+    def named(self) -> dict[str, list[dict[str, str]]]:
+        """Key, label and reason of the cases by where they stand, as JSON."""
+        names = labels(self.cases)
+        return {
+            group: [
+                {"key": case.key, "label": names[case.key], "reason": self.reason(case.key)}
+                for case in self.cases
+                if case.key in getattr(self, group)
+            ]
+            for group in ("done", "failed", "stale", "missing")
+        }
+
+    def reason(self, key: str) -> str:
+        """Why a case is not done; of one that is, what a reader of its times has to know."""
+        if key in self.missing:
+            return "not measured"
+        if key in self.failed:
+            return self.records[key].reason
+        if key in self.elsewhere:
+            return "times of another class of machine or minor version of torch"
+        return self.standings[key].reason
 
 
 def state(suite: Suite, folder: Path) -> State:
     """Where a suite stands in a results folder; ValueError for a suite that cannot be expanded."""
     cases = suite.cases()
-    records = store.read(folder)
-    found = State(cases, {case.key: fingerprint(case) for case in cases}, records)
+    now = State(cases, store.read(folder))
+    here = place(machine(suite.device), versions(), suite.device)
     for case in cases:
-        record = records.get(case.key)
+        record = now.records.get(case.key)
         if record is None:
-            found.missing.add(case.key)
-        elif record.fingerprint != found.prints[case.key]:
-            found.stale.add(case.key)
+            now.missing.add(case.key)
+            continue
+        now.standings[case.key] = current = standing(record)
+        if current.reason:
+            now.stale.add(case.key)
         else:
-            (found.valid if record.status == "done" else found.failed).add(case.key)
-    return found
+            (now.done if record.status == "done" else now.failed).add(case.key)
+        timed = any(values.kind == "time" for values in record.metrics.values())
+        if timed and place(record.machine, record.versions, case.device) != here:
+            now.elsewhere.add(case.key)
+    return now
 
 
 def run(
@@ -83,19 +98,25 @@ def run(
     *,
     plugins: Sequence[str] = (),
     retry: bool = False,
+    renew_times: bool = False,
 ) -> State:
-    """Measure what has no valid record, and return where the suite then stands.
+    """Measure what has no current record, and return where the suite then stands.
 
-    Failures stand until the code changes or ``retry`` is set; a training that was cut off, or that
-    failed afterwards, goes on from its checkpoint where it left one. Raises FolderError where the
-    folder is held or cannot be written and ValueError for a suite that cannot be expanded.
+    Failures stand until a version is raised or ``retry`` is set; ``renew_times`` measures cases
+    again whose times are of another class of machine or minor version of torch. A training that
+    was cut off, or that failed afterwards, goes on from its checkpoint where it left one. Corrupt
+    records are set aside and measured again. Raises FolderError where the folder is held or cannot
+    be written and ValueError for a suite that cannot be expanded.
     """
-    with _alone(folder):
+    with store.held(folder):
+        for path, reason in store.set_aside(folder).items():
+            store.warn_aside(path, reason)
         now = state(suite, folder)
         wanted = now.missing | now.stale | (now.failed if retry else set())
+        wanted |= now.elsewhere if renew_times else set()
         todo = [case for case in now.cases if case.key in wanted]
-        _write_plan(suite, folder, now.cases)
-        budget = sum(registry[case.study].budget(case) for case in todo)
+        write_plan(suite, folder)
+        budget = sum(studies[case.study].budget(case) for case in todo)
         progress.begin(todo, len(now.cases) - len(todo), budget)
         worker = Worker(
             threads=suite.threads,
@@ -106,7 +127,7 @@ def run(
         try:
             for block in blocks(todo):
                 progress.block(block)
-                for case, record in _measured(worker, block, suite.time_limit, now.prints, folder):
+                for case, record in _measured(worker, block, suite.time_limit, folder):
                     progress.case(case, record)
         finally:
             worker.stop()
@@ -114,51 +135,69 @@ def run(
 
 
 def _measured(
-    worker: Worker, block: Sequence[Case], limit: float, prints: dict[str, str], folder: Path
+    worker: Worker, block: Sequence[Case], limit: float, folder: Path
 ) -> Iterator[tuple[Case, Record]]:
     """Measure a block and record each case; if the worker is lost, its cases one at a time."""
     started = datetime.now(UTC)
+    needs = {case.key: _dependencies(case) for case in block}
+    shared = {"started": started.isoformat(timespec="seconds")}
+    shared["block"] = digest([started.isoformat(), sorted(needs)])[:16]
     left = {case.key: case for case in block}
     loss: WorkerLost | None = None
+    slots = {key: _slot(folder, key, needs[key]) for key in left}
     try:
-        slots = {key: folder / CHECKPOINTS / f"{key}-{prints[key]}.safetensors" for key in left}
-        for key, result in worker.measure(block, limit, slots):
+        for key, measured in worker.measure(block, limit, slots):
             case = left.pop(key)
-            record = _record(case, result, worker, prints[key], started)
-            store.write(folder, record, result.arrays)
-            for path in (folder / CHECKPOINTS).glob(
-                f"*{key}-*"
-            ):  # of older code, and half ones, too
+            record = _record(case, measured, worker, needs[key], shared)
+            store.write(folder, record, measured.result.arrays)
+            for path in (folder / CHECKPOINTS).glob(f"*{key}-*"):  # of older code, and half ones
                 if record.status == "done" or path != slots[key]:
                     path.unlink()
-            started = datetime.now(UTC)  # the next of the block is measured from here
             yield case, record
     except WorkerLost as error:
         loss = error
     if loss is not None and len(block) > 1:
         for case in left.values():
-            yield from _measured(worker, [case], limit, prints, folder)
+            yield from _measured(worker, [case], limit, folder)
     elif loss is not None:
+        elapsed = (datetime.now(UTC) - started).total_seconds()
         for case in left.values():
             status: Status = "timeout" if loss.timed_out else "failed"
-            lost = Result(failure=str(loss))
-            record = _record(case, lost, worker, prints[case.key], started, status)
+            lost = Measured(Result(failure=str(loss)), elapsed)
+            record = _record(case, lost, worker, needs[case.key], shared, status)
             store.write(folder, record)
             yield case, record
 
 
+def _dependencies(case: Case) -> Dependencies:
+    """What a case depends on; of one whose data files are absent, what it declares alone."""
+    try:
+        return dependencies(case)
+    except OSError:
+        return dependencies(case.model_copy(update={"dataset": None}))
+
+
+def _slot(folder: Path, key: str, needs: Dependencies) -> Path:
+    """The checkpoint of a case under the versions that are declared now."""
+    mark = digest([needs.declared, needs.files])[:16]
+    return folder / CHECKPOINTS / f"{key}-{mark}.safetensors"
+
+
 def _record(
     case: Case,
-    result: Result,
+    measured: Measured,
     worker: Worker,
-    fingerprint: str,
-    started: datetime,
+    needs: Dependencies,
+    block: dict[str, Any],
     status: Status | None = None,
 ) -> Record:
+    result = measured.result
     return Record(
         case=case,
         key=case.key,
-        fingerprint=fingerprint,
+        identity=case.identity,
+        declared=dict(needs.declared),
+        files=dict(needs.files),
         status=status or ("failed" if result.failure else "done"),
         reason=result.failure,
         metrics={name: Values.of(name, values) for name, values in result.metrics.items()},
@@ -166,39 +205,19 @@ def _record(
         machine=worker.machine,
         versions=versions(),
         commit=commit(),
-        started=started.isoformat(timespec="seconds"),
-        seconds=(datetime.now(UTC) - started).total_seconds(),
+        seconds=measured.seconds,
+        shared=measured.shared,
+        **block,
     )
 
 
-def _write_plan(suite: Suite, folder: Path, cases: Sequence[Case]) -> None:
-    """What the folder is to hold, for a report to know what is missing."""
-    told = labels(cases)
-    listed = [{"key": c.key, "study": c.study, "label": told[c.key]} for c in cases]
-    plan = {
-        "name": suite.name,
-        "about": suite.about,
-        "suite": suite.model_dump(mode="json"),
-        "cases": listed,
-    }
-    store.replace(folder / "suite.json", json.dumps(plan, indent=1).encode())
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a results folder; FolderError where that cannot be. A killed holder lets go."""
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout:
-        raise Busy(
-            f"another run holds {str(folder)!r}: wait for it, or choose another --out"
-        ) from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise FolderError(f"{str(folder)!r} cannot be a results folder: {reason}") from error
-    try:
-        yield
-    finally:
-        lock.release()
+def write_plan(suite: Suite, folder: Path) -> None:
+    """Write what the folder is to hold, for a report to know what is missing."""
+    cases = suite.entries()
+    names = labels({case.key: case for case in cases}.values())
+    planned = [Planned(key=c.key, study=c.study, label=names[c.key], roles=c.roles) for c in cases]
+    plan = Plan(
+        name=suite.name, about=suite.about, suite=suite.model_dump(mode="json"), cases=planned
+    )
+    text = json.dumps(plan.model_dump(mode="json"), indent=1)
+    store.replace(folder / "suite.json", text.encode())

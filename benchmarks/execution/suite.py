@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, canonical, digest
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets import own
 from benchmarks.execution import faults
@@ -33,9 +33,19 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
     studies: tuple[dict[str, Any], ...]
 
     def cases(self) -> list[Case]:
-        """All cases in order, each once; ValueError where the suite names what does not exist."""
+        """All cases in order, each key once; ValueError as for `entries`."""
+        first: dict[str, Case] = {}
+        for case in self.entries():
+            first.setdefault(case.key, case)
+        return list(first.values())
+
+    def entries(self) -> list[Case]:
+        """All cases in order; one that stands for two points of a comparison, with either role.
+
+        ValueError where the suite names what does not exist.
+        """
         common = Common(self.seeds, self.device, self.dtype, self.threads)
-        found: dict[str, Case] = {}
+        entries: dict[str, Case] = {}
         for entry in self.studies:
             options = dict(entry)
             study = registry[str(options.pop("study", ""))]
@@ -49,10 +59,11 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
             for name in getattr(model, "datasets", ()):
                 own.admit(name)
             try:
-                found |= {case.key: case for case in study.cases(model, common)}
+                listed = list(study.cases(model, common))
             except ValidationError as error:  # of what is said of one flow's training alone
                 raise faults.first(Training, error, f"{where}, training of a flow") from error
-        return list(found.values())
+            entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in listed}
+        return list(entries.values())
 
     def on(self, datasets: Sequence[str]) -> Suite:
         """The suite on these data sets, names or files, instead of its own.

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from typing import Any
 import psutil
 
 from benchmarks.core.case import Case
-from benchmarks.core.study import Result, registry
+from benchmarks.core.case import studies as registry
+from benchmarks.core.study import Result
 from benchmarks.datasets import own
+from benchmarks.measure.beside import Beside
 
 
 class WorkerLost(RuntimeError):
@@ -27,6 +30,15 @@ class WorkerLost(RuntimeError):
     def __init__(self, message: str, timed_out: bool = False) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A case's result, the seconds that it took, and what ran beside its block where known."""
+
+    result: Result
+    seconds: float
+    shared: dict[str, float] | None = None
 
 
 class Worker:
@@ -40,7 +52,7 @@ class Worker:
 
     def measure(
         self, cases: Sequence[Case], time_limit: float, checkpoints: Mapping[str, Path]
-    ) -> Iterator[tuple[str, Result]]:
+    ) -> Iterator[tuple[str, Measured]]:
         """Each case's key and result as it comes; WorkerLost where the worker cannot go on.
 
         ``checkpoints`` are the files, by key, from which a case that was cut off goes on.
@@ -132,17 +144,21 @@ def _measure(pipe: Connection, cases: Sequence[Case]) -> None:
     """Measure one block; an exception becomes the failure of the cases it leaves behind."""
     left = {case.key for case in cases}
     lost = Result(failure="the study gave no result")
+    beside, start = Beside(), time.perf_counter()
     try:
         for case in cases:
             own.admit(case.dataset or "")
         for key, result in registry[cases[0].study].measure(cases):
             left.discard(key)
-            pipe.send((key, result))
+            elapsed = time.perf_counter() - start
+            seconds = elapsed if result.seconds is None else result.seconds
+            pipe.send((key, Measured(result, seconds, beside.shared())))
+            start = time.perf_counter()
     except Exception as error:
         traceback.print_exc()
         lost = Result.of(error)
     for key in left:
-        pipe.send((key, lost))
+        pipe.send((key, Measured(lost, time.perf_counter() - start, beside.shared())))
     pipe.send(None)
 
 

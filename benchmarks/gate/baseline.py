@@ -18,7 +18,7 @@ def renew(folder: Path, target: Path) -> int:
     """
     source = sources.read(store.existing(folder))
     sources.comparable(source, source)
-    planned = plan.read(folder, {record.key: record for record in source.records}).cases
+    planned = plan.plan_of(folder, {record.key: record for record in source.records}).cases
     if missing := len(planned) - len(source.records):
         raise ValueError(f"{str(folder)!r} lacks {missing} of the {len(planned)} cases of its plan")
     before = {path.stem for path in (target / "records").glob("*.json")}

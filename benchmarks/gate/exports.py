@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 from scipy import stats
 
-from benchmarks.core.store import Values
+from benchmarks.core.record import Values
 from benchmarks.gate.comparison import CLASSES, Comparison, Verdict
 from benchmarks.gate.rendering import row
 from benchmarks.gate.sources import Entry

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from benchmarks.core import micro_results, pairs, plan
+from benchmarks.core import micro_results, pairs, plan, store
 from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.micro_results import Micro
 from benchmarks.core.naming import labels
 from benchmarks.core.quotable import minor, place
-from benchmarks.core.store import Record, Values
+from benchmarks.core.record import Record, Values, parsed
 from flows.continuous.solve import FIXED
 
 
@@ -84,11 +83,14 @@ def read(path: Path) -> Source:
     """
     if not path.exists():
         raise ValueError(f"{str(path)!r} does not exist")
-    if path.is_dir() and not (path / "records").is_dir():
+    if path.is_dir() and not store.is_folder(path):
         return Source(path, micros=micro_results.read(path))
     if path.is_dir():
-        records = {file.stem: _record(file) for file in sorted((path / "records").glob("*.json"))}
-        planned = {case.key for case in plan.read(path, records).cases}
+        if faults := store.corrupt(path):
+            file, reason = next(iter(faults.items()))
+            raise ValueError(f"{str(file)!r}: {reason}")
+        records = store.read(path)
+        planned = {case.key for case in plan.plan_of(path, records).cases}
         kept = [record for key, record in records.items() if key in planned]
         if not kept:
             raise ValueError(f"{str(path)!r} holds no record of its plan")
@@ -101,15 +103,9 @@ def read(path: Path) -> Source:
 def _record(path: Path) -> Record:
     """A record's file; ValueError where it is none, for a gate must not pass over one."""
     try:
-        record = Record.model_validate(micro_results.content(path))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise ValueError(f"{str(path)!r} is no record: {where}: {fault['msg']}") from error
-    if record.key != record.case.key:
-        own = record.case.key
-        raise ValueError(f"{str(path)!r} is no record: its key is {record.key}, its case's {own}")
-    return record
+        return parsed(path.read_bytes(), path.stem)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from error
 
 
 def comparable(base: Source, new: Source) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import torch
 from torch import Tensor
 
 import flows
 from benchmarks.core.case import Case
-from benchmarks.core.preparing import prepare
 from benchmarks.core.study import Result
 from benchmarks.measure.clock import REFERENCE, interleave, seconds_of
 from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
 from benchmarks.measure.operations import Operations
 from benchmarks.measure.parts import counted, parts
+from benchmarks.measure.preparing import prepare
 
 COUNTED = ("log_prob", "step", "sample")  # "build" is timed alone: it computes nothing
 
@@ -127,21 +128,48 @@ def measured(
     results: dict[str, Result] = {}
     seconds = float(cases[0].settings["seconds"])
     for case in cases:
+        start = perf_counter()
         try:
             found = calls(case)
             first = found.first() if seconds else {}
             more = beside(case, found)
             counts, uncounted = found.count()
-            results[case.key] = Result({**counts, **first, **more}, notes=uncounted)
+            metrics = {**counts, **first, **more}
+            results[case.key] = Result(metrics, notes=uncounted, seconds=perf_counter() - start)
             made[case.key] = found
         except Exception as error:
             yield case.key, Result.of(error)
-    if not made or not seconds:  # counts alone
-        yield from results.items()
-        return
     works = {f"{k}/{n}": work for k, found in made.items() for n, work in found.timed.items()}
-    samples = interleave(works, seconds=seconds, device=cases[0].device)
-    for key, found in made.items():
-        timed = {f"{name}_seconds": samples[f"{key}/{name}"] for name in found.timed}
-        timed["reference_seconds"] = samples[REFERENCE]
-        yield key, replace(results[key], metrics={**results[key].metrics, **timed})
+    samples = interleave(works, seconds=seconds, device=cases[0].device) if works else {}
+    for key, result in results.items():
+        names = made[key].timed if samples else {}
+        times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in names}
+        yield key, with_times(result, times, samples.get(REFERENCE))
+
+
+def timed(
+    case: Case,
+    works: Mapping[str, Callable[[], object]],
+    results: Mapping[str, Result],
+    metric: str,
+) -> Iterator[tuple[str, Result]]:
+    """Results by key with the seconds of their works, all timed in shuffled rounds, as a metric.
+
+    ``case`` is any of them: its settings say for how many seconds, 0 for none.
+    """
+    seconds = float(case.settings["seconds"])
+    samples = interleave(works, seconds=seconds, device=case.device) if works else {}
+    for key, result in results.items():
+        times = {metric: samples[key]} if samples else {}
+        yield key, with_times(result, times, samples.get(REFERENCE))
+
+
+def with_times(
+    result: Result, times: Mapping[str, list[float]], reference: list[float] | None
+) -> Result:
+    """A result with raw seconds of its works and of the reference workload beside them."""
+    if reference is None:
+        return result
+    metrics = {**result.metrics, **times, "reference_seconds": reference}
+    own = sum(map(sum, times.values()))
+    return replace(result, metrics=metrics, seconds=(result.seconds or 0.0) + own)

@@ -81,12 +81,6 @@ def _faulty_lu() -> bool:
                 os.close(stream)
 
 
-def machine_class(device: str = "cpu") -> str:
-    """What has to be equal for two times to be comparable."""
-    gpu = f"/{torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
-    return f"{_cpu()}/{os.cpu_count()}/{platform.system()}{gpu}"
-
-
 @cache
 def versions() -> dict[str, str]:
     """Versions of the packages that numbers depend on."""

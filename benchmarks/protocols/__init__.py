@@ -70,6 +70,7 @@ class Protocol(BaseModel, frozen=True, extra="forbid"):
 
     name: str
     about: str
+    version: PositiveInt = 1  # raised when a rule changes
     source: Source | None = None  # of one that is not our own
     rules: tuple[Rule, ...]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.core.naming import duration
 from benchmarks.core.quotable import NOISY, spread
-from benchmarks.core.store import Record
+from benchmarks.core.record import Record
 
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
 STATES = ("done", "stale", "failed", "timeout", "skipped", "missing")
@@ -131,7 +131,7 @@ def _when(records: Sequence[Record]) -> str:
     if not days:
         return ""
     span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"{span}, {duration(sum(record.seconds for record in records))} of measuring"
+    return f"{span}, {duration(sum(record.seconds or 0.0 for record in records))} of measuring"
 
 
 def _day(started: str) -> str:

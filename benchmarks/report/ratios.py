@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.store import Record, Values
+from benchmarks.core.record import Record, Values
 
 LOGARITHMIC = "nats"  # metrics of this unit differ by a difference, all others by a ratio
 REFERENCE = "reference_seconds"

@@ -16,7 +16,7 @@ from benchmarks.report.side import Side
 def question(study: str, notes: list[str]) -> str:
     """A study's question; a note where there is no such study."""
     with noted(notes, f"Study {study!r}"):
-        return studies.registry[study].question
+        return str(studies.registry[study].question)
     return ""
 
 

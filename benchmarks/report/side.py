@@ -11,10 +11,11 @@ import pandas as pd
 
 from benchmarks.core import plan as plans
 from benchmarks.core import store
+from benchmarks.core.frame import long_frame
 from benchmarks.core.plan import Plan
-from benchmarks.core.store import Record
+from benchmarks.core.record import Record
 from benchmarks.datasets import own
-from benchmarks.report.stale import stale
+from benchmarks.execution.versions import standing
 
 CHANGED = "the code that measured it has changed since"
 
@@ -67,7 +68,7 @@ class Side:
                         "State": case.state,
                         "Measured": record.started,
                         "Seconds": record.seconds,
-                        "Code": record.fingerprint[:16],
+                        "Code": record.fingerprint,
                     },
                 )
 
@@ -75,12 +76,12 @@ class Side:
 def read(folder: Path, label: str = "") -> Side:
     """A results folder; ValueError where it is none."""
     found = store.read(store.existing(folder))
-    plan = plans.read(folder, found)
+    plan = plans.plan_of(folder, found)
     prefix = f"{label}/" if label else ""
     kept = {case.key: found[case.key] for case in plan.cases if case.key in found}
     for record in kept.values():
         own.admit(record.case.dataset or "")
-    frame = store.frame(folder, kept.values())
+    frame = long_frame(folder, kept, plan)
     if len(frame):
         frame["key"] = prefix + frame["key"]
     standings = tuple(_standings(plan, kept, prefix))
@@ -93,7 +94,7 @@ def _standings(plan: Plan, records: Mapping[str, Record], prefix: str) -> Iterat
         record = records.get(case.key)
         label = case.label or (record.case.label if record else "")
         state, reason = (record.status, record.reason) if record else ("missing", "not measured")
-        if record and not prefix and stale(record):
+        if record and not prefix and standing(record).reason:
             state = "stale" if state == "done" else state  # what failed has no numbers to be old
             reason = "; ".join(filter(None, [reason, CHANGED]))
         label = label.removeprefix(f"{case.study} ")

@@ -11,7 +11,7 @@ from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
 from benchmarks.core.naming import labels
 from benchmarks.core.plan import Plan
-from benchmarks.core.store import Record
+from benchmarks.core.record import Record
 from benchmarks.report import facts, match, ratios, shown, side
 from benchmarks.report.collect import cited, started
 from benchmarks.report.content import Report, Section, Table

@@ -55,6 +55,7 @@ class Trainees(BaseModel, frozen=True, extra="forbid"):
         dim: int,
         settings: Mapping[str, Any],
         fixed: Mapping[str, JsonValue] = {},
+        roles: Mapping[str, JsonValue] = {},
         **fields: Any,
     ) -> Iterator[Case]:
         """A case for each flow and seed on a data set.
@@ -79,7 +80,8 @@ class Trainees(BaseModel, frozen=True, extra="forbid"):
                     dataset=dataset,
                     batch=trainee.batch or self.batch,
                     updates=trainee.updates or self.updates,
-                    settings={**settings, **trainee.rules, "training": complete},
+                    settings={**settings, "training": complete},
+                    roles={**roles, **trainee.rules},
                     **fields,
                 )
 

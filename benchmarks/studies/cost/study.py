@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import ClassVar
 
-import pandas as pd
 from pydantic import BaseModel, NonNegativeFloat, PositiveInt
 
 from benchmarks.core.case import Case
-from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.study import Common, Contender, Result, expanded, register
+from benchmarks.core.study import Common, Contender, Result, Study, expanded, register
 from benchmarks.measure import shapes
 from benchmarks.measure.calls import Calls, measured
 from benchmarks.measure.resident import resident_bytes
-from benchmarks.studies.cost import tables as cost
 
 
 class CostContender(Contender, frozen=True):
@@ -46,14 +42,12 @@ class CostOptions(BaseModel, frozen=True, extra="forbid"):
 
 
 @register
-class Cost:
+class Cost(Study):
     """How seconds, FLOPs, bytes and NFE of one call grow with D, N, H, depth and layers."""
 
-    name: ClassVar[str] = "cost"
-    question: ClassVar[str] = "What does a call cost, and how does the cost grow with its sizes?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = True
-    Options: ClassVar = CostOptions
+    name = "cost"
+    question = "What does a call cost, and how does the cost grow with its sizes?"
+    Options = CostOptions
 
     def cases(self, options: CostOptions, common: Common) -> Iterator[Case]:
         """A case for each contender, dimension and point of the grid, smallest dimension first."""
@@ -74,13 +68,14 @@ class Cost:
                         dim=dim,
                         options=contender.complete(sizes, dim),
                         batch=contender.batch or batch,
-                        settings={**how, **point, **contender.rules},
+                        settings=how,
+                        roles={**point, **contender.rules},
                     )
 
     def block(self, case: Case) -> str:
         """All contenders at one dimension and point of the grid."""
-        shared = [case.settings.get(name) for name in ("seconds", "resident", "point")]
-        return f"D={case.dim} on {case.device}, {shared}"
+        how = [case.settings.get(name) for name in ("seconds", "resident")]
+        return f"D={case.dim} on {case.device}, {how}, {case.roles.get('point')}"
 
     def budget(self, case: Case) -> float:
         """Seconds: the share of the timing, the counted calls, and the fresh processes."""
@@ -99,14 +94,6 @@ class Cost:
                 yield case.key, Result(shapes.count(case))
             except Exception as error:
                 yield case.key, Result.of(error)
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """The growth of each series at its largest size, and all figures by dimension."""
-        return cost.tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """Seconds and FLOPs a sample against D, a column for each call."""
-        return cost.figures(frame)
 
 
 def _grid(options: CostOptions) -> Iterator[tuple[int, dict[str, int]]]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
-from typing import Any, ClassVar, Literal, get_args
+from time import perf_counter
+from typing import Any, Literal, get_args
 
-import pandas as pd
 import torch
 from pydantic import (
     BaseModel,
@@ -24,13 +24,11 @@ from torch.nn.functional import cosine_similarity
 
 import flows
 from benchmarks import datasets
-from benchmarks.core.case import Case, canonical
-from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.preparing import prepare
-from benchmarks.core.study import Common, Contender, Result, register
-from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.core.case import Case, canonical, digest
+from benchmarks.core.study import Common, Contender, Result, Study, register
+from benchmarks.measure.calls import timed
 from benchmarks.measure.memory import saved_bytes
-from benchmarks.studies.gradients import tables as gradients
+from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from flows.continuous import Solver
@@ -58,20 +56,19 @@ class GradientsOptions(BaseModel, frozen=True, extra="forbid"):
     updates: tuple[NonNegativeInt, ...] = (0, 1000)  # 0: the untrained field
     training: Training = Training()
     training_batch: PositiveInt = 256
-    training_solver: dict[str, JsonValue] = {**BACKPROP, "rtol": 1e-4, "atol": 1e-4}
+    training_solver: dict[str, JsonValue] = canonical(Solver(rtol=1e-4, atol=1e-4, **BACKPROP))
     reference: PositiveFloat = 1e-12  # tolerance of the float64 gradient that errors refer to
     seconds: NonNegativeFloat = 1.0  # of timing all gradients of one solver setting; 0: none
 
 
 @register
-class Gradients:
+class Gradients(Study):
     """The error and the cost of the gradient of -log p, by adjoint, seminorm and backprop."""
 
-    name: ClassVar[str] = "gradients"
-    question: ClassVar[str] = "Is the adjoint's gradient the gradient, and what does it cost?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = True
-    Options: ClassVar = GradientsOptions
+    name = "gradients"
+    question = "Is the adjoint's gradient the gradient, and what does it cost?"
+    uses = ("benchmarks.measure", "benchmarks.training")
+    Options = GradientsOptions
 
     def cases(self, options: GradientsOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, flow, seed, field, precision, solver setting and gradient.
@@ -104,8 +101,8 @@ class Gradients:
 
     def block(self, case: Case) -> str:
         """All gradients at one solver setting of one field."""
-        solver = {**case.options["solver"], "gradient": ""}
-        return _changed(case, options={**case.options, "solver": solver}).key
+        varied: Any = {"options": {"solver": {"gradient"}}}
+        return digest(case.model_dump(mode="json", exclude=varied))
 
     def budget(self, case: Case) -> float:
         """Seconds: the share of the timing, the counted calls, some of the training."""
@@ -114,29 +111,15 @@ class Gradients:
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Take each gradient's error and counts, then time all of them in shuffled rounds."""
         works: dict[str, Callable[[], object]] = {}
-        found: dict[str, dict[str, float]] = {}
+        results: dict[str, Result] = {}
         for case in cases:
+            start = perf_counter()
             try:
-                works[case.key], found[case.key] = _measured(case)
+                works[case.key], metrics = _measured(case)
+                results[case.key] = Result(metrics, seconds=perf_counter() - start)
             except Exception as error:
                 yield case.key, Result.of(error)
-        if not works:
-            return
-        seconds = float(cases[0].settings["seconds"])
-        samples = interleave(works, seconds=seconds, device=cases[0].device)
-        for key, metrics in found.items():
-            if samples:
-                timed = {"gradient_seconds": samples[key], "reference_seconds": samples[REFERENCE]}
-                metrics = {**metrics, **timed}
-            yield key, Result(metrics)
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """What a gradient of a given error costs, and all figures by solver setting."""
-        return gradients.tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """Error, saved bytes and evaluations of each gradient; error against seconds."""
-        return gradients.figures(frame)
+        yield from timed(cases[0], works, results, "gradient_seconds")
 
 
 def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, get_args
 
-import pandas as pd
 from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
 
 from benchmarks.core.case import Case, canonical
-from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.study import Common, Contender, Result, expanded, register
+from benchmarks.core.study import Common, Contender, Result, Study, expanded, register
 from benchmarks.evaluation.equalities import IDENTITIES
-from benchmarks.studies.identities import tables as identities
 from flows.continuous.trace import Noise, Trace
 
 Sixteenths = Annotated[int, Field(ge=32, multiple_of=16)]
@@ -43,14 +40,13 @@ class IdentitiesOptions(BaseModel, frozen=True, extra="forbid"):
 
 
 @register
-class Identities:
+class Identities(Study):
     """What is left of each equality: residual networks, densities, their rate, and traces."""
 
-    name: ClassVar[str] = "identities"
-    question: ClassVar[str] = "Do the equalities hold that continuous flows rest on?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = False
-    Options: ClassVar = IdentitiesOptions
+    name = "identities"
+    question = "Do the equalities hold that continuous flows rest on?"
+    uses = ("benchmarks.measure", "benchmarks.evaluation", "flows.conformance")
+    Options = IdentitiesOptions
 
     def cases(self, options: IdentitiesOptions, common: Common) -> Iterator[Case]:
         """The cases of each identity, in float64 whatever the suite says; of its first seed."""
@@ -66,29 +62,13 @@ class Identities:
                 settings={"identity": identity, "gain": options.gain, **settings},
             )
 
-    def block(self, case: Case) -> str:
-        """Each case alone."""
-        return case.key
-
     def budget(self, case: Case) -> float:
         """Seconds."""
         return 3.0 if case.settings["identity"] == "density" else 0.5
 
-    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Each case by its identity's own function."""
-        for case in cases:
-            try:
-                yield case.key, IDENTITIES[case.settings["identity"]](case)
-            except Exception as error:
-                yield case.key, Result.of(error)
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """What is left of each equality, a table an identity."""
-        return identities.tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """Errors against steps, and errors of estimates in R^D and R^K."""
-        return identities.figures(frame)
+    def result(self, case: Case) -> Result:
+        """What its identity's own function gives."""
+        return IDENTITIES[case.settings["identity"]](case)
 
 
 def _asked(

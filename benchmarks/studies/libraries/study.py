@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
-import pandas as pd
 import torch
 from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from benchmarks.core.case import Case
-from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.study import Common, Contender, Result, register
+from benchmarks.core.study import Common, Contender, Result, Study, register
 from benchmarks.evaluation.likelihood import exact
 from benchmarks.measure.calls import Calls, measured
-from benchmarks.studies.libraries import tables as libraries
 
 SIDES = ("ours", "theirs")
 
@@ -46,14 +42,13 @@ class LibrariesOptions(BaseModel, frozen=True, extra="forbid"):
 
 
 @register
-class Libraries:
+class Libraries(Study):
     """What the same flow costs in two libraries, with the error that each makes beside it."""
 
-    name: ClassVar[str] = "libraries"
-    question: ClassVar[str] = "Which library is faster, and is it as accurate?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = True
-    Options: ClassVar = LibrariesOptions
+    name = "libraries"
+    question = "Which library is faster, and is it as accurate?"
+    uses = ("benchmarks.measure", "benchmarks.evaluation")
+    Options = LibrariesOptions
 
     def cases(self, options: LibrariesOptions, common: Common) -> Iterator[Case]:
         """Two cases for each pair and dimension."""
@@ -89,14 +84,6 @@ class Libraries:
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Take both flows' errors, count their calls, then time them in shuffled rounds."""
         yield from measured(cases, _error)
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """A row for each pair, dimension and call."""
-        return libraries.tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """The ratios of the medians."""
-        return libraries.figures(frame)
 
 
 def _error(case: Case, found: Calls) -> dict[str, float]:

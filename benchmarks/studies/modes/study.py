@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import JsonValue, PositiveFloat, PositiveInt
 from torch import Tensor
@@ -16,13 +15,11 @@ import flows
 from benchmarks import datasets
 from benchmarks.analysis.stats import standard_error
 from benchmarks.core.case import Case
-from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.preparing import prepare
-from benchmarks.core.study import Common, Result, register
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation import modes as of_samples
 from benchmarks.evaluation.likelihood import exact
-from benchmarks.studies.modes import tables as modes
+from benchmarks.measure.preparing import prepare
 from benchmarks.studies.trainees import Trainees
 from benchmarks.training import checkpoint
 from benchmarks.training.loop import Objective, own_loss, train
@@ -74,17 +71,13 @@ class ModesOptions(Trainees, frozen=True):
 
 
 @register
-class Modes:
+class Modes(Study):
     """Which modes samples reach after training by likelihood, and by reverse KL."""
 
-    name: ClassVar[str] = "modes"
-    question: ClassVar[str] = "Do flows leave out modes, and how much do they put between them?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = False
-    Options: ClassVar = ModesOptions
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+    name = "modes"
+    question = "Do flows leave out modes, and how much do they put between them?"
+    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
+    Options = ModesOptions
 
     def cases(self, options: ModesOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, objective, flow and seed; ValueError for data without modes."""
@@ -101,30 +94,18 @@ class Modes:
                 "rows": options.rows,
                 "tolerance": options.tolerance,
             }
-            for case in options.repeated(common, name, data.dim, settings, fixed, study=self.name):
-                self._seconds[case.key] = options.seconds
-                yield case
-
-    def block(self, case: Case) -> str:
-        """Each case alone."""
-        return case.key
+            roles = {"expected": options.seconds}
+            yield from options.repeated(
+                common, name, data.dim, settings, fixed, roles, study=self.name
+            )
 
     def budget(self, case: Case) -> float:
         """Seconds: what the suite expects of a training, and a second for its samples."""
-        return 1 + self._seconds.get(case.key, 0)
+        return 1 + float(case.roles.get("expected", 0))
 
-    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Train each, then look at its samples."""
-        for case in cases:
-            yield case.key, _measured(case)
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """A row for each data set, objective and flow."""
-        return modes.tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """Samples, and the share of each mode."""
-        return modes.figures(frame)
+    def result(self, case: Case) -> Result:
+        """Train, then look at the samples."""
+        return _measured(case)
 
 
 def _measured(case: Case) -> Result:

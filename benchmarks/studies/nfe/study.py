@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import BaseModel, JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
 
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.preparing import prepare
-from benchmarks.core.study import Common, Contender, Result, register
+from benchmarks.core.study import Common, Contender, Result, Study, register
 from benchmarks.evaluation.speed import speed
 from benchmarks.measure.operations import Operations
-from benchmarks.studies.nfe import tables as nfe
+from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 
@@ -41,14 +38,14 @@ class NfeOptions(BaseModel, frozen=True, extra="forbid"):
 
 
 @register
-class Nfe:
+class Nfe(Study):
     """How often the solver evaluates the field, as it is trained and as tolerance tightens."""
 
-    name: ClassVar[str] = "nfe"
-    question: ClassVar[str] = "How many evaluations does the solver need, and for what error?"
-    reads: ClassVar[tuple[str, ...]] = ("cost",)
-    timed: ClassVar[bool] = False
-    Options: ClassVar = NfeOptions
+    name = "nfe"
+    question = "How many evaluations does the solver need, and for what error?"
+    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
+    reads = ("cost",)
+    Options = NfeOptions
 
     def cases(self, options: NfeOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, flow and seed."""
@@ -76,29 +73,17 @@ class Nfe:
                         dataset=name,
                         batch=contender.batch or options.batch,
                         updates=options.updates,
-                        settings={**settings, **contender.rules},
+                        settings=settings,
+                        roles=contender.rules,
                     )
-
-    def block(self, case: Case) -> str:
-        """Each case alone."""
-        return case.key
 
     def budget(self, case: Case) -> float:
         """Seconds: some hundredths an update."""
         return 2 + 0.02 * case.updates
 
-    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Each case as `_measured` has it."""
-        for case in cases:
-            yield case.key, _measured(case)
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """Forward evaluations before and after training, and how they grow with D."""
-        return nfe.tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """NFE against updates, tolerance and D, and the error against tolerance."""
-        return nfe.figures(frame)
+    def result(self, case: Case) -> Result:
+        """Train, counting as training goes, then solve at each tolerance."""
+        return _measured(case)
 
 
 def _measured(case: Case) -> Result:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar
 
-import pandas as pd
 from pydantic import PositiveFloat
 
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.study import Common, Result, register
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.datasets.disk import Absent
 from benchmarks.datasets.maf import PUBLISHED, differs
 from benchmarks.evaluation.scoring import Scoring, score
-from benchmarks.studies.published import tables as published
 from benchmarks.studies.trainees import Trainees, fitted
 
 
@@ -30,17 +26,13 @@ class PublishedOptions(Trainees, frozen=True):
 
 
 @register
-class Published:
+class Published(Study):
     """Test log-likelihoods beside those of the papers, with what is not alike."""
 
-    name: ClassVar[str] = "published"
-    question: ClassVar[str] = "How do our figures compare with those of the papers?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = True
-    Options: ClassVar = PublishedOptions
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+    name = "published"
+    question = "How do our figures compare with those of the papers?"
+    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
+    Options = PublishedOptions
 
     def cases(self, options: PublishedOptions, common: Common) -> Iterator[Case]:
         """For each data set, whether its files are there or not, the baselines and the flows."""
@@ -50,32 +42,20 @@ class Published:
             dim = known.dim if known else datasets.load(name).dim
             yield from fitted(options.baselines, common, name, dim, scoring, study=self.name)
             for each in options.flows:
-                settings = {**scoring, "by": each.protocol or options.protocol}
+                roles = {
+                    "by": each.protocol or options.protocol,
+                    "expected": options.update_seconds,
+                }
                 alone = options.model_copy(update={"flows": (each,)})
-                for case in alone.repeated(common, name, dim, settings, study=self.name):
-                    self._seconds[case.key] = options.update_seconds * case.updates
-                    yield case
-
-    def block(self, case: Case) -> str:
-        """Each case alone."""
-        return case.key
+                yield from alone.repeated(common, name, dim, scoring, roles=roles, study=self.name)
 
     def budget(self, case: Case) -> float:
         """Seconds: what the suite expects of a training, and its scoring."""
-        return 10 + self._seconds.get(case.key, 0)
+        return 10 + float(case.roles.get("expected", 0)) * case.updates
 
-    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+    def result(self, case: Case) -> Result:
         """Train by the protocol and score as the density study does; say whether the data is."""
-        for case in cases:
-            yield case.key, _measured(case)
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """Our figures beside the papers', what is not alike, and all that was published."""
-        return published.tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """None: the tables say it all."""
-        return []
+        return _measured(case)
 
 
 def _measured(case: Case) -> Result:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from typing import Literal
 
-import pandas as pd
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.preparing import prepare
-from benchmarks.core.study import Common, Result, register
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.measure.clock import REFERENCE, interleave
-from benchmarks.studies.time_to_nll import tables as time_to_nll
+from benchmarks.measure.preparing import prepare
 from benchmarks.studies.trainees import Trainees
 from benchmarks.training import checkpoint
 from benchmarks.training.baselines import gaussian
@@ -49,14 +46,13 @@ class TimeToNllOptions(Trainees, frozen=True):
 
 
 @register
-class TimeToNll:
+class TimeToNll(Study):
     """How long each flow trains until it reaches a likelihood of the validation set."""
 
-    name: ClassVar[str] = "time_to_nll"
-    question: ClassVar[str] = "How many seconds, updates and FLOPs to a given likelihood?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = True
-    Options: ClassVar = TimeToNllOptions
+    name = "time_to_nll"
+    question = "How many seconds, updates and FLOPs to a given likelihood?"
+    uses = ("benchmarks.measure", "benchmarks.training")
+    Options = TimeToNllOptions
 
     def cases(self, options: TimeToNllOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, flow and seed."""
@@ -65,26 +61,13 @@ class TimeToNll:
             limit = {"time_limit": options.seconds}
             yield from options.repeated(common, name, dim, {}, limit, study=self.name)
 
-    def block(self, case: Case) -> str:
-        """Each case alone, beside the reference workload: together they would take minutes."""
-        return case.key
-
     def budget(self, case: Case) -> float:
         """Seconds: those of the training, and some for its validations."""
         return 1 + 1.5 * float(case.settings["training"]["time_limit"])
 
-    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Train each, with the reference workload before and after."""
-        for case in cases:
-            yield case.key, _measured(case)
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """For each data set what it takes to come to some levels of likelihood."""
-        return time_to_nll.tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """The best NLL so far against seconds and against updates."""
-        return time_to_nll.figures(frame)
+    def result(self, case: Case) -> Result:
+        """Train, with the reference workload before and after."""
+        return _measured(case)
 
 
 def _measured(case: Case) -> Result:

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, get_args
+from time import perf_counter
+from typing import Any, get_args
 
-import pandas as pd
 import torch
 from pydantic import BaseModel, Field, JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
@@ -16,12 +16,10 @@ from torch import Tensor
 import flows
 from benchmarks.analysis.stats import standard_error
 from benchmarks.core.case import Case, canonical, digest
-from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.study import Common, Contender, Result, register
+from benchmarks.core.study import Common, Contender, Result, Study, register
 from benchmarks.evaluation.subject import Subject, field_of, formed
-from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.measure.calls import timed
 from benchmarks.measure.operations import Operations
-from benchmarks.studies.trace import tables as view
 from flows.continuous.point import Point
 from flows.continuous.trace import TRACES, Mode, Noise, Trace, exact
 from flows.linalg import logabsdet
@@ -88,20 +86,19 @@ def works(field: Any, dim: int, probes: Sequence[int]) -> Iterator[tuple[str, Tr
 
 
 @register
-class Traces:
+class Traces(Study):
     """The trace by each estimator, and the determinant, of one and the same Jacobian."""
 
-    name: ClassVar[str] = "trace"
-    question: ClassVar[str] = "What does a trace cost beside a determinant, and what is its error?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = True
-    Options: ClassVar = TraceOptions
+    name = "trace"
+    question = "What does a trace cost beside a determinant, and what is its error?"
+    uses = ("benchmarks.measure", "benchmarks.evaluation")
+    Options = TraceOptions
 
     def cases(self, options: TraceOptions, common: Common) -> Iterator[Case]:
         """A case for each dimension and work, and of an estimate for each number of probes."""
         given = options.model_dump(include={"flow", "options", "hidden_per_dim"})
         contender = Contender(**given)
-        settings = options.model_dump(include={"gain", "draws", "seconds"}) | contender.rules
+        settings = options.model_dump(include={"gain", "draws", "seconds"})
         for dim in options.dims:
             complete = contender.complete(options.sizes, dim)
             with torch.random.fork_rng(devices=[]):
@@ -114,48 +111,35 @@ class Traces:
                     options={**complete, "trace": canonical(trace)},
                     batch=options.batch,
                     settings={**settings, "work": work},
+                    roles=contender.rules,
                 )
 
     def block(self, case: Case) -> str:
         """All works on one field: the cases that differ in these alone."""
-        varied: Any = {"options": {"trace"}, "settings": {"work"}}
+        varied: Any = {"options": {"trace"}, "settings": {"work"}, "roles": True}
         return f"D={case.dim} {digest(case.model_dump(mode='json', exclude=varied))[:8]}"
 
     def budget(self, case: Case) -> float:
         """Seconds: a share of the timing, and the draws."""
-        drawn = case.batch * case.settings["draws"] * case.dim * case.options["trace"]["probes"]
+        drawn = (
+            case.batch * case.settings["draws"] * case.dim * Trace.of(case.options["trace"]).probes
+        )
         return float(0.02 + case.settings["seconds"] / 40 + drawn / 3e7)
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each work and take its error, then time all of them in shuffled rounds."""
         subject: Subject | None = None
-        found: dict[str, tuple[Work, Result]] = {}
+        works: dict[str, Work] = {}
+        results: dict[str, Result] = {}
         for case in cases:
+            start = perf_counter()
             try:
                 subject = subject or Subject.of(case)
-                found[case.key] = _judged(case, subject)
+                works[case.key], judged = _judged(case, subject)
+                results[case.key] = replace(judged, seconds=perf_counter() - start)
             except Exception as error:
                 yield case.key, Result.of(error)
-        if not found:
-            return
-        ready = {key: work for key, (work, _) in found.items()}
-        samples = interleave(ready, seconds=case.settings["seconds"], device=case.device)
-        for key, (_, result) in found.items():
-            if samples:
-                timed = {
-                    "evaluation_seconds": samples[key],
-                    "reference_seconds": samples[REFERENCE],
-                }
-                result = replace(result, metrics={**result.metrics, **timed})
-            yield key, result
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """Cost of one evaluation, errors against probes, errors at equal time."""
-        return view.tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """Seconds against D; errors against probes, seconds and D."""
-        return view.figures(frame)
+        yield from timed(cases[0], works, results, "evaluation_seconds")
 
 
 def _judged(case: Case, subject: Subject) -> tuple[Work, Result]:

@@ -1,0 +1,34 @@
+"""The command ``flowgauge pack``: loose records of a folder as a part that is never rewritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.cli.console import console, fail, usage_errors
+
+
+def pack(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    join: Annotated[bool, typer.Option("--all", help="Join all parts into a new one too.")] = False,
+) -> None:
+    """Move the loose records of a results folder into a new part.
+
+    A part is ``records-0001.parquet`` with ``arrays-0001.zip``; all commands read loose and packed
+    records alike. Exit status: 0, 2 for wrong usage or a folder that another command holds.
+    """
+    with usage_errors():
+        from benchmarks.core import store
+
+        store.existing(folder)
+    try:
+        with store.held(folder):
+            table = store.pack(folder, join=join)
+    except store.FolderError as error:
+        fail(str(error))
+    if table is None:
+        console.print("nothing to pack: no loose record", soft_wrap=True)
+    else:
+        console.print(f"packed: {table}", soft_wrap=True)

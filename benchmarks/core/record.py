@@ -1,0 +1,140 @@
+"""A record: what became of one case, as it stands on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
+
+from benchmarks.core.case import Case, digest
+from benchmarks.core.metrics import METRICS, Better, Kind, Metric
+from flows.registry import Declared
+
+SCHEMA = 2
+Status = Literal["done", "failed", "skipped", "timeout"]
+
+
+@dataclass(frozen=True)
+class Values:
+    """The raw values of one metric, with what the table of metrics says of them."""
+
+    name: str
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, name: str, values: float | Sequence[float]) -> Values:
+        """Values of a metric, one or several."""
+        return cls(name, _floats(values))
+
+    @property
+    def metric(self) -> Metric:
+        """The metric's definition; one that the table lacks is shown and never judged."""
+        return METRICS.get(self.name) or Metric(self.name, "", "neither", "quality")
+
+    @property
+    def unit(self) -> str:
+        """The unit of the values."""
+        return self.metric.unit
+
+    @property
+    def better(self) -> Better:
+        """Which direction is better."""
+        return self.metric.better
+
+    @property
+    def kind(self) -> Kind:
+        """How the values may be compared."""
+        return self.metric.kind
+
+
+def _read(metrics: Any) -> dict[str, Values]:
+    """Metrics from JSON: numbers, or as text where they are not finite."""
+    if not isinstance(metrics, Mapping):
+        raise ValueError("metrics are a table of lists of numbers")
+    return {
+        name: value if isinstance(value, Values) else Values(name, _floats(value))
+        for name, value in metrics.items()
+    }
+
+
+def _floats(value: Any) -> tuple[float, ...]:
+    listed = value if isinstance(value, list | tuple) else [value]
+    return tuple(float(number) for number in listed)
+
+
+def _written(metrics: Mapping[str, Values]) -> dict[str, list[Any]]:
+    """Metrics as JSON, which has no infinity and no NaN."""
+    finite = float("inf")
+    return {
+        name: [x if abs(x) < finite else str(x) for x in values.values]
+        for name, values in metrics.items()
+    }
+
+
+class Record(BaseModel):
+    """What became of one case.
+
+    ``identity`` is what the key is made of. ``declared`` are the versions and paces of all that the
+    case depends on, ``files`` the content hashes of plug-ins and data files. ``block`` is equal for
+    cases that were measured together. ``shared`` says what ran on the machine beside the block
+    (average busy cores of other processes; null where that is not known). ``seconds`` are those
+    that the case took. A reader ignores fields that it does not know.
+    """
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, ser_json_inf_nan="strings")
+
+    schema_: int = Field(default=SCHEMA, alias="schema")
+    case: Case
+    key: str
+    identity: dict[str, Any] = {}
+    declared: dict[str, Declared] = {}
+    files: dict[str, str] = {}
+    status: Status
+    reason: str = ""
+    metrics: Annotated[dict[str, Values], BeforeValidator(_read), PlainSerializer(_written)] = {}
+    arrays: dict[str, str] = {}  # content hash by name; the arrays themselves stand beside
+    notes: dict[str, Any] = {}  # what belongs to the numbers and is none: operators not counted
+    machine: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    commit: str = ""
+    started: str = ""
+    seconds: float | None = None
+    block: str | None = None
+    shared: dict[str, float] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen digits of the versions and files that the record depends on."""
+        return digest([self.declared, self.files])[:16]
+
+    def json_bytes(self) -> bytes:
+        """The record as it is written."""
+        return self.model_dump_json(by_alias=True, indent=1).encode()
+
+
+class Newer(ValueError):
+    """A record that a later release has written."""
+
+
+def parsed(content: bytes | str, key: str) -> Record:
+    """The record of a key from JSON; ValueError where it is none, `Newer` for a later schema."""
+    try:
+        record = Record.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole file"
+        raise ValueError(f"it is no record: {where}: {first['msg']}") from error
+    if record.schema_ > SCHEMA:
+        raise Newer(f"its schema {record.schema_} is newer than {SCHEMA}: update flowgauge")
+    if record.key != key or digest(record.identity)[:16] != key:
+        raise ValueError(f"it is not the record of {key}: its key is {record.key}")
+    return record

@@ -1,0 +1,182 @@
+"""Whether a record is current: the versions that its code declares, and the files it was read from.
+
+A case depends on its study, its flow, its data set, the packages that these lie in and those that
+the study uses. Each declares two integers where it is defined: ``version``, what is computed, and
+``pace``, how fast. Counts and qualities are current while the versions are those of the record,
+times while the paces are too. Plug-ins and data files declare nothing: their content counts.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import datasets, protocols
+from benchmarks.core.case import Case, studies
+from benchmarks.core.record import Record
+from benchmarks.datasets.disk import Absent, sha256
+from benchmarks.training.baselines import BASELINES
+from flows import members
+from flows.registry import PLUGIN, Declared
+
+OURS = ("flows", "benchmarks")
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """What a case depends on: versions and paces by name, content hashes by name."""
+
+    declared: Mapping[str, Declared]
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Why a record's counts and qualities, and why its times, are stale; empty where current."""
+
+    counts: str = ""
+    times: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The reason that weighs more, in one line; empty where all is current."""
+        return self.counts or (f"times alone: {self.times}" if self.times else "")
+
+
+def dependencies(case: Case) -> Dependencies:
+    """What a case depends on now; ValueError for a study, flow or data set that there is not."""
+    modules = {f"study {case.study}": studies.module_of(case.study)}
+    declared = {f"study {case.study}": studies.declared(case.study)}
+    if case.flow not in BASELINES:
+        modules[f"flow {case.flow}"] = members.module_of(case.flow)
+        declared[f"flow {case.flow}"] = members.declared(case.flow)
+    if case.dataset is not None:
+        modules[f"data {case.dataset}"] = datasets.module_of(case.dataset)
+        declared[f"data {case.dataset}"] = datasets.declared(case.dataset)
+    if protocol := case.roles.get("by"):
+        declared[f"protocol {protocol}"] = Declared(protocols.read(protocol).version)
+    packages = {*studies[case.study].uses, *(p for m in modules.values() for p in _packages(m))}
+    declared |= {name: _declared(name) for name in sorted(packages)}
+    files: dict[str, str] = {}
+    for module in modules.values():
+        files |= _plugin_files(module)
+    return Dependencies(declared, files | data_files(case.dataset))
+
+
+def standing(record: Record) -> Standing:
+    """Whether the present code would give a record's figures.
+
+    What a record does not know it was measured with at version and pace 1. Current as well where
+    it cannot be told: without the flow's plug-in or the data set's files.
+    """
+    try:
+        now = dependencies(record.case)
+    except (Absent, ValueError) as error:
+        if record.case.study not in studies:
+            return Standing(str(error), str(error))
+        return Standing()
+    versions, paces = [], []
+    for name, declared in now.declared.items():
+        before = record.declared.get(name, Declared())
+        if before.version != declared.version:
+            versions.append(f"version of {name} moved from {before.version} to {declared.version}")
+        elif before.pace != declared.pace:
+            paces.append(f"pace of {name} moved from {before.pace} to {declared.pace}")
+    changed = [n for n, content in now.files.items() if record.files.get(n, content) != content]
+    versions += [f"{name} changed" for name in changed]
+    timed = any(values.kind == "time" for values in record.metrics.values())
+    counts = "; ".join(versions)
+    return Standing(counts, "; ".join([*versions, *paces]) if timed or counts else "")
+
+
+def data_files(name: str | None) -> dict[str, str]:
+    """Content hashes of a data set's files; none of a set that has none. Raises `Absent`."""
+    module = sys.modules.get(datasets.module_of(name)) if name is not None else None
+    files = getattr(module, "files", None)
+    return {f"file {path.name}": sha256(path)[:16] for path in files(name)} if files else {}
+
+
+def absent(dataset: str | None) -> bool:
+    """Whether a data set's files are not there."""
+    try:
+        data_files(dataset)
+    except Absent:
+        return True
+    return False
+
+
+def _packages(module: str) -> Iterator[str]:
+    """The packages of ours that a module lies in, the outermost first."""
+    parents = module.split(".")[:-1]
+    if parents and parents[0] in OURS:
+        for length in range(1, len(parents) + 1):
+            if (name := ".".join(parents[:length])) not in ("benchmarks", "benchmarks.studies"):
+                yield name
+
+
+@cache
+def _declared(package: str) -> Declared:
+    module = import_module(package)
+    return Declared(getattr(module, "version", 1), getattr(module, "pace", 1))
+
+
+def _plugin_files(module: str) -> dict[str, str]:
+    """Content hashes of a plug-in's file and of every file of its own that it imports."""
+    top = module.partition(".")[0]
+    if top in OURS:
+        return {}
+    path = getattr(sys.modules.get(module), "__file__", None)
+    if path is None:
+        return {}
+    first = Path(path)
+    root = first.parent if module.startswith(PLUGIN) else _root(first, module)
+    return {f"file {p.relative_to(root)}": sha256(p)[:16] for p in sorted(_reached(first, root))}
+
+
+def _root(path: Path, module: str) -> Path:
+    """The folder that a distribution's module is imported from."""
+    return path.parents[module.count(".")]
+
+
+def _reached(first: Path, root: Path) -> set[Path]:
+    """The Python files under ``root`` that a file imports, directly or not, itself included."""
+    seen: set[Path] = set()
+    waiting = [first]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            waiting += [p for name in _imported(node, path, root) for p in _files(root, name)]
+    return seen
+
+
+def _imported(node: ast.AST, path: Path, root: Path) -> list[str]:
+    """Dotted names, seen from ``root``, that an import statement of a file may mean."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = (node.module or "").split(".") if node.module else []
+    if node.level:
+        folder = path.parents[node.level - 1]
+        if not folder.is_relative_to(root):
+            return []
+        base = [*folder.relative_to(root).parts, *base]
+    name = ".".join(base)
+    return [name, *(f"{name}.{alias.name}".strip(".") for alias in node.names)]
+
+
+def _files(root: Path, name: str) -> list[Path]:
+    """The files that a dotted name stands for under ``root``, packages' ``__init__`` among them."""
+    if not name:
+        return []
+    parts = name.split(".")
+    paths = [root.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)]
+    return [p for p in (*paths, root.joinpath(*parts).with_suffix(".py")) if p.is_file()]

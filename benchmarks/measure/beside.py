@@ -1,0 +1,57 @@
+"""What ran on the machine beside a measurement: cores that other processes kept busy."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import psutil
+
+
+class Beside:
+    """An account of the machine's work from its construction on."""
+
+    def __init__(self) -> None:
+        self._start, self._busy, self._own = time.monotonic(), _busy(), _own()
+
+    def shared(self) -> dict[str, float] | None:
+        """Average cores that others kept busy, and that a hypervisor took, since the start.
+
+        None where the system does not say: other systems than Linux, and containers, whose
+        processes see neither the machine's work nor each other's.
+        """
+        seconds = time.monotonic() - self._start
+        if self._busy is None or (busy := _busy()) is None or seconds <= 0:
+            return None
+        used = busy[0] - self._busy[0] - (_own() - self._own)
+        stolen = busy[1] - self._busy[1]
+        return {
+            "other_cores": round(max(0.0, used) / seconds, 3),
+            "stolen_cores": round(max(0.0, stolen) / seconds, 3),
+        }
+
+
+def _busy() -> tuple[float, float] | None:
+    """Core-seconds of all processes since the start of the system, and those that were stolen."""
+    if not psutil.LINUX or _contained():
+        return None
+    times = psutil.cpu_times()
+    busy = times.user + times.nice + times.system + times.irq + times.softirq
+    return busy, times.steal
+
+
+def _contained() -> bool:
+    """Whether this is a container, as far as its marks tell."""
+    marks = ("/.dockerenv", "/run/.containerenv")
+    return any(map(os.path.exists, marks)) or "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def _own() -> float:
+    """Core-seconds of this process, of those that it started, and of the one that started it."""
+    own = os.times()
+    total = own.user + own.system + own.children_user + own.children_system
+    try:
+        parent = psutil.Process(os.getppid()).cpu_times()
+    except psutil.Error:
+        return total
+    return total + parent.user + parent.system
