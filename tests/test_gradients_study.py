@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.core import frame
 from benchmarks.core.case import Case
 from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS

@@ -12,7 +12,7 @@ from benchmarks.cli.data import files_of
 from benchmarks.cli.options import Plugin, load_plugins
 
 if TYPE_CHECKING:
-    from flows.registry import Member
+    from flows.member import Member
 
 
 def list_members(plugin: Plugin = None) -> None:

@@ -42,7 +42,8 @@ def status(
     """Say which cases are done, failed, stale or missing, and why.
 
     A record is stale where the version of something that it depends on was raised; where a pace
-    was raised alone, its times are, and its counts and likelihoods are not. Exit status: 0 all cases done, 1 some are not, 2 wrong usage or configuration.
+    was raised alone, its times are, and its counts and likelihoods are not. Exit status: 0 all
+    cases done, 1 some are not, 2 wrong usage or configuration.
     """
     with usage_errors():
         from benchmarks.execution.run import state
