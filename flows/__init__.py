@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.bijection import Bijection as Bijection
 from flows.budget import width
-from flows.conformance import Conformance as Conformance
-from flows.conformance import check as check
 from flows.counting import count_nfe as count_nfe
 from flows.flow import Flow as Flow
 from flows.member import SIZES, Member
 from flows.registry import Registry
+
+if TYPE_CHECKING:
+    from flows.conformance import Conformance as Conformance
+    from flows.conformance import check as check
+
+version = 1
+pace = 1
 
 members: Registry[Member] = Registry(
     "flow", ("flows.discrete", "flows.continuous", "flows.adapters"), group="flowgauge.flows"
@@ -75,3 +81,10 @@ def build(name: str, dim: int, *, parameters: int | None = None, **options: Any)
 def names() -> list[str]:
     """Names of all registered flows whose packages are installed."""
     return list(members)
+
+
+def __getattr__(name: str) -> Any:
+    """Load the conformance kit when ``check`` or ``Conformance`` is first asked for."""
+    if name in ("check", "Conformance"):
+        return getattr(importlib.import_module("flows.conformance"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

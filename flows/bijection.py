@@ -15,10 +15,19 @@ from flows.functorch import transformed
 class Bijection(Protocol):
     """An invertible map of R^D; every nflows ``Transform`` is one as it stands.
 
-    ``forward`` maps data x to noise z, ``inverse`` noise to data; both take (N, D) and return
-    (N, D) and the log absolute determinant of the Jacobian of the direction that was run, (N,).
-    A member that needs data before training offers ``initialize(x)`` and is the identity in that
-    respect until then; one that solves an ODE offers ``use(trace, solver, noise)``.
+    To write one:
+
+    - Make it an ``nn.Module``: what is learned a parameter, what is fixed a buffer, so that both
+      are saved, moved and trained with the flow. A map that holds no tensors may be any object.
+    - Define ``forward(x, context=None)``, data to noise, and ``inverse(z, context=None)``, noise
+      to data. Each maps (N, D) to a pair: the image (N, D), and (N,) the log absolute determinant
+      in nats of the Jacobian of the direction that is run. A context is (N, C), a row a sample.
+    - Map each row independently of the others, leave the inputs unchanged, keep dtype and device,
+      and let gradients pass in both directions, through an iterative inverse too.
+    - Offer ``initialize(x)`` where data (N, D) sets parameters before training, and
+      ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`). Then let
+      ``flows.check(flows.Flow(bijection, dim=D))`` measure all of this, and register a factory by
+      `flows.register` to have it built, compared and reported by name.
     """
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...

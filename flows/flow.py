@@ -44,7 +44,8 @@ class Flow(nn.Module):
         """Log-density in nats: (N, D) -> (N,).
 
         ``context`` is (N, C), or (1, C) for all rows. Raises ValueError or TypeError for another
-        shape or dtype or for values that are not finite.
+        shape or dtype, and on the CPU for NaN or infinity (elsewhere a look at the values would
+        synchronise the device).
         """
         z, ladj = self.transform(x, self._checked(x, context))
         log_prob: Tensor = self.base.log_prob(z) + ladj
@@ -120,13 +121,15 @@ class Flow(nn.Module):
         another Solver, ``noise`` seeds the probes anew at each solve, so that equal calls give
         equal results. A flow without an ODE is exact already, and its view is its like. A change
         of the view's dtype or device is one of the original: for another dtype copy it first.
+        Raises ValueError for an unknown trace or solver, with the choices.
         """
         shared: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
         view = copy.deepcopy(self, shared)
-        for module in view.modules():
-            use: Any = getattr(module, "use", None)
-            if use is not None:
-                use(trace=trace, solver=solver, noise=noise)
+        solving: list[Any] = [module for module in view.modules() if hasattr(module, "use")]
+        for module in solving:
+            module.use(trace=trace, solver=solver, noise=noise)
+        if not solving:
+            _check_names(trace, solver)
         return view
 
     def _tensor(self) -> Tensor | None:
@@ -147,9 +150,7 @@ class Flow(nn.Module):
             raise TypeError(
                 f"expected x of dtype {like.dtype}, as the flow's parameters, got {x.dtype}"
             )
-        if concrete(x) and not bool(torch.isfinite(x).all()):
-            bad = int((~torch.isfinite(x)).any(1).sum())
-            raise ValueError(f"expected finite x, got {bad} of {len(x)} rows with NaN or infinity")
+        _check_finite("x", x)
         if context is None:
             if self.context_dim:
                 raise ValueError(
@@ -174,9 +175,30 @@ class Flow(nn.Module):
             )
         if context.dtype != like.dtype:
             raise TypeError(f"expected context of dtype {like.dtype}, got {context.dtype}")
-        if concrete(context) and not bool(torch.isfinite(context).all()):
-            bad = int((~torch.isfinite(context)).any(1).sum())
-            raise ValueError(
-                f"expected finite context, got {bad} of {len(context)} rows that are not"
-            )
+        _check_finite("context", context)
         return context.expand(len(x), -1)
+
+
+def _check_finite(name: str, rows: Tensor) -> None:
+    """ValueError for rows with NaN or infinity, on the CPU and outside of a compilation.
+
+    Elsewhere a look at the values would wait for the device, or break the graph: there NaN and
+    infinity go through to the result.
+    """
+    if torch.compiler.is_compiling() or rows.device.type != "cpu" or not concrete(rows):
+        return
+    if not bool(torch.isfinite(rows).all()):
+        bad = int((~torch.isfinite(rows)).any(1).sum())
+        raise ValueError(
+            f"expected finite {name}, got {bad} of {len(rows)} rows with NaN or infinity"
+        )
+
+
+def _check_names(trace: Any, solver: Any) -> None:
+    """ValueError for a trace or solver that there is not, where no ODE would refuse it."""
+    from flows.continuous import Solver, Trace  # which stand above this module
+
+    if trace is not None:
+        Trace.of(trace)
+    if solver is not None:
+        Solver.of(solver)

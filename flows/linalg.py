@@ -31,6 +31,17 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def widened(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """function(*tensors); in float32, and rounded again, for dtypes that LAPACK does not know.
+
+    These are bfloat16 and float16: torch has no factorisation or triangular solve for them.
+    """
+    dtype = tensors[0].dtype
+    if dtype not in (torch.bfloat16, torch.float16):
+        return function(*tensors)
+    return function(*(tensor.float() for tensor in tensors)).to(dtype)
+
+
 def _each(function: Callable[[Tensor], Any], a: Tensor) -> tuple[Tensor, ...]:
     """function(a) as a tuple of tensors, for a batch a of square matrices (..., n, n)."""
     n, batch = a.shape[-1], a.shape[:-2]
@@ -89,14 +100,12 @@ class _LogAbsDet(Function):
 
 def inv(a: Tensor) -> Tensor:
     """Inverses of square matrices: (..., n, n) -> (..., n, n), O(n³) each."""
-    result: Tensor = _Inverse.apply(a)
-    return result
+    return widened(lambda a: _Inverse.apply(a), a)
 
 
 def logabsdet(a: Tensor) -> Tensor:
     """Log absolute determinants by LU: (..., n, n) -> (...), O(n³) each; -inf where singular."""
-    result: Tensor = _LogAbsDet.apply(a)
-    return result
+    return widened(lambda a: _LogAbsDet.apply(a), a)
 
 
 def threaded_batched_lu_is_faulty(n: int = 160) -> bool:

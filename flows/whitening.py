@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
+
+from flows.linalg import widened
 
 
 class Whitening(nn.Module):
@@ -46,7 +49,8 @@ class Whitening(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,)."""
-        z = torch.linalg.solve_triangular(self.factor, (x - self.mean).T, upper=False).T
+        solve = partial(torch.linalg.solve_triangular, upper=False)
+        z = widened(solve, self.factor, (x - self.mean).T).T
         return z, (-self._logdet()).expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

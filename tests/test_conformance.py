@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -139,3 +141,15 @@ def test_the_table_has_every_row() -> None:
     for line, row in itertools.zip_longest(lines[1:], found.rows):
         assert line.startswith(row.name)
         assert row.status in line
+
+
+def test_the_kit_is_loaded_when_it_is_asked_for() -> None:
+    """``import flows`` and a build leave it out; ``flows.check`` loads it."""
+    program = (
+        "import sys, flows; flows.build('planar', 2)\n"
+        "assert 'flows.conformance' not in sys.modules\n"
+        "assert flows.check('planar', dim=2, layers=1).passed\n"
+        "assert isinstance(flows.Conformance, type)\n"
+        "assert 'flows.conformance' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flows.continuous import Solver, Trace
 from flows.counting import NFE, new_solve
 
+EXACT = {Trace("exact"): True, Trace("hutchinson"): False}  # the traces that zuko has
 TRACE_SCALE = 1e-2  # by which zuko multiplies the trace, so that its atol is looser for ladj
 LIMIT = 70_000  # evaluations of a solve: zuko itself would go on for ever
 CHECKED = 64  # evaluations between two looks for NaN, too few to be seen in the clock
@@ -75,20 +76,24 @@ class ZukoODE(ZukoTransform):
             ode.training = True
         return self
 
-    def use(self, trace: str | None, solver: Any, noise: int | None) -> None:
-        """Solve otherwise from now on; None keeps what is.
+    def use(self, trace: Any, solver: Any, noise: int | None) -> None:
+        """Solve otherwise from now on; None keeps the present setting.
 
-        Of a solver its tolerances count, for the log-determinant too. Raises ValueError for a
-        trace other than "exact" and "hutchinson" and a method other than zuko's own, "dopri5".
+        Of a solver its tolerances count, for the log-determinant too; a mapping sets those that it
+        has. Raises ValueError for a trace other than "exact" and "hutchinson" with one probe, and
+        for a method other than zuko's own, "dopri5".
         """
-        if trace not in (None, "exact", "hutchinson"):
+        exact = None if trace is None else EXACT.get(Trace.of(trace))
+        if trace is not None and exact is None:
             raise ValueError(f"zuko has no trace {trace!r}; choose from: exact, hutchinson")
-        chosen: Any = {} if solver is None else solver
-        chosen = chosen if isinstance(chosen, Mapping) else dataclasses.asdict(chosen)
-        if (method := chosen.get("method", "dopri5")) != "dopri5":
-            raise ValueError(f"zuko has no method {method!r}; choose from: dopri5")
+        chosen: Mapping[str, Any] = {}
+        if solver is not None:
+            complete = Solver.of(solver)
+            if complete.method != "dopri5":
+                raise ValueError(f"zuko has no method {complete.method!r}; choose from: dopri5")
+            chosen = solver if isinstance(solver, Mapping) else complete.plain()
         for ode in self.odes:
-            ode.exact = ode.exact if trace is None else trace == "exact"
+            ode.exact = ode.exact if exact is None else exact
             ode.rtol = chosen.get("rtol", ode.rtol)
             ode.atol = chosen["atol"] * TRACE_SCALE if "atol" in chosen else ode.atol
         self.noise = self.noise if noise is None else noise
@@ -106,6 +111,11 @@ class ZukoODE(ZukoTransform):
     @contextlib.contextmanager
     def _solve(self, x: Tensor) -> Iterator[None]:
         """One forward solve, with zuko's global noise drawn from a seed of this module's."""
+        if torch.finfo(x.dtype).bits < 32:
+            raise ValueError(
+                f"a zuko ODE cannot be solved to its tolerance of {self.tolerance:g} in {x.dtype}: "
+                "use float32 or float64"
+            )
         self._solving, self._evaluations, self._number = True, 0, new_solve()
         try:
             with contextlib.ExitStack() as stack:

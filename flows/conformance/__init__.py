@@ -19,6 +19,9 @@ from flows.flow import Flow
 
 __all__ = ["Conformance", "Outcome", "check"]
 
+version = 1
+pace = 1
+
 ROWS: tuple[Row, ...] = (*densities.rows, *gradients.rows, *conduct.rows)
 Status = Literal["pass", "fail", "not applicable"]
 

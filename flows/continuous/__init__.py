@@ -7,3 +7,6 @@ from flows.continuous.trace import Trace as Trace
 from flows.continuous.vector_fields import BottleneckField as BottleneckField
 from flows.continuous.vector_fields import BottleneckMLPField as BottleneckMLPField
 from flows.continuous.vector_fields import MLPField as MLPField
+
+version = 1
+pace = 1

@@ -45,6 +45,11 @@ class CNF(nn.Module):
         regularizers: Mapping[str, float] = {},
     ) -> None:
         super().__init__()
+        if not isinstance(field, nn.Module) or takes(field.forward) < 2:
+            raise TypeError(
+                "the field of a CNF is an nn.Module with forward(t, x) or forward(t, x, context), "
+                f"got {type(field).__name__}"
+            )
         start, end = (t.item() if isinstance(t, Tensor) else float(t) for t in (t0, t1))
         if start == end:
             raise ValueError(f"a CNF needs two different times, got t0 = t1 = {start}")

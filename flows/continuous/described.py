@@ -26,3 +26,7 @@ class Described:
         if unknown := [name for name in given if name not in known]:
             raise ValueError(f"a {kind} has no {unknown[0]!r}; it has: {', '.join(known)}")
         return cls(**given)
+
+    def plain(self) -> Any:
+        """The one JSON value that stands for it: a mapping of all fields; `of` reads it."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]  # a subclass

@@ -214,6 +214,10 @@ class Trace(Described):
         if not entry.modes and self.mode != "backward":
             raise ValueError(f"trace {self.estimator!r} has no modes: it takes no mode")
 
+    def plain(self) -> Any:
+        """The one JSON value that stands for it: its name, or a mapping where more is set."""
+        return self.estimator if self == Trace(self.estimator) else super().plain()
+
     @property
     def stochastic(self) -> bool:
         """Whether it is a random estimate."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -36,7 +37,7 @@ class ContractiveMLP(nn.Module):
     def weights(self) -> list[Tensor]:
         """The weights in use, each of 2-norm at most ``share``."""
         raw = [layer.weight for layer in self.layers]
-        norms = [torch.linalg.matrix_norm(weight, ord=2) for weight in raw]
+        norms = [linalg.widened(partial(torch.linalg.matrix_norm, ord=2), w) for w in raw]
         return [w * (self.share / n.clamp(min=self.share)) for w, n in zip(raw, norms, strict=True)]
 
     def forward(self, x: Tensor, weights: list[Tensor]) -> Tensor:
@@ -58,10 +59,10 @@ class DenseResidual(nn.Module):
     """x -> x + g(x) with the log-determinant of the full D x D Jacobian of every sample.
 
     Forming the Jacobian costs O(N D² H), its determinant by LU O(N D³). The inverse is the fixed
-    point of x = z - g(x), which contracts by 0.9 or better a round, and then one Newton step:
-    it squares the remaining error and carries the first derivative of the exact inverse (the second
-    is not right). Behrmann et al.,
-    Invertible Residual Networks, 2019, arXiv:1811.00995.
+    point of x = z - g(x), which contracts by 0.9 or better a round, and then one Newton step: it
+    squares the remaining error and carries the first derivative of the exact inverse. Where
+    gradients are enabled a step by the same matrix follows, which moves nothing and carries the
+    second. Behrmann et al., Invertible Residual Networks, 2019, arXiv:1811.00995.
     """
 
     def __init__(self, dim: int, hidden: int, depth: int) -> None:
@@ -78,8 +79,11 @@ class DenseResidual(nn.Module):
         weights = self.g.weights()
         start = self._fixed_point(z.detach(), [weight.detach() for weight in weights])
         y, jacobian = self._with_jacobian(start, weights)
-        step = linalg.inv(jacobian.detach()) @ (z - y)[:, :, None]
-        x = start + step[:, :, 0]
+        solve = linalg.inv(jacobian.detach())
+        x = start + (solve @ (z - y)[:, :, None])[:, :, 0]
+        if torch.is_grad_enabled():
+            residual = z - x - self.g(x, weights)
+            x = x + (solve @ (residual - residual.detach())[:, :, None])[:, :, 0]
         return x, -linalg.logabsdet(self._with_jacobian(x, weights)[1])
 
     def _with_jacobian(self, x: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:

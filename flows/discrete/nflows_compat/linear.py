@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from nflows import transforms
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flows.linalg import widened
+
+_solve_upper = partial(torch.linalg.solve_triangular, upper=True)
+_solve_unit_lower = partial(torch.linalg.solve_triangular, upper=False, unitriangular=True)
 
 
 class _Linear:
@@ -55,14 +62,27 @@ class NaiveLinear(_Linear, transforms.NaiveLinear):
         super().__init__(features, orthogonal_initialization=False)
         nn.init.orthogonal_(self._weight)
 
+    def forward_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N,); O(D³ + N D²)."""
+        outputs = F.linear(inputs, self._weight, self.bias)
+        return outputs, self.logabsdet() * outputs.new_ones(len(outputs))
+
     def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,); O(D³ + N D²)."""
-        outputs = torch.linalg.solve(self._weight, (inputs - self.bias).T).T
+        outputs = widened(torch.linalg.solve, self._weight, (inputs - self.bias).T).T
         return outputs, -self.logabsdet() * outputs.new_ones(len(outputs))
 
     def weight_inverse_and_logabsdet(self) -> tuple[Tensor, Tensor]:
         """W⁻¹ (D, D) and log |det W|; O(D³)."""
         return self.weight_inverse(), self.logabsdet()
+
+    def weight_inverse(self) -> Tensor:
+        """W⁻¹ (D, D); O(D³)."""
+        return widened(torch.linalg.inv, self._weight)
+
+    def logabsdet(self) -> Tensor:
+        """log |det W|, a scalar; O(D³)."""
+        return widened(lambda weight: torch.linalg.slogdet(weight)[1], self._weight)
 
 
 class LULinear(_Linear, transforms.LULinear):
@@ -84,9 +104,8 @@ class LULinear(_Linear, transforms.LULinear):
 
     def _solve(self, right: Tensor) -> Tensor:
         lower, upper = self._create_lower_upper()
-        half = torch.linalg.solve_triangular(lower, right, upper=False, unitriangular=True)
-        solution: Tensor = torch.linalg.solve_triangular(upper, half, upper=True)
-        return solution
+        half = widened(_solve_unit_lower, lower, right)
+        return widened(_solve_upper, upper, half)
 
 
 class QRLinear(_Linear, transforms.QRLinear):
@@ -99,13 +118,13 @@ class QRLinear(_Linear, transforms.QRLinear):
     def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,)."""
         half, _ = self.orthogonal.inverse(inputs - self.bias)
-        outputs = torch.linalg.solve_triangular(self._create_upper(), half.T, upper=True).T
+        outputs = widened(_solve_upper, self._create_upper(), half.T).T
         return outputs, -self.logabsdet() * outputs.new_ones(len(outputs))
 
     def weight_inverse(self) -> Tensor:
         """W⁻¹ (D, D); O(D³ + K D²)."""
         identity = torch.eye(self.features).to(self.bias)
-        upper = torch.linalg.solve_triangular(self._create_upper(), identity, upper=True)
+        upper = widened(_solve_upper, self._create_upper(), identity)
         inverse: Tensor = self.orthogonal(upper)[0]
         return inverse
 
