@@ -21,7 +21,7 @@ from flows.continuous.time_layers import TIME
 from flows.continuous.trace import TRACES
 
 Normal = Callable[..., Tensor]
-generated = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+generated = settings(max_examples=60)
 T = torch.tensor(0.4, dtype=torch.float64)
 EXACT = [name for name in TRACES if not Trace(name).stochastic and name != "hollow"]
 

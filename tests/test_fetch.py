@@ -96,7 +96,7 @@ def download(server: Server, folder: Path, checked: bool = True) -> bytes:
     return target.read_bytes()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, len(CONTENT)), max_size=4), tag=st.sampled_from(['"v"', ""]))
 def test_wherever_it_breaks_off_little_is_sent_twice(server, tmp_path, cuts, tag) -> None:
     server.cuts, server.sent, server.tag = list(cuts), 0, tag
@@ -221,7 +221,7 @@ def test_an_archive_that_must_not_be_unpacked_writes_nothing(content, tmp_path) 
     assert not list(root.iterdir())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_damage_to_an_archive_goes_unnoticed_as_a_crash(tmp_path_factory, data) -> None:
     """Flipped bytes give a FetchError or, where the format does not notice, a file: never more."""

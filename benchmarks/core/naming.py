@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.core.case import Case
@@ -24,16 +25,20 @@ def duration(seconds: float) -> str:
 def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """A name for each (name, values): the name, and those values that differ among its like.
 
-    Values may be nested: {"solver": {"method": "rk4"}} is told as method=rk4.
+    Values may be nested: {"solver": {"method": "rk4"}} is named as method=rk4.
     """
     flat = [(name, _flat(values)) for name, values in rows]
-    different: dict[str, tuple[str, dict[str, Any]]] = {repr(row): row for row in flat}
-    names = {}
-    for key, (name, values) in different.items():
-        like = [other for same, other in different.values() if same == name]
-        told = [k for k, v in values.items() if any(repr(o.get(k)) != repr(v) for o in like)]
-        names[key] = " ".join([name, *(f"{k.split('.')[-1]}={_plain(values[k])}" for k in told)])
-    return [names[repr(row)] for row in flat]
+    like: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)  # by name, the distinct values
+    for name, values in flat:
+        like[name][repr(values)] = values
+    differing = {name: _differing(distinct.values()) for name, distinct in like.items()}
+    return [
+        " ".join(
+            [name]
+            + [f"{k.split('.')[-1]}={_plain(v)}" for k, v in values.items() if k in differing[name]]
+        )
+        for name, values in flat
+    ]
 
 
 def labels(cases: Iterable[Case]) -> dict[str, str]:
@@ -48,6 +53,20 @@ def labels(cases: Iterable[Case]) -> dict[str, str]:
     points = [{"point": case.roles.get("point")} for case in listed]  # named if nothing else is
     told = apart(list(zip(apart(rows), points, strict=True)))
     return dict(zip([case.key for case in listed], told, strict=True))
+
+
+def _differing(rows: Collection[Mapping[str, Any]]) -> set[str]:
+    """Keys whose values are not the same in all rows; a missing one counts as None."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for key, value in row.items():
+            texts[key].append(repr(value))
+    missing = repr(None)
+    return {
+        key
+        for key, values in texts.items()
+        if len({*values, *([missing] if len(values) < len(rows) else [])}) > 1
+    }
 
 
 def _plain(value: Any) -> str:
