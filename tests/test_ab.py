@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.ab import power, rendering
-from benchmarks.ab.benches import DEFAULT, MOST, chosen
+from benchmarks.ab import rendering
+from benchmarks.ab.benches import DEFAULT, MOST, select
 from benchmarks.ab.checkouts import Revision, checkouts
 from benchmarks.ab.environments import dependencies, interpreters
-from benchmarks.ab.judgement import LEVEL, judge, log_ratios
-from benchmarks.ab.link import Link, Lost
+from benchmarks.ab.judgement import LEVEL, Judgement, judge, log_ratios
+from benchmarks.ab.link import WorkerGone, WorkerProcess
 from benchmarks.ab.schedule import ABBA, BAAB, BASE, NEW, blocks, calls_of, orders
-from benchmarks.ab.session import duel
+from benchmarks.ab.session import Measurement, compare
 from benchmarks.cli.app import app
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +30,8 @@ NAMES = [f"bench{index}" for index in range(6)]
 FAKE = """
 import os, torch
 def names(): return {names}
+class members:
+    def declared(name): return 2, 1
 def build(name, dim):
     return Fake(name)
 class Fake:
@@ -67,10 +69,10 @@ def test_the_interval_covers_and_the_sides_are_alike():
     covered = 0
     for seed in range(200):
         values = samples(seed, slowed=0.1, noise=0.2)[NAMES[0]]
-        found, mirrored = (judge({"one": v})["one"] for v in (values, -values))
-        assert found.ratio == pytest.approx(1 / mirrored.ratio)
-        assert (found.low, found.high) == pytest.approx((1 / mirrored.high, 1 / mirrored.low))
-        covered += found.low <= 1.1 <= found.high
+        one, mirrored = (judge({"one": v})["one"] for v in (values, -values))
+        assert one.ratio == pytest.approx(1 / mirrored.ratio)
+        assert (one.low, one.high) == pytest.approx((1 / mirrored.high, 1 / mirrored.low))
+        covered += one.low <= 1.1 <= one.high
     assert covered >= 200 * 0.95 - 3 * np.sqrt(200 * 0.95 * 0.05)
 
 
@@ -90,10 +92,10 @@ def test_too_few_blocks_are_said_to_be():
 
 def visits(base, new):
     """A block of visits with these shortest calls."""
-    made = [
-        [{"processor": [2 * t, t, 3 * t], "clock": [t]} for t in times] for times in (base, new)
-    ]
-    return {BASE: made[0], NEW: made[1]}
+    return {
+        side: [{"processor": [2 * t, t, 3 * t], "clock": [t]} for t in times]
+        for side, times in ((BASE, base), (NEW, new))
+    }
 
 
 def test_a_drift_common_to_both_sides_cancels():
@@ -120,26 +122,26 @@ def test_rounds_visit_both_sides_alike_until_the_deadline(monkeypatch):
         asked.append((side, name, calls))
         return None if name == "bad" and len(asked) > 60 else {"processor": [1.0], "clock": [1.0]}
 
-    made = list(blocks(ask, {"good": 1e-4, "bad": 1.0}, 200.0, Random(0)))
+    timed = list(blocks(ask, {"good": 1e-4, "bad": 1.0}, 200.0, Random(0)))
     assert now[0] <= 200.0 < now[0] + 5
-    assert all(len(block[side]) == 2 for _, block in made for side in (BASE, NEW))
-    assert 5 < sum(name == "bad" for name, _ in made) < sum(name == "good" for name, _ in made)
+    assert all(len(block[side]) == 2 for _, block in timed for side in (BASE, NEW))
+    assert 5 < sum(name == "bad" for name, _ in timed) < sum(name == "good" for name, _ in timed)
     assert {c for _, name, c in asked if name == "good"} == {calls_of(1e-4)}
     assert calls_of(1e-4) > calls_of(1.0) >= 1
     assert not list(blocks(ask, {}, 1000.0, Random(0)))
 
 
 def test_benchmarks_by_name():
-    assert chosen([]) == list(DEFAULT)
+    assert select(None) == list(DEFAULT)
     assert len(DEFAULT) == MOST
-    assert chosen(["glow", "planar", "maf/sample", "glow"]) == [
+    assert select(["glow", "planar", "maf/sample", "glow"]) == [
         "glow/gradient",
         "planar/gradient",
         "maf/sample",
     ]
     for wrong in (["glow/fly"], ["/sample"], [f"f{i}" for i in range(MOST + 1)]):
         with pytest.raises(ValueError, match=r"gradient|at most 6"):
-            chosen(wrong)
+            select(wrong)
 
 
 def git(folder, *arguments):
@@ -152,9 +154,9 @@ def git(folder, *arguments):
 def state(folder):
     """All of a repository that a command might have touched."""
     files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and ".git" not in p.parts}
-    told = (git(folder, *c) for c in (["status", "--porcelain"], ["stash", "list"], ["branch"]))
+    listings = (git(folder, *c) for c in (["status", "--porcelain"], ["stash", "list"], ["branch"]))
     index = (folder / ".git" / "index").read_bytes()
-    return files, index, *told, git(folder, "worktree", "list").count("\n")
+    return files, index, *listings, git(folder, "worktree", "list").count("\n")
 
 
 @pytest.fixture
@@ -213,20 +215,21 @@ def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository):
     before, pythons = state(repository), [sys.executable] * 2
     names = [f"{family}/log_prob" for family in ("dies", "raises", "never", "both", "come", "gone")]
     with checkouts("one", "HEAD") as revisions:
-        found = duel(revisions, pythons, names, seconds=4.0, factor=1e9)
+        results = compare(revisions, pythons, names, seconds=4.0, factor=1e9)
         with pytest.raises(ValueError, match="neither"):
-            duel(revisions, pythons, ["no/sample"], seconds=0.0, factor=1.05)
-    words = [outcome.verdict for outcome in found.values()]
-    assert words[:2] == ["failed in new", "failed in new"]
-    assert words[2] == "failed in base"
-    assert words[3] in ("same", "too few")
-    assert words[4:] == ["appeared", "vanished"]
-    assert [outcome.worse for outcome in found.values()] == [True, True, *[False] * 4]
-    assert found["dies/log_prob"].reason.startswith("the worker ended with exit status 3")
-    assert found["raises/log_prob"].reason == "ValueError: no such luck"
-    shown = rendering.markdown(found, rendering.caption(revisions, 4.0, 1e9))
-    assert shown.count("\n| ") == 2 + len(names)
-    assert "slower or failed: dies/log" in shown
+            compare(revisions, pythons, ["no/sample"], seconds=0.0, factor=1.05)
+    verdicts = [result.verdict for result in results.values()]
+    assert verdicts[:2] == ["failed in new", "failed in new"]
+    assert verdicts[2] == "failed in base"
+    assert verdicts[3] in ("same", "too few")
+    assert verdicts[4:] == ["appeared", "vanished"]
+    assert [result.failed for result in results.values()] == [True, True, *[False] * 4]
+    assert "exit status 3" in results["dies/log_prob"].reason
+    assert "no such luck" in results["raises/log_prob"].reason
+    assert results["both/log_prob"].declared == {BASE: [2, 1], NEW: [2, 1]}
+    page = rendering.markdown(results, rendering.caption(revisions, 4.0, 1e9))
+    assert page.count("\n| ") == 2 + len(names)
+    assert all(name in page for name in names)
     assert state(repository) == before
 
 
@@ -247,12 +250,32 @@ def test_the_timing_side_imports_no_flows():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_worker_that_hangs_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.ab.link.STARTING", 0.0)
-    link = Link(sys.executable, tmp_path, None)
-    with pytest.raises(Lost, match="no answer within 0 s"):
-        link.ask({})
-    link.close()
+def test_a_worker_that_hangs_is_gone(tmp_path):
+    worker = WorkerProcess(sys.executable, tmp_path, None, start_limit=0.0)
+    with pytest.raises(WorkerGone, match="no answer"):
+        worker.ask({})
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "undeclared"),
+    [
+        ([1, 1], [1, 1], True),
+        ([1, 1], [1, 2], False),
+        ([1, 1], [2, 1], False),
+        (None, [1, 1], False),
+        ([1, 1], None, False),
+        (None, None, False),
+    ],
+)
+def test_a_time_that_moved_needs_a_raised_pace_or_version(base, new, undeclared):
+    for verdict in ("slower", "faster", "same", "too few"):
+        judgement = Judgement(1.0, 1.0, 1.0, 1.0, verdict)
+        result = Measurement(judgement=judgement, declared={BASE: base, NEW: new})
+        assert result.undeclared == (undeclared and verdict in ("slower", "faster"))
+        assert any("pace" in line for line in rendering.reasons({"glow/gradient": result})) == (
+            result.undeclared
+        )
 
 
 @pytest.mark.parametrize(
@@ -279,11 +302,11 @@ def test_outside_of_a_repository_it_is_said_to_be(tmp_path, monkeypatch):
 
 
 def test_other_dependencies_need_another_environment(tmp_path):
-    told = {"a": '["numpy >= 1"]', "b": '["NumPy>=1"]', "c": '["no-such @ file:///no/such"]'}
-    revisions = [Revision(name, name, tmp_path / name) for name in told]
+    declared = {"a": '["numpy >= 1"]', "b": '["NumPy>=1"]', "c": '["no-such @ file:///no/such"]'}
+    revisions = [Revision(name, name, tmp_path / name) for name in declared]
     for revision in revisions:
         revision.path.mkdir()
-        text = f"[project]\ndependencies = {told[revision.ref]}"
+        text = f"[project]\ndependencies = {declared[revision.ref]}"
         (revision.path / "pyproject.toml").write_text(text)
     assert interpreters(revisions[:2]) == [sys.executable] * 2
     assert dependencies(tmp_path) == set()
@@ -294,20 +317,31 @@ def test_other_dependencies_need_another_environment(tmp_path):
         interpreters(revisions)
 
 
+SLOWER = """
+_build = build
+def build(name, dim, **options):
+    flow = _build(name, dim, **options)
+    log_prob = flow.log_prob
+    flow.log_prob = lambda x: [log_prob(x) for _ in range(10)][0]
+    return flow
+"""
+
+
 def test_the_working_tree_against_its_commit(tmp_path, monkeypatch):
-    """End to end, with the flows of this repository, slowed down as for the measure of power."""
+    """End to end, with the flows of this repository, of which one is slowed down."""
     shutil.copytree(ROOT / "flows", tmp_path / "flows")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "one")
-    power.slow_down(tmp_path, "realnvp/log_prob", 9.0)
+    with (tmp_path / "flows" / "__init__.py").open("a") as file:
+        file.write(SLOWER)
     monkeypatch.chdir(tmp_path)
     out, comment = tmp_path / "ab.json", tmp_path / "ab.md"
-    command = ["ab", "HEAD", "--only", "realnvp/log_prob", "--seconds", "7"]
+    command = ["ab", "HEAD", "--only", "realnvp/log_prob", "--seconds", "7", "--require-pace"]
     done = CliRunner().invoke(app, [*command, "--json", str(out), "--markdown", str(comment)])
     document = json.loads(out.read_text())
     (entry,) = document["benchmarks"].values()
-    statuses = {"slower": 1, "faster": 0, "same": 0, "too few": 2}
+    statuses = {"slower": 1, "faster": 1, "same": 0, "too few": 2}
     assert done.exit_code == statuses[entry["verdict"]], done.output
     assert document["new"]["commit"] == document["base"]["commit"] + "-dirty"
     for block in entry["blocks"]:

@@ -1,6 +1,6 @@
-"""Two revisions timed against each other: blocks of base, new, new, base on one core.
+"""Time two revisions against each other: blocks of base, new, new, base on one core.
 
-`session.duel` is the whole of it: `checkouts` lays both revisions out, `environments` finds each an
-interpreter, `link` holds a process of each, which runs `worker`, `schedule` says who is timed when,
-`judgement` what the blocks say, `rendering` how that is shown. `power` measures how much it sees.
+`session.compare` does it. `checkouts` lays both revisions out, `environments` finds an interpreter
+for each, `link` holds a process of each, which runs `worker`, `schedule` orders the calls,
+`judgement` tests the paired times, `rendering` writes tables, Markdown and JSON.
 """

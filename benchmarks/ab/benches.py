@@ -1,13 +1,13 @@
-"""What is timed: a family and an operation of it, ``glow/gradient``; and what change counts."""
+"""Benchmarks of `flowgauge ab`: a family and an operation of it, ``glow/gradient``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 MOST = 6
-FACTOR = 1.05  # what counts as slower: two processes of one revision differ by less (docs/ab.md)
-OPERATIONS = ("gradient", "log_prob", "sample")  # gradient: a training step but the optimiser's
-DEFAULT = (  # each another kind of flow, in milliseconds a call
+FACTOR = 1.05  # least change that counts: processes of one revision differ by less (docs/ab.md)
+OPERATIONS = ("gradient", "log_prob", "sample")  # gradient: a training step without the optimiser
+DEFAULT = (  # six kinds of flow, each milliseconds a call
     "realnvp/gradient",
     "glow/gradient",
     "maf/log_prob",
@@ -17,22 +17,22 @@ DEFAULT = (  # each another kind of flow, in milliseconds a call
 )
 
 
-def chosen(only: Sequence[str]) -> list[str]:
-    """Benchmarks by name; a family alone stands for its one among the six, else its gradient.
+def select(patterns: Sequence[str] | None) -> list[str]:
+    """Resolve FAMILY or FAMILY/OPERATION to benchmarks; the default ones for none.
 
-    ValueError for an operation that is none, and for more than six.
+    A family alone stands for its default benchmark, else for its gradient. ValueError for an
+    unknown operation, and for more than six benchmarks.
     """
-    usual = {name.partition("/")[0]: name for name in DEFAULT}
-    found = []
-    for said in only or DEFAULT:
-        family, slash, operation = said.partition("/")
+    defaults = {name.partition("/")[0]: name for name in DEFAULT}
+    names: dict[str, None] = {}
+    for pattern in patterns or DEFAULT:
+        family, slash, operation = pattern.partition("/")
         if not family or (slash and operation not in OPERATIONS):
             raise ValueError(
-                f"no benchmark {said!r}: write FAMILY or FAMILY/OPERATION, with one of "
+                f"no benchmark {pattern!r}: write FAMILY or FAMILY/OPERATION, with one of "
                 f"{', '.join(OPERATIONS)}"
             )
-        found.append(said if slash else usual.get(family, f"{family}/{OPERATIONS[0]}"))
-    found = list(dict.fromkeys(found))
-    if len(found) > MOST:
-        raise ValueError(f"{len(found)} benchmarks are too many to time at once: at most {MOST}")
-    return found
+        names[pattern if slash else defaults.get(family, f"{family}/{OPERATIONS[0]}")] = None
+    if len(names) > MOST:
+        raise ValueError(f"{len(names)} benchmarks are too many to time at once: at most {MOST}")
+    return list(names)

@@ -1,4 +1,4 @@
-"""Two revisions laid out beside each other, as git worktrees in a folder that goes away."""
+"""Revisions as git worktrees in a temporary folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 WORKING_TREE = "."
 HERE = Path()
 NEEDED = ("flows", "pyproject.toml")  # the rest of a revision is not timed
-OF_A_HOOK = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}  # which git sets for what it calls
+HOOK_VARIABLES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}  # set by git where it runs hooks
 
 
 @dataclass(frozen=True)
 class Revision:
-    """One side: what the user called it, its commit, and where its files are.
+    """A revision: the user's name for it, its commit, and the folder of its files.
 
-    The commit of a working tree is HEAD's with "-dirty" where it has changes.
+    The commit of a changed working tree is HEAD's with "-dirty".
     """
 
     ref: str
@@ -31,32 +31,34 @@ class Revision:
 
 @contextlib.contextmanager
 def checkouts(*refs: str) -> Iterator[list[Revision]]:
-    """A worktree of each ref's `NEEDED`; "." is the working tree as it is, with untracked files.
+    """Lay out the `NEEDED` paths of each ref in a worktree; "." is the working tree as it is.
 
-    Neither the user's checkout nor its index is touched, no hook is run, and all is removed at the
-    end, also after an interrupt. ValueError outside of a git repository and for an unknown ref.
+    The working tree brings its untracked files. The user's checkout and index are not touched, no
+    hook is run, and the worktrees are removed at the end, also after an interrupt. ValueError
+    outside of a git repository and for an unknown ref.
     """
     root = Path(git(HERE, "rev-parse", "--show-toplevel"))
     commits = [_commit(root, ref) for ref in refs]
     folder = Path(tempfile.mkdtemp(prefix="flowgauge-ab-")).resolve()
-    paths = [folder / str(index) for index in range(len(refs))]  # of equal length, as in memory
+    paths = [folder / str(index) for index in range(len(refs))]  # equally long, so in memory too
     try:
-        found = []
+        revisions = []
         for ref, commit, path in zip(refs, commits, paths, strict=True):
             git(root, "worktree", "add", "--no-checkout", "--detach", str(path), commit)
-            if there := git(root, "ls-tree", "--name-only", commit, "--", *NEEDED).split():
-                git(path, "checkout", commit, "--", *there)
+            if present := git(root, "ls-tree", "--name-only", commit, "--", *NEEDED).split():
+                git(path, "checkout", commit, "--", *present)
             changed = ref == WORKING_TREE and _overlay(root, path)
-            found.append(Revision(ref, commit[:12] + "-dirty" * changed, path))
-        yield found
+            revisions.append(Revision(ref, commit[:12] + "-dirty" * changed, path))
+        yield revisions
     finally:
         for path in paths:
-            with contextlib.suppress(ValueError):  # one that was never made
+            with contextlib.suppress(ValueError):  # not made yet
                 git(root, "worktree", "remove", "--force", "--force", str(path))
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _commit(root: Path, ref: str) -> str:
+    """The commit of a ref; ValueError for an unknown one."""
     name = "HEAD" if ref == WORKING_TREE else ref
     try:
         return git(
@@ -70,7 +72,7 @@ def _commit(root: Path, ref: str) -> str:
 
 
 def _overlay(root: Path, path: Path) -> bool:
-    """Bring what the working tree differs in from HEAD into a worktree of HEAD; whether it does."""
+    """Copy changed and untracked files into a worktree of HEAD; True if there are any."""
     changed = git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *NEEDED)
     untracked = git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *NEEDED)
     names = [name for name in (changed + "\0" + untracked).split("\0") if name]
@@ -85,16 +87,16 @@ def _overlay(root: Path, path: Path) -> bool:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What a git command prints; ValueError with git's own words where it fails."""
-    where = ["git", "--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-C", str(folder)]
-    known = {name: value for name, value in os.environ.items() if name not in OF_A_HOOK}
+    """Run git and return its output; ValueError with git's message if it fails."""
+    command = ["git", "--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-C", str(folder)]
+    variables = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
     try:
-        done = subprocess.run(
-            [*where, *arguments], env=known, capture_output=True, text=True, check=True
+        process = subprocess.run(
+            [*command, *arguments], env=variables, capture_output=True, text=True, check=True
         )
     except FileNotFoundError:
         raise ValueError("git is needed to time two revisions, and is not installed") from None
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip() or f"exit status {error.returncode}"
-        raise ValueError(f"git {arguments[0]} in {str(folder.resolve())!r}: {said}") from None
-    return done.stdout.strip()
+        reason = error.stderr.strip() or f"exit status {error.returncode}"
+        raise ValueError(f"git {arguments[0]} in {str(folder.resolve())!r}: {reason}") from None
+    return process.stdout.strip()

@@ -1,4 +1,4 @@
-"""A revision's worker process, seen from here: one line of JSON out, one line back."""
+"""The worker process of a revision: one line of JSON as a request, one as the answer."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ from pathlib import Path
 from typing import Any
 
 WORKER = Path(__file__).with_name("worker.py")
-STARTING = 60.0  # seconds to import torch and the flows of a revision
-ANSWERING = 30.0  # seconds for one visit
+START_LIMIT = 60.0  # seconds to import torch and the flows of a revision
+ANSWER_LIMIT = 30.0  # seconds for one visit
 STEADY = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
-    # glibc's heap keeps what tensors leave behind (`measure.clock.steady_heap`)
+    # glibc keeps freed blocks, as with `measure.clock.steady_heap`
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
 }
 
 
-class Lost(RuntimeError):
-    """The worker ended, hung, or has not the revision's code; the message says which and why."""
+class WorkerGone(RuntimeError):
+    """A worker ended, gave no answer, or has not the revision's code; the message says which."""
 
 
-class Link:
-    """A handle on the worker of the checkout ``path``, pinned to ``core`` where that is given."""
+class WorkerProcess:
+    """The worker of the checkout ``path``, pinned to ``core`` if that is given.
 
-    def __init__(self, python: str, path: Path, core: int | None) -> None:
+    ``start_limit`` is in seconds.
+    """
+
+    def __init__(
+        self, python: str, path: Path, core: int | None, start_limit: float = START_LIMIT
+    ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         search = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
@@ -43,31 +48,37 @@ class Link:
             bufsize=0,
             cwd=path,
             env={**os.environ, **STEADY, "PYTHONPATH": search},
-            start_new_session=True,  # an interrupt is for the parent to act upon
+            start_new_session=True,  # interrupts are handled by the parent
         )
-        self._path, self._ready = path, False
+        self._path, self._start_limit = path, start_limit
+        self._declared: dict[str, list[int]] | None = None  # until it is ready
 
-    def ready(self) -> None:
-        """Wait until it has torch and the checkout's flows; Lost where it never has."""
-        if not self._ready:
-            found = Path(self._line(STARTING)["flows"])
-            if not found.is_relative_to(self._path):
-                raise Lost(f"found no package flows but {str(found.parent)!r}")
-        self._ready = True
+    def ready(self) -> dict[str, list[int]]:
+        """Wait until the checkout's flows are imported; (version, pace) that each declares.
+
+        WorkerGone if that fails.
+        """
+        if self._declared is None:
+            greeting = self._line(self._start_limit)
+            file = Path(greeting["flows"])
+            if not file.is_relative_to(self._path):
+                raise WorkerGone(f"found no package flows but {str(file.parent)!r}")
+            self._declared = greeting["declared"]
+        return self._declared
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The worker's answer; Lost where none comes."""
+        """Send a request and return the answer; WorkerGone if none comes."""
         self.ready()
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise Lost(self._cause()) from None
-        return self._line(ANSWERING)
+            raise WorkerGone(self._cause()) from None
+        return self._line(ANSWER_LIMIT)
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process and close its streams."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
@@ -75,22 +86,23 @@ class Link:
             stream.close()
 
     def _line(self, limit: float) -> dict[str, Any]:
+        """Read one answer within ``limit`` seconds."""
         assert self._process.stdout is not None
-        said, deadline, pipe = b"", time.monotonic() + limit, self._process.stdout.fileno()
-        while not said.endswith(b"\n"):
+        line, deadline, pipe = b"", time.monotonic() + limit, self._process.stdout.fileno()
+        while not line.endswith(b"\n"):
             if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise Lost(f"gave no answer within {limit:.0f} s")
+                raise WorkerGone(f"gave no answer within {limit:.0f} s")
             more = os.read(pipe, 2**16)
             if not more:
-                raise Lost(self._cause())
-            said += more
-        answer: dict[str, Any] = json.loads(said)
+                raise WorkerGone(self._cause())
+            line += more
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _cause(self) -> str:
-        """How the process ended, with the last line that it wrote on standard error."""
+        """How the process ended, with the last line of its standard error."""
         code = self._process.wait()
-        how = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
+        ending = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"ended with {how}" + (f": {said[-1]}" if said else "")
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f"ended with {ending}" + (f": {lines[-1]}" if lines else "")

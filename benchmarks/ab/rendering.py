@@ -1,4 +1,4 @@
-"""A duel's outcomes as rows of text, as Markdown for a comment, and as JSON with every sample."""
+"""Measurements as rows of text, as Markdown for a comment, and as JSON with every sample."""
 
 from __future__ import annotations
 
@@ -15,42 +15,60 @@ import numpy as np
 from benchmarks.ab.checkouts import Revision
 from benchmarks.ab.judgement import LEVEL, log_ratios
 from benchmarks.ab.schedule import BASE, NEW
-from benchmarks.ab.session import Outcome
+from benchmarks.ab.session import Measurement
 
 HEADERS = ("Benchmark", "Base (ms)", "New (ms)", "Ratio", "95 % interval", "p", "Verdict")
 
 
-def rows(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, ...]]:
+def rows(measurements: Mapping[str, Measurement]) -> Iterator[tuple[str, ...]]:
     """The cells of each benchmark, as in `HEADERS`: medians of the shortest calls of visits."""
-    for name, outcome in outcomes.items():
-        if (judged := outcome.judged) is None:
-            yield (name, "", "", "", "", "", outcome.verdict)
+    for name, measurement in measurements.items():
+        if (judgement := measurement.judgement) is None:
+            yield (name, "", "", "", "", "", measurement.verdict)
             continue
-        base, new = (f"{1e3 * level(outcome, side):.3g}" for side in (BASE, NEW))
-        interval = f"{judged.low:.3f} to {judged.high:.3f}"
-        yield (name, base, new, f"{judged.ratio:.3f}", interval, _p(judged.p), judged.verdict)
+        base, new = (f"{1e3 * _seconds(measurement, side):.3g}" for side in (BASE, NEW))
+        interval = f"{judgement.low:.3f} to {judgement.high:.3f}"
+        p = f"{judgement.p:.3f}" if judgement.p >= 0.001 else "< 0.001"
+        yield (name, base, new, f"{judgement.ratio:.3f}", interval, p, judgement.verdict)
 
 
-def level(outcome: Outcome, side: str) -> float:
+def _seconds(measurement: Measurement, side: str) -> float:
     """Seconds of the processor: the median over visits of their shortest call."""
-    visits = [visit for block in outcome.blocks for visit in block[side]]
+    visits = [visit for block in measurement.blocks for visit in block[side]]
     return float(np.median([min(visit["processor"]) for visit in visits]))
 
 
-def summary(outcomes: Mapping[str, Outcome]) -> str:
-    """One sentence."""
-    worse = [name for name, outcome in outcomes.items() if outcome.worse]
-    faster = [name for name, outcome in outcomes.items() if outcome.verdict == "faster"]
-    few = [name for name, outcome in outcomes.items() if outcome.verdict == "too few"]
-    told = [f"slower or failed: {', '.join(worse)}" if worse else "none slower"]
-    told += [f"faster: {', '.join(faster)}"] if faster else []
-    told += [f"too few blocks to judge, give more seconds: {', '.join(few)}"] if few else []
-    return "; ".join(told)
+def summary(measurements: Mapping[str, Measurement]) -> str:
+    """One sentence: what is slower or failed, what is faster, what had too few blocks."""
+    with_verdict: dict[str, list[str]] = {}
+    for name, measurement in measurements.items():
+        verdict = "slower" if measurement.failed else measurement.verdict
+        with_verdict.setdefault(verdict, []).append(name)
+    beginnings = {
+        "slower": "slower or failed",
+        "faster": "faster",
+        "too few": "too few blocks to judge, give more seconds",
+    }
+    parts = [] if "slower" in with_verdict else ["none slower"]
+    parts += [
+        f"{beginning}: {', '.join(with_verdict[verdict])}"
+        for verdict, beginning in beginnings.items()
+        if verdict in with_verdict
+    ]
+    return "; ".join(parts)
 
 
-def reasons(outcomes: Mapping[str, Outcome]) -> list[str]:
-    """Why benchmarks failed."""
-    return [f"{name}: {outcome.reason}" for name, outcome in outcomes.items() if outcome.reason]
+def reasons(measurements: Mapping[str, Measurement]) -> list[str]:
+    """A line for each benchmark that failed, and for each family whose `pace` is to be raised."""
+    lines = [f"{name}: {m.reason}" for name, m in measurements.items() if m.reason]
+    undeclared = {name.partition("/")[0]: m for name, m in measurements.items() if m.undeclared}
+    for family, measurement in undeclared.items():
+        _, pace = measurement.declared[NEW] or (1, 1)
+        lines.append(
+            f"{family}: its times moved, its version and pace did not; if that is meant, raise its "
+            f"pace to {pace + 1} where it is registered"
+        )
+    return lines
 
 
 def caption(revisions: Sequence[Revision], seconds: float, factor: float) -> str:
@@ -64,29 +82,32 @@ def caption(revisions: Sequence[Revision], seconds: float, factor: float) -> str
     )
 
 
-def markdown(outcomes: Mapping[str, Outcome], about: str) -> str:
+def markdown(measurements: Mapping[str, Measurement], about: str) -> str:
     """A comment for a pull request."""
     lines = [HEADERS, ("---", *["---:"] * 5, "---")]
-    lines += [(f"`{name}`", *cells) for name, *cells in rows(outcomes)]
+    lines += [(f"`{name}`", *cells) for name, *cells in rows(measurements)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    failed = "\n".join(["```text", *reasons(outcomes), "```"]) if any(reasons(outcomes)) else ""
-    return "\n\n".join(filter(None, [f"**{summary(outcomes)}**", table, failed, about])) + "\n"
+    notes = reasons(measurements)
+    block = "\n".join(["```text", *notes, "```"]) if notes else ""
+    return "\n\n".join(filter(None, [f"**{summary(measurements)}**", table, block, about])) + "\n"
 
 
 def document(
-    outcomes: Mapping[str, Outcome], revisions: Sequence[Revision], facts: Mapping[str, Any]
+    measurements: Mapping[str, Measurement],
+    revisions: Sequence[Revision],
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All of it: `facts`, both sides, each verdict, and the seconds of each call of each block."""
+    """JSON of both revisions, the facts, each verdict, and the seconds of each call."""
     sides = zip((BASE, NEW), revisions, strict=True)
     return {
         **{name: {"ref": r.ref, "commit": r.commit} for name, r in sides},
         **facts,
-        "benchmarks": {name: _entry(outcome) for name, outcome in outcomes.items()},
+        "benchmarks": {name: _entry(m) for name, m in measurements.items()},
     }
 
 
 def machine() -> dict[str, Any]:
-    """What the times are of; without the library, which may be broken where this is."""
+    """The machine and the versions that the times belong to, read without importing torch."""
     return {
         "cpu": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),
         "cores": os.cpu_count(),
@@ -97,16 +118,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _entry(outcome: Outcome) -> dict[str, Any]:
-    clock = log_ratios(outcome.blocks, "clock") if outcome.blocks else np.array([])
+def _entry(measurement: Measurement) -> dict[str, Any]:
+    """JSON of one benchmark."""
+    clock = log_ratios(measurement.blocks, "clock") if measurement.blocks else np.array([])
     return {
-        **(asdict(outcome.judged) if outcome.judged else {}),
-        "verdict": outcome.verdict,
-        "reason": outcome.reason,
+        **(asdict(measurement.judgement) if measurement.judgement else {}),
+        "verdict": measurement.verdict,
+        "reason": measurement.reason,
+        "declared": measurement.declared,
         "clock_ratio": float(np.exp(np.median(clock))) if len(clock) else None,
-        "blocks": outcome.blocks,
+        "blocks": measurement.blocks,
     }
-
-
-def _p(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"

@@ -1,7 +1,7 @@
-"""Who is timed when: shuffled rounds of blocks, each base, new, new, base or its mirror.
+"""The order of calls: shuffled rounds of blocks, each base, new, new, base or its mirror.
 
-The four visits of a block lie within milliseconds of each other, so that what slows a machine down
-for longer meets both sides, and what it does linearly cancels.
+A visit is a few calls of one benchmark on one side. The four visits of a block lie within
+milliseconds of each other, so that a slower machine slows both sides, and a linear drift cancels.
 """
 
 from __future__ import annotations
@@ -19,44 +19,45 @@ CALLS = (2, 12)  # in a visit
 
 Visit = dict[str, list[float]]  # "processor" and "clock": seconds of each call
 Block = dict[str, list[Visit]]  # two visits of either side
-Ask = Callable[[str, str, int], Visit | None]  # side, benchmark, calls; None: that has failed
+Ask = Callable[[str, str, int], Visit | None]  # side, benchmark, calls; None: it failed
 
 
 def orders(random: Random) -> Iterator[tuple[str, ...]]:
-    """Orders of blocks without end: of every two one is the mirror of the other."""
+    """Orders of blocks without end: of each two one is the mirror of the other."""
     while True:
         yield from random.sample([ABBA, BAAB], 2)
 
 
 def calls_of(seconds: float) -> int:
-    """Calls in a visit of a benchmark that takes so long."""
+    """Calls in a visit of a benchmark with so many seconds a call."""
     return max(CALLS[0], min(CALLS[1], round(VISIT / max(seconds, 1e-9))))
 
 
 def blocks(
     ask: Ask, seconds: Mapping[str, float], deadline: float, random: Random
 ) -> Iterator[tuple[str, Block]]:
-    """The benchmark and the times of each block, until the deadline of the monotonic clock.
+    """Yield each benchmark and its block until the deadline of the monotonic clock.
 
-    ``seconds`` are those of a call of each benchmark. One that fails is left out from there on.
+    ``seconds`` are those of a call of each benchmark. One that fails is left out afterwards.
     """
-    going = {name: (calls_of(t), orders(random)) for name, t in seconds.items()}
+    active = {name: (calls_of(t), orders(random)) for name, t in seconds.items()}
     longest = 0.0
-    while going:
-        for name in random.sample(sorted(going), len(going)):
+    while active:
+        for name in random.sample(sorted(active), len(active)):
             started = time.monotonic()
             if started + longest > deadline:
                 return
-            calls, order = going[name]
+            calls, order = active[name]
             block = _block(ask, name, calls, next(order))
             if block is None:
-                del going[name]
+                del active[name]
             else:
                 yield name, block
             longest = max(longest, time.monotonic() - started)
 
 
 def _block(ask: Ask, name: str, calls: int, order: Sequence[str]) -> Block | None:
+    """The four visits of a block; None if one failed."""
     block: dict[str, list[Any]] = {BASE: [], NEW: []}
     for side in order:
         if (visit := ask(side, name, calls)) is None:

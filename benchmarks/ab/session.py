@@ -1,81 +1,97 @@
-"""A duel: a worker of each revision, blocks until the time is up, and the verdicts."""
+"""A comparison of two revisions: a worker of each, blocks until the time is up, verdicts."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 import psutil
 
 from benchmarks.ab.checkouts import Revision
-from benchmarks.ab.judgement import Judged, judge, log_ratios
-from benchmarks.ab.link import Link, Lost
+from benchmarks.ab.judgement import Judgement, judge, log_ratios
+from benchmarks.ab.link import WorkerGone, WorkerProcess
 from benchmarks.ab.schedule import BASE, NEW, Block, Visit, blocks
 
-TRIAL = 5  # calls before the first block, which say how long one takes
-LOOKED = 0.2  # seconds in which the idlest core is looked for
+TRIAL = 5  # calls before the first block, which estimate the seconds of one
+IDLE_WINDOW = 0.2  # seconds over which the load of the cores is measured
 
 
-class Side:
-    """One revision's worker, started anew where it was lost."""
+class RevisionWorker:
+    """The worker of one revision, started again after it was lost."""
 
     def __init__(self, revision: Revision, python: str, core: int | None) -> None:
         self.revision = revision
-        self._open = lambda: Link(python, revision.path, core)
-        self._link: Link | None = self._open()
+        self._open = lambda: WorkerProcess(python, revision.path, core)
+        self._process: WorkerProcess | None = self._open()
 
-    def start(self) -> None:
-        """Have the worker ready; ValueError where the revision cannot be imported."""
+    def start(self) -> Mapping[str, list[int]]:
+        """Wait for the worker; the (version, pace) that each family declares.
+
+        ValueError if the revision cannot be imported.
+        """
         try:
-            self._worker().ready()
-        except Lost as lost:
-            raise ValueError(f"{self.revision.ref!r} cannot be timed: its worker {lost}") from lost
+            return self._running().ready()
+        except WorkerGone as error:
+            raise ValueError(
+                f"{self.revision.ref!r} cannot be timed: its worker {error}"
+            ) from error
 
-    def time(self, benchmark: str, calls: int) -> dict[str, list[float]] | str:
-        """Seconds of each call; a sentence where there are none, "" where it does not exist."""
+    def time(self, benchmark: str, calls: int) -> Visit | str:
+        """Seconds of each call; the reason if it failed, "" if the family does not exist."""
         family, _, operation = benchmark.partition("/")
         try:
-            answer = self._worker().ask({"family": family, "operation": operation, "calls": calls})
-        except Lost as lost:
+            answer = self._running().ask({"family": family, "operation": operation, "calls": calls})
+        except WorkerGone as error:
             self.close()
-            return f"the worker {lost}"
+            return f"the worker {error}"
         return "" if "missing" in answer else answer.get("error", answer)
 
-    def _worker(self) -> Link:
-        self._link = self._link or self._open()
-        return self._link
+    def _running(self) -> WorkerProcess:
+        self._process = self._process or self._open()
+        return self._process
 
     def close(self) -> None:
         """End the worker."""
-        if self._link is not None:
-            self._link.close()
-        self._link = None
+        if self._process is not None:
+            self._process.close()
+        self._process = None
 
 
 @dataclass
-class Outcome:
-    """What became of a benchmark: its blocks and judgement, or the word and the reason why not."""
+class Measurement:
+    """The blocks of a benchmark and their judgement, or why there are none.
+
+    ``declared`` are the (version, pace) of its family on either side, None where a revision
+    declares none.
+    """
 
     blocks: list[Block] = field(default_factory=list)
-    judged: Judged | None = None
-    word: str = ""  # appeared, vanished, failed in base, failed in new
+    judgement: Judgement | None = None
+    exception: str = ""  # appeared, vanished, failed in base, failed in new
     reason: str = ""
+    declared: dict[str, list[int] | None] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
-        """One or two words."""
-        return self.word or (self.judged.verdict if self.judged else "too few")
+        """The judgement's verdict or the exception, in one to three words."""
+        return self.exception or (self.judgement.verdict if self.judgement else "too few")
 
     @property
-    def worse(self) -> bool:
-        """Whether the new revision is slower, or does not work where the base does."""
-        return self.verdict in ("slower", f"failed in {NEW}")
+    def failed(self) -> bool:
+        """Whether the new revision does not run where the base does."""
+        return self.verdict == f"failed in {NEW}"
+
+    @property
+    def undeclared(self) -> bool:
+        """Whether the times moved while the family's version and pace stayed."""
+        base, new = self.declared.get(BASE), self.declared.get(NEW)
+        return self.verdict in ("slower", "faster") and new is not None and base == new
 
 
-def duel(
+def compare(
     revisions: Sequence[Revision],
     pythons: Sequence[str],
     benchmarks: Sequence[str],
@@ -83,60 +99,67 @@ def duel(
     seconds: float,
     factor: float,
     seed: int = 0,
-    told: Callable[[str], None] = lambda text: None,
-) -> dict[str, Outcome]:
-    """Time two revisions, base first, for so many seconds in all; an outcome of each benchmark.
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, Measurement]:
+    """Time two revisions, base first, for so many seconds in all; a measurement a benchmark.
 
-    ValueError for a benchmark that neither has, and where a side cannot run at all.
+    ValueError for a benchmark that neither revision has, and if a revision cannot be imported.
     """
-    deadline, core = time.monotonic() + seconds, _idlest()
-    sides: dict[str, Side] = {}
+    deadline, core = time.monotonic() + seconds, _idlest_core()
+    workers: dict[str, RevisionWorker] = {}
+    measurements = {name: Measurement() for name in benchmarks}
     try:
-        for name, revision, python in zip((BASE, NEW), revisions, pythons, strict=True):
-            sides[name] = Side(revision, python, core)
-        found = {name: Outcome() for name in benchmarks}
-        told("starting both revisions")
-        for side in sides.values():
-            side.start()
-        times = {name: t for name in benchmarks if (t := _trial(sides, name, found[name]))}
+        for side, revision, python in zip((BASE, NEW), revisions, pythons, strict=True):
+            workers[side] = RevisionWorker(revision, python, core)
+        progress("starting both revisions")
+        for side, worker in workers.items():
+            declared = worker.start()
+            for name, measurement in measurements.items():
+                measurement.declared[side] = declared.get(name.partition("/")[0])
+        times = {n: t for n in benchmarks if (t := _trial(workers, n, measurements[n]))}
 
         def ask(side: str, name: str, calls: int) -> Visit | None:
-            answer = sides[side].time(name, calls)
+            answer = workers[side].time(name, calls)
             if isinstance(answer, str):
-                found[name].word, found[name].reason = f"failed in {side}", answer
+                measurements[name].exception = f"failed in {side}"
+                measurements[name].reason = answer
                 return None
             return answer
 
         for name, block in blocks(ask, times, deadline, Random(seed)):
-            found[name].blocks.append(block)
-            told(f"block {sum(len(outcome.blocks) for outcome in found.values())}")
+            measurements[name].blocks.append(block)
+            progress(f"block {sum(len(m.blocks) for m in measurements.values())}")
     finally:
-        for side in sides.values():
-            side.close()
-    measured = {n: log_ratios(o.blocks) for n, o in found.items() if o.blocks and not o.word}
-    for name, judged in judge(measured, factor).items():
-        found[name].judged = judged
-    return found
+        for worker in workers.values():
+            worker.close()
+    ratios = {
+        name: log_ratios(m.blocks)
+        for name, m in measurements.items()
+        if m.blocks and not m.exception
+    }
+    for name, judgement in judge(ratios, factor).items():
+        measurements[name].judgement = judgement
+    return measurements
 
 
-def _trial(sides: dict[str, Side], name: str, outcome: Outcome) -> float:
-    """Seconds of a call on the slower side; 0 where there is a side without it."""
-    answers = {side: sides[side].time(name, TRIAL) for side in (BASE, NEW)}
+def _trial(workers: Mapping[str, RevisionWorker], name: str, measurement: Measurement) -> float:
+    """Seconds of a call on the slower side; 0 if the benchmark does not run on both sides."""
+    answers = {side: workers[side].time(name, TRIAL) for side in (BASE, NEW)}
     if answers == {BASE: "", NEW: ""}:
         raise ValueError(f"neither revision has the flow of {name!r}")
-    failed = {side: a for side, a in answers.items() if isinstance(a, str) and a}
-    for side, reason in reversed(failed.items()):  # what failed before is not the new side's fault
-        outcome.word, outcome.reason = f"failed in {side}", reason
-    if not failed and "" in answers.values():
-        outcome.word = "appeared" if answers[BASE] == "" else "vanished"
+    failures = {side: a for side, a in answers.items() if isinstance(a, str) and a}
+    for side, reason in reversed(failures.items()):  # a failure of the base is not the new side's
+        measurement.exception, measurement.reason = f"failed in {side}", reason
+    if not failures and "" in answers.values():
+        measurement.exception = "appeared" if answers[BASE] == "" else "vanished"
     times = [min(a["processor"]) for a in answers.values() if not isinstance(a, str)]
-    return 0.0 if outcome.word else max(times)
+    return 0.0 if measurement.exception else max(times)
 
 
-def _idlest() -> int | None:
-    """The core with the least to do of those that this process may use, where one can be chosen."""
+def _idlest_core() -> int | None:
+    """The least loaded core that this process may use; None if processes cannot be pinned."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     allowed = os.sched_getaffinity(0)
-    busy = dict(enumerate(psutil.cpu_percent(LOOKED, percpu=True)))
-    return min(allowed, key=lambda core: busy.get(core, 0.0))
+    load = dict(enumerate(psutil.cpu_percent(IDLE_WINDOW, percpu=True)))
+    return min(allowed, key=lambda core: load.get(core, 0.0))

@@ -1,9 +1,9 @@
-"""The timing process of one revision: a script, given that revision's ``flows`` and a core.
+"""The timing process of one revision: a script whose argument is the core to run on.
 
-It runs with the revision's checkout first on its import path, and uses nothing of this package, so
-that another interpreter can run it; of ``flows`` it uses only what every revision has: names,
-build, initialize, log_prob, loss, sample. It says one line of JSON at first, and then answers each
-line on its standard input with one.
+It runs with the revision's checkout first on its import path, and imports nothing of this package,
+so that another interpreter can run it. Of ``flows`` it needs what every revision has (names, build,
+initialize, log_prob, loss, sample), and takes declared versions where they exist. It writes one
+line of JSON when it is ready, and then one for each line of its standard input.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Callable
 from typing import Any
 
 DIM, ROWS = 8, 64
-AHEAD = 1  # calls before those that are timed: the other process has had the caches
+WARM_UP = 1  # untimed calls of a visit: the other process has used the caches
 
 Call = Callable[[], object]
 
 
 def call_of(family: str, operation: str) -> Call:
-    """One operation of one family at its default sizes, on a batch of its own."""
+    """Build one operation of a family at its default sizes, on a fixed batch."""
     import torch
 
     import flows
@@ -48,42 +48,51 @@ def call_of(family: str, operation: str) -> Call:
     return operations[operation]
 
 
-def timed(call: Call, calls: int) -> dict[str, list[float]]:
-    """Seconds of the processor and of the clock of each call, every one from torch's seed 0."""
+def time_calls(call: Call, calls: int) -> dict[str, list[float]]:
+    """Seconds of the processor and of the clock of each call, each from torch's seed 0."""
     import torch
 
     processor, clock = [], []
     gc.disable()
-    for index in range(AHEAD + calls):
+    for index in range(WARM_UP + calls):
         torch.manual_seed(0)
-        start, began = time.perf_counter(), time.process_time()
+        start, processor_start = time.perf_counter(), time.process_time()
         call()
-        spent, passed = time.process_time() - began, time.perf_counter() - start
-        if index >= AHEAD:
-            processor.append(spent)
-            clock.append(passed)
+        processor_seconds = time.process_time() - processor_start
+        seconds = time.perf_counter() - start
+        if index >= WARM_UP:
+            processor.append(processor_seconds)
+            clock.append(seconds)
     gc.enable()
-    gc.collect(0)  # cycles that a call leaves behind would fill the memory
+    gc.collect(0)  # reference cycles of the calls
     return {"processor": processor, "clock": clock}
 
 
-def answer(made: dict[str, Call], family: str, operation: str, calls: int) -> dict[str, Any]:
-    """The times of a benchmark, built on first use; or that it is not there, or what it raised."""
+def answer(built: dict[str, Call], family: str, operation: str, calls: int) -> dict[str, Any]:
+    """Time a benchmark, built on first use; or report that it is missing or what it raised."""
     import flows
 
     if family not in flows.names():
         return {"missing": True}
     name = f"{family}/{operation}"
     try:
-        if name not in made:
-            made[name] = call_of(family, operation)
-        return timed(made[name], calls)
+        if name not in built:
+            built[name] = call_of(family, operation)
+        return time_calls(built[name], calls)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
+def declared_versions() -> dict[str, list[int]]:
+    """Version and pace that each family declares; empty for a revision before declarations."""
+    import flows
+
+    declared = getattr(getattr(flows, "members", None), "declared", None)
+    return {name: list(declared(name)) for name in flows.names()} if declared else {}
+
+
 def main() -> None:
-    """Answer until the input ends; whatever else prints goes to standard error."""
+    """Answer until the input ends; all other output goes to standard error."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if sys.argv[1:] and hasattr(os, "sched_setaffinity"):
@@ -98,12 +107,13 @@ def main() -> None:
 
     torch.set_num_threads(1)
     flows.names()  # imports every member
+    versions = declared_versions()
     gc.collect()
     gc.freeze()
-    reply({"flows": os.path.realpath(flows.__file__)})
-    made: dict[str, Call] = {}
+    reply({"flows": os.path.realpath(flows.__file__), "declared": versions})
+    built: dict[str, Call] = {}
     for line in sys.stdin:
-        reply(answer(made, **json.loads(line)))
+        reply(answer(built, **json.loads(line)))
 
 
 if __name__ == "__main__":

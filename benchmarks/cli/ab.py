@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from benchmarks.ab.benches import FACTOR, chosen
+from benchmarks.ab.benches import FACTOR, select
 from benchmarks.cli.console import console, errors, styled, usage_errors, write
 
 STYLES = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
@@ -37,55 +37,66 @@ def ab(
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", help="A file for the table; - prints it.")
     ] = None,
+    require_pace: Annotated[
+        bool,
+        typer.Option(
+            "--require-pace",
+            help="Accept times that moved, faster or slower, only with a raised version or pace.",
+        ),
+    ] = False,
 ) -> None:
     """Time the flows of two git revisions against each other on this machine.
 
     Both run by turns on one core, in this environment unless they declare different dependencies.
-    Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage, or too short to judge.
+    Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage, or too short to judge. With
+    --require-pace, 1 if a time moved and its flow declares no new version or pace, or some failed.
     """
-    with usage_errors(), _stoppable():
+    with usage_errors(), _clean_interrupt():
         from benchmarks.ab import rendering
         from benchmarks.ab.checkouts import checkouts
         from benchmarks.ab.environments import interpreters
-        from benchmarks.ab.session import duel
+        from benchmarks.ab.session import compare
 
-        benchmarks = chosen(only or ())
+        benchmarks = select(only)
         for file in filter(None, (json_file, markdown_file)):
-            write(file, "")  # before anything is timed: can it be?
+            write(file, "")  # fail before anything is timed
         with (
             errors.status("laying out both revisions") as status,
             checkouts(base, new) as revisions,
         ):
-            outcomes = duel(
+            measurements = compare(
                 revisions,
                 interpreters(revisions),
                 benchmarks,
                 seconds=seconds,
                 factor=factor,
-                told=lambda text: status.update(styled(text)),
+                progress=lambda text: status.update(styled(text)),
             )
         about = rendering.caption(revisions, seconds, factor)
         if markdown_file is not None:
-            write(markdown_file, rendering.markdown(outcomes, about))
+            write(markdown_file, rendering.markdown(measurements, about))
         if json_file is not None:
             facts = {"seconds": seconds, "factor": factor, "machine": rendering.machine()}
-            write(json_file, json.dumps(rendering.document(outcomes, revisions, facts)) + "\n")
+            document = rendering.document(measurements, revisions, facts)
+            write(json_file, json.dumps(document) + "\n")
     if Path("-") not in (json_file, markdown_file):
         table = Table(*rendering.HEADERS, box=None)
         table.columns[0].no_wrap = True
-        for row in rendering.rows(outcomes):
+        for row in rendering.rows(measurements):
             table.add_row(*row, style=STYLES.get(row[-1]))
         console.print(table)
         console.print(about, style="dim")
-    for line in [*rendering.reasons(outcomes), rendering.summary(outcomes)]:
+    for line in [*rendering.reasons(measurements), rendering.summary(measurements)]:
         errors.print(line)
-    few = any(outcome.verdict == "too few" for outcome in outcomes.values())
-    raise typer.Exit(1 if any(o.worse for o in outcomes.values()) else 2 if few else 0)
+    results = measurements.values()
+    moved = [m.undeclared if require_pace else m.verdict == "slower" for m in results]
+    few = any(m.verdict == "too few" for m in results)
+    raise typer.Exit(1 if any(moved) or any(m.failed for m in results) else 2 if few else 0)
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """What a user or a job's end interrupts cleans up behind it, and ends with status 130."""
+def _clean_interrupt() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end with status 130, after everything is cleaned up."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
