@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 
 import flows
 from benchmarks import datasets
+from benchmarks.analysis.stats import standard_error
 from benchmarks.core.case import Case
+from benchmarks.core.study import Common, registry
 from benchmarks.measure.preparing import prepare
 from benchmarks.training import checkpoint as checkpoints
+from benchmarks.training import loop
 from benchmarks.training.loop import train
 from benchmarks.training.schedules import drops, share
 from benchmarks.training.settings import Training
+from flows.continuous import SolveError
 
 RK4 = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
 OPTIONS = {
@@ -35,8 +44,11 @@ class CutOff(Exception):
     """The end of a training from outside."""
 
 
-def trained(flow: str, settings: Training, checkpoint=None, until: int | None = None):
-    """A flow of fresh weights, trained, or cut off before an update."""
+def trained(flow: str, settings: Training, until: int | None = None, kind: type | None = None):
+    """Train fresh weights of a flow, of another class if given; return weights and history.
+
+    With ``until`` the training is cut off before that update.
+    """
     case = Case(
         study="density",
         flow=flow,
@@ -49,38 +61,215 @@ def trained(flow: str, settings: Training, checkpoint=None, until: int | None = 
     data = datasets.load("8gaussians")
     built = prepare(case, data.train.float(), settings.whiten)
 
-    def observe(update: int) -> None:
+    built.__class__ = kind or type(built)
+
+    def observe(update: int) -> tuple[int, float] | None:
         if update == until:
             raise CutOff
+        return (update, update / 2) if update % 5 == 0 else None
 
-    history = train(built, data, case, settings, observe=observe, checkpoint=checkpoint)
+    history = train(built, data, case, settings, observe=observe)
     return built.state_dict(), history
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """The checkpoint of whatever case is trained, written after every update."""
+    path = tmp_path / "x.safetensors"
+    monkeypatch.setattr(checkpoints, "slot", lambda case: path)
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+    return path
+
+
+def cut_off(flow: str, settings: Training, until: int = 6) -> None:
+    with pytest.raises(CutOff):
+        trained(flow, settings, until)
 
 
 @pytest.mark.parametrize("flow", OPTIONS)
 @pytest.mark.parametrize("how", SETTINGS)
-def test_a_training_that_was_cut_off_twice_comes_to_the_same(flow, how, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+def test_a_training_that_was_cut_off_twice_comes_to_the_same(flow, how, path):
     settings = Training(whiten=True, validation_rows=200, **SETTINGS[how])
     weights, history = trained(flow, settings)
-    for until in (6, 15):
-        with pytest.raises(CutOff):
-            trained(flow, settings, tmp_path / "x.safetensors", until)
+    path.unlink()
+    cut_off(flow, settings, 6)
+    cut_off(flow, settings, 15)
     torch.manual_seed(1)  # whatever ran in between
-    again, resumed = trained(flow, settings, tmp_path / "x.safetensors")
+    again, resumed = trained(flow, settings)
     assert resumed.losses == history.losses
     assert resumed.validation_ll == history.validation_ll
     assert resumed.evaluations == history.evaluations
+    assert resumed.observations == history.observations
     assert list(resumed.flops()) == list(history.flops())
     assert all(torch.equal(again[name], weights[name]) for name in weights)
 
 
-def test_a_checkpoint_that_cannot_be_read_is_told_and_trained_anew(tmp_path):
-    path, settings = tmp_path / "x.safetensors", Training(validation_rows=200)
-    path.write_bytes(b"half of a checkp")
-    with pytest.warns(UserWarning, match="x.safetensors cannot be read"):
-        _, history = trained("realnvp", settings, path)
-    assert history.losses == trained("realnvp", settings)[1].losses
+def rewritten(path, change) -> None:
+    """Change the state and the tensors of a checkpoint, its checksum with them."""
+    with safe_open(path, "pt") as file:
+        content = json.loads(file.metadata()["state"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
+    change(content, tensors)
+    path.write_bytes(checkpoints.packed(content, tensors))
+
+
+def flipped(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+
+
+def widened(content, tensors) -> None:
+    name = next(name for name in tensors if name.startswith("flow.") and tensors[name].dim() == 2)
+    tensors[name] = tensors[name].repeat(2, 1)
+
+
+def without(prefix: str):
+    def change(content, tensors) -> None:
+        tensors.pop(next(name for name in tensors if name.startswith(prefix)))
+
+    return change
+
+
+DAMAGE = {
+    "half": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "a bit": flipped,
+    "metadata": lambda path: path.write_bytes(save({"order": torch.zeros(1)}, {"state": "{"})),
+    **{
+        name: lambda path, change=change: rewritten(path, change)
+        for name, change in {
+            "shape": widened,
+            "weights": without("flow."),
+            "best": without("best."),
+            "moments": without("optimiser."),
+            "stream": without("stream."),
+            "order": without("order"),
+            "history": lambda content, tensors: content["history"].update(losses=3),
+            "scalars": lambda content, tensors: content["scalars"].clear(),
+            "random state": lambda c, tensors: tensors["stream.batches"].zero_(),
+            "foreign": lambda content, tensors: tensors.update({"flow.new": torch.zeros(2)}),
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_checkpoint_that_does_not_fit_starts_the_training_anew(damage, path):
+    """With a warning that names it; nothing of it is in the result."""
+    settings = Training(validation_rows=200)
+    weights, history = trained("realnvp", settings)
+    path.unlink()
+    cut_off("realnvp", settings)
+    damage(path)
+    with pytest.warns(UserWarning, match=r"x\.safetensors.*anew"):
+        again, resumed = trained("realnvp", settings)
+    assert resumed.losses == history.losses
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+def test_a_second_training_of_a_case_does_not_resume_from_the_first(path):
+    trained("realnvp", Training(validation_rows=200))
+    with pytest.warns(UserWarning, match="another training"):
+        _, history = trained("realnvp", Training(validation_rows=200, learning_rate=0.1))
+    path.unlink()
+    assert trained("realnvp", Training(validation_rows=200, learning_rate=0.1))[1].losses == (
+        history.losses
+    )
+
+
+def test_a_case_that_no_plan_lists_has_a_file_beside_its_blocks(tmp_path, monkeypatch):
+    planned, other = (Case(study="x", flow="maf", dim=dim, batch=1) for dim in (2, 3))
+    assert checkpoints.slot(planned) is None
+    monkeypatch.setitem(checkpoints.slots, planned.key, tmp_path / "a-1.safetensors")
+    assert checkpoints.slot(planned) == tmp_path / "a-1.safetensors"
+    beside = checkpoints.slot(other)
+    assert beside.parent == tmp_path
+    assert beside.name.startswith("a-1-")
+    assert beside.suffix == ".safetensors"
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "nfe": {"flows": ["cnf"], "tolerances": [0.1], "checks": 3, "updates": 7},
+    "gradients": {"flows": ["cnf"], "solvers": {"rk4": [0.5]}, "updates": [7]},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_studies_that_train_resume(name, tmp_path, monkeypatch):
+    """A training that is at its end is not made again, and gives the same figures."""
+    study, common = registry[name], Common()
+    sizes = {"hidden": 4, "depth": 2, "layers": 1}
+    training = {"validations": 2, "validation_rows": 20}
+    about = {"datasets": ["8gaussians"], "batch": 16, "sizes": sizes, "seconds": 0}
+    given = {**about, "training": training, **SMALL[name]}
+    cases = list(study.cases(study.Options.model_validate(given), common))
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+    monkeypatch.setattr(
+        checkpoints, "slots", {case.key: tmp_path / f"{case.key}.safetensors" for case in cases}
+    )
+    first = dict(study.measure(cases))
+    assert [path.name[:16] for path in tmp_path.iterdir()] == [cases[0].key]
+    monkeypatch.setattr(loop, "_update", None)  # which would be called for one more update
+    for key, result in study.measure(cases):
+        assert not result.failure
+        assert result.metrics.keys() == first[key].metrics.keys()
+        for metric in result.metrics.keys() - {"train_seconds"}:
+            assert result.metrics[metric] == first[key].metrics[metric]
+        for array, values in result.arrays.items():
+            assert np.array_equal(values, first[key].arrays[array])
+
+
+def test_the_first_update_that_can_be_solved_is_counted():
+    """Where the first cannot be, whose weights give no finite step, the FLOPs are not nought."""
+    calls = []
+
+    class Unsolvable(flows.Flow):
+        def loss(self, x, context=None):
+            calls.append(len(x))
+            if len(calls) <= 3:  # the count before the loop; count and update of the first
+                raise SolveError("the step underflows")
+            return super().loss(x, context)
+
+    settings = Training(validation_rows=50, validations=2)
+    expected = trained("realnvp", settings)[1]
+    history = trained("realnvp", settings, kind=Unsolvable)[1]
+    assert history.skipped == 1
+    assert history.step_flops == expected.step_flops
+    assert history.flops()[-1] == expected.flops()[-1] > 0
+
+
+def test_flops_are_unknown_where_no_update_can_be_solved():
+    class Unsolvable(flows.Flow):
+        def loss(self, x, context=None):
+            raise SolveError("the step underflows")
+
+    history = trained("realnvp", Training(validation_rows=50), kind=Unsolvable)[1]
+    assert history.skipped == history.updates == 17
+    assert math.isnan(history.metrics()["train_flops"])
+
+
+def test_validation_errors_are_clustered_where_rows_are_dependent():
+    data = datasets.load("patches3")
+    case = Case(study="density", flow="gaussian", dim=8, batch=8, dataset="patches3")
+    flow = prepare(case.model_copy(update={"flow": "maf"}), data.train.float())
+    history = train(flow, data, case, Training(validation_rows=500))
+    with torch.no_grad():
+        each = flow.log_prob(data.val[:500].float()).numpy()
+    groups = data.val_groups[:500].numpy()
+    assert history.validation_se == [pytest.approx(standard_error(each, groups))]
+    assert history.validation_se[0] > 1.5 * standard_error(each)
+
+
+def test_a_validation_that_is_not_finite_has_no_error():
+    data = datasets.load("8gaussians")
+    case = Case(study="density", flow="realnvp", dim=2, batch=8, options=OPTIONS["realnvp"])
+    flow = prepare(case, data.train.float())
+    with torch.no_grad():
+        next(flow.parameters()).fill_(math.nan)
+    history = train(flow, data, case, Training(validation_rows=50))
+    assert history.validation_ll == [-math.inf]
+    assert math.isnan(history.validation_se[0])
 
 
 def test_what_a_training_counts_of_itself_is_what_it_did():

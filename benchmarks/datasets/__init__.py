@@ -1,8 +1,8 @@
-"""Data sets by name: one module a source, one registered loader a set.
+"""Data sets by name: one module per source, one registered loader per set.
 
 A module of this folder defines `loader(root, seed) -> Dataset` and decorates it with
-`@register("name")`; every module is imported on first use, so there is no list to keep. Loading
-never uses the network: a loader that needs files looks for them under `root`.
+`@register("name")`; all modules are imported on first use. Loading never uses the network: a loader
+that needs files looks for them under `root`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ __all__ = ["Dataset", "Loader", "declared", "load", "module_of", "names", "regis
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set cut into three parts, with its exact density where that is known.
+    """A data set in three parts, with its exact density if that is known.
 
     `train`, `val` and `test` are finite float64 tensors of shape (N, dim). `entropy` (nats) is the
-    floor of the negative log-likelihood. `groups` (len(test),) holds the integer block of each
-    test row where rows are not independent, for a clustered standard error. `modes` (K, dim) holds
-    the centres of its modes where it has some, each as likely.
+    floor of the negative log-likelihood. `groups` (len(test),) and `val_groups` (len(val),) hold
+    the integer block of each row if rows are dependent, for clustered standard errors. `modes`
+    (K, dim) holds the centres of equally likely modes. `columns` are the names of a table's
+    columns.
 
-    Raises ValueError when a part has another shape or type, or a value that is not finite.
+    Raises ValueError if any of them has another shape or type, or a part is not finite.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Dataset:
     entropy: float | None = None
     groups: Tensor | None = None
     modes: Tensor | None = None
+    val_groups: Tensor | None = None
+    columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "val", "test"):
@@ -61,10 +64,18 @@ class Dataset:
                 f"data set {self.name!r}: modes must be centres of shape (K, {self.dim}), "
                 f"got shape {tuple(self.modes.shape)}"
             )
-        if self.groups is not None and self.groups.shape != (len(self.test),):
+        for name, groups, rows in (
+            ("groups", self.groups, self.test),
+            ("val_groups", self.val_groups, self.val),
+        ):
+            if groups is not None and groups.shape != (len(rows),):
+                raise ValueError(
+                    f"data set {self.name!r}: {name} must have one entry per row ({len(rows)}), "
+                    f"got shape {tuple(groups.shape)}"
+                )
+        if self.columns is not None and len(self.columns) != self.dim:
             raise ValueError(
-                f"data set {self.name!r}: groups must have one entry a test row "
-                f"({len(self.test)}), got shape {tuple(self.groups.shape)}"
+                f"data set {self.name!r}: columns must be {self.dim} names, got {self.columns}"
             )
 
 
@@ -74,10 +85,10 @@ _registry: Registry[Loader] = Registry("data set", packages=(__name__,))
 
 
 def register(name: str, *, version: int = 1, pace: int = 1) -> Callable[[Loader], Loader]:
-    """Decorator that adds a loader under `name`; ValueError when another module holds the name.
+    """Register the decorated loader under `name`; ValueError if another module holds the name.
 
-    Raise `version` when a change moves the rows that the loader gives: records of before are stale
-    then.
+    Raise `version` when the rows, their split or what describes them change, so that records of
+    before are stale.
     """
 
     def add(loader: Loader) -> Loader:
@@ -87,26 +98,26 @@ def register(name: str, *, version: int = 1, pace: int = 1) -> Callable[[Loader]
     return add
 
 
+def declared(name: str) -> Declared:
+    """Return the version and pace of a data set; ValueError for an unknown name."""
+    return _registry.declared(name)
+
+
 def names() -> list[str]:
-    """The names of all data sets, sorted."""
+    """Return the names of all data sets, sorted."""
     return list(_registry)
 
 
 def module_of(name: str) -> str:
-    """The dotted module that defines the loader of `name`; ValueError for an unknown name."""
+    """Return the dotted module of the loader of `name`; ValueError for an unknown name."""
     return _registry.module_of(name)
 
 
-def declared(name: str) -> Declared:
-    """The version and pace of a data set; ValueError for an unknown name."""
-    return _registry.declared(name)
-
-
 def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
-    """The data set `name`, split and drawn from `seed`; ValueError for an unknown name.
+    """Load the data set `name`, split and drawn from `seed`; ValueError for an unknown name.
 
-    `root` is the folder of files that are not part of this package; sets that need none ignore it.
-    The sets loaded last are kept, so treat the tensors as read-only.
+    `root` is the folder of files that are not part of this package; sets without files ignore it.
+    The last sets are cached: treat the tensors as read-only.
     """
     return _kept(_registry[name], None if root is None else Path(root), seed)
 
@@ -117,7 +128,6 @@ def _kept(loader: Loader, root: Path | None, seed: int) -> Dataset:
 
 
 def stream(seed: int, label: str) -> torch.Generator:
-    """A random generator of its own for every (seed, label): hashed, so that neighbouring seeds
-    and the parts of one data set share no stream."""
+    """Return the random generator of (seed, label); hashed, so that no two share a stream."""
     digest = hashlib.sha256(f"{seed}/{label}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))

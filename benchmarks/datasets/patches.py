@@ -123,6 +123,7 @@ def _loader(name: str, k: int) -> Loader:
             "BSDS300. Patches overlap within a part, hence the groups; the parts come from "
             f"disjoint image tiles: {' / '.join(f'{len(x):,}' for x in parts.values())} rows.",
             groups=places["test"][:, 0].clone(),
+            val_groups=places["val"][:, 0].clone(),
         )
 
     return load
@@ -130,4 +131,4 @@ def _loader(name: str, k: int) -> Loader:
 
 for _k in range(2, 9):
     _name = "patches" if _k == 8 else f"patches{_k}"
-    register(_name)(_loader(_name, _k))
+    register(_name, version=2)(_loader(_name, _k))  # 2: groups of validation rows

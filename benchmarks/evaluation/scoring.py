@@ -23,7 +23,6 @@ from benchmarks.evaluation.speed import rates, speed
 from benchmarks.evaluation.two_samples import compared
 from benchmarks.measure.clock import interleave
 from benchmarks.measure.preparing import prepare
-from benchmarks.training import checkpoint
 from benchmarks.training.baselines import BASELINES
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
@@ -65,7 +64,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     scoring = Scoring.model_validate(case.settings["scoring"])
     dtype = getattr(torch, case.dtype)
     flow = prepare(case, data.train.to(dtype), settings.whiten)
-    history = train(flow, data, case, settings, checkpoint=checkpoint.slot(case))
+    history = train(flow, data, case, settings)
     metrics: Metrics = {
         "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
         **history.metrics(),
@@ -155,6 +154,8 @@ def _result(
         bad = int((~np.isfinite(log_prob)).sum())
         return Result(failure=f"log_prob is not finite for {bad} of {len(log_prob)} test rows")
     notes["data"] = {"about": data.about, "units": data.units, "entropy": data.entropy}
+    if data.columns is not None:
+        notes["data"]["columns"] = list(data.columns)
     arrays = {**arrays, "test_log_prob": log_prob.astype(np.float32)}
     groups = None if data.groups is None else data.groups[: len(log_prob)].numpy()
     if groups is not None:

@@ -1,18 +1,21 @@
-"""Checkpoints inside a case: a training that was killed goes on to the result it would have had.
+"""Checkpoints inside a case: a training that was killed resumes to the result it would have had.
 
-One safetensors file holds weights, optimiser, random streams and history. It is written between
-two updates, so that what follows is the same bit for bit, seconds apart.
+One safetensors file holds weights, optimiser, random streams and history. It is written between two
+updates, so that everything after it is the same bit for bit, except seconds.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -22,88 +25,157 @@ from benchmarks.core.store import replace
 from benchmarks.training.history import History
 from benchmarks.training.state import State
 
-SECONDS = 30.0  # from one checkpoint to the next
+SECONDS = 30.0  # between two checkpoints
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam and AdamW keep of each parameter
 
-slots: dict[str, Path] = {}  # the file of each case's checkpoint, by its key; a worker is told them
+slots: dict[str, Path] = {}  # checkpoint files of the block in progress, by case key
 
 
 def slot(case: Case) -> Path | None:
-    """Where a case's checkpoint lies; None where nobody wants one."""
-    return slots.get(case.key)
+    """Return the checkpoint file of a case; None if checkpointing is off.
+
+    A training that several cases of a block share has a case of its own, which no plan lists: its
+    file lies beside that of the block's first case and begins with the same name.
+    """
+    if not slots or case.key in slots:
+        return slots.get(case.key)
+    first = next(iter(slots.values()))
+    return first.with_name(f"{first.stem}-{case.key}{first.suffix}")
 
 
-def write(path: Path, state: State) -> None:
-    """Write the state of a training, atomically."""
-    optimiser = state.optimiser.state_dict()["state"]
-    tensors = {f"flow.{name}": value for name, value in state.flow.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in state.best.items()}
-    tensors |= {f"optimiser.{i}.{k}": v for i, entry in optimiser.items() for k, v in entry.items()}
-    tensors |= {f"stream.{name}": _state(stream) for name, stream in _streams(state).items()}
+def write(path: Path, state: State, owner: str) -> None:
+    """Write the state of the training that ``owner`` identifies, atomically."""
+    tensors = _tensors(state)
+    for index, moments in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
     tensors["order"] = state.order
-    # every tensor on its own: the format holds no two that share memory
-    kept = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    about = {name: getattr(state, name) for name in state.SCALARS}
-    told = json.dumps({"scalars": about, "history": asdict(state.history)})
+    scalars = {name: getattr(state, name) for name in state.SCALARS}
+    content = {"owner": owner, "scalars": scalars, "history": asdict(state.history)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, save(kept, {"state": told}))
+    replace(path, packed(content, tensors))
 
 
-def read(path: Path, state: State) -> bool:
-    """Bring a fresh state to what was written; whether there was something that can be read."""
+def packed(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the bytes of a checkpoint of JSON content and tensors, with their checksum."""
+    text = json.dumps(content)
+    # a copy of each: the format refuses tensors that share memory
+    copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    return save(copies, {"state": text, "sha256": _digest(text, copies)})
+
+
+def read(path: Path, state: State, owner: str) -> bool:
+    """Restore a fresh state from a file; False, with the state as it was, if it cannot be.
+
+    A file that is damaged, or of another training, or does not fit the flow is reported by a
+    warning.
+    """
     if not path.exists():
         return False
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads(file.metadata()["state"])
+            metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        text = metadata["state"]
+        if metadata["sha256"] != _digest(text, tensors):
+            raise ValueError("its checksum is wrong")
+        content = json.loads(text)
+        if content["owner"] != owner:
+            raise ValueError("it is of another training")
+        history = TypeAdapter(History).validate_python(content["history"])
+        scalars = {name: content["scalars"][name] for name in state.SCALARS}
+        _check(state, tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         warnings.warn(
-            f"checkpoint {path.name} cannot be read, so it starts anew: {error}", stacklevel=2
+            f"checkpoint {path.name} cannot be used, the training starts anew: {error!r}",
+            stacklevel=2,
         )
         return False
+    _restore(state, tensors)
+    state.history = history
+    for name, value in scalars.items():
+        setattr(state, name, value)
+    return True
+
+
+def _tensors(state: State) -> dict[str, Tensor]:
+    """All that a state holds from its beginning: weights and streams, by name in the file."""
+    tensors = {f"flow.{name}": value for name, value in state.flow.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in state.best.items()}
+    for name, stream in _streams(state).items():
+        own = torch.get_rng_state() if stream is None else stream.get_state()
+        tensors[f"stream.{name}"] = own
+    return tensors
+
+
+def _check(state: State, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError, or RuntimeError for a random stream, where tensors do not fit the state."""
+    expected = {name: (value.shape, value.dtype) for name, value in _tensors(state).items()}
+    expected["order"] = tensors["order"].shape[:1], torch.int64
+    moments = _moments(tensors)
+    parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
+    for index, names in moments.items():
+        if set(names) != MOMENTS or index >= len(parameters):
+            raise ValueError(f"its optimiser holds {sorted(names)} of parameter {index}")
+        expected |= {
+            f"optimiser.{index}.{name}": (
+                parameters[index].shape if name != "step" else torch.Size([]),
+                value.dtype,
+            )
+            for name, value in names.items()
+        }
+    given = {name: (value.shape, value.dtype) for name, value in tensors.items()}
+    if given != expected:
+        unfit = sorted(n for n in given | expected if given.get(n) != expected.get(n))
+        raise ValueError(f"its tensors do not fit the flow: {', '.join(unfit[:3])}")
+    for name, stream in _streams(state).items():
+        device = "cpu" if stream is None else stream.device
+        torch.Generator(device).set_state(tensors[f"stream.{name}"])
+
+
+def _restore(state: State, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors that `_check` has passed."""
     state.flow.load_state_dict(_under("flow.", tensors))
     device = next(iter(state.best.values())).device
     state.best = {name: value.to(device) for name, value in _under("best.", tensors).items()}
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("optimiser.", tensors).items():
-        index, _, key = name.partition(".")
-        entries.setdefault(int(index), {})[key] = value
     groups = state.optimiser.state_dict()["param_groups"]
-    state.optimiser.load_state_dict({"state": entries, "param_groups": groups})
+    state.optimiser.load_state_dict({"state": _moments(tensors), "param_groups": groups})
     for name, stream in _streams(state).items():
         if stream is None:
             torch.set_rng_state(tensors[f"stream.{name}"])
         else:
             stream.set_state(tensors[f"stream.{name}"])
     state.order = tensors["order"]
-    for name, value in told["scalars"].items():
-        setattr(state, name, value)
-    state.history = History(**{f.name: _listed(told["history"][f.name]) for f in fields(History)})
-    return True
+
+
+def _moments(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The optimiser's tensors by the number of the parameter and by name."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimiser.", tensors).items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = value
+    return moments
 
 
 def _streams(state: State) -> dict[str, torch.Generator | None]:
-    """Every random stream that a training draws from; None is torch's global one."""
-    found: dict[str, torch.Generator | None] = {"global": None, "batches": state.generator}
+    """Every random stream that a training draws from; None stands for torch's global one."""
+    streams: dict[str, torch.Generator | None] = {"global": None, "batches": state.generator}
     for name, module in state.flow.named_modules():
         if isinstance(own := getattr(module, "generator", None), torch.Generator):
-            found[f"module.{name}"] = own
+            streams[f"module.{name}"] = own
     if torch.cuda.is_available():
         for index, stream in enumerate(torch.cuda.default_generators):
-            found[f"cuda.{index}"] = stream
-    return found
+            streams[f"cuda.{index}"] = stream
+    return streams
 
 
-def _state(stream: torch.Generator | None) -> Tensor:
-    return torch.get_rng_state() if stream is None else stream.get_state()
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of the metadata and of every tensor's bytes, in the order of names."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _listed(value: Any) -> Any:
-    """JSON has no tuples."""
-    if isinstance(value, list) and value and isinstance(value[0], list):
-        return [tuple(pair) for pair in value]
-    return value

@@ -1,7 +1,8 @@
-"""What a training went through, and what of it a record keeps."""
+"""The history of a training, and the part of it that a record keeps."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,28 +10,33 @@ import numpy as np
 
 @dataclass
 class History:
-    """Seconds are without the validations; evaluations are (forward, backward) of the field."""
+    """Counts and curves of a training; seconds are without validations.
+
+    Evaluations are pairs (forward, backward) of the vector field; zero without an ODE.
+    """
 
     updates: int = 0
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     skipped: int = 0
-    stopped: str = ""  # "patience" or "time", where it ended before its last update
+    stopped: str = ""  # "patience" or "time" if the training ended before its last update
     evaluations: tuple[int, int] = (0, 0)
-    step_flops: tuple[int, int] = (0, 0)  # of one update that was counted: forward, backward
-    step_evaluations: tuple[int, int] = (0, 0)  # of that update
+    step_flops: tuple[int, int] | None = None  # forward, backward of one update; None: not counted
+    step_evaluations: tuple[int, int] = (0, 0)  # of the same update
     validated: list[int] = field(default_factory=list)  # updates done at each validation
     validation_ll: list[float] = field(default_factory=list)
-    validation_se: list[float] = field(default_factory=list)  # over the validation rows
-    validation_seconds: list[float] = field(default_factory=list)  # training time until then
+    validation_se: list[float] = field(default_factory=list)  # clustered if rows have groups
+    validation_seconds: list[float] = field(default_factory=list)  # of training until then
     validation_evaluations: list[tuple[int, int]] = field(default_factory=list)
+    observations: list[tuple[int | float, ...]] = field(default_factory=list)  # see `loop.train`
 
     def flops(self) -> np.ndarray:
-        """FLOPs of training until each validation, (validations,).
+        """FLOPs of training until each validation, (validations,); NaN if no update was solvable.
 
-        Those of the counted update, times the updates or, where an ODE was solved, the evaluations.
+        They are those of the counted update times the number of updates or, with an ODE, times the
+        ratio of evaluations.
         """
-        forward, backward = self.step_flops
+        forward, backward = self.step_flops or (math.nan, math.nan)
         if not self.step_evaluations[0]:
             return (forward + backward) * np.array(self.validated, dtype=float)
         done = np.array(self.validation_evaluations, dtype=float).reshape(-1, 2)
@@ -38,19 +44,19 @@ class History:
         return forward * there + backward * (back if self.step_evaluations[1] else there)
 
     def metrics(self) -> dict[str, float | list[float]]:
-        """What a record says of the training."""
-        found: dict[str, float | list[float]] = {
+        """Metrics of a record."""
+        metrics: dict[str, float | list[float]] = {
             "train_seconds": self.seconds,
             "train_updates": self.updates,
             "train_flops": float(self.flops()[-1]),
             "skipped_updates": self.skipped,
         }
         if self.evaluations[0]:
-            found["train_nfe"] = sum(self.evaluations) / max(1, self.updates)
-        return found
+            metrics["train_nfe"] = sum(self.evaluations) / max(1, self.updates)
+        return metrics
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The curves of a record."""
+        """Curves of a record, by name."""
         return {
             "losses": np.array(self.losses, dtype=np.float32),
             "validated": np.array(self.validated),

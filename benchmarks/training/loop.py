@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,27 +16,27 @@ from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.measure.clock import synchronise
 from benchmarks.measure.operations import Operations
-from benchmarks.training import checkpoint as checkpoints
-from benchmarks.training import schedules
+from benchmarks.training import checkpoint, schedules
 from benchmarks.training.history import History
 from benchmarks.training.settings import Sampler, Training
-from benchmarks.training.state import State, begun
+from benchmarks.training.state import State, initial_state
 from flows.continuous import SolveError
 
-PATIENCE = 20  # updates in a row without a finite loss before a training counts as failed
+PATIENCE = 20  # updates in a row without a finite loss after which a training has failed
 CHUNK = 5000  # validation rows at once
 
 Objective = Callable[[flows.Flow, Tensor], Tensor]  # of a flow and a batch (N, D), to be minimised
+Observer = Callable[[int], tuple[int | float, ...] | None]  # of the number of updates done
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot go on; the message says why."""
+    """A training that cannot go on; the message gives the reason."""
 
 
 def own_loss(flow: flows.Flow, x: Tensor) -> Tensor:
-    """What a flow is trained by unless something else is asked for: its own loss.
+    """Return the flow's own loss of a batch, the default objective.
 
-    `Flow.loss` in its place would be the likelihood of every flow, whatever its class trains by.
+    `Flow.loss` itself would be the likelihood for every flow, whatever its class overrides.
     """
     return flow.loss(x)
 
@@ -49,51 +48,54 @@ def train(
     settings: Training,
     *,
     objective: Objective = own_loss,
-    observe: Callable[[int], None] = lambda update: None,
-    checkpoint: Path | None = None,
+    observe: Observer = lambda update: None,
 ) -> History:
-    """Train for ``case.updates`` updates at most; the weights that ``settings`` keep stay.
+    """Train a flow in place for at most ``case.updates`` updates, and return the history.
 
-    Validation is by the exact trace and an adaptive solver, whatever the training's are. An update
-    whose loss or gradient is not finite, or whose ODE cannot be solved, is skipped.
-    ``observe`` is called before each update and after the last, outside the measured seconds. With
-    a ``checkpoint`` the state is written there every `checkpoint.SECONDS`, and a training that
-    finds one goes on from it. Raises TrainingError after `PATIENCE` skipped updates in a row, and
-    ValueError where rows are to be fresh and the data set has no distribution to draw them from.
+    Validation is by the exact trace and an adaptive solver, whatever the training uses. An update
+    whose loss or gradient is not finite, or whose ODE cannot be solved, is skipped. ``observe`` is
+    called before each update and after the last, outside the measured seconds; what it returns,
+    unless None, is appended to ``history.observations``. The weights at the end are those that
+    ``settings.keep`` names.
+
+    If `checkpoint.slot` names a file for the case, the state is written there every
+    `checkpoint.SECONDS`, and a training that finds one of its own resumes from it.
+
+    Raises TrainingError after `PATIENCE` skipped updates in a row, and ValueError if rows are to be
+    fresh and the data set has no distribution to draw them from.
     """
-    state = begun(flow, case, settings)
-    dtype, written = getattr(torch, case.dtype), time.monotonic()
-    rows, validation = (
-        part.to(case.device, dtype) for part in (data.train, data.val[: settings.validation_rows])
-    )
-    if checkpoint is None or not checkpoints.read(checkpoint, state):
-        counted = _counted(flow, rows[: case.batch], objective)
-        state.history.step_flops, state.history.step_evaluations = counted
-    history = state.history
-    tolerance = settings.validation_tolerance
-    solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
-    exact, every = flow.using(trace="exact", solver=solver), settings.every(case.updates)
     source = settings.source(data)
+    state, slot = initial_state(flow, case, settings), checkpoint.slot(case)
+    name = getattr(objective, "__qualname__", type(objective).__qualname__)
+    owner = f"{case.key} {name} {settings.model_dump_json()}"
+    rows = data.train.to(case.device, getattr(torch, case.dtype))
+    if slot is None or not checkpoint.read(slot, state, owner):
+        _count(state, rows[: case.batch], objective)
+    history, validate = state.history, _validation(flow, data, case, settings)
+    every, written = settings.every(case.updates), time.monotonic()
     while True:
         late = 0 < settings.time_limit <= history.seconds and state.update < case.updates
         over = late or state.update == case.updates
         if over or state.update % every == 0:
-            _validate(state, exact, validation, settings)
+            validate(state)
             if settings.patience and state.waiting > settings.patience:
                 over, history.stopped = True, "patience"
         if late:
             history.stopped = "time"
-        observe(state.update)
+        if (observation := observe(state.update)) is not None:
+            history.observations.append(observation)
         if over:
             break
         x = _batch(state, case, source, rows)
+        if history.step_flops is None:
+            _count(state, x, objective)
         fault = _update(state, x, objective, settings, case)
         if state.in_a_row >= PATIENCE:
             raise TrainingError(
                 f"{state.in_a_row} updates in a row failed, the last ({state.update - 1}): {fault}"
             )
-        if checkpoint is not None and time.monotonic() - written >= checkpoints.SECONDS:
-            checkpoints.write(checkpoint, state)
+        if slot is not None and time.monotonic() - written >= checkpoint.SECONDS:
+            checkpoint.write(slot, state, owner)
             written = time.monotonic()
     if settings.keep == "best":
         flow.load_state_dict(state.best)
@@ -101,7 +103,7 @@ def train(
 
 
 def _batch(state: State, case: Case, source: Sampler | None, rows: Tensor) -> Tensor:
-    """The next batch (N, D): new rows of the source, or without one of the training set."""
+    """Return the next batch (N, D): fresh rows of the source, or rows of the training set."""
     if source is not None:
         return source(case.batch, state.generator).to(rows)
     if len(state.order) < case.batch:
@@ -111,7 +113,7 @@ def _batch(state: State, case: Case, source: Sampler | None, rows: Tensor) -> Te
 
 
 def _update(state: State, x: Tensor, objective: Objective, settings: Training, case: Case) -> str:
-    """One update, timed and counted; why it was skipped ("" if it was not)."""
+    """Make one timed and counted update; return the reason if it was skipped, else ""."""
     history = state.history
     share = schedules.share(settings, state.update, case.updates, state.drops)
     for group in state.optimiser.param_groups:
@@ -135,7 +137,7 @@ def _update(state: State, x: Tensor, objective: Objective, settings: Training, c
 def _step(
     flow: flows.Flow, x: Tensor, objective: Objective, optimiser: torch.optim.Optimizer, clip: float
 ) -> tuple[float, str]:
-    """The loss, and why the weights were left as they are ("" if they were not)."""
+    """Step the optimiser; return the loss, and the reason if the weights were left unchanged."""
     optimiser.zero_grad()
     try:
         loss = objective(flow, x)
@@ -149,33 +151,50 @@ def _step(
     return loss.item(), ""
 
 
-def _counted(
-    flow: flows.Flow, x: Tensor, objective: Objective
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """FLOPs and evaluations, forward and backward, of an update that a copy of the flow makes."""
+def _count(state: State, x: Tensor, objective: Objective) -> None:
+    """Count FLOPs and evaluations of an update at x by a copy of the flow, if it can be solved."""
     device = [x.device] if x.device.type == "cuda" else []
-    copied = copy.deepcopy(flow)
-    with torch.random.fork_rng(device), flows.count_nfe(copied) as nfe:
+    flow = copy.deepcopy(state.flow)
+    with torch.random.fork_rng(device), flows.count_nfe(flow) as nfe:
         try:
             with Operations() as forward:
-                loss = objective(copied, x)
+                loss = objective(flow, x)
             with Operations() as backward:
                 loss.backward()
         except SolveError:
-            return (0, 0), (0, 0)
-    return (forward.flops, backward.flops), (nfe.forward, nfe.backward)
+            return
+    state.history.step_flops = forward.flops, backward.flops
+    state.history.step_evaluations = nfe.forward, nfe.backward
 
 
-@torch.no_grad()
-def _validate(state: State, exact: flows.Flow, validation: Tensor, settings: Training) -> None:
-    """Note the likelihood of the validation rows; the best weights so far are kept."""
-    history = state.history
-    try:
-        each = torch.cat([exact.log_prob(part) for part in torch.split(validation, CHUNK)])
-        score, error = each.mean().item(), standard_error(each.double().cpu().numpy())
-    except SolveError:
+def _validation(
+    flow: flows.Flow, data: Dataset, case: Case, settings: Training
+) -> Callable[[State], None]:
+    """Return the function that validates a state on the first rows of the validation set."""
+    tolerance = settings.validation_tolerance
+    solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
+    exact = flow.using(trace="exact", solver=solver)
+    rows = data.val[: settings.validation_rows].to(case.device, getattr(torch, case.dtype))
+    groups = None if data.val_groups is None else data.val_groups[: len(rows)].numpy()
+
+    @torch.no_grad()
+    def validate(state: State) -> None:
         score, error = -math.inf, math.nan
-    score = score if math.isfinite(score) else -math.inf
+        try:
+            each = torch.cat([exact.log_prob(part) for part in torch.split(rows, CHUNK)])
+        except SolveError:
+            pass
+        else:
+            if math.isfinite(mean := each.mean().item()):
+                score, error = mean, standard_error(each.double().cpu().numpy(), groups)
+        _note(state, score, error, settings)
+
+    return validate
+
+
+def _note(state: State, score: float, error: float, settings: Training) -> None:
+    """Add a validation to the history; keep the weights if they are the best so far."""
+    history = state.history
     history.validated.append(state.update)
     history.validation_ll.append(score)
     history.validation_se.append(error)

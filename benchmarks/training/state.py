@@ -1,4 +1,4 @@
-"""The state of a training between two updates: with it, what follows is settled."""
+"""The state of a training between two updates, which determines all that follows."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 @dataclass
 class State:
-    """Weights, optimiser, streams, history, and where the training stands."""
+    """Weights, optimiser, random streams, history, and the counters of the loop."""
 
     SCALARS: ClassVar[tuple[str, ...]] = ("update", "score", "waiting", "drops", "in_a_row")
 
     flow: flows.Flow
     optimiser: torch.optim.Optimizer
     generator: torch.Generator  # of the batches
-    best: dict[str, Tensor]  # weights
+    best: dict[str, Tensor]  # weights with the best validation
     history: History
-    order: Tensor  # rows of the training set that are still to come, before they are shuffled anew
+    order: Tensor  # rows of the training set left before the next shuffle
     update: int = 0
     score: float = -math.inf  # of the best weights
-    waiting: int = 0  # validations since then
+    waiting: int = 0  # validations since the best one
     drops: int = 0  # of a plateau's learning rate
-    in_a_row: int = 0  # updates that were skipped
+    in_a_row: int = 0  # updates skipped since the last that was not
 
 
-def begun(flow: flows.Flow, case: Case, settings: Training) -> State:
-    """The state before the first update, and noise from the case's own seed after it."""
+def initial_state(flow: flows.Flow, case: Case, settings: Training) -> State:
+    """Build the state before the first update, and seed torch's global stream for noise."""
     torch.manual_seed(case.seeds.noise)
     optimiser = OPTIMISERS[settings.optimizer](
         flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay

@@ -52,6 +52,8 @@ def _draw(row: Any) -> Any:
     held = arrays(row)
     data, samples = (held[name].astype(float) for name in ("data_samples", "samples"))
     columns = held["columns"]
+    known = row["notes"].get("data", {}).get("columns")
+    names = [known[c] if known else f"column {c + 1}" for c in columns]
     ends = np.quantile(data, [0.005, 0.995], axis=0)
     ends += np.array([[-0.08], [0.08]]) * np.ptp(ends, axis=0)
     count = len(columns)
@@ -71,9 +73,9 @@ def _draw(row: Any) -> Any:
                     _pair(panel, data[:, [j, i]], samples[:, [j, i]], ends[:, [j, i]])
                 panel.tick_params(labelbottom=i == count - 1, labelleft=j == 0 < i, labelsize=7)
                 if i == count - 1:
-                    panel.set_xlabel(f"column {columns[j] + 1}")
+                    panel.set_xlabel(names[j])
                 if j == 0 < i:
-                    panel.set_ylabel(f"column {columns[i] + 1}")
+                    panel.set_ylabel(names[i])
         dots = Line2D([], [], ls="", marker="o", ms=4, mec="none", color=SAMPLES)
         figure.legend(
             [Patch(color=DATA, alpha=0.4), dots], ["data", str(row["series"])], loc="upper right"

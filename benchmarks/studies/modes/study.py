@@ -21,7 +21,6 @@ from benchmarks.evaluation import modes as of_samples
 from benchmarks.evaluation.likelihood import exact
 from benchmarks.measure.preparing import prepare
 from benchmarks.studies.trainees import Trainees
-from benchmarks.training import checkpoint
 from benchmarks.training.loop import Objective, own_loss, train
 from benchmarks.training.settings import Training
 from flows.continuous import SolveError
@@ -114,8 +113,7 @@ def _measured(case: Case) -> Result:
     settings = Training.model_validate(case.settings["training"])
     flow = prepare(case, data.train.to(getattr(torch, case.dtype)), settings.whiten)
     objective = OBJECTIVES[case.settings["objective"]](data)
-    slot = checkpoint.slot(case)
-    history = train(flow, data, case, settings, objective=objective, checkpoint=slot)
+    history = train(flow, data, case, settings, objective=objective)
     return scored(exact(flow, float(case.settings["tolerance"])), data, case, history.metrics())
 
 
@@ -139,7 +137,8 @@ def scored(
     try:
         log_prob = flow.log_prob(data.test[: int(case.settings["rows"])].to(case.device))
         each = log_prob.cpu().numpy()
-        metrics |= {"test_ll": float(each.mean()), "test_ll_se": standard_error(each)}
+        groups = None if data.groups is None else data.groups[: len(each)].numpy()
+        metrics |= {"test_ll": float(each.mean()), "test_ll_se": standard_error(each, groups)}
     except SolveError as error:
         notes["test_ll"] = str(error)
     arrays = {

@@ -87,7 +87,7 @@ class Nfe(Study):
 
 
 def _measured(case: Case) -> Result:
-    """Train, counting on a fixed batch as training goes, then solve at each tolerance."""
+    """Train while counting evaluations on a fixed batch, then solve at each tolerance."""
     settings = Training.model_validate(case.settings["training"])
     data = datasets.load(str(case.dataset), seed=case.seeds.data)
     dtype = getattr(torch, case.dtype)
@@ -95,20 +95,20 @@ def _measured(case: Case) -> Result:
     untrained = copy.deepcopy(flow)
     fixed = data.test[: case.batch].to(case.device, dtype)
     every = max(1, case.updates // int(case.settings["checks"]))
-    counts: list[tuple[int, int, int]] = []
 
-    def observe(update: int) -> None:
-        if update % every == 0 or update == case.updates:
-            view = flow.using(noise=0)
-            with flows.count_nfe(view) as count:
-                view.log_prob(fixed).mean().backward()
-            flow.zero_grad()
-            counts.append((update, count.forward, count.backward))
+    def observe(update: int) -> tuple[int, int, int] | None:
+        if update % every and update != case.updates:
+            return None
+        view = flow.using(noise=0)
+        with flows.count_nfe(view) as count:
+            view.log_prob(fixed).mean().backward()
+        flow.zero_grad()
+        return update, count.forward, count.backward
 
     history = train(flow, data, case, settings, observe=observe)
     tolerances = [float(t) for t in case.settings["tolerances"]]
     curves = [_tolerances(f, fixed, case, tolerances) for f in (untrained, flow)]
-    updates, forward, backward = np.array(counts).T
+    updates, forward, backward = np.array(history.observations).T
     arrays = {
         "updates": updates,
         "nfe_forward": forward,

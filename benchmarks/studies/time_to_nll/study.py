@@ -15,7 +15,6 @@ from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.preparing import prepare
 from benchmarks.studies.trainees import Trainees
-from benchmarks.training import checkpoint
 from benchmarks.training.baselines import gaussian
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
@@ -78,7 +77,7 @@ def _measured(case: Case) -> Result:
     flow = prepare(case, data.train.to(dtype), settings.whiten)
     beside = BESIDE if settings.time_limit else 0.0
     before = interleave({}, seconds=beside, device=case.device)
-    history = train(flow, data, case, settings, checkpoint=checkpoint.slot(case))
+    history = train(flow, data, case, settings)
     after = interleave({}, seconds=beside, device=case.device)
     validation = data.val[: settings.validation_rows]
     view = flow.using(trace="exact")
