@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from benchmarks.execution.fingerprint import fingerprint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -20,6 +19,7 @@ from benchmarks.cli.app import app
 from benchmarks.core.frame import load
 from benchmarks.datasets import own, tables
 from benchmarks.execution.suite import Suite, read
+from benchmarks.execution.versions import dependencies
 
 cli = CliRunner()
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
@@ -219,10 +219,11 @@ def test_the_content_decides_what_is_stale(tmp_path: Path) -> None:
     assert case.dataset == name
     assert case.dim == 3
     assert datasets.module_of(name) == own.__name__
-    before = fingerprint(case)
-    assert fingerprint(case) == before
+    before = dependencies(case)
+    assert dependencies(case) == before
     written(tmp_path, table(seed=1), "stale.csv")
-    assert fingerprint(case) != before
+    assert dependencies(case).declared == before.declared
+    assert dependencies(case).files != before.files
 
 
 def test_a_suite_runs_on_other_data(tmp_path: Path) -> None:

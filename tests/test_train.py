@@ -1,10 +1,8 @@
-"""Training: reproducible, best weights kept, its own loss, faults told; fingerprints."""
+"""Training: reproducible, best weights kept, its own loss, faults reported."""
 
 from __future__ import annotations
 
 import math
-import sys
-import types
 
 import pytest
 import torch
@@ -14,7 +12,6 @@ from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, registry
 from benchmarks.evaluation.scoring import Scoring
-from benchmarks.execution import fingerprint
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import PATIENCE, TrainingError, train
 from benchmarks.training.settings import Training
@@ -126,55 +123,3 @@ def test_whitening_is_counted():
                 layer.log_scale.zero_()
                 layer.shift.zero_()
         torch.testing.assert_close(flows_[0].log_prob(x).double(), gaussian, rtol=1e-4, atol=1e-3)
-
-
-def code(tmp_path, name: str, source: str) -> str:
-    """The digest that a plug-in of this source adds to a fingerprint."""
-    module = types.ModuleType(f"flowgauge_plugin_{name}")
-    module.__file__ = str(tmp_path / f"{name}.py")
-    (tmp_path / f"{name}.py").write_text(source)
-    sys.modules[module.__name__] = module
-    try:
-        return fingerprint._code(module.__name__)
-    finally:
-        del sys.modules[module.__name__]
-
-
-def test_a_fingerprint_follows_the_code_and_not_its_comments(tmp_path):
-    first = code(tmp_path, "a", "def f():\n    return 1\n")
-    remark = code(
-        tmp_path, "b", '"""Said."""\n\n\ndef f():\n    """Said."""\n    return (1)  # so\n'
-    )
-    other = code(tmp_path, "c", "def f():\n    return 2\n")
-    assert first == remark != other
-
-
-def test_a_fingerprint_reaches_what_measures_and_nothing_that_draws_or_judges():
-    reached = fingerprint._reached(
-        frozenset({"benchmarks.studies.density.study", "flows.discrete.glow"})
-    )
-    assert {"flows.flow", "flows.discrete.coupling", "benchmarks.training.loop"} <= reached
-    assert "flows.discrete.dense" not in reached
-    apart = ("benchmarks.views", "benchmarks.report", "flows.conformance")
-    assert not any(name.startswith(apart) for name in reached)
-    chosen = case()
-    assert fingerprint.fingerprint(chosen) == fingerprint.fingerprint(chosen)
-    assert fingerprint.fingerprint(chosen) != fingerprint.fingerprint(case("glow"))
-
-
-def test_a_fingerprint_leaves_out_what_a_study_shows(tmp_path, monkeypatch):
-    """And whose records it reads for that; what it measures counts."""
-    digests = []
-    for number, lines in enumerate(
-        (
-            ["limit = 1"],
-            ["limit = 1", 'reads: ClassVar[tuple[str, ...]] = ("cost",)'],
-            ["limit = 1", "def tables(self, frame): return [1]"],
-            ["limit: ClassVar[int] = 2"],
-        )
-    ):
-        path = tmp_path / f"{number}.py"
-        path.write_text("class Probe:\n" + "".join(f"    {line}\n" for line in lines))
-        monkeypatch.setattr(fingerprint, "_source", lambda name, path=path: path)
-        digests.append(fingerprint._code(f"benchmarks.studies.probe{number}"))
-    assert digests[0] == digests[1] == digests[2] != digests[3]
