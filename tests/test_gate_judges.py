@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.analysis.holm import holm
+from benchmarks.analysis.stats import holm
 from benchmarks.core.record import Values
 from benchmarks.gate import quality, rendering, times
 from benchmarks.gate.comparison import LEVEL

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
-from benchmarks.analysis import cost_model, scaling_law
+from benchmarks.analysis import scaling_law
 from benchmarks.analysis.scaling_law import Law, exact_degree, exact_polynomial
 
 SIZES = 2.0 ** np.arange(1, 11)
-SEEDS = 40
+SEEDS = 16
+REPETITIONS = 200
 Truth = Callable[[np.ndarray], np.ndarray]
 Found = list[Law]
 
@@ -36,22 +38,27 @@ def _laws(truth: Truth, sample: float, size: float, sizes: np.ndarray = SIZES) -
         rng = np.random.default_rng(seed)
         drift = rng.normal(0, size, (len(sizes), 1))
         noise = np.exp(drift + rng.normal(0, sample, (len(sizes), 9)))
-        laws.append(scaling_law.fit(sizes, truth(sizes)[:, None] * noise))
+        laws.append(scaling_law.fit(sizes, truth(sizes)[:, None] * noise, repetitions=REPETITIONS))
     return laws
+
+
+def _often(hits: Iterable[bool], share: float) -> bool:
+    """Whether as many hit as chance has it, in 99 of 100, where this share of all do."""
+    return sum(hits) >= binom.ppf(0.01, SEEDS, share)
 
 
 @pytest.mark.parametrize("noise", [(0.05, 0.0), (0.05, 0.03), (0.02, 0.03)], ids=str)
 @pytest.mark.parametrize("name", TRUTHS)
 def test_truths_of_the_class(name: str, noise: tuple[float, float]) -> None:
-    """The degree is found, and the interval has the true exponent in at least nine of ten."""
+    """The degree is found, and the interval has the true exponent as often as it says."""
     truth, degree, exponent = TRUTHS[name]
     laws = _laws(truth, *noise)
-    assert sum(law.degree == degree for law in laws) >= 0.85 * SEEDS
+    assert _often([law.degree == degree for law in laws], 0.9)
     covered = [law.interval[0] - 1e-4 <= exponent <= law.interval[1] + 1e-4 for law in laws]
-    assert sum(covered) >= 0.9 * SEEDS
+    assert _often(covered, 0.95)
     reached = truth(SIZES)[-1] > 2 * truth(SIZES * 0)[-1] or degree == 0
-    assert sum(law.asymptotic == reached for law in laws) >= 0.85 * SEEDS
-    assert sum(bool(law.breaks) for law in laws) <= 0.1 * SEEDS
+    assert _often([law.asymptotic == reached for law in laws], 0.9)
+    assert _often([not law.breaks for law in laws], 0.95)
 
 
 @pytest.mark.parametrize("offset", [0.0, 20.0])
@@ -72,7 +79,7 @@ def test_few_sizes_that_tell_little(name: str, size: float) -> None:
     truth: Truth = {"D^0.1": lambda d: d**0.1, "1 + 0.01 D": lambda d: 1 + 0.01 * d}[name]
     exponent = {"D^0.1": 0.1, "1 + 0.01 D": 0.32 / 1.32}[name]
     laws = _laws(truth, 0.03, size, np.array([4.0, 8.0, 16.0, 32.0]))
-    assert sum(law.interval[0] <= exponent <= law.interval[1] for law in laws) >= 0.8 * SEEDS
+    assert _often([law.interval[0] <= exponent <= law.interval[1] for law in laws], 0.9)
     assert all(law.interval[1] > law.interval[0] for law in laws)
 
 
@@ -80,14 +87,14 @@ def test_times_that_fall() -> None:
     """1/D has the exponent -1, and has reached no polynomial."""
     laws = _laws(lambda d: 1 / d, 0.03, 0.03)
     assert not any(law.asymptotic for law in laws)
-    assert sum(law.interval[0] <= -1 <= law.interval[1] for law in laws) >= 0.9 * SEEDS
+    assert _often([law.interval[0] <= -1 <= law.interval[1] for law in laws], 0.95)
 
 
 def test_a_break_is_found_and_left_behind() -> None:
     """Times that jump by 60 % from D = 128 on: where, and the exponent of what comes after."""
     laws = _laws(lambda d: (100 + d) * np.where(d >= 128, 1.6, 1), 0.05, 0.0)
-    assert sum(law.breaks == (128,) for law in laws) >= 0.9 * SEEDS
-    assert sum(law.degree == 1 for law in laws) >= 0.9 * SEEDS
+    assert _often([law.breaks == (128,) for law in laws], 0.95)
+    assert _often([law.degree == 1 for law in laws], 0.95)
     assert np.median([law.exponent for law in laws]) == pytest.approx(0.91, abs=0.03)
 
 
@@ -95,7 +102,7 @@ def test_a_tie_goes_to_the_lower_degree() -> None:
     """What fits by either of two degrees has the lower one, and exact values their own law."""
     sizes = np.array([2.0, 3.0, 4.0, 6.0, 8.0])
     laws = _laws(lambda d: 10 + d + 1e-3 * d**2, 0.05, 0.03, sizes)
-    assert sum(law.degree <= 1 for law in laws) >= 0.75 * SEEDS
+    assert _often([law.degree <= 1 for law in laws], 0.85)
     law = scaling_law.fit(SIZES, [[3 + 2 * d**2] for d in SIZES])
     assert law.coefficients == pytest.approx((3, 0, 2), rel=1e-6, abs=1e-9)
     assert law.interval == pytest.approx((law.exponent, law.exponent), abs=1e-4)
@@ -161,43 +168,3 @@ def test_counts_of_no_polynomial_are_refused() -> None:
 
 
 # ---- several sizes ----------------------------------------------------------------------------
-
-
-def _grid() -> dict[str, np.ndarray]:
-    d, h, nfe = (axis.ravel() for axis in np.meshgrid([2, 8, 32, 128], [16, 64, 256], [4, 20]))
-    return {"1": 1.0 + 0 * d, "D H NFE": d * h * nfe, "H² NFE": h**2 * nfe, "D³": 1.0 * d**3}
-
-
-def test_the_terms_of_a_cost() -> None:
-    """Those that the cost is made of, with intervals that have the truth, and no other."""
-    terms, right = _grid(), 0
-    cost = 3000 * terms["1"] + 2 * terms["D H NFE"] + 0.5 * terms["H² NFE"]
-    for seed in range(20):
-        noise = np.random.default_rng(seed).lognormal(0, 0.04, (len(cost), 7))
-        model = cost_model.fit(terms, cost[:, None] * noise)
-        right += set(model.coefficients) == {"1", "D H NFE", "H² NFE"}
-        low, high = model.intervals["D H NFE"]
-        assert 0.95 * low <= 2 <= 1.05 * high
-        assert sum(model.shares.values()) == pytest.approx(1)
-        assert model.error < 0.1
-    assert right >= 17
-
-
-def test_exact_counts_of_several_sizes() -> None:
-    """Coefficients of counts come back to seven digits."""
-    terms = _grid()
-    cost = 4 * terms["D H NFE"] + 2 * terms["H² NFE"] + 7 * terms["D³"]
-    model = cost_model.fit(terms, cost[:, None])
-    expected = {"D H NFE": 4.0, "H² NFE": 2.0, "D³": 7.0}
-    assert model.coefficients == pytest.approx(expected, rel=1e-6)
-
-
-def test_models_that_cannot_be_fitted() -> None:
-    """Too many terms, too few points, and what is not positive."""
-    one = {"1": [1.0] * 3}
-    with pytest.raises(ValueError, match="1 to 10 terms, got 11"):
-        cost_model.fit({str(k): [1.0] for k in range(11)}, [[1.0]])
-    with pytest.raises(ValueError, match="1 terms need 3 points or more"):
-        cost_model.fit({"1": [1.0] * 2}, [[1.0]] * 2)
-    with pytest.raises(ValueError, match="have to be positive"):
-        cost_model.fit(one, [[1.0], [0.0], [1.0]])

@@ -19,7 +19,7 @@ from scipy import stats
 
 from benchmarks.ab.benches import FACTOR
 from benchmarks.ab.schedule import BASE, NEW, Block, Visit
-from benchmarks.analysis.holm import holm
+from benchmarks.analysis.stats import holm
 
 LEVEL = 0.05
 

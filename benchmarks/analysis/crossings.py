@@ -1,92 +1,81 @@
-"""Where one flow becomes cheaper than another."""
+"""Crossings of costs: the dimension from which on one flow is cheaper than another."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import growth
-from benchmarks.core.exhibit import RECORDS, Table
+from benchmarks.analysis.growth import growth
+from benchmarks.core.exhibit import per_row
 from benchmarks.core.series import RULES
 
-FEW = 10  # pairs that are all shown, however plain
+ALWAYS, NEVER = 0.0, float("inf")  # of all dimensions that were measured
 
 
-def crossings(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
-    """A row for each pair that can cross: from which D on the first is cheaper."""
-    columns = {
-        f"{title}: {unit}": per_sample(done, f"{call}_{metric}")
-        for call, title in calls.items()
-        for metric, unit in (("flops", "FLOPs"), ("seconds", "seconds"))
-        if f"{call}_{metric}" in done
-    }
-    series = {str(name): group for name, group in done.groupby("series")}
-    grown = {name: growth.flops(group, "log_prob") for name, group in series.items()}
+def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Where the first of two series costs less a row than the second, by each metric.
+
+    Pairs of equal batches and of one rule for the width whose log_prob is of different degree in D,
+    the lower one first; and all pairs that solve an ODE, and of those with dense: of equal degree
+    the one with fewer FLOPs at the largest common D is first. Columns: cheaper, than, a `crossing`
+    for each of the metrics, plain (whether one is cheaper at every D by every metric) and records
+    (keys).
+    """
+    costs = {metric: medians(scans, metric) for metric in metrics if metric in scans}
+    series = {str(name): group for name, group in scans.groupby("series")}
+    grown = {name: growth(group, "log_prob_flops") for name, group in series.items()}
     degrees = {name: counted.degree for name, counted in grown.items() if counted}
     rows: list[dict[str, Any]] = []
-    trivial: list[dict[str, Any]] = []
     for pair in itertools.combinations(degrees, 2):
         one, other = (series[name] for name in pair)
         asked = (_solves(one) and _solves(other)) or _against_dense(one, other)
         lower = _lower(*(degrees[name] for name in pair))
-        gap = _gap(columns["log_prob: FLOPs"], *pair)
+        gap = _gap(costs["log_prob_flops"], *pair)
         alike = _width(one) == _width(other) and set(one["batch"]) == set(other["batch"])
         if not alike or gap.empty or (lower is None and not asked):
             continue
         if lower == 1 or (lower is None and gap.iloc[-1] > 0):
             pair = pair[::-1]
-        gaps = {header: _gap(costs, *pair) for header, costs in columns.items()}
-        told = {header: crossing(gap) for header, gap in gaps.items()}
-        back = {crossing(-gap) for gap in gaps.values()}
-        plain = not asked and any(side <= {"all", "–"} for side in (set(told.values()), back))
-        keys = {RECORDS: (*one["key"], *other["key"])}
-        (trivial if plain else rows).append({"Cheaper": pair[0], "than": pair[1], **told, **keys})
-    if len(rows) + len(trivial) <= FEW:
-        rows, trivial = rows + trivial, []
-    note = (
-        "The dimension from which on the first costs less per sample than the second, at all "
-        "larger ones that were measured; interpolated between two of them on logarithmic axes. "
-        "Pairs of equal batches and of one rule for the width whose log_prob is of different "
-        "degree in D, the lower one first; and all pairs of flows that solve an ODE, and of those "
-        "with dense: of equal degree the one with fewer FLOPs at the largest common D is first. "
-        "Flows that solve an ODE take the evaluations (NFE) that the table by dimension says; "
-        "trained fields may take more. Pairs left out because one is cheaper at every D in every "
-        f"column: {len(trivial)}."
-    )
-    return Table(
-        "cost-crossings",
-        "Where one becomes cheaper than another",
-        note,
-        pd.DataFrame(rows),
-    )
+        gaps = {metric: _gap(cost, *pair) for metric, cost in costs.items()}
+        where = {metric: crossing(gap) for metric, gap in gaps.items()}
+        back = [crossing(-gap) for gap in gaps.values()]
+        plain = not asked and (_throughout(where.values()) or _throughout(back))
+        row = {"cheaper": pair[0], "than": pair[1], **where, "plain": plain}
+        rows.append({**row, "records": (*one["key"], *other["key"])})
+    return pd.DataFrame(rows, columns=["cheaper", "than", *costs, "plain", "records"])
 
 
-def crossing(gap: pd.Series) -> str:
-    """From which D on the first is cheaper: "all", "D ≥ 37", or "none in range".
+def crossing(gap: pd.Series) -> float:
+    """The D from which on the first is cheaper, at all larger ones that were measured.
 
-    ``gap`` is ln of its cost over the second's, by D.
+    ``gap`` is ln of its cost over the second's, by D; between two it is interpolated on logarithmic
+    axes. `ALWAYS` if it is cheaper at every D, `NEVER` if not at the largest, NaN without any.
     """
     if gap.empty:
-        return "–"
+        return float("nan")
     if gap.iloc[-1] >= 0:
-        return "none in range"
+        return NEVER
     dearer = np.flatnonzero(gap >= 0)
     if not len(dearer):
-        return "all"
+        return ALWAYS
     at = dearer[-1]
     share = gap.iloc[at] / (gap.iloc[at] - gap.iloc[at + 1])
     low, high = gap.index[at : at + 2]
-    return f"D ≥ {low * (high / low) ** share:.0f}"
+    return float(low * (high / low) ** share)
 
 
-def per_sample(done: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Medians per sample, a row for each D and a column for each series."""
-    costs = (done[metric] / done["batch"]).groupby([done["dim"], done["series"]]).median()
+def medians(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Medians of a row of data, a row for each D and a column for each series."""
+    costs = per_row(scans, metric).groupby([scans["dim"], scans["series"]]).median()
     return costs.unstack()
+
+
+def _throughout(where: Any) -> bool:
+    return all(np.isnan(dim) or dim == ALWAYS for dim in where)
 
 
 def _gap(costs: pd.DataFrame, one: str, other: str) -> pd.Series:

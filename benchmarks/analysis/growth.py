@@ -1,9 +1,8 @@
-"""How cost grows with D: degrees of exact counts, and laws of times."""
+"""Growth of cost with a size: degrees of exact counts, local exponents of times."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,130 +11,112 @@ import pandas as pd
 
 from benchmarks.analysis import scaling_law
 from benchmarks.analysis.scaling_law import Law
-from benchmarks.core.exhibit import RECORDS, Table
+from benchmarks.analysis.sizes import FEWEST
+from benchmarks.core.metrics import METRICS
+from flows.continuous.trace import Trace
 
-SIZES = 4  # that a law needs
-ONCE = "precomputation_flops"
+ONCE = "precomputation_flops"  # of log_prob's FLOPs: computed once for a batch
+FIXED, FOLLOWS = "fixed", "H = c D"  # the width, against the dimension
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How exact counts grow: degree, None for no polynomial, and exponent at the largest size."""
+class Growth:
+    """Growth of a cost with a size.
+
+    ``degree`` is that of the polynomial: of exact counts, None if they are of none, or of the law
+    fitted to times. ``exponent`` is d ln cost / d ln size at the ``largest`` size, for times with a
+    95 % ``interval``. It is a lower bound of the asymptote's unless that is ``reached``.
+    ``breaks`` are the sizes from which on times differ by a factor.
+    """
 
     degree: int | None
     exponent: float
     largest: float
-
-    def told(self, at: str = "") -> str:
-        """Degree and exponent, and ``at`` which size where that has to be said."""
-        return f"{'–' if self.degree is None else self.degree} ({self.exponent:.2f}){at}"
-
-
-@dataclass(frozen=True)
-class Times:
-    """The law of times, and whether its exponent is that of the asymptote."""
-
-    law: Law
-    reached: bool
-    largest: float
-
-    def told(self, at: str = "") -> str:
-        """The exponent and its interval, ``at`` which size where that is to be said, and breaks."""
-        bound = "≥ " if self.law.asymptotic and not self.reached else ""
-        breaks = "".join(f", break at {size:g}" for size in self.law.breaks)
-        return f"{bound}{self.law}{at}{breaks}"
+    interval: tuple[float, float] | None = None
+    reached: bool = True
+    breaks: tuple[float, ...] = ()
 
 
-def counts(group: pd.DataFrame, metric: str, by: str = "dim") -> Counts | None:
-    """Of exact counts per batch, over the sizes ``by``; None for fewer than `SIZES` of them."""
+def growth(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
+    """Growth of a metric of a batch with the size ``by``; None for fewer than `FEWEST` sizes.
+
+    FLOPs of log_prob grow with D as a row's do: without those that are spent once for a batch.
+    Times have no asymptote where the FLOPs of their call are of a higher degree.
+    """
+    if by == "dim" and metric.startswith("log_prob_") and ONCE in group:
+        rest = group["log_prob_flops"] - group[ONCE].fillna(0)
+        group = group.assign(log_prob_flops=rest)
+    if METRICS[metric].kind != "time":
+        return counts(group, metric, by)
+    return _times(group, metric, counts(group, metric.replace("_seconds", "_flops"), by), by)
+
+
+def counts(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
+    """Growth of exact counts of a batch as they are; None for fewer than `FEWEST` sizes."""
     if metric not in group:
         return None
     known = group[group[metric] > 0].drop_duplicates(by).sort_values(by)  # seeds have equal counts
-    if len(known) < SIZES:
+    if len(known) < FEWEST:
         return None
     sizes, values = [int(size) for size in known[by]], [int(value) for value in known[metric]]
     try:
-        _, c = scaling_law.tail_polynomial(sizes, values)
+        _, coefficients = scaling_law.tail_polynomial(sizes, values)
     except ValueError:
         (low, high), (before, after) = sizes[-2:], values[-2:]
-        return Counts(None, float(np.log(after / before) / np.log(high / low)), high)
-    parts = [float(coefficient * sizes[-1] ** power) for power, coefficient in enumerate(c)]
+        return Growth(None, float(np.log(after / before) / np.log(high / low)), high)
+    parts = [float(c * sizes[-1] ** power) for power, c in enumerate(coefficients)]
     exponent = sum(power * part for power, part in enumerate(parts)) / sum(parts)
-    return Counts(len(c) - 1, exponent, sizes[-1])
+    return Growth(len(parts) - 1, exponent, sizes[-1])
 
 
-def flops(group: pd.DataFrame, call: str) -> Counts | None:
-    """Of a call's FLOPs over D; of log_prob's without what a solve makes of the weights once."""
-    metric = f"{call}_flops"
-    if call == "log_prob" and ONCE in group:
-        group = group.assign(**{metric: group[metric] - group[ONCE].fillna(0)})
-    return counts(group, metric)
-
-
-def seconds(
-    group: pd.DataFrame, call: str, counted: Counts | None, by: str = "dim"
-) -> Times | None:
-    """The law of a call's seconds; no asymptote where its FLOPs are ``counted`` steeper."""
-    metric = f"{call}_seconds"
+def _times(group: pd.DataFrame, metric: str, counted: Growth | None, by: str) -> Growth | None:
     known = group[group[metric].notna()] if metric in group else group[:0]
-    if known[by].nunique() < SIZES:
+    if known[by].nunique() < FEWEST:
         return None
     samples = known.groupby(by)[f"{metric}.values"].agg(lambda lists: list(itertools.chain(*lists)))
     law = _fitted(tuple(samples.index), tuple(map(tuple, samples)))
     steeper = counted is not None and counted.degree is not None and law.degree < counted.degree
-    return Times(law, law.asymptotic and not steeper, samples.index[-1])
+    reached = law.asymptotic and not steeper
+    largest = float(samples.index[-1])
+    return Growth(law.degree, law.exponent, largest, law.interval, reached, law.breaks)
 
 
 @lru_cache(1024)
 def _fitted(sizes: tuple[float, ...], samples: tuple[tuple[float, ...], ...]) -> Law:
-    """The same law for a table and a picture, fitted once."""
+    """The same law for a table and a figure, fitted once."""
     return scaling_law.fit(sizes, samples)
 
 
-NOTE = (
-    "FLOPs: the degree in D of the polynomial that the exact counts are of, those of the smallest "
-    "D aside where it takes that (– for none), and in parentheses d ln cost / d ln D at the "
-    "largest D. Seconds: that exponent of the fitted law with its 95 % interval, which counts the "
-    "noise of the samples and a drift of each size; ≥ where the leading term is below half, or of "
-    "a lower degree than that of the FLOPs, or where no polynomial fits: the asymptote is not "
-    "reached. A break is a size from which all times differ by a factor; the law is that of the "
-    "larger ones. D is the largest that was counted; a cell whose sizes end before says where. "
-    "Determinants of weights, as in glow, are taken once for a batch, those of Jacobians, as in "
-    "dense, for each sample."
-)
-PARTS = {
-    "precomputed: FLOPs": "Precomputed is what a solve makes of the weights once for the batch; "
-    "the FLOPs of log_prob are those without it, and grow as a sample's do.",
-    "linear layer: FLOPs": "Linear layer: the invertible linear layers of the flow alone, one pass "
-    "of the batch with its log-determinant.",
-}
+def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Degrees in D of the series of `sizes.scans` whose counts are of a polynomial.
 
-
-def growth(done: pd.DataFrame, calls: Mapping[str, str]) -> Table:
-    """A row for each series: how the calls' FLOPs and seconds grow at its largest dimension."""
+    Columns: series, flow, trace (estimator; None for a flow without that option), stochastic,
+    depth, width (`FIXED` or `FOLLOWS`; a width that parameters decide is neither, and left out),
+    degree, dim (the largest) and records (keys).
+    """
     rows = []
-    for name, group in done.groupby("series"):
-        found: dict[str, Counts | Times | None] = {}
-        for call, title in {**calls, "linear": "linear layer"}.items():
-            found[f"{title}: FLOPs"] = counted = flops(group, call)
-            if call == "log_prob":
-                found["precomputed: FLOPs"] = counts(group, ONCE)
-            found[f"{title}: seconds"] = seconds(group, call, counted)
-        largest = max((grown.largest for grown in found.values() if grown), default=0)
-        if largest:
-            told = {header: _cell(grown, largest) for header, grown in found.items()}
-            keys = {RECORDS: tuple(group["key"])}
-            rows.append({"Flow": name, "D": int(largest), **told, **keys})
-    frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    return Table(
-        "cost-growth",
-        "Growth with the dimension",
-        " ".join([NOTE, *(said for header, said in PARTS.items() if header in frame)]),
-        frame,
-    )
+    for name, group in scans.groupby("series"):
+        grown, first = growth(group, metric), group.iloc[0]
+        if grown is None or grown.degree is None or _ruled(first, "parameters"):
+            continue
+        option = first.get("option.trace")
+        trace = Trace.of(option) if isinstance(option, str | dict) else None
+        rows.append(
+            {
+                "series": str(name),
+                "flow": first["flow"],
+                "trace": trace.estimator if trace else None,
+                "stochastic": trace is not None and trace.stochastic,
+                "depth": first.get("option.depth"),
+                "width": FOLLOWS if _ruled(first, "hidden_per_dim") else FIXED,
+                "degree": grown.degree,
+                "dim": int(grown.largest),
+                "records": tuple(group["key"]),
+            }
+        )
+    columns = ["series", "flow", "trace", "stochastic", "depth", "width", "degree", "dim"]
+    return pd.DataFrame(rows, columns=[*columns, "records"])
 
 
-def _cell(grown: Counts | Times | None, largest: float) -> str | None:
-    if grown is None:
-        return None
-    return grown.told(f" at {grown.largest:g}" if grown.largest < largest else "")
+def _ruled(first: pd.Series, rule: str) -> bool:
+    return bool(pd.notna(first.get(f"setting.{rule}")))

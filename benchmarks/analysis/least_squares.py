@@ -58,9 +58,9 @@ def fit(terms: np.ndarray, costs: np.ndarray) -> Fits:
         q, r = np.linalg.qr(rows[:, :, support])
         solvable = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(1) > 1e-12
         r[~solvable] = np.eye(r.shape[-1])
-        found = np.linalg.solve(r, q.sum(1)[:, :, None])[:, :, 0]
-        residuals = (rows[:, :, support] @ found[:, :, None])[:, :, 0] - 1
-        valid = solvable & (found > 0).all(1)
+        best = np.linalg.solve(r, q.sum(1)[:, :, None])[:, :, 0]
+        residuals = (rows[:, :, support] @ best[:, :, None])[:, :, 0] - 1
+        valid = solvable & (best > 0).all(1)
         bic[index, valid] = criterion((residuals[valid] ** 2).sum(1), n, support.sum())
-        coefficients[index][:, support] = found / scale[:, 0, support]
+        coefficients[index][:, support] = best / scale[:, 0, support]
     return Fits(supports, coefficients, bic)

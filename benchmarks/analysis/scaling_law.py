@@ -1,4 +1,4 @@
-"""How a cost grows: its degree from exact counts, its law from times, with honest uncertainty."""
+"""Scaling laws: how times grow with a size, with an interval for the local exponent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from benchmarks.analysis import least_squares
 from benchmarks.analysis.least_squares import TIE
 from benchmarks.analysis.polynomials import exact_degree, exact_polynomial, tail_polynomial
 
-__all__ = ["Law", "exact_degree", "exact_polynomial", "fit", "redrawn", "tail_polynomial"]
+__all__ = ["Law", "exact_degree", "exact_polynomial", "fit", "tail_polynomial"]
 
 DEGREES = 3  # of the polynomial, at most
 POWERS = np.r_[np.linspace(-2.0, -0.1, 77), np.linspace(0.1, 4.0, 157)]  # of a shifted power law
-REPETITIONS = 600
+REPETITIONS = 600  # of the bootstrap
 ABREAST = 50  # problems at once: their arrays stay in the cache
 JUMPS = np.exp(np.linspace(-1.2, 1.2, 49))  # factors by which all sizes from a break on may differ
 STRONG = 10.0  # difference in BIC that a break has to make
@@ -48,12 +48,17 @@ class Law:
 
     def __str__(self) -> str:
         low, high = self.interval
-        told = f"{'' if self.asymptotic else '≥ '}{self.exponent:.2f} [{low:.2f}, {high:.2f}]"
-        return told.replace("-", "−")
+        text = f"{'' if self.asymptotic else '≥ '}{self.exponent:.2f} [{low:.2f}, {high:.2f}]"
+        return text.replace("-", "−")
 
 
-def fit(sizes: Sequence[float], samples: Sequence[Sequence[float]], seed: int = 0) -> Law:
-    """The law of times from the raw samples of each size.
+def fit(
+    sizes: Sequence[float],
+    samples: Sequence[Sequence[float]],
+    seed: int = 0,
+    repetitions: int = REPETITIONS,
+) -> Law:
+    """Fit the law of times to the raw samples of each size.
 
     Non-negative terms up to D³ are fitted to the medians by relative error; the degree is that with
     the least BIC, of ties the lowest. The interval draws anew the raw samples of each size, and,
@@ -76,9 +81,9 @@ def fit(sizes: Sequence[float], samples: Sequence[Sequence[float]], seed: int = 
     better = bool(power.bic[0] < polynomial.bic[0] - TIE)
     chosen, degree = power if better else polynomial, int(polynomial.degree[0])
     rng = np.random.default_rng(seed)
-    truths = _drawn(x, np.broadcast_to(medians, (REPETITIONS, len(x))), rng)
-    again = _drawn(x, redrawn(times, truths.predicted, truths.parameters, seed), rng)
-    low, high = np.quantile(again.exponent, [0.025, 0.975])
+    truths = _drawn(x, np.broadcast_to(medians, (repetitions, len(x))), rng)
+    refitted = _drawn(x, _redrawn(times, truths, seed), rng)
+    low, high = np.quantile(refitted.exponent, [0.025, 0.975])
     exponent, share = float(chosen.exponent[0]), float(chosen.share[0])
     reached = not better and share >= 0.5 and (degree > 0 or high < 0.5)
     a, b, p = map(float, power.coefficients[0])
@@ -127,15 +132,15 @@ def _checked(
 def _polynomials(x: np.ndarray, costs: np.ndarray) -> _Family:
     """For each of the costs (B, n) the polynomial of the lowest degree that is as good as any."""
     powers, basis = _basis(x)
-    found = least_squares.fit(basis, costs)
-    degrees = np.array([np.flatnonzero(support).max() for support in found.supports])
-    by_degree = np.array([found.bic[degrees == d].min(0) for d in powers])  # (K, B)
+    fits = least_squares.fit(basis, costs)
+    degrees = np.array([np.flatnonzero(support).max() for support in fits.supports])
+    by_degree = np.array([fits.bic[degrees == d].min(0) for d in powers])  # (K, B)
     chosen = np.argmax(by_degree <= by_degree.min(0) + TIE, axis=0)
     problems = np.arange(costs.shape[0])
-    best = np.where(degrees[:, None] == chosen, found.bic, np.inf).argmin(0)
-    c = found.coefficients[best, problems]
+    best = np.where(degrees[:, None] == chosen, fits.bic, np.inf).argmin(0)
+    c = fits.coefficients[best, problems]
     return _Family(
-        bic=found.bic[best, problems],
+        bic=fits.bic[best, problems],
         exponent=(c * powers).sum(1) / c.sum(1),
         share=c[problems, chosen] / c.sum(1),
         predicted=c @ basis.T,
@@ -161,12 +166,12 @@ class _Drawn:
 
 def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> _Drawn:
     powers, basis = _basis(x)
-    found, shifted = least_squares.fit(basis, costs), _powers(x, costs)
-    bic = np.concatenate([found.bic, shifted.bic[None]])  # (laws, B)
+    fits, shifted = least_squares.fit(basis, costs), _powers(x, costs)
+    bic = np.concatenate([fits.bic, shifted.bic[None]])  # (laws, B)
     weights = np.cumsum(np.exp((bic.min(0) - bic) / 2), axis=0)
     which = (weights < rng.random(len(costs)) * weights[-1]).sum(0)
-    sums, problems = which < len(found.bic), np.arange(len(costs))
-    c = found.coefficients[np.where(sums, which, 0), problems]
+    sums, problems = which < len(fits.bic), np.arange(len(costs))
+    c = fits.coefficients[np.where(sums, which, 0), problems]
     c[~sums] = 1.0  # of no account
     terms = (shifted.coefficients > 0).sum(1) + (shifted.coefficients[:, 2] < 0)
     return _Drawn(
@@ -179,8 +184,8 @@ def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> _Drawn
 def _powers(x: np.ndarray, costs: np.ndarray) -> _Family:
     """For each of the costs (B, n) the best shifted power law a + b Dᵖ, a ≥ 0 and b > 0."""
     parts = np.array_split(costs, -(-len(costs) // ABREAST))
-    found = zip(*(astuple(_shifted(x, part)) for part in parts), strict=True)
-    return _Family(*map(np.concatenate, found))
+    fields = zip(*(astuple(_shifted(x, part)) for part in parts), strict=True)
+    return _Family(*map(np.concatenate, fields))
 
 
 def _shifted(x: np.ndarray, costs: np.ndarray) -> _Family:
@@ -207,29 +212,23 @@ def _shifted(x: np.ndarray, costs: np.ndarray) -> _Family:
     )
 
 
-def redrawn(
-    times: Sequence[np.ndarray],
-    predicted: np.ndarray,
-    parameters: int | np.ndarray,
-    seed: int,
-) -> np.ndarray:
-    """Medians (B, n) that the same measurement might have given, were ``predicted`` the truth.
+def _redrawn(times: Sequence[np.ndarray], truths: _Drawn, seed: int) -> np.ndarray:
+    """Medians (B, n) that the same measurement might have given, were the ``truths`` true.
 
-    That is one truth (n,), or (B, n) one for each. Each has the deviations of the sizes from the
-    law in another order and with other signs, as large as their number and that of the law's
-    ``parameters`` leaves uncertain, and those of a size's raw samples.
+    Each has the deviations of the sizes from its law in another order and with other signs, as
+    large as their number and that of the law's parameters leaves uncertain, and those of a size's
+    raw samples.
     """
-    rng, n = np.random.default_rng(seed), len(times)
+    rng, (count, n) = np.random.default_rng(seed), truths.predicted.shape
     medians = np.array([np.median(t) for t in times])
-    truths = np.broadcast_to(predicted, (REPETITIONS, n))
-    left = np.broadcast_to(np.maximum(1, n - np.asarray(parameters)), REPETITIONS)[:, None]
-    residuals = np.log(medians / truths) * np.sqrt(n / left)
-    deviations = np.take_along_axis(residuals, rng.integers(n, size=truths.shape), axis=1)
-    deviations *= rng.choice([-1, 1], truths.shape) * np.sqrt(left / rng.chisquare(left))
+    left = np.maximum(1, n - truths.parameters)[:, None]  # degrees of freedom
+    residuals = np.log(medians / truths.predicted) * np.sqrt(n / left)
+    deviations = np.take_along_axis(residuals, rng.integers(n, size=(count, n)), axis=1)
+    deviations *= rng.choice([-1, 1], (count, n)) * np.sqrt(left / rng.chisquare(left))
     for index, t in enumerate(times):
-        picks = rng.integers(len(t), size=(REPETITIONS, len(t)))
+        picks = rng.integers(len(t), size=(count, len(t)))
         deviations[:, index] += np.log(np.median(t[picks], axis=1) / medians[index])
-    return np.asarray(truths * np.exp(deviations))
+    return np.asarray(truths.predicted * np.exp(deviations))
 
 
 def _break(x: np.ndarray, medians: np.ndarray) -> tuple[int, float]:
@@ -240,8 +239,8 @@ def _break(x: np.ndarray, medians: np.ndarray) -> tuple[int, float]:
     starts = range(3, n - 2)
     below = np.array([np.where(np.arange(n) < start, 1.0, 0.0) for start in starts])
     factors = np.exp(below[:, None] * np.log(JUMPS)[None, :, None])  # (starts, jumps, n)
-    found = _polynomials(x, (medians * factors).reshape(-1, n)).bic + 2 * np.log(n)
-    start, jump = np.unravel_index(found.argmin(), factors.shape[:2])
-    if found.min() < _polynomials(x, medians[None]).bic[0] - STRONG:
+    bic = _polynomials(x, (medians * factors).reshape(-1, n)).bic + 2 * np.log(n)
+    start, jump = np.unravel_index(bic.argmin(), factors.shape[:2])
+    if bic.min() < _polynomials(x, medians[None]).bic[0] - STRONG:
         return starts[int(start)], float(JUMPS[jump])
     return 0, 1.0

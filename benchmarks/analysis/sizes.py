@@ -1,4 +1,4 @@
-"""The sizes that a cost depends on: what they are called, and where D alone is varied."""
+"""The sizes that a cost depends on: their names, and the rows in which one of them varies."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from benchmarks.core.series import RULES, series
+from benchmarks.core.series import HOW, RULES, series
 
 AXES = {"batch": "N", "option.hidden": "H", "option.depth": "ℓ", "option.layers": "L"}
+FEWEST = 4  # sizes that the growth of a cost takes
 
 
 def names(frame: pd.DataFrame, without: Iterable[str] = ()) -> list[str]:
@@ -38,3 +39,22 @@ def scans(done: pd.DataFrame) -> pd.DataFrame:
     along = (2 * dims > most) & ((dims > 1) | (dims.max() == 1))
     kept: pd.DataFrame = done[along].sort_values("dim", kind="stable")
     return kept.assign(series=names(kept))
+
+
+def lines(done: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+    """For each varied size of `AXES` the rows along it by series: all else is equal in them."""
+    done = timed(done)
+    every = {axis: _along(done, axis) for axis in AXES if axis in done and len(done)}
+    return {axis: along for axis, along in every.items() if along}
+
+
+def _along(done: pd.DataFrame, axis: str) -> dict[str, pd.DataFrame]:
+    ruled = [rule for rule in RULES if rule in done and axis == "option.hidden"]
+    done = done[done[ruled].isna().all(axis=1)].drop(columns=ruled)  # no widths that follow D
+    settings = [c for c in done if str(c).startswith(("option.", "setting."))]
+    equal = [c for c in ("flow", "dim", "batch", *settings) if c not in (axis, *HOW)]
+    alike = pd.Series(map(repr, done[equal].to_dict("records")), done.index, dtype=object)
+    grid = done[done.groupby(alike)[axis].transform("nunique") >= FEWEST]
+    named = names(grid.assign(**{"option.D": grid["dim"]}), [axis])
+    by_name = grid.groupby(pd.Series(named, grid.index, dtype=object))
+    return {str(name): group.sort_values(axis) for name, group in by_name}

@@ -1,6 +1,8 @@
-"""Statistics of measured values: standard errors and intervals."""
+"""Statistics of measured values: standard errors, intervals and corrected p-values."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -55,3 +57,15 @@ def ratio_of_medians(
     low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
     value = np.median(np.asarray(numerator)) / np.median(np.asarray(denominator))
     return float(value), float(low), float(high)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values corrected for their number: one below a level is significant among all of them.
+
+    Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    adjusted, highest = [0.0] * len(p), 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = highest
+    return adjusted

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.analysis.nfe import Total, families, growth, totals
 from benchmarks.claims import NotMeasured, Outcome, Verdict, done, keys, listed, register
 from benchmarks.core.exhibit import scientific
-from benchmarks.studies.nfe import totals
-from benchmarks.studies.nfe.growth import families, growth, told
 
 FREE, GROWS, OPEN = "does not depend on D", "grows with D", "may or may not grow"
 FLAT = 0.1  # of a slope, below which evaluations do not depend on D: a quarter more from 8 to 64
@@ -35,17 +34,22 @@ def judge(frame: pd.DataFrame) -> Verdict:
     slopes = {name: grown for name, g in groups.items() if (grown := growth(g, "nfe_end"))}
     if not slopes:
         raise NotMeasured("evaluations after training at three dimensions or more")
-    found = {name: _dependence(low, high) for name, (_, low, high) in slopes.items()}
+    kinds = {name: _dependence(low, high) for name, (_, low, high) in slopes.items()}
     parts = []
     for kind in (FREE, GROWS, OPEN):
-        of = [f"{name} ({told(slopes[name])})" for name, held in found.items() if held == kind]
+        of = [f"{name} ({_text(slopes[name])})" for name, own in kinds.items() if own == kind]
         parts += [f"{kind} for {listed(of)}"] if of else []
     sentence = f"After training NFE {', '.join(parts)}{_totals(frame)}."
-    whole = set(found.values())
+    different = set(kinds.values())
     verdict: Outcome = "conditional"
-    if whole in ({FREE}, {GROWS}):
-        verdict = "confirmed" if whole == {FREE} else "refuted"
+    if different in ({FREE}, {GROWS}):
+        verdict = "confirmed" if different == {FREE} else "refuted"
     return Verdict(verdict, sentence, keys(*groups.values()))
+
+
+def _text(slope: tuple[float, float, float]) -> str:
+    """ "0.12 [−0.01, 0.25]"."""
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*slope).replace("-", "−")
 
 
 def _dependence(low: float, high: float) -> str:
@@ -57,7 +61,7 @@ def _dependence(low: float, high: float) -> str:
 
 def _totals(frame: pd.DataFrame) -> str:
     """The least total of either kind at the largest common dimension; "" without the cost study."""
-    solved, direct = ([t for t in kind if _fixed(t)] for kind in totals.series(frame))
+    solved, direct = ([t for t in kind if _fixed(t)] for kind in totals(frame))
     if not (solved and direct):
         return ""
     dims = [set.intersection(*(set(t.costs.index) for t in kind)) for kind in (solved, direct)]
@@ -69,6 +73,6 @@ def _totals(frame: pd.DataFrame) -> str:
     return f"; at D = {dim} a density takes {one} FLOPs at least, without an ODE {other}"
 
 
-def _fixed(total: totals.Total) -> bool:
+def _fixed(total: Total) -> bool:
     """Whether the width of a series does not follow D."""
     return bool(total.records.get("setting.hidden_per_dim", pd.Series()).isna().all())

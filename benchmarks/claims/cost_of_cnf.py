@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.analysis import growth, sizes
-from benchmarks.analysis.degrees import FIXED, FOLLOWS, degrees
+from benchmarks.analysis import sizes
+from benchmarks.analysis.growth import FIXED, FOLLOWS, ONCE, degrees
 from benchmarks.claims import NotMeasured, Verdict, done, outcome, register
 
 MISSING = "counts of exact traces against D, at a fixed width and at H = c D"
@@ -29,22 +29,21 @@ def judge(frame: pd.DataFrame) -> Verdict:
     """The degree at a fixed width and where H follows D, for each exact trace and depth."""
     rows = done(frame, "cost", "rate_flops")
     scans = sizes.scans(rows)
-    found = degrees(scans, "rate_flops")
-    found = found[~found["Stochastic"].astype(bool)]
-    if found.empty:
+    exact = degrees(scans, "rate_flops")
+    exact = exact[~exact["stochastic"].astype(bool)]
+    if exact.empty:
         raise NotMeasured(MISSING)
-    layers = [f" of {d:g} hidden layers" if pd.notna(d) else "" for d in found["Depth"]]
-    named = found.assign(Name=found["Flow"] + layers + " by " + found["Trace"])
-    table = named.pivot_table("Degree", "Name", "Width", aggfunc="max")
-    table = table.dropna() if {FIXED, FOLLOWS} <= set(table) else table[:0]
-    if table.empty:
+    layers = [f" of {d:g} hidden layers" if pd.notna(d) else "" for d in exact["depth"]]
+    exact = exact.assign(name=exact["flow"] + layers + " by " + exact["trace"].fillna("its own"))
+    by_width = exact.pivot_table("degree", "name", "width", aggfunc="max")
+    by_width = by_width.dropna() if {FIXED, FOLLOWS} <= set(by_width) else by_width[:0]
+    if by_width.empty:
         raise NotMeasured(MISSING)
-    holds = table.max(axis=1) <= ALLOWED
-    told = [
+    parts = [
         f"{row[FIXED]:g} and {row[FOLLOWS]:g} for {name}"
-        for name, row in zip(table.index, table.to_dict("records"), strict=True)
+        for name, row in zip(by_width.index, by_width.to_dict("records"), strict=True)
     ]
-    once = degrees(scans, growth.ONCE).groupby("Width")["Degree"].max()
+    once = degrees(scans, ONCE).groupby("width")["degree"].max()
     paid = (
         f", and {once[FIXED]} and {once[FOLLOWS]} of what is made of the weights once"
         if set(once.index) == {FIXED, FOLLOWS}
@@ -52,6 +51,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     )
     sentence = (
         "The FLOPs of an evaluation are of degree, at a fixed width and where H follows D, "
-        f"{', '.join(told)}{paid}; the formula has {ALLOWED} and {ALLOWED}."
+        f"{', '.join(parts)}{paid}; the formula has {ALLOWED} and {ALLOWED}."
     )
-    return Verdict(outcome(holds), sentence, tuple(k for part in found["Records"] for k in part))
+    records = tuple(dict.fromkeys(key for part in exact["records"] for key in part))
+    return Verdict(outcome(by_width.max(axis=1) <= ALLOWED), sentence, records)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.analysis import growth, sizes
-from benchmarks.analysis.degrees import FIXED, FOLLOWS, degrees
+from benchmarks.analysis import sizes
+from benchmarks.analysis.growth import FIXED, FOLLOWS, degrees, growth
 from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
-from benchmarks.studies.cost import axes
 
 HIDDEN = "option.hidden"
 
@@ -27,23 +26,20 @@ HIDDEN = "option.hidden"
 def judge(frame: pd.DataFrame) -> Verdict:
     """Degrees in D by what decides the width, and in H."""
     rows = done(frame, "cost", "field_flops")
-    found = degrees(sizes.scans(rows), "field_flops")
-    along = axes.lines(rows).get(HIDDEN, {})
-    in_h = {name: growth.counts(group, "field_flops", HIDDEN) for name, group in along.items()}
-    highest = max((c.degree for c in in_h.values() if c and c.degree is not None), default=None)
-    in_d = {w: found.loc[found["Width"] == w, "Degree"].max() for w in (FIXED, FOLLOWS)}
-    if highest is None or pd.isna(list(in_d.values())).any():
+    of_dim = degrees(sizes.scans(rows), "field_flops")
+    along = sizes.lines(rows).get(HIDDEN, {})
+    of_hidden = [growth(group, "field_flops", HIDDEN) for group in along.values()]
+    highest = max((g.degree for g in of_hidden if g and g.degree is not None), default=None)
+    in_dim = {w: of_dim.loc[of_dim["width"] == w, "degree"].max() for w in (FIXED, FOLLOWS)}
+    if highest is None or pd.isna(list(in_dim.values())).any():
         raise NotMeasured("counts of f against D, at a fixed width and at H = c D, and against H")
     depth = max(group["option.depth"].iloc[0] for group in along.values())
     sentence = (
-        f"Its FLOPs are of degree {in_d[FIXED]:g} in D at a fixed width, {in_d[FOLLOWS]:g} where H "
-        f"follows D, and {highest} in H, with {depth:g} hidden layers; O(DH) has 1, 2 and 1."
+        f"Its FLOPs are of degree {in_dim[FIXED]:g} in D at a fixed width, {in_dim[FOLLOWS]:g} "
+        f"where H follows D, and {highest} in H, with {depth:g} hidden layers; O(DH) has 1, 2 and "
+        "1."
     )
-    holds = [in_d[FIXED] == 1, in_d[FOLLOWS] == 2, highest == 1]
-    return Verdict(outcome(holds), sentence, keys(rows[rows["key"].isin(_used(found, along))]))
-
-
-def _used(found: pd.DataFrame, along: axes.Along) -> set[str]:
-    return {k for ks in found["Records"] for k in ks} | {
-        k for g in along.values() for k in g["key"]
-    }
+    holds = [in_dim[FIXED] == 1, in_dim[FOLLOWS] == 2, highest == 1]
+    used = {key for records in of_dim["records"] for key in records}
+    used |= {key for group in along.values() for key in group["key"]}
+    return Verdict(outcome(holds), sentence, keys(rows[rows["key"].isin(used)]))

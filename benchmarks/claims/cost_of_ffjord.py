@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.analysis import sizes
-from benchmarks.analysis.degrees import FIXED, FOLLOWS, degrees
+from benchmarks.analysis.growth import FIXED, FOLLOWS, degrees
 from benchmarks.claims import NotMeasured, Verdict, done, outcome, register, span
 
 TWICE = 2.01  # what a trace as dear as f makes of f, and a hundredth
@@ -29,19 +29,23 @@ def judge(frame: pd.DataFrame) -> Verdict:
     """Degrees of FFJORD, and its evaluation over that of the field alone."""
     rows = done(frame, "cost", "rate_flops", "field_flops")
     scans = sizes.scans(rows[rows["flow"] == "ffjord"])
-    found = degrees(scans, "rate_flops")
-    found = found[found["Stochastic"].astype(bool)]
-    if set(found["Width"]) != set(ALLOWED):
+    of_dim = degrees(scans, "rate_flops")
+    of_dim = of_dim[of_dim["stochastic"].astype(bool)].sort_values("degree")
+    if set(of_dim["width"]) != set(ALLOWED):
         raise NotMeasured("counts of FFJORD against D, at a fixed width and at H = c D")
-    found = found.sort_values("Degree")
-    told = [f"{row['Degree']} ({row['Series']})" for _, row in found.iterrows()]
-    records = tuple(key for part in found["Records"] for key in part)
-    used = scans[scans["key"].isin(records)]
+    parts = [
+        f"{degree} ({name})"
+        for degree, name in zip(of_dim["degree"], of_dim["series"], strict=True)
+    ]
+    records = tuple(dict.fromkeys(key for part in of_dim["records"] for key in part))
+    used = scans[scans["series"].isin(of_dim["series"])]
+    ratio = used["rate_flops"] / used["field_flops"]
     sentence = (
-        f"The FLOPs of an evaluation are of degree {' and '.join(told)}, and "
-        f"{span(used['rate_flops'] / used['field_flops'], '.2f')} times those of f alone at "
-        f"D = {span(used['dim'], 'g')}."
+        f"The FLOPs of an evaluation are of degree {' and '.join(parts)}, and "
+        f"{span(ratio, '.2f')} times those of f alone at D = {span(used['dim'], 'g')}."
     )
-    most = (used["rate_flops"] / used["field_flops"]).groupby(used["series"]).max()
-    holds = (found["Degree"] <= found["Width"].map(ALLOWED)) & (found["Series"].map(most) <= TWICE)
+    most = ratio.groupby(used["series"]).max()
+    holds = (of_dim["degree"] <= of_dim["width"].map(ALLOWED)) & (
+        of_dim["series"].map(most) <= TWICE
+    )
     return Verdict(outcome(holds), sentence, records)

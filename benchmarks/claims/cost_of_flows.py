@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.analysis import growth, sizes
-from benchmarks.analysis.degrees import FIXED, degrees
+from benchmarks.analysis import sizes
+from benchmarks.analysis.growth import FIXED, degrees, growth
 from benchmarks.claims import NotMeasured, Verdict, done, listed, outcome, register
-from benchmarks.studies.cost import axes
 
 CUBIC = 3
 
@@ -28,19 +27,18 @@ def judge(frame: pd.DataFrame) -> Verdict:
     """Degrees in D of the flows without an ODE; whether determinants are taken once a batch."""
     rows = done(frame, "cost", "log_prob_flops")
     rows = rows[rows["log_prob_nfe"] == 0] if "log_prob_nfe" in rows else rows[:0]
-    found = degrees(sizes.scans(rows), "log_prob_flops")
-    found = found[found["Width"] == FIXED]
-    if "dense" not in set(found["Flow"]):
+    of_dim = degrees(sizes.scans(rows), "log_prob_flops")
+    of_dim = of_dim[of_dim["width"] == FIXED]
+    if "dense" not in set(of_dim["flow"]):
         raise NotMeasured("counts of discrete flows, dense among them, at enough dimensions")
-    groups = found.groupby("Degree", sort=True)["Series"].agg(listed)
-    told = [f"{degree} for {series}" for degree, series in reversed(list(groups.items()))]
+    groups = of_dim.groupby("degree", sort=True)["series"].agg(listed)
+    parts = [f"{degree} for {series}" for degree, series in reversed(list(groups.items()))]
     once = [
-        str(name)
-        for name, group in axes.lines(rows).get("batch", {}).items()
-        if (counted := growth.counts(group, "log_prob_determinant_flops", "batch"))
-        and counted.degree == 0
+        name
+        for name, group in sizes.lines(rows).get("batch", {}).items()
+        if (grown := growth(group, "log_prob_determinant_flops", "batch")) and grown.degree == 0
     ]
     paid = f"; {listed(once)} takes its determinant once for a batch" if once else ""
-    sentence = f"log_prob's FLOPs are of degree {'; '.join(told)}{paid}."
-    records = tuple(key for part in found["Records"] for key in part)
-    return Verdict(outcome(found["Degree"] == CUBIC), sentence, records)
+    sentence = f"log_prob's FLOPs are of degree {'; '.join(parts)}{paid}."
+    records = tuple(dict.fromkeys(key for part in of_dim["records"] for key in part))
+    return Verdict(outcome(of_dim["degree"] == CUBIC), sentence, records)

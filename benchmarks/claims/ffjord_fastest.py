@@ -7,7 +7,7 @@ from itertools import product
 import pandas as pd
 
 from benchmarks.analysis import sizes
-from benchmarks.analysis.crossings import per_sample
+from benchmarks.analysis.crossings import medians
 from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register, span
 from benchmarks.core.series import RULES
 
@@ -37,15 +37,15 @@ def judge(frame: pd.DataFrame) -> Verdict:
     pairs = [(a, b) for a, b in product(ours, first.index) if a != b and alike[a] == alike[b]]
     ratios: dict[str, pd.Series] = {}
     for a, b in pairs:
-        costs = (per_sample(scans, call) for call in CALLS)
+        costs = (medians(scans, call) for call in CALLS)
         ratios[b] = pd.concat([(cost[a] / cost[b]).dropna() for cost in costs])
-    ratios = {name: found for name, found in ratios.items() if len(found)}
+    ratios = {name: values for name, values in ratios.items() if len(values)}
     if not ratios:
         raise NotMeasured("seconds of ffjord beside another continuous flow of its size")
-    told = [f"{span(found, '.2g')} beside {name}" for name, found in ratios.items()]
+    parts = [f"{span(values, '.2g')} beside {name}" for name, values in ratios.items()]
     sentence = (
         f"At D = {span(scans['dim'], 'g')} FFJORD takes, of the other's seconds of log_prob and "
-        f"training step, {', '.join(told)}."
+        f"training step, {', '.join(parts)}."
     )
     used = scans[scans["series"].isin({name for pair in pairs for name in pair})]
     return Verdict(outcome(pd.concat(ratios.values()) < 1), sentence, keys(used))

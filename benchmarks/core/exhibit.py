@@ -67,7 +67,8 @@ class Column:
     @property
     def header(self) -> str:
         """Label and unit, as in "log_prob (µs/row)"."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
+        alone = not self.unit or self.unit == self.label
+        return self.label if alone else f"{self.label} ({self.unit})"
 
     @property
     def beside(self) -> tuple[str, ...]:

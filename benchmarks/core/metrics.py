@@ -66,6 +66,11 @@ class Metric:
         """The word for what is counted or measured: "seconds", "FLOPs"; the unit if it has none."""
         return QUANTITIES.get(self.unit, self.unit)
 
+    @property
+    def title(self) -> str:
+        """Name and quantity: "log_prob: seconds"."""
+        return f"{self.name}: {self.quantity}"
+
 
 METRICS: dict[str, Metric] = {
     "call_seconds": Metric("one call", "s", "lower", "time", shown="ms"),

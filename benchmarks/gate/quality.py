@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from benchmarks.analysis.holm import holm
+from benchmarks.analysis.stats import holm
 from benchmarks.core.formats import number, with_error
 from benchmarks.gate.comparison import LEVEL, Comparison
 from benchmarks.gate.sources import Entry

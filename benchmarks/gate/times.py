@@ -9,7 +9,7 @@ from math import comb
 import numpy as np
 from scipy import stats
 
-from benchmarks.analysis.holm import holm
+from benchmarks.analysis.stats import holm
 from benchmarks.core.quotable import NOISY, REFERENCE, spread
 from benchmarks.gate.comparison import LEVEL, Comparison
 from benchmarks.gate.sources import Entry

@@ -85,8 +85,8 @@ def _column(table: Table, name: str, column: Column) -> list[Cell]:
             cells.append(Cell(with_error(value, errors[i], digits, own), value))
     for part, told in (
         (column.interval, lambda text, ends: f"{text}{_interval(ends, column.scale, digits)}"),
-        (column.prefix, lambda text, words: f"{words or ''}{text}"),
-        (column.mark, lambda text, words: f"{text} {words or ''}".strip()),
+        (column.prefix, lambda text, words: f"{_beside(words)}{text}"),
+        (column.mark, lambda text, words: f"{text} {_beside(words)}".strip()),
     ):
         if part in frame:
             pairs = zip(cells, frame[part], strict=True)
@@ -102,6 +102,11 @@ def _column(table: Table, name: str, column: Column) -> list[Cell]:
         if winner is not None and [c.text for c in cells].count(cells[winner].text) == 1:
             cells[winner] = replace(cells[winner], best=True)
     return cells
+
+
+def _beside(words: Any) -> str:
+    """A prefix or mark; empty if a row has none."""
+    return words if isinstance(words, str) else ""
 
 
 def _interval(ends: Any, scale: float, digits: str) -> str:

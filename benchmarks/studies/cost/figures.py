@@ -1,45 +1,32 @@
-"""Cost against dimension, drawn: what a sample costs, and a linear layer alone."""
+"""Figures of the cost study: cost against each size, a linear layer alone, the parts of a solve."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import growth
+from benchmarks.analysis import sizes
+from benchmarks.analysis.growth import counts, growth
+from benchmarks.core.exhibit import Figure, per_row
+from benchmarks.core.metrics import METRICS
 from benchmarks.plotting import draw, slopes
-from benchmarks.studies.cost import breakdown
+from benchmarks.studies.cost.tables import calls, own
 
-Said = tuple[str, str, str]  # name, title and note of a figure
-
-
-class Panel(NamedTuple):
-    """A metric against D: what it is called, and whether it is a sample's or the whole batch's."""
-
-    metric: str
-    unit: str
-    title: str
-    per: str = "sample"
-
-
-ONE = (
-    Panel("log_prob_flops", "FLOP", "log_prob: FLOPs"),
-    Panel("log_prob_seconds", "s", "log_prob: seconds"),
-    Panel("step_saved_bytes", "B", "training step: bytes kept for backward"),
-)
-LINEAR = (
-    Panel("linear_flops", "FLOP", "linear layers: FLOPs", "batch"),
-    Panel("linear_seconds", "s", "linear layers: seconds", "batch"),
-)
+PER_ROW = ("log_prob_flops", "log_prob_seconds", "step_saved_bytes")
+LINEAR = ("linear_flops", "linear_seconds")  # of a batch: its determinant is taken once
+ALONG = ("log_prob_seconds", "log_prob_flops")
+DECADES = 50  # range of an axis below which powers of two tell more than those of ten
+PARTS = {"field": "#0072B2", "trace": "#E69F00", "solver": "#999999"}
 POINTS = (
     "Points are medians, bars the middle half of the raw samples. Dotted: slopes D, D² and D³. "
     "FLOPs count products, LU and triangular solves."
 )
-PER_SAMPLE = (
-    f"Per sample: a batch's figure divided by its rows. {POINTS} Continuous flows at the number of "
+ROWS = (
+    f"Per row: a batch's figure divided by its rows. {POINTS} Continuous flows at the number of "
     "evaluations (NFE) that the table says, which is that of untrained fields."
 )
 SLOPES = (
@@ -50,56 +37,78 @@ ALONE = (
     "One pass of the batch through the invertible linear layers of a flow, with its "
     "log-determinant, which is taken once for all rows."
 )
+SHARES = (
+    "Shares of the time of one log_prob: its evaluations of the field, of the trace beside the "
+    "field, and the rest, which is the solver's own and what it makes of the weights once. One "
+    "evaluation is timed alone, in the same rounds, and multiplied by their number, so that the "
+    "evaluations can come out as more than the whole."
+)
+AXES = (
+    "log_prob of a batch over its cost at the smallest size of the axis, all else equal: the "
+    "medians of the seconds, and the FLOPs. N is the batch, H the width, ℓ the depth, L the "
+    "layers. Dotted: the slopes of the size and of its square."
+)
 
 
-def of(done: pd.DataFrame, calls: Mapping[str, str]) -> list[tuple[Said, Callable[[], Any]]]:
-    """Every figure that the records have something for, and how it is drawn."""
-    found: list[tuple[Said, Callable[[], Any]]] = []
-    one = ("cost-per-sample", "What a sample costs", f"{PER_SAMPLE} {SLOPES}")
-    found.append((one, lambda: _panels(done, [_present(done, ONE)], height=4.2)))
-    if _has(done, "log_prob_seconds"):
-        grid = [
-            [Panel(f"{call}_{metric}", unit, title) for call, title in calls.items()]
-            for metric, unit in (("seconds", "s"), ("flops", "FLOP"))
-        ]
-        each = ("cost-against-dimension", "Cost against dimension", PER_SAMPLE)
-        found.append((each, lambda: _panels(done, grid, sloped=False)))
-    layers = done[done["linear_flops"].notna()] if "linear_flops" in done else done[:0]
+def figures(frame: pd.DataFrame) -> list[Figure]:
+    """Cost of a row against D, the parts of a solve, and cost against other sizes."""
+    done = own(frame[frame["status"] == "done"])
+    return [*_against_dimension(done), *_along_axes(done)] if len(done) else []
+
+
+def _against_dimension(done: pd.DataFrame) -> Iterator[Figure]:
+    """The figures that the records have something for."""
+    scans = sizes.scans(done)
+    keys = tuple(dict.fromkeys(scans["key"]))
+
+    def panels(rows: pd.DataFrame, *grid: list[str], **options: Any) -> Any:
+        present = [[metric for metric in row if _has(rows, metric)] for row in grid]
+        return lambda: _panels(rows, present, **options)
+
+    title, note = "What a row costs", f"{ROWS} {SLOPES}"
+    yield Figure("cost-per-sample", title, note, panels(scans, [*PER_ROW], height=4.2), keys)
+    if _has(scans, "log_prob_seconds"):
+        grid = [[f"{call}_{what}" for call in calls(scans)] for what in ("seconds", "flops")]
+        picture = panels(scans, *grid, sloped=False)
+        yield Figure("cost-against-dimension", "Cost against dimension", ROWS, picture, keys)
+    layers = scans[scans["linear_flops"].notna()] if "linear_flops" in scans else scans[:0]
     if layers["series"].nunique() > 1:
-        alone = ("linear-layer", "The linear layer alone", f"{ALONE} {POINTS} {SLOPES}")
-        found.append((alone, lambda: _panels(layers, [_present(layers, LINEAR)], height=4.2)))
-    if _has(done, "rate_seconds"):
-        where = ("solve-breakdown", "Where the time of a solve goes", breakdown.NOTE)
-        found.append((where, lambda: breakdown.picture(done)))
-    return found
+        title, note = "The linear layer alone", f"{ALONE} {POINTS} {SLOPES}"
+        picture = panels(layers, [*LINEAR], row=False, height=4.2)
+        yield Figure("linear-layer", title, note, picture, keys)
+    if _has(scans, "rate_seconds"):
+        title = "Where the time of a solve goes"
+        yield Figure("solve-breakdown", title, SHARES, lambda: _breakdown(scans), keys)
 
 
 def _has(done: pd.DataFrame, metric: str) -> bool:
     return metric in done and bool(done[metric].notna().any())
 
 
-def _present(done: pd.DataFrame, panels: Iterable[Panel]) -> list[Panel]:
-    return [panel for panel in panels if _has(done, panel.metric)]
-
-
 def _panels(
-    done: pd.DataFrame, grid: list[list[Panel]], height: float = 3.4, sloped: bool = True
+    done: pd.DataFrame,
+    grid: list[list[str]],
+    row: bool = True,
+    height: float = 3.4,
+    sloped: bool = True,
 ) -> Any:
+    """A panel for each metric against D, of a row of data or of a batch."""
     looks = draw.looks(done["series"])
     handles: dict[str, Any] = {}
     with draw.figure(len(grid), len(grid[0]), height=height) as (figure, axes):
-        for panel, shown in zip(axes.flat, chain.from_iterable(grid), strict=True):
-            known = done[done[shown.metric].notna()].sort_values("dim", kind="stable")
+        for panel, metric in zip(axes.flat, chain.from_iterable(grid), strict=True):
+            known = done[done[metric].notna()].sort_values("dim", kind="stable")
             ends, largest = [], 0.0
             for name, group in known.groupby("series"):
-                costs = _line(panel, group, shown, looks[str(name)], str(name))
+                costs = _line(panel, group, metric, row, looks[str(name)], str(name))
                 largest = max(largest, costs.max())
-                slope = _slope(group, shown.metric) if sloped else None
+                slope = _slope(group, metric) if sloped else None
                 if slope is not None:
                     ends.append(slopes.End(str(name), group["dim"].max(), costs.iloc[-1], slope))
             draw.logarithmic(panel.xaxis, panel.yaxis)
             draw.ticks(panel.xaxis, known["dim"])
-            panel.set(xlabel="D", ylabel=f"{shown.unit} per {shown.per}", title=shown.title)
+            label = draw.axis_label(metric, row=row)
+            panel.set(xlabel="D", ylabel=label, title=METRICS[metric].title)
             if known["dim"].nunique() > 1:
                 end = min(18, known["dim"].max())
                 draw.guide(panel, [end / 3, end], largest, [1, 2, 3])
@@ -111,24 +120,106 @@ def _panels(
 
 
 def _line(
-    panel: Any, group: pd.DataFrame, shown: Panel, look: dict[str, Any], name: str
+    panel: Any, group: pd.DataFrame, metric: str, row: bool, look: dict[str, Any], name: str
 ) -> pd.Series:
-    """Draw a series; its costs."""
-    scale = 1 / group["batch"] if shown.per == "sample" else 1.0
-    costs = group[shown.metric] * scale
+    """Draw a series; its costs, in the unit of the axis."""
+    scale = METRICS[metric].scale
+    costs = (per_row(group, metric) if row else group[metric]) * scale
     panel.plot(group["dim"], costs, label=name, **look)
-    if shown.metric.endswith("_seconds"):
-        raw = group[f"{shown.metric}.values"]
+    if METRICS[metric].kind == "time":
+        raw = group[f"{metric}.values"]
         low, high = (raw.map(lambda v, q=q: np.quantile(v, q)) for q in (0.25, 0.75))
-        panel.vlines(group["dim"], low * scale, high * scale, color=look["color"])
+        share = costs / group[metric]  # of a batch's value, in the unit of the axis
+        panel.vlines(group["dim"], low * share, high * share, color=look["color"])
     return costs
 
 
 def _slope(group: pd.DataFrame, metric: str) -> float | None:
     """The exponent at the largest D; None where it is not known, or not that of the asymptote."""
-    call, _, kind = metric.rpartition("_")
-    if kind != "seconds":
-        counted = growth.counts(group, metric)
-        return counted.exponent if counted else None
-    timed = growth.seconds(group, call, growth.flops(group, call))
-    return timed.law.exponent if timed and timed.reached else None
+    timed = METRICS[metric].kind == "time"
+    grown = growth(group, metric) if timed else counts(group, metric)
+    return grown.exponent if grown and grown.reached else None
+
+
+# ---- the parts of a solve -----------------------------------------------------------------------
+
+
+def shares(group: pd.DataFrame) -> pd.DataFrame:
+    """Of the time of one log_prob, by dimension: the evaluations of field and trace, the rest."""
+    layers = group["option.layers"] if "option.layers" in group else pd.Series(1, group.index)
+    per_piece = group["log_prob_nfe"] / layers.fillna(1)
+    field = per_piece * group["field_seconds"] / group["log_prob_seconds"]
+    both = per_piece * group["rate_seconds"] / group["log_prob_seconds"]
+    parts = pd.DataFrame({"field": field, "trace": both - field, "solver": 1 - both})
+    return parts.clip(lower=0).groupby(group["dim"]).median()
+
+
+def _breakdown(done: pd.DataFrame) -> Any:
+    """The shares at each D, a panel for each series that solves an ODE."""
+    solved = done[done["rate_seconds"].notna()]
+    groups = [(str(name), shares(group)) for name, group in solved.groupby("series")]
+    columns = min(3, len(groups))
+    rows = -(-len(groups) // columns)
+    with draw.figure(rows, columns, height=2.4, sharey=True) as (figure, axes):
+        for panel in axes.flat[len(groups) :]:
+            panel.set_visible(False)
+        for panel, (name, parts) in zip(axes.flat, groups, strict=False):
+            below = np.zeros(len(parts))
+            labels = [f"{dim:g}" for dim in parts.index]
+            for part, colour in PARTS.items():
+                panel.bar(labels, parts[part], bottom=below, label=part, color=colour, width=0.8)
+                below += parts[part].to_numpy()
+            panel.set(title=name, xlabel="D", ylim=(0, 1.05))
+        axes.flat[0].set_ylabel("share of log_prob")
+        draw.legend_below(figure, *axes.flat[0].get_legend_handles_labels())
+    return figure
+
+
+# ---- other sizes --------------------------------------------------------------------------------
+
+
+def _along_axes(done: pd.DataFrame) -> list[Figure]:
+    """log_prob's seconds and FLOPs along each axis, relative to those at its smallest size."""
+    lines = sizes.lines(done)
+    if not lines:
+        return []
+    groups = [group for along in lines.values() for group in along.values()]
+    keys = tuple(dict.fromkeys(key for group in groups for key in group["key"]))
+    title = "Cost against N, H, depth and layers"
+    return [Figure("cost-axes", title, AXES, lambda: _axes(lines), keys)]
+
+
+def _axes(lines: dict[str, dict[str, pd.DataFrame]]) -> Any:
+    """A column for each axis, a row for each metric."""
+    looks = draw.looks(name for along in lines.values() for name in along)
+    handles: dict[str, Any] = {}
+    groups = [group for along in lines.values() for group in along.values()]
+    metrics = [metric for metric in ALONG if any(metric in group for group in groups)]
+    with draw.figure(len(metrics), len(lines), height=3) as (figure, axes):
+        for row, metric in zip(axes, metrics, strict=True):
+            for panel, (axis, along) in zip(row, lines.items(), strict=True):
+                _relative(panel, along, axis, metric, looks)
+                handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+            row[0].set_ylabel("relative to the smallest")
+        draw.legend_below(figure, [handles[name] for name in sorted(handles)], sorted(handles))
+    return figure
+
+
+def _relative(
+    panel: Any, along: dict[str, pd.DataFrame], axis: str, metric: str, looks: dict[str, Any]
+) -> None:
+    """Medians over those at the smallest size, with slopes of one and two."""
+    largest, name = 1.0, sizes.AXES[axis]
+    for series, group in along.items():
+        costs = group.groupby(axis)[metric].median().dropna()
+        panel.plot(costs.index, costs / costs.iloc[0], label=series, **looks[series])
+        largest = max(largest, costs.max() / costs.iloc[0])
+    marks = pd.concat(group[axis] for group in along.values())
+    draw.logarithmic(panel.xaxis, panel.yaxis)
+    draw.ticks(panel.xaxis, marks)
+    if largest < DECADES:
+        draw.ticks(panel.yaxis, [2.0**power for power in range(int(np.log2(largest)) + 1)])
+    reach = marks.max() / marks.min()
+    ends = [marks.min() * reach**share for share in (0.15, 0.35)]
+    draw.guide(panel, ends, largest, [1, 2], name)
+    panel.set(xlabel=name, title=f"{METRICS[metric].quantity} in {name}")

@@ -1,4 +1,4 @@
-"""Cost against its sizes: tables and figures."""
+"""Tables of the cost study: growth with each size, where flows cross, all by dimension."""
 
 from __future__ import annotations
 
@@ -6,154 +6,159 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.analysis import crossings, growth, sizes
-from benchmarks.core.exhibit import RECORDS, Figure, Table, cells
-from benchmarks.core.series import RULES
-from benchmarks.studies.cost import axes, cost_terms
-from benchmarks.studies.cost import figures as cost_pictures
+from benchmarks.analysis import sizes
+from benchmarks.analysis.crossings import ALWAYS, NEVER, crossings
+from benchmarks.analysis.growth import ONCE, Growth, growth
+from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.metrics import METRICS
+from benchmarks.studies.cost import by_dimension
 
-CALLS = {"log_prob": "log_prob", "step": "training step", "sample": "sampling"}
-SETTINGS = {
-    "H": "option.hidden",
-    "Depth": "option.depth",
-    "Layers": "option.layers",
-    "Batch": "batch",
-    "Trace": "option.trace",
-    "Solver": "option.solver",
+CALLS = ("log_prob", "step", "sample")
+FLOW = Column("Flow")
+Row = tuple[dict[str, Any], dict[str, Growth | None], float]  # place, growth, largest size
+FEW = 10  # pairs of flows that are all shown, however plain
+WORDS = {ALWAYS: "all", NEVER: "none in range"}
+GROWTH_NOTE = (
+    "FLOPs: the degree in D of the polynomial that the exact counts are of, those of the smallest "
+    "D aside where it takes that (– for none), and in parentheses d ln cost / d ln D at the "
+    "largest D. Seconds: that exponent of the fitted law with its 95 % interval, which counts the "
+    "noise of the samples and a drift of each size; ≥ where the asymptote is not reached: the "
+    "leading term is below half, or of a lower degree than that of the FLOPs, or no polynomial "
+    "fits. A break is a size from which all times differ by a factor; the law is that of the "
+    "larger ones. D is the largest that was counted; a cell whose sizes end before says where. "
+    "Determinants of weights, as in glow, are taken once for a batch, those of Jacobians, as in "
+    "dense, for each row."
+)
+GROWTH_PARTS = {
+    ONCE: "Precomputed is what a solve makes of the weights once for the batch; the FLOPs of "
+    "log_prob are those without it, and grow as a row's do.",
+    "linear_flops": "Linear layer: the invertible linear layers of the flow alone, one pass of the "
+    "batch with its log-determinant.",
 }
-MEASURED = {
-    "Parameters": "parameters",
-    "NFE": "log_prob_nfe",
-    "log_prob (FLOP/sample)": "log_prob_flops",
-    "Determinant (FLOP/sample)": "log_prob_determinant_flops",
-    "Step (FLOP/sample)": "step_flops",
-    "Sampling (FLOP/sample)": "sample_flops",
-    "log_prob (µs/sample)": "log_prob_seconds",
-    "Step (µs/sample)": "step_seconds",
-    "Sampling (µs/sample)": "sample_seconds",
-    "First log_prob (ms)": "log_prob_first_seconds",
-    "Build (ms)": "build_seconds",
-    "log_prob / reference": "log_prob_seconds",
-    "Saved (B/sample)": "step_saved_bytes",
-    "Peak (B/sample)": "step_peak_bytes",
-    "Resident (MiB)": "step_resident_bytes",
-    "Precomputed (FLOP)": "precomputation_flops",
-}
-SCALES = {"(µs": 1e6, "(ms": 1e3, "(MiB": 2.0**-20}
-NOTES = {
-    "Determinant (FLOP/sample)": "Determinant: the part of log_prob that is LU factorisation, the "
-    "rest forms what is factorised.",
-    "First log_prob (ms)": "First log_prob: the first call of a new flow.",
-    "log_prob / reference": "log_prob / reference is the batch's time over that of the reference "
-    "workload in the same rounds, which is how times travel between machines.",
-    "Saved (B/sample)": "Saved: what a training step keeps for its backward pass.",
-    "Peak (B/sample)": "Peak: the most that is alive in a training step at once.",
-    "Resident (MiB)": "Resident: by how much a training step makes a fresh process grow.",
-    "Precomputed (FLOP)": "Precomputed: what a solve makes of the weights once, for the batch.",
-}
+AXES_NOTE = (
+    "N is the batch, H the width, ℓ the depth, L the layers; along an axis all else is equal. "
+    "All costs are those of a batch. FLOPs and bytes: the degree of the polynomial that the "
+    "exact counts are of (– for none), and in parentheses d ln cost / d ln size at the largest "
+    "size. Seconds: that exponent of the fitted law with its 95 % interval; ≥ where the "
+    "asymptote is not reached. What is of degree 0 in N is computed once for a batch, as is "
+    "the determinant of weights, or what a solve precomputes of them."
+)
+CROSSINGS_NOTE = (
+    "The dimension from which on the first costs less per row than the second, at all larger ones "
+    "that were measured; interpolated between two of them on logarithmic axes. Pairs of equal "
+    "batches and of one rule for the width whose log_prob is of different degree in D, the lower "
+    "one first; and all pairs of flows that solve an ODE, and of those with dense: of equal degree "
+    "the one with fewer FLOPs at the largest common D is first. Flows that solve an ODE take the "
+    "evaluations (NFE) that the table by dimension says; trained fields may take more. Pairs left "
+    "out because one is cheaper at every D in every column:"
+)
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """The growth of each series, where they cross, growth in other sizes, and all figures."""
+    """Growth of each series with D, crossings, growth with other sizes, and all by dimension."""
     if frame.empty:
         return []
-    frame = _own(frame)
-    done, calls = frame[frame["status"] == "done"], _measured(frame)
+    frame = own(frame)
+    done = frame[frame["status"] == "done"]
     scans = sizes.scans(done)
-    found = [growth.growth(scans, calls), crossings.crossings(scans, calls)]
-    found += [axes.table(done), cost_terms.table(done)]
-    return [*(table for table in found if len(table.frame)), _by_dimension(frame)]
+    found = [_by_growth(scans), _by_crossing(scans), _by_axis(done)]
+    return [*(table for table in found if len(table.frame)), by_dimension.table(frame)]
 
 
-def figures(frame: pd.DataFrame) -> list[Figure]:
-    """What a sample costs against D, what a solve is made of, and cost against other sizes."""
-    done = _own(frame[frame["status"] == "done"])
-    if done.empty:
-        return []
-    scans = sizes.scans(done)
-    keys, pictures = tuple(scans["key"]), cost_pictures.of(scans, _measured(scans))
-    along_dimension = [Figure(*said, draw=drawn, records=keys) for said, drawn in pictures]
-    return along_dimension + axes.figures(done)
+def own(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame without the columns of other studies, of which there are many."""
+    return frame.dropna(axis="columns", how="all").reset_index(drop=True)
 
 
-def _own(frame: pd.DataFrame) -> pd.DataFrame:
-    """Without the columns of other studies, of which there are many, all in one piece."""
-    return frame.dropna(axis="columns", how="all").copy()
-
-
-def _measured(frame: pd.DataFrame) -> dict[str, str]:
+def calls(frame: pd.DataFrame) -> list[str]:
     """The calls that the records have: old ones are without sampling."""
-    return {call: title for call, title in CALLS.items() if f"{call}_flops" in frame}
+    return [call for call in CALLS if f"{call}_flops" in frame]
 
 
-def _by_dimension(frame: pd.DataFrame) -> Table:
-    shown = pd.DataFrame({"Flow": sizes.flows(frame), "D": frame["dim"]}, index=frame.index)
-    common = []
-    for header, column in _settings(frame).items():
-        if len(frame) > 1 and column.nunique(dropna=False) == 1:
-            common += [f"{header} {_told(value)}" for value in column.dropna().unique()]
-        else:
-            shown[header] = column
-    order = [str(header) for header in shown]
-    measured = {h: m for h, m in MEASURED.items() if m in frame and frame[m].notna().any()}
-    for header, metric in measured.items():
-        values = frame[metric]
-        if "/sample" in header:
-            values = values / frame["batch"]
-        elif "reference" in header:
-            values = values / frame.get("reference_seconds", values)
-        scale = next((scale for unit, scale in SCALES.items() if unit in header), 1.0)
-        shown[header] = cells(frame, values * scale)
-    shown[RECORDS] = [(key,) for key in frame["key"]]
-    said = [
-        "Medians of the raw samples.",
-        *_uncounted(frame),
-        *(said for header, said in NOTES.items() if header in shown),
-    ]
-    if common:
-        said.append(f"In all rows: {', '.join(common)}.")
-    return Table(
-        "cost-by-dimension",
-        "Cost by dimension",
-        " ".join(said),
-        shown.sort_values(order, ignore_index=True),
-        dict.fromkeys(measured, ".4g"),
+def _by_growth(scans: pd.DataFrame) -> Table:
+    """A row for each series: growth of the calls' FLOPs and seconds with D."""
+    metrics = [f"{call}_{what}" for call in calls(scans) for what in ("flops", "seconds")]
+    metrics = [*metrics[:1], ONCE, *metrics[1:], "linear_flops", "linear_seconds"]
+    rows: list[Row] = []
+    for name, group in scans.groupby("series"):
+        grown = {metric: growth(group, metric) for metric in metrics}
+        largest = max((each.largest for each in grown.values() if each), default=0)
+        if largest:
+            place = {"flow": name, "dim": int(largest), RECORDS: tuple(group["key"])}
+            rows.append((place, grown, largest))
+    frame, columns = _grown(rows, metrics)
+    note = " ".join([GROWTH_NOTE, *(text for part, text in GROWTH_PARTS.items() if part in frame)])
+    columns = {"flow": FLOW, "dim": Column("D"), **columns}
+    return Table("cost-growth", "Growth with the dimension", note, frame, columns=columns)
+
+
+def _by_axis(done: pd.DataFrame) -> Table:
+    """A row for each series along N, H, depth or layers: growth with that size."""
+    metrics = [f"{call}_{what}" for call in CALLS[:2] for what in ("flops", "seconds")]
+    metrics += ["log_prob_determinant_flops", ONCE, "step_saved_bytes"]
+    rows: list[Row] = []
+    for axis, along in sizes.lines(done).items():
+        for name, group in along.items():
+            place = {"flow": name, "axis": sizes.AXES[axis], RECORDS: tuple(group["key"])}
+            place |= {"from": group[axis].min(), "to": group[axis].max()}
+            rows.append((place, {m: growth(group, m, axis) for m in metrics}, 0))
+    frame, columns = _grown(rows, metrics)
+    ends = {"from": Column("From"), "to": Column("To")}
+    columns = {"flow": FLOW, "axis": Column("Axis"), **ends, **columns}
+    title = "Growth in N, H, depth and layers"
+    return Table("cost-axes", title, AXES_NOTE, frame, columns=columns)
+
+
+def _grown(rows: list[Row], metrics: list[str]) -> tuple[pd.DataFrame, dict[str, Column]]:
+    """A column for each metric whose growth a row has: degrees of counts, exponents of times."""
+    known = [metric for metric in metrics if any(grown[metric] for _, grown, _ in rows)]
+    frame = pd.DataFrame(
+        place | {k: v for metric in known for k, v in _cell(metric, grown[metric], largest).items()}
+        for place, grown, largest in rows
     )
+    columns = {
+        metric: Column(
+            label=METRICS[metric].title,
+            digits=".2f" if METRICS[metric].kind == "time" else "d",
+            interval=f"{metric}.interval",
+            prefix=f"{metric}.bound",
+            mark=f"{metric}.mark",
+        )
+        for metric in known
+    }
+    return frame, columns
 
 
-def _uncounted(frame: pd.DataFrame) -> list[str]:
-    """Which operators the FLOPs are without, by flow."""
-    found: dict[str, set[str]] = {}
-    noted = frame["notes"].dropna() if "notes" in frame else frame["flow"][:0]
-    for flow, notes in zip(frame.loc[noted.index, "flow"], noted, strict=True):
-        for operators in notes.values():
-            found.setdefault(flow, set()).update(operators)
-    told = [f"{flow}: {', '.join(sorted(names))}" for flow, names in found.items() if names]
-    return [f"Operators that were seen and not counted: {'; '.join(told)}."] if told else []
+def _cell(metric: str, grown: Growth | None, largest: float) -> dict[str, Any]:
+    """The degree or exponent, and the texts beside it; ``largest`` is the largest of the row."""
+    if grown is None:
+        return {metric: float("nan"), f"{metric}.mark": ""}
+    at = f"at {grown.largest:g}" if grown.largest < largest else ""
+    if METRICS[metric].kind != "time":
+        degree = float("nan") if grown.degree is None else grown.degree
+        return {metric: degree, f"{metric}.mark": f"({grown.exponent:.2f}) {at}".strip()}
+    breaks = [f"break at {size:g}" for size in grown.breaks]
+    return {
+        metric: grown.exponent,
+        f"{metric}.interval": grown.interval,
+        f"{metric}.bound": "" if grown.reached else "≥ ",
+        f"{metric}.mark": ", ".join(part for part in (at, *breaks) if part),
+    }
 
 
-def _settings(frame: pd.DataFrame) -> dict[str, pd.Series]:
-    """What the cases were measured with, by header: numbers, and short texts for all else."""
-    found = {header: _whole(frame[name]) for header, name in SETTINGS.items() if name in frame}
-    for header in ("Trace", "Solver"):
-        if header in found:
-            found[header] = found[header].map(_told, na_action="ignore")
-    for rule, words in RULES.items():
-        if rule in frame:
-            told = frame[rule].map(words.format, na_action="ignore").astype(object)
-            found["Width"] = found.get("Width", told).where(told.isna(), told)
-    return found
-
-
-def _whole(column: pd.Series) -> pd.Series:
-    """Sizes as whole numbers, which flows of other studies that have none of them make floats."""
-    known = pd.api.types.is_float_dtype(column) and bool(column.notna().all())
-    return column.astype(int) if known else column
-
-
-def _told(value: Any) -> str:
-    """ "rk4, step size 0.5" of {"method": "rk4", "step_size": 0.5}; numbers and words alone."""
-    if isinstance(value, dict):
-        named = {key.replace("_", " "): v for key, v in value.items() if v is not None}
-        return ", ".join(v if isinstance(v, str) else f"{k} {_told(v)}" for k, v in named.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _by_crossing(scans: pd.DataFrame) -> Table:
+    """A row for each pair of series that can cross."""
+    metrics = [f"{call}_{what}" for call in calls(scans) for what in ("flops", "seconds")]
+    pairs = crossings(scans, [metric for metric in metrics if metric in scans])
+    few = len(pairs) <= FEW
+    left_out = 0 if few else int(pairs["plain"].sum())
+    shown = pairs if few else pairs[~pairs["plain"].astype(bool)]
+    shown = shown.sort_values("plain", kind="stable").drop(columns="plain").reset_index(drop=True)
+    columns = {"cheaper": Column("Cheaper"), "than": Column("than")}
+    for metric in [metric for metric in metrics if metric in shown]:
+        shown[f"{metric}.from"] = ["D ≥ " if 0 < dim < NEVER else "" for dim in shown[metric]]
+        shown[metric] = shown[metric].astype(object).replace(WORDS)
+        columns[metric] = Column(METRICS[metric].title, digits=".0f", prefix=f"{metric}.from")
+    title = "Where one becomes cheaper than another"
+    note = f"{CROSSINGS_NOTE} {left_out}."
+    return Table("cost-crossings", title, note, shown, columns=columns)

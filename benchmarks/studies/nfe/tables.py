@@ -1,111 +1,162 @@
-"""Function evaluations, shown."""
+"""Tables of the nfe study: evaluations as trained, their growth with D, totals of a density."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from benchmarks.core.exhibit import RECORDS, Figure, Table, cells
+from benchmarks.analysis import nfe
+from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
+from benchmarks.analysis.nfe import Total
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells
+from benchmarks.core.metrics import METRICS
 from benchmarks.core.series import series
-from benchmarks.core.store import arrays
-from benchmarks.plotting import draw
-from benchmarks.studies.nfe import growth as nfe_growth
-from benchmarks.studies.nfe import totals
 
-COLUMNS = {  # header -> metric, factor, format
-    "NFE before": ("nfe_start", 1, ".0f"),
-    "NFE after": ("nfe_end", 1, ".0f"),
-    "Parameters": ("parameters", 1, ",.0f"),
-    "log_prob (FLOP/row)": ("row_flops", 1, ".3g"),
-    "log_prob of 1,000 (ms)": ("per_1000_seconds", 1e3, ".3g"),
-    "Training (s)": ("train_seconds", 1, ".3g"),
+DIGITS = {  # of the metrics of a training
+    "nfe_start": ".0f",
+    "nfe_end": ".0f",
+    "parameters": ",.0f",
+    "row_flops": ".3g",
+    "per_1000_seconds": ".3g",
+    "train_seconds": ".3g",
 }
+SLOPES = ("nfe_start", "nfe_end", "solve_flops")
+TOTAL_HEADERS = {"flow": "Flow", "batch": "N", "hidden": "H", "layers": "L"}
+TOTALS = "What a density costs with the measured NFE"
+TRAINING_NOTE = (
+    "Evaluations of field and trace in one log_prob of a fixed batch at the training tolerance; "
+    "FLOPs and seconds of log_prob by the exact trace."
+)
+GROWTH_NOTE = (
+    "Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at each "
+    "dimension: 0 where the number of evaluations does not depend on D. FLOPs: the slope of what "
+    "one log_prob of a row takes after training, by the flow's own solver and trace."
+)
+MEANING = (
+    "FLOPs of log_prob per row. Flows with an ODE are those of this study after training, each by "
+    "its own solver and trace at the number of evaluations that it then takes. The others are "
+    "those of the cost study with their L layers: the polynomial in D that their exact counts are "
+    "of or, where D is below the sizes that it holds for and where there is none, an interpolation "
+    "between the counts on logarithmic axes. "
+    "What is computed once for a batch is shared by its rows. "
+)
+TOTALS_NOTE = (
+    "In parentheses the evaluations, both a mean over seeds. N: rows of the call. H: the width; "
+    "compare flows of equal H, or those whose H grows with D with each other."
+)
+CROSSINGS_NOTE = (
+    "The D from which on the flow with an ODE (column) takes fewer FLOPs per row than the one "
+    "without (row), at all larger D that were measured; interpolated between two of them on "
+    f'logarithmic axes. Both as in "{TOTALS}".'
+)
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """Forward evaluations before and after training, their growth, and totals by the cost study."""
-    own = _own(frame)
-    if own.empty:
-        return []
-    shown = pd.DataFrame(
-        {
-            "Data": own["dataset"],
-            "Flow": series(own),
-            "Seed": own["seed"],
-            "Updates": own["updates"],
-            RECORDS: [(key,) for key in own["key"]],
-        }
-    )
-    for header, (metric, factor, _) in COLUMNS.items():
-        values = own.get(metric, pd.Series(float("nan"), index=own.index)) * factor
-        shown[header] = cells(own, values)
-    note = (
-        "Evaluations of field and trace in one log_prob of a fixed batch at the training "
-        "tolerance; FLOPs and seconds of log_prob by the exact trace."
-    )
-    training = Table(
-        "nfe-training",
-        "Evaluations before and after training",
-        note,
-        shown,
-        {header: digits for header, (_, _, digits) in COLUMNS.items()},
-    )
-    return [training, *nfe_growth.tables(own), *totals.tables(frame)]
+    """Evaluations before and after training, their growth, and totals by the cost study."""
+    rows = own(frame)
+    return [_training(rows), *_growth(rows), *_totals(frame)] if len(rows) else []
 
 
-def figures(frame: pd.DataFrame) -> list[Figure]:
-    """NFE against updates and tolerance, error against tolerance; NFE and totals against D."""
-    own = _own(frame)
-    done = own[(own["status"] == "done") & own["arrays"].notna()]
-    if done.empty:
-        return []
-    note = (
-        "Means over the seeds, a row for each flow. Left: evaluations on a fixed batch as training "
-        "goes, dashed those of the adjoint. Middle and right: float64, tolerance atol = rtol; the "
-        "error is the largest |log p - log p at the tightest tolerance| over the batch. Dashed: "
-        "before training."
-    )
-    keys = tuple(done["key"])
-    training = Figure("nfe", "Function evaluations", note, lambda: _picture(done), keys)
-    return [training, *nfe_growth.figures(own), *totals.figures(frame)]
-
-
-def _own(frame: pd.DataFrame) -> pd.DataFrame:
+def own(frame: pd.DataFrame) -> pd.DataFrame:
     """The study's records among those of others."""
     return frame if frame.empty else frame[frame["study"] == "nfe"]
 
 
-def _picture(done: pd.DataFrame) -> Any:
-    groups = [(str(name), group) for name, group in done.groupby(series(done))]
-    looks = draw.looks(done["dataset"])
-    with draw.figure(len(groups), 3, height=3.0) as (figure, axes):
-        for row, (name, group) in zip(axes, groups, strict=True):
-            for data, repeated in group.sort_values("dim").groupby("dataset", sort=False):
-                _lines(row, _mean(repeated), str(data), looks[str(data)])
-            training, tolerance, error = row
-            training.set(xlabel="updates", ylabel="NFE", ylim=(0, None), title=name)
-            draw.logarithmic(tolerance.xaxis, error.xaxis, error.yaxis)
-            tolerance.set(xlabel="tolerance", ylabel="NFE", ylim=(0, None))
-            error.set(xlabel="tolerance", ylabel="error in log p (nats)")
-        every = {h.get_label(): h for row in axes for h in row[0].get_legend_handles_labels()[0]}
-        draw.legend_below(figure, list(every.values()), list(every))
-    return figure
+def _training(rows: pd.DataFrame) -> Table:
+    """A row for each case."""
+    shown = rows[["dataset", "seed", "updates"]].assign(flow=series(rows))
+    shown = shown[["dataset", "flow", "seed", "updates"]]
+    shown[RECORDS] = [(key,) for key in rows["key"]]
+    headers = {"dataset": "Data", "flow": "Flow", "seed": "Seed", "updates": "Updates"}
+    columns = {name: Column(header) for name, header in headers.items()}
+    for metric, digits in DIGITS.items():
+        shown[metric] = cells(rows, rows.get(metric, pd.Series(float("nan"), rows.index)))
+        columns[metric] = Column.of(metric, row=METRICS[metric].per == "row", digits=digits)
+    title = "Evaluations before and after training"
+    return Table("nfe-training", title, TRAINING_NOTE, shown, columns=columns)
 
 
-def _mean(repeated: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The arrays of a case, averaged over its seeds."""
-    found = [arrays(row) for _, row in repeated.iterrows()]
-    return {name: np.mean([a[name] for a in found], axis=0) for name in found[0]}
+def _growth(rows: pd.DataFrame) -> list[Table]:
+    """A row for each family: the slopes in ln D of ln NFE and of the logarithm of FLOPs."""
+    known = [metric for metric in SLOPES if metric in rows]
+    shown = []
+    for name, group in nfe.families(rows).items():
+        row: dict[str, Any] = {"series": name, "from": group["dim"].min(), "to": group["dim"].max()}
+        row |= {"dims": group["dim"].nunique(), "seeds": group["seed"].nunique()}
+        for metric in known:
+            grown = nfe.growth(group, metric)
+            row[metric], row[f"{metric}.interval"] = (
+                (grown[0], grown[1:]) if grown else (float("nan"), None)
+            )
+        shown.append({**row, RECORDS: tuple(group["key"])})
+    headers = {"series": "Flow, data", "from": "D from", "to": "D to", "dims": "Dimensions"}
+    columns = {name: Column(header) for name, header in {**headers, "seeds": "Seeds"}.items()}
+    for metric in known:
+        title, interval = METRICS[metric].title, f"{metric}.interval"
+        columns[metric] = Column(title, digits=".2f", interval=interval)
+    title = "Evaluations against the dimension"
+    frame = pd.DataFrame(shown)
+    return [Table("nfe-growth", title, GROWTH_NOTE, frame, columns=columns)] if shown else []
 
 
-def _lines(panels: Any, a: dict[str, np.ndarray], label: str, look: dict[str, Any]) -> None:
-    training, tolerance, error = panels
-    training.plot(a["updates"], a["nfe_forward"], label=label, **look)
-    if a["nfe_backward"].any():
-        training.plot(a["updates"], a["nfe_backward"], ls="--", **look)
-    for curve, style in ((0, "--"), (1, "-")):
-        tolerance.plot(a["tolerances"], a["nfe"][curve], ls=style, **look)
-        positive = a["error"][curve] > 0
-        error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)
+def _totals(frame: pd.DataFrame) -> list[Table]:
+    """Of records of both studies: the totals, and where one falls below another."""
+    solved, direct = nfe.totals(frame)
+    if not (solved and direct):
+        return []
+    rows = [_total(total) for total in (*solved, *direct)]
+    dims = [f"dim.{dim}" for dim in nfe.dims(solved)]
+    order = [*TOTAL_HEADERS, *(part for dim in dims for part in (dim, f"{dim}.nfe")), RECORDS]
+    columns = {name: Column(header) for name, header in TOTAL_HEADERS.items()}
+    for dim in dims:
+        header = f"D = {dim.partition('.')[2]}"
+        columns[dim] = Column(header, digits=".1e", mark=f"{dim}.nfe")
+    note = MEANING + TOTALS_NOTE
+    totals = pd.DataFrame(rows, columns=order)
+    return [
+        Table("nfe-totals", TOTALS, note, totals, columns=columns),
+        _crossings(solved, direct),
+    ]
+
+
+def _total(total: Total) -> dict[str, Any]:
+    """A series with its sizes, a range where D decides them, and its costs by D."""
+    row: dict[str, Any] = {"flow": total.name, RECORDS: keys([total])}
+    for name, column in (
+        ("batch", "batch"),
+        ("hidden", "option.hidden"),
+        ("layers", "option.layers"),
+    ):
+        if column in total.records and (values := total.records[column].dropna()).size:
+            ends = (values.min(), values.max())
+            row[name] = " to ".join(dict.fromkeys(f"{end:g}" for end in ends))
+    for dim, flops, evaluations in total.costs.itertuples():
+        row[f"dim.{dim}"] = flops
+        row[f"dim.{dim}.nfe"] = f"({evaluations:.0f})" if evaluations else ""
+    return row
+
+
+def _crossings(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
+    """A row for each flow without an ODE, a column for each with one."""
+    rows = []
+    for plain in direct:
+        row: dict[str, Any] = {"flow": plain.name}
+        for total in solved:
+            dim = crossing(nfe.gap(total, plain))
+            row[total.name] = {ALWAYS: "all", NEVER: "none in range"}.get(dim, dim)
+            row[f"{total.name}.from"] = "D ≥ " if ALWAYS < dim < NEVER else ""
+        rows.append({**row, RECORDS: keys([plain], solved)})
+    columns = {"flow": Column("Flow")}
+    for total in solved:
+        columns[total.name] = Column(digits=".0f", prefix=f"{total.name}.from")
+    title = "Where a flow with an ODE costs less"
+    frame = pd.DataFrame(rows)
+    return Table("nfe-totals-crossings", title, CROSSINGS_NOTE, frame, columns=columns)
+
+
+def keys(*kinds: Sequence[Total]) -> tuple[str, ...]:
+    """The records of these series."""
+    every = (key for kind in kinds for total in kind for key in total.records["key"])
+    return tuple(dict.fromkeys(every))

@@ -1,0 +1,138 @@
+"""The table of every case of the cost study, by dimension: what was measured, a row of data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.analysis import sizes
+from benchmarks.analysis.growth import ONCE
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, per_row
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.series import RULES
+
+SETTINGS = {  # column: header, and the column of the records
+    "hidden": ("H", "option.hidden"),
+    "depth": ("Depth", "option.depth"),
+    "layers": ("Layers", "option.layers"),
+    "batch": ("Batch", "batch"),
+    "trace": ("Trace", "option.trace"),
+    "solver": ("Solver", "option.solver"),
+}
+RELATIVE = "log_prob_relative"  # seconds over those of the reference workload
+MEASURED = (
+    "parameters",
+    "log_prob_nfe",
+    "log_prob_flops",
+    "log_prob_determinant_flops",
+    "step_flops",
+    "sample_flops",
+    "log_prob_seconds",
+    "step_seconds",
+    "sample_seconds",
+    "log_prob_first_seconds",
+    "build_seconds",
+    RELATIVE,
+    "step_saved_bytes",
+    "step_peak_bytes",
+    "step_resident_bytes",
+    ONCE,
+)
+WHOLE = ("step_resident_bytes", ONCE)  # shown of a batch, others of a row
+NOTES = {
+    "log_prob_determinant_flops": "Determinant: the part of log_prob that is LU factorisation, the "
+    "rest forms what is factorised.",
+    "log_prob_first_seconds": "First log_prob: the first call of a new flow.",
+    RELATIVE: "log_prob / reference is the batch's time over that of the reference workload in the "
+    "same rounds, which is how times travel between machines.",
+    "step_saved_bytes": "Saved: what a training step keeps for its backward pass.",
+    "step_peak_bytes": "Peak: the most that is alive in a training step at once.",
+    "step_resident_bytes": "Resident: by how much a training step makes a fresh process grow.",
+    ONCE: "Precomputed: what a solve makes of the weights once, for the batch.",
+}
+
+
+def table(frame: pd.DataFrame) -> Table:
+    """A row for each case, with what was measured of it."""
+    shown = pd.DataFrame({"flow": sizes.flows(frame), "dim": frame["dim"]}, index=frame.index)
+    columns, common = {"flow": Column("Flow"), "dim": Column("D")}, []
+    for name, (header, column) in _settings(frame).items():
+        if len(frame) > 1 and column.nunique(dropna=False) == 1:
+            common += [f"{header} {_words(value)}" for value in column.dropna().unique()]
+        else:
+            shown[name], columns[name] = column, Column(header)
+    order = [str(name) for name in shown]
+    values = _values(frame)
+    for metric in [name for name in MEASURED if name in values and values[name].notna().any()]:
+        shown[metric], columns[metric] = cells(frame, values[metric]), _column(metric)
+    shown[RECORDS] = [(key,) for key in frame["key"]]
+    notes = ["Medians of the raw samples.", *_uncounted(frame)]
+    notes += [text for metric, text in NOTES.items() if metric in shown]
+    if common:
+        notes.append(f"In all rows: {', '.join(common)}.")
+    shown = shown.sort_values(order, ignore_index=True)
+    title = "Cost by dimension"
+    return Table("cost-by-dimension", title, " ".join(notes), shown, columns=columns)
+
+
+def _values(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """Values of the metrics that the records have, of a row where they are of a batch."""
+    by_row = [m for m in MEASURED if m in frame and METRICS[m].per and m not in WHOLE]
+    values = {m: per_row(frame, m) if m in by_row else frame[m] for m in MEASURED if m in frame}
+    if {"log_prob_seconds", "reference_seconds"} <= set(frame):
+        values[RELATIVE] = frame["log_prob_seconds"] / frame["reference_seconds"]
+    return values
+
+
+def _column(metric: str) -> Column:
+    if metric == RELATIVE:
+        return Column("log_prob / reference", digits=".4g")
+    row = bool(METRICS[metric].per) and metric not in WHOLE
+    return Column.of(metric, row=row, digits=".4g")
+
+
+def _uncounted(frame: pd.DataFrame) -> list[str]:
+    """Operators that the FLOPs are without, by flow."""
+    seen: dict[str, set[str]] = {}
+    noted = frame["notes"].dropna() if "notes" in frame else frame["flow"][:0]
+    for flow, notes in zip(frame.loc[noted.index, "flow"], noted, strict=True):
+        for operators in notes.values():
+            seen.setdefault(flow, set()).update(operators)
+    listed = [f"{flow}: {', '.join(sorted(names))}" for flow, names in seen.items() if names]
+    return [f"Operators that were seen and not counted: {'; '.join(listed)}."] if listed else []
+
+
+def _settings(frame: pd.DataFrame) -> dict[str, tuple[str, pd.Series]]:
+    """Header and values of each setting: numbers, and short texts for all else."""
+    settings = {
+        name: (header, _whole(frame[column]))
+        for name, (header, column) in SETTINGS.items()
+        if column in frame
+    }
+    for name in {"trace", "solver"} & set(settings):
+        header, values = settings[name]
+        settings[name] = header, values.map(_words, na_action="ignore")
+    widths = [
+        frame[rule].map(words.format, na_action="ignore").astype(object)
+        for rule, words in RULES.items()
+        if rule in frame
+    ]
+    for width in widths:
+        known = settings.get("width", ("Width", width))[1]
+        settings["width"] = "Width", known.where(width.isna(), width)
+    return settings
+
+
+def _whole(column: pd.Series) -> pd.Series:
+    """Sizes as whole numbers, which flows of other studies that have none of them make floats."""
+    known = pd.api.types.is_float_dtype(column) and bool(column.notna().all())
+    return column.astype(int) if known else column
+
+
+def _words(value: Any) -> str:
+    """ "rk4, step size 0.5" of {"method": "rk4", "step_size": 0.5}; numbers and words alone."""
+    if isinstance(value, dict):
+        named = {key.replace("_", " "): v for key, v in value.items() if v is not None}
+        return ", ".join(v if isinstance(v, str) else f"{k} {_words(v)}" for k, v in named.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
