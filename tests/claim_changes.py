@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.training.baselines import BASELINES
-from committed import frames as frames
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import hypothesis
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 import flows
+from benchmarks.core.frame import load
+from committed import FOLDERS
 from flows import Flow
 
 # the same examples on every run, and however slow the machine is
@@ -115,3 +118,9 @@ def agrees_with_differences() -> Callable[..., None]:
                 )
 
     return check
+
+
+@pytest.fixture(scope="session")
+def frames() -> dict[str, pd.DataFrame]:
+    """The committed records by suite; a test that changes a frame changes a copy."""
+    return {name: load(folder) for name, folder in FOLDERS.items()}

@@ -18,7 +18,6 @@ from benchmarks.core.study import registry as studies
 from benchmarks.execution import suite
 from claim_changes import CHANGES, every, put
 from committed import FOLDERS, ROOT
-from committed import frames as frames
 from flows.continuous.trace import Trace
 
 EVERY = pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.id)

@@ -15,7 +15,6 @@ from benchmarks.claims import Claim, Verdict, claims, registry
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from committed import FOLDERS, ROOT
-from committed import frames as frames
 from page import Page
 
 

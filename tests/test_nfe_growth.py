@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pandas as pd
 import pytest
 
-from benchmarks.analysis import stats
+from benchmarks.analysis import nfe, stats
+from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
 from benchmarks.analysis.scaling_law import tail_polynomial
+from benchmarks.core.exhibit import Table
 from benchmarks.core.study import Common, registry
-from benchmarks.report.cells import grid
-from benchmarks.studies.nfe import growth as nfe_growth
-from benchmarks.studies.nfe import tables as nfe
-from benchmarks.studies.nfe import totals
+from benchmarks.studies.nfe.figures import figures
+from benchmarks.studies.nfe.tables import tables
 
 
 def _frame(power: float) -> pd.DataFrame:
@@ -65,87 +66,87 @@ def _both(**changes: float) -> pd.DataFrame:
     return pd.concat([_solved(**changes), _cost()], ignore_index=True)
 
 
+def _tables(frame: pd.DataFrame) -> dict[str, Table]:
+    return {table.name: table for table in tables(frame)}
+
+
 def test_the_slope_is_that_of_the_logarithms() -> None:
     """NFE of D^0.3 has slope 0.3, one that does not change 0; both in table and figure."""
-    (table,) = nfe_growth.tables(_frame(0.3))
-    (row,) = table.frame.to_dict("records")
-    assert row["After training"] == "0.30 [0.30, 0.30]"
-    assert row["Before training"] == "0.00 [0.00, 0.00]"
-    assert (row["D"], row["Dimensions"], row["Seeds"]) == ("3 to 63", 4, 3)
-    assert nfe_growth.figures(_frame(0.3))[0].draw()
+    (row,) = _tables(_frame(0.3))["nfe-growth"].frame.to_dict("records")
+    assert row["nfe_end"] == pytest.approx(0.3)
+    assert row["nfe_end.interval"] == pytest.approx((0.3, 0.3))
+    assert row["nfe_start"] == 0
+    assert [row[name] for name in ("from", "to", "dims", "seeds")] == [3, 63, 4, 3]
 
 
 def test_too_few_dimensions_show_nothing() -> None:
     """Two of them make no slope; neither do failed cases."""
     frame = _frame(0.3)
-    assert not nfe_growth.tables(frame[frame["dim"] < 10])
-    assert not nfe_growth.figures(frame.assign(status="failed"))
+    assert not nfe.families(frame[frame["dim"] < 10])
+    assert not nfe.families(frame.assign(status="failed"))
 
 
 def test_a_width_that_follows_the_dimension_is_one_series() -> None:
     """H = 4 D beside H = 8: two series, though each dimension has a width of its own."""
     scaled = _frame(0.1).assign(**{"setting.hidden_per_dim": 4.0})
     scaled["option.hidden"] = 4 * scaled["dim"]
-    (table,) = nfe_growth.tables(pd.concat([_frame(0.3), scaled], ignore_index=True))
-    names = sorted(table.frame["Flow, data"])
-    assert names == ["cnf hidden=4·D, patches", "cnf hidden=8, patches"]
+    both = pd.concat([_frame(0.3), scaled], ignore_index=True)
+    assert set(nfe.families(both)) == {"cnf hidden=4·D, patches", "cnf hidden=8, patches"}
 
 
 def test_flops_have_a_slope_where_they_were_counted() -> None:
     """Those of D evaluations' FLOPs and a NFE that does not change are 1; old records have none."""
-    (table,) = nfe_growth.tables(_solved())
-    assert table.frame["FLOPs per row"].tolist() == ["1.00 [1.00, 1.00]"]
+    assert nfe.growth(_solved(), "solve_flops") == pytest.approx((1, 1, 1))
     few = _solved()
     few.loc[few["dim"] > 8, "solve_flops"] = float("nan")
-    assert nfe_growth.tables(few)[0].frame["FLOPs per row"].tolist() == [None]
-    assert "FLOPs per row" not in nfe_growth.tables(_frame(0.3))[0].frame
+    assert nfe.growth(few, "solve_flops") is None
+    assert math.isnan(_tables(few)["nfe-growth"].frame["solve_flops"].item())
+    assert nfe.growth(_frame(0.3), "solve_flops") is None
+    assert "solve_flops" not in _tables(_frame(0.3))["nfe-growth"].frame
 
 
 def test_totals_are_evaluations_times_their_flops() -> None:
     """Beside the polynomial of exact counts, interpolated below the sizes that it is of."""
-    table, _ = totals.tables(_both())
-    rows = table.frame.set_index("Flow").to_dict("index")
-    assert set(rows) == {"cnf, patches", "plain", "odd"}
-    assert rows["cnf, patches"]["D = 3"] == "6.0e4 (20)"  # 20 evaluations of 1,000 D
-    assert rows["cnf, patches"]["D = 63"] == "1.3e6 (20)"
-    assert rows["plain"]["D = 15"] == "3.4e4"  # 10 · 15³ + 500
-    assert rows["plain"]["D = 3"] == rows["odd"]["D = 3"] == "1.0e3"
-    assert rows["odd"]["D = 8"] == "2.6e2"  # of no polynomial, but counted
-    assert (rows["plain"]["H"], rows["plain"]["L"]) == ("8", "2")
+    solved, direct = nfe.totals(_both())
+    costs = {total.name: total.costs for total in (*solved, *direct)}
+    assert set(costs) == {"cnf, patches", "plain", "odd"}
+    for dim in (3, 63):  # 20 evaluations of 1,000 D
+        assert costs["cnf, patches"].loc[dim].tolist() == pytest.approx([20_000 * dim, 20])
+    assert costs["plain"]["flops"][15] == pytest.approx(10 * 15**3 + 500)
+    assert costs["plain"]["flops"][3] == pytest.approx(1000)
+    assert costs["odd"]["flops"][3] == pytest.approx(1000)
+    assert costs["odd"]["flops"][8] == pytest.approx(2**8)  # of no polynomial, but counted
+    table = _tables(_both())["nfe-totals"]
+    rows = table.frame.set_index("flow")
+    assert rows["dim.3"].to_dict() == {name: own["flops"][3] for name, own in costs.items()}
+    assert rows.loc["plain", ["batch", "hidden", "layers"]].tolist() == ["4", "8", "2"]
     assert sorted(map(len, table.rows_from)) == [8, 8, 12]
-    assert "6.0e4 (20)" in [cell.text for row in grid(table).rows for cell in row]
 
 
-@pytest.mark.parametrize(
-    ("evaluation", "said"),
-    [(1000.0, "D ≥ 45"), (1e9, "none in range"), (1e-3, "all")],
-)
-def test_the_crossing_of_totals_is_found(evaluation: float, said: str) -> None:
+@pytest.mark.parametrize(("evaluation", "dim"), [(1000.0, 44.7), (1e9, NEVER), (1e-3, ALWAYS)])
+def test_the_crossing_of_totals_is_found(evaluation: float, dim: float) -> None:
     """20,000 D falls below 10 D³ + 500 at D = 44.7."""
-    *_, table = totals.tables(_both(evaluation=evaluation))
-    assert table.frame.set_index("Flow").loc["plain", "cnf, patches"] == said
+    (solved,), direct = nfe.totals(_both(evaluation=evaluation))
+    (plain,) = (total for total in direct if total.name == "plain")
+    assert crossing(nfe.gap(solved, plain)) == pytest.approx(dim, abs=0.5)
 
 
 def test_totals_are_drawn_and_need_the_records_of_both_studies() -> None:
     """The study's other tables are of its own records, whatever else is given."""
-    (figure,) = totals.figures(_both())
-    assert [line.get_linestyle() for line in figure.draw().axes[0].lines] == [
-        "None",
-        "-",
-        "--",
-        "--",
-    ]
-    names = ["nfe-training", "nfe-growth", "nfe-totals", "nfe-totals-crossings"]
-    assert [table.name for table in nfe.tables(_both())] == names
-    assert len(nfe.tables(_both())[0].frame) == len(_solved())
-    assert not nfe.tables(_cost())
-    assert not nfe.figures(_cost())
+    both = _both().assign(arrays="unused.npz")
+    (figure,) = (figure for figure in figures(both) if figure.name == "nfe-totals")
+    lines = figure.draw().axes[0].lines
+    assert [line.get_linestyle() for line in lines] == ["None", "-", "--", "--"]
+    assert {"nfe-totals", "nfe-totals-crossings"} <= set(_tables(_both()))
+    assert len(_tables(_both())["nfe-training"].frame) == len(_solved())
+    assert not tables(_cost())
+    assert not figures(_cost())
     old = pd.concat([_frame(0.3), _cost()], ignore_index=True)
     bare = _both()
     for frame in (_solved(), old, bare[bare["flow"].isin(["cnf", "ode"])]):
-        assert not totals.tables(frame)
-        assert not totals.figures(frame)
-        assert [table.name for table in nfe.tables(frame)] == names[:2]
+        assert set(_tables(frame)) == {"nfe-training", "nfe-growth"}
+        names = {figure.name for figure in figures(frame.assign(arrays="unused.npz"))}
+        assert names == {"nfe", "nfe-against-dimension"}
 
 
 def test_a_polynomial_of_the_larger_sizes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.analysis import crossings, growth, sizes
+from benchmarks.analysis import sizes
+from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing, crossings
+from benchmarks.analysis.growth import Growth, growth
 from benchmarks.core.case import Case
+from benchmarks.core.exhibit import Table
+from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import Record, Values
 from benchmarks.measure.calls import COUNTED
 from benchmarks.plotting import draw, slopes
 from benchmarks.report import facts
-from benchmarks.studies.cost import breakdown
-from benchmarks.studies.cost import tables as cost
+from benchmarks.studies.cost.figures import figures, shares
+from benchmarks.studies.cost.tables import tables
 
 BATCH = 4
+H = {"option.hidden": 3}
 
 
 def _frame(
@@ -37,76 +43,95 @@ def _frame(
     return pd.DataFrame(rows)
 
 
+def _tables(frame: pd.DataFrame) -> dict[str, Table]:
+    return {table.name: table for table in tables(frame)}
+
+
+def test_every_number_of_a_table_has_its_definition() -> None:
+    """Columns of metrics are named by them, for values in the metric's own unit."""
+    frame = _frame(COUNTED, **H)
+    table = _tables(frame)["cost-by-dimension"]
+    shown = [name for name in table.shown if name in METRICS]
+    assert {"log_prob_seconds", "step_flops"} <= set(shown)
+    for name in shown:
+        per = BATCH if METRICS[name].per else 1
+        assert (table.frame[name] * per).tolist() == pytest.approx(frame[name].tolist())
+        assert table.column(name).scale == METRICS[name].scale
+
+
 def test_growth_has_the_calls_that_were_measured() -> None:
-    """Records from before sampling was measured still give their tables and figure."""
-    frame = _frame(("log_prob", "step"), **{"option.hidden": 3})
-    grown, by_dimension = cost.tables(frame)
-    assert not any("sampling" in header.lower() for header in grown.frame)
-    assert not any("sampling" in header.lower() for header in by_dimension.frame)
-    assert all(figure.draw() for figure in cost.figures(frame))
-    grown, _ = cost.tables(_frame(COUNTED, **{"option.hidden": 3}))
-    assert grown.frame["sampling: FLOPs"].tolist() == ["2 (2.00)"]
-    assert grown.frame["sampling: seconds"].tolist() == ["≥ 1.00 [1.00, 1.00]"]  # of D² FLOPs
+    """Records from before sampling was measured still give their tables and figures."""
+    old = _frame(("log_prob", "step"), **H)
+    assert not any("sample" in name for table in tables(old) for name in table.frame)
+    assert all(figure.draw() for figure in figures(old))
+    frame = _frame(COUNTED, **H)
+    (row,) = _tables(frame)["cost-growth"].frame.to_dict("records")
+    assert (row["sample_flops"], row["sample_seconds"]) == (2, pytest.approx(1))
+    assert row["sample_seconds.interval"] == pytest.approx((1, 1))
 
 
 def test_counts_alone_have_their_tables_and_figure() -> None:
     """Without a clock there are degrees and counts, and no column of seconds."""
-    frame = _frame(COUNTED, **{"option.hidden": 3})
+    frame = _frame(COUNTED, **H)
     frame = frame[[column for column in frame if "seconds" not in column]]
-    for table in cost.tables(frame):
-        assert not any("seconds" in header or "µs" in header for header in table.frame)
-    (figure,) = cost.figures(frame)
+    for table in tables(frame):
+        assert not any("seconds" in str(name) for name in table.frame)
+    (figure,) = figures(frame)
     assert figure.draw()
 
 
 def test_a_budget_is_one_series_though_its_width_varies() -> None:
     """Otherwise each dimension would be a series of its own, and none would grow."""
-    assert [table.name for table in cost.tables(_frame(COUNTED))] == ["cost-by-dimension"]
-    grown, by_dimension = cost.tables(_frame(COUNTED, **{"setting.parameters": 1e4}))
-    assert grown.frame["Flow"].tolist() == ["realnvp"]
-    assert set(by_dimension.frame["Flow"]) == {"realnvp"}
+    assert set(_tables(_frame(COUNTED))) == {"cost-by-dimension"}
+    grown = _tables(_frame(COUNTED, **{"setting.parameters": 1e4}))
+    for name in ("cost-growth", "cost-by-dimension"):
+        assert set(grown[name].frame["flow"]) == {"realnvp"}
 
 
 def test_counts_of_no_polynomial_have_no_degree() -> None:
-    """Their local exponent alone is shown."""
-    frame = _frame(COUNTED, **{"option.hidden": 3})
+    """Their local exponent alone is known."""
+    frame = _frame(COUNTED, **H)
     frame["log_prob_flops"] = [4.0, 16.0, 256.0, 65536.0, 2.0**32]
-    assert cost.tables(frame)[0].frame["log_prob: FLOPs"].tolist() == ["– (16.00)"]
+    assert growth(frame, "log_prob_flops") == Growth(None, 16.0, 32)
+    (row,) = _tables(frame)["cost-growth"].frame.to_dict("records")
+    assert math.isnan(row["log_prob_flops"])
 
 
 def test_where_one_becomes_cheaper() -> None:
     """40 D against D³: from D = √40 on; interpolated between sizes, and never where it is not."""
     frames = [_frame(COUNTED, "realnvp", 1, 40), _frame(COUNTED, "dense", 3)]
-    frame = pd.concat(frames, ignore_index=True).assign(**{"option.hidden": 3})
-    (row,) = cost.tables(frame)[1].frame.to_dict("records")
-    assert (row["Cheaper"], row["than"]) == ("realnvp", "dense")
-    assert row["log_prob: FLOPs"] == "D ≥ 6"
-    assert row["log_prob: seconds"] == "none in range"  # they are equal
-    assert crossings.crossing(pd.Series([-1.0, -2.0], index=[2, 4])) == "all"
-    assert crossings.crossing(pd.Series([1.0, -1.0], index=[2, 8])) == "D ≥ 4"
-    assert crossings.crossing(pd.Series([], dtype=float)) == "–"
+    frame = pd.concat(frames, ignore_index=True).assign(**H)
+    found = crossings(sizes.scans(frame), ["log_prob_flops", "log_prob_seconds"])
+    (row,) = found.to_dict("records")
+    assert (row["cheaper"], row["than"]) == ("realnvp", "dense")
+    assert row["log_prob_flops"] == pytest.approx(math.sqrt(40))
+    assert row["log_prob_seconds"] == NEVER  # they are equal
+    assert len(_tables(frame)["cost-crossings"].frame) == 1
+    assert crossing(pd.Series([-1.0, -2.0], index=[2, 4])) == ALWAYS
+    assert crossing(pd.Series([1.0, -1.0], index=[2, 8])) == pytest.approx(4)
+    assert math.isnan(crossing(pd.Series([], dtype=float)))
 
 
 def test_who_is_compared_with_whom() -> None:
     """Flows of one degree only where both solve an ODE, and of one rule for the width alone."""
-    ode, fixed = {"rate_flops": 1.0, "log_prob_nfe": 4.0}, {"option.hidden": 3}
+    ode = {"rate_flops": 1.0, "log_prob_nfe": 4.0}
     frames = [
-        _frame(COUNTED, "cnf", 2, **ode, **fixed),
-        _frame(COUNTED, "ffjord", 2, 2, **ode, **fixed),
-        _frame(COUNTED, "realnvp", 2, **fixed),  # of the degree of cnf
-        _frame(COUNTED, "glow", 3, 9, **fixed).assign(step_seconds=99.0),  # dearer everywhere
+        _frame(COUNTED, "cnf", 2, **ode, **H),
+        _frame(COUNTED, "ffjord", 2, 2, **ode, **H),
+        _frame(COUNTED, "realnvp", 2, **H),  # of the degree of cnf
+        _frame(COUNTED, "glow", 3, 9, **H).assign(step_seconds=99.0),  # dearer everywhere
         _frame(COUNTED, "rnode", 1, **ode, **{"setting.hidden_per_dim": 2.0}),
     ]
     frames = [frame.assign(log_prob_seconds=frame["log_prob_flops"]) for frame in frames]
-    (_, table, _) = cost.tables(pd.concat(frames, ignore_index=True))
-    told = {(row["Cheaper"], row["than"].split()[0]) for row in table.frame.to_dict("records")}
-    assert ("cnf", "ffjord") in told  # the one with fewer FLOPs is first
-    assert not any({"realnvp", "cnf"} == set(pair) or "rnode" in pair for pair in told)
+    table = _tables(pd.concat(frames, ignore_index=True))["cost-crossings"]
+    pairs = {(row.cheaper, row.than.split()[0]) for row in table.frame.itertuples()}
+    assert ("cnf", "ffjord") in pairs  # the one with fewer FLOPs is first
+    assert not any({"realnvp", "cnf"} == set(pair) or "rnode" in pair for pair in pairs)
 
 
 def test_what_is_taken_once_for_a_batch_is_shown_apart() -> None:
-    """D² a sample and D³ once: degree 2, and 3 apart; a scan that ends before D = 32 says where."""
-    frame = _frame(COUNTED, **{"option.hidden": 3})
+    """D² a row and D³ once: degree 2, and 3 apart; a scan may end before the largest D."""
+    frame = _frame(COUNTED, **H)
     frame["precomputation_flops"] = frame["dim"] ** 3.0
     frame["log_prob_flops"] += frame["precomputation_flops"]
     counted = frame.iloc[-1:].assign(dim=64, device="meta", log_prob_flops=64.0**2 + 64.0**3)
@@ -114,30 +139,46 @@ def test_what_is_taken_once_for_a_batch_is_shown_apart() -> None:
     for column in counted.columns[counted.columns.str.contains("seconds|step|sample")]:
         counted[column] = float("nan")
     both = pd.concat([frame.assign(device="cpu"), counted], ignore_index=True)
-    (row,) = cost.tables(both)[0].frame.to_dict("records")
-    assert (row["D"], row["log_prob: FLOPs"]) == (64, "2 (2.00)")
-    assert row["precomputed: FLOPs"] == "3 (3.00)"
-    assert row["training step: FLOPs"] == "2 (2.00) at 32"
-    assert row["log_prob: seconds"].endswith("at 32")
-    assert all(figure.draw() for figure in cost.figures(both))
+    (row,) = _tables(both)["cost-growth"].frame.to_dict("records")
+    assert (row["dim"], row["log_prob_flops"], row["precomputation_flops"]) == (64, 2, 3)
+    assert "32" in row["step_flops.mark"]
+    assert "32" in row["log_prob_seconds.mark"]
+    assert all(figure.draw() for figure in figures(both))
 
 
 def test_a_grid_is_no_scan_of_the_dimension() -> None:
     """Points over N at one D neither lengthen the series' name nor are they lines against D."""
-    scan = _frame(COUNTED, **{"option.hidden": 3, "setting.seconds": 3.0})
+    scan = _frame(COUNTED, **H, **{"setting.seconds": 3.0})
     points = pd.concat([scan.iloc[2:3].assign(batch=n) for n in (1, 16, 64)])
     frame = pd.concat([scan, points.assign(**{"setting.seconds": 1.0})], ignore_index=True)
     kept = sizes.scans(frame)
     assert kept["series"].unique().tolist() == ["realnvp"]
     assert kept["dim"].tolist() == [2, 4, 8, 16, 32]
-    assert cost.tables(frame)[-1].frame["Batch"].nunique() == 4
+    assert _tables(frame)["cost-by-dimension"].frame["batch"].nunique() == 4
+
+
+def test_a_record_of_two_series_is_a_row_of_each() -> None:
+    """H = 3 and H = D at D = 3, say, are measured once and stand in both series."""
+    one = _frame(COUNTED, **{"option.hidden": 8})
+    other = _frame(COUNTED, **{"setting.hidden_per_dim": 1.0}).assign(
+        **{"option.hidden": one["dim"]}
+    )
+    other.loc[other["dim"] == 8, "key"] = "shared"
+    one.loc[one["dim"] == 8, "key"] = "shared"
+    other.loc[other["dim"] != 8, "key"] += "x"
+    frame = pd.concat([one, other], ignore_index=True)
+    found = _tables(frame)
+    assert len(found["cost-by-dimension"].frame) == 10
+    assert [len(keys) for keys in found["cost-growth"].rows_from] == [5, 5]
+    for figure in figures(frame):
+        assert len(set(figure.records)) == len(figure.records) == 9
 
 
 def test_the_linear_layer_alone() -> None:
     """Its growth is a column, and where two are compared they have a figure."""
     kinds = {"naive": 3, "lu": 2}
     frames = [
-        _frame(COUNTED, "glow", **{"option.linear": kind, "option.hidden": 3}).assign(
+        _frame(COUNTED, "glow", **{"option.linear": kind, **H}).assign(
             linear_flops=lambda f, p=p: f["dim"] ** float(p),
             linear_seconds=lambda f: f["dim"] * 1.0,
             **{"linear_seconds.values": lambda f: f["linear_seconds"].map(lambda s: [s] * 3)},
@@ -145,22 +186,19 @@ def test_the_linear_layer_alone() -> None:
         for kind, p in kinds.items()
     ]
     frame = pd.concat(frames, ignore_index=True)
-    grown = cost.tables(frame)[0].frame
-    assert grown["linear layer: FLOPs"].tolist() == ["2 (2.00)", "3 (3.00)"]
-    (figure,) = (figure for figure in cost.figures(frame) if figure.name == "linear-layer")
+    assert _tables(frame)["cost-growth"].frame["linear_flops"].tolist() == [2, 3]
+    (figure,) = (figure for figure in figures(frame) if figure.name == "linear-layer")
     assert figure.draw()
 
 
-def test_an_asymptote_that_is_not_reached_has_no_slope() -> None:
+def test_an_asymptote_that_is_not_reached_is_told() -> None:
     """Times of degree 1 beside FLOPs of degree 2 are no asymptote, and alone they are."""
-    frame = _frame(COUNTED, **{"option.hidden": 3})
-    counted = growth.flops(frame, "log_prob")
-    times = growth.seconds(frame, "log_prob", counted)
-    assert times is not None
-    assert times.told().startswith("≥ 1.00")
-    alone = growth.seconds(frame, "log_prob", None)
+    frame = _frame(COUNTED, **H)
+    beside, alone = (growth(f, "log_prob_seconds") for f in (frame, frame.assign(log_prob_flops=0)))
+    assert beside is not None
     assert alone is not None
-    assert alone.told(" at 32").startswith("1.00 [1.00, 1.00] at 32")
+    assert beside.exponent == alone.exponent == pytest.approx(1)
+    assert (beside.reached, alone.reached) == (False, True)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
@@ -191,17 +229,18 @@ def test_every_series_has_a_look_of_its_own() -> None:
     assert len(set(pairs)) == 30
 
 
-def test_columns_that_say_nothing_are_said_once() -> None:
-    """One value in all rows stands in the note, none at all nowhere; solvers are told in words."""
+def test_columns_that_say_nothing_are_left_out() -> None:
+    """One value in all rows stands in the note, none at all nowhere."""
     solver = [{"method": "rk4", "step_size": 0.5, "first_step": None}] * 5
     frame = _frame(COUNTED, "cnf", **{"option.layers": 2, "setting.hidden_per_dim": 1.0})
     frame = frame.assign(**{"option.solver": solver, "option.trace": ["loop"] * 4 + ["exact"]})
     frame["log_prob_first_seconds"], frame["step_resident_bytes"] = 0.5, float("nan")
-    table = cost.tables(frame)[-1]
-    assert "In all rows: Layers 2, Batch 4, Solver rk4, step size 0.5, Width 1·D." in table.note
-    assert {"H", "Trace"} <= set(table.frame)
-    assert not {"Batch", "Resident (MiB)"} & set(table.frame)
-    assert set(table.frame["First log_prob (ms)"]) == {500.0}
+    table = _tables(frame)["cost-by-dimension"]
+    assert {"hidden", "trace"} <= set(table.frame)
+    assert not {"batch", "layers", "solver", "width", "step_resident_bytes"} & set(table.frame)
+    for value in ("Layers 2", f"Batch {BATCH}", "Solver rk4, step size 0.5", "Width 1·D"):
+        assert value in table.note
+    assert set(table.frame["log_prob_first_seconds"]) == {0.5}
 
 
 def test_noise_of_the_machine_is_told() -> None:
@@ -232,8 +271,7 @@ def test_shares_of_a_solve() -> None:
     """Four evaluations in each of two pieces: field, trace and the solver's rest."""
     frame = _frame(COUNTED, "cnf", **{"option.layers": 2, "log_prob_nfe": 8})
     frame["field_seconds"], frame["rate_seconds"] = frame["dim"] * 0.05, frame["dim"] * 0.15
-    parts = breakdown.shares(frame)
+    parts = shares(frame)
     assert parts.loc[8].to_dict() == pytest.approx({"field": 0.2, "trace": 0.4, "solver": 0.4})
-    names = [figure.name for figure in cost.figures(frame)]
-    assert names == ["cost-per-sample", "cost-against-dimension", "solve-breakdown"]
-    assert cost.figures(frame)[-1].draw()
+    (figure,) = (figure for figure in figures(frame) if figure.name == "solve-breakdown")
+    assert figure.draw()
