@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.core.series import series
+from benchmarks.core.store import array_names
 from benchmarks.plotting import draw
 
 SLIDE = ("realnvp", "glow", "cnf", "ffjord")  # what comes first, in this order
@@ -55,12 +56,8 @@ def sheets(
 
 
 def holding(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Those whose records have an array of this name: what a picture needs."""
-    found = []
-    for path in rows["arrays"]:
-        with np.load(path, allow_pickle=False) as archive:
-            found.append(name in archive.files)
-    return rows[np.array(found, dtype=bool)]
+    """Rows whose records have an array of this name: what a picture needs."""
+    return rows[[name in array_names(row) for _, row in rows.iterrows()]]
 
 
 @contextmanager
