@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.core import micro_results, pairs, plan, store
+from benchmarks.core import pairs, plan, pytest_benchmark, store
 from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.micro_results import Micro
 from benchmarks.core.naming import labels
+from benchmarks.core.pytest_benchmark import Benchmark
 from benchmarks.core.quotable import minor, place
 from benchmarks.core.record import Record, Values, parsed
 from flows.continuous.solve import FIXED
@@ -56,7 +56,7 @@ class Source:
 
     path: Path
     records: list[Record] = field(default_factory=list)
-    micros: list[Micro] = field(default_factory=list)
+    benchmarks: list[Benchmark] = field(default_factory=list)
 
     @property
     def form(self) -> str:
@@ -67,13 +67,13 @@ class Source:
     def torch(self) -> set[str]:
         """Minor versions of torch that it was measured with."""
         versions = [record.versions for record in self.records]
-        return {minor(v) for v in versions + [micro.versions for micro in self.micros]}
+        return {minor(v) for v in versions + [b.versions for b in self.benchmarks]}
 
     @property
     def protocols(self) -> set[str]:
         """Versions of the protocol that it was measured by."""
-        micro = {str(micro.machine.get("protocol", "unknown")) for micro in self.micros}
-        return micro | {record.case.protocol for record in self.records}
+        named = {str(b.machine.get("protocol", "unknown")) for b in self.benchmarks}
+        return named | {record.case.protocol for record in self.records}
 
 
 def read(path: Path) -> Source:
@@ -84,7 +84,7 @@ def read(path: Path) -> Source:
     if not path.exists():
         raise ValueError(f"{str(path)!r} does not exist")
     if path.is_dir() and not store.is_folder(path):
-        return Source(path, micros=micro_results.read(path))
+        return Source(path, benchmarks=pytest_benchmark.read(path))
     if path.is_dir():
         if faults := store.corrupt(path):
             file, reason = next(iter(faults.items()))
@@ -95,9 +95,9 @@ def read(path: Path) -> Source:
         if not kept:
             raise ValueError(f"{str(path)!r} holds no record of its plan")
         return Source(path, kept)
-    if "case" in micro_results.content(path):
+    if "case" in pytest_benchmark.content(path):
         return Source(path, [_record(path)])
-    return Source(path, micros=micro_results.read(path))
+    return Source(path, benchmarks=pytest_benchmark.read(path))
 
 
 def _record(path: Path) -> Record:
@@ -130,8 +130,8 @@ def comparable(base: Source, new: Source) -> None:
 
 def entries(base: Source, new: Source) -> tuple[dict[str, Entry], dict[str, Entry]]:
     """The cases of both results by what they have in common, with labels that tell them apart."""
-    if base.micros:
-        named = [{m.name: _benchmark(m) for m in source.micros} for source in (base, new)]
+    if base.benchmarks:
+        named = [{b.name: _benchmark(b) for b in source.benchmarks} for source in (base, new)]
         return named[0], named[1]
     cases = pairs.common([[r.case for r in source.records] for source in (base, new)])
     known = {case.key: case for side in cases for case in side}
@@ -167,10 +167,10 @@ def _entry(record: Record, label: str, group: str) -> Entry:
     )
 
 
-def _benchmark(micro: Micro) -> Entry:
-    threads = micro.information.get("threads", micro.machine.get("threads"))
-    where = _place(micro.machine, micro.versions, threads)
-    return Entry(micro.name, micro.name, "0", "done", "", micro.metrics, where)
+def _benchmark(benchmark: Benchmark) -> Entry:
+    threads = benchmark.information.get("threads", benchmark.machine.get("threads"))
+    where = _place(benchmark.machine, benchmark.versions, threads)
+    return Entry(benchmark.name, benchmark.name, "0", "done", "", benchmark.metrics, where)
 
 
 def _adaptive(case: Case) -> bool:

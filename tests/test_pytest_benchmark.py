@@ -8,13 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
+import benchmarks
 import flows
-from benchmarks.core import micro_results
-from benchmarks.core.frame import load
+from benchmarks.core import pytest_benchmark
 from benchmarks.gate import compare
 from benchmarks.measure.operations import Operations
 
@@ -50,12 +49,13 @@ def stored(tmp_path_factory) -> Path:
 
 
 def test_files_load_into_the_columns_of_the_suites(stored):
-    frame = micro_results.load(stored)
-    suites = load(ROOT / "results" / "baseline")
+    frame = benchmarks.load(stored)
+    suites = benchmarks.load(ROOT / "results" / "baseline")
     shared = {"study", "flow", "dim", "batch", "threads", "key", "status", "machine", "versions"}
     assert shared | {"notes", "log_prob_flops", "log_prob_flops.values"} <= {*frame, *suites}
-    both = pd.concat([suites, frame], ignore_index=True)
-    assert both["key"].is_unique
+    both = benchmarks.load(ROOT / "results" / "baseline", stored)
+    assert len(both) == len(suites) + len(frame)
+    assert set(both["run"]) == {"baseline", stored.name}
     (row,) = frame[(frame["flow"] == "realnvp") & frame["log_prob_flops"].notna()].itertuples()
     assert (row.study, row.dim, row.batch, row.status) == ("micro", 8, 128, "done")
     with torch.no_grad(), Operations() as operations:
@@ -68,14 +68,13 @@ def test_files_load_into_the_columns_of_the_suites(stored):
 
 def test_committed_files_load_too():
     for path in (ROOT / "results" / "benchmarks").glob("*.json"):
-        frame = micro_results.load(path)
-        assert (frame["call_seconds"] > 0).all()
+        frame = benchmarks.load(path)
         assert frame["setting.work"].is_unique
 
 
 def test_counts_are_free_of_noise_and_a_change_fails(stored, tmp_path):
     """By pytest-benchmark's own comparison, and by the gate's."""
-    base = json.loads(micro_results.newest(stored).read_bytes())
+    base = json.loads(pytest_benchmark.newest(stored).read_bytes())
     base["machine_info"]["cpu"] = "another"
     for benchmark in base["benchmarks"]:  # what was measured before a change
         if benchmark["fullname"] == f"{COUNTS}[{LIKE}]":
@@ -103,11 +102,11 @@ def test_newest_is_the_one_that_was_written_last(tmp_path):
         content = {"benchmarks": [benchmark], "datetime": date, "machine_info": {}}
         (tmp_path / number / f"{number}_a.json").write_text(json.dumps(content))
     (tmp_path / "other.json").write_text("[]")
-    assert micro_results.newest(tmp_path).name == "0001_a.json"
+    assert pytest_benchmark.newest(tmp_path).name == "0001_a.json"
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"benchmarks": []}', '{"benchmarks": [{}]}', ""])
 def test_what_is_no_file_of_pytest_benchmark_is_refused(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(ValueError, match=r"x\.json"):
-        micro_results.load(tmp_path / "x.json")
+        pytest_benchmark.load(tmp_path / "x.json")
