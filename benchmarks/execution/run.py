@@ -99,13 +99,15 @@ def run(
     plugins: Sequence[str] = (),
     retry: bool = False,
     renew_times: bool = False,
+    worker: Worker | None = None,
 ) -> State:
     """Measure what has no current record, and return where the suite then stands.
 
     Failures stand until a version is raised or ``retry`` is set; ``renew_times`` measures cases
     again whose times are of another class of machine or minor version of torch. A training that
     was cut off, or that failed afterwards, goes on from its checkpoint where it left one. Corrupt
-    records are set aside and measured again. Raises FolderError where the folder is held or cannot
+    records are set aside and measured again. A ``worker`` that is given measures in place of one
+    of the suite's own, and lives on. Raises FolderError where the folder is held or cannot
     be written and ValueError for a suite that cannot be expanded.
     """
     with store.held(folder):
@@ -118,7 +120,7 @@ def run(
         write_plan(suite, folder)
         budget = sum(studies[case.study].budget(case) for case in todo)
         progress.begin(todo, len(now.cases) - len(todo), budget)
-        worker = Worker(
+        own = Worker(
             threads=suite.threads,
             device=suite.device,
             memory_share=suite.memory_share,
@@ -127,10 +129,10 @@ def run(
         try:
             for block in blocks(todo):
                 progress.block(block)
-                for case, record in _measured(worker, block, suite.time_limit, folder):
+                for case, record in _measured(worker or own, block, suite.time_limit, folder):
                     progress.case(case, record)
         finally:
-            worker.stop()
+            own.stop()
         return state(suite, folder) if todo else now
 
 
