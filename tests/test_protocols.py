@@ -21,6 +21,7 @@ DENSITY = registry["density"]
 def test_all_that_a_protocol_says_can_be_trained(name: str) -> None:
     """Its flows take their options, and its settings are a training's, on every set it names."""
     read = protocols.read(name)
+    assert read.version >= 1
     for flow in {flow for rule in read.rules for flow in rule.flows} - {"*"}:
         for dataset in {dataset for rule in read.rules for dataset in rule.datasets}:
             try:
@@ -66,26 +67,44 @@ def test_what_is_said_nearer_goes_before() -> None:
     assert rule.training["whiten"] is True
     assert protocols.read("quick").of("realnvp", "moons").training["whiten"] is False
 
-    def of(flow: dict[str, object], **study: object) -> Trainee:
+    def resolved(flow: dict[str, object], **study: object) -> tuple[Trainee, Training]:
         options = DensityOptions.model_validate({"flows": [flow], "datasets": ["magic"], **study})
-        return options.of(options.flows[0], "magic")
+        return options.resolve(options.flows[0], "magic")
 
-    named = of({"flow": "realnvp", "protocol": "quick"})
-    assert named == of({"flow": "realnvp"}, protocol="quick").model_copy(
-        update={"protocol": "quick"}
-    )
+    named, training = resolved({"flow": "realnvp", "protocol": "quick"})
     assert (named.batch, named.updates) == (rule.batch, rule.updates)
-    assert named.training == rule.training
-    study = of({"flow": "realnvp"}, protocol="quick", updates=7, training={"clip": 2.0})
+    assert training == Training(**rule.training)
+    of_study = resolved({"flow": "realnvp"}, protocol="quick")
+    assert of_study == (named.model_copy(update={"protocol": None}), training)
+    study, training = resolved(
+        {"flow": "realnvp"}, protocol="quick", updates=7, training={"clip": 2.0}
+    )
     assert study.updates == 7
-    assert study.training == {**rule.training, "clip": 2.0}
+    assert training == Training(**rule.training, clip=2.0)
     flow = {"flow": "realnvp", "updates": 9, "training": {"clip": 3.0}, "options": {"layers": 2}}
-    own = of(flow, protocol="quick", updates=7, training={"clip": 2.0}, sizes={"hidden": 5})
+    own, training = resolved(
+        flow, protocol="quick", updates=7, training={"clip": 2.0}, sizes={"hidden": 5}
+    )
     assert own.updates == 9
-    assert own.training["clip"] == 3.0
+    assert training.clip == 3.0
     assert own.options == {**rule.options, "hidden": 5, "layers": 2}
-    assert "hidden" not in of({"flow": "realnvp", "parameters": 999}, protocol="quick").options
-    assert of({"flow": "realnvp"}).options == {}
+    wide, _ = resolved({"flow": "realnvp", "parameters": 999}, protocol="quick")
+    assert "hidden" not in wide.options
+    assert resolved({"flow": "realnvp"})[0].options == {}
+
+
+def test_training_options_of_a_flow_are_checked_when_they_are_read() -> None:
+    """Each by itself; together once those of the study and of the protocol are known."""
+    for training in ({"shedule": "cosine"}, {"clip": -1.0}, {"schedule": "linear"}):
+        with pytest.raises(ValidationError):
+            Trainee(flow="realnvp", training=training)
+    plateau = {"flow": "realnvp", "training": {"schedule": "plateau"}}
+    about = {"flows": [plateau], "datasets": ["8gaussians"], "baselines": []}
+    with pytest.raises(ValueError, match=r"^training of flow 'realnvp': .*patience.*$"):
+        list(DENSITY.cases(DensityOptions.model_validate(about), Common()))
+    about["training"] = {"patience": 3}
+    (case,) = DENSITY.cases(DensityOptions.model_validate(about), Common())
+    assert case.settings["training"]["schedule"] == "plateau"
 
 
 def test_a_case_holds_what_its_protocol_says() -> None:

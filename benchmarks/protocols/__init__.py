@@ -1,13 +1,13 @@
-"""Protocols: TOML files that say how flows were trained elsewhere, or are to be trained here.
+"""Protocols: TOML files with the training options of papers, or of our own.
 
-A protocol is a list of rules, each for some flows and data sets; of those that apply, a later one
-goes before an earlier one. What a suite says itself goes before all of them.
+A protocol is a list of rules, each for some flows and data sets. Of the rules that apply, later
+ones override earlier ones; a suite overrides all of them.
 """
 
 from __future__ import annotations
 
 import tomllib
-from functools import cache
+from functools import cache, reduce
 from importlib import resources
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from benchmarks.training.settings import Training
 
 
 class Source(BaseModel, frozen=True, extra="forbid"):
-    """Where something was published, and where in it the figures stand."""
+    """A publication, and the place of the figures in it."""
 
     title: str
     year: PositiveInt
@@ -31,10 +31,10 @@ class Source(BaseModel, frozen=True, extra="forbid"):
 
 
 class Rule(BaseModel, frozen=True, extra="forbid"):
-    """What holds for these flows on these data sets, "*" for all; what it leaves out is not said.
+    """Options for some flows on some data sets, "*" for all of them.
 
-    ``ours`` names what the source does not say and we chose; ``differences`` are those between the
-    source and this project that no setting can mend.
+    ``ours`` names options that the source leaves open and we chose; ``differences`` between the
+    source and this project are those that no option can remove.
     """
 
     flows: tuple[str, ...] = ("*",)
@@ -47,12 +47,12 @@ class Rule(BaseModel, frozen=True, extra="forbid"):
     differences: tuple[str, ...] = ()
 
     def holds(self, flow: str, dataset: str) -> bool:
-        """Whether it is for this flow on this data set."""
+        """Return whether the rule applies to a flow on a data set."""
         pairs = (flow, self.flows), (dataset, self.datasets)
         return all(name in chosen or "*" in chosen for name, chosen in pairs)
 
     def under(self, later: Rule) -> Rule:
-        """Both, the later one before this one."""
+        """Merge with a later rule, which overrides this one."""
         return Rule(
             flows=later.flows,
             datasets=later.datasets,
@@ -71,60 +71,55 @@ class Protocol(BaseModel, frozen=True, extra="forbid"):
     name: str
     about: str
     version: PositiveInt = 1  # raised when a rule changes
-    source: Source | None = None  # of one that is not our own
+    source: Source | None = None  # None: our own
     rules: tuple[Rule, ...]
 
     @validator(mode="after")
     def _trainable(self) -> Self:
         for flow in {flow for rule in self.rules for flow in rule.flows}:
             for dataset in {name for rule in self.rules for name in rule.datasets}:
-                if found := [rule for rule in self.rules if rule.holds(flow, dataset)]:
-                    Training.model_validate(_merged(found).training)
+                if rules := [rule for rule in self.rules if rule.holds(flow, dataset)]:
+                    Training.model_validate(_merged(rules).training)
         return self
 
     def of(self, flow: str, dataset: str) -> Rule:
-        """All that it says of a flow on a data set.
+        """Merge all rules for a flow on a data set.
 
-        ValueError, naming what it has, where it says nothing of one or the other.
+        Raises ValueError, with the choices, if there are none.
         """
-        found = [rule for rule in self.rules if rule.holds(flow, dataset)]
-        if not found:
-            for_flow = {name for rule in self.rules for name in rule.datasets if flow in rule.flows}
-            for_all = {name for rule in self.rules for name in rule.datasets if "*" in rule.flows}
+        rules = [rule for rule in self.rules if rule.holds(flow, dataset)]
+        if not rules:
+            own = (rule for rule in self.rules if {flow, "*"} & set(rule.flows))
+            covered = {name for rule in own for name in rule.datasets}
             known = {name for rule in self.rules for name in rule.flows} - {"*"}
-            there = for_flow | for_all
-            remedy = f"data sets: {', '.join(sorted(there))}"
-            remedy = remedy if there else f"flows: {', '.join(sorted(known))}"
+            kind, choices = ("data sets", covered) if covered else ("flows", known)
             raise ValueError(
-                f"protocol {self.name!r} says nothing of flow {flow!r} on {dataset!r}; it has the "
-                f"{remedy}"
+                f"protocol {self.name!r} has no rule for flow {flow!r} on {dataset!r}; it has the "
+                f"{kind}: {', '.join(sorted(choices))}"
             )
-        return _merged(found)
+        return _merged(rules)
 
 
 def _merged(rules: list[Rule]) -> Rule:
-    whole = Rule()
-    for rule in rules:
-        whole = whole.under(rule)
-    return whole
+    return reduce(Rule.under, rules, Rule())
 
 
 def names() -> list[str]:
-    """Names of the protocols."""
+    """Return the names of all protocols."""
     files = resources.files(__name__).iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
 @cache
 def read(name: str) -> Protocol:
-    """A protocol by name; ValueError for one that does not exist."""
+    """Read a protocol by name; ValueError for an unknown one."""
     if name not in names():
         raise ValueError(f"unknown protocol {name!r}; choose from: {', '.join(names())}")
     return parsed(name, (resources.files(__name__) / f"{name}.toml").read_text("utf-8"))
 
 
 def parsed(name: str, text: str) -> Protocol:
-    """The protocol in a text of TOML; ValueError, naming the key, for one that is none."""
+    """Parse a protocol from TOML; ValueError, with the key, for an invalid one."""
     try:
         values: dict[str, Any] = {"name": name, **tomllib.loads(text)}
         return Protocol.model_validate(values)

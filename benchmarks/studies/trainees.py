@@ -1,11 +1,14 @@
-"""Flows that a study trains: what each says itself, what its study says, what its protocol says."""
+"""Cases of studies that train flows.
+
+Training options are resolved in this order: flow over study over protocol over defaults.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, Field, JsonValue, PositiveInt
+from pydantic import BaseModel, JsonValue, PositiveInt, ValidationError
 from pydantic import model_validator as validator
 
 import flows
@@ -13,27 +16,24 @@ from benchmarks import datasets, protocols
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Contender, expanded
 from benchmarks.training.baselines import BASELINES
-from benchmarks.training.settings import Training
+from benchmarks.training.settings import Training, TrainingPart
 
 
 class Trainee(Contender, frozen=True):
-    """A contender that is trained, and how its training differs from the study's."""
+    """A contender with training options of its own."""
 
     updates: PositiveInt | None = None
-    training: dict[str, JsonValue] = Field(default_factory=dict)
-    protocol: str | None = None  # of `benchmarks.protocols`, before the study's
+    training: TrainingPart = TrainingPart()  # of which only the given values count
+    protocol: str | None = None  # of `benchmarks.protocols`, in place of the study's
 
 
 class Trainees(BaseModel, frozen=True, extra="forbid"):
-    """What a study that trains flows on data sets says of all of them.
-
-    What a flow says itself goes before what the study says, and that before the protocol.
-    """
+    """Options of a study that trains flows on data sets."""
 
     flows: tuple[Trainee, ...]
     datasets: tuple[str, ...]
     sizes: dict[str, PositiveInt] = {}
-    parameters: PositiveInt | None = None  # decides the width of every flow that says none itself
+    parameters: PositiveInt | None = None  # decides the width of every flow without one of its own
     batch: PositiveInt = 256
     updates: PositiveInt = 1000
     training: Training = Training()
@@ -58,19 +58,17 @@ class Trainees(BaseModel, frozen=True, extra="forbid"):
         roles: Mapping[str, JsonValue] = {},
         **fields: Any,
     ) -> Iterator[Case]:
-        """A case for each flow and seed on a data set.
+        """Yield a case for each flow and seed on a data set.
 
-        ``settings`` and ``fields`` are the study's of each case, ``fixed`` settings of the training
-        that nothing changes. ValueError where a protocol says nothing of a flow on that set, and
-        where fresh rows are asked of one that is not drawn.
+        ``settings``, ``roles`` and ``fields`` are those of every case; ``fixed`` are settings of
+        the training that override all others. Raises ValueError if a protocol has no rule for a
+        flow on the data set, if training options contradict each other, or if rows are to be fresh
+        and the data set has no distribution.
         """
-        for each in expanded(self.flows):
-            trainee = self.of(each, dataset)
-            training = {**self.training.model_dump(), **trainee.training, **fixed}
-            whole = Training.model_validate(training)
-            if whole.fresh:
-                whole.source(datasets.load(dataset))  # or it could not be trained
-            complete = whole.model_dump()
+        for contender in expanded(self.flows):
+            trainee, training = self.resolve(contender, dataset, fixed)
+            if training.fresh:
+                training.source(datasets.load(dataset))  # raises if there is none
             for seed in common.seeds:
                 yield common.case(
                     seed,
@@ -80,32 +78,52 @@ class Trainees(BaseModel, frozen=True, extra="forbid"):
                     dataset=dataset,
                     batch=trainee.batch or self.batch,
                     updates=trainee.updates or self.updates,
-                    settings={**settings, "training": complete},
+                    settings={**settings, "training": training.model_dump()},
                     roles={**roles, **trainee.rules},
                     **fields,
                 )
 
-    def of(self, trainee: Trainee, dataset: str) -> Trainee:
-        """The flow with all that is said of it on a data set; ValueError as above."""
+    def resolve(
+        self, trainee: Trainee, dataset: str, fixed: Mapping[str, JsonValue] = {}
+    ) -> tuple[Trainee, Training]:
+        """Resolve a flow's options, batch, updates and training on a data set.
+
+        Raises ValueError as `repeated` does.
+        """
         decided = "hidden" in trainee.options or trainee.rules
         if self.parameters and not decided and "hidden" in flows.members[trainee.flow].uses:
             trainee = trainee.model_copy(update={"parameters": self.parameters})
+        own = trainee.training.model_dump(exclude_unset=True)
         if (name := trainee.protocol or self.protocol) is None:
-            return trainee
-        rule, said = protocols.read(name).of(trainee.flow, dataset), self.model_fields_set
+            return trainee, _checked(trainee.flow, {**self.training.model_dump(), **own, **fixed})
+        rule, given = protocols.read(name).of(trainee.flow, dataset), self.model_fields_set
         sizes = flows.members[trainee.flow].applicable(self.sizes)
         options = {**rule.options, **sizes, **trainee.options}
         if trainee.rules and "hidden" not in trainee.options:
             options.pop("hidden", None)
-        own = {key: getattr(self, key) for key in ("batch", "updates") if key in said}
-        training = {**rule.training, **self.training.model_dump(exclude_unset=True)}
         changes = {
             "options": options,
-            "batch": trainee.batch or own.get("batch") or rule.batch,
-            "updates": trainee.updates or own.get("updates") or rule.updates,
-            "training": {**training, **trainee.training},
+            "batch": trainee.batch or (self.batch if "batch" in given else rule.batch),
+            "updates": trainee.updates or (self.updates if "updates" in given else rule.updates),
         }
-        return trainee.model_copy(update=changes)
+        levels = (
+            self.training.model_dump(),
+            rule.training,
+            self.training.model_dump(exclude_unset=True),
+            own,
+            fixed,
+        )
+        training = {key: value for level in levels for key, value in level.items()}
+        return trainee.model_copy(update=changes), _checked(trainee.flow, training)
+
+
+def _checked(flow: str, values: Mapping[str, Any]) -> Training:
+    """Validate the training of a flow; ValueError of one line if values contradict each other."""
+    try:
+        return Training.model_validate(values)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(f"training of flow {flow!r}: {reason}") from error
 
 
 def fitted(
@@ -116,7 +134,7 @@ def fitted(
     settings: Mapping[str, Any],
     **fields: Any,
 ) -> Iterator[Case]:
-    """A case for each baseline on a data set; ValueError for one that there is not."""
+    """Yield a case for each baseline on a data set; ValueError for an unknown one."""
     for name in baselines:
         if name not in BASELINES:
             raise ValueError(f"unknown baseline {name!r}; choose from: {', '.join(BASELINES)}")

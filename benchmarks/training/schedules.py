@@ -1,7 +1,7 @@
-"""Learning-rate schedules by name: the share of the learning rate at an update.
+"""Learning-rate schedules: the factor on the learning rate at each update.
 
-"plateau" is that of FFJORD's released code for tabular data: a tenth after more than a third of the
-patience has passed without a better validation, a hundredth after two thirds, and never back.
+"plateau" is the schedule of FFJORD's released code for tabular data: 1/10 once more than a third of
+the patience has passed without a better validation, 1/100 after two thirds, never raised again.
 Grathwohl et al., FFJORD, 2018, arXiv:1810.01367.
 """
 
@@ -13,7 +13,7 @@ from benchmarks.training.settings import Training
 
 
 def share(settings: Training, update: int, updates: int, drops: int) -> float:
-    """The share in force at ``update`` of ``updates``, after ``drops`` of a plateau."""
+    """Return the factor at ``update`` of ``updates``, after ``drops`` of a plateau."""
     rising = min(1.0, (update + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "cosine":
         return rising * 0.5 * (1 + math.cos(math.pi * update / updates))
@@ -21,7 +21,7 @@ def share(settings: Training, update: int, updates: int, drops: int) -> float:
 
 
 def drops(settings: Training, before: int, waiting: int) -> int:
-    """Tenths that a plateau has come to, when ``waiting`` validations were no better."""
+    """Return the drops of a plateau after ``waiting`` validations without improvement."""
     if settings.schedule != "plateau" or before >= 2:
         return before
     return before + (waiting > settings.patience // 3 * (before + 1))

@@ -1,4 +1,4 @@
-"""How a flow is trained, as data: a suite and a protocol give these, a case holds all of them."""
+"""Settings of a training, as data: suites and protocols give some, a case holds all of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from benchmarks.datasets import Dataset
 Sampler = Callable[[int, Generator], Tensor]  # n and a stream -> (n, D) rows of a distribution
 
 
-class Training(BaseModel, frozen=True, extra="forbid"):
-    """Optimiser, schedule, stopping, and which weights stay.
+class TrainingPart(BaseModel, frozen=True, extra="forbid"):
+    """Optimiser, schedule, stopping, and the weights that are kept; each value checked by itself.
 
-    Budgets are in updates, which the case has; seconds are measured. The defaults are those of the
-    suites: Adam, clipped gradients, cosine decay, best validated weights.
+    Budgets are in updates, which are a field of the case; seconds are measured. By default: Adam,
+    clipped gradients, cosine decay, the best validated weights.
     """
 
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -27,32 +27,35 @@ class Training(BaseModel, frozen=True, extra="forbid"):
     clip: NonNegativeFloat = 5.0  # largest norm of the gradient; 0: none
     schedule: Literal["constant", "cosine", "plateau"] = "cosine"  # see `schedules`
     warmup: NonNegativeInt = 0  # updates over which the learning rate rises to its value
-    whiten: bool = False  # a fixed affine whitening of the training set comes first
-    fresh: bool = False  # each batch is drawn anew from the data's own distribution
-    validations: PositiveInt = 10  # times that the validation set is looked at
-    validate_every: NonNegativeInt = 0  # updates from one to the next, in place of their number
+    whiten: bool = False  # prepend a fixed affine whitening of the training set
+    fresh: bool = False  # draw each batch anew from the data set's own distribution
+    validations: PositiveInt = 10  # their number
+    validate_every: NonNegativeInt = 0  # updates between validations, in place of their number
     validation_rows: PositiveInt = 2000
-    validation_tolerance: PositiveFloat = (
-        1e-4  # of dopri5: a field learns to profit from fixed steps
-    )
-    patience: NonNegativeInt = 0  # validations without a better one before it stops; 0: no stop
-    time_limit: NonNegativeFloat = 0.0  # seconds of training, validation apart; 0: none
-    keep: Literal["best", "last"] = "best"  # the weights that stay, best by validation
+    # of dopri5, whatever the training's solver: a field learns to exploit fixed steps
+    validation_tolerance: PositiveFloat = 1e-4
+    patience: NonNegativeInt = 0  # validations without improvement before the end; 0: no end
+    time_limit: NonNegativeFloat = 0.0  # seconds of training without validations; 0: none
+    keep: Literal["best", "last"] = "best"  # weights at the end, best by validation
+
+
+class Training(TrainingPart, frozen=True):
+    """All settings of a training, checked together."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:
         if self.schedule == "plateau" and not self.patience:
-            raise ValueError("schedule 'plateau' goes by the patience: set patience above 0")
+            raise ValueError("schedule 'plateau' depends on patience: set patience above 0")
         return self
 
     def every(self, updates: int) -> int:
-        """Updates from one validation to the next."""
+        """Return the number of updates between two validations."""
         return self.validate_every or max(1, updates // self.validations)
 
     def source(self, data: Dataset) -> Sampler | None:
-        """What fresh batches are drawn from; None where they are rows of the training set.
+        """Return the sampler of fresh batches; None if batches are rows of the training set.
 
-        Raises ValueError where they are to be fresh and the data set has no distribution.
+        Raises ValueError if rows are to be fresh and the data set has no distribution.
         """
         if self.fresh and data.sample is None:
             raise ValueError(
