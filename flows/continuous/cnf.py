@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.continuous import regularizers as penalty
+from flows.continuous.options import ODE, Net, flat
 from flows.continuous.point import Point, takes
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
@@ -38,7 +40,7 @@ class CNF(nn.Module):
         field: nn.Module,
         *,
         trace: Trace | str | Mapping[str, Any] = "exact",
-        solver: Solver | str | Mapping[str, Any] = Solver(),  # noqa: B008  (frozen)
+        solver: Solver | str | Mapping[str, Any] = Solver(),
         t0: float | Tensor = 0.0,
         t1: float | Tensor = 1.0,
         train_end_time: bool = False,
@@ -136,26 +138,23 @@ class CNF(nn.Module):
         return end, ladj
 
 
-def pieces(field: Callable[[], nn.Module], layers: int, **options: Any) -> CompositeTransform:
-    """[0, 1] cut into ``layers`` pieces, each a CNF with a field of its own; options are CNF's."""
-    return CompositeTransform(
-        [CNF(field(), t0=k / layers, t1=(k + 1) / layers, **options) for k in range(layers)]
-    )
+def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> CompositeTransform:
+    """[0, 1] in equal pieces, each a CNF with a field of its own; ``options`` are further of CNF's.
+
+    ``field`` builds one.
+    """
+    options.update(trace=ode.trace, solver=ode.solver, train_end_time=ode.train_end_time)
+    times = pairwise(k / ode.layers for k in range(ode.layers + 1))
+    return CompositeTransform([CNF(field(), t0=t0, t1=t1, **options) for t0, t1 in times])
 
 
 @flows.register("cnf", uses=("hidden", "depth", "layers", "context_dim"))
+@flat
 def cnf(
     dim: int,
     *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 1,
-    context_dim: int = 0,
-    activation: str = "tanh",
-    time: str = "concat",
-    trace: Trace | str | Mapping[str, Any] = "closed_form",
-    solver: Solver | str | Mapping[str, Any] = Solver(),  # noqa: B008  (frozen)
-    train_end_time: bool = False,
+    net: Net = Net(),
+    ode: ODE = ODE(trace=Trace("closed_form")),
 ) -> CompositeTransform:
     """CNF: an ODE with an MLP field and the exact trace, in closed form or ``trace="loop"``.
 
@@ -165,13 +164,4 @@ def cnf(
 
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    field = partial(
-        MLPField,
-        dim,
-        hidden=hidden,
-        depth=depth,
-        activation=activation,
-        time=time,
-        context_dim=context_dim,
-    )
-    return pieces(field, layers, trace=trace, solver=solver, train_end_time=train_end_time)
+    return pieces(partial(MLPField, dim, **vars(net)), ode)

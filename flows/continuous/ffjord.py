@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ from nflows.transforms import CompositeTransform
 
 import flows
 from flows.continuous.cnf import pieces
-from flows.continuous.solve import Solver
+from flows.continuous.options import ODE, Net, flat
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import BottleneckMLPField, MLPField
 
@@ -36,19 +35,13 @@ TABLE_4: dict[str, dict[str, Any]] = {
 
 
 @flows.register("ffjord", uses=("hidden", "depth", "layers", "context_dim"))
+@flat
 def ffjord(
     dim: int,
     *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 1,
-    context_dim: int = 0,
+    net: Net = Net(),
+    ode: ODE = ODE(trace=Trace("hutchinson")),
     bottleneck: int = 0,
-    activation: str = "tanh",
-    time: str = "concat",
-    trace: Trace | str | Mapping[str, Any] = "hutchinson",
-    solver: Solver | str | Mapping[str, Any] = Solver(),  # noqa: B008  (frozen)
-    train_end_time: bool = False,
 ) -> CompositeTransform:
     """FFJORD: a CNF whose trace is Hutchinson's estimate with one Rademacher probe a solve.
 
@@ -61,13 +54,4 @@ def ffjord(
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     kind: Any = partial(BottleneckMLPField, bottleneck=bottleneck) if bottleneck else MLPField
-    field = partial(
-        kind,
-        dim,
-        hidden=hidden,
-        depth=depth,
-        activation=activation,
-        time=time,
-        context_dim=context_dim,
-    )
-    return pieces(field, layers, trace=trace, solver=solver, train_end_time=train_end_time)
+    return pieces(partial(kind, dim, **vars(net)), ode)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 import flows
 from flows.bijection import parts
 from flows.continuous.cnf import CNF
+from flows.continuous.options import Net, flat
 from flows.continuous.solve import Solver
 from flows.continuous.vector_fields import MLPField
 from flows.flow import Flow
@@ -85,16 +85,13 @@ def assignment(x: Tensor, noise: Tensor) -> Tensor:
 
 
 @flows.register("flow_matching", uses=("hidden", "depth", "context_dim"))
+@flat
 def flow_matching(
     dim: int,
     *,
-    hidden: int = 64,
-    depth: int = 2,
-    context_dim: int = 0,
+    net: Net = Net(),
     coupling: Coupling = "independent",
-    activation: str = "tanh",
-    time: str = "concat",
-    solver: Solver | str | Mapping[str, Any] = Solver(),  # noqa: B008  (frozen)
+    solver: Solver = Solver(),
 ) -> FlowMatching:
     """Flow matching: a CNF with an MLP field, trained by regression instead of likelihood.
 
@@ -105,14 +102,5 @@ def flow_matching(
 
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    field = MLPField(
-        dim,
-        hidden=hidden,
-        depth=depth,
-        activation=activation,
-        time=time,
-        context_dim=context_dim,
-    )
-    return FlowMatching(
-        field, dim, context_dim, coupling=coupling, trace="closed_form", solver=solver
-    )
+    field, options = MLPField(dim, **vars(net)), {"trace": "closed_form", "solver": solver}
+    return FlowMatching(field, dim, net.context_dim, coupling=coupling, **options)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from nflows.transforms import CompositeTransform
@@ -14,8 +12,8 @@ from torch import Tensor, nn
 import flows
 from flows.continuous.activations import tanh
 from flows.continuous.cnf import pieces
+from flows.continuous.options import ODE, flat
 from flows.continuous.shallow import value_and_trace
-from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLP
 
@@ -103,16 +101,15 @@ def _beside(x: Tensor, c: Tensor) -> Tensor:
 
 
 @flows.register("hollow", uses=("hidden", "depth", "layers", "context_dim"))
+@flat
 def hollow(
     dim: int,
     *,
     hidden: int = 64,
     depth: int = 2,
-    layers: int = 1,
     context_dim: int = 0,
     features: int = 8,
-    trace: Trace | str | Mapping[str, Any] = "hollow",
-    solver: Solver | str | Mapping[str, Any] = Solver(),  # noqa: B008  (frozen)
+    ode: ODE = ODE(trace=Trace("hollow")),
 ) -> CompositeTransform:
     """Hollow CNF: an ODE whose Jacobian has a diagonal that one product tells apart.
 
@@ -125,4 +122,4 @@ def hollow(
     field = partial(
         HollowField, dim, hidden=hidden, depth=depth, features=features, context_dim=context_dim
     )
-    return pieces(field, layers, trace=trace, solver=solver)
+    return pieces(field, ode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import flows
 from flows.continuous.activations import tanh
 from flows.continuous.cnf import pieces
+from flows.continuous.options import ODE, flat
 from flows.continuous.regularizers import Regularized
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
@@ -90,6 +91,7 @@ class PotentialField(nn.Module):
 
 
 @flows.register("ot_flow", uses=("hidden", "depth"))
+@flat
 def ot_flow(
     dim: int,
     *,
@@ -97,8 +99,7 @@ def ot_flow(
     depth: int = 2,
     kinetic: float = 0.002,
     hjb: float = 0.01,
-    trace: Trace | str | Mapping[str, Any] = "closed_form",
-    solver: Solver | str | Mapping[str, Any] = Solver("rk4", step_size=1 / 8),  # noqa: B008  (frozen)
+    ode: ODE = ODE(trace=Trace("closed_form"), solver=Solver("rk4", step_size=1 / 8)),
 ) -> Regularized:
     """OT-Flow: a CNF down the gradient of a potential, its trace exact in closed form.
 
@@ -112,11 +113,6 @@ def ot_flow(
 
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    transform = pieces(
-        lambda: PotentialField(dim, hidden=hidden, depth=depth),
-        1,
-        trace=trace,
-        solver=solver,
-        regularizers={"kinetic": kinetic, "hjb": hjb},
-    )
+    field = partial(PotentialField, dim, hidden=hidden, depth=depth)
+    transform = pieces(field, ode, regularizers={"kinetic": kinetic, "hjb": hjb})
     return Regularized(transform, dim, 0)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from nflows.transforms import CompositeTransform
@@ -13,8 +11,8 @@ from torch import Tensor, nn
 import flows
 from flows.continuous.activations import ACTIVATIONS
 from flows.continuous.cnf import pieces
+from flows.continuous.options import ODE, flat
 from flows.continuous.shallow import affine, paths, value_and_trace
-from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 
 TANH = ACTIVATIONS["tanh"]
@@ -67,14 +65,13 @@ class PlanarField(nn.Module):
 
 
 @flows.register("planar_cnf", uses=("hidden", "layers", "context_dim"))
+@flat
 def planar_cnf(
     dim: int,
     *,
     hidden: int = 64,
-    layers: int = 1,
     context_dim: int = 0,
-    trace: Trace | str | Mapping[str, Any] = "closed_form",
-    solver: Solver | str | Mapping[str, Any] = Solver(),  # noqa: B008  (frozen)
+    ode: ODE = ODE(trace=Trace("closed_form")),
 ) -> CompositeTransform:
     """Planar CNF: an ODE with one gated hidden layer, its trace exact in closed form.
 
@@ -85,4 +82,4 @@ def planar_cnf(
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     field = partial(PlanarField, dim, hidden=hidden, context_dim=context_dim)
-    return pieces(field, layers, trace=trace, solver=solver)
+    return pieces(field, ode)
