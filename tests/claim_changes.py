@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.training.baselines import BASELINES
+from flows.continuous.trace import Trace
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -66,7 +67,7 @@ def bottleneck(rmse: float) -> Change:
 
     def change(frame: pd.DataFrame) -> pd.DataFrame:
         small = frame["option.trace"].map(
-            lambda t: isinstance(t, dict) and t["estimator"] == "bottleneck"
+            lambda t: isinstance(t, str | dict) and Trace.of(t).estimator == "bottleneck"
         )
         return frame.assign(trace_rmse=frame["trace_rmse"].mask(small, rmse))
 

@@ -77,7 +77,7 @@ def _of(run: tuple[list[Case], dict[str, Result]], dim: int, work: str, **trace:
         case
         for case in run[0]
         if (case.dim, case.settings["work"]) == (dim, work)
-        and all(case.options["trace"][k] == v for k, v in trace.items())
+        and all(getattr(Trace.of(case.options["trace"]), k) == v for k, v in trace.items())
     )
     return run[1][case.key].metrics
 
@@ -98,12 +98,12 @@ def test_every_estimator_that_a_field_offers_has_its_cases(
 ) -> None:
     """In each mode and noise that it has, stochastic ones with each number of probes."""
     found = cases(flow=flow, options=options, dims=[4])
-    traces = [case.options["trace"] for case in found if case.settings["work"] == "trace"]
-    assert {trace["estimator"] for trace in traces} == TRACES.keys() - missing - {"exact"}
-    for name in {trace["estimator"] for trace in traces}:
+    traces = [Trace.of(case.options["trace"]) for case in found if case.settings["work"] == "trace"]
+    assert {trace.estimator for trace in traces} == TRACES.keys() - missing - {"exact"}
+    for name in {trace.estimator for trace in traces}:
         modes = 2 if TRACES[name].modes else 1
         noises = 2 * len(PROBES) if Trace(name).stochastic else 1
-        assert sum(trace["estimator"] == name for trace in traces) == modes * noises
+        assert sum(trace.estimator == name for trace in traces) == modes * noises
     assert {case.settings["work"] for case in found} == WORKS.keys() - (
         {"kept"} if flow != "cnf" else set()
     )
@@ -276,8 +276,8 @@ def _equal_time(closed: float) -> dict[str, Any]:
         case
         for case in cases(dims=[3], probes=[1, 2, 4])
         if case.settings["work"] == "field"
-        or case.options["trace"]["estimator"] == "closed_form"
-        or case.options["trace"]["noise"] == "gaussian"
+        or Trace.of(case.options["trace"]).estimator == "closed_form"
+        or Trace.of(case.options["trace"]).noise == "gaussian"
     ]
     results = {}
     for case in found:

@@ -7,6 +7,7 @@ from scipy import stats
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.studies.identities import tables as identities
+from flows.continuous.trace import Trace
 
 LEVEL = 1e-3  # of a false alarm, over all rows together
 
@@ -27,7 +28,7 @@ LEVEL = 1e-3  # of a false alarm, over all rows together
 def judge(frame: pd.DataFrame) -> Verdict:
     """The largest deviations of means and spreads, in standard errors."""
     rows = identities.done(done(frame, "identities"), "estimate")
-    rows = rows[[trace["estimator"] == "hutchinson" for trace in rows.get("option.trace", ())]]
+    rows = rows[[Trace.of(t).estimator == "hutchinson" for t in rows.get("option.trace", ())]]
     if rows.empty:
         raise NotMeasured("estimates of traces in the study identities")
     means, spreads = int(rows["batch"].sum()), len(rows)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks.core.exhibit import RECORDS, Figure, Table, cells
 from benchmarks.plotting import draw
+from flows.continuous.trace import Trace
 
 PLACES = {"hutchinson": "R^D", "bottleneck": "R^K"}
 COLUMNS: dict[str, dict[str, str]] = {  # identity: header -> column
@@ -80,7 +81,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def estimates(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each field and noise: errors in either space with theory's, and their variances."""
-    traces = pd.DataFrame(list(rows["option.trace"]), rows.index)
+    traces = pd.DataFrame([vars(Trace.of(trace)) for trace in rows["option.trace"]], rows.index)
     rows = rows.assign(noise=traces["noise"], place=traces["estimator"].map(PLACES))
     found = []
     which = ["dim", "option.bottleneck", "setting.field", "noise"]

@@ -14,6 +14,7 @@ from benchmarks.core.exhibit import RECORDS, Figure, Table, cells
 from benchmarks.core.series import series
 from benchmarks.studies.trace import figures as trace_pictures
 from benchmarks.studies.trace.figures import ERROR
+from flows.continuous.trace import Trace
 
 NAMES = {  # of the works that are no estimator
     "field": "field alone",
@@ -100,7 +101,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows as the tables have them, in order, and what else pictures and claims need."""
-    work, traces = frame["setting.work"], pd.DataFrame(list(frame["option.trace"]), frame.index)
+    work = frame["setting.work"]
+    traces = pd.DataFrame([vars(Trace.of(trace)) for trace in frame["option.trace"]], frame.index)
     known = pd.DataFrame({"Field": _fields(frame), "D": frame["dim"], "work": work})
     known[RECORDS] = [(key,) for key in frame["key"]]
     known["Work"] = traces["estimator"].where(work == "trace", work.map(NAMES))
