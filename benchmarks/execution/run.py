@@ -125,9 +125,10 @@ def run(
             device=suite.device,
             memory_share=suite.memory_share,
             plugins=plugins,
+            operators=suite.operators,
         )
         try:
-            for block in blocks(todo):
+            for block in [[case] for case in todo] if suite.operators else blocks(todo):
                 progress.block(block)
                 for case, record in _measured(worker or own, block, suite.time_limit, folder):
                     progress.case(case, record)

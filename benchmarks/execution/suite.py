@@ -30,6 +30,7 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
     threads: PositiveInt = 2
     time_limit: PositiveFloat = 300.0  # seconds that one block may take
     memory_share: PositiveFloat = 0.8  # of the machine's memory that the worker may take
+    operators: bool = False  # count those that torch dispatches: each case alone, nothing timed
     studies: tuple[dict[str, Any], ...]
 
     def cases(self) -> list[Case]:

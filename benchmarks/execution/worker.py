@@ -22,6 +22,7 @@ from benchmarks.core.case import studies as registry
 from benchmarks.core.study import Result
 from benchmarks.datasets import own
 from benchmarks.measure.beside import Beside
+from benchmarks.measure.dispatched import dispatched
 
 
 class WorkerLost(RuntimeError):
@@ -44,8 +45,16 @@ class Measured:
 class Worker:
     """A handle on the worker process, started on first use and again after every loss."""
 
-    def __init__(self, *, threads: int, device: str, memory_share: float, plugins: Sequence[str]):
-        self.settings = (threads, device, memory_share, tuple(plugins))
+    def __init__(
+        self,
+        *,
+        threads: int,
+        device: str,
+        memory_share: float,
+        plugins: Sequence[str],
+        operators: bool = False,
+    ) -> None:
+        self.settings = (threads, device, memory_share, tuple(plugins), operators)
         self.machine: dict[str, Any] = {}
         self._process: Any = None
         self._pipe: Connection | None = None
@@ -111,7 +120,12 @@ def _cause(code: int | None) -> str:
 
 
 def _main(
-    pipe: Connection, threads: int, device: str, memory_share: float, plugins: Sequence[str]
+    pipe: Connection,
+    threads: int,
+    device: str,
+    memory_share: float,
+    plugins: Sequence[str],
+    operators: bool,
 ) -> None:
     """The worker's life: say what machine this is, then measure what comes until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
@@ -137,10 +151,10 @@ def _main(
         except EOFError:
             return
         cases = [Case.model_validate_json(text) for text in texts]
-        _measure(pipe, cases)
+        _measure(pipe, cases, operators)
 
 
-def _measure(pipe: Connection, cases: Sequence[Case]) -> None:
+def _measure(pipe: Connection, cases: Sequence[Case], operators: bool) -> None:
     """Measure one block; an exception becomes the failure of the cases it leaves behind."""
     left = {case.key for case in cases}
     lost = Result(failure="the study gave no result")
@@ -148,7 +162,8 @@ def _measure(pipe: Connection, cases: Sequence[Case]) -> None:
     try:
         for case in cases:
             own.admit(case.dataset or "")
-        for key, result in registry[cases[0].study].measure(cases):
+        study = registry[cases[0].study]
+        for key, result in dispatched(study, cases) if operators else study.measure(cases):
             left.discard(key)
             elapsed = time.perf_counter() - start
             seconds = elapsed if result.seconds is None else result.seconds

@@ -1,0 +1,55 @@
+"""The operators that torch dispatches while a case is measured, and what is left of its arrays.
+
+Both tell one behaviour from another without a clock: the gate compares them with a baseline.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.core.case import Case
+from benchmarks.core.study import Result, Study
+
+OPERATORS, ARRAYS = "operators", "array_figures"  # their names among the notes of a record
+
+
+class Dispatched(TorchDispatchMode):
+    """Counts the operators that are dispatched within its ``with`` block, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+    """Each case's key and result, measured alone, with its operators and arrays in the notes."""
+    for case in cases:
+        with Dispatched() as mode:
+            results = list(study.measure([case]))
+        for key, result in results:
+            notes = {OPERATORS: dict(sorted(mode.counts.items())), ARRAYS: summary(result.arrays)}
+            yield key, replace(result, notes={**result.notes, **notes})
+
+
+def summary(arrays: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    """The size of each array, and mean and root mean square of its finite values."""
+    figures = {}
+    for name, array in sorted(arrays.items()):
+        values = np.asarray(array, dtype=float).ravel()
+        finite = values[np.isfinite(values)]
+        figures[name] = [float(values.size), 0.0, 0.0]
+        if len(finite):
+            figures[name][1:] = [float(finite.mean()), float(np.sqrt(np.mean(finite**2)))]
+    return figures
