@@ -51,6 +51,11 @@ def records(folder: Path) -> dict[str, Record]:
     return newest
 
 
+def history(folder: Path) -> list[Record]:
+    """All packed records of a folder in the order in which they were packed, older ones too."""
+    return [r for table in tables(folder) for r in _records(table, table.stat().st_mtime_ns)]
+
+
 @lru_cache(maxsize=32)
 def _records(table: Path, changed: int) -> tuple[Record, ...]:
     """The records of one part, read once while the file stays as it is."""

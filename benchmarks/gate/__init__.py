@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gate import cases, changes, exact, quality, sources, times
+from benchmarks.core.record import Record
+from benchmarks.gate import cases, changes, exact, guard, quality, sources, times
 from benchmarks.gate.comparison import Verdict
+from benchmarks.gate.sources import Entry
 
 FACTOR = 1.1  # by which a time may grow
 
@@ -25,12 +27,34 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
         {key: entry for key, entry in side.items() if entry.status == "done"}
         for side in (before, after)
     ]
+    done, guarded = _guarded(done)
     pairs = [(entry, done[1][key]) for key, entry in done[0].items() if key in done[1]]
     comparisons = (
         *cases.judge(before, after, allow),
+        *guard.judge(guarded),
         *exact.judge(pairs),
         *quality.judge(done[0].values(), done[1].values()),
         *times.judge(pairs, factor),
     )
     moves = tuple(changes.changes(pairs))
-    return Verdict(str(base), str(new), factor, comparisons, moves, tuple(after.values()))
+    raised = guard.movers(guarded)
+    return Verdict(str(base), str(new), factor, comparisons, moves, tuple(after.values()), raised)
+
+
+def _guarded(
+    done: list[dict[str, Entry]],
+) -> tuple[list[dict[str, Entry]], list[tuple[str, Record, Record]]]:
+    """The cases that the guard judges, and those that are left for the three classes."""
+    before, after = done
+    records = {
+        key: (entry.label, entry.record, after[key].record)
+        for key, entry in before.items()
+        if key in after
+    }
+    guarded = {
+        key: (label, old, new)
+        for key, (label, old, new) in records.items()
+        if old is not None and new is not None and guard.guarded(old) and guard.guarded(new)
+    }
+    left = [{key: e for key, e in side.items() if key not in guarded} for side in done]
+    return left, list(guarded.values())

@@ -1,35 +1,94 @@
-"""The committed baseline: what a results folder counted exactly."""
+"""The committed baseline: what the suite ci gave, in parts of which none is ever rewritten.
+
+Its parts are the table of cases, versions and figures: a renewal adds those whose versions were
+raised and leaves all before it as they are.
+"""
 
 from __future__ import annotations
 
-import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.core import plan, store
-from benchmarks.gate import sources
+from benchmarks.core import parts, store
+from benchmarks.core.naming import labels
+from benchmarks.core.plan import plan_of
+from benchmarks.core.record import Record
+from benchmarks.gate import guard, sources
+
+KEPT_NOTES = (guard.OPERATORS, guard.ARRAYS)
 
 
 def renew(folder: Path, target: Path) -> int:
-    """Make the exact counts of a results folder the baseline in ``target``; how many cases it has.
+    """Add the new records of a results folder to the baseline ``target``; how many there are.
 
     Cases that failed are kept as such: that they fail is known. ValueError where ``folder`` is no
-    results folder, lacks cases of its plan or mixes what cannot be compared, and where it shares no
-    case with the baseline that is there: then it is of another suite.
+    results folder, lacks cases of its plan or mixes what cannot be compared; where it shares no
+    case with the baseline that is there, for then it is of another suite; and where figures moved
+    and no version was raised.
     """
     source = sources.read(store.existing(folder))
     sources.comparable(source, source)
-    planned = plan.plan_of(folder, {record.key: record for record in source.records}).cases
-    if missing := len(planned) - len(source.records):
+    fresh = {record.key: record for record in source.records}
+    planned = {case.key for case in plan_of(folder, fresh).cases}
+    if missing := len(planned - fresh.keys()):
         raise ValueError(f"{str(folder)!r} lacks {missing} of the {len(planned)} cases of its plan")
-    before = {path.stem for path in (target / "records").glob("*.json")}
-    if before and not before & {record.key for record in source.records}:
+    before = store.read(target) if store.is_folder(target) else {}
+    if before and not before.keys() & fresh.keys():
         raise ValueError(
             f"{str(folder)!r} shares no case with the baseline in {str(target)!r}: run the suite "
             "ci, or remove that baseline first"
         )
-    shutil.rmtree(target / "records", ignore_errors=True)
-    for record in source.records:
-        exact = {name: m for name, m in record.metrics.items() if m.kind == "exact"}
-        kept = {"metrics": exact, "arrays": None, "machine": {}, "seconds": 0.0}
-        store.write(target, record.model_copy(update=kept))
-    return len(source.records)
+    names = labels(record.case for record in fresh.values())
+    for key, record in fresh.items():
+        if key in before and (fault := guard.refusal(before[key], record)):
+            raise ValueError(f"{names[record.case.key]}: {fault}")
+    new = [
+        _stripped(record)
+        for key, record in fresh.items()
+        if key not in before or guard.raised(before[key], record)
+    ]
+    if fault := next(guard.contradictions([*parts.history(target), *new]), ""):
+        raise ValueError(f"{fault}: raise a version once more")
+    target.mkdir(parents=True, exist_ok=True)
+    if new:
+        parts.write(target, [(record, {}) for record in new])
+    store.replace(target / "suite.json", (folder / "suite.json").read_bytes())
+    return len(new)
+
+
+def faults(target: Path, base: str | None = None) -> Iterator[str]:
+    """What is wrong with a baseline: contradictions, and parts that a base commit has otherwise.
+
+    ValueError where ``base`` is no commit of the repository that holds the baseline.
+    """
+    yield from guard.contradictions(parts.history(target))
+    if base is None:
+        return
+    listed = _git(target, "ls-tree", "-r", f"{base}^{{commit}}", "--", ".")
+    for line in listed.splitlines():
+        about, _, name = line.partition("\t")
+        path, committed = target / Path(name).name, about.split()[2]
+        if path.suffix != ".parquet":
+            continue
+        if not path.is_file():
+            yield f"{path.name} of {base} is missing: a part of the baseline is never removed"
+        elif _git(target, "hash-object", path.name).strip() != committed:
+            yield f"{path.name} is not that of {base}: a part of the baseline is never rewritten"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ValueError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[0]}")
+    return done.stdout
+
+
+def _stripped(record: Record) -> Record:
+    """A record without what a clock or the machine decided."""
+    metrics = {name: m for name, m in record.metrics.items() if m.kind != "time"}
+    notes = {name: record.notes[name] for name in KEPT_NOTES if name in record.notes}
+    none = {"arrays": {}, "machine": {}, "seconds": None, "shared": None, "block": None}
+    return record.model_copy(update={"metrics": metrics, "notes": notes, **none})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmarks.core.metrics import Kind
@@ -69,6 +70,7 @@ class Verdict:
     comparisons: tuple[Comparison, ...]
     changes: tuple[MetricChange, ...]
     measured: tuple[Entry, ...]  # of the new result
+    raised: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by version the cases moved
 
     @property
     def failures(self) -> list[Comparison]:
@@ -107,6 +109,9 @@ class Verdict:
                 outcomes = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
                 lines.append(f"{kind}: {outcomes}")
         lines += [f"{n} not comparable: {why}" for why, n in self.incomparable.items()]
+        for name, labels in self.raised.items():
+            moved = f"figures moved in {len(labels)} cases: {'; '.join(labels)}"
+            lines.append(f"raised: {name}; {moved if labels else 'no figure moved'}")
         number = len(self.failures)
         passed = (
             "passed" if any(map(_judged, self.comparisons)) else "passed, but nothing was judged"

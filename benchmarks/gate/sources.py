@@ -35,6 +35,7 @@ class Entry:
     metrics: Mapping[str, Values]
     place: str = ""
     adaptive: bool = False
+    record: Record | None = None  # None of a benchmark of pytest-benchmark
 
     def kind(self, metric: str) -> str:
         """How a metric of this case is compared: evaluations that data decide are not exact."""
@@ -164,6 +165,7 @@ def _entry(record: Record, label: str, group: str) -> Entry:
         metrics=record.metrics,
         place=where,
         adaptive=_adaptive(case),
+        record=record,
     )
 
 

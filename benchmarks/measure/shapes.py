@@ -20,8 +20,9 @@ def count(case: Case) -> dict[str, float]:
     the number that its solver takes, which at fixed steps is the same for every D; the number of
     adaptive steps is the data's, so that of such a flow the parts are all that is counted.
     """
-    flow = flows.build(case.flow, case.dim, **case.options).to("meta").eval()
-    batch = torch.empty(case.batch, case.dim, dtype=getattr(torch, case.dtype), device="meta")
+    dtype = getattr(torch, case.dtype)
+    flow = flows.build(case.flow, case.dim, **case.options).to("meta", dtype).eval()
+    batch = torch.empty(case.batch, case.dim, dtype=dtype, device="meta")
     metrics: dict[str, float] = {
         "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
         **counted(parts(flow, batch)),
