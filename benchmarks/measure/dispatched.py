@@ -44,9 +44,9 @@ def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Resul
 
 
 def summary(arrays: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
-    """The size of each array, and mean and root mean square of its finite values."""
+    """The size of each array without seconds, and mean and RMS of its finite values."""
     figures = {}
-    for name, array in sorted(arrays.items()):
+    for name, array in sorted((n, a) for n, a in arrays.items() if not n.endswith("seconds")):
         values = np.asarray(array, dtype=float).ravel()
         finite = values[np.isfinite(values)]
         figures[name] = [float(values.size), 0.0, 0.0]
