@@ -9,14 +9,16 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.core import parts, store
 from benchmarks.core.naming import labels
 from benchmarks.core.plan import plan_of
 from benchmarks.core.record import Record
 from benchmarks.gate import guard, sources
+from benchmarks.measure.dispatched import ARRAYS, OPERATORS
 
-KEPT_NOTES = (guard.OPERATORS, guard.ARRAYS)
+KEPT_NOTES = (OPERATORS, ARRAYS)
 
 
 def renew(folder: Path, target: Path) -> int:
@@ -90,5 +92,11 @@ def _stripped(record: Record) -> Record:
     """A record without what a clock or the machine decided."""
     metrics = {name: m for name, m in record.metrics.items() if m.kind != "time"}
     notes = {name: record.notes[name] for name in KEPT_NOTES if name in record.notes}
-    none = {"arrays": {}, "machine": {}, "seconds": None, "shared": None, "block": None}
+    none: dict[str, Any] = {
+        "arrays": {},
+        "machine": {},
+        "seconds": None,
+        "shared": None,
+        "block": None,
+    }
     return record.model_copy(update={"metrics": metrics, "notes": notes, **none})

@@ -58,8 +58,8 @@ def figures(record: Record) -> dict[str, tuple[float, ...]]:
 def raised(before: Record, after: Record) -> dict[str, tuple[Declared, Declared]]:
     """What a case depends on whose version or pace differs, by name: before and after."""
     names = dict.fromkeys((*before.declared, *after.declared))
-    pairs = {n: (before.declared.get(n, Declared()), after.declared.get(n, Declared())) for n in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    sides = [{n: record.declared.get(n, Declared()) for n in names} for record in (before, after)]
+    return {n: (sides[0][n], sides[1][n]) for n in names if sides[0][n] != sides[1][n]}
 
 
 def judge(pairs: Iterable[tuple[str, Record, Record]]) -> Iterator[Comparison]:
