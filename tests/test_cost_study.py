@@ -9,6 +9,7 @@ import torch
 
 import flows
 from benchmarks.core.case import Case
+from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 from benchmarks.execution.suite import Suite
 from benchmarks.measure import shapes
@@ -107,3 +108,17 @@ def test_first_calls_are_timed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     (case,) = cases({"flow": "realnvp"})
     ((_, result),) = registry["cost"].measure([case])
     assert not any("seconds" in name for name in result.metrics)
+
+
+def test_a_heap_as_it_comes_changes_no_count() -> None:
+    """A fresh process measures the same metrics, and only times and memory are of its own."""
+    changes = {"seconds": 0.01, "batch": 16}
+    names = ({"flow": "maf"}, {"flow": "realnvp"})
+    steady, default = cases(*names, **changes), cases(*names, **changes, heap="default")
+    assert len({case.key for case in (*steady, *default)}) == 4
+    blocks = [dict(registry["cost"].measure(block)) for block in (steady, default)]
+    for here, afresh in zip(steady, default, strict=True):
+        known, fresh = blocks[0][here.key].metrics, blocks[1][afresh.key].metrics
+        assert set(known) == set(fresh)
+        exact = [name for name in known if METRICS[name].kind == "exact"]
+        assert {name: fresh[name] for name in exact} == {name: known[name] for name in exact}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Common, registry
 from benchmarks.execution import suite
 from benchmarks.studies.libraries import tables as libraries
+from benchmarks.studies.libraries.study import copy_weights
 from flows.budget import WITHIN
 
 SUITE = "libraries"
@@ -96,6 +98,55 @@ def test_errors_tell_a_loose_solver_from_a_tight_one() -> None:
     for result in results.values():
         assert not result.failure
         assert set(result.metrics) <= set(METRICS)
+
+
+def test_accurate_solvers_are_as_accurate_as_asked_and_no_tighter_than_needed() -> None:
+    """In float64: the error holds, and more accuracy takes at least as many evaluations."""
+    previous = [0.0, 0.0]
+    for accuracy in (1e-1, 1e-3, 1e-5):
+        pair = cases("float64", accuracy=accuracy)[2:]
+        results = dict(registry["libraries"].measure(pair))
+        metrics = [results[case.key].metrics for case in pair]
+        assert all(m["log_prob_error"] <= accuracy for m in metrics)
+        evaluations = [m["log_prob_nfe"] for m in metrics]
+        assert all(new >= old for new, old in zip(evaluations, previous, strict=True))
+        assert len({m["solver_rtol"] for m in metrics}) == 1  # one flow: what it came with is gone
+        previous = evaluations
+
+
+def test_same_weights_are_copied_and_need_equal_shapes() -> None:
+    """Two flows of one architecture become one density."""
+    with torch.random.fork_rng():
+        ours, theirs = (flows.build(name, 3, hidden=8) for name in ("cnf", "ffjord"))
+        x = torch.randn(5, 3)
+    copy_weights(ours, theirs)
+    torch.testing.assert_close(theirs.using(trace="exact").log_prob(x), ours.log_prob(x))
+    pair = {"ours": {"flow": "cnf"}, "theirs": {"flow": "realnvp"}, "same_weights": True}
+    block = cases(pairs=[pair])
+    first, second = (result for _, result in registry["libraries"].measure(block))
+    assert [bool(r.failure) for r in (first, second)].count(True) == 1
+
+
+def test_zuko_solves_the_field_of_ours() -> None:
+    """With its weights, without time: equal densities, each solver as accurate as asked."""
+    pytest.importorskip("zuko", reason="the suite compares with zuko")
+    options = {"frequencies": 0, "activation": "tanh"}
+    pair = {
+        "ours": {"flow": "cnf", "options": {"time": "ignore"}},
+        "theirs": {"flow": "zuko_cnf", "options": options},
+        "same_weights": True,
+    }
+    changes = {"pairs": [pair], "sizes": {"depth": 2}, "accuracy": 1e-4, "seconds": 0}
+    block = cases("float64", **changes)
+    results = dict(registry["libraries"].measure(block))
+    metrics = [results[case.key].metrics for case in block]
+    assert metrics[0]["parameters"] == metrics[1]["parameters"]
+    assert all(m["log_prob_error"] <= 1e-4 for m in metrics)
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    flow, other = (flows.build(c.flow, 3, **c.options).double() for c in block)
+    copy_weights(flow, other)
+    views = [f.using(solver={"rtol": 1e-10, "atol": 1e-10}).log_prob(x) for f in (flow, other)]
+    torch.testing.assert_close(*views, rtol=0, atol=1e-6)
 
 
 def test_the_suite_pairs_registered_flows_of_one_architecture() -> None:

@@ -246,6 +246,8 @@ METRICS: dict[str, Metric] = {
     "reference_seconds": Metric(
         "the reference workload beside it", "s", "neither", "time", label="reference", shown="ms"
     ),
+    "solver_rtol": Metric("relative tolerance of the solver", "", "neither", "quality"),
+    "solver_atol": Metric("absolute tolerance of the solver", "", "neither", "quality"),
     "test_ll": Metric("test log-likelihood", "nats", "higher", "quality", label="test LL"),
     "test_ll_se": Metric("its standard error over the test set", "nats", "neither", "quality"),
     "ll_shift": Metric(

@@ -12,7 +12,7 @@ from torch import Tensor
 import flows
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result
-from benchmarks.measure.clock import REFERENCE, interleave, seconds_of
+from benchmarks.measure.clock import REFERENCE, Heap, interleave, seconds_of
 from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
 from benchmarks.measure.operations import Operations
 from benchmarks.measure.parts import counted, parts
@@ -118,11 +118,12 @@ def calls(case: Case) -> Calls:
 def measured(
     cases: Sequence[Case],
     beside: Callable[[Case, Calls], dict[str, float]] = lambda case, found: {},
+    heap: Heap = "steady",
 ) -> Iterator[tuple[str, Result]]:
     """Each case's key and result: its calls counted, then those of all timed in shuffled rounds.
 
     ``beside`` measures more of a case, before its calls are counted. A case that fails is a
-    failed result, and does not cost the others.
+    failed result, and does not cost the others. ``heap`` is that of `interleave`.
     """
     made: dict[str, Calls] = {}
     results: dict[str, Result] = {}
@@ -140,7 +141,8 @@ def measured(
         except Exception as error:
             yield case.key, Result.of(error)
     works = {f"{k}/{n}": work for k, found in made.items() for n, work in found.timed.items()}
-    samples = interleave(works, seconds=seconds, device=cases[0].device) if works else {}
+    device = cases[0].device
+    samples = interleave(works, seconds=seconds, device=device, heap=heap) if works else {}
     for key, result in results.items():
         names = made[key].timed if samples else {}
         times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in names}

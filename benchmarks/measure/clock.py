@@ -15,6 +15,7 @@ from torch import nn
 
 from benchmarks.core.quotable import spread
 
+Heap = Literal["steady", "default"]
 REFERENCE = "reference"
 STEADY = 0.05  # interquartile range over median below which more rounds add nothing
 
@@ -70,7 +71,7 @@ def interleave(
     rounds: tuple[int, int] = (3, 40),
     steady: int = 10,
     seed: int = 0,
-    heap: Literal["steady", "default"] = "steady",
+    heap: Heap = "steady",
 ) -> dict[str, list[float]]:
     """Time each work, and the reference workload under `REFERENCE`, in shuffled rounds.
 

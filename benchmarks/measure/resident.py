@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
 from benchmarks.core.case import Case
+from benchmarks.measure import fresh
 from benchmarks.measure.calls import calls
-from flows.registry import load_plugin
 
 TIMEOUT = 300.0  # seconds
 
@@ -22,30 +20,15 @@ def resident_bytes(case: Case, call: str) -> int:
 
     A new process builds the flow, makes the call once with a single row, so that the libraries are
     loaded, and then with the batch; of its allocator all counts, what is freed and kept too, in
-    pages. RuntimeError with its last words where the process fails, subprocess.TimeoutExpired where
-    it takes longer than `TIMEOUT`.
+    pages. Raises as `fresh.call`, after `TIMEOUT`.
     """
-    asked = {"case": case.model_dump(mode="json"), "call": call, "plugins": _plugins()}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.measure.resident"],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"the process that measures the resident set failed: {last}")
-    return int(done.stdout.split()[-1])
+    request = {"case": case.model_dump(mode="json"), "call": call}
+    return int(fresh.call(growth, request, TIMEOUT))
 
 
-def _plugins() -> list[str]:
-    modules = [m for name, m in sys.modules.items() if name.startswith("flowgauge_plugin_")]
-    return [str(module.__file__) for module in modules]
-
-
-def _growth(case: Case, call: str) -> int:
+def growth(request: dict[str, Any]) -> int:
+    """The growth of this process's resident set, in bytes, by a call of a case."""
+    case, call = Case.model_validate(request["case"]), request["call"]
     torch.set_num_threads(case.threads)
     calls(case.model_copy(update={"batch": 1})).works[call]()
     work = calls(case).works[call]
@@ -67,10 +50,3 @@ def _peak() -> int:
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
-
-
-if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    for plugin in asked["plugins"]:
-        load_plugin(plugin)
-    print(_growth(Case.model_validate(asked["case"]), asked["call"]))

@@ -133,8 +133,13 @@ def zuko_cnf(
     exact: bool = True,
     atol: float = 1e-6,
     rtol: float = 1e-5,
+    frequencies: int = 3,
+    activation: str = "elu",
 ) -> Flow:
     """zuko's CNF: one ELU network for all of time, its trace exact or Hutchinson's estimate.
+
+    The network sees the time by sines and cosines of ``frequencies``, 0 for a field without time;
+    ``activation`` is "elu" or "tanh".
 
     An evaluation costs O(N (D H + ℓ H²)) for the field, its exact trace D vector-Jacobian
     products, the estimate one. log_prob takes NFE evaluations, a sample the same. The error is the
@@ -146,6 +151,10 @@ def zuko_cnf(
     """
     from zuko.flows import CNF
 
-    sizes: dict[str, Any] = {"hidden_features": [hidden] * depth}
+    activations = {"elu": nn.ELU, "tanh": nn.Tanh}
+    if activation not in activations:
+        raise ValueError(f"zuko_cnf has no activation {activation!r}; choose from: elu, tanh")
+    sizes: dict[str, Any] = {"hidden_features": [hidden] * depth, "freqs": frequencies}
+    sizes["activation"] = activations[activation]
     made = CNF(dim, context_dim, exact=exact, atol=atol, rtol=rtol, **sizes)
     return from_zuko(made, dim, context_dim)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import product
+from typing import Any
 
+import torch
 from pydantic import BaseModel, NonNegativeFloat, PositiveInt
 
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Contender, Result, Study, expanded, register
-from benchmarks.measure import shapes
+from benchmarks.measure import fresh, shapes
 from benchmarks.measure.calls import Calls, measured
+from benchmarks.measure.clock import Heap
 from benchmarks.measure.resident import resident_bytes
+
+FRESH_TIMEOUT = 3600.0  # seconds; the suite's time limit is meant to come first
 
 
 class CostContender(Contender, frozen=True):
@@ -39,6 +44,7 @@ class CostOptions(BaseModel, frozen=True, extra="forbid"):
     one_at_a_time: bool = False  # of batch and sizes, the others at the first of theirs
     seconds: NonNegativeFloat = 5.0  # of timing, for all contenders of one D; 0: counts alone
     resident: bool = False  # the resident set of fresh processes too: some seconds a case
+    heap: Heap = "steady"  # "default": a fresh process, whose allocator returns freed pages
 
 
 @register
@@ -54,7 +60,9 @@ class Cost(Study):
         contenders = expanded(options.flows)
         counting = replace(common, device="meta")
         everywhere = {*options.dims, *(d for c in contenders for d in c.dims or ())}
-        how = {"seconds": options.seconds, **({"resident": True} if options.resident else {})}
+        how: dict[str, Any] = {"seconds": options.seconds}
+        how |= {"resident": True} if options.resident else {}
+        how |= {"heap": options.heap} if options.heap != "steady" else {}
         grid = list(_grid(options))
         for place, dims in ((common, everywhere), (counting, {*options.counted_dims})):
             for dim, contender in product(sorted(dims), contenders):
@@ -75,6 +83,7 @@ class Cost(Study):
     def block(self, case: Case) -> str:
         """All contenders at one dimension and point of the grid."""
         how = [case.settings.get(name) for name in ("seconds", "resident")]
+        how += [heap] if (heap := case.settings.get("heap")) else []
         return f"D={case.dim} on {case.device}, {how}, {case.roles.get('point')}"
 
     def budget(self, case: Case) -> float:
@@ -86,14 +95,14 @@ class Cost(Study):
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each contender's calls, then time all of them in shuffled rounds."""
-        if cases[0].device != "meta":
+        if cases[0].device == "meta":
+            yield from map(_count, cases)
+        elif cases[0].settings.get("heap") == "default":
+            plain = [case.model_dump(mode="json") for case in cases]
+            results = fresh.call(measure_afresh, plain, FRESH_TIMEOUT)
+            yield from ((key, Result(**result)) for key, result in results.items())
+        else:
             yield from measured(cases, _resident)
-            return
-        for case in cases:
-            try:
-                yield case.key, Result(shapes.count(case))
-            except Exception as error:
-                yield case.key, Result.of(error)
 
 
 def _grid(options: CostOptions) -> Iterator[tuple[int, dict[str, int]]]:
@@ -106,6 +115,21 @@ def _grid(options: CostOptions) -> Iterator[tuple[int, dict[str, int]]]:
         varied = sum(value != first for value, (first, *_) in zip(point, several, strict=True))
         if varied <= 1 or not options.one_at_a_time:
             yield point[0], dict(zip(options.sizes, point[1:], strict=True))
+
+
+def _count(case: Case) -> tuple[str, Result]:
+    """The key of a case and the counts of its log_prob, from its shapes alone."""
+    try:
+        return case.key, Result(shapes.count(case))
+    except Exception as error:
+        return case.key, Result.of(error)
+
+
+def measure_afresh(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Results of cases by key, all as JSON, with the allocator of this process as it is."""
+    block = [Case.model_validate(case) for case in cases]
+    torch.set_num_threads(block[0].threads)
+    return {key: asdict(result) for key, result in measured(block, _resident, heap="default")}
 
 
 def _resident(case: Case, found: Calls) -> dict[str, float]:

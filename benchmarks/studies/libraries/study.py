@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
 
 import torch
 from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import nn
 
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Contender, Result, Study, register
-from benchmarks.evaluation.likelihood import exact
+from benchmarks.evaluation.likelihood import exact, solve_loosely
 from benchmarks.measure.calls import Calls, measured
+from benchmarks.measure.preparing import prepare
 
 SIDES = ("ours", "theirs")
 
@@ -21,6 +25,7 @@ class Pair(BaseModel, frozen=True, extra="forbid"):
     ours: Contender
     theirs: Contender
     parameters: PositiveInt | None = None
+    same_weights: bool = False  # theirs has the initial weights of ours, of the same shapes
 
     @property
     def name(self) -> str:
@@ -38,6 +43,7 @@ class LibrariesOptions(BaseModel, frozen=True, extra="forbid"):
     batch: PositiveInt = 64
     updates: PositiveInt = 10  # that move a flow off its initial weights, where some are exact
     tolerance: PositiveFloat = 1e-10  # of the float64 solution that errors are measured against
+    accuracy: PositiveFloat | None = None  # nats; solvers are the loosest with this error
     seconds: NonNegativeFloat = 5.0  # of timing one pair at one dimension; 0: none
 
 
@@ -54,24 +60,28 @@ class Libraries(Study):
         """Two cases for each pair and dimension."""
         for dim in options.dims:
             for pair in options.pairs:
-                parameters = pair.parameters or options.parameters
+                settings: dict[str, Any] = {
+                    "pair": pair.name,
+                    "parameters": pair.parameters or options.parameters,
+                    "tolerance": options.tolerance,
+                    "seconds": options.seconds,
+                }
+                settings |= {"accuracy": options.accuracy} if options.accuracy else {}
                 for side, contender in zip(SIDES, (pair.ours, pair.theirs), strict=True):
-                    budgeted = contender.model_copy(update={"parameters": parameters})
-                    yield common.case(
+                    update = {"parameters": settings["parameters"]}
+                    budgeted = contender.model_copy(update=update)
+                    case = common.case(
                         study=self.name,
                         flow=contender.flow,
                         dim=dim,
                         options=budgeted.complete(options.sizes, dim),
                         batch=contender.batch or options.batch,
                         updates=options.updates,
-                        settings={
-                            "pair": pair.name,
-                            "side": side,
-                            "parameters": parameters,
-                            "tolerance": options.tolerance,
-                            "seconds": options.seconds,
-                        },
+                        settings={**settings, "side": side},
                     )
+                    yield case
+                    if pair.same_weights:
+                        settings["weights"] = {"flow": case.flow, "options": case.options}
 
     def block(self, case: Case) -> str:
         """A pair at one dimension."""
@@ -86,14 +96,35 @@ class Libraries(Study):
         yield from measured(cases, _error)
 
 
-def _error(case: Case, found: Calls) -> dict[str, float]:
-    """Largest error of log_prob over the batch, after the updates, against a tight float64 one."""
-    optimiser = torch.optim.Adam(found.flow.parameters())
+def _error(case: Case, built: Calls) -> dict[str, float]:
+    """Largest error of log_prob over the batch, after the updates, against a tight float64 one.
+
+    Where the case asks for an accuracy, its ODE is solved from then on by the loosest tolerances.
+    """
+    flow, batch = built.flow, built.batch
+    if source := case.settings.get("weights"):
+        copy_weights(prepare(case.model_copy(update=source), batch.cpu()), flow)
+    optimiser = torch.optim.Adam(flow.parameters())
     for _ in range(case.updates):
         optimiser.zero_grad()
-        found.flow.loss(found.batch).backward()
+        flow.loss(batch).backward()
         optimiser.step()
-    best = exact(found.flow, float(case.settings["tolerance"]))
+    best = exact(flow, float(case.settings["tolerance"]))
+    metrics = {}
     with torch.no_grad():
-        errors = found.flow.log_prob(found.batch) - best.log_prob(found.batch.double())
-    return {"log_prob_error": errors.abs().max().item()}
+        expected = best.log_prob(batch.double())
+        if accuracy := case.settings.get("accuracy"):
+            solver = case.options.get("solver") or {}
+            metrics = solve_loosely(flow, batch, expected, accuracy, solver)
+        errors = flow.log_prob(batch) - expected
+    return {**metrics, "log_prob_error": errors.abs().max().item()}
+
+
+@torch.no_grad()
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy all parameters in order; ValueError where shapes differ."""
+    pairs = list(zip_longest(source.parameters(), target.parameters()))
+    for one, other in pairs:
+        if one is None or other is None or one.shape != other.shape:
+            raise ValueError("same_weights needs two flows with parameters of the same shapes")
+        other.copy_(one)

@@ -1,0 +1,47 @@
+"""Calls in a fresh process, in which nothing was allocated before."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from flows.registry import load_plugin
+
+
+def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
+    """Call a function of a module, of JSON to JSON, in a new process with this one's plug-ins.
+
+    RuntimeError with its last words where the process fails, subprocess.TimeoutExpired where it
+    takes longer than ``timeout`` seconds.
+    """
+    modules = [m for name, m in sys.modules.items() if name.startswith("flowgauge_plugin_")]
+    request = {
+        "module": function.__module__,
+        "function": function.__name__,
+        "argument": argument,
+        "plugins": [str(module.__file__) for module in modules],
+    }
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.measure.fresh"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    if process.returncode:
+        last = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"the process that calls {function.__name__} afresh failed: {last}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    request = json.load(sys.stdin)
+    for plugin in request["plugins"]:
+        load_plugin(plugin)
+    function = getattr(importlib.import_module(request["module"]), request["function"])
+    print(json.dumps(function(request["argument"])))
