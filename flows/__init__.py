@@ -67,15 +67,17 @@ def register(
 def build(name: str, dim: int, *, parameters: int | None = None, **options: Any) -> Flow:
     """Build the flow registered under ``name`` for data of ``dim`` columns.
 
-    ``parameters`` asks for that many trainable parameters, within 5 %, in place of ``hidden``; the
-    weights are those that the width so found gives. Raises ValueError for an unknown name or
+    ``parameters`` replaces ``hidden`` by the width with that many trainable parameters, within 5 %;
+    the weights are those of a build of that width. Raises ValueError for an unknown name or
     option (with the choices), for sizes below one, and where no width meets the budget.
     """
     member = members[name]
     if parameters is not None:
         options["hidden"] = width(member, dim, parameters, options)
-    built, context_dim = member.construct(dim, options), member.complete(options).get("context_dim")
-    return built if isinstance(built, Flow) else Flow(built, dim, context_dim or 0)
+    transform = member.construct(dim, options)
+    if isinstance(transform, Flow):
+        return transform
+    return Flow(transform, dim, member.complete(options).get("context_dim", 0))
 
 
 def names() -> list[str]:

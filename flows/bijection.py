@@ -1,4 +1,4 @@
-"""What a Flow is made of: a Bijection from data to noise, and a base density of the noise."""
+"""Bijections from data to noise, and base densities of the noise."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Bijection(Protocol):
 
 
 def concrete(x: Tensor) -> bool:
-    """Whether x holds values that can be looked at: not on meta, not inside a torch.func map."""
+    """Whether the values of x can be read: not on meta, not inside a torch.func transform."""
     return x.device.type != "meta" and not transformed(x)
 
 
-class Held(nn.Module):
-    """A Bijection that is no ``nn.Module``, in one: without parameters of its own."""
+class Wrapped(nn.Module):
+    """Wrap a plain Bijection without parameters as an ``nn.Module``."""
 
     def __init__(self, bijection: Bijection) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Held(nn.Module):
 
 
 def module_of(bijection: Any) -> nn.Module:
-    """The Bijection as a module; TypeError for what is none, or would hide what it learns."""
+    """The Bijection as a module; TypeError without its methods, or with hidden parameters."""
     lacking = [name for name in ("forward", "inverse") if not hasattr(bijection, name)]
     if lacking or isinstance(bijection, type):
         raise TypeError(
@@ -72,23 +72,23 @@ def module_of(bijection: Any) -> nn.Module:
             f"{_kind(bijection)} holds {', '.join(learned)}, which would not be found: make it an "
             "nn.Module"
         )
-    return Held(bijection)
+    return Wrapped(bijection)
 
 
 class StandardNormal(nn.Module):
-    """The base density N(0, I), in whatever dtype and on whatever device is asked for."""
+    """The base density N(0, I), in the dtype and on the device of its input."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, D) -> (N,) nats."""
         return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
     def rsample(self, like: Tensor) -> Tensor:
-        """As many rows as ``like`` (n, D) has, of its dtype and on its device."""
+        """Samples with the shape (n, D), dtype and device of ``like``."""
         return torch.randn_like(like)
 
 
 def base_of(base: nn.Module | None) -> Any:
-    """The base density, N(0, I) unless there is one; TypeError for what is none."""
+    """The given base density, or N(0, I); TypeError for a module without its methods."""
     if base is None:
         return StandardNormal()
     lacking = [name for name in ("log_prob", "rsample") if not hasattr(base, name)]
@@ -100,8 +100,8 @@ def base_of(base: nn.Module | None) -> Any:
     return base
 
 
-def _kind(thing: Any) -> str:
-    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _is_learned(value: Any) -> bool:
@@ -109,7 +109,7 @@ def _is_learned(value: Any) -> bool:
 
 
 def parts(transform: nn.Module) -> list[nn.Module]:
-    """The Bijections that a transform runs one after another, from the data on: itself, if one."""
+    """The Bijections that a transform is composed of, in their order from data to noise."""
     if not isinstance(transform, CompositeTransform):
         return [transform]
     return [part for inner in transform._transforms for part in parts(inner)]

@@ -10,8 +10,8 @@ import torch
 
 from flows.member import Member
 
-MOST = 10**8  # parameters of a budget: the search may build four times as many
-WITHIN = 0.05  # share of the budget by which the nearest width may miss it
+MOST = 10**8  # largest budget: the search may build a flow of four times as many
+WITHIN = 0.05  # relative error of the nearest width, at most
 
 
 def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any]) -> int:
@@ -60,8 +60,8 @@ def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any])
 
 
 def _parameters(member: Member, dim: int, options: Mapping[str, Any]) -> int:
-    """Trainable parameters of a flow that is built and thrown away."""
+    """Trainable parameters of a flow, which is built for the count."""
     device = torch.get_default_device()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        built = member.construct(dim, options)
-    return sum(p.numel() for p in built.parameters() if p.requires_grad)
+        flow = member.construct(dim, options)
+    return sum(p.numel() for p in flow.parameters() if p.requires_grad)

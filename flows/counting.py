@@ -22,7 +22,7 @@ def new_solve() -> int:
 
 @dataclass
 class Solve:
-    """What one ODE solve took: evaluations of field and trace together, and steps.
+    """Cost of one ODE solve: evaluations of field and trace together, and steps.
 
     ``backward`` are evaluations outside the forward solve: those of its adjoint. Steps are counted
     for adaptive solvers, whose steps can be rejected, forward and for the adjoint.
@@ -38,7 +38,7 @@ class Solve:
 
 @dataclass
 class NFE:
-    """The solves within a block, in the order they began, and their sums by the same names."""
+    """Solves within a block in the order of their start, and sums over them by the same names."""
 
     solves: list[Solve] = field(default_factory=list)
     _known: dict[int, Solve] = field(default_factory=dict, repr=False, compare=False)
@@ -73,7 +73,7 @@ class NFE:
 
 @contextlib.contextmanager
 def listening(flow: nn.Module, name: str, listener: T) -> Iterator[T]:
-    """``listener`` in the list ``name`` of every module of ``flow`` that has one, for the block."""
+    """Append ``listener`` to the list ``name`` of each module that has one, for the block."""
     lists: list[list[T]] = [getattr(m, name) for m in flow.modules() if hasattr(m, name)]
     for listeners in lists:
         listeners.append(listener)

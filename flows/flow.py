@@ -18,8 +18,8 @@ class Flow(nn.Module):
     ``transform`` is any object with the Bijection's methods, mostly an ``nn.Module``. ``dim`` D is
     needed to sample and is taken from ``transform.dim`` where that exists; ``context_dim`` > 0
     makes the density conditional, 0 refuses a context, None leaves it to the transform. ``base``
-    takes the place of N(0, I): a module with the methods of `StandardNormal`. ``objective`` says in
-    words what `loss` goes by.
+    takes the place of N(0, I): a module with the methods of `StandardNormal`. ``objective``
+    names what `loss` measures.
     """
 
     objective = "likelihood"
@@ -47,13 +47,13 @@ class Flow(nn.Module):
         shape or dtype, and on the CPU for NaN or infinity (elsewhere a look at the values would
         synchronise the device).
         """
-        z, ladj = self.transform(x, self._checked(x, context))
+        z, ladj = self.transform(x, self.validate(x, context))
         log_prob: Tensor = self.base.log_prob(z) + ladj
         return log_prob
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z of data x: (N, D) -> (N, D)."""
-        z: Tensor = self.transform(x, self._checked(x, context))[0]
+        z: Tensor = self.transform(x, self.validate(x, context))[0]
         return z
 
     @torch.no_grad()
@@ -69,25 +69,25 @@ class Flow(nn.Module):
             )
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise ValueError(f"cannot draw {n!r} samples: n is a whole number from 0")
-        like = self._tensor()
+        like = self.reference()
         like = torch.empty(0) if like is None else like
         z = self.base.rsample(torch.empty(n, self.dim, dtype=like.dtype, device=like.device))
         inverse: Any = self.transform.inverse
-        x, ladj = inverse(z, self._checked(z, context))
+        x, ladj = inverse(z, self.validate(z, context))
         return x, self.base.log_prob(z) - ladj
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """What training minimises: the mean negative log-likelihood in nats."""
+        """Objective of training: the mean negative log-likelihood in nats per sample, a scalar."""
         return -self.log_prob(x, context).mean()
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Self:
-        """Set what depends on data (ActNorm), once, from x (N, D) before training.
+        """Set data-dependent parameters (ActNorm) once, from x (N, D), before training.
 
         One forward pass; each module that offers ``initialize`` sees its own first input. Raises
-        ValueError where the pass does not come to one of them, as inside an ``InverseTransform``.
+        ValueError if the pass does not reach one of them, as inside an ``InverseTransform``.
         """
-        context = self._checked(x, context)
+        context = self.validate(x, context)
         waiting = {n: m for n, m in self.transform.named_modules() if hasattr(m, "initialize")}
         names = {id(module): name for name, module in waiting.items()}
 
@@ -115,12 +115,12 @@ class Flow(nn.Module):
         return self
 
     def using(self, *, trace: Any = None, solver: Any = None, noise: int | None = None) -> Self:
-        """A view that shares all parameters but solves its ODEs otherwise.
+        """A view that shares all parameters and solves its ODEs by other settings.
 
         ``trace`` names another estimator ("exact" for the exact density of an FFJORD), ``solver``
         another Solver, ``noise`` seeds the probes anew at each solve, so that equal calls give
-        equal results. A flow without an ODE is exact already, and its view is its like. A change
-        of the view's dtype or device is one of the original: for another dtype copy it first.
+        equal results. The view of a flow without an ODE computes the same. A change of the view's
+        dtype or device changes the original too: copy the flow first.
         Raises ValueError for an unknown trace or solver, with the choices.
         """
         shared: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
@@ -132,20 +132,20 @@ class Flow(nn.Module):
             _check_names(trace, solver)
         return view
 
-    def _tensor(self) -> Tensor | None:
-        """A tensor that tells this flow's dtype and device, where it has one."""
+    def reference(self) -> Tensor | None:
+        """A floating-point tensor of this flow, whose dtype and device are the flow's; or None."""
         tensors = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
         return next(tensors, None)
 
-    def _checked(self, x: Tensor, context: Tensor | None) -> Tensor | None:
-        """Refuse what log_prob cannot take; the context with one row for each of x."""
-        wanted = f"(N, {self.dim if self.dim is not None else 'D'})"
+    def validate(self, x: Tensor, context: Tensor | None) -> Tensor | None:
+        """Validate x and context; return the context with one row for each of x, or None."""
+        shape = f"(N, {self.dim if self.dim is not None else 'D'})"
         if not isinstance(x, Tensor):
-            raise TypeError(f"expected x to be a Tensor of shape {wanted}, got {type(x).__name__}")
-        own = self._tensor()
+            raise TypeError(f"expected x to be a Tensor of shape {shape}, got {type(x).__name__}")
+        own = self.reference()
         like = x if own is None else own
         if x.dim() != 2 or (self.dim is not None and x.shape[1] != self.dim):
-            raise ValueError(f"expected x of shape {wanted}, got {tuple(x.shape)}")
+            raise ValueError(f"expected x of shape {shape}, got {tuple(x.shape)}")
         if x.dtype != like.dtype:
             raise TypeError(
                 f"expected x of dtype {like.dtype}, as the flow's parameters, got {x.dtype}"
@@ -195,8 +195,8 @@ def _check_finite(name: str, rows: Tensor) -> None:
 
 
 def _check_names(trace: Any, solver: Any) -> None:
-    """ValueError for a trace or solver that there is not, where no ODE would refuse it."""
-    from flows.continuous import Solver, Trace  # which stand above this module
+    """ValueError for an unknown trace or solver, in a flow without an ODE to refuse it."""
+    from flows.continuous import Solver, Trace  # above this module
 
     if trace is not None:
         Trace.of(trace)

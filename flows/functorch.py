@@ -1,4 +1,4 @@
-"""What torch says of its function transforms: its names are private, so they are here alone."""
+"""Private queries of torch about function transforms, in one place."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def transforming() -> bool:
-    """Whether a torch.func transform is under way, whatever tensors it concerns."""
+    """Whether any torch.func transform is active."""
     return bool(torch._C._are_functorch_transforms_active())
 
 
 def transformed(x: Tensor) -> bool:
-    """Whether x stands for another tensor inside a torch.func transform."""
+    """Whether x is a wrapper of a torch.func transform (vmap, grad, jvp)."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))

@@ -1,4 +1,4 @@
-"""Batched LU that can be trusted: the one place that factorises batches of matrices.
+"""Reliable LU of batches of matrices, and factorisations in low precision.
 
 torch's batched LU on the CPU (MKL, more than one thread) returns wrong numbers for matrices of
 some 160 rows and more on some processors, without an error; `threaded_batched_lu_is_faulty`
@@ -32,9 +32,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def widened(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """function(*tensors); in float32, and rounded again, for dtypes that LAPACK does not know.
+    """Call function(*tensors), for bfloat16 and float16 in float32 with the result rounded back.
 
-    These are bfloat16 and float16: torch has no factorisation or triangular solve for them.
+    LAPACK has no factorisation or triangular solve in these dtypes.
     """
     dtype = tensors[0].dtype
     if dtype not in (torch.bfloat16, torch.float16):

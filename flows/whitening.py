@@ -1,4 +1,4 @@
-"""A fixed affine whitening, fitted on training data: it may precede every learned flow alike."""
+"""A fixed affine whitening, fitted on training data, to precede a learned flow."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Whitening(nn.Module):
             raise ValueError("cannot whiten: the data has NaN or infinity")
         covariance = data.T.cov().reshape(x.shape[1], x.shape[1])
         factor, info = torch.linalg.cholesky_ex(covariance)
-        # what rounding leaves of a column that the others determine: here, and in the data
+        # rounding of a column that the others determine: in the factorisation, and in the data
         rounding = 10 * len(covariance) * torch.finfo(data.dtype).eps * covariance.diagonal()
         rounding += (10 * torch.finfo(x.dtype).eps) ** 2 * data.square().mean(0)
         within = torch.nonzero(factor.diagonal().square() <= rounding).flatten().tolist()

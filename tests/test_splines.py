@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.discrete.nflows_compat import PiecewiseRationalQuadraticCouplingTransform
-from flows.discrete.splines import _UNIT_SLOPE, FLATTEST, NARROWEST, Spline
+from flows.discrete.splines import FLATTEST, NARROWEST, UNIT_SLOPE, Spline
 
 Normal = Callable[..., Tensor]
 generated = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -41,7 +41,7 @@ def test_it_is_nflows_spline_and_inverts(bins: int, bound: float, spread: float,
         x,
         widths,
         heights,
-        slopes + _UNIT_SLOPE,
+        slopes + UNIT_SLOPE,
         tail_bound=bound,
         min_bin_width=NARROWEST,
         min_bin_height=NARROWEST,

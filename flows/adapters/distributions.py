@@ -1,4 +1,4 @@
-"""Any torch distribution over vectors as a Flow: a density that is known, behind the interface."""
+"""torch distributions over vectors as Flows of known density."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.flow import Flow
 
 
 class DistributionBase(nn.Module):
-    """A base density that is a torch distribution over R^D; its tensors follow ``to``.
+    """A torch distribution over R^D as a base density; its tensors follow ``to``.
 
     It is fixed: nothing in it is trained or saved. Points outside its support have density zero.
     """
@@ -36,15 +36,15 @@ class DistributionBase(nn.Module):
         return torch.where(inside, self.distribution.log_prob(evaluated), -torch.inf)
 
     def rsample(self, like: Tensor) -> Tensor:
-        """As many rows as ``like``; NotImplementedError where they must have a gradient and cannot.
+        """Samples of the shape of ``like`` (n, D).
 
-        Without a gradient asked for, every distribution can be sampled.
+        NotImplementedError if gradients are enabled and the distribution has no ``rsample``.
         """
         if len(like) == 0:
             return like
         if not torch.is_grad_enabled():
-            drawn: Tensor = self.distribution.sample((len(like),))
-            return drawn
+            sample: Tensor = self.distribution.sample((len(like),))
+            return sample
         if not self.distribution.has_rsample:
             name = type(self.distribution).__name__
             raise NotImplementedError(f"{name} has no reparameterised samples: use sample()")
@@ -57,21 +57,21 @@ class DistributionBase(nn.Module):
         return self
 
 
-def _mapped(thing: Any, fn: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of the thing with fn applied to every tensor in it, and without torch's validation.
+def _mapped(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of the value with fn applied to every tensor in it, and without torch's validation.
 
     Points outside a support are of density zero here; torch would raise.
     """
-    if isinstance(thing, Tensor):
-        return fn(thing)
-    if isinstance(thing, list | tuple):
-        return type(thing)(_mapped(part, fn) for part in thing)
-    if isinstance(thing, Distribution | Transform):
-        thing = copy.copy(thing)
-        vars(thing).update({key: _mapped(value, fn) for key, value in vars(thing).items()})
-        if isinstance(thing, Distribution):
-            thing._validate_args = False
-    return thing
+    if isinstance(value, Tensor):
+        return fn(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(part, fn) for part in value)
+    if isinstance(value, Distribution | Transform):
+        value = copy.copy(value)
+        vars(value).update({name: _mapped(part, fn) for name, part in vars(value).items()})
+        if isinstance(value, Distribution):
+            value._validate_args = False
+    return value
 
 
 def from_distribution(distribution: Distribution) -> Flow:
@@ -83,18 +83,18 @@ def from_distribution(distribution: Distribution) -> Flow:
     """
     if not isinstance(distribution, Distribution):
         raise TypeError(f"expected a torch Distribution, got {type(distribution).__name__}")
-    held: Any = _mapped(distribution, lambda tensor: tensor.detach().clone())
-    if held.event_shape == () and len(held.batch_shape) < 2:
-        held = Independent(held.expand((1,)) if held.batch_shape == () else held, 1, False)
-    if held.batch_shape != () or len(held.event_shape) != 1:
+    own: Any = _mapped(distribution, lambda tensor: tensor.detach().clone())
+    if own.event_shape == () and len(own.batch_shape) < 2:
+        own = Independent(own.expand((1,)) if own.batch_shape == () else own, 1, False)
+    if own.batch_shape != () or len(own.event_shape) != 1:
         raise ValueError(
             "expected a distribution over vectors (D,), got one of batch shape "
-            f"{tuple(held.batch_shape)} and event shape {tuple(held.event_shape)}"
+            f"{tuple(own.batch_shape)} and event shape {tuple(own.event_shape)}"
         )
     try:
-        discrete = held.support.is_discrete
+        discrete = own.support.is_discrete
     except NotImplementedError as error:
         raise ValueError(f"{type(distribution).__name__} does not tell its support") from error
     if discrete:
         raise ValueError(f"{type(distribution).__name__} is discrete: a Flow is a density")
-    return Flow(IdentityTransform(), held.event_shape[0], 0, DistributionBase(held))
+    return Flow(IdentityTransform(), own.event_shape[0], 0, DistributionBase(own))

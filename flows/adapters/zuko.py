@@ -29,7 +29,7 @@ def from_zuko(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     base = flow.base()
     odes = [module for module in flow.modules() if isinstance(module, FFJTransform)]
     if not odes:  # one might never end
-        _try(flow, dim, context_dim)
+        _check_dimensions(flow, dim, context_dim)
     if not _standard_normal(base, dim) or any(True for _ in flow.base.parameters()):
         raise ValueError(
             f"a Flow has standard normal noise of dim={dim}, but this zuko flow has the base "
@@ -39,8 +39,8 @@ def from_zuko(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     return Flow(ZukoODE(flow, odes) if odes else ZukoTransform(flow), dim, context_dim)
 
 
-def _try(flow: Any, dim: int, context_dim: int) -> None:
-    """ValueError for a flow that was made with other dimensions."""
+def _check_dimensions(flow: Any, dim: int, context_dim: int) -> None:
+    """ValueError for a flow that has other dimensions."""
     like = next(iter((*flow.parameters(), *flow.buffers())), torch.empty(0))
     try:
         with torch.no_grad():
@@ -77,8 +77,8 @@ def zuko_realnvp(
 
     if dim < 2:
         raise ValueError(f"a coupling needs at least two columns, got dim={dim}: try 'zuko_maf'")
-    made = RealNVP(dim, context_dim, transforms=layers, hidden_features=[hidden] * depth)
-    return from_zuko(made, dim, context_dim)
+    flow = RealNVP(dim, context_dim, transforms=layers, hidden_features=[hidden] * depth)
+    return from_zuko(flow, dim, context_dim)
 
 
 @flows.register("zuko_maf", uses=("hidden", "depth", "layers", "context_dim"), requires="zuko")
@@ -95,8 +95,8 @@ def zuko_maf(
     """
     from zuko.flows import MAF
 
-    made = MAF(dim, context_dim, transforms=layers, hidden_features=[hidden] * depth)
-    return from_zuko(made, dim, context_dim)
+    flow = MAF(dim, context_dim, transforms=layers, hidden_features=[hidden] * depth)
+    return from_zuko(flow, dim, context_dim)
 
 
 @flows.register("zuko_nsf", uses=("hidden", "depth", "layers", "context_dim"), requires="zuko")
@@ -119,8 +119,8 @@ def zuko_nsf(
     """
     from zuko.flows import NSF
 
-    made = NSF(dim, context_dim, bins=bins, transforms=layers, hidden_features=[hidden] * depth)
-    return from_zuko(made, dim, context_dim)
+    flow = NSF(dim, context_dim, bins=bins, transforms=layers, hidden_features=[hidden] * depth)
+    return from_zuko(flow, dim, context_dim)
 
 
 @flows.register("zuko_cnf", uses=("hidden", "depth", "context_dim"), requires="zuko")
@@ -156,5 +156,5 @@ def zuko_cnf(
         raise ValueError(f"zuko_cnf has no activation {activation!r}; choose from: elu, tanh")
     sizes: dict[str, Any] = {"hidden_features": [hidden] * depth, "freqs": frequencies}
     sizes["activation"] = activations[activation]
-    made = CNF(dim, context_dim, exact=exact, atol=atol, rtol=rtol, **sizes)
-    return from_zuko(made, dim, context_dim)
+    flow = CNF(dim, context_dim, exact=exact, atol=atol, rtol=rtol, **sizes)
+    return from_zuko(flow, dim, context_dim)

@@ -1,4 +1,4 @@
-"""The transform of a zuko flow as a Bijection; with ODEs, counted, reproducible and sure to end."""
+"""The transform of a zuko flow as a Bijection; ODEs are counted, reproducible and limited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flows.counting import NFE, new_solve
 
 EXACT = {Trace("exact"): True, Trace("hutchinson"): False}  # the traces that zuko has
 TRACE_SCALE = 1e-2  # by which zuko multiplies the trace, so that its atol is looser for ladj
-LIMIT = 70_000  # evaluations of a solve: zuko itself would go on for ever
+LIMIT = 70_000  # evaluations of a solve: zuko itself has no limit
 CHECKED = 64  # evaluations between two looks for NaN, too few to be seen in the clock
 
 
@@ -70,14 +70,14 @@ class ZukoODE(ZukoTransform):
         return float(max(max(ode.rtol, ode.atol / TRACE_SCALE) for ode in self.odes))
 
     def train(self, mode: bool = True) -> ZukoODE:
-        """Switch what is below, but not the ODEs, which in zuko's eval mode have no gradient."""
+        """Set the mode of all modules but the ODEs, which have no gradient in zuko's eval mode."""
         super().train(mode)
         for ode in self.odes:
             ode.training = True
         return self
 
     def use(self, trace: Any, solver: Any, noise: int | None) -> None:
-        """Solve otherwise from now on; None keeps the present setting.
+        """Change how the ODEs are solved; None keeps the present setting.
 
         Of a solver its tolerances count, for the log-determinant too; a mapping sets those that it
         has. Raises ValueError for a trace other than "exact" and "hutchinson" with one probe, and
@@ -86,16 +86,16 @@ class ZukoODE(ZukoTransform):
         exact = None if trace is None else EXACT.get(Trace.of(trace))
         if trace is not None and exact is None:
             raise ValueError(f"zuko has no trace {trace!r}; choose from: exact, hutchinson")
-        chosen: Mapping[str, Any] = {}
+        values: Mapping[str, Any] = {}
         if solver is not None:
             complete = Solver.of(solver)
             if complete.method != "dopri5":
                 raise ValueError(f"zuko has no method {complete.method!r}; choose from: dopri5")
-            chosen = solver if isinstance(solver, Mapping) else complete.plain()
+            values = solver if isinstance(solver, Mapping) else complete.plain()
         for ode in self.odes:
             ode.exact = ode.exact if exact is None else exact
-            ode.rtol = chosen.get("rtol", ode.rtol)
-            ode.atol = chosen["atol"] * TRACE_SCALE if "atol" in chosen else ode.atol
+            ode.rtol = values.get("rtol", ode.rtol)
+            ode.atol = values["atol"] * TRACE_SCALE if "atol" in values else ode.atol
         self.noise = self.noise if noise is None else noise
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -120,10 +120,10 @@ class ZukoODE(ZukoTransform):
         try:
             with contextlib.ExitStack() as stack:
                 if self.estimated:
-                    drawn = torch.randint(2**62, (), generator=self.generator)
+                    seed = torch.randint(2**62, (), generator=self.generator)
                     devices = [x.device] if x.device.type == "cuda" else []
                     stack.enter_context(torch.random.fork_rng(devices))
-                    torch.manual_seed(int(drawn) if self.noise is None else self.noise)
+                    torch.manual_seed(int(seed) if self.noise is None else self.noise)
                 yield
         finally:
             self._solving = False

@@ -1,7 +1,7 @@
-"""The conformance kit: is a flow a density, and does it behave as one? Figures, not only a verdict.
+"""The conformance kit: measure whether a flow is a density and behaves as one.
 
-``check`` measures what every flow has to keep and returns it row by row. The rows stand in the
-modules of this package: `densities`, `gradients`, `conduct`.
+``check`` returns a figure and its bound for each property that every flow must have. The rows are
+defined in the modules `densities`, `gradients` and `conduct`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Status = Literal["pass", "fail", "not applicable"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row: what was measured, in which dtype, against which bound, and what came of it.
+    """Result of one row in one dtype.
 
-    The row passes while ``value`` is at most ``bound``; both are None where there is no figure,
-    and ``note`` then says why.
+    The row passes if ``value`` is at most ``bound``; both are None where there is no figure, and
+    ``note`` then has the reason.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Conformance:
-    """What ``check`` found of one flow: its rows, and whether all of them passed."""
+    """Results of ``check`` for one flow: its rows, and whether all of them passed."""
 
     flow: str
     dim: int
@@ -78,12 +78,12 @@ def check(
     seed: int = 0,
     **options: Any,
 ) -> Conformance:
-    """Measure whether a flow keeps what every flow has to keep; it is left as it was.
+    """Measure whether a flow has the properties of every flow; the flow is left unchanged.
 
     ``flow`` is a Flow, judged with the parameters that it has (in copies of float64 and float32),
-    or a registered name, built for ``dim`` columns (3 unless told) with ``options`` and moved off
-    its initial parameters. ``x`` (N, D) are the points to judge at: samples of the flow unless
-    given, some rows are enough. A conditional flow needs ``context`` (N, C) or (1, C); a name gets
+    or a registered name, built for ``dim`` columns (default 3) with ``options`` and moved off
+    its initial parameters. ``x`` (N, D) are the points to judge at, by default samples of the
+    flow; some rows are enough. A conditional flow needs ``context`` (N, C) or (1, C); a name gets
     a random one. ODEs are solved by dopri5 at a tolerance of 1e-10 (float64) or 1e-5 (float32),
     those of other libraries at 1e-6, or as the flow has it where they cannot be; batch independence
     is judged as the flow has it. torch's random stream is left as it was. Raises ValueError or
@@ -102,7 +102,7 @@ def _check(
     seed: int,
     options: dict[str, Any],
 ) -> Conformance:
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     for dtype in (torch.float64, torch.float32):
         short = str(dtype).removeprefix("torch.")
         try:
@@ -112,16 +112,16 @@ def _check(
             return Conformance(str(flow), dim or 0, (refusal,))
         except Exception as error:
             if isinstance(error, ValueError) or not isinstance(flow, str):
-                raise  # what was asked for cannot be
+                raise  # the request is wrong, not the flow
             failure = Outcome("construction", short, None, None, "fail", _line(error))
             return Conformance(flow, dim or 0, (failure,))
         if fault := _fault(subject):
-            found.append(Outcome("interface", short, None, None, "fail", fault))
-            return Conformance(subject.name, subject.dim, tuple(found))
-        found += [_outcome(row, subject, short) for row in ROWS if dtype in row.dtypes]
+            outcomes.append(Outcome("interface", short, None, None, "fail", fault))
+            return Conformance(subject.name, subject.dim, tuple(outcomes))
+        outcomes += [_outcome(row, subject, short) for row in ROWS if dtype in row.dtypes]
     order = {row.name: index for index, row in enumerate(ROWS)}
-    found.sort(key=lambda outcome: order[outcome.name])
-    return Conformance(subject.name, subject.dim, tuple(found))
+    outcomes.sort(key=lambda outcome: order[outcome.name])
+    return Conformance(subject.name, subject.dim, tuple(outcomes))
 
 
 def _outcome(row: Row, subject: Subject, dtype: str) -> Outcome:
@@ -142,18 +142,20 @@ def _line(error: Exception) -> str:
 
 
 def _fault(subject: Subject) -> str:
-    """What a direction returns in place of (N, D) and (N,); "" where it returns that, or raises."""
+    """What a direction returns instead of (N, D) and (N,); "" if nothing else, or if it raises."""
     for direction in ("forward", "inverse"):
         try:
             result: Any = getattr(subject.own.transform, direction)(
                 subject.x[:8], subject.contexts(8)
             )
-        except Exception:  # rows of its own will show it
+        except Exception:  # which fails other rows
             continue
-        wanted = [(8, subject.dim), (8,)]
+        expected = [(8, subject.dim), (8,)]
         parts = result if isinstance(result, tuple) else (result,)
         got = [tuple(p.shape) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
-        if got != wanted:
-            shown = ", ".join(map(str, got))
-            return f"{direction} must return a tuple of shapes {wanted[0]} and (8,), got {shown}"
+        if got != expected:
+            received = ", ".join(map(str, got))
+            return (
+                f"{direction} must return a tuple of shapes {expected[0]} and (8,), got {received}"
+            )
     return ""

@@ -1,4 +1,4 @@
-"""Rows on conduct: batches, modes, dtypes, saved state, copies, and input that is not finite."""
+"""Rows on batches, modes, dtypes, saved state, copies, and input that is not finite."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ rows: list[Row] = []
 def batch_independence(subject: Subject) -> Finding:
     """How much a row's log_prob moves, in nats: alone, in parts, in another order, among others.
 
-    The others are thirty times as large. ODEs are solved as the flow itself does it: an adaptive
+    The others are thirty times as large. ODEs are solved by the flow's own settings: an adaptive
     solver whose error norm is taken over the batch shows a figure here.
     """
     flow, x, context = _frozen(subject), subject.x, subject.context
     together, n = flow.log_prob(x, context), len(x)
     order = torch.arange(n).flip(0)
     parts: list[Tensor] = [order, torch.arange(n // 3), *torch.arange(4)[:, None]]
-    moved = [_rows(flow, x, context, part) - together[part] for part in parts]
+    changes = [_rows(flow, x, context, part) - together[part] for part in parts]
     wild = torch.cat([x[: n // 2], 30 * x[n // 2 :]])
-    moved.append((flow.log_prob(wild, context) - together)[: n // 2])
-    return Finding(torch.cat(moved).abs().max().item(), subject.bound(1e-9, 1e-3, flow))
+    changes.append((flow.log_prob(wild, context) - together)[: n // 2])
+    return Finding(torch.cat(changes).abs().max().item(), subject.bound(1e-9, 1e-3, flow))
 
 
 def _rows(flow: Flow, x: Tensor, context: Tensor | None, part: Tensor) -> Tensor:
@@ -54,8 +54,8 @@ def _frozen(subject: Subject) -> Flow:
 def train_and_eval(subject: Subject) -> Finding:
     """Change of log_prob between the modes of training and of evaluation."""
     flow = copy.deepcopy(subject.own)
-    found = [_log_prob_of(flow.train(mode), subject) for mode in (True, False)]
-    return Finding((found[0] - found[1]).abs().max().item(), 1e-9)
+    values = [_log_prob_of(flow.train(mode), subject) for mode in (True, False)]
+    return Finding((values[0] - values[1]).abs().max().item(), 1e-9)
 
 
 def _log_prob_of(flow: Flow, subject: Subject) -> Tensor:
@@ -68,16 +68,16 @@ def _log_prob_of(flow: Flow, subject: Subject) -> Tensor:
 @row(rows, "inputs changed in place", ONCE)
 @torch.no_grad()
 def inputs_changed_in_place(subject: Subject) -> Finding:
-    """How many of the tensors that the transform is given it changes."""
+    """How many of its input tensors the transform changes."""
     context, changed = subject.contexts(16), []
     for direction in ("forward", "inverse"):
         x = subject.x[:16].clone()
-        given = [("x", x), *([("context", context)] if context is not None else [])]
-        before = [tensor.clone() for _, tensor in given]
+        inputs = [("x", x), *([("context", context)] if context is not None else [])]
+        before = [tensor.clone() for _, tensor in inputs]
         getattr(subject.own.transform, direction)(x, context)
         changed += [
             f"{name} of {direction}"
-            for (name, tensor), old in zip(given, before, strict=True)
+            for (name, tensor), old in zip(inputs, before, strict=True)
             if not torch.equal(tensor, old)
         ]
     return Finding(len(changed), 0, ", ".join(changed))
@@ -89,7 +89,7 @@ def dtype_and_device(subject: Subject) -> Finding:
     if not [*subject.own.parameters(), *subject.own.buffers()]:
         raise NotApplicable("it has no tensor that has a dtype")
     x, context = subject.x[:5], subject.contexts(5)
-    sample, log_prob = _drawn(subject, 5)
+    sample, log_prob = _samples(subject, 5)
     z, ladj = subject.own.transform(x, context)
     results = {
         "log_prob": subject.own.log_prob(x, context),
@@ -105,8 +105,8 @@ def dtype_and_device(subject: Subject) -> Finding:
     return Finding(len(wrong), 0, ", ".join(wrong))
 
 
-def _drawn(subject: Subject, n: int) -> tuple[Tensor, Tensor]:
-    """Samples and their log-densities, with a gradient where the flow has that."""
+def _samples(subject: Subject, n: int) -> tuple[Tensor, Tensor]:
+    """Samples and their log-densities, with a gradient if the flow has one."""
     try:
         return subject.own.rsample_and_log_prob(n, subject.contexts(n))
     except NotImplementedError:
@@ -119,8 +119,7 @@ def _drawn(subject: Subject, n: int) -> tuple[Tensor, Tensor]:
 def state_through_safetensors(subject: Subject) -> Finding:
     """Change of log_prob when the saved state is loaded into another flow of its kind.
 
-    Of a flow that was given nothing else of its kind is known: there it counts the tensors that
-    stand beside the state.
+    A Flow instance has no other of its kind: there it counts the tensors outside of the state.
     """
     state = {name: tensor.contiguous() for name, tensor in subject.own.state_dict().items()}
     read = safetensors.torch.load(safetensors.torch.save(state))
@@ -129,8 +128,8 @@ def state_through_safetensors(subject: Subject) -> Finding:
     fresh.load_state_dict(read, strict=True)
     if subject.fresh is None and (beside := list(_beside_the_state(subject.own))):
         return Finding(len(beside), 0.0, f"not in the state: {', '.join(beside)}")
-    moved = _log_prob_of(fresh, subject) - _log_prob_of(subject.own, subject)
-    return Finding(moved.abs().max().item(), 0.0)
+    change = _log_prob_of(fresh, subject) - _log_prob_of(subject.own, subject)
+    return Finding(change.abs().max().item(), 0.0)
 
 
 def _beside_the_state(flow: Flow) -> Iterator[str]:
@@ -146,7 +145,7 @@ def _beside_the_state(flow: Flow) -> Iterator[str]:
 @torch.no_grad()
 def deepcopy(subject: Subject) -> Finding:
     """Change of log_prob in a copy, and in the flow when the copy's parameters are moved."""
-    original = subject.own if subject.given is None else subject.given
+    original = subject.own if subject.original is None else subject.original
     before, twin = _log_prob_of(original, subject), copy.deepcopy(original)
     in_copy = (_log_prob_of(twin, subject) - before).abs().max().item()
     jitter(twin, 0.1)
@@ -168,18 +167,20 @@ def not_finite(subject: Subject) -> Finding:
         spoiled = x.clone()
         spoiled[1, 0] = value
         try:
-            found = _log_prob(transform(spoiled, context), base)
+            values = _log_prob(transform(spoiled, context), base)
         except (ValueError, RuntimeError):
             continue
         others = torch.tensor([0, 2, 3])
-        kept = torch.allclose(found[others], clean[others], atol=subject.bound(1e-9, 1e-3), rtol=0)
-        if not kept or bool(torch.isfinite(found[1])):
+        unaffected = torch.allclose(
+            values[others], clean[others], atol=subject.bound(1e-9, 1e-3), rtol=0
+        )
+        if not unaffected or bool(torch.isfinite(values[1])):
             wrong.append(str(value))
     return Finding(len(wrong), 0, ", ".join(wrong))
 
 
-def _log_prob(moved: tuple[Tensor, Tensor], base: Any) -> Tensor:
-    z, ladj = moved
+def _log_prob(result: tuple[Tensor, Tensor], base: Any) -> Tensor:
+    z, ladj = result
     log_prob: Tensor = base.log_prob(z) + ladj
     return log_prob
 
@@ -190,12 +191,12 @@ def small_batches(subject: Subject) -> Finding:
     wrong = []
     for n in (0, 1):
         x, context = subject.x[:n], subject.contexts(n)
-        drawn, log_prob = _drawn(subject, n)
+        sample, log_prob = _samples(subject, n)
         shapes = {
             f"log_prob of {n}": (subject.own.log_prob(x, context), (n,)),
             f"to_noise of {n}": (subject.own.to_noise(x, context), (n, subject.dim)),
             f"sample of {n}": (subject.own.sample(n, context), (n, subject.dim)),
-            f"rsample of {n}": (drawn, (n, subject.dim)),
+            f"rsample of {n}": (sample, (n, subject.dim)),
             f"log_prob of {n} drawn": (log_prob, (n,)),
         }
         wrong += [name for name, (result, shape) in shapes.items() if result.shape != shape]

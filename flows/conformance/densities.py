@@ -13,10 +13,10 @@ from flows.conformance.subject import LOOSEST, Subject
 
 rows: list[Row] = []
 
-POINTS = 32  # that Jacobians are taken at; in float64 half as many in the tails too
-ESTIMATES = 64  # of an estimated log-determinant
-STANDARD_ERRORS = 4.0  # that their mean may be off
-TAILS = 10.0  # how many times farther out than the points the tails are
+POINTS = 32  # for Jacobians; in float64 half as many in the tails too
+ESTIMATES = 64  # of a random log-determinant
+STANDARD_ERRORS = 4.0  # largest error of their mean
+TAILS = 10.0  # distance of the tails, relative to the points
 SAMPLES = 2000
 UNRESOLVED = 0.05  # of mass, between a grid and half of its points
 GRID = {1: 4001, 2: 181}  # points a side
@@ -50,11 +50,11 @@ def _log_determinant(subject: Subject, direction: str) -> Finding:
         x = torch.cat([x, TAILS * x[::2]])
     ladj = getattr(subject.flow.transform, direction)(x, subject.contexts(len(x)))[1].detach()
     reference, rounding = _reference(subject, direction, x)
-    known = ~(rounding > LOOSEST)  # a NaN is to be seen
-    if not bool(known.any()):
+    usable = ~(rounding > LOOSEST)  # so that a NaN fails
+    if not bool(usable.any()):
         raise NotApplicable("its Jacobian is too ill-conditioned for a reference")
-    error = (ladj - reference).abs()[known]
-    bounds = rounding[known].clamp(min=subject.bound(1e-8, 1e-3))
+    error = (ladj - reference).abs()[usable]
+    bounds = rounding[usable].clamp(min=subject.bound(1e-8, 1e-3))
     worst = int((error / bounds).argmax())
     return Finding(error[worst].item(), bounds[worst].item())
 

@@ -1,4 +1,4 @@
-"""Rows on gradients: right, and reaching everything that can be trained."""
+"""Rows on gradients: correct, and present for every trainable tensor."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def _against_differences(
     gradients: Sequence[Tensor | None] = [None] * len(named)
     if value.requires_grad:
         gradients = torch.autograd.grad(value, list(named.values()), allow_unused=True)
-    found = dict(zip(named, gradients, strict=True))
+    gradient_of = dict(zip(named, gradients, strict=True))
 
     def error_of(*names: str) -> float:
         directions = {name: torch.randn_like(named[name]) for name in names}
         directions = {name: d / d.norm() for name, d in directions.items()}
-        moved = [(named[name], d) for name, d in directions.items()]
-        near, far = (_difference(objective, moved, k * step) for k in (1, 2))
-        known = [(g * d).sum() for n, d in directions.items() if (g := found[n]) is not None]
-        slope = float(sum(known))
+        moves = [(named[name], d) for name, d in directions.items()]
+        near, far = (_difference(objective, moves, k * step) for k in (1, 2))
+        slopes = [(g * d).sum() for n, d in directions.items() if (g := gradient_of[n]) is not None]
+        slope = float(sum(slopes))
         return (abs(slope - near) - abs(near - far)) / (1 + abs(near))
 
     bound = max(1e-5, min(1e6 * tolerance_of(subject.flow), LOOSEST))
@@ -56,15 +56,15 @@ def _against_differences(
 
 @torch.no_grad()
 def _difference(
-    objective: Callable[[], Tensor], moved: Sequence[tuple[Tensor, Tensor]], step: float
+    objective: Callable[[], Tensor], moves: Sequence[tuple[Tensor, Tensor]], step: float
 ) -> float:
     """The slope of the objective, with every tensor moved along its direction."""
-    before, values = [tensor.clone() for tensor, _ in moved], []
+    before, values = [tensor.clone() for tensor, _ in moves], []
     for sign in (1, -1):
-        for (tensor, direction), old in zip(moved, before, strict=True):
+        for (tensor, direction), old in zip(moves, before, strict=True):
             tensor.copy_(old + sign * step * direction)
         values.append(objective().item())
-    for (tensor, _), old in zip(moved, before, strict=True):
+    for (tensor, _), old in zip(moves, before, strict=True):
         tensor.copy_(old)
     return (values[0] - values[1]) / (2 * step)
 

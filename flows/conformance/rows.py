@@ -1,4 +1,4 @@
-"""What a row of the kit is made of."""
+"""Rows of the kit and their results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ONCE = (torch.float64,)
 
 
 class NotApplicable(Exception):
-    """A row that cannot be asked of this flow; the message says why."""
+    """Raised by a row that does not apply to this flow; the message has the reason."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A figure, the bound that it passes up to, and what to know of it."""
+    """A figure, the largest value that passes, and a note."""
 
     value: float
     bound: float
@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Row:
-    """A question to every flow: its name, its measurement, and the dtypes that it is asked in."""
+    """A property of every flow: its name, its measurement, and the dtypes to measure it in."""
 
     name: str
     measure: Callable[[Subject], Finding]

@@ -1,4 +1,4 @@
-"""What the kit judges: one flow in one dtype, prepared."""
+"""Subjects of the kit: one flow in one dtype, prepared."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from torch import Tensor, nn
 import flows
 from flows.flow import Flow
 
-ROWS = 256  # of data that a flow is judged at
-FACTOR = 100  # what an error may be of the tolerance that an ODE is solved with
+ROWS = 256  # of data, to judge a flow at
+FACTOR = 100  # largest error, in units of the tolerance of the ODEs
 LOOSEST = 1e-2  # bound that no tolerance can excuse, in nats or relative
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 TOLERANCE_OF_OTHERS = 1e-6  # of ODEs that are not solved by a `Solver`
 
 
 class Refused(ValueError):
-    """A member that cannot be built at this dimension; the message is its own."""
+    """A member that refuses this dimension; the message is its own."""
 
 
 @dataclass
 class Subject:
     """One flow under test, in one dtype.
 
-    ``own`` is a copy that solves its ODEs as it was ``given``; ``flow`` a view of it that solves
-    them tightly and, where its log-determinant is an estimate, with the exact trace (or, without
-    one, with frozen noise); ``reference`` the same in float64. ``fresh`` builds another of its
-    kind. ``x`` is (ROWS, D), ``context`` (ROWS, C) or None.
+    ``own`` is a copy of the ``original`` that solves its ODEs by its own settings; ``flow`` a view
+    of it that solves them tightly and, where its log-determinant is an estimate, with the exact
+    trace (or, without one, with frozen noise); ``reference`` the same in float64. ``fresh`` builds
+    another of its kind. ``x`` is (ROWS, D), ``context`` (ROWS, C) or None.
     """
 
     name: str
-    given: Flow | None
+    original: Flow | None
     own: Flow
     flow: Flow
     reference: Flow
@@ -80,7 +80,7 @@ def subject_of(
     torch.manual_seed(seed)
     fresh: Callable[[], Flow] | None = None
     if isinstance(flow, str):
-        own, name, given = _built(flow, dim, options), flow, None
+        own, name, original = _built(flow, dim, options), flow, None
         fresh = partial(_fresh, flow, own.dim or 0, options, dtype)
         jitter(own, 0.2)
         data = 1.5 * torch.randn(ROWS, own.dim or 1, dtype=torch.float64) + 0.3
@@ -90,9 +90,9 @@ def subject_of(
         own.initialize(data, None if context is None else _cycled(context.double(), ROWS))
     elif isinstance(flow, Flow):
         if dim is not None or options:
-            said = ", ".join([*(["dim"] if dim is not None else []), *options])
-            raise ValueError(f"{said} is for a registered name: this Flow is built already")
-        own, name, given = _copied(flow).double(), type(flow.transform).__name__, flow
+            names = ", ".join([*(["dim"] if dim is not None else []), *options])
+            raise ValueError(f"{names} is for a registered name: this Flow is built already")
+        own, name, original = _copied(flow).double(), type(flow.transform).__name__, flow
         x = _points(own, context) if x is None else x
     else:
         raise TypeError(
@@ -106,7 +106,7 @@ def subject_of(
     double = copy.deepcopy(own).double()
     return Subject(
         name,
-        given,
+        original,
         own,
         tightened(own, estimated, x, context),
         tightened(double, estimated, x, context),
@@ -119,7 +119,7 @@ def subject_of(
 
 
 def _built(name: str, dim: int | None, options: Mapping[str, Any]) -> Flow:
-    """A registered flow in float64; Refused where it says that it cannot be of one dimension."""
+    """A registered flow in float64; Refused if it does not exist in one dimension."""
     dim = 3 if dim is None else dim
     try:
         return flows.build(name, dim, **options).double()
@@ -151,7 +151,7 @@ def _points(flow: Flow, context: Tensor | None) -> Tensor:
         )
     try:
         return flow.sample(ROWS, None if context is None else _cycled(context.double(), ROWS))
-    except Exception:  # a failure that rows of its own will show
+    except Exception:  # which fails other rows
         return torch.randn(ROWS, flow.dim, dtype=torch.float64)
 
 
@@ -164,7 +164,7 @@ def _data(flow: Flow, x: Any, context: Any) -> tuple[Tensor, Tensor | None]:
             raise ValueError(f"expected {what} to be a Tensor of some rows and columns, got {got}")
     x = _cycled(x.detach().double(), ROWS)
     context = None if context is None else _cycled(context.detach().double(), ROWS)
-    flow._checked(x, context)
+    flow.validate(x, context)
     return x, context
 
 
@@ -175,7 +175,7 @@ def _cycled(rows: Tensor, n: int) -> Tensor:
 def tightened(flow: Flow, estimated: bool, x: Tensor, context: Tensor | None) -> Flow:
     """A view whose ODEs are solved tightly, exactly or with frozen noise, differentiated as set.
 
-    Where they cannot be solved so (a field with kinks, say) they are solved as the flow has it.
+    Where that fails (a field with kinks, say) they are solved by the flow's own settings.
     """
     view, own = _settled(flow, estimated), dtype_of(flow, torch.float32)
     tight = TOLERANCE.get(own, 1e-5)
@@ -185,10 +185,10 @@ def tightened(flow: Flow, estimated: bool, x: Tensor, context: Tensor | None) ->
         if dataclasses.is_dataclass(solver):
             steps = {"method": "dopri5", "step_size": None, "max_steps": 2000}
             replace: Any = dataclasses.replace  # whose type knows no instance behind Any
-            chosen: Any = replace(solver, rtol=tight, atol=tight, **steps)
+            solver = replace(solver, rtol=tight, atol=tight, **steps)
         else:
-            chosen = dict.fromkeys(("rtol", "atol"), max(tight, TOLERANCE_OF_OTHERS))
-        ode.use(None, chosen, None)
+            solver = dict.fromkeys(("rtol", "atol"), max(tight, TOLERANCE_OF_OTHERS))
+        ode.use(None, solver, None)
     try:
         if odes:
             with torch.no_grad():
@@ -207,8 +207,8 @@ def _settled(flow: Flow, estimated: bool) -> Flow:
 
 
 def dtype_of(flow: Flow, otherwise: torch.dtype) -> torch.dtype:
-    """The dtype of a flow's tensors, or of what has none."""
-    own = flow._tensor()
+    """The dtype of a flow's tensors; ``otherwise`` if it has none."""
+    own = flow.reference()
     return otherwise if own is None else own.dtype
 
 
@@ -219,7 +219,7 @@ def tolerance_of(flow: nn.Module) -> float:
 
 @torch.no_grad()
 def jitter(flow: nn.Module, spread: float) -> None:
-    """Move every parameter off its value, wide tensors by less an entry."""
+    """Add normal noise to every parameter, less an entry in wide tensors."""
     for parameter in flow.parameters():
         width = parameter.shape[-1] if parameter.dim() else 1
         size = spread * min(1.0, 2 / max(width, 1) ** 0.5)

@@ -16,14 +16,14 @@ class Activation(NamedTuple):
     """y = σ(a); its slope s = σ'(a) from a and y; and what reaches a from gradients of y and s.
 
     ``pull(a, y, s, of_y, of_s)`` is s of_y + σ''(a) of_s, written over of_y and of_s: it is for
-    backward passes without a graph. Slope and pull are given a only where the activation ``looks``
-    at it, since keeping a for a backward pass costs as much memory as y does.
+    backward passes without a graph. Slope and pull get None for a unless
+    ``needs_input``, since keeping a for a backward pass costs as much memory as y does.
     """
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor | None, Tensor], Tensor]
     pull: Callable[..., Tensor]
-    looks: bool = False
+    needs_input: bool = False
 
 
 def tanh(a: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def _one_minus_square(y: Tensor) -> Tensor:
 
 
 def _swish_slope(a: Tensor | None, y: Tensor) -> Tensor:
-    sigma = torch.sigmoid(a)  # type: ignore[arg-type]  # it looks at a
+    sigma = torch.sigmoid(a)  # type: ignore[arg-type]  # never None, by needs_input
     return y + sigma * (1 - y)
 
 
@@ -91,5 +91,5 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda a, y: y.clamp(max=0) + 1,
         lambda a, y, s, of_y, of_s: of_y.add_(of_s.masked_fill_(y > 0, 0)).mul_(s),
     ),
-    "swish": Activation(F.silu, _swish_slope, _pull_swish, looks=True),
+    "swish": Activation(F.silu, _swish_slope, _pull_swish, needs_input=True),
 }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import flows
 from flows.continuous import regularizers as penalty
 from flows.continuous.options import ODE, Net, flat
-from flows.continuous.point import Point, takes
+from flows.continuous.point import Point, arity
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField
@@ -47,7 +47,7 @@ class CNF(nn.Module):
         regularizers: Mapping[str, float] = {},
     ) -> None:
         super().__init__()
-        if not isinstance(field, nn.Module) or takes(field.forward) < 2:
+        if not isinstance(field, nn.Module) or arity(field.forward) < 2:
             raise TypeError(
                 "the field of a CNF is an nn.Module with forward(t, x) or forward(t, x, context), "
                 f"got {type(field).__name__}"
@@ -62,7 +62,7 @@ class CNF(nn.Module):
             self._sign = 1.0 if end > start else -1.0
             self.sqrt_end_time = nn.Parameter(torch.tensor(abs(end - start) ** 0.5))
         self.trace, self.solver = Trace.of(trace), Solver.of(solver)
-        self.regularizers = penalty.checked(regularizers)
+        self.regularizers = penalty.checked_weights(regularizers)
         self.noise: int | None = None
         self.counters: list[NFE] = []
         self.penalties: list[list[Tensor]] = []
@@ -92,7 +92,7 @@ class CNF(nn.Module):
         return 0.0 if self.solver.fixed else max(self.solver.rtol, self.solver.atol)
 
     def use(self, trace: Any, solver: Any, noise: int | None) -> None:
-        """Solve otherwise from now on; None keeps what is."""
+        """Change how the ODE is solved; None keeps the present setting."""
         self.trace = self.trace if trace is None else Trace.of(trace)
         self.solver = self.solver if solver is None else Solver.of(solver)
         self.noise = self.noise if noise is None else noise
@@ -108,7 +108,7 @@ class CNF(nn.Module):
     def _solve(
         self, x: Tensor, context: Tensor | None, t0: float | Tensor, t1: float | Tensor
     ) -> tuple[Tensor, Tensor]:
-        if context is not None and takes(self.field.forward) < 3:
+        if context is not None and arity(self.field.forward) < 3:
             raise ValueError(f"field {type(self.field).__name__} takes no context, but got one")
         field: Any = self.field
         if hasattr(field, "for_solve") and not self.solver.by_adjoint:
@@ -133,8 +133,8 @@ class CNF(nn.Module):
         zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
         parts = (x, *zeros, *([] if context is None else [context]))
         end, ladj, *more = self.solver.integrate(dynamics, parts, t0, t1)
-        for basket in self.penalties if penalised else ():
-            basket.append(more[0])
+        for penalties in self.penalties if penalised else ():
+            penalties.append(more[0])
         return end, ladj
 
 

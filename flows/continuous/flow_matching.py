@@ -23,9 +23,9 @@ class FlowMatching(Flow):
     """The density of a field from noise at t = 0 to data at t = 1, with a regression's loss.
 
     ``field`` is one of a `CNF` that takes one t for each row, (N,), too; ``options`` are that
-    CNF's. What is prepended has to be fixed: the regression would rather shrink the data, and no
-    log-determinant is there to hold it, so the loss raises ValueError where it could be trained.
-    ``coupling`` says which noise a row of data gets: an "independent" one, or by
+    CNF's. Bijections prepended must be fixed: the regression could shrink the data, as no
+    log-determinant penalises that, so the loss raises ValueError for trainable ones.
+    ``coupling`` decides which noise a row of data gets: an "independent" one, or by
     "optimal_transport" that of the assignment within the batch with the least squared distances,
     O(N³) for N rows in the worst case. Raises ValueError for another coupling.
     Lipman et al., Flow Matching for Generative Modeling, 2022, arXiv:2210.02747; Tong et al.,
@@ -56,7 +56,7 @@ class FlowMatching(Flow):
         One t ~ U(0, 1) and one x₀ a row, from torch's global stream. It is no likelihood, and the
         best field's is not zero: the variance of x₁ - x₀ given x_t stays.
         """
-        context = self._checked(x, context)
+        context = self.validate(x, context)
         *before, last = parts(self.transform)
         for part in before:
             if any(p.requires_grad for p in part.parameters()):
@@ -69,9 +69,9 @@ class FlowMatching(Flow):
         if self.coupling == "optimal_transport":
             noise = noise[assignment(x, noise)]
         t = torch.rand(len(x), dtype=x.dtype, device=x.device)
-        given = (t, torch.lerp(noise, x, t[:, None]))
+        inputs = (t, torch.lerp(noise, x, t[:, None]))
         cnf: Any = last
-        v = cnf.field(*given) if context is None else cnf.field(*given, context)
+        v = cnf.field(*inputs) if context is None else cnf.field(*inputs, context)
         loss: Tensor = (v - (x - noise)).square().sum(1).mean()
         return loss
 

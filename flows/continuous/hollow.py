@@ -1,4 +1,4 @@
-"""The hollow CNF: no column's conditioner sees the column itself, so slopes make the trace."""
+"""The hollow CNF: no column conditions itself, so that the trace is a sum of slopes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class HollowField(nn.Module):
             )
         super().__init__()
         self.dim, self.features, self.context_dim = dim, features, context_dim
-        made = partial(
+        net = partial(
             MADE,
             dim,
             hidden,
@@ -53,7 +53,7 @@ class HollowField(nn.Module):
             use_residual_blocks=False,
             activation=tanh,
         )
-        self.before, self.after = made(), made()
+        self.before, self.after = net(), net()
         self.tau = MLP([1 + 2 * features, hidden, 1])
 
     @property
@@ -111,7 +111,7 @@ def hollow(
     features: int = 8,
     ode: ODE = ODE(trace=Trace("hollow")),
 ) -> CompositeTransform:
-    """Hollow CNF: an ODE whose Jacobian has a diagonal that one product tells apart.
+    """Hollow CNF: an ODE whose Jacobian's diagonal takes one product to compute.
 
     An evaluation costs O(N (D H F + ℓ H²)) with F ``features``, the exact trace O(N D H) beside
     it, for the slopes of the last step alone. Chen and Duvenaud, Neural Networks

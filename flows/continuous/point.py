@@ -14,11 +14,11 @@ from flows.functorch import transformed
 
 
 class Point:
-    """``field`` at (t, x, context): dx/dt, and what traces and regularisers ask of ∂f/∂x.
+    """``field`` at (t, x, context): dx/dt, and products with ∂f/∂x for traces and regularisers.
 
     A graph for an outer backward pass is kept exactly when gradients are enabled. x is detached
     only where it has no graph of its own: otherwise gradients through x would be cut silently.
-    A product with the same vector is formed once, whoever asks.
+    A product with the same vector is computed once.
     """
 
     def __init__(
@@ -31,24 +31,24 @@ class Point:
     ) -> None:
         self.field, self.t, self.x, self.context = field, t, x, context
         self.width = x.shape[1] if width is None else width  # of the value: D unless another
-        self._formed: list[tuple[Tensor, Tensor]] = []
+        self._products: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         """The field at another x."""
-        given = (self.t, x, self.context)
-        return self.checked(self.field(*given[: takes(self.field.forward)]))
+        arguments = (self.t, x, self.context)
+        return self.check(self.field(*arguments[: arity(self.field.forward)]))
 
-    def ask(self, method: Callable[..., Any]) -> Any:
-        """What a method of the field says at this point, with a context only where it takes one."""
-        return method(*(self.t, self.x, self.context)[: takes(method)])
+    def evaluate(self, method: Callable[..., Any]) -> Any:
+        """Call a method of the field at this point, with the context only if it takes one."""
+        return method(*(self.t, self.x, self.context)[: arity(method)])
 
-    def found(self, dx: Tensor) -> Tensor:
-        """Keep a value of the field that came with something else; it is not evaluated again."""
+    def keep(self, dx: Tensor) -> Tensor:
+        """Store the field's value where another computation has it, and return it."""
         self.__dict__["dx"] = dx
         return dx
 
-    def checked(self, dx: Tensor) -> Tensor:
-        """dx itself; ValueError where its shape is not the expected one."""
+    def check(self, dx: Tensor) -> Tensor:
+        """Return dx; ValueError for another shape than that of x."""
         expected = (*self.x.shape[:-1], self.width)
         if tuple(dx.shape) != expected:
             raise ValueError(
@@ -95,8 +95,8 @@ class Point:
     @cached_property
     def _pushed(self) -> Any:
         field: Any = self.field
-        dx, push = self.ask(field.linearized)
-        self.found(dx)
+        dx, push = self.evaluate(field.linearized)
+        self.keep(dx)
         return push
 
     def linearize(self) -> None:
@@ -105,11 +105,11 @@ class Point:
 
     def vjp(self, v: Tensor) -> Tensor:
         """vᵀ ∂f/∂x (N, D) of v (N, D); of a stack (K, N, D) all at once, by a vectorised pass."""
-        for given, formed in self._formed:
-            if given is v:
-                return formed
+        for vector, product in self._products:
+            if vector is v:
+                return product
         result: Tensor = self._linear[1](v)
-        self._formed.append((v, result))
+        self._products.append((v, result))
         return result
 
     def jvp(self, v: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Point:
         torch would multiply by the tangents of the weights too, which are zero.
         """
         if hasattr(self.field, "linearized"):
-            return self._pushed(v)  # type: ignore[no-any-return]  # the field's word for it
+            return self._pushed(v)  # type: ignore[no-any-return]  # a field's own method
         jvp: Any = torch.func.jvp  # whose annotation counts a third result
         vmap: Any = torch.func.vmap  # whose annotation knows no output that is not mapped
 
@@ -127,18 +127,18 @@ class Point:
             return jvp(self, (self.x.contiguous(),), (v,))  # it refuses expanded rows
 
         dx, product = push(v) if v.dim() == 2 else vmap(push, out_dims=(None, 0))(v)
-        self.found(dx)
+        self.keep(dx)
         result: Tensor = product
         return result
 
 
-def takes(function: Callable[..., Any]) -> int:
+def arity(function: Callable[..., Any]) -> int:
     """How many of (t, x, context) a field's method takes: 3 where it has, or needs, a third."""
-    return _takes(getattr(function, "__func__", function)) - hasattr(function, "__func__")
+    return _arity(getattr(function, "__func__", function)) - hasattr(function, "__func__")
 
 
 @cache
-def _takes(function: Callable[..., Any]) -> int:
+def _arity(function: Callable[..., Any]) -> int:
     parameters = inspect.signature(function).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     bare = inspect.Parameter.empty

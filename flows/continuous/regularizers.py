@@ -43,7 +43,7 @@ def hjb(point: Point, probes: Probes) -> Tensor:
     field: Any = point.field
     if not hasattr(field, "time_derivative"):
         raise TypeError(f"regularizer 'hjb' needs a potential, but {type(field).__name__} has none")
-    rate: Tensor = point.ask(field.time_derivative)
+    rate: Tensor = point.evaluate(field.time_derivative)
     return (rate - 0.5 * point.dx.square().sum(1)).abs()
 
 
@@ -60,8 +60,8 @@ def weighted(weights: dict[str, float], point: Point, probes: Probes) -> Tensor:
     return torch.stack(terms).sum(0)
 
 
-def checked(weights: Any) -> dict[str, float]:
-    """The weights themselves; ValueError for an unknown name or a negative weight."""
+def checked_weights(weights: Any) -> dict[str, float]:
+    """Positive weights by name; ValueError for an unknown name or a negative weight."""
     for name, weight in dict(weights).items():
         if name not in REGULARIZERS:
             choices = ", ".join(REGULARIZERS)
@@ -72,7 +72,7 @@ def checked(weights: Any) -> dict[str, float]:
 
 
 def collect(flow: nn.Module) -> AbstractContextManager[list[Tensor]]:
-    """The penalties (N,) of every solve within the block; outside of one nobody integrates them."""
+    """Collect the penalties (N,) of every solve within the block; elsewhere none is integrated."""
     return listening(flow, "penalties", [])
 
 
@@ -83,9 +83,6 @@ class Regularized(Flow):
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Mean of -log_prob plus the weighted integrals of the regularisers."""
-        penalties: list[
-            Tensor
-        ] = []  # (N,) of every solve; outside of a loss nobody integrates them
-        with listening(self, "penalties", penalties):
+        with collect(self) as penalties:
             log_prob = self.log_prob(x, context)
         return (torch.stack([-log_prob, *penalties]).sum(0)).mean()

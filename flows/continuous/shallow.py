@@ -52,50 +52,50 @@ def _forward(
 ) -> tuple[tuple[Tensor, Tensor], list[Tensor | None]]:
     """The result; and what the backward pass needs: s₂ᵀM (N, H₁), and a and y of each layer."""
     *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
-    kept: list[Tensor | None] = []
+    residuals: list[Tensor | None] = []
     slopes, y = [], x
     for weight, bias in hidden:
         a = affine(y, weight, bias)
         y = activation.value(a)
         slopes.append(activation.slope(a, y))
-        kept += [a if activation.looks else None, y]
+        residuals += [a if activation.needs_input else None, y]
     weight, bias = last
     narrow = weight.shape[0] < min(y.shape)
     value = torch.addmm(bias.unsqueeze(1), weight, y.T).T if narrow else F.linear(y, weight, bias)
     if len(hidden) == 1:
-        return (value, slopes[0] @ paths), [None, *kept]
+        return (value, slopes[0] @ paths), [None, *residuals]
     through = slopes[1] @ paths
-    return (value, (through * slopes[0]).sum(1)), [through, *kept]
+    return (value, (through * slopes[0]).sum(1)), [through, *residuals]
 
 
 class _Node(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, activation: Activation, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        result, kept = _forward(activation, *inputs)
+        result, residuals = _forward(activation, *inputs)
         ctx.activation, ctx.inputs = activation, len(inputs)
-        ctx.save_for_backward(*inputs, *kept)
+        ctx.save_for_backward(*inputs, *residuals)
         return result
 
     @staticmethod
     def backward(ctx: Any, of_value: Tensor, of_trace: Tensor) -> Any:
         saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        inputs, kept = saved[: ctx.inputs], saved[ctx.inputs :]
+        inputs, residuals = saved[: ctx.inputs], saved[ctx.inputs :]
         if torch.is_grad_enabled():
-            return None, *_again(ctx.activation, inputs, needed, (of_value, of_trace))
-        return None, *_backward(ctx.activation, inputs, needed, kept, of_value, of_trace)
+            return None, *_backward_with_graph(ctx.activation, inputs, needed, (of_value, of_trace))
+        return None, *_backward(ctx.activation, inputs, needed, residuals, of_value, of_trace)
 
 
 def _backward(
     activation: Activation,
     inputs: tuple[Tensor, ...],
     needed: tuple[bool, ...],
-    kept: tuple[Any, ...],
+    residuals: tuple[Any, ...],
     of_value: Tensor,
     of_trace: Tensor,
 ) -> list[Tensor | None]:
     """Gradients of the inputs that are ``needed``, from those of value (N, D) and trace (N,)."""
     x, paths, *parameters = inputs
-    through, *layers = kept
+    through, *layers = residuals
     passed, values = layers[::2], layers[1::2]  # a, where it was kept, and y
     slopes = [activation.slope(a, y) for a, y in zip(passed, values, strict=True)]
     of_row = of_trace[:, None]
@@ -130,7 +130,7 @@ def _backward(
 
 
 def _vanishes(gradient: Tensor) -> bool:
-    """Whether it is zero; not asked where the answer would have to be waited for."""
+    """Whether a gradient is zero; False where the answer would synchronise a device."""
     return gradient.device.type == "cpu" and concrete(gradient) and not bool(gradient.any())
 
 
@@ -139,18 +139,18 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return a @ b if a.shape[0] <= b.shape[1] else (b.T @ a.T).T
 
 
-def _again(
+def _backward_with_graph(
     activation: Activation,
     inputs: tuple[Tensor, ...],
     needed: tuple[bool, ...],
     of_results: tuple[Tensor, Tensor],
 ) -> list[Tensor | None]:
-    """The same with a graph of its own, for second derivatives: autograd on the plain operations.
+    """Gradients with a graph, for second derivatives: autograd on the plain operations.
 
     The inputs are views, since some depend on others: each gets its own share alone.
     """
     views = [tensor.view_as(tensor) for tensor in inputs]
     results, _ = _forward(activation, *views)
-    wanted = [view for view, need in zip(views, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(results, wanted, of_results, create_graph=True))
-    return [next(found) if need else None for need in needed]
+    targets = [view for view, need in zip(views, needed, strict=True) if need]
+    gradients = iter(torch.autograd.grad(results, targets, of_results, create_graph=True))
+    return [next(gradients) if need else None for need in needed]

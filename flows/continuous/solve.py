@@ -112,14 +112,14 @@ class Solver(Described):
     ) -> Dynamics:
         """The Dynamics of one solve by this solver."""
         kind = FixedDynamics if self.fixed else AdaptiveDynamics
-        made = (ScipyDynamics if self.method in SCIPY else kind)(field, rate, counters)
-        made.max_steps = self.max_steps
-        return made
+        dynamics = (ScipyDynamics if self.method in SCIPY else kind)(field, rate, counters)
+        dynamics.max_steps = self.max_steps
+        return dynamics
 
     def integrate(
         self, dynamics: Dynamics, state: State, t0: float | Tensor, t1: float | Tensor
     ) -> State:
-        """The state at t1 from that at t0, (x, ladj, ...); SolveError where it cannot go on.
+        """The state at t1 from that at t0, (x, ladj, ...); SolveError if the solve fails.
 
         Either time may be a tensor and have a gradient.
         """
@@ -150,11 +150,11 @@ class Solver(Described):
             raise SolveError(f"{self.method} gave up before t={end:.6g}")
         # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
         final = self.method in FINAL and not by_adjoint
-        result = dynamics.so_far.reached if final else tuple(part[-1] for part in solution)
+        result = dynamics.progress.state if final else tuple(part[-1] for part in solution)
         if concrete(x) and not all(bool(torch.isfinite(part).all()) for part in result[:2]):
             dynamics.check_finite(end)
             raise SolveError(f"the solve ended at t={end:.6g} with values that are not finite")
-        dynamics.turn(end)
+        dynamics.begin_adjoint(end)
         return result
 
     def _steps(self, end: Tensor) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Solver(Described):
         return {"step_t": end, "first_step": self.first_step} if self.method in ADAPTIVE else {}
 
     def _grid(self, _: Any, state: Tensor, times: Tensor) -> Tensor:
-        """Equal steps of at most ``step_size``; torchdiffeq's own adds one when rounding is bad."""
+        """Equal steps of at most ``step_size``; rounding may add one to torchdiffeq's own."""
         t0, t1 = times[0], times[-1]
         span = abs(t1.item() - t0.item())
         steps = max(1, math.ceil(span / (self.step_size or 1.0) * (1 - 1e-6)))

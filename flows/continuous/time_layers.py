@@ -101,9 +101,9 @@ class Hyper(nn.Module):
 
     def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Weight (out, in) and bias (out,) in force at time t; with a leading N for t (N, 1)."""
-        made = self.net(t.reshape(-1, 1)).unflatten(1, (self.outputs, self.inputs + 1))
-        made = made if t.dim() else made[0]
-        return made[..., :-1], made[..., -1]
+        weights = self.net(t.reshape(-1, 1)).unflatten(1, (self.outputs, self.inputs + 1))
+        weights = weights if t.dim() else weights[0]
+        return weights[..., :-1], weights[..., -1]
 
     def of_rows(self, t: Tensor, x: Tensor) -> Tensor:
         """(N, in) -> (N, out) with a time for each row, (N, 1)."""

@@ -23,7 +23,7 @@ Rate = Callable[[Point, "Trace", Any], tuple[Tensor, Tensor]]
 
 
 def loop(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tensor, Tensor]:
-    """Exact trace by D vector-Jacobian products, one a column: what the complexity slide counts."""
+    """Exact trace by D vector-Jacobian products, one a column, one after the other."""
     point.linearize()
     total = point.x.new_zeros(len(point.x))
     for column in range(point.x.shape[1]):
@@ -51,22 +51,22 @@ def jacobian(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[T
             dx: Tensor = Point(point.field, point.t, x[None], c).dx[0]
             return dx, dx
 
-        formed, dx = transform(f, has_aux=True)(x)
-        return dx, formed.diagonal().sum()
+        matrix, dx = transform(f, has_aux=True)(x)
+        return dx, matrix.diagonal().sum()
 
     dims = (0, None if point.context is None else 0)
     dx, total = torch.func.vmap(of_row, in_dims=dims)(point.x, point.context)
-    return point.found(dx), total
+    return point.keep(dx), total
 
 
 def closed_form(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tensor, Tensor]:
     """Exact trace by the field's own formula; TypeError for a field that has none."""
     field: Any = point.field
     if hasattr(field, "with_trace"):
-        dx, total = point.ask(field.with_trace)
-        return point.found(dx), total
+        dx, total = point.evaluate(field.with_trace)
+        return point.keep(dx), total
     if hasattr(field, "trace"):
-        return point.dx, point.ask(field.trace)
+        return point.dx, point.evaluate(field.trace)
     raise TypeError(
         f"field {type(field).__name__} knows no closed form of its trace: give it a method "
         "trace(t, x, context) -> (N,), or use trace='loop'"
@@ -87,17 +87,17 @@ def hollow(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Ten
             f"field {type(field).__name__} is not hollow: it needs the methods "
             "conditioner(t, x, context) and transformer(t, x, c); use trace='exact'"
         )
-    c = point.ask(field.conditioner)
+    c = point.evaluate(field.conditioner)
     if hasattr(field, "with_slopes"):
         dx, slopes = field.with_slopes(point.t, point.x, c)
-        return point.found(dx), slopes.sum(1)
+        return point.keep(dx), slopes.sum(1)
     jvp: Any = torch.func.jvp  # whose annotation counts a third result
     dx, slopes = jvp(
         lambda x: field.transformer(point.t, x, c),
         (point.x.contiguous(),),
         (torch.ones_like(point.x),),
     )
-    return point.found(dx), slopes.sum(1)
+    return point.keep(dx), slopes.sum(1)
 
 
 def exact(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tensor, Tensor]:
@@ -139,7 +139,7 @@ def bottleneck(point: Point, trace: Trace, noise: Probes) -> tuple[Tensor, Tenso
         outer.linearize()
         products = [outer.vjp(inner.vjp(probe)) for probe in noise]
     estimates = [(p * probe).sum(1) for p, probe in zip(products, noise, strict=True)]
-    return point.found(outer.dx), _mean(estimates)
+    return point.keep(outer.dx), _mean(estimates)
 
 
 def _mean(estimates: list[Tensor]) -> Tensor:
@@ -155,11 +155,11 @@ def _products(point: Point, vectors: Tensor, mode: Mode) -> Tensor:
 
 @dataclass(frozen=True)
 class Estimator:
-    """An entry of `TRACES`: the function, where its noise lives, and which options it takes."""
+    """An entry of `TRACES`: the function, the width of its noise, and the options that it takes."""
 
     rate: Rate
     noise_of: Callable[[Any, Tensor], int] | None = None  # width W of its noise; None: exact
-    modes: bool = False  # whether it can be had backward and forward
+    modes: bool = False  # whether it exists in both modes of differentiation
 
 
 def _width(field: Any, x: Tensor) -> int:
@@ -186,7 +186,7 @@ TRACES: dict[str, Estimator] = {
 
 @dataclass(frozen=True)
 class Trace(Described):
-    """How the trace of the Jacobian is had; frozen, so that a case can be keyed by it.
+    """How the trace of the Jacobian is computed; frozen, so that a case can be keyed by it.
 
     ``estimator`` is a name in `TRACES`. Stochastic ones take the number of ``probes`` and their
     distribution, ``noise``; those made of products with the Jacobian take the ``mode`` of
@@ -215,7 +215,7 @@ class Trace(Described):
             raise ValueError(f"trace {self.estimator!r} has no modes: it takes no mode")
 
     def plain(self) -> Any:
-        """The one JSON value that stands for it: its name, or a mapping where more is set."""
+        """The canonical JSON value: its name, or a mapping of all fields if others are set."""
         return self.estimator if self == Trace(self.estimator) else super().plain()
 
     @property
@@ -236,4 +236,4 @@ class Trace(Described):
     def rate(self, point: Point, noise: Probes | None) -> tuple[Tensor, Tensor]:
         """dx/dt (N, D) and the trace (N,); ValueError where the field returns another shape."""
         dx, total = TRACES[self.estimator].rate(point, self, noise)
-        return point.checked(dx), total
+        return point.check(dx), total

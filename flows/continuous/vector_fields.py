@@ -120,7 +120,7 @@ class MLPField(MLP):
         widths = [dim, *[hidden] * depth, dim]
         super().__init__(widths, activation=activation, time=time, context_dim=context_dim)
         self.dim = dim
-        self._known: dict[str, Tensor] | None = None
+        self._cache: dict[str, Tensor] | None = None
 
     def with_trace(
         self, t: Tensor, x: Tensor, context: Tensor | None = None
@@ -133,10 +133,10 @@ class MLPField(MLP):
             dx, links = self.linked(t, x, context)
             return dx, trace_of(links)
         layers = self.at(t, context)
-        known = {} if self._known is None else self._known
-        if "paths" not in known:
-            known["paths"] = paths([weight for weight, _ in layers])
-        return value_and_trace(self.activation, x, known["paths"], layers)
+        cache = {} if self._cache is None else self._cache
+        if "paths" not in cache:
+            cache["paths"] = paths([weight for weight, _ in layers])
+        return value_and_trace(self.activation, x, cache["paths"], layers)
 
     def for_solve(self) -> MLPField:
         """A view for one solve, in which products of weights that t does not change are kept.
@@ -146,7 +146,7 @@ class MLPField(MLP):
         if not all(layer.steady for layer in self.layers):
             return self
         view = copy.copy(self)
-        view._known = {}
+        view._cache = {}
         return view
 
 

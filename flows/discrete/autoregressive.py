@@ -12,7 +12,7 @@ import flows
 from flows.discrete.nflows_compat import ActNorm, MaskedAffineAutoregressiveTransform
 
 
-def made(hidden: int, depth: int, context_dim: int) -> dict[str, Any]:
+def made_options(hidden: int, depth: int, context_dim: int) -> dict[str, Any]:
     """What nflows calls the sizes of a MADE with ``depth`` hidden layers."""
     return {"hidden": hidden, "num_blocks": depth - 1, "context_features": context_dim or None}
 
@@ -59,5 +59,5 @@ def iaf(
 
 
 def _affine(dim: int, hidden: int, depth: int, layers: int, context_dim: int) -> list[nn.Module]:
-    sizes = made(hidden, depth, context_dim)
+    sizes = made_options(hidden, depth, context_dim)
     return [MaskedAffineAutoregressiveTransform(dim, **sizes) for _ in range(layers)]

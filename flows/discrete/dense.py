@@ -1,4 +1,4 @@
-"""The general normalizing flow of the complexity slide: a dense Jacobian and its determinant."""
+"""The general normalizing flow: a dense Jacobian and its determinant by LU."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class DenseResidual(nn.Module):
 def dense(dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 4) -> CompositeTransform:
     """The general flow: ActNorm and x + g(x), log-determinant by LU of the full Jacobian.
 
-    log_prob costs O(N L (D² H + D³)), a sample some dozens of evaluations of g beside that. No
-    practical family pays D³ a sample; this one does, so that the claim can be measured.
+    log_prob costs O(N L (D² H + D³)), a sample some dozens of evaluations of g beside that. It
+    is here to measure the cost D³ a sample, which practical families avoid.
 
     Growth in D at fixed width: log_prob 3, sampling 3.
     """

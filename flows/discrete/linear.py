@@ -17,7 +17,7 @@ from flows.discrete.nflows_compat import (
 
 
 def _reflections(dim: int) -> int:
-    """As many as reach every rotation: D, made even, so that they can start as the identity."""
+    """D reflections reach every rotation; an even number can start as the identity."""
     return dim + dim % 2
 
 

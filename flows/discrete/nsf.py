@@ -10,7 +10,7 @@ from typing import Any
 from nflows.transforms import CompositeTransform
 
 import flows
-from flows.discrete.autoregressive import made
+from flows.discrete.autoregressive import made_options
 from flows.discrete.coupling import coupling
 from flows.discrete.linear import linear_layer
 from flows.discrete.nflows_compat import (
@@ -86,7 +86,7 @@ def nsf_ar(
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
     kind = MaskedPiecewiseRationalQuadraticAutoregressiveTransform
-    options = made(hidden, depth, context_dim) | _spline(bins, tail_bound)
+    options = made_options(hidden, depth, context_dim) | _spline(bins, tail_bound)
     return CompositeTransform(
         chain.from_iterable(
             (ActNorm(dim), *linear_layer(linear, dim), kind(dim, **options)) for _ in range(layers)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 NARROWEST = 1e-3  # share of the interval that each bin has at least, in width and in height
 FLATTEST = 1e-3  # smallest slope at a knot
-_UNIT_SLOPE = math.log(math.expm1(1 - FLATTEST))  # softplus of it, plus FLATTEST, is one
+UNIT_SLOPE = math.log(math.expm1(1 - FLATTEST))  # softplus of it, plus FLATTEST, is one
 
 
 class Spline:
@@ -27,7 +27,7 @@ class Spline:
     def __init__(self, raw: Tensor, bound: float) -> None:
         bins = (raw.shape[-1] + 1) // 3
         widths, heights, slopes = raw.split((bins, bins, bins - 1), -1)
-        inner = FLATTEST + F.softplus(slopes + _UNIT_SLOPE)
+        inner = FLATTEST + F.softplus(slopes + UNIT_SLOPE)
         self.bound = bound
         self.table = torch.stack(
             [_knots(widths, bound), _knots(heights, bound), F.pad(inner, (1, 1), value=1.0)], -2

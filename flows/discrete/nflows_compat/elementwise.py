@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flows.bijection import concrete
 from flows.discrete.splines import Spline
 
-MISSED = 16  # roundings, of the tail bound's size, that the inverse of a spline may be off by
+MISSED = 16  # error of a spline's inverse, at most, in roundings of the tail bound
 
 
 class AffineCouplingTransform(transforms.AffineCouplingTransform):
@@ -29,7 +29,7 @@ class AffineCouplingTransform(transforms.AffineCouplingTransform):
 
 
 class _Masked:
-    """What both autoregressive maps need: a net that starts at zero and says what it masks."""
+    """Mixin of the autoregressive maps: a net that starts at zero, and its empty weights."""
 
     autoregressive_net: Any
 
@@ -51,8 +51,8 @@ class MaskedAffineAutoregressiveTransform(_Masked, transforms.MaskedAffineAutore
     Papamakarios et al., Masked Autoregressive Flow, 2017, arXiv:1705.07057.
     """
 
-    def __init__(self, features: int, hidden: int, **made: Any) -> None:
-        super().__init__(features, hidden, use_residual_blocks=False, **made)
+    def __init__(self, features: int, hidden: int, **net: Any) -> None:
+        super().__init__(features, hidden, use_residual_blocks=False, **net)
         self._start_at_zero()
 
     def _unconstrained_scale_and_shift(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,8 +105,8 @@ class MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
 ):
     """Spline autoregressive map; ``num_bins`` and ``tail_bound`` as in nflows."""
 
-    def __init__(self, features: int, hidden: int, **made: Any) -> None:
-        super().__init__(features, hidden, use_residual_blocks=False, tails="linear", **made)
+    def __init__(self, features: int, hidden: int, **net: Any) -> None:
+        super().__init__(features, hidden, use_residual_blocks=False, tails="linear", **net)
         self._start_at_zero()
 
     def _elementwise(

@@ -18,11 +18,11 @@ _solve_unit_lower = partial(torch.linalg.solve_triangular, upper=False, unitrian
 
 
 class _Linear:
-    """What all linear layers need: a cache, where it is on, that follows the parameters.
+    """Mixin of the linear layers: an optional cache that follows the parameters.
 
     The original keeps its cached weight after an edit, a loaded state or a change of dtype, and
     a second backward pass through it fails. Here it serves calls without gradient alone, and is
-    made anew when a parameter has changed (but not by way of ``.data``, which nobody can see).
+    renewed when a parameter has changed (except through ``.data``, which leaves no trace).
     """
 
     def forward(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
