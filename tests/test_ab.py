@@ -32,6 +32,7 @@ import os, torch
 def names(): return {names}
 class members:
     def declared(name): return 2, 1
+    def module_of(name): return "flows.both"
 def build(name, dim):
     return Fake(name)
 class Fake:
@@ -226,7 +227,9 @@ def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository):
     assert [result.failed for result in results.values()] == [True, True, *[False] * 4]
     assert "exit status 3" in results["dies/log_prob"].reason
     assert "no such luck" in results["raises/log_prob"].reason
-    assert results["both/log_prob"].declared == {BASE: [2, 1], NEW: [2, 1]}
+    assert results["both/log_prob"].declared == {
+        side: {"flow both": [2, 1], "flows": [1, 1]} for side in (BASE, NEW)
+    }
     page = rendering.markdown(results, rendering.caption(revisions, 4.0, 1e9))
     assert page.count("\n| ") == 2 + len(names)
     assert all(name in page for name in names)
@@ -269,9 +272,11 @@ def test_a_worker_that_hangs_is_gone(tmp_path):
     ],
 )
 def test_a_time_that_moved_needs_a_raised_pace_or_version(base, new, undeclared):
+    sides = {BASE: base, NEW: new}
+    declared = {k: v and {"flow glow": v, "flows": [1, 1]} for k, v in sides.items()}
     for verdict in ("slower", "faster", "same", "too few"):
         judgement = Judgement(1.0, 1.0, 1.0, 1.0, verdict)
-        result = Measurement(judgement=judgement, declared={BASE: base, NEW: new})
+        result = Measurement(judgement=judgement, declared=declared)
         assert result.undeclared == (undeclared and verdict in ("slower", "faster"))
         assert any("pace" in line for line in rendering.reasons({"glow/gradient": result})) == (
             result.undeclared

@@ -49,7 +49,7 @@ def test_help_does_not_import_torch():
         (["run", "smoke", "-s", "cost.speed=1"], ["speed", "batch"]),
         (["run", "smoke", "-s", "density.scoring.row=1"], ["scoring.row", "checked_rows"]),
         (["run", "smoke", "-s", "density.training.shedule=1"], ["shedule", "warmup"]),
-        (["run", "smoke", "-s", "density.flows.0.training.shedule=1"], ["'shedule'", "warmup"]),
+        (["run", "smoke", "-s", "density.flows.0.training.shedule=1"], ["shedule", "warmup"]),
         (["run", "smoke", "-s", "studies.9.batch=1"], ["studies.9.batch"]),
         (["run", "smoke", "-s", "studies.0.study=nosuch"], ["nosuch", "density"]),
         (["run", "smoke", "-s", 'density.datasets=["nosuch"]'], ["nosuch", "magic"]),
@@ -146,7 +146,7 @@ def test_studies_of_a_suite_have_its_cases():
 def test_a_results_folder_stands_for_the_suite_that_was_run_there(tmp_path):
     """Its plan is asked, and the folder itself for its records."""
     folder = tmp_path / "mine"
-    shutil.copytree(ROOT / "results" / "truth" / "records", folder / "records")
+    shutil.copytree(ROOT / "results" / "truth", folder)
     plan = json.loads((ROOT / "results" / "truth" / "suite.json").read_text())
     plan["suite"]["seeds"] = [0, 7]
     (folder / "suite.json").write_text(json.dumps(plan))

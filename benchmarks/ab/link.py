@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+Versions = dict[str, dict[str, list[int]]]  # (version, pace) by family and by what it rests on
 WORKER = Path(__file__).with_name("worker.py")
 START_LIMIT = 60.0  # seconds to import torch and the flows of a revision
 ANSWER_LIMIT = 30.0  # seconds for one visit
@@ -51,10 +52,10 @@ class WorkerProcess:
             start_new_session=True,  # interrupts are handled by the parent
         )
         self._path, self._start_limit = path, start_limit
-        self._declared: dict[str, list[int]] | None = None  # until it is ready
+        self._declared: Versions | None = None  # until it is ready
 
-    def ready(self) -> dict[str, list[int]]:
-        """Wait until the checkout's flows are imported; (version, pace) that each declares.
+    def ready(self) -> Versions:
+        """Wait until the checkout's flows are imported; what each declares.
 
         WorkerGone if that fails.
         """

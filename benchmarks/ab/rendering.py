@@ -63,7 +63,7 @@ def reasons(measurements: Mapping[str, Measurement]) -> list[str]:
     lines = [f"{name}: {m.reason}" for name, m in measurements.items() if m.reason]
     undeclared = {name.partition("/")[0]: m for name, m in measurements.items() if m.undeclared}
     for family, measurement in undeclared.items():
-        _, pace = measurement.declared[NEW] or (1, 1)
+        _, pace = (measurement.declared[NEW] or {}).get(f"flow {family}", (1, 1))
         lines.append(
             f"{family}: its times moved, its version and pace did not; if that is meant, raise its "
             f"pace to {pace + 1} where it is registered"

@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks.ab.checkouts import Revision
 from benchmarks.ab.judgement import Judgement, judge, log_ratios
-from benchmarks.ab.link import WorkerGone, WorkerProcess
+from benchmarks.ab.link import Versions, WorkerGone, WorkerProcess
 from benchmarks.ab.schedule import BASE, NEW, Block, Visit, blocks
 
 TRIAL = 5  # calls before the first block, which estimate the seconds of one
@@ -27,8 +27,8 @@ class RevisionWorker:
         self._open = lambda: WorkerProcess(python, revision.path, core)
         self._process: WorkerProcess | None = self._open()
 
-    def start(self) -> Mapping[str, list[int]]:
-        """Wait for the worker; the (version, pace) that each family declares.
+    def start(self) -> Versions:
+        """Wait for the worker; the versions and paces that each family rests on.
 
         ValueError if the revision cannot be imported.
         """
@@ -64,15 +64,15 @@ class RevisionWorker:
 class Measurement:
     """The blocks of a benchmark and their judgement, or why there are none.
 
-    ``declared`` are the (version, pace) of its family on either side, None where a revision
-    declares none.
+    ``declared`` are the versions and paces that its family rests on, on either side; None where
+    a revision declares none.
     """
 
     blocks: list[Block] = field(default_factory=list)
     judgement: Judgement | None = None
     exception: str = ""  # appeared, vanished, failed in base, failed in new
     reason: str = ""
-    declared: dict[str, list[int] | None] = field(default_factory=dict)
+    declared: dict[str, dict[str, list[int]] | None] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -86,7 +86,7 @@ class Measurement:
 
     @property
     def undeclared(self) -> bool:
-        """Whether the times moved while the family's version and pace stayed."""
+        """Whether the times moved while every version and pace stayed."""
         base, new = self.declared.get(BASE), self.declared.get(NEW)
         return self.verdict in ("slower", "faster") and new is not None and base == new
 

@@ -9,6 +9,7 @@ line of JSON when it is ready, and then one for each line of its standard input.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import sys
@@ -83,12 +84,24 @@ def answer(built: dict[str, Call], family: str, operation: str, calls: int) -> d
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def declared_versions() -> dict[str, list[int]]:
-    """Version and pace that each family declares; empty for a revision before declarations."""
+def declared_versions() -> dict[str, dict[str, list[int]]]:
+    """Version and pace of each family and of the packages that it lies in.
+
+    Empty for a revision whose families declare none.
+    """
     import flows
 
-    declared = getattr(getattr(flows, "members", None), "declared", None)
-    return {name: list(declared(name)) for name in flows.names()} if declared else {}
+    members = getattr(flows, "members", None)
+    if members is None or not hasattr(members, "declared"):
+        return {}
+    versions: dict[str, dict[str, list[int]]] = {}
+    for family in flows.names():
+        versions[family] = {f"flow {family}": list(members.declared(family))}
+        *parents, _ = members.module_of(family).split(".")
+        for package in itertools.accumulate(parents, "{}.{}".format):
+            module = sys.modules[package]
+            versions[family][package] = [getattr(module, n, 1) for n in ("version", "pace")]
+    return versions
 
 
 def main() -> None:

@@ -53,8 +53,8 @@ def check(
         from benchmarks.core import store
         from benchmarks.gate.baseline import faults
 
-        found = list(faults(store.existing(target), base))
-    for fault in found:
-        console.print(fault, style="red", soft_wrap=True, markup=False)
-    console.print("the baseline is sound" if not found else f"{len(found)} faults")
-    raise typer.Exit(1 if found else 0)
+        problems = list(faults(store.existing(target), base))
+    for fault in problems:
+        console.print(fault, style="red", soft_wrap=True)
+    console.print("the baseline is sound" if not problems else f"{len(problems)} faults")
+    raise typer.Exit(1 if problems else 0)

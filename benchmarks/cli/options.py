@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -45,15 +44,6 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder of data files (else that of FLOWGAUGE_DATA, or a cache)."),
 ]
-
-
-def write_json(value: object, path: Path) -> None:
-    """Write a value as JSON to a file, or for "-" to standard output."""
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    if str(path) == "-":
-        typer.echo(text)
-    else:
-        path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def use_data_root(root: Path | None) -> None:

@@ -91,8 +91,9 @@ def measure(
     try:
         with Display(console) as display:
             paths = [str(path) for path in plugins or ()]
-            again = {"retry": retry, "renew_times": renew_times}
-            result = run(suite, folder, display, plugins=paths, **again)
+            result = run(
+                suite, folder, display, plugins=paths, retry=retry, renew_times=renew_times
+            )
     except FolderError as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import typer
 from rich.table import Table
 
-from benchmarks.cli.console import console, styled, usage_errors
+from benchmarks.cli.console import console, usage_errors, write
 from benchmarks.cli.options import (
     Data,
     DataRoot,
@@ -21,7 +22,6 @@ from benchmarks.cli.options import (
     SuiteName,
     Threads,
     read_suite,
-    write_json,
 )
 
 LISTED = 12  # labels that one row of the table names
@@ -62,7 +62,7 @@ def status(
         now = state(plan, folder)
         groups = now.named()
         if json_file is not None:
-            write_json(groups, json_file)
+            write(json_file, json.dumps(groups, indent=1, ensure_ascii=False) + "\n")
     if str(json_file) != "-":
         _print(groups)
     raise typer.Exit(0 if len(groups["done"]) == len(now.cases) else 1)
@@ -76,11 +76,11 @@ def _print(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
     for group, cases in groups.items():
         names = [case["label"] for case in cases] if group != "done" else []
         listed = "; ".join(names[:LISTED]) + " …" * (len(names) > LISTED)
-        table.add_row(group, str(len(cases)), styled(listed))
+        table.add_row(group, str(len(cases)), listed)
     console.print(table)
     for case in groups["failed"]:
-        console.print(styled(f"{case['label']}: {case['reason']}", "red"))
+        console.print(f"{case['label']}: {case['reason']}", style="red")
     for group in ("stale", "done"):
         for reason, number in Counter(case["reason"] for case in groups[group]).items():
             if reason:
-                console.print(styled(f"{counted(number, 'case')} {group}: {reason}"))
+                console.print(f"{counted(number, 'case')} {group}: {reason}")
