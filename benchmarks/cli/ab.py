@@ -14,10 +14,9 @@ import typer
 from rich.table import Table
 
 from benchmarks.ab.benches import FACTOR, select
-from benchmarks.cli.console import console, errors, styled, usage_errors, write
+from benchmarks.cli.console import INTERRUPTED, console, errors, styled, usage_errors, write
 
 STYLES = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
-INTERRUPTED = 130
 
 Only = Annotated[
     list[str] | None,

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+INTERRUPTED = 130  # exit status after Ctrl-C
 ESCAPES = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands: titles, links
     r"|\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor

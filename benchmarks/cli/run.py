@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.table import Table
 
-from benchmarks.cli.console import console, fail, usage_errors
+from benchmarks.cli.console import INTERRUPTED, console, fail, usage_errors
 from benchmarks.cli.options import (
     Data,
     DataRoot,
@@ -26,8 +26,6 @@ from benchmarks.cli.options import (
 if TYPE_CHECKING:
     from benchmarks.core.case import Case
     from benchmarks.execution.suite import Suite
-
-INTERRUPTED = 130
 
 
 def run(

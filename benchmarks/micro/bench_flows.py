@@ -1,4 +1,4 @@
-"""Micro-benchmarks of every registered flow: log_prob, one training step, sampling."""
+"""Seconds of every registered flow: log_prob, one training step, sampling."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ import flows
 from benchmarks.measure.operations import Operations
 
 DIM, ROWS = 8, 128
+
+
+def built(name: str, **options: Any) -> flows.Flow:
+    """A registered flow at its default sizes, initialised from data."""
+    torch.manual_seed(0)
+    return flows.build(name, DIM, **options).initialize(torch.randn(256, DIM))
 
 
 def log_prob(flow: flows.Flow) -> Callable[[], object]:
@@ -46,24 +52,23 @@ def sample(flow: flows.Flow) -> Callable[[], object]:
 OPERATIONS = {"log_prob": log_prob, "training_step": training_step, "sample": sample}
 
 
-@pytest.fixture(params=flows.names())
-def flow(request: pytest.FixtureRequest, benchmark: Any) -> flows.Flow:
-    """Each registered flow at its default sizes."""
-    benchmark.extra_info["flow"] = request.param
-    torch.manual_seed(0)
-    return flows.build(request.param, DIM).initialize(torch.randn(256, DIM))
-
-
 @pytest.mark.parametrize("operation", OPERATIONS)
-def bench_operation(benchmark: Any, flow: flows.Flow, operation: str) -> None:
+@pytest.mark.parametrize("name", flows.names())
+def bench_seconds(benchmark: Any, name: str, operation: str) -> None:
     """One operation of one flow; its FLOPs and NFE stand beside the seconds."""
+    flow = built(name)
     call = OPERATIONS[operation](flow)
     call()
     with flows.count_nfe(flow) as nfe, Operations() as operations:
         call()
-    information = benchmark.extra_info
-    information |= {"metric": f"{operation.removeprefix('training_')}_seconds"}
-    information |= {"flops": operations.flops, "nfe": nfe.forward + nfe.backward}
-    information |= {"dim": DIM, "rows": ROWS, "threads": torch.get_num_threads()}
     benchmark.group = operation
+    benchmark.extra_info |= {
+        "metric": f"{operation.removeprefix('training_')}_seconds",
+        "flops": operations.flops,
+        "nfe": nfe.forward + nfe.backward,
+        "flow": name,
+        "dim": DIM,
+        "rows": ROWS,
+        "threads": torch.get_num_threads(),
+    }
     benchmark(call)

@@ -1,4 +1,4 @@
-"""What pytest-benchmark's files say of the machine, and the reference workload beside times."""
+"""Facts of the machine in pytest-benchmark's files, and the reference workload beside times."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from benchmarks.measure.machine import commit, machine, versions
 
 REFERENCES = 15  # samples of the reference workload before a benchmark, and as many after it
 MACHINE = ("cpu", "cores", "system", "python", "blas", "instructions")
-KEPT = 200  # raw samples of a benchmark that a file holds
+SAMPLES = 200  # raw samples of a benchmark that a file holds
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
-    """What records say of the machine, less what differs from one minute to the next.
+    """Facts of the machine as in records, without those that change from minute to minute.
 
-    pytest-benchmark warns where any of it is another than that of what it compares with.
+    pytest-benchmark warns if any of them differs from those of what it compares with.
     """
     facts = {name: value for name, value in machine().items() if name in MACHINE}
     return {**facts, "versions": dict(versions()), "protocol": PROTOCOL}
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """Raw samples, evenly thinned: thousands of them make a file that nobody commits."""
+    """Thin the raw samples evenly, so that files are small enough to be committed."""
     for benchmark in output_json["benchmarks"]:
         if data := benchmark["stats"].get("data"):
-            benchmark["stats"]["data"] = data[:: max(1, -(-len(data) // KEPT))]
+            benchmark["stats"]["data"] = data[:: max(1, -(-len(data) // SAMPLES))]
     output_json["commit_info"]["id"] = commit() or output_json["commit_info"].get("id", "")
 
 
 def pytest_benchmark_scale_unit(unit: str, benchmarks: list[Any]) -> tuple[str, float] | None:
-    """Counts are printed as such: pytest-benchmark puts an "s" behind the unit."""
+    """Print counts without scale: pytest-benchmark puts an "s" behind the unit."""
     if not all("counts" in benchmark["extra_info"] for benchmark in benchmarks):
         return None
     return ("FLOP", 1.0) if unit == "seconds" else ("", 1.0)
@@ -43,7 +43,7 @@ def pytest_benchmark_scale_unit(unit: str, benchmarks: list[Any]) -> tuple[str, 
 
 @pytest.fixture(autouse=True)
 def _one_thread_untimed(benchmark: Any) -> Iterator[None]:
-    """One thread where nothing is timed: tests may run on the other processors."""
+    """Use one thread if nothing is timed: tests may run on the other cores."""
     before = torch.get_num_threads()
     if not benchmark.enabled:
         torch.set_num_threads(1)
