@@ -32,7 +32,7 @@ def test_numbers_of_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "text"),
     [
         (["ffjrd", "--dim", "2..4"], "unknown flow"),
         (["glow", "--dim", "2-4"], "--dim '2-4'"),
@@ -47,11 +47,11 @@ def test_numbers_of_the_command() -> None:
         (["none.py", "--dim", "2"], "does not exist"),
     ],
 )
-def test_the_command_names_what_is_wrong(arguments: list[str], said: str) -> None:
+def test_the_command_names_what_is_wrong(arguments: list[str], text: str) -> None:
     """One line, exit status 2."""
     result = CliRunner().invoke(app, ["cost", *arguments])
     assert result.exit_code == 2
-    assert said in result.output
+    assert text in result.output
 
 
 def test_a_file_stands_for_the_flows_that_it_registers(tmp_path: Path) -> None:

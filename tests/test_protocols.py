@@ -1,4 +1,4 @@
-"""Protocols: what they say of every flow and set, their order, and cases made by them."""
+"""Protocols: their rules for every flow and set, their order, and cases made by them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DENSITY = registry["density"]
 
 
 @pytest.mark.parametrize("name", protocols.names())
-def test_all_that_a_protocol_says_can_be_trained(name: str) -> None:
+def test_every_rule_of_a_protocol_can_be_trained(name: str) -> None:
     """Its flows take their options, and its settings are a training's, on every set it names."""
     read = protocols.read(name)
     assert read.version >= 1
@@ -61,7 +61,7 @@ def test_faults_name_the_choices() -> None:
         protocols.parsed("mine", 'about = ""\n[[rules]]\ntraining = { learning_rat = 1 }')
 
 
-def test_what_is_said_nearer_goes_before() -> None:
+def test_nearer_options_override() -> None:
     """A flow before its study, the study before the protocol, a later rule before an earlier."""
     rule = protocols.read("quick").of("realnvp", "magic")
     assert rule.training["whiten"] is True
@@ -107,13 +107,13 @@ def test_training_options_of_a_flow_are_checked_when_they_are_read() -> None:
     assert case.settings["training"]["schedule"] == "plateau"
 
 
-def test_a_case_holds_what_its_protocol_says() -> None:
+def test_a_case_holds_the_rules_of_its_protocol() -> None:
     """So that its key changes with it, and is that of one where all is written out."""
     rule = protocols.read("quick").of("ffjord", "8gaussians")
     common, about = Common(), {"datasets": ["8gaussians"], "baselines": []}
     short = {"flows": [{"flow": "ffjord", "protocol": "quick"}], **about}
-    said = {"options": rule.options, "training": rule.training, "updates": rule.updates}
-    long = {"flows": [{"flow": "ffjord", "batch": rule.batch, **said}], **about}
+    written = {"options": rule.options, "training": rule.training, "updates": rule.updates}
+    long = {"flows": [{"flow": "ffjord", "batch": rule.batch, **written}], **about}
     one, other = (
         list(DENSITY.cases(DensityOptions.model_validate(o), common)) for o in (short, long)
     )
