@@ -67,9 +67,14 @@ def test_files_load_into_the_columns_of_the_suites(stored):
 
 
 def test_committed_files_load_too():
-    for path in (ROOT / "results" / "benchmarks").glob("*.json"):
+    files = list((ROOT / "results" / "benchmarks").rglob("*.json"))
+    assert files
+    for path in files:
         frame = benchmarks.load(path)
         assert frame["setting.work"].is_unique
+        for column in ("log_prob_flops", "log_prob_seconds", "step_seconds", "sample_seconds"):
+            assert (frame[column].dropna() > 0).all()
+            assert frame[column].notna().any()
 
 
 def test_counts_are_free_of_noise_and_a_change_fails(stored, tmp_path):
