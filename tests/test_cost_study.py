@@ -80,6 +80,7 @@ def test_several_sizes_make_a_grid() -> None:
     assert [blocks.count(block) for block in set(blocks)] == [2] * 12  # flows beside each other
 
 
+@pytest.mark.slow
 def test_the_resident_set_tells_the_adjoint_from_backprop() -> None:
     """Through many steps backprop keeps what the adjoint does not; a fresh process says so."""
     grown = []
@@ -92,6 +93,7 @@ def test_the_resident_set_tells_the_adjoint_from_backprop() -> None:
     assert grown[1] - grown[0] > kept / 2
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_says_why() -> None:
     """Its last words are the reason, and not only that it failed."""
     (case,) = cases({"flow": "realnvp"})

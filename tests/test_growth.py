@@ -54,6 +54,7 @@ TRAINED = {"hidden": 32, "depth": 2, "layers": 2}
 STEPS = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in OURS if not n.startswith("zuko_")])
 def test_a_narrow_gaussian_is_learned(name: str) -> None:
     """Maximum likelihood on N(0, 0.1² I₂) reaches the true 1.767 nats within 0.02."""

@@ -120,6 +120,7 @@ for f in (lambda x: x * math.nan, lambda x: x * x, lambda x: torch.sin(1e4 * x))
 """
 
 
+@pytest.mark.slow
 def test_failures_do_not_rest_on_asserts() -> None:
     """torchdiffeq's checks are asserts, which ``python -O`` removes; ours remain."""
     root = Path(__file__).resolve().parent.parent
