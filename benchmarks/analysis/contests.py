@@ -1,4 +1,4 @@
-"""Kinds of models against each other on each data set: the best of either, and who leads."""
+"""Kinds of models against each other on each data set: the best of either, and which leads."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pandas as pd
 
 from benchmarks.analysis import levels
 from benchmarks.analysis.paired import ERRORS, lead
-from benchmarks.core.series import fitted, series
+from benchmarks.core.series import is_baseline, series
 from benchmarks.core.store import arrays
 
-UPDATES = 100  # from which on a flow counts as trained
+UPDATES = 100  # updates from which on a flow counts as trained
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The best of two kinds on a data set, and by how many nats the first leads."""
+    """The best series of two kinds on a data set, and the lead of the first, nats."""
 
     data: str
     one: pd.DataFrame  # the cases of the best series, one a seed
@@ -27,44 +27,37 @@ class Contest:
 
     @property
     def leads(self) -> bool:
-        """Whether the first is ahead by more than chance has it."""
+        """Whether the first is ahead by more than `ERRORS` standard errors."""
         return self.lead > ERRORS * self.error
-
-    def __str__(self) -> str:
-        names = [str(side["series"].iloc[0]) for side in (self.one, self.other)]
-        sign = "+" if self.lead > 0 else "−"
-        amount = f"{sign}{abs(self.lead):.3f} ± {self.error:.3f}"
-        return f"{amount} on {self.data} ({names[0]} and {names[1]})"
 
 
 def kinds(done: pd.DataFrame) -> pd.Series:
-    """Of each case: baseline, continuous (whose density takes evaluations), or discrete."""
+    """Kind of each case: baseline, continuous (its density takes evaluations), or discrete."""
     counts = [name for name in ("test_nfe", "solve_nfe") if name in done]
     solved = done[counts].notna().any(axis=1)
-    found = solved.map({True: "continuous", False: "discrete"})
-    return found.where(~fitted(done), "baseline")
+    kind = solved.map({True: "continuous", False: "discrete"})
+    return kind.where(~is_baseline(done), "baseline")
 
 
 def trained(done: pd.DataFrame) -> pd.DataFrame:
-    """The cases of `UPDATES` or more, and baselines: fewer say nothing of what a flow can do."""
-    return done[(done["updates"] >= UPDATES) | fitted(done)]
+    """The baselines, and the cases of `UPDATES` or more: fewer do not show what a flow can do."""
+    return done[(done["updates"] >= UPDATES) | is_baseline(done)]
 
 
 def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Contest]:
-    """On each data set the best series of the cases of ``one`` against that of ``other``.
+    """On each data set the best series of the cases ``one`` against that of the cases ``other``.
 
-    The error is that of `paired.lead`.
+    ``one`` and ``other`` are booleans by row. The error is that of `paired.lead`.
     """
-    found = []
+    pairs = []
     for name, group in done[done["arrays"].notna()].groupby("dataset"):
         group = group.assign(series=series(group))
         sides = [group[mask.reindex(group.index)] for mask in (one, other)]
         if any(side.empty for side in sides):
             continue
         best = [_best(side) for side in sides]
-        ahead, error = lead(*best)
-        found.append(Contest(str(name), best[0], best[1], ahead, error))
-    return found
+        pairs.append(Contest(str(name), *best, *lead(*best)))
+    return pairs
 
 
 def _best(side: pd.DataFrame) -> pd.DataFrame:
@@ -74,15 +67,16 @@ def _best(side: pd.DataFrame) -> pd.DataFrame:
 
 
 def seconds_to(side: pd.DataFrame, level: float) -> float:
-    """The least mean training time in which a series comes to a validation likelihood."""
-    found = []
+    """Least mean time of training, s, in which a series comes to a validation likelihood."""
+    means = []
     for _, seeds in side.groupby("series"):
-        times = [levels.at(arrays(row), "validation_seconds", level) for _, row in seeds.iterrows()]
-        found.append(float(np.mean(times)))
-    return min(found)
+        curves = (arrays(row) for _, row in seeds.iterrows())
+        times = [levels.cost_at(curve, "validation_seconds", level) for curve in curves]
+        means.append(float(np.mean(times)))
+    return min(means)
 
 
 def reached(side: pd.DataFrame) -> float:
-    """The highest validation likelihood that every seed of some series comes to."""
-    best = [levels.reached(arrays(row)) for _, row in side.iterrows()]
+    """Highest validation likelihood, nats, that every seed of some series comes to."""
+    best = [levels.best(arrays(row)) for _, row in side.iterrows()]
     return float(pd.Series(best, side.index).groupby(side["series"]).min().max())

@@ -1,42 +1,53 @@
-"""Levels of validation likelihood, and where a learning curve comes to them."""
+"""Levels of validation likelihood, and where a learning curve comes to them.
+
+A curve is the arrays of a record: ``validation_ll`` (nats) and, by validation, ``validated``
+(updates), ``validation_seconds`` and ``validation_flops``. A curve comes to a level at the first
+validation at or above it, so that sparse validations find the level late, not early.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 SHARES = (0.5, 0.9, 0.95, 0.99)  # of the way from the Gaussian to the best
-COMMON = "all reach"
+
+Curve = Mapping[str, np.ndarray]
 
 
-def crossing(curve: Mapping[str, np.ndarray], level: float) -> int | None:
-    """The first validation whose likelihood is at or above a level; None where there is none.
+class Levels(NamedTuple):
+    """Levels of validation likelihood, nats, on one data set."""
 
-    ``curve`` are the arrays of a record: what is not frequent in them is found late, not early.
-    """
-    there = np.flatnonzero(curve["validation_ll"] >= level)
-    return int(there[0]) if len(there) else None
+    shares: dict[float, float]  # by share of the way from the start to the best
+    common: float  # the level that every seed of every flow reaches
 
 
-def at(curve: Mapping[str, np.ndarray], axis: str, level: float) -> float:
-    """Seconds, updates or FLOPs (``validation_seconds`` and so on) to a level; inf: not reached."""
-    place = crossing(curve, level)
-    return float("inf") if place is None else float(curve[axis][place])
+def crossing(curve: Curve, level: float) -> int | None:
+    """Index of the first validation at or above a level, nats; None if there is none."""
+    above = np.flatnonzero(curve["validation_ll"] >= level)
+    return int(above[0]) if len(above) else None
 
 
-def reached(curve: Mapping[str, np.ndarray]) -> float:
-    """The best validation likelihood of a curve, nats."""
+def cost_at(curve: Curve, axis: str, level: float) -> float:
+    """Value of an axis where a curve comes to a level; infinite if it does not."""
+    index = crossing(curve, level)
+    return float("inf") if index is None else float(curve[axis][index])
+
+
+def best(curve: Curve) -> float:
+    """Best validation likelihood of a curve, nats."""
     return float(curve["validation_ll"].max())
 
 
-def between(start: float, best: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Levels by name: `SHARES` of the way from ``start`` to the best, and what all come to.
+def between(start: float, best: Sequence[Sequence[float]]) -> Levels:
+    """Levels at `SHARES` of the way from ``start`` to the best, and the level common to all.
 
-    ``best`` holds for each flow what each of its seeds reached. The end of the way is the highest
-    median over seeds, so that no single lucky seed sets it; where that is no better than
-    ``start``, there is only what all come to.
+    ``best`` holds for each flow the best likelihood of each of its seeds. The way ends at the
+    highest median over seeds, so that a single lucky seed does not set it. There are no shares
+    where that is not above ``start``.
     """
     end = max(float(np.median(seeds)) for seeds in best)
-    levels = {f"{share:.0%}": start + share * (end - start) for share in SHARES if end > start}
-    return levels | {COMMON: min(min(seeds) for seeds in best)}
+    shares = {share: start + share * (end - start) for share in SHARES if end > start}
+    return Levels(shares, min(min(seeds) for seeds in best))

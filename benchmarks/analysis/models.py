@@ -1,4 +1,4 @@
-"""The models of a data set, as the tables of the study density take them: best first."""
+"""Models of one data set, best first: the rows of the tables of densities."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.core.series import fitted, series
+from benchmarks.core.series import is_baseline, series
 
 
 @dataclass(frozen=True)
 class Models:
-    """The cases of one data set: by model, best first, those that are done and all of them."""
+    """Cases of one data set by model, best first: those that are done, and every case."""
 
     data: str
     dim: int
-    facts: dict[str, Any]  # of the data, as the records have them
+    facts: dict[str, Any]  # about the data, from the notes of the records
     done: dict[str, pd.DataFrame]
     every: dict[str, pd.DataFrame]
 
     @property
     def flows(self) -> dict[str, pd.DataFrame]:
-        """Those that are trained."""
-        return {k: v for k, v in self.done.items() if not fitted(v).any()}
+        """The models that are trained, without baselines."""
+        return {k: v for k, v in self.done.items() if not is_baseline(v).any()}
 
 
 def models_of(name: str, group: pd.DataFrame) -> Models:
-    """Of the cases of one data set, whatever became of them."""
+    """Models of the cases of one data set, whatever their status."""
     group = group.assign(series=series(group))
     every = {str(model): seeds for model, seeds in group.groupby("series", sort=False)}
     done = {model: seeds[seeds["status"] == "done"] for model, seeds in every.items()}
-    found = {model: seeds for model, seeds in done.items() if len(seeds)}
-    order = sorted(found, key=lambda model: -found[model]["test_ll"].mean())
+    done = {model: seeds for model, seeds in done.items() if len(seeds)}
+    order = sorted(done, key=lambda model: -done[model]["test_ll"].mean())
     facts: dict[str, Any] = next((n["data"] for n in notes_of(group) if "data" in n), {})
-    every = {model: every[model] for model in [*order, *(m for m in every if m not in found)]}
-    return Models(name, int(group["dim"].iloc[0]), facts, {m: found[m] for m in order}, every)
+    every = {model: every[model] for model in [*order, *(m for m in every if m not in done)]}
+    return Models(name, int(group["dim"].iloc[0]), facts, {m: done[m] for m in order}, every)
 
 
 def notes_of(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The notes of these records, of each one a dictionary."""
+    """The notes of these records, a dictionary for each."""
     return [notes if isinstance(notes, dict) else {} for notes in rows.get("notes", ())]

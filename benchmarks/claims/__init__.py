@@ -1,9 +1,9 @@
-"""The deck's claims: one file each, judged by what records say; nothing is trained or timed here.
+"""Claims of a lecture, one file each, judged by records; nothing is trained or timed here.
 
 A module of this folder defines ``judge(frame) -> Verdict`` and decorates it with `@register(...)`,
-which says what is claimed, where, and what would confirm or refute it. Every module is imported on
-first use, so there is no list to keep. A verdict and its numbers are computed from the frame that
-`benchmarks.core.store.load` gives; records that are missing make it "not_measured".
+which gives the statement, its place in the `LECTURE`, and what would confirm or refute it. Every
+module is imported on first use, so there is no list to keep. A verdict and its numbers are computed
+from the frame of `benchmarks.core.store.load`; missing records make it "not_measured".
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Literal
 
 import pandas as pd
 
+from benchmarks.analysis.contests import Contest
 from flows.registry import Registry
+
+LECTURE = "D. Gontar, “Neural ODE. FFJORD.”, HSE 2019"  # whose slides the claims are from
 
 Outcome = Literal["confirmed", "refuted", "conditional", "not_measured"]
 
@@ -25,7 +28,7 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim: the outcome, one sentence with its figures, the records behind it.
+    """Outcome of a claim, one sentence with its figures, and the keys of the records behind it.
 
     ``exhibits`` are the names of the tables and figures that show it, as studies name them.
     """
@@ -38,11 +41,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the deck says, and how records are to judge it.
+    """A statement of the lecture, and how records judge it.
 
-    ``page`` is that of the deck and ``slide`` its title; ``item`` orders the claims of a page.
-    ``criterion`` says what confirms and what refutes it. ``studies`` are those whose records it
-    reads, ``suite`` one that measures them all, ``exhibits`` what shows them.
+    ``page`` is the number of its slide and ``slide`` the title; ``item`` orders the claims of a
+    slide. ``criterion`` says what confirms and what refutes it. ``studies`` are those whose records
+    it reads, ``suite`` one that measures them all, ``exhibits`` the tables and figures of them.
     """
 
     id: str
@@ -58,27 +61,24 @@ class Claim:
 
     @property
     def remedy(self) -> str:
-        """The command that measures what a verdict needs, where that is missing."""
+        """Command that measures the records that are missing."""
         return f"flowgauge run {self.suite}"
 
     @property
     def command(self) -> str:
-        """The command that measures it once more, in a folder where a run finds no records of it.
-
-        What the suite has of other studies is left out.
-        """
+        """Command that measures its studies again, in a folder without records of them."""
         studies = " ".join(f"--study {name}" for name in self.studies)
         return f"{self.remedy} {studies} --out results/again"
 
     def verdict(self, frame: pd.DataFrame) -> Verdict:
-        """The verdict of these records; those of other studies are not looked at."""
+        """Verdict of these records; those of other studies are left out."""
         if len(frame):
             frame = frame[frame["study"].isin(self.studies)]
         try:
-            found = self.judge(frame.reset_index(drop=True))
+            verdict = self.judge(frame.reset_index(drop=True))
         except NotMeasured as missing:
             return Verdict("not_measured", f"There are no {missing}: {self.remedy} measures them.")
-        return replace(found, exhibits=self.exhibits)
+        return replace(verdict, exhibits=self.exhibits)
 
 
 registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",))
@@ -96,18 +96,18 @@ def register(
     item: int = 1,
     suite: str = "complexity",
 ) -> Callable[[Callable[[pd.DataFrame], Verdict]], Callable[[pd.DataFrame], Verdict]]:
-    """Decorator: register a judge as the claim that these words describe."""
+    """Decorator: register a judge as a `Claim` of these attributes."""
 
     def decorate(judge: Callable[[pd.DataFrame], Verdict]) -> Callable[[pd.DataFrame], Verdict]:
-        about = (id, page, item, slide, statement, criterion, studies, suite, exhibits)
-        registry.add(id, Claim(*about, judge), judge.__module__)
+        attributes = (id, page, item, slide, statement, criterion, studies, suite, exhibits)
+        registry.add(id, Claim(*attributes, judge), judge.__module__)
         return judge
 
     return decorate
 
 
 def claims() -> list[Claim]:
-    """All claims, in the deck's order."""
+    """All claims, in the lecture's order."""
     return sorted((registry[name] for name in registry), key=lambda c: (c.page, c.item, c.id))
 
 
@@ -118,15 +118,15 @@ def done(frame: pd.DataFrame, study: str, *metrics: str) -> pd.DataFrame:
     if len(rows) and set(metrics) <= set(rows):
         rows = rows.dropna(subset=list(metrics))
     if rows.empty or not set(metrics) <= set(rows):
-        told = f" with {', '.join(metrics)}" if metrics else ""
-        raise NotMeasured(f"records of the study {study}{told}")
+        needed = f" with {', '.join(metrics)}" if metrics else ""
+        raise NotMeasured(f"records of the study {study}{needed}")
     return rows.copy()
 
 
 def outcome(holds: Iterable[bool]) -> Outcome:
     """Confirmed where it holds in all cases, refuted where in none, conditional in between."""
-    found = list(holds)
-    return "confirmed" if all(found) else "conditional" if any(found) else "refuted"
+    cases = list(holds)
+    return "confirmed" if all(cases) else "conditional" if any(cases) else "refuted"
 
 
 def of_leads(leads: Iterable[tuple[float, float]], errors: float) -> Outcome:
@@ -138,15 +138,26 @@ def of_leads(leads: Iterable[tuple[float, float]], errors: float) -> Outcome:
     return "confirmed" if signs == {1} else "refuted" if signs == {-1} else "conditional"
 
 
+def leads(contests: Iterable[Contest]) -> str:
+    """ "+0.012 ± 0.003 on moons (cnf and glow) nats": the lead of the first in each contest."""
+    parts = []
+    for contest in contests:
+        one, other = (side["series"].iloc[0] for side in (contest.one, contest.other))
+        sign = "+" if contest.lead > 0 else "−"
+        number = f"{sign}{abs(contest.lead):.3f} ± {contest.error:.3f}"
+        parts.append(f"{number} on {contest.data} ({one} and {other})")
+    return f"{', '.join(parts)} nats"
+
+
 def keys(*rows: pd.DataFrame) -> tuple[str, ...]:
-    """The records of these rows, each once."""
+    """Keys of the records of these rows, each once."""
     return tuple(dict.fromkeys(key for part in rows for key in part["key"]))
 
 
 def span(values: Iterable[float], digits: str = ".3g") -> str:
     """ "2.0" or "1.2 to 3.4": the least and the largest."""
-    listed = list(values)
-    ends = dict.fromkeys(format(end, digits) for end in (min(listed), max(listed)))
+    numbers = list(values)
+    ends = dict.fromkeys(format(end, digits) for end in (min(numbers), max(numbers)))
     return " to ".join(ends)
 
 

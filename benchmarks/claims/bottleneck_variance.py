@@ -27,19 +27,20 @@ ERRORS = 3.0  # standard errors, by which a spread has to be below the other
 def judge(frame: pd.DataFrame) -> Verdict:
     """The ratio of the variances for each field and noise."""
     rows = identities.done(done(frame, "identities"), "estimate")
-    if rows.empty or "Variance" not in (shown := identities.estimates(rows)):
+    if rows.empty or "variance" not in (fields := identities.estimates(rows)):
         raise NotMeasured("estimates in both spaces in the study identities")
-    shown = shown.dropna(subset=["Variance"])
-    error = np.hypot(shown["± in R^D"], shown["± in R^K"])
-    gained = shown["Error in R^D"] - shown["Error in R^K"]
-    less = gained > ERRORS * error
-    wide = np.where(shown["K"] < shown["D"], "H < D", "H ≥ D")
-    groups = shown.groupby([shown["Field"], wide, shown["Noise"]])["Variance"]
-    told = [
-        f"× {span(variance.round(3), '.2g')} for a {field} with {width} and {noise} noise"
-        for (field, width, noise), variance in groups
+    fields = fields.dropna(subset=["variance"])
+    error = np.hypot(fields["rmse_d_se"], fields["rmse_k_se"])
+    gain = fields["rmse_d"] - fields["rmse_k"]
+    less = gain > ERRORS * error
+    width = np.where(fields["width"] < fields["dim"], "H < D", "H ≥ D")
+    groups = fields.groupby([fields["field"], width, fields["noise"]])["variance"]
+    parts = [
+        f"× {span(variance.round(3), '.2g')} for a {field} with {wide} and {noise} noise"
+        for (field, wide, noise), variance in groups
     ]
     sentence = (
-        f"The variance falls for {less.sum()} of {len(shown)} fields and noises: {'; '.join(told)}."
+        f"The variance falls for {less.sum()} of {len(fields)} fields and noises: "
+        f"{'; '.join(parts)}."
     )
-    return Verdict(of_leads(zip(gained, error, strict=True), ERRORS), sentence, keys(rows))
+    return Verdict(of_leads(zip(gain, error, strict=True), ERRORS), sentence, keys(rows))

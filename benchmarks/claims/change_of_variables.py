@@ -27,14 +27,14 @@ def judge(frame: pd.DataFrame) -> Verdict:
     if rows.empty:
         raise NotMeasured("densities among the records of the study identities")
     wrong = ~(rows["ladj_error"] <= rows["ladj_bound"])
-    told = ""
+    mass = ""
     if "mass_error" in rows and rows["mass_error"].notna().any():
         wrong |= rows["mass_error"] > rows["mass_bound"]
-        told = f", and integrate to one within {scientific(rows['mass_error'].max())}"
+        mass = f", and integrate to one within {scientific(rows['mass_error'].max())}"
     flows = rows["flow"].nunique()
     sentence = (
         f"The log-determinants of {counted(flows, 'flow')} at D = {span(rows['dim'], 'g')} are "
-        f"those of their dense Jacobians within {scientific(rows['ladj_error'].max())} nats{told}"
+        f"those of their dense Jacobians within {scientific(rows['ladj_error'].max())} nats{mass}"
         + (
             f"; not within what is left open: {listed(rows['flow'][wrong])}."
             if wrong.any()

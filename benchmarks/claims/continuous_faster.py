@@ -50,7 +50,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
         update_seconds=rows["train_seconds"] / rows["train_updates"],
     )
     ratios: list[pd.Series] = []
-    ahead, used = [], []
+    first_sets, used = [], []
     for name, group in rows.groupby("dataset"):
         sides = _sides(group)
         if any(side.empty for side in sides):
@@ -61,23 +61,23 @@ def judge(frame: pd.DataFrame) -> Verdict:
         racing = sides if any(side.empty for side in raced) else raced
         level = min(map(reached, racing))
         first, second = (seconds_to(side, level) for side in racing)
-        ahead += [str(name)] if first < second else []
+        first_sets += [str(name)] if first < second else []
         used += [*sides, *racing]
     if not ratios:
         raise NotMeasured("densities of continuous and of discrete flows on one data set")
     table = pd.DataFrame(ratios)
-    told = [f"{span(table[metric], '.2g')} times for a {call}" for call, metric in CALLS.items()]
-    race = f"on {listed(ahead)} alone" if ahead else "on none"
+    parts = [f"{span(table[metric], '.2g')} times for a {call}" for call, metric in CALLS.items()]
+    race = f"on {listed(first_sets)} alone" if first_sets else "on none"
     sentence = (
         f"On {counted(len(table), 'data set')} the quickest continuous flow takes, of the seconds "
-        f"of the quickest discrete one, {', '.join(told)}; to the likelihood that both reach in "
+        f"of the quickest discrete one, {', '.join(parts)}; to the likelihood that both reach in "
         f"training the continuous ones are first {race}."
     )
     return Verdict(outcome((table < 1).to_numpy().ravel()), sentence, keys(*used))
 
 
 def _sides(group: pd.DataFrame) -> list[pd.DataFrame]:
-    """The continuous and the discrete flows of one data set, with the names of their series."""
+    """Continuous and discrete flows of one data set, with their series."""
     kind = kinds(group)
     group = group.assign(series=series(group))
     return [group[kind == wanted] for wanted in ("continuous", "discrete")]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmarks.analysis.contests import UPDATES, contests, kinds, trained
 from benchmarks.analysis.paired import ERRORS
-from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register
+from benchmarks.claims import NotMeasured, Verdict, done, keys, leads, of_leads, register
 from benchmarks.core.naming import counted
 
 
@@ -28,15 +28,14 @@ def judge(frame: pd.DataFrame) -> Verdict:
     """The lead of the best of one kind over the best of the other, on each set."""
     rows = trained(done(frame, "density", "test_ll"))
     kind = kinds(rows)
-    found = contests(rows, kind == "continuous", kind == "discrete")
-    if not found:
+    pairs = contests(rows, kind == "continuous", kind == "discrete")
+    if not pairs:
         raise NotMeasured("densities of continuous and of discrete flows on one data set")
-    led = sum(contest.leads for contest in found)
-    told = ", ".join(map(str, found))
-    used = [side for contest in found for side in (contest.one, contest.other)]
+    ahead = sum(contest.leads for contest in pairs)
+    used = [side for contest in pairs for side in (contest.one, contest.other)]
     sentence = (
-        f"The best continuous flow leads the best discrete one on {led} of "
-        f"{counted(len(found), 'data set')}: {told} nats."
+        f"The best continuous flow leads the best discrete one on {ahead} of "
+        f"{counted(len(pairs), 'data set')}: {leads(pairs)}."
     )
-    leads = [(contest.lead, contest.error) for contest in found]
-    return Verdict(of_leads(leads, ERRORS), sentence, keys(*used))
+    outcome = of_leads([(contest.lead, contest.error) for contest in pairs], ERRORS)
+    return Verdict(outcome, sentence, keys(*used))

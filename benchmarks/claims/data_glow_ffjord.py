@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmarks.analysis.contests import UPDATES, contests, trained
 from benchmarks.analysis.paired import ERRORS
-from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register, span
+from benchmarks.claims import NotMeasured, Verdict, done, keys, leads, of_leads, register, span
 
 
 @register(
@@ -28,17 +28,17 @@ def judge(frame: pd.DataFrame) -> Verdict:
     rows = trained(done(frame, "density", "test_ll"))
     flat = rows[rows["dim"] == 2]
     sides = [flat["flow"] == name for name in ("ffjord", "glow")]
-    found = contests(flat, *sides)
-    if not found:
+    pairs = contests(flat, *sides)
+    if not pairs:
         raise NotMeasured("densities in two dimensions of both ffjord and glow")
-    ones, others = (pd.concat([getattr(c, side) for c in found]) for side in ("one", "other"))
+    ones, others = (pd.concat([getattr(c, side) for c in pairs]) for side in ("one", "other"))
     parameters, seconds = (
         " against ".join(span(side[metric], digits) for side in (ones, others))
         for metric, digits in (("parameters", ",.0f"), ("train_seconds", ".3g"))
     )
     sentence = (
-        f"FFJORD leads by {', '.join(map(str, found))} nats, with {parameters} parameters and "
+        f"FFJORD leads by {leads(pairs)}, with {parameters} parameters and "
         f"{seconds} seconds of training."
     )
-    leads = [(contest.lead, contest.error) for contest in found]
-    return Verdict(of_leads(leads, ERRORS), sentence, keys(ones, others))
+    outcome = of_leads([(contest.lead, contest.error) for contest in pairs], ERRORS)
+    return Verdict(outcome, sentence, keys(ones, others))

@@ -10,7 +10,7 @@ from benchmarks.core.naming import counted
 from benchmarks.core.series import series
 from benchmarks.evaluation.modes import MISSED, RARE, THIN
 
-LEARNED = 0.5  # of the samples in the gaps, above which a flow has not learned the modes
+LEARNED = 0.5  # share of samples in the gaps above which a flow has not learned the modes
 
 
 @register(
@@ -37,39 +37,39 @@ def judge(frame: pd.DataFrame) -> Verdict:
     if by_likelihood.empty:
         raise NotMeasured("trainings by likelihood in the study modes")
     every = _means(by_likelihood)
-    found = every[every["gap_mass"] <= LEARNED]
-    if found.empty:
+    learned = every[every["gap_mass"] <= LEARNED]
+    if learned.empty:
         raise NotMeasured("trainings by likelihood that have learned the modes in the study modes")
-    kept = found["least_share"] >= MISSED
-    missed = listed(found.index[~kept]) if (~kept).any() else "none"
+    kept = learned["least_share"] >= MISSED
+    missed = listed(learned.index[~kept]) if (~kept).any() else "none"
     sentence = (
-        f"Of {counted(len(found), 'pair')} of flow and data set that have learned the modes, by "
-        f"likelihood ({len(every) - len(found)} have not), a mode is "
+        f"Of {counted(len(learned), 'pair')} of flow and data set that have learned the modes, by "
+        f"likelihood ({len(every) - len(learned)} have not), a mode is "
         f"missed by {missed}, in any seed: the least visited has "
-        f"{found['least_share'].min():.2f} of its due share "
-        f"({found['least_share'].idxmin()}), less than {THIN:g} with "
-        f"{(found['least_share'] < THIN).sum()} of them; between modes lie "
-        f"{span(found['gap_mass'], '.1%')} of the samples, and {RARE:.0%} of the data."
+        f"{learned['least_share'].min():.2f} of its due share "
+        f"({learned['least_share'].idxmin()}), less than {THIN:g} with "
+        f"{(learned['least_share'] < THIN).sum()} of them; between modes lie "
+        f"{span(learned['gap_mass'], '.1%')} of the samples, and {RARE:.0%} of the data."
     )
     return Verdict(outcome(kept), sentence + _beside(others), keys(by_likelihood, others))
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each flow and data set, by name: the least share of any seed, means of the rest."""
-    named = [
+    parts = [
         group.assign(name=[f"{flow} on {data}" for flow in series(group)])
         for data, group in rows.groupby("dataset")
     ]
     how = {"least_share": "min", "modes_missed": "mean", "gap_mass": "mean"}
-    return pd.concat(named).groupby(["dataset", "name"]).agg(how).reset_index("dataset")
+    return pd.concat(parts).groupby(["dataset", "name"]).agg(how).reset_index("dataset")
 
 
 def _beside(others: pd.DataFrame) -> str:
-    """What training by reverse KL did, where there is any."""
+    """A sentence on trainings by reverse KL; empty without any."""
     if others.empty:
         return ""
-    told = [
+    parts = [
         f"{span(group['modes_missed'], '.1f')} modes missed on {name}"
         for name, group in _means(others).groupby("dataset")
     ]
-    return f" By reverse KL, on average over seeds, {listed(told)}."
+    return f" By reverse KL, on average over seeds, {listed(parts)}."

@@ -8,8 +8,8 @@ from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.core.exhibit import scientific
 from benchmarks.studies.identities import tables as identities
 
-ORDER = 3.5  # that the difference of fourth order has to fall with
-LARGEST = 1e-3  # relative difference that may be left with the most steps
+ORDER = 3.5  # least order with which the difference of fourth order has to fall
+LARGEST = 1e-3  # relative difference allowed with the most steps
 
 
 @register(
@@ -24,9 +24,9 @@ LARGEST = 1e-3  # relative difference that may be left with the most steps
     exhibits=("identities-rate",),
 )
 def judge(frame: pd.DataFrame) -> Verdict:
-    """What is left with the most steps, and its order."""
+    """The differences with the most steps, and their order."""
     rows = identities.done(done(frame, "identities"), "rate")
-    fields = [identities.errors(row) for _, row in rows.iterrows()]
+    fields = [identities.convergence(row) for _, row in rows.iterrows()]
     if not fields or any(len(steps) < 2 for steps, _, _ in fields):
         raise NotMeasured("rates of log p at two numbers of steps in the study identities")
     left, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]

@@ -8,7 +8,7 @@ from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.core.naming import counted
 from benchmarks.studies.identities import tables as identities
 
-WITHIN = 0.1  # of one, that Euler's order may be
+WITHIN = 0.1  # distance from one allowed to Euler's order
 
 
 @register(
@@ -29,7 +29,9 @@ def judge(frame: pd.DataFrame) -> Verdict:
     if equal.empty or falling.empty:
         raise NotMeasured("records of Euler's method in the study identities")
     different, total = int(equal["different_elements"].sum()), len(equal)
-    orders = {row["setting.method"]: identities.errors(row)[2] for _, row in falling.iterrows()}
+    orders = {
+        row["setting.method"]: identities.convergence(row)[2] for _, row in falling.iterrows()
+    }
     if "euler" not in orders:
         raise NotMeasured("records of Euler's order in the study identities")
     holds = different == 0 and abs(orders["euler"] - 1) <= WITHIN

@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmarks.analysis.contests import UPDATES, contests, kinds, trained
 from benchmarks.analysis.paired import ERRORS
-from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register
+from benchmarks.claims import NotMeasured, Verdict, done, keys, leads, of_leads, register
 from benchmarks.core.naming import counted
 
 
@@ -28,14 +28,14 @@ def judge(frame: pd.DataFrame) -> Verdict:
     """The lead of the best flow over the best baseline, on each set."""
     rows = trained(done(frame, "density", "test_ll"))
     baseline = kinds(rows) == "baseline"
-    found = contests(rows, ~baseline, baseline)
-    if not found:
+    pairs = contests(rows, ~baseline, baseline)
+    if not pairs:
         raise NotMeasured("densities of flows and of baselines on one data set")
-    led = sum(contest.leads for contest in found)
-    used = [side for contest in found for side in (contest.one, contest.other)]
+    ahead = sum(contest.leads for contest in pairs)
+    used = [side for contest in pairs for side in (contest.one, contest.other)]
     sentence = (
-        f"The best flow leads the best baseline on {led} of {counted(len(found), 'data set')}: "
-        f"{', '.join(map(str, found))} nats."
+        f"The best flow leads the best baseline on {ahead} of {counted(len(pairs), 'data set')}: "
+        f"{leads(pairs)}."
     )
-    leads = [(contest.lead, contest.error) for contest in found]
-    return Verdict(of_leads(leads, ERRORS), sentence, keys(*used))
+    outcome = of_leads([(contest.lead, contest.error) for contest in pairs], ERRORS)
+    return Verdict(outcome, sentence, keys(*used))

@@ -8,19 +8,19 @@ import pandas as pd
 
 from benchmarks.core import naming
 
-# what decides a width in place of a number: its column, and how it is told
+# settings that decide the width in place of a number: column, and how it is written
 RULES = {"setting.parameters": "{:,.0f} parameters", "setting.hidden_per_dim": "{:g}·D"}
-# how a case is measured, which makes it no other thing
+# settings of the measurement, which do not make another series
 HOW = tuple(
     f"setting.{n}" for n in ("seconds", "resident", "point", "checks", "tolerances", "expected")
 )
 
 
 def series(frame: Any) -> list[str]:
-    """The name of each row's series: the flow, and what tells its configurations apart.
+    """Name of each row's series: the flow, and the options in which its configurations differ.
 
-    Rows of one name differ in dimension, data set or seed alone. Where a rule decides the width, it
-    is told and not the width: that differs from D to D, and is one series for all that.
+    Rows of one name differ in dimension, data set or seed alone. Where a rule decides the width,
+    the name has the rule in place of the width, which differs from D to D within one series.
     """
     for rule, words in RULES.items():
         if rule in frame:
@@ -34,6 +34,6 @@ def series(frame: Any) -> list[str]:
     return naming.apart(list(zip(frame["flow"], rows, strict=True)))
 
 
-def fitted(frame: pd.DataFrame) -> pd.Series:
-    """Whether each row is of a fitted baseline: one that makes no updates."""
+def is_baseline(frame: pd.DataFrame) -> pd.Series:
+    """Whether each row is of a baseline, which is fitted without updates."""
     return frame["updates"] == 0

@@ -1,4 +1,4 @@
-"""Samples against data in a few columns of tables, from records alone."""
+"""Corner plots: samples against data in a few columns of a table."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.analysis.models import notes_of
 from benchmarks.core.exhibit import Figure
-from benchmarks.core.series import fitted, series
+from benchmarks.core.series import is_baseline, series
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw
 
-BINS, SMOOTH = 40, 1.5  # of a histogram, and by how many of its bins it is smoothed
-LEVELS = (0.5, 0.8, 0.95)  # shares of the data within contours
+BINS, SMOOTH = 40, 1.5  # bins of a histogram, and the width of its smoothing in bins
+LEVELS = (0.5, 0.8, 0.95)  # shares of the data within the contours
 DATA, SAMPLES = "#555555", "#D55E00"
 NOTE = (
     "{name}, whose test log-likelihood is {ll:.3f} nats. Diagonal: the distribution of each column "
@@ -27,36 +28,41 @@ NOTE = (
 
 
 def figures(wide: pd.DataFrame) -> list[Figure]:
-    """For each set of D > 2 its best discrete and best continuous flow, and the mixture."""
-    made = []
+    """A plot of the best discrete and the best continuous flow, and the mixture, of each set."""
+    drawn = []
     for name, group in wide.groupby("dataset", sort=False):
         for _, row in _chosen(group).iterrows():
-            about = NOTE.format(name=row["series"], ll=row["test_ll"], dim=row["dim"])
+            note = NOTE.format(name=row["series"], ll=row["test_ll"], dim=row["dim"])
             title = f"{name}: data and samples of {row['series']}"
-            drawn = partial(_draw, row)
-            made.append(Figure(f"corner-{name}-{row['flow']}", title, about, drawn, (row["key"],)))
-    return made
+            draw = partial(_draw, row)
+            drawn.append(Figure(f"corner-{name}-{row['flow']}", title, note, draw, (row["key"],)))
+    return drawn
 
 
 def _chosen(group: pd.DataFrame) -> pd.DataFrame:
-    """The best of each kind by likelihood."""
-    shown = group.assign(series=series(group)).sort_values("seed", kind="stable")
-    shown = shown.drop_duplicates("series").sort_values("test_ll", ascending=False)
-    solved = shown["test_nfe"].notna() if "test_nfe" in shown else pd.Series(False, shown.index)
-    baseline = fitted(shown)
-    kinds = (~baseline & ~solved, ~baseline & solved, shown["flow"] == "mixture")
-    return pd.concat([shown[kind].iloc[:1] for kind in kinds])
+    """The first seeds of the best series of each kind by likelihood."""
+    rows = group.assign(series=series(group)).sort_values("seed", kind="stable")
+    rows = rows.drop_duplicates("series").sort_values("test_ll", ascending=False)
+    solved = rows["test_nfe"].notna() if "test_nfe" in rows else pd.Series(False, rows.index)
+    baseline = is_baseline(rows)
+    kinds = (~baseline & ~solved, ~baseline & solved, rows["flow"] == "mixture")
+    return pd.concat([rows[kind].iloc[:1] for kind in kinds])
+
+
+def _names(row: pd.Series, columns: np.ndarray) -> list[str]:
+    """Names of these columns of the data: those of its file, else their numbers from 1."""
+    (notes,) = notes_of(row.to_frame().T)
+    own = notes.get("data", {}).get("columns")
+    return [own[i] if own else f"column {i + 1}" for i in columns]
 
 
 def _draw(row: Any) -> Any:
     held = arrays(row)
     data, samples = (held[name].astype(float) for name in ("data_samples", "samples"))
-    columns = held["columns"]
-    known = row["notes"].get("data", {}).get("columns")
-    names = [known[c] if known else f"column {c + 1}" for c in columns]
+    names = _names(row, held["columns"])
     ends = np.quantile(data, [0.005, 0.995], axis=0)
     ends += np.array([[-0.08], [0.08]]) * np.ptp(ends, axis=0)
-    count = len(columns)
+    count = len(names)
     with draw.figure(count, count, height=1.5) as (figure, axes):
         figure.set_size_inches(1.5 * count + 0.3, 1.5 * count + 0.3)
         for i in range(count):

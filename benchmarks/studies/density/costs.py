@@ -1,91 +1,181 @@
-"""What the densities of a data set cost: to train, to evaluate, to sample."""
+"""What densities cost to train, to evaluate and to sample, and likelihoods at equal budgets."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import numpy as np
 import pandas as pd
 
+from benchmarks.analysis import paired
+from benchmarks.analysis.levels import Curve
 from benchmarks.analysis.models import Models
-from benchmarks.core.exhibit import RECORDS, Table, scientific
+from benchmarks.analysis.stats import standard_error
+from benchmarks.core.exhibit import RECORDS, Column, Table, scientific
+from benchmarks.core.store import arrays
 
-MATCHED = 1.05  # the most over the least, up to which flows count as matched
-
-# header: metric, factor, format
+MATCHED = 1.05  # ratio of the most to the least up to which flows count as matched
+MODEL = Column("Model")
 COLUMNS = {
-    "Parameters": ("parameters", 1, ",.0f"),
-    "Updates": ("train_updates", 1, ",.0f"),
-    "Training (FLOP)": ("train_flops", 1, ".3g"),
-    "Training (s)": ("train_seconds", 1, ".1f"),
-    "NFE an update": ("train_nfe", 1, ".1f"),
-    "log_prob (FLOP/row)": ("row_flops", 1, ".3g"),
-    "log_prob of 1,000 (ms)": ("per_1000_seconds", 1e3, ".3g"),
-    "Samples per second": ("sample_rate", 1, ".3g"),
-    "NFE test": ("test_nfe", 1, ".0f"),
+    "model": MODEL,
+    "parameters": Column.of("parameters", digits=",.0f"),
+    "train_updates": Column.of("train_updates", digits=",.0f"),
+    "train_flops": Column.of("train_flops", digits=".3g"),
+    "train_seconds": Column.of("train_seconds", digits=".1f"),
+    "train_nfe": Column.of("train_nfe", digits=".1f"),
+    "row_flops": Column.of("row_flops", row=True, digits=".3g"),
+    "per_1000_seconds": Column.of("per_1000_seconds", digits=".3g"),
+    "sample_rate": Column.of("sample_rate", digits=".3g"),
+    "test_nfe": Column.of("test_nfe", digits=".0f"),
 }
+MATCHES: dict[str, tuple[str, Callable[[float], str]]] = {  # metric: name, number as text
+    "parameters": ("parameters", "{:,.0f}".format),
+    "train_flops": ("training FLOPs", scientific),
+    "train_seconds": ("seconds of training", "{:.3g}".format),
+}
+AXES: dict[str, tuple[str, Callable[[float], str]]] = {  # of budgets: array, number as text
+    "flops": ("validation_flops", lambda budget: f"{scientific(budget)} FLOP"),
+    "seconds": ("validation_seconds", lambda budget: f"{budget:.2g} s"),
+}
+NAMES = {"flops": "FLOPs", "seconds": "seconds"}
+UNTRAINED = "untrained"  # in place of a likelihood: no update was validated within the budget
+
+Best = tuple[float, float, int]  # validation likelihood, its error over rows, updates until then
 
 
 def table(models: Models) -> Table | None:
-    """A row a model, best first; None where nothing is done."""
-    rows = []
-    for model, seeds in models.done.items():
-        row: dict[str, object] = {"Model": model, RECORDS: tuple(seeds["key"])}
-        for header, (metric, factor, _) in COLUMNS.items():
-            if metric in seeds and seeds[metric].notna().any():
-                row[header] = seeds[metric].mean() * factor
-        rows.append(row)
-    if not rows:
+    """Means over the seeds of each model, best first; None if nothing is done."""
+    if not models.done:
         return None
-    shown = pd.DataFrame(rows)
-    shown = shown[[h for h in ("Model", *COLUMNS, RECORDS) if h in shown]]
+    rows = [
+        {
+            "model": model,
+            **seeds.reindex(columns=[*COLUMNS][1:]).mean(),
+            RECORDS: tuple(seeds["key"]),
+        }
+        for model, seeds in models.done.items()
+    ]
+    frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     note = (
-        f"{matched(models)} Means over seeds. FLOPs are those of products and factorisations, of "
+        f"{matches(models)} Means over seeds. FLOPs are those of products and factorisations; of "
         "the training those of one counted update times the updates or, where an ODE is solved, "
-        "the evaluations; NFE an update counts forward and "
-        "backward, NFE test the forward evaluations of the exact density in a chunk of rows. Times "
-        "are of one process on the record's machine, densities by the exact trace and the solver "
-        "of the training."
+        "the evaluations. NFE per update counts forward and backward, NFE of the exact log_prob "
+        "the forward evaluations for a chunk of rows. Times are of one process on the record's "
+        "machine, densities by the exact trace and the solver of the training."
     )
-    return Table(
-        f"density-cost-{models.data}",
-        f"{models.data}: what the densities cost",
-        note,
-        shown,
-        {h: spec for h, (_, _, spec) in COLUMNS.items() if h in shown},
-    )
+    title = f"{models.data}: what the densities cost"
+    return Table(f"density-cost-{models.data}", title, note, frame, columns=COLUMNS)
 
 
-def matched(models: Models) -> str:
-    """What the flows of a table are matched in, and by how much the rest of it differs."""
+def matches(models: Models) -> str:
+    """A sentence on what the flows of a table are matched in, and in what they differ."""
     flows = models.flows
     if len(flows) < 2:
         return ""
-    kinds = {
-        "parameters": ("parameters", "{:,.0f}".format),
-        "training FLOPs": ("train_flops", scientific),
-        "seconds of training": ("train_seconds", "{:.3g}".format),
-    }
     same: list[str] = []
-    differ: list[str] = []
-    for name, (metric, told) in kinds.items():
+    different: list[str] = []
+    for metric, (name, text) in MATCHES.items():
         if not all(metric in seeds and seeds[metric].notna().any() for seeds in flows.values()):
             continue
         values = [float(seeds[metric].mean()) for seeds in flows.values()]
         least, most = min(values), max(values)
-        asked = _asked(flows) if metric == "parameters" else None
-        by = ", by their width" if asked else ""
-        span = f"{name} ({told(least)} to {told(most)}"
+        target = _parameters_asked(flows) if metric == "parameters" else None
+        by = ", by their width" if target else ""
+        span = f"{name} ({text(least)} to {text(most)}"
         alike = least > 0 and most / least <= MATCHED
-        if asked:
-            alike = asked / MATCHED <= least and most <= asked * MATCHED
-        (same if alike else differ).append(f"{span}{by})" if alike else f"{span})")
+        if target:
+            alike = target / MATCHED <= least and most <= target * MATCHED
+        (same if alike else different).append(f"{span}{by})" if alike else f"{span})")
     what = f"in {' and '.join(same)}, within {MATCHED - 1:.0%}" if same else "in nothing"
-    return f"The flows are matched {what}" + (
-        f"; they differ in {', '.join(differ)}." if differ else "."
-    )
+    rest = f"; they differ in {', '.join(different)}." if different else "."
+    return f"The flows are matched {what}{rest}"
 
 
-def _asked(flows: dict[str, pd.DataFrame]) -> float | None:
-    """The number of parameters that was asked of all of them, if one was."""
-    asked = pd.concat(flows.values()).get("setting.parameters", pd.Series(dtype=float))
-    return (
-        float(asked.iloc[0]) if asked.nunique(dropna=False) == 1 and asked.notna().all() else None
+def _parameters_asked(flows: dict[str, pd.DataFrame]) -> float | None:
+    """The budget of parameters that all flows have in common; None if there is none."""
+    budgets = pd.concat(flows.values()).get("setting.parameters", pd.Series(dtype=float))
+    one = budgets.nunique(dropna=False) == 1 and budgets.notna().all()
+    return float(budgets.iloc[0]) if one else None
+
+
+def at_budgets(models: Models) -> Table | None:
+    """Best validation likelihood so far at the least budget that all flows have spent.
+
+    None if fewer than two flows have curves.
+    """
+    curves = {
+        model: {int(row["seed"]): arrays(row) for _, row in seeds.iterrows()}
+        for model, seeds in models.flows.items()
+    }
+    every = [curve for seeds in curves.values() for curve in seeds.values()]
+    axes = {name: axis for name, axis in AXES.items() if all(axis[0] in curve for curve in every)}
+    if len(curves) < 2 or not axes:
+        return None
+    rows = [{"model": model, RECORDS: tuple(models.flows[model]["key"])} for model in curves]
+    frame, columns = pd.DataFrame(rows), {"model": MODEL}
+    for name, (axis, text) in axes.items():
+        # a total of 0 is that of a training whose updates were not counted
+        budget = min(float(c[axis][-1]) for c in every if c[axis][-1] > 0)
+        value, error, leads, updates = (
+            f"{part}_at_{name}" for part in ("ll", "se", "leads", "updates")
+        )
+        best = {
+            model: {seed: best_within(curve, axis, budget) for seed, curve in seeds.items()}
+            for model, seeds in curves.items()
+        }
+        reached = {
+            m: s for m, s in best.items() if all(updates > 0 for _, _, updates in s.values())
+        }
+        means = {m: float(np.mean([v[0] for v in s.values()])) for m, s in reached.items()}
+        leader = _leader(means, reached)
+        frame[value] = [means.get(model, UNTRAINED) for model in best]
+        frame[error] = [_error(reached[m]) if m in reached else math.nan for m in best]
+        frame[leads] = [model == leader for model in best]
+        frame[updates] = [float(np.mean([v[2] for v in s.values()])) for s in best.values()]
+        label = f"Validation LL at {text(budget)}"
+        columns[value] = Column(label, "nats", digits=".3f", error=error, leads=leads)
+        columns[updates] = Column(f"Updates until then ({NAMES[name]})")
+    first = pd.to_numeric(frame[f"ll_at_{next(iter(axes))}"], errors="coerce")
+    frame = frame.loc[first.sort_values(ascending=False).index].reset_index(drop=True)
+    note = (
+        "Log-likelihood in nats of the validation rows by the best weights so far, at the last "
+        "validation within the least total that all of these flows have spent, read off the "
+        f"learning curves; {UNTRAINED}: the first validation after an update was later. FLOPs are "
+        f"those of products and factorisations. {matches(models)} "
     )
+    note += (
+        "± is the standard error over seeds; bold: ahead of every other by more than "
+        f"{paired.ERRORS:g} errors of the difference over seeds."
+        if max(len(seeds) for seeds in curves.values()) > 1
+        else "One seed: ± is the standard error over the validation rows; no row is bold, for one "
+        "seed cannot tell a difference from chance."
+    )
+    note += " A learning rate that decays over a longer training has not yet come down there."
+    title = f"{models.data}: at matched budgets"
+    return Table(f"density-budget-{models.data}", title, note, frame, columns=columns)
+
+
+def best_within(curve: Curve, axis: str, budget: float) -> Best:
+    """Best validation likelihood within a budget, its error over rows, updates until then."""
+    within = np.flatnonzero(curve[axis] <= budget * (1 + 1e-9))
+    last = within[-1] if len(within) else 0
+    values = curve["validation_ll"][: last + 1]
+    best = int(np.argmax(values))
+    errors = curve.get("validation_se", np.full(len(values), math.nan))
+    return float(values[best]), float(errors[best]), int(curve["validated"][last])
+
+
+def _error(seeds: dict[int, Best]) -> float:
+    """Standard error over seeds; that over rows of a single seed."""
+    values = [value for value, _, _ in seeds.values()]
+    return standard_error(values) if len(values) > 1 else next(iter(seeds.values()))[1]
+
+
+def _leader(means: dict[str, float], seeds: dict[str, dict[int, Best]]) -> str | None:
+    """The best model if it leads over seeds; None below three seeds, for rows are not kept."""
+    if len(seeds) < 2 or min(len(values) for values in seeds.values()) < 3:
+        return None
+    values = {m: {seed: best[0] for seed, best in s.items()} for m, s in seeds.items()}
+    best = max(means, key=lambda model: means[model])
+    return paired.winner(means, ((m, paired.over_seeds(values[best], values[m])) for m in values))

@@ -2,82 +2,69 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.models import Models, notes_of
-from benchmarks.core.exhibit import RECORDS, Table
+from benchmarks.core.exhibit import RECORDS, Column, Table
 
-DIFFERENCE = "Hutchinson less exact (nats)"
+COLUMNS = {
+    "model": Column("Model"),
+    "test_tolerance": Column.of("test_tolerance", digits=".0e"),
+    "ll_shift": Column.of("ll_shift", digits=".1e"),
+    "ll_shift_row": Column.of("ll_shift_row", digits=".1e"),
+    "solver_gap": Column.of("solver_gap", digits="+.1e"),
+    "checked_ll": Column.of("checked_ll", digits=".3f"),
+    "hutchinson_ll": Column.of("hutchinson_ll", digits=".3f"),
+    "difference": Column("Hutchinson less exact", "nats", digits="+.4f", error="hutchinson_ll_se"),
+    "hutchinson_ll_se": Column(digits=".4f"),
+}
+WORST = {"test_tolerance": "min", "ll_shift": "max", "ll_shift_row": "max"}  # over seeds
+MEANS = ("solver_gap", "checked_ll", "hutchinson_ll")
+FAULTS = {"not_settled": "has not settled", "no_hutchinson": "no estimate"}  # notes of records
 
 
 def table(models: Models) -> Table | None:
-    """A row for each flow that solves an ODE; None where there is none."""
-    solved = {m: s for m, s in models.done.items() if "ll_shift" in s}
-    rows = [_row(m, s) for m, s in solved.items() if s["ll_shift"].notna().any()]
+    """A row for each flow that solves an ODE; None if there is none."""
+    rows = [
+        _row(model, seeds)
+        for model, seeds in models.done.items()
+        if "ll_shift" in seeds and seeds["ll_shift"].notna().any()
+    ]
     if not rows:
         return None
-    shown = pd.DataFrame(rows).dropna(axis=1, how="all")
-    error = {DIFFERENCE: "± (draws)"} if "± (draws)" in shown else {}
+    frame = pd.DataFrame(rows).dropna(axis=1, how="all")
     note = (
         "Test log-likelihoods are those of the exact trace, in float64, by dopri5 at the tolerance "
         "where they have settled: a tenfold tighter one moves the mean of the checked rows, and "
-        "the largest row, by what is said here. Own solver: by how much that of the training "
+        "the largest row, by the amounts shown. Own solver: by how much the solver of the training "
         "overstates the mean. Hutchinson's estimate takes one Rademacher probe a solve, on the "
         "same rows with the same solver; ± is its standard error over draws."
     )
-    return Table(
-        f"density-exact-{models.data}",
-        f"{models.data}: how exact the likelihoods are",
-        " ".join([note, *_faults(models)]),
-        shown,
-        {
-            "Tolerance": ".0e",
-            "LL moved (nats)": ".1e",
-            "Largest row (nats)": ".1e",
-            "Own solver (nats)": "+.1e",
-            "Exact (nats)": ".3f",
-            "Hutchinson (nats)": ".3f",
-            DIFFERENCE: "+.4f",
-            "± (draws)": ".4f",
-        },
-        error,
-    )
+    name, title = f"density-exact-{models.data}", f"{models.data}: how exact the likelihoods are"
+    return Table(name, title, " ".join([note, *_faults(models)]), frame, columns=COLUMNS)
 
 
 def _row(model: str, seeds: pd.DataFrame) -> dict[str, object]:
-    """The tightest tolerance and the largest movement of the seeds, and means of the rest."""
-    row: dict[str, object] = {"Model": model, RECORDS: tuple(seeds["key"])}
-    for header, metric in (
-        ("Tolerance", "test_tolerance"),
-        ("LL moved (nats)", "ll_shift"),
-        ("Largest row (nats)", "ll_shift_row"),
-        ("Own solver (nats)", "solver_gap"),
-        ("Exact (nats)", "checked_ll"),
-        ("Hutchinson (nats)", "hutchinson_ll"),
-    ):
-        values = seeds.get(metric, pd.Series([math.nan]))
-        worst = {"test_tolerance": values.min, "solver_gap": values.mean}
-        worst |= {"checked_ll": values.mean, "hutchinson_ll": values.mean}
-        row[header] = worst.get(metric, values.max)()
-    if "hutchinson_ll" in seeds:
-        row[DIFFERENCE] = (seeds["hutchinson_ll"] - seeds["checked_ll"]).mean()
-        row["± (draws)"] = float(
-            np.sqrt((seeds["hutchinson_ll_se"] ** 2).mean() / seeds["hutchinson_ll"].count())
-        )
+    """Tightest tolerance and largest shifts of the seeds; means of the rest."""
+    seeds = seeds.reindex(columns=[*seeds.columns.union(pd.Index([*WORST, *MEANS]))])
+    row: dict[str, object] = {"model": model, RECORDS: tuple(seeds["key"])}
+    row |= {metric: seeds[metric].agg(how) for metric, how in WORST.items()}
+    row |= {metric: seeds[metric].mean() for metric in MEANS}
+    if "hutchinson_ll_se" in seeds:
+        row["difference"] = (seeds["hutchinson_ll"] - seeds["checked_ll"]).mean()
+        variance = (seeds["hutchinson_ll_se"] ** 2).mean() / seeds["hutchinson_ll"].count()
+        row["hutchinson_ll_se"] = float(np.sqrt(variance))
     return row
 
 
 def _faults(models: Models) -> list[str]:
-    """What has not settled, and which estimates there are not, each with its reason."""
-    kinds = {"not_settled": "has not settled", "no_hutchinson": "no estimate"}
-    told = [
+    """Flows whose likelihood has not settled or has no estimate, each with its reason."""
+    faults = [
         f"{model}: {words} ({notes[name]})."
         for model, seeds in models.done.items()
         for notes in notes_of(seeds)
-        for name, words in kinds.items()
+        for name, words in FAULTS.items()
         if name in notes
     ]
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(faults))

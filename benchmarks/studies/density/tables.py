@@ -1,9 +1,8 @@
-"""Densities, shown: likelihood and samples of each model on each data set, and who leads."""
+"""Tables of densities: likelihood and samples of each model on each data set, and the leader."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import inspect
 from typing import Any
 
 import pandas as pd
@@ -11,194 +10,162 @@ import pandas as pd
 from benchmarks.analysis import paired
 from benchmarks.analysis.models import Models, models_of, notes_of
 from benchmarks.analysis.stats import standard_error
-from benchmarks.core.exhibit import RECORDS, Table
-from benchmarks.studies.density import budgets, exactness
-from benchmarks.studies.density import costs as density_costs
-from benchmarks.training.baselines import BASELINES, Baseline
+from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.studies.density import costs, exactness
+from benchmarks.training.baselines import BASELINES
 
-BEHIND, GAP, LL = "Behind best (nats)", "Gap to the truth (nats)", "Test LL (nats)"
-ABOVE = 3.0  # standard errors of the paired difference above the truth, from which on it is marked
+ABOVE = 3.0  # standard errors above the truth from which on a likelihood is marked
 MARK = "‡"
-SLICED, APART = "Sliced Wasserstein (s.d.)", "Told apart (accuracy)"
+OVER_SEEDS, OVER_ROWS = "se_over_seeds", "se_over_rows"  # columns: standard errors of test_ll
+COLUMNS = {
+    "model": Column("Model"),
+    "test_ll": Column.of("test_ll", digits=".3f", leads="leads"),
+    OVER_SEEDS: Column("± over seeds"),
+    OVER_ROWS: Column("± over test rows", digits=".3f"),
+    "behind": Column("Behind best", "nats", digits=".3f", error="behind_se"),
+    "gap": Column.of("gap", digits=".4f", error="gap_se", mark="gap_mark"),
+    "sliced_wasserstein": Column.of("sliced_wasserstein", digits=".3g"),
+    "told_apart": Column.of("told_apart", digits=".3f", error="told_apart_se"),
+    "components": Column("Components"),
+    "trained_by": Column("Trained by"),
+    "seeds": Column("Seeds"),
+}
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """Likelihoods at a glance, then of each data set: densities, costs, budgets and exactness."""
+    """Likelihoods of all data sets; then of each its densities, costs, budgets and exactness."""
     sets = [models_of(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
     if not sets:
         return []
-    each = [_table(models) for models in sets]
-    made = [_glance(sets, each)]
-    for models, table in zip(sets, each, strict=True):
-        more = (density_costs.table, budgets.table, exactness.table)
-        made += [table, *(t for t in (make(models) for make in more) if t is not None)]
-    return made
+    likelihoods = [_likelihoods(models) for models in sets]
+    shown = [_overview(sets, likelihoods)]
+    for models, table in zip(sets, likelihoods, strict=True):
+        others = (costs.table(models), costs.at_budgets(models), exactness.table(models))
+        shown += [table, *(other for other in others if other is not None)]
+    return shown
 
 
-def _glance(sets: list[Models], each: list[Table]) -> Table:
-    """The test log-likelihoods of all tables side by side, a row a model."""
+def _overview(sets: list[Models], likelihoods: list[Table]) -> Table:
+    """The test log-likelihoods of all data sets side by side, a row a model."""
     records: dict[str, tuple[str, ...]] = {}
-    for table in each:
-        for model, keys in zip(table.frame["Model"], table.rows_from, strict=True):
+    for table in likelihoods:
+        for model, keys in zip(table.frame["model"], table.rows_from, strict=True):
             records[model] = records.get(model, ()) + keys
-    shown = pd.DataFrame({"Model": list(records)})
-    errors, leads = {}, {}
-    for models, table in zip(sets, each, strict=True):
-        name, rows = models.data, table.frame.set_index("Model")
-        shown[name] = shown["Model"].map(rows[LL])
-        leads[name] = f"{name} leads"
-        shown[leads[name]] = [bool(led) for led in shown["Model"].map(rows["leads"]).eq(True)]
-        if error := table.errors.get(LL):
-            errors[name] = f"± {name}"
-            shown[errors[name]] = shown["Model"].map(rows[error])
-    shown[RECORDS] = list(records.values())
+    frame, columns = pd.DataFrame({"model": list(records)}), {"model": COLUMNS["model"]}
+    for models, table in zip(sets, likelihoods, strict=True):
+        value, error, leads = (f"{part}.{models.data}" for part in ("test_ll", "se", "leads"))
+        rows = table.frame.set_index("model").reindex(frame["model"])
+        frame[value] = rows["test_ll"].tolist()
+        frame[leads] = rows["leads"].eq(True).tolist()
+        if (own := table.columns["test_ll"].error) in rows:
+            frame[error] = rows[own].tolist()
+        columns[value] = Column(models.data, digits=".3f", error=error, leads=leads)
+    frame[RECORDS] = list(records.values())
     note = (
         "Mean log-density of the test rows in nats; the tables below have costs and paired errors. "
         f"Bold: ahead of every other by more than {paired.ERRORS:g} errors of the difference."
     )
-    if fitted := [f"{name}, {_said(made)}" for name, made in BASELINES.items() if name in records]:
-        note += f" Fitted to the training rows, and no flows: {'; '.join(fitted)}."
-    return Table(
-        "density",
-        "Test log-likelihood by data set",
-        note,
-        shown,
-        dict.fromkeys((models.data for models in sets), ".3f"),
-        errors,
-        leads=leads,
-    )
+    if baselines := [f"{name}, {_about(name)}" for name in BASELINES if name in records]:
+        note += f" Fitted to the training rows, and no flows: {'; '.join(baselines)}."
+    title = "Test log-likelihood by data set"
+    return Table("density", title, note, frame, columns=columns)
 
 
-def _said(baseline: Callable[..., Baseline]) -> str:
-    """What a baseline is, by the first line of its docstring."""
-    told = (baseline.__doc__ or "").partition("\n")[0].replace("`", "").rstrip(".")
-    return told[:1].lower() + told[1:]
+def _about(baseline: str) -> str:
+    """First line of a baseline's docstring, as part of a sentence."""
+    line = inspect.getdoc(BASELINES[baseline]) or ""
+    line = line.partition("\n")[0].replace("`", "").rstrip(".")
+    return line[:1].lower() + line[1:]
 
 
-def _table(models: Models) -> Table:
-    """Rows by likelihood; several seeds of a flow become their mean with a standard error."""
+def _likelihoods(models: Models) -> Table:
+    """The models of one data set by likelihood, each with the mean of its seeds."""
     best = next(iter(models.done), None)
     leads = {m: paired.lead(models.done[best], s) for m, s in models.done.items() if best}
-    first = paired.winner({m: s["test_ll"].mean() for m, s in models.done.items()}, leads.items())
+    means = {model: seeds["test_ll"].mean() for model, seeds in models.done.items()}
+    leader = paired.winner(means, leads.items())
     rows = []
     for model, seeds in models.every.items():
-        row: dict[str, object] = {"Model": model, "Seeds": 0, RECORDS: tuple(seeds["key"])}
+        row: dict[str, Any] = {"model": model, "seeds": 0, RECORDS: tuple(seeds["key"])}
         if model in models.done:
-            row |= _row(models.done[model])
-            row[BEHIND], row["± (paired)"] = leads[model]
+            row |= _means(models.done[model])
+            row["behind"], row["behind_se"] = leads[model]
         else:
-            row[LL] = str(seeds["status"].iloc[0])
-        rows.append(row | {"leads": model == first})
-    shown = pd.DataFrame(rows).dropna(axis=1, how="all")
-    order = (
-        "Model",
-        LL,
-        "± over seeds",
-        "± over test rows",
-        BEHIND,
-        "± (paired)",
-        GAP,
-        "± (gap)",
-        SLICED,
-        APART,
-        "± (accuracy)",
-        "Components",
-        "Trained by",
-        "Seeds",
-        "leads",
-        "mark",
-        RECORDS,
-    )
-    shown = shown[[header for header in order if header in shown]]
-    over = "± over seeds" if "± over seeds" in shown else "± over test rows"
-    pairs = {LL: over, BEHIND: "± (paired)", GAP: "± (gap)", APART: "± (accuracy)"}
+            row["test_ll"] = str(seeds["status"].iloc[0])
+        rows.append(row | {"leads": model == leader})
+    frame = pd.DataFrame(rows).dropna(axis=1, how="all")
+    order = [part for name, column in COLUMNS.items() for part in (name, *column.beside)]
+    frame = frame[[name for name in (*order, RECORDS) if name in frame]]
+    error = OVER_SEEDS if OVER_SEEDS in frame else OVER_ROWS
+    columns = {name: column for name, column in COLUMNS.items() if name in frame}
+    columns["test_ll"] = Column.of("test_ll", digits=".3f", leads="leads", error=error)
     units = f", {models.facts['units']}" if "units" in models.facts else ""
-    return Table(
-        f"density-{models.data}",
-        f"{models.data} ({models.dim}-D{units})",
-        _note(models, over),
-        shown,
-        {
-            LL: ".3f",
-            "± over test rows": ".3f",
-            BEHIND: ".3f",
-            GAP: ".4f",
-            SLICED: ".3g",
-            APART: ".3f",
-        },
-        {header: error for header, error in pairs.items() if error in shown},
-        leads={LL: "leads"},
-        marks={GAP: "mark"} if GAP in shown else {},
-    )
+    title = f"{models.data} ({models.dim}-D{units})"
+    note = _note(models, error, [row["model"] for row in rows if row.get("gap_mark")])
+    return Table(f"density-{models.data}", title, note, frame, columns=columns)
 
 
-def _row(seeds: pd.DataFrame) -> dict[str, object]:
-    """Of a model's seeds: means, and each mean's error."""
+def _means(seeds: pd.DataFrame) -> dict[str, Any]:
+    """Means over a model's seeds with their errors; medians of the tests of samples."""
     notes = notes_of(seeds)[0]
-    row: dict[str, Any] = {"Seeds": len(seeds), LL: seeds["test_ll"].mean()}
-    row["± over test rows"] = _over_rows(seeds)
+    row: dict[str, Any] = {"seeds": len(seeds), "test_ll": seeds["test_ll"].mean()}
+    row[OVER_ROWS] = _error_over_rows(seeds)
     if len(seeds) > 1:
-        row["± over seeds"] = standard_error(seeds["test_ll"])
+        row[OVER_SEEDS] = standard_error(seeds["test_ll"])
     if "gap" in seeds and seeds["gap"].notna().any():
-        row[GAP] = seeds["gap"].mean()
-        row["± (gap)"] = seeds["gap_se"].mean() if "gap_se" in seeds else math.nan
-        row["mark"] = MARK if row[GAP] < -ABOVE * row["± (gap)"] else ""
-    for header, metric in (
-        (SLICED, "sliced_wasserstein"),
-        (APART, "told_apart"),
-        ("± (accuracy)", "told_apart_se"),
-    ):
-        row[header] = seeds[metric].median() if metric in seeds else math.nan
-    return row | {"Components": notes.get("components"), "Trained by": notes.get("trained_by")}
+        row["gap"] = seeds["gap"].mean()
+        row["gap_se"] = seeds.get("gap_se", pd.Series(dtype=float)).mean()
+        row["gap_mark"] = MARK if row["gap"] < -ABOVE * row["gap_se"] else ""
+    for metric in ("sliced_wasserstein", "told_apart", "told_apart_se"):
+        row[metric] = seeds.get(metric, pd.Series(dtype=float)).median()
+    return row | {name: notes.get(name) for name in ("components", "trained_by")}
 
 
-def _over_rows(seeds: pd.DataFrame) -> float:
-    """The standard error over test rows of the mean over seeds."""
+def _error_over_rows(seeds: pd.DataFrame) -> float:
+    """Standard error over test rows of the mean over seeds, nats."""
     if seeds["arrays"].isna().any():
         return float(seeds["test_ll_se"].mean())
-    return standard_error(paired.by_row(seeds), paired.groups(seeds))
+    return standard_error(paired.mean_by_row(seeds), paired.groups(seeds))
 
 
-def _note(models: Models, over: str) -> str:
+def _note(models: Models, error: str, above: list[str]) -> str:
     facts, every = models.facts, pd.concat(models.every.values())
-    told = [str(facts["about"])] if "about" in facts else []
+    parts = [str(facts["about"])] if "about" in facts else []
     if isinstance(facts.get("entropy"), float):
-        told.append(f"Entropy: {facts['entropy']:.4f} nats.")
-    if over == "± over seeds":
-        told.append("± is the standard error over seeds; that over the test set stands beside it.")
+        parts.append(f"Entropy: {facts['entropy']:.4f} nats.")
+    if error == OVER_SEEDS:
+        parts.append("± is the standard error over seeds; that over the test set stands beside it.")
     else:
-        told.append("One seed: ± is the standard error over the test set.")
-    told.append(
+        parts.append("One seed: ± is the standard error over the test set.")
+    parts.append(
         "Behind best is a paired difference, so that what is hard for all models cancels; its "
-        "error is over test rows and over seeds, where there are several. Bold: ahead of every "
+        "error is over test rows and, where there are several, over seeds. Bold: ahead of every "
         f"other by more than {paired.ERRORS:g} errors of that."
     )
     if "gap" in every and every["gap"].notna().any():
-        told.append(
+        parts.append(
             "Gap to the truth: the data's own log-density less the model's, paired over test rows "
             "where it is known, else from the entropy."
         )
-    marked = [m for m, seeds in models.done.items() if _row(seeds).get("mark")]
-    if marked:
-        told.append(
-            f"{MARK} {', '.join(marked)}: above the truth by more than {ABOVE:g} standard errors, "
-            "which no density can be; it means a wrong log-determinant (flowgauge check)."
+    if above:
+        parts.append(
+            f"{MARK} {', '.join(above)}: above the truth by more than {ABOVE:g} standard errors, "
+            "which is impossible for a density: the log-determinant is wrong (flowgauge check)."
         )
-    told += _samples_note(every)
-    return " ".join(told + _same_field(models))
+    return " ".join(parts + _note_on_samples(every) + _note_on_fields(models))
 
 
-def _samples_note(every: pd.DataFrame) -> list[str]:
+def _note_on_samples(every: pd.DataFrame) -> list[str]:
+    """What the tests of samples are, their floor, and the models that have none."""
     if "told_apart" not in every or every["told_apart"].isna().all():
         return []
-    one = every[every["told_apart"].notna()].iloc[0]
+    first = every[every["told_apart"].notna()].iloc[0]
     return [
         "Samples beside test rows, in standard deviations of the training set, "
-        f"{one['compared_rows']:,.0f} of each: the sliced Wasserstein distance W₂, and the "
-        "accuracy of gradient-boosted trees that tell the two apart, cross-validated (0.5: they "
-        "cannot). "
-        f"Medians over seeds. Training rows come to {one['sliced_wasserstein_floor']:.3f} and "
-        f"{one['told_apart_floor']:.3f}: the floor.",
+        f"{first['compared_rows']:,.0f} of each: the sliced Wasserstein distance W₂, and the "
+        "accuracy of a classifier two-sample test (C2ST) by gradient-boosted trees, "
+        "cross-validated (0.5: indistinguishable). Medians over seeds. Training rows have "
+        f"{first['sliced_wasserstein_floor']:.3f} and {first['told_apart_floor']:.3f}: the floor.",
         *(
             f"{flow}: {notes['no_comparison']}."
             for flow, notes in zip(every["flow"], notes_of(every), strict=True)
@@ -207,28 +174,28 @@ def _samples_note(every: pd.DataFrame) -> list[str]:
     ]
 
 
-def _same_field(models: Models) -> list[str]:
-    """Which flows differ in how one and the same field is trained, and what that makes of it."""
+def _note_on_fields(models: Models) -> list[str]:
+    """Flows that train one and the same field in different ways, and the lead of the best."""
     fields: dict[str, list[str]] = {}
     for model, seeds in models.flows.items():
         if field := notes_of(seeds)[0].get("field"):
             fields.setdefault(field, []).append(model)
-    told = []
+    parts = []
     for field, members in fields.items():
         if len(members) > 1:
-            how = [f"{m} ({notes_of(models.flows[m])[0]['trained_by']})" for m in members]
-            told.append(f"One and the same field, {field}, is trained as {', '.join(how)}.")
-            told += _at_equal_updates({m: models.flows[m] for m in members})
-    return told
+            ways = [f"{m} ({notes_of(models.flows[m])[0]['trained_by']})" for m in members]
+            parts.append(f"One and the same field, {field}, is trained as {', '.join(ways)}.")
+            parts += _at_equal_updates({m: models.flows[m] for m in members})
+    return parts
 
 
 def _at_equal_updates(members: dict[str, pd.DataFrame]) -> list[str]:
-    """How far the first of these, best first, is ahead of those with as many updates and rows."""
-    first, *others = members
+    """Lead of the first of these, the best, over those of as many updates and rows a batch."""
+    best, *others = members
     same = ["updates", "batch"]
-    told = []
+    leads = []
     for other in others:
-        if members[first][same].iloc[0].equals(members[other][same].iloc[0]):
-            ahead, error = paired.lead(members[first], members[other])
-            told.append(f"{ahead:.4f} ± {error:.4f} nats ahead of {other}")
-    return [f"At as many updates {first} is {' and '.join(told)}, in pairs."] if told else []
+        if members[best][same].iloc[0].equals(members[other][same].iloc[0]):
+            lead, error = paired.lead(members[best], members[other])
+            leads.append(f"{lead:.4f} ± {error:.4f} nats ahead of {other}")
+    return [f"At as many updates {best} is {' and '.join(leads)}, in pairs."] if leads else []

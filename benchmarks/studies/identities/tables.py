@@ -1,37 +1,17 @@
-"""Identities, shown: what is left of each equality, and how it falls."""
+"""Tables of identities: what is left of each equality, and how it falls with the steps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from benchmarks.core.exhibit import RECORDS, Figure, Table, cells
-from benchmarks.plotting import draw
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells
 from flows.continuous.trace import Trace
 
-PLACES = {"hutchinson": "R^D", "bottleneck": "R^K"}
-COLUMNS: dict[str, dict[str, str]] = {  # identity: header -> column
-    "euler": {
-        "Weights": "option.time",
-        "D": "dim",
-        "Blocks": "setting.blocks",
-        "Elements that differ": "different_elements",
-        "RMS difference": "solver_error",
-    },
-    "density": {
-        "Flow": "flow",
-        "D": "dim",
-        "log p (nats)": "ladj_error",
-        "Allowed (nats)": "ladj_bound",
-        "Mass": "mass_error",
-        "Mass allowed": "mass_bound",
-    },
-}
+PLACES = {"hutchinson": "d", "bottleneck": "k"}  # estimator: space of its probes, R^D or R^K
 TITLES = {
     "euler": "A residual network and Euler's method",
     "order": "Orders of convergence",
@@ -56,140 +36,142 @@ NOTES = {
     "Variance: that in R^K over that in R^D. Largest z: of the mean error of a row, in its "
     "standard errors. Traces differ: tr of K × K less tr of D × D, relative to ‖∂f/∂x‖.",
 }
+ERRORS = {"order": "solver_error", "rate": "rate_error"}  # by step, of a convergence
+COLUMNS = {
+    "flow": Column("Flow"),
+    "method": Column("Method"),
+    "time": Column("Weights"),
+    "dim": Column("D"),
+    "blocks": Column("Blocks"),
+    "different_elements": Column.of("different_elements", digits="d"),
+    **{
+        name: Column.of(name, digits=".1e")
+        for name in ("solver_error", "ladj_error", "ladj_bound", "mass_error", "mass_bound")
+    },
+    "convergence_order": Column.of("convergence_order", digits=".3f"),
+    "width": Column("K"),
+    "field": Column("Field"),
+    "noise": Column("Noise"),
+    "rmse_d": Column("Error in R^D", error="rmse_d_se"),
+    "theory_d": Column("Theory in R^D"),
+    "rmse_k": Column("Error in R^K", error="rmse_k_se"),
+    "theory_k": Column("Theory in R^K"),
+    "variance": Column("Variance", digits=".3g"),
+    "trace_bias": Column.of("trace_bias", unit="", digits=".2f"),
+    "cyclic_error": Column.of("cyclic_error", unit="", digits=".1e"),
+    "status": Column("Status"),
+}
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """A table for each identity that has cases, done or not."""
+    groups = frame.groupby("setting.identity", sort=False) if len(frame) else ()
+    return [_table(str(identity), rows) for identity, rows in groups]
 
 
 def done(frame: pd.DataFrame, identity: str) -> pd.DataFrame:
     """The done cases of one identity."""
-    chosen = frame[(frame["study"] == "identities") & (frame["status"] == "done")]
-    return chosen[chosen["setting.identity"] == identity] if len(chosen) else chosen
+    rows = frame[(frame["study"] == "identities") & (frame["status"] == "done")]
+    return rows[rows["setting.identity"] == identity] if len(rows) else rows
 
 
-def tables(frame: pd.DataFrame) -> list[Table]:
-    """A table for each identity that has cases, failed ones as such."""
-    return list(_tables(frame)) if len(frame) else []
+def convergence(row: Any) -> tuple[list[int], list[float], float]:
+    """Numbers of steps of a case, the errors with them, and the order at the most steps.
 
-
-def figures(frame: pd.DataFrame) -> list[Figure]:
-    """Errors against the number of steps, and errors of estimates in R^D and R^K."""
-    drawn = (("order", _orders), ("rate", _orders), ("estimate", _estimates))
-    return [
-        Figure(_name(i), TITLES[i], NOTES[i], partial(picture, rows), tuple(rows["key"]))
-        for i, picture in drawn
-        if len(frame) and len(rows := done(frame, i))
-    ]
+    The order is NaN for a single number of steps.
+    """
+    steps = [int(n) for n in row["setting.steps"]]
+    order = [math.nan, *row["convergence_order.values"]][-1]
+    return steps, list(row[f"{ERRORS[row['setting.identity']]}.values"]), float(order)
 
 
 def estimates(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each field and noise: errors in either space with theory's, and their variances."""
-    traces = pd.DataFrame([vars(Trace.of(trace)) for trace in rows["option.trace"]], rows.index)
-    rows = rows.assign(noise=traces["noise"], place=traces["estimator"].map(PLACES))
-    found = []
-    which = ["dim", "option.bottleneck", "setting.field", "noise"]
-    for place, group in rows.groupby(which, sort=False):
-        row: dict[str, Any] = dict(zip(("D", "K", "Field", "Noise"), place, strict=True))
+    """Errors of one probe in R^D and in R^K, a row for each field and noise.
+
+    ``rmse_d`` and ``rmse_k`` are root mean square errors over ‖∂f/∂x‖, ``<name>_se`` their standard
+    errors, ``theory_d`` and ``theory_k`` the closed formula; ``variance`` is the ratio of the
+    variances, K over D, where both were measured.
+    """
+    traces = [Trace.of(trace) for trace in rows["option.trace"]]
+    places = [PLACES[trace.estimator] for trace in traces]
+    rows = rows.assign(noise=[trace.noise for trace in traces], place=places)
+    fields = []
+    for key, group in rows.groupby(
+        ["dim", "option.bottleneck", "setting.field", "noise"], sort=False
+    ):
+        field: dict[str, Any] = dict(zip(("dim", "width", "field", "noise"), key, strict=True))
         for _, case in group.sort_values("place").iterrows():
-            row[f"Error in {case['place']}"] = case["trace_rmse"]
-            row[f"± in {case['place']}"] = case["trace_rmse_se"]
-            row[f"Theory in {case['place']}"] = case["trace_rmse_theory"]
+            place = case["place"]
+            field[f"rmse_{place}"] = case["trace_rmse"]
+            field[f"rmse_{place}_se"] = case["trace_rmse_se"]
+            field[f"theory_{place}"] = case["trace_rmse_theory"]
         if group["place"].nunique() == 2:
-            row["Variance"] = (row["Error in R^K"] / row["Error in R^D"]) ** 2
-        row["Largest z"] = group["trace_bias"].max()
-        row["Traces differ"] = group["cyclic_error"].max()
-        row[RECORDS] = tuple(group["key"])
-        found.append(row)
-    return pd.DataFrame(found)
+            field["variance"] = (field["rmse_k"] / field["rmse_d"]) ** 2
+        field |= {name: group[name].max() for name in ("trace_bias", "cyclic_error")}
+        fields.append(field | {RECORDS: tuple(group["key"])})
+    return pd.DataFrame(fields)
 
 
-def errors(row: Any) -> tuple[list[int], list[float], float]:
-    """Numbers of steps, the errors with them, and the order at the largest; NaN for one number."""
-    metric = "rate_error" if row["setting.identity"] == "rate" else "solver_error"
-    steps = [int(n) for n in row["setting.steps"]]
-    order = [math.nan, *row["convergence_order.values"]][-1]
-    return steps, list(row[f"{metric}.values"]), float(order)
+def _table(identity: str, rows: pd.DataFrame) -> Table:
+    frame, columns = FRAMES[identity](rows)
+    frame = frame.dropna(axis="columns", how="all").reset_index(drop=True)
+    name, title = f"identities-{identity}", TITLES[identity]
+    return Table(name, title, NOTES[identity], frame, columns={**COLUMNS, **columns})
 
 
-def _name(identity: str) -> str:
-    return f"identities-{identity}"
+Framed = tuple[pd.DataFrame, dict[str, Column]]  # and columns of its own
 
 
-def _tables(frame: pd.DataFrame) -> Iterator[Table]:
-    for identity, rows in frame.groupby("setting.identity", sort=False):
-        finished = rows[rows["status"] == "done"]
-        digits: dict[str, str] = {}
-        uncertain: dict[str, str] = {}
-        if identity == "estimate":
-            shown = estimates(finished) if len(finished) else _failed(rows)
-            digits = {"Variance": ".3g", "Largest z": ".2f", "Traces differ": ".1e"}
-            uncertain = {f"Error in {p}": f"± in {p}" for p in PLACES.values()}
-        elif identity in COLUMNS:
-            named = COLUMNS[str(identity)]
-            shown = pd.DataFrame({h: rows[c] for h, c in named.items() if c in rows})
-            shown[RECORDS] = [(key,) for key in rows["key"]]
-            measured = [h for h, c in named.items() if f"{c}.values" in rows and h in shown]
-            for header in measured:
-                shown[header] = cells(rows, shown[header])
-            digits = dict.fromkeys(measured, ".1e") | {"Elements that differ": "d"}
+def _values(names: dict[str, str], *metrics: str) -> Callable[[pd.DataFrame], Framed]:
+    """Frame with a row a case: columns of the records by name, and metrics or else the status."""
+
+    def frame(rows: pd.DataFrame) -> Framed:
+        known = {name: rows[column] for name, column in names.items() if column in rows}
+        measured = {name: cells(rows, rows[name]) for name in metrics if name in rows}
+        measured = measured or {"status": rows["status"]}
+        return pd.DataFrame({**known, **measured, **_keys(rows)}, rows.index), {}
+
+    return frame
+
+
+def _keys(rows: pd.DataFrame) -> dict[str, list[tuple[str, ...]]]:
+    return {RECORDS: [(key,) for key in rows["key"]]}
+
+
+def _falling(rows: pd.DataFrame) -> Framed:
+    """The error of each case at each number of steps, and its order."""
+    cases, columns = [], {}
+    for _, row in rows.iterrows():
+        method = row.get("setting.method")
+        case = {"method": method} if isinstance(method, str) else {"time": row["option.time"]}
+        case |= {"dim": row["dim"], RECORDS: (row["key"],)}
+        if row["status"] == "done":
+            steps, errors, order = convergence(row)
+            case |= {f"error_{n}": error for n, error in zip(steps, errors, strict=True)}
+            columns |= {f"error_{n}": Column(f"{n} steps", digits=".1e") for n in steps}
+            cases.append(case | {"convergence_order": order})
         else:
-            shown = pd.DataFrame([_falling(row) for _, row in rows.iterrows()])
-            digits = {str(h): ".1e" for h in shown if str(h).endswith("steps")} | {"Order": ".3f"}
-        shown = shown.dropna(axis="columns", how="all").reset_index(drop=True)
-        i = str(identity)
-        yield Table(_name(i), TITLES[i], NOTES[i], shown, digits, uncertain)
+            cases.append(case | {"convergence_order": row["status"]})
+    return pd.DataFrame(cases), columns
 
 
-def _failed(rows: pd.DataFrame) -> pd.DataFrame:
-    shown = pd.DataFrame({"D": rows["dim"], "K": rows["option.bottleneck"], "": rows["status"]})
-    shown[RECORDS] = [(key,) for key in rows["key"]]
-    return shown
+def _estimates(rows: pd.DataFrame) -> Framed:
+    """The estimates of the done cases; the status of each case where none is done."""
+    if (finished := rows["status"] == "done").any():
+        return estimates(rows[finished]), {}
+    return _values({"dim": "dim", "width": "option.bottleneck"})(rows)
 
 
-def _falling(row: Any) -> dict[str, Any]:
-    """The errors of a case at each number of steps, and its order."""
-    method = row.get("setting.method")
-    named = {"Method": method} if isinstance(method, str) else {"Weights": row["option.time"]}
-    named |= {"D": row["dim"], RECORDS: (row["key"],)}
-    if row["status"] != "done":
-        return {**named, "Order": row["status"]}
-    steps, values, order = errors(row)
-    return {
-        **named,
-        **{f"{n} steps": v for n, v in zip(steps, values, strict=True)},
-        "Order": order,
-    }
-
-
-def _orders(rows: pd.DataFrame) -> Any:
-    method = rows.get("setting.method", pd.Series(index=rows.index, dtype=object))
-    names = method.fillna(rows["option.time"] + ", D = " + rows["dim"].astype(str))
-    looks = draw.looks(names)
-    with draw.figure(1, 1) as (figure, axes):
-        panel = axes[0, 0]
-        for name, (_, row) in zip(names, rows.iterrows(), strict=True):
-            steps, values, order = errors(row)
-            panel.plot(steps, values, label=f"{name}: order {order:.2f}", **looks[name])
-        draw.logarithmic(panel.xaxis, panel.yaxis)
-        draw.ticks(panel.xaxis, [n for _, row in rows.iterrows() for n in errors(row)[0]])
-        panel.set(xlabel="steps", ylabel="error")
-        draw.legend_below(figure, *panel.get_legend_handles_labels())
-    return figure
-
-
-def _estimates(rows: pd.DataFrame) -> Any:
-    shown = estimates(rows)
-    names = [f"{r['Field']}, {r['D']} → {r['K']:g}, {r['Noise']}" for _, r in shown.iterrows()]
-    places = np.arange(len(shown))[::-1]
-    looks = draw.looks(PLACES.values())
-    with draw.figure(1, 1, 0.3 * len(shown) + 1) as (figure, axes):
-        panel = axes[0, 0]
-        for place, look in looks.items():
-            if f"Error in {place}" not in shown:
-                continue
-            bars = {"xerr": 2 * shown[f"± in {place}"], **look, "ls": ""}
-            panel.errorbar(shown[f"Error in {place}"], places, label=f"in {place}", **bars)
-            theory = shown[f"Theory in {place}"]
-            told = {"color": look["color"], "marker": "|", "ms": 13, "ls": ""}
-            panel.plot(theory, places, label=f"theory in {place}", **told)
-        panel.set_yticks(places, names)
-        panel.set(xlabel="error of one probe / ‖∂f/∂x‖", xlim=(0, None))
-        draw.legend_below(figure, *panel.get_legend_handles_labels())
-    return figure
+FRAMES: dict[str, Callable[[pd.DataFrame], Framed]] = {
+    "euler": _values(
+        {"time": "option.time", "dim": "dim", "blocks": "setting.blocks"},
+        "different_elements",
+        "solver_error",
+    ),
+    "order": _falling,
+    "density": _values(
+        {"flow": "flow", "dim": "dim"}, "ladj_error", "ladj_bound", "mass_error", "mass_bound"
+    ),
+    "rate": _falling,
+    "estimate": _estimates,
+}

@@ -1,7 +1,8 @@
-"""Our figures beside the literature's, shown: how far apart, and what is not alike."""
+"""Tables of our figures beside those of the literature: the difference, and what is not alike."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,64 +10,113 @@ import pandas as pd
 
 from benchmarks import protocols
 from benchmarks.analysis.stats import standard_error
-from benchmarks.core.exhibit import RECORDS, Table
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells
 from benchmarks.core.series import series
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.studies.published.literature import Row, figures
 from benchmarks.training.baselines import BASELINES
 
-OURS, THEIRS, APART = "Ours (nats)", "Theirs (nats)", "Ours less theirs (nats)"
-NAMES = {"batch": "batch", "updates": "updates at most"}  # others go by their own
+UNLIKE = {
+    "dataset": Column("Data"),
+    "model": Column("Model"),
+    "unlike": Column("What is not alike"),
+    "error_is": Column("Their ±"),
+    "source": Column("Published in"),
+}
+COLUMNS = {
+    "dataset": Column("Data"),
+    "model": Column("Model"),
+    "test_ll": Column("Ours", "nats", digits=".3f", error="test_ll_se"),
+    "theirs": Column("Theirs is"),
+    "published_ll": Column("Theirs", "nats", digits=".2f", error="published_se"),
+    "difference": Column("Ours less theirs", "nats", digits="+.3f"),
+    "comparable": Column("Comparable"),
+    "seeds": Column("Seeds"),
+}
+NOTE = (
+    "Mean test log-likelihood. Our ± is the standard error over seeds, with one seed over the "
+    "test set; what theirs is stands in the table below, and the two are not alike. The difference "
+    "says something of a flow only where a row is comparable; data whose rows are not the "
+    "published ones are other data, however near."
+)
+NAMES = {"updates": "updates at most"}  # of settings that do not go by their own
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """Figures side by side, their differences in words, and the literature's alone."""
+    """Figures side by side, their differences in words, and those of the literature alone."""
     if frame.empty:
         return []
+    rows = beside(frame)
+    shown = rows.assign(test_ll=cells(rows, rows["test_ll"]))
+    order = [part for name, column in COLUMNS.items() for part in (name, *column.beside)]
+    unlike = rows[[name for name in (*UNLIKE, RECORDS) if name in rows]]
+    note = "From the settings of each case and its protocol; of an absent data set its remedy."
+    return [
+        Table(
+            "published",
+            "Our figures beside the papers'",
+            NOTE,
+            shown.reindex(columns=[*order, RECORDS]),
+            columns=COLUMNS,
+        ),
+        Table("published-unlike", "What is not alike", note, unlike, columns=UNLIKE),
+        _literature(),
+    ]
+
+
+def beside(frame: pd.DataFrame) -> pd.DataFrame:
+    """Our likelihood beside the published one, nats, a row for each data set and model.
+
+    ``test_ll`` is the mean over seeds, NaN where ``status`` is not "done"; ``published_ll`` and
+    ``difference`` are NaN where nothing was published. ``comparable`` and ``unlike`` are words.
+    """
     by = frame.reindex(columns=["setting.by"])["setting.by"].astype(object)
     frame = frame.assign(by=by.where(by.notna(), None))
-    each = [
+    rows = [
         _row(seeds)
         for _, group in frame.groupby("dataset", sort=False)
         for _, seeds in group.assign(series=series(group)).groupby("series", sort=False)
     ]
-    return [_beside([row for row, _ in each]), _unlike([words for _, words in each]), _all()]
+    return pd.DataFrame(rows).reindex(
+        columns=list(dict.fromkeys(key for row in rows for key in row))
+    )
 
 
-def _row(seeds: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A row of figures, and one of what is not alike."""
+def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     first, done = seeds.iloc[0], seeds[seeds["status"] == "done"]
     flow, dataset = str(first["flow"]), str(first["dataset"])
-    theirs = figures().beside(flow, first["by"])
-    theirs = theirs if theirs and dataset in theirs.values else None
-    key = {"Data": dataset, "Model": str(first["series"]), RECORDS: tuple(seeds["key"])}
-    row: dict[str, Any] = {**key, "Theirs is": theirs.model if theirs else "not published"}
-    words: dict[str, Any] = dict(key)
+    published = figures().beside(flow, first["by"])
+    published = published if published and dataset in published.values else None
+    row: dict[str, Any] = {"dataset": dataset, "model": str(first["series"])}
+    row |= {"theirs": published.model if published else "not published"}
+    row |= {RECORDS: tuple(seeds["key"]), "status": "done", "test_ll": math.nan}
     if done.empty:
-        row[OURS] = "absent" if first["notes"].get("absent") else str(first["status"])
-        words["What is not alike"] = str(first["reason"])
-        return row, words
+        absent = first["notes"].get("absent")
+        row |= {"status": "absent" if absent else str(first["status"])}
+        return row | {"unlike": str(first["reason"])}
     ours = done["test_ll"].mean()
-    over_seeds = len(done) > 1
-    row |= {OURS: ours, "Seeds": len(done)}
-    row["±"] = standard_error(done["test_ll"]) if over_seeds else done["test_ll_se"].mean()
+    error = standard_error(done["test_ll"]) if len(done) > 1 else done["test_ll_se"].mean()
     unlike = _data(done) + _training(first) + _standing(first)
-    unlike += list(theirs.caveats) if theirs else []
-    if theirs:
-        value = {str(name): each for name, each in theirs.values.items()}[dataset]
-        row |= {THEIRS: value, "their ±": theirs.errors.get(dataset), APART: ours - value}
-    row["Comparable"] = _comparable(done, first, theirs)
-    words["What is not alike"] = "; ".join(unlike) or "nothing that is known"
-    if theirs:
-        words["Their ±"] = theirs.error_is or "not given"
-        paper = figures().sources[theirs.source]
-        words["Published in"] = f"arXiv:{paper.arxiv}, {paper.where} ({theirs.certainty})"
-    return row, words
+    unlike += list(published.caveats) if published else []
+    row |= {"test_ll": ours, "test_ll_se": error, "seeds": len(done)}
+    row |= {"comparable": _comparable(done, first, published)}
+    row |= {"unlike": "; ".join(unlike) or "nothing that is known"}
+    if published:
+        values: Mapping[str, float] = dict(published.values)
+        paper = figures().sources[published.source]
+        row |= {
+            "published_ll": values[dataset],
+            "published_se": published.errors.get(dataset, math.nan),
+            "difference": ours - values[dataset],
+            "error_is": published.error_is or "not given",
+            "source": f"arXiv:{paper.arxiv}, {paper.where} ({published.certainty})",
+        }
+    return row
 
 
-def _comparable(done: pd.DataFrame, first: pd.Series, theirs: Row | None) -> str:
-    """Whether the two figures may be set against each other, in a few words."""
-    if theirs is None:
+def _comparable(done: pd.DataFrame, first: pd.Series, published: Row | None) -> str:
+    """Whether the two figures can be compared, in a few words."""
+    if published is None:
         return "no: none published"
     if _data(done):
         return "no: other data"
@@ -74,24 +124,24 @@ def _comparable(done: pd.DataFrame, first: pd.Series, theirs: Row | None) -> str
         return "yes"
     if first["by"] is None:
         return "no: by no protocol"
-    if theirs.protocol != first["by"]:
+    if published.protocol != first["by"]:
         return "no: another protocol"
     return "no: trained otherwise" if _training(first) else "as far as settings go"
 
 
 def _data(done: pd.DataFrame) -> list[str]:
-    """How the data differ from the published, and the rows that were scored."""
+    """Differences of the data from the published set, and of the rows that were scored."""
     first = done.iloc[0]
-    told = [text for text in [str(first["notes"]["data_differs"])] if text]
+    differences = [text for text in [str(first["notes"]["data_differs"])] if text]
     known = PUBLISHED.get(str(first["dataset"]))
     scored = int(_mapping(first["setting.scoring"]).get("rows", 0))
     if known and scored < known.rows[-1]:
-        told.append(f"{scored:,} of the {known.rows[-1]:,} test rows were scored")
-    return told
+        differences.append(f"{scored:,} of the {known.rows[-1]:,} test rows were scored")
+    return differences
 
 
 def _training(first: pd.Series) -> list[str]:
-    """Where the settings of a case are not those of its protocol, in words."""
+    """Settings of a case that are not those of its protocol, in words."""
     if first["by"] is None:
         return []
     rule = protocols.read(str(first["by"])).of(str(first["flow"]), str(first["dataset"]))
@@ -100,15 +150,15 @@ def _training(first: pd.Series) -> list[str]:
     ours |= {"updates": first["updates"]}
     ours |= {str(k)[7:]: v for k, v in first.items() if str(k).startswith("option.")}
     return [
-        f"{NAMES.get(name, name.replace('_', ' '))} {_told(ours.get(name))}, "
-        f"{'the protocol as read here' if name in rule.ours else 'there'} {_told(value)}"
+        f"{NAMES.get(name, name.replace('_', ' '))} {_text(ours.get(name))}, "
+        f"{'the protocol as read here' if name in rule.ours else 'there'} {_text(value)}"
         for name, value in stated.items()
         if value is not None and not _alike(ours.get(name), value)
     ]
 
 
 def _alike(ours: Any, theirs: Any) -> bool:
-    """Whether what is stated holds; of nested settings, those that are stated."""
+    """Whether a setting is as the protocol states it; of nested settings, those stated."""
     if isinstance(theirs, Mapping):
         return isinstance(ours, Mapping) and all(
             _alike(ours.get(name), value) for name, value in theirs.items()
@@ -117,73 +167,52 @@ def _alike(ours: Any, theirs: Any) -> bool:
 
 
 def _standing(first: pd.Series) -> list[str]:
-    """What no setting mends, and how the test likelihood is computed."""
+    """Differences that no setting removes, and how the test likelihood is computed."""
     if first["by"] is None:
         return []
     rule = protocols.read(str(first["by"])).of(str(first["flow"]), str(first["dataset"]))
-    found = list(rule.differences)
+    differences = list(rule.differences)
     solver, scoring = _mapping(rule.options.get("solver")), _mapping(first["setting.scoring"])
     if "rtol" in solver:
         tolerance = scoring["tolerance"]
-        found.append(
+        differences.append(
             f"scored by the exact trace in float64 at a tolerance of {tolerance:g} or below, there "
             f"by the exact trace at rtol {solver['rtol']:g}, atol {solver['atol']:g}"
         )
-    return found
+    return differences
 
 
 def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "(" + ", ".join(f"{name} {_told(inner)}" for name, inner in value.items()) + ")"
+        return "(" + ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) + ")"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{int(value):,}" if float(value).is_integer() else f"{value:g}"
 
 
-def _beside(rows: list[dict[str, Any]]) -> Table:
-    order = ["Data", "Model", OURS, "±", "Theirs is", THEIRS, "their ±", APART, "Comparable"]
-    shown = pd.DataFrame(rows)
-    shown = shown.reindex(columns=[*order, *(c for c in shown if c not in order)])
-    note = (
-        "Mean test log-likelihood. Our ± is the standard error over seeds, with one seed over the "
-        "test set; what theirs is stands in the table below, and the two are not alike. Only where "
-        "a row is comparable does the difference say anything of a flow; data whose rows are not "
-        "the published ones are other data, however near."
-    )
-    return Table(
-        "published",
-        "Our figures beside the papers'",
-        note,
-        shown,
-        {OURS: ".3f", THEIRS: ".2f", APART: "+.3f"},
-        {OURS: "±", THEIRS: "their ±"},
-    )
-
-
-def _unlike(rows: list[dict[str, Any]]) -> Table:
-    note = "Told from the settings of each case and from its protocol; absent data sets say so."
-    return Table("published-unlike", "What is not alike", note, pd.DataFrame(rows))
-
-
-def _all() -> Table:
-    """Every figure of the literature that is on board."""
-    rows = []
+def _literature() -> Table:
+    """Every figure of the literature that comes with the project."""
+    names = list(PUBLISHED)
+    rows: list[dict[str, Any]] = []
     for row in figures().rows:
-        cells: dict[str, str] = {
-            str(name): f"{value:.2f}" + (f" ± {row.errors[name]:.2f}" if name in row.errors else "")
-            for name, value in row.values.items()
-        }
-        source = figures().sources[row.source]
-        told = {"Source": f"arXiv:{source.arxiv}", "Certainty": row.certainty, "±": row.error_is}
-        rows.append({"Model": row.model, **cells, **told})
+        values: Mapping[str, float] = dict(row.values)
+        paper = figures().sources[row.source]
+        numbers = {name: values.get(name, math.nan) for name in names}
+        numbers |= {f"{name}_se": row.errors.get(name, math.nan) for name in names}
+        words = {"source": f"arXiv:{paper.arxiv}", "certainty": row.certainty}
+        rows.append({"model": row.model, **numbers, **words, "error_is": row.error_is})
+    columns = {
+        "model": Column("Model"),
+        **{name: Column(name, digits=".2f", error=f"{name}_se") for name in names},
+        "source": Column("Source"),
+        "certainty": Column("Certainty"),
+        "error_is": Column("±"),
+    }
     sources = "; ".join(str(source) for source in figures().sources.values())
-    return Table(
-        "published-figures",
-        "The papers' test log-likelihoods (nats)",
-        f"Nothing of this was measured here. {sources}.",
-        pd.DataFrame(rows),
-    )
+    note = f"Nothing of this was measured here. {sources}."
+    title = "The papers' test log-likelihoods (nats)"
+    return Table("published-figures", title, note, pd.DataFrame(rows), columns=columns)

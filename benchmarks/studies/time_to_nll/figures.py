@@ -1,0 +1,78 @@
+"""Figure of the time to a likelihood: the best NLL so far against seconds and updates."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.analysis.levels import Curve
+from benchmarks.core.exhibit import Figure
+from benchmarks.core.series import series
+from benchmarks.core.store import arrays
+from benchmarks.plotting import draw
+from benchmarks.studies.time_to_nll.tables import levels_of, with_curves
+
+LOOK = {"markersize": 3.5, "lw": 1.2, "markevery": 0.15}
+NOTE = (
+    "The lowest negative log-likelihood of the validation rows so far, one line a seed, by the "
+    "exact trace and an adaptive solver; seconds are of training, validation apart. Dotted: "
+    "the fitted Gaussian (0%), and shares of the way from it to the best."
+)
+
+
+def figures(frame: pd.DataFrame) -> list[Figure]:
+    """The best NLL so far against seconds and against updates, a row a data set."""
+    done = with_curves(frame) if len(frame) else frame
+    if done.empty:
+        return []
+    title = "Validation NLL against seconds and updates"
+    return [Figure("time-to-nll", title, NOTE, partial(_draw, done), tuple(done["key"]))]
+
+
+def _draw(done: pd.DataFrame) -> Any:
+    groups = [(n, g.assign(series=series(g))) for n, g in done.groupby("dataset", sort=False)]
+    looks = draw.looks(name for _, group in groups for name in group["series"])
+    with draw.figure(len(groups), 2, height=3.2) as (figure, axes):
+        for panels, (name, group) in zip(axes, groups, strict=True):
+            curves: dict[str, Curve] = {row["key"]: arrays(row) for _, row in group.iterrows()}
+            for flow, seeds in group.groupby("series", sort=False):
+                for label, key in zip(
+                    [str(flow)] + [None] * len(seeds), seeds["key"], strict=False
+                ):
+                    _lines(panels, curves[key], label, looks[str(flow)])
+            marks = {0.0: float(group["gaussian_ll"].median()), **levels_of(group, curves).shares}
+            common = levels_of(group, curves).common
+            for panel, header in zip(panels, ("seconds of training", "updates"), strict=True):
+                _frame(panel, marks, common)
+                panel.set(title=str(name), xlabel=header, ylabel="validation NLL (nats)")
+        named = {h.get_label(): h for row in axes for h in row[0].get_legend_handles_labels()[0]}
+        draw.legend_below(figure, list(named.values()), list(named))
+    return figure
+
+
+def _lines(panels: Any, curve: Curve, label: str | None, look: dict[str, Any]) -> None:
+    """Draw the best so far of one training, from its first validation after an update."""
+    best = -np.maximum.accumulate(curve["validation_ll"])
+    drawn = np.isfinite(best) & (curve["validated"] > 0)
+    for panel, axis in zip(panels, ("validation_seconds", "validated"), strict=True):
+        panel.plot(curve[axis][drawn], best[drawn], label=label, **look, **LOOK)
+
+
+def _frame(panel: Any, marks: dict[float, float], common: float) -> None:
+    """Limit axes to the way from the Gaussian to the best, and mark its levels by share."""
+    draw.logarithmic(panel.xaxis)
+    high = max(-level for level in (*marks.values(), common))
+    low = min(float(np.min(line.get_ydata())) for line in panel.lines)
+    panel.set_ylim(low - 0.05 * (high - low), high + 0.3 * (high - low))
+    panel.grid(False)
+    last = np.inf
+    for share, level in marks.items():
+        if last + level < 0.06 * (high - low):  # no room for its name
+            continue
+        last = -level
+        panel.axhline(-level, ls=":", lw=0.8, color="#888888")
+        place = {"xycoords": ("axes fraction", "data"), "fontsize": 7}
+        panel.annotate(f"{share:.0%}", (1, -level), **place)
