@@ -12,8 +12,10 @@ from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.frame import load
 from benchmarks.report.cells import grid
-from benchmarks.studies.density import budgets, curves
+from benchmarks.studies.density import costs
 from benchmarks.studies.density import tables as density
+from benchmarks.studies.density.figures import training
+from benchmarks.training.baselines import BASELINES
 
 ROWS = 400
 ABOUT = {"about": "Made up.", "units": "raw units", "entropy": None}
@@ -22,7 +24,8 @@ ABOUT = {"about": "Made up.", "units": "raw units", "entropy": None}
 def record(folder, flow, ll, *, seed=0, noise=None, metrics=None, curve=None, notes=None, **case):
     """A record of the study density whose test rows have mean ``ll``."""
     chosen = Case(
-        study="density", flow=flow, dim=2, dataset="made_up", batch=8, updates=100,
+        study="density", flow=flow, dim=2, dataset="made_up", batch=8,
+        updates=0 if flow in BASELINES else 100,
         seeds=Seeds.of(seed), **case,
     )  # fmt: skip
     rows = np.zeros(ROWS) if noise is None else noise
@@ -63,18 +66,8 @@ def test_a_loss_that_is_no_curve_is_drawn(tmp_path, loss):
     """Of a training that diverged at once: without a warning."""
     losses = np.full(20, loss, dtype=np.float32)
     record(tmp_path, "maf", -1.0, curve={**curve([-3, -2], [1, 2], [1, 2]), "losses": losses})
-    (figure,) = curves.figures(load(tmp_path))
+    (figure,) = training(load(tmp_path))
     assert figure.draw()
-
-
-def test_baselines_are_told_from_flows(tmp_path):
-    """By the note of the first table, those that are there."""
-    record(tmp_path, "maf", -1.0)
-    assert "Fitted" not in tables(tmp_path)["density"].note
-    record(tmp_path, "mixture", -1.0)
-    note = tables(tmp_path)["density"].note
-    assert "mixture, as many Gaussians with full covariance as the validation rows choose" in note
-    assert "gaussian," not in note
 
 
 def test_no_data_set_is_loaded_for_a_table(tmp_path):
@@ -96,9 +89,9 @@ def test_bold_goes_by_the_paired_difference(tmp_path, shared):
     found = tables(tmp_path)
     assert bold(found["density-made_up"]) == (["maf"] if shared else [])
     assert bold(found["density"]) == (["maf"] if shared else [])
-    behind = found["density-made_up"].frame.set_index("Model").loc["iaf"]
-    assert behind[density.BEHIND] == pytest.approx(0.05, abs=0.01)
-    assert (behind["± (paired)"] < 0.01) == shared
+    behind = found["density-made_up"].frame.set_index("model").loc["iaf"]
+    assert behind["behind"] == pytest.approx(0.05, abs=0.01)
+    assert (behind["behind_se"] < 0.01) == shared
 
 
 def test_dependent_rows_are_clustered_as_the_records_say(tmp_path):
@@ -119,12 +112,12 @@ def test_several_seeds_are_paired_by_seed_and_the_test_set_has_its_own_error(tmp
         record(tmp_path, "iaf", -1.1 + luck - 0.01 * seed, seed=seed, noise=noise)
     record(tmp_path, "gaussian", -2.0)
     table = tables(tmp_path)["density-made_up"]
-    rows = table.frame.set_index("Model")
+    rows = table.frame.set_index("model")
     assert bold(table) == ["maf"]
-    assert rows.loc["maf", "± over seeds"] == pytest.approx(0.5 / 3**0.5, rel=0.2)
-    assert rows.loc["maf", "± over test rows"] == pytest.approx(1 / ROWS**0.5 / 3**0.5, rel=0.2)
-    assert rows.loc["iaf", "± (paired)"] == pytest.approx(0.01 / 3**0.5, rel=0.01)
-    assert "± over test rows" in grid(table).headers
+    assert rows.loc["maf", density.OVER_SEEDS] == pytest.approx(0.5 / 3**0.5, rel=0.2)
+    assert rows.loc["maf", density.OVER_ROWS] == pytest.approx(1 / ROWS**0.5 / 3**0.5, rel=0.2)
+    assert rows.loc["iaf", "behind_se"] == pytest.approx(0.01 / 3**0.5, rel=0.01)
+    assert density.OVER_ROWS in table.shown
 
 
 def test_seeds_that_agree_do_not_hide_what_the_test_rows_leave_open(tmp_path):
@@ -145,17 +138,16 @@ def test_leads_are_the_same_to_claims_and_tables(tmp_path):
     record(tmp_path, "gaussian", -1.2, noise=0.5 * noise)
     frame = load(tmp_path)
     (found,) = contests(frame, frame["flow"] == "maf", frame["flow"] == "gaussian")
-    row = tables(tmp_path)["density-made_up"].frame.set_index("Model").loc["gaussian"]
-    assert (found.lead, found.error) == pytest.approx((row[density.BEHIND], row["± (paired)"]))
+    row = tables(tmp_path)["density-made_up"].frame.set_index("model").loc["gaussian"]
+    assert (found.lead, found.error) == pytest.approx((row["behind"], row["behind_se"]))
 
 
 @pytest.mark.parametrize(("gap", "marked"), [(-0.02, False), (-0.04, True), (0.04, False)])
 def test_a_flow_above_the_truth_is_flagged(tmp_path, gap, marked):
     record(tmp_path, "maf", -1.0, metrics={"gap": gap, "gap_se": 0.01})
     table = tables(tmp_path)["density-made_up"]
-    assert ("wrong log-determinant" in table.note) == marked
-    shown = grid(table)
-    cell = shown.rows[0][shown.headers.index(density.GAP)]
+    assert (density.MARK in table.note) == marked
+    cell = grid(table).rows[0][list(table.shown).index("gap")]
     assert cell.text.endswith(density.MARK) == marked
     assert cell.value == gap
 
@@ -164,12 +156,10 @@ def test_budgets_are_read_off_the_curves_where_all_have_been(tmp_path):
     """The cheaper one ends at 40 FLOP and 4 s; the other then has its best of what came before."""
     record(tmp_path, "maf", -1.0, curve=curve([-9, -5, -4], [0, 20, 40], [0, 3, 6]))
     record(tmp_path, "iaf", -1.0, curve=curve([-8, -3, -3.5, -1], [0, 15, 35, 60], [0, 1, 2, 4]))
-    frame = tables(tmp_path)["density-budget-made_up"].frame.set_index("Model")
-    flops, seconds = (c for c in frame if c.startswith("Validation LL at"))
-    assert (flops, seconds) == ("Validation LL at 4.0e1 FLOP", "Validation LL at 4 s")
-    assert frame[flops].to_dict() == {"iaf": -3, "maf": -4}
-    assert frame[seconds].to_dict() == {"iaf": -1, "maf": -5}
-    assert frame["Updates until then (FLOPs)"].to_dict() == {"iaf": 20, "maf": 20}
+    frame = tables(tmp_path)["density-budget-made_up"].frame.set_index("model")
+    assert frame["ll_at_flops"].to_dict() == {"iaf": -3, "maf": -4}
+    assert frame["ll_at_seconds"].to_dict() == {"iaf": -1, "maf": -5}
+    assert frame["updates_at_flops"].to_dict() == {"iaf": 20, "maf": 20}
     assert not bold(tables(tmp_path)["density-budget-made_up"])  # one seed: nothing is paired
 
 
@@ -180,10 +170,8 @@ def test_budgets_of_several_seeds_are_paired_by_seed(tmp_path):
             record(tmp_path, flow, -1.0, seed=seed, curve=curve(lls, [0, 10], [0, 1]))
     table = tables(tmp_path)["density-budget-made_up"]
     assert bold(table) == ["maf"]
-    found = budgets.best_at(
-        curve([1, 3, 2, 9], [0, 1, 2, 3], [0, 1, 1, 9]), "validation_flops", 2.5
-    )
-    assert found == (3.0, 0.1, 20)
+    lls = curve([1, 3, 2, 9], [0, 1, 2, 3], [0, 1, 1, 9])
+    assert costs.best_within(lls, "validation_flops", 2.5) == (3.0, 0.1, 20)
 
 
 def test_a_flow_that_is_not_validated_within_the_budget_is_said_to_be_untrained(tmp_path):
@@ -192,8 +180,8 @@ def test_a_flow_that_is_not_validated_within_the_budget_is_said_to_be_untrained(
         record(tmp_path, "cnf", -1.0, seed=seed, curve=curve([-8, -1], [0, 99], [0, 1]))
         record(tmp_path, "ffjord", -1.0, seed=seed, curve=curve([-8, -1], [0, 0], [0, 1]))
     table = tables(tmp_path)["density-budget-made_up"]
-    rows = table.frame.set_index("Model")["Validation LL at 1.0e1 FLOP"]
-    assert rows.to_dict() == {"maf": -2, "cnf": budgets.UNTRAINED, "ffjord": -1}
+    rows = table.frame.set_index("model")["ll_at_flops"]
+    assert rows.to_dict() == {"maf": -2, "cnf": costs.UNTRAINED, "ffjord": -1}
     assert bold(table) == ["ffjord"]
 
 
@@ -216,14 +204,4 @@ def test_what_has_not_settled_and_what_has_no_estimate_is_said(tmp_path):
     table = tables(tmp_path)["density-exact-made_up"]
     assert "cnf: has not settled (still moves)." in table.note
     assert "cnf: no estimate (TypeError: no product)." in table.note
-    assert pd.isna(table.frame.get("Hutchinson (nats)", pd.Series([np.nan]))).all()
-
-
-def test_the_same_field_trained_in_several_ways_is_told(tmp_path):
-    ways = {"cnf": "likelihood, exact trace", "flow_matching": "flow matching"}
-    for behind, (flow, how) in enumerate(ways.items()):
-        record(
-            tmp_path, flow, -1.0 - behind, notes={"field": "1 MLPField (8×2)", "trained_by": how}
-        )
-    note = tables(tmp_path)["density-made_up"].note
-    assert "1 MLPField (8×2), is trained as cnf (likelihood, exact trace), flow_match" in note
+    assert pd.isna(table.frame.get("hutchinson_ll", pd.Series([np.nan]))).all()

@@ -20,7 +20,8 @@ from benchmarks.core.study import Common, Result, registry
 from benchmarks.evaluation import equalities
 from benchmarks.evaluation.equalities import IDENTITIES
 from benchmarks.execution import fingerprint, suite
-from benchmarks.studies.identities import tables as view
+from benchmarks.studies.identities.figures import figures
+from benchmarks.studies.identities.tables import tables
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 
@@ -222,13 +223,13 @@ def test_tables_and_figures_of_every_identity() -> None:
     pairs = [pair for identity in IDENTITIES for pair in measured(identity, **small)]
     assert {m for _, result in pairs for m in result.metrics} <= set(METRICS)
     frame = framed(pairs)
-    assert [t.name for t in view.tables(frame)] == [f"identities-{name}" for name in IDENTITIES]
-    assert all(figure.draw() is not None for figure in view.figures(frame))
+    assert [t.name for t in tables(frame)] == [f"identities-{name}" for name in IDENTITIES]
+    assert all(figure.draw() is not None for figure in figures(frame))
     failed = framed([(case, replace(result, failure="on purpose")) for case, result in pairs])
-    for table in view.tables(failed):
+    for table in tables(failed):
         assert "failed" in table.frame.to_string(), table.name
-    assert view.figures(failed) == []
-    assert view.tables(frame.iloc[:0]) == view.figures(frame.iloc[:0]) == []
+    assert figures(failed) == []
+    assert tables(frame.iloc[:0]) == figures(frame.iloc[:0]) == []
 
 
 def test_a_fault_is_a_failed_case(monkeypatch: pytest.MonkeyPatch) -> None:

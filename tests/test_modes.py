@@ -20,8 +20,9 @@ from benchmarks.core.frame import load
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets import Dataset, stream
 from benchmarks.evaluation import modes
-from benchmarks.studies.modes import tables as view
+from benchmarks.studies.modes.figures import figures
 from benchmarks.studies.modes.study import OBJECTIVES, reverse_kl, scored
+from benchmarks.studies.modes.tables import means, tables
 from benchmarks.training.settings import Training
 
 STUDY = registry["modes"]
@@ -202,24 +203,25 @@ def test_reverse_kl_keeps_the_last_weights() -> None:
 
 def test_a_row_for_each_objective_and_flow(measured: pd.DataFrame) -> None:
     """Of two seeds, with their error, and all of their records."""
-    frame = measured
-    (table,) = view.tables(frame)
-    assert table.frame["Trained by"].tolist() == ["likelihood", "reverse KL"]
-    assert table.frame["Seeds"].tolist() == [2, 2]
-    assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
-    pairs = [own["gap_mass"] * 100 for _, own in frame.groupby("setting.objective")]
-    assert table.frame["In gaps (%)"].tolist() == pytest.approx([pair.mean() for pair in pairs])
-    errors = table.frame[table.errors["In gaps (%)"]].tolist()
-    assert errors == pytest.approx([abs(pair.diff().iloc[1]) / 2 for pair in pairs])
-    failed = view.tables(frame.assign(status="failed"))[0].frame
-    assert failed["Missed modes"].tolist() == ["failed", "failed"]
-    assert not view.tables(pd.DataFrame())
-    assert not view.figures(pd.DataFrame())
+    (table,) = tables(measured)
+    rows = means(measured)
+    assert rows["objective"].tolist() == ["likelihood", "reverse_kl"]
+    assert table.frame["seeds"].tolist() == [2, 2]
+    assert {key for keys in table.rows_from for key in keys} == set(measured["key"])
+    pairs = [own["gap_mass"] for _, own in measured.groupby("setting.objective")]
+    for frame in (rows, table.frame):
+        assert frame["gap_mass"].tolist() == pytest.approx([pair.mean() for pair in pairs])
+        errors = [abs(pair.diff().iloc[1]) / 2 for pair in pairs]
+        assert frame["gap_mass_se"].tolist() == pytest.approx(errors)
+    failed = tables(measured.assign(status="failed"))[0].frame
+    assert failed["modes_missed"].tolist() == ["failed", "failed"]
+    assert not tables(pd.DataFrame())
+    assert not figures(pd.DataFrame())
 
 
 def test_the_picture_has_samples_and_shares_of_each(measured: pd.DataFrame) -> None:
     """Of the data and of the flow, by either objective: bars that sum to one, crosses at losses."""
-    (figure,) = view.figures(measured)
+    (figure,) = figures(measured)
     assert set(figure.records) == set(measured["key"])
     shown = [panel for panel in figure.draw().axes if panel.get_visible()]
     bars = [panel for panel in shown if panel.patches]

@@ -12,7 +12,7 @@ import torch
 
 import flows
 from benchmarks.evaluation import paths
-from benchmarks.studies.density.trajectories import detours
+from benchmarks.studies.density.transport import detours
 from flows import Flow
 from flows.bijection import parts
 from flows.continuous.solve import Solver

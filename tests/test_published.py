@@ -19,7 +19,6 @@ from benchmarks.core.study import Common, Result, registry
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.execution import suite
 from benchmarks.execution.run import _record
-from benchmarks.studies.published import tables as view
 from benchmarks.studies.published.literature import Figures, figures
 
 STUDY = registry["published"]
@@ -97,17 +96,17 @@ def test_our_figures_stand_beside_the_papers(root: Path) -> None:
         ((_, result),) = STUDY.measure([case])
         _write(root, case, result)
     beside, unlike, everything = STUDY.tables(load(root))
-    shown = beside.frame.set_index(["Data", "Model"])
-    words = unlike.frame.set_index(["Data", "Model"])["What is not alike"]
-    row = shown.loc["miniboone", "nsf_coupling"]
-    assert row[view.THEIRS] == -9.67
-    assert row[view.APART] == pytest.approx(row[view.OURS] + 9.67)
-    assert row["Comparable"] == "no: other data"
+    rows = beside.frame.set_index(["dataset", "model"])
+    words = unlike.frame.set_index(["dataset", "model"])["unlike"]
+    row = rows.loc["miniboone", "nsf_coupling"]
+    assert row["published_ll"] == -9.67
+    assert row["difference"] == pytest.approx(row["test_ll"] + 9.67)
+    assert row["comparable"] == "no: other data"
     told = words["miniboone", "nsf_coupling"]
     for text in ("NOT the published set", "updates at most 2, there 250,000", "no dropout"):
         assert text in told
     assert "batch" not in told  # it is the protocol's
-    assert shown.loc["gas", "glow"][view.OURS] == "absent"
+    assert rows.loc["gas", "glow"]["test_ll"] == "absent"
     assert "flowgauge data fetch gas" in words["gas", "glow"]
     assert len(everything.frame) == len(figures().rows)
     assert {key for keys in beside.rows_from for key in keys} == {case.key for case in cases}
@@ -150,4 +149,4 @@ def test_two_figures_are_comparable_where_nothing_is_known_to_differ(
     notes = {"data_differs": changes.get("data", "")}
     _write(tmp_path, case, Result({"test_ll": 0.4, "test_ll_se": 0.1}, notes=notes))
     beside = STUDY.tables(load(tmp_path))[0]
-    assert list(beside.frame["Comparable"]) == [expected]
+    assert list(beside.frame["comparable"]) == [expected]

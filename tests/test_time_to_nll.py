@@ -18,7 +18,8 @@ from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.study import Common, registry
 from benchmarks.studies.time_to_nll import study as time_to_nll
-from benchmarks.studies.time_to_nll import tables as view
+from benchmarks.studies.time_to_nll.figures import figures
+from benchmarks.studies.time_to_nll.tables import crossings, tables
 
 STUDY = registry["time_to_nll"]
 GAUSSIAN = -4.0  # nats
@@ -42,19 +43,17 @@ def test_a_curve_crosses_a_level_where_it_first_comes_to_it() -> None:
     for level, place in expected:
         assert levels.crossing(found, level) == place
         seconds = math.inf if place is None else 0.5 * place
-        assert levels.at(found, "validation_seconds", level) == seconds
-    assert levels.at(found, "validated", -2.0) == 20
-    assert levels.reached(found) == -1.0
+        assert levels.cost_at(found, "validation_seconds", level) == seconds
+    assert levels.cost_at(found, "validated", -2.0) == 20
+    assert levels.best(found) == -1.0
 
 
 def test_levels_lie_between_the_gaussian_and_the_best() -> None:
     """Of the highest median, which no lucky seed sets; and the one that all come to."""
     found = levels.between(-4.0, [[-2.0, -2.0, -1.0], [-3.0, -3.5, -2.5]])
-    assert found["50%"] == pytest.approx(-3.0)
-    assert found["90%"] == pytest.approx(-2.2)
-    assert found["99%"] == pytest.approx(-2.02)
-    assert found[levels.COMMON] == -3.5
-    assert levels.between(-4.0, [[-5.0], [-4.0]]) == {levels.COMMON: -5.0}
+    assert found.shares == pytest.approx({s: -4 + 2 * s for s in levels.SHARES})
+    assert found.common == -3.5
+    assert levels.between(-4.0, [[-5.0], [-4.0]]) == ({}, -5.0)
 
 
 # ---- the table ----------------------------------------------------------------------------------
@@ -89,47 +88,46 @@ def frame(tmp_path: Path) -> pd.DataFrame:
     return load(tmp_path)
 
 
-def test_the_table_has_medians_and_what_was_not_reached(frame: pd.DataFrame) -> None:
-    (table,) = view.tables(frame)
-    rows = table.frame.set_index(["To", "Flow"])
-    half = rows.loc[("50%", "cnf")]
-    assert half["NLL (nats)"] == pytest.approx(3.0)
-    assert half["Median (s)"] == 1.5
-    assert half["Range (s)"] == "1 to 2"
-    assert (half["Updates (median)"], half["FLOP (median)"]) == (10, 10)
-    assert half["Reference workloads"] == 3
-    assert half["Seeds"] == "3 of 3"
-    assert rows.loc[("50%", "realnvp"), "Median (s)"] == 2
-    most = rows.loc[("99%", "realnvp")]
-    assert most["Median (s)"] == "not reached in 4 s"
-    assert most["Seeds"] == "0 of 2"
-    assert rows.loc[("99%", "cnf"), "Median (s)"] == 4
-    assert rows.loc[("all reach", "realnvp"), "NLL (nats)"] == 3
-    assert set(rows.xs("glow", level="Flow")["Median (s)"]) == {"failed"}
-    assert table.frame["Flow"].tolist()[:3] == ["cnf", "realnvp", "glow"]
+def test_costs_are_medians_and_infinite_if_not_reached(frame: pd.DataFrame) -> None:
+    (table,) = tables(frame)
+    costs = crossings(frame).set_index(["share", "flow"])
+    half = costs.loc[(0.5, "cnf")]
+    assert half["nll"] == pytest.approx(3.0)
+    assert (half["seconds"], half["seconds_range"]) == (1.5, (1, 2))
+    assert (half["updates"], half["flops"], half["reference_workloads"]) == (10, 10, 3)
+    assert half["seeds_there"] == half["seeds"] == 3
+    assert costs.loc[(0.5, "realnvp"), "seconds"] == 2
+    most = costs.loc[(0.99, "realnvp")]
+    assert (most["seconds"], most["train_seconds"]) == (math.inf, 4)
+    assert (most["seeds_there"], most["seeds"]) == (0, 2)
+    assert costs.loc[(0.99, "cnf"), "seconds"] == 4
+    common = crossings(frame).query("share != share").set_index("flow")
+    assert common.loc["realnvp", "nll"] == 3
+    assert table.frame["flow"].tolist()[:3] == ["cnf", "realnvp", "glow"]
+    assert set(table.frame.set_index("flow").loc["glow", "seconds"]) == {"failed"}
     assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
-    only_failed = view.tables(frame[frame["status"] == "failed"].reset_index(drop=True))[0]
-    assert only_failed.frame["Median (s)"].tolist() == ["failed"]
+    only_failed = tables(frame[frame["status"] == "failed"].reset_index(drop=True))[0]
+    assert only_failed.frame["seconds"].tolist() == ["failed"]
 
 
 def test_a_seed_that_does_not_get_there_is_in_the_range(tmp_path: Path) -> None:
     for seed, found in enumerate([curve(-5, -2), curve(-5, -2), curve(-5, -3)]):
         store.write(tmp_path, record("cnf", seed, **OWN), found)
-    row = view.tables(load(tmp_path))[0].frame.set_index("To").loc["99%"]
-    assert (row["Seeds"], row["Median (s)"], row["Range (s)"]) == ("2 of 3", 1, "1 to not reached")
+    row = crossings(load(tmp_path)).set_index("share").loc[0.99]
+    assert (row["seeds_there"], row["seconds"], row["seconds_range"]) == (2, 1, (1, math.inf))
 
 
 def test_the_figure_has_a_line_a_seed(frame: pd.DataFrame) -> None:
-    (figure,) = view.figures(frame)
+    (figure,) = figures(frame)
     panels = figure.draw().axes
     for panel in panels:
         learned = [line for line in panel.lines if line.get_marker() != "None"]
         assert len(learned) == 5
         assert all(np.all(np.diff(line.get_ydata()) <= 0) for line in learned)
         assert all(np.min(line.get_xdata()) > 0 for line in learned)
-    assert not view.figures(frame[frame["status"] == "failed"])
-    assert not view.tables(pd.DataFrame())
-    assert not view.figures(pd.DataFrame())
+    assert not figures(frame[frame["status"] == "failed"])
+    assert not tables(pd.DataFrame())
+    assert not figures(pd.DataFrame())
 
 
 # ---- the study ----------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.analysis.models import notes_of
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.series import is_baseline, series
 from benchmarks.core.store import arrays
@@ -51,8 +50,8 @@ def _chosen(group: pd.DataFrame) -> pd.DataFrame:
 
 def _names(row: pd.Series, columns: np.ndarray) -> list[str]:
     """Names of these columns of the data: those of its file, else their numbers from 1."""
-    (notes,) = notes_of(row.to_frame().T)
-    own = notes.get("data", {}).get("columns")
+    notes = row.get("notes")
+    own = notes.get("data", {}).get("columns") if isinstance(notes, dict) else None
     return [own[i] if own else f"column {i + 1}" for i in columns]
 
 

@@ -105,18 +105,18 @@ def _costs(seeds: pd.DataFrame, curves: dict[str, Curve], level: float) -> dict[
 
 def _table(name: str, rows: pd.DataFrame) -> Table:
     frame = rows.reindex(columns=[*COLUMNS, "seconds_range", RECORDS])
-    names = {share: f"{share:.0%}" for share in rows["share"].dropna()}
-    frame["level"] = (
-        rows["share"].map(names).fillna("all reach" if rows["nll"].notna().any() else "")
-    )
-    reached = np.isfinite(rows["seconds"])
-    unreached = rows.get("train_seconds", pd.Series(np.nan, rows.index)).map(
-        "not reached in {:.3g} s".format
-    )
-    texts = unreached.where(rows["status"] == "done", rows["status"])
-    frame["seconds"] = rows["seconds"].astype(object).where(reached, texts)
-    costs = ["updates", "flops", "reference_workloads", "seconds_range"]
-    frame[costs] = frame[costs].where(reached)
-    return Table(
-        f"time-to-nll-{name}", f"{name}: time to a likelihood", NOTE, frame, columns=COLUMNS
-    )
+    common = "all reach" if rows["nll"].notna().any() else ""
+    frame["level"] = [common if np.isnan(share) else f"{share:.0%}" for share in rows["share"]]
+    frame["seconds"] = [_seconds(row) for _, row in rows.iterrows()]
+    medians = ["updates", "flops", "reference_workloads", "seconds_range"]
+    frame[medians] = frame[medians].where(np.isfinite(rows["seconds"]))
+    title = f"{name}: time to a likelihood"
+    return Table(f"time-to-nll-{name}", title, NOTE, frame, columns=COLUMNS)
+
+
+def _seconds(row: pd.Series) -> float | str:
+    """Median seconds, or in words why there are none."""
+    if row["status"] != "done":
+        return str(row["status"])
+    reached = np.isfinite(row["seconds"])
+    return float(row["seconds"]) if reached else f"not reached in {row['train_seconds']:.3g} s"
