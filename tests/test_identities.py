@@ -19,7 +19,8 @@ from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Common, Result, registry
 from benchmarks.evaluation import equalities
 from benchmarks.evaluation.equalities import IDENTITIES
-from benchmarks.execution import fingerprint, suite
+from benchmarks.execution import suite
+from benchmarks.execution.versions import dependencies
 from benchmarks.studies.identities.figures import figures
 from benchmarks.studies.identities.tables import tables
 from flows.continuous.solve import Solver
@@ -61,8 +62,8 @@ def framed(pairs: list[tuple[Case, Result]]) -> pd.DataFrame:
         values = {k: store.Values.of(k, v) for k, v in result.metrics.items()}  # type: ignore[arg-type]  # a list or a number
         status = "failed" if result.failure else "done"
         told: Any = {"status": status, "reason": result.failure, "metrics": values}
-        records.append(store.Record(case=case, key=case.key, fingerprint="f", **told))
-    return long_frame(Path(), records)
+        records.append(store.Record(case=case, key=case.key, **told))
+    return long_frame(Path(), {record.key: record for record in records})
 
 
 def values(identity: str, metric: str, **changes: Any) -> list[Any]:
@@ -93,14 +94,10 @@ def test_suites_have_every_identity(name: str) -> None:
     assert not options & {name for case in found for name in case.settings}
 
 
-def test_a_change_of_the_kit_makes_its_records_stale() -> None:
-    """The densities are measured by rows of the conformance kit, which others only offer."""
-    reached = fingerprint._reached(frozenset({"benchmarks.studies.identities.study"}))
-    assert {"flows.conformance.densities", "flows.conformance.subject"} <= reached
-    others = fingerprint._reached(
-        frozenset({"benchmarks.studies.trace.study", "flows.continuous.cnf"})
-    )
-    assert not any(name.startswith("flows.conformance") for name in others)
+def test_records_depend_on_the_conformance_kit() -> None:
+    """Densities are measured by its rows."""
+    for case in cases("density"):
+        assert "flows.conformance" in dependencies(case).declared
 
 
 def test_steps_of_a_difference_are_sixteenths() -> None:

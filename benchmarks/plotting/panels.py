@@ -56,8 +56,9 @@ def sheets(
 
 
 def holding(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Rows whose records have an array of this name: what a picture needs."""
-    return rows[[name in array_names(row) for _, row in rows.iterrows()]]
+    """The rows whose records have an array of this name."""
+    has = [name in array_names(row) for _, row in rows.iterrows()]
+    return rows[np.array(has, dtype=bool)]
 
 
 @contextmanager
