@@ -16,6 +16,7 @@ from benchmarks.studies.density import costs
 from benchmarks.studies.density import tables as density
 from benchmarks.studies.density.figures import training
 from benchmarks.training.baselines import BASELINES
+from records import record_of
 
 ROWS = 400
 ABOUT = {"about": "Made up.", "units": "raw units", "entropy": None}
@@ -31,14 +32,7 @@ def record(folder, flow, ll, *, seed=0, noise=None, metrics=None, curve=None, no
     rows = np.zeros(ROWS) if noise is None else noise
     found = {"test_log_prob": (ll + rows).astype(np.float32), **(curve or {})}
     values = {"test_ll": float(found["test_log_prob"].mean()), "test_ll_se": 0.5, **(metrics or {})}
-    made = store.Record(
-        case=chosen,
-        key=chosen.key,
-        fingerprint="f",
-        status="done",
-        metrics={k: store.Values.of(k, v) for k, v in values.items()},
-        notes={"data": ABOUT, **(notes or {})},
-    )
+    made = record_of(chosen, values, notes={"data": ABOUT, **(notes or {})})
     store.write(folder, made, found)
 
 

@@ -12,7 +12,6 @@ import torch
 from nflows.transforms import IdentityTransform
 
 import flows
-from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
@@ -25,6 +24,7 @@ from benchmarks.studies.identities.figures import figures
 from benchmarks.studies.identities.tables import tables
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
+from records import record_result
 
 STUDY = registry["identities"]
 SMALL: dict[str, Any] = {
@@ -57,13 +57,7 @@ def measured(identity: str, **changes: Any) -> list[tuple[Case, Result]]:
 
 def framed(pairs: list[tuple[Case, Result]]) -> pd.DataFrame:
     """The frame that a store would load."""
-    records = []
-    for case, result in pairs:
-        values = {k: store.Values.of(k, v) for k, v in result.metrics.items()}  # type: ignore[arg-type]  # a list or a number
-        status = "failed" if result.failure else "done"
-        told: Any = {"status": status, "reason": result.failure, "metrics": values}
-        records.append(store.Record(case=case, key=case.key, **told))
-    return long_frame(Path(), {record.key: record for record in records})
+    return long_frame(Path(), {case.key: record_result(case, result) for case, result in pairs})
 
 
 def values(identity: str, metric: str, **changes: Any) -> list[Any]:
@@ -220,7 +214,7 @@ def test_tables_and_figures_of_every_identity() -> None:
     pairs = [pair for identity in IDENTITIES for pair in measured(identity, **small)]
     assert {m for _, result in pairs for m in result.metrics} <= set(METRICS)
     frame = framed(pairs)
-    assert [t.name for t in tables(frame)] == [f"identities-{name}" for name in IDENTITIES]
+    assert {t.name for t in tables(frame)} == {f"identities-{name}" for name in IDENTITIES}
     assert all(figure.draw() is not None for figure in figures(frame))
     failed = framed([(case, replace(result, failure="on purpose")) for case, result in pairs])
     for table in tables(failed):

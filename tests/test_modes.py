@@ -14,7 +14,6 @@ import torch
 import flows
 from benchmarks import datasets
 from benchmarks.claims import registry as claims
-from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.study import Common, registry
@@ -24,6 +23,7 @@ from benchmarks.studies.modes.figures import figures
 from benchmarks.studies.modes.study import OBJECTIVES, reverse_kl, scored
 from benchmarks.studies.modes.tables import means, tables
 from benchmarks.training.settings import Training
+from records import write_result
 
 STUDY = registry["modes"]
 WITH_MODES = ["8gaussians", "25gaussians", "mixture_8"]
@@ -182,12 +182,8 @@ def test_the_estimate_of_a_record_is_within_its_error() -> None:
 def measured(tmp_path: Path) -> pd.DataFrame:
     """The records of the study's cases, of two seeds."""
     cases = list(STUDY.cases(STUDY.Options.model_validate(SMALL), Common(seeds=(0, 1))))
-    for case, (key, result) in zip(cases, STUDY.measure(cases), strict=True):
-        values = {k: store.Values.of(k, v) for k, v in result.metrics.items()}  # type: ignore[arg-type]  # a list or a number
-        told: Any = {"status": "done", "metrics": values, "notes": result.notes}
-        store.write(
-            tmp_path, store.Record(case=case, key=key, fingerprint="f", **told), result.arrays
-        )
+    for case, (_, result) in zip(cases, STUDY.measure(cases), strict=True):
+        write_result(tmp_path, case, result)
     return load(tmp_path)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import datasets, protocols
-from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.study import Common, Result, registry
@@ -18,6 +16,7 @@ from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.execution import suite
 from benchmarks.execution.versions import absent
 from benchmarks.studies.published.literature import Figures, figures
+from records import write_result
 
 STUDY = registry["published"]
 SCORING = ["published.scoring.rows=20", "published.scoring.checked_rows=5"]
@@ -61,7 +60,7 @@ def test_paper_can_be_planned_without_any_data(root: Path) -> None:
     assert {case.dataset for case in cases} == set(PUBLISHED)
     for case in cases:
         if case.updates:
-            rule = protocols.read(case.settings["by"]).of(case.flow, str(case.dataset))
+            rule = protocols.read(case.roles["by"]).of(case.flow, str(case.dataset))
             assert (case.batch, case.updates) == (rule.batch, rule.updates)
     assert all(absent(name) for name in PUBLISHED)
     for name in PUBLISHED:
@@ -85,7 +84,7 @@ def test_our_figures_stand_beside_the_papers(root: Path) -> None:
     cases = [c for c in suite.read("paper", said + SCORING).cases() if c.flow in FLOWS]
     for case in cases:
         ((_, result),) = STUDY.measure([case])
-        _write(root, case, result)
+        write_result(root, case, result)
     beside, unlike, everything = STUDY.tables(load(root))
     rows = beside.frame.set_index(["dataset", "model"])
     words = unlike.frame.set_index(["dataset", "model"])["unlike"]
@@ -104,13 +103,6 @@ def test_our_figures_stand_beside_the_papers(root: Path) -> None:
 
 
 FLOWS = ("gaussian", "glow", "nsf_coupling")
-
-
-def _write(folder: Path, case: Case, result: Result) -> None:
-    values = {name: store.Values.of(name, value) for name, value in result.metrics.items()}
-    outcome: dict[str, Any] = {"status": "failed" if result.failure else "done"}
-    outcome |= {"reason": result.failure, "metrics": values, "notes": dict(result.notes)}
-    store.write(folder, store.Record(case=case, key=case.key, **outcome), result.arrays)
 
 
 def test_a_set_of_another_width_is_a_failed_case(root: Path) -> None:
@@ -136,10 +128,10 @@ def test_two_figures_are_comparable_where_nothing_is_known_to_differ(
     said = ["seeds=[0]", 'published.datasets=["power"]']
     cases = suite.read("paper", said).cases()
     (case,) = (case for case in cases if case.flow == "ffjord")
-    settings = {**case.settings, **{k: v for k, v in changes.items() if k == "by"}}
+    roles = {**case.roles, **{k: v for k, v in changes.items() if k == "by"}}
     batch = changes.get("batch", case.batch)
-    case = Case.model_validate({**case.model_dump(), "batch": batch, "settings": settings})
+    case = Case.model_validate({**case.model_dump(), "batch": batch, "roles": roles})
     notes = {"data_differs": changes.get("data", "")}
-    _write(tmp_path, case, Result({"test_ll": 0.4, "test_ll_se": 0.1}, notes=notes))
+    write_result(tmp_path, case, Result({"test_ll": 0.4, "test_ll_se": 0.1}, notes=notes))
     beside = STUDY.tables(load(tmp_path))[0]
     assert list(beside.frame["comparable"]) == [expected]

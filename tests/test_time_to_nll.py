@@ -16,10 +16,12 @@ from benchmarks.claims import registry as claims
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
+from benchmarks.core.record import Record
 from benchmarks.core.study import Common, registry
 from benchmarks.studies.time_to_nll import study as time_to_nll
 from benchmarks.studies.time_to_nll.figures import figures
 from benchmarks.studies.time_to_nll.tables import crossings, tables
+from records import record_of
 
 STUDY = registry["time_to_nll"]
 GAUSSIAN = -4.0  # nats
@@ -59,13 +61,12 @@ def test_levels_lie_between_the_gaussian_and_the_best() -> None:
 # ---- the table ----------------------------------------------------------------------------------
 
 
-def record(flow: str, seed: int = 0, study: str = "time_to_nll", **metrics: float) -> store.Record:
+def record(flow: str, seed: int = 0, study: str = "time_to_nll", **metrics: float) -> Record:
     case = Case(
         study=study, flow=flow, dim=2, dataset="8gaussians", batch=1, updates=500,
         seeds={"init": seed},  # type: ignore[arg-type]  # pydantic's to make
     )  # fmt: skip
-    values = {name: store.Values.of(name, value) for name, value in metrics.items()}
-    return store.Record(case=case, key=case.key, fingerprint="f", status="done", metrics=values)
+    return record_of(case, metrics)
 
 
 OWN = {"gaussian_ll": GAUSSIAN, "reference_seconds": 0.5, "train_seconds": 4.0}

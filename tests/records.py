@@ -1,0 +1,31 @@
+"""Records of tests, as a run would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.record import Record, Values
+from benchmarks.core.study import Result
+
+
+def record_of(case: Case, metrics: Mapping[str, Any] | None = None, **fields: Any) -> Record:
+    """A record of a case, done unless ``fields`` say otherwise."""
+    values = {name: Values.of(name, value) for name, value in (metrics or {}).items()}
+    given: dict[str, Any] = {"status": "done", "metrics": values, **fields}
+    return Record(case=case, key=case.key, identity=case.identity, **given)
+
+
+def record_result(case: Case, result: Result) -> Record:
+    """A record of what a study measured."""
+    status = "failed" if result.failure else "done"
+    notes = dict(result.notes)
+    return record_of(case, result.metrics, status=status, reason=result.failure, notes=notes)
+
+
+def write_result(folder: Path, case: Case, result: Result) -> None:
+    """Write what a study measured into a results folder, with its arrays."""
+    store.write(folder, record_result(case, result), result.arrays)
