@@ -12,17 +12,16 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
+from benchmarks.core.record import Record, Values
 from benchmarks.core.study import Common, Result, registry
 from benchmarks.execution import suite
 from benchmarks.measure.operations import lu_flops
 from benchmarks.studies.trace import study as module
-from benchmarks.studies.trace import tables as view
 from benchmarks.studies.trace.study import WORKS, Subject
-from benchmarks.studies.trace.tables import fitting
+from benchmarks.studies.trace.tables import equal_times, evaluations, fitting
 from flows.continuous.trace import TRACES, Trace
 
 DTYPES = ("float32", "float64")
@@ -54,13 +53,13 @@ def measured(found: list[Case]) -> dict[str, Result]:
 
 def framed(found: list[Case], results: dict[str, Result]) -> pd.DataFrame:
     """The frame that a store would load."""
-    records = []
+    records = {}
     for case in found:
         result = results[case.key]
-        values = {k: store.Values.of(k, v) for k, v in result.metrics.items()}
+        values = {name: Values.of(name, value) for name, value in result.metrics.items()}
         status = "failed" if result.failure else "done"
-        shared = {"case": case, "key": case.key, "fingerprint": "f", "reason": result.failure}
-        records.append(store.Record(**shared, status=status, metrics=values))  # type: ignore[arg-type]
+        own = {"case": case, "key": case.key, "reason": result.failure, "metrics": values}
+        records[case.key] = Record(**own, status=status)  # type: ignore[arg-type]
     return long_frame(Path(), records)
 
 
@@ -241,15 +240,17 @@ def test_a_fault_costs_no_other_case(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failed == ["determinant", "determinant"]
     assert {r.failure for r in results.values()} == {"", "RuntimeError: on purpose"}
     frame = framed(found, results)
-    cost = view.tables(frame)[0].frame
-    assert set(cost.loc[cost["Work"] == "determinant", "µs/row"]) == {"failed"}
-    assert view.figures(frame)[0].draw() is not None
+    cost, *_ = STUDY.tables(frame)
+    failed_rows = cost.frame["evaluation_seconds"] == "failed"
+    keys = {key for keys in cost.frame.loc[failed_rows, "records"] for key in keys}
+    assert keys == {case.key for case in found if case.settings["work"] == "determinant"}
+    assert all(figure.draw() for figure in STUDY.figures(frame))
     monkeypatch.setattr(module.Subject, "of", fails)
     lost = measured(found)
     assert lost.keys() == {case.key for case in found}
     assert all(result.failure for result in lost.values())
-    assert set(view.tables(framed(found, lost))[0].frame["µs/row"]) == {"failed"}
-    assert view.figures(framed(found, lost)) == []
+    assert set(STUDY.tables(framed(found, lost))[0].frame["evaluation_seconds"]) == {"failed"}
+    assert STUDY.figures(framed(found, lost)) == []
 
 
 # ---- what is shown ----------------------------------------------------------------------------
@@ -289,45 +290,47 @@ def _equal_time(closed: float) -> dict[str, Any]:
         else:
             metrics["trace_error"] = 1e-7
         results[case.key] = Result(metrics)
-    table = view.tables(framed(found, results))[2].frame
-    assert set(table["Exact trace"]) == {"closed_form", "closed_form, kept"}
-    assert len(table) == 4
-    row: dict[str, Any] = table.iloc[0].to_dict()
-    return row
+    rows = list(equal_times(evaluations(framed(found, results))))
+    assert len(rows) == 4
+    assert len({row["exact"] for row in rows}) == 2  # a first evaluation of a solve, and a later
+    return rows[0]
 
 
 def test_equal_time_says_where_no_probe_fits() -> None:
-    """And where more than were measured would."""
+    """And never goes beyond what was measured."""
     row = _equal_time(4.5)
-    assert (row["Probes that fit"], row[view.ERROR]) == (3, pytest.approx(3**-0.5))
+    assert (row["fitting"], row["error"]) == (3, pytest.approx(3**-0.5))
     row = _equal_time(1.5)
-    assert row["Probes that fit"] == "fewer than 1"
-    assert math.isnan(row[view.ERROR])
-    assert row["Seconds, 1 probe / exact"] == pytest.approx(2 / 1.5)
+    assert row["fitting"] == 0
+    assert math.isnan(row["error"])
+    assert row["seconds_ratio"] == pytest.approx(2 / 1.5)
     row = _equal_time(99)
-    assert (row["Probes that fit"], row[view.ERROR]) == ("4 or more", 0.5)
+    assert (row["fitting"], row["most"], row["error"]) == (4, 4, 0.5)
 
 
 def test_tables_and_figures_of_two_fields() -> None:
     """Ratios to each field's own; a row of panels for each; no order of records is needed."""
     found = cases(probes=[1, 2], draws=100) + cases(probes=[1, 2], draws=100, hidden_per_dim=2)
     frame = framed(found, measured(found)).sample(frac=1, random_state=0)
-    cost, error, equal = (table.frame for table in view.tables(frame))
-    assert set(cost["Field"]) == {"cnf hidden=9", "cnf hidden=2·D"}
-    alone = cost[cost["Work"] == "field alone"]
+    cost, error, equal = (table.frame for table in STUDY.tables(frame))
+    assert set(cost["field"]) == {"cnf hidden=9", "cnf hidden=2·D"}
+    rows = evaluations(frame)
+    alone = rows[rows["work"] == "field"]
     assert len(alone) == 2 * len(DIMS)
-    assert set(alone["Seconds / field"]) == set(alone["FLOP / field"]) == {1.0}
-    assert set(error["Probes"]) == {1, 2}
+    assert set(alone["seconds_ratio"]) == set(alone["flops_ratio"]) == {1.0}
+    of_row = frame.set_index("key")["evaluation_seconds"] / BATCH
+    times = {
+        keys[0]: seconds
+        for keys, seconds in zip(rows["records"], rows["evaluation_seconds"], strict=True)
+    }
+    assert times == pytest.approx(of_row.to_dict())
+    assert set(error["probes"]) == {1, 2}
     assert len(error) == 2 * len(DIMS) * 2 * 2 * 2
     assert len(equal) == 2 * len(DIMS) * 3 * 4
-    for table in view.tables(frame):
-        assert set(table.errors.values()) <= set(table.frame)
-    every = (key for table in view.tables(frame) for keys in table.rows_from for key in keys)
+    every = (key for table in STUDY.tables(frame) for keys in table.rows_from for key in keys)
     assert set(every) == {case.key for case in found}
-    pictures = [figure.draw() for figure in view.figures(frame)]
+    pictures = [figure.draw() for figure in STUDY.figures(frame)]
     assert [len(picture.axes) for picture in pictures] == [4, 6]
-    told = {text.get_text() for text in pictures[1].legends[0].get_texts()}
-    drawn = {"forward mode", "time of the closed form", "at the smallest D"}
-    assert {*drawn, "loop", "hutchinson, rademacher"} <= told
-    assert view.tables(frame.iloc[:0]) == []
-    assert view.figures(frame.iloc[:0]) == []
+    legend = {text.get_text() for text in pictures[1].legends[0].get_texts()}
+    assert {"loop", "hutchinson, rademacher"} <= legend
+    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
-from benchmarks.studies.trace import tables as trace
-from benchmarks.studies.trace.figures import ERROR
+from benchmarks.studies.trace.tables import evaluations
 
 CHEAP = 0.5  # of the determinant's time: at most that is much cheaper
 PROBE = "by one probe"
-WAYS = {  # of a trace: how it is told, and which works are of it
+WAYS = {  # of a trace: the estimators
     "by D products": ("loop", "basis", "jacobian"),
-    "in closed form": ("closed_form", trace.NAMES["kept"]),
+    "in closed form": ("closed_form",),
     PROBE: ("hutchinson",),
 }
 FORMED = ("trace_of_formed", "determinant_of_formed")
@@ -34,29 +33,32 @@ FORMED = ("trace_of_formed", "determinant_of_formed")
 def judge(frame: pd.DataFrame) -> Verdict:
     """Seconds over those of the determinant, the quickest of each way, at each D and field."""
     rows = done(frame, "trace", "evaluation_seconds")
-    known = trace.evaluations(rows)
+    known = evaluations(rows)
     known = known[~known["estimate"] | known["fewest"]]
-    place = [known["Field"], known["D"]]
-    determinant = known["seconds"].where(known["work"] == "determinant")
-    known = known.assign(ratio=known["seconds"] / determinant.groupby(place).transform("min"))
+    place = [known["field"], known["dim"]]
+    determinant = known["evaluation_seconds"].where(known["work"] == "determinant")
+    quickest = determinant.groupby(place).transform("min")
+    traces = known.assign(ratio=known["evaluation_seconds"] / quickest)
+    traces = traces[traces["work"].isin(["trace", "kept"])]
     ratios: dict[str, pd.Series] = {}
-    for way, works in WAYS.items():
-        of = known[known["Work"].isin(works)]
-        ratios[way] = of.groupby(["Field", "D"])["ratio"].min().dropna()
-    ratios = {way: found for way, found in ratios.items() if len(found)}
+    for way, estimators in WAYS.items():
+        of = traces[traces["estimator"].isin(estimators)]
+        ratios[way] = of.groupby(["field", "dim"])["ratio"].min().dropna()
+    ratios = {way: values for way, values in ratios.items() if len(values)}
     if not ratios:
         raise NotMeasured("traces beside determinants in the study trace")
-    told = [f"{span(found, '.2g')} {way}" for way, found in ratios.items()]
-    probe = known[known["Work"].isin(WAYS[PROBE])][ERROR]
-    error = f" with an error of {span(probe, '.2g')} ‖J‖" if len(probe) else ""
-    cheap = [way for way, found in ratios.items() if (found <= CHEAP).all()] or ["none"]
-    parts = known[known["work"].isin(FORMED)].pivot_table("seconds", ["Field", "D"], "work")
-    formed = ""
-    if set(FORMED) <= set(parts):
-        share = span(parts[FORMED[0]] / parts[FORMED[1]], ".2g")
-        formed = f"; of a Jacobian that is formed already it takes {share}"
+    parts = [f"{span(values, '.2g')} {way}" for way, values in ratios.items()]
+    errors = traces.loc[traces["estimator"].isin(WAYS[PROBE]), "error"]
+    error = f" with an error of {span(errors, '.2g')} ‖J‖" if len(errors) else ""
+    cheap = [way for way, values in ratios.items() if (values <= CHEAP).all()] or ["none"]
+    formed = known[known["work"].isin(FORMED)]
+    formed = formed.pivot_table("evaluation_seconds", ["field", "dim"], "work")
+    apart = ""
+    if set(FORMED) <= set(formed):
+        share = span(formed[FORMED[0]] / formed[FORMED[1]], ".2g")
+        apart = f"; of a Jacobian that is formed already it takes {share}"
     sentence = (
-        f"At D = {span(known['D'], 'g')} the trace takes, of the time of the determinant, "
-        f"{', '.join(told)}{error}{formed}; {CHEAP:g} at most everywhere: {listed(cheap)}."
+        f"At D = {span(known['dim'], 'g')} the trace takes, of the time of the determinant, "
+        f"{', '.join(parts)}{error}{apart}; {CHEAP:g} at most everywhere: {listed(cheap)}."
     )
     return Verdict(outcome(pd.concat(ratios.values()) <= CHEAP), sentence, keys(rows))

@@ -1,29 +1,36 @@
-"""Traces of Jacobians, drawn: cost beside the determinant, and errors."""
+"""Figures of the trace study: cost beside the determinant, and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from benchmarks.core.exhibit import Figure
+from benchmarks.core.metrics import METRICS
 from benchmarks.plotting import draw, narrow
+from benchmarks.studies.trace.tables import evaluations
 
-ERROR = "Error / ‖J‖"
+SECONDS = "evaluation_seconds"
+SCALE = METRICS[SECONDS].scale
+TIME = draw.axis_label(SECONDS, row=True)
+ERROR = draw.axis_label("trace_error")
 PARTS = ("jacobian", "trace_of_formed", "determinant_of_formed")
 FORWARD = {"ls": "--", "mfc": "white"}  # the mode that has another beside it
 SMALLEST = {"alpha": 0.4}
 CLOSED = {"ls": ":", "color": "#555555"}
-COSTS = (
+COSTS_NOTE = (
     "Medians of one evaluation over its rows; bars are the middle half of the raw samples. Dashed "
     "lines with open marks are forward mode where there is a backward one too. The dotted lines "
     "rise as D, D² and D³. Estimates are those of the fewest probes. Kept: a later evaluation of a "
     "solve that keeps products of weights. Right: what a determinant, or the trace of a formed "
     "Jacobian, is made of."
 )
-ERRORS = (
+ERRORS_NOTE = (
     "Against the Jacobian in float64, relative to its norm: of estimates the root mean square over "
     "rows and draws, of exact traces the largest of a batch. Left: at the largest D, and faint at "
     "the smallest. Middle: at the largest D; the dotted line is the time of the closed form. "
@@ -33,17 +40,30 @@ ERRORS = (
 )
 
 
+def figures(frame: pd.DataFrame) -> list[Figure]:
+    """Seconds against D; errors against probes, seconds and D."""
+    done = frame[frame["status"] == "done"]
+    if done.empty:
+        return []
+    rows, keys = evaluations(done), tuple(done["key"])
+    costs, errors = partial(_costs, rows), partial(_errors, rows)
+    return [
+        Figure("trace-cost", "Trace and determinant", COSTS_NOTE, costs, keys),
+        Figure("trace-error", "Errors of traces", ERRORS_NOTE, errors, keys),
+    ]
+
+
 def _lines(shown: pd.DataFrame, names: str, looks: Any) -> Iterator[tuple[pd.DataFrame, Any]]:
     """Each series, with its look: dashed and open where it is the forward mode of two."""
-    for (name, mode), line in shown.groupby([names, shown["Mode"].fillna("")]):
+    for (name, mode), line in shown.groupby([names, shown["mode"].fillna("")]):
         own = FORWARD if mode == "forward" else {}
-        yield line.sort_values(["D", "Probes"]), looks[name] | own
+        yield line.sort_values(["dim", "probes"]), looks[name] | own
 
 
 def _handles(shown: pd.DataFrame, looks: Any, **others: Any) -> dict[str, Any]:
     """Of a legend by name: all series, the forward mode where it is drawn, and ``others``."""
-    told = {"forward mode": {"marker": "o", **FORWARD}} if "forward" in set(shown["Mode"]) else {}
-    grey = {name: {"color": "#777777", **look} for name, look in (told | others).items()}
+    modes = {"forward mode": {"marker": "o", **FORWARD}} if "forward" in set(shown["mode"]) else {}
+    grey = {name: {"color": "#777777", **look} for name, look in (modes | others).items()}
     return {name: Line2D([], [], **look) for name, look in (looks | grey).items()}
 
 
@@ -55,59 +75,63 @@ def _axes(panel: Any, x: str, y: str, title: str, marks: Sequence[float] = ()) -
     panel.set(xlabel=x, ylabel=y, title=title)
 
 
-def costs(known: pd.DataFrame) -> Any:
+def _costs(rows: pd.DataFrame) -> Any:
     """A row for each field: whole evaluations, and their parts, in seconds against D."""
-    one = ~known["estimate"] | known["fewest"] & (known["Noise"] == known["Noise"].dropna().max())
-    parts, fields = known["work"].isin(PARTS), known["Field"].unique()
-    panels = {"One evaluation": one & ~parts, "Its parts": parts | (known["work"] == "field")}
+    one = ~rows["estimate"] | rows["fewest"] & (rows["noise"] == rows["noise"].dropna().max())
+    parts, fields = rows["work"].isin(PARTS), rows["field"].unique()
+    panels = {"One evaluation": one & ~parts, "Its parts": parts | (rows["work"] == "field")}
     with draw.figure(len(fields), 2, 4.2) as (figure, axes):
         for row, field in zip(axes, fields, strict=True):
             for panel, (title, chosen) in zip(row, panels.items(), strict=True):
-                shown = known[chosen & (known["Field"] == field)]
-                looks = draw.looks(known.loc[chosen, "Work"])
-                for line, look in _lines(shown, "Work", looks):
-                    panel.plot(line["D"], line["seconds"], **look)
-                    ends = [np.quantile(raw, [0.25, 0.75]) for raw in line["raw"]]
-                    panel.vlines(line["D"], *np.transpose(ends), color=look["color"])
-                _axes(panel, "D", "s per row", f"{title}: {field}", sorted(set(shown["D"])))
-                if shown["D"].max() > 12:
-                    draw.guide(panel, [7, 12], 7 * shown["seconds"].max(), [1, 2, 3])  # above all
-                named = _handles(shown, {name: looks[name] for name in sorted(set(shown["Work"]))})
+                shown = rows[chosen & (rows["field"] == field)]
+                looks = draw.looks(rows.loc[chosen, "name"])
+                for line, look in _lines(shown, "name", looks):
+                    panel.plot(line["dim"], line[SECONDS] * SCALE, **look)
+                    ends = [np.quantile(raw, [0.25, 0.75]) for raw in line[f"{SECONDS}.values"]]
+                    panel.vlines(line["dim"], *np.transpose(ends) * SCALE, color=look["color"])
+                _axes(panel, "D", TIME, f"{title}: {field}", sorted(set(shown["dim"])))
+                if shown["dim"].max() > 12:
+                    above = 7 * shown[SECONDS].max() * SCALE  # all lines
+                    draw.guide(panel, [7, 12], above, [1, 2, 3])
+                named = _handles(shown, {name: looks[name] for name in sorted(set(shown["name"]))})
                 place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15), "ncols": 2}
                 panel.legend(list(named.values()), list(named), **place)
     return figure
 
 
-def errors(known: pd.DataFrame) -> Any:
+def _errors(rows: pd.DataFrame) -> Any:
     """A row for each field: errors against probes and seconds at its largest D, and against D."""
-    known = known[(known[ERROR] > 0) & ~known["work"].isin(PARTS)]
-    known = known.assign(name=known["Work"] + (", " + known["Noise"]).fillna(""))
-    looks, fields = draw.looks(known["name"]), known["Field"].unique()
+    rows = rows[(rows["error"] > 0) & ~rows["work"].isin(PARTS)]
+    rows = rows.assign(series=rows["name"] + (", " + rows["noise"]).fillna(""))
+    looks, fields = draw.looks(rows["series"]), rows["field"].unique()
     with draw.figure(len(fields), 3) as (figure, axes):
         for (by_probes, by_time, by_dim), field in zip(axes, fields, strict=True):
-            group = known[known["Field"] == field]
-            least, most = (group[group["D"] == d] for d in (group["D"].min(), group["D"].max()))
-            for panel, x, shown, own in (
-                (by_probes, "Probes", least[least["estimate"]], SMALLEST),
-                (by_probes, "Probes", most[most["estimate"]], {}),
-                (by_dim, "D", group[~group["estimate"] | group["fewest"]], {}),
+            group = rows[rows["field"] == field]
+            least, most = (
+                group[group["dim"] == d] for d in (group["dim"].min(), group["dim"].max())
+            )
+            for panel, x, label, shown, own in (
+                (by_probes, "probes", "Probes", least[least["estimate"]], SMALLEST),
+                (by_probes, "probes", "Probes", most[most["estimate"]], {}),
+                (by_dim, "dim", "D", group[~group["estimate"] | group["fewest"]], {}),
             ):
-                once = shown[~shown["estimate"] | (shown["Mode"] != "forward")]  # as backward
-                for line, look in _lines(once, "name", looks):
-                    theory = line["Theory"].notna().any()
-                    bars = {"yerr": line["±"], "ls": ""} if theory else {}
-                    panel.errorbar(line[x], line[ERROR], **look | own | bars)
-                    panel.plot(line[x], line["Theory"], **look | own | {"marker": ""})
-                _axes(panel, x, ERROR, field, sorted(set(shown[x])))
-            for line, look in _lines(most, "name", looks):
-                by_time.plot(line["seconds"], line[ERROR], **look)
-            for seconds in most.loc[most["Work"] == "closed_form", "seconds"]:
-                by_time.axvline(seconds, **CLOSED)
-            _axes(by_time, "s per row", ERROR, f"{field}, D = {most['D'].max()}")
+                once = shown[~shown["estimate"] | (shown["mode"] != "forward")]  # as backward
+                for line, look in _lines(once, "series", looks):
+                    theory = line["trace_rmse_theory"]
+                    bars = {"ls": "", "yerr": line["trace_rmse_se"]} if theory.notna().any() else {}
+                    panel.errorbar(line[x], line["error"], **look | own | bars)
+                    panel.plot(line[x], theory, **look | own | {"marker": ""})
+                _axes(panel, label, ERROR, field, sorted(set(shown[x])))
+            for line, look in _lines(most, "series", looks):
+                by_time.plot(line[SECONDS] * SCALE, line["error"], **look)
+            closed = (most["work"] == "trace") & (most["estimator"] == "closed_form")
+            for seconds in most.loc[closed, SECONDS]:
+                by_time.axvline(seconds * SCALE, **CLOSED)
+            _axes(by_time, TIME, ERROR, f"{field}, D = {most['dim'].max()}")
         others = {
             "time of the closed form": CLOSED,
             "at the smallest D": {"marker": "o"} | SMALLEST,
         }
-        named = _handles(known, looks, **others)
+        named = _handles(rows, looks, **others)
         draw.legend_below(figure, list(named.values()), list(named))
     return figure

@@ -1,19 +1,17 @@
-"""Traces of Jacobians, shown: cost beside the determinant, errors, and errors at equal time."""
+"""Tables of the trace study: cost beside the determinant, errors, and errors at equal time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.exhibit import RECORDS, Figure, Table, cells
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells
 from benchmarks.core.series import series
-from benchmarks.studies.trace import figures as trace_pictures
-from benchmarks.studies.trace.figures import ERROR
 from flows.continuous.trace import Trace
 
 NAMES = {  # of the works that are no estimator
@@ -24,8 +22,29 @@ NAMES = {  # of the works that are no estimator
     "trace_of_formed": "trace of a formed one",
     "determinant_of_formed": "log|det| of a formed one",
 }
-WHICH = ["Field", "D", "Work", "Mode", "Noise", "Probes"]
-COST = {"µs/row": ".3g", "Seconds / field": ".3g", "FLOP / field": ".3g"}
+WHICH = {  # which row it is
+    "field": Column("Field"),
+    "dim": Column("D"),
+    "exact": Column("Exact trace"),
+    "name": Column("Work"),
+    "mode": Column("Mode"),
+    "noise": Column("Noise"),
+    "probes": Column("Probes"),
+}
+MEASURED = {
+    "evaluation_seconds": Column.of("evaluation_seconds", row=True, digits=".3g"),
+    "seconds_ratio": Column("Seconds / field", digits=".3g"),
+    "flops_ratio": Column("FLOPs / field", digits=".3g"),
+    "error": Column.of("trace_error", digits=".3g"),
+    "trace_rmse_theory": Column.of("trace_rmse_theory", digits=".3g"),
+}
+ESTIMATED = {**MEASURED, "error": replace(MEASURED["error"], error="trace_rmse_se")}
+REACHED = {
+    "seconds_ratio": Column("Seconds of the fewest probes / exact", digits=".3g"),
+    "fitting": Column("Probes that fit", prefix="fitting.below", mark="fitting.beyond"),
+    "error": MEASURED["error"],
+}
+COSTS = ("evaluation_seconds", "seconds_ratio", "flops_ratio")
 COST_NOTE = (
     "Medians of one evaluation without a graph, its noise drawn before as for a solve. Error: "
     "the largest of a batch for exact traces, the root mean square over rows and draws for "
@@ -74,93 +93,106 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     """Cost of one evaluation, estimates by their probes, and what they reach in equal time."""
     if frame.empty:
         return []
-    known, headers = evaluations(frame), [*WHICH, *COST, ERROR, "Theory", RECORDS]
-    cost = _shown(known[~known["estimate"] | known["fewest"]], headers)
-    error = _shown(known[known["estimate"]], [*headers, "±"])
-    equal = pd.DataFrame(_equal_times(known))
-    digits, title = {**COST, ERROR: ".3g", "Theory": ".3g"}, "Estimates in the time of exact traces"
+    rows = evaluations(frame)
+    shown = rows.assign(**{name: cells(rows, rows[name]) for name in COSTS})
+    costs, estimates = shown[~rows["estimate"] | rows["fewest"]], shown[rows["estimate"]]
     return [
-        Table("trace-cost", "Cost of one evaluation", COST_NOTE, cost, digits),
-        Table("trace-error", "Estimates", ERROR_NOTE, error, digits, {ERROR: "±"}),
-        Table("trace-equal-time", title, TIME_NOTE, _shown(equal, [*map(str, equal)])),
-    ]
-
-
-def figures(frame: pd.DataFrame) -> list[Figure]:
-    """Seconds against D; errors against probes, seconds and D."""
-    done = frame[frame["status"] == "done"]
-    if done.empty:
-        return []
-    known, keys = evaluations(done), tuple(done["key"])
-    costs, errors = partial(trace_pictures.costs, known), partial(trace_pictures.errors, known)
-    return [
-        Figure("trace-cost", "Trace and determinant", trace_pictures.COSTS, costs, keys),
-        Figure("trace-error", "Errors of traces", trace_pictures.ERRORS, errors, keys),
+        _table("trace-cost", "Cost of one evaluation", COST_NOTE, costs, MEASURED),
+        _table("trace-error", "Estimates", ERROR_NOTE, estimates, ESTIMATED),
+        _by_time(rows),
     ]
 
 
 def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows as the tables have them, in order, and what else pictures and claims need."""
-    work = frame["setting.work"]
-    traces = pd.DataFrame([vars(Trace.of(trace)) for trace in frame["option.trace"]], frame.index)
-    known = pd.DataFrame({"Field": _fields(frame), "D": frame["dim"], "work": work})
-    known[RECORDS] = [(key,) for key in frame["key"]]
-    known["Work"] = traces["estimator"].where(work == "trace", work.map(NAMES))
-    measured = {"rmse": "trace_rmse", "±": "trace_rmse_se", "Theory": "trace_rmse_theory"}
-    measured |= {"seconds": "evaluation_seconds", "raw": "evaluation_seconds.values"}
-    for name, metric in {**measured, "flops": "evaluation_flops", ERROR: "trace_error"}.items():
-        known[name] = frame.get(metric, pd.Series(float("nan"), frame.index))
-    known["estimate"] = known["rmse"].notna().groupby(known["Work"]).transform("any")
-    known["Probes"] = traces["probes"].where(known["estimate"])
-    for header, column in (("Mode", "mode"), ("Noise", "noise")):
-        varies = traces[column].groupby(known["Work"]).transform("nunique") > 1
-        known[header] = traces[column].where(varies, None)
-    known["fewest"] = known["Probes"] == known.groupby("Field")["Probes"].transform("min")
-    known[ERROR] = known["rmse"].fillna(known[ERROR])
-    alone = known[work == "field"].set_index(["Field", "D"])
-    place = pd.MultiIndex.from_frame(known[["Field", "D"]])
-    for header, column in (("Seconds / field", "seconds"), ("FLOP / field", "flops")):
-        known[header] = cells(frame, known[column] / alone[column].reindex(place).to_numpy())
-    known["seconds"] /= frame["batch"]
-    known["raw"] = [np.asarray(v) / n for v, n in zip(known["raw"], frame["batch"], strict=True)]
-    known["µs/row"] = cells(frame, known["seconds"] * 1e6)
-    known["place"] = work.replace("trace", "kept").map(list(NAMES).index)
-    return known.sort_values(["Field", "D", "place", *WHICH[2:]], ignore_index=True)
+    """A row for each case, in order, times of a row of data.
+
+    Columns: field, dim, work (the setting), estimator, name (of the work or its estimator), mode
+    and noise (None where a work has one alone), probes (of estimates), estimate, fewest (probes of
+    the field), error with trace_rmse_se and trace_rmse_theory, evaluation_seconds with its raw
+    values, the ratios of seconds and FLOPs to those of the field alone, status and records.
+    """
+    options = pd.DataFrame([vars(Trace.of(trace)) for trace in frame["option.trace"]], frame.index)
+    rows = frame[["dim", "status"]].assign(field=_fields(frame), work=frame["setting.work"])
+    rows[RECORDS] = [(key,) for key in frame["key"]]
+    rows["estimator"] = options["estimator"]
+    rows["name"] = options["estimator"].where(rows["work"] == "trace", rows["work"].map(NAMES))
+    missing = pd.Series(float("nan"), frame.index)
+    estimated = frame.get("trace_rmse", missing)
+    rows["error"] = estimated.fillna(frame.get("trace_error", missing))
+    for metric in ("trace_rmse_se", "trace_rmse_theory"):
+        rows[metric] = frame.get(metric, missing)
+    rows["estimate"] = estimated.notna().groupby(rows["name"]).transform("any")
+    rows["probes"] = options["probes"].where(rows["estimate"])
+    for option in ("mode", "noise"):
+        varies = options[option].groupby(rows["name"]).transform("nunique") > 1
+        rows[option] = options[option].where(varies, None)
+    rows["fewest"] = rows["probes"] == rows.groupby("field")["probes"].transform("min")
+    place = pd.MultiIndex.from_frame(rows[["field", "dim"]])
+    for ratio, metric in (("seconds", "evaluation_seconds"), ("flops", "evaluation_flops")):
+        values = frame.get(metric, missing)
+        alone = values[rows["work"] == "field"].set_axis(place[rows["work"] == "field"])
+        rows[f"{ratio}_ratio"] = values / alone.reindex(place).to_numpy()
+    raw, batch = frame.get("evaluation_seconds.values", missing), frame["batch"]
+    rows["evaluation_seconds"] = frame.get("evaluation_seconds", missing) / batch
+    rows["evaluation_seconds.values"] = [
+        np.asarray(values) / n for values, n in zip(raw, batch, strict=True)
+    ]
+    rows["place"] = rows["work"].replace("trace", "kept").map(list(NAMES).index)
+    order = ["field", "dim", "place", "name", "mode", "noise", "probes"]
+    return rows.sort_values(order, ignore_index=True).drop(columns="place")
 
 
 def _fields(frame: pd.DataFrame) -> list[str]:
     """The name of each row's field: the flow, and what tells it from others but D."""
-    varied = ["option.trace", "setting.work"]
-    return series(frame.drop(columns=varied))
+    return series(frame.drop(columns=["option.trace", "setting.work"]))
 
 
-def _shown(known: pd.DataFrame, headers: Sequence[str]) -> pd.DataFrame:
-    """These columns, but of those that say which row it is only D and what differs."""
-    told = [h for h in headers if h not in WHICH or h == "D" or known[h].dropna().nunique() > 1]
-    return known[told].reset_index(drop=True)
+def _table(
+    name: str, title: str, note: str, rows: pd.DataFrame, columns: Mapping[str, Column]
+) -> Table:
+    """The rows with these columns, and of those that say which row it is D and what differs."""
+    known = {w: column for w, column in WHICH.items() if w in rows}
+    which = [w for w in known if w in ("dim", "exact") or rows[w].dropna().nunique() > 1]
+    beside = [part for column in columns.values() for part in column.beside]
+    shown = rows[[*which, *columns, *beside, RECORDS]].reset_index(drop=True)
+    return Table(name, title, note, shown, columns={**known, **columns})
 
 
-def _equal_times(known: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """A row for each D, estimate and exact trace: the closed forms, and the quickest of others."""
-    for (field, dim), group in known[known["seconds"].notna()].groupby(["Field", "D"]):
+def _by_time(rows: pd.DataFrame) -> Table:
+    """What each estimate reaches in the time of each exact trace."""
+    shown = pd.DataFrame(equal_times(rows), columns=[*WHICH, *REACHED, "fewest", "most", RECORDS])
+    none, all_of_them = shown["fitting"] == 0, shown["fitting"] == shown["most"]
+    shown["fitting"] = shown["fitting"].mask(none, shown["fewest"])
+    shown["fitting.below"] = none.map({True: "fewer than ", False: ""})
+    shown["fitting.beyond"] = all_of_them.map({True: "or more", False: ""})
+    title = "Estimates in the time of exact traces"
+    return _table("trace-equal-time", title, TIME_NOTE, shown.drop(columns="probes"), REACHED)
+
+
+def equal_times(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """A row for each D, estimate and exact trace: the closed forms, and the quickest of others.
+
+    ``fitting`` is the number of probes that fit, 0 if not even the ``fewest`` that were measured.
+    """
+    for (field, dim), group in rows[rows["evaluation_seconds"].notna()].groupby(["field", "dim"]):
         exact = group[group["work"].isin(["trace", "kept"]) & ~group["estimate"]]
-        closed = exact["Work"].str.startswith("closed_form")
-        quickest = exact[~closed].nsmallest(1, "seconds")
+        closed = exact["estimator"] == "closed_form"
+        quickest = exact[~closed].nsmallest(1, "evaluation_seconds")
         for _, reference in pd.concat([exact[closed], quickest]).iterrows():
-            estimates = group[group["estimate"]].groupby(["Work", "Mode", "Noise"], dropna=False)
-            for (work, mode, noise), line in estimates:
-                k, seconds = line["Probes"].astype(int).tolist(), line["seconds"].tolist()
-                fit = fitting(reference["seconds"], k, seconds, line["rmse"].tolist())
-                said = f"{k[-1]} or more" if fit.probes == k[-1] else fit.probes
+            estimates = group[group["estimate"]].groupby(["name", "mode", "noise"], dropna=False)
+            for (name, mode, noise), line in estimates:
+                probes, seconds = line["probes"].astype(int).tolist(), line["evaluation_seconds"]
+                budget = reference["evaluation_seconds"]
+                fit = fitting(budget, probes, seconds.tolist(), line["error"].tolist())
+                place = {"field": field, "dim": dim, "exact": reference["name"], "name": name}
                 yield {
-                    "Field": field,
-                    "D": dim,
-                    "Exact trace": reference["Work"],
-                    "Work": work,
-                    "Mode": mode,
-                    "Noise": noise,
-                    f"Seconds, {k[0]} probe / exact": seconds[0] / reference["seconds"],
-                    "Probes that fit": said if fit.probes else f"fewer than {k[0]}",
-                    ERROR: fit.error,
+                    **place,
+                    "mode": mode,
+                    "noise": noise,
+                    "seconds_ratio": seconds.iloc[0] / budget,
+                    "fitting": fit.probes,
+                    "fewest": probes[0],
+                    "most": probes[-1],
+                    "error": fit.error,
                     RECORDS: (*reference[RECORDS], *chain.from_iterable(line[RECORDS])),
                 }
