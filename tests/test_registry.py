@@ -43,7 +43,6 @@ def test_names_are_sorted_and_each_has_a_member() -> None:
     for name in names:
         member = flows.members[name]
         assert member.name == name
-        assert member.description
         assert flows.members.module_of(name) in sys.modules
         assert set(member.uses) <= set(member.defaults)
 
