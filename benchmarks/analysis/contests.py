@@ -55,8 +55,8 @@ def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Conte
         sides = [group[mask.reindex(group.index)] for mask in (one, other)]
         if any(side.empty for side in sides):
             continue
-        best = [_best(side) for side in sides]
-        pairs.append(Contest(str(name), *best, *lead(*best)))
+        first, second = (_best(side) for side in sides)
+        pairs.append(Contest(str(name), first, second, *lead(first, second)))
     return pairs
 
 

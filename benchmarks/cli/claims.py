@@ -1,4 +1,4 @@
-"""The command ``flowgauge claims``: what records say of each claim of the deck."""
+"""The command ``flowgauge claims``: what records say of each claim of the lecture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="All of it as JSON.")]
 
 
 def claims(folders: Folders = None, only: Only = None, as_json: Json = False) -> None:
-    """Say what records make of each claim of the deck: confirmed, refuted, conditional.
+    """Say what records make of each claim of the lecture: confirmed, refuted, conditional.
 
     A claim is judged by the records of one folder alone, the first of FOLDERS that has what it
     needs: two runs differ in machine and budget. Without FOLDERS all under results/ are asked,
@@ -65,7 +65,7 @@ def _warn_of_stale(folder: Path) -> None:
 
 
 def _select(only: Sequence[str] | None) -> list[Claim]:
-    """The claims of these names or patterns, in the deck's order; ValueError for one of none."""
+    """The claims of these names or patterns, in the lecture's order; ValueError for one of none."""
     from benchmarks.claims import claims as every
 
     known = every()
@@ -120,12 +120,15 @@ def _verdict(claim: Claim, frame: Any) -> Verdict:
 
 def _row(claim: Claim, verdict: Verdict, folder: Path | None) -> dict[str, Any]:
     """A claim and its verdict as plain values."""
+    from benchmarks.claims import LECTURE
+
     about = {
         name: getattr(claim, name) for name in ("id", "page", "slide", "statement", "criterion")
     }
     files = [] if folder is None else [str(path) for path in _exhibits(folder, verdict.exhibits)]
     return {
         **about,
+        "lecture": LECTURE,
         "verdict": verdict.outcome,
         "sentence": verdict.sentence,
         "folder": None if folder is None else str(folder),
@@ -147,9 +150,12 @@ def _exhibits(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line for each verdict, then each claim with its sentence, exhibits and command."""
+    from benchmarks.claims import LECTURE
+
     table = Table("Slide", "Claim", "Verdict", "Records of")
     for row in rows:
         table.add_row(str(row["page"]), row["id"], _outcome(row), row["folder"] or "")
+    console.print(f"Slides are those of {LECTURE}.")
     console.print(table)
     for row in rows:
         claim = f" (slide {row['page']}): {row['statement']}"

@@ -140,10 +140,13 @@ def _keys(rows: pd.DataFrame) -> dict[str, list[tuple[str, ...]]]:
 
 def _falling(rows: pd.DataFrame) -> Framed:
     """The error of each case at each number of steps, and its order."""
-    cases, columns = [], {}
+    cases: list[dict[str, Any]] = []
+    columns: dict[str, Column] = {}
     for _, row in rows.iterrows():
         method = row.get("setting.method")
-        case = {"method": method} if isinstance(method, str) else {"time": row["option.time"]}
+        case: dict[str, Any] = (
+            {"method": method} if isinstance(method, str) else {"time": row["option.time"]}
+        )
         case |= {"dim": row["dim"], RECORDS: (row["key"],)}
         if row["status"] == "done":
             steps, errors, order = convergence(row)

@@ -62,10 +62,11 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 def groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Data set, objective and cases with their series; likelihood first."""
-    order = list(OBJECTIVES)
-    pairs = frame.groupby(["dataset", "setting.objective"])
-    for (name, objective), group in sorted(pairs, key=lambda p: (p[0][0], order.index(p[0][1]))):
-        yield name, objective, group.assign(series=series(group))
+    for name, of_data in frame.groupby("dataset"):
+        for objective in OBJECTIVES:
+            group = of_data[of_data["setting.objective"] == objective]
+            if len(group):
+                yield str(name), objective, group.assign(series=series(group))
 
 
 def means(frame: pd.DataFrame) -> pd.DataFrame:

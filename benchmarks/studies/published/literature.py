@@ -38,6 +38,11 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     values: dict[Literal["power", "gas", "hepmass", "miniboone", "bsds300"], float]
     errors: dict[str, PositiveFloat] = {}
 
+    @property
+    def by_name(self) -> dict[str, float]:
+        """The likelihoods by data set."""
+        return {str(name): value for name, value in self.values.items()}
+
     @model_validator(mode="after")
     def _errors_are_of_values(self) -> Self:
         if self.errors.keys() - self.values.keys() or bool(self.errors) != bool(self.error_is):

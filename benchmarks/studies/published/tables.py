@@ -86,7 +86,7 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     first, done = seeds.iloc[0], seeds[seeds["status"] == "done"]
     flow, dataset = str(first["flow"]), str(first["dataset"])
     published = figures().beside(flow, first["by"])
-    published = published if published and dataset in published.values else None
+    published = published if published and dataset in published.by_name else None
     row: dict[str, Any] = {"dataset": dataset, "model": str(first["series"])}
     row |= {"theirs": published.model if published else "not published"}
     row |= {RECORDS: tuple(seeds["key"]), "status": "done", "test_ll": math.nan}
@@ -102,7 +102,7 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     row |= {"comparable": _comparable(done, first, published)}
     row |= {"unlike": "; ".join(unlike) or "nothing that is known"}
     if published:
-        values: Mapping[str, float] = dict(published.values)
+        values = published.by_name
         paper = figures().sources[published.source]
         row |= {
             "published_ll": values[dataset],
@@ -199,7 +199,7 @@ def _literature() -> Table:
     names = list(PUBLISHED)
     rows: list[dict[str, Any]] = []
     for row in figures().rows:
-        values: Mapping[str, float] = dict(row.values)
+        values = row.by_name
         paper = figures().sources[row.source]
         numbers = {name: values.get(name, math.nan) for name in names}
         numbers |= {f"{name}_se": row.errors.get(name, math.nan) for name in names}
