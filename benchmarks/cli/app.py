@@ -11,6 +11,7 @@ from benchmarks.cli.claims import claims
 from benchmarks.cli.compare import compare
 from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
+from benchmarks.cli.docs import docs
 from benchmarks.cli.list import list_members
 from benchmarks.cli.pack import pack
 from benchmarks.cli.report import report
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (run, status, report, check, cost, claims, compare, ab, pack):
+for command in (run, status, report, check, cost, claims, compare, ab, pack, docs):
     app.command()(command)
 app.command("list")(list_members)
 app.add_typer(baseline, name="baseline")
