@@ -1,104 +1,112 @@
-"""The documents are true: README's tables, figures, commands and code; versions agree."""
+"""The documents hold: results are the records', links and commands exist, versions agree."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+import typer
 
-import flows
 from benchmarks.cli.app import app
 from benchmarks.core.frame import load
 from benchmarks.execution import suite
 from benchmarks.execution.run import state
+from benchmarks.report.documents import Documents, rendered
 from benchmarks.training.settings import Training
+from documents import DOCUMENTS, ROOT, commands, named
 from flows.conformance import ROWS
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-COMMITTED = ("reference", "complexity", "densities", "truth", "libraries", "slide")
-REPORTS = "".join((ROOT / "results" / r / "report" / "report.md").read_text() for r in COMMITTED)
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PLANNED = [path.parent for path in sorted((ROOT / "results").glob("*/suite.json"))]
+CLICK = typer.main.get_command(app)
 
 
-def test_every_table_row_of_the_readme_stands_in_a_committed_report():
-    report = REPORTS.splitlines()
-    rows = [line for line in README.splitlines() if line.startswith("| ")]
-    assert len(rows) > 5
-    for row in rows:  # which a report ends with the numbers of its records
-        assert any(line.startswith(row.removesuffix("|")) for line in report), row
+def test_pages_of_results_are_those_of_the_records() -> None:
+    documents = Documents(ROOT / "results")
+    for page, text in rendered(documents, DOCS):
+        assert page.read_text() == text, f"{named(page)} is not current: flowgauge docs"
+    figures = {path.name for path in (DOCS / "figures").iterdir()}
+    assert figures == set(documents.shown), "flowgauge docs"
 
 
-def test_every_likelihood_in_the_readme_stands_in_a_committed_report():
-    found = re.findall(r"−\d+\.\d{3}\s± \d+\.\d{3}", README)
-    assert len(found) > 20
-    for number in found:
-        assert number.replace("\n", " ") in REPORTS, number
+def test_tables_and_figures_of_the_readme_are_those_of_the_results() -> None:
+    readme, results = (ROOT / "README.md").read_text(), (DOCS / "results.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| ")]
+    assert rows
+    assert set(rows) <= set(results.splitlines())
+    for figure in re.findall(r"docs/(figures/[\w-]+\.png)", readme):
+        assert figure in results
 
 
-@pytest.mark.parametrize(
-    ("folder", "name"),
-    [
-        ("reference", "quick"),
-        *((name, name) for name in ("complexity", "densities", "truth", "slide")),
-    ],
-)
-def test_a_committed_run_is_its_suite_and_whole(folder, name):
-    now = state(suite.read(name), ROOT / "results" / folder)
-    assert not now.missing, f"suite {name!r} has changed: run it again into results/{folder}"
-    assert not now.failed
-    assert set(load(ROOT / "results" / folder)["status"]) == {"done"}
+def test_the_readme_is_short() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    assert lines.index("```python") < 60
 
 
-def test_the_density_slide_has_the_budgets_of_full():
-    """As its line says: each of its cases is one of that suite, by its key."""
+@pytest.mark.parametrize("folder", PLANNED, ids=lambda path: path.name)
+def test_a_committed_run_is_its_suite_and_whole(folder: Path) -> None:
+    name = json.loads((folder / "suite.json").read_text())["name"]
+    standing = state(suite.read(name), folder)
+    assert not standing.missing, f"suite {name!r} has changed: run it again into {named(folder)}"
+    assert not standing.failed
+    assert set(load(folder)["status"]) == {"done"}
+
+
+def test_the_density_slide_has_the_budgets_of_full() -> None:
     full = {case.key for case in suite.read("full").cases()}
     assert {case.key for case in suite.read("slide").cases()} <= full
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_and_pictures_exist(document):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"^ *```.*?^ *```", "", document.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        page = document.parent / path if path else document
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), target
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_commands_exist(document):
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them, and its explicit ones."""
+    text = page.read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+    return slugs | set(re.findall(r"^\((\w+)\)=$", text, re.M))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_commands_parse(document: Path) -> None:
     environments = set(re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(), re.M))
-    text = document.read_text()
-    assert set(re.findall(r"tox run -e (\w+)", text)) <= environments
-    for command in set(re.findall(r"^flowgauge (\w+)", text, re.M)):
-        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
-    for name in set(re.findall(r"flowgauge (?:run|status) (\w+)(?= |$|`)", text, re.M)):
-        assert name in suite.names(), name
+    assert set(re.findall(r"tox run -e (\w+)", document.read_text())) <= environments
+    for line in commands(document):
+        command: Any = CLICK
+        words = shlex.split(line, comments=True)
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        command.make_context(line, list(words))
+        if command.name in ("run", "status") and re.fullmatch(r"[a-z]+", words[0]):
+            assert words[0] in suite.names(), line
 
 
-def test_python_of_the_readme_runs(monkeypatch):
-    flows.names()
-    monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
-    shown = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(shown) == 3
-    for code in shown:
-        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
-    assert flows.build("my_flow", dim=2).sample(3).shape == (3, 2)  # without a warning
-
-
-def test_versions_agree():
+def test_versions_agree() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
 
 
-def test_the_page_on_conformance_has_every_row_in_order():
-    page = (ROOT / "docs" / "conformance.md").read_text()
+def test_the_page_on_conformance_has_every_row_in_order() -> None:
+    page = (DOCS / "conformance.md").read_text()
     rows = re.findall(r"^\| ([^|]+?) \|", page, re.M)
     assert rows == ["row", *(row.name for row in ROWS)]
 
 
-def test_the_page_on_densities_has_every_setting_of_a_training_and_its_default():
-    text = (ROOT / "docs" / "densities.md").read_text()
-    told = {k: json.loads(v) for k, v in re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.M)}
-    assert told == Training().model_dump()
+def test_the_page_on_densities_has_every_setting_of_a_training_and_its_default() -> None:
+    text = (DOCS / "densities.md").read_text()
+    settings = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.M)
+    assert {name: json.loads(value) for name, value in settings} == Training().model_dump()
