@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.report.documents import runs
 
 RESULTS = Path(__file__).parent.parent / "results"
 
 
 def main(folder: Path) -> None:
-    """Write FOLDER/NAME/index.html for each run under results/ that has a plan."""
-    for plan in sorted(RESULTS.glob("*/suite.json")):
-        print(report.write(plan.parent, out=folder / plan.parent.name))
+    """Write FOLDER/NAME/index.html for each run that the documents cite."""
+    for run in runs(RESULTS):
+        print(report.write(run, out=folder / run.name))
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ from benchmarks.cli.app import app
 from benchmarks.core.frame import load
 from benchmarks.execution import suite
 from benchmarks.execution.run import state
-from benchmarks.report.documents import Documents, rendered
+from benchmarks.report.documents import Documents, rendered, runs
 from benchmarks.training.settings import Training
 from documents import DOCUMENTS, ROOT, commands, named
 from flows.conformance import ROWS
 
 DOCS = ROOT / "docs"
-PLANNED = [path.parent for path in sorted((ROOT / "results").glob("*/suite.json"))]
+RUNS = runs(ROOT / "results")
 CLICK = typer.main.get_command(app)
 
 
@@ -49,7 +49,7 @@ def test_the_readme_is_short() -> None:
     assert lines.index("```python") < 60
 
 
-@pytest.mark.parametrize("folder", PLANNED, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", RUNS, ids=lambda path: path.name)
 def test_a_committed_run_is_its_suite_and_whole(folder: Path) -> None:
     name = json.loads((folder / "suite.json").read_text())["name"]
     standing = state(suite.read(name), folder)

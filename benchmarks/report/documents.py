@@ -29,6 +29,7 @@ from benchmarks.report.pictures import SAVED
 
 TEMPLATE = ".md.jinja"
 FIGURES = "figures"
+BASELINE = "baseline"  # the gate's, in miniature
 TIMES = [name for name, metric in METRICS.items() if metric.kind == "time"]
 DPI = 110
 COLOURS = 128  # of a figure's palette
@@ -49,7 +50,7 @@ class Run:
         """The long frame; times that were not measured quietly are missing."""
         frame = self.measured.copy()
         for name in [n for metric in TIMES for n in (metric, f"{metric}.values") if n in frame]:
-            frame[name] = frame[name].where(self.quiet, None)
+            frame[name] = frame[name].where(self.quiet)
         return frame
 
     def table(self, name: str) -> Table:
@@ -106,8 +107,7 @@ class Documents:
     """What the templates of a documentation folder can call; figures that they show are kept."""
 
     def __init__(self, results: Path) -> None:
-        folders = sorted(path.parent for path in results.glob("*/suite.json"))
-        self.runs = {folder.name: Run(folder) for folder in folders}
+        self.runs = {folder.name: Run(folder) for folder in runs(results)}
         self.shown: dict[str, Figure] = {}
 
     def render(self, template: Path) -> str:
@@ -206,6 +206,12 @@ class Documents:
             if verdict.outcome != "not_measured":
                 return verdict, run.name
         return verdict, ""
+
+
+def runs(results: Path) -> list[Path]:
+    """The folders of the runs that documents cite: those with a plan, but for the baseline."""
+    folders = sorted(path.parent for path in results.glob("*/suite.json"))
+    return [folder for folder in folders if folder.name != BASELINE]
 
 
 def write(results: Path, docs: Path) -> list[Path]:
