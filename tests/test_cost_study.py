@@ -68,12 +68,14 @@ def test_several_sizes_make_a_grid() -> None:
     sizes = {"hidden": [4, 8], "depth": 1, "layers": [1, 2, 3]}
     found = cases({"flow": "realnvp"}, {"flow": "dense"}, sizes=sizes, batch=[5, 6])
     assert len(found) == 2 * (2 * 3 * 2)
-    assert len(cases({"flow": "planar"}, sizes=sizes)) == 6  # as often as others, beside them
+    planar = {"study": "cost", "flows": [{"flow": "planar"}], "sizes": sizes, "dims": [3]}
+    shared = Suite(name="test", studies=(planar,))  # of these sizes it has the layers alone
+    assert (len(shared.entries()), len(shared.cases())) == (6, 3)
     star = cases({"flow": "realnvp"}, sizes=sizes, batch=[5, 6], one_at_a_time=True)
     assert len(star) == 1 + 1 + 1 + 2
     scaled = cases({"flow": "realnvp", "hidden_per_dim": 2}, sizes={"layers": 1}, dims=[3, 5])
     assert [case.options["hidden"] for case in scaled] == [6, 10]
-    assert {case.settings["hidden_per_dim"] for case in scaled} == {2}
+    assert {case.roles["hidden_per_dim"] for case in scaled} == {2}
     with pytest.raises(ValueError, match=r"'planar' has no 'hidden' that hidden_per_dim decides"):
         cases({"flow": "planar", "hidden_per_dim": 2})
     blocks = [registry["cost"].block(case) for case in found]
