@@ -46,6 +46,9 @@ print(json.dumps(moved))
 """
 
 
+Standing = dict[str, list[dict[str, str]]]  # cases by where they stand, as `flowgauge status`
+
+
 class Edit(NamedTuple):
     """A change of one file: a text that it has, and the one in its place."""
 
@@ -57,8 +60,7 @@ class Edit(NamedTuple):
 def copied(folder: Path, *edits: Edit) -> Path:
     """A copy of the code with edits made; LookupError for one whose text a file does not have."""
     for package in ("flows", "benchmarks"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, folder / package, ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(ROOT / package, folder / package, dirs_exist_ok=True)
     for edit in edits:
         path = folder / edit.file
         text = path.read_text("utf-8")
@@ -80,7 +82,7 @@ def run(tree: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def standing(tree: Path, folder: Path) -> dict[str, list[dict[str, str]]]:
+def standing(tree: Path, folder: Path) -> Standing:
     """Where the cases of a results folder stand under the code of a copy."""
     return dict(run(tree, "-m", "benchmarks", "status", str(folder), "--json", "-"))
 
