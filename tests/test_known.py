@@ -14,15 +14,10 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from benchmarks import datasets
-from benchmarks.datasets import arcs, grid, known, pinwheel, rings, spirals
+from benchmarks.datasets import arcs, disk, grid, known, pinwheel, rings, spirals
 
-SMOOTH = [
-    name
-    for name in datasets.names()
-    if datasets.module_of(name).rpartition(".")[2]
-    in {"known", "grid", "rings", "arcs", "spirals", "pinwheel"}
-    and not name.endswith("_32")
-]
+LARGEST = 8  # dimension in which densities are held to samples
+
 every_family = pytest.mark.parametrize("family", known.FAMILIES)
 dims = st.integers(1, 12)
 
@@ -54,14 +49,23 @@ def test_any_dimension_has_the_entropy_it_states(family: str, dim: int, seed: in
     assert abs(float(nll.mean()) - row.entropy(dim)) < 6 * error
 
 
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name", datasets.names())
 def test_samples_fit_the_slope_of_the_density(name: str) -> None:
-    """Stein's identities: E grad log p = 0 and E x_i grad_j log p = -(i = j), to 6 errors."""
-    data = datasets.load(name)
-    assert data.sample is not None
-    assert data.log_prob is not None
+    """Stein's identities: E grad log p = 0 and E x_i grad_j log p = -(i = j), to 6 errors.
+
+    They hold for densities without jumps, whose slope is not 0 almost everywhere.
+    """
+    try:
+        data = datasets.load(name)
+    except disk.Absent:
+        pytest.skip("its files are not here")
+    if data.sample is None or data.log_prob is None or data.dim > LARGEST:
+        pytest.skip("no sampler or density, or of too many dimensions")
     x = data.sample(4_000, datasets.stream(1, "stein")).requires_grad_()
-    (slope,) = torch.autograd.grad(data.log_prob(x).sum(), x)
+    log_prob = data.log_prob(x)
+    if not log_prob.requires_grad:
+        pytest.skip("piecewise constant")
+    (slope,) = torch.autograd.grad(log_prob.sum(), x)
     factors = torch.cat((torch.ones(len(x), 1), x.detach()), dim=1).double()
     terms = factors[:, :, None] * slope[:, None, :]
     expected = torch.cat((torch.zeros(1, data.dim), -torch.eye(data.dim)))

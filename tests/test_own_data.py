@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 
 from benchmarks import datasets
 from benchmarks.cli.app import app
+from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.datasets import own, tables
+from benchmarks.evaluation.scoring import score
 from benchmarks.execution.suite import Suite, read
 from benchmarks.execution.versions import dependencies
 
@@ -95,6 +97,20 @@ def test_a_first_line_of_names_is_told_from_one_of_numbers(text, rows, columns, 
     found = tables.read_csv(tmp_path / "x.csv")["all"]
     assert list(found) == columns
     assert len(found) == rows
+
+
+def test_columns_keep_their_names_in_every_record_and_picture(tmp_path: Path) -> None:
+    name = written(tmp_path, table(500), "x.csv")
+    data = own.load_file(name)
+    assert data.columns == ("c0", "c1", "c2")
+    assert own.load_file(written(tmp_path, table(500), "x.npy")).columns is None
+    case = Case(
+        study="density", flow="gaussian", dim=3, dataset=name, batch=1,
+        settings={"scoring": {"rows": 20, "seconds": 0}},
+    )  # fmt: skip
+    result = score(case, data)
+    assert result.notes["data"]["columns"] == ["c0", "c1", "c2"]
+    assert all(0 <= column < 3 for column in result.arrays["columns"])
 
 
 def test_the_parts_of_an_npz_are_kept(tmp_path: Path) -> None:
@@ -180,7 +196,7 @@ def test_doubts_are_told_and_the_data_still_load(change, words, tmp_path: Path) 
         ("x.csv", b'a,b\n1,"2\n', "cannot be read"),
         ("x.parquet", b"no", "x.parquet"),
         ("x.npy", b"no", "not a .npy file"),
-        ("x.npz", b"no", "no .npz archive"),
+        ("x.npz", b"no", "not an .npz archive"),
     ],
 )
 def test_a_file_that_is_none_is_named(name, content, message, tmp_path: Path) -> None:
@@ -229,8 +245,9 @@ def test_the_content_decides_what_is_stale(tmp_path: Path) -> None:
 def test_a_suite_runs_on_other_data(tmp_path: Path) -> None:
     first = read("smoke").on(["magic"])
     assert {tuple(e["datasets"]) for e in first.studies if "datasets" in e} == {("magic",)}
-    with pytest.raises(ValueError, match="'ci' has no study that takes data sets"):
-        read("ci").on(["magic"])
+    cost = Suite(name="s", studies=({"study": "cost", "flows": ["maf"], "dims": [2]},))
+    with pytest.raises(ValueError, match="'s' has no study that takes data sets"):
+        cost.on(["magic"])
 
 
 def test_a_file_goes_through_run_status_and_report(tmp_path: Path, monkeypatch) -> None:

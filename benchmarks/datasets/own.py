@@ -1,9 +1,9 @@
-"""A file of your own as a data set: its path is its name wherever a data set is named.
+"""User files as data sets: the path is the name wherever a data set is named.
 
-`my.csv`, `.parquet`, `.npy` or `.npz`: a table of numbers, a row an observation. An .npz may hold
-`train`, `val` and `test`; all else is split at random, 80 / 10 / 10. `my.csv:dequantise` adds
-uniform noise in [0, 1) to columns of whole numbers. Columns are standardised with the training mean
-and standard deviation. The file's content is part of the fingerprint of what is measured on it.
+`my.csv`, `.parquet`, `.npy` or `.npz`: a table of numbers, one row per observation. An .npz may
+hold `train`, `val` and `test`; anything else is split at random, 80 / 10 / 10. The suffix in
+`my.csv:dequantise` adds uniform noise in [0, 1) to columns of whole numbers. Columns are
+standardised with the training mean and standard deviation. Records depend on the file's content.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ DEQUANTISE = ":dequantise"
 
 
 def is_file(name: str) -> bool:
-    """Whether a data set's name is that of a file: it has an ending, of whatever kind."""
+    """Return whether a data set's name is a file's: whether it has a suffix, of any kind."""
     return bool(Path(name.removesuffix(DEQUANTISE)).suffix)
 
 
 def admit(name: str) -> None:
-    """Make a file a data set under ``name``; a name that is no file's is left alone."""
+    """Register a file as a data set under its name; do nothing if the name is not a file's."""
     if is_file(name) and name not in names():
         register(name)(_loader(name))
 
@@ -41,38 +41,37 @@ def _loader(name: str) -> Loader:
 
 
 def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
-    """The file behind a data set's name; Absent where it is not there."""
+    """Return the file of a data set; raise Absent if it does not exist."""
     path = Path(name.removesuffix(DEQUANTISE))
     if not path.is_file():
-        raise Absent(
-            f"data file {str(path)!r} {'is no file' if path.exists() else 'does not exist'}"
-        )
+        fault = "is not a file" if path.exists() else "does not exist"
+        raise Absent(f"data file {str(path)!r} {fault}")
     return (path,)
 
 
 def inspect(name: str) -> Inspection:
-    """What is wrong with a file and what is doubtful; ValueError where it cannot be read at all."""
+    """Inspect a file's table; ValueError if it cannot be read."""
     return examine(_tables(name), name.endswith(DEQUANTISE))
 
 
 def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Dataset:
-    """The data set in a file, split and dequantised from ``seed``.
+    """Load the data set in a file, split and dequantised from ``seed``.
 
-    Raises ValueError that names every fault: text, missing or infinite values, constant or linearly
-    dependent columns, too few rows. What is only doubtful stands in ``about``.
+    Raises ValueError with every fault: text, missing or infinite values, constant or linearly
+    dependent columns, too few rows. Remarks on doubtful tables are part of ``about``.
     """
     name = str(name) + DEQUANTISE * (dequantise and not str(name).endswith(DEQUANTISE))
     tables = _tables(name)
-    found = examine(tables, name.endswith(DEQUANTISE))
-    if found.faults:
-        raise ValueError(f"data file {name!r}: {'; '.join(found.faults)}")
+    inspection = examine(tables, name.endswith(DEQUANTISE))
+    if inspection.faults:
+        raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
     parts = {part: torch.tensor(table.to_numpy("float64")) for part, table in tables.items()}
     if name.endswith(DEQUANTISE):
         generator = stream(seed, "own/noise")
         for x in parts.values():
-            shape = len(x), len(found.whole)
-            x[:, found.whole] += torch.rand(shape, generator=generator, dtype=x.dtype)
-    elif "all" in tables:  # what is repeated must not stand in two parts
+            shape = len(x), len(inspection.whole)
+            x[:, inspection.whole] += torch.rand(shape, generator=generator, dtype=x.dtype)
+    elif "all" in tables:  # or equal rows could lie in two parts
         parts["all"], _ = distinct_rows(tables["all"])
     if "all" in parts:
         parts = shuffled_split(parts["all"], stream(seed, "own/split"))
@@ -89,12 +88,19 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
         parts["test"],
         units="standardised columns",
         about=f"{name} (sha256 {sha256(files(name)[0])[:12]}): {sizes} rows, {split}, standardised "
-        f"with the training mean and sd. {'. '.join(map(_sentence, found.remarks))}".strip(),
+        f"with the training mean and sd. {'. '.join(map(_sentence, inspection.remarks))}".strip(),
+        columns=_columns(next(iter(tables.values()))),
     )
 
 
+def _columns(table: pd.DataFrame) -> tuple[str, ...] | None:
+    """Return the names of a table's columns; None if they are only numbered."""
+    columns = tuple(map(str, table.columns))
+    return None if columns == tuple(map(str, range(len(columns)))) else columns
+
+
 def _tables(name: str) -> dict[str, pd.DataFrame]:
-    """The parts of a file, or the one part `all`."""
+    """Read the parts of a file, or its one part `all`; ValueError if that fails."""
     (path,) = files(name)
     if path.suffix.lower() not in READERS:
         kinds = ", ".join(READERS)

@@ -1,4 +1,4 @@
-"""Tables of numbers in files of several formats, and what is wrong with them for a density."""
+"""Tables of numbers in files of several formats, and their faults as data of a density."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pandas as pd
 from benchmarks.datasets.disk import read_npy
 
 FEWEST = 50  # rows below which a file is refused
-FEW = (1000, 50)  # rows, and rows a column, below which flows can hardly be told apart
+FEW = (1000, 50)  # rows, and rows per column, below which flows can hardly be distinguished
 PARTS = ("train", "val", "test")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
 SPELLINGS = {"validation": "val", "valid": "val"}
@@ -25,7 +25,7 @@ SPELLINGS = {"validation": "val", "valid": "val"}
 
 @dataclass(frozen=True)
 class Inspection:
-    """Faults, which make a table unusable, remarks, and the places of columns of whole numbers."""
+    """Faults, which make a table unusable, remarks, and indices of columns of whole numbers."""
 
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -33,24 +33,26 @@ class Inspection:
 
 
 def read_csv(path: Path) -> dict[str, pd.DataFrame]:
-    """Values apart by semicolons, tabs, bars, spaces or commas, with or without a line of names.
+    """Read values separated by semicolons, tabs, bars, spaces or commas, with or without names.
 
-    Where it is not the comma that is between them, decimals may be written with one.
+    Unless the separator is a comma, decimals may be written with one. Both are decided by the first
+    two lines (`csv.Sniffer`, which pandas' ``sep=None`` uses, fails on numbers without a line of
+    names and on a single column).
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = list(islice(file, 2))
     except UnicodeDecodeError:
-        raise ValueError("it is no text in UTF-8: save it as that") from None
+        raise ValueError("it is not text in UTF-8: save it in that encoding") from None
     if not lines:
         raise ValueError("it is empty")
-    apart, rows = _separated(lines)
-    decimal = "," if apart != "," and any(map(_DECIMAL_COMMA.fullmatch, rows[-1])) else "."
-    named = _is_heading(*([text.replace(decimal, ".") for text in row] for row in rows))
+    separator, rows = _separated(lines)
+    decimal = "," if separator != "," and any(map(_DECIMAL_COMMA.fullmatch, rows[-1])) else "."
+    named = _is_header(*([text.replace(decimal, ".") for text in row] for row in rows))
     try:
         table = pd.read_csv(
             path,
-            sep=r"\s+" if apart == " " else apart,
+            sep=r"\s+" if separator == " " else separator,
             decimal=decimal,
             header=0 if named else None,
             na_values=["?"],
@@ -64,33 +66,34 @@ def read_csv(path: Path) -> dict[str, pd.DataFrame]:
 
 
 def _separated(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
-    """What is between the values of the first lines, and these: as many in each, and several.
+    """Return the separator of the first lines, and their values.
 
-    The comma comes last, since it may be that of decimals; before it the space, between numbers.
+    It splits every line into the same number of values, from two. The comma is tried last, since it
+    may be the decimal mark; a space must separate numbers.
     """
     stripped = [line.strip(" \r\n") for line in lines]
-    for apart in ";\t| ":
-        rows = list(csv.reader(stripped, delimiter=apart, skipinitialspace=apart == " "))
+    for separator in ";\t| ":
+        rows = list(csv.reader(stripped, delimiter=separator, skipinitialspace=separator == " "))
         numbers = all(_is_number(text.replace(",", ".")) for text in rows[-1])
-        if len({len(row) for row in rows}) == 1 < len(rows[0]) and (apart != " " or numbers):
-            return apart, rows
+        if len({len(row) for row in rows}) == 1 < len(rows[0]) and (separator != " " or numbers):
+            return separator, rows
     return ",", list(csv.reader(lines))
 
 
 def read_parquet(path: Path) -> dict[str, pd.DataFrame]:
-    """A parquet file's columns."""
+    """Read the columns of a parquet file."""
     return {"all": pd.read_parquet(path).rename(columns=str)}
 
 
 def read_array(path: Path) -> dict[str, pd.DataFrame]:
-    """The one array of an .npy."""
+    """Read the array of an .npy file."""
     return {"all": _named(read_npy(path))}
 
 
 def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
-    """The arrays `train`, `val` and `test` of an .npz, or its only one."""
+    """Read the arrays `train`, `val` and `test` of an .npz file, or its only one."""
     if not zipfile.is_zipfile(path):
-        raise ValueError("it is no .npz archive, or cut off")
+        raise ValueError("it is not an .npz archive, or cut off")
     with np.load(path, allow_pickle=False) as archive:
         arrays = {SPELLINGS.get(key, key): archive[key] for key in archive.files}
     if len(arrays) == 1:
@@ -116,22 +119,17 @@ READERS: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {
 
 
 def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection:
-    """What is wrong or doubtful; of a table that is not all numbers nothing more is asked."""
+    """Inspect the parts of a table; one that is not all finite numbers is inspected no further."""
     table = pd.concat(tables.values(), ignore_index=True)
-    found = Inspection()
     if not len(table.columns) or not len(table):
-        found.faults.append(f"it holds {len(table)} rows of {len(table.columns)} columns")
-        return found
-    found.faults.extend(_not_numbers(table))
-    if found.faults:
-        return found
+        return Inspection([f"it holds {len(table)} rows of {len(table.columns)} columns"])
+    if faults := _not_numbers(table):
+        return Inspection(faults)
     x = table.to_numpy(dtype="float64")
-    found.whole.extend(np.flatnonzero((x == np.round(x)).all(axis=0)).tolist())
-    found.faults.extend(_degenerate(table, x))
+    whole = np.flatnonzero((x == np.round(x)).all(axis=0)).tolist()
     distinct = len(x) if dequantised else len(table.drop_duplicates())
-    found.faults.extend(_too_few(tables, distinct))
-    found.remarks.extend(_doubts(tables, table, found.whole, dequantised))
-    return found
+    faults = [*_degenerate(table, x), *_too_few(tables, distinct)]
+    return Inspection(faults, _doubts(tables, table, whole, dequantised), whole)
 
 
 def _not_numbers(table: pd.DataFrame) -> list[str]:
@@ -140,8 +138,8 @@ def _not_numbers(table: pd.DataFrame) -> list[str]:
         kind = column.dtype
         if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
             wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
-            what = f"text, {str(wrong.iloc[0])!r} say" if len(wrong) else str(kind)
-            faults.append(f"column {name!r} holds {what}: leave it out, or encode it in numbers")
+            content = f"text, {str(wrong.iloc[0])!r} say" if len(wrong) else str(kind)
+            faults.append(f"column {name!r} holds {content}: leave it out, or encode it in numbers")
     missing = table.isna()
     if rows := int(missing.any(axis=1).sum()):
         where = _columns(table, missing.any().to_numpy())
@@ -152,11 +150,11 @@ def _not_numbers(table: pd.DataFrame) -> list[str]:
 
 
 def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
-    """Where no density exists: constant columns, and columns that others make up."""
+    """Faults that leave no density: constant and linearly dependent columns."""
     constant = (x == x[0]).all(axis=0)
     if constant.any():
         where = _columns(table, constant)
-        return [f"{where} of one value alone: leave out, for no density exists"]
+        return [f"{where} of one value alone: leave out, or no density exists"]
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
     if values[0] > 1e-12 * values[-1]:
@@ -166,7 +164,7 @@ def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
 
 
 def _too_few(tables: Mapping[str, pd.DataFrame], distinct: int) -> list[str]:
-    """Of the part that is trained on, or of what will be split into the three."""
+    """Faults of size, of the training part or of the table that will be split."""
     first = next(iter(tables.values()))
     rows = min(len(first), distinct)
     needed = max(FEWEST, 2 * len(first.columns))
@@ -203,16 +201,16 @@ def _columns(table: pd.DataFrame, chosen: np.ndarray) -> str:
 
 
 def _list(names: Any, most: int = 6) -> str:
-    shown = [repr(str(name)) for name in names]
-    return ", ".join(shown[:most]) + f" and {len(shown) - most} more" * (len(shown) > most)
+    quoted = [repr(str(name)) for name in names]
+    return ", ".join(quoted[:most]) + f" and {len(quoted) - most} more" * (len(quoted) > most)
 
 
 def _named(array: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(array).rename(columns=str)
 
 
-def _is_heading(first: Sequence[str] = (), second: Sequence[str] = ()) -> bool:
-    """Whether a table's first line names its columns: by words above numbers, or 0, 1, 2, ..."""
+def _is_header(first: Sequence[str] = (), second: Sequence[str] = ()) -> bool:
+    """Return whether the first line names columns: words above numbers, or 0, 1, 2, ..."""
     words = [bool(text.strip()) and not _is_number(text) for text in first]
     if not second:
         return any(words)

@@ -43,7 +43,8 @@ def standardised(parts: dict[str, Tensor]) -> dict[str, Tensor]:
 @register("magic")
 def magic(root: Path | None, seed: int) -> Dataset:
     """MAGIC gamma telescope: 10 shape parameters of simulated Cherenkov images, both classes."""
-    x, dropped = distinct_rows(pd.read_parquet(DATA / "magic.parquet"))
+    frame = pd.read_parquet(DATA / "magic.parquet")
+    x, dropped = distinct_rows(frame)
     parts = standardised(shuffled_split(x, stream(seed, "magic")))
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     return Dataset(
@@ -53,6 +54,7 @@ def magic(root: Path | None, seed: int) -> Dataset:
         val=parts["val"],
         test=parts["test"],
         units="standardised columns",
+        columns=tuple(frame.columns),
         about="MAGIC gamma telescope (Bock 2004, UCI 159, doi:10.24432/C52C8B, CC BY 4.0), the 10 "
         f"features without the class; not a MAF set. {dropped} duplicate rows dropped before a "
         f"random 80/10/10 split: {sizes} rows, standardised with the training mean and sd.",
