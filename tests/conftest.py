@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -12,7 +14,13 @@ import torch
 from torch import Tensor
 
 import flows
+import gate_records
+import report_probes
+from benchmarks import report
 from benchmarks.core.frame import load
+from benchmarks.core.record import Record
+from benchmarks.gate import compare
+from benchmarks.gate.comparison import Verdict
 from committed import FOLDERS
 from flows import Flow
 
@@ -124,3 +132,41 @@ def agrees_with_differences() -> Callable[..., None]:
 def frames() -> dict[str, pd.DataFrame]:
     """The committed records by suite; a test that changes a frame changes a copy."""
     return {name: load(folder) for name, folder in FOLDERS.items()}
+
+
+@pytest.fixture
+def probes() -> Iterator[None]:
+    """The studies of `report_probes` are registered."""
+    with report_probes.probes():
+        yield
+
+
+@pytest.fixture
+def results(tmp_path: Path, probes: None) -> Path:
+    """A results folder with a case done, one failed and one missing."""
+    return report_probes.write_trial(tmp_path / "trial")
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder like `results`, with its report; tests read it and change nothing."""
+    folder = report_probes.write_trial(tmp_path_factory.mktemp("rendered") / "trial")
+    with report_probes.probes():
+        report.write(folder)
+    return folder
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Callable[..., Verdict]:
+    """Compares two lists of records; the folders are base and new, then base2 and new2, ..."""
+    numbers = itertools.count(1)
+
+    def judge(base: list[Record], new: list[Record], **options: Any) -> Verdict:
+        number = next(numbers)
+        suffix = "" if number == 1 else str(number)
+        folders = [tmp_path / f"{name}{suffix}" for name in ("base", "new")]
+        for folder, records in zip(folders, (base, new), strict=True):
+            gate_records.folder(folder, *records)
+        return compare(*folders, **options)
+
+    return judge

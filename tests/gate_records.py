@@ -1,18 +1,14 @@
-"""Records as a run would have written them, and a gate between two folders of them."""
+"""Records as a run would have written them, in folders for the gate."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.record import Record, Values
-from benchmarks.gate import compare
 from benchmarks.gate.comparison import Verdict
 
 cli = CliRunner()
@@ -24,7 +20,7 @@ def record(case: Case, metrics: Metrics, **fields) -> Record:
     """A record of a case as a run would have written it."""
     values = {name: Values.of(name, value) for name, value in metrics.items()}
     about = {"versions": {"torch": "2.13.0"}, "machine": HERE, "status": "done", **fields}
-    return Record(case=case, key=case.key, fingerprint="f", metrics=values, **about)
+    return Record(case=case, key=case.key, identity=case.identity, metrics=values, **about)
 
 
 def cost(dim: int = 2, flops: float = 100, **fields) -> Record:
@@ -47,24 +43,6 @@ def folder(path: Path, *records: Record) -> Path:
     return path
 
 
-@pytest.fixture
-def gate(tmp_path) -> Callable[..., Verdict]:
-    """Compares two lists of records; the folders are base and new, then base2 and new2, ..."""
-    made = itertools.count(1)
-
-    def judge(base: list[Record], new: list[Record], **options) -> Verdict:
-        number = next(made)
-        suffix = "" if number == 1 else str(number)
-        sides = folder(tmp_path / f"base{suffix}", *base), folder(tmp_path / f"new{suffix}", *new)
-        return compare(*sides, **options)
-
-    return judge
-
-
 def outcomes(verdict: Verdict) -> dict[str, str]:
     """What became of each metric that did not stay, or "case"."""
-    told = [c for c in verdict.comparisons if c.outcome not in ("stayed", "incomparable")]
-    return {found.metric or "case": found.outcome for found in told}
-
-
-# exact counts, of calls that are really counted
+    return {c.metric or "case": c.outcome for c in verdict.notable}

@@ -1,30 +1,35 @@
-"""Studies that show all that a study can, or fail, and a results folder of their records."""
+"""Studies that show all that a study can, or fail, and results folders of their records."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
-import pytest
 from matplotlib.figure import Figure as Canvas
 from pydantic import BaseModel
 
 from benchmarks.core import store
 from benchmarks.core import study as studies
 from benchmarks.core.case import Case, Seeds
-from benchmarks.core.exhibit import RECORDS, Figure, Table
+from benchmarks.core.exhibit import RECORDS, Column, Figure, Table
+from benchmarks.core.record import Record, Values
+from benchmarks.core.series import series
+from benchmarks.core.study import Study
 
 AWKWARD = "a & b < c_d % e | f"
-PROBE, BROKEN = "report_probe", "report_broken"
 MACHINE = {"cpu": "Test CPU <3>", "cores": 2, "memory_bytes": 8 * 2**30, "load": 0.5}
+QUIET = {"other_cores": 0.0, "stolen_cores": 0.0}
+SECONDS, LL, REFERENCE = "log_prob_seconds", "test_ll", "reference_seconds"
 
 
 def drawn_lines() -> Canvas:
+    """Two lines on logarithmic axes."""
     canvas = Canvas(figsize=(6, 3))
     axes = canvas.subplots()
     for power in (1, 2):
@@ -41,13 +46,11 @@ def _image() -> Canvas:
     return canvas
 
 
-class Probe:
+class Probe(Study):
     """A study that shows everything a study can show."""
 
-    name: ClassVar[str] = PROBE
+    name: ClassVar[str] = "report_probe"
     question: ClassVar[str] = "Is 1 < 2?"
-    reads: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = False
     Options: ClassVar[type[BaseModel]] = BaseModel
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
@@ -55,16 +58,20 @@ class Probe:
             {
                 "flow": ["first", AWKWARD, "third"],
                 "size": [1, 20_000, 3],
-                "score (nats)": [1.5, 2.25, math.nan],
+                "score": [1.5, 2.25, math.nan],
                 "se": [0.1, 0.02, math.nan],
-                "time (s)": [0.123456, "failed", 12345.678],
+                "time": [0.123456, "failed", 12345.678],
                 RECORDS: [(key,) for key in islice(cycle(frame["key"]), 3)],
             }
         )
-        best, errors = {"score (nats)": "higher", "time (s)": "lower"}, {"score (nats)": "se"}
+        columns = {
+            "score": Column(label="score", unit="nats", error="se", better="higher"),
+            "time": Column(label="time", unit="s", better="lower", kind="time"),
+        }
+        rounded = {"time": Column(unit="s", digits=".1f")}
         return [
-            Table("scores", "Scores", "A note: 5 %.", rows, {}, errors, best),
-            Table("scores", "More scores", "", rows, {"time (s)": ".1f"}),
+            Table("scores", "Scores", "A note: 5 %.", rows, columns=columns),
+            Table("scores", "More scores", "", rows.drop(columns="se"), columns=rounded),
         ]
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
@@ -78,7 +85,7 @@ class Probe:
 class Broken(Probe):
     """A study that cannot make its tables, nor one of its figures."""
 
-    name: ClassVar[str] = BROKEN
+    name: ClassVar[str] = "report_broken"
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         raise KeyError("no <column>")
@@ -87,37 +94,57 @@ class Broken(Probe):
         return [Figure("bad", "Bad", "", lambda: 1 / 0), Figure("good", "Good", "", _image)]
 
 
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """The fake studies, for one test."""
-    list(studies.registry)  # discovered before members are taken away again
-    for study in (Probe(), Broken()):
-        studies.registry.add(study.name, study, __name__)  # type: ignore[arg-type]  # a stand-in
-    yield
-    for name in (PROBE, BROKEN):
-        del studies.registry._members[name]
+class Tally(Probe):
+    """A study with a row for each series, and a figure."""
+
+    name: ClassVar[str] = "report_tally"
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        rows = [
+            {"flow": flow, "likelihood": group[LL].mean(), "time": group[SECONDS].mean(),
+             RECORDS: tuple(group["key"])}
+            for flow, group in frame.assign(series=series(frame)).groupby("series")
+        ]  # fmt: skip
+        columns = {"time": Column.of(SECONDS), "likelihood": Column.of(LL)}
+        return [Table("tally", "Tally", "By flow.", pd.DataFrame(rows), columns=columns)]
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        return [Figure("tally", "Tally drawn", "", drawn_lines, tuple(frame["key"]))]
 
 
-def record_of(study: str, seed: int, **changes: Any) -> store.Record:
-    case = Case(study=study, flow="realnvp", dim=2, batch=4, seeds=Seeds.of(seed))
-    given: dict[str, Any] = {"fingerprint": "f" * 64, "status": "done", **changes}
-    return store.Record(
-        case=case,
-        key=case.key,
-        machine=MACHINE,
-        versions={"torch": "2.13.0", "numpy": "2.4"},
-        commit="abc123-dirty",
-        started="2026-01-02T03:04:05+00:00",
-        seconds=1.5,
-        **given,
-    )
+PROBE, BROKEN, TALLY = Probe.name, Broken.name, Tally.name
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
+@contextmanager
+def probes() -> Iterator[None]:
+    """Register the studies of this module, and forget them at the end."""
+    with studies.registry.temporary():
+        for study in (Probe(), Broken(), Tally()):
+            studies.registry.add(study.name, study, __name__)
+        yield
+
+
+def record_of(study: str, seed: int = 0, **changes: Any) -> Record:
+    """A record of a study; ``changes`` are fields of the record or, in ``case``, of the case."""
+    fields: dict[str, Any] = {"flow": "realnvp", "dim": 2, "batch": 4, "seeds": Seeds.of(seed)}
+    case = Case(study=study, **{**fields, **changes.pop("case", {})})
+    about: dict[str, Any] = {
+        "status": "done",
+        "machine": MACHINE,
+        "versions": {"torch": "2.13.0", "numpy": "2.4"},
+        "commit": "abc123-dirty",
+        "started": "2026-01-02T03:04:05+00:00",
+        "seconds": 1.5,
+        "shared": QUIET,
+    }
+    metrics = {name: Values.of(name, v) for name, v in changes.pop("metrics", {}).items()}
+    identity = {"key": case.key, "identity": case.identity}
+    return Record(case=case, metrics=metrics, **identity, **{**about, **changes})
+
+
+def write_trial(folder: Path) -> Path:
     """A folder with a record done, one failed, and one case that was not reached."""
-    folder = tmp_path / "trial"
-    done = record_of(PROBE, 0, metrics={"parameters": store.Values.of("parameters", 7.0)})
+    done = record_of(PROBE, 0, metrics={"parameters": 7.0})
     failed = record_of(PROBE, 1, status="failed", reason=f"{AWKWARD}\nsecond line")
     missing = record_of(PROBE, 2)
     for record in (done, failed):

@@ -22,8 +22,8 @@ from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
 from benchmarks.core.plan import Plan
 from benchmarks.report import content, numbered
-from benchmarks.report import html as page_of
 from benchmarks.report.facts import Fact
+from benchmarks.report.formats import html as page_of
 from benchmarks.report.references import References
 
 pytestmark = pytest.mark.slow

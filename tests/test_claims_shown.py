@@ -14,22 +14,44 @@ from benchmarks import report
 from benchmarks.claims import Claim, Verdict, claims, registry
 from benchmarks.cli.app import app
 from benchmarks.core import store
+from benchmarks.core.frame import load
+from benchmarks.core.quotable import of_one_place
+from benchmarks.report.claims import judge
+from benchmarks.report.collect import collect
+from benchmarks.report.runs import read
+from benchmarks.report.sections import noted
 from committed import FOLDERS, ROOT
 from page import Page
 
 
-def test_a_report_begins_with_the_claims(frames: dict[str, pd.DataFrame]) -> None:
-    """Of a committed run: a row for each that its records judge, its links lead somewhere."""
-    folder = FOLDERS["complexity"] / "report"
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the committed run of the suite quick has of two studies, with its report."""
+    folder = _part(tmp_path_factory.mktemp("drawn") / "part", "identities", "trace")
+    report.write(folder)
+    return folder
+
+
+def _part(folder: Path, *studies: str) -> Path:
+    """The records that the committed run of the suite quick has of some studies."""
+    for record in store.read(FOLDERS["quick"]).values():
+        if record.case.study in studies:
+            store.write(folder, record.model_copy(update={"arrays": {}}))
+    return folder
+
+
+def test_a_report_begins_with_the_claims(drawn: Path) -> None:
+    """A row for each that its records judge, whose links lead somewhere."""
+    folder, frame = drawn / "report", of_one_place(load(drawn))[0]
     text, page = (folder / "report.md").read_text(), (folder / "index.html").read_text()
-    found = Page(page)
-    targets = [str(anchor["href"]) for anchor in found.all("a") if "href" in anchor]
-    assert {target[1:] for target in targets if target.startswith("#")} <= set(found.ids)
-    assert text.index("## Claims") < text.index("\n## cost")
+    parts = Page(page)
+    targets = [str(anchor["href"]) for anchor in parts.all("a") if "href" in anchor]
+    assert {target[1:] for target in targets if target.startswith("#")} <= set(parts.ids)
+    assert text.index("## Claims") < text.index("\n## identities")
     for claim in claims():
-        verdict = claim.verdict(frames["complexity"])
+        verdict = claim.verdict(frame)
         is_judged = verdict.outcome != "not_measured"
-        assert (f"claim-{claim.id}" in found.ids) == is_judged
+        assert (f"claim-{claim.id}" in parts.ids) == is_judged
         if is_judged:
             assert f"| {verdict.outcome} |" in text
             row = page[page.index(f'id="claim-{claim.id}"') :].partition("</tr>")[0]
@@ -40,10 +62,21 @@ def test_a_report_begins_with_the_claims(frames: dict[str, pd.DataFrame]) -> Non
             )
 
 
+def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
+    """And a claim that only one of them judges has one; anchors differ."""
+    folders = _part(tmp_path / "a", "identities"), _part(tmp_path / "b", "identities", "trace")
+    judged = collect(folders).claims
+    assert judged is not None
+    runs: dict[str, list[str]] = {}
+    for judgement in judged.judged.judgements:
+        runs.setdefault(judgement.claim.id, []).append(judgement.run)
+    assert runs["residual-network"] == ["a", "b"]
+    assert runs["trace-and-determinant"] == ["b"]
+    assert len(judged.table.grid.rows) == len(judged.judged.judgements)
+
+
 def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a note of the report."""
-    from benchmarks.report import claims as shown
-    from benchmarks.report.shown import noted
 
     def fails(self: Claim, frame: pd.DataFrame) -> Verdict:
         if self.id == "hutchinson":
@@ -51,46 +84,45 @@ def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.Monkey
         return Verdict("confirmed", "So it is.")
 
     monkeypatch.setattr(Claim, "verdict", fails)
-    with pytest.warns(UserWarning, match="'hutchinson' could not be shown"):
-        found = shown.judge(pd.DataFrame(), noted)
-    assert len(found.verdicts) == len(list(registry)) - 1
-    assert "on purpose" in found.notes[0]
+    runs = read([FOLDERS["quick"]])
+    with pytest.warns(UserWarning, match="hutchinson"):
+        judged = judge(runs, noted)
+    assert len(judged.judgements) == len(list(registry)) - 1
+    assert "on purpose" in judged.notes[0]
 
 
 def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
-    """Its report is without them."""
-    source = next((FOLDERS["quick"] / "records").glob("*.json"))
-    record = store.Record.model_validate_json(source.read_bytes())
-    store.write(tmp_path, record.model_copy(update={"status": "failed", "arrays": None}))
-    page = report.write(tmp_path).read_text()
-    assert 'id="claims"' not in page
-    assert "## Claims" not in (tmp_path / "report" / "report.md").read_text()
+    record = next(iter(store.read(FOLDERS["quick"]).values()))
+    store.write(tmp_path, record.model_copy(update={"status": "failed", "arrays": {}}))
+    assert collect([tmp_path]).claims is None
+    assert 'id="claims"' not in report.write(tmp_path).read_text()
 
 
 def said(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["claims", *arguments])
 
 
-def test_the_command_takes_each_claim_from_the_first_folder_that_has_it() -> None:
-    """With its files and the command that measures it again; as words and as JSON."""
-    folders = [str(folder) for folder in FOLDERS.values()]
+def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: Path) -> None:
+    """With the files that a report of it has, and the command that measures it again."""
+    by_suite = {**FOLDERS, "quick": drawn}
+    folders = [str(folder) for folder in by_suite.values()]
     result = said(*folders, "--json")
     assert result.exit_code == 0
     rows = json.loads(result.stdout)
     assert [row["id"] for row in rows] == [claim.id for claim in claims()]
     for row in rows:
-        first = str(FOLDERS[registry[row["id"]].suite])
+        first = str(by_suite[registry[row["id"]].suite])
         assert row["folder"] in folders
         assert row["folder"] == first or first == folders[-1]  # others may have what is for quick
         assert row["command"].startswith("flowgauge run ")
-        assert row["exhibits"]
         assert all(Path(path).is_file() for path in row["exhibits"])
-    told = said(*folders)
-    assert told.exit_code == 0
+        assert row["exhibits"] or row["folder"] != str(drawn)
+    plain = said(*folders)
+    assert plain.exit_code == 0
     for row in rows:
-        assert row["id"] in told.stdout
-        assert " ".join(row["sentence"].split()) in " ".join(told.stdout.split())
-        assert f"  again: {row['command']}" in told.stdout.splitlines()
+        assert row["id"] in plain.stdout
+        assert " ".join(row["sentence"].split()) in " ".join(plain.stdout.split())
+        assert f"  again: {row['command']}" in plain.stdout.splitlines()
 
 
 def test_what_measures_a_claim_again_is_accepted_and_leaves_out_the_other_studies() -> None:

@@ -14,7 +14,6 @@ from benchmarks.core.record import Record
 from benchmarks.gate import compare, sources
 from benchmarks.gate.baseline import renew
 from gate_records import cli, cost, density, folder
-from gate_records import gate as gate
 
 
 def test_exit_status_and_the_three_outputs_agree(tmp_path):

@@ -24,7 +24,7 @@ def record(dim: int, *, seed: int = 0, cpu: str = "a", **metrics: float | list[f
     values = {name: Values.of(name, value) for name, value in metrics.items()}
     about = {"versions": {"torch": "2.13.0"}, "machine": {"cpu": cpu, "threads": 1}}
     return Record(
-        case=case, key=case.key, fingerprint="f", status="done", metrics=values, **about
+        case=case, key=case.key, identity=case.identity, status="done", metrics=values, **about
     )  # fmt: skip
 
 

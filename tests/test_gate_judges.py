@@ -12,7 +12,6 @@ from benchmarks.gate import quality, rendering, times
 from benchmarks.gate.comparison import LEVEL
 from benchmarks.gate.sources import Entry
 from gate_records import Metrics, density, outcomes
-from gate_records import gate as gate
 
 SIMULATED = 200
 

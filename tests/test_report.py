@@ -11,34 +11,54 @@ from typing import Any
 import pytest
 
 from benchmarks import report
+from benchmarks.report import formats
+from benchmarks.report.collect import collect
 from page import Page
 from report_probes import AWKWARD, PROBE, record_of
-from report_probes import registered as registered
-from report_probes import results as results
 
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "action", "poster", "background"}
 LOADED = re.compile(r"@import|url\((?!#|data:)|fetch\(|XMLHttpRequest|import\(", re.IGNORECASE)
 
 
-def test_every_file_is_there(results: Path) -> None:
-    index = report.write(results)
-    assert index == results / "report" / "index.html"
-    written = {str(p.relative_to(index.parent)) for p in index.parent.rglob("*") if p.is_file()}
-    tables = {"scores", f"{PROBE}-scores", "not-done", "records"}
-    assert written == {
-        "index.html",
-        "report.md",
-        "summary.md",
-        *(f"tables/{name}.{kind}" for name in tables for kind in ("csv", "tex")),
-        *(f"figures/{name}.{kind}" for name in ("lines", "image") for kind in ("svg", "png")),
-    }
-    assert (index.parent / "figures/lines.png").read_bytes().startswith(b"\x89PNG")
-    ET.fromstring((index.parent / "figures/lines.svg").read_text())
+@pytest.fixture(scope="module")
+def text(rendered: Path) -> str:
+    """The page of the rendered report."""
+    return (rendered / "report" / "index.html").read_text()
 
 
-def test_page_loads_nothing_and_holds_everything(results: Path) -> None:
-    text = report.write(results).read_text()
-    page = Page(text)
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    """The page, taken apart."""
+    return Page(text)
+
+
+def test_every_format_writes_its_files(rendered: Path, probes: None) -> None:
+    root = rendered / "report"
+    written = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+    shown = collect([rendered])
+    each = {name: dict(formats.registry[name].files(shown)) for name in formats.registry}
+    assert all(each.values())
+    assert written == {path for files in each.values() for path in files}
+    assert len(written) == sum(map(len, each.values()))  # no file of two formats
+    for name in ("scores", f"{PROBE}-scores", "not-done", "records"):
+        assert {form.path(table) for form in formats.table_formats() for table in shown.tables
+                if table.name == name} <= written  # fmt: skip
+    assert (root / "figures/lines.png").read_bytes().startswith(b"\x89PNG")
+    ET.fromstring((root / "figures/lines.svg").read_text())
+
+
+def test_a_format_is_a_member_of_the_registry(results: Path) -> None:
+    """A new one is written with the others, and linked where it is of tables."""
+    with formats.registry.temporary():
+        lines = formats.TableFormat("Lines", "txt", "text/plain", lambda table: table.title)
+        formats.registry.add("lines", lines, __name__)
+        index = report.write(results)
+    assert (index.parent / "tables/scores.txt").read_text() == "Scores"
+    assert 'download="scores.txt"' in index.read_text()
+    assert "(tables/scores.txt)" in (index.parent / "report.md").read_text()
+
+
+def test_page_loads_nothing_and_holds_everything(text: str, page: Page) -> None:
     targets = [str(v) for _, a in page.elements for name, v in a.items() if name in LOADING]
     assert targets
     assert all(target.startswith(("#", "data:")) for target in targets)
@@ -56,16 +76,14 @@ def test_page_loads_nothing_and_holds_everything(results: Path) -> None:
     assert set(references) <= set(ids)
 
 
-def test_page_escapes_what_it_shows(results: Path) -> None:
-    text = report.write(results).read_text()
-    shown = "".join(Page(text).texts)
+def test_page_escapes_foreign_text(text: str, page: Page) -> None:
+    shown = "".join(page.texts)
     for raw in ("To <try>.", "Is 1 < 2?", AWKWARD, "Test CPU <3>"):
         assert raw in shown
         assert raw not in text
 
 
-def test_page_is_marked_up_for_readers_and_screen_readers(results: Path) -> None:
-    page = Page(report.write(results).read_text())
+def test_page_is_marked_up_for_readers_and_screen_readers(page: Page) -> None:
     assert page.all("html")[0]["lang"] == "en"
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
@@ -78,30 +96,22 @@ def test_page_is_marked_up_for_readers_and_screen_readers(results: Path) -> None
     assert len(heads) == len(page.all("button"))
 
 
-def test_page_says_what_was_measured_where_and_what_was_not(results: Path) -> None:
-    shown = "".join(Page(report.write(results).read_text()).texts)
-    for text in (
-        "1 done, 1 failed, 1 missing",
-        "Test CPU <3>, 2 cores, 8.0 GiB",
-        "torch 2.13.0",
-        "2026-01-02, 3 s of measuring",
-        "abc123-dirty",
-        "data 0; init 0, 1; noise 0, 1; batches 0, 1",
-        '"probe": [',
-        record_of(PROBE, 0).key,
-        record_of(PROBE, 2).key,
-        f"{AWKWARD}\nsecond line",
-        "not measured",
-    ):
+def test_page_has_what_was_measured_where_and_what_was_not(page: Page) -> None:
+    shown = "".join(page.texts)
+    failed = record_of(PROBE, 1, status="failed")
+    for text in ("Test CPU <3>", "8.0 GiB", "2.13.0", "2026-01-02", failed.commit, '"probe": ['):
         assert text in shown
+    for record in (record_of(PROBE, 0), failed, record_of(PROBE, 2)):
+        assert record.key in shown
+    assert f"{AWKWARD}\nsecond line" in shown
 
 
-def test_the_same_records_give_the_same_bytes(results: Path) -> None:
-    def written() -> dict[str, bytes]:
-        root = report.write(results).parent
+def test_the_same_records_give_the_same_bytes(rendered: Path, results: Path) -> None:
+    def written(root: Path) -> dict[str, bytes]:
         return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
-    assert written() == written()
+    report.write(results)
+    assert written(results / "report") == written(rendered / "report")
 
 
 def test_files_of_an_earlier_report_go(results: Path) -> None:
@@ -113,16 +123,26 @@ def test_files_of_an_earlier_report_go(results: Path) -> None:
     assert not [p for p in (results / "report").rglob("*") if "old" in p.name or "99" in p.name]
 
 
-def test_an_interrupted_report_leaves_the_page_whole(
-    results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_report_leaves_the_page_whole(results: Path) -> None:
     index = report.write(results)
     before = index.read_bytes()
 
-    def interrupted(shown: Any) -> str:
+    def interrupted(shown: Any) -> formats.Files:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report.html, "render", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        report.write(results)
+    with formats.registry.temporary():
+        formats.registry.add("interrupted", formats.Format(interrupted), __name__)
+        with pytest.raises(KeyboardInterrupt):
+            report.write(results)
     assert index.read_bytes() == before
+
+
+def test_a_report_overwrites_nothing_but_a_report(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "figures").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "mine", tmp_path / "file", results):
+        with pytest.raises(ValueError, match=re.escape(str(out))):
+            report.write(results, out=out)
+    out = tmp_path / "other"
+    for _ in range(2):
+        assert report.write(results, out=out) == out / "index.html"

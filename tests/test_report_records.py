@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import io
 import json
-import platform
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from benchmarks.execution.fingerprint import fingerprint
-from benchmarks.report.stale import stale
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import report
 from benchmarks.core import store
 from benchmarks.core import study as studies
-from benchmarks.core.case import Case
 from benchmarks.core.exhibit import RECORDS, Figure, Table
 from benchmarks.core.frame import load
 from benchmarks.core.plan import Plan
-from benchmarks.report import pictures, side, summary
+from benchmarks.core.record import Record
+from benchmarks.execution.versions import Standing
+from benchmarks.report import pictures, runs
 from benchmarks.report.collect import collect
 from benchmarks.report.content import Report, Section
+from benchmarks.report.formats import summary
 from benchmarks.report.numbered import Exhibits
 from benchmarks.report.references import References, spans
+from committed import ROOT
 from page import Page
-from report_probes import BROKEN, PROBE, Broken, Probe, drawn_lines, record_of
-from report_probes import registered as registered
-from report_probes import results as results
+from report_probes import BROKEN, PROBE, REFERENCE, SECONDS, Broken, Probe, drawn_lines, record_of
+
+pytestmark = pytest.mark.usefixtures("probes")
 
 
-def _plan(results: Path, record: store.Record) -> None:
+def _plan(results: Path, record: Record) -> None:
     """Write a record and add it to the plan."""
     store.write(results, record)
     plan = json.loads((results / "suite.json").read_text())
@@ -48,9 +49,9 @@ def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) ->
     assert len(warned) == 2
     shown = "".join(Page(index.read_text()).texts)
     marked = (results / "report/report.md").read_text()
-    assert f"Study '{BROKEN}': its tables could not be shown: KeyError: 'no <column>'" in shown
-    assert f"Study '{BROKEN}': figure 'bad' could not be shown: ZeroDivisionError" in shown
-    assert "its tables could not be shown: KeyError: 'no &lt;column&gt;'" in marked
+    assert "KeyError: 'no <column>'" in shown
+    assert "ZeroDivisionError" in shown
+    assert "KeyError: 'no &lt;column&gt;'" in marked
     assert (results / "report/figures/good.png").exists()
     assert (results / "report/tables/scores.csv").exists()
 
@@ -60,54 +61,68 @@ def test_a_record_outside_of_the_plan_can_be_cited(
 ) -> None:
     cite = [Figure("far", "Far", "", drawn_lines, ("of another folder",))]
     monkeypatch.setattr(Probe, "figures", lambda self, frame: cite)
-    shown = "".join(Page(report.write(results).read_text()).texts)
-    assert "Records 3." in shown
-    assert "of another folder" in shown
+    shown = collect([results])
+    assert shown.references.text(["of another folder"]) == "3"
+    assert shown.records is not None
+    assert "of another folder" in [row[1].text for row in shown.records.grid.rows]
 
 
 def test_an_unknown_study_is_reported(results: Path) -> None:
     _plan(results, record_of("nowhere", 0))
-    with pytest.warns(UserWarning, match="unknown study 'nowhere'"):
-        index = report.write(results)
-    assert "unknown study 'nowhere'" in index.read_text().replace("&#39;", "'")
+    with pytest.warns(UserWarning, match="'nowhere'"):
+        (*_, section) = collect([results]).sections
+    assert any("'nowhere'" in note for note in section.notes)
 
 
 def test_several_versions_of_the_code_are_a_warning_in_the_report(results: Path) -> None:
-    _plan(results, record_of(PROBE, 3, fingerprint="e" * 64))
+    _plan(results, record_of(PROBE, 3, files={"plugin.py": "e" * 16}))
     store.write(results, record_of(PROBE, 4))
-    shown = "".join(Page(report.write(results).read_text()).texts)
-    assert f"Study '{PROBE}': measured by more than one version of the code (2)" in shown
-    assert f"{PROBE}: 2 versions of the code" in shown
-    assert "3, and 1 outside of the plan, not shown" in shown
+    (section,) = collect([results]).sections
+    assert len(section.notes) == 1
+    assert runs.read([results])[0].outside == 1
 
 
-def test_a_record_is_stale_where_its_code_has_changed(
-    results: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Standing], None]:
+    """Lets the first record of a trial have a standing, and the others be current."""
+
+    def put(standing: Standing) -> None:
+        def of(record: Record) -> Standing:
+            return standing if record.key == record_of(PROBE, 0).key else Standing()
+
+        monkeypatch.setattr(runs, "standing", of)
+
+    return put
+
+
+def test_a_stale_record_is_counted_noted_and_cited_as_such(
+    results: Path, stand: Callable[[Standing], None]
 ) -> None:
-    """Whatever the machine and the versions; and not where that cannot be told."""
-    case = Case(study="cost", flow="realnvp", dim=2, batch=4)
-    there = {"cpu": "Elsewhere", "cores": 3, "system": "Minix vax"}
-    there["python"] = platform.python_version()
-    record = record_of(PROBE, 0).model_copy(update={"case": case, "machine": there})
-    record.fingerprint = fingerprint(case, record.versions, "Elsewhere/3/Minix")
-    assert not stale(record)
-    assert stale(record.model_copy(update={"fingerprint": "0" * 16}))
-    for change in (
-        {"machine": {}},
-        {"machine": {**there, "python": "2.7.18"}},
-        {"case": case.model_copy(update={"flow": "of_a_plug_in"})},
-        {"case": case.model_copy(update={"study": "of_another_time"})},
-    ):
-        assert not stale(record.model_copy(update={"fingerprint": "0" * 16, **change}))
-    monkeypatch.setattr(side, "stale", lambda record: record.key == record_of(PROBE, 0).key)
-    index = report.write(results)
-    shown = "".join(Page(index.read_text()).texts)
-    assert "0 done, 1 stale, 1 failed, 1 missing" in shown
-    assert f"Study '{PROBE}': 1 of 2 records are stale" in shown
-    assert side.CHANGED in shown
-    marked = (index.parent / "report.md").read_text()
-    assert "| third | 3 | – | 12,300 | 1, stale |" in marked
-    assert "Records 1, 2, 1 stale." in marked
+    stand(Standing("version of x moved from 1 to 2", "version of x moved from 1 to 2"))
+    (run,) = runs.read([results])
+    assert run.counts == {"stale": 1, "failed": 1, "missing": 1}
+    shown = collect([results])
+    (note,) = shown.sections[0].notes
+    assert "version of x moved from 1 to 2" in note
+    key = record_of(PROBE, 0).key
+    assert shown.references.stale == {key}
+    assert shown.references.text([key]) != References(shown.references.numbers).text([key])
+
+
+def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(
+    results: Path, stand: Callable[[Standing], None]
+) -> None:
+    """Its times are marked, and it is cited like a current one."""
+    timed = record_of(PROBE, 0, metrics={SECONDS: [0.1] * 3, REFERENCE: [1.0] * 3})
+    store.write(results, timed)
+    assert not runs.read([results])[0].cautions
+    stand(Standing("", "pace of x moved from 1 to 2"))
+    (run,) = runs.read([results])
+    assert run.counts == {"stale in times": 1, "failed": 1, "missing": 1}
+    assert run.cautions == {timed.key: "pace of x moved from 1 to 2"}
+    shown = collect([results])
+    assert not shown.references.stale
+    assert shown.sections[0].tables[0].grid.doubtful
 
 
 @given(st.lists(st.integers(1, 40)))
@@ -147,7 +162,7 @@ def test_a_summary_without_room_for_its_notes_ends_early() -> None:
 @pytest.mark.parametrize("name", ["reference", "libraries"])
 def test_each_row_of_each_study_says_which_records_it_comes_from(name: str) -> None:
     """Of committed runs; and all of a study's records are somewhere."""
-    frame = load(Path(__file__).parent.parent / "results" / name)
+    frame = load(ROOT / name)
     for study, own in frame.groupby("study"):
         every: set[str] = set()
         for table in studies.registry[str(study)].tables(own.reset_index(drop=True)):
@@ -163,16 +178,16 @@ def test_a_study_is_shown_the_records_that_it_reads(
     """Beside its own, which alone are asked for versions of the code, and without which is none."""
     monkeypatch.setattr(Probe, "reads", (BROKEN,))
     monkeypatch.setattr(Broken, "reads", (), raising=False)
-    own, other = record_of(PROBE, 0), record_of(BROKEN, 0, fingerprint="e" * 64)
+    own, other = record_of(PROBE, 0), record_of(BROKEN, 0, files={"plugin.py": "e"})
     store.write(tmp_path / "both", own)
     store.write(tmp_path / "both", other)
     store.write(tmp_path / "other", other)
     with pytest.warns(UserWarning, match="could not be shown"):
-        sections = {s.study: s for s in collect(tmp_path / "both").sections}
+        sections = {s.study: s for s in collect([tmp_path / "both"]).sections}
     assert set(sections[PROBE].tables[0].rows_from) == {(own.key,), (other.key,)}
     assert not sections[PROBE].notes
     with pytest.warns(UserWarning, match="could not be shown"):
-        (section,) = collect(tmp_path / "other").sections
+        (section,) = collect([tmp_path / "other"]).sections
     assert section.study == BROKEN
 
 
@@ -182,18 +197,20 @@ def test_records_without_a_plan_or_a_machine_are_enough(tmp_path: Path) -> None:
     store.write(tmp_path / "bare", record)
     index = report.write(tmp_path / "bare")
     shown = "".join(Page(index.read_text()).texts)
-    assert "bare · flowgauge" in shown
-    assert "not recorded" in shown
-    assert "Every case has a result." in shown
+    assert "bare" in shown
+    assert collect([tmp_path / "bare"]).undone is None
 
 
 def test_a_plan_without_records_shows_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     plan = {"name": "new", "cases": [{"key": "0" * 16, "study": PROBE, "label": "one"}]}
     (tmp_path / "suite.json").write_text(json.dumps(plan))
-    shown = "".join(Page(report.write(tmp_path).read_text()).texts)
-    assert "0 done, 0 failed, 1 missing" in shown
-    assert "no case has been measured yet" in shown
+    assert report.write(tmp_path).is_file()
+    shown = collect([tmp_path])
+    (section,) = shown.sections
+    assert section.notes
+    assert shown.undone is not None
+    assert [row[-1].text for row in shown.undone.grid.rows] == ["0" * 16]
 
 
 def test_what_is_no_results_folder_or_no_plan_is_named(tmp_path: Path) -> None:

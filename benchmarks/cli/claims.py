@@ -41,10 +41,11 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
     with usage_errors():
         from benchmarks.core.frame import load
         from benchmarks.core.plan import plan_of
+        from benchmarks.core.quotable import of_one_place
 
         selected = _select(only)
         searched = folders or _results_folders(RESULTS)
-        frames = {folder: load(folder) for folder in searched}
+        frames = {folder: of_one_place(load(folder))[0] for folder in searched}
         suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
         rows = [_row(claim, *_judge(claim, frames, suites)) for claim in selected]
     if as_json:
@@ -57,11 +58,14 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
 
 def _warn_of_stale(folder: Path) -> None:
     """Print how many records of a folder are stale."""
-    from benchmarks.report import side
+    from benchmarks.report import runs
 
-    if stale := side.read(folder).stale:
-        note = f"{len(stale)} records of {folder} are stale: their code has changed since"
+    (run,) = runs.read([folder])
+    if run.stale:
+        note = f"{len(run.stale)} records of {folder} are stale: flowgauge status says why"
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
+    if run.note:
+        console.print(f"note: {folder}: {run.note}", style="yellow", soft_wrap=True)
 
 
 def _select(only: Sequence[str] | None) -> list[Claim]:

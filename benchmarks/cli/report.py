@@ -26,9 +26,9 @@ def report(
 ) -> None:
     """Draw the report of a results folder from its records, or of several side by side.
 
-    Of several, as of a before and an after or CPU and GPU, each study's figures and tables stand
-    together, and every metric of the cases that they share with its ratio to the first folder's.
-    Nothing is judged: that is what `flowgauge compare` is for.
+    Of several, as of a before and an after, each table and figure has the series of all of them,
+    named by their folders. Times of different machines, or of CPU and GPU, are shown one after
+    another and never in one table. What changed is what `flowgauge compare` says.
     """
     with usage_errors():
         from benchmarks.report import write

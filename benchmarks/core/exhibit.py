@@ -33,7 +33,8 @@ class Column:
     shown as "value ± error"; ``interval`` the column of pairs (low, high), shown in brackets;
     ``prefix`` and ``mark`` columns of texts before and after the number. ``better`` makes the best
     cell stand out ("higher" or "lower"), by more than the two cells' errors; ``leads`` names a
-    column of booleans that says which cell does, where paired errors are known.
+    column of booleans that says which cell does, where paired errors are known. ``kind`` "time"
+    says that cells are times, which a report marks where they are not to be quoted.
     """
 
     label: str = ""
@@ -46,6 +47,7 @@ class Column:
     mark: str = ""
     better: str = ""
     leads: str = ""
+    kind: str = ""
 
     @classmethod
     def of(cls, metric: str, *, row: bool = False, **changes: Any) -> Column:
@@ -61,6 +63,7 @@ class Column:
             "label": label,
             "unit": f"{unit}/row" if row and unit else unit,
             "scale": definition.scale,
+            "kind": definition.kind,
         }
         return cls(**{**given, **changes})
 

@@ -44,7 +44,7 @@ def spread(samples: Sequence[float]) -> float:
 
 def place(machine: Mapping[str, Any], versions: Mapping[str, str], device: str = "cpu") -> str:
     """What has to be equal for two times to be comparable: machine class and minor torch."""
-    parts = [machine.get("cpu"), machine.get("cores"), str(machine.get("system", "")).split(" ")[0]]
+    parts = [machine.get(name) for name in ("cpu", "cores", "system")]
     parts += [machine.get("gpu")] if device.startswith("cuda") else []
     named = "/".join(str(part) for part in parts if part) if machine.get("cpu") else UNKNOWN
     return f"{named}, torch {minor(versions)}"
@@ -99,11 +99,11 @@ def _spread(samples: Any) -> float:
 def _caution(shared: Any, scatter: float) -> str:
     if not isinstance(shared, Mapping):
         return "what else ran on the machine is not known"
-    busy = max(shared.values(), default=0.0)
+    busy = sum(shared.values())
     if not busy < BUSY:
-        return f"other work took {busy:.2g} cores of the machine"
+        return "other work ran on the machine"
     if np.isnan(scatter):
         return "no reference workload was timed beside it"
     if scatter > NOISY:
-        return f"the reference workload's times scattered by {scatter:.0%}"
+        return "the reference workload's times scattered"
     return ""

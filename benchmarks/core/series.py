@@ -21,6 +21,7 @@ def series(frame: Any) -> list[str]:
 
     Rows of one name differ in dimension, data set or seed alone. Where a rule decides the width,
     the name has the rule in place of the width, which differs from D to D within one series.
+    The run is named where the frame has rows of several.
     """
     for rule, words in RULES.items():
         if rule in frame:
@@ -31,7 +32,19 @@ def series(frame: Any) -> list[str]:
     columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in HOW]
     options = frame[columns].to_dict("records")
     rows = [{c.partition(".")[2] or c: v for c, v in row.items()} for row in options]
-    return naming.apart(list(zip(frame["flow"], rows, strict=True)))
+    names = naming.apart(list(zip(frame["flow"], rows, strict=True)))
+    if not several_runs(frame):
+        return names
+    return [f"{name} ({run})" for name, run in zip(names, frame["run"], strict=True)]
+
+
+def several_runs(frame: pd.DataFrame) -> bool:
+    """Whether the frame has rows of several runs, or is a part of one that has."""
+    if "run" not in frame:
+        return False
+    if isinstance(frame["run"].dtype, pd.CategoricalDtype):
+        return len(frame["run"].dtype.categories) > 1
+    return frame["run"].nunique() > 1
 
 
 def is_baseline(frame: pd.DataFrame) -> pd.Series:

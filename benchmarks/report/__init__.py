@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.report import html, latex, markdown, match, summary, together
+from benchmarks.core.frame import labels
+from benchmarks.report import formats
 from benchmarks.report.collect import collect
-from benchmarks.report.files import Output, usable
+from benchmarks.report.files import PAGE, Output, usable
 
 
 def write(*folders: str | Path, out: str | Path | None = None) -> Path:
@@ -19,24 +20,16 @@ def write(*folders: str | Path, out: str | Path | None = None) -> Path:
     """
     paths = [Path(folder) for folder in folders]
     root = usable(Path(out)) if out is not None else _usual(paths)
-    report = collect(paths[0]) if len(paths) == 1 else together.collect(paths)
     output = Output(root)
-    for table in report.tables:
-        output.write(f"tables/{table.name}.csv", table.csv)
-        output.write(f"tables/{table.name}.tex", latex.render(table))
-    for figure in report.figures:
-        output.write(f"figures/{figure.name}.svg", figure.picture.svg)
-        output.write(f"figures/{figure.name}.png", figure.picture.png)
-    output.write("report.md", markdown.render(report))
-    output.write("summary.md", summary.render(report))
-    index = output.write("index.html", html.render(report))
+    for name, content in formats.files(collect(paths)):
+        output.write(name, content)
     output.remove_others()
-    return index
+    return root / PAGE
 
 
 def _usual(folders: list[Path]) -> Path:
     """Where a report goes if nobody says."""
     if len(folders) == 1:
         return folders[0] / "report"
-    name = "-vs-".join(label.replace("/", "-") for label in match.labels(folders))
+    name = "-vs-".join(label.replace("/", "-") for label in labels(folders))
     return Path("results") / name / "report"

@@ -1,9 +1,9 @@
-"""The cells of a table as text: digits, "value ± error", the best of a column."""
+"""The cells of a table as text: digits, "value ± error", the best of a column, marks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -15,6 +15,10 @@ from benchmarks.core.exhibit import Column, Table
 from benchmarks.core.formats import NOTHING, number, with_error
 
 DEFAULT = ".3g"
+MARK = "†"
+DOUBTFUL = (
+    f"{MARK}: times that are not to be quoted, for the reasons that stand in the list of records."
+)
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,23 @@ class Cell:
     value: float | None = None
     best: bool = False
 
+    @property
+    def is_number(self) -> bool:
+        """Not so of a gap between words, which pandas keeps as a number."""
+        return self.value is not None and not math.isnan(self.value)
+
 
 @dataclass(frozen=True)
 class Grid:
-    """A table ready for any format: headers, which columns hold numbers, rows of cells."""
+    """A table ready for any format: headers, which columns hold numbers, rows of cells.
+
+    ``doubtful`` says that some times are marked as not to be quoted.
+    """
 
     headers: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    doubtful: bool = False
 
 
 def sentence(title: str) -> str:
@@ -40,13 +53,28 @@ def sentence(title: str) -> str:
     return title if title.endswith((".", "?", "!")) else f"{title}."
 
 
-def grid(table: Table) -> Grid:
-    """The cells of a table; what is another column's error or mark appears with that."""
+def grid(table: Table, doubted: Collection[str] = ()) -> Grid:
+    """The cells of a table; what is another column's error or mark appears with that.
+
+    Times of records that are ``doubted`` are marked: in the header where all of a column are.
+    """
     shown = {name: column for name, column in table.shown.items() if name in table.frame}
     columns = [_column(table, name, column) for name, column in shown.items()]
-    numeric = tuple(any(_shows_number(cell) for cell in column) for column in columns)
-    headers = tuple(column.header for column in shown.values())
-    return Grid(headers, numeric, tuple(zip(*columns, strict=True)))
+    headers = [column.header for column in shown.values()]
+    rows = [any(key in doubted for key in keys) for keys in table.rows_from]
+    doubtful = False
+    for place, column in enumerate(shown.values()):
+        times = [i for i, cell in enumerate(columns[place]) if cell.is_number]
+        marked = [i for i in times if rows[i]] if column.kind == "time" else []
+        doubtful = doubtful or bool(marked)
+        if marked and marked == times:
+            headers[place] += MARK
+            continue
+        for i in marked:
+            cell = columns[place][i]
+            columns[place][i] = replace(cell, text=cell.text + MARK)
+    numeric = tuple(any(cell.is_number for cell in column) for column in columns)
+    return Grid(tuple(headers), numeric, tuple(zip(*columns, strict=True)), doubtful)
 
 
 def best(values: Sequence[float], errors: Sequence[float] | None, better: str) -> int | None:
@@ -127,11 +155,6 @@ def _digits(raw: Sequence[Any], values: Sequence[float], has_errors: bool) -> st
     if has_errors or any(not v.is_integer() or abs(v) >= 1e15 for v in finite):
         return DEFAULT
     return ",d" if any(abs(v) >= 10_000 for v in finite) else "d"
-
-
-def _shows_number(cell: Cell) -> bool:
-    """Not so of a gap between words, which pandas keeps as a number."""
-    return cell.value is not None and not math.isnan(cell.value)
 
 
 def _is_number(item: Any) -> bool:

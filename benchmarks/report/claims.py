@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmarks.claims import Claim, Verdict, claims
 from benchmarks.core.exhibit import RECORDS, Table
+from benchmarks.report.runs import Run
 
 TITLE = "What becomes of the claims"
 ABOUT = (
@@ -18,20 +19,38 @@ ABOUT = (
 )
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with the verdict of a run's records; ``run`` is empty where there is one run."""
+
+    claim: Claim
+    verdict: Verdict
+    run: str
+
+
 @dataclass
 class Judged:
-    """The claims that records judge, each with its verdict; those that they do not; faults."""
+    """The claims that records judge; those that they do not; faults."""
 
-    verdicts: list[tuple[Claim, Verdict]] = field(default_factory=list)
+    judgements: list[Judgement] = field(default_factory=list)
     others: list[Claim] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def table(self) -> Table:
-        """A row for each claim that was judged."""
-        columns = ["Claim", "Verdict", "Measured", "Slide", RECORDS]
-        rows = [(c.statement, v.outcome, v.sentence, c.page, v.records) for c, v in self.verdicts]
-        return Table("claims", TITLE, ABOUT, pd.DataFrame(rows, columns=columns))
+        """A row for each verdict."""
+        rows = [
+            {
+                "Claim": judged.claim.statement,
+                **({"Run": judged.run} if judged.run else {}),
+                "Verdict": judged.verdict.outcome,
+                "Measured": judged.verdict.sentence,
+                "Slide": judged.claim.page,
+                RECORDS: judged.verdict.records,
+            }
+            for judged in self.judgements
+        ]
+        return Table("claims", TITLE, ABOUT, pd.DataFrame(rows))
 
     @property
     def missing(self) -> dict[str, str]:
@@ -43,15 +62,18 @@ class Judged:
 
 
 def judge(
-    frame: pd.DataFrame, noted: Callable[[list[str], str], AbstractContextManager[None]]
+    runs: Sequence[Run], noted: Callable[[list[str], str], AbstractContextManager[None]]
 ) -> Judged:
-    """Every claim judged by these records; ``noted(notes, what)`` keeps a fault from the rest."""
-    found = Judged()
+    """Judge every claim by each run alone; ``noted(notes, what)`` keeps a fault from the rest."""
+    judged = Judged()
     for claim in claims():
-        with noted(found.notes, f"Claim {claim.id!r}"):
-            verdict = claim.verdict(frame)
-            if verdict.outcome == "not_measured":
-                found.others.append(claim)
-            else:
-                found.verdicts.append((claim, verdict))
-    return found
+        with noted(judged.notes, f"Claim {claim.id!r}"):
+            verdicts = [(run, claim.verdict(run.frame)) for run in runs]
+            known = [
+                Judgement(claim, verdict, run.label if len(runs) > 1 else "")
+                for run, verdict in verdicts
+                if verdict.outcome != "not_measured"
+            ]
+            judged.judgements += known
+            judged.others += [] if known else [claim]
+    return judged

@@ -1,4 +1,4 @@
-"""From records to what a report shows: each study asked, its faults noted, all of it numbered."""
+"""From records to what a report shows: studies and claims asked, and all of it numbered."""
 
 from __future__ import annotations
 
@@ -10,95 +10,108 @@ import pandas as pd
 
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
-from benchmarks.report import claims, facts, shown, side
+from benchmarks.core.plan import Plan
+from benchmarks.report import claims, facts, runs
 from benchmarks.report.content import Claims, Report, Section, Table
-from benchmarks.report.numbered import Exhibits, Names
+from benchmarks.report.numbered import Exhibits
 from benchmarks.report.references import References
-from benchmarks.report.side import Side
+from benchmarks.report.runs import Run
+from benchmarks.report.sections import fill, noted, sections
 
 
-def collect(folder: Path) -> Report:
-    """What the report of a results folder shows; ValueError where it is none."""
-    only = side.read(folder)
-    numbered, sections = Exhibits(), started([only])
-    judged = claims.judge(only.frame, shown.noted)
-    verdicts = numbered.table(judged.table, "report") if judged.verdicts else None
-    for section in sections:
-        figures, tables = shown.exhibits(only, section.study, section.notes)
-        for figure in figures:
-            with shown.noted(section.notes, f"Study {section.study!r}: figure {figure.name!r}"):
-                section.figures.append(numbered.figure(figure, section.study))
-        for table in tables:
-            with shown.noted(section.notes, f"Study {section.study!r}: table {table.name!r}"):
-                section.tables.append(numbered.table(table, section.study))
-    records = list(only.records.values())
-    undone = _undone(only, numbered)  # before the list of records, which a page shows last
-    listed, references = cited(sections, [only], numbered)
+def collect(folders: Sequence[Path]) -> Report:
+    """What a report of results folders shows; ValueError where one is none.
+
+    Several are one long frame, whose series name their run. Runs whose times are of different
+    machines or versions of torch are shown one after another, never in one table.
+    """
+    every = runs.read(folders)
+    numbered = Exhibits({key: text for run in every for key, text in run.cautions.items()})
+    judged = claims.judge(every, noted)
+    verdicts = numbered.table(judged.table, "report") if judged.judgements else None
+    listed = sections(every)
+    frames = runs.side_by_side(every)
+    for section in listed:
+        for frame in frames:
+            names = ", ".join(frame["run"].unique()) if len(frames) > 1 else ""
+            fill(section, frame, numbered, f" ({names})" if names else "")
+    undone = _undone(every, numbered)  # before the list of records, which a page shows last
+    records, references = _cited(listed, every, numbered)
+    heads = {run.label: facts.header(run) for run in every}
+    depths = {run.label: facts.provenance(list(run.records.values()), run.outside) for run in every}
     return Report(
-        only.plan,
-        facts.header(only.counts, records),
-        sections,
-        undone,
-        facts.provenance(records, only.outside),
+        _plan(every),
+        facts.beside(heads),
         listed,
+        undone,
+        facts.beside(depths),
+        records,
         references,
         Claims(judged, verdicts) if verdicts else None,
+        tuple(run.label for run in every),
     )
 
 
-def started(sides: Sequence[Side]) -> list[Section]:
-    """A section for each study that is planned, with its question."""
-    anchors, sections = Names(), []
-    planned = chain.from_iterable(one.plan.cases for one in sides)
-    for study in dict.fromkeys(case.study for case in planned):
-        section = Section(study, anchors.name(study))
-        section.question = shown.question(study, section.notes)
-        sections.append(section)
-    return sections
+def _plan(every: Sequence[Run]) -> Plan:
+    if len(every) == 1:
+        return every[0].plan
+    abouts = {run.label: [facts.Fact("", (run.plan.about or run.plan.name,))] for run in every}
+    return Plan(
+        name=" vs ".join(run.label for run in every),
+        about=" ".join(facts.beside(abouts)[0].lines),
+        suite={run.label: run.plan.suite for run in every},
+    )
 
 
-def cited(
-    sections: Iterable[Section], sides: Sequence[Side], numbered: Exhibits
+def _cited(
+    listed: Iterable[Section], every: Sequence[Run], numbered: Exhibits
 ) -> tuple[Table | None, References]:
     """The list of all records, None of none, and their numbers: those of a row in a row."""
     sources: list[Iterable[str]] = []
-    for section in sections:
-        for table in (*section.tables, *section.changes):
+    for section in listed:
+        for table in section.tables:
             sources += table.rows_from
         sources += [figure.records for figure in section.figures]
     named = list(dict.fromkeys(chain.from_iterable(sources)))
-    each = ([key for key in named if key in one.records] + list(one.records) for one in sides)
-    stale = chain.from_iterable(one.stale for one in sides)
+    each = ([key for key in named if key in run.records] + list(run.records) for run in every)
+    stale = chain.from_iterable(run.stale for run in every)
     references = References.of(chain(*each, named), stale)
-    told = {key: facts for one in sides for key, facts in one.listed()}
+    known = {key: facts for run in every for key, facts in run.listed()}
     rows = [
-        {"No.": number, "Record": key, **told.get(key, {"State": "not in the plan"})}
+        {"No.": number, "Record": key, **known.get(key, {"State": "not in the plan"})}
         for key, number in references.numbers.items()
     ]
-    note = "Numbered in the order in which the rows of the tables name them."
-    listed = exhibit.Table("records", "Records", note, pd.DataFrame(rows), {"Seconds": ".1f"})
-    return (numbered.table(listed, "report") if rows else None), references
+    note = (
+        "Numbered in the order in which the rows of the tables name them. Times: why they are not "
+        "to be quoted, where they are not."
+    )
+    frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    listing = exhibit.Table("records", "Records", note, frame, {"Seconds": ".1f"})
+    return (numbered.table(listing, "report") if rows else None), references
 
 
-def _undone(only: Side, numbered: Exhibits) -> Table | None:
+def _undone(every: Sequence[Run], numbered: Exhibits) -> Table | None:
     """The cases without a valid result, each with its reason; None where there are none."""
     rows = [
         {
+            **({"run": run.label} if len(every) > 1 else {}),
             "study": case.study,
             "case": case.label,
             "status": case.state,
             "reason": case.reason,
             "key": case.key,
-            RECORDS: (case.key,) if case.key in only.records else (),
+            RECORDS: (case.key,) if case.key in run.records else (),
         }
-        for case in only.standings
+        for run in every
+        for case in run.states
         if case.state != "done"
     ]
     if not rows:
         return None
     note = (
-        "Missing: planned, and without a record so far. Stale: measured by code that has changed "
-        "since; its numbers are shown. The next run measures both."
+        "Missing: planned, and without a record so far. Stale: measured by a version of the code "
+        "that is not the present one, in times alone where only those have changed; the numbers "
+        "are shown. The next run measures both."
     )
     table = exhibit.Table("not-done", "Cases without a valid result", note, pd.DataFrame(rows))
     return numbered.table(table, "report")

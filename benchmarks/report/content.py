@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from benchmarks.core import exhibit
 from benchmarks.core.plan import Plan
 from benchmarks.report.cells import Grid
 from benchmarks.report.claims import Judged
@@ -15,23 +16,24 @@ from benchmarks.report.references import References
 
 @dataclass(frozen=True)
 class Table:
-    """A table as shown: numbered, formatted, with a name that is a file's.
-
-    ``rows_from`` are for each row the keys of the records that it comes from.
-    """
+    """A table as shown: numbered, formatted, with a name that is a file's; ``raw`` as it came."""
 
     number: int
     name: str
     title: str
     note: str
     grid: Grid
-    csv: str
-    rows_from: tuple[tuple[str, ...], ...]
+    raw: exhibit.Table
+
+    @property
+    def rows_from(self) -> tuple[tuple[str, ...], ...]:
+        """For each row the keys of the records that it comes from."""
+        return self.raw.rows_from
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as shown: numbered, drawn, with a name that is a file's; ``side`` of several."""
+    """A figure as shown: numbered, drawn, with a name that is a file's."""
 
     number: int
     name: str
@@ -39,31 +41,18 @@ class Figure:
     note: str
     picture: Picture
     records: tuple[str, ...]
-    side: str = ""
 
 
 @dataclass
 class Section:
-    """One study: its question, what it shows, and what has to be said about it.
-
-    ``changes`` are the tables that several sides are compared by, which stand first.
-    """
+    """One study: its question, what it shows, and what has to be said about it."""
 
     study: str
     anchor: str
     question: str = ""
     notes: list[str] = field(default_factory=list)
-    changes: list[Table] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-
-    @property
-    def plates(self) -> list[list[Figure]]:
-        """The figures, those of several sides that show the same together."""
-        alike: dict[str, list[Figure]] = {}
-        for figure in self.figures:
-            alike.setdefault(figure.title if figure.side else figure.name, []).append(figure)
-        return list(alike.values())
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,7 @@ class Claims:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows; ``records`` lists what ``references`` refer to."""
+    """Everything that a report of ``runs`` shows; ``records`` lists what ``references`` mean."""
 
     plan: Plan
     header: list[Fact]
@@ -86,25 +75,21 @@ class Report:
     records: Table | None
     references: References
     claims: Claims | None = None
+    runs: tuple[str, ...] = ()
 
     @property
     def tables(self) -> list[Table]:
         """All tables, in their order."""
         first = [self.claims.table] if self.claims else []
-        shown = [table for s in self.sections for table in (*s.changes, *s.tables)]
-        return first + shown + [table for table in (self.undone, self.records) if table]
-
-    def exhibits(self, names: Iterable[str]) -> list[Figure | Table]:
-        """The figures and tables of these names, as far as they are shown."""
-        shown: list[Figure | Table] = [*self.figures, *self.tables]
-        return [item for name in names for item in shown if item.name == name]
+        own = [table for section in self.sections for table in section.tables]
+        return first + own + [table for table in (self.undone, self.records) if table]
 
     @property
     def figures(self) -> list[Figure]:
         """All figures, in their order."""
         return [figure for section in self.sections for figure in section.figures]
 
-    @property
-    def several(self) -> bool:
-        """Whether figures of several sides stand beside each other."""
-        return any(figure.side for figure in self.figures)
+    def exhibits(self, names: Iterable[str]) -> list[Figure | Table]:
+        """The figures and tables of these names, as far as they are shown."""
+        every: list[Figure | Table] = [*self.figures, *self.tables]
+        return [item for name in names for item in every if item.name == name]

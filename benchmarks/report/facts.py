@@ -10,11 +10,12 @@ from statistics import median
 from typing import Any
 
 from benchmarks.core.naming import duration
-from benchmarks.core.quotable import NOISY, spread
+from benchmarks.core.quotable import NOISY, REFERENCE, spread
 from benchmarks.core.record import Record
+from benchmarks.report.runs import Run
 
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
-STATES = ("done", "stale", "failed", "timeout", "skipped", "missing")
+STATES = ("done", "stale", "stale in times", "failed", "timeout", "skipped", "missing")
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,21 @@ class Fact:
     lines: tuple[str, ...]
 
 
-def header(counts: Mapping[str, int], records: Sequence[Record]) -> list[Fact]:
-    """The few facts that a report opens with; ``counts`` are those of the cases by state."""
+def header(run: Run) -> list[Fact]:
+    """The few facts that a report opens with."""
+    records = list(run.records.values())
     adapted = {record.case.flow.partition("_")[0] for record in records}  # zuko_maf: zuko's
     versions = [line for line in _versions(records) if line.split()[0] in {*MAIN, *adapted}]
     python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
     _, *warning = noise(records) or [""]
     return [
-        _fact("Cases", [_counts(counts)]),
+        _fact("Cases", [_counts(run.counts)]),
         _fact("Machine", _distinct(_machine(r.machine) for r in records)),
         _fact("Threads", [_threads(records)]),
         _fact("Software", [", ".join(versions + python)]),
         _fact("Measured", [_when(records)]),
         *([_fact("Noise", warning)] if warning else []),
+        *([_fact("Times not to be quoted", cautions)] if (cautions := _cautions(run)) else []),
     ]
 
 
@@ -68,16 +71,16 @@ def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
     ]
 
 
-def beside(sides: Mapping[str, Sequence[Fact]]) -> list[Fact]:
-    """The facts of several sides as one list: a line for each side where they differ."""
-    terms = dict.fromkeys(fact.term for told in sides.values() for fact in told)
+def beside(runs: Mapping[str, Sequence[Fact]]) -> list[Fact]:
+    """The facts of runs as one list: a line for each run where they differ."""
+    terms = dict.fromkeys(fact.term for facts in runs.values() for fact in facts)
     merged = []
     for term in terms:
         lines = {
-            side: fact.lines for side, told in sides.items() for fact in told if fact.term == term
+            run: fact.lines for run, facts in runs.items() for fact in facts if fact.term == term
         }
-        same = len(lines) == len(sides) and len(set(lines.values())) == 1
-        each = tuple(f"{side}: {'; '.join(told)}" for side, told in lines.items())
+        same = len(lines) == len(runs) and len(set(lines.values())) == 1
+        each = tuple(f"{run}: {'; '.join(texts)}" for run, texts in lines.items())
         merged.append(Fact(term, next(iter(lines.values())) if same else each))
     return merged
 
@@ -93,6 +96,12 @@ def plain(value: Any) -> str:
 
 def _fact(term: str, lines: Iterable[str]) -> Fact:
     return Fact(term, tuple(line for line in lines if line) or ("not recorded",))
+
+
+def _cautions(run: Run) -> list[str]:
+    """How many records have times that are not to be quoted, by reason."""
+    counts = Counter(run.cautions.values())
+    return [f"{count} of {len(run.records)} records: {why}" for why, count in counts.items()]
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:
@@ -173,19 +182,24 @@ def _load(records: Sequence[Record]) -> str:
 
 
 def noise(records: Sequence[Record]) -> list[str]:
-    """The spread of the reference workload's times, which all cases of a block have in common.
+    """The spread of the reference workload's times over blocks of cases measured together.
 
     Two lines where it was too large, the second a warning.
     """
-    measured = [(r.metrics.get("reference_seconds"), r.case.label) for r in records]
-    blocks = {tuple(times.values): label for times, label in measured if times}
-    spreads = sorted((spread(times), label) for times, label in blocks.items() if len(times) > 1)
-    if not spreads:
+    blocks: dict[str, tuple[float, str]] = {}
+    for record in records:
+        times = record.metrics.get(REFERENCE)
+        if times and len(times.values) > 1:
+            scatter = (spread(times.values), record.case.label)
+            block = record.block or record.key
+            blocks[block] = max(scatter, blocks.get(block, scatter))
+    if not blocks:
         return []
+    spreads = sorted(blocks.values())
     worst, label = spreads[-1]
     middle = median(spread for spread, _ in spreads)
-    told = f"median {middle:.1%} over the blocks, largest {worst:.1%} in that of {label}"
-    lines = [f"middle half of the reference workload's times over their median: {told}"]
+    text = f"median {middle:.1%} over the blocks, largest {worst:.1%} in that of {label}"
+    lines = [f"middle half of the reference workload's times over their median: {text}"]
     if worst > NOISY:
         noisy = sum(spread > NOISY for spread, _ in spreads)
         share = f"{noisy} of {len(spreads)} blocks"

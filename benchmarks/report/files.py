@@ -7,8 +7,7 @@ from pathlib import Path
 from benchmarks.core import store
 
 FOLDERS = ("tables", "figures")  # these hold nothing but a report's own files
-PAGE = "index.html"
-FILES = (PAGE, "report.md", "summary.md")
+PAGE = "index.html"  # written last: a folder that has it is one of a report
 
 
 def usable(root: Path) -> Path:
@@ -50,6 +49,6 @@ class Output:
             for path in (self.root / name).iterdir():
                 if path.is_file() and path not in self.written:
                     path.unlink()
-        for name in FILES:
-            for path in self.root.glob(f".{name}.*"):
-                path.unlink()
+        for path in self.written:
+            for unfinished in path.parent.glob(f".{path.name}.*"):
+                unfinished.unlink()

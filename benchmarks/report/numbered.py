@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-
-import pandas as pd
+from collections.abc import Mapping
 
 from benchmarks.core import exhibit
-from benchmarks.core.exhibit import RECORDS
-from benchmarks.report.cells import Grid, grid
+from benchmarks.report.cells import DOUBTFUL, grid
 from benchmarks.report.content import Figure, Table
 from benchmarks.report.pictures import draw
 
@@ -30,36 +28,27 @@ class Names:
 
 
 class Exhibits:
-    """The tables and figures of one report, numbered in the order in which they are asked for."""
+    """The tables and figures of one report, numbered in the order in which they are asked for.
 
-    def __init__(self) -> None:
+    ``cautions`` are by record why its times are not to be quoted.
+    """
+
+    def __init__(self, cautions: Mapping[str, str] | None = None) -> None:
+        self._cautions = cautions or {}
         self._figures, self._tables = Names(), Names()
         self._figure, self._table = itertools.count(1), itertools.count(1)
 
-    def figure(self, raw: exhibit.Figure, study: str, side: str = "") -> Figure:
-        """A figure, drawn; of one ``side`` where a report has several."""
-        name = self._figures.name(f"{raw.name}-{side}" if side else raw.name, study)
-        picture = draw(raw, name)
-        number, keys = next(self._figure), tuple(raw.records)
-        return Figure(number, name, raw.title, raw.note, picture, keys, side)
+    def figure(self, raw: exhibit.Figure, study: str, suffix: str = "") -> Figure:
+        """A figure, drawn; ``suffix`` is added to its title."""
+        name = self._figures.name(raw.name, study)
+        picture, title = draw(raw, name), raw.title + suffix
+        return Figure(next(self._figure), name, title, raw.note, picture, tuple(raw.records))
 
-    def table(self, raw: exhibit.Table, study: str) -> Table:
-        """A table, formatted."""
-        return self.formatted(raw, grid(raw), study)
-
-    def formatted(self, raw: exhibit.Table, cells: Grid, study: str) -> Table:
-        """A table whose cells are known."""
-        text, name = csv(raw), self._tables.name(raw.name, study)
-        return Table(next(self._table), name, raw.title, raw.note, cells, text, raw.rows_from)
-
-
-def csv(raw: exhibit.Table) -> str:
-    """The raw rows, and in the last column the keys of each one's records."""
-    frame = raw.frame.drop(columns=RECORDS, errors="ignore")
-    if any(raw.rows_from):
-        keys = pd.Series(map(" ".join, raw.rows_from), frame.index, dtype=object)
-        frame = frame.assign(**{RECORDS: keys})
-    return frame.to_csv(index=False, lineterminator="\n")
+    def table(self, raw: exhibit.Table, study: str, suffix: str = "") -> Table:
+        """A table, formatted; ``suffix`` is added to its title."""
+        cells, name = grid(raw, self._cautions), self._tables.name(raw.name, study)
+        note = f"{raw.note} {DOUBTFUL}".strip() if cells.doubtful else raw.note
+        return Table(next(self._table), name, raw.title + suffix, note, cells, raw)
 
 
 def _slug(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which records a row comes from, said briefly: records are numbered, and listed once."""
+"""Short references to the records of a row: records are numbered, and listed once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class References:
         """The smallest number of these records."""
         return min(self.numbers[key] for key in keys)
 
-    def told(self, keys: Sequence[str]) -> str:
+    def text(self, keys: Sequence[str]) -> str:
         """ "3", "1–13, 20" or "1–13, 2 stale"."""
         numbers = spans(self.numbers[key] for key in keys)
         if not (stale := len(self.stale & set(keys))):

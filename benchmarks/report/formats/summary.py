@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from benchmarks.core.formats import markdown as escape
 from benchmarks.report.content import Report
-from benchmarks.report.markdown import facts, head, joined, notes, table
+from benchmarks.report.formats import Files, Format, registry
+from benchmarks.report.formats.markdown import facts, head, joined, notes, table
 
 LIMIT = 65_536  # characters of a comment on GitHub; taken as bytes, which are never fewer
 CUT = "The rest is left out here: it stands in report.md."
+
+
+def files(report: Report) -> Files:
+    """The summary."""
+    yield "summary.md", render(report)
 
 
 def render(report: Report) -> str:
@@ -16,7 +22,7 @@ def render(report: Report) -> str:
     All tables are cut to the same number of rows, the largest that fits, and say how many are
     left out. Where not even titles and notes fit, the text ends early and says so.
     """
-    longest = max((len(shown.grid.rows) for shown in report.tables), default=0)
+    longest = max((len(item.grid.rows) for item in report.tables), default=0)
     low, high = 0, longest  # the number of rows is found by halves: `low` fits, or nothing does
     while low < high:
         middle = (low + high + 1) // 2
@@ -32,10 +38,9 @@ def _text(report: Report, rows: int) -> str:
     if report.undone:
         blocks += table(report.undone, most=rows)
     for section in report.sections:
-        tables = [*section.changes, *section.tables]
-        blocks.append(f"## {escape(section.study)}" if tables else "")
-        for shown in tables:
-            blocks += table(shown, most=rows)
+        blocks.append(f"## {escape(section.study)}" if section.tables else "")
+        for item in section.tables:
+            blocks += table(item, most=rows)
     return joined(blocks)
 
 
@@ -48,3 +53,6 @@ def _cut(text: str) -> str:
     room = LIMIT - len(f"\n\n{CUT}\n".encode())
     kept = text.encode()[:room].decode(errors="ignore").rpartition("\n")[0]
     return f"{kept.rstrip()}\n\n{CUT}\n"
+
+
+registry.add("summary", Format(files), __name__)

@@ -10,12 +10,18 @@ from benchmarks.core.formats import markdown as escape
 from benchmarks.report.cells import Cell
 from benchmarks.report.content import Figure, Report, Section, Table
 from benchmarks.report.facts import Fact
+from benchmarks.report.formats import Files, Format, registry, table_formats
 from benchmarks.report.references import References
 
 LISTED = (
     "The numbers are those of [tables/{0}.csv](tables/{0}.csv), which has each record's key, case "
     "and state."
 )
+
+
+def files(report: Report) -> Files:
+    """The document."""
+    yield "report.md", render(report)
 
 
 def render(report: Report) -> str:
@@ -43,7 +49,7 @@ def joined(blocks: Iterable[str]) -> str:
 
 
 def head(report: Report) -> list[str]:
-    """What was measured, and for what."""
+    """The title of a report, and what was measured for what."""
     return [f"# {escape(report.plan.name)}", escape(report.plan.about)]
 
 
@@ -53,7 +59,7 @@ def facts(listed: Iterable[Fact]) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """What is to be known before reading."""
+    """The notes of all sections."""
     return [_notes(section.notes) for section in report.sections]
 
 
@@ -61,48 +67,48 @@ def claims(report: Report) -> list[str]:
     """The table of verdicts, then what each of them was judged by and what shows it."""
     if report.claims is None:
         return []
-    told, judged = [], report.claims.judged
-    for claim, verdict in judged.verdicts:
-        shown = [
+    lines, judged = [], report.claims.judged
+    for judgement in judged.judgements:
+        claim, run = judgement.claim, f" ({escape(judgement.run)})" if judgement.run else ""
+        links = [
             f"[Figure {item.number}](figures/{item.name}.png)"
             if isinstance(item, Figure)
             else f"[Table {item.number}](tables/{item.name}.csv)"
-            for item in report.exhibits(verdict.exhibits)
+            for item in report.exhibits(judgement.verdict.exhibits)
         ]
         again = f"`{claim.command}` measures it again"
-        told.append(" · ".join([f"- **{claim.id}**: {escape(claim.criterion)}", *shown, again]))
+        criterion = f"- **{claim.id}**{run}: {escape(claim.criterion)}"
+        lines.append(" · ".join([criterion, *links, again]))
     needed = [f"`{command}` measures what {ids} need" for command, ids in judged.missing.items()]
     return [
         "## Claims",
         _notes(judged.notes),
         *table(report.claims.table, report.references),
-        _details("What confirms or refutes them, and what shows it", "\n".join(told)),
+        _details("What confirms or refutes them, and what shows it", "\n".join(lines)),
         f"Not judged by these records: {'; '.join(needed)}." if needed else "",
     ]
 
 
-def table(shown: Table, references: References | None = None, most: int | None = None) -> list[str]:
+def table(item: Table, references: References | None = None, most: int | None = None) -> list[str]:
     """A title, the table, its note; ``most`` rows of it, ``references`` to records in the last."""
-    cited = references if any(shown.rows_from) else None
+    cited = references if any(item.rows_from) else None
     last = ["Records"] if cited else []
-    rules = ["---:" if numeric else "---" for numeric in shown.grid.numeric] + ["---"] * len(last)
-    lines = [_row([*map(escape, shown.grid.headers), *last]), _row(rules)]
-    for row, keys in list(zip(shown.grid.rows, shown.rows_from, strict=True))[:most]:
-        told = [cited.told(keys) if keys else NOTHING] if cited else []
-        lines.append(_row([*map(_cell, row), *told]))
-    left = len(shown.grid.rows) + 2 - len(lines)
+    rules = ["---:" if numeric else "---" for numeric in item.grid.numeric] + ["---"] * len(last)
+    lines = [_row([*map(escape, item.grid.headers), *last]), _row(rules)]
+    for row, keys in list(zip(item.grid.rows, item.rows_from, strict=True))[:most]:
+        numbers = [cited.text(keys) if keys else NOTHING] if cited else []
+        lines.append(_row([*map(_cell, row), *numbers]))
+    left = len(item.grid.rows) + 2 - len(lines)
     return [
-        f"### Table {shown.number}. {escape(shown.title)}",
+        f"### Table {item.number}. {escape(item.title)}",
         "\n".join(lines),
-        f"{left} of {len(shown.grid.rows)} rows are left out here." if left else "",
-        escape(shown.note),
+        f"{left} of {len(item.grid.rows)} rows are left out here." if left else "",
+        escape(item.note),
     ]
 
 
 def _section(section: Section, references: References) -> list[str]:
     blocks = [f"## {escape(section.study)}", escape(section.question), _notes(section.notes)]
-    for item in section.changes:
-        blocks += [*table(item, references), _files(item)]
     for figure in section.figures:
         blocks += _figure(figure, references)
     for item in section.tables:
@@ -112,17 +118,16 @@ def _section(section: Section, references: References) -> list[str]:
 
 def _figure(figure: Figure, references: References) -> list[str]:
     title = escape(figure.title)
-    side = f" ({escape(figure.side)})" if figure.side else ""
     return [
-        f"### Figure {figure.number}{side}. {title}",
+        f"### Figure {figure.number}. {title}",
         f"![{title}](figures/{figure.name}.png)",
         escape(figure.note),
-        f"Records {references.told(figure.records)}." if figure.records else "",
+        f"Records {references.text(figure.records)}." if figure.records else "",
     ]
 
 
-def _files(shown: Table) -> str:
-    return f"[CSV](tables/{shown.name}.csv) · [LaTeX](tables/{shown.name}.tex)"
+def _files(item: Table) -> str:
+    return " · ".join(f"[{form.title}]({form.path(item)})" for form in table_formats())
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -139,3 +144,6 @@ def _notes(listed: Iterable[str]) -> str:
 
 def _details(summary: str, content: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
+
+
+registry.add("markdown", Format(files), __name__)

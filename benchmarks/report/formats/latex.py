@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable
 from itertools import groupby, repeat
+
+import pandas as pd
 
 from benchmarks.report.cells import Cell, Grid, sentence
 from benchmarks.report.content import Table
+from benchmarks.report.formats import TableFormat, registry
 
 SENTENCE = 80  # characters of a cell from which on its column is set as paragraphs
 _MATH = {
@@ -32,6 +35,7 @@ _TEXT = {
     "…": r"\dots{}",
     "–": "--",
     "—": "---",
+    "†": r"\dag{}",
     "‘": "`",
     "’": "'",
     "“": "``",
@@ -69,55 +73,28 @@ def escape(text: str) -> str:
 
 def render(table: Table) -> str:
     """The table with booktabs' rules, a caption and a label: a float, or over pages where long."""
-    caption = escape(f"{sentence(table.title)} {table.note}".strip())
-    named = f"\\caption{{{caption}}}\\label{{tab:{table.name}}}"
-    columns = "".join(map(_kind, range(len(table.grid.headers)), repeat(table.grid)))
-    rows = [_row(map(_cell, row)) for row in table.grid.rows]
-    head = ["\\toprule", _row(map(escape, table.grid.headers)), "\\midrule"]
-    made = _over_pages if len(rows) > PAGE else _float
-    return "\n".join(made(named, columns, head, rows)) + "\n"
+    cells, long = table.grid, len(table.grid.rows) > PAGE
+    frame = pd.DataFrame([[_cell(cell) for cell in row] for row in cells.rows])
+    frame = frame.reindex(columns=range(len(cells.headers))).set_axis(
+        [escape(header) for header in cells.headers], axis="columns"
+    )
+    text = frame.style.hide(axis="index").to_latex(
+        column_format="".join(map(_kind, range(len(cells.headers)), repeat(cells))),
+        environment="longtable" if long else "table",
+        position_float=None if long else "centering",
+        hrules=True,
+        caption=escape(f"{sentence(table.title)} {table.note}".strip()),
+        label=f"tab:{table.name}",
+    )
+    text = re.sub(r"\\caption\[\].*\n", "", text)  # the caption on the first page is enough
+    packages = "booktabs, longtable" if long else "booktabs"
+    return f"% needs \\usepackage{{{packages}}}\n{text}"
 
 
-def _float(named: str, columns: str, head: list[str], rows: list[str]) -> list[str]:
-    return [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        "\\centering",
-        named,
-        f"\\begin{{tabular}}{{{columns}}}",
-        *head,
-        *rows,
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-    ]
-
-
-def _over_pages(named: str, columns: str, head: list[str], rows: list[str]) -> list[str]:
-    """Its caption on the first page, its headers on each."""
-    return [
-        "% needs \\usepackage{booktabs, longtable}",
-        f"\\begin{{longtable}}{{{columns}}}",
-        f"{named} \\\\",
-        *head,
-        "\\endfirsthead",
-        *head,
-        "\\endhead",
-        "\\bottomrule",
-        "\\endfoot",
-        *rows,
-        "\\end{longtable}",
-    ]
-
-
-def _kind(column: int, grid: Grid) -> str:
+def _kind(column: int, cells: Grid) -> str:
     """Of a column: to the right where it holds numbers, a paragraph where it holds sentences."""
-    longest = max((len(row[column].text) for row in grid.rows), default=0)
-    return "r" if grid.numeric[column] else r"p{0.35\textwidth}" if longest > SENTENCE else "l"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    longest = max((len(row[column].text) for row in cells.rows), default=0)
+    return "r" if cells.numeric[column] else r"p{0.35\textwidth}" if longest > SENTENCE else "l"
 
 
 def _cell(cell: Cell) -> str:
@@ -155,3 +132,6 @@ def _plain(character: str) -> str:
     if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS:
         return rf"\{_ACCENTS[accents[0]]}{{{base}}}"
     return f"({unicodedata.name(character, '?').lower()})"
+
+
+registry.add("latex", TableFormat("LaTeX", "tex", "application/x-tex", render), __name__)

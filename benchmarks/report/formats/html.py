@@ -11,9 +11,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.report import latex
 from benchmarks.report.cells import Cell, sentence
 from benchmarks.report.content import Figure, Report, Table
+from benchmarks.report.files import PAGE
+from benchmarks.report.formats import Files, Format, registry, table_formats
+
+
+def files(report: Report) -> Files:
+    """The page."""
+    yield PAGE, render(report)
 
 
 def render(report: Report) -> str:
@@ -34,8 +40,7 @@ def _environment() -> Environment:
     filters: dict[str, Any] = {
         "svg": _svg,
         "raw": _raw,
-        "csv": _csv,
-        "tex": _tex,
+        "files": _files,
         "sentence": sentence,
         "kind": _kind,
     }
@@ -44,7 +49,7 @@ def _environment() -> Environment:
 
 
 def _kind(item: Figure | Table) -> str:
-    """What it is called, which its anchor begins with too."""
+    """What an exhibit is called; its anchor begins with that."""
     return "Figure" if isinstance(item, Figure) else "Table"
 
 
@@ -59,14 +64,17 @@ def _raw(cell: Cell) -> str | None:
     return repr(cell.value).replace("inf", "Infinity")
 
 
-def _csv(table: Table) -> str:
-    return _data("text/csv", table.csv)
+def _files(table: Table) -> list[tuple[str, str, str]]:
+    """Title, name and content of a table's files, so that the page can be sent alone."""
+    return [
+        (form.title, f"{table.name}.{form.suffix}", _data(form.media, form.render(table)))
+        for form in table_formats()
+    ]
 
 
-def _tex(table: Table) -> str:
-    return _data("application/x-tex", latex.render(table))
+def _data(media: str, content: str) -> str:
+    """A link that holds the file itself."""
+    return f"data:{media};charset=utf-8;base64,{base64.b64encode(content.encode()).decode()}"
 
 
-def _data(kind: str, content: str) -> str:
-    """A link that holds the file itself, so that the page can be sent alone."""
-    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(content.encode()).decode()}"
+registry.add("html", Format(files), __name__)

@@ -1,0 +1,85 @@
+"""Which times may be quoted, and that a frame has times of one place alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.quotable import BUSY, NOISY, of_one_place, place, quotable, spread
+
+QUIET = {"other_cores": BUSY / 4, "stolen_cores": BUSY / 4}
+STEADY = [1.0, 1.0 + NOISY / 4, 1.0 + NOISY / 2]
+SCATTERED = [1.0, 1.0 + NOISY, 1.0 + 4 * NOISY]
+HERE, THERE = {"cpu": "a", "cores": 2, "system": "Linux"}, {"cpu": "b", "cores": 2}
+
+
+def _row(key: str, reference: list[float] | None = STEADY, **fields: Any) -> dict[str, Any]:
+    about: dict[str, Any] = {"block": None, "shared": QUIET, "machine": HERE, "device": "cpu"}
+    about |= {"versions": {"torch": "2.13.1"}, "arrays": None, "array_hashes": {}}
+    times = {"log_prob_seconds": 2.0, "log_prob_seconds.values": [2.0]}
+    return {"key": key, "reference_seconds.values": reference, **about, **times, **fields}
+
+
+@pytest.mark.parametrize(
+    ("changes", "may"),
+    [
+        ({}, True),
+        ({"shared": None}, False),  # not known
+        ({"shared": {"other_cores": BUSY, "stolen_cores": 0.0}}, False),
+        ({"shared": {"other_cores": 0.6 * BUSY, "stolen_cores": 0.6 * BUSY}}, False),  # together
+        ({"reference": SCATTERED}, False),
+        ({"reference": None}, False),
+        ({"reference": [1.0]}, False),  # nothing to see scatter by
+    ],
+)
+def test_times_of_a_quiet_machine_may_be_quoted_and_no_others(
+    changes: dict[str, Any], may: bool
+) -> None:
+    frame = pd.DataFrame([_row("a", **changes), _row("b")])
+    assert quotable(frame).tolist() == [may, True]
+
+
+def test_a_block_is_quotable_as_a_whole_or_not_at_all() -> None:
+    frame = pd.DataFrame(
+        [_row("a", SCATTERED, block="x"), _row("b", block="x"), _row("c", block="y")]
+    )
+    assert quotable(frame).tolist() == [False, False, True]
+
+
+def test_spread_is_the_middle_half_over_the_median() -> None:
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 3)
+    assert spread([7.0, 7.0]) == 0.0
+
+
+def test_a_place_is_a_machine_class_and_a_minor_version_of_torch() -> None:
+    versions = {"torch": "2.13.1"}
+    same = [place({**HERE, "load": 3}, versions), place(HERE, {"torch": "2.13.0+cpu"})]
+    assert set(same) == {place(HERE, versions)}
+    gpu = {**HERE, "gpu": "g"}
+    others = [
+        place(THERE, versions), place(HERE, {"torch": "2.14.0"}), place({}, versions),
+        place(gpu, versions, "cuda:0"),
+    ]  # fmt: skip
+    assert len({*others, *same}) == 5
+    assert place(gpu, versions) == place(HERE, versions)  # of the processor
+
+
+def test_a_frame_keeps_the_times_of_the_most_frequent_place() -> None:
+    """Of others it keeps the counts, and no array with seconds."""
+    other = {"machine": THERE, "arrays": "x.npz", "array_hashes": {"validation_seconds": ""}}
+    rows = [_row("a", parameters=1.0), _row("b", parameters=2.0)]
+    frame = pd.DataFrame([*rows, _row("c", parameters=3.0, **other)])
+    kept, note = of_one_place(frame)
+    assert place(HERE, {"torch": "2.13"}) in note
+    times = [name for name in kept if METRICS.get(str(name).removesuffix(".values"))
+             and METRICS[str(name).removesuffix(".values")].kind == "time"]  # fmt: skip
+    assert kept.loc[2, times].isna().all()
+    assert kept["arrays"].isna().all()
+    assert kept["parameters"].tolist() == [1.0, 2.0, 3.0]
+    pd.testing.assert_frame_equal(kept[:2], frame[:2], check_dtype=False)
+    same, note = of_one_place(frame[:2])
+    assert same is frame[:2] or same.equals(frame[:2])
+    assert not note
