@@ -7,7 +7,8 @@ import pandas as pd
 from benchmarks.analysis.contests import UPDATES, trained
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
 from benchmarks.core.exhibit import scientific
-from benchmarks.studies.gradients.tables import with_setting
+from benchmarks.core.metrics import METRICS
+from benchmarks.studies.gradients.tables import with_solver
 
 EQUAL = 1e-4  # relative error of a gradient that is called right
 
@@ -26,7 +27,7 @@ EQUAL = 1e-4  # relative error of a gradient that is called right
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Errors by tolerance of the adaptive solver, and the bytes held for the backward pass."""
-    rows = with_setting(trained(done(frame, "gradients", "gradient_error")))
+    rows = with_solver(trained(done(frame, "gradients", "gradient_error")))
     rows = rows[~rows["fixed"] & (rows["updates"] == rows["updates"].max())]
     rows = rows[rows["dtype"] == rows["dtype"].max()]  # float64 where there is any
     kinds = {name: rows[rows["gradient"] == name] for name in ("adjoint", "backprop")}
@@ -40,14 +41,18 @@ def judge(frame: pd.DataFrame) -> Verdict:
     }
     adjoint = errors["adjoint"]
     ends = [adjoint.index.max(), adjoint.index.min()]
-    told = {name: [scientific(found[end]) for end in ends] for name, found in errors.items()}
+    texts = {name: [scientific(own[end]) for end in ends] for name, own in errors.items()}
     kept = [f"{setting:g}" for setting, error in adjoint.items() if error <= EQUAL]
     within = f", within {EQUAL:g} at {listed(kept)}" if kept else ""
-    held = {n: span(kind["gradient_bytes"] / 1e6, ".2g") for n, kind in kinds.items()}
+    saved = METRICS["gradient_bytes"]
+    held = {
+        name: f"{span(kind['gradient_bytes'] * saved.scale, '.2g')} {saved.shown_unit}"
+        for name, kind in kinds.items()
+    }
     sentence = (
-        f"After {rows['updates'].max():,} updates the relative error is {told['adjoint'][0]} at a "
-        f"tolerance of {ends[0]:g} and {told['adjoint'][1]} at {ends[1]:g}{within} (backprop's "
-        f"{' and '.join(told['backprop'])}); for {span(kinds['adjoint']['nfe_forward'], '.0f')} "
-        f"evaluations the adjoint holds {held['adjoint']} MB, backprop {held['backprop']} MB."
+        f"After {rows['updates'].max():,} updates the relative error is {texts['adjoint'][0]} at a "
+        f"tolerance of {ends[0]:g} and {texts['adjoint'][1]} at {ends[1]:g}{within} (backprop's "
+        f"{' and '.join(texts['backprop'])}); for {span(kinds['adjoint']['nfe_forward'], '.0f')} "
+        f"evaluations the adjoint holds {held['adjoint']}, backprop {held['backprop']}."
     )
     return Verdict(outcome(adjoint <= EQUAL), sentence, keys(*kinds.values()))

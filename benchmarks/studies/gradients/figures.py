@@ -1,14 +1,20 @@
-"""Gradients by adjoint, seminorm and backprop, drawn."""
+"""Figures of the gradients study: error, bytes and evaluations; error against seconds."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from typing import Any
 
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from benchmarks.core.exhibit import Figure
+from benchmarks.core.metrics import METRICS
 from benchmarks.plotting import draw, narrow
+from benchmarks.studies.gradients.tables import with_solver
 
 LOOKS = draw.looks(("adjoint", "backprop", "seminorm"))
 LOOKS["adjoint"] |= {"lw": 3.2, "markersize": 7.5}  # seen beneath a seminorm that equals it
@@ -23,20 +29,58 @@ EPSILON = 2.0**-23  # spacing of float32's numbers at one
 PREFERRED = "dopri5"  # the method that is shown alone, where it was measured
 
 
-def field(updates: int) -> str:
+ERROR = draw.axis_label("gradient_error", label="error of the gradient")
+ABOUT = (
+    "A column for each state of training. Dashed lines and open marks are float32, solid "
+    "and full ones float64; medians over seeds"
+)
+
+
+def figures(frame: pd.DataFrame) -> list[Figure]:
+    """Of each flow and data set: error, saved bytes and evaluations; error against seconds."""
+    done = frame[frame["status"] == "done"]
+    return list(_figures(with_solver(done))) if len(done) else []
+
+
+def _figures(done: pd.DataFrame) -> Iterator[Figure]:
+    for (data, name), group in done.groupby(["dataset", "series"]):
+        slug = re.sub(r"[^\w.]+", "-", f"{name}-{data}").lower()
+        costs = (
+            f"{ABOUT}, thin bars the range over seeds. "
+            f"Top: error of the gradient by {_alone(group)} against a float64 one at a tight "
+            "tolerance. That one is known to the dotted line; the thin dashed line is the spacing "
+            "of float32's numbers at one. Middle: most bytes held for backward, a mark for each "
+            "setting of all solvers. Bottom: evaluations backward, of which backprop has none; the "
+            "black line without marks is the forward solve."
+        )
+        work = (
+            f"{ABOUT}. A row for each gradient. Error against the seconds of loss and backward "
+            "over those of the reference workload, a line along each solver's settings: down and "
+            "to the left is better."
+        )
+        shown = [("", "Error and cost of the gradient", costs, _costs)]
+        if "gradient_seconds" in group:
+            shown.append(("work-", "Error of the gradient against seconds", work, _work))
+        for kind, title, note, picture in shown:
+            drawn, keys = partial(picture, group), tuple(group["key"])
+            yield Figure(f"gradients-{kind}{slug}", f"{title}, {name} on {data}", note, drawn, keys)
+
+
+def _field(updates: int) -> str:
     """What a field has been through."""
     return f"{updates:,} updates" if updates else "untrained"
 
 
-def alone(done: pd.DataFrame) -> str:
+def _alone(done: pd.DataFrame) -> str:
     """The method that is shown alone: `PREFERRED`, else the first adaptive one, else the first."""
     known = set(zip(done["fixed"], done["method"] != PREFERRED, done["method"], strict=True))
     return str(min(known)[-1])
 
 
-def costs(done: pd.DataFrame) -> Any:
+def _costs(done: pd.DataFrame) -> Any:
     """Error, saved bytes and backward evaluations, a column for each field."""
-    method, fields = alone(done), sorted(done["updates"].unique())
+    method, fields = _alone(done), sorted(done["updates"].unique())
+    scale = METRICS["gradient_bytes"].scale
     fixed = bool(done.loc[done["method"] == method, "fixed"].iloc[0])
     with draw.figure(3, len(fields), 2.6, sharey="row", sharex="row") as (figure, axes):
         for column, updates in enumerate(fields):
@@ -48,25 +92,25 @@ def costs(done: pd.DataFrame) -> Any:
                 _line(error, own[own["gradient_error"] > 0], "setting", "gradient_error", look)
                 _line(nfe, own, "setting", "nfe_backward", look)
                 points = {**look, "ls": "", "markersize": 4.5}
-                saved.plot(group["nfe_forward"], group["gradient_bytes"], **points)
+                saved.plot(group["nfe_forward"], group["gradient_bytes"] * scale, **points)
             for dtype, group in here[here["method"] == method].groupby("dtype"):
                 _line(nfe, group, "setting", "nfe_forward", {**FORWARD, **STYLES[str(dtype)]})
             error.axhline(here["reference_shift"].median(), **KNOWN)
             if "float32" in set(here["dtype"]):
                 error.axhline(EPSILON, **SPACING)
-            error.set(title=f"{field(updates)}, {method}")
-            saved.set(title=f"{field(updates)}, all solvers", xlabel="forward NFE")
-            nfe.set(title=f"{field(updates)}, {method}")
+            error.set(title=f"{_field(updates)}, {method}")
+            saved.set(title=f"{_field(updates)}, all solvers", xlabel="forward NFE")
+            nfe.set(title=f"{_field(updates)}, {method}")
             for panel in (error, nfe):
                 panel.set(xlabel="step size" if fixed else "tolerance")
         narrow.logarithmic(*(panel.xaxis for panel in axes.flat))
         narrow.logarithmic(*(panel.yaxis for panel in axes[:2].flat))
         error, saved, nfe = axes[:, 0]
-        error.set(ylabel="error of the gradient")
-        saved.set(ylabel="bytes held for backward")
-        nfe.set(ylabel="NFE backward", ylim=(0, None))
+        error.set(ylabel=ERROR)
+        saved.set(ylabel=draw.axis_label("gradient_bytes", label="held for backward"))
+        nfe.set(ylabel=draw.axis_label("nfe_backward"), ylim=(0, None))
         shown = {name: LOOKS[name] for name in LOOKS if name in set(done["gradient"])}
-        shown |= {"forward solve": FORWARD, "error of the exact one": KNOWN}
+        shown |= {"forward solve": FORWARD, METRICS["reference_shift"].name: KNOWN}
         single = {"float32's spacing at one": SPACING} if "float32" in set(done["dtype"]) else {}
         _legend(figure, done, {**shown, **single})
     return figure
@@ -79,7 +123,7 @@ def _line(panel: Any, rows: pd.DataFrame, x: str, y: str, look: dict[str, Any]) 
     panel.vlines(over.index, over["min"], over["max"], color=look["color"], lw=0.8, alpha=0.6)
 
 
-def work(done: pd.DataFrame) -> Any:
+def _work(done: pd.DataFrame) -> Any:
     """Error against seconds, a column for each field, a row for each gradient."""
     fields, kinds = sorted(done["updates"].unique()), sorted(done["gradient"].unique())
     looks = draw.looks(done["method"])
@@ -91,12 +135,12 @@ def work(done: pd.DataFrame) -> Any:
                 over = group.groupby("setting")[["relative", "gradient_error"]].median()
                 look = {**looks[str(method)], **STYLES[str(dtype)]}
                 axes[row, column].plot(over["relative"], over["gradient_error"], **look)
-            axes[row, column].set(title=f"{field(updates)}, {kind}")
+            axes[row, column].set(title=f"{_field(updates)}, {kind}")
         narrow.logarithmic(*(axis for panel in axes.flat for axis in (panel.xaxis, panel.yaxis)))
         for panel in axes[-1]:
             panel.set(xlabel="seconds / reference")
         for panel in axes[:, 0]:
-            panel.set(ylabel="error of the gradient")
+            panel.set(ylabel=ERROR)
         _legend(figure, done, looks)
     return figure
 
