@@ -18,11 +18,12 @@ from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Common, registry
 from benchmarks.execution import suite
-from benchmarks.studies.libraries import tables as libraries
 from benchmarks.studies.libraries.study import copy_weights
+from benchmarks.studies.libraries.tables import CALLS, comparisons
 from flows.budget import WITHIN
 
 SUITE = "libraries"
+STUDY = registry["libraries"]
 samples = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=30)
 
 
@@ -183,7 +184,7 @@ def _frame(**changes: Any) -> pd.DataFrame:
         row: dict[str, Any] = {"setting.pair": "a | b", "setting.side": side, "dim": 3}
         row |= {"status": "done", "key": side, "parameters": 10.0, "log_prob_error": 1e-5}
         row |= {"reference_seconds": scale / 2, "log_prob_flops": 7.0}
-        for call in libraries.CALLS:
+        for call in CALLS:
             row[f"{call}_seconds.values"] = [scale * s for s in (0.9, 1.0, 1.1)]
         rows.append(row | (changes if side == "theirs" else {}))
     return pd.DataFrame(rows)
@@ -191,22 +192,33 @@ def _frame(**changes: Any) -> pd.DataFrame:
 
 def test_the_table_has_a_row_a_call_and_its_ratio() -> None:
     """Relative to the reference workload, so that two runs would compare as one."""
-    (table,) = libraries.tables(_frame())
-    assert table.frame["Call"].tolist() == list(libraries.CALLS.values())
-    assert table.frame["Ours (ms)"].tolist() == pytest.approx([1000.0] * 4)
-    assert table.frame["Theirs (ms)"].tolist() == pytest.approx([4000.0] * 4)
-    assert table.frame["Ours / theirs"].tolist() == pytest.approx([1.0] * 4)
-    assert table.frame["FLOP, ours"].tolist()[0] == 7
-    assert set(table.digits) <= set(table.frame)
-    (figure,) = libraries.figures(_frame())
-    assert [axes.get_title() for axes in figure.draw().axes] == list(libraries.CALLS.values())
+    rows = comparisons(_frame())
+    assert rows["call"].tolist() == list(CALLS)
+    assert rows["seconds.ours"].tolist() == pytest.approx([1.0] * 4)
+    assert rows["seconds.theirs"].tolist() == pytest.approx([4.0] * 4)
+    assert rows["seconds.theirs.half"][0] == pytest.approx((3.8, 4.2))
+    assert rows["ratio"].tolist() == pytest.approx([1.0] * 4)
+    assert rows["flops.ours"][0] == 7
+    (table,) = STUDY.tables(_frame())
+    assert len(table.frame) == len(CALLS)
+    assert table.column("seconds.ours").scale == 1000  # shown in ms
+    (figure,) = STUDY.figures(_frame())
+    assert len(figure.draw().axes) == len(CALLS)
 
 
 def test_a_side_that_failed_is_shown_as_such() -> None:
     """Without a ratio, and without a figure if there is no other pair."""
     frame = _frame(status="failed")
-    (table,) = libraries.tables(frame)
-    assert set(table.frame["Theirs (ms)"]) == {"failed"}
-    assert "Ours / theirs" not in table.frame
-    assert libraries.figures(frame) == []
-    assert libraries.tables(frame.iloc[:0]) == []
+    (table,) = STUDY.tables(frame)
+    assert set(table.frame["seconds.theirs"]) == {"failed"}
+    assert "ratio" not in table.frame
+    assert STUDY.figures(frame) == []
+    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
+
+
+def test_without_a_clock_errors_are_shown_all_the_same() -> None:
+    """Counted and solved, but not timed."""
+    frame = _frame()
+    (table,) = STUDY.tables(frame[[name for name in frame if "_seconds" not in name]])
+    assert {"error.ours", "error.theirs", "flops.ours"} <= set(table.frame)
+    assert not {"ratio", "seconds.ours"} & set(table.frame)

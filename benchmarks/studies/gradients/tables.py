@@ -125,13 +125,13 @@ def _settings(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 yield row | {"gradient_error": group["status"].iloc[0]}
                 continue
             row |= {metric: done[metric].median() for metric in MEASURED}
-            yield row | (_ratio(done, base) if gradient != "backprop" else {"backprop_ratio": 1.0})
+            yield row | (_ratio(done, base) if "gradient_seconds" in done else {})
 
 
 def _ratio(done: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     """Seconds over backprop's of the same seed, all seeds pooled."""
-    if "gradient_seconds" not in done:
-        return {}
+    if set(done["gradient"]) == {"backprop"}:
+        return {"backprop_ratio": 1.0}
     beside = base.set_index("seed")["gradient_seconds.values"]
     ours, theirs = [], []
     for seed, samples in zip(done["seed"], done["gradient_seconds.values"], strict=True):

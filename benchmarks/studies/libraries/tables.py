@@ -35,8 +35,9 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         return []
     columns = {"pair": Column("Pair"), "dim": Column("D"), "call": Column("Call")}
     for side in SIDES:
-        time = {"unit": "ms", "scale": SCALES["s", "ms"], "digits": ".3g"}
-        columns[f"seconds.{side}"] = Column(side.title(), **time, interval=f"seconds.{side}.half")
+        name = f"seconds.{side}"
+        half, scale = f"{name}.half", SCALES["s", "ms"]
+        columns[name] = Column(side.title(), "ms", scale, digits=".3g", interval=half)
     columns["ratio"] = Column("Ours / theirs", digits=".3g", interval="ratio.interval")
     for what, (_, header, digits) in MEASURED.items():
         for side in SIDES:
@@ -78,7 +79,7 @@ def _samples(record: pd.Series, call: str) -> np.ndarray | None:
     """The raw seconds of a call; None if it was not timed."""
     values = record.get(f"{call}_seconds.values")
     done = record["status"] == "done" and isinstance(values, list | np.ndarray)
-    return np.asarray(values) if done and len(values) else None
+    return np.asarray(values) if done else None
 
 
 def _times(record: pd.Series, call: str) -> dict[str, Any]:
