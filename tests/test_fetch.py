@@ -290,7 +290,7 @@ def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
     assert "NOT the published set: 43 columns and 405 / 45 / 50 rows" in verified.stdout
     assert "files as fetched" in verified.stdout
     assert "gas" not in verified.stdout
-    datasets._kept.cache_clear()  # as another process would begin
+    datasets.forget()  # as another process would begin
     (root / "miniboone/data.npy").write_bytes(buffer.getvalue()[:1000])
     again = cli.invoke(app, ["data", "verify", "miniboone", "gas", *place])
     assert again.exit_code == 1

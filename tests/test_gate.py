@@ -48,13 +48,12 @@ def coupled(dim: int, *, detour: bool = False) -> CompositeTransform:
 
 
 @pytest.fixture
-def counted(monkeypatch) -> Callable[[Factory], Record]:
+def counted() -> Callable[[Factory], Record]:
     """Counts the calls of a flow that is registered as "subject"."""
     flows.names()
     case = Case(study="cost", flow="subject", dim=3, batch=4, settings={"seconds": 0.0})
 
     def count(factory: Factory) -> Record:
-        monkeypatch.setattr(flows.members, "_members", dict(flows.members._members))
         flows.register("subject", uses=())(lambda dim: factory(dim))
         ((_, result),) = measured([case])
         assert not result.failure

@@ -72,11 +72,11 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", maf.PUBLISHED)
 def test_small_files_load_and_are_said_not_to_be_the_published_set(name: str, root: Path) -> None:
-    data, again = datasets.load(name, root), maf._loader(name, maf.PUBLISHED[name])(root, 1)
+    data, again = datasets.load(name, root), datasets.load(name, root, seed=1)
     assert torch.equal(data.train, again.train)  # the split is the published one
     assert "NOT the published set" in data.about
     assert f"{len(data.train):,} / {len(data.val):,} / {len(data.test):,} rows" in data.about
-    assert maf._told(maf.PUBLISHED[name].rows) in data.about
+    assert " / ".join(f"{rows:,}" for rows in maf.PUBLISHED[name].rows) in data.about
 
 
 @pytest.mark.parametrize(("name", "row"), maf.PUBLISHED.items())
@@ -148,7 +148,8 @@ def test_the_originals_of_uci_give_the_archives_rows(root: Path) -> None:
         clock = f"{int(row[7]) // 60:02}:{int(row[7]) % 60:02}:00"
         lines.append(";".join(["16/12/2006", clock, *(f"{v:.3f}" for v in row[:7])]))
     (root / "power/household_power_consumption.txt").write_text("\n".join(lines))
-    assert torch.equal(maf._loader("power", maf.PUBLISHED["power"])(root, 0).train, expected.train)
+    datasets.forget()
+    assert torch.equal(datasets.load("power", root).train, expected.train)
 
     (root / "miniboone/data.npy").unlink()
     x = RNG.normal(size=(60, 5))
@@ -159,7 +160,7 @@ def test_the_originals_of_uci_give_the_archives_rows(root: Path) -> None:
     assert np.allclose(rows, np.delete(x, 3, axis=0)[:49][:, [0, 1, 3, 4]], atol=1e-5)
     (root / "miniboone/MiniBooNE_PID.txt").write_text("\n".join(text.split("\n")[:30]))
     with pytest.raises(ValueError, match="50 rows of signal promised, 29 found"):
-        maf._loader("miniboone", maf.PUBLISHED["miniboone"])(root, 0)
+        datasets.load("miniboone", root)
 
 
 def test_packed_hepmass_and_a_folder_called_data(root: Path) -> None:
@@ -170,8 +171,8 @@ def test_packed_hepmass_and_a_folder_called_data(root: Path) -> None:
         path.unlink()
     (root / "data").mkdir()
     (root / "hepmass").rename(root / "data/hepmass")
-    found = maf._loader("hepmass", maf.PUBLISHED["hepmass"])(root, 0)
-    assert torch.equal(found.test, expected.test)
+    datasets.forget()
+    assert torch.equal(datasets.load("hepmass", root).test, expected.test)
 
 
 def _cut(path: Path, keep: float) -> None:

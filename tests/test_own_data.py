@@ -257,13 +257,14 @@ def test_a_file_goes_through_run_status_and_report(tmp_path: Path, monkeypatch) 
     lines = [f"{key} = {json.dumps(plan[key])}" for key in ("about", "threads")]
     lines += ["[[studies]]", *(f"{k} = {json.dumps(v)}" for k, v in plan["studies"][0].items())]
     Path("s.toml").write_text("\n".join(lines))
-    done = cli.invoke(app, ["run", "s.toml", "--out", "out", "--data", "my.csv"])
-    assert done.exit_code == 0, done.output
-    frame = load("out")
-    assert list(frame["dataset"]) == ["my.csv"]
-    assert Path("out/report/tables/density-my-csv.csv").is_file()
-    assert cli.invoke(app, ["status", "s.toml", "--out", "out", "--data", "my.csv"]).exit_code == 0
-    datasets._registry._members.pop("my.csv")  # as another process would begin
+    with datasets.registry.temporary():
+        done = cli.invoke(app, ["run", "s.toml", "--out", "out", "--data", "my.csv"])
+        assert done.exit_code == 0, done.output
+        frame = load("out")
+        assert list(frame["dataset"]) == ["my.csv"]
+        assert Path("out/report/tables/density-my-csv.csv").is_file()
+        status = ["status", "s.toml", "--out", "out", "--data", "my.csv"]
+        assert cli.invoke(app, status).exit_code == 0
     assert cli.invoke(app, ["report", "out"]).exit_code == 0
     for wrong in ("nosuch.csv", "nosuch"):
         refused = cli.invoke(app, ["run", "s.toml", "--out", "out", "--data", wrong])

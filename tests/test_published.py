@@ -26,9 +26,9 @@ SCORING = ["published.scoring.rows=20", "published.scoring.checked_rows=5"]
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder of data files, with nothing kept of another one."""
     monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path))
-    datasets._kept.cache_clear()
+    datasets.forget()
     yield tmp_path
-    datasets._kept.cache_clear()
+    datasets.forget()
 
 
 def test_every_figure_has_a_source_and_a_protocol_that_exists() -> None:

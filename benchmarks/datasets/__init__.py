@@ -81,7 +81,7 @@ class Dataset:
 
 Loader = Callable[[Path | None, int], Dataset]
 
-_registry: Registry[Loader] = Registry("data set", packages=(__name__,))
+registry: Registry[Loader] = Registry("data set", packages=(__name__,))
 
 
 def register(name: str, *, version: int = 1, pace: int = 1) -> Callable[[Loader], Loader]:
@@ -92,7 +92,7 @@ def register(name: str, *, version: int = 1, pace: int = 1) -> Callable[[Loader]
     """
 
     def add(loader: Loader) -> Loader:
-        _registry.add(name, loader, loader.__module__, version=version, pace=pace)
+        registry.add(name, loader, loader.__module__, version=version, pace=pace)
         return loader
 
     return add
@@ -100,17 +100,17 @@ def register(name: str, *, version: int = 1, pace: int = 1) -> Callable[[Loader]
 
 def declared(name: str) -> Declared:
     """Return the version and pace of a data set; ValueError for an unknown name."""
-    return _registry.declared(name)
+    return registry.declared(name)
 
 
 def names() -> list[str]:
     """Return the names of all data sets, sorted."""
-    return list(_registry)
+    return list(registry)
 
 
 def module_of(name: str) -> str:
     """Return the dotted module of the loader of `name`; ValueError for an unknown name."""
-    return _registry.module_of(name)
+    return registry.module_of(name)
 
 
 def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
@@ -119,7 +119,12 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
     `root` is the folder of files that are not part of this package; sets without files ignore it.
     The last sets are cached: treat the tensors as read-only.
     """
-    return _kept(_registry[name], None if root is None else Path(root), seed)
+    return _kept(registry[name], None if root is None else Path(root), seed)
+
+
+def forget() -> None:
+    """Drop the cached data sets, so that files are read anew."""
+    _kept.cache_clear()
 
 
 @lru_cache(maxsize=4)

@@ -88,7 +88,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
         _draw(flow, case, data, scoring, metrics, arrays, notes)
     except SolveError as error:  # which costs the samples, not the likelihood
         notes["no_comparison"] = f"samples cannot be drawn: {error}"
-    return _result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
+    return likelihood_result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
 
 
 def _draw(
@@ -139,10 +139,10 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     works = {"log_prob": lambda: fitted.log_prob(rows), "sample": lambda: fitted.sample(1000)}
     metrics |= rates(interleave(works, seconds=scoring.seconds), len(rows))
     arrays = pictured.corner(torch.as_tensor(samples), data) if case.dim > 2 else {}
-    return _result(metrics, arrays, notes, fitted.log_prob(test[: scoring.rows]), data)
+    return likelihood_result(metrics, arrays, notes, fitted.log_prob(test[: scoring.rows]), data)
 
 
-def _result(
+def likelihood_result(
     metrics: Metrics,
     arrays: dict[str, np.ndarray],
     notes: dict[str, Any],
