@@ -142,8 +142,8 @@ def test_the_pinwheel_folds_under_next_to_nothing() -> None:
     along = torch.distributions.Normal(pinwheel.MEAN, pinwheel.SPREADS[0]).log_prob(r).exp()
     assert float(torch.trapezoid(along * across, r)) < 2e-9
     radius, angle = torch.rand(2, 500, generator=datasets.stream(0, "polar"), dtype=torch.float64)
-    place = pinwheel._fold(2 * radius[:, None]) + 0.01 + angle[:, None]
-    assert (pinwheel._slope(2 * radius[:, None], place) > 0).all()
+    place = pinwheel.fold(2 * radius[:, None]) + 0.01 + angle[:, None]
+    assert (pinwheel.slope(2 * radius[:, None], place) > 0).all()
 
 
 def test_plane_densities_are_finite_however_far_out() -> None:

@@ -62,25 +62,25 @@ def entropy(radii: int = 200, angles: int = 160, end: float = 3.4) -> float:
 def _of_polar(radius: Tensor, angle: Tensor) -> Tensor:
     """Log density before scaling at (radius, angle), each (n,): (n,)."""
     radius, angle = radius[:, None], angle[:, None]
-    start = _fold(radius)
+    start = fold(radius)
     first = ((_turned(radius, start) - angle) / SECTOR).ceil()
     wanted = angle + SECTOR * (first + torch.arange(ARMS).to(first))
     low, high = _halved(start, start + 2 * math.pi, lambda p: _turned(radius, p) < wanted)
     place = (low + high) / 2
     for _ in range(NEWTON):
-        step = (_turned(radius, place) - wanted) / _slope(radius, place)
+        step = (_turned(radius, place) - wanted) / slope(radius, place)
         place = torch.minimum(torch.maximum(place - step, low), high)
     r, s = radius * place.cos(), radius * place.sin()
     square = ((r - MEAN) / SPREADS[0]).square() + (s / SPREADS[1]).square()
     constant = math.log(ARMS * 2 * math.pi * SPREADS[0] * SPREADS[1])
-    return torch.logsumexp(-square / 2 - _slope(radius, place).abs().log(), dim=1) - constant
+    return torch.logsumexp(-square / 2 - slope(radius, place).abs().log(), dim=1) - constant
 
 
-def _fold(radius: Tensor) -> Tensor:
+def fold(radius: Tensor) -> Tensor:
     """The place after which a turned arm does not go back; without a fold where it is slowest."""
     cos = 2 * radius / (1 + (1 + 4 * radius.square()).sqrt())
     slowest = -cos.acos()
-    return _halved(slowest, torch.zeros_like(slowest), lambda p: _slope(radius, p) < 0)[1]
+    return _halved(slowest, torch.zeros_like(slowest), lambda p: slope(radius, p) < 0)[1]
 
 
 def _halved(low: Tensor, high: Tensor, below: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -97,7 +97,7 @@ def _turned(radius: Tensor, place: Tensor) -> Tensor:
     return place - _turn(radius, place)
 
 
-def _slope(radius: Tensor, place: Tensor) -> Tensor:
+def slope(radius: Tensor, place: Tensor) -> Tensor:
     """The derivative of `_turned` by the place, which is also the turn's Jacobian."""
     return 1 + radius * place.sin() * _turn(radius, place)
 
