@@ -1,14 +1,15 @@
 """Claims of a lecture, one file each, judged by records; nothing is trained or timed here.
 
 A module of this folder defines ``judge(frame) -> Verdict`` and decorates it with `@register(...)`,
-which gives the statement, its place in the `LECTURE`, and what would confirm or refute it. Every
-module is imported on first use, so there is no list to keep. A verdict and its numbers are computed
-from the frame of `benchmarks.core.store.load`; missing records make it "not_measured".
+which gives the statement, its place in the `LECTURE`, what would confirm or refute it, and made-up
+records that would (`benchmarks.claims.examples`). Every module is imported on first use, so there
+is no list to keep. A verdict and its numbers are computed from the frame of
+`benchmarks.core.frame.load`; missing records make it "not_measured".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,6 +47,7 @@ class Claim:
     ``page`` is the number of its slide and ``slide`` the title; ``item`` orders the claims of a
     slide. ``criterion`` says what confirms and what refutes it. ``studies`` are those whose records
     it reads, ``suite`` one that measures them all, ``exhibits`` the tables and figures of them.
+    ``examples`` are outcomes, each with a function that makes up records of it, for tests.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Claim:
     studies: tuple[str, ...]
     suite: str
     exhibits: tuple[str, ...]
+    examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]]
     judge: Callable[[pd.DataFrame], Verdict]
 
     @property
@@ -93,14 +96,16 @@ def register(
     criterion: str,
     studies: tuple[str, ...],
     exhibits: tuple[str, ...],
+    examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]],
     item: int = 1,
     suite: str = "complexity",
 ) -> Callable[[Callable[[pd.DataFrame], Verdict]], Callable[[pd.DataFrame], Verdict]]:
     """Decorator: register a judge as a `Claim` of these attributes."""
 
     def decorate(judge: Callable[[pd.DataFrame], Verdict]) -> Callable[[pd.DataFrame], Verdict]:
-        attributes = (id, page, item, slide, statement, criterion, studies, suite, exhibits)
-        registry.add(id, Claim(*attributes, judge), judge.__module__)
+        place = (id, page, item, slide, statement, criterion)
+        claim = Claim(*place, studies, suite, exhibits, examples, judge)
+        registry.add(id, claim, judge.__module__)
         return judge
 
     return decorate
@@ -114,7 +119,7 @@ def claims() -> list[Claim]:
 def done(frame: pd.DataFrame, study: str, *metrics: str) -> pd.DataFrame:
     """The done records of a study that have all of these metrics; NotMeasured where none has."""
     rows = frame[(frame["study"] == study) & (frame["status"] == "done")] if len(frame) else frame
-    rows = rows.dropna(axis="columns", how="all")
+    rows = rows.loc[:, rows.notna().any() | (rows.columns == "arrays")]
     if len(rows) and set(metrics) <= set(rows):
         rows = rows.dropna(subset=list(metrics))
     if rows.empty or not set(metrics) <= set(rows):

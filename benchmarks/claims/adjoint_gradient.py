@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.analysis.contests import UPDATES, trained
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
+from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.metrics import METRICS
 from benchmarks.studies.gradients.tables import with_solver
 
 EQUAL = 1e-4  # relative error of a gradient that is called right
+
+
+def example(error: float) -> pd.DataFrame:
+    """Gradients of a trained field with this relative error."""
+    solvers = [
+        {"method": "dopri5", "step_size": None, "rtol": rtol, "gradient": gradient}
+        for rtol in (1e-3, 1e-6)
+        for gradient in ("adjoint", "backprop")
+    ]
+    metrics = {"gradient_error": error, "gradient_bytes": 1e6, "nfe_forward": 50.0}
+    return made_up("gradients", {"updates": 500, "option.solver": solvers, **metrics})
 
 
 @register(
@@ -24,6 +38,10 @@ EQUAL = 1e-4  # relative error of a gradient that is called right
     "the same steps stands beside it.",
     studies=("gradients",),
     exhibits=("gradients", "gradients-at-error"),
+    examples=[
+        ("confirmed", partial(example, 1e-9)),
+        ("refuted", partial(example, 0.1)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Errors by tolerance of the adaptive solver, and the bytes held for the backward pass."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register
+from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 from benchmarks.studies.identities import tables as identities
 
 ROUNDING = 1e-12  # of ‖J‖, that may be between two sums in float64
+
+
+def example(difference: float) -> pd.DataFrame:
+    """Traces that differ by so much of the Jacobian's norm."""
+    fields = {"setting.identity": "estimate", "dim": [16, 64], "option.bottleneck": 4}
+    return made_up("identities", {**fields, "cyclic_error": difference})
 
 
 @register(
@@ -22,6 +31,10 @@ ROUNDING = 1e-12  # of ‖J‖, that may be between two sums in float64
     "float64; refuted where they differ by more.",
     studies=("identities",),
     exhibits=("identities-estimate",),
+    examples=[
+        ("confirmed", partial(example, 1e-16)),
+        ("refuted", partial(example, 1e-3)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The largest difference over all fields and rows."""

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, of_leads, register, span
+from benchmarks.claims.examples import made_up
 from benchmarks.studies.identities import tables as identities
 
 ERRORS = 3.0  # standard errors, by which a spread has to be below the other
+
+
+def example(rmse: float, error: float = 0.01) -> pd.DataFrame:
+    """Estimates of an error of one in R^D, and of another in R^H."""
+    common = {
+        "setting.identity": "estimate",
+        "setting.field": ["network", "projection"],
+        "dim": 16,
+        "option.bottleneck": 4,
+        "trace_rmse_se": error,
+        "trace_rmse_theory": 1.0,
+        "trace_bias": 1.0,
+        "cyclic_error": 1e-16,
+    }
+    return made_up(
+        "identities",
+        {**common, "option.trace": {"estimator": "hutchinson"}, "trace_rmse": 1.0},
+        {**common, "option.trace": {"estimator": "bottleneck"}, "trace_rmse": rmse},
+    )
 
 
 @register(
@@ -23,6 +45,11 @@ ERRORS = 3.0  # standard errors, by which a spread has to be below the other
     "else conditional. The number of products with the Jacobian is the same.",
     studies=("identities",),
     exhibits=("identities-estimate",),
+    examples=[
+        ("confirmed", partial(example, 0.5)),
+        ("refuted", partial(example, 2.0)),
+        ("conditional", partial(example, 0.9, error=0.1)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The ratio of the variances for each field and noise."""

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, register, span
+from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.naming import counted
 from benchmarks.studies.identities import tables as identities
+
+
+def example(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
+    """Flows of which one has these errors of its log-determinant, nats, and of its mass."""
+    common = {"setting.identity": "density", "dim": [2, 5], "ladj_bound": 1e-9}
+    flat = {"mass_bound": lambda row: 1e-2 if row["dim"] == 2 else None}
+    right = {"ladj_error": 1e-12, "mass_error": lambda row: 1e-3 if row["dim"] == 2 else None}
+    wrong = {"ladj_error": error, "mass_error": lambda row: mass if row["dim"] == 2 else None}
+    return made_up(
+        "identities",
+        {**common, **flat, "flow": ["cnf", "maf"], **right},
+        {**common, **flat, "flow": "glow", **wrong},
+    )
 
 
 @register(
@@ -20,6 +36,11 @@ from benchmarks.studies.identities import tables as identities
     "open; refuted where one's is not.",
     studies=("identities",),
     exhibits=("identities-density",),
+    examples=[
+        ("confirmed", example),
+        ("refuted", partial(example, error=0.5)),
+        ("refuted", partial(example, mass=0.5)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Errors against their bounds, flow by flow."""

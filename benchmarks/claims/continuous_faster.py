@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.contests import kinds, reached, seconds_to, trained
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
+from benchmarks.claims.examples import densities
 from benchmarks.core.naming import counted
 from benchmarks.core.series import series
 
@@ -14,6 +18,18 @@ CALLS = {
     "sample": "sampling_seconds",
     "training step": "update_seconds",
 }
+
+
+def example(factor: float) -> pd.DataFrame:
+    """Densities of a continuous flow that take so many times the seconds of a discrete one."""
+    return densities(
+        {"cnf": 0.0, "glow": 0.0},
+        per_1000_seconds=lambda row: factor if row["flow"] == "cnf" else 1.0,
+        sample_rate=lambda row: 1 / factor if row["flow"] == "cnf" else 1.0,
+        train_seconds=lambda row: factor if row["flow"] == "cnf" else 1.0,
+        train_updates=500.0,
+        arrays={"validation_ll": np.array([-2.0, -1.0]), "validation_seconds": np.array([0, 1.0])},
+    )
 
 
 @register(
@@ -30,6 +46,10 @@ CALLS = {
     studies=("density", "time_to_nll"),
     suite="densities",
     exhibits=("density", "time-to-nll"),
+    examples=[
+        ("confirmed", partial(example, 0.1)),
+        ("refuted", partial(example, 10.0)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Ratios of seconds on each data set, and races to the likelihood that both reach."""

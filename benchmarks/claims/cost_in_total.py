@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.analysis.nfe import Total, families, growth, totals
 from benchmarks.claims import NotMeasured, Outcome, Verdict, done, keys, listed, register
+from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 
 FREE, GROWS, OPEN = "does not depend on D", "grows with D", "may or may not grow"
 FLAT = 0.1  # of a slope, below which evaluations do not depend on D: a quarter more from 8 to 64
+
+
+def example(slope: float, scatter: float = 0.0) -> pd.DataFrame:
+    """Evaluations of two families that grow with D to this power, up to a relative scatter."""
+    trainings = {
+        "flow": ["cnf", "ffjord"],
+        "dim": [2, 4, 8, 16, 32, 64],
+        "dataset": lambda row: f"gaussian_{row['dim']}",
+        "option.hidden": 64,
+        "updates": 500,
+        "nfe_end": lambda row: (
+            20 * row["dim"] ** slope * (1 + scatter * (-1) ** row["dim"].bit_length())
+        ),
+    }
+    return made_up("nfe", trainings)
 
 
 @register(
@@ -26,6 +44,11 @@ FLAT = 0.1  # of a slope, below which evaluations do not depend on D: a quarter 
     "flows whose width is fixed.",
     studies=("nfe", "cost"),
     exhibits=("nfe-against-dimension", "nfe-totals", "nfe-growth"),
+    examples=[
+        ("confirmed", partial(example, 0.0)),
+        ("refuted", partial(example, 1.0)),
+        ("conditional", partial(example, 0.2, scatter=0.3)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The slope of each family, and totals at the largest dimension."""

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import FIXED, FOLLOWS, ONCE, degrees
 from benchmarks.claims import NotMeasured, Verdict, done, outcome, register
+from benchmarks.claims.examples import made_up
 
 MISSING = "counts of exact traces against D, at a fixed width and at H = c D"
 ALLOWED = 2  # degree in D, of D H + D² at a fixed width and where H = c D
+
+
+def example(degree: int) -> pd.DataFrame:
+    """FLOPs of an evaluation with an exact trace that grow with D to this power."""
+    common = {
+        "dim": [2, 3, 5, 8, 12, 16, 24, 32, 48, 64],
+        "option.trace": {"estimator": "closed_form"},
+        "option.depth": 2,
+        "rate_flops": lambda row: float(row["batch"] * row["dim"] ** degree),
+    }
+    follows = {"option.hidden": lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
+    return made_up("cost", {"option.hidden": 64, **common}, {**follows, **common})
 
 
 @register(
@@ -24,6 +39,10 @@ ALLOWED = 2  # degree in D, of D H + D² at a fixed width and where H = c D
     "weights once for a batch is told beside it.",
     studies=("cost",),
     exhibits=("cost-growth", "cost-against-dimension"),
+    examples=[
+        ("confirmed", partial(example, 2)),
+        ("refuted", partial(example, 3)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The degree at a fixed width and where H follows D, for each exact trace and depth."""

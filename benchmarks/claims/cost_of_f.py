@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import FIXED, FOLLOWS, degrees, growth
 from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
+from benchmarks.claims.examples import made_up
 
 HIDDEN = "option.hidden"
+DIMS = [2, 3, 5, 8, 12, 16, 24, 32, 48, 64]  # of examples
+
+
+def example(power: int) -> pd.DataFrame:
+    """FLOPs of a field that grow as D H to this power, at a fixed width, at H = D, and with H."""
+    counts = {
+        "option.depth": 2,
+        "field_flops": lambda row: row["batch"] * (row["dim"] * row[HIDDEN]) ** power,
+    }
+    follows = {HIDDEN: lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
+    return made_up(
+        "cost",
+        {"dim": DIMS, HIDDEN: 64, **counts},
+        {"dim": DIMS, **follows, **counts},
+        {"dim": 8, HIDDEN: DIMS, **counts},
+    )
 
 
 @register(
@@ -22,6 +41,10 @@ HIDDEN = "option.hidden"
     "none of the three holds; else conditional.",
     studies=("cost",),
     exhibits=("cost-growth", "cost-axes"),
+    examples=[
+        ("confirmed", partial(example, 1)),
+        ("refuted", partial(example, 2)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Degrees in D by what decides the width, and in H."""

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import FIXED, FOLLOWS, degrees
 from benchmarks.claims import NotMeasured, Verdict, done, outcome, register, span
+from benchmarks.claims.examples import made_up
 
 TWICE = 2.01  # what a trace as dear as f makes of f, and a hundredth
 ALLOWED = {FIXED: 1, FOLLOWS: 2}  # degree in D, of D H + D
+
+
+def example(share: float) -> pd.DataFrame:
+    """FLOPs of an evaluation of FFJORD whose trace takes this share of those of f, D H."""
+    common = {
+        "flow": "ffjord",
+        "dim": [2, 3, 5, 8, 12, 16, 24, 32, 48, 64],
+        "option.trace": {"estimator": "hutchinson"},
+        "option.depth": 2,
+        "field_flops": lambda row: float(row["batch"] * row["dim"] * row["option.hidden"]),
+        "rate_flops": lambda row: (1 + share) * row["batch"] * row["dim"] * row["option.hidden"],
+    }
+    follows = {"option.hidden": lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
+    return made_up("cost", {"option.hidden": 64, **common}, {**follows, **common})
 
 
 @register(
@@ -24,6 +41,10 @@ ALLOWED = {FIXED: 1, FOLLOWS: 2}  # degree in D, of D H + D
     "else conditional.",
     studies=("cost",),
     exhibits=("cost-growth", "cost-against-dimension"),
+    examples=[
+        ("confirmed", partial(example, 1)),
+        ("refuted", partial(example, 9)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Degrees of FFJORD, and its evaluation over that of the field alone."""

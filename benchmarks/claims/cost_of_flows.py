@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import FIXED, degrees, growth
 from benchmarks.claims import NotMeasured, Verdict, done, listed, outcome, register
+from benchmarks.claims.examples import made_up
 
 CUBIC = 3
+
+
+def example(degree: int) -> pd.DataFrame:
+    """FLOPs of log_prob of two discrete flows that grow with D to this power."""
+    counts = {
+        "flow": ["dense", "glow"],
+        "dim": [2, 3, 5, 8, 12, 16, 24, 32, 48, 64],
+        "option.hidden": 64,
+        "log_prob_nfe": 0.0,
+        "log_prob_flops": lambda row: float(row["batch"] * row["dim"] ** degree),
+    }
+    return made_up("cost", counts)
 
 
 @register(
@@ -22,6 +37,10 @@ CUBIC = 3
     "is no mere upper bound); refuted where for none; else conditional on the flow.",
     studies=("cost",),
     exhibits=("cost-growth", "cost-against-dimension"),
+    examples=[
+        ("confirmed", partial(example, 3)),
+        ("refuted", partial(example, 1)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Degrees in D of the flows without an ODE; whether determinants are taken once a batch."""

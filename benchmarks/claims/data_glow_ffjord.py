@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.analysis.contests import UPDATES, contests, trained
 from benchmarks.analysis.paired import ERRORS
 from benchmarks.claims import NotMeasured, Verdict, done, keys, leads, of_leads, register, span
+from benchmarks.claims.examples import densities
+
+
+def example(lead: float) -> pd.DataFrame:
+    """Densities of which the first of both kinds leads by so many nats."""
+    return densities({"ffjord": lead, "glow": 0.0})
 
 
 @register(
@@ -22,6 +30,11 @@ from benchmarks.claims import NotMeasured, Verdict, done, keys, leads, of_leads,
     studies=("density",),
     suite="densities",
     exhibits=("density", "picture-8gaussians", "picture-checkerboard"),
+    examples=[
+        ("confirmed", partial(example, 1.0)),
+        ("refuted", partial(example, -1.0)),
+        ("conditional", partial(example, 0.0)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The lead of one over the other on each set, with its error."""

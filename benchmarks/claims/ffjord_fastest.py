@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 
 import pandas as pd
@@ -9,10 +10,22 @@ import pandas as pd
 from benchmarks.analysis import sizes
 from benchmarks.analysis.crossings import medians
 from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register, span
+from benchmarks.claims.examples import made_up
 from benchmarks.core.series import RULES
 
 CALLS = ("log_prob_seconds", "step_seconds")
 ALIKE = ["option.depth", "option.layers", "setting.hidden_per_dim", "setting.parameters"]
+
+
+def example(factor: float) -> pd.DataFrame:
+    """FFJORD and another field of its size, whose seconds it takes so many times."""
+    common = {"dim": [4, 8, 16], "option.hidden": 64, "option.depth": 2, "rate_flops": 1.0}
+    seconds = {"log_prob_seconds": factor, "step_seconds": factor}
+    return made_up(
+        "cost",
+        {**common, "flow": "ffjord", **seconds},
+        {**common, "flow": "cnf", "log_prob_seconds": 1.0, "step_seconds": 1.0},
+    )
 
 
 @register(
@@ -26,6 +39,10 @@ ALIKE = ["option.depth", "option.layers", "setting.hidden_per_dim", "setting.par
     "refuted where it takes more than each at every D; else conditional on the other.",
     studies=("cost",),
     exhibits=("cost-against-dimension", "cost-crossings"),
+    examples=[
+        ("confirmed", partial(example, 0.5)),
+        ("refuted", partial(example, 2.0)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """FFJORD's seconds over those of each other field of its size, at each D."""

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 from scipy import stats
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
+from benchmarks.claims.examples import made_up
 from benchmarks.studies.identities import tables as identities
 from flows.continuous.trace import Trace
 
 LEVEL = 1e-3  # of a false alarm, over all rows together
+
+
+def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
+    """Estimates with this largest z of a mean, and this spread over that of theory."""
+    fields = {
+        "setting.identity": "estimate",
+        "setting.draws": 4000,
+        "option.trace": [
+            {"estimator": "hutchinson", "noise": n} for n in ("gaussian", "rademacher")
+        ],
+        "trace_bias": bias,
+        "trace_rmse": spread,
+        "trace_rmse_theory": 1.0,
+        "trace_rmse_se": 0.01,
+    }
+    return made_up("identities", fields)
 
 
 @register(
@@ -24,6 +43,11 @@ LEVEL = 1e-3  # of a false alarm, over all rows together
     "formula, by the same measure; refuted where one is.",
     studies=("identities",),
     exhibits=("identities-estimate",),
+    examples=[
+        ("confirmed", example),
+        ("refuted", partial(example, bias=9.0)),
+        ("refuted", partial(example, spread=2.0)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The largest deviations of means and spreads, in standard errors."""

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.analysis.contests import UPDATES, trained
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
+from benchmarks.claims.examples import made_up
 from benchmarks.core.naming import counted
 from benchmarks.core.series import series
 from benchmarks.evaluation.modes import MISSED, RARE, THIN
 
 LEARNED = 0.5  # share of samples in the gaps above which a flow has not learned the modes
+
+
+def example(share: float, updates: int = 500) -> pd.DataFrame:
+    """Trainings of two flows whose least visited mode has this share of its due one."""
+    trainings = {
+        "flow": ["cnf", "maf"],
+        "dataset": "8gaussians",
+        "setting.objective": ["likelihood", "reverse_kl"],
+        "updates": updates,
+        "least_share": share,
+        "modes_missed": float(8 * (share < MISSED)),
+        "gap_mass": 0.02,
+    }
+    return made_up("modes", trainings)
 
 
 @register(
@@ -28,6 +45,10 @@ LEARNED = 0.5  # share of samples in the gaps above which a flow has not learned
     studies=("modes",),
     suite="densities",
     exhibits=("modes", "modes-8gaussians", "modes-25gaussians"),
+    examples=[
+        ("confirmed", partial(example, 0.9)),
+        ("refuted", partial(example, 0.01)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The least share of a mode, and the share of samples between them, by either training."""

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
+from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 from benchmarks.studies.identities import tables as identities
 
 ORDER = 3.5  # least order with which the difference of fourth order has to fall
 LARGEST = 1e-3  # relative difference allowed with the most steps
+
+
+def example(order: float) -> pd.DataFrame:
+    """Differences that fall with this order as the steps are doubled."""
+    fields = {
+        "setting.identity": "rate",
+        "option.time": ["concat", "concatsquash"],
+        "setting.steps": (32, 64),
+        "rate_error.values": (1e-4, 1e-4 * 2**-order),
+        "convergence_order.values": (order,),
+    }
+    return made_up("identities", fields)
 
 
 @register(
@@ -22,6 +37,10 @@ LARGEST = 1e-3  # relative difference allowed with the most steps
     f"{ORDER:g} at least as steps are halved; refuted where it does not.",
     studies=("identities",),
     exhibits=("identities-rate",),
+    examples=[
+        ("confirmed", partial(example, 4.0)),
+        ("refuted", partial(example, 0.0)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The differences with the most steps, and their order."""

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
+from benchmarks.claims.examples import made_up
 from benchmarks.core.naming import counted
 from benchmarks.studies.identities import tables as identities
 
 WITHIN = 0.1  # distance from one allowed to Euler's order
+
+
+def example(different: int = 0, order: float = 1.0) -> pd.DataFrame:
+    """Networks with so many different elements, and this order of Euler's method."""
+    falling = {"setting.identity": "order", "setting.steps": (8, 16), "dim": 5}
+    return made_up(
+        "identities",
+        {
+            "setting.identity": "euler",
+            "setting.blocks": [1, 64],
+            "different_elements": float(different),
+        },
+        *(
+            {
+                **falling,
+                "setting.method": method,
+                "solver_error.values": (0.1, 0.1 * 2**-own),
+                "convergence_order.values": (own,),
+            }
+            for method, own in (("euler", order), ("rk4", 4.0))
+        ),
+    )
 
 
 @register(
@@ -21,6 +46,11 @@ WITHIN = 0.1  # distance from one allowed to Euler's order
     "order is another.",
     studies=("identities",),
     exhibits=("identities-order", "identities-euler"),
+    examples=[
+        ("confirmed", example),
+        ("refuted", partial(example, different=3)),
+        ("refuted", partial(example, order=2.0)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Elements that differ, and the order at the largest number of steps."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
+from benchmarks.claims.examples import made_up
 from benchmarks.studies.trace.tables import evaluations
 
 CHEAP = 0.5  # of the determinant's time: at most that is much cheaper
@@ -15,6 +18,35 @@ WAYS = {  # of a trace: the estimators
     PROBE: ("hutchinson",),
 }
 FORMED = ("trace_of_formed", "determinant_of_formed")
+
+
+def example(determinant: float, loop: float = 1.0) -> pd.DataFrame:
+    """Traces of a field that take a second, but for the loop, and the seconds of a determinant."""
+    common = {"dim": [8, 64], "evaluation_flops": 1.0, "evaluation_seconds": 1.0}
+    common |= {"evaluation_seconds.values": lambda row: (row["evaluation_seconds"],)}
+    no_trace = {"option.trace": {"estimator": "loop"}}
+    return made_up(
+        "trace",
+        {**common, "setting.work": "field", **no_trace},
+        *(
+            {
+                **common,
+                "setting.work": "trace",
+                "option.trace": {"estimator": name},
+                "evaluation_seconds": seconds,
+                "trace_error": 1e-7,
+            }
+            for name, seconds in (("loop", loop), ("closed_form", 1.0))
+        ),
+        {
+            **common,
+            "setting.work": "trace",
+            "option.trace": [{"estimator": "hutchinson", "probes": n} for n in (1, 2)],
+            "trace_rmse": 0.1,
+            "trace_rmse_se": 0.01,
+        },
+        {**common, "setting.work": "determinant", **no_trace, "evaluation_seconds": determinant},
+    )
 
 
 @register(
@@ -29,6 +61,11 @@ FORMED = ("trace_of_formed", "determinant_of_formed")
     "one Jacobian that is not there before: who takes the determinant has to form it.",
     studies=("trace",),
     exhibits=("trace-cost",),
+    examples=[
+        ("confirmed", partial(example, 10.0)),
+        ("refuted", partial(example, 0.1)),
+        ("conditional", partial(example, 10.0, loop=100.0)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Seconds over those of the determinant, the quickest of each way, at each D and field."""

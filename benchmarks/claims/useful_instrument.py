@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from benchmarks.analysis.contests import UPDATES, contests, kinds, trained
 from benchmarks.analysis.paired import ERRORS
 from benchmarks.claims import NotMeasured, Verdict, done, keys, leads, of_leads, register
+from benchmarks.claims.examples import densities
 from benchmarks.core.naming import counted
+
+
+def example(lead: float) -> pd.DataFrame:
+    """Densities of which the first of both kinds leads by so many nats."""
+    return densities({"maf": lead, "gaussian": 0.0})
 
 
 @register(
@@ -23,6 +31,11 @@ from benchmarks.core.naming import counted
     studies=("density",),
     suite="densities",
     exhibits=("density",),
+    examples=[
+        ("confirmed", partial(example, 1.0)),
+        ("refuted", partial(example, -1.0)),
+        ("conditional", partial(example, 0.0)),
+    ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The lead of the best flow over the best baseline, on each set."""

@@ -133,7 +133,9 @@ def warn_aside(path: Path, reason: str) -> None:
 
 
 def arrays(row: Any) -> dict[str, np.ndarray]:
-    """The arrays of a row of the frame; empty where the case has none."""
+    """Arrays of a row of the frame; empty without any. A row that was made up holds them itself."""
+    if isinstance(row["arrays"], Mapping):
+        return dict(row["arrays"])
     return _archive(Path(row["arrays"]), row["array_hashes"]) if _has(row) else {}
 
 
