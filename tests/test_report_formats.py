@@ -200,7 +200,7 @@ def test_columns_without_digits_and_other_cells() -> None:
             "close": [1.2341, 1.2342, 1.0],
         }
     )
-    shown = cells.grid(Table("t", "", "", frame, best={"close": "higher"}))
+    shown = cells.grid(Table("t", "", "", frame, {"close": Column(better="higher")}))
     texts = [[cell.text for cell in row] for row in shown.rows]
     assert texts[0] == ["1", "0.5", "yes", "1.23"]
     assert texts[1] == ["–", "–", "no", "1.23"]

@@ -94,11 +94,6 @@ class Table:
     title: str
     note: str
     frame: pd.DataFrame
-    digits: dict[str, str] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-    best: dict[str, str] = field(default_factory=dict)
-    leads: dict[str, str] = field(default_factory=dict)
-    marks: dict[str, str] = field(default_factory=dict)
     columns: Mapping[str, Column] = field(default_factory=dict)
 
     @property
@@ -111,15 +106,7 @@ class Table:
     def column(self, name: str) -> Column:
         """How a column is shown."""
         column = self.columns.get(name, Column())
-        old: dict[str, Any] = {
-            "digits": self.digits.get(name, ""),
-            "error": self.errors.get(name, ""),
-            "better": self.best.get(name, ""),
-            "leads": self.leads.get(name, ""),
-            "mark": self.marks.get(name, ""),
-        }
-        told: dict[str, Any] = {k: v for k, v in old.items() if v and not getattr(column, k)}
-        return replace(column, label=column.label or name, **told)
+        return replace(column, label=column.label or name)
 
     @property
     def shown(self) -> dict[str, Column]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.core import exhibit
-from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.exhibit import RECORDS, Column
 from benchmarks.core.plan import Plan
 from benchmarks.report import claims, facts, runs
 from benchmarks.report.content import Claims, Report, Section, Table
@@ -86,7 +86,8 @@ def _cited(
         "to be quoted, where they are not."
     )
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    listing = exhibit.Table("records", "Records", note, frame, {"Seconds": ".1f"})
+    columns = {"Seconds": Column(digits=".1f")}
+    listing = exhibit.Table("records", "Records", note, frame, columns)
     return (numbered.table(listing, "report") if rows else None), references
 
 
