@@ -49,9 +49,9 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """The long frame; times that were not measured quietly are missing."""
         frame = self.measured.copy()
-        for name in [n for metric in TIMES for n in (metric, f"{metric}.values") if n in frame]:
-            frame[name] = frame[name].where(self.quiet)
-        return frame
+        names = [n for metric in TIMES for n in (metric, f"{metric}.values") if n in frame]
+        frame[names] = frame[names].where(self.quiet)
+        return frame.drop(columns=[name for name in names if frame[name].isna().all()]).copy()
 
     def table(self, name: str) -> Table:
         """A table that one of its studies makes of it; ValueError where none does."""
