@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import pickle
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,7 +18,7 @@ import torch
 
 from benchmarks import datasets
 from benchmarks.datasets import maf
-from benchmarks.datasets.pickled import read_table
+from benchmarks.datasets.pickled import StandIn, Unpickler, read_table
 from benchmarks.execution.versions import data_files
 
 RNG = np.random.default_rng(0)
@@ -293,6 +295,48 @@ def test_a_table_of_the_pandas_of_2017_comes_through(tmp_path: Path, monkeypatch
     (tmp_path / "x").write_bytes(pickle.dumps(pickled("DataFrame", inside), 2))
     assert b"pandas.indexes.base" in (tmp_path / "x").read_bytes()
     pd.testing.assert_frame_equal(read_table(tmp_path / "x"), table, check_column_type=False)
+
+
+FORGED = {  # opcodes of a pickled table of 200 float64, and what takes their place
+    "objects": (b"f8", b"O8"),
+    "structure": (b"f8", b"V8"),
+    "time": (b"f8", b"M8"),
+    "text": (b"f8", b"S8"),
+    "complex": (b"f8", b"c8"),
+    "narrow": (b"f8", b"f4"),
+    "few": (b"K\x01K\xc8", b"K\x01K\xc7"),
+    "many": (b"K\x01K\xc8", b"K\x02K\xc8"),
+    "huge": (b"K\x01K\xc8", b"K\x01J\xff\xff\xff\x7f"),
+    "negative": (b"K\x01K\xc8", b"K\x01J\xff\xff\xff\xff"),
+    "no number": (b"K\x01K\xc8", b"K\x01N"),
+}
+
+
+@pytest.mark.parametrize(("opcodes", "others"), FORGED.values(), ids=FORGED)
+def test_an_array_of_forged_type_or_size_is_refused(opcodes, others, tmp_path) -> None:
+    content = pickle.dumps(pd.DataFrame({"a": np.arange(200.0)}), 2)
+    assert opcodes in content
+    (tmp_path / "x").write_bytes(content)
+    assert len(read_table(tmp_path / "x")) == 200
+    (tmp_path / "x").write_bytes(content.replace(opcodes, others))
+    with pytest.raises(ValueError, match=r"holds no table of numbers"):
+        read_table(tmp_path / "x")
+
+
+def test_nothing_of_a_pickle_but_plain_types_is_called(tmp_path: Path, monkeypatch) -> None:
+    """Its names are those of stand-ins: numpy's own type and array are never made by it."""
+    (tmp_path / "x").write_bytes(pickle.dumps(gas_table(), 2))
+    loaded = Unpickler(io.BytesIO((tmp_path / "x").read_bytes()), encoding="latin1").load()
+    plain = (StandIn, str, bytes, int, bool, float, slice, type(None), tuple, list, dict, type)
+
+    def walk(value: Any) -> None:
+        assert isinstance(value, plain)
+        inner = {StandIn: lambda: [*value.args, value.state], dict: lambda: [*value.values()]}
+        kind = next((k for k in (StandIn, dict) if isinstance(value, k)), None)
+        for each in inner[kind]() if kind else value if isinstance(value, tuple | list) else ():
+            walk(each)
+
+    walk(loaded)
 
 
 @pytest.mark.parametrize("content", [{"a": 1}, pd.Series([1.0]), pd.DataFrame({"a": ["x", "y"]})])
