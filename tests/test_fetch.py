@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 
 from benchmarks import datasets
 from benchmarks.cli.app import app
-from benchmarks.datasets import fetch, maf, resuming
-from benchmarks.datasets.archives import opened
-from benchmarks.datasets.fetch import FetchError, Source
-from benchmarks.datasets.sources import ARCHIVE, ORIGINALS, archive_of
+from benchmarks.datasets import download as fetch
+from benchmarks.datasets import maf, resuming
+from benchmarks.datasets.download import FetchError, Source, opened, redirect
+from flows.registry import load_plugin
 
 cli = CliRunner()
 CONTENT = np.random.default_rng(0).bytes(100_000)
@@ -145,6 +145,12 @@ def tar(*members: tuple[str, bytes | tarfile.TarInfo], mode: str = "w:gz") -> by
     return buffer.getvalue()
 
 
+def npy(x: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, x)
+    return buffer.getvalue()
+
+
 def special(kind: bytes, link: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo()
     info.type, info.linkname = kind, link
@@ -260,18 +266,62 @@ def test_a_zip_and_a_lone_file_are_unpacked(tmp_path: Path) -> None:
     assert [(tmp_path / "set" / name).read_bytes() for name in ("a", "b.csv.gz")] == [b"1", b"2"]
 
 
-def test_the_sources_bring_what_the_loaders_look_for() -> None:
-    assert {name for name, _ in ARCHIVE.members} >= {"gas/ethylene_CO.pickle", "power/data.npy"}
-    assert len(archive_of(["hepmass"]).members) == 2
-    brought = {name for sources in ORIGINALS.values() for s in sources for name, _ in s.members}
-    for name in ORIGINALS:
-        assert any(set(files) <= brought for files in maf.PUBLISHED[name].files)
+@pytest.mark.parametrize("name", datasets.downloadable())
+def test_the_sources_bring_what_the_loaders_look_for(name: str) -> None:
+    """The archive, whose members are merged; and the originals of those that have some."""
+    (archive,) = redirect([*datasets.sources(name), *datasets.sources("gas")], None, None)
+    brought = {file for file, _ in archive.members}
+    choices = maf.PUBLISHED[name].files
+    assert any(set(files) <= brought for files in choices)
+    if maf.PUBLISHED[name].originals:
+        brought = {file for s in datasets.sources(name, original=True) for file, _ in s.members}
+        assert any(set(files) <= brought for files in choices)
+    else:
+        with pytest.raises(ValueError, match=name):
+            datasets.sources(name, original=True)
+
+
+def test_a_plug_in_of_one_file_is_downloaded(server, tmp_path, monkeypatch) -> None:
+    """Its addresses, its checksum and its reader stand beside its loader."""
+    server.content = tar(("numbers.npy", npy(np.random.default_rng(0).normal(size=(300, 2)))))
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        f"""
+import numpy as np
+import torch
+from benchmarks.datasets import Dataset, register
+from benchmarks.datasets.disk import Absent, data_root
+from benchmarks.datasets.download import Source
+
+def files(name, root=None):
+    path = data_root(root) / "mine" / "numbers.npy"
+    if not path.is_file():
+        raise Absent(str(path))
+    return (path,)
+
+def sources(name, original=False):
+    return (Source({server.url!r}, None, (("mine/numbers.npy", "numbers.npy"),)),)
+
+@register("mine")
+def load(root, seed):
+    x = torch.from_numpy(np.load(files("mine", root)[0]))
+    return Dataset("mine", 2, x[:200], x[200:250], x[250:], "raw units", "made up")
+"""
+    )
+    root = tmp_path / "root"
+    with datasets.registry.temporary():
+        load_plugin(plugin)
+        assert "mine" in datasets.downloadable()
+        fetched = cli.invoke(app, ["data", "fetch", "mine", "--data-root", str(root)])
+        assert fetched.exit_code == 0, fetched.output
+        verified = cli.invoke(app, ["data", "verify", "mine", "--data-root", str(root)])
+        assert verified.exit_code == 0
+        assert "300 rows of 2 columns; files as fetched" in verified.stdout
 
 
 def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, np.random.default_rng(0).normal(size=(500, 43)))
-    content = tar(("data/miniboone/data.npy", buffer.getvalue()))
+    numbers = npy(np.random.default_rng(0).normal(size=(500, 43)))
+    content = tar(("data/miniboone/data.npy", numbers))
     archive, root = tmp_path / "a.tar.gz", tmp_path / "root"
     archive.write_bytes(content)
     place = ["--data-root", str(root)]
@@ -290,8 +340,7 @@ def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
     assert "NOT the published set: 43 columns and 405 / 45 / 50 rows" in verified.stdout
     assert "files as fetched" in verified.stdout
     assert "gas" not in verified.stdout
-    datasets.forget()  # as another process would begin
-    (root / "miniboone/data.npy").write_bytes(buffer.getvalue()[:1000])
+    (root / "miniboone/data.npy").write_bytes(numbers[:1000])
     again = cli.invoke(app, ["data", "verify", "miniboone", "gas", *place])
     assert again.exit_code == 1
     assert "cut off" in again.stdout
@@ -302,6 +351,7 @@ def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["fetch", "mnist"], ["mnist", "power"]),
+        (["fetch", "magic"], ["magic", "power"]),
         (["fetch", "gas", "--original"], ["gas", "miniboone"]),
         (["fetch", "--original", "--from", "x"], ["--from", "--original"]),
         (["fetch", "--from", "nosuch.tar"], ["nosuch.tar", "neither a file nor an address"]),

@@ -19,6 +19,8 @@ import torch
 from benchmarks import datasets
 from benchmarks.datasets import maf
 from benchmarks.datasets.pickled import StandIn, Unpickler, read_table
+from benchmarks.datasets.published import Published, counts
+from benchmarks.datasets.uci import miniboone_rows
 from benchmarks.execution.versions import data_files
 
 RNG = np.random.default_rng(0)
@@ -78,13 +80,13 @@ def test_small_files_load_and_are_said_not_to_be_the_published_set(name: str, ro
     assert torch.equal(data.train, again.train)  # the split is the published one
     assert "NOT the published set" in data.about
     assert f"{len(data.train):,} / {len(data.val):,} / {len(data.test):,} rows" in data.about
-    assert " / ".join(f"{rows:,}" for rows in maf.PUBLISHED[name].rows) in data.about
+    assert counts(maf.PUBLISHED[name].rows) in data.about
 
 
 @pytest.mark.parametrize(("name", "row"), maf.PUBLISHED.items())
-def test_the_published_counts_follow_from_tenths(name: str, row: maf.Published) -> None:
+def test_the_published_counts_follow_from_tenths(name: str, row: Published) -> None:
     """And nothing is said of a difference where there is none."""
-    assert maf.differs(name, row.dim, row.rows) == ""
+    assert row.differs(row.dim, row.rows) == ""
     if name in ("power", "gas", "miniboone"):
         parts = maf.tails(np.empty((sum(row.rows), 0)))
         assert tuple(map(len, parts)) == row.rows
@@ -150,7 +152,6 @@ def test_the_originals_of_uci_give_the_archives_rows(root: Path) -> None:
         clock = f"{int(row[7]) // 60:02}:{int(row[7]) % 60:02}:00"
         lines.append(";".join(["16/12/2006", clock, *(f"{v:.3f}" for v in row[:7])]))
     (root / "power/household_power_consumption.txt").write_text("\n".join(lines))
-    datasets.forget()
     assert torch.equal(datasets.load("power", root).train, expected.train)
 
     (root / "miniboone/data.npy").unlink()
@@ -158,7 +159,7 @@ def test_the_originals_of_uci_give_the_archives_rows(root: Path) -> None:
     x[3], x[:10, 2] = -999.0, -7.0  # an outlier; a repeated least value
     text = "\n".join(["50 10", *(" ".join(f"{v:.6e}" for v in row) for row in x)])
     (root / "miniboone/MiniBooNE_PID.txt").write_text(text)
-    rows = maf.miniboone_rows(root / "miniboone/MiniBooNE_PID.txt")
+    rows = miniboone_rows(root / "miniboone/MiniBooNE_PID.txt")
     assert np.allclose(rows, np.delete(x, 3, axis=0)[:49][:, [0, 1, 3, 4]], atol=1e-5)
     (root / "miniboone/MiniBooNE_PID.txt").write_text("\n".join(text.split("\n")[:30]))
     with pytest.raises(ValueError, match="50 rows of signal promised, 29 found"):
@@ -173,7 +174,6 @@ def test_packed_hepmass_and_a_folder_called_data(root: Path) -> None:
         path.unlink()
     (root / "data").mkdir()
     (root / "hepmass").rename(root / "data/hepmass")
-    datasets.forget()
     assert torch.equal(datasets.load("hepmass", root).test, expected.test)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import datasets, protocols
+from benchmarks import protocols
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.study import Common, Result, registry
@@ -23,12 +22,10 @@ SCORING = ["published.scoring.rows=20", "published.scoring.checked_rows=5"]
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of data files, with nothing kept of another one."""
     monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path))
-    datasets.forget()
-    yield tmp_path
-    datasets.forget()
+    return tmp_path
 
 
 def test_every_figure_has_a_source_and_a_protocol_that_exists() -> None:

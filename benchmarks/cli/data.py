@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,13 +14,15 @@ from benchmarks.cli.options import DataRoot, use_data_root
 
 if TYPE_CHECKING:
     from benchmarks.datasets import Dataset
-    from benchmarks.datasets.fetch import Source
+    from benchmarks.datasets.download import Source
 
 app = typer.Typer(
     help="List data sets; fetch, verify and describe those that are files.", no_args_is_help=True
 )
 
-Sets = Annotated[list[str] | None, typer.Argument(help="MAF sets (default: all of them).")]
+Sets = Annotated[
+    list[str] | None, typer.Argument(help="Data sets (default: all that are downloaded).")
+]
 
 
 @app.command("list")
@@ -44,9 +45,8 @@ def files_of(name: str) -> str:
     from benchmarks import datasets
     from benchmarks.datasets.disk import Absent
 
-    files = getattr(sys.modules[datasets.module_of(name)], "files", None)
     try:
-        return ", ".join(str(path) for path in files(name)) if files else ""
+        return ", ".join(map(str, datasets.files(name)))
     except Absent:
         return f"absent: flowgauge data fetch {name}"
 
@@ -55,28 +55,31 @@ def files_of(name: str) -> str:
 def fetch(
     sets: Sets = None,
     original: Annotated[
-        bool, typer.Option("--original", help="UCI's own files, not the MAF archive's.")
+        bool, typer.Option("--original", help="The original files (UCI's), not the MAF archive's.")
     ] = False,
     source: Annotated[
-        str | None, typer.Option("--from", help="The MAF archive elsewhere: an address, or a file.")
+        str | None, typer.Option("--from", help="The archive elsewhere: an address, or a file.")
     ] = None,
     checksum: Annotated[
         str | None,
-        typer.Option(help="Of the archive, md5:... or sha256:..., in place of Zenodo's."),
+        typer.Option(help="Of the archive, md5:... or sha256:..., in place of the known one."),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Replace files that are there.")] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Fetch MAF sets into the data root: goes on where it stopped, checks sums, unpacks safely.
+    """Download data sets into the data root: resumes, verifies checksums, unpacks safely.
 
-    Exit status: 0 all there, 1 something could not be had or was refused, 2 wrong usage.
+    Exit status: 0 all there, 1 a download failed or was refused, 2 wrong usage.
     """
     with usage_errors():
+        from benchmarks import datasets
         from benchmarks.datasets.disk import data_root as root
-        from benchmarks.datasets.fetch import FetchError
-        from benchmarks.datasets.sources import chosen
+        from benchmarks.datasets.download import FetchError, redirect
 
-        sources = chosen(_select(sets), original, source, checksum)
+        if original and (source or checksum):
+            raise ValueError("--from and --checksum are of the archive: leave out --original")
+        wanted = [one for name in _select(sets) for one in datasets.sources(name, original)]
+        sources = redirect(wanted, source, checksum)
         if data_root is not None:
             _make(data_root)
         use_data_root(data_root)
@@ -85,7 +88,7 @@ def fetch(
         try:
             paths = _fetch(one, folder, again)
         except FetchError as error:
-            hint = "; of another archive than Zenodo's, give the --checksum"
+            hint = "; of another archive, give the --checksum"
             line = f"flowgauge: {error}{hint * (source is not None and checksum is None)}"
             errors.print(line, style="red", soft_wrap=True)
             raise typer.Exit(1) from None
@@ -102,10 +105,10 @@ def fetch(
 
 @app.command()
 def verify(sets: Sets = None, data_root: DataRoot = None) -> None:
-    """Check files of MAF sets: sums as fetched, rows as published, a Gaussian's score as published.
+    """Verify files of data sets: sums as fetched, rows and a Gaussian's score as published.
 
-    Exit status: 0 as published, 1 something differs, is broken or, where it was named, absent; 2
-    wrong usage.
+    Exit status: 0 as published, 1 a set differs, is broken or, if it was named, absent; 2 wrong
+    usage.
     """
     with usage_errors():
         from benchmarks.datasets.disk import data_root as root
@@ -119,7 +122,7 @@ def verify(sets: Sets = None, data_root: DataRoot = None) -> None:
         style = "green" if correct else "red"
         console.print(f"{name}: {text}", style=style, soft_wrap=True)
     if not results:
-        console.print("no MAF set is there: see flowgauge data list")
+        console.print("no such set is there: see flowgauge data list")
     raise typer.Exit(0 if results and all(correct for _, correct in results.values()) else 1)
 
 
@@ -156,13 +159,12 @@ def info(
 
 
 def _select(sets: list[str] | None) -> list[str]:
-    """The MAF sets named, each once, or all; ValueError for a name of none."""
-    from benchmarks.datasets.maf import PUBLISHED
+    """Return the downloaded sets named, each once, or all; ValueError for any other name."""
+    from benchmarks import datasets
 
     for name in sets or ():
-        if name not in PUBLISHED:
-            raise ValueError(f"{name!r} is no MAF set; choose from: {', '.join(PUBLISHED)}")
-    return list(dict.fromkeys(sets or PUBLISHED))
+        datasets.sources(name)
+    return list(dict.fromkeys(sets or datasets.downloadable()))
 
 
 def _make(folder: Path) -> None:
@@ -175,7 +177,7 @@ def _make(folder: Path) -> None:
 
 def _fetch(source: Source, folder: Path, again: bool) -> list[Path]:
     """Fetch one source with a progress bar; the paths of its new files."""
-    from benchmarks.datasets.fetch import fetch as bring
+    from benchmarks.datasets.download import fetch as bring
 
     columns = (
         TextColumn("{task.description}", markup=False),

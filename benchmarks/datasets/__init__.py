@@ -8,17 +8,36 @@ that needs files looks for them under `root`.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from flows.registry import Declared, Registry
 
-__all__ = ["Dataset", "Loader", "declared", "load", "module_of", "names", "register", "stream"]
+if TYPE_CHECKING:
+    from benchmarks.datasets.download import Source
+
+__all__ = [
+    "Dataset",
+    "Loader",
+    "declared",
+    "downloadable",
+    "files",
+    "load",
+    "module_of",
+    "names",
+    "register",
+    "registry",
+    "sources",
+    "stream",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,22 +132,50 @@ def module_of(name: str) -> str:
     return registry.module_of(name)
 
 
+def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
+    """Return the files of a data set, none if it is not read from any; raise Absent if missing.
+
+    They are those that the function `files` of its module names (see `benchmarks.datasets.disk`).
+    """
+    find = getattr(_module(name), "files", None)
+    return tuple(find(name, root)) if find else ()
+
+
+def sources(name: str, original: bool = False) -> tuple[Source, ...]:
+    """Return what a data set's files are downloaded from; ValueError if they cannot be."""
+    find = getattr(_module(name), "sources", None)
+    if find is None:
+        choices = ", ".join(downloadable())
+        raise ValueError(f"data set {name!r} is not downloaded; choose from: {choices}")
+    return tuple(find(name, original))
+
+
+def downloadable() -> list[str]:
+    """Return the names of the data sets whose files can be downloaded."""
+    return [name for name in names() if hasattr(_module(name), "sources")]
+
+
+def _module(name: str) -> ModuleType:
+    return sys.modules[module_of(name)]
+
+
 def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
     """Load the data set `name`, split and drawn from `seed`; ValueError for an unknown name.
 
     `root` is the folder of files that are not part of this package; sets without files ignore it.
     The last sets are cached: treat the tensors as read-only.
     """
-    return _kept(registry[name], None if root is None else Path(root), seed)
-
-
-def forget() -> None:
-    """Drop the cached data sets, so that files are read anew."""
-    _kept.cache_clear()
+    loader, folder = registry[name], None if root is None else Path(root)
+    try:
+        state = tuple((path, path.stat()) for path in files(name, folder))
+    except OSError:  # which the loader raises too, with more to say
+        state = ()
+    return _cached(loader, folder, seed, tuple((p, s.st_size, s.st_mtime_ns) for p, s in state))
 
 
 @lru_cache(maxsize=4)
-def _kept(loader: Loader, root: Path | None, seed: int) -> Dataset:
+def _cached(loader: Loader, root: Path | None, seed: int, state: object) -> Dataset:
+    """Load a data set; ``state`` identifies the files that it is read from."""
     return loader(root, seed)
 
 

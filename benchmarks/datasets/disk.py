@@ -1,7 +1,9 @@
-"""Files of data sets that do not come with the package: where they lie, and reading them with care.
+"""Files of data sets that do not come with the package: their folder, and reading them safely.
 
-A module whose data sets read such files defines `files(name, root=None) -> tuple[Path, ...]`; their
-content is then part of the fingerprint of what is measured on them.
+A module whose data sets read such files defines `files(name, root=None) -> tuple[Path, ...]`, so
+that records depend on their content. If they can be downloaded it also defines
+`sources(name, original=False) -> tuple[Source, ...]` (`benchmarks.datasets.download`), which
+`flowgauge data fetch` uses.
 """
 
 from __future__ import annotations
@@ -18,27 +20,27 @@ VARIABLE = "FLOWGAUGE_DATA"
 
 
 class Absent(FileNotFoundError, ValueError):
-    """A data set whose files are not there; the message says where they were looked for."""
+    """A data set whose files are not there; the message names the places."""
 
 
 def data_root(given: Path | None = None) -> Path:
-    """The folder of data files: the one given, or that of FLOWGAUGE_DATA, or the user's cache.
+    """Return the folder of data files: the one given, or FLOWGAUGE_DATA, or the user's cache.
 
-    ValueError where FLOWGAUGE_DATA names what is no folder.
+    Raises ValueError if FLOWGAUGE_DATA is not a folder.
     """
     if given is not None:
         return given
-    if told := os.environ.get(VARIABLE):
-        if not Path(told).is_dir():
-            raise ValueError(f"{VARIABLE} is {told!r}, which is no folder")
-        return Path(told)
+    if folder := os.environ.get(VARIABLE):
+        if not Path(folder).is_dir():
+            raise ValueError(f"{VARIABLE} is {folder!r}, which is no folder")
+        return Path(folder)
     import pooch  # imported here because it is slow, and only this needs it
 
     return Path(pooch.os_cache("flowgauge"))
 
 
-def found(root: Path, choices: Iterable[tuple[str, ...]]) -> tuple[Path, ...] | None:
-    """The files of the first choice that is there as a whole, under ``root`` or ``root/data``."""
+def first_complete(root: Path, choices: Iterable[tuple[str, ...]]) -> tuple[Path, ...] | None:
+    """Return the files of the first choice that is complete under ``root`` or ``root/data``."""
     for names in choices:
         for folder in (root, root / "data"):
             paths = tuple(folder / name for name in names)
@@ -48,7 +50,7 @@ def found(root: Path, choices: Iterable[tuple[str, ...]]) -> tuple[Path, ...] | 
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """A two-dimensional array of numbers; ValueError, saying what was promised, for any other file.
+    """Read a two-dimensional array of numbers; ValueError, with what is wrong, for any other file.
 
     Objects, which would be unpickled, are refused.
     """
@@ -80,7 +82,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, 64 digits; computed once as long as its size and time stay."""
+    """Return the sha256 of a file, 64 digits; cached while its size and time stay."""
     stat = path.stat()
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 

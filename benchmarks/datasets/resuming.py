@@ -1,4 +1,4 @@
-"""A downloader for pooch that goes on where it stopped: its own begins anew."""
+"""A downloader for pooch that resumes an interrupted download; pooch's own begins anew."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-Progress = Callable[[int, int | None], None]  # bytes so far, and of how many
-TRIES = 5  # attempts, one after the other, that bring nothing new before it is given up
-TIMEOUT = (10, 60)  # seconds to connect, and to the next bytes
-CHUNK = 1 << 14  # bytes written at once: what is lost when an answer breaks off
+Progress = Callable[[int, int | None], None]  # bytes so far, and in total if known
+TRIES = 5  # attempts in a row without a new byte before it gives up
+TIMEOUT = (10, 60)  # seconds to connect, and between bytes
+CHUNK = 1 << 14  # bytes per write: the most that is lost when an answer breaks off
 
 
 class Resuming:
-    """Keeps what has come in ``part`` and asks the server for the rest, over and again.
+    """Keeps what has come in ``part`` and requests the rest until it is whole.
 
-    The rest of another version would not fit. So the server is told which version it has to be, by
-    what it said of it before; where it said nothing, only a download that will be ``checked`` by
-    its sum goes on. Raises ConnectionError where no more comes.
+    The rest of another version would not fit. So the version is taken from the server's first
+    answer and required of the next (If-Range); if it names none, only a download that will be
+    ``checked`` by its sum is resumed. Raises ConnectionError if no more comes.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Resuming:
         import requests
         from requests.exceptions import ChunkedEncodingError
 
-        passing = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
+        transient = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
         most, idle, whole, cause = self._size(), 0, False, "it sends less than it announces"
         while not whole:
             try:
-                whole = self._more(url)
-            except passing as error:
+                whole = self._request(url)
+            except transient as error:
                 cause = _cause(error)
             except requests.RequestException as error:
                 raise ConnectionError(_cause(error)) from error
@@ -50,8 +50,8 @@ class Resuming:
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def _more(self, url: str) -> bool:
-        """One request for what is missing; whether the file is then whole."""
+    def _request(self, url: str) -> bool:
+        """Request what is missing, once; return whether the file is then whole."""
         import requests
 
         start, headers = self._size(), {"Accept-Encoding": "identity"}
@@ -60,17 +60,17 @@ class Resuming:
             headers["Range"] = f"bytes={start}-"
             headers |= {"If-Range": version} if version else {}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            said = response.headers
-            span, _, length = said.get("Content-Range", "").partition("/")
+            answer = response.headers
+            span, _, length = answer.get("Content-Range", "").partition("/")
             if response.status_code == 416 and length == str(start):
                 return True
             if response.status_code == 416 or (span and not span.startswith(f"bytes {start}-")):
-                self.part.unlink()  # what has come is of another file
+                self.part.unlink()  # it is of another file
                 return False
             response.raise_for_status()
             start = start if response.status_code == 206 else 0
-            self.version.write_text(_version(said))
-            left = said.get("Content-Length", "")
+            self.version.write_text(_version(answer))
+            left = answer.get("Content-Length", "")
             total = start + int(left) if left.isdigit() else None
             with self.part.open("ab" if start else "wb") as file:
                 for chunk in response.iter_content(CHUNK):
@@ -80,17 +80,17 @@ class Resuming:
 
 
 def _version(headers: Mapping[str, str]) -> str:
-    """What tells one version of a file from another, in a form that If-Range takes; or ""."""
+    """Return what identifies a version of a file, in a form that If-Range takes; or ""."""
     tag = headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
 def _cause(error: Exception) -> str:
-    """The innermost reason of a network error, in one line."""
+    """Return the innermost reason of a network error, in one line."""
     inner: Any = error
     while isinstance(
         deeper := getattr(inner, "reason", None) or (inner.args or ("",))[0], Exception
     ):
         inner = deeper
-    said = inner.args[0] if inner.args and isinstance(inner.args[0], str) else str(inner)
-    return (said.splitlines() or [type(error).__name__])[0]
+    reason = inner.args[0] if inner.args and isinstance(inner.args[0], str) else str(inner)
+    return (reason.splitlines() or [type(error).__name__])[0]

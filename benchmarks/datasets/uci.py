@@ -1,4 +1,4 @@
-"""UCI's own files of power and miniboone, brought to the rows that the MAF archive has of them."""
+"""Readers of UCI's original files of power and miniboone: the rows that the MAF archive has."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ METERS = [
 
 
 def repetitive(column: np.ndarray) -> bool:
-    """Whether the least value, not the commonest, occurs more than 5 times: the published rule."""
+    """Return whether the least value (not the commonest) occurs more than 5 times, as published."""
     return bool((column == column.min()).sum() > 5)
 
 
 def power_rows(path: Path) -> np.ndarray:
-    """The complete minutes of household_power_consumption: (N, 8), the last the minute of day.
+    """Read the complete minutes of household_power_consumption: (N, 8), last the minute of day.
 
-    Columns apart by semicolons, as UCI has them (set 235), or commas; "?" or nothing is missing.
+    Columns are separated by semicolons, as UCI has them (set 235), or commas; "?" or nothing is a
+    missing value.
     """
     with path.open(encoding="utf-8") as file:
-        head = file.readline()
+        header = file.readline()
     table = pd.read_csv(
-        path, sep=";" if ";" in head else ",", na_values="?", dtype={"Date": str, "Time": str}
+        path, sep=";" if ";" in header else ",", na_values="?", dtype={"Date": str, "Time": str}
     )
     if lacking := [column for column in ["Time", *METERS] if column not in table]:
         raise ValueError(
@@ -43,10 +44,10 @@ def power_rows(path: Path) -> np.ndarray:
 
 
 def miniboone_rows(path: Path) -> np.ndarray:
-    """The signal of MiniBooNE_PID.txt (UCI 199) by the rule in the published loader: (N, D).
+    """Read the signal of MiniBooNE_PID.txt (UCI 199) by the rule of the published loader: (N, D).
 
     The first line counts signal and background, and the signal comes first. Rows whose first value
-    is below -100 go, then repetitive columns.
+    is below -100 are dropped, then repetitive columns.
     """
     with path.open(encoding="utf-8") as file:
         counts = file.readline().split()

@@ -11,7 +11,7 @@ from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.datasets.disk import Absent
-from benchmarks.datasets.maf import PUBLISHED, differs
+from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.evaluation.scoring import Scoring, score
 from benchmarks.studies.trainees import Trainees, fitted
 
@@ -65,7 +65,8 @@ def _measured(case: Case) -> Result:
     except Absent as error:
         return Result(failure=str(error), notes={"absent": True})
     rows = [len(part) for part in (data.train, data.val, data.test)]
-    otherwise = differs(name, data.dim, rows) if name in PUBLISHED else "not a set of the papers"
+    known = PUBLISHED.get(name)
+    otherwise = known.differs(data.dim, rows) if known else "not a set of the papers"
     if data.dim != case.dim:
         return Result(failure=f"data set {name!r} is {otherwise}")
     result = score(case, data)
