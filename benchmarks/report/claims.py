@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmarks.claims import Claim, Verdict, claims
+from benchmarks.claims import LECTURE, Claim, Verdict, claims
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report.runs import Run
 
 TITLE = "What becomes of the claims"
 ABOUT = (
-    "What an introduction to Neural ODEs and FFJORD claims, slide by slide, and what these records "
-    "make of it: confirmed, refuted, or conditional on what the sentence names."
+    f"The claims of a lecture, {LECTURE}, slide by slide, and what these records make "
+    "of them: confirmed, refuted, or conditional on what the sentence names."
 )
 
 
