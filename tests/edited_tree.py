@@ -49,6 +49,9 @@ print(json.dumps(moved))
 Standing = dict[str, list[dict[str, str]]]  # cases by where they stand, as `flowgauge status`
 
 
+Standings = dict[str, list[dict[str, str]]]  # key, label and reason of cases by where they stand
+
+
 class Edit(NamedTuple):
     """A change of one file: a text that it has, and the one in its place."""
 

@@ -1,4 +1,4 @@
-"""Figures of the literature: `literature.toml`, each with its error, source and caveats."""
+"""Figures of the literature: `benchmarks/published.toml`, each with its error, source and caveats."""
 
 from __future__ import annotations
 
@@ -77,5 +77,5 @@ class Figures(BaseModel, frozen=True, extra="forbid"):
 @cache
 def figures() -> Figures:
     """The figures that come with the project."""
-    text = (resources.files(__package__) / "literature.toml").read_text("utf-8")
+    text = (resources.files("benchmarks") / "published.toml").read_text("utf-8")
     return Figures.model_validate(tomllib.loads(text))
