@@ -1,4 +1,4 @@
-"""Figures of the literature: `benchmarks/published.toml`, each with its error, source and caveats."""
+"""The papers' figures, `benchmarks/published.toml`: each with its error, source and caveats."""
 
 from __future__ import annotations
 
