@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.report.documents import runs
+from benchmarks.report.quoted import folders
 
 RESULTS = Path(__file__).parent.parent / "results"
 
 
 def main(folder: Path) -> None:
     """Write FOLDER/NAME/index.html for each run that the documents cite."""
-    for run in runs(RESULTS):
+    for run in folders(RESULTS):
         print(report.write(run, out=folder / run.name))
 
 

@@ -13,16 +13,20 @@ import pytest
 import typer
 
 from benchmarks.cli.app import app
+from benchmarks.core import store
 from benchmarks.core.frame import load
+from benchmarks.core.quotable import TIMES
+from benchmarks.core.record import Values
 from benchmarks.execution import suite
 from benchmarks.execution.run import state
-from benchmarks.report.documents import Documents, rendered, runs
+from benchmarks.report.documents import Documents, rendered
+from benchmarks.report.quoted import Quoted, folders
 from benchmarks.training.settings import Training
 from documents import DOCUMENTS, ROOT, commands, named
 from flows.conformance import ROWS
 
 DOCS = ROOT / "docs"
-RUNS = runs(ROOT / "results")
+RUNS = folders(ROOT / "results")
 CLICK = typer.main.get_command(app)
 
 
@@ -32,6 +36,26 @@ def test_pages_of_results_are_those_of_the_records() -> None:
         assert page.read_text() == text, f"{named(page)} is not current: flowgauge docs"
     figures = {path.name for path in (DOCS / "figures").iterdir()}
     assert figures == set(documents.shown), "flowgauge docs"
+
+
+def test_a_time_is_quoted_only_if_its_block_was_quiet(tmp_path: Path) -> None:
+    source = ROOT / "results" / "libraries"
+    (tmp_path / "suite.json").write_bytes((source / "suite.json").read_bytes())
+    quiet = set()
+    for number, (key, record) in enumerate(store.read(source).items()):
+        timed = record.metrics["reference_seconds"].values
+        steady = number % 3 == 0
+        busy = {"others": 0.0 if steady else 1.0} if number % 3 < 2 else None
+        metrics = record.metrics | {
+            "reference_seconds": Values.of("reference_seconds", timed[:1] * 9)
+        }
+        update = {"shared": busy, "block": key, "metrics": metrics, "arrays": {}}
+        store.write(tmp_path, record.model_copy(update=update))
+        quiet |= {key} if steady else set()
+    frame = Quoted(tmp_path).frame
+    for name in set(TIMES) & set(frame):
+        measured = frame["key"].isin(quiet) & load(tmp_path)[name].notna()
+        assert (frame[name].notna() == measured).all(), name
 
 
 def test_tables_and_figures_of_the_readme_are_those_of_the_results() -> None:

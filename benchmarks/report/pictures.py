@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from benchmarks.core.exhibit import Figure
 from benchmarks.plotting.draw import STYLE
@@ -20,6 +21,7 @@ SAVED: dict[str, Any] = {
     "savefig.facecolor": "white",
     "svg.fonttype": "none",
 }
+COLOURS = 128  # of the palette of a small PNG
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,20 @@ def draw(figure: Figure, name: str) -> Picture:
             plt.close(drawn)
     inline, width = embed(svg.getvalue(), f"svg-{name}", figure.title)
     return Picture(svg.getvalue(), png.getvalue(), inline, width)
+
+
+def small_png(figure: Figure) -> bytes:
+    """Draw a figure as a PNG with a palette; the same figure gives the same bytes."""
+    with matplotlib.rc_context({**SAVED, "savefig.dpi": 110}):
+        drawn = figure.draw()
+        try:
+            full, small = io.BytesIO(), io.BytesIO()
+            drawn.savefig(full, format="png", metadata={"Software": None})
+        finally:
+            plt.close(drawn)
+    image = Image.open(full).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    image.save(small, format="PNG", optimize=True)
+    return small.getvalue()
 
 
 def embed(svg: bytes, prefix: str, label: str) -> tuple[str, int]:
