@@ -36,7 +36,7 @@ def example(degree: int) -> pd.DataFrame:
     criterion="By exact FLOPs of one evaluation of field and trace: confirmed where their degree "
     f"in D is at most {ALLOWED}, at a fixed width and where H = c D, for every exact trace; "
     "refuted where for none; else conditional on how the trace is had. What a solve makes of the "
-    "weights once for a batch is told beside it.",
+    "weights once for a batch is given beside it.",
     studies=("cost",),
     exhibits=("cost-growth", "cost-against-dimension"),
     examples=[

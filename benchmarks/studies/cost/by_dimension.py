@@ -87,7 +87,7 @@ def _values(frame: pd.DataFrame) -> dict[str, pd.Series]:
 
 def _column(metric: str) -> Column:
     if metric == RELATIVE:
-        return Column("log_prob / reference", digits=".4g")
+        return Column("log_prob / reference", digits=".4g", kind="time")
     row = bool(METRICS[metric].per) and metric not in WHOLE
     return Column.of(metric, row=row, digits=".4g")
 

@@ -123,6 +123,7 @@ def _grown(rows: list[Row], metrics: list[str]) -> tuple[pd.DataFrame, dict[str,
             interval=f"{metric}.interval",
             prefix=f"{metric}.bound",
             mark=f"{metric}.mark",
+            kind=METRICS[metric].kind,
         )
         for metric in known
     }
@@ -158,7 +159,8 @@ def _by_crossing(scans: pd.DataFrame) -> Table:
     for metric in [metric for metric in metrics if metric in shown]:
         shown[f"{metric}.from"] = ["D ≥ " if 0 < dim < NEVER else "" for dim in shown[metric]]
         shown[metric] = shown[metric].astype(object).replace(WORDS)
-        columns[metric] = Column(METRICS[metric].title, digits=".0f", prefix=f"{metric}.from")
+        title, kind = METRICS[metric].title, METRICS[metric].kind
+        columns[metric] = Column(title, digits=".0f", prefix=f"{metric}.from", kind=kind)
     title = "Where one becomes cheaper than another"
     note = f"{CROSSINGS_NOTE} {left_out}."
     return Table("cost-crossings", title, note, shown, columns=columns)

@@ -34,8 +34,10 @@ MEASURED = {
     "nfe_backward": Column.of("nfe_backward", digits=".0f"),
 }
 TIMES = {
-    "reference_ratio": Column("Time / reference", digits=".3g"),
-    "backprop_ratio": Column("Time / backprop", digits=".3g", interval="backprop_ratio.interval"),
+    "reference_ratio": Column("Time / reference", digits=".3g", kind="time"),
+    "backprop_ratio": Column(
+        "Time / backprop", digits=".3g", interval="backprop_ratio.interval", kind="time"
+    ),
 }
 MEANING = (
     "Updates: those that the field was trained by, 0 of an untrained one. Error: ‖g - g*‖ / ‖g*‖ "

@@ -37,8 +37,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     for side in SIDES:
         name = f"seconds.{side}"
         half, scale = f"{name}.half", SCALES["s", "ms"]
-        columns[name] = Column(side.title(), "ms", scale, digits=".3g", interval=half)
-    columns["ratio"] = Column("Ours / theirs", digits=".3g", interval="ratio.interval")
+        columns[name] = Column(side.title(), "ms", scale, digits=".3g", interval=half, kind="time")
+    columns["ratio"] = Column("Ours / theirs", digits=".3g", interval="ratio.interval", kind="time")
     for what, (_, header, digits) in MEASURED.items():
         for side in SIDES:
             columns[f"{what}.{side}"] = Column(f"{header}, {side}", digits=digits)

@@ -33,16 +33,18 @@ WHICH = {  # which row it is
 }
 MEASURED = {
     "evaluation_seconds": Column.of("evaluation_seconds", row=True, digits=".3g"),
-    "seconds_ratio": Column("Seconds / field", digits=".3g"),
+    "seconds_ratio": Column("Seconds / field", digits=".3g", kind="time"),
     "flops_ratio": Column("FLOPs / field", digits=".3g"),
     "error": Column.of("trace_error", digits=".3g"),
     "trace_rmse_theory": Column.of("trace_rmse_theory", digits=".3g"),
 }
 ESTIMATED = {**MEASURED, "error": replace(MEASURED["error"], error="trace_rmse_se")}
 REACHED = {
-    "seconds_ratio": Column("Seconds of the fewest probes / exact", digits=".3g"),
-    "fitting": Column("Probes that fit", prefix="fitting.below", mark="fitting.beyond"),
-    "error": MEASURED["error"],
+    "seconds_ratio": Column("Seconds of the fewest probes / exact", digits=".3g", kind="time"),
+    "fitting": Column(
+        "Probes that fit", prefix="fitting.below", mark="fitting.beyond", kind="time"
+    ),
+    "error": replace(MEASURED["error"], kind="time"),  # of as many as fit in a time
 }
 COSTS = ("evaluation_seconds", "seconds_ratio", "flops_ratio")
 COST_NOTE = (
