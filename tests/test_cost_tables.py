@@ -246,25 +246,18 @@ def test_columns_that_say_nothing_are_left_out() -> None:
 def test_noise_of_the_machine_is_told() -> None:
     """The spread of the reference workload, once for a block; a case above a tenth is named."""
     quiet, loud = [1.0, 1.01, 1.02, 1.03, 1.04], [1.0, 1.1, 1.2, 1.3, 1.4]
-    records = [_record(2, quiet), _record(3, quiet), _record(4, loud)]
-    told = {fact.term: fact.lines for fact in facts.provenance(records, 0)}
-    first, warning = told["Noise"]
-    assert f"median {(0.02 / 1.02 + 0.2 / 1.2) / 2:.1%}" in first
-    assert f"largest {0.2 / 1.2:.1%}" in first
-    assert warning.endswith("in 1 of 2 blocks, as in cost glow D=4")
-    heads = facts.header({}, records)
-    assert [fact.lines for fact in heads if fact.term == "Noise"] == [(warning,)]
-    assert told["Governor"] == ("powersave",)
-    (alone,) = (f for f in facts.provenance(records[:1], 0) if f.term == "Noise")
-    assert len(alone.lines) == 1
+    records = [_record(2, quiet, "a"), _record(3, quiet, "a"), _record(4, loud, "b")]
+    lines = facts.noise(records)
+    assert f"{(0.02 / 1.02 + 0.2 / 1.2) / 2:.1%}" in lines[0]  # the median over blocks
+    assert f"{0.2 / 1.2:.1%}" in lines[0]
+    assert records[2].case.label in lines[1]
+    assert len(facts.noise(records[:1])) == 1
 
 
-def _record(dim: int, times: list[float]) -> Record:
+def _record(dim: int, times: list[float], block: str) -> Record:
     case = Case(study="cost", flow="glow", dim=dim, batch=BATCH)
     metrics = {"reference_seconds": Values.of("reference_seconds", times)}
-    machine = {"governor": "powersave"}
-    more = {"key": case.key, "fingerprint": "", "status": "done"}
-    return Record(case=case, metrics=metrics, machine=machine, **more)
+    return Record(case=case, key=case.key, status="done", metrics=metrics, block=block)
 
 
 def test_shares_of_a_solve() -> None:
