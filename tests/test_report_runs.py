@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks import report
 from benchmarks.cli.app import app
 from benchmarks.core import store
+from benchmarks.core.frame import load
 from benchmarks.core.record import Record
+from benchmarks.core.study import registry
 from benchmarks.report.collect import collect
+from committed import ROOT
 from report_probes import LL, MACHINE, REFERENCE, SECONDS, TALLY, record_of
 
 pytestmark = pytest.mark.usefixtures("probes")
@@ -93,6 +97,30 @@ def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path: Path
     ).sections
     assert {row[0]: row[1:] for row in _rows(section.tables[0])}["nice"] == ["−9", "–"]
     assert any("other" in note for note in section.notes)
+
+
+COMMITTED = ("reference", "libraries")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMITTED)
+def test_no_row_of_a_study_mixes_two_runs(name: str) -> None:
+    """Of committed records, each taken twice: as many rows for each run as for one alone."""
+    alone = load(ROOT / name)
+    runs = [alone.assign(run=run, key=f"{run}/" + alone["key"]) for run in ("a", "b")]
+    both = pd.concat(runs, ignore_index=True)
+    both["run"] = pd.Categorical(both["run"], ["a", "b"])
+    for study in alone["study"].unique():
+        chosen = [study, *registry[study].reads]
+        one, two = (
+            registry[study].tables(frame[frame["study"].isin(chosen)].reset_index(drop=True).copy())
+            for frame in (alone, both)
+        )
+        rows = {table.name: len(table.frame) for table in one}
+        for table in two:
+            sides = [{key[0] for key in keys} for keys in table.rows_from]
+            assert all(len(side) == 1 for side in sides), table.name
+            assert len(sides) == 2 * rows[table.name], table.name
 
 
 def test_the_command_writes_beside_the_results_and_never_into_them(

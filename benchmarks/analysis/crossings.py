@@ -19,11 +19,11 @@ ALWAYS, NEVER = 0.0, float("inf")  # of all dimensions that were measured
 def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Where the first of two series costs less a row than the second, by each metric.
 
-    Pairs of equal batches and of one rule for the width whose log_prob is of different degree in D,
-    the lower one first; and all pairs that solve an ODE, and of those with dense: of equal degree
-    the one with fewer FLOPs at the largest common D is first. Columns: cheaper, than, a `crossing`
-    for each of the metrics, plain (whether one is cheaper at every D by every metric) and records
-    (keys).
+    Pairs of one run, of equal batches and of one rule for the width whose log_prob is of different
+    degree in D, the lower one first; and all pairs that solve an ODE, and of those with dense: of
+    equal degree the one with fewer FLOPs at the largest common D is first. Columns: cheaper, than,
+    a `crossing` for each of the metrics, plain (whether one is cheaper at every D by every metric)
+    and records (keys).
     """
     costs = {metric: medians(scans, metric) for metric in metrics if metric in scans}
     series = {str(name): group for name, group in scans.groupby("series")}
@@ -36,6 +36,7 @@ def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         lower = _lower(*(degrees[name] for name in pair))
         gap = _gap(costs["log_prob_flops"], *pair)
         alike = _width(one) == _width(other) and set(one["batch"]) == set(other["batch"])
+        alike = alike and set(one.get("run", ())) == set(other.get("run", ()))
         if not alike or gap.empty or (lower is None and not asked):
             continue
         if lower == 1 or (lower is None and gap.iloc[-1] > 0):

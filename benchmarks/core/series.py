@@ -38,6 +38,21 @@ def series(frame: Any) -> list[str]:
     return [f"{name} ({run})" for name, run in zip(names, frame["run"], strict=True)]
 
 
+def name_runs(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The frame with the run added to texts of these columns, where it has rows of several."""
+    if not several_runs(frame):
+        return frame
+    named = {
+        column: [
+            f"{text} ({run})" if isinstance(text, str) else text
+            for text, run in zip(frame[column], frame["run"], strict=True)
+        ]
+        for column in columns
+        if column in frame
+    }
+    return frame.assign(**named)
+
+
 def several_runs(frame: pd.DataFrame) -> bool:
     """Whether the frame has rows of several runs, or is a part of one that has."""
     if "run" not in frame:

@@ -80,7 +80,7 @@ def with_solver(frame: pd.DataFrame) -> pd.DataFrame:
     The setting is the tolerance, or the step size where steps are fixed.
     """
     solvers = frame["option.solver"].map(Solver.of)
-    columns = frame.columns.str.match(r"flow$|batch$|setting\.|option\.(?!solver$)")
+    columns = frame.columns.str.match(r"flow$|run$|batch$|setting\.|option\.(?!solver$)")
     return frame.assign(
         series=series(frame.loc[:, columns]),
         method=solvers.map(lambda solver: solver.method),

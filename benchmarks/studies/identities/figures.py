@@ -9,8 +9,16 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.core.exhibit import Figure
+from benchmarks.core.series import name_runs
 from benchmarks.plotting import draw
-from benchmarks.studies.identities.tables import NOTES, TITLES, convergence, done, estimates
+from benchmarks.studies.identities.tables import (
+    NAMES,
+    NOTES,
+    TITLES,
+    convergence,
+    done,
+    estimates,
+)
 
 PLACES = {"d": "R^D", "k": "R^K"}
 
@@ -21,7 +29,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     return [
         Figure(f"identities-{i}", TITLES[i], NOTES[i], partial(picture, rows), tuple(rows["key"]))
         for i, picture in pictures.items()
-        if len(frame) and len(rows := done(frame, i))
+        if len(frame) and len(rows := name_runs(done(frame, i), *NAMES))
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells
+from benchmarks.core.series import name_runs
 from flows.continuous.trace import Trace
 
 PLACES = {"hutchinson": "d", "bottleneck": "k"}  # estimator: space of its probes, R^D or R^K
@@ -62,10 +63,12 @@ COLUMNS = {
     "status": Column("Status"),
 }
 
+NAMES = ("flow", "setting.field", "setting.method", "option.time")  # of a case, in some identity
+
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """A table for each identity that has cases, done or not."""
-    groups = frame.groupby("setting.identity", sort=False) if len(frame) else ()
+    groups = name_runs(frame, *NAMES).groupby("setting.identity", sort=False) if len(frame) else ()
     return [_table(str(identity), rows) for identity, rows in groups]
 
 

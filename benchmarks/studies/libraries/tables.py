@@ -11,6 +11,7 @@ import pandas as pd
 from benchmarks.analysis.stats import ratio_of_medians
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.metrics import METRICS, SCALES
+from benchmarks.core.series import name_runs
 
 CALLS = {call: METRICS[f"{call}_seconds"].name for call in ("log_prob", "step", "sample", "build")}
 SIDES = ("ours", "theirs")
@@ -60,6 +61,7 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    frame = name_runs(frame, "setting.pair")
     frame = frame.assign(place=pd.factorize(frame["setting.pair"])[0])
     for (_, dim), group in frame.groupby(["place", "dim"]):
         sides = {row["setting.side"]: row for _, row in group.iterrows()}
