@@ -16,7 +16,7 @@ from benchmarks.core.case import Case
 from benchmarks.evaluation.fields import field_of, trained_by
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
 from benchmarks.evaluation.scoring import Scoring, likelihood_result, score_baseline, score_flow
-from benchmarks.evaluation.two_samples import compared, sliced_wasserstein, told_apart
+from benchmarks.evaluation.two_samples import c2st, compared, sliced_wasserstein
 from benchmarks.measure import clock
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.baselines import BASELINES, COMPONENTS
@@ -165,10 +165,10 @@ def test_the_sliced_distance_is_that_of_a_shift_and_of_a_scale(dim):
 
 def test_a_classifier_tells_apart_what_differs_and_nothing_else():
     one, same, other = np.random.default_rng(1).standard_normal((3, 1000, 2))
-    accuracy, error = told_apart(one, same)
+    accuracy, error = c2st(one, same)
     assert abs(accuracy - 0.5) < 4 * error
     # moved by 2 a, the best rule is right with probability Φ(a)
-    accuracy, error = told_apart(one, other + np.array([2.0, 0.0]))
+    accuracy, error = c2st(one, other + np.array([2.0, 0.0]))
     assert abs(accuracy - 0.8413) < 0.01 + 4 * error
 
 

@@ -43,7 +43,7 @@ class Scoring(BaseModel, frozen=True, extra="forbid"):
     settled_row: PositiveFloat = 1e-2  # and this in any row
     tightest: PositiveFloat = 1e-9  # tolerance that is tried
     draws: int = Field(default=4, ge=2)  # of Hutchinson's estimate, on the checked rows
-    compared_rows: PositiveInt = 2000  # of samples and of the test set, at most, to be told apart
+    compared_rows: PositiveInt = 2000  # of samples and of the test set, at most, of the C2ST
     projections: PositiveInt = 200  # of the sliced Wasserstein distance
     grid: PositiveInt = 160  # points a side of a two-dimensional density's image
     samples: PositiveInt = 3000

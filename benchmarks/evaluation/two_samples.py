@@ -29,12 +29,12 @@ def sliced_wasserstein(
     return float(np.sqrt(np.mean((ordered[0] - ordered[1]) ** 2)))
 
 
-def told_apart(one: np.ndarray, other: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """A classifier's accuracy on rows it has not seen, and its standard error over these rows.
+def c2st(one: np.ndarray, other: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Accuracy of a classifier two-sample test (C2ST), and its standard error over rows.
 
-    Of two samples of equal size, (N, D) each: 0.5 where they cannot be told apart. Gradient-boosted
-    trees, cross-validated in `FOLDS` parts. Lopez-Paz and Oquab, Revisiting Classifier Two-Sample
-    Tests, 2016, arXiv:1610.06545.
+    Of two samples of equal size, (N, D) each: 0.5 for equal distributions. The classifier is
+    gradient-boosted trees, cross-validated in `FOLDS` parts. Lopez-Paz and Oquab, Revisiting
+    Classifier Two-Sample Tests, 2016, arXiv:1610.06545.
     """
     rows = np.concatenate((one, other))
     label = np.repeat((0, 1), (len(one), len(other)))
@@ -64,7 +64,7 @@ def compared(
     test, _ = _parts(data, size)
     spread = data.train.std(0).numpy()
     own = samples[:size].astype(float) / spread
-    accuracy, error = told_apart(own, test)
+    accuracy, error = c2st(own, test)
     floor, distance = _floor(data, size, projections)
     return {
         "sliced_wasserstein": sliced_wasserstein(own, test, projections),
@@ -87,4 +87,4 @@ def _parts(data: Dataset, size: int) -> list[np.ndarray]:
 def _floor(data: Dataset, size: int, projections: int) -> tuple[float, float]:
     """Of training rows beside test rows: accuracy and distance."""
     test, train = _parts(data, size)
-    return told_apart(train, test)[0], sliced_wasserstein(train, test, projections)
+    return c2st(train, test)[0], sliced_wasserstein(train, test, projections)

@@ -38,11 +38,11 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if not sets:
         return []
     likelihoods = [_likelihoods(models) for models in sets]
-    shown = [_overview(sets, likelihoods)]
+    ordered = [_overview(sets, likelihoods)]
     for models, table in zip(sets, likelihoods, strict=True):
         others = (costs.table(models), costs.at_budgets(models), exactness.table(models))
-        shown += [table, *(other for other in others if other is not None)]
-    return shown
+        ordered += [table, *(other for other in others if other is not None)]
+    return ordered
 
 
 def _overview(sets: list[Models], likelihoods: list[Table]) -> Table:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis.models import notes_of
 from benchmarks.analysis.stats import standard_error
-from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells
 from benchmarks.core.series import series
 from benchmarks.evaluation import modes
 
@@ -38,12 +38,14 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if frame.empty:
         return []
     rows = means(frame)
-    shown = rows.assign(nll=-rows["test_ll"], objective=rows["objective"].map(OBJECTIVES))
-    first = rows["modes_missed"].astype(object)
-    shown["modes_missed"] = first.where(rows["status"] == "done", rows["status"])
+    cases = rows.assign(
+        nll=-rows["test_ll"],
+        objective=rows["objective"].map(OBJECTIVES),
+        modes_missed=cells(rows, rows["modes_missed"]),
+    )
     order = [part for name in COLUMNS for part in (name, *COLUMNS[name].beside)]
     order[order.index("test_ll")] = "nll"
-    names = [name for name in dict.fromkeys(order) if shown[name].notna().any()]
+    names = [name for name in dict.fromkeys(order) if cases[name].notna().any()]
     gaps = "; ".join(_of_data(str(name), group) for name, group in frame.groupby("dataset"))
     note = (
         "Means over seeds ± their standard error; of one seed, that over its samples where there "
@@ -57,7 +59,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         "validated likelihood would select the collapse away."
     )
     title = "Modes that samples reach"
-    return [Table("modes", title, note, shown[[*names, RECORDS]], columns=COLUMNS)]
+    return [Table("modes", title, note, cases[[*names, RECORDS]], columns=COLUMNS)]
 
 
 def groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:

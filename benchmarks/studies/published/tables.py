@@ -47,7 +47,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if frame.empty:
         return []
     rows = beside(frame)
-    shown = rows.assign(test_ll=cells(rows, rows["test_ll"]))
+    compared = rows.assign(test_ll=cells(rows, rows["test_ll"]))
     order = [part for name, column in COLUMNS.items() for part in (name, *column.beside)]
     unlike = rows[[name for name in (*UNLIKE, RECORDS) if name in rows]]
     note = "From the settings of each case and its protocol; of an absent data set its remedy."
@@ -56,7 +56,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             "published",
             "Our figures beside the papers'",
             NOTE,
-            shown.reindex(columns=[*order, RECORDS]),
+            compared.reindex(columns=[*order, RECORDS]),
             columns=COLUMNS,
         ),
         Table("published-unlike", "What is not alike", note, unlike, columns=UNLIKE),

@@ -68,8 +68,8 @@ def crossings(group: pd.DataFrame) -> pd.DataFrame:
     curves: dict[str, Curve] = {row["key"]: arrays(row) for _, row in done.iterrows()}
     steps = [(np.nan, np.nan)]
     if len(done):
-        found = levels_of(done, curves)
-        steps = [*found.shares.items(), (np.nan, found.common)]
+        shares, common = levels_of(done, curves)
+        steps = [*shares.items(), (np.nan, common)]
     parts = []
     for share, level in steps:
         rows = [
