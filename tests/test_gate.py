@@ -16,6 +16,7 @@ from benchmarks.gate import compare
 from benchmarks.gate.baseline import renew
 from benchmarks.measure.calls import measured
 from flows.bijection import Bijection
+from flows.registry import Declared
 from gate_records import HERE, cost, folder, outcomes, record
 
 Factory = Callable[[int], Bijection | flows.Flow]
@@ -101,12 +102,19 @@ def test_a_side_with_several_numbers_of_threads_is_compared_by_them(gate):
     assert not gate(both, both).failures
 
 
-def test_a_better_count_fails_until_the_baseline_is_renewed(gate, tmp_path):
-    verdict = gate([cost()], [cost(flops=99)])
-    assert outcomes(verdict) == {"log_prob_flops": "better"}
-    assert "renew the baseline" in verdict.failures[0].note
-    renew(tmp_path / "new", tmp_path / "base")
-    assert not compare(tmp_path / "base", tmp_path / "new").failures
+def test_a_better_count_fails_until_the_baseline_is_renewed(tmp_path):
+    """Which is refused as long as no version was raised."""
+    raised = cost(flops=99, declared={"flow realnvp": Declared(2)})
+    renew(folder(tmp_path / "old", cost()), tmp_path / "base")
+    for number, new in enumerate((cost(flops=99), raised)):
+        run = folder(tmp_path / f"run{number}", new)
+        verdict = compare(tmp_path / "base", run)
+        assert outcomes(verdict) == {"log_prob_flops": "better"}
+        assert verdict.failures
+    with pytest.raises(ValueError, match="no version was raised"):
+        renew(tmp_path / "run0", tmp_path / "base")
+    renew(run, tmp_path / "base")
+    assert not compare(tmp_path / "base", run).failures
 
 
 def test_evaluations_of_an_adaptive_solver_are_no_exact_counts(gate):

@@ -55,7 +55,8 @@ def renew(folder: Path, target: Path) -> int:
     target.mkdir(parents=True, exist_ok=True)
     if new:
         parts.write(target, [(record, {}) for record in new])
-    store.replace(target / "suite.json", (folder / "suite.json").read_bytes())
+    if (path := folder / "suite.json").is_file():
+        store.replace(target / "suite.json", path.read_bytes())
     return len(new)
 
 
