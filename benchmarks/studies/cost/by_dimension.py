@@ -11,6 +11,7 @@ from benchmarks.analysis.growth import ONCE
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, per_row
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.series import RULES
+from flows.continuous import Solver
 
 SETTINGS = {  # column: header, and the column of the records
     "hidden": ("H", "option.hidden"),
@@ -110,9 +111,10 @@ def _settings(frame: pd.DataFrame) -> dict[str, tuple[str, pd.Series]]:
         for name, (header, column) in SETTINGS.items()
         if column in frame
     }
-    for name in {"trace", "solver"} & set(settings):
-        header, values = settings[name]
-        settings[name] = header, values.map(_words, na_action="ignore")
+    for name, words in (("trace", _words), ("solver", _solver)):
+        if name in settings:
+            header, values = settings[name]
+            settings[name] = header, values.map(words, na_action="ignore")
     widths = [
         frame[rule].map(words.format, na_action="ignore").astype(object)
         for rule, words in RULES.items()
@@ -136,3 +138,14 @@ def _words(value: Any) -> str:
         named = {key.replace("_", " "): v for key, v in value.items() if v is not None}
         return ", ".join(v if isinstance(v, str) else f"{k} {_words(v)}" for k, v in named.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _solver(options: Any) -> str:
+    """ "rk4, step size 0.5, adjoint": method, steps, gradient, and what is not by default."""
+    solver, default = Solver.of(options), Solver()
+    steps = ("step_size",) if solver.fixed else ("rtol", "atol")
+    named = {name: getattr(solver, name) for name in ("method", *steps, "gradient")}
+    for name in ("first_step", "max_steps", "error_norm"):
+        if getattr(solver, name) != getattr(default, name):
+            named[name] = getattr(solver, name)
+    return _words(named)

@@ -135,6 +135,7 @@ def _ratio(done: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     if set(done["gradient"]) == {"backprop"}:
         return {"backprop_ratio": 1.0}
     done, base = (side[side["gradient_seconds"].notna()] for side in (done, base))
+    done = done.sort_values("seed")
     beside = base.set_index("seed")["gradient_seconds.values"]
     ours, theirs = [], []
     for seed, samples in zip(done["seed"], done["gradient_seconds.values"], strict=True):
