@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -40,7 +41,9 @@ html_css_files = ["site.css"]
 
 def escape_bars(app, what, name, obj, options, lines: list[str]) -> None:
     """Show |x| as it is written: reStructuredText would take it for a substitution."""
-    lines[:] = [line.replace("|", "\\|") for line in lines]
+    parts = re.split(r"(``.*?``)", "\n".join(lines), flags=re.S)
+    parts[::2] = [text.replace("|", "\\|") for text in parts[::2]]
+    lines[:] = "".join(parts).split("\n")
 
 
 def setup(app) -> None:
