@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
 
 from flows.member import Member
 
@@ -64,4 +65,9 @@ def _parameters(member: Member, dim: int, options: Mapping[str, Any]) -> int:
     device = torch.get_default_device()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         flow = member.construct(dim, options)
-    return sum(p.numel() for p in flow.parameters() if p.requires_grad)
+    return trainable(flow)
+
+
+def trainable(module: nn.Module) -> int:
+    """Return the number of trainable parameters of a module."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -16,7 +16,7 @@ from benchmarks.core.case import Case
 from benchmarks.evaluation.fields import field_of, trained_by
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
 from benchmarks.evaluation.scoring import Scoring, likelihood_result, score_baseline, score_flow
-from benchmarks.evaluation.two_samples import c2st, compared, sliced_wasserstein
+from benchmarks.evaluation.two_samples import c2st, compare, sliced_wasserstein
 from benchmarks.measure import clock
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.baselines import BASELINES, COMPONENTS
@@ -175,9 +175,9 @@ def test_a_classifier_tells_apart_what_differs_and_nothing_else():
 def test_samples_that_cannot_be_compared_say_why():
     data, notes = datasets.load("8gaussians"), {}
     bad = np.full((500, 2), np.nan)
-    assert compared(bad, data, 500, 10, notes) == {}
+    assert compare(bad, data, 500, 10, notes) == {}
     assert "finite" in notes["no_comparison"]
-    assert compared(np.zeros((20, 2)), data, 500, 10, notes) == {}
+    assert compare(np.zeros((20, 2)), data, 500, 10, notes) == {}
     assert "20 rows" in notes["no_comparison"]
 
 

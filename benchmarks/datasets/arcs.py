@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.datasets import Dataset, Loader, register
 from benchmarks.datasets.drawn import drawn
 
-CHUNK = 4096  # rows whose distances to every node are held at once
+CHUNK = 4096  # rows per block of distances to all nodes
 
 
 def upper_moon(u: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def roll(u: Tensor) -> Tensor:
 
 
 class Arcs(NamedTuple):
-    """Curves over [0, 1], each as likely, plus N(0, spread^2 I)."""
+    """Equally likely curves over [0, 1], plus N(0, spread^2 I)."""
 
     curves: tuple[Callable[[Tensor], Tensor], ...]
     spread: float
@@ -64,7 +64,7 @@ class Arcs(NamedTuple):
         weights = weight.log().repeat(len(self.curves)) - constant
         parts = []
         for part in torch.split(x, CHUNK):
-            # Not by the product of matrices that cdist forms otherwise: it loses half the digits.
+            # cdist by a product of matrices loses half the digits
             distance = torch.cdist(part, centres, compute_mode="donot_use_mm_for_euclid_dist")
             square = distance.square() / self.spread**2
             parts.append(torch.logsumexp(weights - square / 2, dim=1))
@@ -73,7 +73,7 @@ class Arcs(NamedTuple):
 
 @cache
 def entropy(arcs: Arcs, step: float = 0.25, margin: float = 9.0) -> float:
-    """By the trapezoid rule in the plane, nats; error below 1e-10 (tested).
+    """Integrate by the trapezoid rule in the plane, nats; error below 1e-10 (tested).
 
     ``step`` and ``margin``, the width of the rim beyond the curves, are in spreads.
     """

@@ -1,4 +1,4 @@
-"""Data sets that are drawn and not read: every part from a generator of its own."""
+"""Data sets drawn from a sampler, each part by a generator of its own."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def drawn(
     modes: Tensor | None = None,
     rows: Mapping[str, int] = ROWS,
 ) -> Dataset:
-    """The data set of a sampler, (n, generator) -> (n, D) independent rows in raw units.
+    """Draw a data set from a sampler, (n, generator) -> (n, D) independent rows in raw units.
 
-    ``log_prob`` and ``entropy`` are exact where they are given, in nats; ``modes`` are
-    the centres (K, D) of modes that are each as likely.
+    ``log_prob`` and ``entropy`` are exact, in nats; ``modes`` are the centres (K, D) of equally
+    likely modes.
     """
     parts = {part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()}
     return Dataset(

@@ -1,4 +1,4 @@
-"""A grid of 25 Gaussians, where a model that drops modes shows it.
+"""A grid of 25 Gaussians, which shows mode dropping.
 
 Source: Lin, Khetan, Fanti and Oh, PacGAN: The power of two samples in generative adversarial
 networks, 2018, arXiv:1712.04086: means (-4 + 2i, -4 + 2j), variance 0.0025. Raw units.
@@ -19,12 +19,12 @@ SPREAD = 0.05
 _LINE = torch.arange(-4.0, 5.0, 2.0, dtype=torch.float64)
 CENTRES = torch.cartesian_prod(_LINE, _LINE)
 
-# The modes are 40 standard deviations apart: what they share is below 1e-80 nats.
+# The modes are 40 standard deviations apart: their overlap is below 1e-80 nats.
 ENTROPY = math.log(len(CENTRES)) + math.log(2 * math.pi * math.e * SPREAD**2)
 
 
 def sample(n: int, generator: torch.Generator) -> Tensor:
-    """A centre, each as likely, plus N(0, 0.05^2 I): (n, 2)."""
+    """One of equally likely centres plus N(0, 0.05^2 I): (n, 2)."""
     k = torch.randint(len(CENTRES), (n,), generator=generator)
     return CENTRES[k] + SPREAD * torch.randn(n, 2, generator=generator, dtype=torch.float64)
 

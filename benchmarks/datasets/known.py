@@ -1,8 +1,8 @@
-"""Densities known exactly at any dimension: what a flow misses of them is its own error.
+"""Densities known exactly in any dimension, so that the error of a flow can be measured.
 
-`known(family, dim)` is the loader of a family at any D; names are registered at the D of `DIMS`,
-`gaussian_8` say. Another D is one line of a plug-in, `register("funnel_100")(known("funnel",
-100))`. Raw units, 50,000 / 5,000 / 20,000 rows; `Dataset.sample` draws fresh ones without end.
+`known(family, dim)` is the loader of a family at any D; names such as `gaussian_8` are registered
+at the D of `DIMS`. Another D is one line of a plug-in, `register("funnel_100")(known("funnel",
+100))`. Raw units, 50,000 / 5,000 / 20,000 rows; `Dataset.sample` draws fresh ones.
 
 Sources: the funnel is Neal's (Slice Sampling, 2003, §8), x given v narrower by e^(v/2) at its neck;
 the banana is the twist of Haario, Saksman and Tamminen (Adaptive proposal distribution, 1999) in
@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.datasets import Dataset, Loader, register
 from benchmarks.datasets.drawn import drawn
 
-DIMS = (2, 8, 32)  # those with a name; any other is a line in a plug-in
+DIMS = (2, 8, 32)  # dimensions with registered names
 ROWS = {"train": 50_000, "val": 5_000, "test": 20_000}
 
 CORRELATION = 0.8  # of neighbouring coordinates of the gaussian; rho^|i - j| of any two
@@ -66,20 +66,20 @@ def gaussian_entropy(dim: int) -> float:
 
 @cache
 def centres(dim: int) -> Tensor:
-    """Of the mixture: a regular pentagon about 0 in a plane that no coordinate axis spans, (5, D).
+    """Return the mixture's centres: a regular pentagon about 0 in a plane off the axes, (5, D).
 
-    The plane is spanned by the constant and the linear direction; at D = 1 a line of it is left.
+    The plane is spanned by the constant and the linear direction; at D = 1 only a line remains.
     """
     line = torch.arange(dim, dtype=torch.float64) - (dim - 1) / 2
     plane = torch.stack((torch.ones_like(line), line))
     plane = plane / plane.norm(dim=1, keepdim=True).clamp(min=1e-300)
     angle = torch.arange(MODES, dtype=torch.float64) * (2 * math.pi / MODES)
-    found: Tensor = RADIUS * torch.stack((angle.cos(), angle.sin()), dim=1) @ plane
-    return found
+    pentagon: Tensor = RADIUS * torch.stack((angle.cos(), angle.sin()), dim=1) @ plane
+    return pentagon
 
 
 def mixture_sample(dim: int, n: int, generator: torch.Generator) -> Tensor:
-    """A centre, each as likely, plus N(0, I): (n, dim)."""
+    """One of equally likely centres plus N(0, I): (n, dim)."""
     k = torch.randint(MODES, (n,), generator=generator)
     return centres(dim)[k] + _normal(generator, n, dim)
 
@@ -169,7 +169,7 @@ def _student_t_top(dim: int) -> float:
 
 
 class Family(NamedTuple):
-    """A row of the table: sampler, exact log density, entropy, what it is, and its modes."""
+    """A row of the table: sampler, exact log density, entropy, description, and modes."""
 
     sample: Callable[[int, int, torch.Generator], Tensor]
     log_prob: Callable[[Tensor], Tensor]
@@ -215,7 +215,7 @@ FAMILIES = {
 
 
 def known(family: str, dim: int) -> Loader:
-    """The loader of a family at a dimension; ValueError for a family or dimension there is not."""
+    """Return the loader of a family at a dimension; ValueError for an unknown family or D < 1."""
     if family not in FAMILIES:
         raise ValueError(f"unknown density {family!r}; choose from: {', '.join(FAMILIES)}")
     if dim < 1:

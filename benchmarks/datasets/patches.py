@@ -1,10 +1,10 @@
-"""Natural-image patches cut BSDS300-style from the two photographs that scikit-learn ships.
+"""Natural-image patches in the way of BSDS300, from the two photographs in scikit-learn.
 
 A patch of k x k grey pixels (ITU-R 601 luma, 0.299 R + 0.587 G + 0.114 B, rounded to 0..255) gets
 uniform noise in [0, 1) on every pixel, is divided by 256, loses its mean and then its last pixel:
 D = k^2 - 1, as in Papamakarios et al., Masked Autoregressive Flow for Density Estimation, 2017,
 arXiv:1705.07057. Patches overlap, so a random split over patches would leak pixels: whole tiles of
-the photographs go to train, val or test instead, and a patch never leaves its tile.
+the photographs go to train, val or test instead, and no patch crosses the edge of a tile.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Tile(NamedTuple):
-    """A rectangle of one photograph, in pixels, with a number of its own."""
+    """A rectangle of one photograph, in pixels, with a unique number."""
 
     id: int
     photo: int
@@ -41,7 +41,7 @@ class Tile(NamedTuple):
 
 @cache
 def photographs() -> Tensor:
-    """Grey levels 0..255 of the two photographs, float64 (2, 427, 640).
+    """Load grey levels 0..255 of the two photographs, float64 (2, 427, 640).
 
     china.jpg (danielbuechele) and flower.jpg (vultilion), both CC BY 2.0. Needs pillow.
     """
@@ -52,7 +52,7 @@ def photographs() -> Tensor:
 
 
 def tile_split(shape: tuple[int, int, int], seed: int) -> dict[str, list[Tile]]:
-    """The tiles of `shape` = (photographs, height, width) by part, a seeded shuffle per photograph.
+    """Split the tiles of `shape` = (photographs, height, width), shuffled within each photograph.
 
     The tiles cover the photographs without overlap, and every part has tiles of each of them.
     """
@@ -78,7 +78,7 @@ def tile_split(shape: tuple[int, int, int], seed: int) -> dict[str, list[Tile]]:
 
 
 def positions(tiles: list[Tile], k: int, limit: int, generator: torch.Generator) -> Tensor:
-    """Up to `limit` places of k x k patches that lie inside one tile: integers (n, 4).
+    """Draw up to `limit` places of k x k patches inside one tile each: integers (n, 4).
 
     Columns: tile id, photograph, top, left. Drawn without replacement, in random order.
     """
@@ -94,7 +94,7 @@ def positions(tiles: list[Tile], k: int, limit: int, generator: torch.Generator)
 
 
 def cut(photos: Tensor, places: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """The patches at `places` (n, 4), dequantised and centred: float64 (n, k^2 - 1)."""
+    """Cut the patches at `places` (n, 4), dequantised and centred: float64 (n, k^2 - 1)."""
     photo, top, left = (column[:, None, None] for column in places[:, 1:].unbind(1))
     pixels = photos[photo, top + torch.arange(k)[:, None], left + torch.arange(k)]
     noise = torch.rand(pixels.shape, generator=generator, dtype=photos.dtype)

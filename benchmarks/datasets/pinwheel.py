@@ -1,4 +1,4 @@
-"""FFJORD's `pinwheel`: five Gaussian arms, turned by an angle that grows along them.
+"""FFJORD's `pinwheel`: five Gaussian arms, rotated by an angle that grows along them.
 
 Source: `lib/toy_data.py` of Grathwohl et al., FFJORD, 2018, arXiv:1810.01367. A row's arm is drawn,
 where theirs has equal shares.
@@ -22,7 +22,7 @@ ARMS, RATE, SCALE = 5, 0.25, 2.0
 MEAN, SPREADS = 1.0, (0.3, 0.1)  # along the arm; along it and across
 SECTOR = 2 * math.pi / ARMS
 HALVINGS, NEWTON = 16, 4  # steps to a place on an arm from its angle
-LARGEST = 30.0  # place along an arm, a hundred spreads out, after which it is turned no more
+LARGEST = 30.0  # place along an arm, a hundred spreads out, beyond which the turn is constant
 
 
 def sample(n: int, generator: torch.Generator) -> Tensor:
@@ -47,9 +47,9 @@ def log_prob(x: Tensor) -> Tensor:
 
 @cache
 def entropy(radii: int = 200, angles: int = 160, end: float = 3.4) -> float:
-    """By Gauss-Legendre over the radius and the trapezoid rule over the angle, nats.
+    """Integrate by Gauss-Legendre over the radius and trapezoids over the angle, nats.
 
-    The error is below 1e-7 (tested); most of it is of the folds.
+    The error is below 1e-7 (tested), mostly of the folds.
     """
     at, weight = (torch.tensor(a) for a in np.polynomial.legendre.leggauss(radii))
     radius, turn = end / 2 * (at + 1), torch.arange(angles).double() * (SECTOR / angles)
@@ -64,11 +64,11 @@ def _of_polar(radius: Tensor, angle: Tensor) -> Tensor:
     radius, angle = radius[:, None], angle[:, None]
     start = fold(radius)
     first = ((_turned(radius, start) - angle) / SECTOR).ceil()
-    wanted = angle + SECTOR * (first + torch.arange(ARMS).to(first))
-    low, high = _halved(start, start + 2 * math.pi, lambda p: _turned(radius, p) < wanted)
+    target = angle + SECTOR * (first + torch.arange(ARMS).to(first))
+    low, high = _halved(start, start + 2 * math.pi, lambda p: _turned(radius, p) < target)
     place = (low + high) / 2
     for _ in range(NEWTON):
-        step = (_turned(radius, place) - wanted) / slope(radius, place)
+        step = (_turned(radius, place) - target) / slope(radius, place)
         place = torch.minimum(torch.maximum(place - step, low), high)
     r, s = radius * place.cos(), radius * place.sin()
     square = ((r - MEAN) / SPREADS[0]).square() + (s / SPREADS[1]).square()
@@ -77,33 +77,33 @@ def _of_polar(radius: Tensor, angle: Tensor) -> Tensor:
 
 
 def fold(radius: Tensor) -> Tensor:
-    """The place after which a turned arm does not go back; without a fold where it is slowest."""
+    """Return the place after which a turned arm has no fold; where it is slowest if it has none."""
     cos = 2 * radius / (1 + (1 + 4 * radius.square()).sqrt())
     slowest = -cos.acos()
     return _halved(slowest, torch.zeros_like(slowest), lambda p: slope(radius, p) < 0)[1]
 
 
 def _halved(low: Tensor, high: Tensor, below: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """An interval halved towards where ``below`` ends."""
+    """Halve an interval towards the end of the set on which ``below`` holds."""
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        still = below(middle)
-        low, high = torch.where(still, middle, low), torch.where(still, high, middle)
+        inside = below(middle)
+        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
     return low, high
 
 
 def _turned(radius: Tensor, place: Tensor) -> Tensor:
-    """Where the turn takes a place on the first arm, given as an angle, in radians."""
+    """Map a place on the first arm, an angle in radians, by the turn."""
     return place - _turn(radius, place)
 
 
 def slope(radius: Tensor, place: Tensor) -> Tensor:
-    """The derivative of `_turned` by the place, which is also the turn's Jacobian."""
+    """Derivative of `_turned` by the place, which is also the turn's Jacobian determinant."""
     return 1 + radius * place.sin() * _turn(radius, place)
 
 
 def _turn(radius: Tensor, place: Tensor) -> Tensor:
-    """The angle that an arm is turned by; where it would overflow the density is nothing anyway."""
+    """Angle of the turn; clamped where the density is zero anyway, so that it cannot overflow."""
     return RATE * (radius * place.cos()).clamp(max=LARGEST).exp()
 
 

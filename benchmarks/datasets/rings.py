@@ -1,7 +1,7 @@
 """FFJORD's `circles` and `rings`: concentric circles under Gaussian noise, exact densities.
 
 Source: `lib/toy_data.py` of Grathwohl et al., FFJORD, 2018, arXiv:1810.01367. Angles are
-uniform and independent here, where theirs stand on an even grid; all comes from one generator.
+uniform and independent here, where theirs are an even grid; everything comes from one generator.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.datasets.drawn import drawn
 
 
 class Rings(NamedTuple):
-    """Circles about 0 by their radii, each as likely, plus N(0, spread^2 I)."""
+    """Equally likely circles about 0, plus N(0, spread^2 I)."""
 
     radii: tuple[float, ...]
     spread: float
@@ -46,7 +46,7 @@ class Rings(NamedTuple):
 
 @cache
 def entropy(rings: Rings, nodes: int = 600) -> float:
-    """By Gauss-Legendre quadrature over the radius, nats; error below 1e-10 (tested)."""
+    """Integrate by Gauss-Legendre over the radius, nats; error below 1e-10 (tested)."""
     end = max(rings.radii) + 12 * rings.spread
     at, weight = (torch.tensor(a) for a in np.polynomial.legendre.leggauss(nodes))
     r = end / 2 * (at + 1)

@@ -20,7 +20,7 @@ from benchmarks.datasets.drawn import drawn
 END = 3 * math.pi  # of the angle
 WIDTH, SPREAD = 0.5 / 3, 0.1  # of the uniform and the Gaussian blur
 NODES = 420  # of the quadrature along an arm: less than a spread apart
-CHUNK = 2048  # rows whose distances to every node are held at once
+CHUNK = 2048  # rows per block of distances to all nodes
 
 
 def sample(n: int, generator: torch.Generator) -> Tensor:
@@ -40,7 +40,7 @@ def log_prob(x: Tensor, nodes: int = NODES) -> Tensor:
     places, weights = (a.to(x) for a in _arm(nodes))
     parts = []
     for part in torch.split(x, CHUNK):
-        both = torch.stack((part, -part))  # either arm is the other one turned half round
+        both = torch.stack((part, -part))  # the arms are point reflections of each other
         each = sum(_log_blur(both[..., i, None] - places[:, i]) for i in (0, 1))
         parts.append(torch.logsumexp(weights.log() + each, dim=-1).logsumexp(dim=0))
     return torch.cat(parts) - math.log(2)
@@ -48,7 +48,7 @@ def log_prob(x: Tensor, nodes: int = NODES) -> Tensor:
 
 @cache
 def entropy(step: float = 0.25, margin: float = 9.0, nodes: int = NODES) -> float:
-    """By the trapezoid rule in the plane, nats; error below 1e-10 (tested).
+    """Integrate by the trapezoid rule in the plane, nats; error below 1e-10 (tested).
 
     ``step`` and ``margin``, the width of the rim beyond the arms, are in spreads. On a grid the
     density is a product of matrices, since the blur is one along x times one along y.
@@ -63,7 +63,7 @@ def entropy(step: float = 0.25, margin: float = 9.0, nodes: int = NODES) -> floa
 
 
 def _arm(nodes: int) -> tuple[Tensor, Tensor]:
-    """Nodes (K, 2) along the first arm and their weights (K,), which sum to 1."""
+    """Return nodes (K, 2) along the first arm and their weights (K,), which sum to 1."""
     at, weight = (torch.tensor(a) for a in np.polynomial.legendre.leggauss(nodes))
     r = END / 2 * (at + 1)
     places = torch.stack((-r * r.cos(), r * r.sin()), dim=1) / 3
@@ -71,7 +71,7 @@ def _arm(nodes: int) -> tuple[Tensor, Tensor]:
 
 
 def _log_blur(distance: Tensor) -> Tensor:
-    """Log density of U(0, WIDTH) + N(0, SPREAD^2), at the side of its centre that loses nothing."""
+    """Log density of U(0, WIDTH) + N(0, SPREAD^2), on the side of its centre without loss."""
     near = torch.minimum(distance, WIDTH - distance) / SPREAD
     upper = torch.special.log_ndtr(near)
     lower = torch.special.log_ndtr(near - WIDTH / SPREAD)

@@ -1,7 +1,7 @@
-"""Real tables shipped with the package: MAGIC, the on-board set (not one of the MAF sets).
+"""Real tables shipped with the package: MAGIC (not one of the MAF sets).
 
 Source of `magic`: Bock, MAGIC Gamma Telescope, 2004, UCI Machine Learning Repository, set 159,
-doi:10.24432/C52C8B, CC BY 4.0. What was done to the file is in `data/README.md`.
+doi:10.24432/C52C8B, CC BY 4.0. `data/README.md` lists the changes to the file.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ DATA = Path(__file__).parent / "data"
 
 
 def distinct_rows(frame: pd.DataFrame) -> tuple[Tensor, int]:
-    """The rows of a table without exact repetitions: float64 (N, D), and how many were dropped.
+    """Drop repeated rows of a table; return float64 (N, D) and the number that was dropped.
 
-    Of equal rows the first stays, so that no row can stand in two parts of a split.
+    Of equal rows the first stays, so that no row can be in two parts of a split.
     """
-    kept = frame.drop_duplicates()
-    return torch.tensor(kept.to_numpy(dtype="float64")), len(frame) - len(kept)
+    distinct = frame.drop_duplicates()
+    return torch.tensor(distinct.to_numpy(dtype="float64")), len(frame) - len(distinct)
 
 
 def shuffled_split(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """The rows of x (N, D) in random order as train, val and test, 80 / 10 / 10 per cent."""
+    """Split the rows of x (N, D) in random order into train, val and test, 80 / 10 / 10 %."""
     x = x[torch.randperm(len(x), generator=generator)]
     tenth = len(x) // 10
     return {"train": x[: -2 * tenth], "val": x[-2 * tenth : -tenth], "test": x[-tenth:]}
 
 
 def standardised(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every part minus the training mean, over the training standard deviation (divisor N)."""
+    """Standardise all parts by the training mean and standard deviation (divisor N)."""
     mean = parts["train"].mean(dim=0)
     sd = parts["train"].std(dim=0, correction=0)
     return {part: (x - mean) / sd for part, x in parts.items()}

@@ -1,7 +1,7 @@
-"""The equalities that continuous flows rest on, each measured in float64: what is left of it.
+"""Residuals of the equalities that continuous flows rest on, measured in float64.
 
-Every function takes a case of the study `identities` and returns its figures. A Jacobian is formed
-densely, by autograd, and no trace or log-determinant of a flow takes part in the other side.
+Every function takes a case of the study `identities` and returns its metrics. Jacobians are formed
+densely, by autograd; no trace or log-determinant of a flow takes part in the other side.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from flows.continuous.vector_fields import BottleneckField
 from flows.linalg import logabsdet
 
 TIGHT = 1e-12  # rtol and atol of what solves are compared with
-CENTRES = (3, 6, 8, 10, 13)  # sixteenths of the time, at which d log p/dt is taken
+CENTRES = (3, 6, 8, 10, 13)  # sixteenths of the time at which d log p/dt is taken
 STENCIL = (1.0, -8.0, 0.0, 8.0, -1.0)  # twelfths, of a difference of fourth order
 AT_ONCE = 2**21  # elements of repeated rows, to bound the memory
-FLAT = 1e-12  # spread of estimates below which they are one number
+FLAT = 1e-12  # spread of estimates below which they count as equal
 
 
 def euler(case: Case) -> Result:
-    """A residual network beside Euler's method of step one through the same weights.
+    """Compare a residual network with Euler's method of step one through the same weights.
 
-    z + f_k(z), layer after layer, is written out with the weights that the field has at t = k. The
-    trace is by the loop, which leaves the field's products as they are: the closed form takes some
-    of them the other way round, which rounds otherwise.
+    The network is z + f_k(z), layer by layer, with the weights of the field at t = k. The trace is
+    by the loop, which keeps the order of the field's products: the closed form reorders some, which
+    changes rounding.
     """
     subject, layers = Subject.of(case), int(case.settings["blocks"])
     solver = Solver("euler", step_size=1.0)
@@ -56,7 +56,7 @@ def euler(case: Case) -> Result:
 
 
 def residual(subject: Subject, layers: int) -> Tensor:
-    """The output (N, D) of a residual network with the field's weights at t = 0, 1, ..."""
+    """Return the output (N, D) of a residual network with the field's weights at t = 0, 1, ..."""
     z = subject.x
     for layer in range(layers):
         *hidden, last = subject.field.at(subject.t.new_tensor(float(layer)))
@@ -68,7 +68,7 @@ def residual(subject: Subject, layers: int) -> Tensor:
 
 
 def order(case: Case) -> Result:
-    """Errors of a method at each number of steps, and the order between one number and the next."""
+    """Measure a method's error at each number of steps, and the order between neighbours."""
     subject, steps = Subject.of(case), [int(n) for n in case.settings["steps"]]
 
     def end(solver: Solver) -> Tensor:
@@ -82,15 +82,15 @@ def order(case: Case) -> Result:
 
 
 def _orders(steps: Sequence[int], errors: Sequence[float]) -> list[float]:
-    """The order with which errors fall from each number of steps to the next."""
+    """Return the order with which errors fall from each number of steps to the next."""
     points = list(zip(steps, errors, strict=True))
     return [math.log(e / f) / math.log(m / n) for (n, e), (m, f) in pairwise(points)]
 
 
 def density(case: Case) -> Result:
-    """log_prob beside log N(z) + log |det ∂z/∂x|, and in two dimensions the integral of p.
+    """Compare log_prob with log N(z) + log |det ∂z/∂x| and, in two dimensions, integrate p.
 
-    By the rows of the conformance kit, whose bounds say what rounding and the solver leave open.
+    By the rows of the conformance kit, whose bounds are those of rounding and of the solver.
     """
     subject = subject_of(
         case.flow, case.dim, None, None, case.seeds.init, torch.float64, case.options
@@ -102,20 +102,20 @@ def density(case: Case) -> Result:
     notes: dict[str, str] = {}
     for name, row in rows.items():
         try:
-            found = row(subject)
+            outcome = row(subject)
         except NotApplicable as reason:
             notes[name] = str(reason)
         else:
-            metrics |= {f"{name}_error": found.value, f"{name}_bound": found.bound}
+            metrics |= {f"{name}_error": outcome.value, f"{name}_bound": outcome.bound}
     return Result(metrics, notes=notes)
 
 
 def rate(case: Case) -> Result:
-    """d log p/dt along trajectories by differences, beside -tr ∂f/∂z, at each number of steps.
+    """Compare d log p/dt along trajectories, by differences, with -tr ∂f/∂z.
 
-    log p at t is that at the start less log |det| of the Jacobian of the solution, which is
-    formed through the solver: of x alone, without any trace. Differences and solver are of fourth
-    order, so that what is left falls by that as steps are halved.
+    log p at t is that at the start less log |det| of the Jacobian of the solution, which is formed
+    through the solver from x alone, without a trace. Differences and solver are of fourth order,
+    and so is the error in the number of steps.
     """
     subject, steps = Subject.of(case), [int(n) for n in case.settings["steps"]]
     errors, scales = zip(*(_rate(subject, n) for n in steps), strict=True)
@@ -124,16 +124,16 @@ def rate(case: Case) -> Result:
 
 
 def _rate(subject: Subject, steps: int) -> tuple[float, float]:
-    """The largest |d log p/dt + tr| with ``steps`` steps from t = 0 to 1, and the RMS trace."""
+    """Return the largest |d log p/dt + tr| with ``steps`` steps on [0, 1], and the RMS trace."""
     grid = torch.linspace(0, 1, steps + 1).to(subject.x)
     centres = [steps * sixteenth // 16 for sixteenth in CENTRES]
-    wanted = [centre + k for centre in centres for k in range(-2, 3)]
+    nodes = [centre + k for centre in centres for k in range(-2, 3)]
 
     def paths(x: Tensor) -> Tensor:
-        z: Tensor = odeint(subject.field, x, grid, method="rk4")[wanted]
+        z: Tensor = odeint(subject.field, x, grid, method="rk4")[nodes]
         return z.transpose(0, 1).flatten(1)
 
-    matrices = jacobians(paths, subject.x).unflatten(1, (len(wanted), -1))
+    matrices = jacobians(paths, subject.x).unflatten(1, (len(nodes), -1))
     volumes = logabsdet(matrices).unflatten(1, (len(centres), -1))
     rates = -(volumes @ volumes.new_tensor(STENCIL)) * steps / 12
     points = paths(subject.x).detach().unflatten(1, (len(centres), len(STENCIL), -1))
@@ -158,7 +158,7 @@ class Linear(nn.Module):
 
 
 def _field(case: Case) -> Subject:
-    """The network of the case's flow or, as "projection", x U Uᵀ with orthonormal U (D, K)."""
+    """Return the network of the case's flow or, for "projection", x U Uᵀ, U (D, K) orthonormal."""
     subject = Subject.of(case)
     if case.settings["field"] == "network":
         return subject
@@ -171,7 +171,7 @@ def _field(case: Case) -> Subject:
 
 
 def inner_jacobian(subject: Subject) -> Tensor:
-    """∂h/∂x ∂g/∂h (N, K, K) of a field g(h(x)), its two factors formed."""
+    """Form ∂h/∂x ∂g/∂h (N, K, K) of a field g(h(x)) from its two factors."""
     field, t, x = subject.field, subject.t, subject.x
     h = Point(field.encoder, t, x, None, width=field.bottleneck)
     g = Point(field.decoder, t, h.dx.detach(), None, width=x.shape[1])
@@ -180,7 +180,7 @@ def inner_jacobian(subject: Subject) -> Tensor:
 
 @torch.no_grad()
 def estimate(case: Case) -> Result:
-    """Hutchinson's estimate in R^D or, as "bottleneck", in R^K: bias, spread, and theory's.
+    """Measure bias and spread of Hutchinson's estimate in R^D or, for "bottleneck", in R^K.
 
     ``trace_bias`` is the largest deviation of a row's mean, in its standard errors; errors are
     relative to the root mean square of ‖∂f/∂z‖ over rows.
@@ -208,7 +208,7 @@ def estimate(case: Case) -> Result:
 
 
 def _errors(case: Case, subject: Subject, trace: Trace) -> Tensor:
-    """Relative errors (draws, N) of estimates, each with noise of its own."""
+    """Return relative errors (draws, N) of estimates, each with its own noise."""
     generator = torch.Generator().manual_seed(case.seeds.noise)
     draws, parts = int(case.settings["draws"]), []
     at_once = max(1, AT_ONCE // (subject.x.numel() * trace.probes))

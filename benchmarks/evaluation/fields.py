@@ -1,4 +1,4 @@
-"""What a flow is trained by, and which vector field it solves."""
+"""The objective of a flow, and its vector field, in words."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 import flows
 from flows.continuous import CNF
 
-SHAPING = ("activation", "time")  # options that make another field of the same weights
+SHAPING = ("activation", "time")  # options that change the field but not its weights
 
 
 def trained_by(flow: flows.Flow) -> str:
-    """The objective in words, and where that is a likelihood with an ODE, which trace it takes."""
+    """Name the objective and, for a likelihood with an ODE, its trace."""
     objective: str = flow.objective
     if type(flow).loss is not flows.Flow.loss and objective == flows.Flow.objective:
         return "a loss of its own"
-    solved = [module for module in flow.modules() if isinstance(module, CNF)]
-    if not solved or not objective.startswith(flows.Flow.objective):
+    odes = [module for module in flow.modules() if isinstance(module, CNF)]
+    if not odes or not objective.startswith(flows.Flow.objective):
         return objective
-    estimated = any(module.estimated for module in solved)
+    estimated = any(module.estimated for module in odes)
     return f"{objective}, {'estimated' if estimated else 'exact'} trace"
 
 
 def field_of(flow: flows.Flow, options: Mapping[str, Any]) -> str | None:
-    """The field's class, the shapes of its weights and what shapes it; None without an ODE."""
+    """Describe a field by class, shapes of weights, and `SHAPING` options; None without an ODE."""
     fields = [module.field for module in flow.modules() if isinstance(module, CNF)]
     if not fields:
         return None
     shapes = ["×".join(map(str, p.shape)) for p in fields[0].parameters() if p.dim() > 1]
-    told = [", ".join(shapes), *(str(options[name]) for name in SHAPING if name in options)]
-    return f"{len(fields)} {type(fields[0]).__name__} ({'; '.join(filter(None, told))})"
+    parts = [", ".join(shapes), *(str(options[name]) for name in SHAPING if name in options)]
+    return f"{len(fields)} {type(fields[0]).__name__} ({'; '.join(filter(None, parts))})"

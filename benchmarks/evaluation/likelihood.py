@@ -1,4 +1,4 @@
-"""Exact log-likelihoods of flows that solve an ODE: at what tolerance, and beside an estimate."""
+"""Exact log-likelihoods of flows with an ODE: their tolerance, and an estimate beside them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCES = tuple(10.0 ** (-quarter / 4) for quarter in range(4, 29))  # 1e-1 t
 
 
 def exact(flow: flows.Flow, tolerance: float) -> flows.Flow:
-    """The flow's exact density: exact trace, float64, an adaptive solver at ``tolerance``."""
+    """Copy a flow to float64, with the exact trace and an adaptive solver at ``tolerance``."""
     solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
     return copy.deepcopy(flow).double().using(trace="exact", solver=solver)
 
@@ -61,16 +61,16 @@ def solve_loosely(
 
 @torch.no_grad()
 def in_chunks(flow: flows.Flow, x: Tensor, rows: int) -> Tensor:
-    """Log-densities of x (N, D), nats (N,), solved ``rows`` at a time."""
+    """Return log-densities of x (N, D), nats (N,), solved ``rows`` at a time."""
     return torch.cat([flow.log_prob(part) for part in torch.split(x, rows)])
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A tolerance, the log-densities at it, and what a tenfold tighter one makes of them.
+    """A tolerance, the log-densities at it, and how far a tenfold tighter one moves them.
 
-    Where they have not settled the tolerance is the tightest that was solved, the shifts are those
-    of the last step to it, and ``fault`` says why it stopped there ("" if they have).
+    If they have not settled, the tolerance is the tightest that was solved, the shifts are those of
+    the last step to it, and ``fault`` is the reason ("" if they have).
     """
 
     tolerance: float
@@ -83,10 +83,11 @@ class Settled:
 def settle(
     flow: flows.Flow, x: Tensor, chunk: int, *, start: float, end: float, mean: float, row: float
 ) -> Settled:
-    """Tighten tenfold from ``start`` until x's log-densities (N,) move no more.
+    """Tighten tenfold from ``start`` until the log-densities of x (N, D) settle.
 
-    That is by less than ``mean`` nats in their mean and ``row`` in any of them; ``end`` is the
-    tightest tolerance that is tried. Raises SolveError where not even the first can be solved.
+    They have settled once they move by less than ``mean`` nats in their mean and ``row`` in every
+    row; ``end`` is the tightest tolerance that is tried. Raises SolveError if the first tolerance
+    cannot be solved.
     """
     tolerance, loose = start, in_chunks(exact(flow, start), x, chunk)
     end = min(end, start / 10)
@@ -111,10 +112,10 @@ def settle(
 def hutchinson(
     flow: flows.Flow, x: Tensor, chunk: int, *, tolerance: float, draws: int, seed: int = 0
 ) -> tuple[float, float]:
-    """Mean log-likelihood of x (N, D) by one Rademacher probe a solve, and its standard error.
+    """Estimate the mean log-likelihood of x (N, D) by Hutchinson's trace; return it and its error.
 
-    The solver is that of `exact`; the mean is over ``draws`` draws (from 2) of the noise, and the
-    error that of the draws for these rows, from the spread that each row has over them.
+    Each solve has one Rademacher probe and the solver of `exact`. The mean is over ``draws`` draws
+    of the noise (from 2); the standard error is that of the draws for these rows.
     """
     view = exact(flow, tolerance).using(trace="hutchinson")
     parts, estimates = torch.split(x, chunk), []
@@ -124,6 +125,6 @@ def hutchinson(
             view.using(noise=own).log_prob(part) for own, part in zip(seeds, parts, strict=True)
         ]
         estimates.append(torch.cat(each))
-    found = torch.stack(estimates)
-    error = (found.var(0).mean() / found.numel()).sqrt()
-    return found.mean().item(), error.item()
+    table = torch.stack(estimates)
+    error = (table.var(0).mean() / table.numel()).sqrt()
+    return table.mean().item(), error.item()

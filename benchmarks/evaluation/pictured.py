@@ -1,4 +1,4 @@
-"""What pictures of a density need, as small arrays of its record: a picture reads no data set."""
+"""Small arrays of a record that pictures of a density are drawn from, without the data set."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from benchmarks.evaluation import paths
 from flows.flow import Flow
 
 ROWS = 2000  # of the data
-BINS = 80  # a side of the data's histogram
+BINS = 80  # per side of the histogram of the data
 COLUMNS = 4  # of more than two dimensions
 SAMPLES = 1000  # of those columns
-JUDGED = 5000  # training rows by which they are chosen
+CHOSEN_BY = 5000  # training rows that decide the columns
 
 
 @torch.no_grad()
 def plane(flow: Flow, x: Tensor, data: Dataset, *, grid: int, layers: int) -> dict[str, Any]:
-    """Arrays of a two-dimensional density, of samples x (N, 2) of it, and of its data.
+    """Return arrays of a two-dimensional density, of samples x (N, 2) of it, and of its data.
 
     ``image`` (grid, grid), the log-density over ``extent`` (x0, x1, y0, y1), rows from below;
     ``samples``; ``data_image``, a histogram of the training rows over the same extent as a density;
@@ -45,14 +45,14 @@ def plane(flow: Flow, x: Tensor, data: Dataset, *, grid: int, layers: int) -> di
 
 
 def corner(x: Tensor, data: Dataset) -> dict[str, Any]:
-    """Arrays of the few columns that a corner plot of samples x (N, D) shows: the least Gaussian.
+    """Return arrays of the least Gaussian columns, for a corner plot of samples x (N, D).
 
-    Those are the columns of the training rows whose distribution is farthest from a normal one by
-    Kolmogorov's distance. ``columns`` (c,), from 0, in their order; ``samples`` (rows, c) and
-    ``data_samples`` (rows, c) of the test set.
+    Their training rows are farthest from a normal distribution by Kolmogorov's distance.
+    ``columns`` (c,), from 0, in order; ``samples`` (rows, c) and ``data_samples`` (rows, c) of the
+    test set.
     """
-    judged = data.train[:JUDGED]
-    scaled = ((judged - judged.mean(0)) / judged.std(0)).numpy()
+    rows = data.train[:CHOSEN_BY]
+    scaled = ((rows - rows.mean(0)) / rows.std(0)).numpy()
     distances = [stats.kstest(column, "norm").statistic for column in scaled.T]
     columns = np.sort(np.argsort(distances)[::-1][:COLUMNS])
     return {
@@ -63,5 +63,5 @@ def corner(x: Tensor, data: Dataset) -> dict[str, Any]:
 
 
 def _some(rows: Tensor, most: int) -> Tensor:
-    """At most so many of them, from all parts alike: a mixture's samples come by component."""
+    """Take at most ``most`` rows at equal steps: samples of a mixture come by component."""
     return rows[:: -(-len(rows) // most)]

@@ -1,4 +1,4 @@
-"""Scoring a trained or fitted density on a test set: likelihood, samples, speed, pictures."""
+"""Scores of a trained or fitted density on a test set: likelihood, samples, speed, pictures."""
 
 from __future__ import annotations
 
@@ -20,34 +20,35 @@ from benchmarks.evaluation import pictured
 from benchmarks.evaluation.fields import field_of, trained_by
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
 from benchmarks.evaluation.speed import rates, speed
-from benchmarks.evaluation.two_samples import compared
+from benchmarks.evaluation.two_samples import compare
 from benchmarks.measure.clock import interleave
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.baselines import BASELINES
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
+from flows.budget import trainable
 from flows.continuous import SolveError
 
-CERTAIN = 5  # standard errors above the truth at which no density is
-SHOWN = 1e-5  # tolerance of samples and pictures
+IMPOSSIBLE = 5  # standard errors above the truth that no density reaches
+DRAWN = 1e-5  # tolerance of samples and pictures
 
 
 class Scoring(BaseModel, frozen=True, extra="forbid"):
-    """How a density is judged: rows, tolerances, and the sizes of samples and pictures."""
+    """Settings of a score: rows, tolerances, and the sizes of samples and pictures."""
 
     rows: PositiveInt = 5000  # of the test set
     chunk: PositiveInt = 1000  # rows solved together: step control couples them
-    tolerance: PositiveFloat = 1e-5  # rtol and atol of the exact density, in float64, to begin with
-    checked_rows: PositiveInt = 1000  # on which it is tightened tenfold until they move by no more
-    settled: PositiveFloat = 1e-4  # nats than this in the mean
-    settled_row: PositiveFloat = 1e-2  # and this in any row
-    tightest: PositiveFloat = 1e-9  # tolerance that is tried
+    tolerance: PositiveFloat = 1e-5  # first rtol and atol of the exact density, in float64
+    checked_rows: PositiveInt = 1000  # on which it is tightened tenfold until they move by less
+    settled: PositiveFloat = 1e-4  # nats in the mean
+    settled_row: PositiveFloat = 1e-2  # nats in every row
+    tightest: PositiveFloat = 1e-9  # the last tolerance that is tried
     draws: int = Field(default=4, ge=2)  # of Hutchinson's estimate, on the checked rows
-    compared_rows: PositiveInt = 2000  # of samples and of the test set, at most, of the C2ST
+    compared_rows: PositiveInt = 2000  # of samples and of the test set, at most
     projections: PositiveInt = 200  # of the sliced Wasserstein distance
-    grid: PositiveInt = 160  # points a side of a two-dimensional density's image
-    samples: PositiveInt = 3000
-    seconds: NonNegativeFloat = 0.5  # of timing log_prob and sampling; 0: not timed
+    grid: PositiveInt = 160  # points per side of the image of a two-dimensional density
+    samples: PositiveInt = 3000  # of the picture
+    seconds: NonNegativeFloat = 0.5  # of timing log_prob and sampling; 0: none
 
 
 Metrics = dict[str, float | list[float]]
@@ -66,7 +67,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     flow = prepare(case, data.train.to(dtype), settings.whiten)
     history = train(flow, data, case, settings)
     metrics: Metrics = {
-        "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
+        "parameters": trainable(flow),
         **history.metrics(),
     }
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
@@ -86,7 +87,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     arrays = history.arrays()
     try:
         _draw(flow, case, data, scoring, metrics, arrays, notes)
-    except SolveError as error:  # which costs the samples, not the likelihood
+    except SolveError as error:  # the likelihood is kept
         notes["no_comparison"] = f"samples cannot be drawn: {error}"
     return likelihood_result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
 
@@ -100,27 +101,27 @@ def _draw(
     arrays: dict[str, np.ndarray],
     notes: dict[str, Any],
 ) -> None:
-    """Samples and pictures, in float64 and by an adaptive solver, or they would show its errors."""
-    shown = exact(flow, SHOWN)
+    """Add samples and pictures, in float64 and by an adaptive solver, to hide no solver's error."""
+    precise = exact(flow, DRAWN)
     with torch.random.fork_rng([case.device] if case.device.startswith("cuda") else []):
         torch.manual_seed(case.seeds.noise)
-        samples = shown.sample(max(scoring.samples, scoring.compared_rows))
-        arrays |= _pictures(shown, samples, case, data, scoring)
+        samples = precise.sample(max(scoring.samples, scoring.compared_rows))
+        arrays |= _pictures(precise, samples, case, data, scoring)
     x = samples.cpu().numpy()
-    metrics |= compared(x, data, scoring.compared_rows, scoring.projections, notes)
+    metrics |= compare(x, data, scoring.compared_rows, scoring.projections, notes)
 
 
 def _pictures(
     flow: flows.Flow, samples: Tensor, case: Case, data: Dataset, scoring: Scoring
 ) -> dict[str, np.ndarray]:
-    """What pictures of a flow are drawn from."""
+    """Return the arrays that pictures of a flow are drawn from."""
     if case.dim < 2:
         return {}
     if case.dim > 2:
         return pictured.corner(samples, data)
     layers = int(case.options.get("layers", 0))
-    shown = samples[: scoring.samples]
-    return pictured.plane(flow, shown, data, grid=scoring.grid, layers=layers)
+    drawn = samples[: scoring.samples]
+    return pictured.plane(flow, drawn, data, grid=scoring.grid, layers=layers)
 
 
 def score_baseline(case: Case, data: Dataset) -> Result:
@@ -134,7 +135,7 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     }
     test, notes = data.test.numpy(), dict(fitted.notes)
     samples = fitted.sample(scoring.compared_rows)
-    metrics |= compared(samples, data, scoring.compared_rows, scoring.projections, notes)
+    metrics |= compare(samples, data, scoring.compared_rows, scoring.projections, notes)
     rows = test[:1000]
     works = {"log_prob": lambda: fitted.log_prob(rows), "sample": lambda: fitted.sample(1000)}
     metrics |= rates(interleave(works, seconds=scoring.seconds), len(rows))
@@ -149,7 +150,10 @@ def likelihood_result(
     log_prob: np.ndarray,
     data: Dataset,
 ) -> Result:
-    """What every density has: metrics of its log-densities of the test rows, facts of the data."""
+    """Build the result of any density: metrics of its test log-densities (N,), facts of the data.
+
+    It is a failure if they are not finite, or above what the entropy of the data allows.
+    """
     if not np.isfinite(log_prob).all():
         bad = int((~np.isfinite(log_prob)).sum())
         return Result(failure=f"log_prob is not finite for {bad} of {len(log_prob)} test rows")
@@ -163,12 +167,12 @@ def likelihood_result(
     mean, error = float(log_prob.mean()), standard_error(log_prob, groups)
     metrics |= {"test_ll": mean, "test_ll_se": error}
     if data.log_prob is not None:
-        missed = data.log_prob(data.test[: len(log_prob)]).numpy() - log_prob
-        metrics |= {"gap": float(missed.mean()), "gap_se": standard_error(missed, groups)}
+        gaps = data.log_prob(data.test[: len(log_prob)]).numpy() - log_prob
+        metrics |= {"gap": float(gaps.mean()), "gap_se": standard_error(gaps, groups)}
     elif data.entropy is not None:
         metrics |= {"gap": -data.entropy - mean, "gap_se": error}
     gap, error = (float(metrics.get(name, 0.0)) for name in ("gap", "gap_se"))  # type: ignore[arg-type]  # numbers
-    if gap < -(CERTAIN * error + 0.01):
+    if gap < -(IMPOSSIBLE * error + 0.01):
         above = f"{-gap:.3f} nats above what the entropy of {data.name} allows"
         return Result(metrics, arrays, notes, failure=f"log_prob is no density: {above}; try check")
     return Result(metrics, arrays, notes)
@@ -183,35 +187,36 @@ def _solved(
     metrics: Metrics,
     notes: dict[str, Any],
 ) -> float:
-    """The tolerance at which x's exact log-densities have settled, with what goes beside them.
+    """Find the tolerance at which the exact log-densities of x (N, D) settle; add their metrics.
 
-    ``own`` are x's log-densities by the flow's own solver.
+    ``own`` (N,) are the log-densities of x by the flow's own solver.
     """
     bounds = {"mean": scoring.settled, "row": scoring.settled_row}
-    found = settle(flow, x, scoring.chunk, start=scoring.tolerance, end=scoring.tightest, **bounds)
-    if found.fault:
-        notes["not_settled"] = found.fault
+    bounds |= {"start": scoring.tolerance, "end": scoring.tightest}
+    settled = settle(flow, x, scoring.chunk, **bounds)
+    if settled.fault:
+        notes["not_settled"] = settled.fault
     metrics |= {
-        "test_tolerance": found.tolerance,
-        "ll_shift": found.shift,
-        "ll_shift_row": found.shift_row,
-        "solver_gap": (own - found.log_prob).mean().item(),
+        "test_tolerance": settled.tolerance,
+        "ll_shift": settled.shift,
+        "ll_shift_row": settled.shift_row,
+        "solver_gap": (own - settled.log_prob).mean().item(),
     }
     try:
         estimate, error = hutchinson(
             flow,
             x,
             scoring.chunk,
-            tolerance=found.tolerance,
+            tolerance=settled.tolerance,
             draws=scoring.draws,
             seed=seed,
         )
-    except (RuntimeError, TypeError, ValueError) as fault:  # a field that takes no such product
+    except (RuntimeError, TypeError, ValueError) as fault:  # a field without such products
         notes["no_hutchinson"] = f"{type(fault).__name__}: {fault}".splitlines()[0]
-        return found.tolerance
+        return settled.tolerance
     metrics |= {
-        "checked_ll": found.log_prob.mean().item(),
+        "checked_ll": settled.log_prob.mean().item(),
         "hutchinson_ll": estimate,
         "hutchinson_ll_se": error,
     }
-    return found.tolerance
+    return settled.tolerance

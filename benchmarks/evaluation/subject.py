@@ -1,4 +1,4 @@
-"""A field at one time and batch, with its Jacobian in float64: what trace estimates are held to."""
+"""A field at one time and batch, with its Jacobian in float64, the reference of estimates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Subject:
 
     @classmethod
     def of(cls, case: Case) -> Subject:
-        """The field of a case, its weight matrices times the gain, at normal rows and t = 0.5."""
+        """Build the field of a case, weight matrices times the gain, at normal rows and t = 0.5."""
         generator = torch.Generator().manual_seed(case.seeds.data)
         x = torch.randn(case.batch, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
         field, x = field_of(prepare(case, x)), x.to(case.device)
@@ -41,21 +41,21 @@ class Subject:
 
     @property
     def point(self) -> Point:
-        """A new evaluation, which shares nothing with those before."""
+        """A new evaluation, which shares nothing with earlier ones."""
         return Point(self.field, self.t, self.x, None)
 
     @property
     def norm(self) -> float:
-        """The root mean square over rows of the Jacobian's Frobenius norm: the unit of errors."""
+        """Root mean square over rows of the Jacobian's Frobenius norm, the unit of errors."""
         return self.jacobian.square().sum((1, 2)).mean().sqrt().item()
 
     def error(self, traces: Tensor) -> Tensor:
-        """Relative errors of traces (..., N) of the rows."""
+        """Return relative errors of traces (..., N) of the rows."""
         return (traces.double() - torch.einsum("nii->n", self.jacobian)) / self.norm
 
 
 def field_of(flow: flows.Flow) -> nn.Module:
-    """The vector field of a flow's first ODE; ValueError where it has none."""
+    """Return the vector field of a flow's first ODE; ValueError if it has none."""
     for module in flow.modules():
         if isinstance(module, CNF):
             return module.field
@@ -63,7 +63,7 @@ def field_of(flow: flows.Flow) -> nn.Module:
 
 
 def formed(point: Point, mode: Mode = "backward") -> Tensor:
-    """The Jacobian (N, D, D) by D products in one vectorised pass."""
+    """Form the Jacobian (N, D, D) by D products in one vectorised pass."""
     units = torch.eye(point.width).to(point.x)[:, None].expand(-1, len(point.x), -1)
     if mode == "forward":
         return point.jvp(units).permute(1, 2, 0)

@@ -1,4 +1,4 @@
-"""What ran on the machine beside a measurement: cores that other processes kept busy."""
+"""Load beside a measurement: cores that other processes kept busy."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import psutil
 
 
 class Beside:
-    """An account of the machine's work from its construction on."""
+    """Accounts for the machine's work from construction on."""
 
     def __init__(self) -> None:
         self._start, self._busy, self._own = time.monotonic(), _busy(), _own()
 
     def shared(self) -> dict[str, float] | None:
-        """Average cores that others kept busy, and that a hypervisor took, since the start.
+        """Return the mean numbers of cores that others kept busy and that a hypervisor took.
 
-        None where the system does not say: other systems than Linux, and containers, whose
-        processes see neither the machine's work nor each other's.
+        None if the system does not tell: outside Linux, and in containers, whose processes see
+        neither the machine's work nor each other's.
         """
         seconds = time.monotonic() - self._start
         if self._busy is None or (busy := _busy()) is None or seconds <= 0:
@@ -32,7 +32,7 @@ class Beside:
 
 
 def _busy() -> tuple[float, float] | None:
-    """Core-seconds of all processes since the start of the system, and those that were stolen."""
+    """Return core-seconds of all processes since the system's start, and those stolen."""
     if not psutil.LINUX or _contained():
         return None
     times = psutil.cpu_times()
@@ -41,13 +41,13 @@ def _busy() -> tuple[float, float] | None:
 
 
 def _contained() -> bool:
-    """Whether this is a container, as far as its marks tell."""
+    """Return whether this is a container, by the usual marks."""
     marks = ("/.dockerenv", "/run/.containerenv")
     return any(map(os.path.exists, marks)) or "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def _own() -> float:
-    """Core-seconds of this process, of those that it started, and of the one that started it."""
+    """Return core-seconds of this process, its children and its parent."""
     own = os.times()
     total = own.user + own.system + own.children_user + own.children_system
     try:

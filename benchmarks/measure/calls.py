@@ -17,16 +17,14 @@ from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
 from benchmarks.measure.operations import Operations
 from benchmarks.measure.parts import counted, parts
 from benchmarks.measure.preparing import prepare
+from flows.budget import trainable
 
-COUNTED = ("log_prob", "step", "sample")  # "build" is timed alone: it computes nothing
+COUNTED = ("log_prob", "step", "sample")  # "build" is only timed: it computes nothing
 
 
 @dataclass(frozen=True)
 class Calls:
-    """A case's flow, the batch (N, D) that it is called with, and the calls by name.
-
-    ``inner`` are the parts that they are made of.
-    """
+    """A case's flow, its batch (N, D), the calls by name, and their parts (``inner``)."""
 
     flow: flows.Flow
     batch: Tensor
@@ -35,24 +33,22 @@ class Calls:
 
     @property
     def timed(self) -> dict[str, Callable[[], object]]:
-        """All that is timed."""
+        """Works that are timed."""
         return {**self.works, **self.inner}
 
     def first(self) -> dict[str, float]:
-        """Seconds of the first time that each call is made: what is set up in it is set up."""
+        """Time the first run of each call, with everything that it sets up."""
         device = str(self.batch.device)
         return {f"{name}_first_seconds": seconds_of(self.works[name], device) for name in COUNTED}
 
     def count(self) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
-        """Metrics that need no clock, and the operators of each call that could not be counted.
+        """Return metrics without a clock, and the operators of each call that were not counted.
 
-        Each call runs once uncounted before, since an optimiser makes its state. Samples are
-        those of torch's seed 0: how long an inverse iterates depends on what is drawn. It is on one
-        thread, since `flows.linalg` goes another way with more.
+        Each call runs once before, since an optimiser builds its state. Samples have torch's seed
+        0, on which the iterations of an inverse depend; one thread, since `flows.linalg` takes
+        another path with more.
         """
-        metrics: dict[str, float] = {
-            "parameters": sum(p.numel() for p in self.flow.parameters() if p.requires_grad)
-        }
+        metrics: dict[str, float] = {"parameters": trainable(self.flow)}
         uncounted = {}
         for name in COUNTED:
             self.works[name]()
@@ -68,10 +64,10 @@ class Calls:
         return metrics | self.memory() | counted(self.inner), uncounted
 
     def memory(self) -> dict[str, float]:
-        """Bytes of log_prob and of a training step, after each has run once; a pass for each.
+        """Measure bytes of log_prob and of a training step that have run before, one pass each.
 
-        Parameters and buffers are held anyway and count in none; gradients count in the step's
-        peak, since a step makes them anew.
+        Parameters and buffers do not count; gradients count in the peak of a step, which allocates
+        them.
         """
         log_prob, step, device = self.works["log_prob"], self.works["step"], str(self.batch.device)
         held = (*self.flow.parameters(), *self.flow.buffers())
@@ -80,22 +76,22 @@ class Calls:
             "step_saved_bytes": lambda: saved_bytes(step, held),
             "step_peak_bytes": lambda: peak_bytes(step, device),
         }
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for name, measure in passes.items():
             torch.manual_seed(0)
             self.flow.zero_grad()
-            found[name] = measure()
-        return found
+            metrics[name] = measure()
+        return metrics
 
 
 def calls(case: Case) -> Calls:
-    """The calls of a case: log_prob of a batch, a training step, as many samples, construction."""
+    """Build the calls of a case: log_prob of a batch, a training step, sampling, construction."""
     generator = torch.Generator().manual_seed(case.seeds.data)
     rows = max(case.batch, 16)
     x = torch.randn(rows, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
     flow = prepare(case, x)
     batch = x[: case.batch].to(case.device)
-    optimiser = torch.optim.Adam(flow.parameters(), lr=0.0)  # so that every round times the same
+    optimiser = torch.optim.Adam(flow.parameters(), lr=0.0)  # every round times the same weights
 
     def log_prob() -> None:
         with torch.no_grad():
@@ -117,34 +113,34 @@ def calls(case: Case) -> Calls:
 
 def measured(
     cases: Sequence[Case],
-    beside: Callable[[Case, Calls], dict[str, float]] = lambda case, found: {},
+    beside: Callable[[Case, Calls], dict[str, float]] = lambda case, calls: {},
     heap: Heap = "steady",
 ) -> Iterator[tuple[str, Result]]:
-    """Each case's key and result: its calls counted, then those of all timed in shuffled rounds.
+    """Count the calls of each case, then time all in shuffled rounds; yield keys and results.
 
-    ``beside`` measures more of a case, before its calls are counted. A case that fails is a
-    failed result, and does not cost the others. ``heap`` is that of `interleave`.
+    ``beside`` measures more of a case, before its calls are counted. A case that fails gives a
+    failed result and does not affect the others. ``heap`` is that of `interleave`.
     """
-    made: dict[str, Calls] = {}
+    built: dict[str, Calls] = {}
     results: dict[str, Result] = {}
     seconds = float(cases[0].settings["seconds"])
     for case in cases:
         start = perf_counter()
         try:
-            found = calls(case)
-            first = found.first() if seconds else {}
-            more = beside(case, found)
-            counts, uncounted = found.count()
+            own = calls(case)
+            first = own.first() if seconds else {}
+            more = beside(case, own)
+            counts, uncounted = own.count()
             metrics = {**counts, **first, **more}
             results[case.key] = Result(metrics, notes=uncounted, seconds=perf_counter() - start)
-            made[case.key] = found
+            built[case.key] = own
         except Exception as error:
             yield case.key, Result.of(error)
-    works = {f"{k}/{n}": work for k, found in made.items() for n, work in found.timed.items()}
+    works = {f"{k}/{n}": work for k, own in built.items() for n, work in own.timed.items()}
     device = cases[0].device
     samples = interleave(works, seconds=seconds, device=device, heap=heap) if works else {}
     for key, result in results.items():
-        names = made[key].timed if samples else {}
+        names = built[key].timed if samples else {}
         times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in names}
         yield key, with_times(result, times, samples.get(REFERENCE))
 
@@ -155,9 +151,9 @@ def timed(
     results: Mapping[str, Result],
     metric: str,
 ) -> Iterator[tuple[str, Result]]:
-    """Results by key with the seconds of their works, all timed in shuffled rounds, as a metric.
+    """Time works in shuffled rounds; yield results by key with their seconds as a metric.
 
-    ``case`` is any of them: its settings say for how many seconds, 0 for none.
+    The settings of ``case``, any of them, have the seconds to spend; 0 times nothing.
     """
     seconds = float(case.settings["seconds"])
     samples = interleave(works, seconds=seconds, device=case.device) if works else {}
@@ -169,7 +165,7 @@ def timed(
 def with_times(
     result: Result, times: Mapping[str, list[float]], reference: list[float] | None
 ) -> Result:
-    """A result with raw seconds of its works and of the reference workload beside them."""
+    """Add raw seconds of works, and of the reference workload beside them, to a result."""
     if reference is None:
         return result
     metrics = {**result.metrics, **times, "reference_seconds": reference}

@@ -1,6 +1,6 @@
-"""The operators that torch dispatches while a case is measured, and what is left of its arrays.
+"""Operators that torch dispatches while a case is measured, and summaries of its arrays.
 
-Both tell one behaviour from another without a clock: the gate compares them with a baseline.
+Both identify a behaviour without a clock: the gate compares them with a baseline.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Dispatched(TorchDispatchMode):
 
 
 def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-    """Each case's key and result, measured alone, with its operators and arrays in the notes."""
+    """Measure each case alone; yield key and result, with operators and arrays in the notes."""
     for case in cases:
         with Dispatched() as mode:
             results = list(study.measure([case]))
@@ -44,7 +44,7 @@ def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Resul
 
 
 def summary(arrays: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
-    """The size of each array without seconds, and mean and RMS of its finite values."""
+    """Return the size of each array without seconds, and mean and RMS of its finite values."""
     figures = {}
     for name, array in sorted((n, a) for n, a in arrays.items() if not n.endswith("seconds")):
         values = np.asarray(array, dtype=float).ravel()

@@ -1,4 +1,4 @@
-"""Element operations that torch does not tag, and the operators that compute nothing."""
+"""Element operations that torch does not tag, and operators that compute nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def results(*rest: Any, out_val: Any, **options: Any) -> int:
-    """Elements of an operator's result, of the first where there are several."""
+    """Return the number of elements of an operator's (first) result."""
     return int((out_val[0] if isinstance(out_val, (tuple, list)) else out_val).numel())
 
 
@@ -32,7 +32,7 @@ _RESULT = _names(
 # operations of an operator by its name, from its arguments and its result ``out_val``
 ELEMENTS: dict[str, Callable[..., int]] = {
     **dict.fromkeys(_RESULT, results),
-    # one for each element that is read
+    # one per element of the input
     **dict.fromkeys(_names("nonzero unique_consecutive mse_loss"), lambda a, *_, **__: a.numel()),
     **dict.fromkeys(
         _names("scatter scatter_ scatter_add scatter_add_ scatter_reduce"),
@@ -46,7 +46,7 @@ ELEMENTS: dict[str, Callable[..., int]] = {
     "bucketize": lambda x, a, *_, out_val, **__: out_val.numel() * a.shape[-1].bit_length(),
 }
 
-# operators that move, make or look at data and compute nothing
+# operators that move, create or inspect data and compute nothing
 FREE = _names(
     "copy_ _to_copy clone cat stack index index_put index_put_ index_put_.default _unsafe_index",
     "index_select select_backward slice_backward slice_scatter select_scatter zeros zeros_like",
@@ -56,7 +56,7 @@ FREE = _names(
     "_reshape_alias _unsafe_view resize_ set_ repeat linspace tril_indices triu_indices",
     "unsafe_split flip roll constant_pad_nd index_fill tril triu tril_ triu_ lu_unpack diag_embed",
     "diagonal_backward diagonal_scatter _linalg_check_errors",
-    "_record_function_enter_new _record_function_exit",  # an optimiser's marks for the profiler
+    "_record_function_enter_new _record_function_exit",  # marks of an optimiser for the profiler
     # forward mode: zeros that are never formed, and (add, mul of prims) the shapes of their sums
     "is_same_size _has_same_storage_numel _new_zeros_with_same_feature_meta _efficientzerotensor",
     "add mul",

@@ -15,8 +15,8 @@ from flows.registry import load_plugin
 def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
     """Call a function of a module, of JSON to JSON, in a new process with this one's plug-ins.
 
-    RuntimeError with its last words where the process fails, subprocess.TimeoutExpired where it
-    takes longer than ``timeout`` seconds.
+    Raises RuntimeError, with the last line of its errors, if the process fails, and
+    subprocess.TimeoutExpired if it takes longer than ``timeout`` seconds.
     """
     modules = [m for name, m in sys.modules.items() if name.startswith("flowgauge_plugin_")]
     request = {

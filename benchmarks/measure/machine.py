@@ -22,7 +22,7 @@ PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", 
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What the speed of this machine depends on, as JSON."""
+    """Return the facts that the speed of this machine depends on, as JSON."""
     facts: dict[str, Any] = {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -43,13 +43,13 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 @cache
 def _cpu() -> str:
-    """The processor's name; asking for it takes a process of its own, so once."""
+    """Return the processor's name; cached, since finding it starts a process."""
     name: str = cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown")
     return name
 
 
 def _governor() -> str:
-    """How the system sets the processor's frequency; "unknown" where it does not say."""
+    """Return the governor of the processor's frequency, or "unknown"."""
     try:
         return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
     except OSError:
@@ -57,15 +57,15 @@ def _governor() -> str:
 
 
 def _blas() -> str:
-    """The linear algebra that torch was built with."""
-    told = torch.__config__.show()
-    mkl = re.search(r"Math Kernel Library Version ([\d.]+)", told)
-    built = re.search(r"BLAS_INFO=(\w+)", told)
+    """Return the linear algebra library that torch was built with."""
+    text = torch.__config__.show()
+    mkl = re.search(r"Math Kernel Library Version ([\d.]+)", text)
+    built = re.search(r"BLAS_INFO=(\w+)", text)
     return f"MKL {mkl[1]}" if mkl else built[1] if built else "unknown"
 
 
 def _faulty_lu() -> bool:
-    """Whether batched LU is wrong here with two threads or more; MKL's own messages are muffled."""
+    """Return whether batched LU is wrong with two threads or more; MKL's messages are muted."""
     threads, streams = torch.get_num_threads(), {fd: os.dup(fd) for fd in (1, 2)}
     with open(os.devnull, "wb") as nowhere:
         for fd in streams:
@@ -83,19 +83,19 @@ def _faulty_lu() -> bool:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on."""
-    found = {}
+    """Return the versions of the packages that numbers depend on."""
+    numbers = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            numbers[package] = "not installed"
+    return numbers
 
 
 @cache
 def commit() -> str:
-    """The git commit of this checkout, "-dirty" where its code changed; empty outside of one."""
+    """Return the git commit of this checkout, "-dirty" if its code changed; "" outside of one."""
     here = Path(__file__).parent
     try:
         sha = subprocess.run(

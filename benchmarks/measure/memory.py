@@ -1,9 +1,9 @@
-"""Memory without a clock: what autograd saves for backward, and the peak of live tensors, in bytes.
+"""Memory in bytes: what autograd saves for backward, and the peak of live tensors.
 
-Both add up storages, each once however many tensors view it. On the CPU that is exact: an address,
-an allocator or a clock has no part in it. So that nothing else has one either, the call runs on one
-thread (`flows.linalg` goes another way with more) and without the collector of cyclic garbage: what
-only a cycle holds counts to the end of the call.
+Both add up storages, each once however many tensors view it. On the CPU the result is exact and
+does not depend on addresses or the allocator. The call runs on one thread (`flows.linalg` takes
+another path with more) and without the collector of cyclic garbage: what only a cycle holds counts
+to the end of the call.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ lift_fresh = torch.ops.aten.lift_fresh.default
 
 
 def saved_bytes(call: Callable[[], object], besides: Iterable[Tensor] = ()) -> int:
-    """The most bytes that autograd's graphs hold for backward at one time during the call.
+    """Return the peak of bytes that autograd's graphs hold for backward during the call.
 
-    All graphs count, those of `autograd.grad`, of torch.func, of a backward pass and of a solver's
-    steps too, each until it is freed; so the adjoint of an ODE holds one evaluation's. ``besides``
-    are tensors that do not count, such as the parameters, which are there anyway. Not seen: what a
-    custom Function keeps as an attribute of its context instead of by ``save_for_backward``.
+    All graphs count until they are freed, including those of `autograd.grad`, torch.func, a
+    backward pass and a solver's steps; so the adjoint of an ODE holds one evaluation. ``besides``
+    are tensors that do not count, such as parameters. Not seen: attributes that a custom Function
+    sets on its context instead of calling ``save_for_backward``.
     """
     saved = _Saved(besides)
     with steady(), _hooks_under_torch_func(), saved_tensors_hooks(saved.pack, _unpack):
@@ -40,14 +40,14 @@ def saved_bytes(call: Callable[[], object], besides: Iterable[Tensor] = ()) -> i
 
 
 def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
-    """The most bytes of tensors at one time that the call itself has allocated; run it once before.
+    """Return the peak of bytes of tensors that the call allocates; run it once before.
 
-    Results of operators count while they live. Not seen is memory inside a kernel (the workspace of
-    an LU, the buffers of a convolution), of numpy and of Python. Under CUDA it is the allocator's
-    own peak less what was there before, with the kernels' workspaces, in blocks of 512 bytes.
+    Results of operators count while they live. Not seen: memory inside a kernel (workspace of an
+    LU, buffers of a convolution), of numpy and of Python. Under CUDA it is the allocator's peak
+    above the bytes before, with the kernels' workspaces, in blocks of 512 bytes.
     """
-    with _Live(device):  # in vain: its first use imports, and what that keeps of the stack would
-        torch.zeros(())  # keep tensors of the call
+    with _Live(device):  # the first use imports modules, whose frames would keep tensors alive
+        torch.zeros(())
     live = _Live(device)
     with steady():
         if device.startswith("cuda"):
@@ -58,13 +58,13 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
             torch.cuda.synchronize(device)
             return int(torch.cuda.max_memory_allocated(device) - before)
         with live:
-            _kept = call()
+            _result = call()
     return max(live.peak, live.bytes)
 
 
 @contextlib.contextmanager
 def steady() -> Iterator[None]:
-    """One thread, and no collection of cyclic garbage at a moment that chance decides."""
+    """Use one thread and no collector of cyclic garbage."""
     threads, collecting = torch.get_num_threads(), gc.isenabled()
     gc.disable()
     torch.set_num_threads(1)
@@ -91,15 +91,15 @@ def _hooks_under_torch_func() -> Iterator[None]:
 
 
 class _Saved:
-    """The storages that graphs hold, by address: how often each is held, and its bytes."""
+    """Storages that graphs hold, by address: their number of holders and bytes."""
 
     def __init__(self, besides: Iterable[Tensor]) -> None:
         self.bytes = self.peak = 0
         self.held: dict[int, list[int]] = {}
         self.besides = {tensor.untyped_storage().data_ptr() for tensor in besides}
 
-    def pack(self, tensor: Tensor) -> _Kept | Tensor:
-        """What autograd keeps in the tensor's place."""
+    def pack(self, tensor: Tensor) -> _Held | Tensor:
+        """Return what autograd keeps in the tensor's place."""
         plain = tensor
         while functorch.is_functorch_wrapped_tensor(plain):
             plain = functorch.get_unwrapped(plain)
@@ -113,17 +113,17 @@ class _Saved:
             self.bytes += storage.nbytes()
             self.peak = max(self.peak, self.bytes)
         self.held[address][0] += 1
-        return _Kept(self, address, _alias(tensor))
+        return _Held(self, address, _alias(tensor))
 
     def release(self, address: int) -> None:
-        """One holder less."""
+        """Remove a holder of a storage."""
         self.held[address][0] -= 1
         if not self.held[address][0]:
             self.bytes -= self.held.pop(address)[1]
 
 
-class _Kept:
-    """A saved tensor, which keeps its storage alive, and so its address its own, until it goes."""
+class _Held:
+    """A saved tensor; it keeps its storage alive, and so the address unique."""
 
     def __init__(self, saved: _Saved, address: int, tensor: Tensor) -> None:
         self.saved, self.address, self.tensor = saved, address, tensor
@@ -132,27 +132,27 @@ class _Kept:
         self.saved.release(self.address)
 
 
-def _unpack(kept: _Kept | Tensor) -> Tensor:
-    return kept.tensor if isinstance(kept, _Kept) else kept
+def _unpack(held: _Held | Tensor) -> Tensor:
+    return held.tensor if isinstance(held, _Held) else held
 
 
 def _alias(tensor: Tensor) -> Tensor:
-    """The same values without the node that made them, which would hold itself through its output.
+    """Return the values without their node, which would hold itself through its output.
 
-    Inside torch.func only the graph of the present level is left behind; outer ones go on.
+    Inside torch.func only the graph of the current level is dropped.
     """
     level = functorch.maybe_current_level()
     if level is None:
         return tensor.detach()
     if functorch.is_gradtrackingtensor(tensor) and functorch.maybe_get_level(tensor) == level:
         return functorch._wrap_for_grad(functorch.get_unwrapped(tensor), level)
-    return tensor  # an outer level's, which no node of this level has made
+    return tensor  # of an outer level, without a node of this one
 
 
 class _Live(TorchDispatchMode):
-    """Bytes of the storages that operators have made and that still live, and their peak.
+    """Bytes of the live storages that operators allocated, and their peak.
 
-    A storage that is first met as an argument was there before; of it only what it grows by counts.
+    A storage that first occurs as an argument existed before; only its growth counts.
     """
 
     def __init__(self, device: str) -> None:
@@ -166,20 +166,20 @@ class _Live(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         self.peak = max(self.peak, self.bytes)
-        if func is not lift_fresh:  # its argument is what torch.tensor has just made
+        if func is not lift_fresh:  # its argument is a new tensor of torch.tensor
             for tensor in _tensors((args, kwargs)):
                 self.meet(tensor, new=False)
         out = func(*args, **kwargs)
         for tensor in _tensors(out):
             self.meet(tensor, new=True)
         dropped = 0
-        if func._overloadpacket in VECTORS:  # until it shows that they are kept
+        if func._overloadpacket in VECTORS:  # counted once they are seen to live on
             dropped = sum(t.untyped_storage().nbytes() for t in out if t.dim() == args[0].dim())
         self.peak = max(self.peak, self.bytes - dropped)
         return out
 
     def meet(self, tensor: Tensor, new: bool) -> None:
-        """Take down the storage of a tensor, or that it has grown."""
+        """Account for the storage of a tensor, or for its growth."""
         if tensor.device.type != self.device or tensor._is_zerotensor():
             return
         storage = tensor.untyped_storage()
@@ -192,13 +192,13 @@ class _Live(TorchDispatchMode):
         self.bytes += size - now
 
     def forget(self, key: int) -> None:
-        """A storage is gone."""
+        """Remove a storage that was freed."""
         _, before, now = self.known.pop(key)
         self.bytes -= now - before
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in arguments or results of an operator."""
+    """Yield the tensors in arguments or results of an operator."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):

@@ -1,12 +1,12 @@
-"""Counting operations by dispatch: FLOPs of products and factorisations, element operations.
+"""Counts of operations by dispatch: FLOPs of products and factorisations, element operations.
 
-torch's own counter knows matrix products, convolutions and attention; it sees neither LU nor
-triangular solves, where the O(D³) terms are, and refuses `autograd.grad`. This mode uses its
-formulas, adds those that are missing, counts element operations apart, and names every operator
-that it saw and could not count. Never time under it.
+torch's own counter covers matrix products, convolutions and attention; it has neither LU nor
+triangular solves, which hold the O(D³) terms, and refuses `autograd.grad`. This mode uses its
+formulas, adds the missing ones, counts element operations separately, and names every operator that
+it could not count. Never time under it.
 
-FLOPs are those of real arithmetic by the textbook's algorithm, which LAPACK may order otherwise:
-GVL is Golub and Van Loan, Matrix Computations, 4th ed., 2013.
+FLOPs are those of real arithmetic by the textbook algorithm, whose order LAPACK may change.
+GVL: Golub and Van Loan, Matrix Computations, 4th ed., 2013.
 """
 
 from __future__ import annotations
@@ -129,9 +129,9 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     aten._linalg_eigvals: lambda a, *_, **__: _cubic(a, 30),
 }
 
-# which result are vectors, and what they cost more: 9n³ in all if symmetric, else 25n³ for those of
-# Schur. Under a dispatch mode torch computes them even where values alone are asked for and no
-# gradient is to come, and drops them at once; so they count if they are kept.
+# index of the result with vectors, and their additional cost: 9n³ in all if symmetric, else 25n³
+# for those of Schur. Under a dispatch mode torch computes them even if only values are requested
+# without gradients, and drops them at once; so they count only if they live on.
 VECTORS: dict[Any, tuple[int, Callable[..., int]]] = {
     aten._linalg_svd: (0, _singular_vectors),
     aten._linalg_eigh: (1, lambda a, *_, **__: _cubic(a, 27) - _cubic(a, 4)),
@@ -150,19 +150,18 @@ LU = frozenset(
     }
 )
 
-# operators whose kernels are made of others, of which as many are counted as the values take: the
-# exponential's Taylor polynomial has degree 1 to 18, at 0 to 5 products, and a product for every
-# time that the matrix is halved (Bader, Blanes and Casas, 2019, Mathematics 7(12):1174)
+# operators whose kernels call others, whose number depends on the values: the Taylor polynomial of
+# the exponential has degree 1 to 18, with 0 to 5 products, and one product for each halving of the
+# matrix (Bader, Blanes and Casas, 2019, Mathematics 7(12):1174)
 COMPOSED = frozenset({aten.linalg_matrix_exp})
 
 
 class Operations(TorchDispatchMode):
     """Counts within its ``with`` block: ``flops``, ``elements`` and the ``uncounted`` operators.
 
-    ``factorisation`` is the part of ``flops`` that is LU, the O(D³) of a dense determinant.
-    ``elements`` are results of pointwise operators and inputs of reductions, and what `ELEMENTS`
-    says of the like. Forward, backward, `autograd.grad`, torch.func and the adjoint's backward are
-    all seen.
+    ``factorisation`` is the part of ``flops`` in LU, the O(D³) of a dense determinant. ``elements``
+    are results of pointwise operators, inputs of reductions, and the numbers of `ELEMENTS`.
+    Forward, backward, `autograd.grad`, torch.func and the adjoint's backward are all seen.
     """
 
     def __init__(self) -> None:
@@ -171,7 +170,7 @@ class Operations(TorchDispatchMode):
         self.factorisation = 0
         self.elements = 0
         self.uncounted: Counter[str] = Counter()
-        self._vectors: tuple[weakref.ref[Any], int] | None = None  # not known yet to be kept
+        self._vectors: tuple[weakref.ref[Any], int] | None = None  # not yet known to live on
 
     def __exit__(self, *exception: Any) -> None:
         self._settle()
@@ -195,8 +194,8 @@ class Operations(TorchDispatchMode):
             self.factorisation += _lu(args[0]) if packet in LU else 0
             if packet in VECTORS:
                 which, cost = VECTORS[packet]
-                kept = weakref.ref(out[which].untyped_storage())
-                self._vectors = kept, cost(*args, **kwargs) if out[which].numel() else 0
+                storage = weakref.ref(out[which].untyped_storage())
+                self._vectors = storage, cost(*args, **kwargs) if out[which].numel() else 0
         elif torch.Tag.pointwise in func.tags:
             self.elements += results(out_val=out)
         elif torch.Tag.reduction in func.tags:
@@ -216,7 +215,7 @@ class Operations(TorchDispatchMode):
 
 
 def _by_parts(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """An operator's result by the operators that it is made of; NotImplemented where it is one."""
+    """Compute an operator by those it is composed of; NotImplemented if it is not."""
     if func._overloadpacket in COMPOSED:
         key = getattr(torch._C.DispatchKey, args[0].device.type.upper(), None)
         if key is not None and func.has_kernel_for_dispatch_key(key):

@@ -1,4 +1,4 @@
-"""The parts that calls are made of, alone: a field, with its trace, and linear layers."""
+"""Parts of calls, by themselves: a field, with its trace, and linear layers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Work = Callable[[], object]
 
 
 def parts(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
-    """The works of those parts that the flow has, on x (N, D), without gradients.
+    """Return works of the parts that the flow has, on x (N, D), without gradients.
 
-    "field" and "rate" (field and trace) are one evaluation of every ODE in it; what a solve keeps
-    of the weights from evaluation to evaluation is made at the first call. "linear" is one pass
-    through every invertible linear layer, with its log-determinant.
+    "field" and "rate" (field and trace) are one evaluation of every ODE; what a solve keeps of the
+    weights between evaluations is computed at the first call. "linear" is one pass through every
+    invertible linear layer, with its log-determinant.
     """
     return {**_evaluations(flow, batch), **_linear(flow, batch)}
 
@@ -32,20 +32,20 @@ def _evaluations(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
     if not odes:
         return {}
     generator, t = torch.Generator().manual_seed(0), torch.full((), 0.5).to(batch)
-    made: list[tuple[CNF, Any, Any]] = []
+    solves: list[tuple[CNF, Any, Any]] = []
     for ode in odes:
         field: Any = ode.field
-        kept = field.for_solve() if hasattr(field, "for_solve") else field
-        made.append((ode, kept, ode.trace.draw(field, batch, generator)))
+        prepared = field.for_solve() if hasattr(field, "for_solve") else field
+        solves.append((ode, prepared, ode.trace.draw(field, batch, generator)))
 
     def field_alone() -> None:
         with torch.no_grad():
-            for _, field, _ in made:
+            for _, field, _ in solves:
                 field(t, batch)
 
     def rate() -> None:
         with torch.no_grad():
-            for ode, field, probes in made:
+            for ode, field, probes in solves:
                 ode.trace.rate(Point(field, t, batch, None), probes)
 
     return {"field": field_alone, "rate": rate}
@@ -63,14 +63,14 @@ def _linear(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
 
 
 def counted(works: dict[str, Work]) -> dict[str, float]:
-    """FLOPs of each work; "precomputation_flops" is what the first call makes and others keep."""
+    """Count FLOPs of each work; "precomputation_flops" are those of the first call only."""
     flops: dict[str, list[int]] = {}
     for name, work in works.items():
         for _ in range(2):
             with Operations() as operations:
                 work()
             flops.setdefault(name, []).append(operations.flops)
-    found: dict[str, float] = {f"{name}_flops": again for name, (_, again) in flops.items()}
+    metrics: dict[str, float] = {f"{name}_flops": again for name, (_, again) in flops.items()}
     if "rate" in flops:
-        found["precomputation_flops"] = flops["rate"][0] - flops["rate"][1]
-    return found
+        metrics["precomputation_flops"] = flops["rate"][0] - flops["rate"][1]
+    return metrics

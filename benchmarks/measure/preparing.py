@@ -1,4 +1,4 @@
-"""How a case becomes a flow that is ready to be trained."""
+"""Construction of a case's flow, ready to be trained."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import flows
 from benchmarks.core.case import Case
 from flows.whitening import Whitening
 
-INITIAL_ROWS = 1024  # rows that ActNorm is initialised with
+INITIAL_ROWS = 1024  # of the initialisation of ActNorm
 
 
 def prepare(case: Case, train: Tensor, whiten: bool = False) -> flows.Flow:
-    """The flow of a case: built, whitened, initialised, on the case's device, from its seeds."""
+    """Build the flow of a case, whitened and initialised, on its device and from its seeds."""
     torch.manual_seed(case.seeds.init)
     flow = flows.build(case.flow, case.dim, **case.options)
     flow.to(getattr(torch, case.dtype))

@@ -1,4 +1,4 @@
-"""The resident set: by how much a call makes a fresh process grow, all libraries included."""
+"""Growth of a fresh process's resident set by a call, libraries included."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ TIMEOUT = 300.0  # seconds
 
 
 def resident_bytes(case: Case, call: str) -> int:
-    """Bytes by which the peak of the resident set exceeds what was there before the call.
+    """Return the bytes by which the peak of the resident set exceeds the set before the call.
 
-    A new process builds the flow, makes the call once with a single row, so that the libraries are
-    loaded, and then with the batch; of its allocator all counts, what is freed and kept too, in
-    pages. Raises as `fresh.call`, after `TIMEOUT`.
+    A new process builds the flow, makes the call with a single row, so that libraries are loaded,
+    and then with the batch. Everything that its allocator holds counts, freed blocks included, in
+    pages. Raises as `fresh.call`, with the limit `TIMEOUT`.
     """
     request = {"case": case.model_dump(mode="json"), "call": call}
     return int(fresh.call(growth, request, TIMEOUT))
 
 
 def growth(request: dict[str, Any]) -> int:
-    """The growth of this process's resident set, in bytes, by a call of a case."""
+    """Return the growth of this process's resident set, in bytes, by a call of a case."""
     case, call = Case.model_validate(request["case"]), request["call"]
     torch.set_num_threads(case.threads)
     calls(case.model_copy(update={"batch": 1})).works[call]()
@@ -39,7 +39,7 @@ def growth(request: dict[str, Any]) -> int:
 
 
 def _forget_peak() -> None:
-    """Let the kernel begin anew with the peak (proc(5): 5 to clear_refs)."""
+    """Reset the peak (proc(5): write 5 to clear_refs)."""
     peak = Path("/proc/self/clear_refs")
     if not peak.exists():
         raise RuntimeError("this system has no /proc/self/clear_refs: measure on Linux")

@@ -1,4 +1,4 @@
-"""Densities that are fitted, not trained: what a flow has to beat."""
+"""Baselines: densities that are fitted, not trained, which a flow has to beat."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from scipy import linalg, stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-COMPONENTS = (5, 10, 20, 40, 80)  # that a mixture chooses from
-WORK = 100_000  # the largest components · D² that it tries, so that 63 dimensions take seconds
+COMPONENTS = (5, 10, 20, 40, 80)  # choices of `mixture`
+WORK = 100_000  # largest components · D² that it tries, so that 63 dimensions take seconds
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Baseline:
     parameters: int
     log_prob: Callable[[np.ndarray], np.ndarray]
     sample: Callable[[int], np.ndarray]
-    notes: Mapping[str, Any] = field(default_factory=dict)  # what was chosen for it
+    notes: Mapping[str, Any] = field(default_factory=dict)  # choices that were made
 
 
 def gaussian(train: np.ndarray, seed: int, validation: np.ndarray | None = None) -> Baseline:
@@ -51,26 +51,26 @@ def mixture_20(
 ) -> Baseline:
     """Twenty Gaussians with full covariance, by EM.
 
-    Of ``components`` in their place: EM ``steps`` on ``rows`` rows.
+    ``components`` replaces their number; EM makes ``steps`` steps on ``rows`` rows.
     """
-    picked = np.random.default_rng(seed).permutation(len(train))[:rows]
+    picks = np.random.default_rng(seed).permutation(len(train))[:rows]
     model = GaussianMixture(components, max_iter=steps, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of steps is the protocol
-        model.fit(train[picked])
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of steps is fixed
+        model.fit(train[picks])
     dim, generator = train.shape[1], np.random.default_rng(seed)
     return Baseline(
         parameters=components * (dim + dim * (dim + 1) // 2) + components - 1,
         log_prob=model.score_samples,
-        sample=lambda n: generator.permutation(model.sample(n)[0]),  # theirs are by component
+        sample=lambda n: generator.permutation(model.sample(n)[0]),  # ordered by component
         notes={"components": components},
     )
 
 
 def mixture(train: np.ndarray, seed: int, validation: np.ndarray, rows: int = 5000) -> Baseline:
-    """As many Gaussians with full covariance as the validation rows choose, by EM.
+    """Gaussians with full covariance, by EM; their number is chosen on validation rows.
 
-    `COMPONENTS` are tried from the fewest on, up to `WORK`, until one is worse than the one before.
+    `COMPONENTS` are tried in order, up to `WORK`, until one is worse than an earlier one.
     """
     best: Baseline | None = None
     tried: dict[int, float] = {}
@@ -87,7 +87,7 @@ def mixture(train: np.ndarray, seed: int, validation: np.ndarray, rows: int = 50
     return best
 
 
-# each of training rows (N, D), a seed, and validation rows to choose by
+# functions of training rows (N, D), a seed, and validation rows
 BASELINES: dict[str, Callable[..., Baseline]] = {
     "gaussian": gaussian,
     "mixture_20": mixture_20,

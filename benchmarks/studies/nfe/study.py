@@ -19,6 +19,7 @@ from benchmarks.measure.operations import Operations
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
+from flows.budget import trainable
 
 
 class NfeOptions(BaseModel, frozen=True, extra="forbid"):
@@ -125,7 +126,7 @@ def _measured(case: Case) -> Result:
         "solve_nfe": float(count.forward),
         "nfe_start": float(forward[0]),
         "nfe_end": float(forward[-1]),
-        "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
+        "parameters": trainable(flow),
         "train_seconds": history.seconds,
     }
     metrics |= speed(

@@ -18,6 +18,7 @@ from benchmarks.studies.trainees import Trainees
 from benchmarks.training.baselines import gaussian
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
+from flows.budget import trainable
 
 BESIDE = 0.2  # seconds of the reference workload before a training, and as many after
 
@@ -85,7 +86,7 @@ def _measured(case: Case) -> Result:
         view.log_prob(validation.to(case.device, dtype))
     fitted = gaussian(data.train.numpy(), case.seeds.init)
     metrics = history.metrics() | {
-        "parameters": sum(p.numel() for p in flow.parameters() if p.requires_grad),
+        "parameters": trainable(flow),
         "gaussian_ll": float(fitted.log_prob(validation.numpy()).mean()),
     }
     if before:
