@@ -35,7 +35,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def _orders(rows: pd.DataFrame) -> Any:
     method = rows.get("setting.method", pd.Series(index=rows.index, dtype=object))
-    names = method.fillna(rows["option.time"] + ", D = " + rows["dim"].astype(str))
+    names = method.astype(object).fillna(rows["option.time"] + ", D = " + rows["dim"].astype(str))
     looks = draw.looks(names)
     with draw.figure(1, 1) as (figure, axes):
         panel = axes[0, 0]
