@@ -42,14 +42,13 @@ def name_runs(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """The frame with the run added to texts of these columns, where it has rows of several."""
     if not several_runs(frame):
         return frame
-    named = {
-        column: [
+    named = {}
+    for column in (name for name in columns if name in frame):
+        texts = [
             f"{text} ({run})" if isinstance(text, str) else text
             for text, run in zip(frame[column], frame["run"], strict=True)
         ]
-        for column in columns
-        if column in frame
-    }
+        named[column] = pd.Series(texts, frame.index, dtype=object)
     return frame.assign(**named)
 
 

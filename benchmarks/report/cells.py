@@ -58,12 +58,12 @@ def grid(table: Table, doubted: Collection[str] = ()) -> Grid:
 
     Times of records that are ``doubted`` are marked: in the header where all of a column are.
     """
-    shown = {name: column for name, column in table.shown.items() if name in table.frame}
-    columns = [_column(table, name, column) for name, column in shown.items()]
-    headers = [column.header for column in shown.values()]
+    definitions = {name: column for name, column in table.shown.items() if name in table.frame}
+    columns = [_column(table, name, column) for name, column in definitions.items()]
+    headers = [column.header for column in definitions.values()]
     rows = [any(key in doubted for key in keys) for keys in table.rows_from]
     doubtful = False
-    for place, column in enumerate(shown.values()):
+    for place, column in enumerate(definitions.values()):
         times = [i for i, cell in enumerate(columns[place]) if cell.is_number]
         marked = [i for i in times if rows[i]] if column.kind == "time" else []
         doubtful = doubtful or bool(marked)
@@ -111,14 +111,14 @@ def _column(table: Table, name: str, column: Column) -> list[Cell]:
             cells.append(Cell(number(value, digits), value))
         else:
             cells.append(Cell(with_error(value, errors[i], digits, own), value))
-    for part, told in (
+    for part, combine in (
         (column.interval, lambda text, ends: f"{text}{_interval(ends, column.scale, digits)}"),
         (column.prefix, lambda text, words: f"{_beside(words)}{text}"),
         (column.mark, lambda text, words: f"{text} {_beside(words)}".strip()),
     ):
         if part in frame:
             pairs = zip(cells, frame[part], strict=True)
-            cells = [replace(cell, text=told(cell.text, beside)) for cell, beside in pairs]
+            cells = [replace(cell, text=combine(cell.text, beside)) for cell, beside in pairs]
     if column.better or column.leads:
         winner = (
             _marked(frame[column.leads])

@@ -1,4 +1,4 @@
-"""The claims as a report shows them: those that its records judge, and what the others need."""
+"""Claims in a report: verdicts by its records, and commands for the claims without one."""
 
 from __future__ import annotations
 

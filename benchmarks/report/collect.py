@@ -1,4 +1,4 @@
-"""From records to what a report shows: studies and claims asked, and all of it numbered."""
+"""Collect a report from records: ask studies and claims, and number the exhibits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.report.sections import fill, noted, sections
 
 
 def collect(folders: Sequence[Path]) -> Report:
-    """What a report of results folders shows; ValueError where one is none.
+    """Collect the report of results folders; ValueError for one that is none.
 
     Several are one long frame, whose series name their run. Runs whose times are of different
     machines or versions of torch are shown one after another, never in one table.

@@ -1,4 +1,4 @@
-"""What a report shows, before any format: numbered tables and figures, in sections."""
+"""The content of a report before any format: numbered tables and figures, in sections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.report.references import References
 
 @dataclass(frozen=True)
 class Table:
-    """A table as shown: numbered, formatted, with a name that is a file's; ``raw`` as it came."""
+    """A formatted table with its number and a name for its files; ``raw`` is the study's."""
 
     number: int
     name: str
@@ -33,7 +33,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as shown: numbered, drawn, with a name that is a file's."""
+    """A drawn figure with its number and a name for its files."""
 
     number: int
     name: str
@@ -45,7 +45,7 @@ class Figure:
 
 @dataclass
 class Section:
-    """One study: its question, what it shows, and what has to be said about it."""
+    """One study: its question, its figures and tables, and notes to read before them."""
 
     study: str
     anchor: str
@@ -90,6 +90,6 @@ class Report:
         return [figure for section in self.sections for figure in section.figures]
 
     def exhibits(self, names: Iterable[str]) -> list[Figure | Table]:
-        """The figures and tables of these names, as far as they are shown."""
+        """The figures and tables of these names, as far as the report has them."""
         every: list[Figure | Table] = [*self.figures, *self.tables]
         return [item for name in names for item in every if item.name == name]

@@ -40,7 +40,7 @@ def header(run: Run) -> list[Fact]:
         _fact("Software", [", ".join(versions + python)]),
         _fact("Measured", [_when(records)]),
         *([_fact("Noise", warning)] if warning else []),
-        *([_fact("Times not to be quoted", cautions)] if (cautions := _cautions(run)) else []),
+        *([_fact("Caution", cautions)] if (cautions := _cautions(run)) else []),
     ]
 
 
@@ -101,7 +101,11 @@ def _fact(term: str, lines: Iterable[str]) -> Fact:
 def _cautions(run: Run) -> list[str]:
     """How many records have times that are not to be quoted, by reason."""
     counts = Counter(run.cautions.values())
-    return [f"{count} of {len(run.records)} records: {why}" for why, count in counts.items()]
+    total = len(run.records)
+    return [
+        f"times of {count} of {total} records are not to be quoted: {why}"
+        for why, count in counts.items()
+    ]
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:
@@ -110,8 +114,8 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 
 def _counts(counts: Mapping[str, int]) -> str:
     always = ("done", "failed", "missing")
-    shown = [state for state in STATES if counts.get(state) or state in always]
-    return ", ".join(f"{counts.get(state, 0)} {state}" for state in shown)
+    present = [state for state in STATES if counts.get(state) or state in always]
+    return ", ".join(f"{counts.get(state, 0)} {state}" for state in present)
 
 
 def _machine(machine: dict[str, Any]) -> str:
@@ -127,12 +131,12 @@ def _machine(machine: dict[str, Any]) -> str:
 
 def _versions(records: Sequence[Record]) -> list[str]:
     """Each package with its version, the subject's own first; several where records differ."""
-    found: dict[str, dict[str, None]] = {}
+    packages: dict[str, dict[str, None]] = {}
     for record in records:
         for package, version in record.versions.items():
-            found.setdefault(package, {})[version] = None
-    order = sorted(found, key=lambda p: (MAIN.index(p) if p in MAIN else len(MAIN), p.lower()))
-    return [f"{package} {' and '.join(found[package])}" for package in order]
+            packages.setdefault(package, {})[version] = None
+    order = sorted(packages, key=lambda p: (MAIN.index(p) if p in MAIN else len(MAIN), p.lower()))
+    return [f"{package} {' and '.join(packages[package])}" for package in order]
 
 
 def _when(records: Sequence[Record]) -> str:
@@ -153,10 +157,10 @@ def _day(started: str) -> str:
 def _fingerprints(records: Sequence[Record]) -> list[str]:
     lines = []
     for study in sorted({record.case.study for record in records}):
-        found = Counter(r.fingerprint[:12] for r in records if r.case.study == study)
-        several = f": {len(found)} versions of the code" if len(found) > 1 else ""
-        shown = ", ".join(f"{mark} ({n})" if several else mark for mark, n in found.items())
-        lines.append(f"{study}{several}: {shown}")
+        counts = Counter(r.fingerprint[:12] for r in records if r.case.study == study)
+        several = f": {len(counts)} versions of the code" if len(counts) > 1 else ""
+        marks = ", ".join(f"{mark} ({n})" if several else mark for mark, n in counts.items())
+        lines.append(f"{study}{several}: {marks}")
     return lines
 
 

@@ -11,7 +11,7 @@ PAGE = "index.html"  # written last: a folder that has it is one of a report
 
 
 def usable(root: Path) -> Path:
-    """The folder, made where it is not there; ValueError where it holds files and no report."""
+    """Create the folder of a report if need be; ValueError where it holds files and no report."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"{str(root)!r} is no folder: a report is written into one")
     if root.exists() and any(root.iterdir()) and not (root / PAGE).is_file():

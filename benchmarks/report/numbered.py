@@ -1,4 +1,4 @@
-"""Exhibits made ready to show: drawn or formatted, numbered, with names that are files'."""
+"""Number exhibits, draw or format them, and name their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Names:
         self._taken: set[str] = set()
 
     def name(self, name: str, study: str = "") -> str:
-        """``name`` made safe; with the study before it, then a number after it, where taken."""
+        """A safe and free form of ``name``: with the study before it, then a number after it."""
         first = _slug(name)
         later = (f"{_slug(study)}-{first}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1))
         free = next(c for c in itertools.chain([first], later) if c.lower() not in self._taken)

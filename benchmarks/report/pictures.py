@@ -1,4 +1,4 @@
-"""Figures drawn: an SVG with real text, the same made fit to stand inline in HTML, and a PNG."""
+"""Draw figures as SVG with real text, as SVG for use inside HTML, and as PNG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A results folder as a report takes it: its plan, its records, and which of them are current."""
+"""Results folders for a report: plans, records, and which of them are current."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections of a report: each study asked once for its figures and tables, faults noted."""
+"""The sections of a report: ask each study for its figures and tables, and note faults."""
 
 from __future__ import annotations
 

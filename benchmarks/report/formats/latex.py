@@ -58,9 +58,9 @@ _RAISED = {"<super>": "^", "<sub>": "_"}
 
 
 def escape(text: str) -> str:
-    """Text in ASCII with every character that LaTeX would take for something else made harmless.
+    """Text in ASCII, with every character escaped that LaTeX would take for something else.
 
-    A character that it has no way to write is named in parentheses.
+    A character that LaTeX cannot write is named in parentheses.
     """
     pieces = []
     for raised, run in groupby(text, _raised):
