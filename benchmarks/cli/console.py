@@ -54,11 +54,15 @@ def fail(message: str) -> NoReturn:
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turn a ValueError, of what the user asked for, into one line and exit status 2."""
+    """Turn a ValueError, or a file that cannot be read or written, into one line and status 2."""
     try:
         yield
     except ValueError as error:
         fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{str(error.filename)!r}: {error.strerror}")
 
 
 def write(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.cli.console import console, fail, usage_errors
+from benchmarks.cli.console import console, usage_errors
 
 
 def pack(
@@ -22,13 +22,9 @@ def pack(
     with usage_errors():
         from benchmarks.core import store
 
-        store.existing(folder)
-    try:
-        with store.held(folder):
+        with store.held(store.existing(folder)):
             table = store.pack(folder, join=join)
-    except store.FolderError as error:
-        fail(str(error))
     if table is None:
-        console.print("nothing to pack: no loose record", soft_wrap=True)
+        console.print(f"nothing to pack in {str(folder)!r}", soft_wrap=True)
     else:
         console.print(f"packed: {table}", soft_wrap=True)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import re
+import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,10 +22,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.core.record import Record, parsed
+from benchmarks.core.record import Newer, Record, parsed
 
 NAME = re.compile(r"records-(\d{4})\.parquet")
 SEEN = ("study", "flow", "dim", "dataset", "batch", "updates")  # columns of a part, for a reader
+# what numpy, zipfile and its decompressors raise for a file that is not whole
+BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+
+class FolderError(ValueError):
+    """A results folder that cannot be used; the message says why."""
 
 
 def content_hash(array: np.ndarray) -> str:
@@ -45,38 +55,78 @@ def archive_of(table: Path) -> Path:
 
 def records(folder: Path) -> dict[str, Record]:
     """The packed records of a folder by key, of each the one in the latest part."""
-    newest: dict[str, Record] = {}
-    for table in tables(folder):
-        newest |= {record.key: record for record in _records(table, table.stat().st_mtime_ns)}
-    return newest
+    return {record.key: record for record in history(folder)}
 
 
 def history(folder: Path) -> list[Record]:
-    """All packed records of a folder in the order in which they were packed, older ones too."""
-    return [r for table in tables(folder) for r in _records(table, table.stat().st_mtime_ns)]
+    """All packed records of a folder in the order in which they were packed, older ones too.
+
+    Those of a newer schema are left out with a warning. FolderError for a part that is not whole.
+    """
+    listed: list[Record] = []
+    for table in tables(folder):
+        known, reasons = _part(table)
+        listed += known
+        for text in reasons:
+            warnings.warn(f"a record of {str(table)!r} is left out: {text}", stacklevel=2)
+    return listed
+
+
+def newer(folder: Path) -> list[Path]:
+    """The tables that hold records of a newer schema."""
+    return [table for table in tables(folder) if _part(table)[1]]
+
+
+def _part(table: Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    with reading(table):
+        return _records(table, table.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=32)
-def _records(table: Path, changed: int) -> tuple[Record, ...]:
-    """The records of one part, read once while the file stays as it is."""
-    rows = pq.read_table(table, columns=["key", "record"]).to_pylist()
-    return tuple(parsed(row["record"], row["key"]) for row in rows)
+def _records(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """The records of one part, read once while the file stays as it is; reasons for newer ones."""
+    records, reasons = [], set()
+    for row in pq.read_table(table, columns=["key", "record"]).to_pylist():
+        try:
+            records.append(parsed(row["record"], row["key"]))
+        except Newer as error:
+            reasons.add(str(error))
+    return tuple(records), tuple(sorted(reasons))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise FolderError, naming the file, for one that is not whole."""
+    try:
+        yield
+    except FolderError:
+        raise
+    except BROKEN as error:
+        raise FolderError(
+            f"{str(path)!r} cannot be read: {reason(error)}. Restore it from a copy, or remove it "
+            "to go on without what it holds"
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error's message, or its type."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def arrays(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Packed arrays by name from their hashes; KeyError for one that no archive has."""
+    """Packed arrays by name from their hashes; FolderError for one that no archive has."""
     left, found = dict(hashes), {}
     for table in reversed(tables(folder)):
         if not (path := archive_of(table)).exists():
             continue
-        with zipfile.ZipFile(path) as archive:
+        with reading(path), zipfile.ZipFile(path) as archive:
             members = set(archive.namelist())
             for name, value in list(left.items()):
                 if (member := f"{value}.npy") in members:
                     found[name] = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
                     del left[name]
     if left:
-        raise KeyError(f"{str(folder)!r} lacks the arrays {', '.join(left)}")
+        raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")
     return {name: found[name] for name in hashes}
 
 
@@ -97,7 +147,7 @@ def write(
             for name, array in named.items():
                 if (value := record.arrays[name]) not in there:
                     buffer = io.BytesIO()
-                    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+                    np.save(buffer, np.asarray(array, order="C"), allow_pickle=False)
                     entry = zipfile.ZipInfo(f"{value}.npy", (1980, 1, 1, 0, 0, 0))
                     archive.writestr(entry, buffer.getvalue(), zipfile.ZIP_LZMA)
                     there.add(value)
@@ -118,7 +168,7 @@ def hashes(folder: Path) -> set[str]:
     names: set[str] = set()
     for table in tables(folder):
         if (path := archive_of(table)).exists():
-            with zipfile.ZipFile(path) as archive:
+            with reading(path), zipfile.ZipFile(path) as archive:
                 names |= {name.removesuffix(".npy") for name in archive.namelist()}
     return names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -130,11 +131,25 @@ def parsed(content: bytes | str, key: str) -> Record:
     try:
         record = Record.model_validate_json(content)
     except ValidationError as error:
+        _check_schema(_schema(content))
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
         raise ValueError(f"it is no record: {where}: {first['msg']}") from error
-    if record.schema_ > SCHEMA:
-        raise Newer(f"its schema {record.schema_} is newer than {SCHEMA}: update flowgauge")
+    _check_schema(record.schema_)
     if record.key != key or digest(record.identity)[:16] != key:
         raise ValueError(f"it is not the record of {key}: its key is {record.key}")
     return record
+
+
+def _check_schema(schema: int) -> None:
+    if schema > SCHEMA:
+        raise Newer(f"its schema {schema} is newer than {SCHEMA}: update flowgauge")
+
+
+def _schema(content: bytes | str) -> int:
+    """The schema that a JSON text states, whatever else it holds; 0 if it states none."""
+    try:
+        schema = json.loads(content)["schema"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return schema if isinstance(schema, int) else 0

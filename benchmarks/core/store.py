@@ -21,13 +21,10 @@ import filelock
 import numpy as np
 
 from benchmarks.core import parts
+from benchmarks.core.parts import BROKEN, FolderError
 from benchmarks.core.record import Newer, Record, parsed
 
 RECORDS = "records"  # the subfolder of loose records
-
-
-class FolderError(RuntimeError):
-    """A results folder that cannot be used; the message says why."""
 
 
 class Busy(FolderError):
@@ -83,7 +80,8 @@ def write(folder: Path, record: Record, arrays: Mapping[str, np.ndarray] | None 
 def read(folder: Path) -> dict[str, Record]:
     """All records of a results folder by key, the newest of each.
 
-    What cannot be read is left where it is and named in a warning: `corrupt` lists the files.
+    A loose record that cannot be read, or is of a newer schema, is left where it is and named in a
+    warning: `corrupt` lists the files. FolderError for a part that cannot be read.
     """
     records = parts.records(folder)
     for path in loose(folder):
@@ -110,8 +108,21 @@ def corrupt(folder: Path) -> dict[Path, str]:
                     raise ValueError(f"its array {name!r} is not the one that was measured")
         except Newer:
             continue
-        except (ValueError, OSError, KeyError, EOFError) as error:
-            reasons[path] = str(error).splitlines()[0]
+        except BROKEN as error:
+            reasons[path] = parts.reason(error)
+    return reasons
+
+
+def newer(folder: Path) -> dict[str, str]:
+    """Keys of the loose records of a newer schema, with the reason: they must not be replaced."""
+    reasons = {}
+    for path in loose(folder):
+        try:
+            _loose(path)
+        except Newer as error:
+            reasons[path.stem] = str(error)
+        except ValueError:
+            continue
     return reasons
 
 
@@ -136,7 +147,10 @@ def arrays(row: Any) -> dict[str, np.ndarray]:
     """Arrays of a row of the frame; empty without any. A row that was made up holds them itself."""
     if isinstance(row["arrays"], Mapping):
         return dict(row["arrays"])
-    return _archive(Path(row["arrays"]), row["array_hashes"]) if _has(row) else {}
+    if not _has(row):
+        return {}
+    with parts.reading(path := Path(row["arrays"])):
+        return _archive(path, row["array_hashes"])
 
 
 def array_names(row: Any) -> set[str]:
@@ -153,7 +167,7 @@ def place(folder: Path, record: Record) -> str | None:
     if not record.arrays:
         return None
     path = folder / RECORDS / f"{record.key}.npz"
-    return str(path if path.exists() else folder)
+    return str(path if path.exists() and path.with_suffix(".json").exists() else folder)
 
 
 def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -162,7 +176,7 @@ def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
         return {}
     if path.is_dir():
         return parts.arrays(path, hashes)
-    with np.load(path, allow_pickle=False) as archive:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in hashes}
 
 
@@ -194,20 +208,27 @@ def pack(folder: Path, *, join: bool = False) -> Path | None:
     """Move loose records into a new part, or with ``join`` all records into one; the new table.
 
     None where there is nothing to move. The caller holds the folder. Loose files and joined parts
-    are removed once the new part is whole; corrupt records stay where they are.
+    are removed once the new part is whole; corrupt records and those of a newer schema stay where
+    they are. FolderError for a part that cannot be read, or joined without loss.
     """
-    before, faulty = parts.tables(folder), corrupt(folder)
-    paths = [path for path in loose(folder) if path not in faulty]
-    fresh = {path.stem: path for path in paths if _is_current(path)}
+    before = parts.tables(folder)
+    kept = {path.stem for path in corrupt(folder)} | newer(folder).keys()
+    fresh = {path.stem: path for path in loose(folder) if path.stem not in kept}
     if not fresh and not (join and len(before) > 1):
         return None
-    records = parts.records(folder) if join else {}
-    records |= {key: _loose(path) for key, path in fresh.items()}
-    items = (
-        (record, _archive(Path(place(folder, record) or folder), record.arrays))
-        for record in records.values()
+    if join and (tables := parts.newer(folder)):
+        raise FolderError(
+            f"{str(tables[0])!r} has records of a newer schema, which joining would drop: "
+            "update flowgauge, or pack without --all"
+        )
+    packed = parts.records(folder) if join else {}
+    items = [(record, folder) for key, record in packed.items() if key not in fresh]
+    items += [(_loose(path), path.with_suffix(".npz")) for path in fresh.values()]
+    table = parts.write(
+        folder,
+        ((r, _archive(path, r.arrays)) for r, path in items),
+        () if join else parts.hashes(folder),
     )
-    table = parts.write(folder, items, () if join else parts.hashes(folder))
     for path in fresh.values():
         path.unlink()
         path.with_suffix(".npz").unlink(missing_ok=True)
@@ -217,12 +238,3 @@ def pack(folder: Path, *, join: bool = False) -> Path | None:
     with suppress(OSError):  # what is left keeps it
         (folder / RECORDS).rmdir()
     return table
-
-
-def _is_current(path: Path) -> bool:
-    """Whether a loose record is of a schema that this release writes."""
-    try:
-        _loose(path)
-    except ValueError:
-        return False
-    return True

@@ -46,6 +46,7 @@ class State:
     stale: set[str] = field(default_factory=set)  # of an earlier version, or in its times
     missing: set[str] = field(default_factory=set)
     elsewhere: set[str] = field(default_factory=set)  # done, with times of another machine class
+    newer: dict[str, str] = field(default_factory=dict)  # missing here: a later release has them
 
     def named(self) -> dict[str, list[dict[str, str]]]:
         """Key, label and reason of the cases by where they stand, as JSON."""
@@ -62,7 +63,7 @@ class State:
     def reason(self, key: str) -> str:
         """Why a case is not done; of one that is, what a reader of its times has to know."""
         if key in self.missing:
-            return "not measured"
+            return self.newer.get(key, "not measured")
         if key in self.failed:
             return self.records[key].reason
         if key in self.elsewhere:
@@ -73,7 +74,7 @@ class State:
 def state(suite: Suite, folder: Path) -> State:
     """Where a suite stands in a results folder; ValueError for a suite that cannot be expanded."""
     cases = suite.cases()
-    now = State(cases, store.read(folder))
+    now = State(cases, store.read(folder), newer=store.newer(folder))
     here = place(machine(suite.device), versions(), suite.device)
     for case in cases:
         record = now.records.get(case.key)
@@ -106,9 +107,10 @@ def run(
     Failures stand until a version is raised or ``retry`` is set; ``renew_times`` measures cases
     again whose times are of another class of machine or minor version of torch. A training that
     was cut off, or that failed afterwards, goes on from its checkpoint where it left one. Corrupt
-    records are set aside and measured again. A ``worker`` that is given measures in place of one
-    of the suite's own, and lives on. Raises FolderError where the folder is held or cannot
-    be written and ValueError for a suite that cannot be expanded.
+    records are set aside and measured again; those of a newer schema stay, and their cases are left
+    out. A ``worker`` that is given measures in place of one of the suite's own, and lives on.
+    Raises FolderError where the folder is held or cannot be read or written and ValueError for a
+    suite that cannot be expanded.
     """
     with store.held(folder):
         for path, reason in store.set_aside(folder).items():
@@ -116,6 +118,7 @@ def run(
         now = state(suite, folder)
         wanted = now.missing | now.stale | (now.failed if retry else set())
         wanted |= now.elsewhere if renew_times else set()
+        wanted -= now.newer.keys()
         todo = [case for case in now.cases if case.key in wanted]
         write_plan(suite, folder)
         budget = sum(studies[case.study].budget(case) for case in todo)
