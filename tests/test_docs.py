@@ -124,6 +124,26 @@ def test_versions_agree() -> None:
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
 
 
+def test_the_map_of_the_architecture_is_that_of_the_tree() -> None:
+    block = re.search(
+        r"## The rooms\n\n```\n(.*?)```", (DOCS / "architecture.md").read_text(), re.S
+    )
+    assert block
+    named: dict[str, set[str]] = {}
+    for line in block[1].splitlines():
+        names = re.split(r"\s{2,}", line.strip())[0].replace(",", "").split()
+        names = [name.rstrip("/").partition("/")[0] for name in names]
+        if not line.startswith(" "):
+            package = names[0]
+            named[package] = set()
+        else:
+            named[package].update(names)
+    for package in ("flows", "benchmarks"):
+        tree = {path.stem for path in (ROOT / package).iterdir() if list(path.glob("*.py"))}
+        tree |= {path.stem for path in (ROOT / package).glob("*.py") if path.stem[0] != "_"}
+        assert named[package] == tree
+
+
 def test_the_page_on_conformance_has_every_row_in_order() -> None:
     page = (DOCS / "conformance.md").read_text()
     rows = re.findall(r"^\| ([^|]+?) \|", page, re.M)

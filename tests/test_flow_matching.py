@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +20,6 @@ from flows.whitening import Whitening
 Draw = Callable[..., Tensor]
 COUPLINGS = ("independent", "optimal_transport")
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
-PAGE = Path(__file__).parent.parent / "docs" / "velocity_fields.md"
 
 
 class Best(nn.Module):
@@ -213,12 +210,3 @@ def test_a_field_takes_a_time_for_each_row(time: str, normal: Draw) -> None:
     together = field(t, x, context)
     alone = [field(t[i], x[i : i + 1], context[i : i + 1]) for i in range(6)]
     torch.testing.assert_close(together, torch.cat(alone))
-
-
-def test_python_of_the_page_on_velocity_fields_runs() -> None:
-    """All its blocks, in order, in one namespace."""
-    shown = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
-    assert len(shown) > 5
-    space: dict[str, object] = {"__name__": "velocity_fields"}
-    for code in shown:
-        exec(compile(code, PAGE.name, "exec"), space)
