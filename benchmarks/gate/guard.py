@@ -8,6 +8,7 @@ baseline holds one set of figures for each case and each set of versions, for ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -118,7 +119,7 @@ def _equal(name: str, old: Sequence[float] | None, new: Sequence[float] | None) 
         return False
     relative, absolute = (0.0, CLASSIFIED) if name in DISCRETE else (RELATIVE, ABSOLUTE)
     return all(
-        a == b or (a != a and b != b) or abs(a - b) <= absolute + relative * max(abs(a), abs(b))
+        (a != a and b != b) or math.isclose(a, b, rel_tol=relative, abs_tol=absolute)
         for a, b in zip(old, new, strict=True)
     )
 

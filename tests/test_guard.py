@@ -1,0 +1,207 @@
+"""The guard: figures move with a declared version, operators with a pace, and baselines grow."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import datasets
+from benchmarks.core import parts, store
+from benchmarks.core.case import Case, studies
+from benchmarks.core.record import Record
+from benchmarks.core.study import Common
+from benchmarks.execution import suite
+from benchmarks.gate import compare, guard
+from benchmarks.gate.baseline import faults, renew
+from benchmarks.measure.dispatched import ARRAYS, OPERATORS, dispatched
+from flows.registry import Declared
+from gate_records import folder, record
+
+FLOW, SHARED = "flow maf", "benchmarks.training"
+AGAIN = "flowgauge baseline update"  # what a message has to name
+
+
+def measured(
+    figure: float = -1.25,
+    operators: int = 3,
+    *,
+    flow: int = 1,
+    pace: int = 1,
+    shared: int = 1,
+    dim: int = 2,
+    array: Sequence[float] = (4.0, 0.5, 0.75),
+) -> Record:
+    """A record of the suite ci: a likelihood, an array, operators, and the versions declared."""
+    case = Case(study="density", flow="maf", dim=dim, batch=4)
+    declared = {FLOW: Declared(flow, pace), SHARED: Declared(shared)}
+    notes = {OPERATORS: {"aten.mm.default": operators}, ARRAYS: {"samples": list(array)}}
+    return record(case, {"test_ll": figure, "parameters": 7}, notes=notes, declared=declared)
+
+
+def renewed(path: Path, *records: Record) -> Path:
+    """A baseline of records."""
+    renew(folder(path / "ci", *records), path / "baseline")
+    return path / "baseline"
+
+
+@given(
+    figure=st.floats(1e-3, 1e6) | st.floats(-1e6, -1e-3),
+    share=st.floats(0, 0.9),
+    beyond=st.floats(1.1, 1e6),
+)
+def test_figures_are_equal_within_the_tolerance_and_not_beyond(figure, share, beyond) -> None:
+    base, tolerance = measured(figure, array=(4, figure)), 1e-8 * figure
+    for near in (figure + share * tolerance, figure - share * tolerance):
+        assert not guard.move(base, measured(near, array=(4, near)))
+    far = figure + beyond * tolerance
+    moved = guard.move(base, measured(far, array=(4, far)))
+    assert len(moved.figures) == 2
+    assert not moved.operators
+
+
+@given(figure=st.floats(allow_nan=True, allow_infinity=True))
+def test_what_is_not_finite_equals_itself_alone(figure) -> None:
+    assert not guard.move(measured(figure), measured(figure))
+    for other in (float("nan"), float("inf"), -float("inf")):
+        same = figure == other or (figure != figure and other != other)
+        assert bool(guard.move(measured(figure), measured(other))) is not same
+
+
+def test_a_failure_an_array_or_a_metric_more_is_a_move() -> None:
+    base = measured()
+    more = base.model_copy(update={"metrics": {**base.metrics, "gap": base.metrics["test_ll"]}})
+    for other in (
+        base.model_copy(update={"status": "failed"}),
+        more,
+        measured(array=(5.0, 0.5, 0.75)),
+        measured(array=()),
+    ):
+        assert guard.move(base, other).figures
+        assert guard.move(other, base).figures
+
+
+@pytest.mark.parametrize(
+    ("figures", "operators", "version", "pace"), [*itertools.product([False, True], repeat=4)]
+)
+def test_figures_need_a_version_and_operators_a_version_or_a_pace(
+    figures: bool, operators: bool, version: bool, pace: bool, tmp_path: Path
+) -> None:
+    base = renewed(tmp_path, measured())
+    after = measured(-1.5 if figures else -1.25, 4 if operators else 3, flow=1 + version)
+    after = after.model_copy(update={"declared": {**after.declared, SHARED: Declared(1, 1 + pace)}})
+    raised = version or pace
+    refused = (figures and not version) or (operators and not raised)
+    source, parts_before = folder(tmp_path / "new", after), parts.tables(base)
+    failures = compare(base, source).failures
+    assert bool(failures) is (figures or operators or raised)
+    assert all((AGAIN in failure.note) is not refused for failure in failures)
+    if refused:
+        with pytest.raises(ValueError, match="version" if figures else "pace"):
+            renew(source, base)
+        assert parts.tables(base) == parts_before
+    else:
+        assert renew(source, base) == raised
+        assert not compare(base, source).failures
+        assert not list(faults(base))
+
+
+def test_one_version_with_two_sets_of_figures_is_a_fault(tmp_path: Path) -> None:
+    history = [measured(), measured(-1.5, flow=2), measured(dim=3), measured()]
+    assert not list(guard.contradictions(history))
+    for again in (measured(-1.5), measured(operators=4), measured(-1.25, flow=2)):
+        assert len(list(guard.contradictions([*history, again]))) == 1
+    base = renewed(tmp_path, measured())
+    parts.write(base, [(measured(-1.5), {})])
+    assert len(list(faults(base))) == 1
+
+
+def test_a_version_that_was_lowered_again_has_the_figures_it_had(tmp_path: Path) -> None:
+    base = renewed(tmp_path, measured())
+    renew(folder(tmp_path / "raised", measured(-1.5, flow=2)), base)
+    with pytest.raises(ValueError, match="version"):
+        renew(folder(tmp_path / "other", measured(-1.75)), base)
+    assert renew(folder(tmp_path / "back", measured()), base) == 1
+
+
+def test_a_raised_shared_version_names_the_cases_that_moved(tmp_path: Path) -> None:
+    base = renewed(tmp_path, *(measured(dim=dim) for dim in (2, 3, 4)))
+    after = [measured(-1.25 if dim == 3 else -1.5, shared=2, dim=dim) for dim in (2, 3, 4)]
+    verdict = compare(base, folder(tmp_path / "new", *after))
+    labels = {failure.case for failure in verdict.failures if failure.metric}
+    assert len(verdict.failures) == 3
+    assert set(verdict.raised[SHARED]) == labels
+    assert len(labels) == 2
+
+
+def committed(path: Path, *arguments: str) -> str:
+    """What git prints in a folder."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(
+        ["git", "-C", str(path), *who, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path: Path) -> None:
+    base = renewed(tmp_path, measured())
+    committed(tmp_path, "init", "-q")
+    committed(tmp_path, "add", "-A")
+    committed(tmp_path, "commit", "-q", "-m", "baseline: start")
+    renew(folder(tmp_path / "raised", measured(-1.5, flow=2)), base)
+    first, second = parts.tables(base)
+    assert not list(faults(base, "HEAD"))
+    with pytest.raises(ValueError, match="git"):
+        list(faults(base, "no-such-commit"))
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    (fault,) = faults(base, "HEAD")
+    assert first.name in fault
+    first.unlink()
+    (fault,) = faults(base, "HEAD")
+    assert first.name in fault
+    first.write_bytes(kept)
+    assert not list(faults(base, "HEAD"))
+
+
+def test_a_case_is_measured_as_if_it_were_the_first() -> None:
+    """What an earlier case has drawn, trained or solved must not be missing among operators."""
+    options = {
+        "datasets": ["8gaussians"], "sizes": {"hidden": 4, "depth": 1, "layers": 1}, "batch": 8,
+        "solvers": {"euler": [0.5]}, "gradients": ["backprop"], "dtypes": ["float64"],
+        "updates": [1], "seconds": 0, "reference": 1e-2,
+        "training": {"validations": 1, "validation_rows": 8},
+    }  # fmt: skip
+    study = studies["gradients"]
+    cases = list(study.cases(study.Options.model_validate(options), Common(dtype="float64")))
+    (first, second) = (list(dispatched(study, cases)) for _ in range(2))
+    assert first[0][1].notes[OPERATORS] == second[0][1].notes[OPERATORS]
+    assert first[0][1].metrics == second[0][1].metrics
+
+
+def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data() -> None:
+    entries = suite.read("ci").studies
+    assert {entry["study"] for entry in entries} == set(studies)
+    assert any("*" in str(entry.get("flows")) for entry in entries if entry["study"] == "density")
+    listed = {name for entry in entries for name in entry.get("datasets", ())}
+    without_files = {name for name in datasets.names() if not hasattr(_module(name), "files")}
+    assert {datasets.module_of(name) for name in without_files} == {
+        datasets.module_of(name) for name in listed
+    }
+
+
+def test_the_baseline_is_sound_and_of_the_suite_ci() -> None:
+    base = Path(__file__).parent.parent / "results/baseline"
+    assert not list(faults(base))
+    assert all(OPERATORS in each.notes for each in store.read(base).values())
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(datasets.module_of(name))
