@@ -62,7 +62,7 @@ def test_tables_and_figures_of_the_readme_are_those_of_the_results() -> None:
     readme, results = (ROOT / "README.md").read_text(), (DOCS / "results.md").read_text()
     rows = [line for line in readme.splitlines() if line.startswith("| ")]
     assert rows
-    assert set(rows) <= set(results.splitlines())
+    assert set(rows) <= set(results.splitlines()), "copy the table from docs/results.md"
     for figure in re.findall(r"docs/(figures/[\w-]+\.png)", readme):
         assert figure in results
 
