@@ -82,7 +82,7 @@ def measure(
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
     from benchmarks import report
     from benchmarks.cli.progress import Display
-    from benchmarks.core.store import FolderError
+    from benchmarks.core.parts import FolderError
     from benchmarks.execution.run import run
     from benchmarks.report.facts import noise
 
