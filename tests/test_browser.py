@@ -103,9 +103,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ready.table(exhibit.Table("probe", "Probe", LONG, frame), "probe"),
         ready.table(exhibit.Table("tall", "Tall", "", tall), "probe"),
     ]
-    for side in ("before", "after"):
-        figure = exhibit.Figure("wide", "Wide", "A note.", _draw, keys)
-        section.figures.append(ready.figure(figure, "probe", side))
+    figure = exhibit.Figure("wide", "Wide", "A note.", _draw, keys)
+    section.figures.append(ready.figure(figure, "probe"))
     records = ready.table(
         exhibit.Table("records", "Records", "", pd.DataFrame({"No.": [1, 2], "Record": keys})), ""
     )
@@ -220,15 +219,6 @@ def test_words_can_be_read_and_are_said_aloud(page: Page) -> None:
     labelled = "figures => figures.every(svg => svg.role === 'img' && svg.ariaLabel)"
     assert page.locator("svg").evaluate_all(labelled)
     assert page.locator("th").evaluate_all("headers => headers.every(th => th.scope)")
-
-
-@pytest.mark.parametrize(("width", "beside"), [(2600, True), (NARROW, False)])
-def test_two_sides_stand_beside_each_other_where_there_is_room(
-    width: int, beside: bool, chromium: Browser, path: Path
-) -> None:
-    with _open(chromium, path, width) as page:
-        tops = page.locator("figure").evaluate_all("all => all.map(f => Math.round(f.offsetTop))")
-    assert (tops[0] == tops[1]) == beside
 
 
 def test_the_page_prints(chromium: Browser, path: Path) -> None:
