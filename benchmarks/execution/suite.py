@@ -9,13 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
 from benchmarks.core.case import Case, canonical, digest
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets import own
 from benchmarks.execution import faults
-from benchmarks.training.settings import Training
 from flows.member import SIZES
 
 
@@ -59,10 +58,7 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
                 )
             for name in getattr(model, "datasets", ()):
                 own.admit(name)
-            try:
-                listed = list(study.cases(model, common))
-            except ValidationError as error:  # of what is said of one flow's training alone
-                raise faults.first(Training, error, f"{where}, training of a flow") from error
+            listed = study.cases(model, common)
             entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in listed}
         return list(entries.values())
 

@@ -136,11 +136,15 @@ def scored(
     notes: dict[str, Any] = {"data": of_samples.figures(data.test, data)}
     try:
         log_prob = flow.log_prob(data.test[: int(case.settings["rows"])].to(case.device))
-        each = log_prob.cpu().numpy()
-        groups = None if data.groups is None else data.groups[: len(each)].numpy()
-        metrics |= {"test_ll": float(each.mean()), "test_ll_se": standard_error(each, groups)}
     except SolveError as error:
         notes["test_ll"] = str(error)
+    else:
+        each = log_prob.cpu().numpy()
+        if bad := int((~np.isfinite(each)).sum()):
+            notes["test_ll"] = f"log_prob is not finite for {bad} of {len(each)} test rows"
+        else:
+            groups = None if data.groups is None else data.groups[: len(each)].numpy()
+            metrics |= {"test_ll": float(each.mean()), "test_ll_se": standard_error(each, groups)}
     arrays = {
         "mode_shares": of_samples.shares(x, data),
         "samples": x[:DRAWN].numpy().astype(np.float16),
