@@ -40,7 +40,7 @@ SMALL: dict[str, Any] = {
 
 
 def exactly(data: Dataset, of: list[int], rows: int = 20_000) -> torch.Tensor:
-    """Rows of the data that are nearest to some of has no modes."""
+    """Rows of the data that are nearest to some of its modes."""
     assert data.sample is not None
     assert data.modes is not None
     x = data.sample(rows, stream(7, "test"))
@@ -95,7 +95,7 @@ def test_points_between_modes_lie_in_gaps() -> None:
 
 
 def test_data_without_modes_or_density_is_refused() -> None:
-    for name, words in (("magic", "has no modes"), ("2spirals", "its modes")):
+    for name, words in (("magic", "has no modes"), ("2spirals", "has no modes")):
         options = STUDY.Options.model_validate({**SMALL, "datasets": [name]})
         with pytest.raises(ValueError, match=words):
             list(STUDY.cases(options, Common()))
