@@ -154,12 +154,16 @@ DAMAGE = {
 }
 
 
+@pytest.fixture(scope="module")
+def through():
+    """Weights and history of a training that was never cut off."""
+    return trained("realnvp", Training(validation_rows=200))
+
+
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_checkpoint_that_does_not_fit_starts_the_training_anew(damage, path):
+def test_a_checkpoint_that_does_not_fit_starts_the_training_anew(damage, through, path):
     """With a warning that names it; nothing of it is in the result."""
-    settings = Training(validation_rows=200)
-    weights, history = trained("realnvp", settings)
-    path.unlink()
+    settings, (weights, history) = Training(validation_rows=200), through
     cut_off("realnvp", settings)
     damage(path)
     with pytest.warns(UserWarning, match=r"x\.safetensors.*anew"):
