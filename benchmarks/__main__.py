@@ -5,8 +5,12 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from benchmarks.cli.app import app
+    import warnings
 
+    from benchmarks.cli.app import app
+    from benchmarks.cli.console import warn
+
+    warnings.showwarning = warn  # type: ignore[assignment]  # takes the rest by position
     app()
 
 

@@ -243,8 +243,8 @@ checkpoint.SECONDS = 0.0
 write = checkpoint.write
 
 
-def write_and_wait(path, state):
-    write(path, state)
+def write_and_wait(*arguments):
+    write(*arguments)
     print("checkpoint", flush=True)
     threading.Event().wait()
 

@@ -52,6 +52,11 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def warn(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Show a warning in one line on standard error, without the line of code that gave it."""
+    errors.print(f"flowgauge: warning: {message}", style="yellow", soft_wrap=True)
+
+
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
     """Turn a ValueError, or a file that cannot be read or written, into one line and status 2."""

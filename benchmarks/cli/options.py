@@ -82,6 +82,14 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def results_folder(name: Path) -> Path:
+    """The folder that a path or a suite's name stands for, as `read_suite` would resolve it."""
+    from benchmarks.execution import suite as suites
+
+    path = Path("results") / name
+    return path if str(name) in suites.names() and not name.exists() and path.is_dir() else name
+
+
 def read_suite(
     name: str,
     *,

@@ -35,6 +35,7 @@ class Display:
         )
         self.total = self.finished = self.failures = 0
         self.budget = self.spent = 0.0
+        self.measured: set[str] = set()  # keys
         self.started = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -46,7 +47,9 @@ class Display:
         self.bar.stop()
 
     def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None:
-        """Start a run of these cases."""
+        """Start a run of these cases, and name those that will fail since their flow does."""
+        from benchmarks.execution.constructed import faults
+
         self.total, self.budget, self.started = len(cases), budget, time.monotonic()
         self.labels = labels(cases)
         self.bar.update(self.task, total=len(cases))
@@ -54,6 +57,8 @@ class Display:
         self.console.print(
             f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
         )
+        for key, reason in faults(cases, each_dim=False).items():
+            self.console.print(f"note: {self.labels[key]}: {reason}", style="yellow")
 
     def block(self, cases: Sequence[Case]) -> None:
         """Name the block that is being measured."""
@@ -65,6 +70,7 @@ class Display:
         from benchmarks.core.study import registry
 
         self.finished += 1
+        self.measured.add(case.key)
         self.spent += registry[case.study].budget(case)
         self.failures += record.status != "done"
         elapsed = time.monotonic() - self.started

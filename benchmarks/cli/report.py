@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from benchmarks.cli.console import console, usage_errors
-from benchmarks.cli.options import DataRoot, Plugin, load_plugins, use_data_root
+from benchmarks.cli.options import DataRoot, Plugin, load_plugins, results_folder, use_data_root
 
 
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(help="A results folder, or several to show side by side.")
+        list[Path],
+        typer.Argument(help="A results folder or a suite that was run; several: side by side."),
     ],
     out: Annotated[
         Path | None,
@@ -35,5 +36,5 @@ def report(
 
         load_plugins(plugin)
         use_data_root(data_root)
-        page = write(*folders, out=out)
+        page = write(*map(results_folder, folders), out=out)
     console.print(f"report: {page}", soft_wrap=True)

@@ -66,7 +66,11 @@ def run(
         )
         cases = plan.cases()
         if dry_run:
-            _check_flows(cases)
+            from benchmarks.core.naming import labels
+            from benchmarks.execution.constructed import faults
+
+            for key, reason in faults(cases).items():
+                raise ValueError(f"case {labels(cases)[key]!r}: {reason}")
             _print_plan(cases)
             return
     measure(plan, folder, plugin, retry, renew_times)
@@ -82,6 +86,7 @@ def measure(
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
     from benchmarks import report
     from benchmarks.cli.progress import Display
+    from benchmarks.core.naming import counted
     from benchmarks.core.parts import FolderError
     from benchmarks.execution.run import run
     from benchmarks.report.facts import noise
@@ -97,52 +102,20 @@ def measure(
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept, and the next run goes on from there")
         raise typer.Exit(INTERRUPTED) from None
+    kept = len(result.failed - display.measured)
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
         console.print(f"note: {warning}", style="yellow")
     page = report.write(folder)
     done, failed = len(result.done), len(result.cases) - len(result.done)
+    if kept and not retry:
+        note = f"{counted(kept, 'case')} failed in an earlier run: --retry measures again"
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if elsewhere := len(result.elsewhere & result.done):
         note = f"{elsewhere} cases have times of another machine class or torch: --renew-times"
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     console.print(f"{done} done, {failed} not; report: {page}", soft_wrap=True)
     raise typer.Exit(1 if failed else 0)
-
-
-def _check_flows(cases: Sequence[Case]) -> None:
-    """Construct each distinct flow once; ValueError naming the first case whose flow fails."""
-    from benchmarks.core.naming import labels
-    from flows import members
-
-    registered = set(members)
-    distinct: dict[str, Case] = {}
-    for case in cases:
-        if case.flow in registered:  # others are baselines
-            distinct.setdefault(repr((case.flow, case.dim, case.options)), case)
-    for case in distinct.values():
-        if reason := _fault(case):
-            raise ValueError(f"case {labels(cases)[case.key]!r}: {reason}")
-
-
-def _fault(case: Case) -> str:
-    """Why the flow of a case cannot be constructed; "" if it can be.
-
-    The meta device needs no memory; what does not work there is constructed for real.
-    """
-    import torch
-
-    from benchmarks.core.study import Result
-    from flows import build
-
-    try:
-        with torch.device("meta"):
-            build(case.flow, case.dim, **case.options)
-    except Exception:
-        try:
-            build(case.flow, case.dim, **case.options)
-        except Exception as error:
-            return Result.of(error).failure
-    return ""
 
 
 def _print_plan(cases: Sequence[Case]) -> None:

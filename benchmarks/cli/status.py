@@ -46,6 +46,7 @@ def status(
     cases done, 1 some are not, 2 wrong usage or configuration.
     """
     with usage_errors():
+        from benchmarks.execution.constructed import faults
         from benchmarks.execution.run import state
 
         plan, folder = read_suite(
@@ -61,10 +62,17 @@ def status(
         )
         now = state(plan, folder)
         groups = now.named()
+        missing = [case for case in now.cases if case.key in now.missing]
+        reasons = faults(missing, each_dim=False) | now.newer
+        for entry in groups["missing"]:
+            entry["reason"] = reasons.get(entry["key"], entry["reason"])
         if json_file is not None:
             write(json_file, json.dumps(groups, indent=1, ensure_ascii=False) + "\n")
     if str(json_file) != "-":
         _print(groups)
+        for entry in groups["missing"]:
+            if entry["key"] in reasons:
+                console.print(f"{entry['label']}: {entry['reason']}", style="yellow")
     raise typer.Exit(0 if len(groups["done"]) == len(now.cases) else 1)
 
 

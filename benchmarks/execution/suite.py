@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -171,6 +172,11 @@ def override(values: dict[str, Any], said: str) -> None:
         for step in way:
             target = _descend(target, step, key)
         target[int(last) if isinstance(target, list) and last.isdigit() else last] = value
+        flows = target.get("flows") if isinstance(target, dict) else None
+        own = [f for f in flows or () if isinstance(f, dict) and last in f]
+        if own:
+            named = ", ".join(f"{f.get('flow')} ({last} = {f[last]})" for f in own)
+            warnings.warn(f"{said!r} does not reach flows with their own: {named}", stacklevel=2)
 
 
 def _descend(target: Any, step: str, key: str) -> Any:

@@ -8,7 +8,6 @@ import resource
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -170,7 +169,6 @@ def _measure(pipe: Connection, cases: Sequence[Case], operators: bool) -> None:
             pipe.send((key, Measured(result, seconds, beside.shared())))
             start = time.perf_counter()
     except Exception as error:
-        traceback.print_exc()
         lost = Result.of(error)
     for key in left:
         pipe.send((key, Measured(lost, time.perf_counter() - start, beside.shared())))

@@ -20,8 +20,9 @@ def write(*folders: str | Path, out: str | Path | None = None) -> Path:
     """
     paths = [Path(folder) for folder in folders]
     root = usable(Path(out)) if out is not None else _usual(paths)
+    report = collect(paths)  # before a folder is made: paths may hold no records
     output = Output(root)
-    for name, content in formats.files(collect(paths)):
+    for name, content in formats.files(report):
         output.write(name, content)
     output.remove_others()
     return root / PAGE
