@@ -12,7 +12,7 @@ import pkgutil
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -162,8 +162,9 @@ class Registry(Generic[T]):
             for package in self.packages:
                 path = importlib.import_module(package).__path__
                 for module in pkgutil.iter_modules(path, package + "."):
-                    inside = f".{self.folder_module}" if module.ispkg and self.folder_module else ""
-                    importlib.import_module(module.name + inside)
+                    importlib.import_module(module.name)
+                for folder in self._folders(path):
+                    importlib.import_module(f"{package}.{folder}.{self.folder_module}")
         except BaseException:
             self._discovered = False  # or the next look-up would hide the cause
             raise
@@ -172,6 +173,13 @@ class Registry(Generic[T]):
                 point.load()
             except Exception as error:  # another distribution's fault must not stop this one
                 warnings.warn(f"plug-in {point.value!r} was left out: {error!r}", stacklevel=2)
+
+    def _folders(self, path: Iterable[str]) -> list[str]:
+        """Names of the folders under ``path`` that have the ``folder_module``."""
+        if not self.folder_module:
+            return []
+        found = (p for root in path for p in Path(root).glob(f"*/{self.folder_module}.py"))
+        return sorted(module.parent.name for module in found)
 
 
 PLUGIN = "flowgauge_plugin_"  # how the module of a plug-in's file is named, before the file's stem
