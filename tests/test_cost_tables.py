@@ -20,7 +20,7 @@ from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import Record, Values
 from benchmarks.measure.calls import COUNTED
 from benchmarks.plotting import draw, slopes
-from benchmarks.report import facts
+from benchmarks.report import cells, facts
 from benchmarks.studies.cost.figures import figures, shares
 from benchmarks.studies.cost.tables import tables
 
@@ -268,3 +268,12 @@ def test_shares_of_a_solve() -> None:
     assert parts.loc[8].to_dict() == pytest.approx({"field": 0.2, "trace": 0.4, "solver": 0.4})
     (figure,) = (figure for figure in figures(frame) if figure.name == "solve-breakdown")
     assert figure.draw()
+
+
+def test_parameters_are_shown_exactly():
+    frame = _frame(("log_prob",))
+    frame["parameters"] = [float(10**dim_digits + 1) for dim_digits in range(2, 7)]
+    (table,) = [t for t in tables(frame) if "parameters" in t.columns]
+    at = list(table.columns).index("parameters")
+    texts = [row[at].text for row in cells.grid(table).rows]
+    assert [int(text.replace(",", "")) for text in texts] == frame["parameters"].tolist()

@@ -90,7 +90,8 @@ def _column(metric: str) -> Column:
     if metric == RELATIVE:
         return Column("log_prob / reference", digits=".4g", kind="time")
     row = bool(METRICS[metric].per) and metric not in WHOLE
-    return Column.of(metric, row=row, digits=".4g")
+    digits = ",.0f" if metric == "parameters" else ".4g"
+    return Column.of(metric, row=row, digits=digits)
 
 
 def _uncounted(frame: pd.DataFrame) -> list[str]:
