@@ -186,3 +186,9 @@ def test_empty_batches(normal: Normal) -> None:
             assert flow.log_prob(normal(0, 3), context).shape == (0,)
             assert flow.sample(0, context).shape == (0, 3)
         assert nfe.forward == 0
+
+
+@pytest.mark.parametrize("value", ["no", 0, 1, None])
+def test_whether_an_end_time_is_trained_is_said_by_true_or_false_alone(value):
+    with pytest.raises(ValueError, match="train_end_time"):
+        flows.build("cnf", 2, train_end_time=value)

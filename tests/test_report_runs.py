@@ -17,7 +17,7 @@ from benchmarks.core.record import Record
 from benchmarks.core.study import registry
 from benchmarks.report.collect import collect
 from committed import ROOT
-from report_probes import LL, MACHINE, REFERENCE, SECONDS, TALLY, record_of
+from report_probes import LL, MACHINE, PROBE, REFERENCE, SECONDS, TALLY, record_of
 
 pytestmark = pytest.mark.usefixtures("probes")
 
@@ -140,3 +140,13 @@ def test_the_command_writes_beside_the_results_and_never_into_them(
 def test_a_folder_given_twice_is_wrong_usage(folders: tuple[Path, Path]) -> None:
     done = CliRunner().invoke(app, ["report", str(folders[0]), str(folders[0] / ".." / "run")])
     assert done.exit_code == 2
+
+
+def test_a_suite_has_no_notes_on_the_studies_of_another(tmp_path: Path) -> None:
+    """Side by side, each is asked for what its own plan holds alone."""
+    first = _folder(tmp_path / "first", _record("maf"))
+    second = _folder(tmp_path / "second", record_of(PROBE))
+    own, other = collect((first, second)).sections
+    assert (own.study, other.study) == (TALLY, PROBE)
+    assert not any(note.startswith("second:") for note in own.notes)
+    assert not any(note.startswith("first:") for note in other.notes)

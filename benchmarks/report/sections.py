@@ -66,6 +66,8 @@ def noted(notes: list[str], what: str) -> Iterator[None]:
 def _notes(run: Run, study: str) -> Iterator[str]:
     """What to know of a run's records of a study before reading."""
     own = run.frame[run.frame["study"] == study] if len(run.frame) else run.frame
+    if own.empty and all(case.study != study for case in run.plan.cases):
+        return  # of another suite
     if own.empty:
         yield "no case has been measured yet"
         return

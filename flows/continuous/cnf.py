@@ -55,6 +55,8 @@ class CNF(nn.Module):
         start, end = (t.item() if isinstance(t, Tensor) else float(t) for t in (t0, t1))
         if start == end:
             raise ValueError(f"a CNF needs two different times, got t0 = t1 = {start}")
+        if not isinstance(train_end_time, bool):
+            raise ValueError(f"train_end_time is true or false, got {train_end_time!r}")
         self.field = field
         self.t0 = t0 if isinstance(t0, Tensor) else start
         self._end = t1 if isinstance(t1, Tensor) else end
