@@ -19,6 +19,8 @@ def load(*paths: str | Path) -> pd.DataFrame:
 
     from benchmarks.core import frame, pytest_benchmark, store
 
+    if absent := [str(path) for path in paths if not Path(path).exists()]:
+        raise ValueError(f"there is no file or folder {absent[0]!r}")
     folders = [path for path in map(Path, paths) if store.is_folder(path)]
     others = [path for path in map(Path, paths) if not store.is_folder(path)]
     frames = [frame.load(*folders)] if folders else []

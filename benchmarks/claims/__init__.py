@@ -42,16 +42,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the lecture, and how records judge it.
+    """A statement, and how records judge it.
 
-    ``page`` is the number of its slide and ``slide`` the title; ``item`` orders the claims of a
-    slide. ``criterion`` says what confirms and what refutes it. ``studies`` are those whose records
-    it reads, ``suite`` one that measures them all, ``exhibits`` the tables and figures of them.
+    ``page`` is the number of its slide in the `LECTURE` and ``slide`` the title, None and "" of a
+    claim that is not the lecture's; ``item`` orders the claims of a slide. ``criterion`` says what
+    confirms and what refutes it. ``studies`` are those whose records it reads, ``suite`` one that
+    measures them all, ``exhibits`` the tables and figures of them.
     ``examples`` are outcomes, each with a function that makes up records of it, for tests.
     """
 
     id: str
-    page: int
+    page: int | None
     item: int
     slide: str
     statement: str
@@ -61,6 +62,11 @@ class Claim:
     exhibits: tuple[str, ...]
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]]
     judge: Callable[[pd.DataFrame], Verdict]
+
+    @property
+    def place(self) -> str:
+        """Where the lecture has it: "slide 4", or "not of the lecture"."""
+        return "not of the lecture" if self.page is None else f"slide {self.page}"
 
     @property
     def remedy(self) -> str:
@@ -90,15 +96,15 @@ registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",))
 def register(
     id: str,
     *,
-    page: int,
-    slide: str,
     statement: str,
     criterion: str,
     studies: tuple[str, ...],
+    suite: str,
     exhibits: tuple[str, ...],
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]],
+    page: int | None = None,
+    slide: str = "",
     item: int = 1,
-    suite: str = "complexity",
 ) -> Callable[[Callable[[pd.DataFrame], Verdict]], Callable[[pd.DataFrame], Verdict]]:
     """Decorator: register a judge as a `Claim` of these attributes."""
 
@@ -112,8 +118,9 @@ def register(
 
 
 def claims() -> list[Claim]:
-    """All claims, in the lecture's order."""
-    return sorted((registry[name] for name in registry), key=lambda c: (c.page, c.item, c.id))
+    """All claims, in the lecture's order; those that are of no slide last."""
+    every = [registry[name] for name in registry]
+    return sorted(every, key=lambda c: (c.page is None, c.page or 0, c.item, c.id))
 
 
 def done(frame: pd.DataFrame, study: str, *metrics: str) -> pd.DataFrame:

@@ -37,6 +37,7 @@ def example(error: float) -> pd.DataFrame:
     "or more; refuted where at none; else conditional on the tolerance. Backpropagation through "
     "the same steps stands beside it.",
     studies=("gradients",),
+    suite="complexity",
     exhibits=("gradients", "gradients-at-error"),
     examples=[
         ("confirmed", partial(example, 1e-9)),

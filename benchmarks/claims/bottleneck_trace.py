@@ -30,6 +30,7 @@ def example(difference: float) -> pd.DataFrame:
     criterion=f"Confirmed where the two differ by at most {ROUNDING:g} of the Jacobian's norm, in "
     "float64; refuted where they differ by more.",
     studies=("identities",),
+    suite="complexity",
     exhibits=("identities-estimate",),
     examples=[
         ("confirmed", partial(example, 1e-16)),

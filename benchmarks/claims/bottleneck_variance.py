@@ -44,6 +44,7 @@ def example(rmse: float, error: float = 0.01) -> pd.DataFrame:
     "for every field and noise that was measured; refuted where it rises by as many for every one; "
     "else conditional. The number of products with the Jacobian is the same.",
     studies=("identities",),
+    suite="complexity",
     exhibits=("identities-estimate",),
     examples=[
         ("confirmed", partial(example, 0.5)),

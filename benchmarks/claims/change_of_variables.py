@@ -35,6 +35,7 @@ def example(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
     "density integrates to one in two dimensions, within what rounding, solver and grid leave "
     "open; refuted where one's is not.",
     studies=("identities",),
+    suite="complexity",
     exhibits=("identities-density",),
     examples=[
         ("confirmed", example),

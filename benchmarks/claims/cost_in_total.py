@@ -43,6 +43,7 @@ def example(slope: float, scatter: float = 0.0) -> pd.DataFrame:
     "no evidence. Totals are FLOPs of a density at the evaluations that training leads to, of "
     "flows whose width is fixed.",
     studies=("nfe", "cost"),
+    suite="complexity",
     exhibits=("nfe-against-dimension", "nfe-totals", "nfe-growth"),
     examples=[
         ("confirmed", partial(example, 0.0)),

@@ -38,6 +38,7 @@ def example(degree: int) -> pd.DataFrame:
     "refuted where for none; else conditional on how the trace is had. What a solve makes of the "
     "weights once for a batch is given beside it.",
     studies=("cost",),
+    suite="complexity",
     exhibits=("cost-growth", "cost-against-dimension"),
     examples=[
         ("confirmed", partial(example, 2)),

@@ -40,6 +40,7 @@ def example(power: int) -> pd.DataFrame:
     "degree is 1 in D at a fixed width, 2 where H = c D, and 1 in H at a fixed D; refuted where "
     "none of the three holds; else conditional.",
     studies=("cost",),
+    suite="complexity",
     exhibits=("cost-growth", "cost-axes"),
     examples=[
         ("confirmed", partial(example, 1)),

@@ -40,6 +40,7 @@ def example(share: float) -> pd.DataFrame:
     f"more than f does ({TWICE:g} of it for both), for every such series; refuted where for none; "
     "else conditional.",
     studies=("cost",),
+    suite="complexity",
     exhibits=("cost-growth", "cost-against-dimension"),
     examples=[
         ("confirmed", partial(example, 1)),

@@ -36,6 +36,7 @@ def example(degree: int) -> pd.DataFrame:
     "3 in D for every discrete flow, and not of less (the slide ranks families by it, so that it "
     "is no mere upper bound); refuted where for none; else conditional on the flow.",
     studies=("cost",),
+    suite="complexity",
     exhibits=("cost-growth", "cost-against-dimension"),
     examples=[
         ("confirmed", partial(example, 3)),

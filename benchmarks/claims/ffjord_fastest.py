@@ -38,6 +38,7 @@ def example(factor: float) -> pd.DataFrame:
     "evaluations: confirmed where FFJORD takes fewer than every other continuous flow at every D; "
     "refuted where it takes more than each at every D; else conditional on the other.",
     studies=("cost",),
+    suite="complexity",
     exhibits=("cost-against-dimension", "cost-crossings"),
     examples=[
         ("confirmed", partial(example, 0.5)),

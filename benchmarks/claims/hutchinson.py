@@ -42,6 +42,7 @@ def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
     f"it, at a level of {LEVEL:g} for all rows together, and the spread is that of the closed "
     "formula, by the same measure; refuted where one is.",
     studies=("identities",),
+    suite="complexity",
     exhibits=("identities-estimate",),
     examples=[
         ("confirmed", example),

@@ -36,6 +36,7 @@ def example(order: float) -> pd.DataFrame:
     f"Jacobian of the solution, comes to −tr within {LARGEST:g} of it and closer with an order of "
     f"{ORDER:g} at least as steps are halved; refuted where it does not.",
     studies=("identities",),
+    suite="complexity",
     exhibits=("identities-rate",),
     examples=[
         ("confirmed", partial(example, 4.0)),

@@ -45,6 +45,7 @@ def example(different: int = 0, order: float = 1.0) -> pd.DataFrame:
     f"method's error falls with order 1 ± {WITHIN:g}; refuted where an element differs, or the "
     "order is another.",
     studies=("identities",),
+    suite="complexity",
     exhibits=("identities-order", "identities-euler"),
     examples=[
         ("confirmed", example),

@@ -60,6 +60,7 @@ def example(determinant: float, loop: float = 1.0) -> pd.DataFrame:
     "probe of Hutchinson's estimate; refuted where none does at any; else conditional. Both are of "
     "one Jacobian that is not there before: who takes the determinant has to form it.",
     studies=("trace",),
+    suite="complexity",
     exhibits=("trace-cost",),
     examples=[
         ("confirmed", partial(example, 10.0)),

@@ -127,7 +127,8 @@ def _row(claim: Claim, verdict: Verdict, folder: Path | None) -> dict[str, Any]:
     from benchmarks.claims import LECTURE
 
     about = {
-        name: getattr(claim, name) for name in ("id", "page", "slide", "statement", "criterion")
+        name: getattr(claim, name)
+        for name in ("id", "page", "place", "slide", "statement", "criterion")
     }
     files = [] if folder is None else [str(path) for path in _exhibits(folder, verdict.exhibits)]
     return {
@@ -158,11 +159,11 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 
     table = Table("Slide", "Claim", "Verdict", "Records of")
     for row in rows:
-        table.add_row(str(row["page"]), row["id"], _outcome(row), row["folder"] or "")
+        table.add_row(str(row["page"] or "–"), row["id"], _outcome(row), row["folder"] or "")
     console.print(f"Slides are those of {LECTURE}.")
     console.print(table)
     for row in rows:
-        claim = f" (slide {row['page']}): {row['statement']}"
+        claim = f" ({row['place']}): {row['statement']}"
         console.print(Text.assemble("\n", styled(row["id"], "bold"), styled(claim)))
         console.print(Text.assemble("  ", _outcome(row), styled(f": {row['sentence']}")))
         for path in row["exhibits"]:

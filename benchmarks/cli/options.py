@@ -38,7 +38,10 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write it as JSON to a file; - for standard output.")
 ]
 Plugin = Annotated[
-    list[Path] | None, typer.Option(help="A Python file that registers flows; repeatable.")
+    list[Path] | None,
+    typer.Option(
+        help="A Python file that registers flows, data sets, studies or claims; repeatable."
+    ),
 ]
 DataRoot = Annotated[
     Path | None,

@@ -48,6 +48,7 @@ def status(
     with usage_errors():
         from benchmarks.execution.constructed import faults
         from benchmarks.execution.run import state
+        from benchmarks.execution.versions import not_checked
 
         plan, folder = read_suite(
             suite,
@@ -70,6 +71,8 @@ def status(
             write(json_file, json.dumps(groups, indent=1, ensure_ascii=False) + "\n")
     if str(json_file) != "-":
         _print(groups)
+        if note := not_checked(now.standings.values()):
+            console.print(f"{note}; they count as current", style="yellow")
         for entry in groups["missing"]:
             if entry["key"] in reasons:
                 console.print(f"{entry['label']}: {entry['reason']}", style="yellow")

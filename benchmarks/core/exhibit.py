@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.core.metrics import METRICS
+from benchmarks.core.metrics import defined
 
 RECORDS = "records"  # the column of a table's frame that is not shown: each row's records' keys
 
@@ -53,9 +53,10 @@ class Column:
     def of(cls, metric: str, *, row: bool = False, **changes: Any) -> Column:
         """Column of a metric by its definition; ``row`` if values are of one row of data.
 
-        The label begins with a capital letter, unless its first word is an identifier.
+        The label begins with a capital letter, unless its first word is an identifier. Raises
+        ValueError for a metric that the table of metrics lacks.
         """
-        definition = METRICS[metric]
+        definition = defined(metric)
         unit, label = definition.shown_unit, definition.name
         if "_" not in label.partition(" ")[0]:
             label = label[:1].upper() + label[1:]
@@ -119,7 +120,7 @@ class Table:
 
 def per_row(frame: pd.DataFrame, metric: str) -> pd.Series:
     """A metric's values for one row of data; ValueError for one that is of no batch or row."""
-    per = METRICS[metric].per
+    per = defined(metric).per
     if not per:
         raise ValueError(f"metric {metric!r} is not of a batch: it has no value for a row")
     values: pd.Series = frame[metric] / frame["batch"] if per == "batch" else frame[metric]

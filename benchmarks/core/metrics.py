@@ -10,10 +10,11 @@ Tables, axes, the gate, claims and exports take all of this from here. A new met
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 Better = Literal["lower", "higher", "neither"]
@@ -28,6 +29,7 @@ SCALES = {
     ("B", "MB"): 1e-6,
     ("", "%"): 100.0,
 }
+FILE = "benchmarks/core/metrics.toml"
 QUANTITIES = {"s": "seconds", "FLOP": "FLOPs", "B": "bytes", "op": "operations"}  # by unit
 
 
@@ -50,6 +52,11 @@ class Metric:
     per: Literal["", "batch", "row"] = ""
     shown: str = ""
     solves: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shown and (self.unit, self.shown) not in SCALES:
+            pairs = ", ".join(f"{unit!r} as {shown!r}" for unit, shown in SCALES)
+            raise ValueError(f"unit {self.unit!r} cannot be shown as {self.shown!r}, only {pairs}")
 
     @property
     def name(self) -> str:
@@ -77,9 +84,23 @@ class Metric:
         return f"{self.name}: {self.quantity}"
 
 
-def _read() -> dict[str, Metric]:
-    table = tomllib.loads(files(__package__).joinpath("metrics.toml").read_text("utf-8"))
-    return {name: Metric(**row) for name, row in table.items()}
+def read(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:
+    """The metrics of a table's rows; ValueError that names the first row that is none."""
+    metrics = {}
+    for name, row in table.items():
+        try:
+            metrics[name] = Metric(**row)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
+            raise ValueError(f"row {name!r} of {FILE}: {'; '.join(faults)}") from None
+    return metrics
 
 
-METRICS = _read()
+METRICS = read(tomllib.loads(files(__package__).joinpath("metrics.toml").read_text("utf-8")))
+
+
+def defined(name: str) -> Metric:
+    """The metric of a name; ValueError for one that the table lacks."""
+    if name not in METRICS:
+        raise ValueError(f"metric {name!r} has no row in {FILE}: define it there first")
+    return METRICS[name]

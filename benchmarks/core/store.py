@@ -57,7 +57,9 @@ def is_folder(path: Path) -> bool:
 
 
 def existing(folder: Path) -> Path:
-    """The folder itself; ValueError where it holds no records."""
+    """The folder itself; ValueError where there is none and where it holds no records."""
+    if not folder.exists():
+        raise ValueError(f"there is no folder {str(folder)!r}")
     if not is_folder(folder):
         raise ValueError(
             f"{str(folder)!r} is not a results folder: it has neither records/ nor packed records"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt, model_val
 import flows
 from benchmarks.core.case import Case, Seeds, canonical, studies
 from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.metrics import defined
 from flows.budget import width
 
 
@@ -97,7 +98,8 @@ def expanded(contenders: Sequence[K]) -> list[K]:
 class Result:
     """What one case gives: metrics and arrays by name, notes as JSON, or why there are none.
 
-    ``seconds`` are those that the case took of its block, where the study knows them.
+    ``seconds`` are those that the case took of its block, where the study knows them. Raises
+    ValueError for a metric that the table of metrics lacks.
     """
 
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
@@ -105,6 +107,10 @@ class Result:
     notes: Mapping[str, Any] = field(default_factory=dict)
     failure: str = ""
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.metrics:
+            defined(name)
 
     @classmethod
     def of(cls, error: BaseException) -> Result:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case, studies
+from benchmarks.core.naming import counted
 from benchmarks.core.record import Record
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.training.baselines import BASELINES
@@ -37,10 +39,14 @@ class Dependencies:
 
 @dataclass(frozen=True)
 class Standing:
-    """Why a record's counts and qualities, and why its times, are stale; empty where current."""
+    """Why a record's counts and qualities, and why its times, are stale; empty where current.
+
+    ``unchecked`` says what is not there that would decide it; such a record counts as current.
+    """
 
     counts: str = ""
     times: str = ""
+    unchecked: str = ""
 
     @property
     def reason(self) -> str:
@@ -79,7 +85,7 @@ def standing(record: Record) -> Standing:
     except (Absent, ValueError) as error:
         if record.case.study not in studies:
             return Standing(str(error), str(error))
-        return Standing()
+        return Standing(unchecked=_absent_member(record.case) or str(error))
     versions, paces = [], []
     for name, declared in now.declared.items():
         before = record.declared.get(name, Declared())
@@ -94,11 +100,27 @@ def standing(record: Record) -> Standing:
     return Standing(counts, "; ".join([*versions, *paces]) if timed or counts else "")
 
 
+def not_checked(standings: Iterable[Standing]) -> str:
+    """How many records count as current without a check, and why; empty where there are none."""
+    reasons = Counter(now.unchecked for now in standings if now.unchecked)
+    number = counted(reasons.total(), "record")
+    return f"{number} could not be checked: {'; '.join(reasons)}" if reasons else ""
+
+
 def data_files(name: str | None) -> dict[str, str]:
     """Content hashes of a data set's files; none of a set that has none. Raises `Absent`."""
     module = sys.modules.get(datasets.module_of(name)) if name is not None else None
     files = getattr(module, "files", None)
     return {f"file {path.name}": sha256(path)[:16] for path in files(name)} if files else {}
+
+
+def _absent_member(case: Case) -> str:
+    """What a plug-in that is not loaded has registered: the flow or the data set of a case."""
+    if case.flow not in BASELINES and case.flow not in members:
+        return f"flow {case.flow!r} is not registered (--plugin FILE loads it)"
+    if case.dataset is not None and case.dataset not in datasets.names():
+        return f"data set {case.dataset!r} is not registered (--plugin FILE loads it)"
+    return ""
 
 
 def absent(dataset: str | None) -> bool:

@@ -14,8 +14,8 @@ from benchmarks.report.runs import Run
 
 TITLE = "What becomes of the claims"
 ABOUT = (
-    f"The claims of a lecture, {LECTURE}, slide by slide, and what these records make "
-    "of them: confirmed, refuted, or conditional on what the sentence names."
+    f"The claims of a lecture, {LECTURE}, slide by slide, then those without a slide, and what "
+    "these records make of them: confirmed, refuted, or conditional on what the sentence names."
 )
 
 
@@ -45,7 +45,7 @@ class Judged:
                 **({"Run": judged.run} if judged.run else {}),
                 "Verdict": judged.verdict.outcome,
                 "Measured": judged.verdict.sentence,
-                "Slide": judged.claim.page,
+                "Slide": "–" if judged.claim.page is None else judged.claim.page,
                 RECORDS: judged.verdict.records,
             }
             for judged in self.judgements

@@ -100,7 +100,7 @@ class Documents:
                     "Verdict": verdict.outcome.replace("_", " "),
                     "Measured": sentence,
                     "Run": run or "–",
-                    "Slide": claim.page,
+                    "Slide": "–" if claim.page is None else claim.page,
                 }
             )
         return _markdown(pd.DataFrame(rows))

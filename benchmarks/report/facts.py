@@ -40,7 +40,7 @@ def header(run: Run) -> list[Fact]:
         _fact("Software", [", ".join(versions + python)]),
         _fact("Measured", [_when(records)]),
         *([_fact("Noise", warning)] if warning else []),
-        *([_fact("Caution", cautions)] if (cautions := _cautions(run)) else []),
+        *([_fact("Caution", cautions)] if any(cautions := _cautions(run)) else []),
     ]
 
 
@@ -99,13 +99,14 @@ def _fact(term: str, lines: Iterable[str]) -> Fact:
 
 
 def _cautions(run: Run) -> list[str]:
-    """How many records have times that are not to be quoted, by reason."""
+    """How many records have times that are not to be quoted, by reason; and are not checked."""
     counts = Counter(run.cautions.values())
     total = len(run.records)
-    return [
+    lines = [
         f"times of {count} of {total} records are not to be quoted: {why}"
         for why, count in counts.items()
     ]
+    return [*lines, run.unchecked]
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:
@@ -155,12 +156,18 @@ def _day(started: str) -> str:
 
 
 def _fingerprints(records: Sequence[Record]) -> list[str]:
+    """Of each study, whether records of one flow and data set are of several versions."""
     lines = []
     for study in sorted({record.case.study for record in records}):
-        counts = Counter(r.fingerprint[:12] for r in records if r.case.study == study)
-        several = f": {len(counts)} versions of the code" if len(counts) > 1 else ""
-        marks = ", ".join(f"{mark} ({n})" if several else mark for mark, n in counts.items())
-        lines.append(f"{study}{several}: {marks}")
+        marks: dict[tuple[str, str | None], set[str]] = {}
+        for record in records:
+            if record.case.study == study:
+                alike = marks.setdefault((record.case.flow, record.case.dataset), set())
+                alike.add(record.fingerprint)
+        several = sum(len(alike) > 1 for alike in marks.values())
+        text = f"{several} of {len(marks)} pairs of flow and data" if several else "each flow"
+        count = "several versions" if several else "one version"
+        lines.append(f"{study}: {text} measured with {count} of the code")
     return lines
 
 

@@ -15,7 +15,7 @@ from benchmarks.core.plan import Plan, Planned, plan_of
 from benchmarks.core.quotable import cautions, of_one_place, places
 from benchmarks.core.record import Record
 from benchmarks.datasets import own
-from benchmarks.execution.versions import Standing, standing
+from benchmarks.execution.versions import Standing, not_checked, standing
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Run:
 
     Keys are those of the records, after the ``label`` where a report has several runs. The
     ``frame`` has times of one ``place`` alone (machine class and torch, "" of no times), which
-    ``note`` says. ``cautions`` are by key why a record's times are not to be quoted.
+    ``note`` says. ``cautions`` are by key why a record's times are not to be quoted, ``unchecked``
+    says how many records could not be checked.
     """
 
     label: str
@@ -47,6 +48,7 @@ class Run:
     note: str
     cautions: Mapping[str, str]
     outside: int
+    unchecked: str = ""
 
     @property
     def stale(self) -> list[str]:
@@ -120,7 +122,8 @@ def _read(folder: Path, label: str, several: bool) -> Run:
         place = next(iter(timed.value_counts().index), "")
     frame, note = of_one_place(frame)
     states = tuple(_states(plan, named, standings, prefix))
-    return Run(label, plan, named, states, frame, place, note, reasons, len(records) - len(kept))
+    outside, unchecked = len(records) - len(kept), not_checked(standings.values())
+    return Run(label, plan, named, states, frame, place, note, reasons, outside, unchecked)
 
 
 def _cautions(timed: pd.DataFrame, standings: Mapping[str, Standing]) -> dict[str, str]:

@@ -1,0 +1,39 @@
+"""The table of metrics: a faulty row and a metric without one are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.core.exhibit import Column
+from benchmarks.core.metrics import FILE, METRICS, SCALES, read
+from benchmarks.core.study import Result
+
+ROW = {"about": "an error", "unit": "s", "better": "lower", "kind": "time"}
+UNKNOWN = "_".join(METRICS)  # longer than every name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"better": "least"}, {"kind": "other"}, {"per": "epoch"}, {"shown": "MiB"}, {"colour": "red"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_faulty_row_is_named_with_its_file(change: dict[str, Any]) -> None:
+    assert read({"fine": ROW})["fine"].unit == "s"
+    with pytest.raises(ValueError, match=rf"(?s)odd_metric.*{FILE}"):
+        read({"fine": ROW, "odd_metric": ROW | change})
+
+
+@pytest.mark.parametrize(("unit", "shown"), SCALES)
+def test_a_unit_that_is_shown_otherwise_has_its_factor(unit: str, shown: str) -> None:
+    metric = read({"one": ROW | {"unit": unit, "shown": shown}})["one"]
+    assert (metric.scale, metric.shown_unit) == (SCALES[unit, shown], shown)
+
+
+@pytest.mark.parametrize(
+    "use", [Column.of, lambda name: Result({name: 1.0})], ids=["table", "case"]
+)
+def test_a_metric_without_a_row_is_named_with_the_file(use: Any) -> None:
+    with pytest.raises(ValueError, match=rf"(?s){UNKNOWN}.*{FILE}"):
+        use(UNKNOWN)
