@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.core.case import Case
@@ -40,11 +42,22 @@ def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Resul
     """Measure each case alone; yield key and result, with operators and arrays in the notes."""
     for case in cases:
         _forget()
-        with Dispatched() as mode:
+        with _drawn_in(getattr(torch, case.dtype)), Dispatched() as mode:
             results = list(study.measure([case]))
         for key, result in results:
             notes = {OPERATORS: dict(sorted(mode.counts.items())), ARRAYS: summary(result.arrays)}
             yield key, replace(result, notes={**result.notes, **notes})
+
+
+@contextmanager
+def _drawn_in(dtype: torch.dtype) -> Iterator[None]:
+    """Draw initial weights and noise in ``dtype``; in float32 other processors round otherwise."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _forget() -> None:
