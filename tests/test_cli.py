@@ -67,7 +67,7 @@ def test_help_does_not_import_torch():
         (["run", "smoke", "--threads", "0"], ["threads", "got 0"]),
         (["status", "nosuch"], ["nosuch", "smoke"]),
         (["status", str(ROOT / "docs")], ["suite.json", f"--out {ROOT / 'docs'}"]),
-        (["report", "nosuch"], ["nosuch", "records/"]),
+        (["report", "nosuch"], ["folder", "nosuch"]),
         (["check", "nosuch"], ["nosuch", "realnvp"]),
         (["check", "maf", "-s", "hiden=3"], ["hiden", "hidden"]),
         (["check", "maf", "-s", "hidden"], ["hidden", "key=value"]),
