@@ -174,11 +174,8 @@ class Study:
 
     def _beside(self, what: str) -> Any:
         """A function of a module of the study's folder; one that shows nothing without it."""
-        package = type(self).__module__.rpartition(".")[0]
-        for name in (f"{package}.{what}", f"{package}.tables"):
-            if find_spec(name) and (function := getattr(import_module(name), what, None)):
-                return function
-        return lambda frame: []
+        name = f"{type(self).__module__.rpartition('.')[0]}.{what}"
+        return getattr(import_module(name), what) if find_spec(name) else lambda frame: []
 
 
 S = TypeVar("S", bound=type[Study])

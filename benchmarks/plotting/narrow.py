@@ -18,7 +18,7 @@ def logarithmic(*axes: Any) -> None:
     for axis in axes:
         draw.logarithmic(axis)
         low, high = axis.get_view_interval()
-        if math.log10(high / low) < SPAN:
+        if 0 < low < high and math.log10(high / low) < SPAN:
             powers = axis.get_major_formatter()
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(partial(_named, powers))

@@ -92,7 +92,8 @@ def _costs(seeds: pd.DataFrame, curves: dict[str, Curve], level: float) -> dict[
         for name, axis in AXES.items()
     }
     seconds = costs["seconds"]
-    workloads = seconds / done["reference_seconds"].to_numpy()
+    reference = done.get("reference_seconds", pd.Series(np.nan, done.index))
+    workloads = seconds / reference.to_numpy()
     return row | {
         "status": "done",
         "seeds_there": int(np.isfinite(seconds).sum()),

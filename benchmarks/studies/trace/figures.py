@@ -43,7 +43,7 @@ ERRORS_NOTE = (
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Seconds against D; errors against probes, seconds and D."""
     done = frame[frame["status"] == "done"]
-    if done.empty:
+    if done.empty or SECONDS not in done or done[SECONDS].isna().all():  # counts alone
         return []
     rows, keys = evaluations(done), tuple(done["key"])
     costs, errors = partial(_costs, rows), partial(_errors, rows)
