@@ -51,6 +51,33 @@ class Scaled(nn.Module):
         return self.factor * x
 
 
+class Waves(nn.Module):
+    """A user's field with its own parameters: f(t, x) = A sin(B x + c t)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(dim)
+        self.dim = dim
+
+        def parameter(*shape: int) -> nn.Parameter:
+            values = torch.randn(*shape, generator=generator, dtype=torch.float64)
+            return nn.Parameter(values / dim**0.5)
+
+        self.a, self.b, self.c = parameter(dim, dim), parameter(dim, dim), parameter(dim)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.sin(x @ self.b.T + self.c * t) @ self.a.T
+
+
+def moved(field: nn.Module, spread: float = 0.3) -> Any:
+    """The field in float64, its parameters moved by normal noise of torch's stream."""
+    field.double()
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter += spread * torch.randn_like(parameter)
+    return field
+
+
 def mlp_field(dim: int, *, seed: int = 0, spread: float = 0.3, **options: Any) -> MLPField:
     torch.manual_seed(seed)
     field = MLPField(dim, **{"hidden": 8, **options}).double()

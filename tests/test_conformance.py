@@ -15,49 +15,44 @@ from nflows.transforms import IdentityTransform
 import flows
 from flows import Flow
 from flows.continuous import CNF, MLPField
-from flows.discrete.linear import LINEAR
+from variants import variants
 
-SIZES = {"hidden": 8, "depth": 2, "layers": 2}
-FURTHER: tuple[dict[str, int], ...] = ({"depth": 1}, {"depth": 3}, {"context_dim": 2})
-SLOW = {"ot_flow", "hollow", "rnode", "zuko_cnf"}  # ODEs that take tens of seconds at D = 10
-SAME_FIELD = {"ffjord", "flow_matching"}  # as cnf, whose dimensions and depths are enough
-OWN = {  # options beside the sizes
-    "glow": [{"linear": name} for name in LINEAR],
-    "nsf_coupling": [{"linear": "permutation"}, {"bins": 3, "tail_bound": 2.0}],
-    "nsf_ar": [{"bins": 3, "tail_bound": 2.0}],
-    "cnf": [{"trace": "loop"}, {"layers": 2, "time": "concatsquash"}, {"train_end_time": True}],
-    "ffjord": [{"bottleneck": 1, "trace": "bottleneck"}],
-    "flow_matching": [{"coupling": "optimal_transport"}],
-}
+SIZES = {"hidden": 8, "depth": 2}
+BOTH = (torch.float64, torch.float32)
 
 
 def _cases() -> Iterator[Any]:
-    """Every member at four dimensions, or two, and once with each further size or option."""
+    """Every member at some dimensions, in float32 too at three, and once with each variant."""
     for name in flows.names():
         member = flows.members[name]
-        module = flows.members.module_of(name)
-        plain = member.applicable(SIZES)
-        if module.startswith("flows.continuous"):  # an ODE a layer, which takes its time
-            plain |= member.applicable({"layers": 1})
-        for dim in (1, 3) if name in SLOW | SAME_FIELD else (1, 2, 3, 10):
-            yield pytest.param(name, dim, plain, id=f"{name}-{dim}")
-        few = module.startswith("flows.adapters") or name in SLOW | SAME_FIELD
-        sizes = FURTHER[-1:] if few else FURTHER
-        for change in (*map(member.applicable, sizes), *OWN.get(name, ())):
-            if change:
-                label = "-".join(f"{key}={value}" for key, value in change.items())
-                yield pytest.param(name, 3, {**plain, **change}, id=f"{name}-3-{label}")
+        slow = _solves(name)
+        plain = member.applicable({**SIZES, "layers": 1 if slow else 2})
+        for dim in (1, 3) if slow else (1, 2, 3, 10):
+            dtypes = BOTH if dim == 3 else BOTH[:1]
+            yield pytest.param(name, dim, plain, dtypes, id=f"{name}-{dim}")
+        for variant in variants(name):
+            label = "-".join(f"{key}={value}" for key, value in variant.items())
+            yield pytest.param(name, 2, {**plain, **variant}, BOTH[:1], id=f"{name}-2-{label}")
 
 
-@pytest.mark.parametrize(("name", "dim", "options"), list(_cases()))
-def test_every_member_conforms(name: str, dim: int, options: dict[str, Any]) -> None:
+def _solves(name: str) -> bool:
+    """Whether the member solves an ODE, which takes its time."""
+    return any(hasattr(module, "tolerance") for module in flows.build(name, 2).modules())
+
+
+@pytest.mark.parametrize(("name", "dim", "options", "dtypes"), list(_cases()))
+def test_every_member_conforms(
+    name: str, dim: int, options: dict[str, Any], dtypes: tuple[torch.dtype, ...]
+) -> None:
     """Every row passes, or says why it does not apply."""
-    found = flows.check(name, dim=dim, **options)
-    assert found.passed, str(found)
-    assert all(row.note for row in found.rows if row.status == "not applicable")
-    if dim > 1 and not options.get("context_dim"):
-        judged = {row.name for row in found.rows if row.status == "pass"}
-        assert {"log-determinant", "round trip from data", "batch independence"} <= judged
+    result = flows.check(name, dim=dim, dtypes=dtypes, **options)
+    assert result.passed, str(result)
+    assert all(row.note for row in result.rows if row.status == "not applicable")
+    if dim > 1:
+        judged = {(row.name, row.dtype) for row in result.rows if row.status == "pass"}
+        required = ("log-determinant", "round trip from data", "batch independence")
+        short = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+        assert judged >= set(itertools.product(required, short))
 
 
 def test_own_tolerance_shows_in_batch_independence() -> None:
@@ -67,9 +62,9 @@ def test_own_tolerance_shows_in_batch_independence() -> None:
     rows = []
     for solver in solvers:
         flow = Flow(CNF(MLPField(2, hidden=8), solver=solver), 2)
-        found = flows.check(flow)
-        assert found.passed, str(found)
-        rows += [r for r in found.rows if (r.name, r.dtype) == ("batch independence", "float64")]
+        result = flows.check(flow)
+        assert result.passed, str(result)
+        rows += [r for r in result.rows if (r.name, r.dtype) == ("batch independence", "float64")]
     assert rows[0].value > 1e-8
     assert rows[0].bound == pytest.approx(0.01)  # and not a hundred times 1e-3
     assert rows[1].value < 1e-12
@@ -98,17 +93,17 @@ def test_a_factory_that_fails_is_a_failed_row() -> None:
 def test_any_number_of_points_and_contexts_serves(rows: int) -> None:
     """One context for all, some, or more than the kit looks at."""
     flow = flows.build("maf", 2, hidden=8, layers=2, context_dim=2)
-    found = flows.check(flow, x=torch.randn(rows, 2), context=torch.randn(rows, 2))
-    assert found.passed, str(found)
+    result = flows.check(flow, x=torch.randn(rows, 2), context=torch.randn(rows, 2))
+    assert result.passed, str(result)
 
 
 def test_couplings_refuse_one_dimension() -> None:
     """In one line, which is a row that does not apply and no failure."""
-    found = flows.check("realnvp", dim=1)
-    assert found.passed
-    assert [row.name for row in found.rows] == ["construction"]
-    assert "dim=1" in found.rows[0].note
-    assert "\n" not in found.rows[0].note
+    result = flows.check("realnvp", dim=1)
+    assert result.passed
+    assert [row.name for row in result.rows] == ["construction"]
+    assert "dim=1" in result.rows[0].note
+    assert "\n" not in result.rows[0].note
 
 
 @pytest.mark.parametrize(
@@ -133,10 +128,10 @@ def test_wrong_use_is_named(flow: Any, options: Any, error: Any, message: str) -
 
 def test_the_table_has_every_row() -> None:
     """As text: a line for each row with figure, bound and status, after the verdict."""
-    found = flows.check("planar", dim=2, layers=2)
-    lines = str(found).splitlines()
+    result = flows.check("planar", dim=2, layers=2)
+    lines = str(result).splitlines()
     assert lines[0] == "planar, D = 2: passed"
-    for line, row in itertools.zip_longest(lines[1:], found.rows):
+    for line, row in itertools.zip_longest(lines[1:], result.rows):
         assert line.startswith(row.name)
         assert row.status in line
 

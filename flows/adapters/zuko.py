@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -134,7 +134,7 @@ def zuko_cnf(
     atol: float = 1e-6,
     rtol: float = 1e-5,
     frequencies: int = 3,
-    activation: str = "elu",
+    activation: Literal["elu", "tanh"] = "elu",
 ) -> Flow:
     """zuko's CNF: one ELU network for all of time, its trace exact or Hutchinson's estimate.
 

@@ -6,6 +6,7 @@ defined in the modules `densities`, `gradients` and `conduct`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flows.conformance import conduct, densities, gradients
-from flows.conformance.rows import Finding, NotApplicable, Row
+from flows.conformance.rows import BOTH, Finding, NotApplicable, Row
 from flows.conformance.subject import Refused, Subject, subject_of
 from flows.flow import Flow
 
@@ -76,11 +77,12 @@ def check(
     x: Tensor | None = None,
     context: Tensor | None = None,
     seed: int = 0,
+    dtypes: Sequence[torch.dtype] = BOTH,
     **options: Any,
 ) -> Conformance:
     """Measure whether a flow has the properties of every flow; the flow is left unchanged.
 
-    ``flow`` is a Flow, judged with the parameters that it has (in copies of float64 and float32),
+    ``flow`` is a Flow, judged with the parameters that it has (in copies of each of ``dtypes``),
     or a registered name, built for ``dim`` columns (default 3) with ``options`` and moved off
     its initial parameters. ``x`` (N, D) are the points to judge at, by default samples of the
     flow; some rows are enough. A conditional flow needs ``context`` (N, C) or (1, C); a name gets
@@ -91,7 +93,7 @@ def check(
     that fails, or that raises, is a failed row.
     """
     with torch.random.fork_rng([]):
-        return _check(flow, dim, x, context, seed, options)
+        return _check(flow, dim, x, context, seed, dtypes, options)
 
 
 def _check(
@@ -100,10 +102,11 @@ def _check(
     x: Tensor | None,
     context: Tensor | None,
     seed: int,
+    dtypes: Sequence[torch.dtype],
     options: dict[str, Any],
 ) -> Conformance:
     outcomes: list[Outcome] = []
-    for dtype in (torch.float64, torch.float32):
+    for dtype in dtypes:
         short = str(dtype).removeprefix("torch.")
         try:
             subject = subject_of(flow, dim, x, context, seed, dtype, options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,7 +75,9 @@ def _pull_swish(a: Tensor, y: Tensor, s: Tensor, of_y: Tensor, of_s: Tensor) -> 
     return of_y.mul_(s).add_(of_s.mul_((1 - sigma) * (sigma + s - y * sigma)))
 
 
-ACTIVATIONS: dict[str, Activation] = {
+ActivationName = Literal["tanh", "softplus", "elu", "swish"]
+
+ACTIVATIONS: dict[ActivationName, Activation] = {
     "tanh": Activation(
         tanh,
         lambda a, y: _one_minus_square(y),

@@ -11,9 +11,11 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
+from flows.continuous.activations import ActivationName
 from flows.continuous.solve import Solver
+from flows.continuous.time_layers import TimeName
 from flows.continuous.trace import Trace
 
 
@@ -24,8 +26,8 @@ class Net:
     hidden: int = 64
     depth: int = 2
     context_dim: int = 0
-    activation: str = "tanh"
-    time: str = "concat"
+    activation: ActivationName = "tanh"
+    time: TimeName = "concat"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def flat(factory: Callable[..., Any]) -> Callable[..., Any]:
     A group is an argument whose default is a dataclass of this module; its members take the
     default's values, and the signature shows them in its place. TypeError for an unknown option.
     """
-    signature = inspect.signature(factory)
+    signature = inspect.signature(factory, eval_str=True)
     groups = {p.name: p.default for p in signature.parameters.values() if _is_group(p.default)}
     parameters = [
         part
@@ -73,12 +75,13 @@ def _is_group(default: Any) -> bool:
 
 def _members(group: Net | ODE) -> list[inspect.Parameter]:
     """A keyword-only parameter for each member, with the group's value as its default."""
+    types = get_type_hints(type(group))
     return [
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=getattr(group, field.name),
-            annotation=field.type,
+            annotation=types[field.name],
         )
         for field in dataclasses.fields(group)
     ]

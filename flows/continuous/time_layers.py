@@ -7,6 +7,8 @@ trace is made of these. ``of_rows(t, x)`` has one t for each row.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -130,7 +132,9 @@ class Blend(nn.Module):
         return torch.lerp(self.start(x), self.end(x), t)
 
 
-TIME: dict[str, type[nn.Module]] = {
+TimeName = Literal["ignore", "concat", "squash", "concatsquash", "hyper", "blend"]
+
+TIME: dict[TimeName, type[nn.Module]] = {
     "ignore": Ignore,
     "concat": Concat,
     "squash": Squash,

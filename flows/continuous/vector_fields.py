@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flows.continuous.activations import ACTIVATIONS
+from flows.continuous.activations import ACTIVATIONS, ActivationName
 from flows.continuous.products import Link, trace_of
 from flows.continuous.shallow import affine, paths, value_and_trace
-from flows.continuous.time_layers import TIME
+from flows.continuous.time_layers import TIME, TimeName
 
 
 class MLP(nn.Module):
@@ -27,8 +27,8 @@ class MLP(nn.Module):
         self,
         widths: Sequence[int],
         *,
-        activation: str = "tanh",
-        time: str = "concat",
+        activation: ActivationName = "tanh",
+        time: TimeName = "concat",
         context_dim: int = 0,
     ) -> None:
         super().__init__()
@@ -111,8 +111,8 @@ class MLPField(MLP):
         *,
         hidden: int = 64,
         depth: int = 2,
-        activation: str = "tanh",
-        time: str = "concat",
+        activation: ActivationName = "tanh",
+        time: TimeName = "concat",
         context_dim: int = 0,
     ) -> None:
         if min(dim, hidden, depth) < 1:

@@ -9,7 +9,7 @@ from torch import nn
 
 import flows
 from flows.discrete.coupling import coupling
-from flows.discrete.linear import linear_layer
+from flows.discrete.linear import LinearName, linear_layer
 from flows.discrete.nflows_compat import ActNorm, AffineCouplingTransform
 
 
@@ -21,7 +21,7 @@ def glow(
     depth: int = 2,
     layers: int = 8,
     context_dim: int = 0,
-    linear: str = "lu",
+    linear: LinearName = "lu",
 ) -> CompositeTransform:
     """Glow: ActNorm, an invertible linear layer and an affine coupling, ``layers`` times.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from nflows.transforms import RandomPermutation
 from torch import nn
@@ -21,7 +22,9 @@ def _reflections(dim: int) -> int:
     return dim + dim % 2
 
 
-LINEAR: dict[str, Callable[[int], tuple[nn.Module, ...]]] = {
+LinearName = Literal["naive", "lu", "qr", "svd", "householder", "permutation"]
+
+LINEAR: dict[LinearName, Callable[[int], tuple[nn.Module, ...]]] = {
     "naive": lambda dim: (NaiveLinear(dim),),
     "lu": lambda dim: (RandomPermutation(dim), LULinear(dim)),
     "qr": lambda dim: (RandomPermutation(dim), QRLinear(dim, _reflections(dim))),
@@ -34,7 +37,7 @@ LINEAR: dict[str, Callable[[int], tuple[nn.Module, ...]]] = {
 }
 
 
-def linear_layer(name: str, dim: int) -> tuple[nn.Module, ...]:
+def linear_layer(name: LinearName, dim: int) -> tuple[nn.Module, ...]:
     """The transforms of one linear layer; ValueError with the choices for an unknown name."""
     if not isinstance(name, str) or name not in LINEAR:
         raise ValueError(f"unknown linear layer {name!r}; choose from: {', '.join(LINEAR)}")

@@ -12,7 +12,7 @@ from nflows.transforms import CompositeTransform
 import flows
 from flows.discrete.autoregressive import made_options
 from flows.discrete.coupling import coupling
-from flows.discrete.linear import linear_layer
+from flows.discrete.linear import LinearName, linear_layer
 from flows.discrete.nflows_compat import (
     ActNorm,
     MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
@@ -41,7 +41,7 @@ def nsf_coupling(
     context_dim: int = 0,
     bins: int = 8,
     tail_bound: float = 5.0,
-    linear: str = "lu",
+    linear: LinearName = "lu",
 ) -> CompositeTransform:
     """NSF (C): spline couplings, with ActNorm and a linear layer before each.
 
@@ -74,7 +74,7 @@ def nsf_ar(
     context_dim: int = 0,
     bins: int = 8,
     tail_bound: float = 5.0,
-    linear: str = "lu",
+    linear: LinearName = "lu",
 ) -> CompositeTransform:
     """NSF (AR): splines by masked nets, with ActNorm and a linear layer before each.
 

@@ -1,0 +1,77 @@
+"""Options of registered flows that differ from their defaults, derived from types and defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+
+import flows
+from flows.continuous.activations import ACTIVATIONS
+from flows.member import SIZES
+
+
+def variants(name: str) -> list[dict[str, Any]]:
+    """Options that take, together, every alternative of each option once.
+
+    The first has the first alternative of each option, the second the second of those that have
+    more, and so on. A group of options that flows share (`flows.continuous.options`) is varied in
+    the first of them alone, by name; of another library's flow the context alone.
+    """
+    if flows.members.package_of(name) is not None:
+        return [{"context_dim": 2}] if "context_dim" in flows.members[name].uses else []
+    lists = {option[0]: _alternatives(name, *option) for option in _options(name)}
+    most = max(map(len, lists.values()), default=0)
+    return [{k: v[index] for k, v in lists.items() if index < len(v)} for index in range(most)]
+
+
+def _alternatives(name: str, option: str, hint: Any, default: Any) -> list[Any]:
+    """Values of an option other than its default: choices, a larger number, other sizes.
+
+    Of activations those with a kink are left out, at which no solver meets a tight tolerance.
+    """
+    member = flows.members[name]
+    if option in SIZES:
+        pieces = [2] if "solver" in member.defaults else []
+        sizes = {"depth": [1, 3], "context_dim": [2], "layers": pieces}.get(option, [])
+        return sizes if option in member.uses else []
+    if get_origin(hint) is Literal:
+        choices = [choice for choice in get_args(hint) if choice != default]
+        return [c for c in choices if option != "activation" or _is_smooth(c)]
+    if isinstance(default, bool):
+        return [not default]
+    if isinstance(default, int):
+        return [default + 1]
+    return [2 * default] if isinstance(default, float) else []
+
+
+def _is_smooth(activation: str) -> bool:
+    """Whether the slope has no kink at zero: its differences to both sides are equal."""
+    a = torch.tensor([-1e-4, 0.0, 1e-4], dtype=torch.float64)
+    function: Any = ACTIVATIONS[activation]  # type: ignore[index]  # a name
+    below, above = function.slope(a, function.value(a)).diff()
+    return bool((above - below).abs() < 1e-6)
+
+
+def _options(name: str) -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and default of each option; of a group only where no earlier flow has it."""
+    earlier = {type(p.default) for n in flows.names() if n < name for p in _parameters(n)}
+    for parameter in _parameters(name):
+        group = parameter.default
+        if not dataclasses.is_dataclass(group) or hasattr(group, "plain"):
+            yield parameter.name, parameter.annotation, group
+        elif type(group) not in earlier:
+            for option, hint in get_type_hints(type(group)).items():
+                yield option, hint, getattr(group, option)
+        elif "context_dim" in vars(group):  # which each flow treats by itself
+            yield "context_dim", int, 0
+
+
+def _parameters(name: str) -> list[inspect.Parameter]:
+    """Keyword-only parameters of the factory as it is written, with groups unexpanded."""
+    factory = inspect.unwrap(flows.members[name].factory)
+    parameters = inspect.signature(factory, eval_str=True).parameters.values()
+    return [p for p in parameters if p.kind is p.KEYWORD_ONLY]
