@@ -86,10 +86,10 @@ def test_slopes_and_pulls(name: str, normal: Normal) -> None:
     assert torch.autograd.gradgradcheck(activation.value, (a,))
     of_y, of_s = normal(40, seed=1), normal(40, seed=2)
     (expected,) = torch.autograd.grad((y, s), a, (of_y, of_s))
-    looked = a.detach() if activation.needs_input else None
+    source = a.detach() if activation.needs_input else None
     with torch.no_grad():
         assert torch.equal(activation.value(a), y)
-        pulled = activation.pull(looked, y, s, of_y, of_s)
+        pulled = activation.pull(source, y, s, of_y, of_s)
     torch.testing.assert_close(pulled, expected, atol=1e-14, rtol=1e-13)
 
 

@@ -31,18 +31,18 @@ def test_a_broken_flow_is_caught(label: str) -> None:
     """By the row that should, which is not among the failures of the sound flow."""
     make, row = BROKEN[label]
     flow = make()
-    found = flows.check(flow, context=torch.randn(40, 3) if flow.context_dim else None)
-    assert row in {failed.name for failed in found.failed}, str(found)
-    assert not found.passed
+    result = flows.check(flow, context=torch.randn(40, 3) if flow.context_dim else None)
+    assert row in {failed.name for failed in result.failed}, str(result)
+    assert not result.passed
 
 
 def test_a_sound_flow_passes_and_is_left_alone() -> None:
     """An instance is judged as it is, in copies: nothing of it changes."""
     flow = Flow(Broken(lambda y, ladj: (y, ladj)), 3)
     before = copy.deepcopy(flow.state_dict())
-    found = flows.check(flow)
-    assert found.passed, str(found)
-    assert (found.flow, found.dim) == ("Broken", 3)
+    result = flows.check(flow)
+    assert result.passed, str(result)
+    assert (result.flow, result.dim) == ("Broken", 3)
     for name, tensor in flow.state_dict().items():
         assert torch.equal(tensor, before[name])
         assert tensor.dtype == torch.float32
@@ -97,5 +97,5 @@ def test_state_that_is_not_saved_is_caught() -> None:
         """Scales and forgets how it permuted."""
         return CompositeTransform([Shuffled(dim), Shuffled(dim)])
 
-    found = flows.check("shuffled", dim=10)
-    assert {row.name for row in found.failed} == {"state through safetensors"}, str(found)
+    result = flows.check("shuffled", dim=10)
+    assert {row.name for row in result.failed} == {"state through safetensors"}, str(result)

@@ -37,10 +37,10 @@ def test_a_closed_form_takes_at_most_another_field(
 
 
 def _flops(trace: Any, field: Any, x: Tensor) -> int:
-    asked = Trace.of(trace)
-    noise = asked.draw(field, x, torch.Generator().manual_seed(0))
+    estimator = Trace.of(trace)
+    noise = estimator.draw(field, x, torch.Generator().manual_seed(0))
     with torch.no_grad(), Operations() as counted:
-        asked.rate(Point(field, T, x, None), noise)
+        estimator.rate(Point(field, T, x, None), noise)
     assert not counted.uncounted
     return counted.flops
 

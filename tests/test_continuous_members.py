@@ -11,31 +11,24 @@ from torch import Tensor
 
 import flows
 from flows import Flow
+from flows.bijection import parts
 from flows.continuous.hollow import HollowField
 from flows.continuous.ot_flow import PotentialField
 from flows.continuous.planar_cnf import PlanarField
 from flows.continuous.point import Point
-from flows.continuous.regularizers import collect
+from flows.continuous.regularizers import REGULARIZERS, collect
 from flows.continuous.trace import Trace
+from variants import variants
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
 
 DIMS = (1, 2, 6)
 T = torch.tensor(0.3, dtype=torch.float64)
-PENALISED = {
-    "rnode": {"kinetic": 0.3, "jacobian": 0.2},
-    "ot_flow": {"kinetic": 0.3, "hjb": 0.2},
-}
-FIELDS: dict[str, Callable[[int], Any]] = {
-    "ot_flow, one layer": lambda dim: PotentialField(dim, hidden=7, depth=1),
-    "ot_flow, two layers": lambda dim: PotentialField(dim, hidden=7, depth=2),
-    "ot_flow, four layers": lambda dim: PotentialField(dim, hidden=5, depth=4),
-    "planar_cnf": lambda dim: PlanarField(dim, hidden=7),
-    "planar_cnf, conditional": lambda dim: PlanarField(dim, hidden=7, context_dim=2),
-    "hollow": lambda dim: HollowField(dim, hidden=7, depth=2, features=3),
-    "hollow, conditional": lambda dim: HollowField(dim, hidden=7, depth=1, context_dim=2),
-}
+ODES = [name for name in flows.names() if "solver" in flows.members[name].defaults]
+WEIGHTS = {n: [k for k in flows.members[n].defaults if k in REGULARIZERS] for n in ODES}
+PENALISED = {name: dict.fromkeys(weights, 0.25) for name, weights in WEIGHTS.items() if weights}
+FIELDS = {(name, str(o)): o for name in ODES for o in ({}, *variants(name))}
 
 penalised = pytest.mark.parametrize("name", PENALISED)
 every_dim = pytest.mark.parametrize("dim", DIMS)
@@ -57,16 +50,15 @@ def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.stack(rows).detach()
 
 
-def _context(name: str, normal: Normal) -> Tensor | None:
-    return normal(1, 2, seed=5) if "conditional" in name else None
-
-
 @every_dim
-@pytest.mark.parametrize("name", FIELDS)
-def test_the_trace_is_that_of_the_jacobian(name: str, dim: int, normal: Normal) -> None:
+@pytest.mark.parametrize("case", FIELDS, ids=" ".join)
+def test_the_trace_is_that_of_the_jacobian(case: tuple[str, str], dim: int, normal: Normal) -> None:
     """To rounding, and beside the very value that the field has without it."""
     torch.manual_seed(0)
-    field, x, context = _moved(FIELDS[name](dim)), normal(5, dim), _context(name, normal)
+    options = {**flows.members[case[0]].applicable({"hidden": 7}), **FIELDS[case]}
+    last: Any = parts(flows.build(case[0], dim, **options).transform)[-1]
+    field, x, width = _moved(last.field), normal(5, dim), options.get("context_dim", 0)
+    context = normal(1, width, seed=5) if width else None
     jacobian = _jacobian(lambda row: field(T, row, context), x)
     context = None if context is None else context.expand(5, -1)
     dx, trace = Trace("exact").rate(Point(field, T, x, context), None)

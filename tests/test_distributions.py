@@ -39,8 +39,8 @@ def test_it_conforms_and_is_the_same_density(label: str) -> None:
     """The kit passes in both dtypes; log_prob is the distribution's own."""
     distribution = DISTRIBUTIONS[label]()
     flow = from_distribution(distribution)
-    found = flows.check(flow)
-    assert found.passed, str(found)
+    result = flows.check(flow)
+    assert result.passed, str(result)
     x = flow.sample(50)
     own = distribution.log_prob(x[:, 0] if distribution.batch_shape == () and flow.dim == 1 else x)
     own = own.sum(1) if own.dim() == 2 else own

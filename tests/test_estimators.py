@@ -130,8 +130,8 @@ def test_mean_and_variance(
     field, rows = _bottleneck(dim=4, bottleneck=3), 20_000
     x = normal(1, 4)
     trace = Trace(estimator, probes, noise, mode)
-    drawn = trace.draw(field, x.expand(rows, -1), torch.Generator().manual_seed(1))
-    _, estimates = _rate(trace, field, x.expand(rows, -1), noise=drawn)
+    probes = trace.draw(field, x.expand(rows, -1), torch.Generator().manual_seed(1))
+    _, estimates = _rate(trace, field, x.expand(rows, -1), noise=probes)
     (jacobian,) = _jacobians(field, x)
     if estimator == "bottleneck":
         h = field.encoder(T, x)

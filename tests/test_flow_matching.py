@@ -64,8 +64,8 @@ def test_the_best_field_minimises_the_loss(normal: Draw) -> None:
     flow = FlowMatching(Best(data.mean, data.covariance_matrix), 2)
     gradients = []
     for _ in range(50):
-        found = torch.autograd.grad(flow.loss(data.sample((2000,))), list(flow.parameters()))
-        gradients.append(torch.cat([g.flatten() for g in found]))
+        gradient = torch.autograd.grad(flow.loss(data.sample((2000,))), list(flow.parameters()))
+        gradients.append(torch.cat([g.flatten() for g in gradient]))
     stacked = torch.stack(gradients)
     error = stacked.std(0) / len(stacked) ** 0.5
     assert bool((stacked.mean(0).abs() < 4 * error).all())
@@ -87,8 +87,8 @@ def test_the_loss_is_its_formula(coupling: str, width: int, normal: Draw) -> Non
     total = 0.0
     for i in range(20):
         at = (1 - t[i]) * noise[i] + t[i] * x[i]
-        given = (t[i], at[None]) if context is None else (t[i], at[None], context[i : i + 1])
-        total += (flow.transform.field(*given)[0] - (x[i] - noise[i])).square().sum().item()
+        inputs = (t[i], at[None]) if context is None else (t[i], at[None], context[i : i + 1])
+        total += (flow.transform.field(*inputs)[0] - (x[i] - noise[i])).square().sum().item()
     assert loss.item() == pytest.approx(total / 20, rel=1e-12)
     loss.backward()
     assert all(bool(p.grad.abs().max() > 0) for p in flow.parameters())
@@ -101,9 +101,9 @@ def test_the_assignment_is_optimal(normal: Draw) -> None:
         cost = torch.cdist(x, noise, compute_mode="donot_use_mm_for_euclid_dist").square()
         rows = torch.arange(5)
         least = min(cost[rows, list(p)].sum().item() for p in itertools.permutations(range(5)))
-        found = assignment(x, noise)
-        assert sorted(found.tolist()) == list(range(5))
-        assert cost[rows, found].sum().item() == pytest.approx(least, rel=1e-12)
+        order = assignment(x, noise)
+        assert sorted(order.tolist()) == list(range(5))
+        assert cost[rows, order].sum().item() == pytest.approx(least, rel=1e-12)
         assert least <= cost.trace().item()
 
 

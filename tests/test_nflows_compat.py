@@ -70,7 +70,7 @@ def test_actnorm_initialises_when_told(normal: Normal) -> None:
     torch.testing.assert_close(ours.train().forward(x)[0], x)
     ours.initialize(x)
     torch.testing.assert_close(ours.forward(x)[0], original.forward(x)[0])
-    ours.initialize(2 * x)  # told again, set again
+    ours.initialize(2 * x)  # a second call sets it again
     torch.testing.assert_close(ours.forward(2 * x)[0], original.forward(x)[0])
 
 
@@ -110,11 +110,11 @@ def test_batch_norm_starts_at_variance_one(normal: Normal) -> None:
 
 def test_sampling_in_float64() -> None:
     """nflows' own Flow cannot sample after double(); ours can, of the same transform."""
-    made = transforms.MaskedAffineAutoregressiveTransform(3, 8)
-    theirs = NflowsFlow(made, StandardNormal([3])).double()
+    transform = transforms.MaskedAffineAutoregressiveTransform(3, 8)
+    theirs = NflowsFlow(transform, StandardNormal([3])).double()
     with pytest.raises(RuntimeError, match=r"dtype|type"):
         theirs.sample(4)
-    assert Flow(made, dim=3).sample(4).dtype == torch.float64
+    assert Flow(transform, dim=3).sample(4).dtype == torch.float64
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

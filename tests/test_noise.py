@@ -1,4 +1,4 @@
-"""The noise of estimates: drawn once a solve, reproducible, and unbiased."""
+"""The noise of estimates: values once a solve, reproducible, and unbiased."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def test_two_solves_before_a_backward_keep_their_noise(normal: Normal) -> None:
     reference = torch.autograd.grad(
         backprop.log_prob(x).sum() + backprop.log_prob(y).sum(), parameters
     )
-    for got, one, two, expected in zip(together, *apart, reference, strict=True):
-        torch.testing.assert_close(got, one + two, atol=1e-10, rtol=1e-10)
-        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-6)
+    for value, one, two, expected in zip(together, *apart, reference, strict=True):
+        torch.testing.assert_close(value, one + two, atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_probes_follow_the_seed_of_construction(normal: Normal) -> None:
     """torch's seed at construction decides the probes, its later draws do not."""
-    x, drawn = normal(4, 3), []
+    x, values = normal(4, 3), []
     for disturbance in (0, 10):
         flow = mlp_flow(3, trace="hutchinson")
         torch.rand(disturbance)
-        drawn.append(flow.log_prob(x))
-    torch.testing.assert_close(*drawn, atol=0, rtol=0)
+        values.append(flow.log_prob(x))
+    torch.testing.assert_close(*values, atol=0, rtol=0)

@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
@@ -15,8 +15,10 @@ from nflows.transforms import IdentityTransform
 from torch import nn
 
 import flows
+from flows.continuous.trace import TRACES, Trace
 from flows.member import SIZES
 from flows.registry import Registry, load_plugin
+from variants import options_of
 
 PLUGIN = '''
 """A plug-in with one flow."""
@@ -82,21 +84,16 @@ def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
             flows.build(name, 2, context_dim=value)
 
 
-def test_choices_of_own_options_are_listed() -> None:
-    """An unknown value of a member's own option."""
-    for name, option, choices in (
-        ("glow", "linear", ("lu", "naive")),
-        (
-            "cnf",
-            "trace",
-            ("exact", "loop", "basis", "jacobian", "closed_form", "hutchinson", "bottleneck"),
-        ),
-        ("cnf", "activation", ("tanh", "softplus", "elu", "swish")),
-        ("ffjord", "time", ("ignore", "concat", "squash", "concatsquash", "hyper", "blend")),
-    ):
-        with pytest.raises(ValueError, match="'nope'") as caught:
-            flows.build(name, 2, **{option: "nope"})
-        assert all(choice in str(caught.value) for choice in choices)
+@pytest.mark.parametrize("name", flows.names())
+def test_choices_of_an_option_are_listed(name: str) -> None:
+    """An unknown value of an option that has names to choose from."""
+    for option, hint, default in options_of(name):
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        choices = TRACES if isinstance(default, Trace) else choices
+        if choices:
+            with pytest.raises(ValueError, match="'nope'") as caught:
+                flows.build(name, 2, **{option: "nope"})
+            assert all(choice in str(caught.value) for choice in choices)
 
 
 def test_defaults_are_filled_in_and_sizes_selected() -> None:
@@ -126,14 +123,14 @@ def test_register_checks_the_signature() -> None:
 
 def test_a_factory_may_return_a_flow() -> None:
     """A Flow is taken as it is, a Bijection is wrapped with its dimension."""
-    made = flows.Flow(IdentityTransform(), dim=2)
+    flow = flows.Flow(IdentityTransform(), dim=2)
 
     @flows.register("ready", uses=())
     def _ready(dim: int) -> flows.Flow:
         """A flow that exists."""
-        return made
+        return flow
 
-    assert flows.build("ready", 2) is made
+    assert flows.build("ready", 2) is flow
     assert flows.build("realnvp", 4).dim == 4
 
 

@@ -79,18 +79,18 @@ def test_each_gradient_alone(depth: int, normal: Normal) -> None:
 def test_a_trace_without_weight_costs_nothing(depth: int, activation: str, normal: Normal) -> None:
     """Where its gradient is zero the others are the field's own, for the field's own products."""
     field, x = _field(normal, depth=depth, activation=activation), normal(5, 3).requires_grad_()
-    tensors, weights, found, flops = [x, *field.parameters()], normal(5, 3, seed=4), [], []
+    tensors, weights, gradients, flops = [x, *field.parameters()], normal(5, 3, seed=4), [], []
     for with_trace in (True, False):
         dx, trace = field.with_trace(T, x) if with_trace else (field(T, x), torch.zeros(()))
         with Operations() as counted:
-            found.append(torch.autograd.grad((dx * weights).sum() + 0 * trace.sum(), tensors))
+            gradients.append(torch.autograd.grad((dx * weights).sum() + 0 * trace.sum(), tensors))
         flops.append(counted.flops)
-    torch.testing.assert_close(*found, atol=1e-13, rtol=1e-13)
+    torch.testing.assert_close(*gradients, atol=1e-13, rtol=1e-13)
     shared = 0 if depth == 1 else 3 * 2 * 3 * 4**2  # of the products of weights, once a solve
     assert flops[0] <= flops[1] + shared
     dx, trace = field.with_trace(T, x)
     batched = torch.autograd.grad(dx, x, torch.stack([weights, -weights]), is_grads_batched=True)
-    torch.testing.assert_close(batched[0], torch.stack([found[1][0], -found[1][0]]))
+    torch.testing.assert_close(batched[0], torch.stack([gradients[1][0], -gradients[1][0]]))
 
 
 @pytest.mark.parametrize("depth", [1, 2])

@@ -77,13 +77,13 @@ def test_against_forward_sensitivities(dim: int, gradient: str, normal: Normal) 
     with torch.no_grad():
         z = flow.to_noise(x)
     log_prob = flow.log_prob(x)
-    got = torch.autograd.grad(log_prob.sum(), [x, field.a, field.b, field.c])
+    gradients = torch.autograd.grad(log_prob.sum(), [x, field.a, field.b, field.c])
     rows = [_independent(field, row) for row in x.detach().numpy()]
     expected = [
         np.stack([gradient[:dim] for _, _, gradient in rows]),
         *np.split(sum(g[dim:] for _, _, g in rows), [dim * dim, 2 * dim * dim]),
     ]
-    results = [z, log_prob.detach(), *got]
+    results = [z, log_prob.detach(), *gradients]
     for result, reference in zip(
         results, [[r[0] for r in rows], [r[1] for r in rows], *expected], strict=True
     ):
@@ -103,7 +103,7 @@ def test_gradient_of_the_end_time(gradient: str, method: str, normal: Normal) ->
         return Flow(CNF(field, solver=solver, t0=t0, t1=t1)).log_prob(x).mean()
 
     times = [torch.tensor(t, dtype=torch.float64, requires_grad=True) for t in (0.1, 0.8)]
-    got = torch.autograd.grad(mean(*times), times)
+    gradients = torch.autograd.grad(mean(*times), times)
     step, tolerance = 1e-4, 1e-6
     for index in range(2):
         values = []
@@ -111,7 +111,7 @@ def test_gradient_of_the_end_time(gradient: str, method: str, normal: Normal) ->
             at = [0.1, 0.8]
             at[index] += sign
             values.append(mean(*at).item())
-        assert abs(got[index] - (values[0] - values[1]) / (2 * step)) < tolerance
+        assert abs(gradients[index] - (values[0] - values[1]) / (2 * step)) < tolerance
 
     cnf = CNF(field, solver=solver, t1=0.49, train_end_time=True).double()
     assert cnf.t1.item() == pytest.approx(0.49)
@@ -128,15 +128,15 @@ def test_a_gradient_goes_back_through_what_the_solution_is_made_of(
     method: str, stages: int, direction: str, normal: Normal
 ) -> None:
     """Not what sets the first step, the last evaluation, rejected steps, nor any time."""
-    asked: list[bool] = []
+    reached: list[bool] = []
 
     class Watched(Waves):
         def forward(self, t: Tensor, x: Tensor) -> Tensor:
-            index, dx = len(asked), super().forward(t, x)
+            index, dx = len(reached), super().forward(t, x)
             assert index == 1 or not t.requires_grad
-            asked.append(False)
+            reached.append(False)
             if dx.requires_grad:
-                dx.register_hook(lambda _: asked.__setitem__(index, True))
+                dx.register_hook(lambda _: reached.__setitem__(index, True))
             return dx
 
         def trace(self, t: Tensor, x: Tensor) -> Tensor:
@@ -147,9 +147,9 @@ def test_a_gradient_goes_back_through_what_the_solution_is_made_of(
     with flows.count_nfe(cnf) as nfe:
         z, ladj = getattr(cnf, direction)(normal(4, 2).requires_grad_())
     (z.sum() + ladj.sum()).backward()
-    assert len(asked) == nfe.forward
-    assert (asked[1], asked[-1]) == (False, False)
-    assert asked.count(True) == stages * nfe.accepted
+    assert len(reached) == nfe.forward
+    assert (reached[1], reached[-1]) == (False, False)
+    assert reached.count(True) == stages * nfe.accepted
 
 
 def test_adjoint_and_backprop_agree_as_tolerance_falls(normal: Normal) -> None:

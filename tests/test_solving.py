@@ -44,8 +44,8 @@ def test_the_last_step_lands(method: str, share: float, direction: str, normal: 
         run = {t: CNF(field, solver={"method": method, "rtol": t, "atol": t}) for t in (1e-3, 1e-5)}
         exact = getattr(CNF(field, solver={"rtol": 1e-11, "atol": 1e-11}), direction)(x)
         for tolerance, cnf in run.items():
-            for got, true in zip(getattr(cnf, direction)(x), exact, strict=True):
-                assert (got - true).abs().max() < share * tolerance
+            for value, true in zip(getattr(cnf, direction)(x), exact, strict=True):
+                assert (value - true).abs().max() < share * tolerance
 
 
 def test_whose_last_evaluation_is_at_the_solution() -> None:

@@ -52,14 +52,14 @@ def test_log_prob_is_zukos_own(
 def test_members_are_made_as_zuko_makes_them(name: str) -> None:
     """From one seed, the parameters of the family's own constructor, one for one."""
     classes = {cls.__name__.lower(): cls for cls in vars(zuko.flows).values() if _is_flow(cls)}
-    made = sizes(name)
-    theirs: dict[str, Any] = {"hidden_features": [made["hidden"]] * made["depth"]}
-    theirs |= {"transforms": made["layers"]} if "layers" in made else {}
+    options = sizes(name)
+    theirs: dict[str, Any] = {"hidden_features": [options["hidden"]] * options["depth"]}
+    theirs |= {"transforms": options["layers"]} if "layers" in options else {}
     torch.manual_seed(5)
-    built = flows.build(name, DIM, **made)
+    flow = flows.build(name, DIM, **options)
     torch.manual_seed(5)
     own = classes[name.removeprefix("zuko_")](DIM, **theirs)
-    for mine, other in zip(built.parameters(), own.parameters(), strict=True):
+    for mine, other in zip(flow.parameters(), own.parameters(), strict=True):
         assert torch.equal(mine, other)
 
 
@@ -83,15 +83,15 @@ def test_gradients_reach_every_parameter_in_either_mode(
 ) -> None:
     """``eval()`` changes neither the density nor its gradient."""
     flow, x = make_flow(name, DIM, context_dim=2, **sizes(name)), normal(5, DIM)
-    context, found = normal(5, 2, seed=2), []
+    context, results = normal(5, 2, seed=2), []
     for module in (flow.train(), flow.eval()):
         module.zero_grad()
         loss = module.loss(x, context)
         loss.backward()
         gradients = {n: p.grad for n, p in module.named_parameters()}
         assert all(g is not None and bool(g.abs().max() > 0) for g in gradients.values())
-        found.append((loss, gradients))
-    (loss, gradients), (other, others) = found
+        results.append((loss, gradients))
+    (loss, gradients), (other, others) = results
     assert torch.equal(loss, other)
     for key, gradient in gradients.items():
         assert torch.equal(gradient, others[key]), key  # type: ignore[arg-type]  # None would fail
@@ -238,7 +238,7 @@ def test_without_the_package_the_members_are_not_there(
     """They are not listed, and looking one up says what to install."""
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda wanted: None if wanted == "zuko" else find(wanted)
+        importlib.util, "find_spec", lambda package: None if package == "zuko" else find(package)
     )
     assert not set(NAMES) & set(flows.names())
     message = (

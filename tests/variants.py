@@ -23,7 +23,7 @@ def variants(name: str) -> list[dict[str, Any]]:
     """
     if flows.members.package_of(name) is not None:
         return [{"context_dim": 2}] if "context_dim" in flows.members[name].uses else []
-    lists = {option[0]: _alternatives(name, *option) for option in _options(name)}
+    lists = {option[0]: _alternatives(name, *option) for option in options_of(name)}
     most = max(map(len, lists.values()), default=0)
     return [{k: v[index] for k, v in lists.items() if index < len(v)} for index in range(most)]
 
@@ -56,7 +56,7 @@ def _is_smooth(activation: str) -> bool:
     return bool((above - below).abs() < 1e-6)
 
 
-def _options(name: str) -> Iterator[tuple[str, Any, Any]]:
+def options_of(name: str) -> Iterator[tuple[str, Any, Any]]:
     """Name, type and default of each option; of a group only where no earlier flow has it."""
     earlier = {type(p.default) for n in flows.names() if n < name for p in _parameters(n)}
     for parameter in _parameters(name):
