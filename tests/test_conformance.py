@@ -109,15 +109,20 @@ def test_couplings_refuse_one_dimension() -> None:
 @pytest.mark.parametrize(
     ("flow", "options", "error", "message"),
     [
-        ("nope", {}, ValueError, "unknown flow 'nope'"),
-        ("maf", {"hiden": 3}, ValueError, "no option 'hiden'"),
-        ("maf", {"dim": 0}, ValueError, "whole number from 1, got 0"),
-        (3, {}, TypeError, "takes a Flow or a registered name, got int"),
-        (Flow(IdentityTransform(), 3), {"dim": 3}, ValueError, "dim is for a registered name"),
-        (Flow(IdentityTransform(), 3), {"x": torch.ones(3)}, ValueError, r"some rows.*got \(3,\)"),
-        (Flow(IdentityTransform(), 3), {"x": torch.ones(2, 4)}, ValueError, r"\(N, 3\), got"),
-        ("realnvp", {"context": torch.ones(2, 4)}, ValueError, "takes no context"),
-        (Flow(IdentityTransform()), {}, ValueError, r"Flow\(transform, dim=D\)"),
+        ("nope", {}, ValueError, "'nope'"),
+        ("maf", {"hiden": 3}, ValueError, "'hiden'"),
+        ("maf", {"dim": 0}, ValueError, "dim.*0"),
+        (3, {}, TypeError, "int"),
+        (Flow(IdentityTransform(), 3), {"dim": 3}, ValueError, "dim"),
+        (Flow(IdentityTransform(), 3), {"x": torch.ones(3)}, ValueError, r"x.*\(3,\)"),
+        (
+            Flow(IdentityTransform(), 3),
+            {"x": torch.ones(2, 4)},
+            ValueError,
+            r"\(N, 3\).*, 4\)",
+        ),
+        ("realnvp", {"context": torch.ones(2, 4)}, ValueError, "context"),
+        (Flow(IdentityTransform()), {}, ValueError, "dim=D"),
     ],
 )
 def test_wrong_use_is_named(flow: Any, options: Any, error: Any, message: str) -> None:

@@ -144,11 +144,11 @@ def test_what_a_hollow_field_declares_has_no_gradient(dim: int, normal: Normal) 
 @pytest.mark.parametrize("kind", [PlanarField, HollowField])
 def test_a_context_is_asked_for_and_refused(kind: Any, normal: Normal) -> None:
     """By the width at construction."""
-    with pytest.raises(ValueError, match=f"{kind.__name__} takes no context: context_dim decides"):
+    with pytest.raises(ValueError, match=f"{kind.__name__}.*context_dim"):
         kind(2).double()(T, normal(3, 2), normal(3, 1))
-    with pytest.raises(ValueError, match=f"{kind.__name__} needs a context: context_dim decides"):
+    with pytest.raises(ValueError, match=f"{kind.__name__}.*context_dim"):
         kind(2, context_dim=1).double()(T, normal(3, 2))
-    with pytest.raises(ValueError, match="PotentialField takes no context"):
+    with pytest.raises(ValueError, match=r"PotentialField.*context"):
         PotentialField(2).double()(T, normal(3, 2), normal(3, 1))
 
 

@@ -62,17 +62,17 @@ def test_samples_without_reparameterisation_have_no_gradient() -> None:
     """A mixture can be sampled, but not with a gradient."""
     flow = from_distribution(DISTRIBUTIONS["a mixture"]())
     assert flow.sample(4).shape == (4, 2)
-    with pytest.raises(NotImplementedError, match="MixtureSameFamily has no reparameterised"):
+    with pytest.raises(NotImplementedError, match="MixtureSameFamily"):
         flow.rsample_and_log_prob(4)
 
 
 @pytest.mark.parametrize(
     ("distribution", "error", "message"),
     [
-        (D.Poisson(torch.ones(2)), ValueError, "Poisson is discrete"),
+        (D.Poisson(torch.ones(2)), ValueError, "Poisson"),
         (D.Normal(torch.zeros(2, 3), 1.0), ValueError, r"batch shape \(2, 3\)"),
         (D.MultivariateNormal(torch.zeros(4, 2), torch.eye(2)), ValueError, r"batch shape \(4,\)"),
-        (torch.nn.Identity(), TypeError, "a torch Distribution, got Identity"),
+        (torch.nn.Identity(), TypeError, "Distribution.*Identity"),
     ],
 )
 def test_what_is_no_density_over_vectors_is_refused(distribution, error, message) -> None:

@@ -130,8 +130,8 @@ def test_mean_and_variance(
     field, rows = _bottleneck(dim=4, bottleneck=3), 20_000
     x = normal(1, 4)
     trace = Trace(estimator, probes, noise, mode)
-    probes = trace.draw(field, x.expand(rows, -1), torch.Generator().manual_seed(1))
-    _, estimates = _rate(trace, field, x.expand(rows, -1), noise=probes)
+    draws = trace.draw(field, x.expand(rows, -1), torch.Generator().manual_seed(1))
+    _, estimates = _rate(trace, field, x.expand(rows, -1), noise=draws)
     (jacobian,) = _jacobians(field, x)
     if estimator == "bottleneck":
         h = field.encoder(T, x)
@@ -192,18 +192,18 @@ def test_bottlenecks_of_any_modules(normal: Normal) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("exakt", "unknown trace 'exakt'; choose from: exact, loop"),
-        ({"estimator": "hutchinson", "probes": 0}, "probes is a whole number from 1, got 0"),
-        ({"estimator": "hutchinson", "noise": "uniform"}, "unknown noise 'uniform'.*gaussian"),
-        ({"estimator": "hutchinson", "mode": "reverse"}, "unknown mode 'reverse'.*forward"),
-        ({"estimator": "closed_form", "probes": 2}, "'closed_form' draws no noise"),
-        ({"estimator": "loop", "mode": "forward"}, "'loop' has no modes"),
-        ({"estimator": "hutchinson", "k": 2}, "a Trace has no 'k'; it has: estimator"),
+        ("exakt", "'exakt'.*exact, loop"),
+        ({"estimator": "hutchinson", "probes": 0}, "probes.* 0"),
+        ({"estimator": "hutchinson", "noise": "uniform"}, "'uniform'.*gaussian"),
+        ({"estimator": "hutchinson", "mode": "reverse"}, "'reverse'.*forward"),
+        ({"estimator": "closed_form", "probes": 2}, "'closed_form'.*probes"),
+        ({"estimator": "loop", "mode": "forward"}, "'loop'.*mode"),
+        ({"estimator": "hutchinson", "k": 2}, "'k'.*estimator"),
     ],
 )
 def test_traces_that_cannot_be(value: Any, message: str) -> None:
     """Each with what was given and the choices."""
     with pytest.raises(ValueError, match=message):
         Trace.of(value)
-    with pytest.raises(TypeError, match="expected a Trace"):
+    with pytest.raises(TypeError, match=r"Trace.*3"):
         Trace.of(3)  # type: ignore[arg-type]  # the error is the point

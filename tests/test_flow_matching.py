@@ -136,7 +136,7 @@ def test_the_loss_is_one_of_whitened_data(coupling: str, normal: Draw) -> None:
 def test_what_is_prepended_cannot_be_trained() -> None:
     """The regression would rather shrink the data."""
     flow = flows.build("flow_matching", 2).prepend(LULinear(2))
-    with pytest.raises(ValueError, match=r"LULinear .* fix it by requires_grad_\(False\)"):
+    with pytest.raises(ValueError, match=r"LULinear.*requires_grad_\(False\)"):
         flow.loss(torch.randn(5, 2))
     flow.transform.requires_grad_(False)
     assert bool(torch.isfinite(flow.loss(torch.randn(5, 2))))
@@ -186,7 +186,7 @@ def test_the_loss_solves_no_ode(coupling: str) -> None:
 
 
 def test_an_unknown_coupling_names_the_choices() -> None:
-    with pytest.raises(ValueError, match="'nearest'; choose from: independent, optimal_transport"):
+    with pytest.raises(ValueError, match=r"'nearest'.*independent, optimal_transport"):
         flows.build("flow_matching", 2, coupling="nearest")
 
 

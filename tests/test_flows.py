@@ -118,24 +118,24 @@ def test_bad_input_is_named(
     """Shape, dtype and values that are not finite: what was expected and what was received."""
     flow = make_flow(name, 3, **options)
     x = normal(4, 3)
-    with pytest.raises(ValueError, match=r"shape \(N, 3\), got \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"\(N, 3\).*\(4, 2\)"):
         flow.log_prob(x[:, :2])
-    with pytest.raises(ValueError, match=r"shape \(N, 3\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"\(N, 3\).*\(3,\)"):
         flow.to_noise(x[0])
-    with pytest.raises(TypeError, match=r"float64.*got torch\.float32"):
+    with pytest.raises(TypeError, match=r"float64.*torch\.float32"):
         flow.log_prob(x.float())
-    with pytest.raises(TypeError, match=r"Tensor of shape \(N, 3\), got ndarray"):
+    with pytest.raises(TypeError, match=r"\(N, 3\).*ndarray"):
         flow.log_prob(x.numpy())  # type: ignore[arg-type]  # the error is the point
     for value in (math.nan, math.inf):
         spoiled = x.clone()
         spoiled[1:3, 0] = value
-        with pytest.raises(ValueError, match="finite x, got 2 of 4 rows"):
+        with pytest.raises(ValueError, match=r"x.* 2 of 4 "):
             flow.loss(spoiled)
-        with pytest.raises(ValueError, match="finite x, got 2 of 4 rows"):
+        with pytest.raises(ValueError, match=r"x.* 2 of 4 "):
             flow.initialize(spoiled)
-    with pytest.raises(ValueError, match="-1 samples"):
+    with pytest.raises(ValueError, match="-1"):
         flow.sample(-1)
-    with pytest.raises(ValueError, match=r"takes no context, got one of shape \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"context.*\(4, 2\)"):
         flow.log_prob(x, normal(4, 2))
 
 
@@ -146,19 +146,19 @@ def test_bad_context_is_named(
     """A context that is missing, of other rows, width or dtype, or not finite."""
     flow = make_flow(name, 3, **options)
     x, context = normal(4, 3), normal(4, 2)
-    with pytest.raises(ValueError, match=r"expected context of shape \(N, 2\), got none"):
+    with pytest.raises(ValueError, match=r"context.*\(N, 2\)"):
         flow.log_prob(x)
-    with pytest.raises(ValueError, match=r"expected context of shape \(N, 2\), got none"):
+    with pytest.raises(ValueError, match=r"context.*\(N, 2\)"):
         flow.sample(4)
-    with pytest.raises(ValueError, match=r"\(1, C\) or \(4, C\), got \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"\(4, C\).*\(3, 2\)"):
         flow.log_prob(x, context[:3])
-    with pytest.raises(ValueError, match=r"\(1, C\) or \(4, C\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"\(4, C\).*\(2,\)"):
         flow.log_prob(x, context[0])
-    with pytest.raises(ValueError, match="width 2, got 3"):
+    with pytest.raises(ValueError, match=r"context.* 2.* 3"):
         flow.rsample_and_log_prob(4, normal(4, 3))
-    with pytest.raises(TypeError, match=r"context of dtype torch\.float64, got torch\.float32"):
+    with pytest.raises(TypeError, match=r"context.*float64.*float32"):
         flow.log_prob(x, context.float())
-    with pytest.raises(ValueError, match="finite context, got 4 of 4 rows"):
+    with pytest.raises(ValueError, match=r"context.* 4 of 4 "):
         flow.log_prob(x, context * math.nan)
 
 
@@ -212,9 +212,9 @@ def test_a_flow_is_made_of_a_bijection(normal: Normal) -> None:
     half = torch.distributions.Normal(torch.zeros(3).double(), 0.5)
     torch.testing.assert_close(flow.log_prob(x), half.log_prob(x).sum(1))
     assert flows.check(flow).passed
-    with pytest.raises(TypeError, match="got int without forward and inverse"):
+    with pytest.raises(TypeError, match=r"int.*forward.*inverse"):
         Flow(3)
-    with pytest.raises(ValueError, match=r"dimension.*Flow\(transform, dim=D\)"):
+    with pytest.raises(ValueError, match="dim=D"):
         Flow(IdentityTransform()).sample(3)
 
 
@@ -233,21 +233,21 @@ class _Hiding:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Flow(_Hiding(), dim=2), TypeError, "_Hiding holds net, .* make it an nn.Module"),
-        (lambda: Flow(IdentityTransform, dim=2), TypeError, "got the class IdentityTransform"),
-        (lambda: Flow(nn.Linear(2, 2), dim=2), TypeError, "got Linear without inverse"),
-        (lambda: Flow(IdentityTransform(), dim=0), ValueError, "whole number from 1, got 0"),
-        (lambda: Flow(IdentityTransform(), dim="3"), ValueError, "whole number from 1, got '3'"),
+        (lambda: Flow(_Hiding(), dim=2), TypeError, "_Hiding.*net.*nn.Module"),
+        (lambda: Flow(IdentityTransform, dim=2), TypeError, "IdentityTransform"),
+        (lambda: Flow(nn.Linear(2, 2), dim=2), TypeError, "Linear.*inverse"),
+        (lambda: Flow(IdentityTransform(), dim=0), ValueError, "0"),
+        (lambda: Flow(IdentityTransform(), dim="3"), ValueError, "'3'"),
         (
             lambda: Flow(IdentityTransform(), 2, base=torch.distributions.Normal(0.0, 1.0)),
             TypeError,
-            "got Normal: for a torch distribution see flows.adapters.distributions",
+            "Normal.*flows.adapters.distributions",
         ),
-        (lambda: Flow(IdentityTransform(), 2).sample(2.5), ValueError, r"cannot draw 2\.5 samples"),
+        (lambda: Flow(IdentityTransform(), 2).sample(2.5), ValueError, r"2\.5"),
         (
             lambda: flows.build("maf", 2, context_dim=1).log_prob(torch.ones(3, 2), [1.0]),
             TypeError,
-            "context to be a Tensor, got list",
+            "context.*Tensor.*list",
         ),
     ],
 )
@@ -261,7 +261,7 @@ def test_initialize_tells_what_it_cannot_reach(normal: Normal) -> None:
     """An ActNorm that runs backward from data to noise; one that runs twice is set once."""
     x = 3 * normal(100, 2) + 1
     backward = Flow(InverseTransform(ActNorm(2)), dim=2).double()
-    with pytest.raises(ValueError, match="_transform cannot be initialised"):
+    with pytest.raises(ValueError, match="_transform"):
         backward.initialize(x)
     norm = ActNorm(2).double()
     Flow(CompositeTransform([norm, norm]), dim=2).initialize(x)

@@ -87,7 +87,7 @@ def test_actnorm_refuses_what_it_cannot_scale(dtype: torch.dtype, normal: Normal
             ours.initialize(x)
         assert not bool(ours.log_scale.any())
     for rows in (0, 1):
-        with pytest.raises(ValueError, match=f"at least two rows to initialise, got {rows}"):
+        with pytest.raises(ValueError, match=f"ActNorm.* {rows}"):
             ours.initialize(x[:rows])
 
 
@@ -104,7 +104,7 @@ def test_batch_norm_starts_at_variance_one(normal: Normal) -> None:
     back, opposite = ours.inverse(z)
     torch.testing.assert_close(back, 5 * x + 2)
     torch.testing.assert_close(opposite, -ladj)
-    with pytest.raises(ValueError, match=r"BatchNorm cannot scale columns \[0, 1, 2\]"):
+    with pytest.raises(ValueError, match=r"BatchNorm.* columns \[0, 1, 2\]"):
         ours.initialize(torch.ones(9, 3).double())
 
 

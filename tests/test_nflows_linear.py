@@ -91,7 +91,7 @@ def test_householder_sequences_keep_dtype_and_length(normal: Normal) -> None:
     torch.testing.assert_close(ours.forward(normal(5, 3))[0], normal(5, 3) @ ours.matrix().T)
     too_many = transforms.HouseholderSequence(2, 6).double()
     assert not bool(torch.isfinite(too_many.forward(normal(5, 2))[0]).all())
-    with pytest.raises(ValueError, match="6 reflections are more than twice the 2 columns"):
+    with pytest.raises(ValueError, match=r"6 .* 2 "):
         nflows_compat.HouseholderSequence(2, 6)
 
 

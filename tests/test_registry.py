@@ -51,7 +51,7 @@ def test_names_are_sorted_and_each_has_a_member() -> None:
 
 def test_unknown_flow_lists_the_choices() -> None:
     """The error names what was asked for and everything there is."""
-    with pytest.raises(ValueError, match="unknown flow 'glwo'") as caught:
+    with pytest.raises(ValueError, match="'glwo'") as caught:
         flows.build("glwo", 2)
     for name in flows.names():
         assert name in str(caught.value)
@@ -61,12 +61,12 @@ def test_unknown_flow_lists_the_choices() -> None:
 def test_options_are_refused_with_those_that_exist(name: str) -> None:
     """An option that a member lacks, and a size that it does not use."""
     member = flows.members[name]
-    with pytest.raises(ValueError, match=f"{name!r} has no option 'hiden'") as caught:
+    with pytest.raises(ValueError, match=f"{name!r}.*'hiden'") as caught:
         flows.build(name, 2, hiden=3)
     assert all(option in str(caught.value) for option in member.defaults)
     for size in SIZES:
         if size not in member.uses:
-            with pytest.raises(ValueError, match=f"{name!r} does not use {size!r}"):
+            with pytest.raises(ValueError, match=f"{name!r}.*{size!r}"):
                 flows.build(name, 2, **{size: 1})
             assert size not in member.defaults
 
@@ -77,10 +77,10 @@ def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
     """Each size is named with the value that was received."""
     for size in ("dim", *(s for s in flows.members[name].uses if s != "context_dim")):
         sizes = {"dim": 2, size: value}
-        with pytest.raises(ValueError, match=f"{name!r} needs {size} .*got {value!r}"):
+        with pytest.raises(ValueError, match=f"{name!r}.*{size} .*{value!r}"):
             flows.build(name, **sizes)
     if value != 0 and "context_dim" in flows.members[name].uses:
-        with pytest.raises(ValueError, match=f"context_dim .*from 0, got {value!r}"):
+        with pytest.raises(ValueError, match=f"context_dim .*{value!r}"):
             flows.build(name, 2, context_dim=value)
 
 

@@ -36,7 +36,7 @@ def test_a_field_that_is_not_finite(
     field = Rowwise(lambda x: x * torch.where(torch.arange(len(x)) == 1, value, 1.0)[:, None])
     flow = Flow(CNF(field, solver=solver))
     run = flow.sample if direction == "sample" else flow.log_prob
-    with pytest.raises(SolveError, match=r"NaN or infinity for 1 of 4 samples near t="):
+    with pytest.raises(SolveError, match=r"NaN.* 1 of 4 .*t="):
         run(4 if direction == "sample" else normal(4, 2))
 
 
@@ -63,7 +63,7 @@ def test_max_steps(gradient: str, normal: Normal) -> None:
     flow = Flow(
         CNF(Rowwise(lambda x: torch.sin(200 * x)), solver={"max_steps": 12, "gradient": gradient})
     )
-    with pytest.raises(SolveError, match=r"limit of 12 steps at t=0\.\d+.*raise max_steps"):
+    with pytest.raises(SolveError, match=r" 12 .*t=0\.\d+.*max_steps"):
         flow.log_prob(normal(4, 2))
 
 
@@ -79,14 +79,14 @@ def test_failures_of_the_adjoint(gradient: str, normal: Normal) -> None:
     steps = nfe.accepted + nfe.rejected
     limited = flow.using(solver={**solver, "rtol": 1e-3, "max_steps": steps})
     noise = limited.to_noise(x)  # forward it just suffices; backward a stable field explodes
-    with pytest.raises(SolveError, match=f"limit of {steps} steps|step size fell|NaN"):
+    with pytest.raises(SolveError, match=f" {steps} steps|step size|NaN"):
         (1e6 * noise).sum().backward()
 
     for other in (solver, {**ADJUSTED, "gradient": gradient}):
         broken = Scaled(1.0)
         log_prob = Flow(CNF(broken, solver=other)).log_prob(x)
         broken.factor = math.nan
-        with pytest.raises(SolveError, match=r"NaN or infinity for 4 of 4 samples near t="):
+        with pytest.raises(SolveError, match=r"NaN.* 4 of 4 .*t="):
             log_prob.sum().backward()
 
 
@@ -100,7 +100,7 @@ def test_a_trace_that_is_not_finite(solver: Solve, normal: Normal) -> None:
         def trace(self, t: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
             return x.new_full((len(x),), math.nan)
 
-    with pytest.raises(SolveError, match="trace is NaN or infinity for 4 of 4 samples near t="):
+    with pytest.raises(SolveError, match=r"trace.* NaN.* 4 of 4 .*t="):
         Flow(CNF(Field(1.0), solver=solver)).log_prob(normal(4, 2))
 
 
@@ -137,23 +137,23 @@ def test_failures_do_not_rest_on_asserts() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"method": "rk5"}, "unknown method 'rk5'.*dopri5.*rk4"),
-        ({"gradient": "adjont"}, "unknown gradient 'adjont'.*adjoint, seminorm, backprop"),
-        ({"error_norm": "max"}, "unknown error_norm 'max'.*all, state, sample"),
-        ({"method": "rk4"}, "'rk4' needs a step_size"),
+        ({"method": "rk5"}, "'rk5'.*dopri5.*rk4"),
+        ({"gradient": "adjont"}, "'adjont'.*adjoint, seminorm, backprop"),
+        ({"error_norm": "max"}, "'max'.*all, state, sample"),
+        ({"method": "rk4"}, "'rk4'.*step_size"),
         (
             {"method": "rk4", "step_size": -0.1},
-            r"step_size must be a positive, finite number, got -0",
+            r"step_size.* -0",
         ),
-        ({"step_size": 0.1}, "'dopri5' chooses its steps"),
-        ({"rtol": 0.0}, r"rtol must be a positive, finite number, got 0\.0"),
-        ({"atol": math.nan}, "atol must be a positive, finite number, got nan"),
-        ({"max_steps": 0}, "max_steps must be a positive, finite number, got 0"),
-        ({"first_step": "a"}, "first_step must be a positive, finite number, got 'a'"),
-        ({"rtol": True}, "rtol must be a positive, finite number, got True"),
-        ({"first_step": math.inf}, "first_step must be a positive, finite number, got inf"),
-        ({"method": "rk4", "step_size": 0.1, "first_step": 0.1}, "'rk4' takes no first_step"),
-        ({"tolerance": 1e-3}, "no 'tolerance'; it has: method, rtol"),
+        ({"step_size": 0.1}, "'dopri5'"),
+        ({"rtol": 0.0}, r"rtol.* 0\.0"),
+        ({"atol": math.nan}, "atol.* nan"),
+        ({"max_steps": 0}, "max_steps.* 0"),
+        ({"first_step": "a"}, "first_step.* 'a'"),
+        ({"rtol": True}, "rtol.* True"),
+        ({"first_step": math.inf}, "first_step.* inf"),
+        ({"method": "rk4", "step_size": 0.1, "first_step": 0.1}, "'rk4'.*first_step"),
+        ({"tolerance": 1e-3}, "'tolerance'.*method, rtol"),
     ],
 )
 def test_solvers_that_cannot_be(fields: dict[str, Any], message: str) -> None:
@@ -176,17 +176,17 @@ def test_a_solver_from_its_forms() -> None:
 def test_cnfs_that_cannot_be() -> None:
     """Equal times, unknown traces and unknown parts of a field."""
     field = mlp_field(2)
-    with pytest.raises(ValueError, match=r"two different times, got t0 = t1 = 1\.0"):
+    with pytest.raises(ValueError, match=r"t1 = 1\.0"):
         CNF(field, t0=1.0, t1=1.0)
-    with pytest.raises(ValueError, match=r"unknown trace 'exakt'.*exact, loop"):
+    with pytest.raises(ValueError, match=r"'exakt'.*exact, loop"):
         CNF(field, trace="exakt")
-    with pytest.raises(ValueError, match="unknown trace 'exakt'"):
+    with pytest.raises(ValueError, match="'exakt'"):
         Flow(CNF(field)).using(trace="exakt")
-    with pytest.raises(ValueError, match=r"unknown activation 'relu'.*tanh"):
+    with pytest.raises(ValueError, match=r"'relu'.*tanh"):
         MLPField(2, activation="relu")
-    with pytest.raises(ValueError, match=r"unknown time 'sin'.*ignore, concat"):
+    with pytest.raises(ValueError, match=r"'sin'.*ignore, concat"):
         MLPField(2, time="sin")
-    with pytest.raises(ValueError, match="start at 1, got 2, 0, 1"):
+    with pytest.raises(ValueError, match=r"hidden.* 2, 0, 1"):
         MLPField(2, hidden=0, depth=1)
 
 
@@ -206,7 +206,7 @@ def test_a_field_without_context_refuses_one(normal: Normal) -> None:
         def forward(self, t: Tensor, x: Tensor) -> Tensor:
             return -x
 
-    with pytest.raises(ValueError, match="Field takes no context"):
+    with pytest.raises(ValueError, match=r"Field.*context"):
         Flow(CNF(Field(), trace="loop")).log_prob(normal(3, 2), normal(3, 2))
 
 
@@ -221,5 +221,5 @@ def test_a_field_of_another_shape_is_refused(trace: str, normal: Normal) -> None
         def trace(self, t: Tensor, x: Tensor) -> Tensor:
             return x[:, 0]
 
-    with pytest.raises(ValueError, match=r"Field to return \(3, 2\),.* returned \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"Field.* \(3, 2\).* \(3, 1\)"):
         Flow(CNF(Field(), trace=trace)).log_prob(normal(3, 2))

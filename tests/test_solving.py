@@ -111,10 +111,10 @@ def test_scipy_solves_and_differentiates(normal: Normal) -> None:
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
     assert flow.sample(3).shape == (3, 3)
-    with pytest.raises(SolveError, match="limit of 9 evaluations near t="):
+    with pytest.raises(SolveError, match=r" 9 .*t="):
         flow.using(solver={"method": "scipy_solver", "max_steps": 9}).log_prob(x)
     for fields in ({"gradient": "backprop"}, {"error_norm": "sample"}):
-        with pytest.raises(ValueError, match="gradient='adjoint' and error_norm='all' alone"):
+        with pytest.raises(ValueError, match=r"gradient='adjoint'.*error_norm='all'"):
             Solver(method="scipy_solver", **fields)
 
 
@@ -133,5 +133,5 @@ def test_times_that_cannot_be() -> None:
     for value in (0.0, float("nan")):
         with torch.no_grad():
             t1.fill_(value)
-        with pytest.raises(SolveError, match="two finite times that differ, got 0"):
+        with pytest.raises(SolveError, match=r"times.* 0"):
             flow.log_prob(x)

@@ -125,13 +125,13 @@ def test_the_inverse_never_fails(normal: Normal) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bins": 1}, "bins to be a whole number from 2 to 999, got 1"),
-        ({"bins": 1000}, "bins to be .* got 1000"),
-        ({"bins": 2.5}, r"bins to be .* got 2\.5"),
-        ({"tail_bound": 0}, "tail_bound to be a positive number, got 0"),
-        ({"tail_bound": float("nan")}, "tail_bound to be a positive number, got nan"),
-        ({"tail_bound": "5"}, "tail_bound to be a positive number, got '5'"),
-        ({"linear": ["lu"]}, r"unknown linear layer \['lu'\]; choose from: naive"),
+        ({"bins": 1}, "bins.* 2 to 999.* 1"),
+        ({"bins": 1000}, "bins.* 1000"),
+        ({"bins": 2.5}, r"bins.* 2\.5"),
+        ({"tail_bound": 0}, "tail_bound.* 0"),
+        ({"tail_bound": float("nan")}, "tail_bound.* nan"),
+        ({"tail_bound": "5"}, "tail_bound.* '5'"),
+        ({"linear": ["lu"]}, r"\['lu'\].*naive"),
     ],
 )
 @pytest.mark.parametrize("name", ["nsf_coupling", "nsf_ar"])

@@ -92,7 +92,7 @@ def test_singular_covariances_are_refused(dtype: torch.dtype, shift: float, norm
             x[:, :1] * share,
             x @ x.new_tensor([[share], [1.0]]),
         ):
-            with pytest.raises(ValueError, match="singular at column 2"):
+            with pytest.raises(ValueError, match="column 2"):
                 Whitening.fit(torch.cat([x, last], 1).to(dtype))
 
 
@@ -108,7 +108,7 @@ def test_a_small_but_real_column_is_kept(normal: Normal) -> None:
 
 def test_too_few_rows_and_values_that_are_not_finite(normal: Normal) -> None:
     """Both are named."""
-    with pytest.raises(ValueError, match="3 columns needs more rows than that, got 3"):
+    with pytest.raises(ValueError, match=r"3 columns.* 3"):
         Whitening.fit(normal(3, 3))
     x = normal(10, 3)
     x[0, 0] = math.nan

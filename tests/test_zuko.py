@@ -121,13 +121,13 @@ def test_a_conditional_flow_is_told_its_context() -> None:
     """The context's width is checked as for every other flow."""
     flow = adapter.from_zuko(zuko.flows.MAF(DIM, 2), DIM, 2)
     assert flow.log_prob(torch.zeros(4, DIM), torch.zeros(1, 2)).shape == (4,)
-    with pytest.raises(ValueError, match="context of width 2, got 5"):
+    with pytest.raises(ValueError, match=r"context.* 2.* 5"):
         flow.log_prob(torch.zeros(4, DIM), torch.zeros(4, 5))
 
 
 def test_what_is_no_flow_over_standard_normal_noise_is_refused() -> None:
     """Another type, another base, a base that trains, another dimension; each in one line."""
-    with pytest.raises(TypeError, match="takes a zuko Flow, got Linear"):
+    with pytest.raises(TypeError, match="Linear"):
         adapter.from_zuko(nn.Linear(2, 2), 2)
     shifted, trained = zuko.flows.MAF(DIM), zuko.flows.MAF(DIM)
     shifted.base.loc += 1
@@ -139,13 +139,13 @@ def test_what_is_no_flow_over_standard_normal_noise_is_refused() -> None:
         (trained, DIM),
         (zuko.flows.NCSF(DIM), DIM),
     ):
-        with pytest.raises(ValueError, match=f"standard normal noise of dim={dim}") as caught:
+        with pytest.raises(ValueError, match=f"dim={dim}") as caught:
             adapter.from_zuko(flow, dim)
         assert "\n" not in str(caught.value)
     for dim, context_dim in ((DIM + 1, 0), (DIM, 2)):
-        with pytest.raises(ValueError, match=f"not take dim={dim} with context_dim={context_dim}"):
+        with pytest.raises(ValueError, match=f"dim={dim}.*context_dim={context_dim}"):
             adapter.from_zuko(zuko.flows.MAF(DIM), dim, context_dim)
-    with pytest.raises(ValueError, match="at least two columns, got dim=1"):
+    with pytest.raises(ValueError, match="dim=1"):
         flows.build("zuko_realnvp", 1)
 
 
@@ -212,10 +212,10 @@ def test_a_solve_that_would_not_end_is_stopped(
     broken = copy.deepcopy(flow)
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))
-    with pytest.raises(RuntimeError, match="NaN or infinity"):
+    with pytest.raises(RuntimeError, match="NaN"):
         broken.log_prob(x)
     monkeypatch.setattr(zuko_transforms, "LIMIT", 50)
-    with pytest.raises(RuntimeError, match="passed 50 evaluations"):
+    with pytest.raises(RuntimeError, match=" 50 "):
         flow.using(solver={"rtol": 1e-10, "atol": 1e-10}).log_prob(x)
 
 
@@ -223,9 +223,9 @@ def test_a_solve_that_would_not_end_is_stopped(
 def test_what_zuko_cannot_do_is_refused(name: str) -> None:
     """With the choices; an empty batch is none of it."""
     flow = flows.build(name, DIM, **sizes(name))
-    with pytest.raises(ValueError, match="no method 'rk4'; choose from: dopri5"):
+    with pytest.raises(ValueError, match=r"'rk4'.*dopri5"):
         flow.using(solver={"method": "rk4", "step_size": 0.1})
-    with pytest.raises(ValueError, match="no trace 'loop'; choose from: exact, hutchinson"):
+    with pytest.raises(ValueError, match=r"'loop'.*exact, hutchinson"):
         flow.using(trace="loop")
     assert flow.log_prob(torch.zeros(0, DIM)).shape == (0,)
     assert flow.sample(0).shape == (0, DIM)
