@@ -18,6 +18,7 @@ from flows.continuous import CNF, MLPField
 from variants import variants
 
 SIZES = {"hidden": 8, "depth": 2}
+STEPS = {"method": "rk4", "step_size": 0.1}
 BOTH = (torch.float64, torch.float32)
 
 
@@ -29,10 +30,15 @@ def _cases() -> Iterator[Any]:
         plain = member.applicable({**SIZES, "layers": 1 if slow else 2})
         for dim in (1, 3) if slow else (1, 2, 3, 10):
             dtypes = BOTH if dim == 3 else BOTH[:1]
-            yield pytest.param(name, dim, plain, dtypes, id=f"{name}-{dim}")
+            yield pytest.param(name, dim, {**plain}, dtypes, id=f"{name}-{dim}")
+        if "solver" in member.defaults:
+            plain["solver"] = STEPS
         for variant in variants(name):
             label = "-".join(f"{key}={value}" for key, value in variant.items())
-            yield pytest.param(name, 2, {**plain, **variant}, BOTH[:1], id=f"{name}-2-{label}")
+            dim = 3 if slow else 2  # where the mass is integrated, at thousands of points
+            yield pytest.param(
+                name, dim, {**plain, **variant}, BOTH[:1], id=f"{name}-{dim}-{label}"
+            )
 
 
 def _solves(name: str) -> bool:

@@ -18,7 +18,7 @@ from flows.linalg import inv, logabsdet
 from flows.whitening import Whitening
 
 SIZES = {"hidden": 4, "depth": 2, "layers": 1}
-STEPS = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
+STEPS = {"method": "rk4", "step_size": 1.0, "gradient": "backprop"}
 DIRECTIONS = ("forward", "inverse")
 
 Make = Callable[..., Flow]
