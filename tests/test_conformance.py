@@ -30,14 +30,16 @@ def _cases() -> Iterator[Any]:
         plain = member.applicable({**SIZES, "layers": 1 if slow else 2})
         for dim in (1, 3) if slow else (1, 2, 3, 10):
             dtypes = BOTH if dim == 3 else BOTH[:1]
-            yield pytest.param(name, dim, {**plain}, dtypes, id=f"{name}-{dim}")
+            marks = [pytest.mark.slow] if slow and dim != 3 else []
+            yield pytest.param(name, dim, {**plain}, dtypes, id=f"{name}-{dim}", marks=marks)
         if "solver" in member.defaults:
             plain["solver"] = STEPS
         for variant in variants(name):
             label = "-".join(f"{key}={value}" for key, value in variant.items())
             dim = 3 if slow else 2  # where the mass is integrated, at thousands of points
+            options, marks = {**plain, **variant}, [pytest.mark.slow] if slow else []
             yield pytest.param(
-                name, dim, {**plain, **variant}, BOTH[:1], id=f"{name}-{dim}-{label}"
+                name, dim, options, BOTH[:1], id=f"{name}-{dim}-{label}", marks=marks
             )
 
 

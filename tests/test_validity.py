@@ -41,6 +41,7 @@ def test_harmless_edits_leave_every_record_as_it_is(before: Standing, tmp_path: 
     assert standing(tree, REFERENCE) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ["version", "pace"])
 def test_a_raised_number_makes_its_own_records_stale(
     number: str, before: Standing, tmp_path: Path
