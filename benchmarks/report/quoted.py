@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.quotable import TIMES
 from benchmarks.core.study import registry
@@ -18,8 +19,9 @@ BASELINE = "baseline"  # the gate's folder: the suite ci, which no document cite
 
 
 def folders(results: Path) -> list[Path]:
-    """The folders of the runs that documents cite: those with a plan, except the baseline."""
+    """The folders of the runs that documents cite: those at rest, except the baseline."""
     planned = sorted(path.parent for path in results.glob("*/suite.json"))
+    planned = [folder for folder in planned if parts.tables(folder)]
     return [folder for folder in planned if folder.name != BASELINE]
 
 
