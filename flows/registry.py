@@ -178,8 +178,8 @@ class Registry(Generic[T]):
         """Names of the folders under ``path`` that have the ``folder_module``."""
         if not self.folder_module:
             return []
-        found = (p for root in path for p in Path(root).glob(f"*/{self.folder_module}.py"))
-        return sorted(module.parent.name for module in found)
+        modules = (p for root in path for p in Path(root).glob(f"*/{self.folder_module}.py"))
+        return sorted(module.parent.name for module in modules)
 
 
 PLUGIN = "flowgauge_plugin_"  # how the module of a plug-in's file is named, before the file's stem

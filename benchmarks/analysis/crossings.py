@@ -32,19 +32,19 @@ def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for pair in itertools.combinations(degrees, 2):
         one, other = (series[name] for name in pair)
-        asked = (_solves(one) and _solves(other)) or _against_dense(one, other)
+        comparable = (_solves(one) and _solves(other)) or _against_dense(one, other)
         lower = _lower(*(degrees[name] for name in pair))
         gap = _gap(costs["log_prob_flops"], *pair)
         alike = _width(one) == _width(other) and set(one["batch"]) == set(other["batch"])
         alike = alike and set(one.get("run", ())) == set(other.get("run", ()))
-        if not alike or gap.empty or (lower is None and not asked):
+        if not alike or gap.empty or (lower is None and not comparable):
             continue
         if lower == 1 or (lower is None and gap.iloc[-1] > 0):
             pair = pair[::-1]
         gaps = {metric: _gap(cost, *pair) for metric, cost in costs.items()}
         where = {metric: crossing(gap) for metric, gap in gaps.items()}
         back = [crossing(-gap) for gap in gaps.values()]
-        plain = not asked and (_throughout(where.values()) or _throughout(back))
+        plain = not comparable and (_throughout(where.values()) or _throughout(back))
         row = {"cheaper": pair[0], "than": pair[1], **where, "plain": plain}
         rows.append({**row, "records": (*one["key"], *other["key"])})
     return pd.DataFrame(rows, columns=["cheaper", "than", *costs, "plain", "records"])

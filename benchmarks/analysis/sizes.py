@@ -37,8 +37,8 @@ def scans(done: pd.DataFrame) -> pd.DataFrame:
     dims = done.groupby(pd.Series(names(done), done.index))["dim"].transform("nunique")
     most = dims.groupby(pd.Series(flows(done), done.index)).transform("max")
     along = (2 * dims > most) & ((dims > 1) | (dims.max() == 1))
-    kept: pd.DataFrame = done[along].sort_values("dim", kind="stable")
-    return kept.assign(series=names(kept))
+    scan_rows: pd.DataFrame = done[along].sort_values("dim", kind="stable")
+    return scan_rows.assign(series=names(scan_rows))
 
 
 def lines(done: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:

@@ -50,11 +50,11 @@ def ratio_of_medians(
     numerator: ArrayLike, denominator: ArrayLike, repetitions: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
     """The ratio of two medians of raw samples, and the ends of its 95 % bootstrap interval."""
-    drawn = [
+    resamples = [
         bootstrap_medians(samples, repetitions, 2 * seed + side)
         for side, samples in enumerate((numerator, denominator))
     ]
-    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
+    low, high = np.quantile(resamples[0] / resamples[1], [0.025, 0.975])
     value = np.median(np.asarray(numerator)) / np.median(np.asarray(denominator))
     return float(value), float(low), float(high)
 

@@ -61,8 +61,8 @@ def judge(frame: pd.DataFrame) -> Verdict:
     adjoint = errors["adjoint"]
     ends = [adjoint.index.max(), adjoint.index.min()]
     texts = {name: [scientific(own[end]) for end in ends] for name, own in errors.items()}
-    kept = [f"{setting:g}" for setting, error in adjoint.items() if error <= EQUAL]
-    within = f", within {EQUAL:g} at {listed(kept)}" if kept else ""
+    settings_within = [f"{setting:g}" for setting, error in adjoint.items() if error <= EQUAL]
+    within = f", within {EQUAL:g} at {listed(settings_within)}" if settings_within else ""
     saved = METRICS["gradient_bytes"]
     held = {
         name: f"{span(kind['gradient_bytes'] * saved.scale, '.2g')} {saved.shown_unit}"

@@ -61,8 +61,8 @@ def judge(frame: pd.DataFrame) -> Verdict:
     learned = every[every["gap_mass"] <= LEARNED]
     if learned.empty:
         raise NotMeasured("trainings by likelihood that have learned the modes in the study modes")
-    kept = learned["least_share"] >= MISSED
-    missed = listed(learned.index[~kept]) if (~kept).any() else "none"
+    complete = learned["least_share"] >= MISSED
+    missed = listed(learned.index[~complete]) if (~complete).any() else "none"
     sentence = (
         f"Of {counted(len(learned), 'pair')} of flow and data set that have learned the modes, by "
         f"likelihood ({len(every) - len(learned)} have not), a mode is "
@@ -72,7 +72,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"{(learned['least_share'] < THIN).sum()} of them; between modes lie "
         f"{span(learned['gap_mass'], '.1%')} of the samples, and {RARE:.0%} of the data."
     )
-    return Verdict(outcome(kept), sentence + _beside(others), keys(by_likelihood, others))
+    return Verdict(outcome(complete), sentence + _beside(others), keys(by_likelihood, others))
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:

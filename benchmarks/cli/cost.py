@@ -61,15 +61,15 @@ def cost(
                 f"--hidden-per-dim {hidden_per_dim:g}: give a number above 0, and no --hidden"
             )
         sizes = {"hidden": hidden, "depth": depth, "layers": layers}
-        given = {name: numbers(text, name) for name, text in sizes.items() if text is not None}
-        _check_sizes(given, names)
+        grids = {name: numbers(text, name) for name, text in sizes.items() if text is not None}
+        _check_sizes(grids, names)
         dims = numbers(dim, "dim")
         larger = [] if counted_dim is None else numbers(counted_dim, "counted-dim")
         study = {
             "study": "cost",
             "dims": dims,
             "counted_dims": [d for d in larger if d not in dims],
-            "sizes": given,
+            "sizes": grids,
             "batch": numbers(batch, "batch"),
             "seconds": seconds,
             "flows": [_contender(n, members[n].defaults, hidden_per_dim) for n in names],

@@ -102,14 +102,14 @@ def measure(
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept, and the next run goes on from there")
         raise typer.Exit(INTERRUPTED) from None
-    kept = len(result.failed - display.measured)
+    old_failures = len(result.failed - display.measured)
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
         console.print(f"note: {warning}", style="yellow")
     page = report.write(folder)
     done, failed = len(result.done), len(result.cases) - len(result.done)
-    if kept and not retry:
-        note = f"{counted(kept, 'case')} failed in an earlier run: --retry measures again"
+    if old_failures and not retry:
+        note = f"{counted(old_failures, 'case')} failed in an earlier run: --retry measures again"
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if elsewhere := len(result.elsewhere & result.done):
         note = f"{elsewhere} cases have times of another machine class or torch: --renew-times"

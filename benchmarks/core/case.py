@@ -145,10 +145,10 @@ def setting_defaults(study: str) -> dict[str, Any]:
     if study not in studies:
         return {}
     fields = studies[study].Options.model_fields
-    given = {name: field for name, field in fields.items() if not field.is_required()}
+    optional = {name: field for name, field in fields.items() if not field.is_required()}
     return {
         name: canonical(field.get_default(call_default_factory=True))
-        for name, field in given.items()
+        for name, field in optional.items()
     }
 
 

@@ -60,13 +60,13 @@ class Column:
         unit, label = definition.shown_unit, definition.name
         if "_" not in label.partition(" ")[0]:
             label = label[:1].upper() + label[1:]
-        given: dict[str, Any] = {
+        values: dict[str, Any] = {
             "label": label,
             "unit": f"{unit}/row" if row and unit else unit,
             "scale": definition.scale,
             "kind": definition.kind,
         }
-        return cls(**{**given, **changes})
+        return cls(**{**values, **changes})
 
     @property
     def header(self) -> str:

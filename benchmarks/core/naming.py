@@ -51,8 +51,8 @@ def labels(cases: Iterable[Case]) -> dict[str, str]:
         roles = {name: value for name, value in case.roles.items() if name != "point"}
         rows.append((case.label, {**case.options, **case.settings, **roles, **own}))
     points = [{"point": case.roles.get("point")} for case in listed]  # named if nothing else is
-    told = apart(list(zip(apart(rows), points, strict=True)))
-    return dict(zip([case.key for case in listed], told, strict=True))
+    names = apart(list(zip(apart(rows), points, strict=True)))
+    return dict(zip([case.key for case in listed], names, strict=True))
 
 
 def _differing(rows: Collection[Mapping[str, Any]]) -> set[str]:

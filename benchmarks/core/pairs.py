@@ -23,10 +23,10 @@ def common(sides: Sequence[Iterable[Case]]) -> list[list[Case]]:
     """
     listed = [list(cases) for cases in sides]
     timed = [[case for case in cases if case.device != COUNTED] for cases in listed]
-    whole = [n for n in WHERE if all(len({getattr(c, n) for c in cases}) < 2 for cases in timed)]
+    uniform = [n for n in WHERE if all(len({getattr(c, n) for c in cases}) < 2 for cases in timed)]
     same = listed
     for means in MEANS:
-        plain = [[_plain(case, whole, means) for case in cases] for cases in listed]
+        plain = [[_plain(case, uniform, means) for case in cases] for cases in listed]
         counts = [Counter(case.key for case in cases) for cases in plain]
         several = {key for count in counts for key, number in count.items() if number > 1}
         same = [

@@ -214,8 +214,8 @@ def pack(folder: Path, *, join: bool = False) -> Path | None:
     they are. FolderError for a part that cannot be read, or joined without loss.
     """
     before = parts.tables(folder)
-    kept = {path.stem for path in corrupt(folder)} | newer(folder).keys()
-    fresh = {path.stem: path for path in loose(folder) if path.stem not in kept}
+    untouched = {path.stem for path in corrupt(folder)} | newer(folder).keys()
+    fresh = {path.stem: path for path in loose(folder) if path.stem not in untouched}
     if not fresh and not (join and len(before) > 1):
         return None
     if join and (tables := parts.newer(folder)):

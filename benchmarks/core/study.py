@@ -83,15 +83,15 @@ K = TypeVar("K", bound=Contender)
 def expanded(contenders: Sequence[K]) -> list[K]:
     """The contenders with "*" replaced by the flows that it stands for."""
     named = {contender.flow for contender in contenders} - {"*"}
-    found: list[K] = []
+    result: list[K] = []
     for contender in contenders:
         if contender.flow == "*":
             left_out = [*named, *contender.without]
             others = [n for n in flows.names() if not any(fnmatch(n, p) for p in left_out)]
-            found += [contender.model_copy(update={"flow": name}) for name in others]
+            result += [contender.model_copy(update={"flow": name}) for name in others]
         else:
-            found.append(contender)
-    return found
+            result.append(contender)
+    return result
 
 
 @dataclass(frozen=True)

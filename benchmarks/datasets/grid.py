@@ -32,8 +32,8 @@ def sample(n: int, generator: torch.Generator) -> Tensor:
 def log_prob(x: Tensor) -> Tensor:
     """Exact log density, nats: (n, 2) -> (n,). Of a product grid, so a line at a time."""
     square = (x[:, :, None] - _LINE.to(x)).square()
-    each = torch.logsumexp(-square / (2 * SPREAD**2), dim=2)
-    return each.sum(dim=1) - math.log(len(CENTRES) * 2 * math.pi * SPREAD**2)
+    axis_log_densities = torch.logsumexp(-square / (2 * SPREAD**2), dim=2)
+    return axis_log_densities.sum(dim=1) - math.log(len(CENTRES) * 2 * math.pi * SPREAD**2)
 
 
 @register("25gaussians")

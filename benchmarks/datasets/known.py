@@ -86,8 +86,8 @@ def mixture_sample(dim: int, n: int, generator: torch.Generator) -> Tensor:
 
 def mixture_log_prob(x: Tensor) -> Tensor:
     """Exact log density, nats: (n, D) -> (n,)."""
-    each = [_standard(x - centre) for centre in centres(x.shape[1]).to(x)]
-    return torch.stack(each).logsumexp(dim=0) - math.log(MODES)
+    component_log_densities = [_standard(x - centre) for centre in centres(x.shape[1]).to(x)]
+    return torch.stack(component_log_densities).logsumexp(dim=0) - math.log(MODES)
 
 
 @cache

@@ -85,12 +85,12 @@ def hepmass(train: Path, test: Path) -> Parts:
         )
     mean, sd = signal.mean(), signal.std()
     x, y = ((table - mean) / sd for table in (signal, tested))
-    kept = [c for c in x if not repetitive(x[c].to_numpy())]
+    columns = [c for c in x if not repetitive(x[c].to_numpy())]
     val = int(0.1 * len(x))
     if val == 0:
         raise ValueError(f"{train.name} has {len(x)} rows of signal, too few to split")
-    seen = x[kept].to_numpy()
-    return seen[:-val], seen[-val:], y[kept].to_numpy()
+    seen = x[columns].to_numpy()
+    return seen[:-val], seen[-val:], y[columns].to_numpy()
 
 
 def miniboone(data: Path) -> Parts:

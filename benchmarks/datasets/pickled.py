@@ -41,9 +41,9 @@ class StandIn:
     state: Any
 
     def __new__(cls, *args: Any, **more: Any) -> StandIn:
-        made = object.__new__(cls)
-        made.args, made.state = args, None
-        return made
+        instance = object.__new__(cls)
+        instance.args, instance.state = args, None
+        return instance
 
     def __setstate__(self, state: Any) -> None:
         self.state = state

@@ -33,16 +33,16 @@ class Resuming:
         from requests.exceptions import ChunkedEncodingError
 
         transient = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
-        most, idle, whole, cause = self._size(), 0, False, "it sends less than it announces"
-        while not whole:
+        most, idle, response, cause = self._size(), 0, False, "it sends less than it announces"
+        while not response:
             try:
-                whole = self._request(url)
+                response = self._request(url)
             except transient as error:
                 cause = _cause(error)
             except requests.RequestException as error:
                 raise ConnectionError(_cause(error)) from error
             most, idle = max(most, self._size()), 0 if self._size() > most else idle + 1
-            if idle >= TRIES and not whole:
+            if idle >= TRIES and not response:
                 raise ConnectionError(f"gave up after {most:,} bytes, which are kept: {cause}")
         self.version.unlink(missing_ok=True)
         os.replace(self.part, output_file)

@@ -39,9 +39,9 @@ class Rings(NamedTuple):
         """Exact log density, nats: (n, 2) -> (n,); over the angle it is a Bessel function."""
         r, radius = x.norm(dim=1, keepdim=True), torch.tensor(self.radii).to(x)
         bessel = torch.special.i0e(r * radius / self.spread**2).log()
-        each = bessel - (r - radius).square() / (2 * self.spread**2)
+        ring_log_densities = bessel - (r - radius).square() / (2 * self.spread**2)
         constant = math.log(len(self.radii) * 2 * math.pi * self.spread**2)
-        return torch.logsumexp(each, dim=1) - constant
+        return torch.logsumexp(ring_log_densities, dim=1) - constant
 
 
 @cache

@@ -41,8 +41,8 @@ def log_prob(x: Tensor, nodes: int = NODES) -> Tensor:
     parts = []
     for part in torch.split(x, CHUNK):
         both = torch.stack((part, -part))  # the arms are point reflections of each other
-        each = sum(_log_blur(both[..., i, None] - places[:, i]) for i in (0, 1))
-        parts.append(torch.logsumexp(weights.log() + each, dim=-1).logsumexp(dim=0))
+        arm_log_densities = sum(_log_blur(both[..., i, None] - places[:, i]) for i in (0, 1))
+        parts.append(torch.logsumexp(weights.log() + arm_log_densities, dim=-1).logsumexp(dim=0))
     return torch.cat(parts) - math.log(2)
 
 

@@ -126,10 +126,10 @@ def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection
     if faults := _not_numbers(table):
         return Inspection(faults)
     x = table.to_numpy(dtype="float64")
-    whole = np.flatnonzero((x == np.round(x)).all(axis=0)).tolist()
+    integer_columns = np.flatnonzero((x == np.round(x)).all(axis=0)).tolist()
     distinct = len(x) if dequantised else len(table.drop_duplicates())
     faults = [*_degenerate(table, x), *_too_few(tables, distinct)]
-    return Inspection(faults, _doubts(tables, table, whole, dequantised), whole)
+    return Inspection(faults, _doubts(tables, table, integer_columns, dequantised), integer_columns)
 
 
 def _not_numbers(table: pd.DataFrame) -> list[str]:

@@ -121,10 +121,10 @@ def hutchinson(
     parts, estimates = torch.split(x, chunk), []
     for draw in range(draws):
         seeds = [(seed * draws + draw) * len(parts) + place for place in range(len(parts))]
-        each = [
+        log_probs = [
             view.using(noise=own).log_prob(part) for own, part in zip(seeds, parts, strict=True)
         ]
-        estimates.append(torch.cat(each))
+        estimates.append(torch.cat(log_probs))
     table = torch.stack(estimates)
     error = (table.var(0).mean() / table.numel()).sqrt()
     return table.mean().item(), error.item()

@@ -118,9 +118,9 @@ def _places(count: int, unit: int) -> np.ndarray:
     """Return the places of steps, from ``count`` (noise) to 0 (data), in whole units unless 0."""
     if not unit:
         return np.linspace(count, 0, STEPS)
-    whole = np.unique(np.round(np.linspace(0, count // unit, STEPS))) * unit
-    whole[-1] = count
-    return whole[::-1]
+    boundaries = np.unique(np.round(np.linspace(0, count // unit, STEPS))) * unit
+    boundaries[-1] = count
+    return boundaries[::-1]
 
 
 def _inverse(transforms: Sequence[nn.Module], x: Tensor) -> Tensor:

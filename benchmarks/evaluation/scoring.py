@@ -120,8 +120,8 @@ def _pictures(
     if case.dim > 2:
         return pictured.corner(samples, data)
     layers = int(case.options.get("layers", 0))
-    drawn = samples[: scoring.samples]
-    return pictured.plane(flow, drawn, data, grid=scoring.grid, layers=layers)
+    picture_samples = samples[: scoring.samples]
+    return pictured.plane(flow, picture_samples, data, grid=scoring.grid, layers=layers)
 
 
 def score_baseline(case: Case, data: Dataset) -> Result:

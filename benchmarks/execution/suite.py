@@ -81,8 +81,8 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
                 raise ValueError(
                     f"suite {self.name!r} has no study {name!r}; choose from: {', '.join(known)}"
                 )
-        kept = tuple(entry for entry in self.studies if entry.get("study") in studies)
-        return self.model_copy(update={"studies": kept})
+        entries = tuple(entry for entry in self.studies if entry.get("study") in studies)
+        return self.model_copy(update={"studies": entries})
 
 
 def studied(entries: Any) -> list[str]:
@@ -110,9 +110,9 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
         first, dot, _ = said.partition("=")[0].partition(".")
         known = [*studied(values.get("studies")), *Suite.model_fields]
         if dot and first not in known:
-            told = ", ".join(known)
+            choices = ", ".join(known)
             raise ValueError(
-                f"cannot set {said!r}: suite {name!r} has no {first!r}; choose from: {told}"
+                f"cannot set {said!r}: suite {name!r} has no {first!r}; choose from: {choices}"
             )
         override(values, said)
     suite: Suite = faults.validated(Suite, values, f"suite {name!r}")

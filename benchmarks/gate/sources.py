@@ -92,10 +92,10 @@ def read(path: Path) -> Source:
             raise ValueError(f"{str(file)!r}: {reason}")
         records = store.read(path)
         planned = {case.key for case in plan.plan_of(path, records).cases}
-        kept = [record for key, record in records.items() if key in planned]
-        if not kept:
+        planned_records = [record for key, record in records.items() if key in planned]
+        if not planned_records:
             raise ValueError(f"{str(path)!r} holds no record of its plan")
-        return Source(path, kept)
+        return Source(path, planned_records)
     if "case" in pytest_benchmark.content(path):
         return Source(path, [_record(path)])
     return Source(path, benchmarks=pytest_benchmark.read(path))

@@ -38,8 +38,8 @@ STYLE = {
 def figure(rows: int = 1, columns: int = 1, height: float = 3.4, **options: Any) -> Iterator[Any]:
     """A styled Figure and its axes (an array of rows x columns), without any window."""
     with matplotlib.rc_context(STYLE):
-        made = Figure(figsize=(min(4.2 * columns + 0.4, 11), height * rows), layout="constrained")
-        yield made, made.subplots(rows, columns, squeeze=False, **options)
+        canvas = Figure(figsize=(min(4.2 * columns + 0.4, 11), height * rows), layout="constrained")
+        yield canvas, canvas.subplots(rows, columns, squeeze=False, **options)
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -47,12 +47,16 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
     After each round of the colours the marks move on by one and are filled in another way.
     """
-    made = {}
+    styles = {}
     for i, name in enumerate(sorted(set(names))):
         turn, place = divmod(i, len(COLOURS))
         fill = {"fillstyle": FILLS[turn % len(FILLS)]} if turn else {}
-        made[name] = {"color": COLOURS[place], "marker": MARKS[(place + turn) % len(MARKS)], **fill}
-    return made
+        styles[name] = {
+            "color": COLOURS[place],
+            "marker": MARKS[(place + turn) % len(MARKS)],
+            **fill,
+        }
+    return styles
 
 
 def axis_label(metric: str, *, row: bool = False, **changes: Any) -> str:

@@ -47,12 +47,14 @@ def sheets(
     for start in range(0, len(sets), length):
         part = dict(list(sets.items())[start : start + length])
         by_name = pd.concat(part.values()).groupby("series", sort=False)
-        found = by_name.agg(place=("place", "first"), sets=("key", "size"), ll=("test_ll", "mean"))
+        summaries = by_name.agg(
+            place=("place", "first"), sets=("key", "size"), ll=("test_ll", "mean")
+        )
         ascending = {"place": True, "sets": False, "ll": False}
-        order = found.sort_values(list(ascending), ascending=list(ascending.values()))
+        order = summaries.sort_values(list(ascending), ascending=list(ascending.values()))
         names = list(order.index[:flows])
-        kept = {name: rows[rows["series"].isin(names)] for name, rows in part.items()}
-        yield {name: rows for name, rows in kept.items() if len(rows)}, names
+        selection = {name: rows[rows["series"].isin(names)] for name, rows in part.items()}
+        yield {name: rows for name, rows in selection.items() if len(rows)}, names
 
 
 def holding(rows: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -65,15 +65,15 @@ def judge(
     runs: Sequence[Run], noted: Callable[[list[str], str], AbstractContextManager[None]]
 ) -> Judged:
     """Judge every claim by each run alone; ``noted(notes, what)`` keeps a fault from the rest."""
-    judged = Judged()
+    section = Judged()
     for claim in claims():
-        with noted(judged.notes, f"Claim {claim.id!r}"):
+        with noted(section.notes, f"Claim {claim.id!r}"):
             verdicts = [(run, claim.verdict(run.frame)) for run in runs]
             known = [
                 Judgement(claim, verdict, run.label if len(runs) > 1 else "")
                 for run, verdict in verdicts
                 if verdict.outcome != "not_measured"
             ]
-            judged.judgements += known
-            judged.others += [] if known else [claim]
-    return judged
+            section.judgements += known
+            section.others += [] if known else [claim]
+    return section

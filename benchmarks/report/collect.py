@@ -27,8 +27,8 @@ def collect(folders: Sequence[Path]) -> Report:
     """
     every = runs.read(folders)
     numbered = Exhibits({key: text for run in every for key, text in run.cautions.items()})
-    judged = claims.judge(every, noted)
-    verdicts = numbered.table(judged.table, "report") if judged.judgements else None
+    claim_section = claims.judge(every, noted)
+    verdicts = numbered.table(claim_section.table, "report") if claim_section.judgements else None
     listed = sections(every)
     frames = runs.side_by_side(every)
     for section in listed:
@@ -47,7 +47,7 @@ def collect(folders: Sequence[Path]) -> Report:
         facts.beside(depths),
         records,
         references,
-        Claims(judged, verdicts) if verdicts else None,
+        Claims(claim_section, verdicts) if verdicts else None,
         tuple(run.label for run in every),
     )
 
@@ -73,9 +73,9 @@ def _cited(
             sources += table.rows_from
         sources += [figure.records for figure in section.figures]
     named = list(dict.fromkeys(chain.from_iterable(sources)))
-    each = ([key for key in named if key in run.records] + list(run.records) for run in every)
+    orders = ([key for key in named if key in run.records] + list(run.records) for run in every)
     stale = chain.from_iterable(run.stale for run in every)
-    references = References.of(chain(*each, named), stale)
+    references = References.of(chain(*orders, named), stale)
     known = {key: facts for run in every for key, facts in run.listed()}
     rows = [
         {"No.": number, "Record": key, **known.get(key, {"State": "not in the plan"})}

@@ -149,11 +149,11 @@ def rendered(documents: Documents, docs: Path) -> Iterator[tuple[Path, str]]:
 
 def _table(table: Table) -> str:
     """A table as Markdown, without columns that have no value."""
-    shown = grid(table)
-    kept = [i for i, name in enumerate(table.shown) if table.frame[name].notna().any()]
-    lines = [[markdown(shown.headers[i]) for i in kept]]
-    lines.append(["---:" if shown.numeric[i] else "---" for i in kept])
-    lines += [[_cell(row[i]) for i in kept] for row in shown.rows]
+    cells = grid(table)
+    positions = [i for i, name in enumerate(table.shown) if table.frame[name].notna().any()]
+    lines = [[markdown(cells.headers[i]) for i in positions]]
+    lines.append(["---:" if cells.numeric[i] else "---" for i in positions])
+    lines += [[_cell(row[i]) for i in positions] for row in cells.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

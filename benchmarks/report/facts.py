@@ -80,8 +80,8 @@ def beside(runs: Mapping[str, Sequence[Fact]]) -> list[Fact]:
             run: fact.lines for run, facts in runs.items() for fact in facts if fact.term == term
         }
         same = len(lines) == len(runs) and len(set(lines.values())) == 1
-        each = tuple(f"{run}: {'; '.join(texts)}" for run, texts in lines.items())
-        merged.append(Fact(term, next(iter(lines.values())) if same else each))
+        entries = tuple(f"{run}: {'; '.join(texts)}" for run, texts in lines.items())
+        merged.append(Fact(term, next(iter(lines.values())) if same else entries))
     return merged
 
 

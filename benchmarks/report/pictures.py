@@ -37,14 +37,14 @@ class Picture:
 def draw(figure: Figure, name: str) -> Picture:
     """Draw a figure in the report's style; the same figure gives the same bytes."""
     with matplotlib.rc_context({**SAVED, "svg.hashsalt": name}):
-        drawn = figure.draw()
+        picture = figure.draw()
         try:
             svg, png = io.BytesIO(), io.BytesIO()
-            drawn.savefig(svg, format="svg", metadata={"Date": None})
-            drawn.set_layout_engine("none")  # laid out once is enough, and half the time
-            drawn.savefig(png, format="png", metadata={"Software": None})
+            picture.savefig(svg, format="svg", metadata={"Date": None})
+            picture.set_layout_engine("none")  # laid out once is enough, and half the time
+            picture.savefig(png, format="png", metadata={"Software": None})
         finally:
-            plt.close(drawn)
+            plt.close(picture)
     inline, width = embed(svg.getvalue(), f"svg-{name}", figure.title)
     return Picture(svg.getvalue(), png.getvalue(), inline, width)
 
@@ -52,12 +52,12 @@ def draw(figure: Figure, name: str) -> Picture:
 def small_png(figure: Figure) -> bytes:
     """Draw a figure as a PNG with a palette; the same figure gives the same bytes."""
     with matplotlib.rc_context({**SAVED, "savefig.dpi": 110}):
-        drawn = figure.draw()
+        picture = figure.draw()
         try:
             full, small = io.BytesIO(), io.BytesIO()
-            drawn.savefig(full, format="png", metadata={"Software": None})
+            picture.savefig(full, format="png", metadata={"Software": None})
         finally:
-            plt.close(drawn)
+            plt.close(picture)
     image = Image.open(full).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     image.save(small, format="PNG", optimize=True)
     return small.getvalue()

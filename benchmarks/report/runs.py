@@ -106,13 +106,13 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     records = store.read(store.existing(folder))
     plan = plan_of(folder, records)
     planned = dict.fromkeys(case.key for case in plan.cases)
-    kept = {key: records[key] for key in planned if key in records}
-    for record in kept.values():
+    planned_records = {key: records[key] for key in planned if key in records}
+    for record in planned_records.values():
         own.admit(record.case.dataset or "")
     prefix = f"{label}/" if several else ""
-    standings = {prefix + key: standing(record) for key, record in kept.items()}
-    named = {prefix + key: record for key, record in kept.items()}
-    frame = long_frame(folder, kept, plan, label)
+    standings = {prefix + key: standing(record) for key, record in planned_records.items()}
+    named = {prefix + key: record for key, record in planned_records.items()}
+    frame = long_frame(folder, planned_records, plan, label)
     reasons: dict[str, str] = {}
     place = ""
     if len(frame):
@@ -122,7 +122,7 @@ def _read(folder: Path, label: str, several: bool) -> Run:
         place = next(iter(timed.value_counts().index), "")
     frame, note = of_one_place(frame)
     states = tuple(_states(plan, named, standings, prefix))
-    outside, unchecked = len(records) - len(kept), not_checked(standings.values())
+    outside, unchecked = len(records) - len(planned_records), not_checked(standings.values())
     return Run(label, plan, named, states, frame, place, note, reasons, outside, unchecked)
 
 

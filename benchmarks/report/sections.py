@@ -34,16 +34,16 @@ def fill(section: Section, frame: pd.DataFrame, numbered: Exhibits, suffix: str 
     study = section.study
     if study not in studies.registry or frame.empty:
         return
-    asked = studies.registry[study]
+    definition = studies.registry[study]
     if not (frame["study"] == study).any():
         return
-    rows = frame[frame["study"].isin([study, *asked.reads])].reset_index(drop=True)
+    rows = frame[frame["study"].isin([study, *definition.reads])].reset_index(drop=True)
     figures: list[Figure] = []
     with noted(section.notes, f"Study {study!r}: its figures"):
-        figures = list(asked.figures(rows.copy()))
+        figures = list(definition.figures(rows.copy()))
     tables: list[Table] = []
     with noted(section.notes, f"Study {study!r}: its tables"):
-        tables = list(asked.tables(rows.copy()))
+        tables = list(definition.tables(rows.copy()))
     for figure in figures:
         with noted(section.notes, f"Study {study!r}: figure {figure.name!r}"):
             section.figures.append(numbered.figure(figure, study, suffix))

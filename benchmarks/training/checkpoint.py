@@ -123,9 +123,9 @@ def _check(state: State, tensors: Mapping[str, Tensor]) -> None:
             )
             for name, value in names.items()
         }
-    given = {name: (value.shape, value.dtype) for name, value in tensors.items()}
-    if given != expected:
-        unfit = sorted(n for n in given | expected if given.get(n) != expected.get(n))
+    layout = {name: (value.shape, value.dtype) for name, value in tensors.items()}
+    if layout != expected:
+        unfit = sorted(n for n in layout | expected if layout.get(n) != expected.get(n))
         raise ValueError(f"its tensors do not fit the flow: {', '.join(unfit[:3])}")
     for name, stream in _streams(state).items():
         device = "cpu" if stream is None else stream.device

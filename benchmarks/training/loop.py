@@ -181,12 +181,12 @@ def _validation(
     def validate(state: State) -> None:
         score, error = -math.inf, math.nan
         try:
-            each = torch.cat([exact.log_prob(part) for part in torch.split(rows, CHUNK)])
+            log_probs = torch.cat([exact.log_prob(part) for part in torch.split(rows, CHUNK)])
         except SolveError:
             pass
         else:
-            if math.isfinite(mean := each.mean().item()):
-                score, error = mean, standard_error(each.double().cpu().numpy(), groups)
+            if math.isfinite(mean := log_probs.mean().item()):
+                score, error = mean, standard_error(log_probs.double().cpu().numpy(), groups)
         _note(state, score, error, settings)
 
     return validate

@@ -51,8 +51,8 @@ def _fits(text: str) -> bool:
 def _cut(text: str) -> str:
     """The text up to a whole line, and that it was cut."""
     room = LIMIT - len(f"\n\n{CUT}\n".encode())
-    kept = text.encode()[:room].decode(errors="ignore").rpartition("\n")[0]
-    return f"{kept.rstrip()}\n\n{CUT}\n"
+    head = text.encode()[:room].decode(errors="ignore").rpartition("\n")[0]
+    return f"{head.rstrip()}\n\n{CUT}\n"
 
 
 registry.add("summary", Format(files), __name__)

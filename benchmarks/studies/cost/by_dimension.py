@@ -56,25 +56,25 @@ NOTES = {
 
 def table(frame: pd.DataFrame) -> Table:
     """A row for each case, with what was measured of it."""
-    shown = pd.DataFrame({"flow": sizes.flows(frame), "dim": frame["dim"]}, index=frame.index)
+    table = pd.DataFrame({"flow": sizes.flows(frame), "dim": frame["dim"]}, index=frame.index)
     columns, common = {"flow": Column("Flow"), "dim": Column("D")}, []
     for name, (header, column) in _settings(frame).items():
         if len(frame) > 1 and column.nunique(dropna=False) == 1:
             common += [f"{header} {_words(value)}" for value in column.dropna().unique()]
         else:
-            shown[name], columns[name] = column, Column(header)
-    order = [str(name) for name in shown]
+            table[name], columns[name] = column, Column(header)
+    order = [str(name) for name in table]
     values = _values(frame)
     for metric in [name for name in MEASURED if name in values and values[name].notna().any()]:
-        shown[metric], columns[metric] = cells(frame, values[metric]), _column(metric)
-    shown[RECORDS] = [(key,) for key in frame["key"]]
+        table[metric], columns[metric] = cells(frame, values[metric]), _column(metric)
+    table[RECORDS] = [(key,) for key in frame["key"]]
     notes = ["Medians of the raw samples.", *_uncounted(frame)]
-    notes += [text for metric, text in NOTES.items() if metric in shown]
+    notes += [text for metric, text in NOTES.items() if metric in table]
     if common:
         notes.append(f"In all rows: {', '.join(common)}.")
-    shown = shown.sort_values(order, ignore_index=True)
+    table = table.sort_values(order, ignore_index=True)
     title = "Cost by dimension"
-    return Table("cost-by-dimension", title, " ".join(notes), shown, columns=columns)
+    return Table("cost-by-dimension", title, " ".join(notes), table, columns=columns)
 
 
 def _values(frame: pd.DataFrame) -> dict[str, pd.Series]:

@@ -61,8 +61,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     frame = own(frame)
     done = frame[frame["status"] == "done"]
     scans = sizes.scans(done)
-    found = [_by_growth(scans), _by_crossing(scans), _by_axis(done)]
-    return [*(table for table in found if len(table.frame)), by_dimension.table(frame)]
+    candidates = [_by_growth(scans), _by_crossing(scans), _by_axis(done)]
+    return [*(table for table in candidates if len(table.frame)), by_dimension.table(frame)]
 
 
 def own(frame: pd.DataFrame) -> pd.DataFrame:
@@ -153,14 +153,14 @@ def _by_crossing(scans: pd.DataFrame) -> Table:
     pairs = crossings(scans, [metric for metric in metrics if metric in scans])
     few = len(pairs) <= FEW
     left_out = 0 if few else int(pairs["plain"].sum())
-    shown = pairs if few else pairs[~pairs["plain"].astype(bool)]
-    shown = shown.sort_values("plain", kind="stable").drop(columns="plain").reset_index(drop=True)
+    table = pairs if few else pairs[~pairs["plain"].astype(bool)]
+    table = table.sort_values("plain", kind="stable").drop(columns="plain").reset_index(drop=True)
     columns = {"cheaper": Column("Cheaper"), "than": Column("than")}
-    for metric in [metric for metric in metrics if metric in shown]:
-        shown[f"{metric}.from"] = ["D ≥ " if 0 < dim < NEVER else "" for dim in shown[metric]]
-        shown[metric] = shown[metric].astype(object).replace(WORDS)
+    for metric in [metric for metric in metrics if metric in table]:
+        table[f"{metric}.from"] = ["D ≥ " if 0 < dim < NEVER else "" for dim in table[metric]]
+        table[metric] = table[metric].astype(object).replace(WORDS)
         title, kind = METRICS[metric].title, METRICS[metric].kind
         columns[metric] = Column(title, digits=".0f", prefix=f"{metric}.from", kind=kind)
     title = "Where one becomes cheaper than another"
     note = f"{CROSSINGS_NOTE} {left_out}."
-    return Table("cost-crossings", title, note, shown, columns=columns)
+    return Table("cost-crossings", title, note, table, columns=columns)

@@ -28,14 +28,16 @@ NOTE = (
 
 def figures(wide: pd.DataFrame) -> list[Figure]:
     """A plot of the best discrete and the best continuous flow, and the mixture, of each set."""
-    drawn = []
+    pictures = []
     for name, group in wide.groupby("dataset", sort=False):
         for _, row in _chosen(group).iterrows():
             note = NOTE.format(name=row["series"], ll=row["test_ll"], dim=row["dim"])
             title = f"{name}: data and samples of {row['series']}"
             draw = partial(_draw, row)
-            drawn.append(Figure(f"corner-{name}-{row['flow']}", title, note, draw, (row["key"],)))
-    return drawn
+            pictures.append(
+                Figure(f"corner-{name}-{row['flow']}", title, note, draw, (row["key"],))
+            )
+    return pictures
 
 
 def _chosen(group: pd.DataFrame) -> pd.DataFrame:

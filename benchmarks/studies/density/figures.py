@@ -82,11 +82,11 @@ def _training(
     """Draw one training into its three panels."""
     score = np.where(np.isfinite(held["validation_ll"]), held["validation_ll"], np.nan)
     keep = (row.get("setting.training") or {}).get("keep", "best")
-    kept = len(score) - 1 if keep == "last" else int(np.argmax(held["validation_ll"]))
+    best = len(score) - 1 if keep == "last" else int(np.argmax(held["validation_ll"]))
     early = row.get("train_updates", row["updates"]) < row["updates"]
     for panel, x in ((line[0], held["validated"]), (line[1], held["validation_seconds"])):
         panel.plot(x, score, color=look["color"], lw=width)
-        panel.plot(x[kept], score[kept], ls="", **look)
+        panel.plot(x[best], score[best], ls="", **look)
         if early:
             panel.plot(x[-1], score[-1], color=look["color"], marker="|", ms=9, mew=1.5)
     losses = held["losses"].astype(float)

@@ -34,17 +34,17 @@ class Portrait(NamedTuple):
 def figures(flat: pd.DataFrame) -> list[Figure]:
     """All data sets at a glance, then each with all of its flows; several figures for many sets."""
     sets = {str(name): panels.ordered(group) for name, group in flat.groupby("dataset", sort=False)}
-    drawn = []
+    pictures = []
     for number, (chosen, names) in enumerate(panels.sheets(sets, SETS, FLOWS)):
         keys = tuple(key for rows in chosen.values() for key in rows["key"])
         name = f"pictures-{number + 1}" if number else "pictures"
         draw = partial(_glance, chosen, names)
-        drawn.append(Figure(name, "Data and densities", NOTE, draw, keys))
+        pictures.append(Figure(name, "Data and densities", NOTE, draw, keys))
     for name, rows in sets.items():
         title = f"{name}: data and densities"
         keys = tuple(rows["key"])
-        drawn.append(Figure(f"picture-{name}", title, NOTE, partial(_each, rows), keys))
-    return drawn
+        pictures.append(Figure(f"picture-{name}", title, NOTE, partial(_each, rows), keys))
+    return pictures
 
 
 def _glance(sets: dict[str, pd.DataFrame], flows: list[str]) -> Any:

@@ -41,7 +41,7 @@ def figures(flat: pd.DataFrame) -> list[Figure]:
 
 def _steps(flat: pd.DataFrame) -> list[Figure]:
     """A figure for each data set, of flows that have something between noise and data."""
-    drawn = []
+    pictures = []
     for name, group in flat.groupby("dataset", sort=False):
         rows = panels.ordered(group)
         rows = rows[[len(arrays(row)["path_samples"]) > 2 for _, row in rows.iterrows()]]
@@ -49,8 +49,8 @@ def _steps(flat: pd.DataFrame) -> list[Figure]:
         if len(rows):
             title, keys = f"{name}: from noise to data", tuple(rows["key"])
             draw = partial(_draw_steps, rows)
-            drawn.append(Figure(f"steps-{name}", title, STEPS_NOTE, draw, keys))
-    return drawn
+            pictures.append(Figure(f"steps-{name}", title, STEPS_NOTE, draw, keys))
+    return pictures
 
 
 def _draw_steps(rows: pd.DataFrame) -> Any:
@@ -107,13 +107,13 @@ def _trajectories(flat: pd.DataFrame) -> list[Figure]:
     """All data sets and their continuous flows, a row a set; several figures for many sets."""
     groups = panels.holding(flat, "path_lines").groupby("dataset", sort=False)
     sets = {str(name): panels.ordered(group) for name, group in groups}
-    drawn = []
+    pictures = []
     for number, (chosen, names) in enumerate(panels.sheets(sets, SETS, ABREAST)):
         keys = tuple(key for rows in chosen.values() for key in rows["key"])
         name, draw = "trajectories", partial(_draw_trajectories, chosen, names)
         name = f"{name}-{number + 1}" if number else name
-        drawn.append(Figure(name, "Paths from noise to data", TRAJECTORIES_NOTE, draw, keys))
-    return drawn
+        pictures.append(Figure(name, "Paths from noise to data", TRAJECTORIES_NOTE, draw, keys))
+    return pictures
 
 
 def _draw_trajectories(sets: dict[str, pd.DataFrame], names: list[str]) -> Any:

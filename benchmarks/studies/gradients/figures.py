@@ -58,10 +58,10 @@ def _figures(done: pd.DataFrame) -> Iterator[Figure]:
             "over those of the reference workload, a line along each solver's settings: down and "
             "to the left is better."
         )
-        shown = [("", "Error and cost of the gradient", costs, _costs)]
+        kinds = [("", "Error and cost of the gradient", costs, _costs)]
         if "gradient_seconds" in group:
-            shown.append(("work-", "Error of the gradient against seconds", work, _work))
-        for kind, title, note, picture in shown:
+            kinds.append(("work-", "Error of the gradient against seconds", work, _work))
+        for kind, title, note, picture in kinds:
             drawn, keys = partial(picture, group), tuple(group["key"])
             yield Figure(f"gradients-{kind}{slug}", f"{title}, {name} on {data}", note, drawn, keys)
 
@@ -109,10 +109,10 @@ def _costs(done: pd.DataFrame) -> Any:
         error.set(ylabel=ERROR)
         saved.set(ylabel=draw.axis_label("gradient_bytes", label="held for backward"))
         nfe.set(ylabel=draw.axis_label("nfe_backward"), ylim=(0, None))
-        shown = {name: LOOKS[name] for name in LOOKS if name in set(done["gradient"])}
-        shown |= {"forward solve": FORWARD, METRICS["reference_shift"].name: KNOWN}
+        looks = {name: LOOKS[name] for name in LOOKS if name in set(done["gradient"])}
+        looks |= {"forward solve": FORWARD, METRICS["reference_shift"].name: KNOWN}
         single = {"float32's spacing at one": SPACING} if "float32" in set(done["dtype"]) else {}
-        _legend(figure, done, {**shown, **single})
+        _legend(figure, done, {**looks, **single})
     return figure
 
 

@@ -75,8 +75,8 @@ class Gradients(Study):
 
         Fixed steps have no error norm, so that their seminorm would be their adjoint again.
         """
-        kept = {"training", "training_batch", "training_solver", "reference", "seconds"}
-        settings = options.model_dump(include=kept)
+        names = {"training", "training_batch", "training_solver", "reference", "seconds"}
+        settings = options.model_dump(include=names)
         settings["training_solver"] = canonical(Solver.of(options.training_solver))
         for name in options.datasets:
             dim = datasets.load(name).dim

@@ -63,13 +63,13 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         return []
     rows = with_solver(frame)
     columns = {**WHICH, **MEASURED, **TIMES}
-    shown = [
+    exhibits = [
         ("gradients-at-error", "The quickest gradient of an error", QUICKEST_NOTE, by_error(rows)),
         ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting(rows)),
     ]
     return [
         Table(name, title, MEANING + note, found, columns=columns)
-        for name, title, note, found in shown
+        for name, title, note, found in exhibits
         if len(found)
     ]
 
@@ -157,8 +157,8 @@ def _quickest(done: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for _, field in settings.groupby(PLACE):
         quickest: dict[int, dict[str, Any]] = {}
         for level, gradient in product(LEVELS, sorted(field["gradient"].unique())):
-            kept = field[(field["gradient"] == gradient) & (field["gradient_error"] <= level)]
-            for index, best in kept.nsmallest(1, "reference_ratio").iterrows():
+            candidates = field[(field["gradient"] == gradient) & (field["gradient_error"] <= level)]
+            for index, best in candidates.nsmallest(1, "reference_ratio").iterrows():
                 quickest.pop(index, None)
                 quickest[index] = {**best.to_dict(), "level": level}
         yield from quickest.values()

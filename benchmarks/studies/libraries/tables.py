@@ -46,8 +46,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     rows = comparisons(frame)
     known = [name for name in columns if name in rows and rows[name].notna().any()]
     beside = [part for name in known for part in columns[name].beside if part in rows]
-    shown = rows[[*known, *beside, RECORDS]].assign(call=rows["call"].map(CALLS))
-    return [Table("libraries", "Ours and theirs", NOTE, shown, columns=columns)]
+    table = rows[[*known, *beside, RECORDS]].assign(call=rows["call"].map(CALLS))
+    return [Table("libraries", "Ours and theirs", NOTE, table, columns=columns)]
 
 
 def comparisons(frame: pd.DataFrame) -> pd.DataFrame:

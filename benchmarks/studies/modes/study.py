@@ -139,12 +139,15 @@ def scored(
     except SolveError as error:
         notes["test_ll"] = str(error)
     else:
-        each = log_prob.cpu().numpy()
-        if bad := int((~np.isfinite(each)).sum()):
-            notes["test_ll"] = f"log_prob is not finite for {bad} of {len(each)} test rows"
+        row_log_probs = log_prob.cpu().numpy()
+        if bad := int((~np.isfinite(row_log_probs)).sum()):
+            notes["test_ll"] = f"log_prob is not finite for {bad} of {len(row_log_probs)} test rows"
         else:
-            groups = None if data.groups is None else data.groups[: len(each)].numpy()
-            metrics |= {"test_ll": float(each.mean()), "test_ll_se": standard_error(each, groups)}
+            groups = None if data.groups is None else data.groups[: len(row_log_probs)].numpy()
+            metrics |= {
+                "test_ll": float(row_log_probs.mean()),
+                "test_ll_se": standard_error(row_log_probs, groups),
+            }
     arrays = {
         "mode_shares": of_samples.shares(x, data),
         "samples": x[:DRAWN].numpy().astype(np.float16),

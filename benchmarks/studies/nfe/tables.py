@@ -66,22 +66,22 @@ def own(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _training(rows: pd.DataFrame) -> Table:
     """A row for each case."""
-    shown = rows[["dataset", "seed", "updates"]].assign(flow=series(rows))
-    shown = shown[["dataset", "flow", "seed", "updates"]]
-    shown[RECORDS] = [(key,) for key in rows["key"]]
+    table = rows[["dataset", "seed", "updates"]].assign(flow=series(rows))
+    table = table[["dataset", "flow", "seed", "updates"]]
+    table[RECORDS] = [(key,) for key in rows["key"]]
     headers = {"dataset": "Data", "flow": "Flow", "seed": "Seed", "updates": "Updates"}
     columns = {name: Column(header) for name, header in headers.items()}
     for metric, digits in DIGITS.items():
-        shown[metric] = cells(rows, rows.get(metric, pd.Series(float("nan"), rows.index)))
+        table[metric] = cells(rows, rows.get(metric, pd.Series(float("nan"), rows.index)))
         columns[metric] = Column.of(metric, row=METRICS[metric].per == "row", digits=digits)
     title = "Evaluations before and after training"
-    return Table("nfe-training", title, TRAINING_NOTE, shown, columns=columns)
+    return Table("nfe-training", title, TRAINING_NOTE, table, columns=columns)
 
 
 def _growth(rows: pd.DataFrame) -> list[Table]:
     """A row for each family: the slopes in ln D of ln NFE and of the logarithm of FLOPs."""
     known = [metric for metric in SLOPES if metric in rows]
-    shown = []
+    table_rows = []
     for name, group in nfe.families(rows).items():
         row: dict[str, Any] = {"series": name, "from": group["dim"].min(), "to": group["dim"].max()}
         row |= {"dims": group["dim"].nunique(), "seeds": group["seed"].nunique()}
@@ -90,15 +90,15 @@ def _growth(rows: pd.DataFrame) -> list[Table]:
             row[metric], row[f"{metric}.interval"] = (
                 (grown[0], grown[1:]) if grown else (float("nan"), None)
             )
-        shown.append({**row, RECORDS: tuple(group["key"])})
+        table_rows.append({**row, RECORDS: tuple(group["key"])})
     headers = {"series": "Flow, data", "from": "D from", "to": "D to", "dims": "Dimensions"}
     columns = {name: Column(header) for name, header in {**headers, "seeds": "Seeds"}.items()}
     for metric in known:
         title, interval = METRICS[metric].title, f"{metric}.interval"
         columns[metric] = Column(title, digits=".2f", interval=interval)
     title = "Evaluations against the dimension"
-    frame = pd.DataFrame(shown)
-    return [Table("nfe-growth", title, GROWTH_NOTE, frame, columns=columns)] if shown else []
+    frame = pd.DataFrame(table_rows)
+    return [Table("nfe-growth", title, GROWTH_NOTE, frame, columns=columns)] if table_rows else []
 
 
 def _totals(frame: pd.DataFrame) -> list[Table]:

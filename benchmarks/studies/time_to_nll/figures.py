@@ -56,9 +56,9 @@ def _draw(done: pd.DataFrame) -> Any:
 def _lines(panels: Any, curve: Curve, label: str | None, look: dict[str, Any]) -> None:
     """Draw the best so far of one training, from its first validation after an update."""
     best = -np.maximum.accumulate(curve["validation_ll"])
-    drawn = np.isfinite(best) & (curve["validated"] > 0)
+    finite = np.isfinite(best) & (curve["validated"] > 0)
     for panel, axis in zip(panels, ("validation_seconds", "validated"), strict=True):
-        panel.plot(curve[axis][drawn], best[drawn], label=label, **look, **LOOK)
+        panel.plot(curve[axis][finite], best[finite], label=label, **look, **LOOK)
 
 
 def _frame(panel: Any, marks: dict[float, float], common: float) -> None:

@@ -83,17 +83,19 @@ def _costs(rows: pd.DataFrame) -> Any:
     with draw.figure(len(fields), 2, 4.2) as (figure, axes):
         for row, field in zip(axes, fields, strict=True):
             for panel, (title, chosen) in zip(row, panels.items(), strict=True):
-                shown = rows[chosen & (rows["field"] == field)]
+                points = rows[chosen & (rows["field"] == field)]
                 looks = draw.looks(rows.loc[chosen, "name"])
-                for line, look in _lines(shown, "name", looks):
+                for line, look in _lines(points, "name", looks):
                     panel.plot(line["dim"], line[SECONDS] * SCALE, **look)
                     ends = [np.quantile(raw, [0.25, 0.75]) for raw in line[f"{SECONDS}.values"]]
                     panel.vlines(line["dim"], *np.transpose(ends) * SCALE, color=look["color"])
-                _axes(panel, "D", TIME, f"{title}: {field}", sorted(set(shown["dim"])))
-                if shown["dim"].max() > 12:
-                    above = 7 * shown[SECONDS].max() * SCALE  # all lines
+                _axes(panel, "D", TIME, f"{title}: {field}", sorted(set(points["dim"])))
+                if points["dim"].max() > 12:
+                    above = 7 * points[SECONDS].max() * SCALE  # all lines
                     draw.guide(panel, [7, 12], above, [1, 2, 3])
-                named = _handles(shown, {name: looks[name] for name in sorted(set(shown["name"]))})
+                named = _handles(
+                    points, {name: looks[name] for name in sorted(set(points["name"]))}
+                )
                 place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15), "ncols": 2}
                 panel.legend(list(named.values()), list(named), **place)
     return figure

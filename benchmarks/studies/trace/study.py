@@ -96,8 +96,8 @@ class Traces(Study):
 
     def cases(self, options: TraceOptions, common: Common) -> Iterator[Case]:
         """A case for each dimension and work, and of an estimate for each number of probes."""
-        given = options.model_dump(include={"flow", "options", "hidden_per_dim"})
-        contender = Contender(**given)
+        fields = options.model_dump(include={"flow", "options", "hidden_per_dim"})
+        contender = Contender(**fields)
         settings = options.model_dump(include={"gain", "draws", "seconds"})
         for dim in options.dims:
             complete = contender.complete(options.sizes, dim)
@@ -121,10 +121,10 @@ class Traces(Study):
 
     def budget(self, case: Case) -> float:
         """Seconds: a share of the timing, and the draws."""
-        drawn = (
+        probe_elements = (
             case.batch * case.settings["draws"] * case.dim * Trace.of(case.options["trace"]).probes
         )
-        return float(0.02 + case.settings["seconds"] / 40 + drawn / 3e7)
+        return float(0.02 + case.settings["seconds"] / 40 + probe_elements / 3e7)
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each work and take its error, then time all of them in shuffled rounds."""
@@ -173,10 +173,10 @@ def _estimate_errors(case: Case, subject: Subject, trace: Trace) -> dict[str, fl
         _, estimates = trace.rate(Point(subject.field, subject.t, x, None), noise)
         squares += subject.error(estimates.view(-1, case.batch)).square().mean(1).tolist()
     rmse = (sum(squares) / len(squares)) ** 0.5
-    found = {"trace_rmse": rmse, "trace_rmse_se": standard_error(squares) / (2 * rmse or 1)}
+    errors = {"trace_rmse": rmse, "trace_rmse_se": standard_error(squares) / (2 * rmse or 1)}
     if trace.estimator == "hutchinson":  # whose law `flows.continuous.trace` states
         squared = ((subject.jacobian + subject.jacobian.mT) / 2 / subject.norm).square()
         own = torch.einsum("nii->n", squared) if trace.noise == "rademacher" else 0
         variance = 2 * (squared.sum((1, 2)) - own) / trace.probes
-        found["trace_rmse_theory"] = variance.mean().sqrt().item()
-    return found
+        errors["trace_rmse_theory"] = variance.mean().sqrt().item()
+    return errors

@@ -96,8 +96,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if frame.empty:
         return []
     rows = evaluations(frame)
-    shown = rows.assign(**{name: cells(rows, rows[name]) for name in COSTS})
-    costs, estimates = shown[~rows["estimate"] | rows["fewest"]], shown[rows["estimate"]]
+    table = rows.assign(**{name: cells(rows, rows[name]) for name in COSTS})
+    costs, estimates = table[~rows["estimate"] | rows["fewest"]], table[rows["estimate"]]
     return [
         _table("trace-cost", "Cost of one evaluation", COST_NOTE, costs, MEASURED),
         _table("trace-error", "Estimates", ERROR_NOTE, estimates, ESTIMATED),
@@ -156,19 +156,19 @@ def _table(
     known = {w: column for w, column in WHICH.items() if w in rows}
     which = [w for w in known if w in ("dim", "exact") or rows[w].dropna().nunique() > 1]
     beside = [part for column in columns.values() for part in column.beside]
-    shown = rows[[*which, *columns, *beside, RECORDS]].reset_index(drop=True)
-    return Table(name, title, note, shown, columns={**known, **columns})
+    table = rows[[*which, *columns, *beside, RECORDS]].reset_index(drop=True)
+    return Table(name, title, note, table, columns={**known, **columns})
 
 
 def _by_time(rows: pd.DataFrame) -> Table:
     """What each estimate reaches in the time of each exact trace."""
-    shown = pd.DataFrame(equal_times(rows), columns=[*WHICH, *REACHED, "fewest", "most", RECORDS])
-    none, all_of_them = shown["fitting"] == 0, shown["fitting"] == shown["most"]
-    shown["fitting"] = shown["fitting"].mask(none, shown["fewest"])
-    shown["fitting.below"] = none.map({True: "fewer than ", False: ""})
-    shown["fitting.beyond"] = all_of_them.map({True: "or more", False: ""})
+    table = pd.DataFrame(equal_times(rows), columns=[*WHICH, *REACHED, "fewest", "most", RECORDS])
+    none, all_of_them = table["fitting"] == 0, table["fitting"] == table["most"]
+    table["fitting"] = table["fitting"].mask(none, table["fewest"])
+    table["fitting.below"] = none.map({True: "fewer than ", False: ""})
+    table["fitting.beyond"] = all_of_them.map({True: "or more", False: ""})
     title = "Estimates in the time of exact traces"
-    return _table("trace-equal-time", title, TIME_NOTE, shown.drop(columns="probes"), REACHED)
+    return _table("trace-equal-time", title, TIME_NOTE, table.drop(columns="probes"), REACHED)
 
 
 def equal_times(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
