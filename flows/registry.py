@@ -214,6 +214,12 @@ def load_plugin(path: str | Path) -> ModuleType:
     return module
 
 
+def loaded_plugins() -> list[str]:
+    """Paths of the plug-ins that this process has loaded, for another process to load."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(PLUGIN)]
+    return [str(module.__file__) for module in modules]
+
+
 def _where(error: Exception, path: Path) -> str:
     """The line of a plug-in that an error came from."""
     lines = [

@@ -56,7 +56,7 @@ def small(*contenders, **values) -> Suite:
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     """One process for all runs in which nothing dies."""
-    worker = Worker(threads=1, device="cpu", memory_share=0.8, plugins=())
+    worker = Worker(threads=1, device="cpu", memory_share=0.8)
     yield worker
     worker.stop()
 
@@ -191,7 +191,7 @@ def test_faulty_flows_become_failed_records_and_the_rest_is_measured(tmp_path):
         {"flow": "faulty_eats", "dims": [4]},
         memory_share=0.15,
     )
-    now = run(chosen, tmp_path, Silent(), plugins=[str(FAULTY)])
+    now = run(chosen, tmp_path, Silent())
     frame = load(tmp_path).set_index("flow")
     assert len(now.failed) == 3
     assert frame.loc["realnvp", "status"] == "done"
@@ -205,7 +205,7 @@ def test_faulty_flows_become_failed_records_and_the_rest_is_measured(tmp_path):
 def test_a_flow_that_never_returns_is_ended_at_the_time_limit(tmp_path):
     load_plugin(FAULTY)
     chosen = small({"flow": "faulty_hangs", "dims": [2]}, time_limit=1)
-    now = run(chosen, tmp_path, Silent(), plugins=[str(FAULTY)])
+    now = run(chosen, tmp_path, Silent())
     (record,) = now.records.values()
     assert record.status == "timeout"
     assert "limit of 1 s" in record.reason

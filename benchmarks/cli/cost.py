@@ -83,8 +83,7 @@ def cost(
                     f"note: {case.flow} takes no option 'solver', and is measured with its own",
                     style="yellow",
                 )
-    files = [Path(pattern) for pattern in flows if pattern.endswith(".py")]
-    measure(suite, out, [*(plugin or ()), *files])
+    measure(suite, out)
 
 
 def numbers(text: str, option: str) -> list[int]:

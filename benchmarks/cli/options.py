@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from benchmarks.execution.suite import Suite
+from benchmarks.cli.console import usage_errors
 
 SuiteName = Annotated[
     str, typer.Argument(help="A suite's name, the path of a TOML file, or a folder of results.")
@@ -93,18 +94,37 @@ def results_folder(name: Path) -> Path:
     return path if str(name) in suites.names() and not name.exists() and path.is_dir() else name
 
 
+def on_suite(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command of a suite: it takes the options that name one, as `read_suite` has them.
+
+    The command itself is called with the suite, its results folder, and its own options.
+    """
+    shared = inspect.signature(read_suite, eval_str=True).parameters.values()
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[2:]
+
+    @wraps(command)
+    def wrapper(**options: Any) -> None:
+        with usage_errors():
+            plan = read_suite(**{option.name: options.pop(option.name) for option in shared})
+        command(*plan, **options)
+
+    merged = [option.replace(kind=option.KEYWORD_ONLY) for option in (*shared, *own)]
+    wrapper.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]  # typer's source
+    wrapper.__annotations__ = {option.name: option.annotation for option in merged}
+    return wrapper
+
+
 def read_suite(
-    name: str,
-    *,
-    study: Sequence[str] | None,
-    out: Path | None,
-    overrides: Sequence[str] | None,
-    device: str | None,
-    threads: int | None,
-    plugin: Sequence[Path] | None,
-    data: Sequence[str] | None,
-    data_root: Path | None,
-) -> tuple[Suite, Path]:
+    suite: SuiteName,
+    study: Studies = None,
+    out: Out = None,
+    device: Device = None,
+    threads: Threads = None,
+    plugin: Plugin = None,
+    overrides: Overrides = None,
+    data: Data = None,
+    data_root: DataRoot = None,
+) -> Any:
     """Resolve the options of a suite: the suite and its results folder; ValueError for wrong ones.
 
     Plug-ins are loaded and the data root is set on the way.
@@ -115,11 +135,11 @@ def read_suite(
     load_plugins(plugin)
     machine = {"device": device, "threads": threads}
     values = [f"{key}={value}" for key, value in machine.items() if value is not None]
-    suite = suites.read(name, [*(overrides or ()), *values])
-    suite = suite.only(study) if study else suite
-    suite = suite.on(data) if data else suite
-    _check_device(suite.device)
-    return suite, out or suites.planned(name) or Path("results") / suite.name
+    chosen = suites.read(suite, [*(overrides or ()), *values])
+    chosen = chosen.only(study) if study else chosen
+    chosen = chosen.on(data) if data else chosen
+    _check_device(chosen.device)
+    return chosen, out or suites.planned(suite) or Path("results") / chosen.name
 
 
 def _check_device(device: str) -> None:

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.table import Table
 
 from benchmarks.cli.console import INTERRUPTED, console, fail, usage_errors
-from benchmarks.cli.options import (
-    Data,
-    DataRoot,
-    Device,
-    Out,
-    Overrides,
-    Plugin,
-    Studies,
-    SuiteName,
-    Threads,
-    read_suite,
-)
+from benchmarks.cli.options import on_suite
 
 if TYPE_CHECKING:
     from benchmarks.core.case import Case
     from benchmarks.execution.suite import Suite
 
 
+@on_suite
 def run(
-    suite: SuiteName,
-    study: Studies = None,
-    out: Out = None,
-    device: Device = None,
-    threads: Threads = None,
-    plugin: Plugin = None,
-    overrides: Overrides = None,
-    data: Data = None,
-    data_root: DataRoot = None,
+    plan: Any,
+    folder: Path,
     retry: Annotated[bool, typer.Option("--retry", help="Measure failed cases again.")] = False,
     renew_times: Annotated[
         bool,
@@ -53,17 +36,6 @@ def run(
     Exit status: 0 all cases done, 1 some failed, 2 wrong usage or configuration.
     """
     with usage_errors():
-        plan, folder = read_suite(
-            suite,
-            study=study,
-            out=out,
-            overrides=overrides,
-            device=device,
-            threads=threads,
-            plugin=plugin,
-            data=data,
-            data_root=data_root,
-        )
         cases = plan.cases()
         if dry_run:
             from benchmarks.core.naming import labels
@@ -73,16 +45,10 @@ def run(
                 raise ValueError(f"case {labels(cases)[key]!r}: {reason}")
             _print_plan(cases)
             return
-    measure(plan, folder, plugin, retry, renew_times)
+    measure(plan, folder, retry, renew_times)
 
 
-def measure(
-    suite: Suite,
-    folder: Path,
-    plugins: Sequence[Path] | None,
-    retry: bool = False,
-    renew_times: bool = False,
-) -> NoReturn:
+def measure(suite: Suite, folder: Path, retry: bool = False, renew_times: bool = False) -> NoReturn:
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
     from benchmarks import report
     from benchmarks.cli.progress import Display
@@ -93,10 +59,7 @@ def measure(
 
     try:
         with Display(console) as display:
-            paths = [str(path) for path in plugins or ()]
-            result = run(
-                suite, folder, display, plugins=paths, retry=retry, renew_times=renew_times
-            )
+            result = run(suite, folder, display, retry=retry, renew_times=renew_times)
     except FolderError as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -5,40 +5,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import typer
 from rich.table import Table
 
 from benchmarks.cli.console import console, usage_errors, write
-from benchmarks.cli.options import (
-    Data,
-    DataRoot,
-    Device,
-    JsonFile,
-    Out,
-    Overrides,
-    Plugin,
-    Studies,
-    SuiteName,
-    Threads,
-    read_suite,
-)
+from benchmarks.cli.options import JsonFile, on_suite
 
 LISTED = 12  # labels that one row of the table names
 
 
-def status(
-    suite: SuiteName,
-    study: Studies = None,
-    out: Out = None,
-    device: Device = None,
-    threads: Threads = None,
-    plugin: Plugin = None,
-    overrides: Overrides = None,
-    data: Data = None,
-    data_root: DataRoot = None,
-    json_file: JsonFile = None,
-) -> None:
+@on_suite
+def status(plan: Any, folder: Path, json_file: JsonFile = None) -> None:
     """Say which cases are done, failed, stale or missing, and why.
 
     A record is stale where the version of something that it depends on was raised; where a pace
@@ -50,17 +30,6 @@ def status(
         from benchmarks.execution.run import state
         from benchmarks.execution.versions import not_checked
 
-        plan, folder = read_suite(
-            suite,
-            study=study,
-            out=out,
-            overrides=overrides,
-            device=device,
-            threads=threads,
-            plugin=plugin,
-            data=data,
-            data_root=data_root,
-        )
         now = state(plan, folder)
         groups = now.named()
         missing = [case for case in now.cases if case.key in now.missing]

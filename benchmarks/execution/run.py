@@ -97,7 +97,6 @@ def run(
     folder: Path,
     progress: Progress,
     *,
-    plugins: Sequence[str] = (),
     retry: bool = False,
     renew_times: bool = False,
     worker: Worker | None = None,
@@ -130,7 +129,6 @@ def run(
             threads=suite.threads,
             device=suite.device,
             memory_share=suite.memory_share,
-            plugins=plugins,
             operators=suite.operators,
         )
         try:

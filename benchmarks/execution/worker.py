@@ -23,6 +23,7 @@ from benchmarks.core.study import Result
 from benchmarks.datasets import own
 from benchmarks.measure.beside import Beside
 from benchmarks.measure.dispatched import dispatched
+from flows.registry import load_plugin, loaded_plugins
 
 
 class WorkerLost(RuntimeError):
@@ -43,7 +44,10 @@ class Measured:
 
 
 class Worker:
-    """A handle on the worker process, started on first use and again after every loss."""
+    """A handle on the worker process, started on first use and again after every loss.
+
+    The process loads the plug-ins that this one has loaded.
+    """
 
     def __init__(
         self,
@@ -51,10 +55,9 @@ class Worker:
         threads: int,
         device: str,
         memory_share: float,
-        plugins: Sequence[str],
         operators: bool = False,
     ) -> None:
-        self.settings = (threads, device, memory_share, tuple(plugins), operators)
+        self.settings = (threads, device, memory_share, operators)
         self.machine: dict[str, Any] = {}
         self._process: Any = None
         self._pipe: Connection | None = None
@@ -90,7 +93,7 @@ class Worker:
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
             self._process = context.Process(
-                target=_main, args=(theirs, *self.settings), daemon=True
+                target=_main, args=(theirs, *self.settings, loaded_plugins()), daemon=True
             )
             self._process.start()
             theirs.close()
@@ -124,8 +127,8 @@ def _main(
     threads: int,
     device: str,
     memory_share: float,
-    plugins: Sequence[str],
     operators: bool,
+    plugins: Sequence[str],
 ) -> None:
     """The worker's life: say what machine this is, then measure what comes until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
@@ -138,7 +141,6 @@ def _main(
 
     from benchmarks.measure.machine import machine
     from benchmarks.training import checkpoint
-    from flows.registry import load_plugin
 
     threadpool_limits(threads)
     torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from flows.registry import load_plugin
+from flows.registry import load_plugin, loaded_plugins
 
 
 def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
@@ -18,12 +18,11 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
     Raises RuntimeError, with the last line of its errors, if the process fails, and
     subprocess.TimeoutExpired if it takes longer than ``timeout`` seconds.
     """
-    modules = [m for name, m in sys.modules.items() if name.startswith("flowgauge_plugin_")]
     request = {
         "module": function.__module__,
         "function": function.__name__,
         "argument": argument,
-        "plugins": [str(module.__file__) for module in modules],
+        "plugins": loaded_plugins(),
     }
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.measure.fresh"],
