@@ -22,6 +22,7 @@ from benchmarks.core.record import Record
 from benchmarks.gate import compare
 from benchmarks.gate.comparison import Verdict
 from committed import FOLDERS
+from file_server import Server
 from flows import Flow
 
 # the same examples on every run, and however slow the machine is
@@ -179,3 +180,13 @@ def gate(tmp_path: Path) -> Callable[..., Verdict]:
         return compare(*folders, **options)
 
     return judge
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server of one file, which tests change."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    started = Server()
+    yield started
+    started.http.shutdown()
+    started.http.server_close()

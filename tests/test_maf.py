@@ -1,14 +1,9 @@
-"""The MAF sets from made files in their layout: preprocessing number by number, and bad files."""
+"""The MAF sets from small files in their layout: preprocessing number by number, bad files."""
 
 from __future__ import annotations
 
 import gzip
-import io
-import pickle
-import sys
-import types
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -18,43 +13,11 @@ import torch
 
 from benchmarks import datasets
 from benchmarks.datasets import maf
-from benchmarks.datasets.pickled import StandIn, Unpickler, read_table
+from benchmarks.datasets.pickled import read_table
 from benchmarks.datasets.published import Published, counts
 from benchmarks.datasets.uci import miniboone_rows
 from benchmarks.execution.versions import data_files
-
-RNG = np.random.default_rng(0)
-ROWS = 400
-MINUTES = np.column_stack(
-    (
-        RNG.uniform(0.1, 6, ROWS).round(3),
-        RNG.uniform(0, 0.5, ROWS).round(3),
-        RNG.uniform(230, 245, ROWS).round(2),
-        RNG.uniform(0, 30, ROWS).round(1),
-        RNG.integers(0, 20, (ROWS, 3)),
-        np.arange(ROWS) % 1440,
-    )
-)
-
-
-def gas_table() -> pd.DataFrame:
-    """Sensors a, b, c: b is a but for noise, c is against a; so a goes and b and c stay."""
-    a, c = RNG.normal(size=(2, ROWS))
-    values = {"a": a, "b": 3 * a + 0.01 * RNG.normal(size=ROWS) + 5, "c": c, "d": -a}
-    return pd.DataFrame({"Time": np.arange(ROWS) / 100, "Meth": 0.0, "Eth": 1.0, **values})
-
-
-def hepmass_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """f1 repeats its least value, f2 another one; the test file has a column more."""
-    tables = []
-    for _ in range(2):
-        table = pd.DataFrame(RNG.normal(size=(ROWS, 4)), columns=["f0", "f1", "f2", "f3"])
-        table.loc[RNG.permutation(ROWS)[:100], "f1"] = -9.0
-        table.loc[RNG.permutation(ROWS)[:100], "f2"] = 0.5
-        table.insert(0, "# label", RNG.integers(0, 2, ROWS).astype(float))
-        tables.append(table)
-    tables[1]["mass"] = 1000.0
-    return tables[0], tables[1]
+from maf_tables import MINUTES, RNG, ROWS, gas_table, hepmass_tables
 
 
 @pytest.fixture
@@ -203,12 +166,6 @@ def test_a_broken_file_is_refused_and_named(name, file, damage, message, root) -
     assert name in str(error.value)
 
 
-def test_objects_in_an_npy_are_never_unpickled(root: Path) -> None:
-    np.save(root / "power/data.npy", np.array([[Hostile()]], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="table of numbers"):
-        datasets.load("power", root)
-
-
 def test_an_absent_set_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match=r"put power/data.npy, or .*flowgauge data fetch"):
         datasets.load("power")
@@ -225,122 +182,3 @@ def test_the_content_of_files_is_known(root, monkeypatch) -> None:
     np.save(root / "power/data.npy", MINUTES + 1)
     assert data_files("power").keys() == before.keys()
     assert data_files("power") != before
-
-
-class Hostile:
-    """What a pickle can do: call anything while it is read."""
-
-    def __reduce__(self):
-        return exec, ("raise SystemExit('the code in the pickle ran')",)
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_with_code_in_it_is_refused(protocol: int, tmp_path: Path) -> None:
-    for content in (Hostile(), [gas_table(), Hostile()], pd.DataFrame({"a": [Hostile()]})):
-        (tmp_path / "x").write_bytes(pickle.dumps(content, protocol))
-        with pytest.raises(ValueError, match=r"it names .*, which is no part of a table"):
-            read_table(tmp_path / "x")
-    for name in ("builtins.eval", "os.system", "pandas.read_pickle", "pandas.io.common.DataFrame."):
-        module, _, attribute = name.rpartition(".")
-        code = f"c{module}\n{attribute}\n(S'1'\ntR.".encode()
-        (tmp_path / "x").write_bytes(code)
-        with pytest.raises(ValueError, match="was not unpickled"):
-            read_table(tmp_path / "x")
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("strings", ["str", "object"])
-def test_a_table_of_todays_pandas_comes_through(protocol, strings, tmp_path) -> None:
-    table = gas_table().astype({"Time": "float32"})
-    table["count"] = np.arange(ROWS)  # a block of its own
-    table.columns = table.columns.astype(strings)
-    for x in (table, table.sample(frac=0.5, random_state=0), table[["c"]]):
-        (tmp_path / "x").write_bytes(pickle.dumps(x, protocol))
-        found = read_table(tmp_path / "x")
-        assert list(found) == list(x)
-        assert (found.to_numpy() == x.to_numpy()).all()
-
-
-def test_a_table_of_the_pandas_of_2017_comes_through(tmp_path: Path, monkeypatch) -> None:
-    """As pandas 0.19 pickled: the classes have moved since, and the state is a tuple."""
-    old = {}
-    for module, name in [
-        ("pandas.core.frame", "DataFrame"),
-        ("pandas.core.internals", "BlockManager"),
-        ("pandas.indexes.base", "Index"),
-        ("pandas.indexes.base", "_new_Index"),
-    ]:
-        body = {"__module__": module, "__getstate__": lambda self: self.told}
-        old[name] = type(name, (), body)
-        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
-    for name, cls in old.items():
-        setattr(sys.modules[cls.__module__], name, cls)
-
-    def pickled(name, state):
-        made = old[name]()
-        made.told = state
-        return made
-
-    class Columns:
-        def __reduce__(self):
-            return old["_new_Index"], (old["Index"], {"data": labels, "name": None})
-
-    table = gas_table()
-    labels = np.array(list(table), dtype=object)
-    values = table.to_numpy().T.copy()
-    axes = [Columns(), None]
-    block = {"values": values, "mgr_locs": slice(0, len(labels), 1)}
-    state = (axes, [values], [Columns()], {"0.14.1": {"axes": axes, "blocks": [block]}})
-    inside = {"_metadata": [], "_typ": "dataframe", "_data": pickled("BlockManager", state)}
-    (tmp_path / "x").write_bytes(pickle.dumps(pickled("DataFrame", inside), 2))
-    assert b"pandas.indexes.base" in (tmp_path / "x").read_bytes()
-    pd.testing.assert_frame_equal(read_table(tmp_path / "x"), table, check_column_type=False)
-
-
-FORGED = {  # opcodes of a pickled table of 200 float64, and what takes their place
-    "objects": (b"f8", b"O8"),
-    "structure": (b"f8", b"V8"),
-    "time": (b"f8", b"M8"),
-    "text": (b"f8", b"S8"),
-    "complex": (b"f8", b"c8"),
-    "narrow": (b"f8", b"f4"),
-    "few": (b"K\x01K\xc8", b"K\x01K\xc7"),
-    "many": (b"K\x01K\xc8", b"K\x02K\xc8"),
-    "huge": (b"K\x01K\xc8", b"K\x01J\xff\xff\xff\x7f"),
-    "negative": (b"K\x01K\xc8", b"K\x01J\xff\xff\xff\xff"),
-    "no number": (b"K\x01K\xc8", b"K\x01N"),
-}
-
-
-@pytest.mark.parametrize(("opcodes", "others"), FORGED.values(), ids=FORGED)
-def test_an_array_of_forged_type_or_size_is_refused(opcodes, others, tmp_path) -> None:
-    content = pickle.dumps(pd.DataFrame({"a": np.arange(200.0)}), 2)
-    assert opcodes in content
-    (tmp_path / "x").write_bytes(content)
-    assert len(read_table(tmp_path / "x")) == 200
-    (tmp_path / "x").write_bytes(content.replace(opcodes, others))
-    with pytest.raises(ValueError, match=r"holds no table of numbers"):
-        read_table(tmp_path / "x")
-
-
-def test_nothing_of_a_pickle_but_plain_types_is_called(tmp_path: Path, monkeypatch) -> None:
-    """Its names are those of stand-ins: numpy's own type and array are never made by it."""
-    (tmp_path / "x").write_bytes(pickle.dumps(gas_table(), 2))
-    loaded = Unpickler(io.BytesIO((tmp_path / "x").read_bytes()), encoding="latin1").load()
-    plain = (StandIn, str, bytes, int, bool, float, slice, type(None), tuple, list, dict, type)
-
-    def walk(value: Any) -> None:
-        assert isinstance(value, plain)
-        inner = {StandIn: lambda: [*value.args, value.state], dict: lambda: [*value.values()]}
-        kind = next((k for k in (StandIn, dict) if isinstance(value, k)), None)
-        for each in inner[kind]() if kind else value if isinstance(value, tuple | list) else ():
-            walk(each)
-
-    walk(loaded)
-
-
-@pytest.mark.parametrize("content", [{"a": 1}, pd.Series([1.0]), pd.DataFrame({"a": ["x", "y"]})])
-def test_a_pickle_of_something_else_is_refused(content, tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(pickle.dumps(content))
-    with pytest.raises(ValueError, match=r"holds no table of numbers|was not unpickled"):
-        read_table(tmp_path / "x")

@@ -1,0 +1,96 @@
+"""`flowgauge check`: its tables, its exit status, flows of a file."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.cli.app import app
+
+cli = CliRunner()
+
+
+def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures(tmp_path):
+    file = tmp_path / "figures.csv"
+    arguments = ["planar", "realnvp", "--dim", "1", "--dim", "2", "-s", "layers=2"]
+    result = cli.invoke(app, ["check", *arguments, "--csv", str(file)])
+    assert result.exit_code == 0
+    assert "planar, D = 2: passed" in result.stdout
+    assert "a coupling needs" in result.stdout  # why it cannot be built at D = 1
+    assert "2 flows at 2 dimensions: all passed" in result.stdout
+    rows = pd.read_csv(file)
+    assert set(zip(rows["flow"], rows["dim"], strict=True)) == set(
+        itertools.product(("planar", "realnvp"), (1, 2))
+    )
+    assert set(rows["status"]) == {"pass", "not applicable"}
+    passed = rows[rows["status"] == "pass"]
+    assert (passed["figure"] <= passed["bound"]).all()
+
+
+PLAIN = """
+import torch
+
+import flows
+
+
+class Turned(torch.nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.zeros(dim))
+        self.rotation = torch.eye(dim)  # no buffer: it stays in float32
+
+    def forward(self, x, context=None):
+        return (x * self.scale.exp()) @ self.rotation, self.scale.sum().expand(len(x))
+
+    def inverse(self, z, context=None):
+        return (z @ self.rotation.T) * (-self.scale).exp(), -self.scale.sum().expand(len(z))
+
+
+@flows.register("turned", uses=())
+def turned(dim):
+    \"\"\"A matrix that is a plain attribute.\"\"\"
+    return Turned(dim)
+"""
+
+
+def test_a_fault_of_many_rows_is_printed_once(tmp_path):
+    (tmp_path / "turned.py").write_text(PLAIN)
+    result = cli.invoke(app, ["check", str(tmp_path / "turned.py"), "--dim", "2"])
+    assert result.exit_code == 1
+    lines = [line for line in result.stdout.splitlines() if "same dtype" in line]
+    assert len(lines) == 1
+    assert re.search(r"^  [a-z -]+ and \d+ more: RuntimeError", lines[0])
+
+
+BROKEN = """
+import flows
+from nflows.transforms import LULinear
+
+
+class Wrong(LULinear):
+    def forward(self, inputs, context=None):
+        z, ladj = super().forward(inputs, context)
+        return z, ladj + 0.01
+
+
+@flows.register("wrong_constant", uses=())
+def wrong(dim):
+    \"\"\"A log-determinant that is off by a constant.\"\"\"
+    return Wrong(dim)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
+def test_check_of_a_file_judges_what_it_registers(tmp_path):
+    file = tmp_path / "wrong_flow.py"
+    file.write_text(BROKEN)
+    result = cli.invoke(app, ["check", str(file), "--dim", "2"])
+    assert result.exit_code == 1
+    assert "wrong_constant, D = 2: FAILED" in result.stdout
+    failed = [line for line in result.stdout.splitlines() if line.rstrip().endswith("fail")]
+    assert any(line.startswith(" log-determinant ") for line in failed)
+    assert "failed: wrong_constant at D = 2" in result.stdout

@@ -1,0 +1,124 @@
+"""Usage errors of the command line and of suites: one line, status 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+cli = CliRunner()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "nosuch"], ["nosuch", "smoke"]),
+        (["run", "nosuch.toml"], ["nosuch.toml", "does not exist"]),
+        (["run", "smoke", "-s", "colour=1"], ["colour", "threads"]),
+        (["run", "smoke", "-s", "threads"], ["threads", "key=value"]),
+        (["run", "smoke", "-s", "threads=none"], ["threads", "none"]),
+        (["run", "smoke", "-s", "cost.speed=1"], ["speed", "batch"]),
+        (["run", "smoke", "-s", "density.scoring.row=1"], ["scoring.row", "checked_rows"]),
+        (["run", "smoke", "-s", "density.training.shedule=1"], ["shedule", "warmup"]),
+        (["run", "smoke", "-s", "density.flows.0.training.shedule=1"], ["shedule", "warmup"]),
+        (["run", "smoke", "-s", "studies.9.batch=1"], ["studies.9.batch"]),
+        (["run", "smoke", "-s", "studies.0.study=nosuch"], ["nosuch", "density"]),
+        (["run", "smoke", "-s", 'density.datasets=["nosuch"]'], ["nosuch", "magic"]),
+        (["run", "smoke", "-s", 'nfe.flows=["nosuch"]'], ["nosuch", "realnvp"]),
+        (["run", "smoke", "-s", 'density.baselines=["nosuch"]'], ["nosuch", "mixture"]),
+        (["run", "smoke", "--device", "nosuch"], ["nosuch"]),
+        (["run", "smoke", "--plugin", "nosuch.py"], ["nosuch.py"]),
+        (["run", "smoke", "-s", "cost.sizes.hiden=3"], ["hiden", "hidden"]),
+        (["run", "smoke", "-s", "seeds=[]"], ["seeds", "at least 1"]),
+        (["run", "smoke", "--out", __file__], [Path(__file__).name, "cannot be a results folder"]),
+        (["run", "complexity", "--study", "costs"], ["'costs'", "cost, nfe, trace", "identities"]),
+        (["run", "smoke", "-s", "costs.seconds=2"], ["'costs'", "cost, density", "threads"]),
+        (["run", "smoke", "-s", "studies=2", "-s", "cost.batch=2"], ["cost.batch=2"]),
+        (["run", "smoke", "--threads", "0"], ["threads", "got 0"]),
+        (["status", "nosuch"], ["nosuch", "smoke"]),
+        (["status", str(ROOT / "docs")], ["suite.json", f"--out {ROOT / 'docs'}"]),
+        (["report", "nosuch"], ["folder", "nosuch"]),
+        (["check", "nosuch"], ["nosuch", "realnvp"]),
+        (["check", "maf", "-s", "hiden=3"], ["hiden", "hidden"]),
+        (["check", "maf", "-s", "hidden"], ["hidden", "key=value"]),
+        (["check", "maf", "-s", "dim=3"], ["--dim"]),
+        (["check", "maf", "--dim", "3", "--dim", "-2"], ["--dim -2", "1 or more"]),
+        (["check", "maf", "planar", "-s", "hidden=4"], ["planar", "hidden"]),
+        (["check", "nosuch.py"], ["nosuch.py", "does not exist"]),
+        (["check", __file__], [Path(__file__).name, "registers no flow"]),
+        (["check", "planar", "--dim", "1", "--csv", "/"], ["'/'", "directory"]),
+        (["data", "fetch", "mnist"], ["mnist", "power"]),
+        (["data", "fetch", "magic"], ["magic", "power"]),
+        (["data", "fetch", "gas", "--original"], ["gas", "miniboone"]),
+        (["data", "fetch", "--original", "--from", "x"], ["--from", "--original"]),
+        (
+            ["data", "fetch", "--from", "nosuch.tar"],
+            ["nosuch.tar", "neither a file nor an address"],
+        ),
+        (["data", "fetch", "--from", "http://x/y", "--checksum", "md5:0"], ["md5:0", "sha256"]),
+        (["data", "fetch", "--data-root", __file__], [Path(__file__).name]),
+        (["data", "verify", "nosuch"], ["nosuch", "bsds300"]),
+        (["data", "verify", "--data-root", "nosuch"], ["nosuch", "no folder"]),
+        (["data", "info", "nosuch"], ["nosuch", "magic"]),
+        (["data", "info", "nosuch.csv"], ["nosuch.csv", "does not exist"]),
+        (["data", "info", "magic", "--dequantise"], ["magic", "no file"]),
+        (["data", "info", "power"], ["power", "--data-root"]),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments, expected):
+    result = cli.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    for text in expected:
+        assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[studies]\nstudy = 'cost'", "suite 's.toml': studies: write [[studies]]"),
+        ("studies = ['cost']", "studies.0: write a table"),
+        ("threads = 1", "needs a value for 'studies'"),
+        ("seeds = 3\nstudies = []", "seeds: write a list, seeds = [3] (got 3)"),
+        (
+            "{} datasets = 'moons'",
+            "study 'density': datasets: write a list, datasets = [\"moons\"]",
+        ),
+        ("{} datasets = 3", "datasets: write a list, datasets = [3] (got 3)"),
+        ("{} datasets = [3]", "datasets.0: write a text in quotes (got 3)"),
+        ("{} datasets = []\nsizes = 3", "sizes: write a table"),
+        ("{} datasets = []\nsizes = {{ hiden = 3 }}", "has no size 'hiden'; choose from: hidden"),
+        ("{} datasets = []\nupdates = 2.5", "updates: write a whole number (got 2.5)"),
+        ("{} datasets = []\ntraining = {{ clip = 'a' }}", "training.clip: write a number (got"),
+        (
+            "{} datasets = []\nparameters = 3\nsizes = {{ hidden = 3 }}",
+            "study 'density': sizes.hidden = 3 and parameters = 3 both decide the width",
+        ),
+        (
+            "[[studies]]\nstudy = 'cost'\nflows = []\ndims = 2",
+            "study 'cost': dims: write a list, dims = [2] (got 2)",
+        ),
+        (
+            "[[studies]]\nstudy = 'cost'\nflows = []\ndims = [2]\nbatch = 'a'",
+            "batch: write a whole number",
+        ),
+    ],
+)
+def test_a_fault_of_a_suite_names_its_place_and_the_remedy(text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("s.toml").write_text(text.format("[[studies]]\nstudy = 'density'\nflows = ['maf']\n"))
+    result = cli.invoke(app, ["run", "s.toml", "--dry-run"])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_long_value_is_cut(tmp_path):
+    (tmp_path / "s.toml").write_text(f"threads = {list(range(99))}\nstudies = []")
+    result = cli.invoke(app, ["run", str(tmp_path / "s.toml")])
+    assert result.stderr.endswith(" …)\n")
+    assert "[0, 1, 2" in result.stderr
