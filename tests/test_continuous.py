@@ -178,14 +178,16 @@ def test_pieces_cover_the_interval(make_flow: Any, normal: Normal) -> None:
 
 
 def test_empty_batches(normal: Normal) -> None:
-    """No rows: no solve, with and without a context, in both directions."""
+    """No rows: no steps, in both directions, and a graph that reaches every parameter."""
     for width in (0, 2):
         flow = mlp_flow(3, context_dim=width)
         context = normal(0, width) if width else None
         with flows.count_nfe(flow) as nfe:
-            assert flow.log_prob(normal(0, 3), context).shape == (0,)
+            log_prob = flow.log_prob(normal(0, 3), context)
             assert flow.sample(0, context).shape == (0, 3)
-        assert nfe.forward == 0
+        assert (log_prob.shape, nfe.accepted) == ((0,), 0)
+        log_prob.sum().backward()
+        assert all(p.grad is not None and not p.grad.any() for p in flow.parameters())
 
 
 @pytest.mark.parametrize("value", ["no", 0, 1, None])

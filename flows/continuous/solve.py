@@ -124,13 +124,15 @@ class Solver(Described):
         Either time may be a tensor and have a gradient.
         """
         x = state[0]
-        if not len(x):
-            return state
         times = torch.stack([torch.as_tensor(t, dtype=x.dtype, device=x.device) for t in (t0, t1)])
         start, end = times.tolist()
         if not math.isfinite(end - start) or start == end:
             raise SolveError(f"a solve needs two finite times that differ, got {start} and {end}")
         dynamics.start = start
+        if not len(x):  # nothing to step through: one evaluation for the graph
+            return tuple(
+                part + rate for part, rate in zip(state, dynamics(times[0], state), strict=True)
+            )
         by_adjoint = self.by_adjoint
         options = {**self._steps(times[1:]), "norm": _NORMS[self.error_norm]}
         adjoint = self._steps(times[:1].detach())
