@@ -121,12 +121,13 @@ def test_samples_that_cannot_be_solved_for_cost_the_samples_alone():
     def one_way(dim):
         return OneWay()
 
-    settings = case().settings | {"scoring": SMALL.model_dump() | {"seconds": 0}}
-    untimed = case("one_way", updates=2, options={}, settings=settings)
-    result = score_flow(untimed, datasets.load("8gaussians"))
-    assert not result.failure
-    assert "test_ll" in result.metrics
-    assert "underflows" in result.notes["no_comparison"]
+    for seconds, note in ((0, "no_comparison"), (0.01, "no_speed")):
+        settings = case().settings | {"scoring": SMALL.model_dump() | {"seconds": seconds}}
+        chosen = case("one_way", updates=2, options={}, settings=settings)
+        result = score_flow(chosen, datasets.load("8gaussians"))
+        assert not result.failure
+        assert "test_ll" in result.metrics
+        assert "underflows" in result.notes[note]
 
 
 def test_a_field_that_cannot_be_estimated_is_told(monkeypatch):
@@ -170,6 +171,16 @@ def test_a_classifier_tells_apart_what_differs_and_nothing_else():
     # moved by 2 a, the best rule is right with probability Φ(a)
     accuracy, error = c2st(one, other + np.array([2.0, 0.0]))
     assert abs(accuracy - 0.8413) < 0.01 + 4 * error
+
+
+def test_the_error_of_a_classifier_test_counts_copies_once():
+    rng = np.random.default_rng(0)
+    one, distinct = rng.normal(size=(400, 2)), rng.normal(size=(40, 2))
+    copies, groups = np.repeat(distinct, 10, axis=0), np.repeat(np.arange(40), 10)
+    accuracy, plain = c2st(one, copies)
+    clustered_accuracy, clustered = c2st(one, copies, groups=groups)
+    assert clustered_accuracy == accuracy
+    assert clustered > 1.2 * plain  # copies of a row are classified alike
 
 
 def test_samples_that_cannot_be_compared_say_why():

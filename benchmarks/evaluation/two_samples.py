@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from benchmarks.analysis.stats import standard_error
 from benchmarks.datasets import Dataset
 
 FOLDS = 5
@@ -29,12 +30,15 @@ def sliced_wasserstein(
     return float(np.sqrt(np.mean((ordered[0] - ordered[1]) ** 2)))
 
 
-def c2st(one: np.ndarray, other: np.ndarray, seed: int = 0) -> tuple[float, float]:
+def c2st(
+    one: np.ndarray, other: np.ndarray, seed: int = 0, groups: np.ndarray | None = None
+) -> tuple[float, float]:
     """Return the accuracy of a classifier two-sample test, and its standard error over the rows.
 
-    Of two samples of equal size, (N, D) each; 0.5 if they cannot be distinguished. Gradient-boosted
-    trees, cross-validated in `FOLDS` parts. Lopez-Paz and Oquab, Revisiting Classifier Two-Sample
-    Tests, 2016, arXiv:1610.06545.
+    Of two samples of equal size, (N, D) each; 0.5 if they cannot be distinguished. ``groups`` (N,)
+    are those of dependent rows of the other sample, by which the error is clustered. Gradient-
+    boosted trees, cross-validated in `FOLDS` parts. Lopez-Paz and Oquab, Revisiting Classifier
+    Two-Sample Tests, 2016, arXiv:1610.06545.
     """
     rows = np.concatenate((one, other))
     label = np.repeat((0, 1), (len(one), len(other)))
@@ -44,7 +48,10 @@ def c2st(one: np.ndarray, other: np.ndarray, seed: int = 0) -> tuple[float, floa
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     correct = cross_val_predict(model, rows, label, cv=folds) == label
     accuracy = correct.mean()
-    return float(accuracy), float(np.sqrt(accuracy * (1 - accuracy) / len(correct)))
+    if groups is None:
+        return float(accuracy), float(np.sqrt(accuracy * (1 - accuracy) / len(correct)))
+    alone = groups.max() + 1 + np.arange(len(one))  # rows of the first sample are independent
+    return float(accuracy), standard_error(correct, np.concatenate((alone, groups)))
 
 
 def compare(
@@ -62,10 +69,11 @@ def compare(
     if not np.isfinite(samples[:size]).all():
         notes["no_comparison"] = "samples are not all finite"
         return {}
-    test, _ = _parts(data, size)
+    (test, picks), _ = _parts(data, size)
     spread = data.train.std(0).numpy()
     own = samples[:size].astype(float) / spread
-    accuracy, error = c2st(own, test)
+    groups = None if data.groups is None else data.groups.numpy()[picks]
+    accuracy, error = c2st(own, test, groups=groups)
     floor, distance_floor = _floors(data, size, projections)
     return {
         "sliced_wasserstein": sliced_wasserstein(own, test, projections),
@@ -77,15 +85,19 @@ def compare(
     }
 
 
-def _parts(data: Dataset, size: int) -> list[np.ndarray]:
-    """Pick equal numbers of test and training rows at random, in units of standard deviations."""
+def _parts(data: Dataset, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pick equal numbers of test and training rows at random: the rows, and their places.
+
+    Rows are in units of the training set's standard deviations.
+    """
     stream, spread = np.random.default_rng(0), data.train.std(0).numpy()
-    parts = (data.test.numpy(), data.train.numpy())
-    return [part[stream.permutation(len(part))[:size]] / spread for part in parts]
+    parts = [part.numpy() for part in (data.test, data.train)]
+    places = [stream.permutation(len(part))[:size] for part in parts]
+    return [(part[picks] / spread, picks) for part, picks in zip(parts, places, strict=True)]
 
 
 @lru_cache(maxsize=4)
 def _floors(data: Dataset, size: int, projections: int) -> tuple[float, float]:
     """Return accuracy and distance of training and test rows."""
-    test, train = _parts(data, size)
+    test, train = (rows for rows, _ in _parts(data, size))
     return c2st(train, test)[0], sliced_wasserstein(train, test, projections)
