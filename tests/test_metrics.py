@@ -16,7 +16,13 @@ UNKNOWN = "_".join(METRICS)  # longer than every name
 
 @pytest.mark.parametrize(
     "change",
-    [{"better": "least"}, {"kind": "other"}, {"per": "epoch"}, {"shown": "MiB"}, {"colour": "red"}],
+    [
+        {"better": "least"},
+        {"kind": "other"},
+        {"per": "epoch"},
+        {"display": "MiB"},
+        {"colour": "red"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_a_faulty_row_is_named_with_its_file(change: dict[str, Any]) -> None:
@@ -25,10 +31,10 @@ def test_a_faulty_row_is_named_with_its_file(change: dict[str, Any]) -> None:
         read({"fine": ROW, "odd_metric": ROW | change})
 
 
-@pytest.mark.parametrize(("unit", "shown"), SCALES)
-def test_a_unit_that_is_shown_otherwise_has_its_factor(unit: str, shown: str) -> None:
-    metric = read({"one": ROW | {"unit": unit, "shown": shown}})["one"]
-    assert (metric.scale, metric.shown_unit) == (SCALES[unit, shown], shown)
+@pytest.mark.parametrize(("unit", "display"), SCALES)
+def test_a_unit_that_is_shown_otherwise_has_its_factor(unit: str, display: str) -> None:
+    metric = read({"one": ROW | {"unit": unit, "display": display}})["one"]
+    assert (metric.scale, metric.display_unit) == (SCALES[unit, display], display)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     within = f", within {EQUAL:g} at {listed(settings_within)}" if settings_within else ""
     saved = METRICS["gradient_bytes"]
     held = {
-        name: f"{span(kind['gradient_bytes'] * saved.scale, '.2g')} {saved.shown_unit}"
+        name: f"{span(kind['gradient_bytes'] * saved.scale, '.2g')} {saved.display_unit}"
         for name, kind in kinds.items()
     }
     sentence = (

@@ -57,7 +57,7 @@ class Column:
         ValueError for a metric that the table of metrics lacks.
         """
         definition = defined(metric)
-        unit, label = definition.shown_unit, definition.name
+        unit, label = definition.display_unit, definition.name
         if "_" not in label.partition(" ")[0]:
             label = label[:1].upper() + label[1:]
         values: dict[str, Any] = {

@@ -38,7 +38,7 @@ class Metric:
     """What a number means.
 
     ``per`` is what a value is of: a "batch", one "row" of data, or "" for anything else. A value of
-    a batch is shown for a row where a table asks for it. ``shown`` is the unit of tables and axes
+    a batch is shown for a row where a table asks for it. ``display`` is the unit of tables and axes
     where it is not ``unit``. ``label`` is the short name of headers and axes; ``about`` explains.
     ``solves`` says that a count grows with the evaluations of a solver, so that it is exact only
     where the solver's steps are fixed.
@@ -50,13 +50,15 @@ class Metric:
     kind: Kind
     label: str = ""
     per: Literal["", "batch", "row"] = ""
-    shown: str = ""
+    display: str = ""
     solves: bool = False
 
     def __post_init__(self) -> None:
-        if self.shown and (self.unit, self.shown) not in SCALES:
+        if self.display and (self.unit, self.display) not in SCALES:
             pairs = ", ".join(f"{unit!r} as {shown!r}" for unit, shown in SCALES)
-            raise ValueError(f"unit {self.unit!r} cannot be shown as {self.shown!r}, only {pairs}")
+            raise ValueError(
+                f"unit {self.unit!r} cannot be shown as {self.display!r}, only {pairs}"
+            )
 
     @property
     def name(self) -> str:
@@ -64,14 +66,14 @@ class Metric:
         return self.label or self.about
 
     @property
-    def shown_unit(self) -> str:
+    def display_unit(self) -> str:
         """The unit of tables and axes."""
-        return self.shown or self.unit
+        return self.display or self.unit
 
     @property
     def scale(self) -> float:
         """The factor from ``unit`` to the unit shown."""
-        return SCALES[self.unit, self.shown] if self.shown else 1.0
+        return SCALES[self.unit, self.display] if self.display else 1.0
 
     @property
     def quantity(self) -> str:
