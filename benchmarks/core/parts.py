@@ -139,7 +139,9 @@ def write(
 
     Arrays whose hashes are ``known`` stand in an earlier part.
     """
-    number = max((int(NAME.fullmatch(path.name)[1]) for path in tables(folder)), default=0) + 1  # type: ignore[index]  # each matches
+    number = 1 + max(
+        (int(path.stem.removeprefix("records-")) for path in tables(folder)), default=0
+    )
     table = folder / f"records-{number:04d}.parquet"
     there, rows = set(known), []
     with zipfile.ZipFile(_draft(archive_of(table)), "w", zipfile.ZIP_LZMA) as archive:

@@ -83,7 +83,7 @@ def _hooks_under_torch_func() -> Iterator[None]:
     They do since hooks that copy would cut the graph of an outer derivative; `_alias` does not.
     """
     guard = torch.autograd.graph.disable_saved_tensors_hooks
-    torch.autograd.graph.disable_saved_tensors_hooks = contextlib.nullcontext  # type: ignore  # in place of a function, on purpose
+    torch.autograd.graph.disable_saved_tensors_hooks = contextlib.nullcontext  # type: ignore[assignment]  # in place of a function
     try:
         yield
     finally:
