@@ -219,7 +219,7 @@ def test_tables_and_figures_of_every_identity() -> None:
     for table in tables(failed):
         assert "failed" in table.frame.to_string(), table.name
     assert figures(failed) == []
-    assert tables(frame.iloc[:0]) == figures(frame.iloc[:0]) == []
+    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
 
 
 def test_a_fault_is_a_failed_case(monkeypatch: pytest.MonkeyPatch) -> None:

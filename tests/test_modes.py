@@ -211,8 +211,7 @@ def test_a_row_for_each_objective_and_flow(measured: pd.DataFrame) -> None:
         assert frame["gap_mass_se"].tolist() == pytest.approx(errors)
     failed = tables(measured.assign(status="failed"))[0].frame
     assert failed["modes_missed"].tolist() == ["failed", "failed"]
-    assert not tables(pd.DataFrame())
-    assert not figures(pd.DataFrame())
+    assert STUDY.tables(pd.DataFrame()) == STUDY.figures(pd.DataFrame()) == []
 
 
 def test_the_picture_has_samples_and_shares_of_each(measured: pd.DataFrame) -> None:

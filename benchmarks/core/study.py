@@ -165,17 +165,19 @@ class Study:
         raise NotImplementedError
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """The tables of the study's records, and of those that it reads."""
-        return list(self._beside("tables")(frame))
+        """The tables of the study's records, and of those that it reads; none of none."""
+        return self._exhibits("tables", frame)
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """The figures of the study's records, and of those that it reads."""
-        return list(self._beside("figures")(frame))
+        """The figures of the study's records, and of those that it reads; none of none."""
+        return self._exhibits("figures", frame)
 
-    def _beside(self, what: str) -> Any:
-        """A function of a module of the study's folder; one that shows nothing without it."""
+    def _exhibits(self, what: str, frame: pd.DataFrame) -> list[Any]:
+        """What a function of the study's folder, in the module of its name, shows of records."""
         name = f"{type(self).__module__.rpartition('.')[0]}.{what}"
-        return getattr(import_module(name), what) if find_spec(name) else lambda frame: []
+        if frame.empty or not find_spec(name):
+            return []
+        return list(getattr(import_module(name), what)(frame))
 
 
 S = TypeVar("S", bound=type[Study])

@@ -12,6 +12,8 @@ from torch import Tensor
 
 import flows
 from benchmarks.core.case import Case
+from benchmarks.datasets import Dataset
+from benchmarks.measure.preparing import prepare
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
 
@@ -35,6 +37,13 @@ class State:
     waiting: int = 0  # validations since the best one
     drops: int = 0  # of a plateau's learning rate
     in_a_row: int = 0  # updates skipped since the last that was not
+
+
+def prepared(case: Case, data: Dataset) -> tuple[flows.Flow, Training]:
+    """Build the flow of a case for its training on a data set, and the settings of that."""
+    settings = Training.model_validate(case.settings["training"])
+    rows = data.train.to(getattr(torch, case.dtype))
+    return prepare(case, rows, settings.whiten), settings
 
 
 def initial_state(flow: flows.Flow, case: Case, settings: Training) -> State:

@@ -93,10 +93,14 @@ class Cost(Study):
         timing = float(case.settings["seconds"]) / 10
         return timing + case.dim / 200 + (10 if "resident" in case.settings else 0)
 
+    def result(self, case: Case) -> Result:
+        """Counts of log_prob from its shapes alone."""
+        return Result(shapes.count(case))
+
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each contender's calls, then time all of them in shuffled rounds."""
         if cases[0].device == "meta":
-            yield from map(_count, cases)
+            yield from super().measure(cases)
         elif cases[0].settings.get("heap") == "default":
             plain = [case.model_dump(mode="json") for case in cases]
             results = fresh.call(measure_afresh, plain, FRESH_TIMEOUT)
@@ -115,14 +119,6 @@ def _grid(options: CostOptions) -> Iterator[tuple[int, dict[str, int]]]:
         varied = sum(value != first for value, (first, *_) in zip(point, several, strict=True))
         if varied <= 1 or not options.one_at_a_time:
             yield point[0], dict(zip(options.sizes, point[1:], strict=True))
-
-
-def _count(case: Case) -> tuple[str, Result]:
-    """The key of a case and the counts of its log_prob, from its shapes alone."""
-    try:
-        return case.key, Result(shapes.count(case))
-    except Exception as error:
-        return case.key, Result.of(error)
 
 
 def measure_afresh(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -56,8 +56,6 @@ CROSSINGS_NOTE = (
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Growth of each series with D, crossings, growth with other sizes, and all by dimension."""
-    if frame.empty:
-        return []
     frame = own(frame)
     done = frame[frame["status"] == "done"]
     scans = sizes.scans(done)

@@ -28,9 +28,9 @@ from benchmarks.core.case import Case, canonical, digest
 from benchmarks.core.study import Common, Contender, Result, Study, register
 from benchmarks.measure.calls import timed
 from benchmarks.measure.memory import saved_bytes
-from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
+from benchmarks.training.state import prepared
 from flows.continuous import Solver
 from flows.continuous.solve import FIXED, Gradient
 
@@ -185,8 +185,7 @@ def _field(training: str) -> flows.Flow:
     """The flow of a case, given as JSON, once it is trained; kept for the cases that follow."""
     case = Case.model_validate_json(training)
     data = datasets.load(str(case.dataset), seed=case.seeds.data)
-    settings = Training.model_validate(case.settings["training"])
-    flow = prepare(case, data.train.float(), settings.whiten)
+    flow, settings = prepared(case, data)
     if case.updates:
         train(flow, data, case, settings)
     return flow

@@ -59,8 +59,6 @@ SETTINGS_NOTE = (
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """What a gradient of a given error costs, and all figures by solver setting."""
-    if frame.empty:
-        return []
     rows = with_solver(frame)
     columns = {**WHICH, **MEASURED, **TIMES}
     exhibits = [

@@ -29,7 +29,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     return [
         Figure(f"identities-{i}", TITLES[i], NOTES[i], partial(picture, rows), tuple(rows["key"]))
         for i, picture in pictures.items()
-        if len(frame) and len(rows := name_runs(done(frame, i), *NAMES))
+        if len(rows := name_runs(done(frame, i), *NAMES))
     ]
 
 

@@ -68,7 +68,7 @@ NAMES = ("flow", "setting.field", "setting.method", "option.time")  # of a case,
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """A table for each identity that has cases, done or not."""
-    groups = name_runs(frame, *NAMES).groupby("setting.identity", sort=False) if len(frame) else ()
+    groups = name_runs(frame, *NAMES).groupby("setting.identity", sort=False)
     return [_table(str(identity), rows) for identity, rows in groups]
 
 

@@ -58,18 +58,14 @@ class Libraries(Study):
 
     def cases(self, options: LibrariesOptions, common: Common) -> Iterator[Case]:
         """Two cases for each pair and dimension."""
+        names = {"tolerance", "seconds", "accuracy"}
+        shared = options.model_dump(include=names, exclude_none=True)
         for dim in options.dims:
             for pair in options.pairs:
-                settings: dict[str, Any] = {
-                    "pair": pair.name,
-                    "parameters": pair.parameters or options.parameters,
-                    "tolerance": options.tolerance,
-                    "seconds": options.seconds,
-                }
-                settings |= {"accuracy": options.accuracy} if options.accuracy else {}
+                parameters = pair.parameters or options.parameters
+                settings: dict[str, Any] = {"pair": pair.name, "parameters": parameters, **shared}
                 for side, contender in zip(SIDES, (pair.ours, pair.theirs), strict=True):
-                    update = {"parameters": settings["parameters"]}
-                    budgeted = contender.model_copy(update=update)
+                    budgeted = contender.model_copy(update={"parameters": parameters})
                     case = common.case(
                         study=self.name,
                         flow=contender.flow,

@@ -12,9 +12,9 @@ from benchmarks.analysis.stats import ratio_of_medians
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.metrics import METRICS, SCALES
 from benchmarks.core.series import name_runs
+from benchmarks.studies.libraries.study import SIDES
 
 CALLS = {call: METRICS[f"{call}_seconds"].name for call in ("log_prob", "step", "sample", "build")}
-SIDES = ("ours", "theirs")
 MEASURED = {  # of a side: the metric by call, header and digits
     "parameters": ("parameters", "Parameters", ",.0f"),
     "flops": ("{call}_flops", "FLOPs", ".4g"),
@@ -32,8 +32,6 @@ NOTE = (
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """A row for each pair, dimension and call: times, their ratio, size, FLOPs and errors."""
-    if frame.empty:
-        return []
     columns = {"pair": Column("Pair"), "dim": Column("D"), "call": Column("Call")}
     for side in SIDES:
         name = f"seconds.{side}"

@@ -24,7 +24,7 @@ NOTE = (
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """For each two-dimensional data set the samples of each flow, and each mode's share."""
-    done = frame[(frame["status"] == "done") & frame["arrays"].notna()] if len(frame) else frame
+    done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
     return [
         Figure(
             f"modes-{name}",
@@ -33,7 +33,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
             partial(_draw, group),
             tuple(group["key"]),
         )
-        for name, group in (done.groupby("dataset", sort=False) if len(done) else ())
+        for name, group in done.groupby("dataset", sort=False)
         if group["dim"].iloc[0] == 2
     ]
 

@@ -19,12 +19,12 @@ from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation import modes as of_samples
 from benchmarks.evaluation.likelihood import exact
-from benchmarks.measure.preparing import prepare
 from benchmarks.studies.trainees import Trainees
 from benchmarks.training.loop import Objective, own_loss, train
-from benchmarks.training.settings import Training
+from benchmarks.training.state import prepared
 from flows.continuous import SolveError
 
+SETTINGS = {"samples", "rows", "tolerance"}  # options of every case
 DRAWN = 3000  # samples that a record keeps, for a picture
 
 
@@ -87,12 +87,7 @@ class Modes(Study):
             data = datasets.load(name)
             of_samples.figures(data.val, data)  # that its modes and density are known
             fixed: dict[str, JsonValue] = {"keep": "last"} if objective == "reverse_kl" else {}
-            settings = {
-                "objective": objective,
-                "samples": options.samples,
-                "rows": options.rows,
-                "tolerance": options.tolerance,
-            }
+            settings = {"objective": objective, **options.model_dump(include=SETTINGS)}
             roles = {"expected": options.seconds}
             yield from options.repeated(
                 common, name, data.dim, settings, fixed, roles, study=self.name
@@ -103,18 +98,13 @@ class Modes(Study):
         return 1 + float(case.roles.get("expected", 0))
 
     def result(self, case: Case) -> Result:
-        """Train, then look at the samples."""
-        return _measured(case)
-
-
-def _measured(case: Case) -> Result:
-    """Train by the case's objective, then take the figures of the flow's samples."""
-    data = datasets.load(str(case.dataset), seed=case.seeds.data)
-    settings = Training.model_validate(case.settings["training"])
-    flow = prepare(case, data.train.to(getattr(torch, case.dtype)), settings.whiten)
-    objective = OBJECTIVES[case.settings["objective"]](data)
-    history = train(flow, data, case, settings, objective=objective)
-    return scored(exact(flow, float(case.settings["tolerance"])), data, case, history.metrics())
+        """Train by the case's objective, then take the figures of the flow's samples."""
+        data = datasets.load(str(case.dataset), seed=case.seeds.data)
+        flow, settings = prepared(case, data)
+        objective = OBJECTIVES[case.settings["objective"]](data)
+        history = train(flow, data, case, settings, objective=objective)
+        precise = exact(flow, float(case.settings["tolerance"]))
+        return scored(precise, data, case, history.metrics())
 
 
 @torch.no_grad()

@@ -55,19 +55,15 @@ class Published(Study):
 
     def result(self, case: Case) -> Result:
         """Train by the protocol and score as the density study does; say whether the data is."""
-        return _measured(case)
-
-
-def _measured(case: Case) -> Result:
-    name = str(case.dataset)
-    try:
-        data = datasets.load(name, seed=case.seeds.data)
-    except Absent as error:
-        return Result(failure=str(error), notes={"absent": True})
-    rows = [len(part) for part in (data.train, data.val, data.test)]
-    known = PUBLISHED.get(name)
-    otherwise = known.differs(data.dim, rows) if known else "not a set of the papers"
-    if data.dim != case.dim:
-        return Result(failure=f"data set {name!r} is {otherwise}")
-    result = score(case, data)
-    return replace(result, notes={**result.notes, "data_differs": otherwise})
+        name = str(case.dataset)
+        try:
+            data = datasets.load(name, seed=case.seeds.data)
+        except Absent as error:
+            return Result(failure=str(error), notes={"absent": True})
+        rows = [len(part) for part in (data.train, data.val, data.test)]
+        known = PUBLISHED.get(name)
+        otherwise = known.differs(data.dim, rows) if known else "not a set of the papers"
+        if data.dim != case.dim:
+            return Result(failure=f"data set {name!r} is {otherwise}")
+        result = score(case, data)
+        return replace(result, notes={**result.notes, "data_differs": otherwise})

@@ -44,8 +44,6 @@ NAMES = {"updates": "updates at most"}  # of settings that do not go by their ow
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Figures side by side, their differences in words, and those of the literature alone."""
-    if frame.empty:
-        return []
     rows = beside(frame)
     compared = rows.assign(test_ll=cells(rows, rows["test_ll"]))
     order = [part for name, column in COLUMNS.items() for part in (name, *column.beside)]

@@ -25,7 +25,7 @@ NOTE = (
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """The best NLL so far against seconds and against updates, a row a data set."""
-    done = with_curves(frame) if len(frame) else frame
+    done = with_curves(frame)
     if done.empty:
         return []
     title = "Validation NLL against seconds and updates"

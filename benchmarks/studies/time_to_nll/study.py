@@ -13,11 +13,11 @@ from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.measure.clock import REFERENCE, interleave
-from benchmarks.measure.preparing import prepare
 from benchmarks.studies.trainees import Trainees
 from benchmarks.training.baselines import gaussian
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
+from benchmarks.training.state import prepared
 from flows.budget import trainable
 
 BESIDE = 0.2  # seconds of the reference workload before a training, and as many after
@@ -66,31 +66,27 @@ class TimeToNll(Study):
         return 1 + 1.5 * float(case.settings["training"]["time_limit"])
 
     def result(self, case: Case) -> Result:
-        """Train, with the reference workload before and after."""
-        return _measured(case)
+        """Train, with the reference workload before and after.
 
-
-def _measured(case: Case) -> Result:
-    """Train; the likelihood of the Gaussian and the evaluations of a validation beside it."""
-    data = datasets.load(str(case.dataset), seed=case.seeds.data)
-    settings = Training.model_validate(case.settings["training"])
-    dtype = getattr(torch, case.dtype)
-    flow = prepare(case, data.train.to(dtype), settings.whiten)
-    beside = BESIDE if settings.time_limit else 0.0
-    before = interleave({}, seconds=beside, device=case.device)
-    history = train(flow, data, case, settings)
-    after = interleave({}, seconds=beside, device=case.device)
-    validation = data.val[: settings.validation_rows]
-    view = flow.using(trace="exact")
-    with torch.no_grad(), flows.count_nfe(view) as nfe:
-        view.log_prob(validation.to(case.device, dtype))
-    fitted = gaussian(data.train.numpy(), case.seeds.init)
-    metrics = history.metrics() | {
-        "parameters": trainable(flow),
-        "gaussian_ll": float(fitted.log_prob(validation.numpy()).mean()),
-    }
-    if before:
-        metrics["reference_seconds"] = before[REFERENCE] + after[REFERENCE]
-    if nfe.forward:
-        metrics["solve_nfe"] = nfe.forward
-    return Result(metrics, history.arrays())
+        Beside it the likelihood of the Gaussian and the evaluations of a validation.
+        """
+        data = datasets.load(str(case.dataset), seed=case.seeds.data)
+        flow, settings = prepared(case, data)
+        beside = BESIDE if settings.time_limit else 0.0
+        before = interleave({}, seconds=beside, device=case.device)
+        history = train(flow, data, case, settings)
+        after = interleave({}, seconds=beside, device=case.device)
+        validation = data.val[: settings.validation_rows]
+        view = flow.using(trace="exact")
+        with torch.no_grad(), flows.count_nfe(view) as nfe:
+            view.log_prob(validation.to(case.device, getattr(torch, case.dtype)))
+        fitted = gaussian(data.train.numpy(), case.seeds.init)
+        metrics = history.metrics() | {
+            "parameters": trainable(flow),
+            "gaussian_ll": float(fitted.log_prob(validation.numpy()).mean()),
+        }
+        if before:
+            metrics["reference_seconds"] = before[REFERENCE] + after[REFERENCE]
+        if nfe.forward:
+            metrics["solve_nfe"] = nfe.forward
+        return Result(metrics, history.arrays())

@@ -41,7 +41,7 @@ NOTE = (
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """A table for each data set: seconds, updates and FLOPs of each flow to each level."""
-    groups = frame.groupby("dataset", sort=False) if len(frame) else ()
+    groups = frame.groupby("dataset", sort=False)
     return [_table(str(name), crossings(group)) for name, group in groups]
 
 

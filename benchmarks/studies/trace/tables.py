@@ -93,8 +93,6 @@ def fitting(
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Cost of one evaluation, estimates by their probes, and what they reach in equal time."""
-    if frame.empty:
-        return []
     rows = evaluations(frame)
     table = rows.assign(**{name: cells(rows, rows[name]) for name in COSTS})
     costs, estimates = table[~rows["estimate"] | rows["fewest"]], table[rows["estimate"]]
