@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.quotable import BUSY, NOISY, of_one_place, place, quotable, spread
+from benchmarks.core.quotable import BUSY, NOISY, cautions, of_one_place, place, spread
 
 QUIET = {"other_cores": BUSY / 4, "stolen_cores": BUSY / 4}
 STEADY = [1.0, 1.0 + NOISY / 4, 1.0 + NOISY / 2]
@@ -39,14 +39,14 @@ def test_times_of_a_quiet_machine_may_be_quoted_and_no_others(
     changes: dict[str, Any], may: bool
 ) -> None:
     frame = pd.DataFrame([_row("a", **changes), _row("b")])
-    assert quotable(frame).tolist() == [may, True]
+    assert (cautions(frame) == "").tolist() == [may, True]
 
 
 def test_a_block_is_quotable_as_a_whole_or_not_at_all() -> None:
     frame = pd.DataFrame(
         [_row("a", SCATTERED, block="x"), _row("b", block="x"), _row("c", block="y")]
     )
-    assert quotable(frame).tolist() == [False, False, True]
+    assert (cautions(frame) == "").tolist() == [False, False, True]
 
 
 def test_spread_is_the_middle_half_over_the_median() -> None:

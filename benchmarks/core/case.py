@@ -79,6 +79,10 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         """Sixteen hexadecimal digits that identify the case."""
         return digest(self.identity)[:16]
 
+    def changed(self, **values: Any) -> Case:
+        """The case with other values of its fields, and a key of its own."""
+        return Case.model_validate({**self.model_dump(), **values})
+
     @property
     def label(self) -> str:
         """A short line for progress and plans."""
@@ -144,19 +148,18 @@ def setting_defaults(study: str) -> dict[str, Any]:
     """Defaults of a study's settings by name: those of its options of the same names."""
     if study not in studies:
         return {}
-    fields = studies[study].Options.model_fields
-    optional = {name: field for name, field in fields.items() if not field.is_required()}
+    return _defaults(studies[study].Options)
+
+
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
     return {
         name: canonical(field.get_default(call_default_factory=True))
-        for name, field in optional.items()
+        for name, field in model.model_fields.items()
+        if not field.is_required()
     }
 
 
-_FIELDS = {
-    name: canonical(field.get_default(call_default_factory=True))
-    for name, field in Case.model_fields.items()
-    if not field.is_required()
-}
+_FIELDS = _defaults(Case)
 
 
 def _options(flow: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

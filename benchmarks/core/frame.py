@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.core import store
@@ -82,7 +81,7 @@ def _row(folder: Path, record: Record, roles: Mapping[str, Any]) -> dict[str, An
     row |= {"notes": record.notes, "arrays": store.place(folder, record)}
     row["array_hashes"] = record.arrays
     for name, values in record.metrics.items():
-        row[name] = float(np.median(values.values)) if values.values else float("nan")
+        row[name] = values.median
         row[f"{name}.values"] = list(values.values)
     return row
 

@@ -41,4 +41,4 @@ def _plain(case: Case, whole: Iterable[str], means: Collection[str]) -> Case:
     if case.device == COUNTED:
         where["device"] = COUNTED
     settings = {name: value for name, value in case.settings.items() if name not in means}
-    return Case(**{**case.model_dump(), **where, "settings": settings})
+    return case.changed(**where, settings=settings)

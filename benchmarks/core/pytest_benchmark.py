@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.core.case import digest
@@ -118,6 +117,6 @@ def _row(benchmark: Benchmark) -> dict[str, Any]:
     row |= {"started": benchmark.started, "machine": benchmark.machine}
     row |= {"versions": benchmark.versions, "notes": notes, "arrays": None}
     for name, metric in benchmark.metrics.items():
-        row[name] = float(np.median(metric.values))
+        row[name] = metric.median
         row[f"{name}.values"] = list(metric.values)
     return row

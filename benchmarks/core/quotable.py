@@ -17,11 +17,6 @@ UNKNOWN = "unknown machine"
 TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
 
 
-def quotable(frame: pd.DataFrame) -> pd.Series:
-    """Whether the times of each row may be quoted in a document: those of a quiet machine may."""
-    return cautions(frame) == ""
-
-
 def cautions(frame: pd.DataFrame) -> pd.Series:
     """Why the times of each row are not to be quoted; "" where they are.
 
@@ -63,6 +58,11 @@ def places(frame: pd.DataFrame) -> pd.Series:
     return named.where(timed, None)
 
 
+def time_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of a frame that hold times, medians and raw values."""
+    return [n for metric in TIMES for n in (metric, f"{metric}.values") if n in frame]
+
+
 def of_one_place(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The frame with the times of one place alone, and what to note of it; "" where all are.
 
@@ -77,7 +77,7 @@ def of_one_place(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         return frame, ""
     others = where.notna() & (where != counts.index[0])
     frame = frame.copy()
-    for name in [n for metric in TIMES for n in (metric, f"{metric}.values") if n in frame]:
+    for name in time_columns(frame):
         frame[name] = frame[name].mask(others)
     frame["arrays"] = frame["arrays"].mask(others & _with_seconds(frame), None)
     names = "; ".join(f"{count} of {name}" for name, count in counts.iloc[1:].items())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -40,6 +41,11 @@ class Values:
     def metric(self) -> Metric:
         """The metric's definition; one that the table lacks is shown and never judged."""
         return METRICS.get(self.name) or Metric(self.name, "", "neither", "quality")
+
+    @property
+    def median(self) -> float:
+        """The median of the values; NaN of none."""
+        return float(np.median(self.values)) if self.values else float("nan")
 
     @property
     def unit(self) -> str:
@@ -111,6 +117,11 @@ class Record(BaseModel):
     seconds: float | None = None
     block: str | None = None
     shared: dict[str, float] | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether any of its metrics is a time."""
+        return any(values.kind == "time" for values in self.metrics.values())
 
     @property
     def fingerprint(self) -> str:

@@ -140,11 +140,6 @@ def set_aside(folder: Path) -> dict[Path, str]:
     return reasons
 
 
-def warn_aside(path: Path, reason: str) -> None:
-    """Say that a record was set aside."""
-    warnings.warn(f"record {path.name} is corrupt and was set aside: {reason}", stacklevel=2)
-
-
 def arrays(row: Any) -> dict[str, np.ndarray]:
     """Arrays of a row of the frame; empty without any. A row that was made up holds them itself."""
     if isinstance(row["arrays"], Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -86,8 +87,7 @@ def state(suite: Suite, folder: Path) -> State:
             now.stale.add(case.key)
         else:
             (now.done if record.status == "done" else now.failed).add(case.key)
-        timed = any(values.kind == "time" for values in record.metrics.values())
-        if timed and place(record.machine, record.versions, case.device) != here:
+        if record.timed and place(record.machine, record.versions, case.device) != here:
             now.elsewhere.add(case.key)
     return now
 
@@ -114,7 +114,8 @@ def run(
     """
     with store.held(folder):
         for path, reason in store.set_aside(folder).items():
-            store.warn_aside(path, reason)
+            text = f"record {path.name} is corrupt and was set aside: {reason}"
+            warnings.warn(text, stacklevel=2)
         now = state(suite, folder)
         wanted = now.missing | now.stale | (now.failed if retry else set())
         wanted |= now.elsewhere if renew_times else set()
@@ -181,7 +182,7 @@ def _dependencies(case: Case) -> Dependencies:
     try:
         return dependencies(case)
     except OSError:
-        return dependencies(case.model_copy(update={"dataset": None}))
+        return dependencies(case.changed(dataset=None))
 
 
 def _slot(folder: Path, key: str, needs: Dependencies) -> Path:

@@ -95,9 +95,8 @@ def standing(record: Record) -> Standing:
             paces.append(f"pace of {name} moved from {before.pace} to {declared.pace}")
     changed = [n for n, content in now.files.items() if record.files.get(n, content) != content]
     versions += [f"{name} changed" for name in changed]
-    timed = any(values.kind == "time" for values in record.metrics.values())
     counts = "; ".join(versions)
-    return Standing(counts, "; ".join([*versions, *paces]) if timed or counts else "")
+    return Standing(counts, "; ".join([*versions, *paces]) if record.timed or counts else "")
 
 
 def not_checked(standings: Iterable[Standing]) -> str:

@@ -30,7 +30,7 @@ def growth(request: dict[str, Any]) -> int:
     """Return the growth of this process's resident set, in bytes, by a call of a case."""
     case, call = Case.model_validate(request["case"]), request["call"]
     torch.set_num_threads(case.threads)
-    calls(case.model_copy(update={"batch": 1})).works[call]()
+    calls(case.changed(batch=1)).works[call]()
     work = calls(case).works[call]
     before = psutil.Process().memory_info().rss
     _forget_peak()

@@ -43,9 +43,6 @@ def _solved(case: Case, metrics: Mapping[str, float]) -> dict[str, float]:
     small = flows.build(case.flow, 2, **case.options)
     with torch.no_grad(), flows.count_nfe(small) as nfe:
         small.log_prob(torch.zeros(1, 2))
-    once, each = (
-        metrics["precomputation_flops"],
-        metrics["rate_flops"],
-    )  # of all solves
+    once, each = metrics["precomputation_flops"], metrics["rate_flops"]  # of all solves
     flops = once + each * nfe.forward / len(nfe.solves)
     return {"log_prob_flops": flops, "log_prob_nfe": nfe.forward, "log_prob_determinant_flops": 0}

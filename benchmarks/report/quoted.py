@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.quotable import TIMES
+from benchmarks.core.quotable import time_columns
 from benchmarks.core.study import registry
 from benchmarks.report import runs
 
@@ -37,7 +37,7 @@ class Quoted:
     def frame(self) -> pd.DataFrame:
         """The long frame without times that were not measured quietly, or are stale."""
         frame = self.run.frame.copy()
-        names = [n for metric in TIMES for n in (metric, f"{metric}.values") if n in frame]
+        names = time_columns(frame)
         frame[names] = frame[names].mask(frame["key"].isin(self.run.cautions))
         return frame.drop(columns=[name for name in names if frame[name].isna().all()]).copy()
 
@@ -54,7 +54,7 @@ class Quoted:
     def facts(self) -> dict[str, Any]:
         """Its row in a table of runs."""
         records = self.run.records.values()
-        timed = [r for r in records if any(v.kind == "time" for v in r.metrics.values())]
+        timed = sum(record.timed for record in records)
         machines = {str(record.machine.get("cpu") or "unknown") for record in records}
         torch = {record.versions.get("torch", "unknown") for record in records}
         states = self.run.counts
@@ -64,8 +64,8 @@ class Quoted:
             "Cases": len(self.run.states),
             "Stale": states["stale"],
             "Stale in times": states["stale in times"],
-            "Timed": len(timed),
-            "Times quoted": len(timed) - len(self.run.cautions),
+            "Timed": timed,
+            "Times quoted": timed - len(self.run.cautions),
             "Machine": ", ".join(sorted(machines)),
             "torch": ", ".join(sorted(torch)),
         }

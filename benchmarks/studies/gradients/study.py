@@ -134,14 +134,9 @@ def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
                     yield replace(base, method=method, **chosen)
 
 
-def _changed(case: Case, **changes: Any) -> Case:
-    return Case.model_validate({**case.model_dump(), **changes})
-
-
 def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
     """A call of loss and backward as the case has it, with its error and counts."""
-    training = _changed(
-        case,
+    training = case.changed(
         dtype="float32",  # both precisions are given the same field
         batch=case.settings["training_batch"],
         options={**case.options, "solver": case.settings["training_solver"]},
@@ -195,7 +190,7 @@ def _field(training: str) -> flows.Flow:
 def _reference(training: str, rows: int, tolerance: float) -> Reference:
     """The gradient of a case's field by backprop through dopri5 at ``tolerance``."""
     field, case = _field(training), Case.model_validate_json(training)
-    x = _rows(_changed(case, batch=rows)).double()
+    x = _rows(case.changed(batch=rows)).double()
     (_, loose), (loss, gradient) = (
         _gradient(_view(field, torch.float64, {**BACKPROP, "rtol": t, "atol": t}), x)
         for t in (10 * tolerance, tolerance)

@@ -99,7 +99,7 @@ def _error(case: Case, built: Calls) -> dict[str, float]:
     """
     flow, batch = built.flow, built.batch
     if source := case.settings.get("weights"):
-        copy_weights(prepare(case.model_copy(update=source), batch.cpu()), flow)
+        copy_weights(prepare(case.changed(**source), batch.cpu()), flow)
     optimiser = torch.optim.Adam(flow.parameters())
     for _ in range(case.updates):
         optimiser.zero_grad()
