@@ -16,6 +16,7 @@ from benchmarks.ab.checkouts import Revision
 from benchmarks.ab.judgement import LEVEL, log_ratios
 from benchmarks.ab.schedule import BASE, NEW
 from benchmarks.ab.session import Measurement
+from benchmarks.core.formats import markdown_table
 
 HEADERS = ("Benchmark", "Base (ms)", "New (ms)", "Ratio", "95 % interval", "p", "Verdict")
 
@@ -84,9 +85,8 @@ def caption(revisions: Sequence[Revision], seconds: float, factor: float) -> str
 
 def markdown(measurements: Mapping[str, Measurement], about: str) -> str:
     """A comment for a pull request."""
-    lines = [HEADERS, ("---", *["---:"] * 5, "---")]
-    lines += [(f"`{name}`", *cells) for name, *cells in rows(measurements)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [(f"`{name}`", *cells) for name, *cells in rows(measurements)]
+    table = markdown_table(HEADERS, lines, range(1, 6))
     notes = reasons(measurements)
     block = "\n".join(["```text", *notes, "```"]) if notes else ""
     return "\n\n".join(filter(None, [f"**{summary(measurements)}**", table, block, about])) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container, Sequence
 
 NOTHING = "–"  # an en dash stands for a number that there is not
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -50,6 +51,19 @@ def markdown(text: str) -> str:
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", text)
     return "<br>".join(text.splitlines())
+
+
+def markdown_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: Container[int]
+) -> str:
+    """A table in Markdown of escaped cells; ``numbers`` are the places of columns of numbers."""
+    rules = ["---:" if place in numbers else "---" for place in range(len(headers))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headers, rules, *rows))
+
+
+def markdown_details(summary: str, content: str) -> str:
+    """Content in Markdown that is folded under a summary."""
+    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
 
 
 def _whole(value: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.core.record import Record
@@ -27,34 +27,28 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
         {key: entry for key, entry in side.items() if entry.status == "done"}
         for side in (before, after)
     ]
-    done, guarded = _guarded(done)
+    guarded = _guarded(*done)
+    done = [{key: e for key, e in side.items() if key not in guarded} for side in done]
     pairs = [(entry, done[1][key]) for key, entry in done[0].items() if key in done[1]]
     comparisons = (
         *cases.judge(before, after, allow),
-        *guard.judge(guarded),
+        *guard.judge(guarded.values()),
         *exact.judge(pairs),
         *quality.judge(done[0].values(), done[1].values()),
         *times.judge(pairs, factor),
     )
     moves = tuple(changes.changes(pairs))
-    raised = guard.movers(guarded)
+    raised = guard.movers(guarded.values())
     return Verdict(str(base), str(new), factor, comparisons, moves, tuple(after.values()), raised)
 
 
 def _guarded(
-    done: list[dict[str, Entry]],
-) -> tuple[list[dict[str, Entry]], list[tuple[str, Record, Record]]]:
-    """The cases that the guard judges, and those that are left for the three classes."""
-    before, after = done
-    records = {
-        key: (entry.label, entry.record, after[key].record)
-        for key, entry in before.items()
-        if key in after
-    }
-    guarded = {
-        key: (label, old, new)
-        for key, (label, old, new) in records.items()
-        if old is not None and new is not None and guard.guarded(old) and guard.guarded(new)
-    }
-    left = [{key: e for key, e in side.items() if key not in guarded} for side in done]
-    return left, list(guarded.values())
+    before: Mapping[str, Entry], after: Mapping[str, Entry]
+) -> dict[str, tuple[str, Record, Record]]:
+    """The cases that the guard judges by key: label, and the records of both results."""
+    guarded = {}
+    for key in (key for key in before if key in after):
+        old, new = before[key].record, after[key].record
+        if old and new and guard.guarded(old) and guard.guarded(new):
+            guarded[key] = (before[key].label, old, new)
+    return guarded

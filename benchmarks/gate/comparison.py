@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from benchmarks.analysis.stats import holm
 from benchmarks.core.metrics import Kind
+from benchmarks.core.naming import counted
 from benchmarks.gate.sources import Entry
 
 LEVEL = 0.05  # of all two-sided tests of a class together, by Holm's correction
@@ -112,12 +114,18 @@ class Verdict:
         for name, labels in self.raised.items():
             moved = f"figures moved in {len(labels)} cases: {'; '.join(labels)}"
             lines.append(f"raised: {name}; {moved if labels else 'no figure moved'}")
-        number = len(self.failures)
         passed = (
             "passed" if any(map(_judged, self.comparisons)) else "passed, but nothing was judged"
         )
-        lines.append(f"FAILED: {number} failure{'s' * (number > 1)}" if number else passed)
-        return lines
+        number = len(self.failures)
+        return [*lines, f"FAILED: {counted(number, 'failure')}" if number else passed]
+
+
+def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Correct the p-values of those that were tested for their number."""
+    listed = list(comparisons)
+    adjusted = iter(holm([each.p for each in listed if each.p is not None]))
+    return [each if each.p is None else replace(each, p=next(adjusted)) for each in listed]
 
 
 def _judged(comparison: Comparison) -> bool:

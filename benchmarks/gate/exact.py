@@ -21,7 +21,7 @@ def judge(pairs: Iterable[tuple[Entry, Entry]]) -> Iterator[Comparison]:
             new = after.metrics.get(name)
             if before.kind(name) != "exact" or new is None:
                 continue
-            base, now = float(np.median(old.values)), float(np.median(new.values))
+            base, now = old.median, new.median
             same = np.array_equal(old.values, new.values, equal_nan=True)
             better = (now < base) == (old.better == "lower")
             yield Comparison(

@@ -13,7 +13,7 @@ from scipy import stats
 from benchmarks.core.record import Values
 from benchmarks.gate.comparison import CLASSES, Comparison, Verdict
 from benchmarks.gate.rendering import row
-from benchmarks.gate.sources import Entry
+from benchmarks.gate.sources import Entry, grouped
 from benchmarks.gate.times import relative
 
 
@@ -24,10 +24,8 @@ def github_benchmark(verdict: Verdict) -> str:
     means over seeds with their standard error. A value that is better if larger has its sign
     changed: a log-likelihood becomes the negative one.
     """
-    groups: dict[str, list[Entry]] = {}
-    for entry in verdict.measured:
-        groups.setdefault(entry.group, []).append(entry)
-    items = [item for label, group in groups.items() for item in _items(label, group)]
+    groups = grouped(verdict.measured).items()
+    items = [item for label, group in groups for item in _items(label, group)]
     return json.dumps(items, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -58,7 +56,7 @@ def _items(label: str, entries: list[Entry]) -> Iterator[dict[str, Any]]:
             continue
         smaller, kind = metric.better == "lower", entries[0].kind(name)
         unit, title, error = metric.unit, name if smaller else f"negative {name}", float("nan")
-        values = np.array([np.median(entry.metrics[name].values) for entry in having])
+        values = np.array([entry.metrics[name].median for entry in having])
         if kind == "time":
             samples = [x for x in (relative(entry, name) for entry in having) if x is not None]
             if not samples:
@@ -80,7 +78,7 @@ def _error(name: str, values: np.ndarray, metrics: Any) -> float:
     if len(values) > 1:
         return float(stats.sem(values))
     companion: Values | None = metrics.get(f"{name}_se")
-    return float("nan") if companion is None else float(np.median(companion.values))
+    return float("nan") if companion is None else companion.median
 
 
 def _testcase(

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from benchmarks.analysis.stats import holm
 from benchmarks.core.formats import number, with_error
-from benchmarks.gate.comparison import LEVEL, Comparison
-from benchmarks.gate.sources import Entry
+from benchmarks.gate.comparison import LEVEL, Comparison, corrected
+from benchmarks.gate.sources import Entry, grouped
 
 BySeed = Mapping[str, float]
 
@@ -28,20 +27,17 @@ class Difference:
 
 def judge(before: Iterable[Entry], after: Iterable[Entry]) -> Iterator[Comparison]:
     """Compare every quality of every group of cases that differ in nothing but their seeds."""
-    old, new = _groups(before), _groups(after)
+    old, new = grouped(before), grouped(after)
     comparisons = [
         each for label in old if label in new for each in _compared(label, old[label], new[label])
     ]
-    corrected = iter(holm([each.p for each in comparisons if each.p is not None]))
-    for each in comparisons:
+    for each in corrected(comparisons):
         if each.p is None:
             yield each
-            continue
-        p = next(corrected)
-        if p < LEVEL:
-            yield replace(each, p=p, fails=each.outcome == "worse")
+        elif each.p < LEVEL:
+            yield replace(each, fails=each.outcome == "worse")
         else:
-            yield replace(each, p=p, outcome="stayed")
+            yield replace(each, outcome="stayed")
 
 
 def difference(old: BySeed, new: BySeed, errors: tuple[float, float]) -> Difference | None:
@@ -77,13 +73,6 @@ def difference(old: BySeed, new: BySeed, errors: tuple[float, float]) -> Differe
     return None
 
 
-def _groups(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(entry.group, []).append(entry)
-    return groups
-
-
 def _compared(label: str, before: list[Entry], after: list[Entry]) -> Iterator[Comparison]:
     """Compare the metrics of a group, each in the direction that it moved, with p uncorrected."""
     for name, metric in before[0].metrics.items():
@@ -112,5 +101,5 @@ def _compared(label: str, before: list[Entry], after: list[Entry]) -> Iterator[C
 
 def _by_seed(entries: Iterable[Entry], name: str) -> dict[str, float]:
     """A metric's value of each seed that has it."""
-    having = ((e.seed, e.metrics[name].values) for e in entries if name in e.metrics)
-    return {seed: float(np.median(values)) for seed, values in having if values}
+    having = ((e.seed, e.metrics[name]) for e in entries if name in e.metrics)
+    return {seed: metric.median for seed, metric in having if metric.values}

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.core.formats import NOTHING, number
+from benchmarks.core.formats import NOTHING, markdown_details, markdown_table, number
 from benchmarks.core.formats import markdown as escape
 from benchmarks.core.metrics import METRICS
 from benchmarks.gate.comparison import LEVEL, Comparison, MetricChange, Verdict
@@ -48,10 +48,11 @@ def markdown(verdict: Verdict) -> str:
         blocks.append(_comparisons(verdict.notable))
     if verdict.unresolved:
         summary = f"{len(verdict.unresolved)} qualities moved by less than their error resolves"
-        blocks.append(_details(summary, _comparisons(verdict.unresolved)))
+        blocks.append(markdown_details(summary, _comparisons(verdict.unresolved)))
     if verdict.moved:
         rows = [tuple(map(escape, change_row(change))) for change in verdict.moved]
-        blocks.append(_details(f"{len(rows)} metrics changed", _table(CHANGES, 2, rows)))
+        table = markdown_table(CHANGES, rows, range(2, len(CHANGES)))
+        blocks.append(markdown_details(f"{len(rows)} metrics changed", table))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -91,19 +92,6 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
         *cells, verdict = map(escape, row(comparison))
         mark = "🔴" if comparison.fails else MARKS.get(comparison.outcome, "⚪")
         rows.append((*cells, f"{mark} {verdict}"))
-    table = _table(HEADERS, 2, rows, last=1)
+    table = markdown_table(HEADERS, rows, range(2, len(HEADERS) - 1))
     more = len(comparisons) - ROWS
     return f"{table}\n\nand {more} more" if more > 0 else table
-
-
-def _table(headers: Sequence[str], texts: int, rows: Sequence[Sequence[str]], last: int = 0) -> str:
-    """A table whose first ``texts`` and ``last`` columns are words, the others numbers."""
-    rules = [
-        "---" if place < texts or place >= len(headers) - last else "---:"
-        for place in range(len(headers))
-    ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headers, rules, *rows))
-
-
-def _details(summary: str, content: str) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from benchmarks.core import pairs, plan, pytest_benchmark, store
 from benchmarks.core.case import Case
@@ -46,9 +45,8 @@ class Entry:
 
     def median(self, metric: str) -> float | None:
         """The median of a metric's values; None where there is none."""
-        values = self.metrics[metric].values if metric in self.metrics else ()
-        middle = float(np.median(values)) if len(values) else float("nan")
-        return None if np.isnan(middle) else middle
+        middle = self.metrics[metric].median if metric in self.metrics else math.nan
+        return None if math.isnan(middle) else middle
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def entries(base: Source, new: Source) -> tuple[dict[str, Entry], dict[str, Entr
         return named[0], named[1]
     cases = pairs.common([[r.case for r in source.records] for source in (base, new)])
     known = {case.key: case for side in cases for case in side}
-    seedless = {key: _seedless(case) for key, case in known.items()}
+    seedless = {key: case.changed(seeds={"data": case.seeds.data}) for key, case in known.items()}
     names = labels(known.values())
     groups = labels({case.key: case for case in seedless.values()}.values())
     before, after = (
@@ -149,8 +147,12 @@ def entries(base: Source, new: Source) -> tuple[dict[str, Entry], dict[str, Entr
     return before, after
 
 
-def _seedless(case: Case) -> Case:
-    return Case(**{**case.model_dump(), "seeds": {"data": case.seeds.data}})
+def grouped(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Entries that differ in nothing but their seeds, by the label of their group."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.group, []).append(entry)
+    return groups
 
 
 def _entry(record: Record, label: str, group: str) -> Entry:

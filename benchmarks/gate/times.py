@@ -9,25 +9,22 @@ from math import comb
 import numpy as np
 from scipy import stats
 
-from benchmarks.analysis.stats import holm
 from benchmarks.core.quotable import NOISY, REFERENCE, spread
-from benchmarks.gate.comparison import LEVEL, Comparison
+from benchmarks.gate.comparison import LEVEL, Comparison, corrected
 from benchmarks.gate.sources import Entry
 
 
 def judge(pairs: Iterable[tuple[Entry, Entry]], factor: float) -> Iterator[Comparison]:
     """Compare every time that both results have; rates as their inverse, so that more is slower."""
-    comparisons = [each for pair in pairs for each in _compared(*pair)]
-    corrected = iter(holm([each.p for each in comparisons if each.p is not None]))
-    for each in comparisons:
+    for each in corrected(each for pair in pairs for each in _compared(*pair)):
         if each.p is None or each.base is None or each.new is None:
             yield each
             continue
-        p, ratio = next(corrected), each.new / each.base
-        comparison = replace(each, p=p, change=f"× {ratio:.3f}")
-        if p < LEVEL and ratio > factor:
+        ratio = each.new / each.base
+        comparison = replace(each, change=f"× {ratio:.3f}")
+        if each.p < LEVEL and ratio > factor:
             yield replace(comparison, outcome="worse", fails=True)
-        elif p < LEVEL and ratio < 1 / factor:
+        elif each.p < LEVEL and ratio < 1 / factor:
             yield replace(comparison, outcome="better")
         else:
             yield comparison

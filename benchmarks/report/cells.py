@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.core.exhibit import Column, Table
-from benchmarks.core.formats import NOTHING, number, with_error
+from benchmarks.core.formats import NOTHING, markdown, number, with_error
 
 DEFAULT = ".3g"
 MARK = "†"
@@ -28,6 +28,12 @@ class Cell:
     text: str
     value: float | None = None
     best: bool = False
+
+    @property
+    def markdown(self) -> str:
+        """The text escaped for Markdown, bold where it is the best."""
+        text = markdown(self.text)
+        return f"**{text}**" if self.best else text
 
     @property
     def is_number(self) -> bool:

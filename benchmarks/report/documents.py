@@ -13,9 +13,9 @@ import pandas as pd
 from benchmarks.claims import Claim, Verdict, claims
 from benchmarks.core import store
 from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.formats import markdown
+from benchmarks.core.formats import markdown, markdown_table
 from benchmarks.core.naming import counted
-from benchmarks.report.cells import Cell, grid
+from benchmarks.report.cells import grid
 from benchmarks.report.pictures import small_png
 from benchmarks.report.quoted import Quoted, folders
 
@@ -151,15 +151,9 @@ def _table(table: Table) -> str:
     """A table as Markdown, without columns that have no value."""
     cells = grid(table)
     positions = [i for i, name in enumerate(table.shown) if table.frame[name].notna().any()]
-    lines = [[markdown(cells.headers[i]) for i in positions]]
-    lines.append(["---:" if cells.numeric[i] else "---" for i in positions])
-    lines += [[_cell(row[i]) for i in positions] for row in cells.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(cell: Cell) -> str:
-    text = markdown(cell.text)
-    return f"**{text}**" if cell.best else text
+    rows = [[row[i].markdown for i in positions] for row in cells.rows]
+    numbers = [place for place, i in enumerate(positions) if cells.numeric[i]]
+    return markdown_table([markdown(cells.headers[i]) for i in positions], rows, numbers)
 
 
 def _markdown(frame: pd.DataFrame) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from benchmarks.core.formats import NOTHING
+from benchmarks.core.formats import NOTHING, markdown_details, markdown_table
 from benchmarks.core.formats import markdown as escape
-from benchmarks.report.cells import Cell
 from benchmarks.report.content import Figure, Report, Section, Table
 from benchmarks.report.facts import Fact
 from benchmarks.report.formats import Files, Format, registry, table_formats
@@ -37,7 +36,7 @@ def render(report: Report) -> str:
     blocks += ["## Provenance", facts(report.provenance)]
     if report.plan.suite:
         suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False)
-        blocks.append(_details("The suite as read", f"```json\n{suite}\n```"))
+        blocks.append(markdown_details("The suite as read", f"```json\n{suite}\n```"))
     if report.records:
         blocks += ["## Records", LISTED.format(report.records.name)]
     return joined(blocks)
@@ -84,7 +83,7 @@ def claims(report: Report) -> list[str]:
         "## Claims",
         _notes(judged.notes),
         *table(report.claims.table, report.references),
-        _details("What confirms or refutes them, and what shows it", "\n".join(lines)),
+        markdown_details("What confirms or refutes them, and what shows it", "\n".join(lines)),
         f"Not judged by these records: {'; '.join(needed)}." if needed else "",
     ]
 
@@ -93,15 +92,15 @@ def table(item: Table, references: References | None = None, most: int | None = 
     """A title, the table, its note; ``most`` rows of it, ``references`` to records in the last."""
     cited = references if any(item.rows_from) else None
     last = ["Records"] if cited else []
-    rules = ["---:" if numeric else "---" for numeric in item.grid.numeric] + ["---"] * len(last)
-    lines = [_row([*map(escape, item.grid.headers), *last]), _row(rules)]
+    rows = []
     for row, keys in list(zip(item.grid.rows, item.rows_from, strict=True))[:most]:
         numbers = [cited.text(keys) if keys else NOTHING] if cited else []
-        lines.append(_row([*map(_cell, row), *numbers]))
-    left = len(item.grid.rows) + 2 - len(lines)
+        rows.append([*(cell.markdown for cell in row), *numbers])
+    numeric = [place for place, right in enumerate(item.grid.numeric) if right]
+    left = len(item.grid.rows) - len(rows)
     return [
         f"### Table {item.number}. {escape(item.title)}",
-        "\n".join(lines),
+        markdown_table([*map(escape, item.grid.headers), *last], rows, numeric),
         f"{left} of {len(item.grid.rows)} rows are left out here." if left else "",
         escape(item.note),
     ]
@@ -130,20 +129,8 @@ def _files(item: Table) -> str:
     return " · ".join(f"[{form.title}]({form.path(item)})" for form in table_formats())
 
 
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(cell: Cell) -> str:
-    return f"**{escape(cell.text)}**" if cell.best else escape(cell.text)
-
-
 def _notes(listed: Iterable[str]) -> str:
     return "\n>\n".join(f"> **Note:** {escape(note)}" for note in listed)
-
-
-def _details(summary: str, content: str) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
 
 
 registry.add("markdown", Format(files), __name__)
