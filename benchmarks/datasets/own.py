@@ -69,8 +69,8 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
     if name.endswith(DEQUANTISE):
         generator = stream(seed, "own/noise")
         for x in parts.values():
-            shape = len(x), len(inspection.whole)
-            x[:, inspection.whole] += torch.rand(shape, generator=generator, dtype=x.dtype)
+            shape = len(x), len(inspection.integers)
+            x[:, inspection.integers] += torch.rand(shape, generator=generator, dtype=x.dtype)
     elif "all" in tables:  # or equal rows could lie in two parts
         parts["all"], _ = distinct_rows(tables["all"])
     if "all" in parts:
@@ -80,6 +80,7 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
     parts = standardised(parts)
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
+    remarks = " ".join(f"{_sentence(remark)}." for remark in inspection.remarks)
     return Dataset(
         name,
         parts["train"].shape[1],
@@ -88,7 +89,7 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
         parts["test"],
         units="standardised columns",
         about=f"{name} (sha256 {sha256(files(name)[0])[:12]}): {sizes} rows, {split}, standardised "
-        f"with the training mean and sd. {'. '.join(map(_sentence, inspection.remarks))}".strip(),
+        f"with the training mean and sd. {remarks}".strip(),
         columns=_columns(next(iter(tables.values()))),
     )
 

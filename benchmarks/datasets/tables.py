@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.core.naming import counted
 from benchmarks.datasets.disk import read_npy
 
 FEWEST = 50  # rows below which a file is refused
@@ -29,7 +30,7 @@ class Inspection:
 
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    whole: list[int] = field(default_factory=list)
+    integers: list[int] = field(default_factory=list)
 
 
 def read_csv(path: Path) -> dict[str, pd.DataFrame]:
@@ -122,7 +123,8 @@ def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection
     """Inspect the parts of a table; one that is not all finite numbers is inspected no further."""
     table = pd.concat(tables.values(), ignore_index=True)
     if not len(table.columns) or not len(table):
-        return Inspection([f"it holds {len(table)} rows of {len(table.columns)} columns"])
+        shape = f"{counted(len(table), 'row')} of {counted(len(table.columns), 'column')}"
+        return Inspection([f"it holds {shape}"])
     if faults := _not_numbers(table):
         return Inspection(faults)
     x = table.to_numpy(dtype="float64")
@@ -174,7 +176,7 @@ def _too_few(tables: Mapping[str, pd.DataFrame], distinct: int) -> list[str]:
 
 
 def _doubts(
-    tables: Mapping[str, pd.DataFrame], table: pd.DataFrame, whole: list[int], dequantised: bool
+    tables: Mapping[str, pd.DataFrame], table: pd.DataFrame, integers: list[int], dequantised: bool
 ) -> list[str]:
     remarks = []
     rows, columns = table.shape
@@ -183,16 +185,17 @@ def _doubts(
         remarks.append(f"{repeated:,} repeated rows, of which the first alone is kept")
     elif repeated and not dequantised:
         remarks.append(f"{repeated:,} rows stand in it more than once, perhaps in two parts")
-    if whole and dequantised:
-        remarks.append(f"uniform noise in [0, 1) on {len(whole)} columns of whole numbers")
-    elif whole:
-        names = _list(table.columns[whole])
+    if integers and dequantised:
+        noisy = counted(len(integers), "column")
+        remarks.append(f"uniform noise in [0, 1) on {noisy} of whole numbers")
+    elif integers:
+        names = _list(table.columns[integers])
         remarks.append(
             f"whole numbers alone in {names}: likelihoods on them have no bound; the name with "
             ":dequantise at its end adds uniform noise"
         )
     if rows < max(FEW[0], FEW[1] * columns):
-        remarks.append(f"{rows:,} rows of {columns} columns can hardly tell flows apart")
+        remarks.append(f"{rows:,} rows of {counted(columns, 'column')} can hardly tell flows apart")
     return remarks
 
 

@@ -23,6 +23,7 @@ COLUMNS = {
     OVER_SEEDS: Column("± over seeds"),
     OVER_ROWS: Column("± over test rows", digits=".3f"),
     "behind": Column("Behind best", "nats", digits=".3f", error="behind_se"),
+    "behind_flow": Column("Behind best flow", "nats", digits=".3f", error="behind_flow_se"),
     "gap": Column.of("gap", digits=".4f", error="gap_se", mark="gap_mark"),
     "sliced_wasserstein": Column.of("sliced_wasserstein", digits=".3g"),
     "told_apart": Column.of("told_apart", digits=".3f", error="told_apart_se"),
@@ -82,6 +83,9 @@ def _likelihoods(models: Models) -> Table:
     """The models of one data set by likelihood, each with the mean of its seeds."""
     best = next(iter(models.done), None)
     leads = {m: paired.lead(models.done[best], s) for m, s in models.done.items() if best}
+    trained, behind_flow = list(models.flows), {}
+    if len(trained) > 1 and trained[0] != best:  # a baseline leads: flows against each other too
+        behind_flow = {m: paired.lead(models.flows[trained[0]], models.flows[m]) for m in trained}
     means = {model: seeds["test_ll"].mean() for model, seeds in models.done.items()}
     leader = paired.winner(means, leads.items())
     rows = []
@@ -90,6 +94,7 @@ def _likelihoods(models: Models) -> Table:
         if model in models.done:
             row |= _means(models.done[model])
             row["behind"], row["behind_se"] = leads[model]
+            row["behind_flow"], row["behind_flow_se"] = behind_flow.get(model, (None, None))
         else:
             row["test_ll"] = str(seeds["status"].iloc[0])
         rows.append(row | {"leads": model == leader})
@@ -140,7 +145,8 @@ def _note(models: Models, error: str, above: list[str]) -> str:
     parts.append(
         "Behind best is a paired difference, so that what is hard for all models cancels; its "
         "error is over test rows and, where there are several, over seeds. Bold: ahead of every "
-        f"other by more than {paired.ERRORS:g} errors of that."
+        f"other by more than {paired.ERRORS:g} errors of that. Where a baseline leads, Behind best "
+        "flow is the same difference to the best flow."
     )
     if "gap" in every and every["gap"].notna().any():
         parts.append(
