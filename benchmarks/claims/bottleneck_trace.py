@@ -25,10 +25,10 @@ def example(difference: float) -> pd.DataFrame:
     page=8,
     item=2,
     slide="FFJORD extras",
-    statement="Of f = g(h(z)) with h in R^H, the trace of the D × D Jacobian is that of the H × H "
-    "product of its factors the other way round.",
-    criterion=f"Confirmed where the two differ by at most {ROUNDING:g} of the Jacobian's norm, in "
-    "float64; refuted where they differ by more.",
+    statement="For f = g(h(z)) with h in R^H, the trace of the D × D Jacobian equals that of the "
+    "H × H product of its factors in reverse order.",
+    criterion=f"Confirmed if the two differ by at most {ROUNDING:g} of the Jacobian's norm, in "
+    "float64; refuted if they differ by more.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-estimate",),

@@ -38,11 +38,11 @@ def example(rmse: float, error: float = 0.01) -> pd.DataFrame:
     page=8,
     item=3,
     slide="FFJORD extras",
-    statement="Estimating the trace of the H × H matrix in place of the D × D one is a trick worth "
-    "having: the estimate varies less.",
-    criterion=f"Confirmed where the variance falls, by {ERRORS:g} standard errors of the spreads, "
-    "for every field and noise that was measured; refuted where it rises by as many for every one; "
-    "else conditional. The number of products with the Jacobian is the same.",
+    statement="Estimating the trace of the H × H matrix instead of the D × D one is a useful "
+    "trick: the variance of the estimate is smaller.",
+    criterion=f"Confirmed if the variance falls by {ERRORS:g} standard errors of the spreads for "
+    "every field and noise that was measured; refuted if it rises by as many for every one; "
+    "else conditional. Both estimates take the same number of products with the Jacobian.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-estimate",),

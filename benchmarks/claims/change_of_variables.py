@@ -30,10 +30,11 @@ def example(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
     "change-of-variables",
     page=6,
     slide="Normalizing Flows",
-    statement="A flow's log-density is that of the noise plus the log-determinant of its Jacobian.",
-    criterion="Confirmed where every flow's log-determinant is that of its dense Jacobian, and its "
-    "density integrates to one in two dimensions, within what rounding, solver and grid leave "
-    "open; refuted where one's is not.",
+    statement="A flow's log-density is the log-density of the noise plus the log-determinant of "
+    "its Jacobian.",
+    criterion="Confirmed if every flow's log-determinant equals that of its dense Jacobian, and "
+    "its density integrates to one in two dimensions, within the errors of rounding, solver "
+    "and grid; refuted if one flow fails.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-density",),
@@ -57,10 +58,6 @@ def judge(frame: pd.DataFrame) -> Verdict:
     sentence = (
         f"The log-determinants of {counted(flows, 'flow')} at D = {span(rows['dim'], 'g')} are "
         f"those of their dense Jacobians within {scientific(rows['ladj_error'].max())} nats{mass}"
-        + (
-            f"; not within what is left open: {listed(rows['flow'][wrong])}."
-            if wrong.any()
-            else "."
-        )
+        + (f"; not within these errors: {listed(rows['flow'][wrong])}." if wrong.any() else ".")
     )
     return Verdict("refuted" if wrong.any() else "confirmed", sentence, keys(rows))

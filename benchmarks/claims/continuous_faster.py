@@ -38,11 +38,12 @@ def example(factor: float) -> pd.DataFrame:
     item=2,
     slide="Summary",
     statement="Continuous flows are faster than normalizing flows without an ODE.",
-    criterion="By seconds for a density, a sample and an update of training, the quickest "
-    "continuous flow beside the quickest discrete one on each data set, as the suite builds them: "
-    "confirmed where the continuous one is the quicker in all of them; refuted where in none; else "
-    "conditional. Beside it who is first to come, in training, to the likelihood that both reach: "
-    "by the study time_to_nll on the data sets that it has, else by the curves of density.",
+    criterion="By seconds of a density, a sample and a training update, the fastest continuous "
+    "flow is compared with the fastest discrete one on each data set, as the suite builds "
+    "them: confirmed if the continuous flow is faster in all comparisons; refuted if in "
+    "none; else conditional. Also given: which flow is the first in training to reach the "
+    "likelihood that both reach, by the study time_to_nll on its data sets, else by the "
+    "learning curves of the study density.",
     studies=("density", "time_to_nll"),
     suite="densities",
     exhibits=("density", "time-to-nll"),

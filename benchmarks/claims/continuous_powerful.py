@@ -24,10 +24,10 @@ def example(lead: float) -> pd.DataFrame:
     item=3,
     slide="Summary",
     statement="Continuous flows are more powerful than normalizing flows without an ODE.",
-    criterion="By test log-likelihood, the best continuous flow beside the best discrete one, each "
-    f"as the suite trains it, by {UPDATES} updates or more: confirmed where it leads by "
-    f"{ERRORS:g} standard errors on every data set; refuted where it trails by as many on every "
-    "one; else conditional on the data, for a tie is no evidence.",
+    criterion="By test log-likelihood, the best continuous flow is compared with the best "
+    f"discrete one, each as the suite trains it, for {UPDATES} updates or more: confirmed if "
+    f"it leads by {ERRORS:g} standard errors on every data set; refuted if it trails by as "
+    "many on every one; else conditional on the data: a tie decides nothing.",
     studies=("density",),
     suite="densities",
     exhibits=("density", "validation"),

@@ -35,13 +35,13 @@ def example(slope: float, scatter: float = 0.0) -> pd.DataFrame:
     page=9,
     item=5,
     slide="FFJORD Performance: Time complexity",
-    statement="The evaluations L' of f that the solver takes are a factor of their own, so that "
-    "O((DH + D) L') grows with D as DH + D does.",
-    criterion="Of trained fields on data of several dimensions, by the slope of ln NFE in ln D "
-    f"with its 95 % interval: confirmed where that lies within ±{FLAT:g} for every family; refuted "
-    "where it lies above 0 for every one; else conditional, for a wide interval with 0 in it is "
-    "no evidence. Totals are FLOPs of a density at the evaluations that training leads to, of "
-    "flows whose width is fixed.",
+    statement="The number L' of evaluations of f is a separate factor that does not depend on D: "
+    "the total O((DH + D) L') grows with D as DH + D does.",
+    criterion="By the slope of ln NFE against ln D with its 95 % interval, for trained fields on "
+    f"data of several dimensions: confirmed if it lies within ±{FLAT:g} for every family; "
+    "refuted if it lies above 0 for every family; else conditional: a wide interval that "
+    "contains 0 decides nothing. Totals are FLOPs of a density at the NFE of trained fields, "
+    "for flows of fixed width.",
     studies=("nfe", "cost"),
     suite="complexity",
     exhibits=("nfe-against-dimension", "nfe-totals", "nfe-growth"),

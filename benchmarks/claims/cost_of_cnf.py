@@ -32,11 +32,11 @@ def example(degree: int) -> pd.DataFrame:
     page=9,
     item=3,
     slide="FFJORD Performance: Time complexity",
-    statement="CNF models with the exact trace take O(DH + D²) for each evaluation.",
-    criterion="By exact FLOPs of one evaluation of field and trace: confirmed where their degree "
-    f"in D is at most {ALLOWED}, at a fixed width and where H = c D, for every exact trace; "
-    "refuted where for none; else conditional on how the trace is had. What a solve makes of the "
-    "weights once for a batch is given beside it.",
+    statement="A CNF with the exact trace takes O(DH + D²) for each evaluation.",
+    criterion="By exact FLOPs of one evaluation of field and trace: confirmed if their degree in "
+    f"D is at most {ALLOWED}, at a fixed width and at H = c D, for every exact trace; refuted "
+    "if for none; else conditional on the method of the trace. Products of weights that a "
+    "solve computes once for a batch are given separately.",
     studies=("cost",),
     suite="complexity",
     exhibits=("cost-growth", "cost-against-dimension"),
@@ -65,12 +65,13 @@ def judge(frame: pd.DataFrame) -> Verdict:
     ]
     once = degrees(scans, ONCE).groupby("width")["degree"].max()
     paid = (
-        f", and {once[FIXED]} and {once[FOLLOWS]} of what is made of the weights once"
+        f", and {once[FIXED]} and {once[FOLLOWS]} for the products of weights that are computed "
+        "once"
         if set(once.index) == {FIXED, FOLLOWS}
         else ""
     )
     sentence = (
-        "The FLOPs of an evaluation are of degree, at a fixed width and where H follows D, "
+        "The FLOPs of an evaluation are of degree, at a fixed width and at H = c D, "
         f"{', '.join(parts)}{paid}; the formula has {ALLOWED} and {ALLOWED}."
     )
     records = tuple(dict.fromkeys(key for part in exact["records"] for key in part))

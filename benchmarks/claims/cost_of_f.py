@@ -36,9 +36,9 @@ def example(power: int) -> pd.DataFrame:
     item=1,
     slide="FFJORD Performance: Time complexity",
     statement="An evaluation of f takes O(DH).",
-    criterion="By exact FLOPs of one evaluation of every measured field: confirmed where their "
-    "degree is 1 in D at a fixed width, 2 where H = c D, and 1 in H at a fixed D; refuted where "
-    "none of the three holds; else conditional.",
+    criterion="By exact FLOPs of one evaluation of every measured field: confirmed if their "
+    "degree is 1 in D at a fixed width, 2 in D at H = c D, and 1 in H at a fixed D; refuted "
+    "if none of the three holds; else conditional.",
     studies=("cost",),
     suite="complexity",
     exhibits=("cost-growth", "cost-axes"),

@@ -35,10 +35,10 @@ def example(share: float) -> pd.DataFrame:
     item=4,
     slide="FFJORD Performance: Time complexity",
     statement="FFJORD takes O(DH + D) for each evaluation: its trace costs no more than f.",
-    criterion="By exact FLOPs of one evaluation of field and estimated trace: confirmed where "
-    "their degree in D is at most 1 at a fixed width and 2 where H = c D, and the trace takes no "
-    f"more than f does ({TWICE:g} of it for both), for every such series; refuted where for none; "
-    "else conditional.",
+    criterion="By exact FLOPs of one evaluation of field and estimated trace: confirmed if their "
+    "degree in D is at most 1 at a fixed width and 2 at H = c D, and field and trace "
+    f"together take at most {TWICE:g} times the FLOPs of f, for every such series; refuted if "
+    "for none; else conditional.",
     studies=("cost",),
     suite="complexity",
     exhibits=("cost-growth", "cost-against-dimension"),

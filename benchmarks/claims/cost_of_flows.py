@@ -32,9 +32,10 @@ def example(degree: int) -> pd.DataFrame:
     item=2,
     slide="FFJORD Performance: Time complexity",
     statement="Normalizing flows of L transformations take O((DH + D³) L) for a density.",
-    criterion="By exact FLOPs of log_prob at a fixed width: confirmed where they are of degree "
-    "3 in D for every discrete flow, and not of less (the slide ranks families by it, so that it "
-    "is no mere upper bound); refuted where for none; else conditional on the flow.",
+    criterion="By exact FLOPs of log_prob at a fixed width: confirmed if they are of degree 3 in "
+    "D for every discrete flow, and not lower (the slide ranks families by this formula, so "
+    "it is read as more than an upper bound); refuted if for none; else conditional on the "
+    "flow.",
     studies=("cost",),
     suite="complexity",
     exhibits=("cost-growth", "cost-against-dimension"),
@@ -58,7 +59,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
         for name, group in sizes.lines(rows).get("batch", {}).items()
         if (grown := growth(group, "log_prob_determinant_flops", "batch")) and grown.degree == 0
     ]
-    paid = f"; {listed(once)} takes its determinant once for a batch" if once else ""
+    paid = f"; {listed(once)} computes its determinant once for a batch" if once else ""
     sentence = f"log_prob's FLOPs are of degree {'; '.join(parts)}{paid}."
     records = tuple(dict.fromkeys(key for part in of_dim["records"] for key in part))
     return Verdict(outcome(of_dim["degree"] == CUBIC), sentence, records)

@@ -21,12 +21,11 @@ def example(lead: float) -> pd.DataFrame:
     "data-glow-ffjord",
     page=10,
     slide="FFJORD Performance: Density estimation",
-    statement="On two-dimensional densities FFJORD comes nearer to the data than Glow.",
-    criterion="By test log-likelihood, FFJORD's of its exact trace: confirmed where it leads by "
-    f"{ERRORS:g} standard errors on every two-dimensional set; refuted where it trails by as many "
-    "on every one; else conditional on the data, for a tie is no evidence. "
-    f"Trained by {UPDATES} updates or more; neither parameters nor "
-    "seconds are matched.",
+    statement="On two-dimensional data FFJORD's density is closer to the data than Glow's.",
+    criterion="By test log-likelihood, for FFJORD by the exact trace: confirmed if it leads by "
+    f"{ERRORS:g} standard errors on every two-dimensional data set; refuted if it trails by "
+    "as many on every one; else conditional on the data: a tie decides nothing. Both are "
+    f"trained for {UPDATES} updates or more; parameters and seconds are not matched.",
     studies=("density",),
     suite="densities",
     exhibits=("density", "picture-8gaussians", "picture-checkerboard"),

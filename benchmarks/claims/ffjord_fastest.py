@@ -34,9 +34,9 @@ def example(factor: float) -> pd.DataFrame:
     item=4,
     slide="Summary",
     statement="FFJORD is one of the fastest models that use a CNF.",
-    criterion="By seconds of log_prob and of a training step at equal width, depth and "
-    "evaluations: confirmed where FFJORD takes fewer than every other continuous flow at every D; "
-    "refuted where it takes more than each at every D; else conditional on the other.",
+    criterion="By seconds of log_prob and of a training step at equal width, depth and NFE: "
+    "confirmed if FFJORD is faster than every other continuous flow at every D; refuted if "
+    "it is slower than each of them at every D; else conditional on the other flow.",
     studies=("cost",),
     suite="complexity",
     exhibits=("cost-against-dimension", "cost-crossings"),

@@ -36,11 +36,11 @@ def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
     page=8,
     item=1,
     slide="FFJORD extras",
-    statement="The trace is the expectation of εᵀAε: one product with the Jacobian estimates it "
-    "without bias.",
-    criterion="Confirmed where no row's mean estimate is farther from its trace than chance has "
-    f"it, at a level of {LEVEL:g} for all rows together, and the spread is that of the closed "
-    "formula, by the same measure; refuted where one is.",
+    statement="The trace of A is the expectation of εᵀAε: one product with the Jacobian "
+    "estimates it without bias.",
+    criterion="Confirmed if the mean estimates of all rows agree with their traces within "
+    f"chance, at a level of {LEVEL:g} for all rows together, and the spreads agree with the "
+    "closed formula by the same test; refuted if one does not.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-estimate",),
@@ -62,9 +62,10 @@ def judge(frame: pd.DataFrame) -> Verdict:
     spread = ((rows["trace_rmse"] - rows["trace_rmse_theory"]).abs() / rows["trace_rmse_se"]).max()
     holds = bias <= allowed[0] and spread <= allowed[1]
     sentence = (
-        f"The means of {span(rows['setting.draws'], ',.0f')} estimates of {means} rows miss their "
-        f"traces by {bias:.1f} standard errors at most, where chance allows {allowed[0]:.1f}, and "
-        f"their spreads the closed formula by {spread:.1f} of {allowed[1]:.1f}; one probe errs by "
+        f"The means of {span(rows['setting.draws'], ',.0f')} estimates of {means} rows deviate "
+        f"from their traces by {bias:.1f} standard errors at most, where chance allows "
+        f"{allowed[0]:.1f}, and their spreads from the closed formula by {spread:.1f}, where "
+        f"chance allows {allowed[1]:.1f}; the error of one probe is "
         f"{span(rows['trace_rmse'], '.2f')} ‖∂f/∂z‖."
     )
     return Verdict("confirmed" if holds else "refuted", sentence, keys(rows))

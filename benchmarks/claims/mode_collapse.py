@@ -35,13 +35,13 @@ def example(share: float, updates: int = 500) -> pd.DataFrame:
     page=5,
     slide="Mode Collapse (review)",
     statement="A flow trained by maximum likelihood does not collapse onto some of the modes.",
-    criterion="On data sets with known modes: confirmed where, with every seed, every mode "
-    f"has at least {MISSED:g} of its due share of every flow's samples, after {UPDATES} updates or "
-    "more; refuted where every flow misses one; else conditional. A flow with more than "
-    f"{LEARNED:.0%} of its samples in the gaps has not learned the modes, and is not judged: a "
-    "Gaussian over all of them misses none. Beside it the same flows trained "
-    "by reverse KL, and the share of samples where the data's density is as low as for its rarest "
-    f"{RARE:.0%}: bridges between the modes.",
+    criterion=f"On data sets with known modes, after {UPDATES} updates or more: confirmed if "
+    f"every mode has at least {MISSED:g} of its due share of the samples, for every flow and "
+    "seed; refuted if every flow misses a mode; else conditional. A flow with more than "
+    f"{LEARNED:.0%} of its samples in the gaps has not learned the modes and is not judged: a "
+    "Gaussian over all modes misses none. Also given: the same flows trained by reverse KL, "
+    "and the share of samples between the modes, where the data's density is as low as for "
+    f"its rarest {RARE:.0%}.",
     studies=("modes",),
     suite="densities",
     exhibits=("modes", "modes-8gaussians", "modes-25gaussians"),
@@ -64,13 +64,13 @@ def judge(frame: pd.DataFrame) -> Verdict:
     complete = learned["least_share"] >= MISSED
     missed = listed(learned.index[~complete]) if (~complete).any() else "none"
     sentence = (
-        f"Of {counted(len(learned), 'pair')} of flow and data set that have learned the modes, by "
-        f"likelihood ({len(every) - len(learned)} have not), a mode is "
-        f"missed by {missed}, in any seed: the least visited has "
-        f"{learned['least_share'].min():.2f} of its due share "
-        f"({learned['least_share'].idxmin()}), less than {THIN:g} with "
-        f"{(learned['least_share'] < THIN).sum()} of them; between modes lie "
-        f"{span(learned['gap_mass'], '.1%')} of the samples, and {RARE:.0%} of the data."
+        f"Of {counted(len(learned), 'pair')} of flow and data set trained by likelihood that have "
+        f"learned the modes ({len(every) - len(learned)} have not), a mode is missed with some "
+        f"seed by {missed}. The least visited mode has {learned['least_share'].min():.2f} of its "
+        f"due share ({learned['least_share'].idxmin()}); "
+        f"{counted((learned['least_share'] < THIN).sum(), 'pair')} have a mode with less than "
+        f"{THIN:g}. Between modes lie {span(learned['gap_mass'], '.1%')} of the samples, and "
+        f"{RARE:.0%} of the data."
     )
     return Verdict(outcome(complete), sentence + _beside(others), keys(by_likelihood, others))
 

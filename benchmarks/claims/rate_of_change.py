@@ -32,9 +32,9 @@ def example(order: float) -> pd.DataFrame:
     page=7,
     slide="Continuous NFs",
     statement="Along a trajectory d log p/dt = −tr ∂f/∂z.",
-    criterion="Confirmed where a difference of fourth order of the log-density, by the dense "
-    f"Jacobian of the solution, comes to −tr within {LARGEST:g} of it and closer with an order of "
-    f"{ORDER:g} at least as steps are halved; refuted where it does not.",
+    criterion="Confirmed if a finite difference of fourth order of the log-density, by the dense "
+    f"Jacobian of the solution, equals −tr ∂f/∂z within a relative error of {LARGEST:g}, and "
+    f"the error falls with order {ORDER:g} or higher as steps are halved; refuted if not.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-rate",),
@@ -53,6 +53,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     holds = max(left) <= LARGEST and min(orders) >= ORDER
     sentence = (
         f"In {len(fields)} fields the two differ by {scientific(max(left))} of the trace at most "
-        f"with {max(fields[0][0])} steps, and what is left falls with order {span(orders, '.2f')}."
+        f"with {max(fields[0][0])} steps, and the difference falls with order "
+        f"{span(orders, '.2f')}."
     )
     return Verdict("confirmed" if holds else "refuted", sentence, keys(rows))

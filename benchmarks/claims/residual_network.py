@@ -41,9 +41,9 @@ def example(different: int = 0, order: float = 1.0) -> pd.DataFrame:
     page=3,
     slide="Neural ODE",
     statement="A residual network z + f_t(z) is Euler's method for dz/dt = f(z, t), step by step.",
-    criterion="Confirmed where network and method give the same bits at every depth and the "
-    f"method's error falls with order 1 ± {WITHIN:g}; refuted where an element differs, or the "
-    "order is another.",
+    criterion="Confirmed if network and method agree bit for bit at every depth and the method's "
+    f"error falls with order 1 ± {WITHIN:g}; refuted if an element differs or the order is "
+    "another.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-order", "identities-euler"),

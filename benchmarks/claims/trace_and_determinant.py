@@ -55,10 +55,10 @@ def example(determinant: float, loop: float = 1.0) -> pd.DataFrame:
     item=2,
     slide="Continuous NFs",
     statement="A trace is much cheaper to evaluate than a determinant.",
-    criterion="Confirmed where the exact trace of any field, by D products, takes at most "
-    f"{CHEAP:g} of the time of its determinant at every D, and so does the closed form and one "
-    "probe of Hutchinson's estimate; refuted where none does at any; else conditional. Both are of "
-    "one Jacobian that is not there before: who takes the determinant has to form it.",
+    criterion="Confirmed if the exact trace of any field by D products, the closed form and one "
+    f"probe of Hutchinson's estimate each take at most {CHEAP:g} of the time of the field's "
+    "determinant at every D; refuted if none does at any D; else conditional. The time of "
+    "the determinant includes forming the Jacobian.",
     studies=("trace",),
     suite="complexity",
     exhibits=("trace-cost",),
@@ -94,7 +94,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     apart = ""
     if set(FORMED) <= set(formed):
         share = span(formed[FORMED[0]] / formed[FORMED[1]], ".2g")
-        apart = f"; of a Jacobian that is formed already it takes {share}"
+        apart = f"; of a Jacobian that is already formed it takes {share}"
     sentence = (
         f"At D = {span(known['dim'], 'g')} the trace takes, of the time of the determinant, "
         f"{', '.join(parts)}{error}{apart}; {CHEAP:g} at most everywhere: {listed(cheap)}."

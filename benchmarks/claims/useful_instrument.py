@@ -24,10 +24,10 @@ def example(lead: float) -> pd.DataFrame:
     item=1,
     slide="Summary",
     statement="Normalizing flows are a useful instrument for density estimation.",
-    criterion=f"By test log-likelihood, the best flow of {UPDATES} updates or more beside the "
-    f"best of a Gaussian and mixtures of Gaussians: confirmed where it leads by {ERRORS:g} "
-    "standard errors on every data set; refuted where it trails by as many on every one; else "
-    "conditional on the data, for a tie is no evidence.",
+    criterion=f"By test log-likelihood, the best flow with {UPDATES} updates or more is compared "
+    "with the best of a Gaussian and mixtures of Gaussians: confirmed if it leads by "
+    f"{ERRORS:g} standard errors on every data set; refuted if it trails by as many on every "
+    "one; else conditional on the data: a tie decides nothing.",
     studies=("density",),
     suite="densities",
     exhibits=("density",),
