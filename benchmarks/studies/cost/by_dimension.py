@@ -42,15 +42,17 @@ MEASURED = (
 )
 WHOLE = ("step_resident_bytes", ONCE)  # shown of a batch, others of a row
 NOTES = {
-    "log_prob_determinant_flops": "Determinant: the part of log_prob that is LU factorisation, the "
-    "rest forms what is factorised.",
-    "log_prob_first_seconds": "First log_prob: the first call of a new flow.",
-    RELATIVE: "log_prob / reference is the batch's time over that of the reference workload in the "
-    "same rounds, which is how times travel between machines.",
-    "step_saved_bytes": "Saved: what a training step keeps for its backward pass.",
-    "step_peak_bytes": "Peak: the most that is alive in a training step at once.",
-    "step_resident_bytes": "Resident: by how much a training step makes a fresh process grow.",
-    ONCE: "Precomputed: what a solve makes of the weights once, for the batch.",
+    "log_prob_determinant_flops": "Determinant: the LU factorisations within log_prob; the rest "
+    "forms the matrices that are factorised.",
+    "log_prob_first_seconds": "First log_prob: the first call of a newly built flow.",
+    RELATIVE: "log_prob / reference: the time of the batch over that of the reference workload "
+    "in the same rounds; this ratio can be compared between machines.",
+    "step_saved_bytes": "Saved: the most bytes that autograd holds for the backward pass of a "
+    "training step.",
+    "step_peak_bytes": "Peak: the most bytes of live tensors during a training step.",
+    "step_resident_bytes": "Resident: the growth of a fresh process's resident set by a training "
+    "step.",
+    ONCE: "Precomputed: products of weights that a solve computes once for the batch.",
 }
 
 
@@ -102,7 +104,7 @@ def _uncounted(frame: pd.DataFrame) -> list[str]:
         for operators in notes.values():
             seen.setdefault(flow, set()).update(operators)
     listed = [f"{flow}: {', '.join(sorted(names))}" for flow, names in seen.items() if names]
-    return [f"Operators that were seen and not counted: {'; '.join(listed)}."] if listed else []
+    return [f"Operators whose FLOPs are not counted: {'; '.join(listed)}."] if listed else []
 
 
 def _settings(frame: pd.DataFrame) -> dict[str, tuple[str, pd.Series]]:

@@ -22,31 +22,32 @@ ALONG = ("log_prob_seconds", "log_prob_flops")
 DECADES = 50  # range of an axis below which powers of two tell more than those of ten
 PARTS = {"field": "#0072B2", "trace": "#E69F00", "solver": "#999999"}
 POINTS = (
-    "Points are medians, bars the middle half of the raw samples. Dotted: slopes D, D² and D³. "
-    "FLOPs count products, LU and triangular solves."
+    "Points are medians, bars the interquartile range of the raw samples. Dotted: slopes D, D² "
+    "and D³. FLOPs count matrix products, LU and triangular solves."
 )
 ROWS = (
-    f"Per row: a batch's figure divided by its rows. {POINTS} Continuous flows at the number of "
-    "evaluations (NFE) that the table says, which is that of untrained fields."
+    f"Per row: the cost of a batch divided by its rows. {POINTS} Continuous flows take the number "
+    "of evaluations (NFE) that the table lists, measured with untrained fields."
 )
 SLOPES = (
-    "Dashed, with its number: d ln cost / d ln D at the largest D, of exact counts or, for "
-    "seconds, of the fitted law where that has reached its asymptote. It takes four sizes or more."
+    "Dashed line and number: the exponent d ln cost / d ln D at the largest D. That of FLOPs is "
+    "computed from exact counts, that of seconds from the fitted law if it has reached its "
+    "asymptote. At least four sizes are needed."
 )
 ALONE = (
-    "One pass of the batch through the invertible linear layers of a flow, with its "
-    "log-determinant, which is taken once for all rows."
+    "One pass of the batch through the invertible linear layers of a flow, with their "
+    "log-determinant, which is computed once for all rows."
 )
 SHARES = (
-    "Shares of the time of one log_prob: its evaluations of the field, of the trace beside the "
-    "field, and the rest, which is the solver's own and what it makes of the weights once. One "
-    "evaluation is timed alone, in the same rounds, and multiplied by their number, so that the "
-    "evaluations can come out as more than the whole."
+    "Shares of the time of one log_prob: evaluations of the field, the traces, and the rest, "
+    "which is the solver's own work and the products of weights that it computes once. One "
+    "evaluation is timed by itself in the same rounds and multiplied by NFE, so the evaluations "
+    "can exceed the whole."
 )
 AXES = (
-    "log_prob of a batch over its cost at the smallest size of the axis, all else equal: the "
-    "medians of the seconds, and the FLOPs. N is the batch, H the width, ℓ the depth, L the "
-    "layers. Dotted: the slopes of the size and of its square."
+    "Cost of log_prob relative to its cost at the smallest size of the axis, all other sizes "
+    "equal: medians of the seconds, and FLOPs. N is the batch size, H the width, ℓ the depth, L "
+    "the number of layers. Dotted: slopes one and two."
 )
 
 
@@ -65,7 +66,7 @@ def _against_dimension(done: pd.DataFrame) -> Iterator[Figure]:
         present = [[metric for metric in row if _has(rows, metric)] for row in grid]
         return lambda: _panels(rows, present, **options)
 
-    title, note = "What a row costs", f"{ROWS} {SLOPES}"
+    title, note = "Cost per row", f"{ROWS} {SLOPES}"
     yield Figure("cost-per-sample", title, note, panels(scans, [*PER_ROW], height=4.2), keys)
     if _has(scans, "log_prob_seconds"):
         grid = [[f"{call}_{what}" for call in calls(scans)] for what in ("seconds", "flops")]

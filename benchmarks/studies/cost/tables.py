@@ -19,38 +19,39 @@ Row = tuple[dict[str, Any], dict[str, Growth | None], float]  # place, growth, l
 FEW = 10  # pairs of flows that are all shown, however plain
 WORDS = {ALWAYS: "all", NEVER: "none in range"}
 GROWTH_NOTE = (
-    "FLOPs: the degree in D of the polynomial that the exact counts are of, those of the smallest "
-    "D aside where it takes that (– for none), and in parentheses d ln cost / d ln D at the "
-    "largest D. Seconds: that exponent of the fitted law with its 95 % interval, which counts the "
-    "noise of the samples and a drift of each size; ≥ where the asymptote is not reached: the "
-    "leading term is below half, or of a lower degree than that of the FLOPs, or no polynomial "
-    "fits. A break is a size from which all times differ by a factor; the law is that of the "
-    "larger ones. D is the largest that was counted; a cell whose sizes end before says where. "
-    "Determinants of weights, as in glow, are taken once for a batch, those of Jacobians, as in "
-    "dense, for each row."
+    "FLOPs: the degree in D of the polynomial that gives the exact counts (of the larger D only, "
+    "if the smallest do not fit; – if no polynomial fits), and in parentheses d ln cost / d ln D "
+    "at the largest D. Seconds: the exponent of the fitted law at the largest D with its 95 % "
+    "interval, which includes the noise of the samples and a drift of each size. ≥: the "
+    "asymptote is not reached, because the leading term is below half of the cost or of a lower "
+    "degree than that of the FLOPs, or because no polynomial fits. A break is a size from which "
+    "all times differ by a factor; the law is fitted to the larger sizes. D is the largest that "
+    "was counted; a cell whose series ends earlier says where. Determinants of weights, as in "
+    "glow, are computed once for a batch; those of Jacobians, as in dense, once for each row."
 )
 GROWTH_PARTS = {
-    ONCE: "Precomputed is what a solve makes of the weights once for the batch; the FLOPs of "
-    "log_prob are those without it, and grow as a row's do.",
-    "linear_flops": "Linear layer: the invertible linear layers of the flow alone, one pass of the "
-    "batch with its log-determinant.",
+    ONCE: "Precomputed: products of weights that a solve computes once for the batch. The FLOPs "
+    "of log_prob exclude them, so that their growth is that of one row.",
+    "linear_flops": "Linear layer: one pass of the batch through the invertible linear layers of "
+    "the flow, with their log-determinant.",
 }
 AXES_NOTE = (
-    "N is the batch, H the width, ℓ the depth, L the layers; along an axis all else is equal. "
-    "All costs are those of a batch. FLOPs and bytes: the degree of the polynomial that the "
-    "exact counts are of (– for none), and in parentheses d ln cost / d ln size at the largest "
-    "size. Seconds: that exponent of the fitted law with its 95 % interval; ≥ where the "
-    "asymptote is not reached. What is of degree 0 in N is computed once for a batch, as is "
-    "the determinant of weights, or what a solve precomputes of them."
+    "N is the batch size, H the width, ℓ the depth, L the number of layers; all other sizes are "
+    "equal along an axis. All costs are per batch. FLOPs and bytes: the degree of the polynomial "
+    "that gives the exact counts (– if none fits), and in parentheses d ln cost / d ln size at "
+    "the largest size. Seconds: the exponent of the fitted law with its 95 % interval; ≥: the "
+    "asymptote is not reached. A cost of degree 0 in N is computed once for a batch, as are the "
+    "determinant of weights and the products of weights that a solve precomputes."
 )
 CROSSINGS_NOTE = (
-    "The dimension from which on the first costs less per row than the second, at all larger ones "
-    "that were measured; interpolated between two of them on logarithmic axes. Pairs of equal "
-    "batches and of one rule for the width whose log_prob is of different degree in D, the lower "
-    "one first; and all pairs of flows that solve an ODE, and of those with dense: of equal degree "
-    "the one with fewer FLOPs at the largest common D is first. Flows that solve an ODE take the "
-    "evaluations (NFE) that the table by dimension says; trained fields may take more. Pairs left "
-    "out because one is cheaper at every D in every column:"
+    "The dimension from which on the first flow costs less per row than the second, at all "
+    "larger D that were measured; interpolated between measured D on logarithmic axes. Pairs "
+    "have equal batches and the same rule for the width. If their log_prob differs in degree in "
+    "D, the flow of lower degree is first. Two flows that solve an ODE, and a flow that solves "
+    "one with dense, are compared at equal degree too: the one with fewer FLOPs at the largest "
+    "common D is first. The table by dimension has the evaluations (NFE) of flows that solve an "
+    "ODE; trained fields may take more. Pairs left out because one flow is cheaper at every D in "
+    "every column:"
 )
 
 

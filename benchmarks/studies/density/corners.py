@@ -20,9 +20,10 @@ BINS, SMOOTH = 40, 1.5  # bins of a histogram, and the width of its smoothing in
 LEVELS = (0.5, 0.8, 0.95)  # shares of the data within the contours
 DATA, SAMPLES = "#555555", "#D55E00"
 NOTE = (
-    "{name}, whose test log-likelihood is {ll:.3f} nats. Diagonal: the distribution of each column "
-    "of test rows (grey) and of samples. Below it: samples as dots over contours that hold 50, 80 "
-    "and 95 % of the test rows. Of {dim} columns the least normally distributed. The first seed."
+    "{name}, test log-likelihood {ll:.3f} nats. Diagonal: the distribution of each column in "
+    "test rows (grey) and samples. Below the diagonal: samples as dots over contours that hold "
+    "50, 80 and 95 % of the test rows. Shown are the least normally distributed of {dim} "
+    "columns. First seed."
 )
 
 

@@ -58,13 +58,14 @@ def table(models: Models) -> Table | None:
     ]
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     note = (
-        f"{matches(models)} Means over seeds. FLOPs are those of products and factorisations; of "
-        "the training those of one counted update times the updates or, where an ODE is solved, "
-        "the evaluations. NFE per update counts forward and backward, NFE of the exact log_prob "
-        "the forward evaluations for a chunk of rows. Times are of one process on the record's "
-        "machine, densities by the exact trace and the solver of the training."
+        f"{matches(models)} Means over seeds. FLOPs count matrix products and factorisations. "
+        "Training FLOPs are those of one counted update times the number of updates or, if an "
+        "ODE is solved, times the ratio of evaluations. NFE per update counts forward and "
+        "backward evaluations; NFE of the exact log_prob counts the forward evaluations of a "
+        "chunk of rows. Times are of one process on the record's machine; densities are "
+        "evaluated by the exact trace and the solver of the training."
     )
-    title = f"{models.data}: what the densities cost"
+    title = f"{models.data}: cost of the densities"
     return Table(f"density-cost-{models.data}", title, note, frame, columns=COLUMNS)
 
 
@@ -139,19 +140,19 @@ def at_budgets(models: Models) -> Table | None:
     first = pd.to_numeric(frame[f"ll_at_{next(iter(axes))}"], errors="coerce")
     frame = frame.loc[first.sort_values(ascending=False).index].reset_index(drop=True)
     note = (
-        "Log-likelihood in nats of the validation rows by the best weights so far, at the last "
-        "validation within the least total that all of these flows have spent, read off the "
-        f"learning curves; {UNTRAINED}: the first validation after an update was later. FLOPs are "
-        f"those of products and factorisations. {matches(models)} "
+        "Validation log-likelihood in nats of the best weights so far, at the last validation "
+        "within the smallest total budget that all of these flows have spent, read off the "
+        f"learning curves. {UNTRAINED}: the first validation after an update came later. FLOPs "
+        f"count matrix products and factorisations. {matches(models)} "
     )
     note += (
         "± is the standard error over seeds; bold: ahead of every other by more than "
         f"{paired.ERRORS:g} errors of the difference over seeds."
         if max(len(seeds) for seeds in curves.values()) > 1
-        else "One seed: ± is the standard error over the validation rows; no row is bold, for one "
-        "seed cannot tell a difference from chance."
+        else "One seed: ± is the standard error over the validation rows. No row is bold: one "
+        "seed cannot show a significant difference."
     )
-    note += " A learning rate that decays over a longer training has not yet come down there."
+    note += " A learning rate that decays over a longer training is still high at this budget."
     title = f"{models.data}: at matched budgets"
     return Table(f"density-budget-{models.data}", title, note, frame, columns=columns)
 

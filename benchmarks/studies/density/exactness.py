@@ -35,13 +35,13 @@ def table(models: Models) -> Table | None:
         return None
     frame = pd.DataFrame(rows).dropna(axis=1, how="all")
     note = (
-        "Test log-likelihoods are those of the exact trace, in float64, by dopri5 at the tolerance "
-        "where they have settled: a tenfold tighter one moves the mean of the checked rows, and "
-        "the largest row, by the amounts shown. Own solver: by how much the solver of the training "
-        "overstates the mean. Hutchinson's estimate takes one Rademacher probe a solve, on the "
-        "same rows with the same solver; ± is its standard error over draws."
+        "Test log-likelihood by the exact trace in float64, by dopri5 at the tolerance where it "
+        "has settled: at a tenfold tighter tolerance the mean and the largest row of the checked "
+        "rows move by the amounts shown. Own solver: the mean by the solver of the training less "
+        "the exact one. Hutchinson's estimate uses one Rademacher probe a solve, on the same "
+        "rows with the same solver; ± is its standard error over draws."
     )
-    name, title = f"density-exact-{models.data}", f"{models.data}: how exact the likelihoods are"
+    name, title = f"density-exact-{models.data}", f"{models.data}: accuracy of the likelihoods"
     return Table(name, title, " ".join([note, *_faults(models)]), frame, columns=COLUMNS)
 
 

@@ -18,12 +18,12 @@ from benchmarks.studies.density import corners, portraits, transport
 
 SETS = 4  # data sets of a figure of training
 NOTE = (
-    "Left and middle: log-likelihood of the validation rows, by exact trace and an adaptive "
-    "solver, against updates and against seconds of training, validation apart. A mark is at the "
-    "weights that were kept, a bar at the end of a training that stopped before its last update; a "
-    "curve that still rises at its end was cut off by its budget. The steep first fifth of a curve "
-    "may lie below the panel. Right: the training loss (faint: raw), which of some flows is no "
-    "likelihood. One line a seed."
+    "Left and middle: validation log-likelihood, by the exact trace and an adaptive solver, "
+    "against updates and against seconds of training (without validation). A mark shows the "
+    "weights that were kept, a bar the end of a training that stopped early; a curve that still "
+    "rises at its end was cut off by its budget. The steep first fifth of a curve may lie below "
+    "the panel. Right: the training loss (faint: raw), which for some flows is not a likelihood. "
+    "One line per seed."
 )
 
 

@@ -16,9 +16,9 @@ from benchmarks.plotting import panels
 FLOWS, SETS = 6, 5  # flows beside the data, and data sets, of a figure of several sets
 ABREAST = 6  # panels of a row in a figure of one set, the data among them
 NOTE = (
-    "Above: the density (data: a histogram of the training set), all panels of a set on one scale, "
-    "in 1/area; grey is beyond the data, where it is not evaluated. Below: samples (data: rows of "
-    "the test set). Numbers are test log-likelihoods in nats, of the first seed."
+    "Above: the density (for the data a histogram of the training set), all panels of a data set "
+    "on one scale, in 1/area; grey: outside of the data's square, not evaluated. Below: samples "
+    "(for the data rows of the test set). Numbers are test log-likelihoods in nats. First seed."
 )
 
 

@@ -27,7 +27,7 @@ class Density(Study):
     """How good the densities are that each family learns, and at what cost."""
 
     name = "density"
-    question = "How good are the densities, and what did they cost?"
+    question = "How good are the densities, and what do they cost?"
     uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
     Options = DensityOptions
 

@@ -17,20 +17,20 @@ from benchmarks.plotting import panels
 FLOWS = 6  # flows of a figure of steps
 STEPS, GAP = 8, 0.05  # steps abreast, and the gap between two as a share of their side
 STEPS_NOTE = (
-    "From noise, at the left, to data, at the right: above the density at that point, below 800 "
-    "samples on their way. A continuous flow is shown at equally spaced times, on the same axes; "
-    "any other after so many of its layers, on axes of each panel's own, since layers scale. A "
-    "flow's densities are on one scale: times their mean over a panel. Six flows at most: those of "
-    "the slide, then the best of the others; the first seed. A flow of one layer has nothing in "
-    "between and is left out."
+    "From noise (left) to data (right). Above: the density at that step; below: 800 samples. A "
+    "continuous flow is shown at equally spaced times on common axes, any other flow after the "
+    "given number of layers on axes of its own, since layers scale. Densities of a flow share "
+    "one scale: density over its mean in the panel. At most six flows: those of the slide, then "
+    "the best of the others. First seed. A flow of one layer has no intermediate step and is "
+    "left out."
 )
 ABREAST, SETS = 7, 5  # flows and data sets of a figure of trajectories
 PATHS, STARTS, ENDS = "#56B4E9", "#000000", "#D55E00"
 TRAJECTORIES_NOTE = (
-    "The paths of 100 points from noise (black) to data (orange) under each continuous flow, on "
-    "one scale a set. Length: of the paths over the distance of their ends. Energy: the integral "
-    "of the squared speed over that of straight paths of constant speed; means over the paths, 1 "
-    "the least that there is. The first seed."
+    "Paths of 100 points from noise (black) to data (orange) under each continuous flow, all "
+    "panels of a data set on one scale. Length: length of the paths over the distance between "
+    "their ends. Energy: integral of the squared speed over that of straight paths at constant "
+    "speed. Both are means over the paths, with minimum 1. First seed."
 )
 
 

@@ -31,8 +31,8 @@ PREFERRED = "dopri5"  # the method that is shown alone, where it was measured
 
 ERROR = draw.axis_label("gradient_error", label="error of the gradient")
 ABOUT = (
-    "A column for each state of training. Dashed lines and open marks are float32, solid "
-    "and full ones float64; medians over seeds"
+    "One column per number of training updates. Dashed lines and open marks: float32; solid "
+    "lines and full marks: float64. Medians over seeds"
 )
 
 
@@ -46,17 +46,17 @@ def _figures(done: pd.DataFrame) -> Iterator[Figure]:
     for (data, name), group in done.groupby(["dataset", "series"]):
         slug = re.sub(r"[^\w.]+", "-", f"{name}-{data}").lower()
         costs = (
-            f"{ABOUT}, thin bars the range over seeds. "
-            f"Top: error of the gradient by {_alone(group)} against a float64 one at a tight "
-            "tolerance. That one is known to the dotted line; the thin dashed line is the spacing "
-            "of float32's numbers at one. Middle: most bytes held for backward, a mark for each "
-            "setting of all solvers. Bottom: evaluations backward, of which backprop has none; the "
-            "black line without marks is the forward solve."
+            f"{ABOUT}, thin bars the range over seeds. Top: error of the gradient by "
+            f"{_alone(group)} relative to a float64 gradient at a tight tolerance. Dotted: the "
+            "error of that reference; thin dashed: the spacing of float32 numbers at one. "
+            "Middle: most bytes held for backward, one mark for each setting of each solver. "
+            "Bottom: evaluations of the backward solve, which backprop does not have; black line "
+            "without marks: the forward solve."
         )
         work = (
-            f"{ABOUT}. A row for each gradient. Error against the seconds of loss and backward "
-            "over those of the reference workload, a line along each solver's settings: down and "
-            "to the left is better."
+            f"{ABOUT}. One row per gradient method. Error against seconds of loss and backward "
+            "over seconds of the reference workload, one line along the settings of each solver; "
+            "down and to the left is better."
         )
         kinds = [("", "Error and cost of the gradient", costs, _costs)]
         if "gradient_seconds" in group:

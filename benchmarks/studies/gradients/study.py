@@ -66,7 +66,7 @@ class Gradients(Study):
     """The error and the cost of the gradient of -log p, by adjoint, seminorm and backprop."""
 
     name = "gradients"
-    question = "Is the adjoint's gradient the gradient, and what does it cost?"
+    question = "How accurate is the adjoint's gradient, and what does it cost?"
     uses = ("benchmarks.measure", "benchmarks.training")
     Options = GradientsOptions
 

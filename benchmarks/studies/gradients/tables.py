@@ -40,20 +40,20 @@ TIMES = {
     ),
 }
 MEANING = (
-    "Updates: those that the field was trained by, 0 of an untrained one. Error: ‖g - g*‖ / ‖g*‖ "
-    "over all parameters, g* by backprop in float64 at a tight tolerance. Saved: the most bytes "
-    "that autograd holds for backward at one time, parameters excluded. Forward, backward: the "
-    "evaluations of either solve. Medians over seeds. "
+    "Updates: training updates of the field, 0 if untrained. Error: ‖g - g*‖ / ‖g*‖ over all "
+    "parameters, with g* by backprop in float64 at a tight tolerance. Saved: the most bytes that "
+    "autograd holds for backward at one time, without parameters. Forward, backward: evaluations "
+    "of either solve. Medians over seeds. "
 )
 QUICKEST_NOTE = (
-    f"The quickest solver setting of at most this error, of {', '.join(map(str, LEVELS))}; one "
-    "that is the quickest for several of them stands at the smallest. Fixed steps have no "
-    "seminorm."
+    f"The fastest solver setting with at most this error, of {', '.join(map(str, LEVELS))}. A "
+    "setting that is fastest for several errors is listed at the smallest one. Fixed steps have "
+    "no seminorm."
 )
 SETTINGS_NOTE = (
-    "Setting: the tolerance rtol = atol, or the step size of a fixed-step method. Time: loss "
-    "and backward, timed in the same shuffled rounds, as a ratio of medians with its 95 % "
-    "bootstrap interval."
+    "Setting: the tolerance rtol = atol, or the step size of a fixed-step method. Time: loss and "
+    "backward, timed in the same shuffled rounds, as a ratio of medians with its 95 % bootstrap "
+    "interval."
 )
 
 
@@ -62,7 +62,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     rows = with_solver(frame)
     columns = {**WHICH, **MEASURED, **TIMES}
     exhibits = [
-        ("gradients-at-error", "The quickest gradient of an error", QUICKEST_NOTE, by_error(rows)),
+        ("gradients-at-error", "Fastest gradient within an error", QUICKEST_NOTE, by_error(rows)),
         ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting(rows)),
     ]
     return [

@@ -44,7 +44,7 @@ class Identities(Study):
     """What is left of each equality: residual networks, densities, their rate, and traces."""
 
     name = "identities"
-    question = "Do the equalities hold that continuous flows rest on?"
+    question = "Do the equalities hold on which continuous flows are built?"
     uses = ("benchmarks.measure", "benchmarks.evaluation", "flows.conformance")
     Options = IdentitiesOptions
 

@@ -13,8 +13,8 @@ from benchmarks.plotting import draw
 from benchmarks.studies.libraries.tables import CALLS, comparisons
 
 NOTE = (
-    "Median time of ours over that of theirs, with 95 % bootstrap intervals: left of the line "
-    "ours is the faster. Whether at the same accuracy is in the table."
+    "Median time of our flow over that of the other library's, with 95 % bootstrap intervals; "
+    "left of the line ours is faster. The table shows whether both have the same accuracy."
 )
 
 

@@ -22,11 +22,12 @@ MEASURED = {  # of a side: the metric by call, header and digits
     "error": ("log_prob_error", f"Error ({METRICS['log_prob_error'].unit})", ".1e"),
 }
 NOTE = (
-    "Medians of one call on the whole batch, timed in the same shuffled rounds, in brackets the "
-    "middle half of the raw samples; the ratio with a 95 % bootstrap interval, below 1 where ours "
-    "is the faster. Both flows have the same depth, layers and, within 5 %, number of parameters. "
-    "Error: the largest of log_prob over the batch against a float64 solution at a tight "
-    "tolerance; a ratio compares like with like only where both errors are about the same."
+    "Medians of one call on the whole batch, timed in the same shuffled rounds, with the "
+    "interquartile range of the raw samples in brackets; the ratio with a 95 % bootstrap "
+    "interval, below 1 if ours is faster. Both flows have the same depth, layers and, within 5 "
+    "%, number of parameters. Error: the largest error of log_prob over the batch, relative to a "
+    "float64 solution at a tight tolerance; the ratio is a fair comparison only if both errors "
+    "are about the same."
 )
 
 

@@ -16,9 +16,9 @@ from benchmarks.studies.modes.tables import OBJECTIVES, groups
 
 MISSED = draw.COLOURS[1]  # colour of the crosses at modes that are missed
 NOTE = (
-    "Above: samples of the first seed, crosses at the modes that they miss. Below: the "
-    "share of the samples nearest to each mode, one scale in a row; dotted what each is due, "
-    "crosses where it is missed."
+    "Above: samples of the first seed; crosses mark missed modes. Below: the share of samples "
+    "nearest to each mode, one scale per row; dotted: the due share of each mode; crosses: "
+    "missed modes."
 )
 
 

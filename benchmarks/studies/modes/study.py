@@ -37,7 +37,7 @@ def reverse_kl(data: Dataset) -> Objective:
     if log_p is None:
         raise ValueError(
             f"data set {data.name!r} has no exact density, which reverse_kl needs: take one that "
-            "has, 8gaussians say, or train by likelihood"
+            "has, such as 8gaussians, or train by likelihood"
         )
 
     def objective(flow: flows.Flow, x: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Modes(Study):
     """Which modes samples reach after training by likelihood, and by reverse KL."""
 
     name = "modes"
-    question = "Do flows leave out modes, and how much do they put between them?"
+    question = "Do flows miss modes, and how much mass do they put between them?"
     uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
     Options = ModesOptions
 

@@ -46,15 +46,15 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     names = [name for name in dict.fromkeys(order) if cases[name].notna().any()]
     gaps = "; ".join(_of_data(str(name), group) for name, group in frame.groupby("dataset"))
     note = (
-        "Means over seeds ± their standard error; of one seed, that over its samples where there "
-        "is one. A sample belongs to the nearest mode; a mode is missed below "
-        f"{modes.MISSED:g} of its due share and thin below {modes.THIN:g}. KL of shares: "
-        "of the modes' shares from equal ones; the logarithm of the number of modes where all "
-        "samples are in one. In gaps: samples where the data's density is as low as for its rarest "
-        f"{modes.RARE:.0%}. Of the data's own test rows: {gaps}. NLL: of the test rows; "
-        "Reverse KL: mean of log q - log p over the flow's own samples, which does not see the "
-        "modes that they leave out. Trained by reverse KL, a flow keeps its last weights: the best "
-        "validated likelihood would select the collapse away."
+        "Means over seeds ± their standard error; of one seed, the standard error over its "
+        "samples if known. A sample belongs to the nearest mode. A mode is missed below "
+        f"{modes.MISSED:g} of its due share and thin below {modes.THIN:g}. KL of shares: KL "
+        "divergence of the modes' shares from equal shares; the logarithm of the number of modes "
+        "if all samples are in one. In gaps: samples where the data's density is as low as for "
+        f"its rarest {modes.RARE:.0%}. The data's own test rows: {gaps}. NLL: of the test rows. "
+        "Reverse KL: mean of log q - log p over the flow's own samples, which does not see "
+        "missed modes. Trained by reverse KL, a flow keeps its last weights: selection by "
+        "validation likelihood would hide the collapse."
     )
     title = "Modes that samples reach"
     return [Table("modes", title, note, cases[[*names, RECORDS]], columns=COLUMNS)]

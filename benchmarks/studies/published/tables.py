@@ -34,10 +34,10 @@ COLUMNS = {
     "seeds": Column("Seeds"),
 }
 NOTE = (
-    "Mean test log-likelihood. Our ± is the standard error over seeds, with one seed over the "
-    "test set; what theirs is stands in the table below, and the two are not alike. The difference "
-    "says something of a flow only where a row is comparable; data whose rows are not the "
-    "published ones are other data, however near."
+    "Mean test log-likelihood. Our ± is the standard error over seeds, or over the test set for "
+    "one seed; the table of the papers' figures explains their ±, which is of another kind. The "
+    "difference measures the flow only if a row is comparable: data whose rows are not the "
+    "published ones are other data."
 )
 NAMES = {"updates": "updates at most"}  # of settings that do not go by their own
 
@@ -48,7 +48,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     compared = rows.assign(test_ll=cells(rows, rows["test_ll"]))
     order = [part for name, column in COLUMNS.items() for part in (name, *column.beside)]
     unlike = rows[[name for name in (*UNLIKE, RECORDS) if name in rows]]
-    note = "From the settings of each case and its protocol; of an absent data set its remedy."
+    note = "From the settings of each case and its protocol; for an absent data set, how to get it."
     return [
         Table(
             "published",

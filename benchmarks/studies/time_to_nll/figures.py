@@ -17,8 +17,8 @@ from benchmarks.studies.time_to_nll.tables import levels_of, with_curves
 
 LOOK = {"markersize": 3.5, "lw": 1.2, "markevery": 0.15}
 NOTE = (
-    "The lowest negative log-likelihood of the validation rows so far, one line a seed, by the "
-    "exact trace and an adaptive solver; seconds are of training, validation apart. Dotted: "
+    "The lowest negative log-likelihood of the validation rows so far, by the exact trace and an "
+    "adaptive solver, one line per seed; seconds are of training, without validation. Dotted: "
     "the fitted Gaussian (0%), and shares of the way from it to the best."
 )
 

@@ -30,12 +30,12 @@ COLUMNS = {
     "reference_workloads": Column("Reference workloads", digits=",.0f"),
 }
 NOTE = (
-    "Until the validation NLL first comes to a level: of the way from the fitted Gaussian (0%) "
-    "to the best, which is the lowest NLL of a flow as its median seed has it (100%), and to "
-    "the level that every seed of every flow reaches. Medians over seeds, in brackets the least "
-    "and the most, ∞ if a seed does not get there; validation is looked at every few updates, and "
-    "its seconds are not counted. In units of the reference workload, which was timed beside each "
-    "training, seconds can be compared between machines."
+    "Cost until the validation NLL first reaches a level. Levels are shares of the way from the "
+    "fitted Gaussian (0%) to the best flow (100%), which has the lowest NLL of its median seed, "
+    "and the level that every seed of every flow reaches. Medians over seeds, with the range in "
+    "brackets; ∞ if a seed does not reach the level. Validation takes place every few updates, "
+    "and its seconds are not counted. Seconds in units of the reference workload, which is timed "
+    "beside each training, can be compared between machines."
 )
 
 

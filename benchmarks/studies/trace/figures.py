@@ -24,19 +24,20 @@ FORWARD = {"ls": "--", "mfc": "white"}  # the mode that has another beside it
 SMALLEST = {"alpha": 0.4}
 CLOSED = {"ls": ":", "color": "#555555"}
 COSTS_NOTE = (
-    "Medians of one evaluation over its rows; bars are the middle half of the raw samples. Dashed "
-    "lines with open marks are forward mode where there is a backward one too. The dotted lines "
-    "rise as D, D² and D³. Estimates are those of the fewest probes. Kept: a later evaluation of a "
-    "solve that keeps products of weights. Right: what a determinant, or the trace of a formed "
-    "Jacobian, is made of."
+    "Medians of one evaluation per row; bars are the interquartile range of the raw samples. "
+    "Dashed lines with open marks: forward mode, if there is a backward mode too. Dotted lines: "
+    "slopes D, D² and D³. Estimates use the fewest probes. Kept: a later evaluation of a solve, "
+    "which reuses products of weights. Right: the parts of the determinant, and of the trace of "
+    "a formed Jacobian."
 )
 ERRORS_NOTE = (
-    "Against the Jacobian in float64, relative to its norm: of estimates the root mean square over "
-    "rows and draws, of exact traces the largest of a batch. Left: at the largest D, and faint at "
-    "the smallest. Middle: at the largest D; the dotted line is the time of the closed form. "
-    "Right: estimates by the fewest probes. Left and right, marks of estimates are measured, with "
-    "bars for their standard errors, and their lines are theory; forward mode, which has the same "
-    "errors, is left out. Else dashed lines and open marks are forward mode."
+    "Errors relative to the norm of the Jacobian in float64: of estimates the root mean square "
+    "over rows and draws, of exact traces the largest in a batch. Left: against probes, at the "
+    "largest D, faint at the smallest. Middle: against seconds, at the largest D; dotted: the "
+    "time of the closed form. Right: against D, estimates by the fewest probes. Left and right: "
+    "marks of estimates are measured, with bars for their standard errors; lines are theory. "
+    "Forward mode has the same errors and is left out there; elsewhere dashed lines and open "
+    "marks show it."
 )
 
 

@@ -90,7 +90,7 @@ class Traces(Study):
     """The trace by each estimator, and the determinant, of one and the same Jacobian."""
 
     name = "trace"
-    question = "What does a trace cost beside a determinant, and what is its error?"
+    question = "What does a trace cost compared with a determinant, and how large is its error?"
     uses = ("benchmarks.measure", "benchmarks.evaluation")
     Options = TraceOptions
 

@@ -19,8 +19,8 @@ NAMES = {  # of the works that are no estimator
     "kept": "closed_form, kept",
     "determinant": "determinant",
     "jacobian": "forming the Jacobian",
-    "trace_of_formed": "trace of a formed one",
-    "determinant_of_formed": "log|det| of a formed one",
+    "trace_of_formed": "trace of a formed Jacobian",
+    "determinant_of_formed": "log|det| of a formed Jacobian",
 }
 WHICH = {  # which row it is
     "field": Column("Field"),
@@ -48,12 +48,13 @@ REACHED = {
 }
 COSTS = ("evaluation_seconds", "seconds_ratio", "flops_ratio")
 COST_NOTE = (
-    "Medians of one evaluation without a graph, its noise drawn before as for a solve. Error: "
-    "the largest of a batch for exact traces, the root mean square over rows and draws for "
-    "estimates, here with the fewest probes; against the Jacobian in float64, relative to the root "
-    "mean square of its Frobenius norm ‖J‖ over rows. The determinant is that of a Jacobian formed "
-    "first, its parts below it; where H < D it is 0, and only its cost says something. Kept: a "
-    "later evaluation of a solve that keeps the products of weights that t does not change."
+    "Medians of one evaluation without a graph; its noise is drawn before, as in a solve. Error: "
+    "the largest in a batch for exact traces, the root mean square over rows and draws for "
+    "estimates, here with the fewest probes; against the trace of the float64 Jacobian J, in "
+    "units of ‖J‖, the root mean square over rows of its Frobenius norm. The determinant "
+    "includes forming the Jacobian; the rows below it show its parts. If H < D the determinant "
+    "is 0, and only its cost is meaningful. Kept: a later evaluation of a solve, which reuses "
+    "the products of weights that do not depend on t."
 )
 ERROR_NOTE = (
     "Root mean square error over rows and draws, relative to ‖J‖, with its standard error. Theory, "
@@ -61,9 +62,9 @@ ERROR_NOTE = (
     "Rademacher noise."
 )
 TIME_NOTE = (
-    "As many whole probes as take no longer than an exact trace, and the error that they leave, by "
-    "interpolation between the numbers of probes that were measured. Beside the closed form: the "
-    "quickest exact trace of a field that has none."
+    "The largest number of whole probes that takes no longer than an exact trace, and the error "
+    "with it, interpolated between the measured numbers of probes. Exact traces are the closed "
+    "form, and the fastest one that works for fields without a closed form."
 )
 
 
