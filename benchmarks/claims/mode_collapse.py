@@ -68,7 +68,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"learned the modes ({len(every) - len(learned)} have not), a mode is missed with some "
         f"seed by {missed}. The least visited mode has {learned['least_share'].min():.2f} of its "
         f"due share ({learned['least_share'].idxmin()}); "
-        f"{counted((learned['least_share'] < THIN).sum(), 'pair')} have a mode with less than "
+        f"{counted(int((learned['least_share'] < THIN).sum()), 'pair')} have a mode with less than "
         f"{THIN:g}. Between modes lie {span(learned['gap_mass'], '.1%')} of the samples, and "
         f"{RARE:.0%} of the data."
     )
