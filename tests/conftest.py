@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import report_probes
 from benchmarks import report
 from benchmarks.core.frame import load
 from benchmarks.core.record import Record
+from benchmarks.execution.worker import Worker
 from benchmarks.gate import compare
 from benchmarks.gate.comparison import Verdict
 from committed import FOLDERS
@@ -190,3 +192,19 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     yield started
     started.http.shutdown()
     started.http.server_close()
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    """One process for all runs in which nothing dies."""
+    worker = Worker(threads=1, device="cpu", memory_share=0.8)
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture(scope="module")
+def frozen() -> Iterator[None]:
+    """What is imported is no garbage: every count of bytes would look through it once more."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

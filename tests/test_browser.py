@@ -29,8 +29,7 @@ from benchmarks.report.references import References
 pytestmark = pytest.mark.slow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-NARROW, WIDE = 360, 1400
-HEIGHT = 800
+NARROW, WIDE, HEIGHT = 360, 1400, 800
 LIMIT = 300_000  # milliseconds after which a missing element is an error, however slow the machine
 LETTER = 965  # pixels of a sheet of letter paper on its side, within the margins
 LONG = "RuntimeError: step size underflow at t = 0.7312 after 1000 steps, dt = 1.2e-17, " * 3

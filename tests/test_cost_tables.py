@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing, crossings
@@ -19,7 +16,6 @@ from benchmarks.core.exhibit import Table
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import Record, Values
 from benchmarks.measure.calls import COUNTED
-from benchmarks.plotting import draw, slopes
 from benchmarks.report import cells, facts
 from benchmarks.studies.cost.figures import figures, shares
 from benchmarks.studies.cost.tables import tables
@@ -199,34 +195,6 @@ def test_an_asymptote_that_is_not_reached_is_told() -> None:
     assert alone is not None
     assert beside.exponent == alone.exponent == pytest.approx(1)
     assert (beside.reached, alone.reached) == (False, True)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_numbers_are_set_apart(wishes: list[float]) -> None:
-    """By the gap or as far as there is room, within the panel, in order, and unmoved if apart."""
-    places = slopes.apart(wishes, 0.08, 0.05, 0.95)
-    gap = min(0.08, 0.9 / max(1, len(wishes) - 1))
-    assert (np.diff(np.sort(places)) >= gap - 1e-9).all()
-    assert (np.abs(places - 0.5) <= 0.45 + 1e-9).all()
-    order = np.argsort(wishes, kind="stable")
-    assert (np.diff(places[order]) > 0).all()
-    free = np.clip(np.sort(wishes), 0.05, 0.95)
-    if (np.diff(free) >= gap).all():
-        assert np.sort(places) == pytest.approx(free)
-
-
-def test_numbers_too_near_are_moved_alike() -> None:
-    """Two equal wishes part by half the gap each: the least sum of squares."""
-    assert slopes.apart([0.5, 0.5], 0.1, 0, 1).tolist() == pytest.approx([0.45, 0.55])
-
-
-def test_every_series_has_a_look_of_its_own() -> None:
-    """Colour, mark and filling of no two of thirty are the same; eight are as they always were."""
-    looks = draw.looks(f"{i:02}" for i in range(30))
-    assert len({tuple(sorted(look.items())) for look in looks.values()}) == 30
-    pairs = [(look["color"], look["marker"]) for look in looks.values()]
-    assert pairs[:8] == list(zip(draw.COLOURS, draw.MARKS, strict=True))
-    assert len(set(pairs)) == 30
 
 
 def test_columns_that_say_nothing_are_left_out() -> None:

@@ -1,4 +1,4 @@
-"""What every flow offers beside what the conformance kit judges: views, errors, torch.func."""
+"""What every flow offers beside what the conformance kit judges: views, torch.func, devices."""
 
 from __future__ import annotations
 
@@ -8,43 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from nflows.transforms import CompositeTransform, IdentityTransform, InverseTransform
-from torch import Tensor, nn
+from nflows.transforms import IdentityTransform
+from torch import Tensor
 
 import flows
 from flows import Flow
 from flows.discrete.nflows_compat import ActNorm
-
-SIZES = {"hidden": 8, "depth": 2, "layers": 2}
-CONDITIONAL = {"context_dim": 2}
+from member_marks import every_conditional, every_continuous, every_discrete, every_member
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
-
-
-def _over(cases: dict[str, dict[str, Any]]) -> Any:
-    return pytest.mark.parametrize(("name", "options"), cases.items(), ids=cases)
-
-
-MEMBERS = {name: flows.members[name].applicable(SIZES) for name in flows.names()}
-
-
-def _of(package: str) -> dict[str, dict[str, Any]]:
-    return {
-        n: sizes for n, sizes in MEMBERS.items() if flows.members.module_of(n).startswith(package)
-    }
-
-
-every_member = _over(MEMBERS)
-every_continuous = _over(_of("flows.continuous"))
-every_discrete = _over(_of("flows.discrete"))
-every_conditional = _over(
-    {
-        name: {**sizes, **CONDITIONAL}
-        for name, sizes in MEMBERS.items()
-        if flows.members[name].applicable(CONDITIONAL)
-    }
-)
 
 
 @every_discrete
@@ -57,9 +30,6 @@ def test_vmap_of_the_score(
     (reference,) = torch.autograd.grad(flow.log_prob(x).sum(), x)
     score = torch.vmap(torch.func.jacrev(lambda row: flow.log_prob(row[None])[0]))(x.detach())
     torch.testing.assert_close(score, reference, atol=1e-10, rtol=0)
-
-
-# ---- state ------------------------------------------------------------------------------------
 
 
 @every_member
@@ -106,60 +76,6 @@ def test_a_view_shares_every_tensor(
         for parameter in flow.parameters():
             parameter += 0.1
     assert not torch.allclose(view.log_prob(x).detach(), before)
-
-
-# ---- edges and errors -------------------------------------------------------------------------
-
-
-@every_member
-def test_bad_input_is_named(
-    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
-) -> None:
-    """Shape, dtype and values that are not finite: what was expected and what was received."""
-    flow = make_flow(name, 3, **options)
-    x = normal(4, 3)
-    with pytest.raises(ValueError, match=r"\(N, 3\).*\(4, 2\)"):
-        flow.log_prob(x[:, :2])
-    with pytest.raises(ValueError, match=r"\(N, 3\).*\(3,\)"):
-        flow.to_noise(x[0])
-    with pytest.raises(TypeError, match=r"float64.*torch\.float32"):
-        flow.log_prob(x.float())
-    with pytest.raises(TypeError, match=r"\(N, 3\).*ndarray"):
-        flow.log_prob(x.numpy())  # type: ignore[arg-type]  # the error is the point
-    for value in (math.nan, math.inf):
-        spoiled = x.clone()
-        spoiled[1:3, 0] = value
-        with pytest.raises(ValueError, match=r"x.* 2 of 4 "):
-            flow.loss(spoiled)
-        with pytest.raises(ValueError, match=r"x.* 2 of 4 "):
-            flow.initialize(spoiled)
-    with pytest.raises(ValueError, match="-1"):
-        flow.sample(-1)
-    with pytest.raises(ValueError, match=r"context.*\(4, 2\)"):
-        flow.log_prob(x, normal(4, 2))
-
-
-@every_conditional
-def test_bad_context_is_named(
-    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
-) -> None:
-    """A context that is missing, of other rows, width or dtype, or not finite."""
-    flow = make_flow(name, 3, **options)
-    x, context = normal(4, 3), normal(4, 2)
-    with pytest.raises(ValueError, match=r"context.*\(N, 2\)"):
-        flow.log_prob(x)
-    with pytest.raises(ValueError, match=r"context.*\(N, 2\)"):
-        flow.sample(4)
-    with pytest.raises(ValueError, match=r"\(4, C\).*\(3, 2\)"):
-        flow.log_prob(x, context[:3])
-    with pytest.raises(ValueError, match=r"\(4, C\).*\(2,\)"):
-        flow.log_prob(x, context[0])
-    with pytest.raises(ValueError, match=r"context.* 2.* 3"):
-        flow.rsample_and_log_prob(4, normal(4, 3))
-    with pytest.raises(TypeError, match=r"context.*float64.*float32"):
-        flow.log_prob(x, context.float())
-    with pytest.raises(ValueError, match=r"context.* 4 of 4 "):
-        flow.log_prob(x, context * math.nan)
 
 
 @every_conditional
@@ -216,53 +132,3 @@ def test_a_flow_is_made_of_a_bijection(normal: Normal) -> None:
         Flow(3)
     with pytest.raises(ValueError, match="dim=D"):
         Flow(IdentityTransform()).sample(3)
-
-
-class _Hiding:
-    """A Bijection whose parameters no Flow would find."""
-
-    def __init__(self) -> None:
-        self.net = nn.Linear(2, 2)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x, x.new_zeros(len(x))
-
-    inverse = forward
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda: Flow(_Hiding(), dim=2), TypeError, "_Hiding.*net.*nn.Module"),
-        (lambda: Flow(IdentityTransform, dim=2), TypeError, "IdentityTransform"),
-        (lambda: Flow(nn.Linear(2, 2), dim=2), TypeError, "Linear.*inverse"),
-        (lambda: Flow(IdentityTransform(), dim=0), ValueError, "0"),
-        (lambda: Flow(IdentityTransform(), dim="3"), ValueError, "'3'"),
-        (
-            lambda: Flow(IdentityTransform(), 2, base=torch.distributions.Normal(0.0, 1.0)),
-            TypeError,
-            "Normal.*flows.adapters.distributions",
-        ),
-        (lambda: Flow(IdentityTransform(), 2).sample(2.5), ValueError, r"2\.5"),
-        (
-            lambda: flows.build("maf", 2, context_dim=1).log_prob(torch.ones(3, 2), [1.0]),
-            TypeError,
-            "context.*Tensor.*list",
-        ),
-    ],
-)
-def test_what_a_flow_cannot_be_made_of_is_named(make: Any, error: Any, message: str) -> None:
-    """At construction, not at the first call."""
-    with pytest.raises(error, match=message):
-        make()
-
-
-def test_initialize_tells_what_it_cannot_reach(normal: Normal) -> None:
-    """An ActNorm that runs backward from data to noise; one that runs twice is set once."""
-    x = 3 * normal(100, 2) + 1
-    backward = Flow(InverseTransform(ActNorm(2)), dim=2).double()
-    with pytest.raises(ValueError, match="_transform"):
-        backward.initialize(x)
-    norm = ActNorm(2).double()
-    Flow(CompositeTransform([norm, norm]), dim=2).initialize(x)
-    torch.testing.assert_close(norm(x)[0].std(0), torch.ones(2).double())

@@ -1,107 +1,26 @@
-"""The gradients study: errors that tolerances steer, memory and evaluations of each gradient."""
+"""The gradients study: its cases, blocks, and faults that cost no other case."""
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
-import torch
 
-from benchmarks.core.case import Case
-from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.record import Record, Values
-from benchmarks.core.study import Common, Result, registry
+from benchmarks.core.study import registry
 from benchmarks.execution.suite import blocks
-from benchmarks.plotting import draw, narrow
 from benchmarks.studies.gradients import study as gradients
-from benchmarks.studies.gradients.tables import MEASURED, by_error, by_setting, with_solver
-from flows.continuous import Solver
+from measuring import GRADIENTS, frame_of, gradient_cases, results_of
 
-TOLERANCES = (1e-2, 1e-5, 1e-8)
-STEPS = (0.25, 0.125, 0.0625)
+pytestmark = pytest.mark.usefixtures("frozen")
+TOLERANCES, STEPS = GRADIENTS["solvers"].values()
 STUDY = registry["gradients"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _frozen() -> Iterator[None]:
-    """What is imported is no garbage: every count of bytes would look through it once more."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-def cases(**changes: Any) -> list[Case]:
-    """The study's cases for one small field, untrained and trained so far that it is no trifle."""
-    options = {
-        "datasets": ["8gaussians"],
-        "sizes": {"hidden": 16, "depth": 2, "layers": 1},
-        "solvers": {"dopri5": TOLERANCES, "rk4": STEPS},
-        "batch": 16,
-        "updates": [0, 40],
-        "training": {"learning_rate": 3e-2, "validations": 1, "validation_rows": 50},
-        "training_batch": 64,
-        "training_solver": {"method": "rk4", "step_size": 0.25, "gradient": "backprop"},
-        "seconds": 0.001,
-        **changes,
-    }
-    return list(STUDY.cases(STUDY.Options.model_validate(options), Common()))
-
-
-def measured(wanted: list[Case]) -> dict[str, Result]:
-    return {key: result for block in blocks(wanted) for key, result in STUDY.measure(block)}
-
-
-def framed(wanted: list[Case], results: dict[str, Result]) -> pd.DataFrame:
-    """What a results folder of these results would hold."""
-    records = {}
-    for case in wanted:
-        result = results[case.key]
-        metrics = {name: Values.of(name, values) for name, values in result.metrics.items()}
-        status = "failed" if result.failure else "done"
-        own = {"case": case, "key": case.key, "metrics": metrics}
-        records[case.key] = Record(**own, status=status)  # type: ignore[arg-type]
-    return long_frame(Path(), records)
-
-
-@pytest.fixture(scope="module")
-def frame() -> pd.DataFrame:
-    """The records of the cases, with a column for each part of the solver, and equal times.
-
-    Of the untrained field, dopri5 in float64 alone.
-    """
-    torch.set_num_threads(1)
-    found = [
-        case
-        for case in cases(seconds=0)
-        if case.updates or (case.dtype, case.options["solver"]["method"]) == ("float64", "dopri5")
-    ]
-    made = framed(found, measured(found))
-    assert set(made["status"]) == {"done"}
-    solver = pd.DataFrame([vars(Solver.of(options)) for options in made["option.solver"]])
-    times = {"gradient_seconds": 1.0, "reference_seconds": 0.5}
-    times["gradient_seconds.values"] = [[0.9, 1.0, 1.2]] * len(made)
-    made = made.assign(**times)
-    return pd.concat([made, solver[["method", "rtol", "step_size", "gradient"]]], axis=1)
-
-
-def along(frame: pd.DataFrame, metric: str, **where: Any) -> list[float]:
-    """A metric at each tolerance or step size, from the loosest on."""
-    for column, value in where.items():
-        frame = frame[frame[column] == value]
-    knob = "step_size" if frame["step_size"].notna().all() else "rtol"
-    assert frame[knob].is_unique
-    return frame.sort_values(knob, ascending=False)[metric].tolist()
 
 
 def test_every_number_is_a_metric_with_raw_times() -> None:
     """All gradients of a setting are timed, in rounds that they share with the reference."""
-    found = cases(solvers={"dopri5": [1e-3]}, updates=[0], dtypes=["float32"])
-    results = measured(found)
+    found = gradient_cases(solvers={"dopri5": [1e-3]}, updates=[0], dtypes=["float32"])
+    results = results_of(found)
     assert len(found) == len(results) == 3
     for result in results.values():
         assert set(result.metrics) <= set(METRICS)
@@ -114,75 +33,11 @@ def test_every_number_is_a_metric_with_raw_times() -> None:
     assert references[0] == references[1] == references[2]
 
 
-@pytest.mark.parametrize("updates", [0, 40])
-@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
-def test_the_error_falls_with_the_tolerance(
-    frame: pd.DataFrame, gradient: str, updates: int
-) -> None:
-    """In float64 by orders of magnitude, down to what the reference itself is known to."""
-    place = {"method": "dopri5", "dtype": "float64", "updates": updates, "gradient": gradient}
-    loose, middle, tight = along(frame, "gradient_error", **place)
-    assert loose > middle > tight
-    assert tight < (1e-3 if updates else 0.1) * loose
-    assert tight < 1e-6
-    assert max(along(frame, "reference_shift", **place)) < 0.1 * tight
-    assert along(frame, "gradient_cosine", **place)[-1] == pytest.approx(1, abs=1e-9)
-
-
-def test_steps_of_order_four_have_errors_of_order_four(frame: pd.DataFrame) -> None:
-    """Adjoint and backprop alike: half the step of rk4 leaves about a sixteenth of the error."""
-    for gradient in ("adjoint", "backprop"):
-        place = {"method": "rk4", "dtype": "float64", "updates": 40, "gradient": gradient}
-        first, second, third = along(frame, "gradient_error", **place)
-        assert 6 < first / second < 60
-        assert 8 < second / third < 40
-
-
-def test_float32_has_a_floor(frame: pd.DataFrame) -> None:
-    """At the tightest tolerance its rounding is all that is left, and far above float64's error."""
-    for gradient in ("adjoint", "seminorm", "backprop"):
-        place = {"method": "dopri5", "updates": 40, "gradient": gradient}
-        single, double = (
-            along(frame, "gradient_error", dtype=dtype, **place)[-1]
-            for dtype in ("float32", "float64")
-        )
-        assert 1e-8 < single < 1e-4
-        assert double < 0.3 * single
-
-
-def test_the_adjoint_keeps_as_much_whatever_the_steps(frame: pd.DataFrame) -> None:
-    """Backprop keeps more with every evaluation, the adjoint one evaluation's part."""
-    for dtype, method in (("float32", "rk4"), ("float64", "rk4"), ("float64", "dopri5")):
-        place = {"method": method, "dtype": dtype, "updates": 40}
-        nfe = along(frame, "nfe_forward", gradient="backprop", **place)
-        assert nfe == sorted(set(nfe))
-        by_adjoint = along(frame, "gradient_bytes", gradient="adjoint", **place)
-        assert len(set(by_adjoint)) == 1
-        kept = along(frame, "gradient_bytes", gradient="backprop", **place)
-        assert kept == sorted(set(kept))
-        assert kept[0] > by_adjoint[0]
-    place = {"method": "rk4", "gradient": "backprop", "updates": 40}
-    kept32, kept64 = (
-        along(frame, "gradient_bytes", dtype=dtype, **place) for dtype in ("float32", "float64")
-    )
-    assert kept64 == pytest.approx([2 * kept for kept in kept32], rel=0.05)
-
-
-def test_backprop_evaluates_nothing_backward(frame: pd.DataFrame) -> None:
-    """The adjoint solves another ODE, of which adaptive steps are counted."""
-    backprop = frame["gradient"] == "backprop"
-    for metric in ("nfe_backward", "steps_accepted_backward", "steps_rejected_backward"):
-        assert (frame.loc[backprop, metric] == 0).all()
-    assert (frame.loc[~backprop, "nfe_backward"] > 0).all()
-    adaptive = frame["method"] == "dopri5"
-    assert (frame.loc[adaptive, "steps_accepted"] > 0).all()
-    assert (frame.loc[adaptive & ~backprop, "steps_accepted_backward"] > 0).all()
-    assert (frame.loc[~adaptive, "nfe_forward"] == 4 / frame.loc[~adaptive, "step_size"]).all()
-
-
 def test_a_block_has_every_gradient_of_one_setting() -> None:
     """No seminorm of fixed steps, which have no norm; the key has all that changes a number."""
-    found = [[case.options["solver"]["gradient"] for case in block] for block in blocks(cases())]
+    found = [
+        [case.options["solver"]["gradient"] for case in block] for block in blocks(gradient_cases())
+    ]
     adaptive, fixed = 2 * 2 * len(TOLERANCES), 2 * 2 * len(STEPS)
     assert found.count(["adjoint", "seminorm", "backprop"]) == adaptive
     assert found.count(["adjoint", "backprop"]) == fixed
@@ -195,9 +50,9 @@ def test_a_block_has_every_gradient_of_one_setting() -> None:
         "training": {"clip": 1.0},
         "options": {"solver": {"error_norm": "state"}},
     }
-    keys = {case.key for case in cases()}
+    keys = {case.key for case in gradient_cases()}
     for name, value in changes.items():
-        assert keys.isdisjoint(case.key for case in cases(**{name: value})), name
+        assert keys.isdisjoint(case.key for case in gradient_cases(**{name: value})), name
 
 
 def test_the_weights_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +61,9 @@ def test_the_weights_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "train", lambda *given: made.append(given))
     few = {"dopri5": [1e-2], "rk4": [0.5]}
     own = {"training_batch": 63, "seconds": 0}  # of no other test
-    results = measured(cases(solvers=few, gradients=["backprop"], updates=[3], batch=4, **own))
+    results = results_of(
+        gradient_cases(solvers=few, gradients=["backprop"], updates=[3], batch=4, **own)
+    )
     assert not any(result.failure for result in results.values())
     assert len(results) == 4
     assert len(made) == 1
@@ -214,19 +71,19 @@ def test_the_weights_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
     """Here more steps than are allowed: the looser tolerance is measured, and shown beside it."""
-    found = cases(
+    found = gradient_cases(
         solvers={"dopri5": (1e-1, 1e-8)},
         options={"solver": {"max_steps": 3}},
         updates=[0],
         dtypes=["float64"],
         gradients=["adjoint", "backprop"],
     )
-    results = measured(found)
+    results = results_of(found)
     assert len(results) == len(found) == 4
     failures = [results[case.key].failure for case in found]
     assert failures[:2] == ["", ""]
     assert all(text.startswith("SolveError: the solve passed its limit") for text in failures[2:])
-    frame = framed(found, results)
+    frame = frame_of(found, results)
     *_, table = STUDY.tables(frame)
     assert table.frame["gradient_error"].tolist()[2:] == ["failed", "failed"]
     assert len(STUDY.figures(frame)) == 2
@@ -240,68 +97,4 @@ def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
 def test_a_flow_without_an_ode_is_refused() -> None:
     """Before anything is measured."""
     with pytest.raises(ValueError, match="flow 'glow' has no option 'solver'"):
-        cases(flows=["glow"])
-
-
-def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> None:
-    """A row a field, setting and gradient; what an error costs; a column a field."""
-    quickest, every = by_error(with_solver(frame)), by_setting(with_solver(frame))
-    assert len(every) == len(frame)
-    assert set(every["updates"]) == {0, 40}
-    assert (every["backprop_ratio"] == 1).all()  # by times that are equal
-    assert set(quickest["reference_ratio"]) == {2.0}
-    assert (quickest["gradient_error"] <= quickest["level"]).all()
-    which = ["updates", "dtype", "gradient", "method", "setting"]
-    assert not quickest.duplicated(which).any()
-    for table in STUDY.tables(frame):
-        assert set(MEASURED) <= set(table.frame)
-    assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
-    costs, work = STUDY.figures(frame)
-    assert len(costs.draw().axes) == 6
-    assert len(work.draw().axes) == 6
-    legend = {text.get_text() for text in costs.draw().legends[0].get_texts()}
-    assert {"adjoint", "backprop", "seminorm", "float32", "float64"} <= legend
-    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
-
-
-@pytest.mark.parametrize(
-    ("values", "named"),
-    [
-        ((8, 40), {"10", "20"}),
-        ((2e-6, 3e-5), {"2·10⁻⁶", "5·10⁻⁶", "10⁻⁵", "2·10⁻⁵"}),
-        ((1, 1000), {"10⁰", "10¹", "10²", "10³"}),
-    ],
-)
-def test_a_short_logarithmic_axis_has_ticks_within_its_powers_of_ten(
-    values: tuple[float, float], named: set[str]
-) -> None:
-    with draw.figure() as (_, axes):
-        panel = axes[0, 0]
-        panel.plot(values, values)
-        narrow.logarithmic(panel.xaxis)
-        low, high = panel.get_xlim()
-        marks = panel.xaxis.get_majorticklocs()
-        texts = panel.xaxis.get_major_formatter().format_ticks(marks)
-    assert {t for t, m in zip(texts, marks, strict=True) if low <= m <= high} == named
-
-
-def test_seeds_are_pooled_and_flows_told_apart(frame: pd.DataFrame) -> None:
-    """Two seeds are one row, two widths two flows."""
-    (_, once), columns = STUDY.tables(frame), len(STUDY.figures(frame))
-    again = pd.concat([frame, frame.assign(seed=1, gradient_error=3 * frame["gradient_error"])])
-    _, pooled = STUDY.tables(again.reset_index(drop=True))
-    assert len(pooled.frame) == len(once.frame)
-    errors = [table.frame["gradient_error"] for table in (once, pooled)]
-    assert errors[1].tolist() == pytest.approx((2 * errors[0]).tolist())
-    wider = pd.concat([frame, frame.assign(**{"option.hidden": 32})]).reset_index(drop=True)
-    assert set(STUDY.tables(wider)[1].frame["series"]) == {"cnf hidden=16", "cnf hidden=32"}
-    assert len(STUDY.figures(wider)) == 2 * columns
-
-
-def test_without_a_clock_there_are_no_times(frame: pd.DataFrame) -> None:
-    """Errors and counts have their table and figure all the same."""
-    counts = frame[[column for column in frame if "_seconds" not in column]]
-    (table,) = STUDY.tables(counts)
-    assert "backprop_ratio" not in table.frame
-    (figure,) = STUDY.figures(counts)
-    assert figure.draw()
+        gradient_cases(flows=["glow"])

@@ -1,73 +1,36 @@
-"""The trace study: errors as theory has them, counts that add up, equal time by known numbers."""
+"""The trace study: its cases, errors as theory has them, counts that add up."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from benchmarks.core.case import Case
-from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.record import Record, Values
-from benchmarks.core.study import Common, Result, registry
+from benchmarks.core.study import Result, registry
 from benchmarks.execution import suite
 from benchmarks.measure.operations import lu_flops
-from benchmarks.studies.trace import study as module
 from benchmarks.studies.trace.study import WORKS, Subject
-from benchmarks.studies.trace.tables import equal_times, evaluations, fitting
 from flows.continuous.trace import TRACES, Trace
+from measuring import TRACE, results_of, trace_cases
 
-DTYPES = ("float32", "float64")
-BATCH, DIMS, PROBES = 8, (3, 5), (1, 4)
+BATCH, DIMS, PROBES = (TRACE[name] for name in ("batch", "dims", "probes"))
 STUDY = registry["trace"]
 
 
-def cases(dtype: str = "float32", **changes: Any) -> list[Case]:
-    """The study's cases of a small field."""
-    options = {
-        "dims": DIMS,
-        "probes": PROBES,
-        "sizes": {"hidden": 9, "depth": 2},
-        "batch": BATCH,
-        "draws": 400,
-        "seconds": 0.01,
-        **changes,
-    }
-    return list(STUDY.cases(STUDY.Options.model_validate(options), Common(dtype=dtype)))
-
-
-def measured(found: list[Case]) -> dict[str, Result]:
-    """Results by key, block by block."""
-    blocks: dict[str, list[Case]] = {}
-    for case in found:
-        blocks.setdefault(STUDY.block(case), []).append(case)
-    return {key: result for block in blocks.values() for key, result in STUDY.measure(block)}
-
-
-def framed(found: list[Case], results: dict[str, Result]) -> pd.DataFrame:
-    """The frame that a store would load."""
-    records = {}
-    for case in found:
-        result = results[case.key]
-        values = {name: Values.of(name, value) for name, value in result.metrics.items()}
-        status = "failed" if result.failure else "done"
-        own = {"case": case, "key": case.key, "reason": result.failure, "metrics": values}
-        records[case.key] = Record(**own, status=status)  # type: ignore[arg-type]
-    return long_frame(Path(), records)
+DTYPES = ("float32", "float64")
 
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, tuple[list[Case], dict[str, Result]]]:
     """Cases and results in either precision."""
     torch.set_num_threads(1)
-    return {dtype: (found, measured(found)) for dtype in DTYPES for found in [cases(dtype)]}
+    return {dtype: (found, results_of(found)) for dtype in DTYPES for found in [trace_cases(dtype)]}
 
 
 def _of(run: tuple[list[Case], dict[str, Result]], dim: int, work: str, **trace: Any) -> Any:
@@ -79,9 +42,6 @@ def _of(run: tuple[list[Case], dict[str, Result]], dim: int, work: str, **trace:
         and all(getattr(Trace.of(case.options["trace"]), k) == v for k, v in trace.items())
     )
     return run[1][case.key].metrics
-
-
-# ---- cases ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -96,7 +56,7 @@ def test_every_estimator_that_a_field_offers_has_its_cases(
     flow: str, options: dict[str, Any], missing: set[str]
 ) -> None:
     """In each mode and noise that it has, stochastic ones with each number of probes."""
-    found = cases(flow=flow, options=options, dims=[4])
+    found = trace_cases(flow=flow, options=options, dims=[4])
     traces = [Trace.of(case.options["trace"]) for case in found if case.settings["work"] == "trace"]
     assert {trace.estimator for trace in traces} == TRACES.keys() - missing - {"exact"}
     for name in {trace.estimator for trace in traces}:
@@ -110,7 +70,7 @@ def test_every_estimator_that_a_field_offers_has_its_cases(
 
 def test_a_case_is_keyed_by_all_that_tells_it_from_others() -> None:
     """No two are alike; one block holds one field, whatever is done with it."""
-    found = cases() + cases(gain=2) + cases(hidden_per_dim=2)
+    found = trace_cases() + trace_cases(gain=2) + trace_cases(hidden_per_dim=2)
     assert len({case.key for case in found}) == len(found)
     blocks = {STUDY.block(case) for case in found}
     assert len(blocks) == 3 * len(DIMS)
@@ -121,19 +81,19 @@ def test_a_case_is_keyed_by_all_that_tells_it_from_others() -> None:
             if STUDY.block(case) == block
         }
         assert len(fields) == 1
-    wide = cases(hidden_per_dim=2.5, sizes={"depth": 1})
+    wide = trace_cases(hidden_per_dim=2.5, sizes={"depth": 1})
     assert {(case.dim, case.options["hidden"]) for case in wide} == {(3, 8), (5, 12)}
 
 
 def test_expanding_a_suite_leaves_the_random_stream_alone() -> None:
     state = torch.get_rng_state()
-    cases()
+    trace_cases()
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_a_flow_without_a_field_is_named_as_such() -> None:
     with pytest.raises(ValueError, match="a flow with a vector field, such as 'cnf'"):
-        cases(flow="realnvp", sizes={"hidden": 4})
+        trace_cases(flow="realnvp", sizes={"hidden": 4})
 
 
 @pytest.mark.parametrize("name", ["smoke", "full"])
@@ -143,9 +103,6 @@ def test_suites_have_the_study(name: str) -> None:
     assert {case.settings["work"] for case in found} == set(WORKS)
     with pytest.raises(ValueError, match="draws"):
         suite.read(name, ["trace.draws=99"]).cases()
-
-
-# ---- errors and counts ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-12)])
@@ -193,7 +150,7 @@ def test_theory_is_the_mean_over_all_rademacher_probes(runs: Any) -> None:
 @pytest.mark.parametrize("mode", ["backward", "forward"])
 def test_the_determinant_is_that_of_the_jacobian(mode: Any) -> None:
     """Formed by autograd a row at a time, and its determinant by numpy."""
-    subject = Subject.of(cases("float64")[0])
+    subject = Subject.of(trace_cases("float64")[0])
     rows = [
         torch.autograd.functional.jacobian(lambda x: subject.field(subject.t, x[None])[0], row)
         for row in subject.x
@@ -224,113 +181,3 @@ def test_counts_add_up(runs: Any, dim: int) -> None:
         lu = flops("determinant", mode=mode) - flops("jacobian", mode=mode)
         assert lu == flops("determinant_of_formed") == BATCH * lu_flops(dim)
     assert flops("trace_of_formed") == 0
-
-
-def test_a_fault_costs_no_other_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A work that fails is a failed result; without a field all are."""
-    found = cases(dims=[2], probes=[1], draws=100)
-
-    def fails(subject: Any, trace: Any) -> Any:
-        raise RuntimeError("on purpose")
-
-    with monkeypatch.context() as patch:
-        patch.setitem(module.WORKS, "determinant", fails)
-        results = measured(found)
-    failed = [c.settings["work"] for c in found if results[c.key].failure]
-    assert failed == ["determinant", "determinant"]
-    assert {r.failure for r in results.values()} == {"", "RuntimeError: on purpose"}
-    frame = framed(found, results)
-    cost, *_ = STUDY.tables(frame)
-    failed_rows = cost.frame["evaluation_seconds"] == "failed"
-    keys = {key for keys in cost.frame.loc[failed_rows, "records"] for key in keys}
-    assert keys == {case.key for case in found if case.settings["work"] == "determinant"}
-    assert all(figure.draw() for figure in STUDY.figures(frame))
-    monkeypatch.setattr(module.Subject, "of", fails)
-    lost = measured(found)
-    assert lost.keys() == {case.key for case in found}
-    assert all(result.failure for result in lost.values())
-    assert set(STUDY.tables(framed(found, lost))[0].frame["evaluation_seconds"]) == {"failed"}
-    assert STUDY.figures(framed(found, lost)) == []
-
-
-# ---- what is shown ----------------------------------------------------------------------------
-
-
-def test_what_fits_in_a_time_by_known_numbers() -> None:
-    """Seconds 1 + K and errors 1/√K: in 6.5 seconds five probes, whose error is 1/√5."""
-    probes = [8, 1, 4, 2]
-    seconds, errors = [1.0 + k for k in probes], [k**-0.5 for k in probes]
-    assert fitting(6.5, probes, seconds, errors) == (5, pytest.approx(5**-0.5))
-    assert fitting(5.0, probes, seconds, errors) == (4, pytest.approx(0.5))
-    assert fitting(2.0, probes, seconds, errors) == (1, pytest.approx(1.0))
-    assert fitting(1e3, probes, seconds, errors) == (8, pytest.approx(8**-0.5))
-    none = fitting(1.9, probes, seconds, errors)
-    assert none.probes == 0
-    assert math.isnan(none.error)
-    assert fitting(2.5, [1, 2, 4], [2.0, 1.0, 3.0], [1.0, 0.7, 0.5]).probes == 3  # noisy seconds
-    assert fitting(3.0, [1], [2.0], [0.0]) == (1, 0.0)
-
-
-def _equal_time(closed: float) -> dict[str, Any]:
-    """The row of an estimate that takes 1 + K seconds beside a closed form of ``closed``."""
-    found = [
-        case
-        for case in cases(dims=[3], probes=[1, 2, 4])
-        if case.settings["work"] == "field"
-        or Trace.of(case.options["trace"]).estimator == "closed_form"
-        or Trace.of(case.options["trace"]).noise == "gaussian"
-    ]
-    results = {}
-    for case in found:
-        trace = Trace.of(case.options["trace"])
-        metrics: dict[str, Any] = {"evaluation_flops": 1, "evaluation_seconds": [closed]}
-        if trace.stochastic:
-            metrics |= {"trace_rmse": trace.probes**-0.5, "trace_rmse_se": 0.1}
-            metrics["evaluation_seconds"] = [1.0 + trace.probes]
-        else:
-            metrics["trace_error"] = 1e-7
-        results[case.key] = Result(metrics)
-    rows = list(equal_times(evaluations(framed(found, results))))
-    assert len(rows) == 4
-    assert len({row["exact"] for row in rows}) == 2  # a first evaluation of a solve, and a later
-    return rows[0]
-
-
-def test_equal_time_says_where_no_probe_fits() -> None:
-    """And never goes beyond what was measured."""
-    row = _equal_time(4.5)
-    assert (row["fitting"], row["error"]) == (3, pytest.approx(3**-0.5))
-    row = _equal_time(1.5)
-    assert row["fitting"] == 0
-    assert math.isnan(row["error"])
-    assert row["seconds_ratio"] == pytest.approx(2 / 1.5)
-    row = _equal_time(99)
-    assert (row["fitting"], row["most"], row["error"]) == (4, 4, 0.5)
-
-
-def test_tables_and_figures_of_two_fields() -> None:
-    """Ratios to each field's own; a row of panels for each; no order of records is needed."""
-    found = cases(probes=[1, 2], draws=100) + cases(probes=[1, 2], draws=100, hidden_per_dim=2)
-    frame = framed(found, measured(found)).sample(frac=1, random_state=0)
-    cost, error, equal = (table.frame for table in STUDY.tables(frame))
-    assert set(cost["field"]) == {"cnf hidden=9", "cnf hidden=2·D"}
-    rows = evaluations(frame)
-    alone = rows[rows["work"] == "field"]
-    assert len(alone) == 2 * len(DIMS)
-    assert set(alone["seconds_ratio"]) == set(alone["flops_ratio"]) == {1.0}
-    of_row = frame.set_index("key")["evaluation_seconds"] / BATCH
-    times = {
-        keys[0]: seconds
-        for keys, seconds in zip(rows["records"], rows["evaluation_seconds"], strict=True)
-    }
-    assert times == pytest.approx(of_row.to_dict())
-    assert set(error["probes"]) == {1, 2}
-    assert len(error) == 2 * len(DIMS) * 2 * 2 * 2
-    assert len(equal) == 2 * len(DIMS) * 3 * 4
-    every = (key for table in STUDY.tables(frame) for keys in table.rows_from for key in keys)
-    assert set(every) == {case.key for case in found}
-    pictures = [figure.draw() for figure in STUDY.figures(frame)]
-    assert [len(picture.axes) for picture in pictures] == [4, 6]
-    legend = {text.get_text() for text in pictures[1].legends[0].get_texts()}
-    assert {"loop", "hutchinson, rademacher"} <= legend
-    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []

@@ -1,0 +1,91 @@
+"""Reading files of data: separators, decimals, names of columns, and files that are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.datasets import own, tables
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "columns"),
+    [
+        ("a,b\n1,2\n", 1, ["a", "b"]),
+        ("1,2\n3,4\n", 2, ["0", "1"]),
+        ("0,1\n3,4\n", 1, ["0", "1"]),  # the names that pandas gives
+        ("id,2019\n3,4\n", 1, ["id", "2019"]),
+        ("1,,3\n4,5,6\n", 2, ["0", "1", "2"]),
+        ("1,g\n3,h\n", 2, ["0", "1"]),
+        ('"a;x";b\n?;2\n', 1, ["a;x", "b"]),
+        ("a\n1\n2\n", 2, ["a"]),
+        ("a,b\n", 0, ["a", "b"]),
+    ],
+)
+def test_a_first_line_of_names_is_told_from_one_of_numbers(text, rows, columns, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    found = tables.read_csv(tmp_path / "x.csv")["all"]
+    assert list(found) == columns
+    assert len(found) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", b"", "it is empty"),
+        ("x.csv", b"\xff\xfe\x00", "cannot be read"),
+        ("x.csv", b'a,b\n1,"2\n', "cannot be read"),
+        ("x.parquet", b"no", "x.parquet"),
+        ("x.npy", b"no", "not a .npy file"),
+        ("x.npz", b"no", "not an .npz archive"),
+    ],
+)
+def test_a_file_that_is_none_is_named(name, content, message, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        own.load_file(tmp_path / name)
+    assert name in str(error.value)
+
+
+def test_arrays_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
+    for arrays, message in [
+        ({"a": np.zeros(3), "b": np.zeros(3)}, "train, val and test, not 'a', 'b'"),
+        ({"x": np.zeros(3)}, r"\(rows, columns\), not \(3,\)"),
+        (
+            dict(
+                zip(("train", "val", "test"), map(np.ones, [(9, 2), (9, 2), (9, 3)]), strict=True)
+            ),
+            "differ",
+        ),
+        ({"x": np.array([["a", {}]], dtype=object)}, "allow_pickle=False"),
+    ]:
+        np.savez(tmp_path / "x.npz", **arrays)
+        with pytest.raises(ValueError, match=message):
+            own.load_file(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("apart", [",", ";", "\t", "|", " ", "   "])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_any_usual_way_of_writing_numbers_is_read(apart, decimal, named, tmp_path: Path) -> None:
+    """What is between values is told from the decimals' comma, with names of columns or without."""
+    if apart == decimal == ",":
+        pytest.skip("nobody could tell")
+    x = np.random.default_rng(0).standard_normal((60, 3)).round(4)
+    rows = [apart.join(f"{v:.4f}".replace(".", decimal) for v in row) for row in x]
+    lines = [apart.join(["größe", "b.2", '"c;d"']), *rows] if named else rows
+    (tmp_path / "x.csv").write_text("\n".join(lines), encoding="utf-8")
+    table = tables.read_csv(tmp_path / "x.csv")["all"]
+    assert np.array_equal(table.to_numpy(), x)
+    assert list(table) == (["größe", "b.2", "c;d"] if named else ["0", "1", "2"])
+
+
+def test_a_csv_in_another_encoding_or_of_uneven_rows_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("größe,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="UTF-8"):
+        own.load_file(tmp_path / "x.csv")
+    (tmp_path / "y.csv").write_text("1,2\n" * 9 + "1,2,3\n")
+    with pytest.raises(ValueError, match=r"y\.csv.*2 fields in line 10, saw 3"):
+        own.load_file(tmp_path / "y.csv")
