@@ -12,10 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from benchmarks.core.case import Case
-from benchmarks.core.study import Common, registry
+from benchmarks.core.study import registry
 from benchmarks.training import checkpoint as checkpoints
 from benchmarks.training import loop
 from benchmarks.training.settings import Training
+from measuring import cases_of
 from trainings import OPTIONS, CutOff, trained
 
 SETTINGS = {
@@ -155,12 +156,12 @@ SMALL: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SMALL)
 def test_studies_that_train_resume(name, tmp_path, monkeypatch):
     """A training that is at its end is not made again, and gives the same figures."""
-    study, common = registry[name], Common()
+    study = registry[name]
     sizes = {"hidden": 4, "depth": 2, "layers": 1}
     training = {"validations": 2, "validation_rows": 20}
     about = {"datasets": ["8gaussians"], "batch": 16, "sizes": sizes, "seconds": 0}
-    given = {**about, "training": training, **SMALL[name]}
-    cases = list(study.cases(study.Options.model_validate(given), common))
+    options = {**about, "training": training, **SMALL[name]}
+    cases = cases_of(name, options)
     monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
     monkeypatch.setattr(
         checkpoints, "slots", {case.key: tmp_path / f"{case.key}.safetensors" for case in cases}

@@ -17,13 +17,13 @@ from benchmarks import datasets
 from benchmarks.core import parts, store
 from benchmarks.core.case import Case, studies
 from benchmarks.core.record import Record
-from benchmarks.core.study import Common
 from benchmarks.execution import suite
 from benchmarks.gate import compare, guard
 from benchmarks.gate.baseline import faults, renew
 from benchmarks.measure.dispatched import ARRAYS, OPERATORS, dispatched
 from flows.registry import Declared
 from gate_records import folder, record
+from measuring import cases_of
 
 FLOW, SHARED = "flow maf", "benchmarks.training"
 AGAIN = "flowgauge baseline update"  # what a message has to name
@@ -179,8 +179,7 @@ def test_a_case_is_measured_as_if_it_were_the_first() -> None:
         "updates": [1], "seconds": 0, "reference": 1e-2,
         "training": {"validations": 1, "validation_rows": 8},
     }  # fmt: skip
-    study = studies["gradients"]
-    cases = list(study.cases(study.Options.model_validate(options), Common(dtype="float64")))
+    study, cases = studies["gradients"], cases_of("gradients", options, dtype="float64")
     (first, second) = (list(dispatched(study, cases)) for _ in range(2))
     assert first[0][1].notes[OPERATORS] == second[0][1].notes[OPERATORS]
     assert first[0][1].metrics == second[0][1].metrics

@@ -15,7 +15,7 @@ import flows
 from benchmarks.core.case import Case
 from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.study import Common, Result, registry
+from benchmarks.core.study import Result, registry
 from benchmarks.evaluation import equalities
 from benchmarks.evaluation.equalities import IDENTITIES
 from benchmarks.execution import suite
@@ -24,6 +24,7 @@ from benchmarks.studies.identities.figures import figures
 from benchmarks.studies.identities.tables import tables
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
+from measuring import cases_of
 from records import record_result
 
 STUDY = registry["identities"]
@@ -43,9 +44,8 @@ SMALL: dict[str, Any] = {
 
 def cases(identity: str, **changes: Any) -> list[Case]:
     """The study's cases of one identity, small."""
-    options = STUDY.Options.model_validate({**SMALL, **changes})
-    found = STUDY.cases(options, Common(seeds=(3, 4)))
-    return [case for case in found if case.settings["identity"] == identity]
+    variants = cases_of("identities", {**SMALL, **changes}, seeds=(3, 4))
+    return [case for case in variants if case.settings["identity"] == identity]
 
 
 def measured(identity: str, **changes: Any) -> list[tuple[Case, Result]]:
@@ -81,11 +81,12 @@ def test_cases_are_told_apart_and_in_float64() -> None:
 def test_suites_have_every_identity(name: str) -> None:
     """Each of them, and settings whose names no flow has for an option of its own."""
     entries = [dict(e) for e in suite.read(name).studies if e["study"] == "identities"]
-    given = [{k: v for k, v in entry.items() if k != "study"} for entry in entries]
-    found = [c for e in given for c in STUDY.cases(STUDY.Options.model_validate(e), Common())]
-    assert {case.settings["identity"] for case in found} == set(IDENTITIES)
+    for entry in entries:
+        del entry["study"]
+    cases = [case for entry in entries for case in cases_of("identities", entry)]
+    assert {case.settings["identity"] for case in cases} == set(IDENTITIES)
     options = {option for flow in flows.members for option in flows.members[flow].defaults}
-    assert not options & {name for case in found for name in case.settings}
+    assert not options & {name for case in cases for name in case.settings}
 
 
 def test_records_depend_on_the_conformance_kit() -> None:

@@ -16,11 +16,13 @@ import flows
 from benchmarks.analysis.stats import ratio_of_medians
 from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.study import Common, registry
+from benchmarks.core.study import registry
 from benchmarks.execution import suite
+from benchmarks.execution.suite import blocks
 from benchmarks.studies.libraries.study import copy_weights
 from benchmarks.studies.libraries.tables import CALLS, comparisons
 from flows.budget import WITHIN
+from measuring import cases_of, results_of
 
 SUITE = "libraries"
 STUDY = registry["libraries"]
@@ -29,7 +31,6 @@ samples = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=30)
 
 def cases(dtype: str = "float32", **changes: Any) -> list[Case]:
     """The study's cases for pairs that need no other library, small."""
-    study = registry["libraries"]
     options = {
         "pairs": [
             {"ours": {"flow": "realnvp"}, "theirs": {"flow": "glow"}},
@@ -45,7 +46,7 @@ def cases(dtype: str = "float32", **changes: Any) -> list[Case]:
         "seconds": 0.01,
         **changes,
     }
-    return list(study.cases(study.Options.model_validate(options), Common(dtype=dtype)))
+    return cases_of("libraries", options, dtype=dtype)
 
 
 @given(samples, samples, st.floats(0.1, 10))
@@ -71,12 +72,9 @@ def test_the_interval_covers_the_true_ratio() -> None:
 
 def test_both_of_a_pair_are_measured_together_at_one_size() -> None:
     """One block a pair and dimension; equal batch, depth and layers; a matched budget."""
-    study, found = registry["libraries"], cases(dims=[3, 5])
-    blocks: dict[str, list[Case]] = {}
-    for case in found:
-        blocks.setdefault(study.block(case), []).append(case)
-    assert len(blocks) == 4
-    for ours, theirs in blocks.values():
+    pairs = list(blocks(cases(dims=[3, 5])))
+    assert len(pairs) == 4
+    for ours, theirs in pairs:
         assert [case.settings["side"] for case in (ours, theirs)] == ["ours", "theirs"]
         assert (ours.batch, ours.dim, ours.updates) == (theirs.batch, theirs.dim, theirs.updates)
         for case in (ours, theirs):
@@ -89,9 +87,7 @@ def test_both_of_a_pair_are_measured_together_at_one_size() -> None:
 def test_errors_tell_a_loose_solver_from_a_tight_one() -> None:
     """In float64 a flow without an ODE has none, a CNF about its tolerance."""
     found = cases("float64")
-    results: dict[str, Any] = {}
-    for pair in (found[:2], found[2:]):
-        results |= dict(registry["libraries"].measure(pair))
+    results = results_of(found)
     errors = [results[case.key].metrics["log_prob_error"] for case in found]
     assert errors[:2] == [0, 0]
     assert errors[3] < errors[2] < 1e-1

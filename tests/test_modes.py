@@ -16,13 +16,14 @@ from benchmarks import datasets
 from benchmarks.claims import registry as claims
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
-from benchmarks.core.study import Common, registry
+from benchmarks.core.study import registry
 from benchmarks.datasets import Dataset, stream
 from benchmarks.evaluation import modes
 from benchmarks.studies.modes.figures import figures
 from benchmarks.studies.modes.study import OBJECTIVES, reverse_kl, scored
 from benchmarks.studies.modes.tables import means, tables
 from benchmarks.training.settings import Training
+from measuring import cases_of
 from records import write_result
 
 STUDY = registry["modes"]
@@ -96,17 +97,15 @@ def test_points_between_modes_lie_in_gaps() -> None:
 
 def test_data_without_modes_or_density_is_refused() -> None:
     for name, words in (("magic", "has no modes"), ("2spirals", "has no modes")):
-        options = STUDY.Options.model_validate({**SMALL, "datasets": [name]})
         with pytest.raises(ValueError, match=words):
-            list(STUDY.cases(options, Common()))
+            cases_of("modes", {**SMALL, "datasets": [name]})
     data = datasets.load("magic")
     with pytest.raises(ValueError, match="not known"):
         modes.gap_mass(data.test, data)
     with pytest.raises(ValueError, match=r"magic.*reverse_kl"):
         reverse_kl(data)
-    options = STUDY.Options.model_validate({**SMALL, "objectives": ["gan"]})
     with pytest.raises(ValueError, match=r"'gan'.*likelihood, reverse_kl"):
-        list(STUDY.cases(options, Common()))
+        cases_of("modes", {**SMALL, "objectives": ["gan"]})
     with pytest.raises(ValueError, match=r"'bad'.*modes"):
         Dataset("bad", 2, *[torch.zeros(1, 2).double()] * 3, "", "", modes=torch.zeros(3, 1))
 
@@ -181,7 +180,7 @@ def test_the_estimate_of_a_record_is_within_its_error() -> None:
 @pytest.fixture
 def measured(tmp_path: Path) -> pd.DataFrame:
     """The records of the study's cases, of two seeds."""
-    cases = list(STUDY.cases(STUDY.Options.model_validate(SMALL), Common(seeds=(0, 1))))
+    cases = cases_of("modes", SMALL, seeds=(0, 1))
     for case, (_, result) in zip(cases, STUDY.measure(cases), strict=True):
         write_result(tmp_path, case, result)
     return load(tmp_path)
@@ -189,12 +188,11 @@ def measured(tmp_path: Path) -> pd.DataFrame:
 
 def test_reverse_kl_keeps_the_last_weights() -> None:
     """Whatever the suite says; likelihood those that it asks for."""
-    options = STUDY.Options.model_validate({**SMALL, "training": {"keep": "best"}})
-    kept = {
+    weights = {
         case.settings["objective"]: Training.model_validate(case.settings["training"]).keep
-        for case in STUDY.cases(options, Common())
+        for case in cases_of("modes", {**SMALL, "training": {"keep": "best"}})
     }
-    assert kept == {"likelihood": "best", "reverse_kl": "last"}
+    assert weights == {"likelihood": "best", "reverse_kl": "last"}
 
 
 def test_a_row_for_each_objective_and_flow(measured: pd.DataFrame) -> None:

@@ -17,10 +17,11 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.record import Record
-from benchmarks.core.study import Common, registry
+from benchmarks.core.study import registry
 from benchmarks.studies.time_to_nll import study as time_to_nll
 from benchmarks.studies.time_to_nll.figures import figures
 from benchmarks.studies.time_to_nll.tables import crossings, tables
+from measuring import cases_of
 from records import record_of
 
 STUDY = registry["time_to_nll"]
@@ -136,7 +137,7 @@ def test_the_figure_has_a_line_a_seed(frame: pd.DataFrame) -> None:
 def test_the_study_trains_through_the_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a constant rate and a validation every so many updates, for as many seconds each."""
     monkeypatch.setattr(time_to_nll, "BESIDE", 0.001)
-    given = {
+    options = {
         "flows": ["realnvp", {"flow": "cnf", "updates": 2, "training": {"schedule": "cosine"}}],
         "datasets": ["8gaussians"],
         "sizes": {"hidden": 8, "layers": 1},
@@ -144,7 +145,7 @@ def test_the_study_trains_through_the_one_loop(monkeypatch: pytest.MonkeyPatch) 
         "seconds": 600,
         "training": {"validate_every": 2, "validation_rows": 300, "whiten": True},
     }
-    cases = list(STUDY.cases(STUDY.Options.model_validate(given), Common(seeds=(0, 1))))
+    cases = cases_of("time_to_nll", options, seeds=(0, 1))
     kinds = [case.settings["training"] for case in cases[::2]]
     assert [kind["schedule"] for kind in kinds] == ["constant", "cosine"]
     assert {kind["time_limit"] for kind in kinds} == {600}

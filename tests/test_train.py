@@ -10,11 +10,11 @@ import torch
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.study import Common, registry
 from benchmarks.evaluation.scoring import Scoring
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import PATIENCE, TrainingError, train
 from benchmarks.training.settings import Training
+from measuring import cases_of
 
 SMALL = Scoring(rows=600, checked_rows=300, chunk=300, grid=30, samples=50)
 
@@ -59,15 +59,13 @@ def test_noise_and_batches_have_seeds_of_their_own():
 
 
 def test_fresh_rows_of_a_set_that_is_not_drawn_are_refused_before_any_run():
-    study = registry["density"]
     options = {
         "flows": ["realnvp"],
         "datasets": ["8gaussians", "magic"],
         "training": {"fresh": True},
     }
-    cases = study.cases(study.Options.model_validate(options), Common())
     with pytest.raises(ValueError, match=r"magic.*fresh = false"):
-        list(cases)
+        cases_of("density", options)
 
 
 def test_the_best_validated_weights_stay():

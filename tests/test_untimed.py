@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.study import Common, registry
-from benchmarks.execution.suite import blocks
+from measuring import cases_of, results_of
 
 SIZES = {"hidden": 4, "depth": 2, "layers": 1}
 TRAINED = {
@@ -42,11 +41,10 @@ FROM_THE_LOOP = {"train_seconds"}  # sums of updates, which are timed in any cas
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_no_seconds_give_counts_and_no_times(name: str) -> None:
-    study = registry[name]
-    cases = list(study.cases(study.Options.model_validate(OPTIONS[name]), Common()))
-    results = [result for block in blocks(cases) for _, result in study.measure(block)]
+    cases = cases_of(name, OPTIONS[name])
+    results = results_of(cases)
     assert len(results) == len(cases) > 0
-    for result in results:
+    for result in results.values():
         assert not result.failure
         kinds = {METRICS[metric].kind for metric in result.metrics.keys() - FROM_THE_LOOP}
         assert kinds
