@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.analysis import nfe, stats
 from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
-from benchmarks.analysis.scaling_law import tail_polynomial
+from benchmarks.analysis.polynomials import tail_polynomial
 from benchmarks.core.exhibit import Table
 from benchmarks.core.study import Common, registry
 from benchmarks.studies.nfe.figures import figures

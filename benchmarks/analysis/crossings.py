@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.growth import growth
-from benchmarks.core.exhibit import per_row
+from benchmarks.core.exhibit import RECORDS, per_row
 from benchmarks.core.series import RULES
 
 ALWAYS, NEVER = 0.0, float("inf")  # of all dimensions that were measured
@@ -46,8 +46,8 @@ def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         back = [crossing(-gap) for gap in gaps.values()]
         plain = not comparable and (_throughout(where.values()) or _throughout(back))
         row = {"cheaper": pair[0], "than": pair[1], **where, "plain": plain}
-        rows.append({**row, "records": (*one["key"], *other["key"])})
-    return pd.DataFrame(rows, columns=["cheaper", "than", *costs, "plain", "records"])
+        rows.append({**row, RECORDS: (*one["key"], *other["key"])})
+    return pd.DataFrame(rows, columns=["cheaper", "than", *costs, "plain", RECORDS])
 
 
 def crossing(gap: pd.Series) -> float:

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import scaling_law
+from benchmarks.analysis.polynomials import tail_polynomial
 from benchmarks.analysis.scaling_law import Law
 from benchmarks.analysis.sizes import FEWEST
+from benchmarks.core.exhibit import RECORDS
 from benchmarks.core.metrics import METRICS
 from flows.continuous.trace import Trace
 
@@ -60,7 +62,7 @@ def counts(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
         return None
     sizes, values = [int(size) for size in known[by]], [int(value) for value in known[metric]]
     try:
-        _, coefficients = scaling_law.tail_polynomial(sizes, values)
+        _, coefficients = tail_polynomial(sizes, values)
     except ValueError:
         (low, high), (before, after) = sizes[-2:], values[-2:]
         return Growth(None, float(np.log(after / before) / np.log(high / low)), high)
@@ -111,11 +113,11 @@ def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
                 "width": FOLLOWS if _ruled(first, "hidden_per_dim") else FIXED,
                 "degree": grown.degree,
                 "dim": int(grown.largest),
-                "records": tuple(group["key"]),
+                RECORDS: tuple(group["key"]),
             }
         )
     columns = ["series", "flow", "trace", "stochastic", "depth", "width", "degree", "dim"]
-    return pd.DataFrame(rows, columns=[*columns, "records"])
+    return pd.DataFrame(rows, columns=[*columns, RECORDS])
 
 
 def _ruled(first: pd.Series, rule: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.analysis.stats import standard_error
 from benchmarks.core.series import is_baseline, series
 
 
@@ -36,6 +37,17 @@ def models_of(name: str, group: pd.DataFrame) -> Models:
     facts: dict[str, Any] = next((n["data"] for n in notes_of(group) if "data" in n), {})
     every = {model: every[model] for model in [*order, *(m for m in every if m not in done)]}
     return Models(name, int(group["dim"].iloc[0]), facts, {m: done[m] for m in order}, every)
+
+
+def mean_of(seeds: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """Mean of a metric over seeds and its standard error; of one seed that over its samples.
+
+    NaN where there is none.
+    """
+    values = seeds.get(metric, pd.Series(dtype=float)).dropna()
+    if len(values) > 1:
+        return float(values.mean()), standard_error(values)
+    return float(values.mean()), float(seeds.get(f"{metric}_se", pd.Series(dtype=float)).mean())
 
 
 def notes_of(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import sizes
-from benchmarks.analysis.scaling_law import tail_polynomial
+from benchmarks.analysis.polynomials import tail_polynomial
 from benchmarks.analysis.stats import slope
 from benchmarks.core.series import series
 

@@ -50,11 +50,6 @@ def exact_polynomial(sizes: Sequence[int], counts: Sequence[int]) -> list[Fracti
     return coefficients
 
 
-def exact_degree(sizes: Sequence[int], counts: Sequence[int]) -> int:
-    """The degree of `exact_polynomial`, with its errors."""
-    return len(exact_polynomial(sizes, counts)) - 1
-
-
 def tail_polynomial(sizes: Sequence[int], counts: Sequence[int]) -> tuple[int, list[Fraction]]:
     """The size from which on exact counts are of one polynomial, and its `exact_polynomial`.
 

@@ -10,9 +10,6 @@ import numpy as np
 
 from benchmarks.analysis import least_squares
 from benchmarks.analysis.least_squares import TIE
-from benchmarks.analysis.polynomials import exact_degree, exact_polynomial, tail_polynomial
-
-__all__ = ["Law", "exact_degree", "exact_polynomial", "fit", "tail_polynomial"]
 
 DEGREES = 3  # of the polynomial, at most
 POWERS = np.r_[np.linspace(-2.0, -0.1, 77), np.linspace(0.1, 4.0, 157)]  # of a shifted power law

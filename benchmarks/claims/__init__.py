@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 import pandas as pd
 
 from benchmarks.analysis.contests import Contest
+from benchmarks.analysis.paired import ERRORS
+from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.naming import counted
 from flows.registry import Registry
 
 LECTURE = "D. Gontar, “Neural ODE. FFJORD.”, HSE 2019"  # whose slides the claims are from
@@ -161,9 +165,19 @@ def leads(contests: Iterable[Contest]) -> str:
     return f"{', '.join(parts)} nats"
 
 
+def contested(contests: Sequence[Contest], who: str) -> Verdict:
+    """Verdict of the leads in contests; ``who`` begins its sentence: "The best A leads B"."""
+    ahead = sum(contest.leads for contest in contests)
+    sentence = f"{who} on {ahead} of {counted(len(contests), 'data set')}: {leads(contests)}."
+    sides = (side for contest in contests for side in (contest.one, contest.other))
+    margins = [(contest.lead, contest.error) for contest in contests]
+    return Verdict(of_leads(margins, ERRORS), sentence, keys(*sides))
+
+
 def keys(*rows: pd.DataFrame) -> tuple[str, ...]:
-    """Keys of the records of these rows, each once."""
-    return tuple(dict.fromkeys(key for part in rows for key in part["key"]))
+    """Keys of the records of these rows, or that they come from, each once."""
+    listed = (chain(*part[RECORDS]) if RECORDS in part else part["key"] for part in rows)
+    return tuple(dict.fromkeys(chain(*listed)))
 
 
 def span(values: Iterable[float], digits: str = ".3g") -> str:

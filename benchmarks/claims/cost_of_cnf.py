@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import FIXED, FOLLOWS, ONCE, degrees
-from benchmarks.claims import NotMeasured, Verdict, done, outcome, register
+from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
 from benchmarks.claims.examples import made_up
 
 MISSING = "counts of exact traces against D, at a fixed width and at H = c D"
@@ -74,5 +74,4 @@ def judge(frame: pd.DataFrame) -> Verdict:
         "The FLOPs of an evaluation are of degree, at a fixed width and at H = c D, "
         f"{', '.join(parts)}{paid}; the formula has {ALLOWED} and {ALLOWED}."
     )
-    records = tuple(dict.fromkeys(key for part in exact["records"] for key in part))
-    return Verdict(outcome(by_width.max(axis=1) <= ALLOWED), sentence, records)
+    return Verdict(outcome(by_width.max(axis=1) <= ALLOWED), sentence, keys(exact))

@@ -64,6 +64,5 @@ def judge(frame: pd.DataFrame) -> Verdict:
         "1."
     )
     holds = [in_dim[FIXED] == 1, in_dim[FOLLOWS] == 2, highest == 1]
-    used = {key for records in of_dim["records"] for key in records}
-    used |= {key for group in along.values() for key in group["key"]}
+    used = keys(of_dim, *along.values())
     return Verdict(outcome(holds), sentence, keys(rows[rows["key"].isin(used)]))

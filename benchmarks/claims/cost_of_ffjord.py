@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import FIXED, FOLLOWS, degrees
-from benchmarks.claims import NotMeasured, Verdict, done, outcome, register, span
+from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register, span
 from benchmarks.claims.examples import made_up
 
 TWICE = 2.01  # what a trace as dear as f makes of f, and a hundredth
@@ -59,7 +59,6 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"{degree} ({name})"
         for degree, name in zip(of_dim["degree"], of_dim["series"], strict=True)
     ]
-    records = tuple(dict.fromkeys(key for part in of_dim["records"] for key in part))
     used = scans[scans["series"].isin(of_dim["series"])]
     ratio = used["rate_flops"] / used["field_flops"]
     sentence = (
@@ -70,4 +69,4 @@ def judge(frame: pd.DataFrame) -> Verdict:
     holds = (of_dim["degree"] <= of_dim["width"].map(ALLOWED)) & (
         of_dim["series"].map(most) <= TWICE
     )
-    return Verdict(outcome(holds), sentence, records)
+    return Verdict(outcome(holds), sentence, keys(of_dim))

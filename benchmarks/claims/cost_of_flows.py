@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import FIXED, degrees, growth
-from benchmarks.claims import NotMeasured, Verdict, done, listed, outcome, register
+from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register
 from benchmarks.claims.examples import made_up
 
 CUBIC = 3
@@ -61,5 +61,4 @@ def judge(frame: pd.DataFrame) -> Verdict:
     ]
     paid = f"; {listed(once)} computes its determinant once for a batch" if once else ""
     sentence = f"log_prob's FLOPs are of degree {'; '.join(parts)}{paid}."
-    records = tuple(dict.fromkeys(key for part in of_dim["records"] for key in part))
-    return Verdict(outcome(of_dim["degree"] == CUBIC), sentence, records)
+    return Verdict(outcome(of_dim["degree"] == CUBIC), sentence, keys(of_dim))

@@ -8,9 +8,8 @@ import pandas as pd
 
 from benchmarks.analysis.contests import UPDATES, contests, kinds, trained
 from benchmarks.analysis.paired import ERRORS
-from benchmarks.claims import NotMeasured, Verdict, done, keys, leads, of_leads, register
+from benchmarks.claims import NotMeasured, Verdict, contested, done, register
 from benchmarks.claims.examples import densities
-from benchmarks.core.naming import counted
 
 
 def example(lead: float) -> pd.DataFrame:
@@ -44,11 +43,4 @@ def judge(frame: pd.DataFrame) -> Verdict:
     pairs = contests(rows, ~baseline, baseline)
     if not pairs:
         raise NotMeasured("densities of flows and of baselines on one data set")
-    ahead = sum(contest.leads for contest in pairs)
-    used = [side for contest in pairs for side in (contest.one, contest.other)]
-    sentence = (
-        f"The best flow leads the best baseline on {ahead} of {counted(len(pairs), 'data set')}: "
-        f"{leads(pairs)}."
-    )
-    outcome = of_leads([(contest.lead, contest.error) for contest in pairs], ERRORS)
-    return Verdict(outcome, sentence, keys(*used))
+    return contested(pairs, "The best flow leads the best baseline")

@@ -81,6 +81,11 @@ class Column:
         return tuple(name for name in names if name)
 
 
+def with_parts(columns: Mapping[str, Column]) -> list[str]:
+    """The names of columns in their order, each followed by those that are shown within it."""
+    return [part for name, column in columns.items() for part in (name, *column.beside)]
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows to be shown, raw: a report formats them, an export does not.

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from benchmarks.analysis.models import notes_of
-from benchmarks.analysis.stats import standard_error
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells
+from benchmarks.analysis.models import mean_of, notes_of
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
 from benchmarks.core.series import series
 from benchmarks.evaluation import modes
 
@@ -41,7 +40,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         objective=rows["objective"].map(OBJECTIVES),
         modes_missed=cells(rows, rows["modes_missed"]),
     )
-    order = [part for name in COLUMNS for part in (name, *COLUMNS[name].beside)]
+    order = with_parts(COLUMNS)
     order[order.index("test_ll")] = "nll"
     names = [name for name in dict.fromkeys(order) if cases[name].notna().any()]
     gaps = "; ".join(_of_data(str(name), group) for name, group in frame.groupby("dataset"))
@@ -83,12 +82,7 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, object] = {"dataset": name, "objective": objective, "flow": flow}
             row |= {"seeds": len(done), "status": status, RECORDS: tuple(seeds["key"])}
             for metric in METRICS:
-                values = done.get(metric, pd.Series(dtype=float)).dropna()
-                row[metric] = values.mean()
-                if len(values) > 1:
-                    row[f"{metric}_se"] = standard_error(values)
-                elif len(values) and f"{metric}_se" in done:
-                    row[f"{metric}_se"] = done[f"{metric}_se"].mean()
+                row[metric], row[f"{metric}_se"] = mean_of(done, metric)
             rows.append(row)
     columns = [f"{metric}{end}" for metric in METRICS for end in ("", "_se")]
     keys = ["dataset", "objective", "flow", "seeds", "status", RECORDS]

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import protocols
-from benchmarks.analysis.stats import standard_error
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells
+from benchmarks.analysis.models import mean_of
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
 from benchmarks.core.series import series
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.studies.published.literature import Row, figures
@@ -46,7 +46,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     """Figures side by side, their differences in words, and those of the literature alone."""
     rows = beside(frame)
     compared = rows.assign(test_ll=cells(rows, rows["test_ll"]))
-    order = [part for name, column in COLUMNS.items() for part in (name, *column.beside)]
     unlike = rows[[name for name in (*UNLIKE, RECORDS) if name in rows]]
     note = "From the settings of each case and its protocol; for an absent data set, how to get it."
     return [
@@ -54,7 +53,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             "published",
             "Our figures beside the papers'",
             NOTE,
-            compared.reindex(columns=[*order, RECORDS]),
+            compared.reindex(columns=[*with_parts(COLUMNS), RECORDS]),
             columns=COLUMNS,
         ),
         Table("published-unlike", "What is not alike", note, unlike, columns=UNLIKE),
@@ -92,8 +91,7 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
         absent = first["notes"].get("absent")
         row |= {"status": "absent" if absent else str(first["status"])}
         return row | {"unlike": str(first["reason"])}
-    ours = done["test_ll"].mean()
-    error = standard_error(done["test_ll"]) if len(done) > 1 else done["test_ll_se"].mean()
+    ours, error = mean_of(done, "test_ll")
     unlike = _data(done) + _training(first) + _standing(first)
     unlike += list(published.caveats) if published else []
     row |= {"test_ll": ours, "test_ll_se": error, "seeds": len(done)}
