@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.core.git import git
+
 WORKING_TREE = "."
 HERE = Path()
 NEEDED = ("flows", "pyproject.toml")  # the rest of a revision is not timed
-HOOK_VARIABLES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}  # set by git where it runs hooks
 
 
 @dataclass(frozen=True)
@@ -84,19 +83,3 @@ def _overlay(root: Path, path: Path) -> bool:
         else:
             target.unlink(missing_ok=True)
     return bool(names)
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """Run git and return its output; ValueError with git's message if it fails."""
-    command = ["git", "--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-C", str(folder)]
-    variables = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
-    try:
-        process = subprocess.run(
-            [*command, *arguments], env=variables, capture_output=True, text=True, check=True
-        )
-    except FileNotFoundError:
-        raise ValueError("git is needed to time two revisions, and is not installed") from None
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.strip() or f"exit status {error.returncode}"
-        raise ValueError(f"git {arguments[0]} in {str(folder.resolve())!r}: {reason}") from None
-    return process.stdout.strip()

@@ -6,12 +6,12 @@ raised and leaves all before it as they are.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.core import parts, store
+from benchmarks.core.git import git
 from benchmarks.core.naming import labels
 from benchmarks.core.plan import plan_of
 from benchmarks.core.record import Record
@@ -68,7 +68,7 @@ def faults(target: Path, base: str | None = None) -> Iterator[str]:
     yield from guard.contradictions(parts.history(target))
     if base is None:
         return
-    listed = _git(target, "ls-tree", "-r", f"{base}^{{commit}}", "--", ".")
+    listed = git(target, "ls-tree", "-r", f"{base}^{{commit}}", "--", ".")
     for line in listed.splitlines():
         about, _, name = line.partition("\t")
         path, committed = target / Path(name).name, about.split()[2]
@@ -76,17 +76,8 @@ def faults(target: Path, base: str | None = None) -> Iterator[str]:
             continue
         if not path.is_file():
             yield f"{path.name} of {base} is missing: a part of the baseline is never removed"
-        elif _git(target, "hash-object", path.name).strip() != committed:
+        elif git(target, "hash-object", path.name) != committed:
             yield f"{path.name} is not that of {base}: a part of the baseline is never rewritten"
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise ValueError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[0]}")
-    return done.stdout
 
 
 def _stripped(record: Record) -> Record:
