@@ -18,7 +18,7 @@ class Server:
     def __init__(self) -> None:
         self.content, self.tag, self.ranges = CONTENT, '"v1"', True
         self.cuts: list[int] = []
-        self.asked: list[str | None] = []
+        self.requests: list[str | None] = []
         self.sent = 0
         outer = self
 
@@ -38,7 +38,7 @@ class Server:
 
     def answer(self, to: BaseHTTPRequestHandler) -> None:
         wanted, version = to.headers["Range"], to.headers["If-Range"]
-        self.asked.append(wanted)
+        self.requests.append(wanted)
         start = 0
         if wanted and self.ranges and version in (None, self.tag):
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))

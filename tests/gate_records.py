@@ -38,8 +38,8 @@ def density(seed: int, test_ll: float, se: float = 0.01, flow: str = "maf") -> R
 
 def folder(path: Path, *records: Record) -> Path:
     """A results folder of these records."""
-    for each in records:
-        store.write(path, each)
+    for record in records:
+        store.write(path, record)
     return path
 
 

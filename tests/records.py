@@ -15,8 +15,8 @@ from benchmarks.core.study import Result
 def record_of(case: Case, metrics: Mapping[str, Any] | None = None, **fields: Any) -> Record:
     """A record of a case, done unless ``fields`` say otherwise."""
     values = {name: Values.of(name, value) for name, value in (metrics or {}).items()}
-    given: dict[str, Any] = {"status": "done", "metrics": values, **fields}
-    return Record(case=case, key=case.key, identity=case.identity, **given)
+    content: dict[str, Any] = {"status": "done", "metrics": values, **fields}
+    return Record(case=case, key=case.key, identity=case.identity, **content)
 
 
 def record_result(case: Case, result: Result) -> Record:

@@ -84,19 +84,21 @@ def test_every_two_blocks_are_balanced():
 
 
 def test_rounds_visit_both_sides_alike_until_the_deadline(monkeypatch):
-    now, asked = [0.0], []
+    now, requests = [0.0], []
     monkeypatch.setattr("time.monotonic", lambda: now[0])
 
     def ask(side, name, calls):
         now[0] += 1.0
-        asked.append((side, name, calls))
-        return None if name == "bad" and len(asked) > 60 else {"processor": [1.0], "clock": [1.0]}
+        requests.append((side, name, calls))
+        return (
+            None if name == "bad" and len(requests) > 60 else {"processor": [1.0], "clock": [1.0]}
+        )
 
     timed = list(blocks(ask, {"good": 1e-4, "bad": 1.0}, 200.0, Random(0)))
     assert now[0] <= 200.0 < now[0] + 5
     assert all(len(block[side]) == 2 for _, block in timed for side in (BASE, NEW))
     assert 5 < sum(name == "bad" for name, _ in timed) < sum(name == "good" for name, _ in timed)
-    assert {c for _, name, c in asked if name == "good"} == {calls_of(1e-4)}
+    assert {c for _, name, c in requests if name == "good"} == {calls_of(1e-4)}
     assert calls_of(1e-4) > calls_of(1.0) >= 1
     assert not list(blocks(ask, {}, 1000.0, Random(0)))
 

@@ -45,7 +45,7 @@ def test_every_family_has_all_calls_and_counts_that_repeat(name: str) -> None:
 def test_every_call_is_timed_and_a_fault_costs_no_other() -> None:
     """Construction too, which is not counted; the case that cannot be built has its reason."""
     good, bad = (made("realnvp", dim, settings={"seconds": 0.01}) for dim in (2, 1))
-    results = dict(measured([bad, good], lambda case, found: {"log_prob_error": 0.5}))
+    results = dict(measured([bad, good], lambda case, result: {"log_prob_error": 0.5}))
     assert results.keys() == {good.key, bad.key}
     assert "at least two columns" in results[bad.key].failure
     metrics = results[good.key].metrics
@@ -72,7 +72,7 @@ def test_the_random_stream_does_not_decide_a_count() -> None:
     counts = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        found = calls(made("dense"))
+        metrics = calls(made("dense"))
         torch.manual_seed(seed)
-        counts.append(found.count()[0]["sample_flops"])
+        counts.append(metrics.count()[0]["sample_flops"])
     assert counts[0] == counts[1]

@@ -37,8 +37,8 @@ def exhibits(frames: dict[str, pd.DataFrame]) -> dict[str, set[str]]:
     for run, frame in frames.items():
         for study in [studies[name] for name in frame["study"].unique()]:
             rows = frame[frame["study"].isin([study.name, *study.reads])].reset_index(drop=True)
-            shown = [*study.tables(rows), *study.figures(rows)]
-            names.setdefault(run, set()).update(exhibit.name for exhibit in shown)
+            members = [*study.tables(rows), *study.figures(rows)]
+            names.setdefault(run, set()).update(exhibit.name for exhibit in members)
     return names
 
 

@@ -172,9 +172,9 @@ def test_pieces_cover_the_interval(make_flow: Any, normal: Normal) -> None:
     assert cnfs[-1].t1 == 1.0
     for cnf in cnfs[1:]:
         cnf.field = cnfs[0].field
-    whole = Flow(CNF(cnfs[0].field, solver=DOPRI5))
+    single = Flow(CNF(cnfs[0].field, solver=DOPRI5))
     x = normal(4, 3)
-    torch.testing.assert_close(flow.log_prob(x), whole.log_prob(x), atol=1e-7, rtol=0)
+    torch.testing.assert_close(flow.log_prob(x), single.log_prob(x), atol=1e-7, rtol=0)
 
 
 def test_empty_batches(normal: Normal) -> None:

@@ -66,11 +66,11 @@ def test_each_axis_has_its_degree() -> None:
 def test_all_else_is_equal_along_an_axis() -> None:
     """Three sizes are no axis, a D of its own is told, and widths that follow D are no grid."""
     at_two = [*_cross((), (1, 4, 16)), *_cross((), (1, 4, 16), base=(8, *BASE[1:]))]
-    found = sizes.lines(_frame(at_two, lambda d, n, *_: n * d))
-    assert {axis: list(along) for axis, along in found.items()} == {
+    lines = sizes.lines(_frame(at_two, lambda d, n, *_: n * d))
+    assert {axis: list(along) for axis, along in lines.items()} == {
         "batch": ["glow D=16", "glow D=8"]
     }
-    assert all(group["dim"].nunique() == 1 for group in found["batch"].values())
+    assert all(group["dim"].nunique() == 1 for group in lines["batch"].values())
     assert not sizes.lines(_frame(_cross((), (1, 4)), lambda d, n, *_: n * d))
     widths = [(16, 64, h, 2, 4) for h in (8, 16, 32, 64)]
     ruled = {"setting.parameters": 1e4}

@@ -33,32 +33,32 @@ def test_counts_from_shapes_are_those_of_a_run(name: str) -> None:
     computed, counted = cases({"flow": name, "options": solver}, counted_dims=[3])
     assert (computed.device, counted.device) == ("cpu", "meta")
     metrics = calls(computed).count()[0]
-    found = shapes.count(counted)
-    assert found == {name: metrics[name] for name in found}
-    assert found["log_prob_flops"] > 0 or found["log_prob_determinant_flops"] == 0
+    counts = shapes.count(counted)
+    assert counts == {name: metrics[name] for name in counts}
+    assert counts["log_prob_flops"] > 0 or counts["log_prob_determinant_flops"] == 0
 
 
 def test_counts_from_shapes_go_beyond_any_memory() -> None:
     """A batch of dense Jacobians at D = 4096 would take 64 GiB; the count is of LU's degree."""
     options = {"layers": 1, "hidden": 8}
     (case,) = cases({"flow": "dense", "options": options}, batch=1024, dims=[], counted_dims=[4096])
-    found = shapes.count(case)
-    assert found["log_prob_determinant_flops"] == 1024 * (4096 * 4095 * (4 * 4096 + 1) // 6)
+    counts = shapes.count(case)
+    assert counts["log_prob_determinant_flops"] == 1024 * (4096 * 4095 * (4 * 4096 + 1) // 6)
 
 
 def test_of_adaptive_steps_one_evaluation_is_counted() -> None:
     """Their number is the data's."""
     (case,) = cases({"flow": "cnf"}, dims=[], counted_dims=[3])
-    found = shapes.count(case)
-    assert found["rate_flops"] > found["field_flops"] > 0
-    assert not any(name.startswith("log_prob") for name in found)
+    counts = shapes.count(case)
+    assert counts["rate_flops"] > counts["field_flops"] > 0
+    assert not any(name.startswith("log_prob") for name in counts)
 
 
 def test_a_count_that_fails_costs_no_other() -> None:
     """It is a failed result with its reason."""
-    found = cases({"flow": "glow"}, {"flow": "maf"}, dims=[], counted_dims=[1])
-    results = dict(registry["cost"].measure(found))
-    failed, done = (results[case.key] for case in found)
+    pair = cases({"flow": "glow"}, {"flow": "maf"}, dims=[], counted_dims=[1])
+    results = dict(registry["cost"].measure(pair))
+    failed, done = (results[case.key] for case in pair)
     assert "at least two columns" in failed.failure
     assert done.metrics["log_prob_flops"] > 0
 
@@ -66,8 +66,8 @@ def test_a_count_that_fails_costs_no_other() -> None:
 def test_several_sizes_make_a_grid() -> None:
     """Each with each, all flows beside each other at every point; H = c D is no size of it."""
     sizes = {"hidden": [4, 8], "depth": 1, "layers": [1, 2, 3]}
-    found = cases({"flow": "realnvp"}, {"flow": "dense"}, sizes=sizes, batch=[5, 6])
-    assert len(found) == 2 * (2 * 3 * 2)
+    grid = cases({"flow": "realnvp"}, {"flow": "dense"}, sizes=sizes, batch=[5, 6])
+    assert len(grid) == 2 * (2 * 3 * 2)
     planar = {"study": "cost", "flows": [{"flow": "planar"}], "sizes": sizes, "dims": [3]}
     shared = Suite(name="test", studies=(planar,))  # of these sizes it has the layers alone
     assert (len(shared.entries()), len(shared.cases())) == (6, 3)
@@ -78,7 +78,7 @@ def test_several_sizes_make_a_grid() -> None:
     assert {case.roles["hidden_per_dim"] for case in scaled} == {2}
     with pytest.raises(ValueError, match=r"'planar' has no 'hidden' that hidden_per_dim decides"):
         cases({"flow": "planar", "hidden_per_dim": 2})
-    blocks = [registry["cost"].block(case) for case in found]
+    blocks = [registry["cost"].block(case) for case in grid]
     assert [blocks.count(block) for block in set(blocks)] == [2] * 12  # flows beside each other
 
 
@@ -91,8 +91,8 @@ def test_the_resident_set_tells_the_adjoint_from_backprop() -> None:
         options = {"hidden": 64, "depth": 2, "layers": 1, "solver": solver}
         (case,) = cases({"flow": "cnf", "options": options}, batch=512, resident=True)
         grown.append(resident_bytes(case, "step"))
-    kept = 16 * 4 * 3 * 512 * 64 * 4  # steps, evaluations, tensors (N, H) of float32
-    assert grown[1] - grown[0] > kept / 2
+    saved = 16 * 4 * 3 * 512 * 64 * 4  # steps, evaluations, tensors (N, H) of float32
+    assert grown[1] - grown[0] > saved / 2
 
 
 @pytest.mark.slow

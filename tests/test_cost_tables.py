@@ -47,9 +47,9 @@ def test_every_number_of_a_table_has_its_definition() -> None:
     """Columns of metrics are named by them, for values in the metric's own unit."""
     frame = _frame(COUNTED, **H)
     table = _tables(frame)["cost-by-dimension"]
-    shown = [name for name in table.shown if name in METRICS]
-    assert {"log_prob_seconds", "step_flops"} <= set(shown)
-    for name in shown:
+    names = [name for name in table.shown if name in METRICS]
+    assert {"log_prob_seconds", "step_flops"} <= set(names)
+    for name in names:
         per = BATCH if METRICS[name].per else 1
         assert (table.frame[name] * per).tolist() == pytest.approx(frame[name].tolist())
         assert table.column(name).scale == METRICS[name].scale
@@ -97,8 +97,8 @@ def test_where_one_becomes_cheaper() -> None:
     """40 D against D³: from D = √40 on; interpolated between sizes, and never where it is not."""
     frames = [_frame(COUNTED, "realnvp", 1, 40), _frame(COUNTED, "dense", 3)]
     frame = pd.concat(frames, ignore_index=True).assign(**H)
-    found = crossings(sizes.scans(frame), ["log_prob_flops", "log_prob_seconds"])
-    (row,) = found.to_dict("records")
+    rows = crossings(sizes.scans(frame), ["log_prob_flops", "log_prob_seconds"])
+    (row,) = rows.to_dict("records")
     assert (row["cheaper"], row["than"]) == ("realnvp", "dense")
     assert row["log_prob_flops"] == pytest.approx(math.sqrt(40))
     assert row["log_prob_seconds"] == NEVER  # they are equal
@@ -147,9 +147,9 @@ def test_a_grid_is_no_scan_of_the_dimension() -> None:
     scan = _frame(COUNTED, **H, **{"setting.seconds": 3.0})
     points = pd.concat([scan.iloc[2:3].assign(batch=n) for n in (1, 16, 64)])
     frame = pd.concat([scan, points.assign(**{"setting.seconds": 1.0})], ignore_index=True)
-    kept = sizes.scans(frame)
-    assert kept["series"].unique().tolist() == ["realnvp"]
-    assert kept["dim"].tolist() == [2, 4, 8, 16, 32]
+    scans = sizes.scans(frame)
+    assert scans["series"].unique().tolist() == ["realnvp"]
+    assert scans["dim"].tolist() == [2, 4, 8, 16, 32]
     assert _tables(frame)["cost-by-dimension"].frame["batch"].nunique() == 4
 
 
@@ -163,9 +163,9 @@ def test_a_record_of_two_series_is_a_row_of_each() -> None:
     one.loc[one["dim"] == 8, "key"] = "shared"
     other.loc[other["dim"] != 8, "key"] += "x"
     frame = pd.concat([one, other], ignore_index=True)
-    found = _tables(frame)
-    assert len(found["cost-by-dimension"].frame) == 10
-    assert [len(keys) for keys in found["cost-growth"].rows_from] == [5, 5]
+    by_name = _tables(frame)
+    assert len(by_name["cost-by-dimension"].frame) == 10
+    assert [len(keys) for keys in by_name["cost-growth"].rows_from] == [5, 5]
     for figure in figures(frame):
         assert len(set(figure.records)) == len(figure.records) == 9
 

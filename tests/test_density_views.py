@@ -30,10 +30,14 @@ def record(folder, flow, ll, *, seed=0, noise=None, metrics=None, curve=None, no
         seeds=Seeds.of(seed), **case,
     )  # fmt: skip
     rows = np.zeros(ROWS) if noise is None else noise
-    found = {"test_log_prob": (ll + rows).astype(np.float32), **(curve or {})}
-    values = {"test_ll": float(found["test_log_prob"].mean()), "test_ll_se": 0.5, **(metrics or {})}
-    made = record_of(chosen, values, notes={"data": ABOUT, **(notes or {})})
-    store.write(folder, made, found)
+    arrays = {"test_log_prob": (ll + rows).astype(np.float32), **(curve or {})}
+    values = {
+        "test_ll": float(arrays["test_log_prob"].mean()),
+        "test_ll_se": 0.5,
+        **(metrics or {}),
+    }
+    entry = record_of(chosen, values, notes={"data": ABOUT, **(notes or {})})
+    store.write(folder, entry, arrays)
 
 
 def curve(lls, flops, seconds) -> dict[str, np.ndarray]:
@@ -51,8 +55,8 @@ def tables(folder) -> dict[str, object]:
 
 
 def bold(table) -> list[str]:
-    shown = grid(table)
-    return [row[0].text for row in shown.rows if any(cell.best for cell in row)]
+    cells = grid(table)
+    return [row[0].text for row in cells.rows if any(cell.best for cell in row)]
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf, 0.0, 1e30])
@@ -80,10 +84,10 @@ def test_bold_goes_by_the_paired_difference(tmp_path, shared):
     own = 0.01 * np.random.default_rng(1).standard_normal(ROWS)
     record(tmp_path, "maf", -1.0, noise=noise[0])
     record(tmp_path, "iaf", -1.05, noise=(noise[0] if shared else noise[1]) + own)
-    found = tables(tmp_path)
-    assert bold(found["density-made_up"]) == (["maf"] if shared else [])
-    assert bold(found["density"]) == (["maf"] if shared else [])
-    behind = found["density-made_up"].frame.set_index("model").loc["iaf"]
+    views = tables(tmp_path)
+    assert bold(views["density-made_up"]) == (["maf"] if shared else [])
+    assert bold(views["density"]) == (["maf"] if shared else [])
+    behind = views["density-made_up"].frame.set_index("model").loc["iaf"]
     assert behind["behind"] == pytest.approx(0.05, abs=0.01)
     assert (behind["behind_se"] < 0.01) == shared
 
@@ -131,9 +135,9 @@ def test_leads_are_the_same_to_claims_and_tables(tmp_path):
     record(tmp_path, "maf", -1.0, noise=noise)
     record(tmp_path, "gaussian", -1.2, noise=0.5 * noise)
     frame = load(tmp_path)
-    (found,) = contests(frame, frame["flow"] == "maf", frame["flow"] == "gaussian")
+    (contest,) = contests(frame, frame["flow"] == "maf", frame["flow"] == "gaussian")
     row = tables(tmp_path)["density-made_up"].frame.set_index("model").loc["gaussian"]
-    assert (found.lead, found.error) == pytest.approx((row["behind"], row["behind_se"]))
+    assert (contest.lead, contest.error) == pytest.approx((row["behind"], row["behind_se"]))
 
 
 @pytest.mark.parametrize(("gap", "marked"), [(-0.02, False), (-0.04, True), (0.04, False)])
@@ -181,9 +185,9 @@ def test_a_flow_that_is_not_validated_within_the_budget_is_said_to_be_untrained(
 
 @pytest.mark.parametrize(("second", "matched"), [(1040, True), (1060, False)])
 def test_a_table_says_what_its_flows_are_matched_in(tmp_path, second, matched):
-    asked = {"settings": {"parameters": 1000}, "options": {"hidden": 8}}
-    record(tmp_path, "maf", -1.0, metrics={"parameters": 1000, "train_flops": 1e6}, **asked)
-    record(tmp_path, "iaf", -1.1, metrics={"parameters": second, "train_flops": 5e6}, **asked)
+    budget = {"settings": {"parameters": 1000}, "options": {"hidden": 8}}
+    record(tmp_path, "maf", -1.0, metrics={"parameters": 1000, "train_flops": 1e6}, **budget)
+    record(tmp_path, "iaf", -1.1, metrics={"parameters": second, "train_flops": 5e6}, **budget)
     note = tables(tmp_path)["density-cost-made_up"].note
     assert ("matched in parameters" in note) == matched
     assert ("by their width" in note) == matched

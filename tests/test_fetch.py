@@ -37,7 +37,7 @@ def test_an_archive_is_fetched_once_and_recorded(server, tmp_path) -> None:
     assert fetch.fetch(one, tmp_path) == []
     assert fetch.fetch(one, tmp_path, again=True) == [tmp_path / "power/data.npy"]
     assert (tmp_path / "power/data.npy").read_bytes() == b"numbers"
-    assert len(server.asked) == 1  # the archive is kept
+    assert len(server.requests) == 1  # the archive is kept
 
 
 def test_a_wrong_checksum_leaves_nothing_behind(server, tmp_path) -> None:

@@ -69,18 +69,18 @@ OTHER: dict[str, tuple[list[Record], str]] = {
 
 @pytest.mark.parametrize("what", OTHER)
 def test_other_versions_are_not_comparable(tmp_path, what):
-    records, said = OTHER[what]
+    records, message = OTHER[what]
     base, new = folder(tmp_path / "base", cost()), folder(tmp_path / "new", *records)
     result = cli.invoke(app, ["compare", str(base), str(new)])
-    assert (result.exit_code, said in result.stderr) == (2, True)
+    assert (result.exit_code, message in result.stderr) == (2, True)
 
 
 def test_a_factor_below_one_and_a_file_that_cannot_be_written_are_wrong_usage(tmp_path):
     base = str(folder(tmp_path / "base", cost()))
-    for option, said in (("--factor=0.9", "0.9"), (f"--json={tmp_path}", "directory")):
+    for option, message in (("--factor=0.9", "0.9"), (f"--json={tmp_path}", "directory")):
         result = cli.invoke(app, ["compare", base, base, option])
         assert result.exit_code == 2
-        assert said in result.stderr
+        assert message in result.stderr
 
 
 def test_a_renewed_baseline_equals_its_source_and_keeps_no_times(tmp_path):
@@ -89,8 +89,8 @@ def test_a_renewed_baseline_equals_its_source_and_keeps_no_times(tmp_path):
     result = cli.invoke(app, ["baseline", "update", str(source), "--target", str(target)])
     assert (result.exit_code, "3 records" in result.stdout) == (0, True)
     assert not compare(target, source).failures
-    kept = store.read(target).values()
-    assert {name for each in kept for name in each.metrics} == {"log_prob_flops"}
+    renewed = store.read(target).values()
+    assert {name for record in renewed for name in record.metrics} == {"log_prob_flops"}
 
 
 def test_a_baseline_is_of_one_suite_and_whole(tmp_path):

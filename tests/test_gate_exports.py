@@ -50,8 +50,8 @@ def exported(tmp_path) -> Callable[..., str]:
     def export(option: str, base: list[Record] = BASE, new: list[Record] = NEW, status=1) -> str:
         sides = {"base": base, "new": new}
         for name, records in sides.items():
-            for each in records:
-                store.write(tmp_path / name, each)
+            for record in records:
+                store.write(tmp_path / name, record)
         paths = [str(tmp_path / name) for name in sides]
         file: Path = tmp_path / "export"
         result = cli.invoke(app, ["compare", *paths, option, str(file)])
@@ -113,10 +113,10 @@ def check_junit(text: str) -> dict[tuple[str, str], str]:
             assert all(result.get("message") for result in test)
             ended[group, name] = test[0].tag if len(test) else "passed"
         for element, inside in ((suite, tests), (root, list(root.iter("testcase")))):
-            told = {"tests": len(inside)}
+            counts = {"tests": len(inside)}
             for attribute, tag in TAGS.items():
-                told[attribute] = sum(test.find(tag) is not None for test in inside)
-            assert {name: int(element.get(name, -1)) for name in told} == told
+                counts[attribute] = sum(test.find(tag) is not None for test in inside)
+            assert {name: int(element.get(name, -1)) for name in counts} == counts
     return ended
 
 

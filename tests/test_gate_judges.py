@@ -87,10 +87,10 @@ def simulated_qualities(generator, shift: float, groups: int = 8, seeds: int = 4
 
 def test_noise_of_seeds_raises_few_alarms_and_a_worse_likelihood_one():
     generator = np.random.default_rng(1)
-    found = [simulated_qualities(generator, 0.0) for _ in range(SIMULATED)]
-    assert sum(any(c.fails for c in run) for run in found) <= 0.05 * SIMULATED
-    found = [simulated_qualities(generator, -1.0) for _ in range(20)]
-    assert sum(run[0].fails for run in found) >= 18
+    verdicts = [simulated_qualities(generator, 0.0) for _ in range(SIMULATED)]
+    assert sum(any(c.fails for c in run) for run in verdicts) <= 0.05 * SIMULATED
+    verdicts = [simulated_qualities(generator, -1.0) for _ in range(20)]
+    assert sum(run[0].fails for run in verdicts) >= 18
 
 
 # times
@@ -114,13 +114,13 @@ def simulated_times(generator, slowdown: float, works: int = 8, samples: int = 2
 
 def test_noise_of_times_raises_few_alarms_and_a_slower_layer_one():
     generator = np.random.default_rng(2)
-    found = [simulated_times(generator, 1.0) for _ in range(SIMULATED)]
-    assert sum(any(c.fails for c in run) for run in found) <= 0.05 * SIMULATED
-    found = [simulated_times(generator, 1.2) for _ in range(50)]
-    assert sum(run[0].fails for run in found) >= 48
-    found = [simulated_times(generator, 1 / 1.2) for _ in range(50)]
-    assert sum(run[0].outcome == "better" for run in found) >= 48
-    assert not any(c.fails for run in found for c in run)
+    verdicts = [simulated_times(generator, 1.0) for _ in range(SIMULATED)]
+    assert sum(any(c.fails for c in run) for run in verdicts) <= 0.05 * SIMULATED
+    verdicts = [simulated_times(generator, 1.2) for _ in range(50)]
+    assert sum(run[0].fails for run in verdicts) >= 48
+    verdicts = [simulated_times(generator, 1 / 1.2) for _ in range(50)]
+    assert sum(run[0].outcome == "better" for run in verdicts) >= 48
+    assert not any(c.fails for run in verdicts for c in run)
 
 
 def timed(
@@ -142,18 +142,18 @@ def timed(
         (timed([2.0] * 9, reference=[1.0, 1.0, 1.3]), "incomparable", "too noisy"),
     ],
 )
-def test_a_time_is_worse_by_a_factor_and_a_rank_test_on_one_machine(new, outcome, said):
+def test_a_time_is_worse_by_a_factor_and_a_rank_test_on_one_machine(new, outcome, words):
     old = timed(list(np.linspace(1.0, 1.025, 9)))
     if new.metrics["log_prob_seconds"].values[0] == 1.0:
         old = timed([0.98, 0.99, 1.0, 1.01, 1.0125, 1.1, 1.29, 1.31, 1.32])
-    (found,) = times.judge([(old, new)], 1.1)
-    assert found.outcome == outcome
-    assert said in found.change + found.note
-    assert found.fails == (outcome == "worse")
+    (verdict,) = times.judge([(old, new)], 1.1)
+    assert verdict.outcome == outcome
+    assert words in verdict.change + verdict.note
+    assert verdict.fails == (outcome == "worse")
 
 
 def test_a_rate_is_worse_where_it_falls():
     rates = [list(np.linspace(100, 101, 9)), list(np.linspace(80, 81, 9))]
     old, new = (entry("work", 0, {"sample_rate": r, "reference_seconds": 1.0}) for r in rates)
-    (found,) = times.judge([(old, new)], 1.1)
-    assert (found.outcome, found.change) == ("worse", "× 1.248")
+    (verdict,) = times.judge([(old, new)], 1.1)
+    assert (verdict.outcome, verdict.change) == ("worse", "× 1.248")

@@ -25,18 +25,18 @@ def frame() -> pd.DataFrame:
     Of the untrained field, dopri5 in float64 alone.
     """
     torch.set_num_threads(1)
-    found = [
+    cases = [
         case
         for case in gradient_cases(seconds=0)
         if case.updates or (case.dtype, case.options["solver"]["method"]) == ("float64", "dopri5")
     ]
-    made = frame_of(found, results_of(found))
-    assert set(made["status"]) == {"done"}
-    solver = pd.DataFrame([vars(Solver.of(options)) for options in made["option.solver"]])
+    rows = frame_of(cases, results_of(cases))
+    assert set(rows["status"]) == {"done"}
+    solver = pd.DataFrame([vars(Solver.of(options)) for options in rows["option.solver"]])
     times = {"gradient_seconds": 1.0, "reference_seconds": 0.5}
-    times["gradient_seconds.values"] = [[0.9, 1.0, 1.2]] * len(made)
-    made = made.assign(**times)
-    return pd.concat([made, solver[["method", "rtol", "step_size", "gradient"]]], axis=1)
+    times["gradient_seconds.values"] = [[0.9, 1.0, 1.2]] * len(rows)
+    rows = rows.assign(**times)
+    return pd.concat([rows, solver[["method", "rtol", "step_size", "gradient"]]], axis=1)
 
 
 def along(frame: pd.DataFrame, metric: str, **where: Any) -> list[float]:
@@ -92,14 +92,14 @@ def test_the_adjoint_keeps_as_much_whatever_the_steps(frame: pd.DataFrame) -> No
         assert nfe == sorted(set(nfe))
         by_adjoint = along(frame, "gradient_bytes", gradient="adjoint", **place)
         assert len(set(by_adjoint)) == 1
-        kept = along(frame, "gradient_bytes", gradient="backprop", **place)
-        assert kept == sorted(set(kept))
-        assert kept[0] > by_adjoint[0]
+        by_backprop = along(frame, "gradient_bytes", gradient="backprop", **place)
+        assert by_backprop == sorted(set(by_backprop))
+        assert by_backprop[0] > by_adjoint[0]
     place = {"method": "rk4", "gradient": "backprop", "updates": 40}
     kept32, kept64 = (
         along(frame, "gradient_bytes", dtype=dtype, **place) for dtype in ("float32", "float64")
     )
-    assert kept64 == pytest.approx([2 * kept for kept in kept32], rel=0.05)
+    assert kept64 == pytest.approx([2 * by_backprop for by_backprop in kept32], rel=0.05)
 
 
 def test_backprop_evaluates_nothing_backward(frame: pd.DataFrame) -> None:

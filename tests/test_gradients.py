@@ -29,8 +29,8 @@ def test_gradients(
     agrees_with_differences: Differences,
 ) -> None:
     """Of two stacked pieces, for parameters, x and context: adjoints = backprop = differences."""
-    made = make_flow("cnf", 2, hidden=5, depth=1, layers=2, context_dim=2)
-    flow = made.using(trace=trace, solver={**DOPRI5, "gradient": gradient}, noise=1)
+    built = make_flow("cnf", 2, hidden=5, depth=1, layers=2, context_dim=2)
+    flow = built.using(trace=trace, solver={**DOPRI5, "gradient": gradient}, noise=1)
     x = normal(3, 2).requires_grad_()
     context = normal(3, 2, seed=1).requires_grad_()
     weights = normal(3, 2, seed=2)
@@ -47,7 +47,7 @@ def test_gradients(
     if gradient == "backprop":
         agrees_with_differences(objective, tensors, coordinates=0, step=1e-3, tolerance=3e-6)
         return
-    backprop = made.using(trace=trace, solver={**DOPRI5, "gradient": "backprop"}, noise=1)
+    backprop = built.using(trace=trace, solver={**DOPRI5, "gradient": "backprop"}, noise=1)
     values = [tensor for _, tensor in tensors]
     for mine, reference in zip(
         torch.autograd.grad(objective(), values),

@@ -19,9 +19,9 @@ STUDY = registry["gradients"]
 
 def test_every_number_is_a_metric_with_raw_times() -> None:
     """All gradients of a setting are timed, in rounds that they share with the reference."""
-    found = gradient_cases(solvers={"dopri5": [1e-3]}, updates=[0], dtypes=["float32"])
-    results = results_of(found)
-    assert len(found) == len(results) == 3
+    cases = gradient_cases(solvers={"dopri5": [1e-3]}, updates=[0], dtypes=["float32"])
+    results = results_of(cases)
+    assert len(cases) == len(results) == 3
     for result in results.values():
         assert set(result.metrics) <= set(METRICS)
         assert {"gradient_error", "gradient_bytes"} <= set(result.metrics)
@@ -35,13 +35,13 @@ def test_every_number_is_a_metric_with_raw_times() -> None:
 
 def test_a_block_has_every_gradient_of_one_setting() -> None:
     """No seminorm of fixed steps, which have no norm; the key has all that changes a number."""
-    found = [
+    groups = [
         [case.options["solver"]["gradient"] for case in block] for block in blocks(gradient_cases())
     ]
     adaptive, fixed = 2 * 2 * len(TOLERANCES), 2 * 2 * len(STEPS)
-    assert found.count(["adjoint", "seminorm", "backprop"]) == adaptive
-    assert found.count(["adjoint", "backprop"]) == fixed
-    assert len(found) == adaptive + fixed
+    assert groups.count(["adjoint", "seminorm", "backprop"]) == adaptive
+    assert groups.count(["adjoint", "backprop"]) == fixed
+    assert len(groups) == adaptive + fixed
     changes: dict[str, Any] = {
         "batch": 17,
         "reference": 1e-10,
@@ -57,8 +57,8 @@ def test_a_block_has_every_gradient_of_one_setting() -> None:
 
 def test_the_weights_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """For all solvers, gradients and precisions of one field."""
-    made = []
-    monkeypatch.setattr(gradients, "train", lambda *given: made.append(given))
+    trainings = []
+    monkeypatch.setattr(gradients, "train", lambda *arguments: trainings.append(arguments))
     few = {"dopri5": [1e-2], "rk4": [0.5]}
     own = {"training_batch": 63, "seconds": 0}  # of no other test
     results = results_of(
@@ -66,24 +66,24 @@ def test_the_weights_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert not any(result.failure for result in results.values())
     assert len(results) == 4
-    assert len(made) == 1
+    assert len(trainings) == 1
 
 
 def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
     """Here more steps than are allowed: the looser tolerance is measured, and shown beside it."""
-    found = gradient_cases(
+    cases = gradient_cases(
         solvers={"dopri5": (1e-1, 1e-8)},
         options={"solver": {"max_steps": 3}},
         updates=[0],
         dtypes=["float64"],
         gradients=["adjoint", "backprop"],
     )
-    results = results_of(found)
-    assert len(results) == len(found) == 4
-    failures = [results[case.key].failure for case in found]
+    results = results_of(cases)
+    assert len(results) == len(cases) == 4
+    failures = [results[case.key].failure for case in cases]
     assert failures[:2] == ["", ""]
     assert all(text.startswith("SolveError: the solve passed its limit") for text in failures[2:])
-    frame = frame_of(found, results)
+    frame = frame_of(cases, results)
     *_, table = STUDY.tables(frame)
     assert table.frame["gradient_error"].tolist()[2:] == ["failed", "failed"]
     assert len(STUDY.figures(frame)) == 2

@@ -21,9 +21,9 @@ OURS = [name for name in flows.names() if flows.members.module_of(name).startswi
 
 
 def _stated(name: str) -> tuple[int, int]:
-    found = STATED.search(inspect.getdoc(flows.members[name].factory) or "")
-    assert found, f"the docstring of {name} does not say how its cost grows with D"
-    return int(found[1]), int(found[2])
+    match = STATED.search(inspect.getdoc(flows.members[name].factory) or "")
+    assert match, f"the docstring of {name} does not say how its cost grows with D"
+    return int(match[1]), int(match[2])
 
 
 def _flops(name: str, dim: int) -> tuple[float, float]:

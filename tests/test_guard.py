@@ -160,14 +160,14 @@ def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path: Path) -> Non
     assert not list(faults(base, "HEAD"))
     with pytest.raises(ValueError, match="git"):
         list(faults(base, "no-such-commit"))
-    kept = first.read_bytes()
+    original = first.read_bytes()
     first.write_bytes(second.read_bytes())
     (fault,) = faults(base, "HEAD")
     assert first.name in fault
     first.unlink()
     (fault,) = faults(base, "HEAD")
     assert first.name in fault
-    first.write_bytes(kept)
+    first.write_bytes(original)
     assert not list(faults(base, "HEAD"))
 
 
@@ -199,7 +199,7 @@ def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data() -> None:
 def test_the_baseline_is_sound_and_of_the_suite_ci() -> None:
     base = Path(__file__).parent.parent / "results/baseline"
     assert not list(faults(base))
-    assert all(OPERATORS in each.notes for each in store.read(base).values())
+    assert all(OPERATORS in record.notes for record in store.read(base).values())
 
 
 def _module(name: str) -> ModuleType:

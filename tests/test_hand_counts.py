@@ -47,10 +47,10 @@ def lu(d: int) -> int:
     return sum(j + 2 * j**2 for j in range(d))
 
 
-def couplings(each: int, n: int, d: int, h: int, m: int, layers: int) -> int:
+def couplings(per_layer: int, n: int, d: int, h: int, m: int, layers: int) -> int:
     """Nets with ``each`` outputs a changed column: the even ones of D, ⌈D/2⌉, then the odd ones."""
     changed = [d - d // 2 if k % 2 == 0 else d // 2 for k in range(layers)]
-    return sum(mlp(n, d - c, h, m, each * c) for c in changed)
+    return sum(mlp(n, d - c, h, m, per_layer * c) for c in changed)
 
 
 def linear(kind: str, n: int, d: int) -> tuple[int, int, int]:
@@ -75,9 +75,9 @@ def realnvp(n: int, d: int, h: int, m: int, layers: int) -> Cost:
     return cost(nets, 3 * nets)
 
 
-def mixed(kind: str, each: int, n: int, d: int, h: int, m: int, layers: int) -> Cost:
+def mixed(kind: str, per_layer: int, n: int, d: int, h: int, m: int, layers: int) -> Cost:
     """Glow, NSF (C): a linear layer, then a net, which changes the even columns every time."""
-    net = couplings(each, n, d, h, m, 1)
+    net = couplings(per_layer, n, d, h, m, 1)
     forward, step, inverse = linear(kind, n, d)
     return cost(layers * (forward + net), layers * (step + 3 * net), layers * (inverse + net))
 
@@ -220,8 +220,8 @@ CASES = [(name, s) for name in FORMULAS for s in SIZES if s[1] > 1 or name not i
 def test_a_count_is_the_formula(name: str, sizes: tuple[int, ...], monkeypatch: Any) -> None:
     monkeypatch.setattr(Calls, "memory", lambda self: {})  # bytes take as long, and are not asked
     formula, options = FORMULAS[name]
-    (found, uncounted), expected = made(name.split()[0], sizes, options).count(), formula(*sizes)
-    assert {metric: found[metric] for metric in expected} == expected
+    (counts, uncounted), expected = made(name.split()[0], sizes, options).count(), formula(*sizes)
+    assert {metric: counts[metric] for metric in expected} == expected
     assert not any(uncounted.values())
 
 
@@ -231,10 +231,10 @@ def test_threads_do_not_decide_a_count(name: str, dim: int) -> None:
     counts = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found = made(name, (4, dim, 6, 2, 2), {})
+        counter = made(name, (4, dim, 6, 2, 2), {})
         with Operations() as operations:
-            found.works["log_prob"]()
-            found.works["step"]()
+            counter.works["log_prob"]()
+            counter.works["step"]()
         counts.append((operations.flops, operations.factorisation, operations.uncounted))
     assert counts[0] == counts[1]
 

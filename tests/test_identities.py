@@ -50,9 +50,9 @@ def cases(identity: str, **changes: Any) -> list[Case]:
 
 def measured(identity: str, **changes: Any) -> list[tuple[Case, Result]]:
     """Its cases with their results."""
-    found = cases(identity, **changes)
-    results = dict(STUDY.measure(found))
-    return [(case, results[case.key]) for case in found]
+    chosen = cases(identity, **changes)
+    results = dict(STUDY.measure(chosen))
+    return [(case, results[case.key]) for case in chosen]
 
 
 def framed(pairs: list[tuple[Case, Result]]) -> pd.DataFrame:
@@ -62,17 +62,17 @@ def framed(pairs: list[tuple[Case, Result]]) -> pd.DataFrame:
 
 def values(identity: str, metric: str, **changes: Any) -> list[Any]:
     """A metric of each case; a failure is one of the test."""
-    found = measured(identity, **changes)
-    assert not [result.failure for _, result in found if result.failure]
-    return [result.metrics[metric] for _, result in found]
+    pairs = measured(identity, **changes)
+    assert not [result.failure for _, result in pairs if result.failure]
+    return [result.metrics[metric] for _, result in pairs]
 
 
 def test_cases_are_told_apart_and_in_float64() -> None:
     """Of the first seed, whatever the suite's dtype."""
-    found = [case for identity in IDENTITIES for case in cases(identity)]
-    assert len({case.key for case in found}) == len(found) > 10
-    assert {case.dtype for case in found} == {"float64"}
-    assert {case.seeds.init for case in found} == {3}
+    every = [case for identity in IDENTITIES for case in cases(identity)]
+    assert len({case.key for case in every}) == len(every) > 10
+    assert {case.dtype for case in every} == {"float64"}
+    assert {case.seeds.init for case in every} == {3}
     everywhere = cases("density", flows=[{"flow": "*"}])
     assert {case.flow for case in everywhere} == set(flows.names())
 
@@ -116,7 +116,7 @@ def test_a_residual_network_is_euler_bit_for_bit(monkeypatch: pytest.MonkeyPatch
 
 def test_orders_are_those_of_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     """And of another where another is in its place."""
-    orders = [found[-1] for found in values("order", "convergence_order")]
+    orders = [order[-1] for order in values("order", "convergence_order")]
     assert orders == [pytest.approx(1, abs=0.2), pytest.approx(4, abs=0.3)]
     swapped = {"rk4": "midpoint"}
     monkeypatch.setattr(
@@ -148,8 +148,8 @@ def test_a_wrong_determinant_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_mass_is_that_of_two_dimensions() -> None:
-    ((_, found),) = measured("density", dims=[3])
-    assert set(found.metrics) == {"ladj_error", "ladj_bound"}
+    ((_, result),) = measured("density", dims=[3])
+    assert set(result.metrics) == {"ladj_error", "ladj_bound"}
 
 
 # ---- the rate of log p ------------------------------------------------------------------------
@@ -173,8 +173,8 @@ def test_the_rate_is_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_estimates_are_unbiased_and_spread_as_theory_has_it() -> None:
     """In either space; with orthonormal factors signs have no spread in the smaller one."""
-    for case, found in measured("estimate"):
-        m: Any = found.metrics
+    for case, result in measured("estimate"):
+        m: Any = result.metrics
         assert m["cyclic_error"] < 1e-14
         assert m["trace_bias"] < 4.5
         assert abs(m["trace_rmse"] - m["trace_rmse_theory"]) <= 5 * m["trace_rmse_se"] + 1e-12
@@ -189,8 +189,8 @@ def test_a_biased_estimate_shows(fault: str, monkeypatch: pytest.MonkeyPatch) ->
     rate, draw = Trace.rate, Trace.draw
     if fault == "scaled":
 
-        def wrong(self: Trace, *given: Any) -> Any:
-            dx, total = rate(self, *given)
+        def wrong(self: Trace, *arguments: Any) -> Any:
+            dx, total = rate(self, *arguments)
             return dx, 1.5 * total
 
         monkeypatch.setattr(Trace, "rate", wrong)

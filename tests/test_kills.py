@@ -106,7 +106,7 @@ def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path, 
     text += "scoring = { rows = 200, checked_rows = 100, grid = 20, samples = 200 }\n"
     file = tmp_path / "one.toml"
     file.write_text(text)
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed, unbroken = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(killed)]
     command += ["--plugin", str(plugin)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -117,10 +117,10 @@ def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path, 
     assert not list((killed / "records").glob("*.json"))
     (slot,) = (killed / "checkpoints").iterdir()
     chosen = suite.read(str(file))
-    for folder in (killed, whole):
+    for folder in (killed, unbroken):
         run(chosen, folder, Silent(), worker=worker)
     assert not slot.exists()
-    frames = [load(folder) for folder in (killed, whole)]
+    frames = [load(folder) for folder in (killed, unbroken)]
     assert frames[0]["test_ll"].tolist() == frames[1]["test_ll"].tolist()
     resumed, through = (store.arrays(frame.iloc[0]) for frame in frames)
     for name in resumed.keys() - {"validation_seconds"}:

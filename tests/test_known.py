@@ -99,8 +99,8 @@ def test_log_prob_is_that_of_other_libraries(dim: int) -> None:
 @given(dim=st.integers(2, 12))
 def test_a_banana_is_made_of_pairs(dim: int) -> None:
     x = _points(dim)
-    each = [known.banana_log_prob(pair) for pair in x.split(2, dim=1)]
-    assert torch.allclose(known.banana_log_prob(x), torch.stack(each).sum(dim=0))
+    pairs = [known.banana_log_prob(pair) for pair in x.split(2, dim=1)]
+    assert torch.allclose(known.banana_log_prob(x), torch.stack(pairs).sum(dim=0))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 7])

@@ -86,9 +86,9 @@ def test_both_of_a_pair_are_measured_together_at_one_size() -> None:
 
 def test_errors_tell_a_loose_solver_from_a_tight_one() -> None:
     """In float64 a flow without an ODE has none, a CNF about its tolerance."""
-    found = cases("float64")
-    results = results_of(found)
-    errors = [results[case.key].metrics["log_prob_error"] for case in found]
+    pairs = cases("float64")
+    results = results_of(pairs)
+    errors = [results[case.key].metrics["log_prob_error"] for case in pairs]
     assert errors[:2] == [0, 0]
     assert errors[3] < errors[2] < 1e-1
     assert errors[3] < 1e-4
@@ -149,9 +149,9 @@ def test_zuko_solves_the_field_of_ours() -> None:
 def test_the_suite_pairs_registered_flows_of_one_architecture() -> None:
     """Every pair is ours against an adapter's, with the same sizes where both use them."""
     pytest.importorskip("zuko", reason="the suite compares with zuko")
-    found = [case for case in suite.read(SUITE).cases() if case.study == "libraries"]
-    assert found
-    for ours, theirs in zip(found[::2], found[1::2], strict=True):
+    members = [case for case in suite.read(SUITE).cases() if case.study == "libraries"]
+    assert members
+    for ours, theirs in zip(members[::2], members[1::2], strict=True):
         assert ours.settings["pair"] == theirs.settings["pair"] == f"{ours.flow} | {theirs.flow}"
         assert not flows.members.module_of(ours.flow).startswith("flows.adapters.")
         assert flows.members.module_of(theirs.flow).startswith("flows.adapters.")

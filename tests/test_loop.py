@@ -55,10 +55,10 @@ def test_validation_errors_are_clustered_where_rows_are_dependent():
     flow = prepare(case.model_copy(update={"flow": "maf"}), data.train.float())
     history = train(flow, data, case, Training(validation_rows=500))
     with torch.no_grad():
-        each = flow.log_prob(data.val[:500].float()).numpy()
+        log_prob = flow.log_prob(data.val[:500].float()).numpy()
     groups = data.val_groups[:500].numpy()
-    assert history.validation_se == [pytest.approx(standard_error(each, groups))]
-    assert history.validation_se[0] > 1.5 * standard_error(each)
+    assert history.validation_se == [pytest.approx(standard_error(log_prob, groups))]
+    assert history.validation_se[0] > 1.5 * standard_error(log_prob)
 
 
 def test_a_validation_that_is_not_finite_has_no_error():

@@ -78,19 +78,19 @@ def test_gas_number_by_number(root: Path) -> None:
     x = table[["b", "c", "d"]].to_numpy()  # a: the first of two alike; d: against a, kept
     z = (x - x.mean(0)) / x.std(0, ddof=1)
     data = datasets.load("gas", root)
-    found = torch.cat((data.train, data.val, data.test)).numpy()
-    assert np.allclose(found, z, rtol=0, atol=1e-12)  # in the order of the file
+    loaded = torch.cat((data.train, data.val, data.test)).numpy()
+    assert np.allclose(loaded, z, rtol=0, atol=1e-12)  # in the order of the file
     assert len(data.train) == 324
 
 
 def test_hepmass_number_by_number(root: Path) -> None:
     train, test = (pd.read_csv(root / f"hepmass/1000_{part}.csv") for part in ("train", "test"))
-    signal, kept = train[train["# label"] == 1], ["f0", "f2", "f3"]
-    mean, sd = signal[kept].mean(), signal[kept].std(ddof=1)
+    signal, columns = train[train["# label"] == 1], ["f0", "f2", "f3"]
+    mean, sd = signal[columns].mean(), signal[columns].std(ddof=1)
     data = datasets.load("hepmass", root)
     seen = torch.cat((data.train, data.val)).numpy()
-    assert np.allclose(seen, (signal[kept] - mean) / sd, rtol=0, atol=1e-12)
-    tested = (test[test["# label"] == 1][kept] - mean) / sd
+    assert np.allclose(seen, (signal[columns] - mean) / sd, rtol=0, atol=1e-12)
+    tested = (test[test["# label"] == 1][columns] - mean) / sd
     assert np.allclose(data.test.numpy(), tested, rtol=0, atol=1e-12)
     assert len(data.val) == len(signal) // 10
 

@@ -117,10 +117,10 @@ def test_a_cnf_costs_its_evaluations_and_the_adjoint_is_seen(steps, nfe):
     (ode,) = (module for module in flow.modules() if isinstance(module, CNF))
     with torch.no_grad():
         field = count(lambda: ode.field.with_trace(torch.zeros(()), X))
-        whole = count(lambda: flow.log_prob(X))
+        total = count(lambda: flow.log_prob(X))
     shared = 2 * D * H * H  # the product of weights in the trace, formed once a solve
-    assert whole.flops == nfe * field.flops - (nfe - 1) * shared
-    assert count(lambda: flow.loss(X).backward()).flops > 3 * whole.flops
+    assert total.flops == nfe * field.flops - (nfe - 1) * shared
+    assert count(lambda: flow.loss(X).backward()).flops > 3 * total.flops
 
 
 def test_element_operations_and_what_cannot_be_counted():
@@ -134,13 +134,13 @@ def test_element_operations_and_what_cannot_be_counted():
 def test_counts_are_the_same_for_any_number_of_threads():
     flow = flows.build("dense", 6)
     x = torch.randn(8, 6)
-    found = []
+    counts = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         flow.zero_grad()
-        found.append(count(lambda: flow.loss(x).backward()))
-    assert found[0].flops == found[1].flops
-    assert found[0].elements == found[1].elements
+        counts.append(count(lambda: flow.loss(x).backward()))
+    assert counts[0].flops == counts[1].flops
+    assert counts[0].elements == counts[1].elements
 
 
 def test_interleaving_keeps_every_sample_and_times_a_reference_beside():

@@ -171,9 +171,9 @@ def test_under_torch_func_measuring_changes_no_gradient(name, normal):
     step = nested(net, normal(N, D))[name]
     weights = [p for p in net.parameters() if p.dim() == 2]
     expected = torch.autograd.grad(step(), weights)
-    found: list[Tensor] = []
-    saved = saved_bytes(lambda: found.extend(torch.autograd.grad(step(), weights)), weights)
-    for a, b in zip(found, expected, strict=True):
+    gradients: list[Tensor] = []
+    saved = saved_bytes(lambda: gradients.extend(torch.autograd.grad(step(), weights)), weights)
+    for a, b in zip(gradients, expected, strict=True):
         assert torch.equal(a, b)
     assert saved > 2 * FLOAT * N * D
     assert saved == saved_bytes(lambda: torch.autograd.grad(step(), weights), weights)
@@ -208,16 +208,16 @@ def test_bytes_repeat_on_any_number_of_threads(name):
     sizes = {"hidden": 8, "depth": 2, "layers": 2}
     options = Contender(flow=name).complete(sizes, D)
     case = Case(study="cost", flow=name, dim=D, batch=N, options=options)
-    found = []
+    byte_counts = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        made = calls(case)
+        callables = calls(case)
         for work in ("log_prob", "step"):
-            made.works[work]()
-        found.append(made.memory())
+            callables.works[work]()
+        byte_counts.append(callables.memory())
         assert torch.get_num_threads() == threads
-    assert found[0] == found[1]
-    assert all(value > 0 for value in found[0].values())
+    assert byte_counts[0] == byte_counts[1]
+    assert all(value > 0 for value in byte_counts[0].values())
 
 
 def test_a_call_that_fails_leaves_nothing_behind(x):

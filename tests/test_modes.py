@@ -56,11 +56,11 @@ def test_samples_of_one_mode_miss_the_others(name: str) -> None:
     assert data.log_prob is not None
     x = exactly(data, [2])
     x = x[data.log_prob(x) > data.log_prob(data.test).quantile(0.02)]
-    found = modes.figures(x, data)
+    metrics = modes.figures(x, data)
     number = len(data.modes)
-    assert found["modes_missed"] == found["modes_thin"] == number - 1
-    assert found["mode_kl"] == pytest.approx(math.log(number))
-    assert (found["least_share"], found["gap_mass"]) == (0, 0)
+    assert metrics["modes_missed"] == metrics["modes_thin"] == number - 1
+    assert metrics["mode_kl"] == pytest.approx(math.log(number))
+    assert (metrics["least_share"], metrics["gap_mass"]) == (0, 0)
 
 
 @pytest.mark.parametrize("name", WITH_MODES)
@@ -72,20 +72,20 @@ def test_exact_samples_have_every_mode_as_due(name: str) -> None:
     due = modes.of_due(modes.shares(x, data))
     error = math.sqrt((len(due) - 1) / len(x))
     assert np.abs(due - 1).max() < 4.5 * error
-    found = modes.figures(x, data)
-    assert found["modes_missed"] == found["modes_thin"] == 0
-    assert found["least_share"] == due.min()
-    assert found["mode_kl"] < 5 * len(due) / (2 * len(x))  # of chi squared, half over the rows
+    metrics = modes.figures(x, data)
+    assert metrics["modes_missed"] == metrics["modes_thin"] == 0
+    assert metrics["least_share"] == due.min()
+    assert metrics["mode_kl"] < 5 * len(due) / (2 * len(x))  # of chi squared, half over the rows
     spread = math.sqrt(2 * modes.RARE / len(x))  # of these and of the data's own rows
-    assert found["gap_mass"] == pytest.approx(modes.RARE, abs=5 * spread)
+    assert metrics["gap_mass"] == pytest.approx(modes.RARE, abs=5 * spread)
 
 
 def test_thin_modes_are_told_from_missed_ones() -> None:
     data = datasets.load("8gaussians")
     even = torch.cat([exactly(data, [k])[:2000] for k in range(7)] + [exactly(data, [7])[:500]])
-    found = modes.figures(even, data)
-    assert (found["modes_missed"], found["modes_thin"]) == (0, 1)
-    assert found["least_share"] == pytest.approx(8 * 500 / len(even))
+    metrics = modes.figures(even, data)
+    assert (metrics["modes_missed"], metrics["modes_thin"]) == (0, 1)
+    assert metrics["least_share"] == pytest.approx(8 * 500 / len(even))
 
 
 def test_points_between_modes_lie_in_gaps() -> None:
@@ -167,11 +167,11 @@ def test_the_estimate_of_a_record_is_within_its_error() -> None:
     case = Case(
         study="modes", flow="realnvp", dim=2, batch=1, settings={"samples": 20_000, "rows": 500}
     )
-    found = scored(flows.Flow(Affine(0.5, 0.8)), gaussian(), case, {}).metrics
-    value, error = float(found["reverse_kl"]), float(found["reverse_kl_se"])  # type: ignore[arg-type]  # numbers
+    metrics = scored(flows.Flow(Affine(0.5, 0.8)), gaussian(), case, {}).metrics
+    value, error = float(metrics["reverse_kl"]), float(metrics["reverse_kl_se"])  # type: ignore[arg-type]  # numbers
     assert abs(value - (0.5**2 + 0.8**2 - 1 - 2 * math.log(0.8))) < 4.5 * error
     assert 0 < error < 0.02
-    assert found["modes_missed"] == 0
+    assert metrics["modes_missed"] == 0
 
 
 # ---- cases, records, table ----------------------------------------------------------------------
@@ -216,9 +216,9 @@ def test_the_picture_has_samples_and_shares_of_each(measured: pd.DataFrame) -> N
     """Of the data and of the flow, by either objective: bars that sum to one, crosses at losses."""
     (figure,) = figures(measured)
     assert set(figure.records) == set(measured["key"])
-    shown = [panel for panel in figure.draw().axes if panel.get_visible()]
-    bars = [panel for panel in shown if panel.patches]
-    assert len(shown) == 2 * len(bars) == 8
+    axes = [panel for panel in figure.draw().axes if panel.get_visible()]
+    bars = [panel for panel in axes if panel.patches]
+    assert len(axes) == 2 * len(bars) == 8
     for panel in bars:
         heights = np.array([bar.get_height() for bar in panel.patches])
         assert heights.sum() == pytest.approx(100)

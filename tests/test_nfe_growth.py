@@ -47,7 +47,7 @@ def _solved(evaluation: float = 1000.0) -> pd.DataFrame:
 
 def _cost(batch: int = 4) -> pd.DataFrame:
     """A flow of 10 D³ + 500 FLOPs per row from D = 8 on, an ODE, and one of no polynomial."""
-    each: dict[str, tuple[int, Callable[[int], float]]] = {
+    columns: dict[str, tuple[int, Callable[[int], float]]] = {
         "plain": (0, lambda d: 10 * d**3 + 500),
         "ode": (4, lambda d: 7 * d),
         "odd": (0, lambda d: 2.0**d),
@@ -56,7 +56,7 @@ def _cost(batch: int = 4) -> pd.DataFrame:
         {"key": f"{flow}-{dim}", "status": "done", "flow": flow, "study": "cost", "arrays": None}
         | {"dim": dim, "batch": batch, "seed": 0, "option.hidden": 8, "option.layers": 2}
         | {"log_prob_nfe": nfe, "log_prob_flops": batch * (flops(dim) if dim >= 8 else 1000.0)}
-        for flow, (nfe, flops) in each.items()
+        for flow, (nfe, flops) in columns.items()
         for dim in (2, 4, 8, 16, 32, 48, 64, 128)
     ]
     return pd.DataFrame(rows)
@@ -154,8 +154,8 @@ def test_a_polynomial_of_the_larger_sizes() -> None:
     x = [1, 2, 4, 8, 16, 32, 64]
     for first, c in ((1, [0, 0, 1]), (4, [1, 0, 0, 1])):
         counts = [sum(a * d**k for k, a in enumerate(c)) if d >= first else 0 for d in x]
-        start, found = tail_polynomial(x, counts)
-        assert (start, list(map(int, found))) == (first, c)
+        start, coefficients = tail_polynomial(x, counts)
+        assert (start, list(map(int, coefficients))) == (first, c)
     with pytest.raises(ValueError, match="5 largest sizes are of no polynomial"):
         tail_polynomial(x, [0, 0, 0, *(d**2 for d in x[3:])])
 

@@ -96,11 +96,11 @@ def test_factorisations_and_solves_are_those_counted_by_hand(call, flops):
 def test_the_exponential_takes_the_products_of_its_degree_and_halvings(norm, products):
     """Degrees 1 to 18 in float32; beyond norm 3 a product for each halving."""
     a = norm * torch.eye(D)
-    found = []
-    counted = count(lambda: found.append(torch.matrix_exp(a)))
+    counts = []
+    counted = count(lambda: counts.append(torch.matrix_exp(a)))
     assert counted.flops == products * 2 * D**3
     assert not counted.uncounted
-    assert torch.equal(found[0], torch.matrix_exp(a))
+    assert torch.equal(counts[0], torch.matrix_exp(a))
 
 
 def test_a_batch_of_exponentials_takes_the_highest_degree_for_each():

@@ -63,7 +63,7 @@ def test_a_patch_is_the_noisy_photograph_minus_its_mean() -> None:
     photos = torch.arange(100.0, dtype=torch.float64).reshape(1, 10, 10)
     places = torch.tensor([[5, 0, 2, 3]])
     x = patches.cut(photos, places, 3, datasets.stream(0, "noise"))
-    whole = photos[0, 2:5, 3:6].flatten() / 256
-    expected = (whole - whole.mean())[:-1]
+    square = photos[0, 2:5, 3:6].flatten() / 256
+    expected = (square - square.mean())[:-1]
     assert x.shape == (1, 8)
     assert ((x[0] - expected).abs() < 1 / 256).all()

@@ -35,8 +35,8 @@ def _whitened(make_flow: Callable[..., Flow], name: str) -> Flow:
 def _along(flow: Flow, name: str) -> dict[str, Any]:
     if name not in _found:
         layers = SIZES["layers"] if "layers" in flows.members[name].uses else 0
-        found = paths.along(flow, rows=400, side=SIDE, traced=20, layers=layers)
-        _found[name] = {key: array.astype(float) for key, array in found.items()}
+        path = paths.along(flow, rows=400, side=SIDE, traced=20, layers=layers)
+        _found[name] = {key: array.astype(float) for key, array in path.items()}
     return _found[name]
 
 
@@ -44,31 +44,31 @@ def _along(flow: Flow, name: str) -> dict[str, Any]:
 def test_the_ends_of_a_path_are_the_flow(name: str, make_flow: Callable[..., Flow]) -> None:
     """The noise is that of the last samples, the last density the flow's, the first one N(0, I)."""
     flow = _whitened(make_flow, name)
-    found = _along(flow, name)
-    first, last = (torch.tensor(found["path_samples"][end]) for end in (0, -1))
+    path = _along(flow, name)
+    first, last = (torch.tensor(path["path_samples"][end]) for end in (0, -1))
     whitening = parts(flow.transform)[0]
     with torch.no_grad():
         apart = flow.to_noise(last) - whitening(first)[0]
-        exact = flow.log_prob(paths.grid(found["path_extents"][-1], SIDE)).exp()
-        z, ladj = whitening(paths.grid(found["path_extents"][0], SIDE))
+        exact = flow.log_prob(paths.grid(path["path_extents"][-1], SIDE)).exp()
+        z, ladj = whitening(paths.grid(path["path_extents"][0], SIDE))
         normal = (flow.base.log_prob(z) + ladj).exp()
     assert apart.abs().median() < 0.01  # what float16 leaves of a sample
     for end, density in ((-1, exact), (0, normal)):
         expected = density.reshape(SIDE, SIDE).numpy()
-        unit = found["path_peaks"][end] / 255
-        np.testing.assert_allclose(paths.densities(found)[end], expected, rtol=0, atol=unit)
+        unit = path["path_peaks"][end] / 255
+        np.testing.assert_allclose(paths.densities(path)[end], expected, rtol=0, atol=unit)
 
 
 @EVERY
 def test_every_step_is_a_density_of_its_samples(name: str, make_flow: Callable[..., Flow]) -> None:
     """Its mass is one, and so is its mean over samples, over ∫ p²."""
-    found = _along(_whitened(make_flow, name), name)
-    extents = found["path_extents"].reshape(-1, 2, 2)
+    path = _along(_whitened(make_flow, name), name)
+    extents = path["path_extents"].reshape(-1, 2, 2)
     lengths = np.diff(extents, axis=2)[:, :, 0]
     cells = lengths.prod(1) / (SIDE - 1) ** 2
-    densities = paths.densities(found)
+    densities = paths.densities(path)
     np.testing.assert_allclose(densities.sum((1, 2)) * cells, 1, atol=0.03)
-    for step, (samples, density) in enumerate(zip(found["path_samples"], densities, strict=True)):
+    for step, (samples, density) in enumerate(zip(path["path_samples"], densities, strict=True)):
         places = (samples - extents[step, :, 0]) / lengths[step] * (SIDE - 1)
         inside = ((places >= 0) & (places <= SIDE - 1)).all(1)
         assert inside.mean() > 0.98
@@ -82,16 +82,16 @@ def test_every_step_is_a_density_of_its_samples(name: str, make_flow: Callable[.
 def test_steps_go_from_noise_to_data(name: str, make_flow: Callable[..., Flow]) -> None:
     """In time for continuous flows, with their trajectories; by whole layers for others."""
     flow = _whitened(make_flow, name)
-    found = _along(flow, name)
-    continuous = "path_times" in found
-    places = found["path_times" if continuous else "path_layers"]
+    path = _along(flow, name)
+    continuous = "path_times" in path
+    places = path["path_times" if continuous else "path_layers"]
     assert places[0] == 0
     assert (np.diff(places) > 0).all()
-    assert len(places) == len(found["path_samples"]) == len(found["path_densities"])
+    assert len(places) == len(path["path_samples"]) == len(path["path_densities"])
     if continuous:
         np.testing.assert_allclose(places, np.linspace(0, 1, paths.STEPS))
-        steps = found["path_lines"][:: paths.BETWEEN]
-        np.testing.assert_array_equal(steps, found["path_samples"][:, :20])
+        steps = path["path_lines"][:: paths.BETWEEN]
+        np.testing.assert_array_equal(steps, path["path_samples"][:, :20])
     else:
         assert (places == np.round(places)).all()
         assert places[-1] >= min(SIZES["layers"], len(parts(flow.transform)) - 1)

@@ -54,9 +54,9 @@ def test_a_table_of_todays_pandas_comes_through(protocol, strings, tmp_path) -> 
     table.columns = table.columns.astype(strings)
     for x in (table, table.sample(frac=0.5, random_state=0), table[["c"]]):
         (tmp_path / "x").write_bytes(pickle.dumps(x, protocol))
-        found = read_table(tmp_path / "x")
-        assert list(found) == list(x)
-        assert (found.to_numpy() == x.to_numpy()).all()
+        result = read_table(tmp_path / "x")
+        assert list(result) == list(x)
+        assert (result.to_numpy() == x.to_numpy()).all()
 
 
 def test_a_table_of_the_pandas_of_2017_comes_through(tmp_path: Path, monkeypatch) -> None:
@@ -75,9 +75,9 @@ def test_a_table_of_the_pandas_of_2017_comes_through(tmp_path: Path, monkeypatch
         setattr(sys.modules[cls.__module__], name, cls)
 
     def pickled(name, state):
-        made = old[name]()
-        made.told = state
-        return made
+        instance = old[name]()
+        instance.told = state
+        return instance
 
     class Columns:
         def __reduce__(self):
@@ -131,8 +131,8 @@ def test_nothing_of_a_pickle_but_plain_types_is_called(tmp_path: Path, monkeypat
         assert isinstance(value, plain)
         inner = {StandIn: lambda: [*value.args, value.state], dict: lambda: [*value.values()]}
         kind = next((k for k in (StandIn, dict) if isinstance(value, k)), None)
-        for each in inner[kind]() if kind else value if isinstance(value, tuple | list) else ():
-            walk(each)
+        for part in inner[kind]() if kind else value if isinstance(value, tuple | list) else ():
+            walk(part)
 
     walk(loaded)
 

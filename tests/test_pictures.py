@@ -85,11 +85,11 @@ def test_every_picture_is_drawn_without_the_data(
         raise AssertionError("a picture loads no data set")
 
     monkeypatch.setattr(datasets, "load", absent)
-    made = {figure.name: figure for figure in figures(frame)}
+    by_name = {figure.name: figure for figure in figures(frame)}
     corners = {f"corner-magic-{name}" for name in ("realnvp", "cnf", "mixture")}
     plane = {"pictures", "picture-checkerboard", "steps-checkerboard", "trajectories"}
-    assert set(made) == plane | corners | {"validation"}
-    for figure in made.values():
+    assert set(by_name) == plane | corners | {"validation"}
+    for figure in by_name.values():
         assert figure.draw() is not None
         assert set(figure.records) <= set(frame["key"])
 
@@ -120,8 +120,8 @@ def test_densities_of_a_set_share_one_scale(frame: pd.DataFrame) -> None:
     """In each figure of it."""
     for figure in figures(frame):
         if figure.name.startswith("picture"):
-            shown = [image for panel in figure.draw().axes for image in panel.images]
-            assert len({image.get_clim() for image in shown}) == 1
+            images = [image for panel in figure.draw().axes for image in panel.images]
+            assert len({image.get_clim() for image in images}) == 1
 
 
 def test_sets_of_a_figure_share_their_columns(frame: pd.DataFrame) -> None:
@@ -130,9 +130,9 @@ def test_sets_of_a_figure_share_their_columns(frame: pd.DataFrame) -> None:
     few = rows[rows["flow"].isin(["cnf", "maf", "iaf"])].copy()
     few.loc[few["flow"] == "iaf", "test_ll"] = -1.0
     sets = {"a": panels.ordered(few), "b": panels.ordered(few[few["flow"] != "iaf"])}
-    ((shown, names),) = panels.sheets(sets, 5, 2)
+    ((sheet, names),) = panels.sheets(sets, 5, 2)
     assert names == ["cnf", "maf"]
-    assert [list(rows["series"]) for rows in shown.values()] == [["cnf", "maf"]] * 2
+    assert [list(rows["series"]) for rows in sheet.values()] == [["cnf", "maf"]] * 2
     assert next(panels.sheets({"a": sets["a"]}, 5, 2))[1] == ["cnf", "iaf"]
 
 

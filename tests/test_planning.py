@@ -56,9 +56,9 @@ def test_dry_run_and_status_name_what_cannot_be_constructed(invoke, tmp_path):
     dry = invoke("run", "one.toml", "--dry-run")
     assert dry.exit_code == 2
     assert REASON in dry.stderr
-    told = invoke("status", "one.toml", "--json", "-")
-    assert told.exit_code == 1
-    missing = json.loads(told.stdout)["missing"]
+    status = invoke("status", "one.toml", "--json", "-")
+    assert status.exit_code == 1
+    missing = json.loads(status.stdout)["missing"]
     assert sum(REASON in case["reason"] for case in missing) == 1
     assert REASON in invoke("status", "one.toml").stdout
 

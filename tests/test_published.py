@@ -77,8 +77,8 @@ def _miniboone(root: Path, columns: int) -> None:
 def test_our_figures_stand_beside_the_papers(root: Path) -> None:
     """With the data and the settings that differ said; what is absent says so."""
     _miniboone(root, 43)
-    said = ["published.updates=2", "seeds=[0]", 'published.datasets=["miniboone", "gas"]']
-    cases = [c for c in suite.read("paper", said + SCORING).cases() if c.flow in FLOWS]
+    overrides = ["published.updates=2", "seeds=[0]", 'published.datasets=["miniboone", "gas"]']
+    cases = [c for c in suite.read("paper", overrides + SCORING).cases() if c.flow in FLOWS]
     for case in cases:
         ((_, result),) = STUDY.measure([case])
         write_result(root, case, result)
@@ -89,10 +89,10 @@ def test_our_figures_stand_beside_the_papers(root: Path) -> None:
     assert row["published_ll"] == -9.67
     assert row["difference"] == pytest.approx(row["test_ll"] + 9.67)
     assert row["comparable"] == "no: other data"
-    told = words["miniboone", "nsf_coupling"]
+    note = words["miniboone", "nsf_coupling"]
     for text in ("NOT the published set", "updates at most 2, there 250,000", "no dropout"):
-        assert text in told
-    assert "batch" not in told  # it is the protocol's
+        assert text in note
+    assert "batch" not in note  # it is the protocol's
     assert rows.loc["gas", "glow"]["test_ll"] == "absent"
     assert "flowgauge data fetch gas" in words["gas", "glow"]
     assert len(everything.frame) == len(figures().rows)
@@ -122,8 +122,8 @@ def test_a_set_of_another_width_is_a_failed_case(root: Path) -> None:
 def test_two_figures_are_comparable_where_nothing_is_known_to_differ(
     tmp_path: Path, changes: dict[str, object], expected: str
 ) -> None:
-    said = ["seeds=[0]", 'published.datasets=["power"]']
-    cases = suite.read("paper", said).cases()
+    overrides = ["seeds=[0]", 'published.datasets=["power"]']
+    cases = suite.read("paper", overrides).cases()
     (case,) = (case for case in cases if case.flow == "ffjord")
     roles = {**case.roles, **{k: v for k, v in changes.items() if k == "by"}}
     batch = changes.get("batch", case.batch)

@@ -72,14 +72,14 @@ def test_a_frame_keeps_the_times_of_the_most_frequent_place() -> None:
     other = {"machine": THERE, "arrays": "x.npz", "array_hashes": {"validation_seconds": ""}}
     rows = [_row("a", parameters=1.0), _row("b", parameters=2.0)]
     frame = pd.DataFrame([*rows, _row("c", parameters=3.0, **other)])
-    kept, note = of_one_place(frame)
+    quotable, note = of_one_place(frame)
     assert place(HERE, {"torch": "2.13"}) in note
-    times = [name for name in kept if METRICS.get(str(name).removesuffix(".values"))
+    times = [name for name in quotable if METRICS.get(str(name).removesuffix(".values"))
              and METRICS[str(name).removesuffix(".values")].kind == "time"]  # fmt: skip
-    assert kept.loc[2, times].isna().all()
-    assert kept["arrays"].isna().all()
-    assert kept["parameters"].tolist() == [1.0, 2.0, 3.0]
-    pd.testing.assert_frame_equal(kept[:2], frame[:2], check_dtype=False)
+    assert quotable.loc[2, times].isna().all()
+    assert quotable["arrays"].isna().all()
+    assert quotable["parameters"].tolist() == [1.0, 2.0, 3.0]
+    pd.testing.assert_frame_equal(quotable[:2], frame[:2], check_dtype=False)
     same, note = of_one_place(frame[:2])
     assert same is frame[:2] or same.equals(frame[:2])
     assert not note

@@ -26,9 +26,9 @@ from benchmarks.datasets import own, tables
 )
 def test_a_first_line_of_names_is_told_from_one_of_numbers(text, rows, columns, tmp_path):
     (tmp_path / "x.csv").write_text(text)
-    found = tables.read_csv(tmp_path / "x.csv")["all"]
-    assert list(found) == columns
-    assert len(found) == rows
+    frame = tables.read_csv(tmp_path / "x.csv")["all"]
+    assert list(frame) == columns
+    assert len(frame) == rows
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,13 @@ def page(text: str) -> Page:
 def test_every_format_writes_its_files(rendered: Path, probes: None) -> None:
     root = rendered / "report"
     written = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
-    shown = collect([rendered])
-    each = {name: dict(formats.registry[name].files(shown)) for name in formats.registry}
-    assert all(each.values())
-    assert written == {path for files in each.values() for path in files}
-    assert len(written) == sum(map(len, each.values()))  # no file of two formats
+    content = collect([rendered])
+    by_format = {name: dict(formats.registry[name].files(content)) for name in formats.registry}
+    assert all(by_format.values())
+    assert written == {path for files in by_format.values() for path in files}
+    assert len(written) == sum(map(len, by_format.values()))  # no file of two formats
     for name in ("scores", f"{PROBE}-scores", "not-done", "records"):
-        assert {form.path(table) for form in formats.table_formats() for table in shown.tables
+        assert {form.path(table) for form in formats.table_formats() for table in content.tables
                 if table.name == name} <= written  # fmt: skip
     assert (root / "figures/lines.png").read_bytes().startswith(b"\x89PNG")
     ET.fromstring((root / "figures/lines.svg").read_text())
@@ -77,9 +77,9 @@ def test_page_loads_nothing_and_holds_everything(text: str, page: Page) -> None:
 
 
 def test_page_escapes_foreign_text(text: str, page: Page) -> None:
-    shown = "".join(page.texts)
+    words = "".join(page.texts)
     for raw in ("To <try>.", "Is 1 < 2?", AWKWARD, "Test CPU <3>"):
-        assert raw in shown
+        assert raw in words
         assert raw not in text
 
 
@@ -97,13 +97,13 @@ def test_page_is_marked_up_for_readers_and_screen_readers(page: Page) -> None:
 
 
 def test_page_has_what_was_measured_where_and_what_was_not(page: Page) -> None:
-    shown = "".join(page.texts)
+    words = "".join(page.texts)
     failed = record_of(PROBE, 1, status="failed")
     for text in ("Test CPU <3>", "8.0 GiB", "2.13.0", "2026-01-02", failed.commit, '"probe": ['):
-        assert text in shown
+        assert text in words
     for record in (record_of(PROBE, 0), failed, record_of(PROBE, 2)):
-        assert record.key in shown
-    assert f"{AWKWARD}\nsecond line" in shown
+        assert record.key in words
+    assert f"{AWKWARD}\nsecond line" in words
 
 
 def test_the_same_records_give_the_same_bytes(rendered: Path, results: Path) -> None:
@@ -127,7 +127,7 @@ def test_an_interrupted_report_leaves_the_page_whole(results: Path) -> None:
     index = report.write(results)
     before = index.read_bytes()
 
-    def interrupted(shown: Any) -> formats.Files:
+    def interrupted(content: Any) -> formats.Files:
         raise KeyboardInterrupt
 
     with formats.registry.temporary():

@@ -200,13 +200,13 @@ def test_columns_without_digits_and_other_cells() -> None:
             "close": [1.2341, 1.2342, 1.0],
         }
     )
-    shown = cells.grid(Table("t", "", "", frame, {"close": Column(better="higher")}))
-    texts = [[cell.text for cell in row] for row in shown.rows]
+    rendered = cells.grid(Table("t", "", "", frame, {"close": Column(better="higher")}))
+    texts = [[cell.text for cell in row] for row in rendered.rows]
     assert texts[0] == ["1", "0.5", "yes", "1.23"]
     assert texts[1] == ["–", "–", "no", "1.23"]
     assert texts[2] == ["3", "timeout", "–", "1"]
-    assert shown.numeric == (True, True, False, True)
-    assert not any(cell.best for row in shown.rows for cell in row)  # no reader could see why
+    assert rendered.numeric == (True, True, False, True)
+    assert not any(cell.best for row in rendered.rows for cell in row)  # no reader could see why
 
 
 def test_times_that_are_not_to_be_quoted_are_marked() -> None:
@@ -217,7 +217,7 @@ def test_times_that_are_not_to_be_quoted_are_marked() -> None:
     columns = {"time": Column.of("log_prob_seconds"), "count": Column.of("parameters")}
     table = Table("t", "", "", frame, columns=columns)
     plain, one, every = (cells.grid(table, doubted) for doubted in ([], ["d", "b"], ["a", "c"]))
-    assert [shown.doubtful for shown in (plain, one, every)] == [False, True, True]
+    assert [rendered.doubtful for rendered in (plain, one, every)] == [False, True, True]
 
     def differ(marked: cells.Grid) -> list[tuple[int, int]]:
         return [

@@ -47,10 +47,10 @@ def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) ->
     with pytest.warns(UserWarning, match=BROKEN) as warned:
         index = report.write(results)
     assert len(warned) == 2
-    shown = "".join(Page(index.read_text()).texts)
+    text = "".join(Page(index.read_text()).texts)
     marked = (results / "report/report.md").read_text()
-    assert "KeyError: 'no <column>'" in shown
-    assert "ZeroDivisionError" in shown
+    assert "KeyError: 'no <column>'" in text
+    assert "ZeroDivisionError" in text
     assert "KeyError: 'no &lt;column&gt;'" in marked
     assert (results / "report/figures/good.png").exists()
     assert (results / "report/tables/scores.csv").exists()
@@ -61,10 +61,10 @@ def test_a_record_outside_of_the_plan_can_be_cited(
 ) -> None:
     cite = [Figure("far", "Far", "", drawn_lines, ("of another folder",))]
     monkeypatch.setattr(Probe, "figures", lambda self, frame: cite)
-    shown = collect([results])
-    assert shown.references.text(["of another folder"]) == "3"
-    assert shown.records is not None
-    assert "of another folder" in [row[1].text for row in shown.records.grid.rows]
+    content = collect([results])
+    assert content.references.text(["of another folder"]) == "3"
+    assert content.records is not None
+    assert "of another folder" in [row[1].text for row in content.records.grid.rows]
 
 
 def test_an_unknown_study_is_reported(results: Path) -> None:
@@ -101,12 +101,12 @@ def test_a_stale_record_is_counted_noted_and_cited_as_such(
     stand(Standing("version of x moved from 1 to 2", "version of x moved from 1 to 2"))
     (run,) = runs.read([results])
     assert run.counts == {"stale": 1, "failed": 1, "missing": 1}
-    shown = collect([results])
-    (note,) = shown.sections[0].notes
+    content = collect([results])
+    (note,) = content.sections[0].notes
     assert "version of x moved from 1 to 2" in note
     key = record_of(PROBE, 0).key
-    assert shown.references.stale == {key}
-    assert shown.references.text([key]) != References(shown.references.numbers).text([key])
+    assert content.references.stale == {key}
+    assert content.references.text([key]) != References(content.references.numbers).text([key])
 
 
 def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(
@@ -120,9 +120,9 @@ def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(
     (run,) = runs.read([results])
     assert run.counts == {"stale in times": 1, "failed": 1, "missing": 1}
     assert run.cautions == {timed.key: "pace of x moved from 1 to 2"}
-    shown = collect([results])
-    assert not shown.references.stale
-    assert shown.sections[0].tables[0].grid.doubtful
+    content = collect([results])
+    assert not content.references.stale
+    assert content.sections[0].tables[0].grid.doubtful
 
 
 @given(st.lists(st.integers(1, 40)))
@@ -142,14 +142,14 @@ def test_the_summary_fits_a_comment_and_says_what_it_leaves_out(rows: int) -> No
     tables = [Table("long", "Long", "", frame), Table("short", "Short", "", frame[:3])]
     section.tables += [exhibits.table(table, "probe") for table in tables]
     nothing = References({})
-    shown = Report(Plan(name="trial"), [], [section], None, [], None, nothing)
-    text = summary.render(shown)
+    content = Report(Plan(name="trial"), [], [section], None, [], None, nothing)
+    text = summary.render(content)
     assert len(text.encode()) <= summary.LIMIT
     assert "Mind &lt;this&gt;." in text
     assert "Table 2. Short" in text
-    kept = text.count("±" * 30) - min(3, rows)
-    assert (f"{rows - kept} of {rows} rows are left out here." in text) == (kept < rows)
-    assert kept == rows or len(text.encode()) > 0.95 * summary.LIMIT
+    present = text.count("±" * 30) - min(3, rows)
+    assert (f"{rows - present} of {rows} rows are left out here." in text) == (present < rows)
+    assert present == rows or len(text.encode()) > 0.95 * summary.LIMIT
 
 
 def test_a_summary_without_room_for_its_notes_ends_early() -> None:
@@ -196,8 +196,8 @@ def test_records_without_a_plan_or_a_machine_are_enough(tmp_path: Path) -> None:
     record.machine, record.versions, record.commit, record.started = {}, {}, "", ""
     store.write(tmp_path / "bare", record)
     index = report.write(tmp_path / "bare")
-    shown = "".join(Page(index.read_text()).texts)
-    assert "bare" in shown
+    text = "".join(Page(index.read_text()).texts)
+    assert "bare" in text
     assert collect([tmp_path / "bare"]).undone is None
 
 
@@ -206,11 +206,11 @@ def test_a_plan_without_records_shows_what_is_missing(tmp_path: Path) -> None:
     plan = {"name": "new", "cases": [{"key": "0" * 16, "study": PROBE, "label": "one"}]}
     (tmp_path / "suite.json").write_text(json.dumps(plan))
     assert report.write(tmp_path).is_file()
-    shown = collect([tmp_path])
-    (section,) = shown.sections
+    content = collect([tmp_path])
+    (section,) = content.sections
     assert section.notes
-    assert shown.undone is not None
-    assert [row[-1].text for row in shown.undone.grid.rows] == ["0" * 16]
+    assert content.undone is not None
+    assert [row[-1].text for row in content.undone.grid.rows] == ["0" * 16]
 
 
 def test_what_is_no_results_folder_or_no_plan_is_named(tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def _rows(table: Any) -> list[list[str]]:
 
 
 def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, Path]) -> None:
-    shown = collect(folders)
-    assert shown.runs == ("a/run", "b/run")
-    (section,) = shown.sections
+    content = collect(folders)
+    assert content.runs == ("a/run", "b/run")
+    (section,) = content.sections
     (figure,) = section.figures
     (table,) = section.tables
     likelihoods = {name: value for name, value, _ in _rows(table)}
@@ -61,12 +61,12 @@ def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, P
         "realnvp (a/run)": "−2",
         "realnvp (b/run)": "−1",
     }
-    keys = {f"{run}/{path.stem}" for run, folder in zip(shown.runs, folders, strict=True)
+    keys = {f"{run}/{path.stem}" for run, folder in zip(content.runs, folders, strict=True)
             for path in store.loose(folder)}  # fmt: skip
     assert {key for row in table.rows_from for key in row} == keys == set(figure.records)
-    assert set(shown.references.numbers) == keys
-    assert shown.undone is not None
-    assert [row[:2] for row in _rows(shown.undone)] == [["a/run", TALLY]]
+    assert set(content.references.numbers) == keys
+    assert content.undone is not None
+    assert [row[:2] for row in _rows(content.undone)] == [["a/run", TALLY]]
 
 
 def test_one_run_is_not_named(folders: tuple[Path, Path]) -> None:

@@ -32,9 +32,9 @@ def test_a_second_process_goes_on_where_the_first_was_stopped(server, tmp_path) 
     server.cuts = [40_000] + [0] * resuming.TRIES
     with pytest.raises(ConnectionError, match="gave up after 32,768 bytes, which are kept"):
         download(server, tmp_path)
-    server.cuts, server.asked = [], []
+    server.cuts, server.requests = [], []
     assert download(server, tmp_path) == CONTENT
-    assert server.asked == ["bytes=32768-"]
+    assert server.requests == ["bytes=32768-"]
 
 
 @pytest.mark.parametrize("change", ["version", "no ranges", "unknown", "shorter"])

@@ -62,15 +62,15 @@ def test_score_is_the_exact_likelihood_whatever_the_flow(flow):
     solver = {"method": "dopri8", "rtol": 1e-9, "atol": 1e-9}
     alone = trained.double().using(trace="loop", solver=solver) if flow != "realnvp" else trained
     with torch.no_grad():
-        each = alone.double().log_prob(data.test[: len(arrays["test_log_prob"])])
-    assert arrays["test_log_prob"] == pytest.approx(each.numpy(), abs=2e-3)
-    assert metrics["test_ll"] == pytest.approx(each.mean().item(), abs=2e-4)
+        log_prob = alone.double().log_prob(data.test[: len(arrays["test_log_prob"])])
+    assert arrays["test_log_prob"] == pytest.approx(log_prob.numpy(), abs=2e-3)
+    assert metrics["test_ll"] == pytest.approx(log_prob.mean().item(), abs=2e-4)
     x0, x1, y0, y1 = arrays["extent"]
     side = arrays["image"].shape[0]
     cell = (x1 - x0) * (y1 - y0) / (side - 1) ** 2
     assert np.exp(arrays["image"].astype(float)).sum() * cell == pytest.approx(1, abs=0.1)
-    told = {"test_nfe", "test_tolerance", "ll_shift", "hutchinson_ll", "hutchinson_ll_se"}
-    assert metrics.keys() & told == (set() if flow == "realnvp" else told)
+    of_ode = {"test_nfe", "test_tolerance", "ll_shift", "hutchinson_ll", "hutchinson_ll_se"}
+    assert metrics.keys() & of_ode == (set() if flow == "realnvp" else of_ode)
     assert metrics.get("ll_shift", 0) < SMALL.settled
     assert result.notes["data"]["units"] == "raw units"
     assert 0.5 - 5 * metrics["told_apart_se"] < metrics["told_apart_floor"] < 0.65
@@ -95,8 +95,8 @@ def test_tightening_stops_where_nothing_moves_and_not_before(solved):
 def test_hutchinsons_estimate_has_no_bias_and_the_error_it_states(solved):
     flow, x = solved
     truth = in_chunks(exact(flow, 1e-6), x, 200).mean().item()
-    found = [hutchinson(flow, x, 100, tolerance=1e-5, draws=2, seed=s) for s in range(25)]
-    scores = [(value - truth) / error for value, error in found]
+    estimates = [hutchinson(flow, x, 100, tolerance=1e-5, draws=2, seed=s) for s in range(25)]
+    scores = [(value - truth) / error for value, error in estimates]
     assert abs(np.mean(scores)) < 5 / 25**0.5
     assert 0.6 < np.std(scores) < 1.5
 
@@ -232,19 +232,19 @@ def test_what_beats_the_truth_is_no_density(above, known):
     """The gap is paired where the truth is known, and from the entropy where that alone is."""
     data = datasets.load("8gaussians")
     truth = data.log_prob(data.test).numpy() + above
-    given = data if known else replace(data, log_prob=None)
-    found = likelihood_result({}, {}, {}, truth, given)
-    assert found.metrics["gap"] == pytest.approx(-above, abs=1e-9 if known else 0.05)
-    assert found.metrics["gap_se"] == pytest.approx(
-        0 if known else found.metrics["test_ll_se"], abs=1e-9
+    target = data if known else replace(data, log_prob=None)
+    result = likelihood_result({}, {}, {}, truth, target)
+    assert result.metrics["gap"] == pytest.approx(-above, abs=1e-9 if known else 0.05)
+    assert result.metrics["gap_se"] == pytest.approx(
+        0 if known else result.metrics["test_ll_se"], abs=1e-9
     )
-    assert bool(found.failure) == (above > 0)
+    assert bool(result.failure) == (above > 0)
     if above:
-        assert "nats above what the entropy of 8gaussians allows" in found.failure
+        assert "nats above what the entropy of 8gaussians allows" in result.failure
 
 
 def test_rows_that_depend_on_each_other_are_in_the_record():
     data = datasets.load("patches3")
-    found = likelihood_result({}, {}, {}, np.zeros(1000), data)
-    assert (found.arrays["test_groups"] == data.groups[:1000].numpy()).all()
-    assert math.isfinite(found.metrics["test_ll_se"])
+    result = likelihood_result({}, {}, {}, np.zeros(1000), data)
+    assert (result.arrays["test_groups"] == data.groups[:1000].numpy()).all()
+    assert math.isfinite(result.metrics["test_ll_se"])

@@ -26,10 +26,10 @@ def _cases(name):
 
 def test_studies_of_a_suite_have_its_cases():
     """With the same keys, in the same order, whichever of them are named."""
-    whole = suite.read("complexity")
+    full = suite.read("complexity")
     for names in (["identities"], ["trace", "nfe"]):
         cases = [case.key for case in _cases("complexity") if case.study in names]
-        assert [case.key for case in whole.only(names).cases()] == cases
+        assert [case.key for case in full.only(names).cases()] == cases
 
 
 def test_a_results_folder_stands_for_the_suite_that_was_run_there(tmp_path):

@@ -41,21 +41,21 @@ def curve(*ll: float, step: float = 1.0) -> dict[str, np.ndarray]:
 
 def test_a_curve_crosses_a_level_where_it_first_comes_to_it() -> None:
     """Whatever it does afterwards; from equality on; and never where it does not."""
-    found = curve(-math.inf, -3.0, -2.0, -2.5, -1.0, step=0.5)
+    history = curve(-math.inf, -3.0, -2.0, -2.5, -1.0, step=0.5)
     expected = [(-5.0, 1), (-3.0, 1), (-2.99, 2), (-2.0, 2), (-1.9, 4), (-1.0, 4), (-0.9, None)]
     for level, place in expected:
-        assert levels.crossing(found, level) == place
+        assert levels.crossing(history, level) == place
         seconds = math.inf if place is None else 0.5 * place
-        assert levels.cost_at(found, "validation_seconds", level) == seconds
-    assert levels.cost_at(found, "validated", -2.0) == 20
-    assert levels.best(found) == -1.0
+        assert levels.cost_at(history, "validation_seconds", level) == seconds
+    assert levels.cost_at(history, "validated", -2.0) == 20
+    assert levels.best(history) == -1.0
 
 
 def test_levels_lie_between_the_gaussian_and_the_best() -> None:
     """Of the highest median, which no lucky seed sets; and the one that all come to."""
-    found = levels.between(-4.0, [[-2.0, -2.0, -1.0], [-3.0, -3.5, -2.5]])
-    assert found.shares == pytest.approx({s: -4 + 2 * s for s in levels.SHARES})
-    assert found.common == -3.5
+    between = levels.between(-4.0, [[-2.0, -2.0, -1.0], [-3.0, -3.5, -2.5]])
+    assert between.shares == pytest.approx({s: -4 + 2 * s for s in levels.SHARES})
+    assert between.common == -3.5
     assert levels.between(-4.0, [[-5.0], [-4.0]]) == ({}, -5.0)
 
 
@@ -81,8 +81,8 @@ def frame(tmp_path: Path) -> pd.DataFrame:
         curve(-5, -3, -2, -2, step=2.0),
         curve(-5, -3, -3, -2, step=1.5),
     ]
-    for seed, found in enumerate(quick):
-        store.write(tmp_path, record("cnf", seed, solve_nfe=16, **OWN), found)
+    for seed, history in enumerate(quick):
+        store.write(tmp_path, record("cnf", seed, solve_nfe=16, **OWN), history)
     for seed in range(2):
         store.write(tmp_path, record("realnvp", seed, **OWN), curve(-5, -3.5, -3))
     failed = record("glow").model_copy(update={"status": "failed", "metrics": {}})
@@ -113,8 +113,8 @@ def test_costs_are_medians_and_infinite_if_not_reached(frame: pd.DataFrame) -> N
 
 
 def test_a_seed_that_does_not_get_there_is_in_the_range(tmp_path: Path) -> None:
-    for seed, found in enumerate([curve(-5, -2), curve(-5, -2), curve(-5, -3)]):
-        store.write(tmp_path, record("cnf", seed, **OWN), found)
+    for seed, history in enumerate([curve(-5, -2), curve(-5, -2), curve(-5, -3)]):
+        store.write(tmp_path, record("cnf", seed, **OWN), history)
     row = crossings(load(tmp_path)).set_index("share").loc[0.99]
     assert (row["seeds_there"], row["seconds"], row["seconds_range"]) == (2, 1, (1, math.inf))
 
@@ -151,13 +151,13 @@ def test_the_study_trains_through_the_one_loop(monkeypatch: pytest.MonkeyPatch) 
     assert {kind["time_limit"] for kind in kinds} == {600}
     assert all(kind["whiten"] for kind in kinds)
     assert len({STUDY.block(case) for case in cases}) == len(cases) == 4
-    found = [result for _, result in STUDY.measure(cases[::2])]
-    assert [result.arrays["validated"].tolist() for result in found] == [[0, 2, 4], [0, 2]]
-    assert ["solve_nfe" in result.metrics for result in found] == [False, True]
+    results = [result for _, result in STUDY.measure(cases[::2])]
+    assert [result.arrays["validated"].tolist() for result in results] == [[0, 2, 4], [0, 2]]
+    assert ["solve_nfe" in result.metrics for result in results] == [False, True]
     data = datasets.load("8gaussians")
     mean, covariance = data.train.mean(0), data.train.T.cov()
     gaussian = torch.distributions.MultivariateNormal(mean, covariance)
-    for result in found:
+    for result in results:
         expected = gaussian.log_prob(data.val[:300]).mean().item()
         assert result.metrics["gaussian_ll"] == pytest.approx(expected, abs=1e-3)
         assert np.all(np.diff(result.arrays["validation_flops"]) > 0)

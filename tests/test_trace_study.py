@@ -30,7 +30,7 @@ DTYPES = ("float32", "float64")
 def runs() -> dict[str, tuple[list[Case], dict[str, Result]]]:
     """Cases and results in either precision."""
     torch.set_num_threads(1)
-    return {dtype: (found, results_of(found)) for dtype in DTYPES for found in [trace_cases(dtype)]}
+    return {dtype: (small, results_of(small)) for dtype in DTYPES for small in [trace_cases(dtype)]}
 
 
 def _of(run: tuple[list[Case], dict[str, Result]], dim: int, work: str, **trace: Any) -> Any:
@@ -56,28 +56,28 @@ def test_every_estimator_that_a_field_offers_has_its_cases(
     flow: str, options: dict[str, Any], missing: set[str]
 ) -> None:
     """In each mode and noise that it has, stochastic ones with each number of probes."""
-    found = trace_cases(flow=flow, options=options, dims=[4])
-    traces = [Trace.of(case.options["trace"]) for case in found if case.settings["work"] == "trace"]
+    cases = trace_cases(flow=flow, options=options, dims=[4])
+    traces = [Trace.of(case.options["trace"]) for case in cases if case.settings["work"] == "trace"]
     assert {trace.estimator for trace in traces} == TRACES.keys() - missing - {"exact"}
     for name in {trace.estimator for trace in traces}:
         modes = 2 if TRACES[name].modes else 1
         noises = 2 * len(PROBES) if Trace(name).stochastic else 1
         assert sum(trace.estimator == name for trace in traces) == modes * noises
-    assert {case.settings["work"] for case in found} == WORKS.keys() - (
+    assert {case.settings["work"] for case in cases} == WORKS.keys() - (
         {"kept"} if flow != "cnf" else set()
     )
 
 
 def test_a_case_is_keyed_by_all_that_tells_it_from_others() -> None:
     """No two are alike; one block holds one field, whatever is done with it."""
-    found = trace_cases() + trace_cases(gain=2) + trace_cases(hidden_per_dim=2)
-    assert len({case.key for case in found}) == len(found)
-    blocks = {STUDY.block(case) for case in found}
+    cases = trace_cases() + trace_cases(gain=2) + trace_cases(hidden_per_dim=2)
+    assert len({case.key for case in cases}) == len(cases)
+    blocks = {STUDY.block(case) for case in cases}
     assert len(blocks) == 3 * len(DIMS)
     for block in blocks:
         fields = {
             (case.dim, case.options["hidden"], case.settings["gain"])
-            for case in found
+            for case in cases
             if STUDY.block(case) == block
         }
         assert len(fields) == 1
@@ -99,8 +99,8 @@ def test_a_flow_without_a_field_is_named_as_such() -> None:
 @pytest.mark.parametrize("name", ["smoke", "full"])
 def test_suites_have_the_study(name: str) -> None:
     """Errors of fewer than a hundred draws are refused."""
-    found = [case for case in suite.read(name).cases() if case.study == "trace"]
-    assert {case.settings["work"] for case in found} == set(WORKS)
+    cases = [case for case in suite.read(name).cases() if case.study == "trace"]
+    assert {case.settings["work"] for case in cases} == set(WORKS)
     with pytest.raises(ValueError, match="draws"):
         suite.read(name, ["trace.draws=99"]).cases()
 
@@ -108,9 +108,9 @@ def test_suites_have_the_study(name: str) -> None:
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-12)])
 def test_exact_traces_are_exact_to_rounding(runs: Any, dtype: str, bound: float) -> None:
     """Relative to the Jacobian's norm; a Jacobian that the gain has made no tiny one."""
-    found, results = runs[dtype]
+    cases, results = runs[dtype]
     errors = [r.metrics["trace_error"] for r in results.values() if "trace_error" in r.metrics]
-    exact = [c for c in found if c.settings["work"] in ("trace", "kept", "trace_of_formed")]
+    exact = [c for c in cases if c.settings["work"] in ("trace", "kept", "trace_of_formed")]
     exact = [c for c in exact if not Trace.of(c.options["trace"]).stochastic]
     assert len(errors) == len(exact) > 0
     assert max(errors) < bound
@@ -159,8 +159,8 @@ def test_the_determinant_is_that_of_the_jacobian(mode: Any) -> None:
     torch.testing.assert_close(WORKS["jacobian"](subject, trace)(), torch.stack(rows))
     expected = np.linalg.slogdet(np.stack(rows))[1]
     for work in ("determinant", "determinant_of_formed"):
-        found = WORKS[work](subject, trace)().detach()
-        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+        log_det = WORKS[work](subject, trace)().detach()
+        np.testing.assert_allclose(log_det, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dim", DIMS)

@@ -19,29 +19,29 @@ STUDY = registry["trace"]
 
 def test_a_fault_costs_no_other_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """A work that fails is a failed result; without a field all are."""
-    found = trace_cases(dims=[2], probes=[1], draws=100)
+    cases = trace_cases(dims=[2], probes=[1], draws=100)
 
     def fails(subject: Any, trace: Any) -> Any:
         raise RuntimeError("on purpose")
 
     with monkeypatch.context() as patch:
         patch.setitem(module.WORKS, "determinant", fails)
-        results = results_of(found)
-    failed = [c.settings["work"] for c in found if results[c.key].failure]
+        results = results_of(cases)
+    failed = [c.settings["work"] for c in cases if results[c.key].failure]
     assert failed == ["determinant", "determinant"]
     assert {r.failure for r in results.values()} == {"", "RuntimeError: on purpose"}
-    frame = frame_of(found, results)
+    frame = frame_of(cases, results)
     cost, *_ = STUDY.tables(frame)
     failed_rows = cost.frame["evaluation_seconds"] == "failed"
     keys = {key for keys in cost.frame.loc[failed_rows, "records"] for key in keys}
-    assert keys == {case.key for case in found if case.settings["work"] == "determinant"}
+    assert keys == {case.key for case in cases if case.settings["work"] == "determinant"}
     assert all(figure.draw() for figure in STUDY.figures(frame))
     monkeypatch.setattr(module.Subject, "of", fails)
-    lost = results_of(found)
-    assert lost.keys() == {case.key for case in found}
+    lost = results_of(cases)
+    assert lost.keys() == {case.key for case in cases}
     assert all(result.failure for result in lost.values())
-    assert set(STUDY.tables(frame_of(found, lost))[0].frame["evaluation_seconds"]) == {"failed"}
-    assert STUDY.figures(frame_of(found, lost)) == []
+    assert set(STUDY.tables(frame_of(cases, lost))[0].frame["evaluation_seconds"]) == {"failed"}
+    assert STUDY.figures(frame_of(cases, lost)) == []
 
 
 def test_what_fits_in_a_time_by_known_numbers() -> None:
@@ -61,7 +61,7 @@ def test_what_fits_in_a_time_by_known_numbers() -> None:
 
 def _equal_time(closed: float) -> dict[str, Any]:
     """The row of an estimate that takes 1 + K seconds beside a closed form of ``closed``."""
-    found = [
+    cases = [
         case
         for case in trace_cases(dims=[3], probes=[1, 2, 4])
         if case.settings["work"] == "field"
@@ -69,7 +69,7 @@ def _equal_time(closed: float) -> dict[str, Any]:
         or Trace.of(case.options["trace"]).noise == "gaussian"
     ]
     results = {}
-    for case in found:
+    for case in cases:
         trace = Trace.of(case.options["trace"])
         metrics: dict[str, Any] = {"evaluation_flops": 1, "evaluation_seconds": [closed]}
         if trace.stochastic:
@@ -78,7 +78,7 @@ def _equal_time(closed: float) -> dict[str, Any]:
         else:
             metrics["trace_error"] = 1e-7
         results[case.key] = Result(metrics)
-    rows = list(equal_times(evaluations(frame_of(found, results))))
+    rows = list(equal_times(evaluations(frame_of(cases, results))))
     assert len(rows) == 4
     assert len({row["exact"] for row in rows}) == 2  # a first evaluation of a solve, and a later
     return rows[0]
@@ -98,10 +98,10 @@ def test_equal_time_says_where_no_probe_fits() -> None:
 
 def test_tables_and_figures_of_two_fields() -> None:
     """Ratios to each field's own; a row of panels for each; no order of records is needed."""
-    found = trace_cases(probes=[1, 2], draws=100) + trace_cases(
+    cases = trace_cases(probes=[1, 2], draws=100) + trace_cases(
         probes=[1, 2], draws=100, hidden_per_dim=2
     )
-    frame = frame_of(found, results_of(found)).sample(frac=1, random_state=0)
+    frame = frame_of(cases, results_of(cases)).sample(frac=1, random_state=0)
     cost, error, equal = (table.frame for table in STUDY.tables(frame))
     assert set(cost["field"]) == {"cnf hidden=9", "cnf hidden=2·D"}
     rows = evaluations(frame)
@@ -118,7 +118,7 @@ def test_tables_and_figures_of_two_fields() -> None:
     assert len(error) == 2 * len(DIMS) * 2 * 2 * 2
     assert len(equal) == 2 * len(DIMS) * 3 * 4
     every = (key for table in STUDY.tables(frame) for keys in table.rows_from for key in keys)
-    assert set(every) == {case.key for case in found}
+    assert set(every) == {case.key for case in cases}
     pictures = [figure.draw() for figure in STUDY.figures(frame)]
     assert [len(picture.axes) for picture in pictures] == [4, 6]
     legend = {text.get_text() for text in pictures[1].legends[0].get_texts()}

@@ -61,7 +61,7 @@ def test_a_raised_number_makes_its_own_records_stale(
 def test_the_gate_finds_seeded_edits(tmp_path: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         seen = list(pool.map(lambda edit: _seen(tmp_path, **edit), EDITS["seeded"]))
-    missed = [e["name"] for e, found in zip(EDITS["seeded"], seen, strict=True) if not found]
+    missed = [e["name"] for e, caught in zip(EDITS["seeded"], seen, strict=True) if not caught]
     assert len(seen) >= 20
     assert len(missed) <= len(seen) // 20, missed
 

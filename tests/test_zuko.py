@@ -155,12 +155,12 @@ def test_evaluations_are_counted_forward_and_backward(
 ) -> None:
     """Each call of the network once, also on a view; seven a step of Dormand and Prince."""
     flow, x = make_flow(name, DIM, **sizes(name)), normal(5, DIM)
-    for each in (flow, flow.using(noise=0), copy.deepcopy(flow)):
+    for view in (flow, flow.using(noise=0), copy.deepcopy(flow)):
         calls: list[int] = []
-        (ode,) = each.transform.odes
+        (ode,) = view.transform.odes
         handle = ode.ode.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        with flows.count_nfe(each) as nfe:
-            loss = each.loss(x)
+        with flows.count_nfe(view) as nfe:
+            loss = view.loss(x)
             assert nfe.forward == len(calls)
             assert nfe.backward == 0
             loss.backward()

@@ -26,29 +26,41 @@ Only = Annotated[
 
 def ab(
     base: Annotated[str, typer.Argument(help="A branch, tag or commit to compare against.")],
-    new: Annotated[str, typer.Argument(help="Another; '.' is the working tree as it is.")] = ".",
+    new: Annotated[
+        str, typer.Argument(help="The revision to judge; '.' is the working tree.")
+    ] = ".",
     only: Only = None,
-    seconds: Annotated[float, typer.Option(min=5, max=60, help="Of timing, in all.")] = 40,
-    factor: Annotated[float, typer.Option(min=1, help="What counts as slower at least.")] = FACTOR,
+    seconds: Annotated[float, typer.Option(min=5, max=60, help="Seconds of timing in total.")] = 40,
+    factor: Annotated[
+        float, typer.Option(min=1, help="Smallest ratio new over base that counts as slower.")
+    ] = FACTOR,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="A file for verdicts and all samples; - prints.")
+        Path | None,
+        typer.Option(
+            "--json",
+            help="Write verdicts and all samples as JSON to a file; - for standard output.",
+        ),
     ] = None,
     markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", help="A file for the table; - prints it.")
+        Path | None,
+        typer.Option(
+            "--markdown", help="Write the table as Markdown to a file; - for standard output."
+        ),
     ] = None,
     require_pace: Annotated[
         bool,
         typer.Option(
             "--require-pace",
-            help="Accept times that moved, faster or slower, only with a raised version or pace.",
+            help="Fail only where times changed without a new version or pace.",
         ),
     ] = False,
 ) -> None:
     """Time the flows of two git revisions against each other on this machine.
 
-    Both run by turns on one core, in this environment unless they declare different dependencies.
-    Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage, or too short to judge. With
-    --require-pace, 1 if a time moved and its flow declares no new version or pace, or some failed.
+    Both take turns on one core, in this environment unless they declare different dependencies.
+    Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage or too little time to judge.
+    With --require-pace, 1 if a time changed and its flow declares no new version or pace, or if a
+    flow failed.
     """
     with usage_errors(), _clean_interrupt():
         from benchmarks.ab import rendering

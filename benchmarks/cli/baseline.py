@@ -1,4 +1,4 @@
-"""The commands ``flowgauge baseline``: the figures that the gate compares with."""
+"""The commands ``flowgauge baseline``: the baseline that the gate compares with."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import typer
 from benchmarks.cli.console import console, usage_errors
 
 app = typer.Typer(no_args_is_help=True, help="The figures that the gate compares with.")
-Target = Annotated[Path, typer.Option(help="Where the baseline is.")]
+Target = Annotated[Path, typer.Option(help="Folder of the baseline.")]
 BASELINE = Path("results/baseline")
 
 
 @app.callback()
 def commands() -> None:
-    """The figures that the gate compares with."""
+    """Renew or check the baseline that the gate compares with."""
 
 
 @app.command()
@@ -26,26 +26,26 @@ def update(
     ] = Path("results/ci"),
     target: Target = BASELINE,
 ) -> None:
-    """Add what a results folder has of new versions to the committed baseline, on purpose.
+    """Add the records of new versions in a results folder to the committed baseline.
 
-    Refused where figures moved and no version was raised, or operators and neither version nor
-    pace. Exit status: 0, 2 where it is refused.
+    Refused if figures changed and no version was raised, or if operators changed and neither
+    version nor pace was raised. Exit status: 0, 2 if refused.
     """
     with usage_errors():
         from benchmarks.gate.baseline import renew
 
         count = renew(folder, target)
-    console.print(f"{count} records are new in the baseline: review and commit {target}")
+    console.print(f"{count} records were added to the baseline: review and commit {target}")
 
 
 @app.command()
 def check(
     target: Target = BASELINE,
     base: Annotated[
-        str | None, typer.Option(help="A commit whose parts have to be there unchanged.")
+        str | None, typer.Option(help="A commit; its parts of the baseline must be unchanged.")
     ] = None,
 ) -> None:
-    """Check that no version of the baseline has two sets of figures, and that it only grew.
+    """Check that each version in the baseline has one set of figures, and that no part was changed.
 
     Exit status: 0 sound, 1 not, 2 wrong usage.
     """

@@ -26,7 +26,9 @@ STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the w
 
 Flows = Annotated[
     list[str] | None,
-    typer.Argument(help="Names or patterns of flows, or Python files that register some; all."),
+    typer.Argument(
+        help="Names or patterns of flows, or Python files that register flows (default: all)."
+    ),
 ]
 Dims = Annotated[
     list[int] | None,
@@ -34,11 +36,15 @@ Dims = Annotated[
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("-s", "--set", help="option=value of every flow (see list), or parameters=N."),
+    typer.Option(
+        "-s",
+        "--set",
+        help="option=value for every flow (`flowgauge list` has the options), or parameters=N.",
+    ),
 ]
 Csv = Annotated[
     Path | None,
-    typer.Option("--csv", help="A CSV file for every figure: flow, dim, row, dtype, ..."),
+    typer.Option("--csv", help="Write every figure to a CSV file: flow, dim, row, dtype, ..."),
 ]
 
 
@@ -49,7 +55,7 @@ def check(
     plugin: Plugin = None,
     csv_file: Csv = None,
 ) -> None:
-    """Judge flows by the conformance kit: are they densities, and do they behave as such?
+    """Check by the conformance kit whether flows are densities and behave as such.
 
     Exit status: 0 all passed, 1 some row failed, 2 wrong usage.
     """

@@ -1,4 +1,4 @@
-"""The command ``flowgauge claims``: what records say of each claim of the lecture."""
+"""The command ``flowgauge claims``: verdicts of records on each claim of the lecture."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ RESULTS = Path("results")
 
 Folders = Annotated[
     list[Path] | None,
-    typer.Argument(help="Results folders, the first to be asked first; all under results/."),
+    typer.Argument(help="Results folders in order of preference (default: all under results/)."),
 ]
 Only = Annotated[
     list[str] | None, typer.Option("--only", help="A claim's name or pattern; repeatable.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="All of it as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print verdicts as JSON.")]
 
 
 def claims(folders: Folders = None, only: Only = None, as_json: Json = False) -> None:
-    """Say what records make of each claim of the lecture: confirmed, refuted, conditional.
+    """Judge each claim of the lecture by records: confirmed, refuted or conditional.
 
-    A claim is judged by the records of one folder alone, the first of FOLDERS that has what it
-    needs: two runs differ in machine and budget. Without FOLDERS all under results/ are asked,
-    those of the claim's own suite first, then the one with the most records. Exit status: 0, 2 for
+    Each claim is judged by the records of one folder, the first of FOLDERS that has those it needs:
+    machine and budget differ between runs. Without FOLDERS all folders under results/ are tried,
+    first those of the claim's own suite, then the one with the most records. Exit status: 0, 2 for
     wrong usage.
     """
     with usage_errors():
@@ -88,7 +88,7 @@ def _results_folders(results: Path) -> list[Path]:
     counts = {path: len(store.read(path)) for path in paths}
     if not counts:
         raise ValueError(
-            f"there are no records under {str(results)!r}: flowgauge run quick makes some"
+            f"there are no records under {str(results)!r}: measure some by flowgauge run quick"
         )
     return sorted(counts, key=lambda folder: (-counts[folder], folder))
 

@@ -18,11 +18,9 @@ COLOURS = {"better": "green", "appeared": "blue"}
 
 
 def compare(
-    base: Annotated[Path, typer.Argument(help="What to compare against.")],
-    new: Annotated[Path, typer.Argument(help="What to judge.")],
-    factor: Annotated[
-        float, typer.Option(help="By which a time may grow before it is worse.")
-    ] = 1.1,
+    base: Annotated[Path, typer.Argument(help="The results to compare with.")],
+    new: Annotated[Path, typer.Argument(help="The results to judge.")],
+    factor: Annotated[float, typer.Option(help="Largest ratio by which a time may grow.")] = 1.1,
     allow: Annotated[
         list[str] | None,
         typer.Option(help="Cases that may vanish, by label or pattern; repeatable."),
@@ -39,16 +37,17 @@ def compare(
         typer.Option(help="Write NEW as customSmallerIsBetter of github-action-benchmark."),
     ] = None,
 ) -> None:
-    """Say what got worse, better, stayed, appeared and vanished from BASE to NEW.
+    """List what got worse, better, stayed, appeared or vanished from BASE to NEW.
 
-    A second table has, for each metric that changed, how it did over all cases of both: ratios of
-    medians, and differences of what is in nats.
+    A second table shows each metric that changed, over all cases of both results: the ratio of
+    medians, or the difference if it is in nats.
 
-    Each is a results folder, a record (records/*.json), a JSON of pytest-benchmark, or a folder of
-    these, whose newest counts. Exact counts have to be equal; qualities are judged by their
-    standard errors, times as ratios to the reference workload, by --factor and a rank test, each
-    class at a level of 0.05 for all its tests together. A case that vanished or failed fails.
-    Device, precision and threads do not tell cases apart where each result has one throughout.
+    BASE and NEW are each a results folder, a record (records/*.json), a JSON file of
+    pytest-benchmark, or a folder of such files, of which the newest counts. Exact counts must be
+    equal. Qualities are judged by their standard errors, and times by --factor and a rank test of
+    their ratios to the reference workload; the tests of each class together have a level of 0.05. A
+    case that vanished or failed is a failure. Device, precision and number of threads are ignored
+    in matching cases if each result has one value of them throughout.
 
     Exit status: 0 passed, 1 failed, 2 not comparable or wrong usage.
     """

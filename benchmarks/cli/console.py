@@ -1,4 +1,4 @@
-"""Output of the commands: plain text on two consoles, files, and errors of usage in one line."""
+"""Output of the commands: plain text on two consoles, files, and usage errors in one line."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def warn(message: Warning | str, category: type[Warning], *place: Any) -> None:
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turn a ValueError, or a file that cannot be read or written, into one line and status 2."""
+    """Report a ValueError, or a file that cannot be read or written, in one line with status 2."""
     try:
         yield
     except ValueError as error:
@@ -71,7 +71,7 @@ def usage_errors() -> Iterator[None]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file, or to standard output for "-"; ValueError where that cannot be."""
+    """Write a file, or to standard output for "-"; ValueError if that fails."""
     if path == Path("-"):
         typer.echo(plain(text), nl=False)
         return

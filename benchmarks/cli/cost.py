@@ -1,4 +1,4 @@
-"""The command ``flowgauge cost``: what calls of any flows cost, without a suite file."""
+"""The command ``flowgauge cost``: cost of calls of any flows, without a suite file."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from benchmarks.cli.options import Plugin, flows_of, load_plugins
 from benchmarks.cli.run import measure
 
 STEP = 0.25  # of rk4, for flows that solve an ODE
-NUMBERS = "2..512 doubles and ends there, 3,10,63 names them"
+NUMBERS = "2..512 doubles up to 512; 3,10,63 lists values"
 
 
 def cost(
     flows: Annotated[
-        list[str], typer.Argument(help="Names or patterns of flows, or files that register some.")
+        list[str], typer.Argument(help="Names or patterns of flows, or files that register flows.")
     ],
     dim: Annotated[str, typer.Option(help=f"Dimensions: {NUMBERS}.")],
-    hidden: Annotated[str | None, typer.Option(help="Widths, where a flow has one.")] = None,
+    hidden: Annotated[str | None, typer.Option(help="Widths, for flows that have one.")] = None,
     hidden_per_dim: Annotated[
-        float | None, typer.Option(help="c of a width H = c D, rounded; in place of --hidden.")
+        float | None,
+        typer.Option(help="The factor c of a width H = c D, rounded; instead of --hidden."),
     ] = None,
-    depth: Annotated[str | None, typer.Option(help="Hidden layers of a network.")] = None,
+    depth: Annotated[
+        str | None, typer.Option(help="Numbers of hidden layers of a network.")
+    ] = None,
     layers: Annotated[
-        str | None, typer.Option(help="Numbers of transformations; of an ODE, pieces of time.")
+        str | None, typer.Option(help="Numbers of transformations, or of pieces of time of an ODE.")
     ] = None,
-    batch: Annotated[str, typer.Option(help="Rows of a call.")] = "64",
+    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "64",
     counted_dim: Annotated[
         str | None,
         typer.Option(help="Larger dimensions, where log_prob is counted from its shapes alone."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0, help="Of timing at each dimension; 0: exact counts alone.")
+        float,
+        typer.Option(min=0, help="Seconds of timing at each dimension; 0 for exact counts only."),
     ] = 3.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the worker.")] = 1,
     out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/cost"),
@@ -44,11 +48,12 @@ def cost(
 ) -> None:
     """Measure log_prob, a training step and sampling of FLOWS against their sizes.
 
-    Every number of --hidden, --depth, --layers and --batch may be several, as those of --dim: each
-    is measured with each. Flows with an option "solver" solve their ODE by four steps of rk4 and
-    backpropagation, one at least for each piece of time, so that the number of evaluations does not
-    change with D; of others that solve one it is said. The report shows the cases of this command,
-    the folder keeps those of all. Exit status: 0 all cases done, 1 some failed, 2 wrong usage.
+    --dim, --hidden, --depth, --layers and --batch take several values; all combinations are
+    measured. Flows with an option "solver" solve their ODE by four steps of rk4 (at least one for
+    each piece of time) and backpropagation, so that the number of evaluations does not change with
+    D; a note names other flows that solve an ODE. The report shows the cases of this command, the
+    folder keeps those of all earlier commands. Exit status: 0 all cases done, 1 some failed, 2
+    wrong usage.
     """
     with usage_errors():
         from benchmarks.execution.suite import Suite
@@ -80,7 +85,7 @@ def cost(
         for case in {case.flow: case for case in reversed(cases)}.values():  # of the smallest D
             if "solver" not in members[case.flow].defaults and _solves(case):
                 console.print(
-                    f"note: {case.flow} takes no option 'solver', and is measured with its own",
+                    f"note: {case.flow} has no option 'solver' and is measured with its own solver",
                     style="yellow",
                 )
     measure(suite, out)

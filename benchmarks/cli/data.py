@@ -1,4 +1,4 @@
-"""The command ``flowgauge data``: which data sets there are; fetching and checking their files."""
+"""The command ``flowgauge data``: list data sets, fetch and check their files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from benchmarks.datasets.download import Source
 
 app = typer.Typer(
-    help="List data sets; fetch, verify and describe those that are files.", no_args_is_help=True
+    help="List data sets; fetch, verify and describe data sets in files.", no_args_is_help=True
 )
 
 Sets = Annotated[
-    list[str] | None, typer.Argument(help="Data sets (default: all that are downloaded).")
+    list[str] | None, typer.Argument(help="Data sets (default: all that can be downloaded).")
 ]
 
 
 @app.command("list")
 def list_sets(data_root: DataRoot = None) -> None:
-    """List all data sets, and whether their files are there."""
+    """List all data sets, and whether their files exist."""
     with usage_errors():
         from benchmarks import datasets
         from benchmarks.datasets.disk import data_root as root
@@ -41,7 +41,7 @@ def list_sets(data_root: DataRoot = None) -> None:
 
 
 def files_of(name: str) -> str:
-    """The paths of a data set's files, or that they are absent; "" for a set without files."""
+    """Paths of a data set's files, or a remark that they are absent; "" for a set without files."""
     from benchmarks import datasets
     from benchmarks.datasets.disk import Absent
 
@@ -55,21 +55,24 @@ def files_of(name: str) -> str:
 def fetch(
     sets: Sets = None,
     original: Annotated[
-        bool, typer.Option("--original", help="The original files (UCI's), not the MAF archive's.")
+        bool,
+        typer.Option("--original", help="Fetch UCI's original files instead of the MAF archive."),
     ] = False,
     source: Annotated[
-        str | None, typer.Option("--from", help="The archive elsewhere: an address, or a file.")
+        str | None, typer.Option("--from", help="Another address or file of the archive.")
     ] = None,
     checksum: Annotated[
         str | None,
-        typer.Option(help="Of the archive, md5:... or sha256:..., in place of the known one."),
+        typer.Option(
+            help="Checksum of that archive, md5:... or sha256:..., instead of the known one."
+        ),
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Replace files that are there.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Replace files that exist.")] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Download data sets into the data root: resumes, verifies checksums, unpacks safely.
+    """Download data sets into the data root: resume, verify checksums, unpack safely.
 
-    Exit status: 0 all there, 1 a download failed or was refused, 2 wrong usage.
+    Exit status: 0 all files exist, 1 a download failed or was refused, 2 wrong usage.
     """
     with usage_errors():
         from benchmarks import datasets
@@ -77,7 +80,7 @@ def fetch(
         from benchmarks.datasets.download import FetchError, redirect
 
         if original and (source or checksum):
-            raise ValueError("--from and --checksum are of the archive: leave out --original")
+            raise ValueError("--from and --checksum apply to the archive: leave out --original")
         wanted = [one for name in _select(sets) for one in datasets.sources(name, original)]
         sources = redirect(wanted, source, checksum)
         if data_root is not None:
@@ -88,7 +91,7 @@ def fetch(
         try:
             paths = _fetch(one, folder, again)
         except FetchError as error:
-            hint = "; of another archive, give the --checksum"
+            hint = "; for another archive give its --checksum"
             line = f"flowgauge: {error}{hint * (source is not None and checksum is None)}"
             errors.print(line, style="red", soft_wrap=True)
             raise typer.Exit(1) from None
@@ -105,10 +108,9 @@ def fetch(
 
 @app.command()
 def verify(sets: Sets = None, data_root: DataRoot = None) -> None:
-    """Verify files of data sets: sums as fetched, rows and a Gaussian's score as published.
+    """Verify files of data sets: their checksums, and the published row counts and Gaussian scores.
 
-    Exit status: 0 as published, 1 a set differs, is broken or, if it was named, absent; 2 wrong
-    usage.
+    Exit status: 0 as published, 1 a set differs, is broken or, if named, absent; 2 wrong usage.
     """
     with usage_errors():
         from benchmarks.datasets.disk import data_root as root
@@ -122,7 +124,7 @@ def verify(sets: Sets = None, data_root: DataRoot = None) -> None:
         style = "green" if correct else "red"
         console.print(f"{name}: {text}", style=style, soft_wrap=True)
     if not results:
-        console.print("no such set is there: see flowgauge data list")
+        console.print("no such data set exists: see flowgauge data list")
     raise typer.Exit(0 if results and all(correct for _, correct in results.values()) else 1)
 
 
@@ -132,13 +134,13 @@ def info(
         str, typer.Argument(help="A data set, or a .csv, .parquet, .npy or .npz file.")
     ],
     dequantise: Annotated[
-        bool, typer.Option("--dequantise", help="Uniform noise on columns of whole numbers.")
+        bool, typer.Option("--dequantise", help="Add uniform noise to columns of whole numbers.")
     ] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Describe a data set; of a file of your own, also what is wrong with it.
+    """Describe a data set; list the faults and remarks of a file of your own.
 
-    Exit status: 0, 1 the file cannot serve as it is, 2 wrong usage.
+    Exit status: 0, 1 if the file cannot be used as it is, 2 wrong usage.
     """
     with usage_errors():
         from benchmarks import datasets
@@ -147,7 +149,7 @@ def info(
         use_data_root(data_root)
         if dequantise:
             if not own.is_file(name):
-                raise ValueError(f"{name!r} is no file: --dequantise is for files")
+                raise ValueError(f"{name!r} is not a file: --dequantise is for files")
             name = name.removesuffix(own.DEQUANTISE) + own.DEQUANTISE
         if own.is_file(name) and (faults := own.inspect(name).faults):
             for fault in faults:
@@ -196,7 +198,7 @@ def _fetch(source: Source, folder: Path, again: bool) -> list[Path]:
 
 
 def _verify(name: str, named: bool) -> tuple[str, bool] | None:
-    """A line on a set and whether it is as published; None if it is absent and was not named."""
+    """Result of one set in a line, and whether it is as published; None if absent and not named."""
     from benchmarks.datasets.disk import Absent
     from benchmarks.evaluation.verify import verify as judge
 

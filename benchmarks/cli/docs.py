@@ -1,4 +1,4 @@
-"""The command ``flowgauge docs``: pages with numbers, written from the committed records."""
+"""The command ``flowgauge docs``: write the pages that show results from the committed records."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from benchmarks.cli.console import console, usage_errors
 
 def docs(
     folder: Annotated[
-        Path, typer.Argument(help="The folder of the pages, which holds *.md.jinja.")
+        Path, typer.Argument(help="Folder of the pages and their templates *.md.jinja.")
     ] = Path("docs"),
-    results: Annotated[Path, typer.Option(help="The folder of the runs.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("results"),
 ) -> None:
     """Write the pages that show results, and their figures, from the runs under results/.
 
-    Each FOLDER/*.md.jinja is rendered to FOLDER/*.md; the figures go to FOLDER/figures. Times that
-    were not measured quietly are left out.
+    Each FOLDER/*.md.jinja is rendered to FOLDER/*.md, and the figures are written to
+    FOLDER/figures. Times that were not measured quietly are left out.
     """
     with usage_errors():
         from benchmarks.report.documents import write

@@ -39,13 +39,13 @@ def list_members(plugin: Plugin = None) -> None:
 
 
 def _flow(member: Member) -> Text:
-    """A flow's description, and below it the options that it takes."""
+    """Description of a flow, and below it the options that it takes."""
     description = member.description.replace("``", "")
     return Text.assemble(styled(description), "\n", styled(", ".join(member.defaults), "dim"))
 
 
 def _origin(name: str) -> Text:
-    """The module of a data set, and whether its files are absent."""
+    """Module of a data set, and whether its files are absent."""
     from benchmarks import datasets
 
     module, files = datasets.module_of(name).rpartition(".")[2], files_of(name)

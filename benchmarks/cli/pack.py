@@ -1,4 +1,4 @@
-"""The command ``flowgauge pack``: loose records of a folder as a part that is never rewritten."""
+"""The command ``flowgauge pack``: move the loose records of a folder into a part."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from benchmarks.cli.console import console, usage_errors
 
 def pack(
     folder: Annotated[Path, typer.Argument(help="A results folder.")],
-    join: Annotated[bool, typer.Option("--all", help="Join all parts into a new one too.")] = False,
+    join: Annotated[
+        bool, typer.Option("--all", help="Join all existing parts into the new one.")
+    ] = False,
 ) -> None:
-    """Move the loose records of a results folder into a new part.
+    """Move the loose records of a results folder into a new part, which is never rewritten.
 
     A part is ``records-0001.parquet`` with ``arrays-0001.zip``; all commands read loose and packed
-    records alike. Exit status: 0, 2 for wrong usage or a folder that another command holds.
+    records alike. Exit status: 0, 2 for wrong usage or a folder that another command is using.
     """
     with usage_errors():
         from benchmarks.core import store

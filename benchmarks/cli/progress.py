@@ -16,9 +16,10 @@ from benchmarks.core.record import Record
 
 
 class Display:
-    """Show a run on a console: current case, done and failed counts, time left.
+    """Show a run on a console: current case, numbers of done and failed cases, time left.
 
-    The time left is the budget of what remains, scaled by how the budgets have held so far.
+    The time left is the budget of the remaining cases, scaled by the ratio of time to budget so
+    far.
     """
 
     def __init__(self, console: Console) -> None:
@@ -47,7 +48,7 @@ class Display:
         self.bar.stop()
 
     def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None:
-        """Start a run of these cases, and name those that will fail since their flow does."""
+        """Start a run of these cases, and name those whose flow cannot be constructed."""
         from benchmarks.execution.constructed import faults
 
         self.total, self.budget, self.started = len(cases), budget, time.monotonic()
@@ -66,7 +67,7 @@ class Display:
         self.bar.update(self.task, description=plain(self.labels[cases[0].key]) + more)
 
     def case(self, case: Case, record: Record) -> None:
-        """Count a case that has its record."""
+        """Count a case whose record was written."""
         from benchmarks.core.study import registry
 
         self.finished += 1

@@ -14,12 +14,15 @@ from benchmarks.cli.options import DataRoot, Plugin, load_plugins, results_folde
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(help="A results folder or a suite that was run; several: side by side."),
+        typer.Argument(
+            help="A results folder, or a suite that was run; several are shown side by side."
+        ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the report (default: FOLDER/report, of several results/A-vs-B/report)."
+            help="Folder of the report (default: FOLDER/report, or results/A-vs-B/report for "
+            "several)."
         ),
     ] = None,
     plugin: Plugin = None,
@@ -27,9 +30,9 @@ def report(
 ) -> None:
     """Draw the report of a results folder from its records, or of several side by side.
 
-    Of several, as of a before and an after, each table and figure has the series of all of them,
-    named by their folders. Times of different machines, or of CPU and GPU, are shown one after
-    another and never in one table. What changed is what `flowgauge compare` says.
+    For several folders, such as before and after a change, each table and figure has the series of
+    all of them, named by folder. Times of different machines, or of CPU and GPU, are shown one
+    after another and never in one table. To list what changed, use `flowgauge compare`.
     """
     with usage_errors():
         from benchmarks.report import write
