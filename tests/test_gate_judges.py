@@ -130,7 +130,7 @@ def timed(
 
 
 @pytest.mark.parametrize(
-    ("new", "outcome", "said"),
+    ("new", "outcome", "words"),
     [
         (timed(list(np.linspace(1.25, 1.3, 9))), "worse", "× 1.259"),
         (timed(list(np.linspace(1.06, 1.07, 9))), "stayed", "× 1.052"),  # surely, but by little

@@ -65,7 +65,7 @@ cli = CliRunner()
         (["data", "verify", "--data-root", "nosuch"], ["nosuch", "no folder"]),
         (["data", "info", "nosuch"], ["nosuch", "magic"]),
         (["data", "info", "nosuch.csv"], ["nosuch.csv", "does not exist"]),
-        (["data", "info", "magic", "--dequantise"], ["magic", "no file"]),
+        (["data", "info", "magic", "--dequantise"], ["magic", "is not a file"]),
         (["data", "info", "power"], ["power", "--data-root"]),
     ],
 )
