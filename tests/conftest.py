@@ -20,6 +20,7 @@ import report_probes
 from benchmarks import report
 from benchmarks.core.frame import load
 from benchmarks.core.record import Record
+from benchmarks.execution.process import Setup
 from benchmarks.execution.worker import Worker
 from benchmarks.gate import compare
 from benchmarks.gate.comparison import Verdict
@@ -197,7 +198,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     """One process for all runs in which nothing dies."""
-    worker = Worker(threads=1, device="cpu", memory_share=0.8)
+    worker = Worker(Setup(threads=1, device="cpu", memory_share=0.8))
     yield worker
     worker.stop()
 

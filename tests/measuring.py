@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.core.case import Case
 from benchmarks.core.frame import long_frame
 from benchmarks.core.study import Common, Result, registry
-from benchmarks.execution.suite import blocks
+from benchmarks.execution.tasks import tasks
 from records import record_result
 
 
@@ -23,7 +23,7 @@ def cases_of(study: str, options: Mapping[str, Any], **common: Any) -> list[Case
 
 def results_of(cases: list[Case]) -> dict[str, Result]:
     """Results by key, measured block by block."""
-    pairs = (registry[block[0].study].measure(block) for block in blocks(cases))
+    pairs = (registry[t.cases[0].study].measure(t.cases) for t in tasks(cases))
     return {key: result for block in pairs for key, result in block}
 
 

@@ -14,10 +14,13 @@ class Silent:
     def begin(self, cases, kept, budget):
         self.kept = kept
 
-    def block(self, cases):
+    def task(self, task):
         pass
 
-    def case(self, case, record):
+    def waiting(self, reason):
+        pass
+
+    def case(self, task, case, record):
         self.measured.append(record)
 
 

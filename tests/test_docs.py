@@ -18,7 +18,7 @@ from benchmarks.core.frame import load
 from benchmarks.core.quotable import TIMES
 from benchmarks.core.record import Values
 from benchmarks.execution import suite
-from benchmarks.execution.run import state
+from benchmarks.execution.state import state
 from benchmarks.report.documents import Documents, rendered
 from benchmarks.report.quoted import Quoted, folders
 from benchmarks.training.settings import Training

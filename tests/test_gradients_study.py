@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
-from benchmarks.execution.suite import blocks
+from benchmarks.execution.tasks import tasks
 from benchmarks.studies.gradients import study as gradients
 from measuring import GRADIENTS, frame_of, gradient_cases, results_of
 
@@ -36,7 +36,8 @@ def test_every_number_is_a_metric_with_raw_times() -> None:
 def test_a_block_has_every_gradient_of_one_setting() -> None:
     """No seminorm of fixed steps, which have no norm; the key has all that changes a number."""
     groups = [
-        [case.options["solver"]["gradient"] for case in block] for block in blocks(gradient_cases())
+        [case.options["solver"]["gradient"] for case in task.cases]
+        for task in tasks(gradient_cases())
     ]
     adaptive, fixed = 2 * 2 * len(TOLERANCES), 2 * 2 * len(STEPS)
     assert groups.count(["adjoint", "seminorm", "backprop"]) == adaptive

@@ -26,8 +26,8 @@ from benchmarks.execution import suite
 from benchmarks.measure.dispatched import dispatched
 
 torch.set_num_threads(1)
-for block in suite.blocks(suite.read("ci").cases()):
-    for _ in dispatched(studies[block[0].study], block):
+for case in suite.read("ci").cases():
+    for _ in dispatched(studies[case.study], [case]):
         pass
 """
 REPORT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["coverage"]["report"]

@@ -18,7 +18,7 @@ from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 from benchmarks.execution import suite
-from benchmarks.execution.suite import blocks
+from benchmarks.execution.tasks import tasks
 from benchmarks.studies.libraries.study import copy_weights
 from benchmarks.studies.libraries.tables import CALLS, comparisons
 from flows.budget import WITHIN
@@ -72,7 +72,7 @@ def test_the_interval_covers_the_true_ratio() -> None:
 
 def test_both_of_a_pair_are_measured_together_at_one_size() -> None:
     """One block a pair and dimension; equal batch, depth and layers; a matched budget."""
-    pairs = list(blocks(cases(dims=[3, 5])))
+    pairs = [task.cases for task in tasks(cases(dims=[3, 5]))]
     assert len(pairs) == 4
     for ours, theirs in pairs:
         assert [case.settings["side"] for case in (ours, theirs)] == ["ours", "theirs"]

@@ -14,7 +14,8 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.record import Values
-from benchmarks.execution.run import run, state
+from benchmarks.execution.run import run
+from benchmarks.execution.state import state
 from benchmarks.execution.suite import Suite
 from runs import Silent, small
 

@@ -13,10 +13,12 @@ from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
 from benchmarks.cli.docs import docs
 from benchmarks.cli.list import list_members
+from benchmarks.cli.merge import merge
 from benchmarks.cli.pack import pack
 from benchmarks.cli.report import report
 from benchmarks.cli.run import run
 from benchmarks.cli.status import status
+from benchmarks.cli.submit import submit
 
 app = typer.Typer(
     name="flowgauge",
@@ -25,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (run, status, report, check, cost, claims, compare, ab, pack, docs):
+for command in (run, status, submit, merge, pack, report, check, cost, claims, compare, ab, docs):
     app.command()(command)
 app.command("list")(list_members)
 app.add_typer(baseline, name="baseline")

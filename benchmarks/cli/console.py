@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 INTERRUPTED = 130  # exit status after Ctrl-C
+STOPPED = 75  # after SIGTERM or SIGUSR1, with checkpoints: EX_TEMPFAIL of sysexits.h
 ESCAPES = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands: titles, links
     r"|\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor

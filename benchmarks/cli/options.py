@@ -138,11 +138,11 @@ def read_suite(
     chosen = suites.read(suite, [*(overrides or ()), *values])
     chosen = chosen.only(study) if study else chosen
     chosen = chosen.on(data) if data else chosen
-    _check_device(chosen.device)
     return chosen, out or suites.planned(suite) or Path("results") / chosen.name
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """ValueError for a device that this machine does not have."""
     import torch
 
     try:

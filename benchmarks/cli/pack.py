@@ -23,8 +23,11 @@ def pack(
     """
     with usage_errors():
         from benchmarks.core import store
+        from benchmarks.execution import claims
 
         with store.held(store.existing(folder)):
+            if claims.alive(folder):
+                raise store.Busy(f"a run measures in {str(folder)!r}: wait for its end")
             table = store.pack(folder, join=join)
     if table is None:
         console.print(f"nothing to pack in {str(folder)!r}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,6 +13,9 @@ from benchmarks.cli.console import plain
 from benchmarks.core.case import Case
 from benchmarks.core.naming import counted, duration, labels
 from benchmarks.core.record import Record
+
+if TYPE_CHECKING:
+    from benchmarks.execution.tasks import Task
 
 
 class Display:
@@ -37,11 +40,12 @@ class Display:
         self.total = self.finished = self.failures = 0
         self.budget = self.spent = 0.0
         self.measured: set[str] = set()  # keys
+        self.running: dict[str, Task] = {}  # by key of a case
         self.started = time.monotonic()
 
     def __enter__(self) -> Self:
         self.bar.start()
-        self.task = self.bar.add_task("starting", total=None, failed="", left="")
+        self.bar_task = self.bar.add_task("starting", total=None, failed="", left="")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -53,7 +57,7 @@ class Display:
 
         self.total, self.budget, self.started = len(cases), budget, time.monotonic()
         self.labels = labels(cases)
-        self.bar.update(self.task, total=len(cases))
+        self.bar.update(self.bar_task, total=len(cases))
         left = f", about {duration(budget)}" if cases else ""
         self.console.print(
             f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
@@ -61,26 +65,41 @@ class Display:
         for key, reason in faults(cases, each_dim=False).items():
             self.console.print(f"note: {self.labels[key]}: {reason}", style="yellow")
 
-    def block(self, cases: Sequence[Case]) -> None:
-        """Name the block that is being measured."""
-        more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
-        self.bar.update(self.task, description=plain(self.labels[cases[0].key]) + more)
+    def task(self, task: Task) -> None:
+        """Name the tasks that are being measured."""
+        self.running |= {case.key: task for case in task.cases}
+        self._describe()
 
-    def case(self, case: Case, record: Record) -> None:
-        """Count a case whose record was written."""
-        from benchmarks.core.study import registry
+    def waiting(self, reason: str) -> None:
+        """Say what the run waits for."""
+        self.bar.update(self.bar_task, description=f"waiting: {reason}")
 
-        self.finished += 1
+    def case(self, task: Task, case: Case, record: Record) -> None:
+        """Count a case whose record was written; one whose times are to come is not yet done."""
+        from benchmarks.execution.tasks import budget
+
+        self.running.pop(case.key, None)
+        self._describe()
         self.measured.add(case.key)
-        self.spent += registry[case.study].budget(case)
+        self.spent += budget(case)[task.times]
+        if record.pending:
+            return
+        self.finished += 1
         self.failures += record.status != "done"
         elapsed = time.monotonic() - self.started
         left = max(0.0, self.budget - self.spent) * elapsed / max(self.spent, 1e-9)
         failed = f"{self.failures} failed" if self.failures else ""
-        self.bar.update(self.task, advance=1, failed=failed, left=f"{duration(left)} left")
+        self.bar.update(self.bar_task, advance=1, failed=failed, left=f"{duration(left)} left")
         label = self.labels[case.key]
         if record.status != "done":
             self.console.print(f"{label}: {record.status}: {record.reason}", style="red")
         elif not self.console.is_terminal:
             count = f"[{self.finished}/{self.total}]"
             self.console.print(f"{count} {label}: {record.seconds:.1f} s")
+
+    def _describe(self) -> None:
+        """Name one of the cases that are being measured, and how many others."""
+        keys = list(self.running)
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        text = plain(self.labels[keys[0]]) + more if keys else "starting"
+        self.bar.update(self.bar_task, description=text)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.table import Table
 
-from benchmarks.cli.console import INTERRUPTED, console, fail, usage_errors
-from benchmarks.cli.options import on_suite
+from benchmarks.cli.console import INTERRUPTED, STOPPED, console, fail, usage_errors
+from benchmarks.cli.options import check_device, on_suite
 
 if TYPE_CHECKING:
     from benchmarks.core.case import Case
+    from benchmarks.execution.run import Asked
     from benchmarks.execution.suite import Suite
 
 
@@ -29,39 +32,91 @@ def run(
             help="Measure cases again whose times are of another machine class or torch.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cases and stop.")] = False,
+    jobs: Annotated[
+        str,
+        typer.Option(
+            help="Workers for what is not timed, each on cores of its own; auto: as many as fit."
+        ),
+    ] = "1",
+    shard: Annotated[
+        str, typer.Option(help="K/N: part K of N of the suite, equal in expected time.")
+    ] = "1/1",
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            help="Measure on Dask: a scheduler's address, local, or slurm (extras dask, slurm)."
+        ),
+    ] = "",
+    phase: Annotated[
+        Literal["both", "beside", "alone"],
+        typer.Option(help="Measure only what runs beside others, or only what runs alone."),
+    ] = "both",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cases and their expected time, and stop.")
+    ] = False,
 ) -> None:
     """Measure a suite and draw its report; goes on where an earlier run stopped.
 
-    Exit status: 0 all cases done, 1 some failed, 2 wrong usage or configuration.
+    Several runs, on any hosts, may share a results folder and the work. Exit status: 0 all cases
+    done, 1 some failed, 2 wrong usage or configuration, 75 stopped by SIGTERM or SIGUSR1 at
+    checkpoints; with --shard and --phase those of what was asked for.
     """
     with usage_errors():
-        cases = plan.cases()
+        from benchmarks.execution.run import Asked
+        from benchmarks.execution.tasks import Shard
+
+        part, workers = Shard.of(shard), _jobs(jobs, plan)
+        cases = part.part(plan.cases(), plan.operators)
         if dry_run:
             from benchmarks.core.naming import labels
             from benchmarks.execution.constructed import faults
 
             for key, reason in faults(cases).items():
                 raise ValueError(f"case {labels(cases)[key]!r}: {reason}")
-            _print_plan(cases)
+            _print_plan(cases, workers, plan.operators)
             return
-    measure(plan, folder, retry, renew_times)
+        asked = Asked(retry, renew_times, part, workers, phase, scheduler)
+    measure(plan, folder, asked)
 
 
-def measure(suite: Suite, folder: Path, retry: bool = False, renew_times: bool = False) -> NoReturn:
+def _jobs(text: str, suite: Suite) -> int:
+    """The number of workers that --jobs asks for; ValueError for none."""
+    if text == "auto":
+        from benchmarks.execution.pools import most_jobs
+
+        return most_jobs(suite.threads, suite.device)
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"--jobs {text!r} is neither a positive number nor auto")
+    return int(text)
+
+
+def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
     from benchmarks import report
     from benchmarks.cli.progress import Display
     from benchmarks.core.naming import counted
     from benchmarks.core.parts import FolderError
-    from benchmarks.execution.run import run
+    from benchmarks.execution.pools import Terminated, setups
+    from benchmarks.execution.run import Asked, run
     from benchmarks.report.facts import noise
 
+    asked = asked or Asked()
+    with usage_errors():
+        if asked.scheduler:
+            check_scheduler(asked.scheduler)
+        else:
+            check_device(suite.device)
+            setups(suite, asked.jobs)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _end)
     try:
         with Display(console) as display:
-            result = run(suite, folder, display, retry=retry, renew_times=renew_times)
+            result = run(suite, folder, display, asked)
     except FolderError as error:
         fail(str(error))
+    except Terminated:
+        console.print("stopped: the next run goes on from the last checkpoints")
+        raise typer.Exit(STOPPED) from None
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept, and the next run goes on from there")
         raise typer.Exit(INTERRUPTED) from None
@@ -70,8 +125,8 @@ def measure(suite: Suite, folder: Path, retry: bool = False, renew_times: bool =
     for warning in noise(planned)[1:]:
         console.print(f"note: {warning}", style="yellow")
     page = report.write(folder)
-    done, failed = len(result.done), len(result.cases) - len(result.done)
-    if old_failures and not retry:
+    done, failed = len(result.done), len(asked.left_over(result))
+    if old_failures and not asked.retry:
         note = f"{counted(old_failures, 'case')} failed in an earlier run: --retry measures again"
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if elsewhere := len(result.elsewhere & result.done):
@@ -81,10 +136,28 @@ def measure(suite: Suite, folder: Path, retry: bool = False, renew_times: bool =
     raise typer.Exit(1 if failed else 0)
 
 
-def _print_plan(cases: Sequence[Case]) -> None:
-    """Print the cases with their expected durations."""
+def check_scheduler(scheduler: str) -> None:
+    """ValueError where the packages that a scheduler needs are absent."""
+    needs = {"distributed": "dask"} | ({"dask_jobqueue": "slurm"} if scheduler == "slurm" else {})
+    for package, extra in needs.items():
+        if find_spec(package) is None:
+            raise ValueError(
+                f"--scheduler {scheduler} needs the package {package}: pip install "
+                f"'flowgauge[{extra}]'"
+            )
+
+
+def _end(*_: object) -> NoReturn:
+    from benchmarks.execution.pools import Terminated
+
+    raise Terminated
+
+
+def _print_plan(cases: Sequence[Case], jobs: int, operators: bool) -> None:
+    """Print the cases with their expected durations, and that of the run."""
     from benchmarks.core.naming import counted, duration, labels
     from benchmarks.core.study import registry
+    from benchmarks.execution.tasks import wall_seconds
 
     total, names = 0.0, labels(cases)
     table = Table("Key", "Case", "Batch", "Updates", "Time")
@@ -94,4 +167,6 @@ def _print_plan(cases: Sequence[Case]) -> None:
         updates = str(case.updates or "")
         table.add_row(case.key, names[case.key], str(case.batch), updates, duration(budget))
     console.print(table)
-    console.print(f"{counted(len(cases), 'case')}, about {duration(total)}")
+    wall = duration(wall_seconds(cases, jobs, operators))
+    side_by_side = f", {wall} with {counted(jobs, 'job')}" if jobs > 1 else ""
+    console.print(f"{counted(len(cases), 'case')}, about {duration(total)}{side_by_side}")

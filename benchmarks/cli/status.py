@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,11 +15,23 @@ from rich.table import Table
 from benchmarks.cli.console import console, usage_errors, write
 from benchmarks.cli.options import JsonFile, on_suite
 
+if TYPE_CHECKING:
+    from benchmarks.execution.tasks import Shard
+
+WATCHED = 5.0  # seconds between two looks
 LISTED = 12  # labels that one row of the table names
 
 
 @on_suite
-def status(plan: Any, folder: Path, json_file: JsonFile = None) -> None:
+def status(
+    plan: Any,
+    folder: Path,
+    json_file: JsonFile = None,
+    shard: Annotated[str, typer.Option(help="K/N: part K of N of the suite alone.")] = "1/1",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until nothing is stale or missing.")
+    ] = False,
+) -> None:
     """Say which cases are done, failed, stale or missing, and why.
 
     A record is stale where the version of something that it depends on was raised; where a pace
@@ -27,10 +40,14 @@ def status(plan: Any, folder: Path, json_file: JsonFile = None) -> None:
     """
     with usage_errors():
         from benchmarks.execution.constructed import faults
-        from benchmarks.execution.run import state
+        from benchmarks.execution.state import state
+        from benchmarks.execution.tasks import Shard
         from benchmarks.execution.versions import not_checked
 
-        now = state(plan, folder)
+        part = Shard.of(shard)
+        if watch:
+            _watch(plan, folder, part)
+        now = state(plan, folder, part)
         groups = now.named()
         missing = [case for case in now.cases if case.key in now.missing]
         reasons = faults(missing, each_dim=False) | now.newer
@@ -46,6 +63,26 @@ def status(plan: Any, folder: Path, json_file: JsonFile = None) -> None:
             if entry["key"] in reasons:
                 console.print(f"{entry['label']}: {entry['reason']}", style="yellow")
     raise typer.Exit(0 if len(groups["done"]) == len(now.cases) else 1)
+
+
+def _watch(plan: Any, folder: Path, shard: Shard) -> None:
+    """Print a line whenever the numbers change, until no case is stale or missing."""
+    from benchmarks.execution.claims import Claims
+    from benchmarks.execution.state import state
+
+    before = ""
+    while True:
+        now = state(plan, folder, shard)
+        numbers = {g: len(getattr(now, g)) for g in ("done", "failed", "stale", "missing")}
+        tasks = [name for name in Claims(folder).others() if not name.startswith("run-")]
+        line = ", ".join(f"{number} {group}" for group, number in numbers.items())
+        line += f"; {len(tasks)} being measured" if tasks else ""
+        if line != before:
+            console.print(line)
+        if not (numbers["stale"] or numbers["missing"]):
+            return
+        before = line
+        time.sleep(WATCHED)
 
 
 def _print(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> None:

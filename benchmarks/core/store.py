@@ -94,6 +94,12 @@ def read(folder: Path) -> dict[str, Record]:
     return records
 
 
+def read_one(folder: Path, key: str) -> Record:
+    """The record of a key; KeyError where there is none, ValueError for one that is corrupt."""
+    path = folder / RECORDS / f"{key}.json"
+    return _loose(path) if path.exists() else parts.records(folder)[key]
+
+
 def loose(folder: Path) -> list[Path]:
     """The files of loose records, sorted."""
     return sorted((folder / RECORDS).glob("*.json"))
@@ -148,6 +154,12 @@ def arrays(row: Any) -> dict[str, np.ndarray]:
         return {}
     with parts.reading(path := Path(row["arrays"])):
         return _archive(path, row["array_hashes"])
+
+
+def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
+    """Arrays of a record that was read from a folder."""
+    path = place(folder, record)
+    return _archive(Path(path), record.arrays) if path else {}
 
 
 def array_names(row: Any) -> set[str]:

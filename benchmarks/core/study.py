@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
 
 import flows
 from benchmarks.core.case import Case, Seeds, canonical, studies
@@ -98,7 +99,8 @@ def expanded(contenders: Sequence[K]) -> list[K]:
 class Result:
     """What one case gives: metrics and arrays by name, notes as JSON, or why there are none.
 
-    ``seconds`` are those that the case took of its block, where the study knows them. Raises
+    ``seconds`` are those that the case took of its block, where the study knows them. ``kept`` are
+    the tensors that `Study.times` needs, where times of the case are still to be measured. Raises
     ValueError for a metric that the table of metrics lacks.
     """
 
@@ -107,6 +109,7 @@ class Result:
     notes: Mapping[str, Any] = field(default_factory=dict)
     failure: str = ""
     seconds: float | None = None
+    kept: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         for name in self.metrics:
@@ -152,6 +155,13 @@ class Study:
         """Seconds that a case is expected to take."""
         return 1.0
 
+    def alone(self, case: Case) -> bool:
+        """Whether a time is the point of the case's block, which thus needs the whole machine.
+
+        So it is by default, unless the case's settings have no ``seconds`` to spend on timing.
+        """
+        return case.device != "meta" and bool(case.settings.get("seconds", True))
+
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Each case's key and result, as it is known."""
         for case in cases:
@@ -162,6 +172,10 @@ class Study:
 
     def result(self, case: Case) -> Result:
         """What one case gives."""
+        raise NotImplementedError
+
+    def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
+        """Times of a case, measured alone, whose result has ``kept`` what they need."""
         raise NotImplementedError
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:

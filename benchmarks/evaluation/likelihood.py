@@ -11,9 +11,17 @@ import torch
 from torch import Tensor
 
 import flows
+from benchmarks.measure.operations import Operations
 from flows.continuous import SolveError
 
 TOLERANCES = tuple(10.0 ** (-quarter / 4) for quarter in range(4, 29))  # 1e-1 to 1e-7
+
+
+def row_flops(flow: flows.Flow, x: Tensor) -> float:
+    """Count FLOPs of a row of log_prob at x (N, D), by the flow's own solver."""
+    with torch.no_grad(), Operations() as operations:
+        flow.log_prob(x)
+    return operations.flops / len(x)
 
 
 def exact(flow: flows.Flow, tolerance: float) -> flows.Flow:

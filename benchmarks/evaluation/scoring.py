@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,14 @@ from benchmarks.core.study import Result
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation import pictured
 from benchmarks.evaluation.fields import field_of, trained_by
-from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
-from benchmarks.evaluation.speed import rates, speed
+from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, row_flops, settle
+from benchmarks.evaluation.speed import ROWS, rates, timed
 from benchmarks.evaluation.two_samples import compare
 from benchmarks.measure.clock import interleave
 from benchmarks.measure.preparing import prepare
-from benchmarks.training.baselines import BASELINES
+from benchmarks.training.baselines import BASELINES, Baseline
 from benchmarks.training.loop import train
+from benchmarks.training.seconds import kept
 from benchmarks.training.settings import Training
 from flows.budget import trainable
 from flows.continuous import SolveError
@@ -72,11 +75,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     }
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
     view = flow.using(trace="exact")
-    few = data.test[:1000].to(case.device, dtype)
-    try:
-        metrics |= speed(view, few, case.device, scoring.seconds)
-    except SolveError as error:  # the likelihood is kept
-        notes["no_speed"] = f"calls cannot be timed: {error}"
+    metrics["row_flops"] = row_flops(view, data.test[:ROWS].to(case.device, dtype))
     rows, tolerance = data.test[: scoring.rows].to(case.device), scoring.tolerance
     checked = rows[: scoring.checked_rows]
     with flows.count_nfe(view) as nfe:
@@ -93,7 +92,8 @@ def score_flow(case: Case, data: Dataset) -> Result:
         _draw(flow, case, data, scoring, metrics, arrays, notes)
     except SolveError as error:  # the likelihood is kept
         notes["no_comparison"] = f"samples cannot be drawn: {error}"
-    return likelihood_result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
+    result = likelihood_result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
+    return _pending(result, scoring, kept(flow, history))
 
 
 def _draw(
@@ -131,20 +131,39 @@ def _pictures(
 def score_baseline(case: Case, data: Dataset) -> Result:
     """Fit a baseline on a data set and score it."""
     scoring = Scoring.model_validate(case.settings["scoring"])
-    start = time.perf_counter()
-    fitted = BASELINES[case.flow](data.train.numpy(), case.seeds.init, data.val.numpy())
-    metrics: Metrics = {
-        "train_seconds": time.perf_counter() - start,
-        "parameters": fitted.parameters,
-    }
+    fitted = _fitted(case, data)
+    metrics: Metrics = {"parameters": fitted.parameters}
     test, notes = data.test.numpy(), dict(fitted.notes)
     samples = fitted.sample(scoring.compared_rows)
     metrics |= compare(samples, data, scoring.compared_rows, scoring.projections, notes)
-    rows = test[:1000]
-    works = {"log_prob": lambda: fitted.log_prob(rows), "sample": lambda: fitted.sample(1000)}
-    metrics |= rates(interleave(works, seconds=scoring.seconds), len(rows))
     arrays = pictured.corner(torch.as_tensor(samples), data) if case.dim > 2 else {}
-    return likelihood_result(metrics, arrays, notes, fitted.log_prob(test[: scoring.rows]), data)
+    log_prob = fitted.log_prob(test[: scoring.rows])
+    result = likelihood_result(metrics, arrays, notes, log_prob, data)
+    return _pending(result, scoring, {})
+
+
+def _pending(result: Result, scoring: Scoring, kept: Mapping[str, Tensor]) -> Result:
+    """The result with what its times need, unless it failed or times are not asked for."""
+    return replace(result, kept=kept if scoring.seconds and not result.failure else None)
+
+
+def times(case: Case, data: Dataset, kept: Mapping[str, Tensor]) -> Result:
+    """Time a training that is kept, or a baseline's fit, and the calls of the density."""
+    seconds = Scoring.model_validate(case.settings["scoring"]).seconds
+    if case.flow not in BASELINES:
+        return timed(case, data, kept, seconds)
+    start = time.perf_counter()
+    fitted = _fitted(case, data)
+    train_seconds = time.perf_counter() - start
+    rows = data.test[:ROWS].numpy()
+    works = {"log_prob": lambda: fitted.log_prob(rows), "sample": lambda: fitted.sample(ROWS)}
+    samples = interleave(works, seconds=seconds)
+    return Result({"train_seconds": train_seconds, **rates(samples, len(rows))})
+
+
+def _fitted(case: Case, data: Dataset) -> Baseline:
+    """Fit the baseline of a case."""
+    return BASELINES[case.flow](data.train.numpy(), case.seeds.init, data.val.numpy())
 
 
 def likelihood_result(

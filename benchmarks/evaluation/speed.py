@@ -1,41 +1,69 @@
-"""Cost of a density and of its samples: FLOPs and seconds."""
+"""Seconds of a training, a density and its samples, measured alone on the machine."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import flows
+from benchmarks.core.case import Case
+from benchmarks.core.study import Result
+from benchmarks.datasets import Dataset
 from benchmarks.measure.clock import interleave
-from benchmarks.measure.operations import Operations
+from benchmarks.training import seconds as trainings
+from benchmarks.training.loop import Objective, own_loss
+from flows.continuous import SolveError
+
+ROWS = 1000  # of the test set in one call of log_prob, and samples in one call of sample
 
 
-def speed(flow: flows.Flow, x: Tensor, device: str, seconds: float) -> dict[str, Any]:
-    """Measure FLOPs and seconds of log_prob at x (N, D), and the sampling rate.
+def timed(
+    case: Case,
+    data: Dataset,
+    kept: Mapping[str, Tensor],
+    seconds: float,
+    objective: Objective = own_loss,
+) -> Result:
+    """Time a training that is kept, and log_prob and samples of its flow, by their own solver.
 
-    The flow solves its ODE by its own solver. ``seconds`` is the time to spend on timing; with 0
-    only FLOPs are counted.
+    ``seconds`` is the time to spend on all of them.
     """
+    flow = trainings.trained(case, data, kept).using(trace="exact")
+    x = data.test[:ROWS].to(case.device, getattr(torch, case.dtype))
+    updates = trainings.updates(case, data, kept, objective)
+    works: dict[str, Callable[[], object]] = {f"update {n}": one for n, one in updates.items()}
+    notes: dict[str, Any] = {}
+    try:
+        samples = interleave(works | calls(flow, x), seconds=seconds, device=case.device)
+    except SolveError as error:  # those of the training are kept
+        notes["no_speed"] = f"calls cannot be timed: {error}"
+        samples = interleave(works, seconds=seconds, device=case.device)
+    metrics = rates(samples, len(x))
+    if not updates:
+        return Result(metrics, notes=notes)
+    last = [s for n, one in updates.items() for s in one.samples[-len(samples[f"update {n}"]) :]]
+    metrics["train_seconds"], until, notes["update_seconds"] = trainings.total(kept, last)
+    return Result(metrics, {"validation_seconds": until}, notes)
+
+
+def calls(flow: flows.Flow, x: Tensor) -> dict[str, Callable[[], object]]:
+    """Return the calls that are timed: log_prob of x (N, D), and drawing `ROWS` samples."""
 
     def log_prob() -> None:
         with torch.no_grad():
             flow.log_prob(x)
 
-    with Operations() as operations:
-        log_prob()
-    works = {"log_prob": log_prob, "sample": lambda: flow.sample(1000)}
-    samples = interleave(works, seconds=seconds, device=device)
-    return {"row_flops": operations.flops / len(x), **rates(samples, len(x))}
+    return {"log_prob": log_prob, "sample": lambda: flow.sample(ROWS)}
 
 
-def rates(samples: dict[str, list[float]], rows: int) -> dict[str, Any]:
-    """Metrics from the seconds of log_prob of ``rows`` rows and of drawing 1,000 samples."""
-    if not samples:
-        return {}
-    return {
-        "per_1000_seconds": [seconds * 1000 / rows for seconds in samples["log_prob"]],
-        "sample_rate": [1000 / seconds for seconds in samples["sample"]],
-        "reference_seconds": samples["reference"],
-    }
+def rates(samples: Mapping[str, list[float]], rows: int) -> dict[str, Any]:
+    """Metrics from seconds of calls: log_prob of ``rows`` rows, drawing `ROWS` samples."""
+    metrics: dict[str, Any] = {"reference_seconds": samples["reference"]}
+    if "log_prob" in samples:
+        metrics["per_1000_seconds"] = [seconds * 1000 / rows for seconds in samples["log_prob"]]
+    if "sample" in samples:
+        metrics["sample_rate"] = [ROWS / seconds for seconds in samples["sample"]]
+    return metrics

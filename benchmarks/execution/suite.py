@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -186,11 +186,3 @@ def _descend(target: Any, step: str, key: str) -> Any:
         return target.setdefault(step, {})
     choices = list(range(len(target))) if isinstance(target, list) else list(target)
     raise ValueError(f"cannot set {key!r}: no {step!r} there; choose from: {choices}")
-
-
-def blocks(cases: Sequence[Case]) -> Iterator[list[Case]]:
-    """Cases that have to be measured together, in the order of their first one."""
-    grouped: dict[tuple[str, str], list[Case]] = {}
-    for case in cases:
-        grouped.setdefault((case.study, registry[case.study].block(case)), []).append(case)
-    yield from grouped.values()

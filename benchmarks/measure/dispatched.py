@@ -46,7 +46,7 @@ def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Resul
             results = list(study.measure([case]))
         for key, result in results:
             notes = {OPERATORS: dict(sorted(mode.counts.items())), ARRAYS: summary(result.arrays)}
-            yield key, replace(result, notes={**result.notes, **notes})
+            yield key, replace(result, notes={**result.notes, **notes}, kept=None)
 
 
 @contextmanager

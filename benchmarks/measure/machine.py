@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import cpuinfo
-import psutil
 import torch
 
+from benchmarks.measure.resources import memory_bytes
 from flows.linalg import threaded_batched_lu_is_faulty
 
 PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", "zuko", "flowgauge")
@@ -26,7 +26,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     facts: dict[str, Any] = {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
+        "memory_bytes": memory_bytes(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "blas": _blas(),

@@ -10,13 +10,29 @@ from typing import Any, Self
 
 from pydantic import BaseModel, JsonValue, PositiveInt, ValidationError
 from pydantic import model_validator as validator
+from torch import Tensor
 
 import flows
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case
-from benchmarks.core.study import Common, Contender, expanded
+from benchmarks.core.study import Common, Contender, Result, Study, expanded
+from benchmarks.evaluation.scoring import times
 from benchmarks.training.baselines import BASELINES
 from benchmarks.training.settings import Training, TrainingPart
+
+
+class TrainingStudy(Study):
+    """A study of trainings, which run beside others; what their times need is kept for later."""
+
+    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
+
+    def alone(self, case: Case) -> bool:
+        """Whether the clock ends the training."""
+        return bool(case.settings.get("training", {}).get("time_limit"))
+
+    def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
+        """Time the training and the calls of its flow, or a baseline."""
+        return times(case, datasets.load(str(case.dataset), seed=case.seeds.data), kept)
 
 
 class Trainee(Contender, frozen=True):

@@ -29,6 +29,11 @@ SECONDS = 30.0  # between two checkpoints
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam and AdamW keep of each parameter
 
 slots: dict[str, Path] = {}  # checkpoint files of the block in progress, by case key
+stopping = False  # set by a signal: trainings stop at their next update, with a checkpoint
+
+
+class Stopped(BaseException):
+    """A training has stopped as it was asked to; no study takes that for a failure."""
 
 
 def slot(case: Case) -> Path | None:
@@ -49,6 +54,8 @@ def write(path: Path, state: State, owner: str) -> None:
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
     tensors["order"] = state.order
+    for update, weights in state.snapshots.items():
+        tensors |= {f"snapshot.{update}.{name}": value for name, value in weights.items()}
     scalars = {name: getattr(state, name) for name in state.SCALARS}
     content = {"owner": owner, "scalars": scalars, "history": asdict(state.history)}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +70,21 @@ def packed(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     return save(copies, {"state": text, "sha256": _digest(text, copies)})
 
 
+def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return content and tensors of a file of `packed` bytes.
+
+    Raises ValueError if its checksum is wrong, and OSError, SafetensorError, KeyError or TypeError
+    if it is no such file.
+    """
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
+    text = metadata["state"]
+    if metadata["sha256"] != _digest(text, tensors):
+        raise ValueError("its checksum is wrong")
+    return json.loads(text), tensors
+
+
 def read(path: Path, state: State, owner: str) -> bool:
     """Restore a fresh state from a file; False, with the state as it was, if it cannot be.
 
@@ -72,13 +94,7 @@ def read(path: Path, state: State, owner: str) -> bool:
     if not path.exists():
         return False
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
-        text = metadata["state"]
-        if metadata["sha256"] != _digest(text, tensors):
-            raise ValueError("its checksum is wrong")
-        content = json.loads(text)
+        content, tensors = unpacked(path)
         if content["owner"] != owner:
             raise ValueError("it is of another training")
         history = TypeAdapter(History).validate_python(content["history"])
@@ -111,6 +127,9 @@ def _check(state: State, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError, or RuntimeError for a random stream, where tensors do not fit the state."""
     expected = {name: (value.shape, value.dtype) for name, value in _tensors(state).items()}
     expected["order"] = tensors["order"].shape[:1], torch.int64
+    weights = {name: (value.shape, value.dtype) for name, value in state.best.items()}
+    for update in _snapshots(tensors):
+        expected |= {f"snapshot.{update}.{name}": layout for name, layout in weights.items()}
     moments = _moments(tensors)
     parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
     for index, names in moments.items():
@@ -137,6 +156,7 @@ def _restore(state: State, tensors: Mapping[str, Tensor]) -> None:
     state.flow.load_state_dict(_under("flow.", tensors))
     device = next(iter(state.best.values())).device
     state.best = {name: value.to(device) for name, value in _under("best.", tensors).items()}
+    state.snapshots = _snapshots(tensors)
     groups = state.optimiser.state_dict()["param_groups"]
     state.optimiser.load_state_dict({"state": _moments(tensors), "param_groups": groups})
     for name, stream in _streams(state).items():
@@ -154,6 +174,15 @@ def _moments(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         index, _, key = name.partition(".")
         moments.setdefault(int(index), {})[key] = value
     return moments
+
+
+def _snapshots(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The snapshots of weights, by the number of updates and by name."""
+    snapshots: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("snapshot.", tensors).items():
+        update, _, key = name.partition(".")
+        snapshots.setdefault(int(update), {})[key] = value
+    return snapshots
 
 
 def _streams(state: State) -> dict[str, torch.Generator | None]:

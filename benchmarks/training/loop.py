@@ -61,8 +61,9 @@ def train(
     If `checkpoint.slot` names a file for the case, the state is written there every
     `checkpoint.SECONDS`, and a training that finds one of its own resumes from it.
 
-    Raises TrainingError after `PATIENCE` skipped updates in a row, and ValueError if rows are to be
-    fresh and the data set has no distribution to draw them from.
+    Raises `checkpoint.Stopped` if the process was asked to stop, TrainingError after `PATIENCE`
+    skipped updates in a row, and ValueError if rows are to be fresh and the data set has no
+    distribution to draw them from.
     """
     source = settings.source(data)
     state, slot = initial_state(flow, case, settings), checkpoint.slot(case)
@@ -72,6 +73,7 @@ def train(
     if slot is None or not checkpoint.read(slot, state, owner):
         _count(state, rows[: case.batch], objective)
     history, validate = state.history, _validation(flow, data, case, settings)
+    history.alone = settings.time_limit > 0  # decided by the clock, so nothing may run beside it
     every, written = settings.every(case.updates), time.monotonic()
     while True:
         late = 0 < settings.time_limit <= history.seconds and state.update < case.updates
@@ -86,23 +88,27 @@ def train(
             history.observations.append(observation)
         if over:
             break
-        x = _batch(state, case, source, rows)
+        x = next_batch(state, case, source, rows)
         if history.step_flops is None:
             _count(state, x, objective)
-        fault = _update(state, x, objective, settings, case)
+        fault = update(state, x, objective, settings, case)
         if state.in_a_row >= PATIENCE:
             raise TrainingError(
                 f"{state.in_a_row} updates in a row failed, the last ({state.update - 1}): {fault}"
             )
-        if slot is not None and time.monotonic() - written >= checkpoint.SECONDS:
+        due = time.monotonic() - written >= checkpoint.SECONDS
+        if slot is not None and (due or checkpoint.stopping):
             checkpoint.write(slot, state, owner)
             written = time.monotonic()
+        if checkpoint.stopping:
+            raise checkpoint.Stopped
     if settings.keep == "best":
         flow.load_state_dict(state.best)
+    history.snapshots = state.snapshots
     return history
 
 
-def _batch(state: State, case: Case, source: Sampler | None, rows: Tensor) -> Tensor:
+def next_batch(state: State, case: Case, source: Sampler | None, rows: Tensor) -> Tensor:
     """Return the next batch (N, D): fresh rows of the source, or rows of the training set."""
     if source is not None:
         return source(case.batch, state.generator).to(rows)
@@ -112,7 +118,7 @@ def _batch(state: State, case: Case, source: Sampler | None, rows: Tensor) -> Te
     return rows[picks.to(case.device)]
 
 
-def _update(state: State, x: Tensor, objective: Objective, settings: Training, case: Case) -> str:
+def update(state: State, x: Tensor, objective: Objective, settings: Training, case: Case) -> str:
     """Make one timed and counted update; return the reason if it was skipped, else ""."""
     history = state.history
     share = schedules.share(settings, state.update, case.updates, state.drops)
@@ -123,14 +129,11 @@ def _update(state: State, x: Tensor, objective: Objective, settings: Training, c
         start = time.perf_counter()
         loss, fault = _step(state.flow, x, objective, state.optimiser, settings.clip)
         synchronise(case.device)
-        history.seconds += time.perf_counter() - start
-    forward, backward = history.evaluations
-    history.evaluations = forward + nfe.forward, backward + nfe.backward
-    history.losses.append(loss)
+        seconds = time.perf_counter() - start
+    history.add_update(loss, nfe.forward, nfe.backward, seconds)
     history.skipped += bool(fault)
     state.in_a_row = state.in_a_row + 1 if fault else 0
     state.update += 1
-    history.updates = state.update
     return fault
 
 
@@ -205,4 +208,5 @@ def _note(state: State, score: float, error: float, settings: Training) -> None:
         state.waiting = 0
     else:
         state.waiting += 1
+    state.add_snapshot()
     state.drops = schedules.drops(settings, state.drops, state.waiting)

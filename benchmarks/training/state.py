@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from benchmarks.measure.preparing import prepare
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
 
+SNAPSHOTS = 4
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -37,6 +38,14 @@ class State:
     waiting: int = 0  # validations since the best one
     drops: int = 0  # of a plateau's learning rate
     in_a_row: int = 0  # updates skipped since the last that was not
+    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # weights by updates done
+
+    def add_snapshot(self) -> None:
+        """Keep the weights as they are now: the first, the last, and about `SNAPSHOTS` in all."""
+        if len(self.snapshots) > SNAPSHOTS:
+            for update in sorted(self.snapshots)[1::2]:
+                del self.snapshots[update]
+        self.snapshots[self.update] = copy.deepcopy(self.flow.state_dict())
 
 
 def prepared(case: Case, data: Dataset) -> tuple[flows.Flow, Training]:

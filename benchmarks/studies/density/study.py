@@ -8,9 +8,9 @@ from pydantic import PositiveFloat
 
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.study import Common, Result, Study, register
+from benchmarks.core.study import Common, Result, register
 from benchmarks.evaluation.scoring import Scoring, score
-from benchmarks.studies.trainees import Trainees, fitted
+from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
 from benchmarks.training.baselines import BASELINES
 
 
@@ -23,12 +23,11 @@ class DensityOptions(Trainees, frozen=True):
 
 
 @register
-class Density(Study):
+class Density(TrainingStudy):
     """How good the densities are that each family learns, and at what cost."""
 
     name = "density"
     question = "How good are the densities, and what do they cost?"
-    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
     Options = DensityOptions
 
     def cases(self, options: DensityOptions, common: Common) -> Iterator[Case]:

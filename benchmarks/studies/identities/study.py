@@ -62,6 +62,10 @@ class Identities(Study):
                 settings={"identity": identity, "gain": options.gain, **settings},
             )
 
+    def alone(self, case: Case) -> bool:
+        """No: nothing is timed."""
+        return False
+
     def budget(self, case: Case) -> float:
         """Seconds."""
         return 3.0 if case.settings["identity"] == "density" else 0.5

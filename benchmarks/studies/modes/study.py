@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -15,16 +16,19 @@ import flows
 from benchmarks import datasets
 from benchmarks.analysis.stats import standard_error
 from benchmarks.core.case import Case
-from benchmarks.core.study import Common, Result, Study, register
+from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation import modes as of_samples
 from benchmarks.evaluation.likelihood import exact
-from benchmarks.studies.trainees import Trainees
+from benchmarks.evaluation.speed import timed
+from benchmarks.studies.trainees import Trainees, TrainingStudy
 from benchmarks.training.loop import Objective, own_loss, train
+from benchmarks.training.seconds import kept
 from benchmarks.training.state import prepared
 from flows.continuous import SolveError
 
 SETTINGS = {"samples", "rows", "tolerance"}  # options of every case
+TIMED = 0.5  # seconds of timing a case
 DRAWN = 3000  # samples that a record keeps, for a picture
 
 
@@ -70,12 +74,11 @@ class ModesOptions(Trainees, frozen=True):
 
 
 @register
-class Modes(Study):
+class Modes(TrainingStudy):
     """Which modes samples reach after training by likelihood, and by reverse KL."""
 
     name = "modes"
     question = "Do flows miss modes, and how much mass do they put between them?"
-    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
     Options = ModesOptions
 
     def cases(self, options: ModesOptions, common: Common) -> Iterator[Case]:
@@ -104,7 +107,13 @@ class Modes(Study):
         objective = OBJECTIVES[case.settings["objective"]](data)
         history = train(flow, data, case, settings, objective=objective)
         precise = exact(flow, float(case.settings["tolerance"]))
-        return scored(precise, data, case, history.metrics())
+        return replace(scored(precise, data, case, history.metrics()), kept=kept(flow, history))
+
+    def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
+        """Time the training by the case's objective, and the calls of its flow."""
+        data = datasets.load(str(case.dataset), seed=case.seeds.data)
+        objective = OBJECTIVES[case.settings["objective"]](data)
+        return timed(case, data, kept, TIMED, objective)
 
 
 @torch.no_grad()

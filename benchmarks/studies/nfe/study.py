@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
 
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.study import Common, Contender, Result, Study, register
-from benchmarks.evaluation.speed import speed
+from benchmarks.core.study import Common, Contender, Result, register
+from benchmarks.evaluation.likelihood import row_flops
+from benchmarks.evaluation.speed import ROWS, timed
 from benchmarks.measure.operations import Operations
 from benchmarks.measure.preparing import prepare
+from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.loop import train
+from benchmarks.training.seconds import kept
 from benchmarks.training.settings import Training
 from flows.budget import trainable
 
@@ -39,12 +43,11 @@ class NfeOptions(BaseModel, frozen=True, extra="forbid"):
 
 
 @register
-class Nfe(Study):
+class Nfe(TrainingStudy):
     """How often the solver evaluates the field, as it is trained and as tolerance tightens."""
 
     name = "nfe"
     question = "How many evaluations does the solver need, and for what error?"
-    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
     reads = ("cost",)
     Options = NfeOptions
 
@@ -85,6 +88,11 @@ class Nfe(Study):
     def result(self, case: Case) -> Result:
         """Train, counting as training goes, then solve at each tolerance."""
         return _measured(case)
+
+    def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
+        """Time the training and the calls of its flow."""
+        data = datasets.load(str(case.dataset), seed=case.seeds.data)
+        return timed(case, data, kept, _seconds(case))
 
 
 def _measured(case: Case) -> Result:
@@ -127,15 +135,15 @@ def _measured(case: Case) -> Result:
         "nfe_start": float(forward[0]),
         "nfe_end": float(forward[-1]),
         "parameters": trainable(flow),
-        "train_seconds": history.seconds,
+        **{n: v for n, v in history.metrics().items() if n.endswith("_seconds")},
+        "row_flops": row_flops(flow.using(trace="exact"), data.test[:ROWS].to(case.device, dtype)),
     }
-    metrics |= speed(
-        flow.using(trace="exact"),
-        data.test[:1000].to(case.device, dtype),
-        case.device,
-        float(case.settings.get("seconds", 0.5)),
-    )
-    return Result(metrics, arrays)
+    return Result(metrics, arrays, kept=kept(flow, history) if _seconds(case) else None)
+
+
+def _seconds(case: Case) -> float:
+    """Seconds of timing a case."""
+    return float(case.settings.get("seconds", 0.5))
 
 
 @torch.no_grad()

@@ -9,11 +9,11 @@ from pydantic import PositiveFloat
 
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.study import Common, Result, Study, register
+from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets.disk import Absent
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.evaluation.scoring import Scoring, score
-from benchmarks.studies.trainees import Trainees, fitted
+from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
 
 
 class PublishedOptions(Trainees, frozen=True):
@@ -26,12 +26,11 @@ class PublishedOptions(Trainees, frozen=True):
 
 
 @register
-class Published(Study):
+class Published(TrainingStudy):
     """Test log-likelihoods beside those of the papers, with what is not alike."""
 
     name = "published"
     question = "How do our figures compare with those of the papers?"
-    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
     Options = PublishedOptions
 
     def cases(self, options: PublishedOptions, common: Common) -> Iterator[Case]:

@@ -11,9 +11,9 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.study import Common, Result, Study, register
+from benchmarks.core.study import Common, Result, register
 from benchmarks.measure.clock import REFERENCE, interleave
-from benchmarks.studies.trainees import Trainees
+from benchmarks.studies.trainees import Trainees, TrainingStudy
 from benchmarks.training.baselines import gaussian
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
@@ -46,7 +46,7 @@ class TimeToNllOptions(Trainees, frozen=True):
 
 
 @register
-class TimeToNll(Study):
+class TimeToNll(TrainingStudy):
     """How long each flow trains until it reaches a likelihood of the validation set."""
 
     name = "time_to_nll"

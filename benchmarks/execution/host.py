@@ -1,0 +1,64 @@
+"""The host's lock: times are measured with nothing of ours beside, trainings beside each other.
+
+It belongs to the machine and not to a results folder: whoever runs trainings there waits while
+times are measured, of whatever folder. Containers that do not share ``/tmp`` do not see each other;
+there the reference workload tells.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+FOLDER = Path("/tmp")  # not TMPDIR, which batch systems set for each job
+
+
+@contextmanager
+def beside(waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the host together with others; ``waiting`` is called if that takes time."""
+    with _locked("queue", fcntl.LOCK_SH, waiting):  # behind whoever wants the host alone
+        pass
+    with _locked("lock", fcntl.LOCK_SH, waiting):
+        yield
+
+
+@contextmanager
+def alone(waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the host alone, once all who hold it have let go."""
+    with (
+        _locked("queue", fcntl.LOCK_EX, waiting),
+        _locked("lock", fcntl.LOCK_EX, waiting),
+    ):
+        yield
+
+
+@contextmanager
+def _locked(name: str, mode: int, waiting: Callable[[], object]) -> Iterator[None]:
+    """Hold a lock file; the system lets go of it where the process dies."""
+    handle = _opened(FOLDER / f"flowgauge-host.{name}")
+    try:
+        try:
+            fcntl.flock(handle, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(handle, mode)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _opened(path: Path) -> int:
+    """Open a lock file that all users of the host share.
+
+    Linux refuses to create, and thus to open with O_CREAT, what another user owns in ``/tmp``.
+    """
+    while True:
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY)
+        with suppress(FileExistsError):
+            handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            os.fchmod(handle, 0o666)  # whatever the umask says
+            return handle

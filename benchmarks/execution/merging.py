@@ -1,0 +1,102 @@
+"""Merging results folders: every record once, and nothing lost where two have the same key."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.core import store
+from benchmarks.core.plan import Plan, plan_of
+from benchmarks.core.record import Record
+from benchmarks.execution.recorder import CHECKPOINTS, SUPERSEDED
+from benchmarks.execution.versions import standing
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Different records of one key: the folder whose record was taken, and the one set aside."""
+
+    label: str
+    taken: Path
+    superseded: Path
+
+
+def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
+    """Put the records of results folders into one; the conflicts between them.
+
+    Of two different records of a key the current one is taken, of two current or stale ones the
+    newer; the other goes to ``superseded/``. Records that the target has already count as well, and
+    the sources stay as they are. The plan is that of the sources, or all their cases together.
+    FolderError for a folder that cannot be read, held or written, ValueError for one that is no
+    results folder or is named twice.
+    """
+    folders = [store.existing(source) for source in sources]
+    paths = [folder.resolve() for folder in (*folders, target)]
+    if twice := [path for path in paths if paths.count(path) > 1]:
+        raise ValueError(f"{str(twice[0])!r} is named twice: merge different folders into another")
+    with store.held(target):
+        own = [target] if store.is_folder(target) else []
+        conflicts = []
+        plans = [plan_of(folder, store.read(folder)) for folder in (*own, *folders)]
+        for source in folders:
+            conflicts += _add(source, target)
+        text = json.dumps(_joined(plans).model_dump(mode="json"), indent=1)
+        store.replace(target / "suite.json", text.encode())
+    return conflicts
+
+
+def _add(source: Path, target: Path) -> list[Conflict]:
+    """Add one folder's records, and files of cases that are not done."""
+    there, conflicts = store.read(target), []
+    for key, record in store.read(source).items():
+        arrays = store.arrays_of(source, record)
+        before = there.get(key)
+        if before is None or before == record:
+            if before is None:
+                store.write(target, record, arrays)
+            continue
+        if _rank(record) > _rank(before):
+            store.write(
+                target / SUPERSEDED / _mark(before), before, store.arrays_of(target, before)
+            )
+            store.write(target, record, arrays)
+            conflicts.append(Conflict(record.case.label, source, target))
+        else:
+            store.write(target / SUPERSEDED / _mark(record), record, arrays)
+            conflicts.append(Conflict(record.case.label, target, source))
+    for path in (source / CHECKPOINTS).glob("*"):
+        if path.is_file() and not (target / CHECKPOINTS / path.name).exists():
+            (target / CHECKPOINTS).mkdir(exist_ok=True)
+            shutil.copy2(path, target / CHECKPOINTS / path.name)
+    return conflicts
+
+
+def _rank(record: Record) -> tuple[bool, str]:
+    """What decides between two records of a key: whether it is current, and its date."""
+    return not standing(record).reason, record.started
+
+
+def _mark(record: Record) -> str:
+    """A folder's name for a record that was set aside: when it was measured, and its block."""
+    return f"{record.started.replace(':', '')}-{record.block or 'unknown'}"
+
+
+def _joined(plans: Sequence[Plan]) -> Plan:
+    """One plan of several: theirs if they are equal, else all of their cases."""
+    first, *others = plans
+    if all(plan == first for plan in others):
+        return first
+    cases = {
+        (case.key, json.dumps(case.roles, sort_keys=True)): case
+        for plan in plans
+        for case in plan.cases
+    }
+    suites = [plan.suite for plan in plans]
+    same = all(suite == suites[0] for suite in suites)
+    names = list(dict.fromkeys(plan.name for plan in plans))
+    about = " ".join(dict.fromkeys(plan.about for plan in plans if plan.about))
+    suite = suites[0] if same else {}
+    return Plan(name="+".join(names), about=about, suite=suite, cases=list(cases.values()))

@@ -1,0 +1,173 @@
+"""The process that measures: it holds torch, measures blocks of cases, and may die."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from benchmarks import datasets
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.case import studies as registry
+from benchmarks.core.study import Result
+from benchmarks.datasets import own
+from benchmarks.measure.beside import Beside
+from benchmarks.measure.dispatched import dispatched
+from benchmarks.measure.resources import memory_bytes
+from flows.registry import load_plugin
+
+STOP = signal.SIGUSR1  # asks to stop at the next update of a training
+STOPPED = "stopped"  # the answer
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker may use: threads, a device, a share of the memory; cores and GPU of its own.
+
+    Without ``cores`` it runs on those that this process may use. With ``operators`` it counts those
+    that torch dispatches and times nothing.
+    """
+
+    threads: int
+    device: str
+    memory_share: float
+    operators: bool = False
+    cores: frozenset[int] | None = None
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of a case: its checkpoint, and the tensors that its times need afterwards."""
+
+    checkpoint: Path
+    kept: Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A case's result, the seconds that it took, and what ran beside its block where known.
+
+    Times are ``pending`` where what they need was kept in a file.
+    """
+
+    result: Result
+    seconds: float
+    shared: dict[str, float] | None = None
+    pending: bool = False
+
+
+def main(pipe: Connection, setup: Setup, plugins: Sequence[str]) -> None:
+    """Say what machine this is, then measure what comes until the pipe ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if setup.cores is not None:
+        os.sched_setaffinity(0, setup.cores)
+    if setup.gpu is not None:  # read when CUDA is first used
+        os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
+    if not setup.device.startswith("cuda"):
+        limit = int(setup.memory_share * memory_bytes())
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from benchmarks.measure.machine import machine
+    from benchmarks.training import checkpoint
+
+    def stop(*_: object) -> None:
+        checkpoint.stopping = True
+
+    signal.signal(STOP, stop)
+    threadpool_limits(setup.threads)
+    torch.set_num_threads(setup.threads)
+    for plugin in plugins:
+        load_plugin(plugin)
+    if setup.operators:  # what the modules of data sets compute as they are imported is no case's
+        datasets.names()
+    pipe.send(machine(setup.device))
+    while True:
+        try:
+            texts, files, times = pipe.recv()
+        except EOFError:
+            return
+        cases = [Case.model_validate_json(text) for text in texts]
+        checkpoint.slots = {key: paths.checkpoint for key, paths in files.items()}
+        results = _times(cases, files) if times else _results(cases, setup.operators)
+        _measure(pipe, cases, results, files)
+
+
+def _results(cases: Sequence[Case], operators: bool) -> Iterator[tuple[str, Result]]:
+    """Each case's key and result."""
+    for case in cases:
+        own.admit(case.dataset or "")
+    study = registry[cases[0].study]
+    yield from dispatched(study, cases) if operators else study.measure(cases)
+
+
+def _times(cases: Sequence[Case], files: Mapping[str, Files]) -> Iterator[tuple[str, Result]]:
+    """Each case's key and times, from what was kept."""
+    from benchmarks.training import checkpoint
+
+    for case in cases:
+        own.admit(case.dataset or "")
+        _, tensors = checkpoint.unpacked(files[case.key].kept)
+        yield case.key, registry[case.study].times(case, tensors)
+
+
+def _measure(
+    pipe: Connection,
+    cases: Sequence[Case],
+    results: Iterator[tuple[str, Result]],
+    files: Mapping[str, Files],
+) -> None:
+    """Send the results of one block; an exception becomes the failure of the cases left behind."""
+    from benchmarks.training import checkpoint
+
+    left = {case.key for case in cases}
+    lost = Result(failure="the study gave no result")
+    beside, start = Beside(), time.perf_counter()
+    try:
+        for key, result in results:
+            left.discard(key)
+            elapsed = time.perf_counter() - start
+            seconds = elapsed if result.seconds is None else result.seconds
+            pending = _keep(result, files[key].kept)
+            plain = replace(result, kept=None)
+            pipe.send((key, Measured(plain, seconds, beside.shared(), pending)))
+            start = time.perf_counter()
+    except Exception as error:
+        lost = Result.of(error)
+    except checkpoint.Stopped:
+        left.clear()
+        pipe.send(STOPPED)
+    for key in left:
+        pipe.send((key, Measured(lost, time.perf_counter() - start, beside.shared())))
+    pipe.send(None)
+
+
+def _keep(result: Result, path: Path) -> bool:
+    """Write what the times of a result need; False where it has none to come."""
+    if result.kept is None:
+        return False
+    from benchmarks.training import checkpoint
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.replace(path, checkpoint.packed({}, result.kept))
+    return True
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not go on using the machine."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

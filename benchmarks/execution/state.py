@@ -1,0 +1,107 @@
+"""Where a suite stands in a results folder: which cases have a current record, and why not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.core import store
+from benchmarks.core.case import Case
+from benchmarks.core.naming import labels
+from benchmarks.core.plan import Plan, Planned
+from benchmarks.core.quotable import place
+from benchmarks.core.record import Record
+from benchmarks.execution.suite import Suite
+from benchmarks.execution.tasks import Shard
+from benchmarks.execution.versions import Standing, standing
+from benchmarks.measure.machine import machine, versions
+
+WHOLE = Shard()
+
+
+@dataclass
+class State:
+    """The cases of a suite against the records of a folder, by key."""
+
+    cases: list[Case]
+    records: dict[str, Record]
+    standings: dict[str, Standing] = field(default_factory=dict)  # of cases that have a record
+    done: set[str] = field(default_factory=set)  # current
+    failed: set[str] = field(default_factory=set)  # measured by the present code without success
+    stale: set[str] = field(default_factory=set)  # of an earlier version, or in its times
+    missing: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)  # done, with times of another machine class
+    pending: set[str] = field(default_factory=set)  # stale for want of times alone
+    newer: dict[str, str] = field(default_factory=dict)  # missing here: a later release has them
+
+    def named(self) -> dict[str, list[dict[str, str]]]:
+        """Key, label and reason of the cases by where they stand, as JSON."""
+        names = labels(self.cases)
+        return {
+            group: [
+                {"key": case.key, "label": names[case.key], "reason": self.reason(case.key)}
+                for case in self.cases
+                if case.key in getattr(self, group)
+            ]
+            for group in ("done", "failed", "stale", "missing")
+        }
+
+    def reason(self, key: str) -> str:
+        """Why a case is not done; of one that is, what a reader of its times has to know."""
+        if key in self.missing:
+            return self.newer.get(key, "not measured")
+        if key in self.failed:
+            return self.records[key].reason
+        if key in self.elsewhere:
+            return "times of another class of machine or minor version of torch"
+        if key in self.pending:
+            return "times are still to be measured"
+        return self.standings[key].reason
+
+
+def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
+    """Where a suite, or its shard, stands in a results folder.
+
+    ValueError for a suite that cannot be expanded.
+    """
+    cases = shard.part(suite.cases(), suite.operators)
+    now = State(cases, store.read(folder), newer=store.newer(folder))
+    here = _here(suite.device)
+    for case in cases:
+        record = now.records.get(case.key)
+        if record is None:
+            now.missing.add(case.key)
+            continue
+        now.standings[case.key] = current = standing(record)
+        if current.reason:
+            now.stale.add(case.key)
+        elif record.pending:
+            now.stale.add(case.key)
+            now.pending.add(case.key)
+        else:
+            (now.done if record.status == "done" else now.failed).add(case.key)
+        there = place(record.machine, record.versions, case.device)
+        if record.timed and here is not None and there != here:
+            now.elsewhere.add(case.key)
+    return now
+
+
+def _here(device: str) -> str | None:
+    """The place of this machine's times; None where it has no such device and only plans."""
+    try:
+        return place(machine(device), versions(), device)
+    except (RuntimeError, AssertionError):
+        return None
+
+
+def write_plan(suite: Suite, folder: Path) -> None:
+    """Write what the folder is to hold, for a report to know what is missing."""
+    cases = suite.entries()
+    names = labels({case.key: case for case in cases}.values())
+    planned = [Planned(key=c.key, study=c.study, label=names[c.key], roles=c.roles) for c in cases]
+    plan = Plan(
+        name=suite.name, about=suite.about, suite=suite.model_dump(mode="json"), cases=planned
+    )
+    text = json.dumps(plan.model_dump(mode="json"), indent=1)
+    store.replace(folder / "suite.json", text.encode())

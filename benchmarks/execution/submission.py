@@ -1,0 +1,192 @@
+"""Scripts and manifests that run a suite on a cluster: SLURM arrays, Kubernetes Indexed Jobs."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from benchmarks.execution.suite import Suite
+from benchmarks.execution.tasks import budget, tasks
+
+MOST = 1001  # SLURM's MaxArraySize if it does not tell
+PASSED = ("FLOWGAUGE_DATA", "FLOWGAUGE_CLAIM_SECONDS", "PYTHONPATH")  # variables a job is given
+TEMPLATES = Environment(
+    loader=PackageLoader("benchmarks.execution"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+@dataclass(frozen=True)
+class Array:
+    """A script of a job array; ``alone`` if its tasks have a node to themselves."""
+
+    path: Path
+    text: str
+    alone: bool
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each task of an array or a job asks for; None leaves it to the cluster."""
+
+    jobs: int = 1
+    partition: str | None = None
+    gres: str | None = None
+    time: str | None = None
+    at_most: int | None = None  # tasks at once
+    tasks: int | None = None  # in all, instead of as many as fit twice into the time
+
+    @property
+    def seconds(self) -> float:
+        """The time of a task in seconds: an hour if the cluster decides."""
+        return slurm_seconds(self.time) if self.time else 3600.0
+
+
+def slurm_seconds(text: str) -> float:
+    """The seconds of a time as SLURM writes it: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if match is None:
+        raise ValueError(f"time {text!r} is not SLURM's: write MM, HH:MM:SS or D-HH:MM:SS")
+    days, *parts = (int(group) if group else None for group in match.groups())
+    given = [part for part in parts if part is not None]
+    if days is not None:  # hours first
+        units = (3600, 60, 1)
+    else:
+        units = {1: (60,), 2: (60, 1), 3: (3600, 60, 1)}[len(given)]
+    total = (days or 0) * 86400 + sum(a * b for a, b in zip(given, units, strict=False))
+    if not total:
+        raise ValueError(f"time {text!r} is no time: ask for more")
+    return float(total)
+
+
+def slurm(suite: Suite, folder: Path, command: Sequence[str], asked: Resources) -> list[Array]:
+    """Scripts of job arrays that run a suite into a folder that all nodes share.
+
+    First come arrays of what runs beside others, then those of what has a node to itself; an array
+    has fewer tasks than SLURM's MaxArraySize. ValueError for a time that is none of SLURM's.
+    """
+    most = _most()
+    arrays = []
+    for phase, expected, blocks in _phases(suite):
+        if not blocks:
+            continue
+        count = asked.tasks or math.ceil(2 * expected / asked.seconds)
+        count = max(1, min(count, blocks))
+        jobs = asked.jobs if phase == "beside" else 1
+        for part, offset in enumerate(range(0, count, most - 1)):
+            last = min(count - offset, most - 1)
+            path = folder / "slurm" / f"{phase}-{part + 1}.sh"
+            text = TEMPLATES.get_template("slurm.sh.jinja").render(
+                about=f"Suite {suite.name}: what runs {phase}, task {offset + 1} to "
+                f"{offset + last} of {count}.",
+                name=_name(suite, phase),
+                first=1,
+                last=last,
+                offset=offset,
+                count=count,
+                at_most=asked.at_most,
+                cores=suite.threads * jobs,
+                logs=shlex.quote(str(path.parent.resolve())),
+                options=_options(asked, phase),
+                folder=shlex.quote(str(Path.cwd())),
+                environment=[(n, shlex.quote(os.environ[n])) for n in PASSED if n in os.environ],
+                command=shlex.join([*command, "--jobs", str(jobs)]),
+                phase=phase,
+            )
+            arrays.append(Array(path, text, phase == "alone"))
+    return arrays
+
+
+def submit(arrays: Sequence[Array]) -> list[str]:
+    """Submit arrays, those alone after all others; their job numbers.
+
+    ValueError where sbatch is absent or refuses one.
+    """
+    numbers: list[str] = []
+    first: list[str] = []
+    for array in arrays:
+        after = [f"--dependency=afterany:{':'.join(first)}"] if array.alone and first else []
+        number = _sbatch([*after, str(array.path)])
+        numbers.append(number)
+        if not array.alone:
+            first.append(number)
+    return numbers
+
+
+def kubernetes(
+    suite: Suite, command: Sequence[str], asked: Resources, image: str, volume: str
+) -> str:
+    """The manifest of an Indexed Job whose pods share the volume of a claim under /results.
+
+    A pod cannot have a node to itself for a part of its life: records of times know nothing of what
+    ran beside, and the reference workload tells.
+    """
+    blocks = sum(count for _, _, count in _phases(suite))
+    expected = sum(seconds for _, seconds, _ in _phases(suite))
+    count = asked.tasks or math.ceil(2 * expected / asked.seconds)
+    return TEMPLATES.get_template("kubernetes.yaml.jinja").render(
+        about=f"Suite {suite.name} in pods that share a volume.",
+        name=_name(suite),
+        count=max(1, min(count, blocks)),
+        at_most=asked.at_most,
+        image=image,
+        volume=volume,
+        command=shlex.join(["exec", *command, "--jobs", str(asked.jobs)]),
+        cores=suite.threads * asked.jobs,
+        gpu=suite.device.startswith("cuda"),
+    )
+
+
+def _phases(suite: Suite) -> list[tuple[str, float, int]]:
+    """Each phase with the seconds that it is expected to take, and the number of its tasks."""
+    listed = tasks(suite.cases(), suite.operators)
+    beside = [task for task in listed if not task.alone]
+    alone = [task for task in listed if task.alone]
+    after = [seconds for task in beside for case in task.cases if (seconds := budget(case)[1])]
+    return [
+        ("beside", sum(task.budget for task in beside), len(beside)),
+        ("alone", sum(task.budget for task in alone) + sum(after), len(alone) + len(after)),
+    ]
+
+
+def _options(asked: Resources, phase: str) -> list[str]:
+    named = {"partition": asked.partition, "gres": asked.gres, "time": asked.time}
+    options = [f"--{name}={value}" for name, value in named.items() if value]
+    return options + (["--exclusive"] if phase == "alone" else [])
+
+
+def _name(suite: Suite, *more: str) -> str:
+    """A name that SLURM and Kubernetes accept: letters, digits and dashes."""
+    words = re.sub(r"[^a-z0-9]+", "-", "-".join(["flowgauge", suite.name, *more]).lower())
+    return words.strip("-")[:63].rstrip("-")
+
+
+def _most() -> int:
+    """SLURM's MaxArraySize; its default where SLURM does not tell."""
+    if shutil.which("scontrol") is None:
+        return MOST
+    asked = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", asked.stdout)
+    return max(2, int(found[1])) if found else MOST
+
+
+def _sbatch(arguments: Sequence[str]) -> str:
+    """Submit a script; its job number."""
+    if shutil.which("sbatch") is None:
+        raise ValueError("there is no sbatch here: leave out --now, and submit where SLURM is")
+    done = subprocess.run(["sbatch", "--parsable", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"sbatch refused {arguments[-1]!r}: {done.stderr.strip()}")
+    return done.stdout.strip().partition(";")[0]

@@ -1,0 +1,119 @@
+"""Tasks: what is measured in one go, what has the machine to itself, and the time it takes."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from benchmarks.core.case import Case, digest
+from benchmarks.core.study import Study, registry
+
+TIMES = 2.0  # seconds that the times of a training are expected to take
+
+
+@dataclass(frozen=True)
+class Task:
+    """A block of cases that are measured together or, with ``times``, times of a case that was."""
+
+    cases: tuple[Case, ...]
+    times: bool = False
+    operators: bool = False
+
+    @cached_property
+    def name(self) -> str:
+        """What identifies the task among all runs of a folder: its study and block."""
+        first = self.cases[0]
+        block = first.key if self.times or self.operators else registry[first.study].block(first)
+        return digest([first.study, block, self.times])[:16]
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has the machine to itself."""
+        if self.times or self.operators:
+            return self.times
+        return any(registry[case.study].alone(case) for case in self.cases)
+
+    @property
+    def budget(self) -> float:
+        """Seconds that it is expected to take, without those of its times afterwards."""
+        return TIMES if self.times else sum(budget(case)[0] for case in self.cases)
+
+
+def budget(case: Case) -> tuple[float, float]:
+    """Seconds that a case is expected to take beside others, or alone; and to time afterwards."""
+    study = registry[case.study]
+    seconds = study.budget(case)
+    timed = type(study).times is not Study.times and not study.alone(case)
+    after = min(TIMES, seconds / 2) if timed else 0.0
+    return seconds - after, after
+
+
+def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
+    """The tasks of cases in the order of their first one; to count operators, each case alone."""
+    if operators:
+        return [Task((case,), operators=True) for case in cases]
+    grouped: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        grouped.setdefault((case.study, registry[case.study].block(case)), []).append(case)
+    return [Task(tuple(block)) for block in grouped.values()]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part K of N of a plan, K from 1."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def of(cls, text: str) -> Shard:
+        """Read ``K/N``; ValueError for anything else."""
+        number, _, count = text.partition("/")
+        if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+            raise ValueError(f"shard {text!r} is not K/N with K from 1 to N, such as 2/8")
+        return cls(int(number), int(count))
+
+    def part(self, cases: Sequence[Case], operators: bool = False) -> list[Case]:
+        """The shard's cases of a whole plan, in its order; every host finds the same.
+
+        Blocks stay whole. They are dealt out by budget, the longest first, each to the shard with
+        the least so far; what has a record already makes no difference.
+        """
+        if self.count == 1:
+            return list(cases)
+        blocks = tasks(cases, operators)
+        lots = dealt([sum(sum(budget(c)) for c in block.cases) for block in blocks], self.count)
+        own = {case.key for index in lots[self.number - 1] for case in blocks[index].cases}
+        return [case for case in cases if case.key in own]
+
+
+def dealt(budgets: Sequence[float], count: int) -> list[list[int]]:
+    """Deal budgets out to ``count`` hands; the numbers of each hand's.
+
+    The longest comes first and goes to the hand with the least so far: at most 4/3 of the best
+    (Graham, Bounds on multiprocessing timing anomalies, 1969).
+    """
+    hands: list[list[int]] = [[] for _ in range(count)]
+    loads = [(0.0, number) for number in range(count)]
+    for index in sorted(range(len(budgets)), key=lambda i: (-budgets[i], i)):
+        load, number = heapq.heappop(loads)
+        hands[number].append(index)
+        heapq.heappush(loads, (load + budgets[index], number))
+    return hands
+
+
+def longest_first(listed: Iterable[Task]) -> list[Task]:
+    """Tasks by falling budget: what is long and late leaves cores idle at the end."""
+    return sorted(listed, key=lambda task: -task.budget)
+
+
+def wall_seconds(cases: Sequence[Case], jobs: int, operators: bool = False) -> float:
+    """Seconds that cases are expected to take with so many jobs: side by side, then alone."""
+    listed = tasks(cases, operators)
+    beside = [task.budget for task in listed if not task.alone]
+    after = sum(budget(case)[1] for task in listed if not task.alone for case in task.cases)
+    hands = dealt(beside, jobs)
+    side_by_side = max(sum(beside[index] for index in hand) for hand in hands)
+    return side_by_side + sum(t.budget for t in listed if t.alone) + (0 if operators else after)
