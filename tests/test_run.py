@@ -127,8 +127,9 @@ def test_a_record_under_another_name_is_not_read(finished, tmp_path):
         assert store.read(tmp_path) == {}
 
 
-def test_a_folder_is_held_by_one_run(finished):
+def test_a_run_gives_up_on_a_folder_that_is_held(finished, monkeypatch):
     chosen, folder, _ = finished
+    monkeypatch.setattr(store, "PATIENCE", 0)
     with store.held(folder), pytest.raises(store.Busy):
         run(chosen, folder, Silent())
 

@@ -94,6 +94,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
     from benchmarks import report
     from benchmarks.cli.progress import Display
+    from benchmarks.core import store
     from benchmarks.core.naming import counted
     from benchmarks.core.parts import FolderError
     from benchmarks.execution.pools import Terminated, setups
@@ -124,7 +125,8 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
         console.print(f"note: {warning}", style="yellow")
-    page = report.write(folder)
+    with store.held(folder):  # others that share it may be at the same
+        page = report.write(folder)
     done, failed = len(result.done), len(asked.left_over(result))
     if old_failures and not asked.retry:
         note = f"{counted(old_failures, 'case')} failed in an earlier run: --retry measures again"

@@ -24,6 +24,7 @@ from benchmarks.core import parts
 from benchmarks.core.parts import BROKEN, FolderError
 from benchmarks.core.record import Newer, Record, parsed
 
+PATIENCE = 30.0
 RECORDS = "records"  # the subfolder of loose records
 
 
@@ -33,14 +34,17 @@ class Busy(FolderError):
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a results folder; FolderError where that cannot be. A killed holder lets go."""
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    """Hold a results folder; FolderError where that cannot be. A killed holder lets go.
+
+    Commands hold it for moments; `Busy` if another does for `PATIENCE` seconds.
+    """
+    lock = filelock.FileLock(folder / ".lock", timeout=PATIENCE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
         raise Busy(
-            f"another run holds {str(folder)!r}: wait for it, or choose another --out"
+            f"another command holds {str(folder)!r}: wait for it, or choose another --out"
         ) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__

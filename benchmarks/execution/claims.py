@@ -82,6 +82,12 @@ class Claims:
         paths = [path for path in _claimed(self.folder) if path.name not in self._held]
         return [path.name for path in paths if not self._dead(path, _token(path))]
 
+    def sweep(self) -> None:
+        """Remove the claims of runs that have ended."""
+        for path in list(_claimed(self.folder)):
+            if self._dead(path, token := _token(path)):
+                self._removed(path, token)
+
     def _touch(self) -> None:
         while not self._over.wait(self.death / 6):
             for name in list(self._held):

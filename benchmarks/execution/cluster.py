@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ class Cluster:
     alone: bool = False
     remote = True
 
-    def measure(self, tasks: Sequence[Task], recorder: Recorder, here: Host) -> Iterator[Event]:
+    def measure(self, tasks: Sequence[Task], recorder: Recorder, here: Host) -> Generator[Event]:
         """Yield what happens; ``here`` is not entered: the host that measures is."""
         left = {task.name: task for task in tasks}
         while left:

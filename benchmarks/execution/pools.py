@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -105,7 +105,7 @@ class Pool:
     def __init__(self, workers: Sequence[Worker]) -> None:
         self.workers = list(workers)
 
-    def measure(self, tasks: Sequence[Task], recorder: Recorder, host: Host) -> Iterator[Event]:
+    def measure(self, tasks: Sequence[Task], recorder: Recorder, host: Host) -> Generator[Event]:
         """Yield what happens; ``host`` is entered for each task.
 
         An exception in a worker's thread is raised here. Where the caller stops, so do the workers:

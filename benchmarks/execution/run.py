@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -64,9 +64,8 @@ class Asked:
         if self.phase == "both":
             return keys - now.done
         alone = {c.key for c in now.cases if Task((c,)).alone}
-        return (
-            (keys - alone - now.done - now.pending) if self.phase == "beside" else keys - now.done
-        )
+        asked = keys - alone - now.pending if self.phase == "beside" else keys
+        return asked - now.done
 
     def wanted(self, suite: Suite, now: State) -> set[str]:
         """The keys of cases to measure."""
@@ -102,12 +101,12 @@ def run(
     """
     with Claims(folder) as claims:
         with store.held(folder):
-            first = not claims.others()
-            claims.take(f"run-{uuid.uuid4().hex}")  # nobody packs the folder now
-            if first:  # nor is a record half there
+            if not claims.others():  # no record is half there
+                claims.sweep()
                 _set_corrupt_aside(folder)
-            now = state(suite, folder, asked.shard)
-            write_plan(suite, folder)
+            claims.take(f"run-{uuid.uuid4().hex}")  # nobody packs the folder now
+            write_plan(suite, folder, asked.shard)
+        now = state(suite, folder, asked.shard)
         wanted = asked.wanted(suite, now)
         todo = [case for case in now.cases if case.key in wanted]
         expected = sum(sum(budget(case)) for case in todo)
@@ -166,15 +165,16 @@ class Phases:
         with nullcontext() if self.single.remote else host.alone(self._wait):
             return self._held(self.single.measure(listed, self.recorder, nullcontext))
 
-    def _held(self, events: Iterator[Event]) -> list[Task]:
+    def _held(self, events: Generator[Event]) -> list[Task]:
         held = []
-        for event in events:
-            if isinstance(event, Begun):
-                self.progress.task(event.task)
-            elif isinstance(event, Recorded):
-                self.progress.case(event.task, event.case, event.record)
-            elif event.held:
-                held.append(event.task)
+        with closing(events):
+            for event in events:
+                if isinstance(event, Begun):
+                    self.progress.task(event.task)
+                elif isinstance(event, Recorded):
+                    self.progress.case(event.task, event.case, event.record)
+                elif event.held:
+                    held.append(event.task)
         return held
 
     def _host(self) -> AbstractContextManager[None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.naming import labels
-from benchmarks.core.plan import Plan, Planned
+from benchmarks.core.plan import Plan, Planned, plan_of
 from benchmarks.core.quotable import place
 from benchmarks.core.record import Record
 from benchmarks.execution.suite import Suite
@@ -95,13 +96,24 @@ def _here(device: str) -> str | None:
         return None
 
 
-def write_plan(suite: Suite, folder: Path) -> None:
-    """Write what the folder is to hold, for a report to know what is missing."""
+def write_plan(suite: Suite, folder: Path, shard: Shard = WHOLE) -> None:
+    """Write what the folder is to hold, for a report to know what is missing.
+
+    Of a shard its cases, and those of other shards that the folder's plan has already.
+    """
     cases = suite.entries()
     names = labels({case.key: case for case in cases}.values())
-    planned = [Planned(key=c.key, study=c.study, label=names[c.key], roles=c.roles) for c in cases]
-    plan = Plan(
-        name=suite.name, about=suite.about, suite=suite.model_dump(mode="json"), cases=planned
-    )
+    own = {case.key for case in shard.part(suite.cases(), suite.operators)}
+    asked = suite.model_dump(mode="json")
+    if shard != WHOLE:
+        with suppress(ValueError):  # a plan that cannot be read is replaced
+            before = plan_of(folder, {})
+            own |= {case.key for case in before.cases} if before.suite == asked else set()
+    planned = [
+        Planned(key=case.key, study=case.study, label=names[case.key], roles=case.roles)
+        for case in cases
+        if case.key in own
+    ]
+    plan = Plan(name=suite.name, about=suite.about, suite=asked, cases=planned)
     text = json.dumps(plan.model_dump(mode="json"), indent=1)
     store.replace(folder / "suite.json", text.encode())
