@@ -1,7 +1,12 @@
-"""A small suite and a progress for runs of tests."""
+"""A small suite and a progress for runs of tests, and what is equal for all runs of a suite."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from benchmarks.core import store
+from benchmarks.core.frame import load
+from benchmarks.core.metrics import METRICS
 from benchmarks.execution.suite import Suite
 
 
@@ -29,3 +34,15 @@ def small(*contenders, **values) -> Suite:
     study = {"study": "cost", "flows": contenders, "dims": [2, 3], "batch": 4, "seconds": 0.01}
     study["sizes"] = {"hidden": 4, "layers": 1}
     return Suite(name="small", about="for a test", threads=1, studies=[study], **values)
+
+
+def figures(folder: Path) -> dict[str, dict[str, object]]:
+    """All that does not depend on a clock, by key: metrics, and arrays without seconds."""
+    frame = load(folder)
+    timed = {name for name, metric in METRICS.items() if metric.kind == "time"}
+    rows = {}
+    for _, row in frame.iterrows():
+        values = {n: row[f"{n}.values"] for n in METRICS if n in row and n not in timed}
+        arrays = {n: a for n, a in store.arrays(row).items() if "seconds" not in n}
+        rows[row["key"]] = values | {name: array.tobytes() for name, array in arrays.items()}
+    return rows

@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks.core import store
 from benchmarks.core.frame import load
-from benchmarks.core.metrics import METRICS
 from benchmarks.execution.claims import Claims
 from benchmarks.execution.merging import merge
 from benchmarks.execution.pools import cores_for
@@ -16,7 +15,7 @@ from benchmarks.execution.run import Asked, run
 from benchmarks.execution.state import state
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.tasks import Shard
-from runs import Silent, small
+from runs import Silent, figures, small
 
 SCORING = {"rows": 200, "checked_rows": 100, "grid": 20, "samples": 200, "seconds": 0.02}
 
@@ -37,18 +36,6 @@ def trainings(**values) -> Suite:
     cost = small({"flow": "realnvp"}, {"flow": "nice"}).studies
     given = {"seeds": (0, 1), "threads": 1, "studies": (density, *cost), **values}
     return Suite(name="mixed", about="for a test", **given)
-
-
-def figures(folder) -> dict[str, dict[str, object]]:
-    """All that does not depend on a clock, by key: metrics, and arrays without seconds."""
-    frame = load(folder)
-    timed = {name for name, metric in METRICS.items() if metric.kind == "time"}
-    rows = {}
-    for _, row in frame.iterrows():
-        values = {n: row[f"{n}.values"] for n in METRICS if n in row and n not in timed}
-        arrays = {n: a for n, a in store.arrays(row).items() if "seconds" not in n}
-        rows[row["key"]] = values | {name: array.tobytes() for name, array in arrays.items()}
-    return rows
 
 
 def test_times_come_after_all_else_and_are_those_of_the_whole_case(tmp_path, worker):

@@ -1,0 +1,94 @@
+"""Forty short cases by two jobs, with workers and the run itself killed at random points."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.core import store
+from benchmarks.execution import suite
+from benchmarks.execution.run import Asked, run
+from benchmarks.execution.state import state
+from runs import Silent, figures
+
+KILLS = 20
+SUITE = """
+about = "x"
+threads = 1
+seeds = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+[[studies]]
+study = "density"
+datasets = ["8gaussians", "moons"]
+baselines = []
+flows = ["realnvp", "nice"]
+sizes = { hidden = 8, layers = 1 }
+batch = 64
+updates = 200
+training = { validation_rows = 100 }
+scoring = { rows = 200, checked_rows = 100, grid = 20, samples = 200, seconds = 0.02 }
+"""
+PLUGIN = "from benchmarks.training import checkpoint\n\ncheckpoint.SECONDS = 0.0\n"
+
+
+def start(file: Path, folder: Path) -> subprocess.Popen[str]:
+    """The command in a process of its own, on two pretended cores."""
+    code = (
+        "import benchmarks.measure.resources as r; r.cores = lambda: [frozenset({0})] * 2\n"
+        "from benchmarks.__main__ import main; main()"
+    )
+    plugin = file.with_name("checkpoints.py")
+    command = [sys.executable, "-c", code, "run", str(file), "--out", str(folder), "--jobs", "2"]
+    command += ["--retry", "--plugin", str(plugin)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def kill(process: subprocess.Popen[str], generator: random.Random, worker: bool) -> bool:
+    """Kill the run, or one of its workers, at a random time after a record; False if it ended."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    while line and not line.startswith("["):
+        line = process.stdout.readline()
+    threading.Event().wait(generator.uniform(0, 0.5))
+    children = psutil.Process(process.pid).children() if process.poll() is None else []
+    if not line or (worker and not children):
+        return False
+    os.kill(generator.choice(children).pid if worker else process.pid, signal.SIGKILL)
+    return True
+
+
+@pytest.mark.slow
+def test_no_record_is_lost_doubled_or_half(tmp_path):
+    file, folder, whole = (tmp_path / name for name in ("forty.toml", "killed", "whole"))
+    file.write_text(SUITE)
+    file.with_name("checkpoints.py").write_text(PLUGIN)
+    generator, kills = random.Random(0), 0
+    while kills < KILLS:
+        process = start(file, folder)
+        for _ in range(2):
+            kills += kill(process, generator, worker=True)
+        kills += kill(process, generator, worker=False)
+        process.kill()
+        process.communicate()
+        if process.returncode == 0:
+            break
+    process = start(file, folder)
+    output, _ = process.communicate()
+    chosen = suite.read(str(file))
+    now = state(chosen, folder)
+    assert len(now.done) == len(now.cases) == 40, output
+    assert not store.corrupt(folder)
+    assert len(list((folder / store.RECORDS).glob("*.json"))) == 40
+    assert not (folder / "claims").exists()
+    run(chosen, whole, Silent(), Asked())
+    assert figures(folder) == figures(whole)
+    assert json.loads((folder / "suite.json").read_text())["name"] == "forty"
