@@ -14,6 +14,8 @@ from rich.table import Table
 from benchmarks.cli.console import INTERRUPTED, STOPPED, console, fail, usage_errors
 from benchmarks.cli.options import check_device, on_suite
 
+ENDING = (signal.SIGTERM, signal.SIGUSR1)  # what asks a run to stop at checkpoints
+
 if TYPE_CHECKING:
     from benchmarks.core.case import Case
     from benchmarks.execution.run import Asked
@@ -108,11 +110,13 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
         else:
             check_device(suite.device)
             setups(suite, asked.jobs)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in ENDING:
         signal.signal(number, _end)
     try:
         with Display(console) as display:
             result = run(suite, folder, display, asked)
+        with store.held(folder):  # others that share it may be at the same
+            page = report.write(folder)
     except FolderError as error:
         fail(str(error))
     except Terminated:
@@ -125,8 +129,6 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
         console.print(f"note: {warning}", style="yellow")
-    with store.held(folder):  # others that share it may be at the same
-        page = report.write(folder)
     done, failed = len(result.done), len(asked.left_over(result))
     if old_failures and not asked.retry:
         note = f"{counted(old_failures, 'case')} failed in an earlier run: --retry measures again"
@@ -150,8 +152,11 @@ def check_scheduler(scheduler: str) -> None:
 
 
 def _end(*_: object) -> NoReturn:
+    """Stop at checkpoints; a signal that comes twice, to the group as well, counts once."""
     from benchmarks.execution.pools import Terminated
 
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     raise Terminated
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,13 +32,14 @@ def submit(
     ] = None,
     at_most: Annotated[int | None, typer.Option(min=1, help="Tasks that run at once.")] = None,
     time: Annotated[
-        str | None, typer.Option(help="Time limit of a task, as SLURM writes it.")
+        str | None,
+        typer.Option(help="Time limit of a task as SLURM writes it: 90 (minutes), 4:00:00, 1-12."),
     ] = None,
     partition: Annotated[str | None, typer.Option(help="SLURM's partition.")] = None,
     gres: Annotated[str | None, typer.Option(help="SLURM's generic resources: gpu:1.")] = None,
     image: Annotated[str | None, typer.Option(help="Container image for Kubernetes.")] = None,
     volume: Annotated[
-        str | None, typer.Option(help="PersistentVolumeClaim that all pods mount.")
+        str | None, typer.Option(help="PersistentVolumeClaim that all pods mount at /results.")
     ] = None,
 ) -> None:
     """Write what runs a suite on a cluster, and submit it with --now.
@@ -45,10 +47,18 @@ def submit(
     Exit status: 0, 2 for wrong usage or a cluster that refuses.
     """
     with usage_errors():
+        from benchmarks.core import store
         from benchmarks.execution import submission
+        from benchmarks.execution.state import write_plan
 
         if slurm == kubernetes:
             raise ValueError("name one of --slurm and --kubernetes")
+        foreign = {"--image": image, "--volume": volume}
+        if kubernetes:
+            foreign = {"--now": now, "--partition": partition, "--gres": gres}
+        if wrong := [name for name, value in foreign.items() if value]:
+            other = "--slurm" if kubernetes else "--kubernetes"
+            raise ValueError(f"{wrong[0]} is an option of {other}")
         asked = submission.Resources(jobs, partition, gres, time, at_most, tasks)
         given = _given(context)
         if kubernetes:
@@ -58,24 +68,34 @@ def submit(
             text = submission.kubernetes(plan, [*CONTAINED, *given, *out], asked, image, volume)
             path = folder / "kubernetes.yaml"
             _write(path, text)
-            console.print(f"kubectl apply -f {path}", soft_wrap=True)
+            console.print(f"kubectl apply -f {shlex.quote(str(path))}", soft_wrap=True)
             return
-        command = [sys.executable, "-m", "benchmarks", "run", *given, "--out", str(folder)]
+        command = [*_command(), "run", *given, "--out", str(folder)]
         arrays = submission.slurm(plan, folder, command, asked)
+        with store.held(folder):
+            write_plan(plan, folder)  # for the command status, from now on
+        for old in (folder / "slurm").glob("*.sh"):
+            old.unlink()
         for array in arrays:
             _write(array.path, array.text)
         if now:
             numbers = submission.submit(arrays)
             console.print(f"submitted: {', '.join(numbers)}; flowgauge status {folder} --watch")
-    if not now:
-        for array in arrays:
-            after = " after the others have ended" if array.alone and len(arrays) > 1 else ""
-            console.print(f"sbatch {array.path}{after}", soft_wrap=True)
+            return
+        for line in submission.shell(arrays):
+            console.print(line, soft_wrap=True)
 
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def _command() -> list[str]:
+    """The command that runs here, as another shell starts it."""
+    script = Path(sys.argv[0])
+    own = script.name == "flowgauge" and script.is_file()
+    return [str(script.absolute())] if own else [sys.executable, "-m", "benchmarks"]
 
 
 def _given(context: typer.Context) -> list[str]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FOLDER = Path("/tmp")  # not TMPDIR, which batch systems set for each job
+POLL = 0.2  # seconds between two tries
 
 
 @contextmanager
 def beside(waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold the host together with others; ``waiting`` is called if that takes time."""
+    """Hold the host together with others; ``waiting`` is called as long as that takes time."""
     with _locked("queue", fcntl.LOCK_SH, waiting):  # behind whoever wants the host alone
         pass
     with _locked("lock", fcntl.LOCK_SH, waiting):
@@ -40,14 +42,20 @@ def _locked(name: str, mode: int, waiting: Callable[[], object]) -> Iterator[Non
     """Hold a lock file; the system lets go of it where the process dies."""
     handle = _opened(FOLDER / f"flowgauge-host.{name}")
     try:
-        try:
-            fcntl.flock(handle, mode | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(handle, mode)
+        while not _taken(handle, mode):
+            waiting()  # which may raise: a lock that blocks would not let go of its thread
+            threading.Event().wait(POLL)
         yield
     finally:
         os.close(handle)
+
+
+def _taken(handle: int, mode: int) -> bool:
+    try:
+        fcntl.flock(handle, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _opened(path: Path) -> int:

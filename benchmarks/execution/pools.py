@@ -20,7 +20,7 @@ from benchmarks.execution.worker import Cancelled, Worker
 from benchmarks.measure import resources
 
 GRACE = 90.0  # seconds that workers have to come to a checkpoint
-Host = Callable[[], AbstractContextManager[None]]
+Host = Callable[[Callable[[], None]], AbstractContextManager[object]]
 
 
 class Terminated(KeyboardInterrupt):
@@ -106,7 +106,8 @@ class Pool:
         self.workers = list(workers)
 
     def measure(self, tasks: Sequence[Task], recorder: Recorder, host: Host) -> Generator[Event]:
-        """Yield what happens; ``host`` is entered for each task.
+        """Yield what happens; ``host`` is entered for each task, and calls what it is given as
+        long as it waits.
 
         An exception in a worker's thread is raised here. Where the caller stops, so do the workers:
         at their next checkpoints if it was `Terminated`.
@@ -167,7 +168,7 @@ def _serve(
                 task = left.popleft()
             except IndexError:
                 break
-            with host():
+            with host(worker.check):
                 attend(worker, task, recorder, events.put)
     except Cancelled:
         pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from benchmarks.core.case import Case
 from benchmarks.core.record import Record
 from benchmarks.execution import host
 from benchmarks.execution.claims import Claims
-from benchmarks.execution.pools import Begun, Event, Pool, Recorded, setups
+from benchmarks.execution.pools import Begun, Event, Pool, Recorded, Terminated, setups
 from benchmarks.execution.recorder import Recorder
 from benchmarks.execution.state import WHOLE, State, state, write_plan
 from benchmarks.execution.suite import Suite
@@ -168,17 +168,24 @@ class Phases:
     def _held(self, events: Generator[Event]) -> list[Task]:
         held = []
         with closing(events):
-            for event in events:
-                if isinstance(event, Begun):
-                    self.progress.task(event.task)
-                elif isinstance(event, Recorded):
-                    self.progress.case(event.task, event.case, event.record)
-                elif event.held:
-                    held.append(event.task)
+            try:
+                for event in events:
+                    if isinstance(event, Begun):
+                        self.progress.task(event.task)
+                    elif isinstance(event, Recorded):
+                        self.progress.case(event.task, event.case, event.record)
+                    elif event.held:
+                        held.append(event.task)
+            except Terminated as end:  # wherever the signal came
+                events.throw(end)
         return held
 
-    def _host(self) -> AbstractContextManager[None]:
-        return host.beside(self._wait)
+    def _host(self, check: Callable[[], None]) -> AbstractContextManager[None]:
+        def waiting() -> None:
+            check()
+            self._wait()
+
+        return host.beside(waiting)
 
     def _wait(self) -> None:
         self.progress.waiting("another run on this host is timing, or is to end first")

@@ -18,6 +18,7 @@ from benchmarks.execution.suite import Suite
 from benchmarks.execution.tasks import budget, tasks
 
 MOST = 1001  # SLURM's MaxArraySize if it does not tell
+SHORTEST = 600.0  # seconds of a task: SLURM signals it two to three minutes before its end
 PASSED = ("FLOWGAUGE_DATA", "FLOWGAUGE_CLAIM_SECONDS", "PYTHONPATH")  # variables a job is given
 TEMPLATES = Environment(
     loader=PackageLoader("benchmarks.execution"),
@@ -48,10 +49,19 @@ class Resources:
     at_most: int | None = None  # tasks at once
     tasks: int | None = None  # in all, instead of as many as fit twice into the time
 
-    @property
-    def seconds(self) -> float:
-        """The time of a task in seconds: an hour if the cluster decides."""
-        return slurm_seconds(self.time) if self.time else 3600.0
+    def count(self, seconds: float, blocks: int) -> int:
+        """The number of tasks for so many blocks, which take one worker so long.
+
+        Without a time of theirs tasks are to end within half an hour. ValueError for a time that is
+        none of SLURM's, or too short.
+        """
+        limit = slurm_seconds(self.time) if self.time else 3600.0
+        if limit < SHORTEST:
+            raise ValueError(
+                f"--time {self.time} is too short to stop at a checkpoint before its end: "
+                f"take at least {SHORTEST / 60:.0f} minutes"
+            )
+        return max(1, min(self.tasks or math.ceil(2 * seconds / limit), blocks))
 
 
 def slurm_seconds(text: str) -> float:
@@ -82,24 +92,21 @@ def slurm(suite: Suite, folder: Path, command: Sequence[str], asked: Resources) 
     for phase, expected, blocks in _phases(suite):
         if not blocks:
             continue
-        count = asked.tasks or math.ceil(2 * expected / asked.seconds)
-        count = max(1, min(count, blocks))
         jobs = asked.jobs if phase == "beside" else 1
+        count = asked.count(expected / jobs, blocks)
         for part, offset in enumerate(range(0, count, most - 1)):
             last = min(count - offset, most - 1)
             path = folder / "slurm" / f"{phase}-{part + 1}.sh"
             text = TEMPLATES.get_template("slurm.sh.jinja").render(
-                about=f"Suite {suite.name}: what runs {phase}, task {offset + 1} to "
+                about=f"Suite {suite.name!r}: what runs {phase}, task {offset + 1} to "
                 f"{offset + last} of {count}.",
                 name=_name(suite, phase),
-                first=1,
                 last=last,
                 offset=offset,
                 count=count,
                 at_most=asked.at_most,
                 cores=suite.threads * jobs,
-                logs=shlex.quote(str(path.parent.resolve())),
-                options=_options(asked, phase),
+                options=_options(suite, asked, phase, path.parent.resolve()),
                 folder=shlex.quote(str(Path.cwd())),
                 environment=[(n, shlex.quote(os.environ[n])) for n in PASSED if n in os.environ],
                 command=shlex.join([*command, "--jobs", str(jobs)]),
@@ -107,6 +114,22 @@ def slurm(suite: Suite, folder: Path, command: Sequence[str], asked: Resources) 
             )
             arrays.append(Array(path, text, phase == "alone"))
     return arrays
+
+
+def shell(arrays: Sequence[Array]) -> list[str]:
+    """The lines of a shell that submit arrays, those alone after all others."""
+    lines, before = [], ""
+    waited = any(array.alone for array in arrays)
+    for array in arrays:
+        path = shlex.quote(str(array.path))
+        if array.alone:
+            lines.append(f"sbatch {'--dependency=afterany$jobs ' if before else ''}{path}")
+        elif waited:
+            lines.append(f"jobs={before}:$(sbatch --parsable {path})")
+            before = "$jobs"
+        else:
+            lines.append(f"sbatch {path}")
+    return lines
 
 
 def submit(arrays: Sequence[Array]) -> list[str]:
@@ -133,19 +156,18 @@ def kubernetes(
     A pod cannot have a node to itself for a part of its life: records of times know nothing of what
     ran beside, and the reference workload tells.
     """
-    blocks = sum(count for _, _, count in _phases(suite))
-    expected = sum(seconds for _, seconds, _ in _phases(suite))
-    count = asked.tasks or math.ceil(2 * expected / asked.seconds)
+    (_, beside, _), (_, alone, _) = _phases(suite)
+    blocks = len(tasks(suite.cases(), suite.operators))
     return TEMPLATES.get_template("kubernetes.yaml.jinja").render(
-        about=f"Suite {suite.name} in pods that share a volume.",
+        about=f"Suite {suite.name!r} in pods that share a volume.",
         name=_name(suite),
-        count=max(1, min(count, blocks)),
+        count=asked.count(beside / asked.jobs + alone, blocks),
         at_most=asked.at_most,
         image=image,
         volume=volume,
         command=shlex.join(["exec", *command, "--jobs", str(asked.jobs)]),
         cores=suite.threads * asked.jobs,
-        gpu=suite.device.startswith("cuda"),
+        gpus=asked.jobs if suite.device.startswith("cuda") else 0,
     )
 
 
@@ -161,16 +183,26 @@ def _phases(suite: Suite) -> list[tuple[str, float, int]]:
     ]
 
 
-def _options(asked: Resources, phase: str) -> list[str]:
-    named = {"partition": asked.partition, "gres": asked.gres, "time": asked.time}
-    options = [f"--{name}={value}" for name, value in named.items() if value]
+def _options(suite: Suite, asked: Resources, phase: str, logs: Path) -> list[str]:
+    """Options of sbatch, which reads quotes as a shell does; a GPU for each worker on CUDA."""
+    gpus = f"gpu:{asked.jobs}" if suite.device.startswith("cuda") else None
+    named = {
+        "output": str(logs).replace("%", "%%") + "/%x-%A_%a.out",
+        "partition": asked.partition,
+        "gres": asked.gres or gpus,
+        "time": asked.time,
+    }
+    options = [f"--{name}={shlex.quote(value)}" for name, value in named.items() if value]
     return options + (["--exclusive"] if phase == "alone" else [])
 
 
 def _name(suite: Suite, *more: str) -> str:
-    """A name that SLURM and Kubernetes accept: letters, digits and dashes."""
+    """A name that SLURM and Kubernetes accept: letters, digits and dashes.
+
+    A pod's host name is that of its job with its index, 63 letters at most.
+    """
     words = re.sub(r"[^a-z0-9]+", "-", "-".join(["flowgauge", suite.name, *more]).lower())
-    return words.strip("-")[:63].rstrip("-")
+    return words[:52].strip("-")
 
 
 def _most() -> int:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -79,13 +80,18 @@ class Worker:
         """
         self._cancelled = True
         if self._process is not None and gently:
-            os.kill(self._process.pid, STOP)
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, STOP)
         elif self._process is not None:
             self._process.kill()
 
-    def _started(self) -> Connection:
+    def check(self) -> None:
+        """Cancelled where another thread has said so."""
         if self._cancelled:
             raise Cancelled
+
+    def _started(self) -> Connection:
+        self.check()
         if self._process is None or not self._process.is_alive() or self._pipe is None:
             self.stop()
             context = multiprocessing.get_context("spawn")
@@ -97,7 +103,7 @@ class Worker:
             theirs.close()
             if self._cancelled:
                 self.stop()
-                raise Cancelled
+            self.check()
             self.machine = self._receive(time.monotonic() + 120, 120)
         return self._pipe
 

@@ -1,0 +1,66 @@
+"""Runs that are asked to stop: they end at a checkpoint with status 75, and the next goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.core import store
+from benchmarks.execution import suite
+from benchmarks.execution.run import run
+from runs import Silent, figures
+from stopping import PLUGIN, SUITE, UPDATES, until
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "send"), [(signal.SIGTERM, os.kill), (signal.SIGUSR1, os.killpg)]
+)
+def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(
+    tmp_path, monkeypatch, worker, number, send
+):
+    """Sent to the run, or to all of its processes as some batch systems do."""
+    monkeypatch.setenv("PAUSED", str(tmp_path))
+    file, stopped = tmp_path / "one.toml", tmp_path / "stopped"
+    file.write_text(SUITE)
+    command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(stopped)]
+    command += ["--plugin", str(PLUGIN)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        begun = tmp_path / "begun"
+        until(lambda: begun.exists() or process.poll() is not None, 120, lambda: "no training")
+        send(process.pid, number)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "stopped" in output
+    (record,) = store.read(stopped).values()
+    assert (record.case.study, record.status) == ("identities", "done")
+    assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".safetensors"]
+    assert not (stopped / "claims").exists()
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+    assert len((tmp_path / "updates").read_text()) == UPDATES  # none twice
+    whole = tmp_path / "whole"
+    run(suite.read(str(file)), whole, Silent(), worker=worker)
+    assert figures(stopped) == figures(whole)
+
+
+@pytest.mark.slow
+def test_a_run_that_waits_for_the_host_stops_too(tmp_path, monkeypatch):
+    """Another holds the host alone: no training has begun, and none is waited for."""
+    from benchmarks.execution import host
+
+    file = tmp_path / "one.toml"
+    file.write_text(SUITE)
+    command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(tmp_path / "out")]
+    with host.alone(), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if "to measure" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 75
