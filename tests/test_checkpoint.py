@@ -168,7 +168,7 @@ def test_studies_that_train_resume(name, tmp_path, monkeypatch):
     )
     first = dict(study.measure(cases))
     assert [path.name[:16] for path in tmp_path.iterdir()] == [cases[0].key]
-    monkeypatch.setattr(loop, "_update", None)  # which would be called for one more update
+    monkeypatch.setattr(loop, "update", None)  # which would be called for one more update
     for key, result in study.measure(cases):
         assert not result.failure
         assert result.metrics.keys() == first[key].metrics.keys()

@@ -20,7 +20,7 @@ from benchmarks.execution.submission import slurm_seconds
 from benchmarks.execution.tasks import Shard
 
 RUN = typer.main.get_command(app).commands["run"]
-ODD = "it's \"one\" $HOME 100%"
+ODD = 'it\'s "one" $HOME 100%'
 cli = CliRunner()
 
 
@@ -70,7 +70,7 @@ def test_options_of_the_suite_reach_the_tasks_as_they_are(tmp_path, commands, mo
     (folder / "data sets").mkdir(parents=True)
     monkeypatch.chdir(folder)
     Path("my flow's.py").write_text("import flows\n")
-    Path("my data.csv").write_text("\n".join(f"{n % 7},{n % 5}" for n in range(400)))
+    Path("my data.csv").write_text("\n".join(f"{n % 17},{n % 23}" for n in range(400)))
     given = {
         "overrides": ["cost.dims=[2, 3]", 'about="it\'s $HOME"'],
         "study": ["cost", "density"],
@@ -123,8 +123,8 @@ def test_a_task_that_was_stopped_is_queued_again(tmp_path, commands, status):
 def test_the_signal_before_the_end_reaches_the_run(tmp_path, commands):
     commands.add(
         "flowgauge",
-        f'trap "exit 75" USR1\nmkfifo "{tmp_path}/fifo"\necho >"{tmp_path}/begun"\n'
-        f'read <>"{tmp_path}/fifo"',
+        f'trap "exit 75" USR1\nmkfifo "{tmp_path}/never"\necho >"{tmp_path}/begun"\n'
+        f'read <>"{tmp_path}/never"',
     )
     os.mkfifo(tmp_path / "begun")
     submit(tmp_path / "out", "--slurm")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 
 @dataclass
@@ -34,7 +34,7 @@ class History:
     validation_seconds: list[float] = field(default_factory=list)  # of training until then
     validation_evaluations: list[tuple[int, int]] = field(default_factory=list)
     observations: list[tuple[int | float, ...]] = field(default_factory=list)  # see `loop.train`
-    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # by updates done
+    snapshots: dict[int, dict[str, Any]] = field(default_factory=dict)  # tensors, by updates done
 
     def flops(self) -> np.ndarray:
         """FLOPs of training until each validation, (validations,); NaN if no update was solvable.
