@@ -27,7 +27,7 @@ def seconds(task: Task) -> float:
 
 
 def shared(order: Sequence[int], times: np.ndarray, workers: int) -> float:
-    """The time at which the last of several workers ends, each taking the next task that is left."""
+    """The time at which the last of several workers ends, each taking the next task left."""
     ends = [0.0] * workers
     for index in order:
         heapq.heapreplace(ends, ends[0] + times[index])
@@ -35,7 +35,7 @@ def shared(order: Sequence[int], times: np.ndarray, workers: int) -> float:
 
 
 def rows() -> list[tuple[int, float, float, float]]:
-    """For each number of workers: hours of the bound, efficiency of shards and of a shared folder."""
+    """For each number of workers: hours of the bound, efficiencies of shards and shared folder."""
     budgets = np.array([seconds(task) for task in tasks(suite.read("full").cases())])
     generator = np.random.default_rng(0)
     factors = np.exp(generator.normal(-(SPREAD**2) / 2, SPREAD, (DRAWS, len(budgets))))
