@@ -14,7 +14,7 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.record import Values
-from benchmarks.execution.run import run
+from benchmarks.execution.run import Asked, run
 from benchmarks.execution.state import state
 from benchmarks.execution.suite import Suite
 from runs import Silent, small
@@ -58,7 +58,7 @@ def test_a_second_run_measures_nothing_and_a_retry_only_failures(finished, copy)
     chosen, *_ = finished
     for retry in (False, True):
         progress = Silent()
-        run(chosen, copy, progress, retry=retry)
+        run(chosen, copy, progress, Asked(retry=retry))
         assert (progress.measured, progress.kept) == ([], 4)
 
 

@@ -187,7 +187,8 @@ def test_commands_refuse_what_is_no_sound_folder(tmp_path, monkeypatch, command,
 
 
 @pytest.mark.parametrize("command", [("pack",), ("run",)], ids=" ".join)
-def test_a_held_folder_is_left_alone(tmp_path, command):
+def test_a_held_folder_is_left_alone(tmp_path, monkeypatch, command):
+    monkeypatch.setattr(store, "PATIENCE", 0)
     damaged_part(tmp_path)
     with store.held(tmp_path):
         result = CliRunner().invoke(app, [*command, str(tmp_path)])

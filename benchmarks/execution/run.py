@@ -105,8 +105,9 @@ def run(
                 claims.sweep()
                 _set_corrupt_aside(folder)
             claims.take(f"run-{uuid.uuid4().hex}")  # nobody packs the folder now
-            write_plan(suite, folder, asked.shard)
         now = state(suite, folder, asked.shard)
+        with store.held(folder):
+            write_plan(suite, folder, asked.shard)
         wanted = asked.wanted(suite, now)
         todo = [case for case in now.cases if case.key in wanted]
         expected = sum(sum(budget(case)) for case in todo)

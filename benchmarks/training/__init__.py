@@ -1,4 +1,4 @@
 """Training: settings, schedules, the one loop, checkpoints, history, and fitted baselines."""
 
 version = 1  # raised when a change moves what a training computes
-pace = 2  # raised when it moves the time, operators or memory of a training alone
+pace = 1  # raised when it moves the time, operators or memory of a training alone
