@@ -87,9 +87,8 @@ def setups(suite: Suite, jobs: int) -> list[Setup]:
         visible = resources.gpus()
         if jobs > len(visible):
             raise ValueError(f"--jobs {jobs} needs as many GPUs, and {len(visible)} are visible")
-        gpus, cores = list(visible[:jobs]), [None] * jobs
-    else:
-        cores = cores_for(jobs, suite.threads)
+        gpus = list(visible[:jobs])
+    cores = [None] * jobs if gpus[0] else cores_for(jobs, suite.threads)
     share = suite.memory_share / jobs
     return [
         Setup(suite.threads, suite.device, share, suite.operators, own, gpu)

@@ -45,5 +45,5 @@ def bench_training(benchmark: Any, name: str) -> None:
         "flow": name,
         "updates": updates,
         "process_seconds": history.seconds,
-        "sum_to_process": result.metrics["train_seconds"] / history.seconds,  # type: ignore[operator]  # one number
+        "sum_to_process": result.metrics["train_seconds"] / history.seconds,
     }

@@ -6,7 +6,7 @@ Training options are resolved in this order: flow over study over protocol over 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, JsonValue, PositiveInt, ValidationError
 from pydantic import model_validator as validator
@@ -24,7 +24,11 @@ from benchmarks.training.settings import Training, TrainingPart
 class TrainingStudy(Study):
     """A study of trainings, which run beside others; what their times need is kept for later."""
 
-    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
+    uses: ClassVar[tuple[str, ...]] = (
+        "benchmarks.measure",
+        "benchmarks.training",
+        "benchmarks.evaluation",
+    )
 
     def alone(self, case: Case) -> bool:
         """Whether the clock ends the training."""

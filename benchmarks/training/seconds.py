@@ -114,7 +114,8 @@ def seconds_of(medians: Sequence[Sequence[float]], evaluations: np.ndarray) -> n
     weights = np.sqrt(count) / seconds
     design = np.stack([np.ones_like(forward), forward, backward], 1)
     costs, _ = nnls(design * weights[:, None], seconds * weights)
-    return np.column_stack([np.ones(len(evaluations)), evaluations]) @ costs
+    seconds_each: np.ndarray = np.column_stack([np.ones(len(evaluations)), evaluations]) @ costs
+    return seconds_each
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
