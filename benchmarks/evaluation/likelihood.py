@@ -21,7 +21,7 @@ def row_flops(flow: flows.Flow, x: Tensor) -> float:
     """Count FLOPs of a row of log_prob at x (N, D), by the flow's own solver."""
     with torch.no_grad(), Operations() as operations:
         flow.log_prob(x)
-    return operations.flops / len(x)
+    return float(operations.flops / len(x))
 
 
 def exact(flow: flows.Flow, tolerance: float) -> flows.Flow:

@@ -71,9 +71,9 @@ def _listed(text: str) -> Iterator[int]:
 def _quotas() -> Iterator[float]:
     """Yield the numbers of cores that cgroups of this process allow, of both cgroup versions."""
     for path in _files("cpu.max", "cpu"):
-        quota, _, period = _text(path).partition(" ")
-        if quota.isdigit() and period.isdigit():
-            yield int(quota) / int(period)
+        first, _, last = _text(path).partition(" ")
+        if first.isdigit() and last.isdigit():
+            yield int(first) / int(last)
     for path in _files("cpu.cfs_quota_us", "cpu"):
         quota, period = _number(path), _number(path.with_name("cpu.cfs_period_us"))
         if 0 < quota < float("inf") and 0 < period < float("inf"):
