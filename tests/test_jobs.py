@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks import report
 from benchmarks.core import store
 from benchmarks.core.frame import load
 from benchmarks.execution.claims import Claims
@@ -55,6 +56,7 @@ def test_a_run_that_ended_between_the_phases_only_times(tmp_path, worker):
     first = run(suite, tmp_path, Silent(), Asked(phase="beside"), worker=worker)
     assert len(first.pending) == 5
     assert not Asked(phase="beside").left_over(first)
+    assert report.write(tmp_path).is_file()
     before = figures(tmp_path)
     progress = Silent()
     after = run(suite, tmp_path, progress, worker=worker)

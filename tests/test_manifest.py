@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 
+import kubernetes_validate
 import pytest
 import typer
 import yaml
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 from benchmarks.cli.app import app
 from benchmarks.execution import suite
 from benchmarks.execution.tasks import tasks
+from documents import ROOT, blocks
 
-kubernetes_validate = pytest.importorskip("kubernetes_validate")
+LATEST = kubernetes_validate.latest_version()
 LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"  # RFC 1123, 63 letters at most
 RUN = typer.main.get_command(app).commands["run"]
 cli = CliRunner()
@@ -35,9 +37,16 @@ def manifest(tmp_path, *arguments: str, name: str = "smoke"):
 @pytest.mark.parametrize("options", [[], ["--device", "cuda", "--at-most", "2", "--tasks", "9"]])
 def test_a_manifest_is_valid_against_the_schema_of_kubernetes(tmp_path, options):
     job, _ = manifest(tmp_path, *options)
-    latest = kubernetes_validate.latest_version()
     assert job["apiVersion"] == "batch/v1"
-    kubernetes_validate.validate(job, latest, strict=True)
+    kubernetes_validate.validate(job, LATEST, strict=True)
+
+
+def test_the_manifests_of_the_page_are_valid():
+    texts = [b.text for b in blocks(ROOT / "docs" / "kubernetes.md") if b.language == "yaml"]
+    parts = [part for text in texts for part in yaml.safe_load_all(text)]
+    assert [part["kind"] for part in parts] == ["PersistentVolumeClaim", "Pod"]
+    for part in parts:
+        kubernetes_validate.validate(part, LATEST, strict=True)
 
 
 @pytest.mark.parametrize("stem", ["smoke", "_Ünder score.", "long-" * 30])

@@ -10,22 +10,17 @@ import sys
 import pytest
 
 from benchmarks.core import store
-from benchmarks.execution import suite
+from benchmarks.execution import host, suite
 from benchmarks.execution.run import run
 from runs import Silent, figures
 from stopping import PLUGIN, SUITE, UPDATES, until
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "send"), [(signal.SIGTERM, os.kill), (signal.SIGUSR1, os.killpg)]
-)
-def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(
-    tmp_path, monkeypatch, worker, number, send
-):
-    """Sent to the run, or to all of its processes as some batch systems do."""
+def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monkeypatch, worker):
+    """Where all of its processes get the signal; that it gets it alone is SLURM's test."""
     monkeypatch.setenv("PAUSED", str(tmp_path))
-    file, stopped = tmp_path / "one.toml", tmp_path / "stopped"
+    file, stopped, whole = tmp_path / "one.toml", tmp_path / "stopped", tmp_path / "whole"
     file.write_text(SUITE)
     command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(stopped)]
     command += ["--plugin", str(PLUGIN)]
@@ -34,7 +29,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(
     ) as process:
         begun = tmp_path / "begun"
         until(lambda: begun.exists() or process.poll() is not None, 120, lambda: "no training")
-        send(process.pid, number)
+        os.killpg(process.pid, signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "stopped" in output
@@ -42,18 +37,17 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(
     assert (record.case.study, record.status) == ("identities", "done")
     assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".safetensors"]
     assert not (stopped / "claims").exists()
-    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+    monkeypatch.setattr("benchmarks.execution.worker.loaded_plugins", lambda: [str(PLUGIN)])
+    chosen = suite.read(str(file))
+    assert len(run(chosen, stopped, Silent(), worker=worker).done) == 2
     assert len((tmp_path / "updates").read_text()) == UPDATES  # none twice
-    whole = tmp_path / "whole"
-    run(suite.read(str(file)), whole, Silent(), worker=worker)
+    run(chosen, whole, Silent(), worker=worker)
     assert figures(stopped) == figures(whole)
 
 
 @pytest.mark.slow
 def test_a_run_that_waits_for_the_host_stops_too(tmp_path, monkeypatch):
     """Another holds the host alone: no training has begun, and none is waited for."""
-    from benchmarks.execution import host
-
     file = tmp_path / "one.toml"
     file.write_text(SUITE)
     command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(tmp_path / "out")]

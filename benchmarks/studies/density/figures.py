@@ -84,7 +84,9 @@ def _training(
     keep = (row.get("setting.training") or {}).get("keep", "best")
     best = len(score) - 1 if keep == "last" else int(np.argmax(held["validation_ll"]))
     early = row.get("train_updates", row["updates"]) < row["updates"]
-    for panel, x in ((line[0], held["validated"]), (line[1], held["validation_seconds"])):
+    unknown = np.full(len(score), np.nan)  # seconds that are still to be measured
+    seconds = held.get("validation_seconds", unknown)
+    for panel, x in ((line[0], held["validated"]), (line[1], seconds)):
         panel.plot(x, score, color=look["color"], lw=width)
         panel.plot(x[best], score[best], ls="", **look)
         if early:
