@@ -1,4 +1,4 @@
-"""A small suite and a progress for runs of tests, and what is equal for all runs of a suite."""
+"""Small suites and a progress for runs of tests, and what is equal for all runs of a suite."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from benchmarks.core import store
 from benchmarks.core.frame import load
 from benchmarks.core.metrics import METRICS
 from benchmarks.execution.suite import Suite
+
+SCORING = {"rows": 200, "checked_rows": 100, "grid": 20, "samples": 200, "seconds": 0.02}
 
 
 class Silent:
@@ -25,6 +27,9 @@ class Silent:
     def waiting(self, reason):
         pass
 
+    def workers(self, count):
+        pass
+
     def case(self, task, case, record):
         self.measured.append(record)
 
@@ -34,6 +39,24 @@ def small(*contenders, **values) -> Suite:
     study = {"study": "cost", "flows": contenders, "dims": [2, 3], "batch": 4, "seconds": 0.01}
     study["sizes"] = {"hidden": 4, "layers": 1}
     return Suite(name="small", about="for a test", threads=1, studies=[study], **values)
+
+
+def trainings(**values) -> Suite:
+    """A suite of four small trainings, a baseline and four small costs."""
+    density = {
+        "study": "density",
+        "datasets": ["8gaussians"],
+        "baselines": ["gaussian"],
+        "flows": [{"flow": "realnvp"}, {"flow": "cnf", "options": {"hidden": 8}}],
+        "sizes": {"layers": 1},
+        "batch": 32,
+        "updates": 8,
+        "training": {"validation_rows": 100},
+        "scoring": SCORING,
+    }
+    cost = small({"flow": "realnvp"}, {"flow": "nice"}).studies
+    given = {"seeds": (0, 1), "threads": 1, "studies": (density, *cost), **values}
+    return Suite(name="mixed", about="for a test", **given)
 
 
 def figures(folder: Path) -> dict[str, dict[str, object]]:

@@ -14,29 +14,8 @@ from benchmarks.execution.pools import cores_for
 from benchmarks.execution.recorder import CHECKPOINTS, SUPERSEDED
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.state import state
-from benchmarks.execution.suite import Suite
 from benchmarks.execution.tasks import Shard
-from runs import Silent, figures, small
-
-SCORING = {"rows": 200, "checked_rows": 100, "grid": 20, "samples": 200, "seconds": 0.02}
-
-
-def trainings(**values) -> Suite:
-    """A suite of four small trainings, a baseline and four small costs."""
-    density = {
-        "study": "density",
-        "datasets": ["8gaussians"],
-        "baselines": ["gaussian"],
-        "flows": [{"flow": "realnvp"}, {"flow": "cnf", "options": {"hidden": 8}}],
-        "sizes": {"layers": 1},
-        "batch": 32,
-        "updates": 8,
-        "training": {"validation_rows": 100},
-        "scoring": SCORING,
-    }
-    cost = small({"flow": "realnvp"}, {"flow": "nice"}).studies
-    given = {"seeds": (0, 1), "threads": 1, "studies": (density, *cost), **values}
-    return Suite(name="mixed", about="for a test", **given)
+from runs import Silent, figures, small, trainings
 
 
 def test_times_come_after_all_else_and_are_those_of_the_whole_case(tmp_path, worker):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """Show a run on a console: current case, numbers of done and failed cases, time left.
+    """Show a run on a console: a cluster's workers, current case, done and failed cases, time left.
 
     The time left is the budget of the remaining cases, scaled by the ratio of time to budget so
     far.
@@ -42,6 +42,7 @@ class Display:
         self.measured: set[str] = set()  # keys
         self.running: dict[str, Task] = {}  # by key of a case
         self.started = time.monotonic()
+        self.crew = self.reason = ""
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -73,6 +74,16 @@ class Display:
     def waiting(self, reason: str) -> None:
         """Say what the run waits for."""
         self.bar.update(self.bar_task, description=f"waiting: {reason}")
+        if reason != self.reason and not self.console.is_terminal:
+            self.console.print(f"waiting: {reason}", soft_wrap=True)
+        self.reason = reason
+
+    def workers(self, count: int) -> None:
+        """Show how many workers a cluster has."""
+        self.crew = f"{counted(count, 'worker')}: "
+        if not self.console.is_terminal:
+            self.console.print(counted(count, "worker"))
+        self._describe()
 
     def case(self, task: Task, case: Case, record: Record) -> None:
         """Count a case whose record was written; one whose times are to come is not yet done."""
@@ -102,4 +113,5 @@ class Display:
         keys = list(self.running)
         more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
         text = plain(self.labels[keys[0]]) + more if keys else "starting"
-        self.bar.update(self.bar_task, description=text)
+        self.reason = ""
+        self.bar.update(self.bar_task, description=self.crew + text)

@@ -99,7 +99,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     from benchmarks.core import store
     from benchmarks.core.naming import counted
     from benchmarks.core.parts import FolderError
-    from benchmarks.execution.pools import Terminated, setups
+    from benchmarks.execution.pools import ClusterError, Terminated, setups
     from benchmarks.execution.run import Asked, run
     from benchmarks.report.facts import noise
 
@@ -107,7 +107,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     with usage_errors():
         if asked.scheduler:
             check_scheduler(asked.scheduler)
-        else:
+        if asked.scheduler in ("", "local"):
             check_device(suite.device)
             setups(suite, asked.jobs)
     for number in ENDING:
@@ -117,7 +117,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
             result = run(suite, folder, display, asked)
         with store.held(folder):  # others that share it may be at the same
             page = report.write(folder)
-    except FolderError as error:
+    except (FolderError, ClusterError) as error:
         fail(str(error))
     except Terminated:
         console.print("stopped: the next run goes on from the last checkpoints")

@@ -32,7 +32,9 @@ class Claims:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / CLAIMS
-        self.token = " ".join([uuid.uuid4().hex, *_process(os.getpid())])
+        name = uuid.uuid4().hex
+        self.token = " ".join([name, *_process(os.getpid())])
+        self.run = f"run-{name}"  # what says that the run is going, once it is claimed
         self.death = _death()
         self._held: set[str] = set()
         self._over = threading.Event()

@@ -1,52 +1,52 @@
 """Pools on Dask: tasks go to the workers of a scheduler, and their records into the shared folder.
 
-The folder is the queue and the truth; a future only says that somebody has looked. Whatever is lost
-on the way, workers, connections or the scheduler with its memory, is submitted again, unless its
-record is there.
+The folder is the queue and the truth; a future only says that a worker has seen to a task. Whatever
+is lost on the way, workers, connections or the scheduler with its memory, is submitted again unless
+its record is there. No more is submitted than there are workers, so that no task waits on a worker
+and is suspected where that dies.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import concurrent.futures
 import threading
+import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import dask
-from distributed import Client, Future, Nanny, Scheduler, SpecCluster, wait
-from distributed.comm import CommClosedError
+from distributed import Client, Future, KilledWorker, wait
 
 from benchmarks.core import store
-from benchmarks.core.record import Record
-from benchmarks.execution import host
-from benchmarks.execution.claims import Claims
-from benchmarks.execution.pools import Begun, Ended, Event, Host, Recorded, attend
+from benchmarks.execution.pools import Begun, ClusterError, Ended, Event, Host, Recorded, Workers
 from benchmarks.execution.process import Setup
 from benchmarks.execution.recorder import Recorder
-from benchmarks.execution.tasks import Task
-from benchmarks.execution.worker import Worker
-from flows.registry import load_plugin, loaded_plugins
+from benchmarks.execution.remote import Order, measured
+from benchmarks.execution.tasks import Task, longest_first
+from flows.registry import loaded_plugins
 
 HOST = "flowgauge-host"  # the resource of a worker that may have its host to itself: one a host
-LOST = (OSError, TimeoutError, CommClosedError, asyncio.CancelledError)
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")
-POLL = 1.0  # seconds between two looks at what is running
-CONFIG: dict[str, Any] = {
-    # a worker's measuring process is a child of its own, which daemons may not have
-    "distributed.worker.daemon": False,
-    # the threads of a measurement are the suite's, and its heap is not the nanny's
-    "distributed.nanny.pre-spawn-environ": {},
-    # tasks that only waited on a worker that died are not to blame
-    "distributed.scheduler.allowed-failures": 10,
-    # a measurement may hold the interpreter's lock, and with it the heartbeat
-    "distributed.scheduler.worker-ttl": None,
-    "distributed.comm.timeouts.connect": "30s",
-}
+POLL = 1.0  # seconds between two looks at the workers
+PATIENCE = 30.0  # seconds in which a worker with the resource has to come, once there are others
+CONNECT = 10.0  # seconds in which a scheduler has to answer
+RETRIES = 3  # of a task that a host could not begin
+LOSSES = (OSError, asyncio.CancelledError, concurrent.futures.CancelledError)
+
+
+class Lost(Exception):
+    """The scheduler does not answer, or has forgotten what was submitted."""
+
+
+@contextmanager
+def _losses() -> Iterator[None]:
+    """Turn what Dask raises where the scheduler is gone into `Lost`."""
+    try:
+        yield
+    except LOSSES as error:
+        raise Lost(str(error) or type(error).__name__) from error
 
 
 class Connection:
@@ -57,30 +57,38 @@ class Connection:
         self.waiting = waiting
         self._client: Client | None = None
 
+    def open(self) -> None:
+        """Connect for the first time; ClusterError where no scheduler answers."""
+        try:
+            self._client = self._connected()
+        except (Lost, ValueError) as error:
+            raise ClusterError(
+                f"no Dask scheduler answers at {self.address!r} ({error}): start one with "
+                "'dask scheduler', or take --scheduler local"
+            ) from error
+
     def client(self) -> Client:
-        """The client; it waits until there is a scheduler with a worker."""
+        """The client; after a loss it waits for a scheduler."""
         while self._client is None:
-            try:
-                self._client = Client(self.address, timeout=10, set_as_default=False)
-            except LOST as error:
-                self.waiting(f"no scheduler at {self.address} ({type(error).__name__})")
-                threading.Event().wait(POLL)
+            with suppress(Lost):
+                self._client = self._connected()
+                break
+            threading.Event().wait(POLL)
         return self._client
 
-    def check(self) -> None:
-        """ConnectionError where the scheduler is gone."""
-        if self._client is None or self._client.status != "running":
-            raise ConnectionError("the connection is closed")
+    def _connected(self) -> Client:
+        with _losses():
+            return Client(self.address, timeout=CONNECT, set_as_default=False)
 
-    def lost(self, error: BaseException) -> None:
+    def lost(self, reason: Lost) -> None:
         """Let go of the client, and say so."""
-        self.waiting(f"lost the scheduler at {self.address}: {error}")
+        self.waiting(f"lost the scheduler at {self.address} ({reason}): waiting for it")
         self.close()
 
     def close(self) -> None:
         """Close the client, whatever the scheduler does."""
         if self._client is not None:
-            with suppress(*LOST):
+            with suppress(Lost), _losses():
                 self._client.close(timeout=5)
         self._client = None
 
@@ -95,148 +103,131 @@ class Cluster:
     remote = True
 
     def measure(self, tasks: Sequence[Task], recorder: Recorder, here: Host) -> Generator[Event]:
-        """Yield what happens; ``here`` is not entered: the host that measures is."""
-        left = {task.name: task for task in tasks}
+        """Yield what happens; ``here`` is not entered: the host that measures is.
+
+        ClusterError where the workers cannot measure.
+        """
+        left = {task.name: task for task in longest_first(tasks)}
         while left:
+            submission = _Submission(self, self.connection.client(), recorder, left)
             try:
-                yield from self._submitted(left, recorder)
-            except LOST as error:
-                self.connection.lost(error)
+                yield from submission.events()
+            except Lost as reason:
+                self.connection.lost(reason)
 
     def stop(self) -> None:
         """Close the connection; what was submitted is forgotten."""
         self.connection.close()
 
-    def _submitted(self, left: dict[str, Task], recorder: Recorder) -> Iterator[Event]:
-        """Submit all tasks that are left, and take them away as they end."""
-        client = self.connection.client()
-        futures = {self._submit(client, task, recorder): task for task in left.values()}
-        begun: set[str] = set()
+
+class _Submission:
+    """Tasks at one scheduler as long as it lives; those that end are taken out of ``left``."""
+
+    def __init__(
+        self, cluster: Cluster, client: Client, recorder: Recorder, left: dict[str, Task]
+    ) -> None:
+        self.cluster, self.client, self.recorder, self.left = cluster, client, recorder, left
+        self.running: dict[Future, Task] = {}
+        self.workers = self.room = 0  # their number, and that of tasks that they can begin
+        self.without_host: float | None = None  # since when no worker has the resource
+
+    def events(self) -> Iterator[Event]:
+        """Submit what the workers have room for, until nothing is left."""
+        looked = -POLL
         try:
-            while futures:
-                with suppress(TimeoutError):
-                    wait(list(futures), timeout=POLL, return_when="FIRST_COMPLETED")
-                yield from self._begun(client, futures, begun)
-                for future in [future for future in futures if future.done()]:
-                    task = futures.pop(future)
-                    yield from self._ended(future, task, recorder)
-                    del left[task.name]
-                self.connection.check()
+            while self.left:
+                if time.monotonic() - looked >= POLL:
+                    looked = time.monotonic()
+                    yield from self._looked()
+                yield from self._submitted()
+                self._wait()
+                for future in [future for future in self.running if future.done()]:
+                    yield from self._ended(future)
         finally:
-            with suppress(*LOST):
-                client.cancel(list(futures))
+            with suppress(Lost), _losses():
+                self.client.cancel(list(self.running))
 
-    def _submit(self, client: Client, task: Task, recorder: Recorder) -> Future:
-        return client.submit(
-            measured,
-            task,
-            recorder.folder.resolve(),
-            recorder.limit,
-            self.setup,
-            loaded_plugins(),
-            {case.key: recorder.before.get(case.key) for case in task.cases},
-            self.alone,
-            key=f"{task.name}-{uuid.uuid4().hex}",
-            resources={HOST: 1} if self.alone else None,
-            retries=3,
-            pure=False,
-        )
+    def _looked(self) -> Iterator[Event]:
+        """Ask which workers there are; Lost where nobody answers."""
+        if self.client.status != "running":
+            raise Lost("the connection is closed")
+        with _losses():
+            workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        if len(workers) != self.workers:
+            self.workers = len(workers)
+            yield Workers(self.workers)
+        if self.cluster.alone:
+            self.room = sum(HOST in worker["resources"] for worker in workers)
+            self._check_hosts()
+        else:
+            self.room = sum(worker["nthreads"] for worker in workers)
+        if not workers:
+            self.cluster.connection.waiting(f"no worker at {self.cluster.connection.address}")
 
-    def _begun(
-        self, client: Client, futures: Mapping[Future, Task], begun: set[str]
-    ) -> Iterator[Event]:
-        """Tell of tasks that a worker has begun since the last look."""
-        running = {key for keys in client.processing().values() for key in keys}
-        for future, task in futures.items():
-            if future.key in running and task.name not in begun:
-                begun.add(task.name)
+    def _check_hosts(self) -> None:
+        """ClusterError where for long no worker may have its host to itself."""
+        if self.room or not self.workers:
+            self.without_host = None
+            return
+        self.without_host = self.without_host or time.monotonic()
+        lack = f"no worker has the resource {HOST}"
+        if time.monotonic() - self.without_host > PATIENCE:
+            raise ClusterError(
+                f"{lack}, which what is timed needs: start one worker a host with "
+                f"'dask worker ADDRESS --nthreads 1 --resources {HOST}=1'"
+            )
+        self.cluster.connection.waiting(lack)
+
+    def _submitted(self) -> Iterator[Event]:
+        under_way = {task.name for task in self.running.values()}
+        for name, task in self.left.items():
+            if len(self.running) >= self.room:
+                return
+            if name not in under_way:
+                with _losses():
+                    self.running[self._submit(task)] = task
                 yield Begun(task)
 
-    def _ended(self, future: Future, task: Task, recorder: Recorder) -> Iterator[Event]:
-        """Tell of a task that is over: its records, read from the folder, or that it was held."""
-        if future.status == "finished":
-            if future.result() is None:
-                yield Ended(task, held=True)
-                return
-        elif future.cancelled():
-            raise ConnectionError("the scheduler has forgotten a task")
-        else:
-            recorder.fail(task, f"the cluster gave up: {future.exception()!r}")
+    def _submit(self, task: Task) -> Future:
+        recorder = self.recorder
+        before = {c.key: recorder.before[c.key] for c in task.cases if c.key in recorder.before}
+        order = Order(
+            task,
+            recorder.folder.resolve(),
+            recorder.claims.run,
+            recorder.limit,
+            self.cluster.setup,
+            tuple(loaded_plugins()),
+            before,
+            self.cluster.alone,
+        )
+        options: dict[str, Any] = {"resources": {HOST: 1}} if self.cluster.alone else {}
+        key = f"flowgauge-{task.name}-{uuid.uuid4().hex}"
+        return self.client.submit(measured, order, key=key, retries=RETRIES, pure=False, **options)
+
+    def _wait(self) -> None:
+        """Wait until a task ends, or for a moment."""
+        if not self.running:
+            threading.Event().wait(POLL)
+            return
+        with self.client.as_current(), _losses(), suppress(TimeoutError):
+            wait(list(self.running), timeout=POLL, return_when="FIRST_COMPLETED")
+
+    def _ended(self, future: Future) -> Iterator[Event]:
+        """Tell of a task that a worker has seen to: its records, or that another run holds it."""
+        task = self.running[future]
+        if future.cancelled():
+            raise Lost("it has forgotten a task")
+        if future.status == "error":
+            with _losses():
+                error = future.exception()
+            if not isinstance(error, KilledWorker):
+                raise ClusterError(f"a worker cannot measure: {error}") from error
+            self.recorder.fail(task, f"the task's Dask workers died, each time: {error}")
+        del self.running[future], self.left[task.name]
+        rest = self.recorder.unmeasured(task)
+        unmeasured = {case.key for case in rest.cases} if rest else set()
         for case in task.cases:
-            with suppress(KeyError, ValueError):
-                yield Recorded(task, case, store.read_one(recorder.folder, case.key))
-        yield Ended(task)
-
-
-_local = threading.local()  # the worker of each of a Dask worker's threads
-
-
-def measured(
-    task: Task,
-    folder: Path,
-    limit: float,
-    setup: Setup,
-    plugins: Sequence[str],
-    before: Mapping[str, Record | None],
-    alone: bool,
-) -> list[str] | None:
-    """Measure a task on a Dask worker: the keys of its cases, or None if another run holds it."""
-    for plugin in plugins:
-        load_plugin(plugin)
-    for name in THREADS:  # the nanny's, which a child would take for its own
-        os.environ.pop(name, None)
-    events: list[Event] = []
-    with (host.alone if alone else host.beside)(), Claims(folder) as claims:
-        recorder = Recorder(folder, limit, claims, {k: r for k, r in before.items() if r})
-        attend(_worker(setup), task, recorder, events.append)
-    held = any(isinstance(event, Ended) and event.held for event in events)
-    return None if held else [case.key for case in task.cases]
-
-
-def _worker(setup: Setup) -> Worker:
-    """The measuring process of this thread; another one for another setup."""
-    worker: Worker | None = getattr(_local, "worker", None)
-    if worker is None or worker.setup != setup:
-        if worker is not None:
-            worker.stop()
-        worker = _local.worker = Worker(setup)
-    return worker
-
-
-@contextmanager
-def connection(scheduler: str, jobs: int, waiting: Callable[[str], object]) -> Iterator[Connection]:
-    """A connection to a scheduler by its address, or to one that is started: local or slurm."""
-    started = {"local": _local_cluster, "slurm": _slurm_cluster}.get(scheduler)
-    with dask.config.set(CONFIG), ExitStack() as stack:
-        address = stack.enter_context(started(jobs)).scheduler_address if started else scheduler
-        connected = Connection(address, waiting)
-        stack.callback(connected.close)
-        yield connected
-
-
-def _local_cluster(jobs: int) -> SpecCluster:
-    """So many workers on this machine, each a process; one may have the host to itself."""
-    workers = {
-        number: {
-            "cls": Nanny,
-            "options": {"nthreads": 1, "resources": {HOST: 1} if number == 0 else {}},
-        }
-        for number in range(jobs)
-    }
-    options = {"dashboard": False, "port": 0, "host": "127.0.0.1"}
-    return SpecCluster(
-        workers=workers, scheduler={"cls": Scheduler, "options": options}, silence_logs=40
-    )
-
-
-def _slurm_cluster(jobs: int) -> SpecCluster:
-    """Workers that SLURM starts as jobs, by dask-jobqueue's configuration (jobqueue.slurm)."""
-    from dask_jobqueue import SLURMCluster
-
-    cluster = SLURMCluster(
-        processes=1,
-        worker_extra_args=["--nthreads", "1", "--resources", f"{HOST}=1"],
-        job_script_prologue=["export DASK_DISTRIBUTED__WORKER__DAEMON=False"],
-    )
-    cluster.scale(jobs=jobs)  # `adapt` would cancel jobs that are idle
-    return cluster
+            if case.key not in unmeasured:
+                yield Recorded(task, case, store.read_one(self.recorder.folder, case.key))
+        yield Ended(task, held=bool(unmeasured))

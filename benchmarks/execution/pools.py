@@ -51,7 +51,18 @@ class Ended:
     held: bool = False
 
 
-Event = Begun | Recorded | Ended
+@dataclass(frozen=True)
+class Workers:
+    """The number of workers has changed."""
+
+    count: int
+
+
+Event = Begun | Recorded | Ended | Workers
+
+
+class ClusterError(RuntimeError):
+    """A cluster cannot measure; the message says what to change."""
 
 
 def cores_for(jobs: int, threads: int) -> list[frozenset[int] | None]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
+import select
 import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks import datasets
@@ -65,11 +65,13 @@ class Measured:
     pending: bool = False
 
 
-def main(pipe: Connection, setup: Setup, plugins: Sequence[str]) -> None:
-    """Say what machine this is, then measure what comes until the pipe ends."""
+def main(descriptor: int) -> None:
+    """Say what machine this is, then measure what comes by a pipe until it ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
+    pipe = Connection(descriptor)
+    setup, plugins = pipe.recv()
     if setup.cores is not None:
         os.sched_setaffinity(0, setup.cores)
     if setup.gpu is not None:  # read when CUDA is first used
@@ -165,9 +167,9 @@ def _keep(result: Result, path: Path) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(descriptor: int) -> None:
     """A worker whose parent was killed must not go on using the machine."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    parent = select.poll()
+    parent.register(descriptor, 0)  # nothing but that the other end was closed
+    parent.poll()
+    os._exit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
@@ -16,7 +15,7 @@ from benchmarks.core.case import Case
 from benchmarks.core.record import Record
 from benchmarks.execution import host
 from benchmarks.execution.claims import Claims
-from benchmarks.execution.pools import Begun, Event, Pool, Recorded, Terminated, setups
+from benchmarks.execution.pools import Begun, Event, Pool, Recorded, Terminated, Workers, setups
 from benchmarks.execution.recorder import Recorder
 from benchmarks.execution.state import WHOLE, State, state, write_plan
 from benchmarks.execution.suite import Suite
@@ -39,6 +38,8 @@ class Progress(Protocol):
     def case(self, task: Task, case: Case, record: Record) -> None: ...
 
     def waiting(self, reason: str) -> None: ...
+
+    def workers(self, count: int) -> None: ...
 
 
 Phase = Literal["both", "beside", "alone"]
@@ -96,15 +97,16 @@ def run(
     is measured by the one that claims it. A ``worker`` that is given measures in place of the
     run's own, and lives on.
 
-    Raises FolderError where the folder is held or cannot be read or written and ValueError for a
-    suite that cannot be expanded, or for more jobs than there is room for.
+    Raises FolderError where the folder is held or cannot be read or written, ValueError for a suite
+    that cannot be expanded or for more jobs than there is room for, and ClusterError for a cluster
+    that cannot measure.
     """
     with Claims(folder) as claims:
         with store.held(folder):
             if not claims.others():  # no record is half there
                 claims.sweep()
                 _set_corrupt_aside(folder)
-            claims.take(f"run-{uuid.uuid4().hex}")  # nobody packs the folder now
+            claims.take(claims.run)  # nobody packs the folder now
         now = state(suite, folder, asked.shard)
         with store.held(folder):
             write_plan(suite, folder, asked.shard)
@@ -132,10 +134,12 @@ def _pools(
     single = setups(suite, 1)[0]
     with ExitStack() as stack:
         if asked.scheduler:
-            from benchmarks.execution.cluster import Cluster, connection
+            from benchmarks.execution.cluster import Cluster
+            from benchmarks.execution.schedulers import connection
 
+            local = setups(suite, asked.jobs if asked.scheduler == "local" else 1)
             connected = stack.enter_context(
-                connection(asked.scheduler, asked.jobs, progress.waiting)
+                connection(asked.scheduler, local, asked.jobs, progress.waiting)
             )
             yield Cluster(connected, single), Cluster(connected, single, alone=True)
             return
@@ -175,6 +179,8 @@ class Phases:
                         self.progress.task(event.task)
                     elif isinstance(event, Recorded):
                         self.progress.case(event.task, event.case, event.record)
+                    elif isinstance(event, Workers):
+                        self.progress.workers(event.count)
                     elif event.held:
                         held.append(event.task)
             except Terminated as end:  # wherever the signal came

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from benchmarks.core.case import Case
-from benchmarks.execution.process import STOP, STOPPED, Files, Measured, Setup, main
+from benchmarks.execution.process import STOP, STOPPED, Files, Measured, Setup
 from flows.registry import loaded_plugins
+
+START = (  # with this process's path of modules, wherever it is started
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from benchmarks.execution.process import main; main(int(sys.argv[1]))"
+)
 
 
 class WorkerLost(RuntimeError):
@@ -31,15 +36,17 @@ class Cancelled(Exception):
 class Worker:
     """A handle on the worker process, started on first use and again after every loss.
 
-    The process loads the plug-ins that this one has loaded.
+    The process loads the plug-ins that this one has loaded. It has this one's environment but the
+    variables named by ``without``. It is no child of `multiprocessing`: daemons may have it too.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, without: Collection[str] = ()) -> None:
         self.setup = setup
+        self.without = without
         self.machine: dict[str, Any] = {}
-        self._process: Any = None
+        self.cancelled = False
+        self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
-        self._cancelled = False
 
     def measure(
         self,
@@ -68,7 +75,7 @@ class Worker:
         """End the process, whatever it does."""
         if self._process is not None:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None
@@ -78,30 +85,29 @@ class Worker:
 
         ``gently`` asks it to stop at its next checkpoint.
         """
-        self._cancelled = True
-        if self._process is not None and gently:
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, STOP)
-        elif self._process is not None:
-            self._process.kill()
+        self.cancelled = True
+        if (process := self._process) is not None:
+            process.send_signal(STOP if gently else signal.SIGKILL)
 
     def check(self) -> None:
         """Cancelled where another thread has said so."""
-        if self._cancelled:
+        if self.cancelled:
             raise Cancelled
 
     def _started(self) -> Connection:
         self.check()
-        if self._process is None or not self._process.is_alive() or self._pipe is None:
+        if self._process is None or self._process.poll() is not None or self._pipe is None:
             self.stop()
-            context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(
-                target=main, args=(theirs, self.setup, loaded_plugins()), daemon=True
-            )
-            self._process.start()
-            theirs.close()
-            if self._cancelled:
+            self._pipe, theirs = Pipe()
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", START, str(theirs.fileno()), *sys.path],
+                    stdin=subprocess.DEVNULL,
+                    env={k: v for k, v in os.environ.items() if k not in self.without},
+                    pass_fds=[theirs.fileno()],
+                )
+            self._pipe.send((self.setup, loaded_plugins()))
+            if self.cancelled:
                 self.stop()
             self.check()
             self.machine = self._receive(time.monotonic() + 120, 120)
@@ -109,22 +115,22 @@ class Worker:
 
     def _receive(self, deadline: float, time_limit: float) -> Any:
         assert self._pipe is not None
+        assert self._process is not None
         try:
             if self._pipe.poll(max(0.0, deadline - time.monotonic())):
                 return self._pipe.recv()
         except (EOFError, ConnectionResetError):
-            self._process.join()
-            code = self._process.exitcode
+            code = self._process.wait()
             self.stop()
-            if self._cancelled:
+            if self.cancelled:
                 raise Cancelled from None
             raise WorkerLost(_cause(code)) from None
         self.stop()
         raise WorkerLost(f"took longer than its limit of {time_limit:.0f} s", timed_out=True)
 
 
-def _cause(code: int | None) -> str:
-    if code is not None and code < 0:
+def _cause(code: int) -> str:
+    if code < 0:
         name = signal.Signals(-code).name
         hint = ": the system's memory ran out" if -code == signal.SIGKILL else ""
         return f"the worker was ended by {name}{hint}"

@@ -1,0 +1,115 @@
+"""What a run on Dask says where it cannot measure, what it starts, and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dask
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+
+from benchmarks.core import store
+from benchmarks.core.parts import FolderError
+from benchmarks.execution import cluster as pool
+from benchmarks.execution.cluster import HOST
+from benchmarks.execution.pools import ClusterError
+from benchmarks.execution.process import Setup
+from benchmarks.execution.recorder import CHECKPOINTS
+from benchmarks.execution.remote import Order, measured
+from benchmarks.execution.run import Asked, run
+from benchmarks.execution.schedulers import slurm_cluster
+from benchmarks.execution.tasks import tasks
+from dask_processes import Acting, free_port, until
+from runs import Silent, small, trainings
+
+
+@pytest.fixture(scope="module")
+def address():
+    """A worker without the resource, in this process."""
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        dashboard_address=None,
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_runs_without_a_scheduler_import_no_dask():
+    code = "import sys, benchmarks.execution.run; sys.exit('dask' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_address_without_a_scheduler_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "CONNECT", 0.5)
+    nowhere = f"tcp://127.0.0.1:{free_port()}"
+    for address in (nowhere, "nonsense://x"):
+        with pytest.raises(ClusterError, match=address):
+            run(small({"flow": "realnvp"}), tmp_path, Silent(), Asked(scheduler=address))
+
+
+def test_what_is_timed_needs_a_worker_with_the_resource(tmp_path, address, monkeypatch):
+    monkeypatch.setattr(pool, "PATIENCE", 0.5)
+    progress = Acting()
+    with pytest.raises(ClusterError, match=f"--resources {HOST}=1"):
+        run(small({"flow": "realnvp"}), tmp_path, progress, Asked(scheduler=address))
+    assert any(HOST in reason for reason in progress.reasons)
+
+
+def test_a_folder_that_a_worker_does_not_share_is_named(tmp_path, address):
+    (task, *_) = tasks(small({"flow": "realnvp"}).cases())
+    order = Order(task, tmp_path, "run-0", 10, Setup(1, "cpu", 0.5), (), {}, False)
+    with (
+        Client(address, set_as_default=False) as client,
+        pytest.raises(FolderError, match="does not see"),
+    ):
+        client.submit(measured, order).result(timeout=60)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_cannot_measure_ends_the_run_with_its_reason(tmp_path, address, monkeypatch):
+    monkeypatch.setattr(pool, "loaded_plugins", lambda: ["/nowhere/plugin"])
+    with pytest.raises(ClusterError, match="/nowhere/plugin"):
+        run(trainings(seeds=(0,)), tmp_path, Silent(), Asked(scheduler=address))
+    assert not store.read(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address):
+    study = dict(trainings().studies[0]) | {"updates": 10**6, "baselines": []}
+    study["flows"] = [{"flow": "realnvp"}]
+    suite = trainings(seeds=(0,), studies=(study,))
+    claims = tmp_path / "claims"
+
+    def interrupt():
+        until(lambda: len(list(claims.glob("[!.]*"))) == 2, "the training has begun")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(suite, tmp_path, Acting(task=[interrupt]), Asked(scheduler=address))
+    until(lambda: not claims.exists(), "the training has stopped")
+    until(lambda: not _measuring(), "its process has ended")
+    assert not store.read(tmp_path)
+    assert list((tmp_path / CHECKPOINTS).iterdir())
+
+
+def _measuring():
+    """The processes that measure for a worker of this one."""
+    children = [child.as_dict(["cmdline"]) for child in psutil.Process().children()]
+    return [child for child in children if "execution.process" in str(child)]
+
+
+def test_workers_of_slurm_are_jobs_with_a_resource_each(monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    settings = {"cores": 4, "memory": "2GB", "worker-extra-args": ["--lifetime", "55m"]}
+    with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in settings.items()}):
+        monkeypatch.setattr("dask_jobqueue.SLURMCluster.scale", lambda self, jobs: None)
+        with slurm_cluster(jobs=3) as cluster:
+            script = cluster.job_script()
+    assert f"--resources {HOST}=1" in script
+    assert "--nthreads 1" in script
+    assert "--lifetime 55m" in script
+    assert "#SBATCH --mem=2G" in script
