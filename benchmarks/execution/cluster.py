@@ -127,7 +127,7 @@ class _Submission:
         self, cluster: Cluster, client: Client, recorder: Recorder, left: dict[str, Task]
     ) -> None:
         self.cluster, self.client, self.recorder, self.left = cluster, client, recorder, left
-        self.running: dict[Future, Task] = {}
+        self.running: dict[Future[None], Task] = {}
         self.workers = self.room = 0  # their number, and that of tasks that they can begin
         self.without_host: float | None = None  # since when no worker has the resource
 
@@ -188,7 +188,7 @@ class _Submission:
                     self.running[self._submit(task)] = task
                 yield Begun(task)
 
-    def _submit(self, task: Task) -> Future:
+    def _submit(self, task: Task) -> Future[None]:
         recorder = self.recorder
         before = {c.key: recorder.before[c.key] for c in task.cases if c.key in recorder.before}
         order = Order(
@@ -213,7 +213,7 @@ class _Submission:
         with self.client.as_current(), _losses(), suppress(TimeoutError):
             wait(list(self.running), timeout=POLL, return_when="FIRST_COMPLETED")
 
-    def _ended(self, future: Future) -> Iterator[Event]:
+    def _ended(self, future: Future[None]) -> Iterator[Event]:
         """Tell of a task that a worker has seen to: its records, or that another run holds it."""
         task = self.running[future]
         if future.cancelled():

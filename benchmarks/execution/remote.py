@@ -81,7 +81,8 @@ def _worker(order: Order, running: Path) -> tuple[Worker, threading.Lock]:
             _local.measuring[0].stop()
         _local.purpose, _local.measuring = purpose, (Worker(setup, NANNY), threading.Lock())
         threading.Thread(target=_end_with, args=(running, *_local.measuring), daemon=True).start()
-    return _local.measuring
+    measuring: tuple[Worker, threading.Lock] = _local.measuring
+    return measuring
 
 
 def _end_with(running: Path, worker: Worker, busy: threading.Lock) -> None:

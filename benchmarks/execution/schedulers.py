@@ -70,7 +70,7 @@ def slurm_cluster(jobs: int) -> SpecCluster:
     site = dask.config.get("jobqueue.slurm", {})
     extra = site.get("worker-extra-args") or []
     try:
-        cluster = SLURMCluster(
+        cluster: SpecCluster = SLURMCluster(
             processes=1,
             scheduler_options={"dashboard_address": ":0", **(site.get("scheduler-options") or {})},
             worker_extra_args=[*extra, "--nthreads", "1", "--resources", f"{HOST}=1"],
