@@ -97,7 +97,9 @@ def test_options_of_the_suite_reach_the_tasks_as_they_are(tmp_path, commands, mo
     assert option(script, "cpus-per-task") == "6"
 
 
-@pytest.mark.parametrize("linter", [["bash", "-n"], ["shellcheck"]], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "linter", [["bash", "-n"], ["shellcheck", "-S", "warning"]], ids=lambda command: command[0]
+)
 def test_scripts_are_sound(tmp_path, commands, linter):
     if shutil.which(linter[0]) is None:
         pytest.skip(f"no {linter[0]} here")

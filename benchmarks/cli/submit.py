@@ -53,7 +53,7 @@ def submit(
 
         if slurm == kubernetes:
             raise ValueError("name one of --slurm and --kubernetes")
-        foreign = {"--image": image, "--volume": volume}
+        foreign: dict[str, object] = {"--image": image, "--volume": volume}
         if kubernetes:
             foreign = {"--now": now, "--partition": partition, "--gres": gres}
         if wrong := [name for name, value in foreign.items() if value]:

@@ -27,11 +27,11 @@ class Conflict:
 def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
     """Put the records of results folders into one; the conflicts between them.
 
-    Of two different records of a key the current one is taken, of two current or stale ones the
-    newer; the other goes to ``superseded/``. Records that the target has already count as well, and
-    the sources stay as they are. The plan is that of the sources, or all their cases together.
-    FolderError for a folder that cannot be read, held or written, ValueError for one that is no
-    results folder or is named twice.
+    Of two different records of a key the current one is taken; of two that are alike in this, the
+    one whose times are not still to be measured, then the newer one. The other goes to
+    ``superseded/``. Records that the target has already count as well, and the sources stay as they
+    are. The plan is that of the sources, or all their cases together. FolderError for a folder that
+    cannot be read, held or written, ValueError for one that is no results folder or is named twice.
     """
     folders = [store.existing(source) for source in sources]
     paths = [folder.resolve() for folder in (*folders, target)]
@@ -67,16 +67,18 @@ def _add(source: Path, target: Path) -> list[Conflict]:
         else:
             store.write(target / SUPERSEDED / _mark(record), record, arrays)
             conflicts.append(Conflict(record.case.label, target, source))
+    over = {k for k, r in store.read(target).items() if r.status == "done" and not r.pending}
     for path in (source / CHECKPOINTS).glob("*"):
-        if path.is_file() and not (target / CHECKPOINTS / path.name).exists():
+        needed = path.is_file() and path.name.partition("-")[0] not in over
+        if needed and not (target / CHECKPOINTS / path.name).exists():
             (target / CHECKPOINTS).mkdir(exist_ok=True)
             shutil.copy2(path, target / CHECKPOINTS / path.name)
     return conflicts
 
 
-def _rank(record: Record) -> tuple[bool, str]:
-    """What decides between two records of a key: whether it is current, and its date."""
-    return not standing(record).reason, record.started
+def _rank(record: Record) -> tuple[bool, bool, str]:
+    """What decides between two records of a key: whether it is current, has its times, its date."""
+    return not standing(record).reason, not record.pending, record.started
 
 
 def _mark(record: Record) -> str:

@@ -72,7 +72,7 @@ def slurm_seconds(text: str) -> float:
     days, *parts = (int(group) if group else None for group in match.groups())
     given = [part for part in parts if part is not None]
     if days is not None:  # hours first
-        units = (3600, 60, 1)
+        units: tuple[int, ...] = (3600, 60, 1)
     else:
         units = {1: (60,), 2: (60, 1), 3: (3600, 60, 1)}[len(given)]
     total = (days or 0) * 86400 + sum(a * b for a, b in zip(given, units, strict=False))
