@@ -1,7 +1,7 @@
 """Levels of validation likelihood, and where a learning curve comes to them.
 
 A curve is the arrays of a record: ``validation_ll`` (nats) and, by validation, ``validated``
-(updates), ``validation_seconds`` and ``validation_flops``. A curve comes to a level at the first
+(updates), ``validation_flops`` and, where it was timed, ``validation_seconds``. A curve comes to a level at the first
 validation at or above it, so that sparse validations find the level late, not early.
 """
 
@@ -31,9 +31,14 @@ def crossing(curve: Curve, level: float) -> int | None:
 
 
 def cost_at(curve: Curve, axis: str, level: float) -> float:
-    """Value of an axis where a curve comes to a level; infinite if it does not."""
+    """Value of an axis where a curve comes to a level; infinite if it does not.
+
+    NaN for an axis that the curve does not have: seconds that were not measured.
+    """
     index = crossing(curve, level)
-    return float("inf") if index is None else float(curve[axis][index])
+    if index is None:
+        return float("inf")
+    return float(curve[axis][index]) if axis in curve else float("nan")
 
 
 def best(curve: Curve) -> float:

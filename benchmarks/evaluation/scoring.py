@@ -142,7 +142,7 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     return _pending(result, scoring, {})
 
 
-def _pending(result: Result, scoring: Scoring, kept: Mapping[str, Tensor]) -> Result:
+def _pending(result: Result, scoring: Scoring, kept: Mapping[str, Tensor] | None) -> Result:
     """The result with what its times need, unless it failed or times are not asked for."""
     return replace(result, kept=kept if scoring.seconds and not result.failure else None)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -27,15 +27,31 @@ OPERATORS, ARRAYS = "operators", "array_figures"  # their names among the notes 
 class Dispatched(TorchDispatchMode):
     """Counts the operators that are dispatched within its ``with`` block, by name."""
 
+    entered = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        Dispatched.entered += 1
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        Dispatched.entered -= 1
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         self.counts[str(func)] += 1
         return func(*args, **(kwargs or {}))
+
+
+def counting() -> bool:
+    """Return whether operators are counted, so that nothing is timed."""
+    return Dispatched.entered > 0
 
 
 def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
@@ -46,7 +62,7 @@ def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Resul
             results = list(study.measure([case]))
         for key, result in results:
             notes = {OPERATORS: dict(sorted(mode.counts.items())), ARRAYS: summary(result.arrays)}
-            yield key, replace(result, notes={**result.notes, **notes}, kept=None)
+            yield key, replace(result, notes={**result.notes, **notes})
 
 
 @contextmanager

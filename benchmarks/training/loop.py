@@ -15,6 +15,7 @@ from benchmarks.analysis.stats import standard_error
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.measure.clock import synchronise
+from benchmarks.measure.dispatched import counting
 from benchmarks.measure.operations import Operations
 from benchmarks.training import checkpoint, schedules
 from benchmarks.training.history import History
@@ -208,5 +209,6 @@ def _note(state: State, score: float, error: float, settings: Training) -> None:
         state.waiting = 0
     else:
         state.waiting += 1
-    state.add_snapshot()
+    if not counting():  # for times afterwards
+        state.add_snapshot()
     state.drops = schedules.drops(settings, state.drops, state.waiting)

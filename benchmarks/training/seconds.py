@@ -19,6 +19,7 @@ from torch import Tensor
 import flows
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
+from benchmarks.measure.dispatched import counting
 from benchmarks.training.history import History
 from benchmarks.training.loop import Objective, next_batch, own_loss, update
 from benchmarks.training.state import initial_state, prepared
@@ -29,11 +30,14 @@ EVALUATIONS, VALIDATED = "update_evaluations", "validated"
 Sample = tuple[int, int, float]  # evaluations forward and backward of an update, and its seconds
 
 
-def kept(flow: flows.Flow, history: History) -> dict[str, Tensor]:
+def kept(flow: flows.Flow, history: History) -> dict[str, Tensor] | None:
     """Return what is needed to time a training afterwards: weights, and evaluations of updates.
 
-    Of one that had the machine to itself it is the weights at its end alone.
+    Of one that had the machine to itself it is the weights at its end alone; None where nothing
+    will be timed.
     """
+    if counting():
+        return None
     tensors = {FLOW + name: value for name, value in flow.state_dict().items()}
     if history.alone:
         return tensors

@@ -57,8 +57,9 @@ def _lines(panels: Any, curve: Curve, label: str | None, look: dict[str, Any]) -
     """Draw the best so far of one training, from its first validation after an update."""
     best = -np.maximum.accumulate(curve["validation_ll"])
     finite = np.isfinite(best) & (curve["validated"] > 0)
-    for panel, axis in zip(panels, ("validation_seconds", "validated"), strict=True):
-        panel.plot(curve[axis][finite], best[finite], label=label, **look, **LOOK)
+    seconds = curve.get("validation_seconds", np.full(len(best), np.nan))
+    for panel, x in zip(panels, (seconds, curve["validated"]), strict=True):
+        panel.plot(x[finite], best[finite], label=label, **look, **LOOK)
 
 
 def _frame(panel: Any, marks: dict[float, float], common: float) -> None:

@@ -94,7 +94,8 @@ def _costs(seeds: pd.DataFrame, curves: dict[str, Curve], level: float) -> dict[
         for name, axis in AXES.items()
     }
     seconds = costs["seconds"]
-    reference = done.get("reference_seconds", pd.Series(np.nan, done.index))
+    unknown = pd.Series(np.nan, done.index)
+    reference = done.get("reference_seconds", unknown)
     workloads = seconds / reference.to_numpy()
     return row | {
         "status": "done",
@@ -102,7 +103,7 @@ def _costs(seeds: pd.DataFrame, curves: dict[str, Curve], level: float) -> dict[
         **{name: float(np.median(values)) for name, values in costs.items()},
         "seconds_range": (float(seconds.min()), float(seconds.max())),
         "reference_workloads": float(np.median(workloads)),
-        "train_seconds": float(done["train_seconds"].max()),
+        "train_seconds": float(done.get("train_seconds", unknown).max()),
     }
 
 
@@ -121,5 +122,7 @@ def _seconds(row: pd.Series) -> float | str:
     """Median seconds, or in words why there are none."""
     if row["status"] != "done":
         return str(row["status"])
+    if np.isnan(row["seconds"]):
+        return "not timed"
     reached = np.isfinite(row["seconds"])
     return float(row["seconds"]) if reached else f"not reached in {row['train_seconds']:.3g} s"
