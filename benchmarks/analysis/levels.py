@@ -1,8 +1,8 @@
 """Levels of validation likelihood, and where a learning curve comes to them.
 
 A curve is the arrays of a record: ``validation_ll`` (nats) and, by validation, ``validated``
-(updates), ``validation_flops`` and, where it was timed, ``validation_seconds``. A curve comes to a level at the first
-validation at or above it, so that sparse validations find the level late, not early.
+(updates), ``validation_flops`` and, where it was timed, ``validation_seconds``. A curve comes to a
+level at the first validation at or above it, so that sparse validations find it late, not early.
 """
 
 from __future__ import annotations
