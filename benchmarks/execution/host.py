@@ -1,6 +1,6 @@
-"""The host's lock: times are measured with nothing of ours beside, trainings beside each other.
+"""The host's locks: times are measured with nothing of ours beside, trainings beside each other.
 
-It belongs to the machine and not to a results folder: whoever runs trainings there waits while
+They belong to the machine and not to a results folder: whoever runs trainings there waits while
 times are measured, of whatever folder. Containers that do not share ``/tmp`` do not see each other;
 there the reference workload tells.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 FOLDER = Path("/tmp")  # not TMPDIR, which batch systems set for each job
@@ -35,6 +35,21 @@ def alone(waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
         _locked("lock", fcntl.LOCK_EX, waiting),
     ):
         yield
+
+
+@contextmanager
+def reserved(cores: Sequence[frozenset[int]], count: int) -> Iterator[list[frozenset[int]]]:
+    """Hold so many of these cores, first those that no other run holds to bind workers to."""
+    with ExitStack() as stack:
+        free: list[frozenset[int]] = []
+        shared: list[frozenset[int]] = []
+        for core in cores:
+            if len(free) == count:
+                break
+            handle = _opened(FOLDER / f"flowgauge-host.core-{min(core)}")
+            stack.callback(os.close, handle)
+            (free if _taken(handle, fcntl.LOCK_EX) else shared).append(core)
+        yield [*free, *shared][:count]
 
 
 @contextmanager

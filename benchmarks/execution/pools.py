@@ -65,14 +65,16 @@ class ClusterError(RuntimeError):
     """A cluster cannot measure; the message says what to change."""
 
 
-def cores_for(jobs: int, threads: int) -> list[frozenset[int] | None]:
+def cores_for(
+    jobs: int, threads: int, among: Sequence[frozenset[int]] | None = None
+) -> list[frozenset[int] | None]:
     """Disjoint cores for each of several workers; a single one is not bound to any.
 
-    ValueError where there are too few.
+    They are ``among`` those given, or all that this process may use; ValueError for too few.
     """
     if jobs == 1:
         return [None]
-    cores = resources.cores()
+    cores = resources.cores() if among is None else among
     if jobs * threads > len(cores):
         raise ValueError(
             f"--jobs {jobs} with {threads} threads each needs {jobs * threads} cores, and this "
@@ -91,7 +93,7 @@ def most_jobs(threads: int, device: str = "cpu") -> int:
     return max(1, len(resources.cores()) // threads)
 
 
-def setups(suite: Suite, jobs: int) -> list[Setup]:
+def setups(suite: Suite, jobs: int, among: Sequence[frozenset[int]] | None = None) -> list[Setup]:
     """What each worker of a suite may use; ValueError for more of them than there is room for."""
     gpus: list[str | None] = [None] * jobs
     if suite.device.startswith("cuda") and jobs > 1:
@@ -99,7 +101,7 @@ def setups(suite: Suite, jobs: int) -> list[Setup]:
         if jobs > len(visible):
             raise ValueError(f"--jobs {jobs} needs as many GPUs, and {len(visible)} are visible")
         gpus = list(visible[:jobs])
-    cores = [None] * jobs if gpus[0] else cores_for(jobs, suite.threads)
+    cores = [None] * jobs if gpus[0] else cores_for(jobs, suite.threads, among)
     share = suite.memory_share / jobs
     return [
         Setup(suite.threads, suite.device, share, suite.operators, own, gpu)
