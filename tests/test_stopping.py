@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.core import store
 from benchmarks.execution import host, suite
+from benchmarks.execution.pools import Terminated
 from benchmarks.execution.run import run
 from runs import Silent, figures
 from stopping import PLUGIN, SUITE, UPDATES, until
@@ -43,6 +44,25 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     assert len((tmp_path / "updates").read_text()) == UPDATES  # none twice
     run(chosen, whole, Silent(), worker=worker)
     assert figures(stopped) == figures(whole)
+
+
+@pytest.mark.slow
+def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
+    """It comes while a progress is told of the identity, and the training goes on beside."""
+    monkeypatch.setenv("PAUSED", str(tmp_path))
+    monkeypatch.setattr("benchmarks.execution.worker.loaded_plugins", lambda: [str(PLUGIN)])
+    file, out = tmp_path / "one.toml", tmp_path / "out"
+    file.write_text(SUITE)
+
+    class Ending(Silent):
+        def case(self, task, case, record):
+            until((tmp_path / "begun").exists, 120, lambda: "no training")
+            raise Terminated
+
+    with pytest.raises(Terminated):
+        run(suite.read(str(file)), out, Ending())
+    assert [path.suffix for path in (out / "checkpoints").iterdir()] == [".safetensors"]
+    assert len((tmp_path / "updates").read_text()) == UPDATES // 2
 
 
 @pytest.mark.slow
