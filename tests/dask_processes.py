@@ -48,13 +48,8 @@ def processes(scratch):
         yield start
     finally:
         for process in started:
-            process.terminate()
-        for process in started:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()  # workers end with their nannies, what they measure with them
+            process.wait()
 
 
 def scheduler(start, address, within=()):
@@ -73,7 +68,10 @@ def worker(start, address, scratch, alone=True, within=()):
 
 
 class Acting(Silent):
-    """A progress that acts at its first calls: ``case=[None, kill]`` kills at the second case."""
+    """A progress that acts at its first calls: ``case=[None, kill]`` kills at the second case.
+
+    ``lost`` are what it does where the scheduler is lost.
+    """
 
     def __init__(self, **actions):
         super().__init__()
@@ -94,7 +92,8 @@ class Acting(Silent):
 
     def waiting(self, reason):
         self.reasons.append(reason)
-        self._act("waiting")
+        if reason.startswith("lost"):
+            self._act("lost")
 
     def workers(self, count):
         self.counts.append(count)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
+import fcntl
 import os
 import signal
+import threading
 from pathlib import Path
 
 import dask
@@ -33,12 +34,13 @@ def one(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two workers with Dask's own settings, but for a heartbeat that may be late by 5 s only."""
+    """Two workers with Dask's own settings."""
     before = dict(os.environ)
     with (
         dask.config.set({"distributed.scheduler.worker-ttl": "1s"}),
         local_cluster([Setup(1, "cpu", 0.5)] * 2) as cluster,
     ):
+        cluster.scheduler.worker_ttl = 300  # what is looked at each second
         yield cluster
     os.environ.clear()
     os.environ.update(before)
@@ -73,57 +75,67 @@ def test_a_run_with_a_worker_killed_and_one_added_has_the_figures_of_one_job(
         cluster.new_spec = cluster.worker_spec[1]
         cluster.scale(3)
 
-    progress = Acting(task=[None, lose], case=[add])
+    submitted = []  # numbers of tasks that the scheduler has and that are not over
+
+    def count():
+        states = [task.state for task in cluster.scheduler.tasks.values()]
+        submitted.append(len(states) - states.count("memory"))
+
+    progress = Acting(task=[None, lose], case=[add, *[count] * RECORDS])
     asked = Asked(scheduler=cluster.scheduler_address)
     now = run(trainings(), tmp_path, progress, asked)
     assert now.done == {case.key for case in now.cases}
     assert len(progress.measured) == RECORDS
     assert progress.counts[0] == 2
+    assert max(submitted) <= 3  # no more than there are workers
     assert figures(tmp_path) == one
 
 
-def test_a_measurement_may_hold_the_lock_and_has_no_variable_of_the_nanny(tmp_path, cluster):
+def test_a_measurement_may_hold_the_lock_and_has_no_variable_of_the_nanny(
+    tmp_path, cluster, monkeypatch
+):
     """Beside it the same in a worker's own process, which the scheduler gives up for it."""
-    load_plugin(Path(__file__).with_name("selfish_flows.py"))
-    workers = cluster.scheduler.workers.values()
-    victim = until(
-        lambda: next((w.address for w in workers if HOST not in w.resources), None),
-        "a worker has no part in the run",
-    )
-    before = len(_timed_out(cluster))
+    plugin = Path(__file__).with_name("selfish_flows.py")
+    load_plugin(plugin)
+    monkeypatch.setattr(cluster.scheduler, "worker_ttl", 1)  # of which Dask makes 5
+    asked = Asked(scheduler=cluster.scheduler_address)
+    (victim,) = (w.address for w in cluster.scheduler.workers.values() if HOST not in w.resources)
 
-    def hold(seconds=7):
-        ctypes.PyDLL(None).sleep(seconds)
+    def hold():
+        load_plugin(plugin).hold()
 
-    with Client(cluster, set_as_default=False) as client:
-        held = []
-        begin = [lambda: held.append(client.submit(hold, workers=[victim], pure=False))]
-        suite = small({"flow": "selfish", "dims": [2]})
-        asked = Asked(scheduler=cluster.scheduler_address)
-        now = run(suite, tmp_path, Acting(task=begin), asked)
-        until(lambda: len(_timed_out(cluster)) > before, "the silent worker is given up")
+    def release():
+        until(lambda: _silent(cluster), "the silent worker is given up")
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+    with Client(cluster, set_as_default=False) as client, plugin.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        held = client.submit(hold, workers=[victim])
+        begin = [threading.Thread(target=release).start]
+        now = run(small({"flow": "selfish", "dims": [2]}), tmp_path, Acting(task=begin), asked)
+        held.cancel()
     (record,) = now.records.values()
     assert "environment: [None, None, None]" in record.reason
-    assert set(_timed_out(cluster)[before:]) == {victim}
+    assert set(_silent(cluster)) == {victim}
 
 
-def test_a_task_whose_workers_die_is_a_failed_record(tmp_path, cluster, monkeypatch):
-    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
-    suite, asked = (
-        small({"flow": "realnvp", "dims": [2]}),
-        Asked(scheduler=cluster.scheduler_address),
-    )
-    now = run(suite, tmp_path, Acting(task=[lambda: kill(cluster, 0)]), asked)
-    (record,) = now.records.values()
-    assert record.status == "failed"
-    assert "workers died" in record.reason
-
-
-def _timed_out(cluster):
+def _silent(cluster):
     """The workers that a scheduler gave up because they did not heartbeat."""
     events = [event for _, event in cluster.scheduler.get_events("scheduler")]
     late = [event for event in events if event.get("action") == "worker-ttl-timed-out"]
     return [address for event in late for address in event["workers"]]
+
+
+def test_a_task_whose_workers_die_is_a_failed_record(tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
+    suite, progress = (
+        small({"flow": "realnvp", "dims": [2]}),
+        Acting(task=[lambda: kill(cluster, 0)]),
+    )
+    now = run(suite, tmp_path, progress, Asked(scheduler=cluster.scheduler_address))
+    (record,) = now.records.values()
+    assert record.status == "failed"
+    assert "workers died" in record.reason
 
 
 def test_a_run_outlives_its_scheduler(tmp_path, start, one):
@@ -134,19 +146,10 @@ def test_a_run_outlives_its_scheduler(tmp_path, start, one):
         worker(start, address, tmp_path)
         return scheduler(start, address)
 
-    worker(start, address, tmp_path, alone=False)
     first = begin()
-    progress = Acting(case=[None, first.kill], waiting=[])
-
-    def again():
-        if "lost the scheduler" in progress.reasons[-1]:
-            begin()
-        else:
-            progress.actions["waiting"].append(again)
-
-    progress.actions["waiting"].append(again)
+    progress = Acting(case=[None, first.kill], lost=[begin])
     now = run(trainings(), folder, progress, Asked(scheduler=address))
     assert now.done == {case.key for case in now.cases}
-    assert any("lost the scheduler" in reason for reason in progress.reasons)
+    assert progress.counts[-1] == 1
     assert len(progress.measured) == RECORDS
     assert figures(folder) == one

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
 import sys
 import uuid
 
 import pytest
 
-from benchmarks.execution import suite
 from benchmarks.execution.state import state
-from dask_processes import processes, scheduler, worker
+from dask_processes import processes, scheduler, until, worker
+from runs import small
 
-SUITE = """
-about = "x"
-threads = 1
+RUN = """
+import sys
+from pathlib import Path
 
-[[studies]]
-study = "cost"
-batch = 4
-seconds = 0.01
-dims = [2, 3, 4, 5]
-sizes = { hidden = 4, layers = 1 }
-flows = [{ flow = "realnvp" }, { flow = "nice" }]
+from benchmarks.cli.console import console
+from benchmarks.cli.progress import Display
+from benchmarks.execution.run import Asked, run
+from benchmarks.execution.suite import Suite
 
-[[studies]]
-study = "density"
-baselines = []
-datasets = ["8gaussians"]
-batch = 32
-updates = 8
-sizes = { layers = 1 }
-flows = [{ flow = "realnvp" }, { flow = "nice" }]
-training = { validation_rows = 100 }
-scoring = { rows = 200, checked_rows = 100, grid = 20, samples = 200, seconds = 0.02 }
+suite, folder, scheduler = sys.argv[1:]
+with Display(console) as display:
+    run(Suite.model_validate_json(suite), Path(folder), display, Asked(scheduler=scheduler))
 """
 
 
@@ -72,26 +60,23 @@ def hosts():
 def test_a_host_that_is_cut_off_costs_its_block_at_most(tmp_path, hosts, monkeypatch):
     near, far, address = hosts
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "11s")  # the least that Dask takes
-    file, out = tmp_path / "hosts.toml", tmp_path / "out"
-    file.write_text(SUITE)
+    suite = small({"flow": "realnvp", "dims": [2, 3, 4, 5, 6]})
     on_near, on_far = (["ip", "netns", "exec", name] for name in (near, far))
-    command = [*on_near, sys.executable, "-m", "benchmarks", "run", str(file)]
-    command += ["--out", str(out), "--scheduler", address]
+    command = [*on_near, sys.executable, "-c", RUN, suite.model_dump_json()]
+    command += [str(tmp_path / "out"), address]
     with processes(tmp_path) as start:
         scheduler(start, address, within=on_near)
-        worker(start, address, tmp_path, within=on_near)
-        worker(start, address, tmp_path, within=on_far)
-        lines = []
+        for within in (on_near, on_far):
+            worker(start, address, tmp_path, within=within)
+        for log in tmp_path.glob("*-worker.log"):
+            until(lambda log=log: "Registered to" in log.read_text(), "a worker is there")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            try:
-                for line in process.stdout:
-                    lines.append(line)
-                    if "2 workers\n" in lines and re.match(r"\[\d+/", line):
-                        ip("-n", far, "link", "set", "eth0", "down")
-                        break
-                lines += process.stdout
-            finally:
-                process.kill() if sys.exc_info()[0] else process.wait()
-    assert process.returncode == os.EX_OK, "".join(lines)
-    now = state(suite.read(str(file)), out)
-    assert len(now.done) == len(now.cases)
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("[1/"):
+                    ip("-n", far, "link", "set", "eth0", "down")
+    assert process.returncode == 0, "".join(lines)
+    assert "2 workers\n" in lines
+    assert "1 worker\n" in lines
+    assert len(state(suite, tmp_path / "out").done) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -10,9 +11,12 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 
+from benchmarks.cli.console import PlainConsole
+from benchmarks.cli.progress import Display
 from benchmarks.core import store
 from benchmarks.core.parts import FolderError
 from benchmarks.execution import cluster as pool
+from benchmarks.execution.claims import Claims
 from benchmarks.execution.cluster import HOST
 from benchmarks.execution.pools import ClusterError
 from benchmarks.execution.process import Setup
@@ -20,7 +24,7 @@ from benchmarks.execution.recorder import CHECKPOINTS
 from benchmarks.execution.remote import Order, measured
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.schedulers import slurm_cluster
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.tasks import Task
 from dask_processes import Acting, free_port, until
 from runs import Silent, small, trainings
 
@@ -60,8 +64,8 @@ def test_what_is_timed_needs_a_worker_with_the_resource(tmp_path, address, monke
 
 
 def test_a_folder_that_a_worker_does_not_share_is_named(tmp_path, address):
-    (task, *_) = tasks(small({"flow": "realnvp"}).cases())
-    order = Order(task, tmp_path, "run-0", 10, Setup(1, "cpu", 0.5), (), {}, False)
+    (case, *_) = small({"flow": "realnvp"}).cases()
+    order = Order(Task((case,)), tmp_path, "run-0", 10, Setup(1, "cpu", 0.5), (), {}, False)
     with (
         Client(address, set_as_default=False) as client,
         pytest.raises(FolderError, match="does not see"),
@@ -75,6 +79,20 @@ def test_a_worker_that_cannot_measure_ends_the_run_with_its_reason(tmp_path, add
     with pytest.raises(ClusterError, match="/nowhere/plugin"):
         run(trainings(seeds=(0,)), tmp_path, Silent(), Asked(scheduler=address))
     assert not store.read(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_task_that_is_done_is_not_done_again_where_it_is_lost(tmp_path, address):
+    (case, *_) = small({"flow": "realnvp", "dims": [2]}).cases()
+    with Claims(tmp_path) as claims, Client(address, set_as_default=False) as client:
+        assert claims.take(claims.run)
+        setup = Setup(1, "cpu", 0.5)
+        order = Order(Task((case,)), tmp_path, claims.run, 100, setup, (), {}, False)
+        blocks = set()
+        for _ in range(2):
+            assert client.submit(measured, order, pure=False).result(timeout=100) is None
+            blocks.add(store.read_one(tmp_path, case.key).block)
+    assert len(blocks) == 1
 
 
 @pytest.mark.slow
@@ -100,6 +118,25 @@ def _measuring():
     """The processes that measure for a worker of this one."""
     children = [child.as_dict(["cmdline"]) for child in psutil.Process().children()]
     return [child for child in children if "execution.process" in str(child)]
+
+
+def test_progress_shows_workers_and_running_cases():
+    cases = small({"flow": "realnvp"}).cases()
+    with Display(PlainConsole(file=io.StringIO(), force_terminal=True)) as display:
+        display.begin(cases, kept=0, budget=1.0)
+        display.workers(3)
+        for case in cases:
+            display.task(Task((case,)))
+        (shown,) = display.bar.tasks
+        assert shown.description == f"3 workers: {display.labels[cases[0].key]} and 1 more"
+        display.waiting("no scheduler")
+        assert "no scheduler" in shown.description
+
+
+def test_slurm_needs_to_know_what_a_job_is():
+    pytest.importorskip("dask_jobqueue")
+    with pytest.raises(ClusterError, match="cores and memory"):
+        slurm_cluster(jobs=1)
 
 
 def test_workers_of_slurm_are_jobs_with_a_resource_each(monkeypatch):

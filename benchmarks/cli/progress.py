@@ -80,8 +80,8 @@ class Display:
 
     def workers(self, count: int) -> None:
         """Show how many workers a cluster has."""
-        self.crew = f"{counted(count, 'worker')}: "
-        if not self.console.is_terminal:
+        before, self.crew = self.crew, f"{counted(count, 'worker')}: "
+        if self.crew != before and not self.console.is_terminal:
             self.console.print(counted(count, "worker"))
         self._describe()
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
@@ -141,7 +142,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
 
 
 def check_scheduler(scheduler: str) -> None:
-    """ValueError where the packages that a scheduler needs are absent."""
+    """ValueError where the packages or commands that a scheduler needs are absent."""
     needs = {"distributed": "dask"} | ({"dask_jobqueue": "slurm"} if scheduler == "slurm" else {})
     for package, extra in needs.items():
         if find_spec(package) is None:
@@ -149,6 +150,8 @@ def check_scheduler(scheduler: str) -> None:
                 f"--scheduler {scheduler} needs the package {package}: pip install "
                 f"'flowgauge[{extra}]'"
             )
+    if scheduler == "slurm" and which("sbatch") is None:
+        raise ValueError("--scheduler slurm: the command sbatch is not here: run where SLURM is")
 
 
 def _end(*_: object) -> NoReturn:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, wait
+from distributed.comm import get_address_host_port
 
 from benchmarks.core import store
 from benchmarks.execution.pools import Begun, ClusterError, Ended, Event, Host, Recorded, Workers
@@ -33,7 +34,7 @@ POLL = 1.0  # seconds between two looks at the workers
 PATIENCE = 30.0  # seconds in which a worker with the resource has to come, once there are others
 CONNECT = 10.0  # seconds in which a scheduler has to answer
 RETRIES = 3  # of a task that a host could not begin
-LOSSES = (OSError, asyncio.CancelledError, concurrent.futures.CancelledError)
+CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 
 
 class Lost(Exception):
@@ -45,8 +46,10 @@ def _losses() -> Iterator[None]:
     """Turn what Dask raises where the scheduler is gone into `Lost`."""
     try:
         yield
-    except LOSSES as error:
+    except OSError as error:
         raise Lost(str(error) or type(error).__name__) from error
+    except CANCELLED as error:
+        raise Lost("the connection is closed") from error
 
 
 class Connection:
@@ -60,6 +63,7 @@ class Connection:
     def open(self) -> None:
         """Connect for the first time; ClusterError where no scheduler answers."""
         try:
+            get_address_host_port(self.address)
             self._client = self._connected()
         except (Lost, ValueError) as error:
             raise ClusterError(

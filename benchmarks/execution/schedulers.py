@@ -9,6 +9,7 @@ from typing import Any
 
 import dask
 from distributed import Nanny, Scheduler, SpecCluster
+from distributed.utils import silence_logging_cmgr
 
 from benchmarks.execution.cluster import HOST, Connection
 from benchmarks.execution.pools import ClusterError
@@ -33,6 +34,7 @@ def connection(
     scheduler answers.
     """
     with dask.config.set(CONFIG), ExitStack() as stack:
+        stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # the run tells what is lost
         address = scheduler
         if scheduler in ("local", "slurm"):
             started = local_cluster(setups) if scheduler == "local" else slurm_cluster(jobs)
@@ -60,7 +62,7 @@ def local_cluster(setups: list[Setup]) -> SpecCluster:
     }
     options = {"dashboard": False, "dashboard_address": ":0", "port": 0, "host": "127.0.0.1"}
     scheduler = {"cls": Scheduler, "options": options}
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
+    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=False)
 
 
 def slurm_cluster(jobs: int) -> SpecCluster:
@@ -68,15 +70,17 @@ def slurm_cluster(jobs: int) -> SpecCluster:
     from dask_jobqueue import SLURMCluster
 
     site = dask.config.get("jobqueue.slurm", {})
-    extra = site.get("worker-extra-args") or []
-    try:
-        cluster: SpecCluster = SLURMCluster(
-            processes=1,
-            scheduler_options={"dashboard_address": ":0", **(site.get("scheduler-options") or {})},
-            worker_extra_args=[*extra, "--nthreads", "1", "--resources", f"{HOST}=1"],
+    if not (site.get("cores") and site.get("memory")):
+        raise ClusterError(
+            "--scheduler slurm needs to know what a job is: set cores and memory in jobqueue.slurm "
+            "of ~/.config/dask/jobqueue.yaml"
         )
-    except ValueError as error:
-        raise ClusterError(f"--scheduler slurm: {error}") from error
+    extra = site.get("worker-extra-args") or []
+    cluster = SLURMCluster(
+        processes=1,
+        scheduler_options={"dashboard_address": ":0", **(site.get("scheduler-options") or {})},
+        worker_extra_args=[*extra, "--nthreads", "1", "--resources", f"{HOST}=1"],
+    )
     cluster.scale(jobs=jobs)  # `adapt` would cancel jobs that are idle
     started: SpecCluster = cluster
     return started
