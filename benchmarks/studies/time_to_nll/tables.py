@@ -11,7 +11,7 @@ from benchmarks.analysis import levels
 from benchmarks.analysis.levels import Curve, Levels
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.series import series
-from benchmarks.core.store import array_names, arrays
+from benchmarks.core.store import arrays
 
 AXES = {  # column: array of a record
     "seconds": "validation_seconds",
@@ -46,10 +46,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def with_curves(frame: pd.DataFrame) -> pd.DataFrame:
-    """The done cases that have a learning curve, also in seconds."""
-    done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
-    timed = [AXES["seconds"] in array_names(row) for _, row in done.iterrows()]
-    return done[np.array(timed, dtype=bool)]
+    """The done cases that have a learning curve."""
+    return frame[(frame["status"] == "done") & frame["arrays"].notna()]
 
 
 def levels_of(group: pd.DataFrame, curves: dict[str, Curve]) -> Levels:
