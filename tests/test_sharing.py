@@ -7,8 +7,15 @@ import threading
 import time
 
 import pytest
+from typer.testing import CliRunner
 
+from benchmarks.cli.app import app
+from benchmarks.core import store
+from benchmarks.execution import suite
 from benchmarks.execution.claims import CLAIMS, Claims, alive
+from records import record_of
+
+cli = CliRunner()
 
 
 @pytest.fixture
@@ -93,3 +100,23 @@ def test_a_number_of_seconds_that_is_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("FLOWGAUGE_CLAIM_SECONDS", "soon")
     with pytest.raises(ValueError, match="FLOWGAUGE_CLAIM_SECONDS"):
         Claims(tmp_path)
+
+
+def test_the_last_run_on_a_folder_draws_the_report(tmp_path):
+    """And a run that has nothing to measure, and nothing to show, ends well."""
+    text = 'about = "x"\n[[studies]]\nstudy = "cost"\nflows = ["realnvp"]\ndims = [2]\n'
+    file, out = tmp_path / "one.toml", tmp_path / "out"
+    file.write_text(text)
+    command = ["run", str(file), "--out", str(out), "--phase", "beside"]
+    result = cli.invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "nothing to report" in result.stdout
+    (case,) = suite.read(str(file)).cases()
+    store.write(out, record_of(case, status="failed", reason="on purpose"))
+    other = Claims(out)
+    assert other.take("run-other")
+    assert "the last run" in cli.invoke(app, command).stdout
+    assert not (out / "report").exists()
+    other.release("run-other")
+    assert "report: " in cli.invoke(app, command).stdout
+    assert (out / "report" / "index.html").is_file()

@@ -95,9 +95,7 @@ def _jobs(text: str, suite: Suite) -> int:
 
 def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
-    from benchmarks import report
     from benchmarks.cli.progress import Display
-    from benchmarks.core import store
     from benchmarks.core.naming import counted
     from benchmarks.core.parts import FolderError
     from benchmarks.execution.pools import ClusterError, Terminated, setups
@@ -116,8 +114,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     try:
         with Display(console) as display:
             result = run(suite, folder, display, asked)
-        with store.held(folder):  # others that share it may be at the same
-            page = report.write(folder)
+        drawn = _report(folder)
     except (FolderError, ClusterError) as error:
         fail(str(error))
     except Terminated:
@@ -137,8 +134,24 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     if elsewhere := len(result.elsewhere & result.done):
         note = f"{elsewhere} cases have times of another machine class or torch: --renew-times"
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
-    console.print(f"{done} done, {failed} not; report: {page}", soft_wrap=True)
+    console.print(f"{done} done, {failed} not; {drawn}", soft_wrap=True)
     raise typer.Exit(1 if failed else 0)
+
+
+def _report(folder: Path) -> str:
+    """Draw the report of a folder, unless other runs go on; what to say of it."""
+    from filelock import FileLock
+
+    from benchmarks import report
+    from benchmarks.core import store
+    from benchmarks.execution.claims import alive
+
+    if alive(folder):
+        return "the last run on the folder draws the report"
+    if not store.is_folder(folder):
+        return "nothing to report"
+    with FileLock(folder / ".report.lock"):  # others may have come to their end as well
+        return f"report: {report.write(folder)}"
 
 
 def check_scheduler(scheduler: str) -> None:
