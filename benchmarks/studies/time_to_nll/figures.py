@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -11,10 +12,11 @@ import pandas as pd
 from benchmarks.analysis.levels import Curve
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.series import series
-from benchmarks.core.store import arrays
+from benchmarks.core.store import array_names, arrays
 from benchmarks.plotting import draw
 from benchmarks.studies.time_to_nll.tables import levels_of, with_curves
 
+AXES = {"validation_seconds": "seconds of training", "validated": "updates"}
 LOOK = {"markersize": 3.5, "lw": 1.2, "markevery": 0.15}
 NOTE = (
     "The lowest negative log-likelihood of the validation rows so far, by the exact trace and an "
@@ -24,7 +26,7 @@ NOTE = (
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
-    """The best NLL so far against seconds and against updates, a row a data set."""
+    """The best NLL so far against seconds, if they were measured, and updates; a row a data set."""
     done = with_curves(frame)
     if done.empty:
         return []
@@ -35,17 +37,19 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 def _draw(done: pd.DataFrame) -> Any:
     groups = [(n, g.assign(series=series(g))) for n, g in done.groupby("dataset", sort=False)]
     looks = draw.looks(name for _, group in groups for name in group["series"])
-    with draw.figure(len(groups), 2, height=3.2) as (figure, axes):
+    timed = all("validation_seconds" in array_names(row) for _, row in done.iterrows())
+    axes_of = AXES if timed else {"validated": AXES["validated"]}
+    with draw.figure(len(groups), len(axes_of), height=3.2) as (figure, axes):
         for panels, (name, group) in zip(axes, groups, strict=True):
             curves: dict[str, Curve] = {row["key"]: arrays(row) for _, row in group.iterrows()}
             for flow, seeds in group.groupby("series", sort=False):
                 for label, key in zip(
                     [str(flow)] + [None] * len(seeds), seeds["key"], strict=False
                 ):
-                    _lines(panels, curves[key], label, looks[str(flow)])
+                    _lines(panels, axes_of, curves[key], label, looks[str(flow)])
             marks = {0.0: float(group["gaussian_ll"].median()), **levels_of(group, curves).shares}
             common = levels_of(group, curves).common
-            for panel, header in zip(panels, ("seconds of training", "updates"), strict=True):
+            for panel, header in zip(panels, axes_of.values(), strict=True):
                 _frame(panel, marks, common)
                 panel.set(title=str(name), xlabel=header, ylabel="validation NLL (nats)")
         named = {h.get_label(): h for row in axes for h in row[0].get_legend_handles_labels()[0]}
@@ -53,13 +57,14 @@ def _draw(done: pd.DataFrame) -> Any:
     return figure
 
 
-def _lines(panels: Any, curve: Curve, label: str | None, look: dict[str, Any]) -> None:
+def _lines(
+    panels: Any, axes: Iterable[str], curve: Curve, label: str | None, look: dict[str, Any]
+) -> None:
     """Draw the best so far of one training, from its first validation after an update."""
     best = -np.maximum.accumulate(curve["validation_ll"])
     finite = np.isfinite(best) & (curve["validated"] > 0)
-    seconds = curve.get("validation_seconds", np.full(len(best), np.nan))
-    for panel, x in zip(panels, (seconds, curve["validated"]), strict=True):
-        panel.plot(x[finite], best[finite], label=label, **look, **LOOK)
+    for panel, axis in zip(panels, axes, strict=True):
+        panel.plot(curve[axis][finite], best[finite], label=label, **look, **LOOK)
 
 
 def _frame(panel: Any, marks: dict[float, float], common: float) -> None:
