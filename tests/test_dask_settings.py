@@ -16,17 +16,18 @@ from benchmarks.cli.progress import Display
 from benchmarks.core import store
 from benchmarks.core.parts import FolderError
 from benchmarks.execution import cluster as pool
+from benchmarks.execution import suite
 from benchmarks.execution.claims import Claims
 from benchmarks.execution.cluster import HOST
 from benchmarks.execution.pools import ClusterError
 from benchmarks.execution.process import Setup
-from benchmarks.execution.recorder import CHECKPOINTS
 from benchmarks.execution.remote import Order, measured
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.schedulers import slurm_cluster
 from benchmarks.execution.tasks import Task
 from dask_processes import Acting, free_port, until
 from runs import Silent, small, trainings
+from stopping import PLUGIN, SUITE, UPDATES
 
 
 @pytest.fixture(scope="module")
@@ -96,22 +97,21 @@ def test_a_task_that_is_done_is_not_done_again_where_it_is_lost(tmp_path, addres
 
 
 @pytest.mark.slow
-def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address):
-    study = dict(trainings().studies[0]) | {"updates": 10**6, "baselines": []}
-    study["flows"] = [{"flow": "realnvp"}]
-    suite = trainings(seeds=(0,), studies=(study,))
-    claims = tmp_path / "claims"
+def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address, monkeypatch):
+    monkeypatch.setenv("PAUSED", str(tmp_path))
+    monkeypatch.setattr("benchmarks.execution.worker.loaded_plugins", lambda: [str(PLUGIN)])
+    file, out = tmp_path / "one.toml", tmp_path / "out"
+    file.write_text(SUITE)
 
     def interrupt():
-        until(lambda: len(list(claims.glob("[!.]*"))) == 2, "the training has begun")
+        until((tmp_path / "begun").exists, "the training has begun")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(suite, tmp_path, Acting(task=[interrupt]), Asked(scheduler=address))
-    until(lambda: not claims.exists(), "the training has stopped")
+        run(suite.read(str(file)), out, Acting(task=[interrupt]), Asked(scheduler=address))
     until(lambda: not _measuring(), "its process has ended")
-    assert not store.read(tmp_path)
-    assert list((tmp_path / CHECKPOINTS).iterdir())
+    assert [path.suffix for path in (out / "checkpoints").iterdir()] == [".safetensors"]
+    assert len((tmp_path / "updates").read_text()) == UPDATES // 2
 
 
 def _measuring():
