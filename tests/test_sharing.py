@@ -56,7 +56,7 @@ def test_a_dead_claim_is_taken_over_and_its_owner_finds_out(runs):
 
 def test_a_claim_without_a_token_is_as_old_as_its_folder(runs):
     first, second = runs
-    (first.folder / "a").mkdir(parents=True)
+    (first.folder / "a" / "litter").mkdir(parents=True)
     assert not second.take("a")
     os.utime(first.folder / "a", (0, 0))
     assert second.take("a")

@@ -1,10 +1,10 @@
 """Claims: several runs, on any hosts, share a results folder and measure each task once.
 
-A claim is a folder in ``claims/`` with a random token, made by mkdir, which is atomic on network
-file systems too where locks may be void. Its owner touches it while it lives. One that was not
-touched for `DEATH` seconds, or whose owner is known to have ended, may be taken over: by renaming
-it, which one taker alone can do. An owner that was stopped for so long finds another token, or
-none, before it writes.
+A claim is a folder in ``claims/`` with a random token. It is made under another name and renamed,
+which is atomic on network file systems too, where locks may be void, and fails where there is one
+already. Its owner touches it while it lives. One that was not touched for `DEATH` seconds, or whose
+owner is known to have ended, may be taken over: by renaming it, which one taker alone can do. An
+owner that was stopped for so long finds another token, or none, before it writes.
 """
 
 from __future__ import annotations
@@ -54,20 +54,21 @@ class Claims:
 
     def take(self, name: str) -> bool:
         """Claim a task; False where another run holds it."""
-        path = self.folder / name
-        for _ in range(2):
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                path.mkdir()
-            except FileExistsError:
-                token = _token(path)
-                if not (self._dead(path, token) and self._removed(path, token)):
-                    return False
-            else:
-                (path / "token").write_text(self.token)
-                self._held.add(name)
-                return True
-        return False
+        path, ready = self.folder / name, self.folder / f".{uuid.uuid4().hex}"
+        if path.exists():
+            token = _token(path)
+            if not (self._dead(path, token) and self._removed(path, token)):
+                return False
+        ready.mkdir(parents=True)
+        (ready / "token").write_text(self.token)
+        try:
+            ready.rename(path)
+        except OSError:  # another was faster, unless a network file system has asked twice
+            shutil.rmtree(ready, ignore_errors=True)
+            if not self.holds(name):
+                return False
+        self._held.add(name)
+        return True
 
     def holds(self, name: str) -> bool:
         """Whether a claim is still this run's."""
