@@ -13,9 +13,10 @@ from nflows.transforms import IdentityTransform
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
+from benchmarks.evaluation import scoring
 from benchmarks.evaluation.fields import field_of, trained_by
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
-from benchmarks.evaluation.scoring import Scoring, likelihood_result, score_baseline, score_flow
+from benchmarks.evaluation.scoring import Scoring, likelihood_result, score_flow
 from benchmarks.evaluation.two_samples import c2st, compare, sliced_wasserstein
 from benchmarks.measure import clock
 from benchmarks.measure.preparing import prepare
@@ -121,13 +122,14 @@ def test_samples_that_cannot_be_solved_for_cost_the_samples_alone():
     def one_way(dim):
         return OneWay()
 
-    for seconds, note in ((0, "no_comparison"), (0.01, "no_speed")):
-        settings = case().settings | {"scoring": SMALL.model_dump() | {"seconds": seconds}}
-        chosen = case("one_way", updates=2, options={}, settings=settings)
-        result = score_flow(chosen, datasets.load("8gaussians"))
-        assert not result.failure
-        assert "test_ll" in result.metrics
-        assert "underflows" in result.notes[note]
+    chosen, data = case("one_way", updates=2, options={}), datasets.load("8gaussians")
+    result = score_flow(chosen, data)
+    assert not result.failure
+    assert "test_ll" in result.metrics
+    assert "underflows" in result.notes["no_comparison"]
+    seconds = scoring.times(chosen, data, result.kept)
+    assert {"train_seconds", "per_1000_seconds"} <= seconds.metrics.keys()
+    assert "underflows" in seconds.notes["no_speed"]
 
 
 def test_a_field_that_cannot_be_estimated_is_told(monkeypatch):
@@ -195,7 +197,7 @@ def test_samples_that_cannot_be_compared_say_why():
 @pytest.mark.parametrize("name", sorted(BASELINES))
 def test_baselines_are_densities_and_sample_from_themselves(name):
     data = datasets.load("8gaussians")
-    result = score_baseline(case(name, updates=0), data)
+    result = scoring.score_baseline(case(name, updates=0), data)
     assert result.metrics["gap"] > -0.05
     fitted = BASELINES[name](data.train.numpy(), 0, data.val.numpy())
     side = np.linspace(-14, 14, 400)
@@ -211,7 +213,7 @@ def test_seconds_of_a_baseline_are_those_of_a_thousand_rows(rows, monkeypatch):
     """However few rows were there to be timed: here each call takes one second."""
     monkeypatch.setattr(clock, "seconds_of", lambda work, device: 1.0)
     data = datasets.load("8gaussians")
-    result = score_baseline(case("gaussian", updates=0), replace(data, test=data.test[:rows]))
+    result = scoring.times(case("gaussian", updates=0), replace(data, test=data.test[:rows]), {})
     assert set(result.metrics["per_1000_seconds"]) == {1000 / min(rows, 1000)}
     assert set(result.metrics["sample_rate"]) == {1000.0}
 

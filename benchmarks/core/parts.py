@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
+import os
 import re
+import socket
+import threading
 import warnings
 import zipfile
 import zlib
@@ -163,6 +166,20 @@ def write(
         _draft(archive_of(table)).replace(archive_of(table))
     _draft(table).replace(table)  # last: without it the part does not exist
     return table
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, which holds either all of it or what it held before.
+
+    The temporary name is that of this host, process and thread, so that writers never share one.
+    """
+    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}.{writer}")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def hashes(folder: Path) -> set[str]:

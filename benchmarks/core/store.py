@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -78,9 +76,9 @@ def write(folder: Path, record: Record, arrays: Mapping[str, np.ndarray] | None 
     if arrays:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        replace(records / f"{record.key}.npz", buffer.getvalue())
+        parts.replace(records / f"{record.key}.npz", buffer.getvalue())
         record.arrays = {name: parts.content_hash(array) for name, array in arrays.items()}
-    replace(records / f"{record.key}.json", record.json_bytes())
+    parts.replace(records / f"{record.key}.json", record.json_bytes())
 
 
 def read(folder: Path) -> dict[str, Record]:
@@ -201,20 +199,6 @@ def _loose(path: Path) -> Record:
     if record.arrays and not path.with_suffix(".npz").exists():
         raise ValueError("its arrays are missing")
     return record
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, which holds either all of it or what it held before.
-
-    The temporary name is that of this host, process and thread, so that writers never share one.
-    """
-    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f".{path.name}.{writer}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def pack(folder: Path, *, join: bool = False) -> Path | None:

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks import datasets
-from benchmarks.core import store
+from benchmarks.core import parts
 from benchmarks.core.case import Case
 from benchmarks.core.case import studies as registry
 from benchmarks.core.study import Result
@@ -163,7 +163,7 @@ def _keep(result: Result, path: Path) -> bool:
     from benchmarks.training import checkpoint
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.replace(path, checkpoint.packed({}, result.kept))
+    parts.replace(path, checkpoint.packed({}, result.kept))
     return True
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.core import store
+from benchmarks.core import parts, store
 from benchmarks.core.case import Case
 from benchmarks.core.naming import labels
 from benchmarks.core.plan import Plan, Planned, plan_of
@@ -116,4 +116,4 @@ def write_plan(suite: Suite, folder: Path, shard: Shard = WHOLE) -> None:
     ]
     plan = Plan(name=suite.name, about=suite.about, suite=asked, cases=planned)
     text = json.dumps(plan.model_dump(mode="json"), indent=1)
-    store.replace(folder / "suite.json", text.encode())
+    parts.replace(folder / "suite.json", text.encode())

@@ -56,7 +56,7 @@ def renew(folder: Path, target: Path) -> int:
     if new:
         parts.write(target, [(record, {}) for record in new])
     if (path := folder / "suite.json").is_file():
-        store.replace(target / "suite.json", path.read_bytes())
+        parts.replace(target / "suite.json", path.read_bytes())
     return len(new)
 
 

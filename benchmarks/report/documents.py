@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 
 from benchmarks.claims import Claim, Verdict, claims
-from benchmarks.core import store
+from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.formats import markdown, markdown_table
 from benchmarks.core.naming import counted
@@ -112,7 +112,7 @@ class Documents:
             if path.name not in self.shown:
                 path.unlink()
         for name, figure in self.shown.items():
-            store.replace(folder / name, small_png(figure))
+            parts.replace(folder / name, small_png(figure))
 
     def _judge(self, claim: Claim) -> tuple[Verdict, str]:
         """The verdict of the first run that can judge a claim, that of its own suite before others.
@@ -135,7 +135,7 @@ def write(results: Path, docs: Path) -> list[Path]:
     documents = Documents(results)
     written = []
     for path, text in rendered(documents, docs):
-        store.replace(path, text.encode())
+        parts.replace(path, text.encode())
         written.append(path)
     documents.draw(docs / FIGURES)
     return written
