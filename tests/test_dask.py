@@ -141,15 +141,17 @@ def test_a_task_whose_workers_die_is_a_failed_record(tmp_path, cluster, monkeypa
 def test_a_run_outlives_its_scheduler(tmp_path, start, one):
     """With Dask's commands and settings: a restarted scheduler knows nothing of the run."""
     folder, address = tmp_path / "out", f"tcp://127.0.0.1:{free_port()}"
+    asked = Asked(scheduler=address, phase="beside")
 
     def begin():
-        worker(start, address, tmp_path)
+        worker(start, address, tmp_path, alone=False)
         return scheduler(start, address)
 
     first = begin()
     progress = Acting(case=[None, first.kill], lost=[begin])
-    now = run(trainings(), folder, progress, Asked(scheduler=address))
-    assert now.done == {case.key for case in now.cases}
+    now = run(trainings(), folder, progress, asked)
+    assert not asked.left_over(now)
+    assert any(reason.startswith("lost the scheduler") for reason in progress.reasons)
     assert progress.counts[-1] == 1
-    assert len(progress.measured) == RECORDS
-    assert figures(folder) == one
+    assert len(progress.measured) == 5
+    assert all(one[key].items() >= values.items() for key, values in figures(folder).items())

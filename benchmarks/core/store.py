@@ -221,11 +221,8 @@ def pack(folder: Path, *, join: bool = False) -> Path | None:
     packed = parts.records(folder) if join else {}
     items = [(record, folder) for key, record in packed.items() if key not in fresh]
     items += [(_loose(path), path.with_suffix(".npz")) for path in fresh.values()]
-    table = parts.write(
-        folder,
-        ((r, _archive(path, r.arrays)) for r, path in items),
-        () if join else parts.hashes(folder),
-    )
+    pairs = ((record, _archive(path, record.arrays)) for record, path in items)
+    table = parts.write(folder, pairs, () if join else parts.hashes(folder))
     for path in fresh.values():
         path.unlink()
         path.with_suffix(".npz").unlink(missing_ok=True)
