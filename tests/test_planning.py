@@ -97,3 +97,16 @@ def test_an_override_names_the_flows_that_it_does_not_reach(key, flows):
     assert values["studies"][0]["flows"][0]["updates"] == 7
     for flow in ("realnvp", "maf"):
         assert any(flow in str(w.message) for w in caught) == (flow in flows)
+
+
+def test_a_machine_without_data_or_gpu_plans_what_others_measure(invoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path))
+    chosen = ["quick", "--study", "density", "--data", "gas", "--device", "cuda"]
+    assert invoke("run", *chosen, "--dry-run").exit_code == 0
+    status = invoke("status", *chosen, "--json", "-")
+    assert len(json.loads(status.stdout)["missing"]) > 0
+    refused = invoke("run", *chosen)
+    assert refused.exit_code == 2
+    assert "cuda" in refused.stderr
+    chosen = [part for part in chosen if part not in ("--device", "cuda")]
+    assert "data fetch gas" in invoke("run", *chosen).stderr

@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from benchmarks.cli.console import usage_errors
+
+if TYPE_CHECKING:
+    from benchmarks.execution.suite import Suite
 
 SuiteName = Annotated[
     str, typer.Argument(help="A suite's name, the path of a TOML file, or a folder of results.")
@@ -150,3 +153,13 @@ def check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used here: {reason}") from error
+
+
+def check_data(suite: Suite) -> None:
+    """ValueError, with how to fetch them, where files of a suite's data sets are absent here."""
+    from benchmarks import datasets
+    from benchmarks.core.study import registry
+
+    needed = {case.dataset for case in suite.cases() if registry[case.study].needs_data}
+    for name in sorted(needed - {None}, key=str):
+        datasets.files(str(name))

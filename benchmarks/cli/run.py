@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.cli.console import INTERRUPTED, STOPPED, console, fail, usage_errors
-from benchmarks.cli.options import check_device, on_suite
+from benchmarks.cli.options import check_data, check_device, on_suite
 
 ENDING = (signal.SIGTERM, signal.SIGUSR1)  # what asks a run to stop at checkpoints
 
@@ -108,6 +108,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
             check_scheduler(asked.scheduler)
         if asked.scheduler in ("", "local"):
             check_device(suite.device)
+            check_data(suite)
             setups(suite, asked.jobs)
     for number in ENDING:
         signal.signal(number, _end)

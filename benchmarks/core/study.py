@@ -141,6 +141,7 @@ class Study:
     version: ClassVar[int] = 1
     pace: ClassVar[int] = 1
     uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)
+    needs_data: ClassVar[bool] = True  # a run is refused where the files of a data set are absent
     reads: ClassVar[tuple[str, ...]] = ()  # other studies whose records its tables may use
 
     def cases(self, options: Any, common: Common) -> Iterable[Case]:

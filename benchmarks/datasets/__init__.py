@@ -28,6 +28,7 @@ __all__ = [
     "Dataset",
     "Loader",
     "declared",
+    "dim",
     "downloadable",
     "files",
     "load",
@@ -100,18 +101,23 @@ class Dataset:
 
 Loader = Callable[[Path | None, int], Dataset]
 
+_dims: dict[str, int] = {}  # of sets that say it before they are loaded
 registry: Registry[Loader] = Registry("data set", packages=(__name__,))
 
 
-def register(name: str, *, version: int = 1, pace: int = 1) -> Callable[[Loader], Loader]:
+def register(
+    name: str, *, version: int = 1, pace: int = 1, dim: int | None = None
+) -> Callable[[Loader], Loader]:
     """Register the decorated loader under `name`; ValueError if another module holds the name.
 
-    Raise `version` when the rows, their split or what describes them change, so that records of
-    before are stale.
+    With `dim` a suite can be planned where the set's files are absent. Raise `version` when the
+    rows, their split or what describes them change, so that records of before are stale.
     """
 
     def add(loader: Loader) -> Loader:
         registry.add(name, loader, loader.__module__, version=version, pace=pace)
+        if dim is not None:
+            _dims[name] = dim
         return loader
 
     return add
@@ -171,6 +177,12 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
     except OSError:  # which the loader raises too, with more to say
         state = ()
     return _cached(loader, folder, seed, tuple((p, s.st_size, s.st_mtime_ns) for p, s in state))
+
+
+def dim(name: str) -> int:
+    """Return the dimension of a data set, which is loaded unless it was registered with one."""
+    registry[name]  # imports all sets, and raises for an unknown name
+    return _dims[name] if name in _dims else load(name).dim
 
 
 @lru_cache(maxsize=4)

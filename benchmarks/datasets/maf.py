@@ -224,4 +224,4 @@ def _loader(row: Published) -> Loader:
 
 
 for _published in ROWS:
-    register(_published.name)(_loader(_published))
+    register(_published.name, dim=_published.dim)(_loader(_published))

@@ -35,7 +35,7 @@ class Density(TrainingStudy):
         settings = {"scoring": options.scoring.model_dump()}
         roles = {"expected": options.seconds}
         for name in options.datasets:
-            dim = datasets.load(name).dim
+            dim = datasets.dim(name)
             yield from fitted(options.baselines, common, name, dim, settings, study=self.name)
             yield from options.repeated(common, name, dim, settings, roles=roles, study=self.name)
 

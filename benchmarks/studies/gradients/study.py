@@ -79,7 +79,7 @@ class Gradients(Study):
         settings = options.model_dump(include=names)
         settings["training_solver"] = canonical(Solver.of(options.training_solver))
         for name in options.datasets:
-            dim = datasets.load(name).dim
+            dim = datasets.dim(name)
             for flow in options.flows:
                 own = {"solver": {}, **options.options}  # refused by a flow that solves no ODE
                 complete = Contender(flow=flow, options=own).complete(options.sizes, dim)

@@ -60,7 +60,7 @@ class Nfe(TrainingStudy):
             "seconds": options.seconds,
         }
         for name in options.datasets:
-            dim = datasets.load(name).dim
+            dim = datasets.dim(name)
             for given in options.flows:
                 own = {
                     "options": {**options.options, **given.options},

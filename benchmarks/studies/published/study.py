@@ -31,14 +31,14 @@ class Published(TrainingStudy):
 
     name = "published"
     question = "How do our figures compare with those of the papers?"
+    needs_data = False  # a record says that a set is absent
     Options = PublishedOptions
 
     def cases(self, options: PublishedOptions, common: Common) -> Iterator[Case]:
         """For each data set, whether its files are there or not, the baselines and the flows."""
         scoring = {"scoring": options.scoring.model_dump()}
         for name in options.datasets:
-            known = PUBLISHED.get(name)
-            dim = known.dim if known else datasets.load(name).dim
+            dim = datasets.dim(name)
             yield from fitted(options.baselines, common, name, dim, scoring, study=self.name)
             for each in options.flows:
                 roles = {

@@ -59,7 +59,7 @@ class TimeToNll(TrainingStudy):
     def cases(self, options: TimeToNllOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, flow and seed."""
         for name in options.datasets:
-            dim = datasets.load(name).dim
+            dim = datasets.dim(name)
             limit = {"time_limit": options.seconds}
             yield from options.repeated(common, name, dim, {}, limit, study=self.name)
 
