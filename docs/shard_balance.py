@@ -55,7 +55,12 @@ def rows() -> list[tuple[int, float, float, float]]:
 
 def main() -> None:
     """Print the table in Markdown."""
-    print("| Workers | Bound, h | Shards | One folder |\n|---|---|---|---|")
+    blocks = tasks(suite.read("full").cases())
+    longest = max(blocks, key=seconds)
+    print(
+        f"{len(blocks)} blocks; the longest, {longest.cases[0].label}: {seconds(longest):.0f} s\n"
+    )
+    print("| Workers | Bound, h | Shards | One folder |\n|---:|---:|---:|---:|")
     for workers, bound, sharded, folder in rows():
         print(f"| {workers} | {bound:.2f} | {sharded:.0%} | {folder:.0%} |")
 
