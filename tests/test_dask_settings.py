@@ -16,10 +16,10 @@ from benchmarks.cli.progress import Display
 from benchmarks.core import store
 from benchmarks.core.parts import FolderError
 from benchmarks.execution import cluster as pool
-from benchmarks.execution import suite
+from benchmarks.execution import connection, remote, suite
 from benchmarks.execution.claims import Claims
 from benchmarks.execution.cluster import HOST
-from benchmarks.execution.pools import ClusterError
+from benchmarks.execution.pools import ClusterError, Terminated
 from benchmarks.execution.process import Setup
 from benchmarks.execution.remote import Order, measured
 from benchmarks.execution.run import Asked, run
@@ -49,7 +49,7 @@ def test_runs_without_a_scheduler_import_no_dask():
 
 
 def test_an_address_without_a_scheduler_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "CONNECT", 0.5)
+    monkeypatch.setattr(connection, "CONNECT", 0.5)
     nowhere = f"tcp://127.0.0.1:{free_port()}"
     for address in (nowhere, "nonsense://x"):
         with pytest.raises(ClusterError, match=address):
@@ -64,7 +64,8 @@ def test_what_is_timed_needs_a_worker_with_the_resource(tmp_path, address, monke
     assert any(HOST in reason for reason in progress.reasons)
 
 
-def test_a_folder_that_a_worker_does_not_share_is_named(tmp_path, address):
+def test_a_folder_that_a_worker_does_not_share_is_named(tmp_path, address, monkeypatch):
+    monkeypatch.setattr(remote, "PATIENCE", 0.0)
     (case, *_) = small({"flow": "realnvp"}).cases()
     order = Order(Task((case,)), tmp_path, "run-0", 10, Setup(1, "cpu", 0.5), (), {}, False)
     with (
@@ -97,7 +98,10 @@ def test_a_task_that_is_done_is_not_done_again_where_it_is_lost(tmp_path, addres
 
 
 @pytest.mark.slow
-def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address, monkeypatch):
+@pytest.mark.parametrize("end", [KeyboardInterrupt, Terminated])
+def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(
+    tmp_path, address, monkeypatch, end
+):
     monkeypatch.setenv("PAUSED", str(tmp_path))
     monkeypatch.setattr("benchmarks.execution.worker.loaded_plugins", lambda: [str(PLUGIN)])
     file, out = tmp_path / "one.toml", tmp_path / "out"
@@ -105,10 +109,12 @@ def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, addres
 
     def interrupt():
         until((tmp_path / "begun").exists, "the training has begun")
-        raise KeyboardInterrupt
+        raise end
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(end):
         run(suite.read(str(file)), out, Acting(task=[interrupt]), Asked(scheduler=address))
+    if end is Terminated:  # which waits for the checkpoints
+        assert not list((out / "claims").glob("[!.]*"))
     until(lambda: not _measuring(), "its process has ended")
     assert [path.suffix for path in (out / "checkpoints").iterdir()] == [".safetensors"]
     assert len((tmp_path / "updates").read_text()) == UPDATES // 2

@@ -8,21 +8,29 @@ and is suspected where that dies.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from distributed import Client, Future, KilledWorker, wait
-from distributed.comm import get_address_host_port
 
 from benchmarks.core import store
-from benchmarks.execution.pools import Begun, ClusterError, Ended, Event, Host, Recorded, Workers
+from benchmarks.execution.connection import Connection, Lost, losses
+from benchmarks.execution.pools import (
+    GRACE,
+    Begun,
+    ClusterError,
+    Ended,
+    Event,
+    Host,
+    Recorded,
+    Terminated,
+    Workers,
+)
 from benchmarks.execution.process import Setup
 from benchmarks.execution.recorder import Recorder
 from benchmarks.execution.remote import Order, measured
@@ -32,69 +40,7 @@ from flows.registry import loaded_plugins
 HOST = "flowgauge-host"  # the resource of a worker that may have its host to itself: one a host
 POLL = 1.0  # seconds between two looks at the workers
 PATIENCE = 30.0  # seconds in which a worker with the resource has to come, once there are others
-CONNECT = 10.0  # seconds in which a scheduler has to answer
 RETRIES = 3  # of a task that a host could not begin
-CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
-
-
-class Lost(Exception):
-    """The scheduler does not answer, or has forgotten what was submitted."""
-
-
-@contextmanager
-def _losses() -> Iterator[None]:
-    """Turn what Dask raises where the scheduler is gone into `Lost`."""
-    try:
-        yield
-    except OSError as error:
-        raise Lost(str(error) or type(error).__name__) from error
-    except CANCELLED as error:
-        raise Lost("the connection is closed") from error
-
-
-class Connection:
-    """A client of a scheduler, made anew after every loss."""
-
-    def __init__(self, address: str, waiting: Callable[[str], object]) -> None:
-        self.address = address
-        self.waiting = waiting
-        self._client: Client | None = None
-
-    def open(self) -> None:
-        """Connect for the first time; ClusterError where no scheduler answers."""
-        try:
-            get_address_host_port(self.address)
-            self._client = self._connected()
-        except (Lost, ValueError) as error:
-            raise ClusterError(
-                f"no Dask scheduler answers at {self.address!r} ({error}): start one with "
-                "'dask scheduler', or take --scheduler local"
-            ) from error
-
-    def client(self) -> Client:
-        """The client; after a loss it waits for a scheduler."""
-        while self._client is None:
-            with suppress(Lost):
-                self._client = self._connected()
-                break
-            threading.Event().wait(POLL)
-        return self._client
-
-    def _connected(self) -> Client:
-        with _losses():
-            return Client(self.address, timeout=CONNECT, set_as_default=False)
-
-    def lost(self, reason: Lost) -> None:
-        """Let go of the client, and say so."""
-        self.waiting(f"lost the scheduler at {self.address} ({reason}): waiting for it")
-        self.close()
-
-    def close(self) -> None:
-        """Close the client, whatever the scheduler does."""
-        if self._client is not None:
-            with suppress(Lost), _losses():
-                self._client.close(timeout=5)
-        self._client = None
 
 
 @dataclass
@@ -144,18 +90,23 @@ class _Submission:
                     looked = time.monotonic()
                     yield from self._looked()
                 yield from self._submitted()
-                self._wait()
+                self._wait(POLL, "FIRST_COMPLETED")
                 for future in [future for future in self.running if future.done()]:
                     yield from self._ended(future)
+        except Terminated:  # workers stop at their checkpoints where the run's claim is gone
+            self.recorder.claims.release(self.recorder.claims.run)
+            with suppress(Lost):
+                self._wait(GRACE if self.workers else 0.0, "ALL_COMPLETED")
+            raise
         finally:
-            with suppress(Lost), _losses():
+            with suppress(Lost), losses():
                 self.client.cancel(list(self.running))
 
     def _looked(self) -> Iterator[Event]:
         """Ask which workers there are; Lost where nobody answers."""
         if self.client.status != "running":
             raise Lost("the connection is closed")
-        with _losses():
+        with losses():
             workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         if len(workers) != self.workers:
             self.workers = len(workers)
@@ -188,7 +139,7 @@ class _Submission:
             if len(self.running) >= self.room:
                 return
             if name not in under_way:
-                with _losses():
+                with losses():
                     self.running[self._submit(task)] = task
                 yield Begun(task)
 
@@ -209,13 +160,13 @@ class _Submission:
         key = f"flowgauge-{task.name}-{uuid.uuid4().hex}"
         return self.client.submit(measured, order, key=key, retries=RETRIES, pure=False, **options)
 
-    def _wait(self) -> None:
-        """Wait until a task ends, or for a moment."""
+    def _wait(self, seconds: float, until: Literal["FIRST_COMPLETED", "ALL_COMPLETED"]) -> None:
+        """Wait until a task ends, or all do, but no longer than that."""
         if not self.running:
             threading.Event().wait(POLL)
             return
-        with self.client.as_current(), _losses(), suppress(TimeoutError):
-            wait(list(self.running), timeout=POLL, return_when="FIRST_COMPLETED")
+        with self.client.as_current(), losses(), suppress(TimeoutError):
+            wait(list(self.running), timeout=seconds, return_when=until)
 
     def _ended(self, future: Future[None]) -> Iterator[Event]:
         """Tell of a task that a worker has seen to: its records, or that another run holds it."""
@@ -223,7 +174,7 @@ class _Submission:
         if future.cancelled():
             raise Lost("it has forgotten a task")
         if future.status == "error":
-            with _losses():
+            with losses():
                 error = future.exception()
             if not isinstance(error, KilledWorker):
                 raise ClusterError(f"a worker cannot measure: {error}") from error

@@ -7,6 +7,7 @@ has no variable that the nanny exports for NumPy's sake, and ends with the Dask 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from flows.registry import load_plugin
 
 NANNY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")
 POLL = 2.0  # seconds between two looks at whether the run is still going
+PATIENCE = 60.0  # seconds in which a network file system has to show that a run has begun
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,11 @@ def measured(order: Order) -> None:
     the folder is not that of the run.
     """
     running = order.folder / CLAIMS / order.run
-    if not running.is_dir():
+    deadline = time.monotonic() + PATIENCE
+    while not running.is_dir():
+        if time.monotonic() < deadline:
+            threading.Event().wait(POLL)
+            continue
         raise FolderError(
             f"the worker {get_worker().address} does not see the run in {str(order.folder)!r}: "
             "choose a folder (--out) on a file system that all hosts share, by the same path"

@@ -11,7 +11,8 @@ import dask
 from distributed import Nanny, Scheduler, SpecCluster
 from distributed.utils import silence_logging_cmgr
 
-from benchmarks.execution.cluster import HOST, Connection
+from benchmarks.execution.cluster import HOST
+from benchmarks.execution.connection import Connection
 from benchmarks.execution.pools import ClusterError
 from benchmarks.execution.process import Setup
 from benchmarks.measure.resources import memory_bytes
