@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 FOLDER = Path("/tmp")  # not TMPDIR, which batch systems set for each job
 POLL = 0.2  # seconds between two tries
 
@@ -54,10 +56,13 @@ def reserved(cores: Sequence[frozenset[int]], count: int) -> Iterator[list[froze
 
 @contextmanager
 def _locked(name: str, mode: int, waiting: Callable[[], object]) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it where the process dies."""
+    """Hold a lock file; the system lets go of it where the process dies.
+
+    Holders that were stopped (SIGSTOP, Ctrl-Z) use nothing of the machine: nobody waits for them.
+    """
     handle = _opened(FOLDER / f"flowgauge-host.{name}")
     try:
-        while not _taken(handle, mode):
+        while not _taken(handle, mode) and not _stopped(handle):
             waiting()  # which may raise: a lock that blocks would not let go of its thread
             threading.Event().wait(POLL)
         yield
@@ -71,6 +76,20 @@ def _taken(handle: int, mode: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _stopped(handle: int) -> bool:
+    """Whether the processes that hold a file's lock are known, and stopped with their children."""
+    inode = str(os.fstat(handle).st_ino)
+    with suppress(OSError, psutil.Error):
+        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        holders = {
+            int(line[4]) for line in lines if line[1] == "FLOCK" and line[5].endswith(f":{inode}")
+        }
+        processes = [psutil.Process(holder) for holder in holders]
+        processes += [child for each in processes for child in each.children(recursive=True)]
+        return bool(holders) and all(p.status() == psutil.STATUS_STOPPED for p in processes)
+    return False
 
 
 def _opened(path: Path) -> int:

@@ -1,0 +1,97 @@
+"""Three runs on one folder at once, one of them stopped for longer than its claim lives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.core import store
+from benchmarks.execution import suite
+from benchmarks.execution.claims import CLAIMS, VARIABLE
+from benchmarks.execution.recorder import SUPERSEDED
+from benchmarks.execution.run import run
+from benchmarks.execution.state import state
+from runs import Silent, figures
+
+DEATH = "3"  # seconds
+SUITE = """
+about = "x"
+threads = 1
+seeds = [0, 1, 2, 3, 4, 5]
+
+[[studies]]
+study = "density"
+datasets = ["8gaussians"]
+baselines = []
+flows = ["realnvp", "nice"]
+sizes = { hidden = 8, layers = 1 }
+batch = 64
+updates = 300
+training = { validation_rows = 100 }
+scoring = { rows = 200, checked_rows = 100, grid = 20, samples = 200, seconds = 0.02 }
+"""
+
+
+@pytest.fixture
+def started():
+    """Processes of a test, which end with it."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def start(file: Path, folder: Path) -> subprocess.Popen[str]:
+    """A run in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(folder)]
+    environment = {**os.environ, VARIABLE: DEATH}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def until(condition, seconds: float = 120) -> None:
+    """Wait for a condition; fail if it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+
+
+@pytest.mark.slow
+def test_runs_share_the_work_and_one_that_was_stopped_loses_its_claim(tmp_path, started):
+    file, folder = tmp_path / "shared.toml", tmp_path / "shared"
+    file.write_text(SUITE)
+    first = start(file, folder)
+    claims = folder / CLAIMS
+    until(lambda: any(not path.name.startswith(("run-", ".")) for path in claims.glob("*")))
+    until(lambda: list((folder / store.RECORDS).glob("*.json")))
+    tree = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
+    for process in tree:
+        process.send_signal(signal.SIGSTOP)
+    others = [start(file, folder) for _ in range(2)]
+    started += [first, *others]
+    outputs = [process.communicate(timeout=300)[0] for process in others]
+    chosen = suite.read(str(file))
+    assert len(state(chosen, folder).done) == 12, outputs
+    for process in tree:
+        process.send_signal(signal.SIGCONT)
+    output, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, output
+    assert len(state(chosen, folder).done) == 12
+    assert not store.corrupt(folder)
+    records = [
+        record for part in (folder / SUPERSEDED).glob("*") for record in store.read(part).values()
+    ]
+    assert len(records) <= 1  # what the first was at when it was stopped, unless between two
+    run(chosen, tmp_path / "alone", Silent())
+    assert figures(folder) == figures(tmp_path / "alone")
