@@ -52,6 +52,7 @@ def _steady(
     """
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path_factory.getbasetemp()))
+    monkeypatch.setenv("FLOWGAUGE_HOST", str(tmp_path_factory.getbasetemp()))  # locks of its own
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -98,6 +98,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     from benchmarks.cli.progress import Display
     from benchmarks.core.naming import counted
     from benchmarks.core.parts import FolderError
+    from benchmarks.execution import host
     from benchmarks.execution.pools import ClusterError, Terminated, setups
     from benchmarks.execution.run import Asked, run
     from benchmarks.report.facts import noise
@@ -109,6 +110,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
         if asked.scheduler in ("", "local"):
             check_device(suite.device)
             check_data(suite)
+            host.folder()
             setups(suite, asked.jobs)
     for number in ENDING:
         signal.signal(number, _end)

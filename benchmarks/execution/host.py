@@ -1,7 +1,7 @@
 """The host's locks: times are measured with nothing of ours beside, trainings beside each other.
 
 They belong to the machine and not to a results folder: whoever runs trainings there waits while
-times are measured, of whatever folder. Containers that do not share ``/tmp`` do not see each other;
+times are measured, of whatever folder. Containers that do not share `FOLDER` do not see each other;
 there the reference workload tells.
 """
 
@@ -16,8 +16,17 @@ from pathlib import Path
 
 import psutil
 
-FOLDER = Path("/tmp")  # not TMPDIR, which batch systems set for each job
+FOLDER = "/tmp"  # not TMPDIR, which batch systems set for each job
+VARIABLE = "FLOWGAUGE_HOST"  # another folder, which containers of one host may share
 POLL = 0.2  # seconds between two tries
+
+
+def folder() -> Path:
+    """The folder of the locks; ValueError where the variable names none."""
+    path = Path(os.environ.get(VARIABLE, FOLDER))
+    if not path.is_dir():
+        raise ValueError(f"{VARIABLE} is {str(path)!r}, which is no folder")
+    return path
 
 
 @contextmanager
@@ -48,7 +57,7 @@ def reserved(cores: Sequence[frozenset[int]], count: int) -> Iterator[list[froze
         for core in cores:
             if len(free) == count:
                 break
-            handle = _opened(FOLDER / f"flowgauge-host.core-{min(core)}")
+            handle = _opened(f"core-{min(core)}")
             stack.callback(os.close, handle)
             (free if _taken(handle, fcntl.LOCK_EX) else shared).append(core)
         yield [*free, *shared][:count]
@@ -60,7 +69,7 @@ def _locked(name: str, mode: int, waiting: Callable[[], object]) -> Iterator[Non
 
     Holders that were stopped (SIGSTOP, Ctrl-Z) use nothing of the machine: nobody waits for them.
     """
-    handle = _opened(FOLDER / f"flowgauge-host.{name}")
+    handle = _opened(name)
     try:
         while not _taken(handle, mode) and not _stopped(handle):
             waiting()  # which may raise: a lock that blocks would not let go of its thread
@@ -92,11 +101,12 @@ def _stopped(handle: int) -> bool:
     return False
 
 
-def _opened(path: Path) -> int:
+def _opened(name: str) -> int:
     """Open a lock file that all users of the host share.
 
     Linux refuses to create, and thus to open with O_CREAT, what another user owns in ``/tmp``.
     """
+    path = folder() / f"flowgauge-host.{name}"
     while True:
         with suppress(FileNotFoundError):
             return os.open(path, os.O_RDONLY)
