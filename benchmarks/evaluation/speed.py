@@ -47,8 +47,9 @@ def timed(
     metrics = rates(samples, len(x))
     if not updates:
         return Result(metrics, notes=notes)
-    last = [s for n, one in updates.items() for s in one.samples[-len(samples[f"update {n}"]) :]]
-    metrics["train_seconds"], until, notes["update_seconds"] = trainings.total(kept, last)
+    rows = [r for n, one in updates.items() for r in one.calls[-len(samples[f"update {n}"]) :]]
+    of_all = trainings.total(kept, [sample for row in rows for sample in row])
+    metrics["train_seconds"], until, notes["update_seconds"] = of_all
     return Result(metrics, {"validation_seconds": until}, notes)
 
 

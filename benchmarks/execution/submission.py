@@ -19,7 +19,12 @@ from benchmarks.execution.tasks import budget, tasks
 
 MOST = 1001  # SLURM's MaxArraySize if it does not tell
 SHORTEST = 600.0  # seconds of a task: SLURM signals it two to three minutes before its end
-PASSED = ("FLOWGAUGE_DATA", "FLOWGAUGE_CLAIM_SECONDS", "FLOWGAUGE_HOST", "PYTHONPATH")  # variables a job is given
+PASSED = (
+    "FLOWGAUGE_DATA",
+    "FLOWGAUGE_CLAIM_SECONDS",
+    "FLOWGAUGE_HOST",
+    "PYTHONPATH",
+)  # variables a job is given
 TEMPLATES = Environment(
     loader=PackageLoader("benchmarks.execution"),
     undefined=StrictUndefined,

@@ -25,6 +25,7 @@ from benchmarks.training.loop import Objective, next_batch, own_loss, update
 from benchmarks.training.state import initial_state, prepared
 
 FLOW, SNAPSHOT = "flow.", "snapshot."  # how names of tensors begin among those that are kept
+ROW = 0.02  # seconds of updates in a row
 EVALUATIONS, VALIDATED = "update_evaluations", "validated"
 
 Sample = tuple[int, int, float]  # evaluations forward and backward of an update, and its seconds
@@ -55,10 +56,11 @@ def trained(case: Case, data: Dataset, tensors: Mapping[str, Tensor]) -> flows.F
 
 
 class Updates:
-    """Updates of a training at some of its weights, which stay as they are: one a call.
+    """Updates of a training at some of its weights, which stay as they are.
 
-    They are those of the training but for a learning rate of zero. ``samples`` are the evaluations
-    and seconds of all calls so far.
+    They are those of the training but for a learning rate of zero. Each call makes as many in a row
+    as take `ROW` seconds, and ``calls`` gets a list of their evaluations and seconds: without the
+    first, which finds the caches filled by other work, unless it is the only one.
     """
 
     def __init__(
@@ -70,14 +72,17 @@ class Updates:
         self.settings = settings.model_copy(update={"learning_rate": 0.0})
         self.state, self.source = initial_state(flow, case, settings), settings.source(data)
         self.rows = data.train.to(case.device, getattr(torch, case.dtype))
-        self.samples: list[Sample] = []
+        self.calls: list[list[Sample]] = []
 
     def __call__(self) -> None:
         history = self.state.history
-        before = history.seconds
-        x = next_batch(self.state, self.case, self.source, self.rows)
-        update(self.state, x, self.objective, self.settings, self.case)
-        self.samples.append((*history.update_evaluations[-1], history.seconds - before))
+        start, row = history.seconds, []
+        while not row or history.seconds - start < ROW:
+            before = history.seconds
+            x = next_batch(self.state, self.case, self.source, self.rows)
+            update(self.state, x, self.objective, self.settings, self.case)
+            row.append((*history.update_evaluations[-1], history.seconds - before))
+        self.calls.append(row[1:] or row)
 
 
 def updates(
