@@ -130,7 +130,8 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
         console.print(f"note: {warning}", style="yellow")
-    done, failed = len(result.done), len(asked.left_over(result))
+    failed = len(asked.left_over(result))
+    done = len(result.done | (result.pending if asked.phase == "beside" else set()))
     if old_failures and not asked.retry:
         note = f"{counted(old_failures, 'case')} failed in an earlier run: --retry measures again"
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
