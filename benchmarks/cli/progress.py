@@ -93,19 +93,19 @@ class Display:
         self._describe()
         self.measured.add(case.key)
         self.spent += budget(case)[task.times]
-        if record.pending:
-            return
-        self.finished += 1
-        self.failures += record.status != "done"
         elapsed = time.monotonic() - self.started
         left = max(0.0, self.budget - self.spent) * elapsed / max(self.spent, 1e-9)
+        self.finished += not record.pending
+        self.failures += record.status != "done"
         failed = f"{self.failures} failed" if self.failures else ""
-        self.bar.update(self.bar_task, advance=1, failed=failed, left=f"{duration(left)} left")
+        self.bar.update(
+            self.bar_task, completed=self.finished, failed=failed, left=f"{duration(left)} left"
+        )
         label = self.labels[case.key]
         if record.status != "done":
             self.console.print(f"{label}: {record.status}: {record.reason}", style="red")
         elif not self.console.is_terminal:
-            count = f"[{self.finished}/{self.total}]"
+            count = "[to be timed]" if record.pending else f"[{self.finished}/{self.total}]"
             self.console.print(f"{count} {label}: {record.seconds:.1f} s")
 
     def _describe(self) -> None:
