@@ -76,7 +76,8 @@ class Updates:
 
     def __call__(self) -> None:
         history = self.state.history
-        start, row = history.seconds, []
+        start = history.seconds
+        row: list[Sample] = []
         while not row or history.seconds - start < ROW:
             before = history.seconds
             x = next_batch(self.state, self.case, self.source, self.rows)
