@@ -14,7 +14,7 @@ CORES = [frozenset({2 * n, 2 * n + 1}) for n in range(6)]
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(host, "FOLDER", tmp_path)
+    monkeypatch.setenv(host.VARIABLE, str(tmp_path))
 
 
 class Waits(Exception):
@@ -54,3 +54,9 @@ def test_locks_are_open_to_all_users(tmp_path):
     finally:
         os.umask(before)
     assert modes == {0o666}
+
+
+def test_a_folder_of_locks_that_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv(host.VARIABLE, str(tmp_path / "absent"))
+    with pytest.raises(ValueError, match=host.VARIABLE), host.alone():
+        pass
