@@ -20,7 +20,7 @@ from dask_processes import Acting, free_port, processes, scheduler, until, worke
 from flows.registry import load_plugin
 from runs import Silent, figures, small, trainings
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 RECORDS = 5 + 5 + 4  # trainings, their times, costs: each is measured once
 
 

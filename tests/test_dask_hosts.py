@@ -56,7 +56,7 @@ def hosts():
             ip("netns", "delete", name)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_host_that_is_cut_off_costs_its_block_at_most(tmp_path, hosts, monkeypatch):
     near, far, address = hosts
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "11s")  # the least that Dask takes

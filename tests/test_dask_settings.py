@@ -83,7 +83,7 @@ def test_a_worker_that_cannot_measure_ends_the_run_with_its_reason(tmp_path, add
     assert not store.read(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_task_that_is_done_is_not_done_again_where_it_is_lost(tmp_path, address):
     (case, *_) = small({"flow": "realnvp", "dims": [2]}).cases()
     with Claims(tmp_path) as claims, Client(address, set_as_default=False) as client:
@@ -97,7 +97,7 @@ def test_a_task_that_is_done_is_not_done_again_where_it_is_lost(tmp_path, addres
     assert len(blocks) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address, monkeypatch):
     monkeypatch.setenv("PAUSED", str(tmp_path))
     monkeypatch.setattr("benchmarks.execution.worker.loaded_plugins", lambda: [str(PLUGIN)])

@@ -67,7 +67,7 @@ def until(condition, seconds: float = 120) -> None:
         threading.Event().wait(0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_runs_share_the_work_and_one_that_was_stopped_loses_its_claim(tmp_path, started):
     file, folder = tmp_path / "shared.toml", tmp_path / "shared"
     file.write_text(SUITE)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 ODD = 'it\'s "one" 100%'
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_arrays_run_to_their_end_through_a_requeue(tmp_path, monkeypatch, worker):
     monkeypatch.setenv("PAUSED", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -17,7 +17,7 @@ from runs import Silent, figures
 from stopping import PLUGIN, SUITE, UPDATES, until
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monkeypatch, worker):
     """Where all of its processes get the signal; that it gets it alone is SLURM's test."""
     monkeypatch.setenv("PAUSED", str(tmp_path))
@@ -46,7 +46,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     assert figures(stopped) == figures(whole)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
     """It comes while a progress is told of the identity, and the training goes on beside."""
     monkeypatch.setenv("PAUSED", str(tmp_path))
@@ -65,7 +65,7 @@ def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
     assert len((tmp_path / "updates").read_text()) == UPDATES // 2
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_run_that_waits_for_the_host_stops_too(tmp_path, monkeypatch):
     """Another holds the host alone: no training has begun, and none is waited for."""
     file = tmp_path / "one.toml"
