@@ -117,3 +117,14 @@ def test_of_two_records_of_a_key_the_newer_is_taken(tmp_path, worker, newer):
     (other,) = (tmp_path / "c" / SUPERSEDED).iterdir()
     assert all(r.started.startswith("2026-01-01") for r in store.read(other).values())
     assert np.all([len(store.read(folder)) == 1 for folder in folders])
+
+
+def test_times_that_failed_are_named_and_measured_again_on_request(tmp_path, worker):
+    suite = small({"flow": "realnvp", "dims": [2]})
+    (record,) = run(suite, tmp_path, Silent(), worker=worker).records.values()
+    record.notes["no_times"] = "the worker was ended"
+    store.write(tmp_path, record, {})
+    now = state(suite, tmp_path)
+    assert "the worker was ended" in now.named()["done"][0]["reason"]
+    assert Asked().wanted(suite, now) == set()
+    assert Asked(retry=True).wanted(suite, now) == {record.key}

@@ -104,6 +104,8 @@ class Display:
         label = self.labels[case.key]
         if record.status != "done":
             self.console.print(f"{label}: {record.status}: {record.reason}", style="red")
+        elif task.times and "no_times" in record.notes:
+            self.console.print(f"{label}: no times: {record.notes['no_times']}", style="yellow")
         elif not self.console.is_terminal:
             count = "[to be timed]" if record.pending else f"[{self.finished}/{self.total}]"
             self.console.print(f"{count} {label}: {record.seconds:.1f} s")

@@ -71,7 +71,7 @@ class Asked:
 
     def wanted(self, suite: Suite, now: State) -> set[str]:
         """The keys of cases to measure."""
-        wanted = now.missing | now.stale | (now.failed if self.retry else set())
+        wanted = now.missing | now.stale | (now.failed | now.untimed if self.retry else set())
         wanted |= now.elsewhere if self.renew_times else set()
         if suite.operators:  # what the code does now, whatever it declares
             wanted = {case.key for case in now.cases}

@@ -34,6 +34,7 @@ class State:
     missing: set[str] = field(default_factory=set)
     elsewhere: set[str] = field(default_factory=set)  # done, with times of another machine class
     pending: set[str] = field(default_factory=set)  # stale for want of times alone
+    untimed: set[str] = field(default_factory=set)  # done, and their times could not be measured
     newer: dict[str, str] = field(default_factory=dict)  # missing here: a later release has them
 
     def named(self) -> dict[str, list[dict[str, str]]]:
@@ -54,6 +55,8 @@ class State:
             return self.newer.get(key, "not measured")
         if key in self.failed:
             return self.records[key].reason
+        if key in self.untimed:
+            return f"no times: {self.records[key].notes['no_times']}"
         if key in self.elsewhere:
             return "times of another class of machine or minor version of torch"
         if key in self.pending:
@@ -82,6 +85,8 @@ def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
             now.pending.add(case.key)
         else:
             (now.done if record.status == "done" else now.failed).add(case.key)
+        if "no_times" in record.notes and case.key in now.done:
+            now.untimed.add(case.key)
         there = place(record.machine, record.versions, case.device)
         if record.timed and here is not None and there != here:
             now.elsewhere.add(case.key)
