@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from benchmarks.core import store
@@ -69,3 +72,34 @@ def figures(folder: Path) -> dict[str, dict[str, object]]:
         arrays = {n: a for n, a in store.arrays(row).items() if "seconds" not in n}
         rows[row["key"]] = values | {name: array.tobytes() for name, array in arrays.items()}
     return rows
+
+
+def trainings_of(seeds: int, updates: int, datasets: str = '["8gaussians"]') -> str:
+    """The text of a suite of short trainings: two flows on each data set, with so many seeds."""
+    return f"""
+about = "x"
+threads = 1
+seeds = {list(range(seeds))}
+
+[[studies]]
+study = "density"
+datasets = {datasets}
+baselines = []
+flows = ["realnvp", "nice"]
+sizes = {{ hidden = 8, layers = 1 }}
+batch = 64
+updates = {updates}
+training = {{ validation_rows = 100 }}
+scoring = {{ rows = 200, checked_rows = 100, grid = 20, samples = 200, seconds = 0.02 }}
+"""
+
+
+def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Python in a process of its own; its output is one stream of text."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -36,11 +36,11 @@ def hosts():
     """The names of two network namespaces and an address in the first; skip without any."""
     mark = uuid.uuid4().hex[:6]
     names = [f"flowgauge-{mark}-{end}" for end in "ab"]
-    made = []
+    spaces = []
     try:
         for name in names:
             ip("netns", "add", name)
-            made.append(name)
+            spaces.append(name)
             ip("-n", name, "link", "set", "lo", "up")
         ends = ("name", "eth0", "netns", names[0]), ("name", "eth0", "netns", names[1])
         ip("link", "add", *ends[0], "type", "veth", "peer", *ends[1])
@@ -52,7 +52,7 @@ def hosts():
         reason = getattr(error, "stderr", None) or error
         pytest.skip(f"this machine has no network namespaces to give: {reason}")
     finally:
-        for name in made:
+        for name in spaces:
             ip("netns", "delete", name)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,44 +17,24 @@ from benchmarks.execution.claims import CLAIMS, VARIABLE
 from benchmarks.execution.recorder import SUPERSEDED
 from benchmarks.execution.run import run
 from benchmarks.execution.state import state
-from runs import Silent, figures
+from runs import Silent, figures, started, trainings_of
 
 DEATH = "3"  # seconds
-SUITE = """
-about = "x"
-threads = 1
-seeds = [0, 1, 2, 3, 4, 5]
-
-[[studies]]
-study = "density"
-datasets = ["8gaussians"]
-baselines = []
-flows = ["realnvp", "nice"]
-sizes = { hidden = 8, layers = 1 }
-batch = 64
-updates = 300
-training = { validation_rows = 100 }
-scoring = { rows = 200, checked_rows = 100, grid = 20, samples = 200, seconds = 0.02 }
-"""
 
 
 @pytest.fixture
-def started():
+def processes():
     """Processes of a test, which end with it."""
-    processes: list[subprocess.Popen[str]] = []
-    yield processes
-    for process in processes:
+    listed: list[subprocess.Popen[str]] = []
+    yield listed
+    for process in listed:
         process.kill()
         process.communicate()
 
 
 def start(file: Path, folder: Path) -> subprocess.Popen[str]:
-    """A run in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(folder)]
-    environment = {**os.environ, VARIABLE: DEATH}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    """A run whose claims die soon."""
+    return started("-m", "benchmarks", "run", str(file), "--out", str(folder), **{VARIABLE: DEATH})
 
 
 def until(condition, seconds: float = 120) -> None:
@@ -68,9 +46,9 @@ def until(condition, seconds: float = 120) -> None:
 
 
 @pytest.mark.system
-def test_runs_share_the_work_and_one_that_was_stopped_loses_its_claim(tmp_path, started):
+def test_runs_share_the_work_and_one_that_was_stopped_loses_its_claim(tmp_path, processes):
     file, folder = tmp_path / "shared.toml", tmp_path / "shared"
-    file.write_text(SUITE)
+    file.write_text(trainings_of(6, 300))
     first = start(file, folder)
     claims = folder / CLAIMS
     until(lambda: any(not path.name.startswith(("run-", ".")) for path in claims.glob("*")))
@@ -79,7 +57,7 @@ def test_runs_share_the_work_and_one_that_was_stopped_loses_its_claim(tmp_path, 
     for process in tree:
         process.send_signal(signal.SIGSTOP)
     others = [start(file, folder) for _ in range(2)]
-    started += [first, *others]
+    processes += [first, *others]
     outputs = [process.communicate(timeout=300)[0] for process in others]
     chosen = suite.read(str(file))
     assert len(state(chosen, folder).done) == 12, outputs

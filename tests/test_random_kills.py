@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -18,25 +17,9 @@ from benchmarks.core import store
 from benchmarks.execution import suite
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.state import state
-from runs import Silent, figures
+from runs import Silent, figures, started, trainings_of
 
 KILLS = 20
-SUITE = """
-about = "x"
-threads = 1
-seeds = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
-
-[[studies]]
-study = "density"
-datasets = ["8gaussians", "moons"]
-baselines = []
-flows = ["realnvp", "nice"]
-sizes = { hidden = 8, layers = 1 }
-batch = 64
-updates = 200
-training = { validation_rows = 100 }
-scoring = { rows = 200, checked_rows = 100, grid = 20, samples = 200, seconds = 0.02 }
-"""
 PLUGIN = "from benchmarks.training import checkpoint\n\ncheckpoint.SECONDS = 0.1\n"
 
 
@@ -46,10 +29,9 @@ def start(file: Path, folder: Path) -> subprocess.Popen[str]:
         "import benchmarks.measure.resources as r; own = r.cores() * 2; r.cores = lambda: own\n"
         "from benchmarks.__main__ import main; main()"
     )
-    plugin = file.with_name("checkpoints.py")
-    command = [sys.executable, "-c", code, "run", str(file), "--out", str(folder), "--jobs", "2"]
-    command += ["--retry", "--plugin", str(plugin)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    plugin = str(file.with_name("checkpoints.py"))
+    chosen = ["run", str(file), "--out", str(folder), "--jobs", "2", "--retry"]
+    return started("-c", code, *chosen, "--plugin", plugin)
 
 
 def kill(process: subprocess.Popen[str], generator: random.Random, worker: bool) -> bool:
@@ -69,7 +51,7 @@ def kill(process: subprocess.Popen[str], generator: random.Random, worker: bool)
 @pytest.mark.system
 def test_no_record_is_lost_doubled_or_half(tmp_path):
     file, folder, whole = (tmp_path / name for name in ("forty.toml", "killed", "whole"))
-    file.write_text(SUITE)
+    file.write_text(trainings_of(10, 200, '["8gaussians", "moons"]'))
     file.with_name("checkpoints.py").write_text(PLUGIN)
     generator, kills = random.Random(0), 0
     while kills < KILLS:

@@ -69,13 +69,13 @@ def test_a_quota_of_the_first_version_limits_the_cores(system, tmp_path):
 )
 def test_the_memory_is_that_of_the_cgroup(system, tmp_path, membership, file):
     system(membership=membership)
-    whole = resources.memory_bytes()
+    total = resources.memory_bytes()
     path = tmp_path / "cgroup" / file
     path.parent.mkdir(parents=True)
     path.write_text("1000000")
-    assert resources.memory_bytes() == 1_000_000 < whole
+    assert resources.memory_bytes() == 1_000_000 < total
     path.write_text("max")
-    assert resources.memory_bytes() == whole
+    assert resources.memory_bytes() == total
 
 
 def test_visible_gpus_are_those_of_the_environment(monkeypatch):

@@ -58,10 +58,10 @@ def test_every_task_runs_once_in_arrays_below_the_limit(tmp_path, commands):
             values = RUN.make_context("run", commands.calls("flowgauge")[-1][1:]).params
             numbers[values["phase"]].append(values["shard"])
         assert ("--exclusive" in script.read_text()) == (values["phase"] == "alone")
-    whole = [f"{number}/5" for number in range(1, 6)]
-    assert numbers == {"beside": whole, "alone": whole}
+    shards = [f"{number}/5" for number in range(1, 6)]
+    assert numbers == {"beside": shards, "alone": shards}
     cases = suite.read("smoke").cases()
-    keys = [case.key for text in whole for case in Shard.of(text).part(cases)]
+    keys = [case.key for text in shards for case in Shard.of(text).part(cases)]
     assert sorted(keys) == sorted(case.key for case in cases)
 
 

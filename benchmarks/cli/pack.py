@@ -25,9 +25,7 @@ def pack(
         from benchmarks.core import store
         from benchmarks.execution import claims
 
-        with store.held(store.existing(folder)):
-            if claims.alive(folder):
-                raise store.Busy(f"a run measures in {str(folder)!r}: wait for its end")
+        with claims.at_rest(store.existing(folder)):
             table = store.pack(folder, join=join)
     if table is None:
         console.print(f"nothing to pack in {str(folder)!r}", soft_wrap=True)

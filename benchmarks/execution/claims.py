@@ -16,11 +16,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 import psutil
+
+from benchmarks.core import store
 
 CLAIMS = "claims"  # the subfolder of a results folder
 DEATH = 180.0  # seconds after which a claim that was not touched may be taken over
@@ -147,6 +149,15 @@ class Claims:
 def alive(folder: Path) -> bool:
     """Whether a run that is going holds a claim in a results folder."""
     return bool(Claims(folder).others())
+
+
+@contextmanager
+def at_rest(folder: Path) -> Iterator[None]:
+    """Hold a results folder in which no run measures; FolderError where that cannot be."""
+    with store.held(folder):
+        if alive(folder):
+            raise store.Busy(f"a run measures in {str(folder)!r}: wait for its end")
+        yield
 
 
 def _claimed(folder: Path) -> Iterator[Path]:

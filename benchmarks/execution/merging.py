@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.core import parts, store
 from benchmarks.core.plan import Plan, plan_of
 from benchmarks.core.record import Record
+from benchmarks.execution import claims
 from benchmarks.execution.recorder import CHECKPOINTS, SUPERSEDED
 from benchmarks.execution.versions import standing
 
@@ -37,7 +38,7 @@ def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
     paths = [folder.resolve() for folder in (*folders, target)]
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise ValueError(f"{str(twice[0])!r} is named twice: merge different folders into another")
-    with store.held(target):
+    with claims.at_rest(target):
         own = [target] if store.is_folder(target) else []
         conflicts = []
         plans = [plan_of(folder, store.read(folder)) for folder in (*own, *folders)]

@@ -71,9 +71,8 @@ def measured(order: Order) -> None:
         attend(worker, order.task, recorder, lambda event: None)
 
 
-_local = (
-    threading.local()
-)  # of each of a Dask worker's threads: its measuring process, and for whom
+# of each of a Dask worker's threads: its measuring process, and for whom
+_local = threading.local()
 
 
 def _worker(order: Order, running: Path) -> tuple[Worker, threading.Lock]:
@@ -104,7 +103,7 @@ def _setup(order: Order) -> Setup:
     """The setup with this thread's part of the memory that the Dask worker may use."""
     if order.alone:
         return order.setup
-    whole, own = memory_bytes(), get_worker()
-    limit = min(whole, own.memory_manager.memory_limit or whole)
-    share = order.setup.memory_share * limit / whole / own.state.nthreads
+    total, worker = memory_bytes(), get_worker()
+    limit = min(total, worker.memory_manager.memory_limit or total)
+    share = order.setup.memory_share * limit / total / worker.state.nthreads
     return replace(order.setup, memory_share=share)

@@ -19,12 +19,8 @@ from benchmarks.execution.tasks import budget, tasks
 
 MOST = 1001  # SLURM's MaxArraySize if it does not tell
 SHORTEST = 600.0  # seconds of a task: SLURM signals it two to three minutes before its end
-PASSED = (
-    "FLOWGAUGE_DATA",
-    "FLOWGAUGE_CLAIM_SECONDS",
-    "FLOWGAUGE_HOST",
-    "PYTHONPATH",
-)  # variables a job is given
+# variables of the environment that a job is given
+PASSED = ("FLOWGAUGE_DATA", "FLOWGAUGE_CLAIM_SECONDS", "FLOWGAUGE_HOST", "PYTHONPATH")
 TEMPLATES = Environment(
     loader=PackageLoader("benchmarks.execution"),
     undefined=StrictUndefined,
@@ -75,12 +71,12 @@ def slurm_seconds(text: str) -> float:
     if match is None:
         raise ValueError(f"time {text!r} is not SLURM's: write MM, HH:MM:SS or D-HH:MM:SS")
     days, *parts = (int(group) if group else None for group in match.groups())
-    given = [part for part in parts if part is not None]
+    numbers = [part for part in parts if part is not None]
     if days is not None:  # hours first
         units: tuple[int, ...] = (3600, 60, 1)
     else:
-        units = {1: (60,), 2: (60, 1), 3: (3600, 60, 1)}[len(given)]
-    total = (days or 0) * 86400 + sum(a * b for a, b in zip(given, units, strict=False))
+        units = {1: (60,), 2: (60, 1), 3: (3600, 60, 1)}[len(numbers)]
+    total = (days or 0) * 86400 + sum(a * b for a, b in zip(numbers, units, strict=False))
     if not total:
         raise ValueError(f"time {text!r} is no time: ask for more")
     return float(total)
@@ -214,16 +210,16 @@ def _most() -> int:
     """SLURM's MaxArraySize; its default where SLURM does not tell."""
     if shutil.which("scontrol") is None:
         return MOST
-    asked = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
-    found = re.search(r"MaxArraySize\s*=\s*(\d+)", asked.stdout)
-    return max(2, int(found[1])) if found else MOST
+    answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
+    limit = re.search(r"MaxArraySize\s*=\s*(\d+)", answer.stdout)
+    return max(2, int(limit[1])) if limit else MOST
 
 
 def _sbatch(arguments: Sequence[str]) -> str:
     """Submit a script; its job number."""
     if shutil.which("sbatch") is None:
         raise ValueError("there is no sbatch here: leave out --now, and submit where SLURM is")
-    done = subprocess.run(["sbatch", "--parsable", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise ValueError(f"sbatch refused {arguments[-1]!r}: {done.stderr.strip()}")
-    return done.stdout.strip().partition(";")[0]
+    answer = subprocess.run(["sbatch", "--parsable", *arguments], capture_output=True, text=True)
+    if answer.returncode:
+        raise ValueError(f"sbatch refused {arguments[-1]!r}: {answer.stderr.strip()}")
+    return answer.stdout.strip().partition(";")[0]

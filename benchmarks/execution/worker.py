@@ -55,10 +55,10 @@ class Worker:
         files: Mapping[str, Files],
         times: bool = False,
     ) -> Iterator[tuple[str, Measured]]:
-        """Each case's key and result as it comes; WorkerLost where the worker cannot go on.
+        """Each case's key and result as it comes.
 
-        Cancelled where another thread has said so.
         ``files`` are those of each case by key. ``times`` asks for times alone, from what was kept.
+        Raises WorkerLost if the worker cannot go on, and Cancelled if another thread stopped it.
         """
         pipe = self._started()
         pipe.send(([case.model_dump_json() for case in cases], dict(files), times))
