@@ -114,11 +114,3 @@ def test_dtype_is_kept(normal: Normal) -> None:
     """float32 in, float32 out."""
     a = normal(2, 3, 3, dtype=torch.float32)
     assert linalg.inv(a).dtype == linalg.logabsdet(a).dtype == torch.float32
-
-
-@pytest.mark.usefixtures("_two_threads")
-def test_the_fault_is_looked_for() -> None:
-    """With one thread the fault is never there; with two it is or is not, and we are told."""
-    assert isinstance(linalg.threaded_batched_lu_is_faulty(160), bool)
-    torch.set_num_threads(1)
-    assert linalg.threaded_batched_lu_is_faulty(160) is False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import re
@@ -16,7 +15,6 @@ import cpuinfo
 import torch
 
 from benchmarks.measure.resources import memory_bytes
-from flows.linalg import threaded_batched_lu_is_faulty
 
 PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", "zuko", "flowgauge")
 
@@ -32,7 +30,6 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "blas": _blas(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "batched_lu_faulty": _faulty_lu(),
         "governor": _governor(),
         "load": round(os.getloadavg()[0], 2),
     }
@@ -62,23 +59,6 @@ def _blas() -> str:
     mkl = re.search(r"Math Kernel Library Version ([\d.]+)", text)
     built = re.search(r"BLAS_INFO=(\w+)", text)
     return f"MKL {mkl[1]}" if mkl else built[1] if built else "unknown"
-
-
-def _faulty_lu() -> bool:
-    """Return whether batched LU is wrong with two threads or more; MKL's messages are muted."""
-    threads, streams = torch.get_num_threads(), {fd: os.dup(fd) for fd in (1, 2)}
-    with open(os.devnull, "wb") as nowhere:
-        for fd in streams:
-            os.dup2(nowhere.fileno(), fd)
-        torch.set_num_threads(max(2, threads))
-        try:
-            return threaded_batched_lu_is_faulty()
-        finally:
-            torch.set_num_threads(threads)
-            ctypes.CDLL(None).fflush(None)  # MKL prints through C's buffer
-            for fd, stream in streams.items():
-                os.dup2(stream, fd)
-                os.close(stream)
 
 
 @cache

@@ -57,7 +57,6 @@ def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
         _fact("Machine", _distinct(_machine(r.machine) for r in records)),
         _fact("Python", _distinct(r.machine.get("python") for r in records)),
         _fact("BLAS", _distinct(r.machine.get("blas") for r in records)),
-        _fact("Batched LU", _distinct(_lu(r.machine.get("batched_lu_faulty")) for r in records)),
         _fact("Governor", _distinct(r.machine.get("governor") for r in records)),
         _fact("Load", [_load(records)]),
         _fact("Noise", noise(records)),
@@ -177,12 +176,6 @@ def _seeds(records: Sequence[Record]) -> str:
         for stream, seed in record.case.seeds.model_dump().items():
             streams.setdefault(stream, set()).add(seed)
     return "; ".join(f"{k} {', '.join(map(str, sorted(v)))}" for k, v in streams.items())
-
-
-def _lu(faulty: Any) -> str:
-    if faulty is None:
-        return ""
-    return "wrong on this machine with several threads, circumvented" if faulty else "right"
 
 
 def _load(records: Sequence[Record]) -> str:
