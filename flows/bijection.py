@@ -24,8 +24,9 @@ class Bijection(Protocol):
       in nats of the Jacobian of the direction that is run. A context is (N, C), a row a sample.
     - Map each row independently of the others, leave the inputs unchanged, keep dtype and device,
       and let gradients pass in both directions, through an iterative inverse too.
-    - Offer ``initialize(x)`` where data (N, D) sets parameters before training, and
-      ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`). Then let
+    - Offer ``initialize(x)`` where data (N, D) sets parameters before training,
+      ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`), and
+      ``iterative = True`` where the inverse iterates (see `Flow.compiled`). Then let
       ``flows.check(flows.Flow(bijection, dim=D))`` measure all of this, and register a factory by
       `flows.register` to have it built, compared and reported by name.
     """
@@ -40,12 +41,25 @@ def concrete(x: Tensor) -> bool:
     return x.device.type != "meta" and not transformed(x)
 
 
+def finite(*tensors: Tensor) -> bool:
+    """Whether all values that can be read are finite; on the CPU without an operator that waits."""
+    return all(_finite(x.detach()) for x in tensors if concrete(x))
+
+
+def _finite(x: Tensor) -> bool:
+    if x.device.type != "cpu":
+        return bool(torch.isfinite(x).all())
+    total = x.sum(dtype=torch.float64).numpy()  # one kernel, and decisive unless it overflows
+    return math.isfinite(total) or bool(torch.isfinite(x).all().numpy())
+
+
 class Wrapped(nn.Module):
     """Wrap a plain Bijection without parameters as an ``nn.Module``."""
 
     def __init__(self, bijection: Bijection) -> None:
         super().__init__()
         self.bijection = bijection
+        self.iterative: bool = getattr(bijection, "iterative", False)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to noise: (N, D) -> (N, D), (N,)."""
@@ -80,7 +94,8 @@ class StandardNormal(nn.Module):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, D) -> (N,) nats."""
-        return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+        normaliser = -0.5 * z.shape[1] * math.log(2 * math.pi)
+        return torch.rsub(z.square().sum(1), normaliser, alpha=0.5)
 
     def rsample(self, like: Tensor) -> Tensor:
         """Samples with the shape (n, D), dtype and device of ``like``."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from itertools import chain
 from typing import Any, Self
 
 import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
-from flows.bijection import base_of, concrete, module_of
+from flows.bijection import base_of, finite, module_of
+from flows.compiled import Compiler, data, likelihood_loss, log_density, noise
 
 
 class Flow(nn.Module):
@@ -23,6 +26,7 @@ class Flow(nn.Module):
     """
 
     objective = "likelihood"
+    compiler: Compiler | None = None
 
     def __init__(
         self,
@@ -47,13 +51,12 @@ class Flow(nn.Module):
         shape or dtype, and on the CPU for NaN or infinity (elsewhere a look at the values would
         synchronise the device).
         """
-        z, ladj = self.transform(x, self.validate(x, context))
-        log_prob: Tensor = self.base.log_prob(z) + ladj
+        log_prob: Tensor = self._run(log_density, x, context)
         return log_prob
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z of data x: (N, D) -> (N, D)."""
-        z: Tensor = self.transform(x, self.validate(x, context))[0]
+        z: Tensor = self._run(noise, x, context)
         return z
 
     @torch.no_grad()
@@ -72,13 +75,18 @@ class Flow(nn.Module):
         like = self.reference()
         like = torch.empty(0) if like is None else like
         z = self.base.rsample(torch.empty(n, self.dim, dtype=like.dtype, device=like.device))
-        inverse: Any = self.transform.inverse
-        x, ladj = inverse(z, self.validate(z, context))
-        return x, self.base.log_prob(z) - ladj
+        samples: tuple[Tensor, Tensor] = self._run(data, z, context)
+        return samples
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Objective of training: the mean negative log-likelihood in nats per sample, a scalar."""
-        return -self.log_prob(x, context).mean()
+        loss: Tensor = self._run(likelihood_loss, x, context)
+        return loss
+
+    def _run(self, function: Callable[..., Any], x: Tensor, context: Tensor | None) -> Any:
+        """Check the inputs, then call function(transform, base, x, context)."""
+        inputs = (self.transform, self.base, x, self.validate(x, context))
+        return function(*inputs) if self.compiler is None else self.compiler(function, *inputs)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Self:
@@ -132,10 +140,24 @@ class Flow(nn.Module):
             _check_names(trace, solver)
         return view
 
+    def compiled(self, *, backend: str = "inductor") -> Self:
+        """A view that shares all parameters and runs through torch.compile, without a graph break.
+
+        ``log_prob``, ``loss``, ``to_noise`` and, unless the inverse iterates, ``sample`` and
+        ``rsample_and_log_prob``; checks and noise stay outside. The first call of each kind (with
+        gradients or without, another dtype) compiles, for seconds to minutes; the second batch
+        size once more, for all sizes. ``backend`` is one of ``torch.compiler.list_backends()``.
+        First derivatives are those of the flow; RuntimeError for second ones and torch.func, and
+        where the backend needs a compiler that the machine lacks.
+        """
+        view = self.using()
+        view.compiler = Compiler(view.transform, backend)
+        return view
+
     def reference(self) -> Tensor | None:
         """A floating-point tensor of this flow, whose dtype and device are the flow's; or None."""
-        tensors = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
-        return next(tensors, None)
+        tensors = chain(self.parameters(), self.buffers())
+        return next((t for t in tensors if t.is_floating_point()), None)
 
     def validate(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Validate x and context; return the context with one row for each of x, or None."""
@@ -185,9 +207,9 @@ def _check_finite(name: str, rows: Tensor) -> None:
     Elsewhere a look at the values would wait for the device, or break the graph: there NaN and
     infinity go through to the result.
     """
-    if torch.compiler.is_compiling() or rows.device.type != "cpu" or not concrete(rows):
+    if torch.compiler.is_compiling() or rows.device.type != "cpu":
         return
-    if not bool(torch.isfinite(rows).all()):
+    if not finite(rows):
         bad = int((~torch.isfinite(rows)).any(1).sum())
         raise ValueError(
             f"expected finite {name}, got {bad} of {len(rows)} rows with NaN or infinity"

@@ -99,11 +99,29 @@ class _LogAbsDet(Function):
         return gradient[..., None, None] * inv(a).mT
 
 
+def _operator(name: str, function: Callable[[Tensor], Tensor]) -> Any:
+    """An operator that a compiler takes whole: else it would call torch's batched routine."""
+    return torch.library.custom_op(
+        f"flowgauge::{name}", function, mutates_args=(), schema="(Tensor a) -> Tensor"
+    )
+
+
+_inv = _operator("inv", lambda a: _Inverse.forward(a).contiguous())
+_inv.register_fake(lambda a: a.new_empty(a.shape))
+_logabsdet = _operator("logabsdet", _LogAbsDet.forward)
+_logabsdet.register_fake(lambda a: a.new_empty(a.shape[:-2]))
+_inv.register_autograd(_Inverse.backward, setup_context=_Inverse.setup_context)
+_logabsdet.register_autograd(
+    lambda ctx, gradient: gradient[..., None, None] * _inv(ctx.saved_tensors[0]).mT,
+    setup_context=_LogAbsDet.setup_context,
+)
+
+
 def inv(a: Tensor) -> Tensor:
     """Inverses of square matrices: (..., n, n) -> (..., n, n), O(n³) each."""
-    return widened(lambda a: _Inverse.apply(a), a)
+    return widened(_inv if torch.compiler.is_compiling() else _Inverse.apply, a)
 
 
 def logabsdet(a: Tensor) -> Tensor:
     """Log absolute determinants by LU: (..., n, n) -> (...), O(n³) each; -inf where singular."""
-    return widened(lambda a: _LogAbsDet.apply(a), a)
+    return widened(_logabsdet if torch.compiler.is_compiling() else _LogAbsDet.apply, a)

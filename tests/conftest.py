@@ -41,6 +41,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("steady")
 
 
+torch.set_num_threads(1)  # for fixtures of modules and sessions too
+
+
 @pytest.fixture(autouse=True)
 def _steady(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
@@ -53,12 +56,10 @@ def _steady(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path_factory.getbasetemp()))
     monkeypatch.setenv("FLOWGAUGE_HOST", str(tmp_path_factory.getbasetemp()))  # locks of its own
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     with flows.members.temporary():
         yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -7,16 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.core import store
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, studies
 from benchmarks.core.record import Record, Values
 from benchmarks.core.study import Result
+from benchmarks.datasets.disk import Absent
+from benchmarks.execution.versions import dependencies
+from flows.registry import Declared
 
 
 def record_of(case: Case, metrics: Mapping[str, Any] | None = None, **fields: Any) -> Record:
     """A record of a case, done unless ``fields`` say otherwise."""
     values = {name: Values.of(name, value) for name, value in (metrics or {}).items()}
-    content: dict[str, Any] = {"status": "done", "metrics": values, **fields}
+    content: dict[str, Any] = {
+        "status": "done",
+        "metrics": values,
+        "declared": declared_now(case),
+        **fields,
+    }
     return Record(case=case, key=case.key, identity=case.identity, **content)
+
+
+def declared_now(case: Case) -> Mapping[str, Declared]:
+    """What the code of a case declares now, but for its study where that is not registered."""
+    known = case if case.study in studies else case.changed(study="cost")
+    try:
+        return dependencies(known).declared
+    except (Absent, ValueError):
+        return {}
 
 
 def record_result(case: Case, result: Result) -> Record:

@@ -21,6 +21,7 @@ from benchmarks.core.exhibit import RECORDS, Column, Figure, Table
 from benchmarks.core.record import Record, Values
 from benchmarks.core.series import series
 from benchmarks.core.study import Study
+from records import declared_now
 
 AWKWARD = "a & b < c_d % e | f"
 MACHINE = {"cpu": "Test CPU <3>", "cores": 2, "memory_bytes": 8 * 2**30, "load": 0.5}
@@ -136,6 +137,7 @@ def record_of(study: str, seed: int = 0, **changes: Any) -> Record:
         "started": "2026-01-02T03:04:05+00:00",
         "seconds": 1.5,
         "shared": QUIET,
+        "declared": declared_now(case),
     }
     metrics = {name: Values.of(name, v) for name, v in changes.pop("metrics", {}).items()}
     identity = {"key": case.key, "identity": case.identity}

@@ -74,7 +74,7 @@ def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
     """Here more steps than are allowed: the looser tolerance is measured, and shown beside it."""
     cases = gradient_cases(
         solvers={"dopri5": (1e-1, 1e-8)},
-        options={"solver": {"max_steps": 3}},
+        options={"solver": {"max_steps": 2}},
         updates=[0],
         dtypes=["float64"],
         gradients=["adjoint", "backprop"],

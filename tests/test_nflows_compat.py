@@ -18,7 +18,7 @@ import flows
 from flows import Flow
 from flows.discrete import nflows_compat
 from flows.discrete.linear import LINEAR
-from nflows_modules import assert_bijection
+from nflows_modules import assert_bijection, moved
 
 Normal = Callable[..., Tensor]
 
@@ -56,10 +56,29 @@ def test_couplings_scale_is_bounded(value: float) -> None:
     """exp(2 tanh(u/2)): one at zero, symmetric in the logarithm, within e±2."""
     coupling = _coupling(nflows_compat.AffineCouplingTransform)
     parameters = torch.full((1, 4), value, dtype=torch.float64)
-    scale, shift = coupling._scale_and_shift(parameters)
-    torch.testing.assert_close(scale, torch.exp(2 * torch.tanh(parameters[:, :2] / 2)))
-    assert bool((scale >= math.exp(-2) - 1e-12).all() & (scale <= math.exp(2) + 1e-12).all())
+    zeros = torch.zeros(1, 2, dtype=torch.float64)
+    shift, ladj = coupling._coupling_transform_forward(zeros, parameters)
+    torch.testing.assert_close(ladj, torch.tensor([4 * math.tanh(value / 2)]).double())
+    assert bool((ladj.abs() <= 4 + 1e-12).all())
     assert bool((shift == value).all())
+
+
+def test_fewer_kernels_compute_the_same(normal: Normal) -> None:
+    """Couplings, permutations, L U and their composition, of the original's state and columns."""
+
+    def stack(module: Any, mask: list[int]) -> nn.Module:
+        parts = [
+            module.AdditiveCouplingTransform(mask, lambda i, o: _WithoutContext(nn.Linear(i, o))),
+            module.ReversePermutation(5),
+            module.LULinear(5),
+        ]
+        return module.CompositeTransform(parts)
+
+    x, original = normal(6, 5), moved(stack(transforms, [1, 0, 0, 1, 1]), normal)
+    ours = stack(nflows_compat, [0, 1, 1, 0, 1]).double()
+    ours.load_state_dict(original.state_dict())
+    torch.testing.assert_close(ours(x), original(x))
+    assert_bijection(ours, x)
 
 
 def test_actnorm_initialises_when_told(normal: Normal) -> None:

@@ -24,10 +24,16 @@ Solve = dict[str, Any]
 # ---- failures --------------------------------------------------------------------------------
 
 ADJUSTED = {"method": "rk4", "step_size": 0.05}
+THEIRS = {"engine": "torchdiffeq"}
+
+
+def on_both_engines(*solvers: Solve) -> Any:
+    """Each solver by either engine, as parameters of a test."""
+    return pytest.mark.parametrize("solver", [*solvers, *({**s, **THEIRS} for s in solvers)])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("solver", [{}, ADJUSTED, {"method": "dopri8"}, {"error_norm": "sample"}])
+@on_both_engines({}, ADJUSTED, {"method": "dopri8"}, {"error_norm": "sample"})
 @pytest.mark.parametrize("direction", ["log_prob", "sample"])
 def test_a_field_that_is_not_finite(
     value: float, solver: Solve, direction: str, normal: Normal
@@ -40,7 +46,7 @@ def test_a_field_that_is_not_finite(
         run(4 if direction == "sample" else normal(4, 2))
 
 
-@pytest.mark.parametrize("solver", [{}, ADJUSTED, {"gradient": "backprop"}])
+@on_both_engines({}, ADJUSTED, {"gradient": "backprop"})
 def test_finite_time_blow_up(solver: Solve) -> None:
     """x' = x² from 2 leaves every bound at t = 1/2: an error, and never an endless solve."""
     flow = Flow(CNF(Rowwise(lambda x: x * x, dim=1), solver=solver))
@@ -48,30 +54,28 @@ def test_finite_time_blow_up(solver: Solve) -> None:
         flow.log_prob(torch.full((3, 1), 2.0, dtype=torch.float64))
 
 
-def test_a_state_that_overflows_is_an_error() -> None:
+@on_both_engines(ADJUSTED, {**ADJUSTED, "gradient": "backprop"})
+def test_a_state_that_overflows_is_an_error(solver: Solve) -> None:
     """A finite log-determinant does not excuse an infinite state."""
-    field = Rowwise(lambda x: 1e8 * x, dim=1)
-    for gradient in ("adjoint", "backprop"):
-        flow = Flow(CNF(field, solver={**ADJUSTED, "gradient": gradient}))
-        with pytest.raises(SolveError, match=r"not finite|NaN or infinity"):
-            flow.log_prob(torch.ones(2, 1, dtype=torch.float64))
+    flow = Flow(CNF(Rowwise(lambda x: 1e8 * x, dim=1), solver=solver))
+    with pytest.raises(SolveError, match=r"not finite|NaN or infinity"):
+        flow.log_prob(torch.ones(2, 1, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
-def test_max_steps(gradient: str, normal: Normal) -> None:
+@on_both_engines(*({"gradient": gradient} for gradient in ("adjoint", "seminorm", "backprop")))
+def test_max_steps(solver: Solve, normal: Normal) -> None:
     """The limit is named with the time that was reached and what to raise."""
-    flow = Flow(
-        CNF(Rowwise(lambda x: torch.sin(200 * x)), solver={"max_steps": 12, "gradient": gradient})
-    )
+    field = Rowwise(lambda x: torch.sin(200 * x))
+    flow = Flow(CNF(field, solver={"max_steps": 12, **solver}))
     with pytest.raises(SolveError, match=r" 12 .*t=0\.\d+.*max_steps"):
         flow.log_prob(normal(4, 2))
 
 
-@pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
-def test_failures_of_the_adjoint(gradient: str, normal: Normal) -> None:
+@on_both_engines({"gradient": "adjoint"}, {"gradient": "seminorm"})
+def test_failures_of_the_adjoint(solver: Solve, normal: Normal) -> None:
     """A backward solve that needs too many steps, or meets NaN, is a SolveError too."""
     matrix = torch.diag(torch.tensor([-60.0, -0.1], dtype=torch.float64))
-    solver = {"rtol": 1e-3, "atol": 1e-3, "gradient": gradient}
+    solver = {"rtol": 1e-3, "atol": 1e-3, **solver}
     x = normal(4, 2).requires_grad_()
     flow = Flow(CNF(Linear(matrix), solver=solver))
     with flows.count_nfe(flow) as nfe:
@@ -82,7 +86,8 @@ def test_failures_of_the_adjoint(gradient: str, normal: Normal) -> None:
     with pytest.raises(SolveError, match=f" {steps} steps|step size|NaN"):
         (1e6 * noise).sum().backward()
 
-    for other in (solver, {**ADJUSTED, "gradient": gradient}):
+    fixed = {name: solver[name] for name in ("gradient", "engine") if name in solver}
+    for other in (solver, {**ADJUSTED, **fixed}):
         broken = Scaled(1.0)
         log_prob = Flow(CNF(broken, solver=other)).log_prob(x)
         broken.factor = math.nan
@@ -90,9 +95,7 @@ def test_failures_of_the_adjoint(gradient: str, normal: Normal) -> None:
             log_prob.sum().backward()
 
 
-@pytest.mark.parametrize(
-    "solver", [{}, ADJUSTED, {"gradient": "backprop"}, {"error_norm": "state"}]
-)
+@on_both_engines({}, ADJUSTED, {"gradient": "backprop"}, {"error_norm": "state"})
 def test_a_trace_that_is_not_finite(solver: Solve, normal: Normal) -> None:
     """NaN in the trace alone, which no norm of the state need see, is an error all the same."""
 

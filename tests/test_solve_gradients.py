@@ -124,8 +124,9 @@ def test_gradient_of_the_end_time(gradient: str, method: str, normal: Normal) ->
 
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 @pytest.mark.parametrize(("method", "stages"), [("dopri5", 6), ("dopri8", 13), ("bosh3", 3)])
+@pytest.mark.parametrize("engine", ["native", "torchdiffeq"])
 def test_a_gradient_goes_back_through_what_the_solution_is_made_of(
-    method: str, stages: int, direction: str, normal: Normal
+    engine: str, method: str, stages: int, direction: str, normal: Normal
 ) -> None:
     """Not what sets the first step, the last evaluation, rejected steps, nor any time."""
     reached: list[bool] = []
@@ -143,7 +144,7 @@ def test_a_gradient_goes_back_through_what_the_solution_is_made_of(
             return torch.cos(x @ self.b.T + self.c * t) @ (self.b @ self.a).diagonal()
 
     solver = {"method": method, "rtol": 1e-3, "atol": 1e-3, "gradient": "backprop"}
-    cnf = CNF(Watched(2), solver=solver)
+    cnf = CNF(Watched(2), solver={**solver, "engine": engine, "first_step": "torchdiffeq"})
     with flows.count_nfe(cnf) as nfe:
         z, ladj = getattr(cnf, direction)(normal(4, 2).requires_grad_())
     (z.sum() + ladj.sum()).backward()

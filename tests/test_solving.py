@@ -13,8 +13,9 @@ import flows
 from continuous_fields import Waves
 from flows import Flow
 from flows.continuous import CNF, MLPField, SolveError
+from flows.continuous.by_torchdiffeq import FINAL
 from flows.continuous.ffjord import TABLE_4
-from flows.continuous.solve import ADAPTIVE, FINAL, FIXED, SCIPY, Solver
+from flows.continuous.solve import ADAPTIVE, FIXED, SCIPY, Solver
 from flows.counting import Solve
 
 Normal = Callable[..., Tensor]

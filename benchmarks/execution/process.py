@@ -84,6 +84,7 @@ def main(descriptor: int) -> None:
 
     from benchmarks.measure.machine import machine
     from benchmarks.training import checkpoint
+    from flows.threads import keep_threads
 
     def stop(*_: object) -> None:
         checkpoint.stopping = True
@@ -91,6 +92,7 @@ def main(descriptor: int) -> None:
     signal.signal(STOP, stop)
     threadpool_limits(setup.threads)
     torch.set_num_threads(setup.threads)
+    keep_threads()
     for plugin in plugins:
         load_plugin(plugin)
     if setup.operators:  # what the modules of data sets compute as they are imported is no case's

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.registry import load_plugin, loaded_plugins
+from flows.threads import keep_threads
 
 
 def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
@@ -40,6 +41,7 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
 
 if __name__ == "__main__":
     request = json.load(sys.stdin)
+    keep_threads()
     for plugin in request["plugins"]:
         load_plugin(plugin)
     function = getattr(importlib.import_module(request["module"]), request["function"])

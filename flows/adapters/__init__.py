@@ -1,4 +1,4 @@
 """Flows of other libraries, behind this one's interface."""
 
-version = 1
-pace = 1
+version = 2
+pace = 2

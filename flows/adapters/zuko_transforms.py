@@ -25,6 +25,11 @@ class ZukoTransform(nn.Module):
         super().__init__()
         self.flow: Any = flow
 
+    @property
+    def iterative(self) -> bool:
+        """Whether the inverse takes several passes."""
+        return any(getattr(module, "passes", 1) > 1 for module in self.flow.modules())
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to noise: (N, D) -> (N, D), (N,)."""
         return self._call(x, self.flow.transform(context))

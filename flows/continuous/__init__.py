@@ -8,5 +8,5 @@ from flows.continuous.vector_fields import BottleneckField as BottleneckField
 from flows.continuous.vector_fields import BottleneckMLPField as BottleneckMLPField
 from flows.continuous.vector_fields import MLPField as MLPField
 
-version = 1
-pace = 1
+version = 2
+pace = 2

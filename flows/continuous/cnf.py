@@ -12,9 +12,12 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 import flows
+from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
+from flows.continuous.compiled_steps import Compiled, Evaluation
+from flows.continuous.dynamics import Dynamics, Parts, Progress
 from flows.continuous.options import ODE, Net, flat
-from flows.continuous.point import Point, arity
+from flows.continuous.point import arity
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField
@@ -68,6 +71,7 @@ class CNF(nn.Module):
         self.noise: int | None = None
         self.counters: list[NFE] = []
         self.penalties: list[list[Tensor]] = []
+        self.functions: Functions | None = None  # of a compiled view
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
     @property
@@ -99,6 +103,10 @@ class CNF(nn.Module):
         self.solver = self.solver if solver is None else Solver.of(solver)
         self.noise = self.noise if noise is None else noise
 
+    def compile_steps(self, functions: Functions) -> None:
+        """Take the steps of native adaptive solves by compiled functions from now on."""
+        self.functions = functions
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to noise: (N, D) -> (N, D), (N,)."""
         return self._solve(x, context, self.t0, self.t1)
@@ -113,8 +121,8 @@ class CNF(nn.Module):
         if context is not None and arity(self.field.forward) < 3:
             raise ValueError(f"field {type(self.field).__name__} takes no context, but got one")
         field: Any = self.field
-        if hasattr(field, "for_solve") and not self.solver.by_adjoint:
-            field = field.for_solve()
+        prepared = field.for_solve() if hasattr(field, "for_solve") else field
+        by_adjoint = self.solver.by_adjoint
         if self.noise is not None:
             self.generator.manual_seed(self.noise)
         probes = self.trace.draw(self.field, x, self.generator)
@@ -123,18 +131,19 @@ class CNF(nn.Module):
         if penalised and (probes is None or probes[0].shape != x.shape):
             beside = Trace("hutchinson").draw(self.field, x, self.generator)
 
-        def rate(t: Tensor, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
-            point = Point(field, t, y, context)
-            dx, trace = self.trace.rate(point, probes)
-            if not penalised:
-                return dx, trace
-            return dx, trace, penalty.weighted(self.regularizers, point, beside or ())
+        evaluation = Evaluation(self.trace, tuple(self.regularizers.items()) if penalised else ())
 
-        dynamics = self.solver.dynamics(self.field, rate, self.counters)
-        dynamics.integrals = 1 + penalised
-        zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
-        parts = (x, *zeros, *([] if context is None else [context]))
-        end, ladj, *more = self.solver.integrate(dynamics, parts, t0, t1)
+        def rate(t: Tensor, y: Tensor, context: Tensor | None = None) -> Parts:
+            fresh = by_adjoint and torch.is_grad_enabled()  # what is prepared has one graph
+            return evaluation(field if fresh else prepared, t, y, context, probes, beside)
+
+        progress = Progress(self.counters, self.solver.max_steps)
+        dynamics = Dynamics(rate, 1 + penalised, list(self.field.parameters()), progress)
+        if self.functions is not None:
+            dynamics.attempt = Compiled(
+                self.functions, evaluation, field, context, probes, beside, progress
+            )
+        end, ladj, *more = self.solver.integrate(dynamics, x, t0, t1, context)
         for penalties in self.penalties if penalised else ():
             penalties.append(more[0])
         return end, ladj

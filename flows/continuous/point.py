@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,6 +31,9 @@ class Point:
     ) -> None:
         self.field, self.t, self.x, self.context = field, t, x, context
         self.width = x.shape[1] if width is None else width  # of the value: D unless another
+        self._value: Tensor | None = None
+        self._pull: Callable[[Tensor], Tensor] | None = None  # back through the Jacobian
+        self._push: Callable[[Tensor], Tensor] | None = None  # and forward, where the field can
         self._products: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -44,7 +47,7 @@ class Point:
 
     def keep(self, dx: Tensor) -> Tensor:
         """Store the field's value where another computation has it, and return it."""
-        self.__dict__["dx"] = dx
+        self._value = dx
         return dx
 
     def check(self, dx: Tensor) -> Tensor:
@@ -57,18 +60,25 @@ class Point:
             )
         return dx
 
-    @cached_property
+    @property
     def dx(self) -> Tensor:
         """f(t, x), (N, D); of no graph where gradients are disabled."""
-        if "_linear" not in self.__dict__:
-            return self(self.x)
-        value = self._linear[0]
+        if self._value is None:
+            self._value = self(self.x)
+        value = self._value
         return value if torch.is_grad_enabled() or not value.requires_grad else value.detach()
 
-    @cached_property
-    def _linear(self) -> tuple[Tensor, Any]:
-        """The value, and how vectors (N, D) or a stack of them (K, N, D) are pulled back."""
-        if torch.is_inference_mode_enabled() or transformed(self.x):
+    def linearize(self) -> Callable[[Tensor], Tensor]:
+        """Evaluate the field once for its value and for how vectors are pulled back.
+
+        Vectors are (N, D), or a stack of them (K, N, D).
+        """
+        if self._pull is None:
+            self._value, self._pull = self._linear()
+        return self._pull
+
+    def _linear(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        if transformed(self.x) or torch.is_inference_mode_enabled():
             value, back, *_ = torch.func.vjp(self, self.x)
             return value, lambda v: (back if v.dim() == 2 else torch.func.vmap(back))(v)[0]
         keep = torch.is_grad_enabled()
@@ -92,23 +102,12 @@ class Point:
 
         return value, pull
 
-    @cached_property
-    def _pushed(self) -> Any:
-        field: Any = self.field
-        dx, push = self.evaluate(field.linearized)
-        self.keep(dx)
-        return push
-
-    def linearize(self) -> None:
-        """Evaluate the field once for its value and for vector-Jacobian products."""
-        _ = self._linear
-
     def vjp(self, v: Tensor) -> Tensor:
         """vᵀ ∂f/∂x (N, D) of v (N, D); of a stack (K, N, D) all at once, by a vectorised pass."""
         for vector, product in self._products:
             if vector is v:
                 return product
-        result: Tensor = self._linear[1](v)
+        result = self.linearize()(v)
         self._products.append((v, result))
         return result
 
@@ -118,8 +117,11 @@ class Point:
         By the field's own ``linearized(t, x, context)`` -> dx/dt and the map of v, if it has one:
         torch would multiply by the tangents of the weights too, which are zero.
         """
-        if hasattr(self.field, "linearized"):
-            return self._pushed(v)  # type: ignore[no-any-return]  # a field's own method
+        field: Any = self.field
+        if hasattr(field, "linearized"):
+            if self._push is None:
+                self._value, self._push = self.evaluate(field.linearized)
+            return self._push(v)
         jvp: Any = torch.func.jvp  # whose annotation counts a third result
         vmap: Any = torch.func.vmap  # whose annotation knows no output that is not mapped
 
@@ -134,11 +136,19 @@ class Point:
 
 def arity(function: Callable[..., Any]) -> int:
     """How many of (t, x, context) a field's method takes: 3 where it has, or needs, a third."""
-    return _arity(getattr(function, "__func__", function)) - hasattr(function, "__func__")
+    bound = inspect.ismethod(function)
+    plain: Any = function.__func__ if inspect.ismethod(function) else function
+    if not hasattr(plain, "__code__") or hasattr(plain, "__wrapped__"):
+        return _arity(plain) - bound
+    names = plain.__code__.co_varnames[: plain.__code__.co_argcount]
+    needed = len(names) - len(plain.__defaults__ or ())
+    count = sum(1 for k, name in enumerate(names) if k < needed or name == "context")
+    return count - bound
 
 
 @cache
 def _arity(function: Callable[..., Any]) -> int:
+    """Of what is no plain function: slow, and nothing that torch.compile can follow."""
     parameters = inspect.signature(function).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     bare = inspect.Parameter.empty

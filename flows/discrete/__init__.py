@@ -1,4 +1,4 @@
 """Discrete flows: a finite stack of invertible layers."""
 
-version = 1
-pace = 1
+version = 2  # 2: fewer element operations and saved bytes
+pace = 2

@@ -5,11 +5,16 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-from nflows.transforms import CompositeTransform, InverseTransform, ReversePermutation
+from nflows.transforms import InverseTransform
 from torch import nn
 
 import flows
-from flows.discrete.nflows_compat import ActNorm, MaskedAffineAutoregressiveTransform
+from flows.discrete.nflows_compat import (
+    ActNorm,
+    CompositeTransform,
+    MaskedAffineAutoregressiveTransform,
+    ReversePermutation,
+)
 
 
 def made_options(hidden: int, depth: int, context_dim: int) -> dict[str, Any]:

@@ -6,12 +6,16 @@ from collections.abc import Callable
 from itertools import chain, pairwise
 
 import torch
-from nflows.transforms import AdditiveCouplingTransform, CompositeTransform
 from nflows.utils import create_alternating_binary_mask
 from torch import Tensor, nn
 
 import flows
-from flows.discrete.nflows_compat import ActNorm, AffineCouplingTransform
+from flows.discrete.nflows_compat import (
+    ActNorm,
+    AdditiveCouplingTransform,
+    AffineCouplingTransform,
+    CompositeTransform,
+)
 
 
 class Conditioner(nn.Sequential):

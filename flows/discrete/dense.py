@@ -8,14 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flows
 from flows import linalg
 from flows.bijection import concrete
-from flows.discrete.nflows_compat import ActNorm
+from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 
 LIPSCHITZ = 0.9  # bound on the Lipschitz constant of g
 
@@ -64,6 +63,8 @@ class DenseResidual(nn.Module):
     gradients are enabled a step by the same matrix follows, which moves nothing and carries the
     second. Behrmann et al., Invertible Residual Networks, 2019, arXiv:1811.00995.
     """
+
+    iterative = True
 
     def __init__(self, dim: int, hidden: int, depth: int) -> None:
         super().__init__()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from itertools import chain
 
-from nflows.transforms import CompositeTransform
 from torch import nn
 
 import flows
 from flows.discrete.coupling import coupling
 from flows.discrete.linear import LinearName, linear_layer
-from flows.discrete.nflows_compat import ActNorm, AffineCouplingTransform
+from flows.discrete.nflows_compat import ActNorm, AffineCouplingTransform, CompositeTransform
 
 
 @flows.register("glow", uses=("hidden", "depth", "layers", "context_dim"))

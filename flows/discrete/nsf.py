@@ -7,14 +7,13 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from nflows.transforms import CompositeTransform
-
 import flows
 from flows.discrete.autoregressive import made_options
 from flows.discrete.coupling import coupling
 from flows.discrete.linear import LinearName, linear_layer
 from flows.discrete.nflows_compat import (
     ActNorm,
+    CompositeTransform,
     MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
     PiecewiseRationalQuadraticCouplingTransform,
 )

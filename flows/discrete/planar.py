@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flows
 from flows.bijection import concrete
-from flows.discrete.nflows_compat import ActNorm
+from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 
 ROUNDS = 60  # of the inverse: bisection alone reaches double precision in that many
 IDENTITY = math.log(math.e - 1)  # softplus of it is one
@@ -27,6 +26,8 @@ class Planar(nn.Module):
     a = wᵀx, one number a row, by Newton's iteration kept within a shrinking bracket.
     """
 
+    iterative = True
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.u = nn.Parameter(torch.randn(dim) * 0.01)
@@ -37,7 +38,7 @@ class Planar(nn.Module):
         """(N, D) -> (N, D), (N,)."""
         u, k = self._direction()
         bend = torch.tanh(x @ self.w + self.b)
-        return x + bend[:, None] * u, _slope(bend, k).log()
+        return torch.addcmul(x, bend[:, None], u), _slope(bend, k).log()
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,)."""
@@ -59,7 +60,8 @@ class Planar(nn.Module):
 
 def _slope(bend: Tensor, k: Tensor) -> Tensor:
     """1 + (k - 1)(1 - bend²), without the difference that would lose a small k."""
-    return bend**2 + k * (1 - bend**2)
+    square = bend.square()
+    return torch.addcmul(square, k, 1 - square)
 
 
 @torch.no_grad()

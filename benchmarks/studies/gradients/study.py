@@ -126,12 +126,13 @@ def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
     """Each method of the suite at each of its settings with each gradient."""
     for method, settings in options.solvers.items():
         fixed = method in FIXED
+        first_step = None if fixed else base.first_step
         for value in settings:
             accuracy = {"step_size": value} if fixed else {"rtol": value, "atol": value}
             for gradient in options.gradients:
                 if not (fixed and gradient == "seminorm"):
                     chosen: dict[str, Any] = {"step_size": None, **accuracy, "gradient": gradient}
-                    yield replace(base, method=method, **chosen)
+                    yield replace(base, method=method, first_step=first_step, **chosen)
 
 
 def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:

@@ -24,6 +24,7 @@ from benchmarks.training.loop import train
 from benchmarks.training.seconds import kept
 from benchmarks.training.settings import Training
 from flows.budget import trainable
+from flows.continuous.solve import ADAPTIVE
 
 
 class NfeOptions(BaseModel, frozen=True, extra="forbid"):
@@ -73,7 +74,7 @@ class Nfe(TrainingStudy):
                         study=self.name,
                         flow=contender.flow,
                         dim=dim,
-                        options=contender.complete(options.sizes, dim),
+                        options=_by_the_heuristic(contender.complete(options.sizes, dim)),
                         dataset=name,
                         batch=contender.batch or options.batch,
                         updates=options.updates,
@@ -93,6 +94,14 @@ class Nfe(TrainingStudy):
         """Time the training and the calls of its flow."""
         data = datasets.load(str(case.dataset), seed=case.seeds.data)
         return timed(case, data, kept, _seconds(case))
+
+
+def _by_the_heuristic(options: dict[str, Any]) -> dict[str, Any]:
+    """Options whose solver tries torchdiffeq's first step, as papers count; or one of its own."""
+    solver = options.get("solver") or {}
+    if solver.get("method") not in ADAPTIVE or solver.get("first_step") is not None:
+        return options
+    return {**options, "solver": {**solver, "first_step": "torchdiffeq"}}
 
 
 def _measured(case: Case) -> Result:

@@ -6,7 +6,9 @@ base distribution cannot sample in float64, and its ``sample`` cannot draw in pa
 (`flows.Flow` has a base of its own and takes one context row for all).
 """
 
+from flows.discrete.nflows_compat.composition import CompositeTransform, ReversePermutation
 from flows.discrete.nflows_compat.elementwise import (
+    AdditiveCouplingTransform,
     AffineCouplingTransform,
     MaskedAffineAutoregressiveTransform,
     MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
@@ -23,8 +25,10 @@ from flows.discrete.nflows_compat.normalization import ActNorm, BatchNorm
 
 __all__ = [
     "ActNorm",
+    "AdditiveCouplingTransform",
     "AffineCouplingTransform",
     "BatchNorm",
+    "CompositeTransform",
     "HouseholderSequence",
     "LULinear",
     "MaskedAffineAutoregressiveTransform",
@@ -32,5 +36,6 @@ __all__ = [
     "NaiveLinear",
     "PiecewiseRationalQuadraticCouplingTransform",
     "QRLinear",
+    "ReversePermutation",
     "SVDLinear",
 ]

@@ -65,12 +65,12 @@ class NaiveLinear(_Linear, transforms.NaiveLinear):
     def forward_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,); O(D³ + N D²)."""
         outputs = F.linear(inputs, self._weight, self.bias)
-        return outputs, self.logabsdet() * outputs.new_ones(len(outputs))
+        return outputs, self.logabsdet().expand(len(outputs))
 
     def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,); O(D³ + N D²)."""
         outputs = widened(torch.linalg.solve, self._weight, (inputs - self.bias).T).T
-        return outputs, -self.logabsdet() * outputs.new_ones(len(outputs))
+        return outputs, (-self.logabsdet()).expand(len(outputs))
 
     def weight_inverse_and_logabsdet(self) -> tuple[Tensor, Tensor]:
         """W⁻¹ (D, D) and log |det W|; O(D³)."""
@@ -90,17 +90,51 @@ class LULinear(_Linear, transforms.LULinear):
 
     The original calls torch.triangular_solve, deprecated
     (https://github.com/bayesiains/nflows/pull/58), and builds its identity in float32 on the CPU
-    whatever the parameters are.
+    whatever the parameters are. It writes L and U by index, entry by entry.
     """
+
+    _unit: Tensor
+    _places: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        unit = torch.stack([torch.eye(features), torch.zeros(features, features)])
+        self.register_buffer("_unit", unit.flatten(), persistent=False)
+        rows, columns = torch.cat(
+            [
+                torch.tril_indices(features, features, -1),
+                torch.triu_indices(features, features, 1) + torch.tensor([[features], [0]]),
+                torch.arange(features) + torch.tensor([[features], [0]]),
+            ],
+            1,
+        )
+        self.register_buffer("_places", rows * features + columns, persistent=False)
+
+    def forward_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N,)."""
+        lower, upper, diagonal = self._factors()
+        outputs = F.linear(F.linear(inputs, upper), lower, self.bias)
+        return outputs, diagonal.log().sum().expand(len(inputs))
 
     def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,)."""
         outputs = self._solve((inputs - self.bias).T).T
-        return outputs, -self.logabsdet() * outputs.new_ones(len(outputs))
+        return outputs, (-self.logabsdet()).expand(len(inputs))
 
     def weight_inverse(self) -> Tensor:
         """W⁻¹ (D, D); O(D³)."""
         return self._solve(torch.eye(self.features).to(self.bias))
+
+    def _create_lower_upper(self) -> tuple[Tensor, Tensor]:
+        return self._factors()[:2]
+
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """L (D, D), U (D, D) and the diagonal of U (D,)."""
+        diagonal = self.upper_diag
+        entries = torch.cat([self.lower_entries, self.upper_entries, diagonal])
+        both = self._unit.scatter(0, self._places, entries)
+        lower, upper = both.view(2, self.features, self.features).unbind()
+        return lower, upper, diagonal
 
     def _solve(self, right: Tensor) -> Tensor:
         lower, upper = self._create_lower_upper()
@@ -119,7 +153,7 @@ class QRLinear(_Linear, transforms.QRLinear):
         """(N, D) -> (N, D), (N,)."""
         half, _ = self.orthogonal.inverse(inputs - self.bias)
         outputs = widened(_solve_upper, self._create_upper(), half.T).T
-        return outputs, -self.logabsdet() * outputs.new_ones(len(outputs))
+        return outputs, (-self.logabsdet()).expand(len(outputs))
 
     def weight_inverse(self) -> Tensor:
         """W⁻¹ (D, D); O(D³ + K D²)."""

@@ -25,6 +25,22 @@ class ActNorm(transforms.ActNorm):
         del self.initialized  # a buffer, which forward would read back at every call
         self.initialized = True  # keeps the original from initialising in forward
 
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        if inputs.dim() != 2:
+            images: tuple[Tensor, Tensor] = super().forward(inputs, context)
+            return images
+        outputs = torch.addcmul(self.shift, inputs, self.scale)
+        return outputs, self.log_scale.sum().expand(len(inputs))
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        if inputs.dim() != 2:
+            images: tuple[Tensor, Tensor] = super().inverse(inputs, context)
+            return images
+        outputs = (inputs - self.shift) / self.scale
+        return outputs, (-self.log_scale.sum()).expand(len(inputs))
+
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
         """Make the outputs of x (N, D) have mean 0 and variance 1; ValueError if they cannot."""

@@ -1,0 +1,249 @@
+"""Compiled views of flows: what a flow computes, as functions that torch.compile takes whole.
+
+Input checks and noise stay outside: the functions here take inputs that have passed them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from types import FunctionType
+from typing import Any
+
+import torch
+from nflows.transforms import InverseTransform
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from flows.bijection import parts
+from flows.functorch import differentiating_forward, transforming
+
+REMEDY = "use the flow itself, of which compiled() made the view"
+_numbers = itertools.count()
+
+
+def log_density(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
+    """Log-density of x: (N, D) -> (N,) nats."""
+    z, ladj = transform(x, context)
+    result: Tensor = base.log_prob(z) + ladj
+    return result
+
+
+def likelihood_loss(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
+    """Mean negative log-density of x (N, D), a scalar."""
+    return -log_density(transform, base, x, context).mean()
+
+
+def noise(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
+    """Noise of data x: (N, D) -> (N, D)."""
+    z: Tensor = transform(x, context)[0]
+    return z
+
+
+def data(transform: Any, base: Any, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Data of noise z and their log-density: (N, D) -> (N, D), (N,)."""
+    x, ladj = transform.inverse(z, context)
+    return x, base.log_prob(z) - ladj
+
+
+class Compiler:
+    """Runs the functions above compiled: whole, or around the parts that solve an ODE."""
+
+    def __init__(self, transform: nn.Module, backend: str) -> None:
+        self.functions = Functions(backend)
+        self.solving = any(map(_solves, parts(transform)))
+        self.iterative = _iterates(transform, inverse=True)
+        odes: list[Any] = [m for m in transform.modules() if hasattr(m, "compile_steps")]
+        for ode in odes:
+            ode.compile_steps(self.functions)
+
+    def __call__(
+        self, function: Callable[..., Any], transform: Any, base: Any, x: Tensor, context: Any
+    ) -> Any:
+        """function(transform, base, x, context); an inverse that iterates stays eager."""
+        if torch.compiler.is_compiling() or (function is data and self.iterative):
+            return function(transform, base, x, context)
+        if self.solving:
+            return function(_Stretches(transform, self), base, x, context)
+        return self.run(function, (transform, base), x, context)
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        modules: tuple[Any, ...],
+        x: Tensor,
+        context: Tensor | None,
+        place: int = 0,
+    ) -> Any:
+        """function(*modules, x, context), compiled; ``place`` tells modules of equal code apart."""
+        inputs = [t if t is None else t.contiguous() for t in (x, context)]
+        return self.functions(function, place, inputs, *modules, *inputs)
+
+
+class Functions:
+    """Functions compiled by one backend, each in as few versions as its inputs have kinds.
+
+    torch counts the versions of a code object, whatever it is called with, and stops at eight. So
+    a function has a code object for each ``place`` and each kind of input: gradients or none,
+    dtype, no row, one row or more. More rows have one version for their first number and one for
+    all others.
+    """
+
+    def __init__(self, backend: str) -> None:
+        _check_backend(backend)
+        self.backend = backend
+        self._known: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_known": {}}  # a copy or a pickle compiles anew
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        place: Hashable,
+        inputs: Sequence[Tensor | None],
+        *arguments: Any,
+    ) -> Any:
+        """function(*arguments), compiled; ``inputs`` are the tensors of rows among them.
+
+        Raises RuntimeError within torch.func or forward-mode differentiation, at a second
+        derivative of the result, and for what torch.compile does not take whole.
+        """
+        if transforming() or differentiating_forward():
+            raise RuntimeError(
+                f"a compiled view has no torch.func and no forward-mode derivatives: {REMEDY}"
+            )
+        modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        kinds = ((min(len(t), 2), t.dtype, t.requires_grad) for t in inputs if t is not None)
+        key = (function, place, *modes, *kinds)
+        if key not in self._known:
+            own = _with_own_code(function)
+            self._known[key] = torch.compile(own, fullgraph=True, backend=self.backend)
+        try:
+            with _without_notice(inputs):
+                results = self._known[key](*arguments)
+        except _failures() as error:
+            raise RuntimeError(
+                f"{self.backend!r} cannot compile the {function.__name__.replace('_', ' ')} of "
+                f"this flow: {REMEDY} ({str(error).partition(chr(10))[0]})"
+            ) from error
+        return tree_map_only(Tensor, _watched, results)
+
+
+class _Stretches:
+    """A transform cut where a part solves an ODE: such parts as they are, the rest compiled."""
+
+    def __init__(self, transform: nn.Module, compiler: Compiler) -> None:
+        self.compiler = compiler
+        runs = itertools.groupby(parts(transform), _solves)
+        self.stretches = [(k, solves, tuple(run)) for k, (solves, run) in enumerate(runs)]
+
+    def __call__(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self._cascade(_forward, self.stretches, x, context)
+
+    def inverse(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self._cascade(_inverse, self.stretches[::-1], z, context)
+
+    def _cascade(
+        self,
+        direction: Callable[..., tuple[Tensor, Tensor]],
+        stretches: Sequence[tuple[int, bool, tuple[nn.Module, ...]]],
+        x: Tensor,
+        context: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        total = x.new_zeros(len(x))
+        for place, solves, run in stretches:
+            if solves:
+                x, ladj = direction(run, x, context)
+            else:
+                x, ladj = self.compiler.run(direction, (run,), x, context, place)
+            total = total + ladj
+        return x, total
+
+
+def _forward(run: tuple[Any, ...], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    total = x.new_zeros(len(x))
+    for part in run:
+        x, ladj = part(x, context)
+        total = total + ladj
+    return x, total
+
+
+def _inverse(run: tuple[Any, ...], z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    total = z.new_zeros(len(z))
+    for part in reversed(run):
+        z, ladj = part.inverse(z, context)
+        total = total + ladj
+    return z, total
+
+
+def _solves(part: nn.Module) -> bool:
+    """Whether a part solves an ODE."""
+    return any(hasattr(module, "use") for module in part.modules())
+
+
+def _iterates(transform: nn.Module, *, inverse: bool) -> bool:
+    """Whether a direction of a transform is found by iteration, as its parts declare."""
+    return any(
+        _iterates(part._transform, inverse=not inverse)
+        if isinstance(part, InverseTransform)
+        else inverse and getattr(part, "iterative", False)
+        for part in parts(transform)
+    )
+
+
+def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A copy of a function for torch to keep versions of; sizes it remembers by the name."""
+    name = f"{function.__name__}_{next(_numbers)}"
+    return FunctionType(function.__code__.replace(co_name=name), function.__globals__, name)
+
+
+@contextlib.contextmanager
+def _without_notice(inputs: Sequence[Tensor | None]) -> Iterator[None]:
+    """Suppress torch's notice of a missing ``grad``, which compiling for an inner node gives."""
+    if all(t is None or t.is_leaf for t in inputs):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor")
+        yield
+
+
+def _watched(result: Tensor) -> Tensor:
+    """A view of a result, from which no second derivative goes back to it."""
+    if result.requires_grad:
+        result.register_hook(_first_derivative)
+        return result.view_as(result)
+    return result
+
+
+def _first_derivative(gradient: Tensor) -> None:
+    """Refuse a backward pass that will be differentiated, or mapped by torch.func."""
+    if torch.is_grad_enabled() or transforming():
+        raise RuntimeError(f"a compiled view has first derivatives alone: {REMEDY}")
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+    return TorchDynamoException, FailOnRecompileLimitHit
+
+
+def _check_backend(backend: str) -> None:
+    """ValueError for an unknown backend, RuntimeError for inductor without a C++ compiler."""
+    if backend not in (names := torch.compiler.list_backends(())):
+        raise ValueError(f"unknown backend {backend!r}; choose from: {', '.join(names)}")
+    if backend != "inductor":
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise RuntimeError(
+            "torch.compile needs a C++ compiler and finds none: install g++ (Debian: apt install "
+            "g++; macOS: xcode-select --install), or name one in the environment variable CXX"
+        ) from error

@@ -1,0 +1,166 @@
+"""The engine that released FFJORD runs on: torchdiffeq's solvers, watched by callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchdiffeq import odeint, odeint_adjoint
+
+from flows.continuous.dynamics import Dynamics, Parts, SolveError
+from flows.continuous.steps import Norm
+
+FINAL = ("dopri5", "dopri8", "bosh3")  # whose last evaluation is at the solution itself
+
+
+@dataclass(frozen=True)
+class Engine:
+    """torchdiffeq's ``method``, with ``options(end)`` of its solvers for a solve to ``end`` (1,).
+
+    ``kind`` says how the method is watched.
+    """
+
+    method: str
+    rtol: float
+    atol: float
+    options: Callable[[Tensor, float], dict[str, Any]]
+    norm: Norm
+    kind: type[_Watched]
+    seminorm: bool = False
+
+    def solve(
+        self, dynamics: Dynamics, x: Tensor, context: Parts, start: Tensor, end: Tensor
+    ) -> Parts:
+        """x and its integrals at the end, by steps with a graph where gradients are enabled."""
+        return self._solve(dynamics, x, context, start, end, {})
+
+    def solve_by_adjoint(
+        self, dynamics: Dynamics, x: Tensor, context: Parts, start: Tensor, end: Tensor
+    ) -> Parts:
+        """As `solve`, differentiated by a solve backward in time."""
+        first, last = torch.stack([start, end]).tolist()
+        way = 1.0 if last > first else -1.0  # of times to come back to: torchdiffeq negates them
+        adjoint = self.options(way * start.detach()[None], abs(last - first))
+        if self.seminorm:
+            adjoint["norm"] = "seminorm"
+        further = {"adjoint_options": adjoint, "adjoint_params": tuple(dynamics.parameters)}
+        return self._solve(dynamics, x, context, start, end, further)
+
+    def _solve(
+        self,
+        dynamics: Dynamics,
+        x: Tensor,
+        context: Parts,
+        start: Tensor,
+        end: Tensor,
+        adjoint: dict[str, Any],
+    ) -> Parts:
+        times = torch.stack([start, end])
+        first, last = times.tolist()
+        watched = self.kind(dynamics, first)
+        zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
+        options = self.options(times[1:], abs(last - first))
+        solution = (odeint_adjoint if adjoint else odeint)(
+            watched,
+            (x, *zeros, *context),
+            times,
+            method=self.method,
+            rtol=self.rtol,
+            atol=self.atol,
+            options={**options, "norm": lambda state: self.norm(state[0], state[1:])},
+            **adjoint,
+        )
+        if len(solution[0]) < 2:
+            raise SolveError(f"{self.method} gave up before t={last:.6g}")
+        # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
+        final = self.method in FINAL and not adjoint
+        result = watched.state if final else tuple(part[-1] for part in solution)
+        result = result[: 1 + dynamics.integrals]
+        dynamics.progress.check_state(last, result)
+        dynamics.progress.begin_adjoint()
+        watched.start = last
+        return result
+
+
+class _Watched:
+    """A Dynamics as torchdiffeq calls it: at (t, (x, integrals..., context...))."""
+
+    def __init__(self, dynamics: Dynamics, start: float) -> None:
+        self.dynamics, self.progress, self.start = dynamics, dynamics.progress, start
+        self.state: Parts = ()  # that of the last evaluation
+
+    def __call__(self, t: Tensor, state: Parts) -> Parts:
+        """The derivative of every part of the state; a context is constant."""
+        self.state = state
+        context = state[1 + self.dynamics.integrals :]
+        rates = self.dynamics(t, state[0], *context)
+        return *rates, *(torch.zeros_like(part) for part in context)
+
+    def check(self, t: Tensor, state: Parts, dt: Tensor) -> None:
+        """Raise SolveError before a step of a solve that cannot end."""
+        now = float(t.detach())  # under "backprop" the step sizes have a graph
+        if now == self.start:  # a graph may go back twice
+            self.progress.steps = 0
+        self.progress.check_step(now, float(dt.detach()))
+        self.progress.check_state(now, state)  # norms may overlook NaN: Python's max(0, NaN) is 0
+
+
+class Fixed(_Watched):
+    """Under a fixed-step solver, which has no callback after an adjoint's last step."""
+
+    def __call__(self, t: Tensor, state: Parts) -> Parts:
+        """The derivative of every part of the state; checked where no step follows it."""
+        rates = super().__call__(t, state)
+        if self.progress.backward:
+            self.progress.check_finite(float(t.detach()))
+        return rates
+
+    def callback_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
+        """Called by torchdiffeq before each step."""
+        self.check(t, state, dt)
+
+    callback_step_adjoint = callback_step
+
+
+class Adaptive(_Watched):
+    """Under an adaptive solver, which also reports accepted and rejected steps."""
+
+    def callback_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
+        """Called by torchdiffeq before each step; detach its size from the graph.
+
+        torchdiffeq detaches all but the first, whose graph would reach every time of the solve
+        and add a derivative of the solver's error.
+        """
+        dt.detach_()
+        self.check(t, state, dt)
+
+    def callback_accept_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
+        """Called by torchdiffeq after a step whose error is within the tolerance."""
+        self.progress.count_step(True)
+
+    def callback_reject_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
+        """Called by torchdiffeq after a step whose error is beyond the tolerance."""
+        self.progress.count_step(False)
+
+    callback_step_adjoint = callback_step
+    callback_accept_step_adjoint = callback_accept_step
+    callback_reject_step_adjoint = callback_reject_step
+
+
+class Scipy(_Watched):
+    """Under scipy's solver, which has no callbacks and no limit of evaluations."""
+
+    def __call__(self, t: Tensor, state: Parts) -> Parts:
+        """The derivative of every part of the state; stops a solve that cannot end."""
+        rates = super().__call__(t, state)
+        now, progress = float(t.detach()), self.progress
+        progress.check_finite(now)
+        if progress.evaluations > progress.max_steps:
+            raise SolveError(
+                f"the solve passed its limit of {progress.max_steps} evaluations near t={now:.6g}: "
+                "raise max_steps, which counts evaluations for scipy_solver, or rtol and atol"
+            )
+        return rates

@@ -1,0 +1,115 @@
+"""Evaluations of a field as functions of tensors alone, and steps of them through torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from flows.compiled import Functions
+from flows.continuous import regularizers as penalty
+from flows.continuous.dynamics import Parts, Progress
+from flows.continuous.point import Point
+from flows.continuous.steps import Attempt, Rate, Rates, State, Stepper
+from flows.continuous.trace import Probes, Trace
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """dx/dt, the trace, and the penalties where there are ``weights`` of them by name."""
+
+    trace: Trace
+    weights: tuple[tuple[str, float], ...] = ()
+
+    def __call__(
+        self,
+        field: nn.Module,
+        t: Tensor,
+        x: Tensor,
+        context: Tensor | None,
+        probes: Probes | None,
+        beside: Probes | None,
+    ) -> Parts:
+        """(N, D), (N,) and, of penalties, (N,) once more; ``beside`` are the penalties' probes."""
+        point = Point(field, t, x, context)
+        dx, total = self.trace.rate(point, probes)
+        if not self.weights:
+            return dx, total
+        return dx, total, penalty.weighted(dict(self.weights), point, beside or ())
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Steps of one solve, in place of `Stepper.attempt`: times and lengths are tensors."""
+
+    functions: Functions
+    evaluation: Evaluation
+    field: nn.Module
+    context: Tensor | None
+    probes: Probes | None
+    beside: Probes | None
+    progress: Progress
+
+    def __call__(
+        self,
+        stepper: Stepper,
+        rate: Rate,
+        state: State,
+        rates: tuple[Tensor, Rates],
+        length: float | Tensor,
+        times: Sequence[Tensor],
+        closes: bool,
+    ) -> Attempt:
+        """As `Stepper.attempt`, with the graph of all stages."""
+        if torch.is_grad_enabled():  # else the first step would be a function of its own
+            state = State(_differentiable(state.y), tuple(map(_differentiable, state.q)))
+        rates = tree_map_only(Tensor, torch.Tensor.contiguous, rates)
+        stepper = replace(stepper, control=replace(stepper.control, first_step=None))
+        place = (stepper, self.evaluation, type(self.field))
+        inputs = (state.y, *state.q, rates[0], *rates[1], self.context)
+        constants = (stepper, self.evaluation, self.field)
+        step: Attempt = self.functions(
+            step_of_an_ode,
+            place,
+            inputs,
+            *constants,
+            state,
+            rates,
+            torch.as_tensor(length, dtype=state.y.dtype, device=state.y.device),
+            torch.stack(list(times)),
+            self.context,
+            self.probes,
+            self.beside,
+        )
+        dx, (trace, *_) = step.rates
+        self.progress.evaluated(dx, trace, len(times))  # type: ignore[arg-type]  # no integral lacks a rate
+        return step
+
+
+def _differentiable(part: Tensor) -> Tensor:
+    return part if part.requires_grad else part.detach().requires_grad_()
+
+
+def step_of_an_ode(
+    stepper: Stepper,
+    evaluation: Evaluation,
+    field: nn.Module,
+    state: State,
+    rates: tuple[Tensor, Rates],
+    length: Tensor,
+    times: Tensor,
+    context: Tensor | None,
+    probes: Any,
+    beside: Any,
+) -> Attempt:
+    """One step at ``times`` (stages after the first) of the given length, as one graph."""
+
+    def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
+        dx, *of_q = evaluation(field, t, x, context, probes, beside)
+        return dx, tuple(of_q)
+
+    return stepper.attempt(rate, state, rates, length, times.unbind(), False)

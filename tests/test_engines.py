@@ -1,0 +1,170 @@
+"""Two engines: equal rules give equal steps, evaluations, values and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import flows
+from continuous_fields import Waves, mlp_field, mlp_flow
+from flows import Flow
+from flows.continuous import CNF, Solver
+from flows.continuous.solve import ADAPTIVE, DIRECT, NATIVE
+from flows.counting import NFE
+
+Normal = Callable[..., Tensor]
+STEPS = {name: {"rtol": 1e-4, "atol": 1e-5} for name in ADAPTIVE}
+OPTIONS: dict[str, dict[str, Any]] = {
+    name: {"method": name, **STEPS.get(name, {"step_size": 0.3})} for name in NATIVE
+}
+
+
+def solved(
+    field: nn.Module, x: Tensor, context: Tensor | None, inverse: bool, solver: dict[str, Any]
+) -> tuple[list[Tensor], NFE]:
+    """z, ladj and gradients of x, context, both times and every parameter; and the counts."""
+    x = x.clone().requires_grad_()
+    times = [torch.tensor(t, dtype=x.dtype, requires_grad=True) for t in (0.1, 0.9)]
+    beside = [] if context is None else [context.clone().requires_grad_()]
+    cnf = CNF(field, solver=solver, t0=times[0], t1=times[1])
+    with flows.count_nfe(cnf) as nfe:
+        z, ladj = (cnf.inverse if inverse else cnf)(x, *beside)
+        weights = torch.linspace(-1, 2, z.numel(), dtype=x.dtype).view_as(z)
+        loss = (z * weights).sum() + (ladj * weights[:, 0]).square().sum()
+        gradients = torch.autograd.grad(loss, [x, *times, *beside, *field.parameters()])
+    return [z.detach(), ladj.detach(), *gradients], nfe
+
+
+@pytest.mark.parametrize("method", NATIVE)
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+def test_equal_steps(method: str, gradient: str, normal: Normal) -> None:
+    """By every method and first step: counts are equal, all else but for rounding."""
+    field, x, context = mlp_field(3, context_dim=2), normal(5, 3), normal(5, 2)
+    rules = ("direct", "torchdiffeq", 0.05) if method in ADAPTIVE else (None,)
+    for rule in rules:
+        for inverse in (False, True):
+            options = {**OPTIONS[method], "gradient": gradient, "first_step": rule}
+            (ours, count), (theirs, other) = (
+                solved(field, x, context, inverse, {**options, "engine": engine})
+                for engine in ("native", "torchdiffeq")
+            )
+            assert count.solves == other.solves
+            for a, b in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["all", "state", "sample"])
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
+def test_equal_steps_by_every_norm(norm: str, gradient: str, normal: Normal) -> None:
+    """Over many steps, some of them rejected, in a field that is a user's own."""
+    field, x = Waves(4), 3 * normal(7, 4)
+    with torch.no_grad():
+        field.b *= 6
+    options = {"rtol": 1e-6, "atol": 1e-7, "error_norm": norm, "gradient": gradient}
+    (ours, count), (theirs, other) = (
+        solved(field, x, None, False, {**options, "engine": engine})
+        for engine in ("native", "torchdiffeq")
+    )
+    assert count.solves == other.solves
+    assert count.accepted > 5
+    assert count.rejected > 0
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
+def test_against_a_tight_solution(gradient: str, normal: Normal) -> None:
+    """z, ladj and every gradient, against torchdiffeq's dopri8 at 1e-12: 1e-6 relative."""
+    field, x = mlp_field(3, spread=0.6), normal(6, 3)
+    tight = {"rtol": 1e-9, "atol": 1e-10, "gradient": gradient}
+    ours, _ = solved(field, x, None, False, tight)
+    reference = {"method": "dopri8", "rtol": 1e-12, "atol": 1e-12, "engine": "torchdiffeq"}
+    exact, _ = solved(field, x, None, False, {**reference, "gradient": "backprop"})
+    for a, b in zip(ours, exact, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+class _Reads(TorchDispatchMode):
+    """Counts the numbers that are read from tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_step_reads_one_number(layers: int, make_flow: Any, normal: Normal) -> None:
+    """The ratio of its error; neither checks nor times read any."""
+    flow, x = make_flow("cnf", 3, hidden=8, layers=layers, spread=0.5), normal(9, 3)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad), flows.count_nfe(flow) as nfe, _Reads() as reads:
+            flow.log_prob(x)
+        assert 0 < reads.count <= nfe.accepted + nfe.rejected
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_the_first_step(method: str, normal: Normal) -> None:
+    """Directly: no evaluation more, and steps that grow from there."""
+    flow, x = mlp_flow(2), normal(4, 2)
+    counts = {}
+    for rule in ("direct", "torchdiffeq", None, DIRECT):
+        view = flow.using(solver={**OPTIONS[method], "first_step": rule})
+        with flows.count_nfe(view) as nfe:
+            view.log_prob(x)
+        counts[rule] = nfe.forward, nfe.accepted + nfe.rejected
+    assert counts["direct"] == counts[None] == counts[DIRECT]
+    stages = {"dopri5": 6, "dopri8": 13, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 1}[method]
+    assert counts["direct"][0] == 1 + stages * counts["direct"][1]
+    assert counts["torchdiffeq"][0] == 2 + stages * counts["torchdiffeq"][1]
+
+
+def test_no_graph_without_gradients(normal: Normal) -> None:
+    """Under no_grad and for a view whose parameters are frozen, results have no graph."""
+    flow, x = mlp_flow(2), normal(4, 2)
+    with torch.no_grad():
+        assert not flow.log_prob(x).requires_grad
+    flow.requires_grad_(False)
+    assert not flow.log_prob(x).requires_grad
+
+
+def test_engines_that_cannot_be() -> None:
+    """An unknown engine, and the native one for a method that it does not have."""
+    with pytest.raises(ValueError, match=r"'jax'.*native, torchdiffeq"):
+        Solver(engine="jax")  # type: ignore[arg-type]
+    for method in ({"method": "scipy_solver"}, {"method": "implicit_adams", "step_size": 0.1}):
+        assert not Solver.of(method).native
+        with pytest.raises(ValueError, match=r"native.*torchdiffeq"):
+            Solver.of({**method, "engine": "native"})
+    with pytest.raises(ValueError, match=r"first_step.*direct, torchdiffeq.*'short'"):
+        Solver(first_step="short")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
+def test_a_graph_goes_back_twice(gradient: str, normal: Normal) -> None:
+    """With the same gradients, and counts that add up."""
+    flow, x = mlp_flow(2, solver={"gradient": gradient}), normal(4, 2)
+    with flows.count_nfe(flow) as nfe:
+        loss = flow.loss(x)
+        first = torch.autograd.grad(loss, list(flow.parameters()), retain_graph=True)
+        backward = nfe.backward
+        second = torch.autograd.grad(loss, list(flow.parameters()))
+    assert nfe.backward == 2 * backward
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_second_derivative_of_an_adjoint_is_refused(normal: Normal) -> None:
+    """By an error, and not by a derivative without the solve."""
+    flow: Flow = mlp_flow(2)
+    x = normal(4, 2).requires_grad_()
+    (first,) = torch.autograd.grad(flow.log_prob(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"once_differentiable|not have been used"):
+        torch.autograd.grad(first.square().sum(), x)
