@@ -1,11 +1,21 @@
-"""Load beside a measurement: cores that other processes kept busy."""
+"""Load beside a measurement: cores that other processes kept busy, by themselves or on purpose."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
+
+SPIN = (  # until its input is closed, as it is with the parent
+    "import os, sys, threading\n"
+    "threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()\n"
+    "while True: pass"
+)
 
 
 class Beside:
@@ -31,6 +41,19 @@ class Beside:
         }
 
 
+@contextmanager
+def spinning(processes: int) -> Iterator[None]:
+    """Keep cores busy by so many processes of one thread, which end with this one."""
+    command = [sys.executable, "-c", SPIN]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
 def _busy() -> tuple[float, float] | None:
     """Return core-seconds of all processes since the system's start, and those stolen."""
     if not psutil.LINUX or _contained():
@@ -47,11 +70,11 @@ def _contained() -> bool:
 
 
 def _own() -> float:
-    """Return core-seconds of this process, its children and its parent."""
+    """Return core-seconds of this process, its children, those alive too, and its parent."""
     own = os.times()
     total = own.user + own.system + own.children_user + own.children_system
-    try:
-        parent = psutil.Process(os.getppid()).cpu_times()
-    except psutil.Error:
-        return total
-    return total + parent.user + parent.system
+    for process in (*psutil.Process().children(), psutil.Process(os.getppid())):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total

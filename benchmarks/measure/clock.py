@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -18,6 +18,17 @@ from benchmarks.core.quotable import spread
 Heap = Literal["steady", "default"]
 REFERENCE = "reference"
 STEADY = 0.05  # interquartile range over median below which more rounds add nothing
+
+
+@runtime_checkable
+class Clocked(Protocol):
+    """A work with a clock of its own, such as a call in another process."""
+
+    def seconds(self, calls: int) -> list[float]:
+        """Return the seconds of consecutive calls."""
+
+
+Work = Callable[[], object] | Clocked
 
 
 def reference_workload(device: str = "cpu") -> Callable[[], None]:
@@ -44,6 +55,13 @@ def seconds_of(work: Callable[[], object], device: str = "cpu") -> float:
     return time.perf_counter() - start
 
 
+def turn(work: Work, calls: int, device: str = "cpu") -> list[float]:
+    """Return the seconds of consecutive calls, by the work's own clock if it has one."""
+    if isinstance(work, Clocked):
+        return work.seconds(calls)
+    return [seconds_of(work, device) for _ in range(calls)]
+
+
 def synchronise(device: str) -> None:
     """Wait until the device has finished all queued work."""
     if device.startswith("cuda"):
@@ -64,7 +82,7 @@ def steady_heap() -> bool:
 
 
 def interleave(
-    works: Mapping[str, Callable[[], object]],
+    works: Mapping[str, Work],
     *,
     seconds: float,
     device: str = "cpu",
@@ -72,6 +90,7 @@ def interleave(
     steady: int = 10,
     seed: int = 0,
     heap: Heap = "steady",
+    warm: int = 0,
 ) -> dict[str, list[float]]:
     """Time each work, and the reference workload under `REFERENCE`, in shuffled rounds.
 
@@ -79,7 +98,9 @@ def interleave(
     unrecorded. Then every round runs all works in a new order, short ones several times, until
     ``seconds`` are spent, or ``rounds[1]`` is reached, or, from round ``steady`` on, the
     interquartile range of every work is within `STEADY` of its median; but at least ``rounds[0]``.
-    ``heap="steady"`` calls `steady_heap` first; "default" leaves the allocator as it is.
+    ``heap="steady"`` calls `steady_heap` first; "default" leaves the allocator as it is. Each turn
+    of a work begins with ``warm`` unrecorded calls: where works run in several processes, threads
+    of the one before still wait for more.
     """
     if not seconds:
         return {}
@@ -97,8 +118,7 @@ def interleave(
     try:
         while done < rounds[0] or (done < rounds[1] and time.perf_counter() - started < seconds):
             for name in order.sample(list(works), len(works)):
-                for _ in range(times[name]):
-                    samples[name].append(seconds_of(works[name], device))
+                samples[name] += turn(works[name], warm + times[name], device)[warm:]
             gc.collect(0)  # reference cycles of the calls would fill the memory
             done += 1
             if done >= steady and all(spread(times) <= STEADY for times in samples.values()):
@@ -109,8 +129,7 @@ def interleave(
     return samples
 
 
-def _shortest(work: Callable[[], object], device: str) -> float:
+def _shortest(work: Work, device: str) -> float:
     """Seconds of one undisturbed call: the least of three if it is short."""
-    seconds = seconds_of(work, device)
-    again = 2 if seconds < 0.05 else 0
-    return min([seconds, *(seconds_of(work, device) for _ in range(again))])
+    (seconds,) = turn(work, 1, device)
+    return min([seconds, *turn(work, 2, device)]) if seconds < 0.05 else seconds
