@@ -91,6 +91,7 @@ def test_inductor_equals_the_flow(name: str, make_flow: Make, normal: Normal) ->
 
 
 @pytest.mark.slow
+@pytest.mark.inductor
 @every_kind
 def test_inductor_equals_every_flow(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal

@@ -84,6 +84,7 @@ def test_inductor(make_flow: Make, normal: Normal) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.inductor
 @every_continuous
 def test_inductor_by_every_family(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal

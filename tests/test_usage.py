@@ -25,6 +25,7 @@ cli = CliRunner()
         (["run", "smoke", "-s", "density.scoring.row=1"], ["scoring.row", "checked_rows"]),
         (["run", "smoke", "-s", "density.training.shedule=1"], ["shedule", "warmup"]),
         (["run", "smoke", "-s", "density.flows.0.training.shedule=1"], ["shedule", "warmup"]),
+        (["submit", "smoke", "--kubernetes", "--image", "i", "--volume", "A_b"], ["'A_b'"]),
         (["run", "smoke", "-s", "studies.99.batch=1"], ["studies.99.batch"]),
         (["run", "smoke", "-s", "studies.0.study=nosuch"], ["nosuch", "density"]),
         (["run", "smoke", "-s", 'density.datasets=["nosuch"]'], ["nosuch", "magic"]),

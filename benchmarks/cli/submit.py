@@ -64,6 +64,8 @@ def submit(
         if kubernetes:
             if not (image and volume):
                 raise ValueError("--kubernetes needs an --image and the --volume of a claim")
+            if not submission.NAME.fullmatch(volume):
+                raise ValueError(f"--volume {volume!r}: a claim's name has a-z, 0-9, - and . alone")
             out = ["--out", f"/results/{folder.name}"]
             text = submission.kubernetes(plan, [*CONTAINED, *given, *out], asked, image, volume)
             path = folder / "kubernetes.yaml"

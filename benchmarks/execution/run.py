@@ -198,7 +198,9 @@ class Phases:
         return host.beside(waiting)
 
     def _wait(self) -> None:
-        self.progress.waiting("another run on this host is timing, or is to end first")
+        lock = host.folder() / "flowgauge-host.lock"
+        what = f"another run on this host is timing, or is to end first ({lock})"
+        self.progress.waiting(what)
 
 
 def _measured(phases: Phases, suite: Suite, now: State, todo: Sequence[Case], phase: Phase) -> None:

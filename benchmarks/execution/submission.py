@@ -18,6 +18,7 @@ from benchmarks.execution.suite import Suite
 from benchmarks.execution.tasks import budget, tasks
 
 MOST = 1001  # SLURM's MaxArraySize if it does not tell
+NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")  # of an object in Kubernetes
 SHORTEST = 600.0  # seconds of a task: SLURM signals it two to three minutes before its end
 # variables of the environment that a job is given
 PASSED = ("FLOWGAUGE_DATA", "FLOWGAUGE_CLAIM_SECONDS", "FLOWGAUGE_HOST", "PYTHONPATH")

@@ -146,7 +146,8 @@ def _toml(name: str) -> dict[str, Any]:
         raise ValueError(f"folder {name!r} has no suite.json: name the suite, and --out {name}")
     else:
         known = ", ".join(names())
-        raise ValueError(f"unknown suite {name!r}; choose from: {known}, or a path to a .toml file")
+        others = "a path to a .toml file, or of a folder of results where one is read"
+        raise ValueError(f"unknown suite {name!r}; choose from: {known}, or {others}")
     try:
         return {"name": path.stem, **tomllib.loads(text)}
     except tomllib.TOMLDecodeError as error:
