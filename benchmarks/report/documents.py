@@ -21,6 +21,7 @@ from benchmarks.report.quoted import Quoted, folders
 
 TEMPLATE = ".md.jinja"
 FIGURES = "figures"
+LEFT_OUT = "*Not shown: its records are stale, and are to be measured anew.*"
 
 
 class Documents:
@@ -62,9 +63,12 @@ class Documents:
     ) -> str:
         """A table of a run; ``columns`` of it, and the rows in which columns have these values.
 
-        Columns without any value, such as times of a run that was not quiet, are left out.
+        Columns without any value, such as times of a run that was not quiet, are left out. A
+        table of stale records that cannot be made without them is a sentence.
         """
-        table = self.runs[run].table(name)
+        table = self._exhibit("table", run, name)
+        if table is None:
+            return LEFT_OUT
         frame = table.frame
         for column, value in values.items():
             wanted = value if isinstance(value, list | tuple) else [value]
@@ -76,17 +80,21 @@ class Documents:
 
     def note(self, run: str, name: str) -> str:
         """The note of a table."""
-        return markdown(self.runs[run].table(name).note)
+        table = self._exhibit("table", run, name)
+        return markdown(table.note) if table else ""
 
     def figure(self, run: str, name: str) -> str:
         """A figure of a run, which is drawn beside the document."""
-        figure = self.runs[run].figure(name)
+        figure = self._exhibit("figure", run, name)
+        if figure is None:
+            return LEFT_OUT
         self.shown[f"{run}-{name}.png"] = figure
         return f"![{markdown(figure.title)}]({FIGURES}/{run}-{name}.png)"
 
     def figure_note(self, run: str, name: str) -> str:
         """The note of a figure."""
-        return markdown(self.runs[run].figure(name).note)
+        figure = self._exhibit("figure", run, name)
+        return markdown(figure.note) if figure else ""
 
     def claims(self) -> str:
         """Every claim with its verdict, the sentence with its numbers, and its slide."""
@@ -113,6 +121,15 @@ class Documents:
                 path.unlink()
         for name, figure in self.shown.items():
             parts.replace(folder / name, small_png(figure))
+
+    def _exhibit(self, kind: str, run: str, name: str) -> Any:
+        """A table or figure; None where the run's records are stale and do not give it."""
+        try:
+            return getattr(self.runs[run], kind)(name)
+        except ValueError:
+            if not self.runs[run].stale():
+                raise
+            return None
 
     def _judge(self, claim: Claim) -> tuple[Verdict, str]:
         """The verdict of the first run that can judge a claim, that of its own suite before others.

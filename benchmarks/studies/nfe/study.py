@@ -45,7 +45,10 @@ class NfeOptions(BaseModel, frozen=True, extra="forbid"):
 
 @register
 class Nfe(TrainingStudy):
-    """How often the solver evaluates the field, as it is trained and as tolerance tightens."""
+    """How often the solver evaluates the field, as it is trained and as tolerance tightens.
+
+    A solver that names no first step takes torchdiffeq's.
+    """
 
     name = "nfe"
     question = "How many evaluations does the solver need, and for what error?"
@@ -74,7 +77,7 @@ class Nfe(TrainingStudy):
                         study=self.name,
                         flow=contender.flow,
                         dim=dim,
-                        options=_by_the_heuristic(contender.complete(options.sizes, dim)),
+                        options=contender.complete(options.sizes, dim),
                         dataset=name,
                         batch=contender.batch or options.batch,
                         updates=options.updates,
@@ -93,15 +96,15 @@ class Nfe(TrainingStudy):
     def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
         """Time the training and the calls of its flow."""
         data = datasets.load(str(case.dataset), seed=case.seeds.data)
-        return timed(case, data, kept, _seconds(case))
+        return timed(_by_the_heuristic(case), data, kept, _seconds(case))
 
 
-def _by_the_heuristic(options: dict[str, Any]) -> dict[str, Any]:
-    """Options whose solver tries torchdiffeq's first step, as papers count; or one of its own."""
-    solver = options.get("solver") or {}
+def _by_the_heuristic(case: Case) -> Case:
+    """The case with torchdiffeq's first step, as papers count, where its solver names none."""
+    solver = case.options.get("solver") or {}
     if solver.get("method") not in ADAPTIVE or solver.get("first_step") is not None:
-        return options
-    return {**options, "solver": {**solver, "first_step": "torchdiffeq"}}
+        return case
+    return case.changed(options={**case.options, "solver": {**solver, "first_step": "torchdiffeq"}})
 
 
 def _measured(case: Case) -> Result:
@@ -109,7 +112,8 @@ def _measured(case: Case) -> Result:
     settings = Training.model_validate(case.settings["training"])
     data = datasets.load(str(case.dataset), seed=case.seeds.data)
     dtype = getattr(torch, case.dtype)
-    flow = prepare(case, data.train.to(dtype), settings.whiten)
+    solving = _by_the_heuristic(case)
+    flow = prepare(solving, data.train.to(dtype), settings.whiten)
     untrained = copy.deepcopy(flow)
     fixed = data.test[: case.batch].to(case.device, dtype)
     every = max(1, case.updates // int(case.settings["checks"]))
@@ -125,7 +129,7 @@ def _measured(case: Case) -> Result:
 
     history = train(flow, data, case, settings, observe=observe)
     tolerances = [float(t) for t in case.settings["tolerances"]]
-    curves = [_tolerances(f, fixed, case, tolerances) for f in (untrained, flow)]
+    curves = [_tolerances(f, fixed, solving, tolerances) for f in (untrained, flow)]
     updates, forward, backward = np.array(history.observations).T
     arrays = {
         "updates": updates,
