@@ -45,7 +45,8 @@ def judge(frame: pd.DataFrame) -> Verdict:
         raise NotMeasured("densities in two dimensions of both ffjord and glow")
     ones, others = (pd.concat([getattr(c, side) for c in pairs]) for side in ("one", "other"))
     budgets = [_against(ones, others, "parameters", ",.0f")]
-    if "train_seconds" in rows:  # a document has none of a run that was not quiet
+    known = [side.get("train_seconds", pd.Series(dtype=float)).notna() for side in (ones, others)]
+    if all(len(side) and side.all() for side in known):  # a document has none that were not quiet
         budgets.append(f"{_against(ones, others, 'train_seconds', '.3g')} of training")
     sentence = f"FFJORD leads by {leads(pairs)}, with {' and '.join(budgets)}."
     outcome = of_leads([(contest.lead, contest.error) for contest in pairs], ERRORS)
