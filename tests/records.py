@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.core import store
-from benchmarks.core.case import Case, studies
+from benchmarks.core.case import Case
 from benchmarks.core.record import Record, Values
 from benchmarks.core.study import Result
 from benchmarks.datasets.disk import Absent
@@ -28,10 +28,9 @@ def record_of(case: Case, metrics: Mapping[str, Any] | None = None, **fields: An
 
 
 def declared_now(case: Case) -> Mapping[str, Declared]:
-    """What the code of a case declares now, but for its study where that is not registered."""
-    known = case if case.study in studies else case.changed(study="cost")
+    """What the flow and the data of a case declare now, whether its study is registered or not."""
     try:
-        return dependencies(known).declared
+        return dependencies(case.changed(study="cost")).declared
     except (Absent, ValueError):
         return {}
 
