@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.core import store
+from benchmarks.execution.versions import dependencies
+from benchmarks.measure.machine import machine, versions
 from edited_tree import NEW_CASE, ROOT, Edit, Standing, copied, faults, standing
 
 REFERENCE = ROOT / "results/reference"
@@ -21,12 +24,26 @@ FFJORD = "flows/continuous/ffjord.py", 'register("ffjord"'
 
 
 @pytest.fixture(scope="module")
-def before() -> Standing:
-    """Where the committed run stands under the code as it is."""
-    return standing(ROOT, REFERENCE)
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed run as if it had been measured here, by the code as it is."""
+    folder = tmp_path_factory.mktemp("reference")
+    (folder / "suite.json").write_bytes((REFERENCE / "suite.json").read_bytes())
+    here = {"machine": machine(), "versions": versions(), "arrays": {}}
+    for record in store.read(REFERENCE).values():
+        declared = dependencies(record.case).declared
+        store.write(folder, record.model_copy(update={**here, "declared": declared}))
+    return folder
 
 
-def test_harmless_edits_leave_every_record_as_it_is(before: Standing, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def before(measured: Path) -> Standing:
+    """Where that run stands under the code as it is."""
+    return standing(ROOT, measured)
+
+
+def test_harmless_edits_leave_every_record_as_it_is(
+    measured: Path, before: Standing, tmp_path: Path
+) -> None:
     tree = copied(tmp_path, *HARMLESS)
     helper, users = "benchmarks/training/schedules.py", (tree / "benchmarks").rglob("*.py")
     for path in users:  # move a module, and rename what it has
@@ -38,17 +55,17 @@ def test_harmless_edits_leave_every_record_as_it_is(before: Standing, tmp_path: 
     text = source.read_text("utf-8").replace("def share(", "def fraction(")
     source.with_name("rates.py").write_text(text, "utf-8")
     source.unlink()
-    assert standing(tree, REFERENCE) == before
+    assert standing(tree, measured) == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", ["version", "pace"])
 def test_a_raised_number_makes_its_own_records_stale(
-    number: str, before: Standing, tmp_path: Path
+    number: str, measured: Path, before: Standing, tmp_path: Path
 ) -> None:
     file, old = FFJORD
     tree = copied(tmp_path, Edit(file, old, f"{old}, {number}=2"))
-    after = standing(tree, REFERENCE)
+    after = standing(tree, measured)
     moved = {c["key"] for c in before["done"]} - {c["key"] for c in after["done"]}
     stale = [case for case in after["stale"] if case["key"] in moved]
     assert len(stale) == len(moved) > 0
