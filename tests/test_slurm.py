@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dask
 import pytest
 from typer.testing import CliRunner
 
@@ -50,3 +51,21 @@ def test_arrays_run_to_their_end_through_a_requeue(tmp_path, monkeypatch, worker
     assert training.metrics["train_seconds"].values[0] > 0
     run(suite.read(str(file)), tmp_path / "whole", Silent(), worker=worker)
     assert figures(folder) == figures(tmp_path / "whole")
+
+
+@pytest.mark.system
+def test_workers_that_slurm_starts_measure_a_suite(tmp_path, monkeypatch):
+    """By `--scheduler slurm`: a job for each worker, and none of them left."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    node, folder, file = tmp_path / "node", tmp_path / "out", tmp_path / "one.toml"
+    file.write_text(SUITE)
+    job = {"cores": 1, "memory": "1GB", "queue": "all", "walltime": "00:10:00"}
+    site = {**job, "job-directives-skip": ["--mem"], "log-directory": str(tmp_path / "logs")}
+    with slurm(node, monkeypatch), dask.config.set({"jobqueue.slurm": site}):
+        asked = ["run", str(file), "--out", str(folder), "--scheduler", "slurm", "--jobs", "2"]
+        result = CliRunner().invoke(app, asked)
+        started = jobs()
+        assert result.exit_code == 0, f"{result.output} {result.stderr} {started} {logs(node)}"
+        until(lambda: not output("squeue", "-h"), 60, lambda: f"{jobs()} {logs(node)}")
+    assert len(started) == 2
+    assert {record.status for record in store.read(folder).values()} == {"done"}
