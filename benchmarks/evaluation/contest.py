@@ -95,8 +95,7 @@ class Contest:
     def enter(self, case: Case) -> Competitor:
         """Build the competitor of a case.
 
-        Raises ForeignError for a peer that cannot be used, ValueError for a flow without a compiled
-        view and for an unknown name.
+        Raises ForeignError for a peer that cannot be used, ValueError for an unknown name.
         """
         by, own = str(case.settings["by"]), calls(case)
         _move(own, case)
@@ -172,8 +171,6 @@ def _ours(own: Calls, case: Case, compiled: bool, solution: Callable[[], Solutio
             "adjoint": replace(described, gradient="adjoint"),
         }
         views = {name: own.flow.using(solver=how) for name, how in solvers.items()}
-    if compiled and not hasattr(own.flow, "compiled"):
-        raise ValueError(f"flow {case.flow!r} has no compiled view: measure it by 'eager' alone")
     views = {name: view.compiled() for name, view in views.items()} if compiled else views
     first = views["gradient"]
 

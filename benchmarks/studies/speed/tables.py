@@ -53,9 +53,9 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             "error.peer": Column("Error, peer", digits=".1e"),
             "accuracy": Column("Accuracy"),
         }
-        shown = rows.assign(call=rows["call"].map(_name))
-        shown = shown[[n for n in shown if n in columns or n in ("ratio.interval", RECORDS)]]
-        result.append(Table("speed-ratios", "Ours over peers", RATIOS, shown, columns))
+        listing = rows.assign(call=rows["call"].map(_name))
+        cells = [name for name in listing if name in {*columns, "ratio.interval", RECORDS}]
+        result.append(Table("speed-ratios", "Ours over peers", RATIOS, listing[cells], columns))
     return result
 
 

@@ -122,11 +122,11 @@ def build(request: Mapping[str, Any]) -> Built:
 
 def _layers(parameters: Mapping[str, Any]) -> list[tuple[Any, Any, Any]]:
     """Weight (out, in), bias and shift (out,) of each layer of our `MLPField`, in order."""
-    found: dict[int, dict[str, Any]] = {}
+    layers: dict[int, dict[str, Any]] = {}
     for name, value in parameters.items():
         if match := re.search(r"layers\.(\d+)\.(weight|bias|shift)$", name):
-            found.setdefault(int(match[1]), {})[match[2]] = value
-    return [(p["weight"], p["bias"], p.get("shift", 0.0)) for _, p in sorted(found.items())]
+            layers.setdefault(int(match[1]), {})[match[2]] = value
+    return [(p["weight"], p["bias"], p.get("shift", 0.0)) for _, p in sorted(layers.items())]
 
 
 def _paths(weights: list[Any]) -> Any:
