@@ -20,6 +20,7 @@ Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
 QUICK = {"method": "adaptive_heun", "rtol": 1e-2, "atol": 1e-2}  # one stage, so quick to compile
 BACKPROP = {**QUICK, "gradient": "backprop"}
+STEPS = {"method": "midpoint", "step_size": 0.3, "gradient": "backprop"}
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +56,8 @@ def _assert_equal(flow: Flow, x: Tensor, context: Tensor | None = None, **option
 def test_steps_equal_those_of_the_flow(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal
 ) -> None:
-    """Every family, through its own loss, by backpropagation and by the adjoint."""
-    for gradient in ("backprop", "adjoint"):
-        solver = {**QUICK, "gradient": gradient}
+    """Every family, by its own loss: by backpropagation, by the adjoint, at fixed steps."""
+    for solver in (BACKPROP, {**QUICK, "gradient": "adjoint"}, STEPS):
         flow = make_flow(name, 3, **options).using(solver=solver, noise=0)
         _assert_equal(flow, normal(5, 3), backend="aot_eager")
 
@@ -119,11 +119,14 @@ def test_one_function_for_all_steps(make_flow: Make, normal: Normal) -> None:
 
 
 def test_what_a_view_lacks_is_named(normal: Normal) -> None:
-    """A second derivative through compiled steps."""
+    """A second derivative through compiled steps, and steps that are torchdiffeq's."""
     view = mlp_flow(2, solver=BACKPROP).compiled(backend="aot_eager")
     x = normal(4, 2).requires_grad_()
     with pytest.raises(RuntimeError, match=r"first derivatives.*the flow itself"):
         torch.autograd.grad(view.loss(x), x, create_graph=True)
+    for solver in ({"engine": "torchdiffeq"}, {"method": "scipy_solver"}):
+        with pytest.raises(ValueError, match=r"torchdiffeq.*the flow itself"):
+            view.using(solver=solver).log_prob(x)
 
 
 def test_failures_keep_their_types(normal: Normal) -> None:

@@ -104,7 +104,7 @@ class CNF(nn.Module):
         self.noise = self.noise if noise is None else noise
 
     def compile_steps(self, functions: Functions) -> None:
-        """Take the steps of native adaptive solves by compiled functions from now on."""
+        """Take steps by compiled functions from now on, but those of the adjoint's own solve."""
         self.functions = functions
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -140,6 +140,11 @@ class CNF(nn.Module):
         progress = Progress(self.counters, self.solver.max_steps)
         dynamics = Dynamics(rate, 1 + penalised, list(self.field.parameters()), progress)
         if self.functions is not None:
+            if not self.solver.native:
+                raise ValueError(
+                    f"steps of {self.solver.method!r} by torchdiffeq cannot be compiled: choose a "
+                    "method of the native engine, or use the flow itself, not compiled()"
+                )
             dynamics.attempt = Compiled(
                 self.functions, evaluation, field, context, probes, beside, progress
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
@@ -59,24 +59,25 @@ class Compiled:
         stepper: Stepper,
         rate: Rate,
         state: State,
-        rates: tuple[Tensor, Rates],
+        rates: tuple[Tensor, Rates] | None,
         length: float | Tensor,
         times: Sequence[Tensor],
-        closes: bool,
+        closes: bool = False,
     ) -> Attempt:
-        """As `Stepper.attempt`, with the graph of all stages."""
+        """As `Stepper.attempt`, with the graph of all stages; ``rate`` is compiled in its place."""
         if torch.is_grad_enabled():  # else the first step would be a function of its own
             state = State(_differentiable(state.y), tuple(map(_differentiable, state.q)))
         rates = tree_map_only(Tensor, torch.Tensor.contiguous, rates)
-        stepper = replace(stepper, control=replace(stepper.control, first_step=None))
+        if stepper.control is not None:  # one function for solves of any length
+            stepper = replace(stepper, control=replace(stepper.control, first_step=None))
         place = (stepper, self.evaluation, type(self.field))
-        inputs = (state.y, *state.q, rates[0], *rates[1], self.context)
-        constants = (stepper, self.evaluation, self.field)
         step: Attempt = self.functions(
             step_of_an_ode,
             place,
-            inputs,
-            *constants,
+            [leaf for leaf in tree_leaves((state, rates, self.context)) if leaf is not None],
+            stepper,
+            self.evaluation,
+            self.field,
             state,
             rates,
             torch.as_tensor(length, dtype=state.y.dtype, device=state.y.device),
@@ -86,7 +87,7 @@ class Compiled:
             self.beside,
         )
         dx, (trace, *_) = step.rates
-        self.progress.evaluated(dx, trace, len(times))  # type: ignore[arg-type]  # no integral lacks a rate
+        self.progress.evaluated(dx, trace, len(times))  # type: ignore[arg-type]  # it has a rate
         return step
 
 
@@ -99,17 +100,17 @@ def step_of_an_ode(
     evaluation: Evaluation,
     field: nn.Module,
     state: State,
-    rates: tuple[Tensor, Rates],
+    rates: tuple[Tensor, Rates] | None,
     length: Tensor,
     times: Tensor,
     context: Tensor | None,
     probes: Any,
     beside: Any,
 ) -> Attempt:
-    """One step at ``times`` (stages after the first) of the given length, as one graph."""
+    """One step of the given length with stages at ``times``, as one graph."""
 
     def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
         dx, *of_q = evaluation(field, t, x, context, probes, beside)
         return dx, tuple(of_q)
 
-    return stepper.attempt(rate, state, rates, length, times.unbind(), False)
+    return stepper.attempt(rate, state, rates, length, times.unbind())

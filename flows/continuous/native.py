@@ -71,13 +71,13 @@ class Engine:
         clock = Clock(start, end)
         problem = Problem(rate, clock, dynamics.progress)
         steps = self.steps(abs(clock.end - clock.start))
+        stepper = Stepper(self.method, norm, steps if isinstance(steps, Control) else None)
+        take = partial(attempt, stepper) if attempt else stepper.attempt
         with threads_for(state.y.shape[-2] * dynamics.weights):
             if isinstance(steps, Control):
-                stepper = Stepper(self.method, steps, norm)
-                one = partial(attempt, stepper) if attempt else stepper.attempt
-                state = adaptive(problem, stepper, one, state)
+                state = adaptive(problem, stepper, take, state, steps)
             else:
-                state = fixed(problem, self.method, state, steps)
+                state = fixed(problem, stepper, take, state, steps)
         dynamics.progress.check_state(clock.end, (state.y, *state.q))
         return state
 

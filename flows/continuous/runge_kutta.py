@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from flows.continuous.dynamics import Progress
-from flows.continuous.steps import Attempt, Rate, State, Stepper, end_of, stages
-from flows.continuous.tableaus import Method
+from flows.continuous.steps import Attempt, Control, Rate, State, Stepper
 
 
 class Clock:
@@ -60,7 +59,10 @@ class Problem:
     progress: Progress
 
 
-def fixed(problem: Problem, method: Method, state: State, steps: int) -> State:
+Take = Callable[..., Attempt]  # a step, as `Stepper.attempt` takes it, or compiled
+
+
+def fixed(problem: Problem, stepper: Stepper, take: Take, state: State, steps: int) -> State:
     """The state at the end, after equal steps."""
     clock = problem.clock
     h = (clock.end - clock.start) / steps
@@ -68,32 +70,28 @@ def fixed(problem: Problem, method: Method, state: State, steps: int) -> State:
         t, shares = clock.start + n * h, (n / steps, (n + 1) / steps)
         problem.progress.check_step(t, abs(h))
         problem.progress.check_state(t, (state.y, *state.q))
-        length, (now, *times) = clock.step(t, h, (0.0, *method.nodes), shares)
-        rates = problem.rate(now, state.y)
-        of_y, of_q, y = stages(method, problem.rate, state, rates, length, times, False)
-        state = end_of(method, state, y, length, of_y, of_q)
+        length, times = clock.step(t, h, (0.0, *stepper.method.nodes), shares)
+        state = take(problem.rate, state, None, length, times).end
     return state
 
 
 def adaptive(
-    problem: Problem, stepper: Stepper, attempt: Callable[..., Attempt], state: State
+    problem: Problem, stepper: Stepper, take: Take, state: State, control: Control
 ) -> State:
-    """The state at the end, by steps with errors within the tolerance, the last to land there.
-
-    ``attempt`` is the stepper's, or compiled.
-    """
-    clock, progress, control = problem.clock, problem.progress, stepper.control
-    method = stepper.method
+    """The state at the end, by steps with errors within the tolerance, the last to land there."""
+    clock, progress, method = problem.clock, problem.progress, stepper.method
     t, way = clock.start, math.copysign(1.0, clock.end - clock.start)
     rates = problem.rate(clock.first, state.y)
-    dt = control.first_step or stepper.first_step(problem.rate, state, rates, clock.first, way)
+    dt = control.first_step or stepper.first_step(
+        control, problem.rate, state, rates, clock.first, way
+    )
     while t != clock.end:
         progress.check_step(t, dt)
         lands = way * t + dt >= way * clock.end
         h = clock.end - t if lands else way * dt
         length, times = clock.step(t, h, method.nodes, (0.0, float(lands)))
-        step = attempt(problem.rate, state, rates, length, times, lands)
-        ratio = float(step.ratio)
+        step = take(problem.rate, state, rates, length, times, lands)
+        ratio = float(step.ratio)  # type: ignore[arg-type]  # a control has errors estimated
         progress.count_step(ratio <= 1)
         if math.isnan(ratio):  # a step that went too far, or a field that is not finite here
             dt = abs(h) * control.shrink if bool(torch.isfinite(rates[0]).all()) else 0.0

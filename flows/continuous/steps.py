@@ -30,11 +30,14 @@ class State(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """Where a step ends, the rates of y and of q there, and its error over the tolerance."""
+    """Where a step ends, the rates of y and of q at its last stage, and its error.
+
+    The error is in units of the tolerance, None where none is estimated.
+    """
 
     end: State
     rates: tuple[Tensor, Rates]
-    ratio: Tensor
+    ratio: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -65,33 +68,49 @@ class Control:
 
 @dataclass(frozen=True)
 class Stepper:
-    """One step of a method under a control; all but this is the same eager and compiled."""
+    """One step of a method, with an estimate of its error where a ``control`` chooses steps."""
 
     method: Method
-    control: Control
     norm: Norm
+    control: Control | None = None
 
     def attempt(
         self,
         rate: Rate,
         state: State,
-        rates: tuple[Tensor, Rates],
+        rates: tuple[Tensor, Rates] | None,
         length: float | Tensor,
         times: Sequence[Tensor],
-        closes: bool,
+        closes: bool = False,
     ) -> Attempt:
-        """A step whose first stage has ``rates``, the others at ``times``.
+        """A step with stages at ``times``, before them one of known ``rates`` if there are any.
 
         Where it ``closes`` the solve, a last stage at its end serves the error alone: no graph of
         it is kept.
         """
-        of_y, of_q, y = stages(self.method, rate, state, rates, length, times, closes)
-        end = end_of(self.method, state, y, length, of_y, of_q)
-        return Attempt(end, (of_y[-1], of_q[-1]), self._ratio(state, end, of_y, of_q, length))
+        if rates is None:
+            now, *times = times
+            rates = rate(now, state.y)
+        method, of_y, of_q, y = self.method, [rates[0]], [rates[1]], state.y
+        for index, (time, weights) in enumerate(zip(times, method.stages, strict=True), 1):
+            y = _sum(state.y, length, weights, of_y)
+            aside = closes and method.closing and index == len(times)
+            with torch.no_grad() if aside else nullcontext():
+                k, g = rate(time, y)
+            of_y.append(k)
+            of_q.append(g)
+        if not method.closing:
+            y = _sum(state.y, length, method.solution, of_y)
+        columns = zip(state.q, zip(*of_q, strict=True), strict=True)
+        q = tuple(_sum(part, length, method.solution, column) for part, column in columns)
+        end = State(y, q)
+        ratio = self._ratio(self.control, state, end, of_y, of_q, length) if self.control else None
+        return Attempt(end, (of_y[-1], of_q[-1]), ratio)
 
     @torch.no_grad()
     def _ratio(
         self,
+        control: Control,
         start: State,
         end: State,
         of_y: Sequence[Tensor],
@@ -102,7 +121,7 @@ class Stepper:
             if rates[0] is None:
                 return before.new_zeros(())
             error = _sum(before.new_zeros(()), length, self.method.error, rates)
-            return self.control.scaled(error, before, after)
+            return control.scaled(error, before, after)
 
         columns = zip(*of_q, strict=True)
         q = [scaled(*parts) for parts in zip(start.q, end.q, columns, strict=True)]
@@ -110,17 +129,23 @@ class Stepper:
 
     @torch.no_grad()
     def first_step(
-        self, rate: Rate, state: State, rates: tuple[Tensor, Rates], now: Tensor, way: float
+        self,
+        control: Control,
+        rate: Rate,
+        state: State,
+        rates: tuple[Tensor, Rates],
+        now: Tensor,
+        way: float,
     ) -> float:
         """Hairer, Nørsett and Wanner's choice, Solving ODEs I, section II.4: one evaluation."""
         of_y, of_q = rates
 
         def size(y: Tensor, q: Rates) -> Tensor:
             parts = [
-                before.new_zeros(()) if value is None else self.control.scaled(value, before)
+                before.new_zeros(()) if value is None else control.scaled(value, before)
                 for value, before in zip(q, state.q, strict=True)
             ]
-            return self.norm(self.control.scaled(y, state.y), parts)
+            return self.norm(control.scaled(y, state.y), parts)
 
         value, slope = size(state.y, state.q), size(of_y, of_q)
         tiny = torch.full_like(value, 1e-6)
@@ -132,43 +157,6 @@ class Stepper:
         bound = (0.01 / steepest) ** (1 / self.method.order)
         longest = torch.where(steepest <= 1e-15, torch.maximum(tiny, h * 1e-3), bound)
         return float(torch.minimum(100 * h, longest))
-
-
-def stages(
-    method: Method,
-    rate: Rate,
-    state: State,
-    rates: tuple[Tensor, Rates],
-    length: float | Tensor,
-    times: Sequence[Tensor],
-    closes: bool,
-) -> tuple[list[Tensor], list[Rates], Tensor]:
-    """The rates of y and of q at all stages, and y at the last."""
-    of_y, of_q, y = [rates[0]], [rates[1]], state.y
-    for index, (time, weights) in enumerate(zip(times, method.stages, strict=True), 1):
-        y = _sum(state.y, length, weights, of_y)
-        with (
-            torch.no_grad() if closes and index == len(times) and method.closing else nullcontext()
-        ):
-            k, g = rate(time, y)
-        of_y.append(k)
-        of_q.append(g)
-    return of_y, of_q, y
-
-
-def end_of(
-    method: Method,
-    state: State,
-    last: Tensor,
-    length: float | Tensor,
-    of_y: Sequence[Tensor],
-    of_q: Sequence[Rates],
-) -> State:
-    """The state at the end of a step whose last stage is at ``last``."""
-    y = last if method.closing else _sum(state.y, length, method.solution, of_y)
-    columns = zip(state.q, zip(*of_q, strict=True), strict=True)
-    q = tuple(_sum(part, length, method.solution, column) for part, column in columns)
-    return State(y, q)
 
 
 def _sum(
