@@ -31,11 +31,6 @@ def log_density(transform: Any, base: Any, x: Tensor, context: Tensor | None) ->
     return result
 
 
-def likelihood_loss(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
-    """Mean negative log-density of x (N, D), a scalar."""
-    return -log_density(transform, base, x, context).mean()
-
-
 def noise(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
     """Noise of data x: (N, D) -> (N, D)."""
     z: Tensor = transform(x, context)[0]

@@ -12,7 +12,7 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 from flows.bijection import base_of, finite, module_of
-from flows.compiled import Compiler, data, likelihood_loss, log_density, noise
+from flows.compiled import Compiler, data, log_density, noise
 
 
 class Flow(nn.Module):
@@ -80,8 +80,7 @@ class Flow(nn.Module):
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Objective of training: the mean negative log-likelihood in nats per sample, a scalar."""
-        loss: Tensor = self._run(likelihood_loss, x, context)
-        return loss
+        return -self.log_prob(x, context).mean()
 
     def _run(self, function: Callable[..., Any], x: Tensor, context: Tensor | None) -> Any:
         """Check the inputs, then call function(transform, base, x, context)."""

@@ -132,3 +132,15 @@ def test_a_flow_is_made_of_a_bijection(normal: Normal) -> None:
         Flow(3)
     with pytest.raises(ValueError, match="dim=D"):
         Flow(IdentityTransform()).sample(3)
+
+
+def test_a_loss_is_that_of_an_overridden_density(normal: Normal) -> None:
+    """A Flow whose log_prob is its own trains on it."""
+
+    class Shifted(Flow):
+        def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+            return super().log_prob(x, context) - 1.0
+
+    x = normal(4, 2)
+    transform = flows.build("realnvp", 2, hidden=4).double().transform
+    assert Shifted(transform, 2).loss(x) == Flow(transform, 2).loss(x) + 1.0

@@ -35,35 +35,29 @@ class Engine:
         self, dynamics: Dynamics, x: Tensor, context: Parts, start: Tensor, end: Tensor
     ) -> Parts:
         """x and its integrals at the end, by steps with a graph where gradients are enabled."""
-        return self._solve(dynamics, x, context, start, end, {})
+        return self._solve(dynamics, x, context, torch.stack([start, end]), by_adjoint=False)
 
     def solve_by_adjoint(
         self, dynamics: Dynamics, x: Tensor, context: Parts, start: Tensor, end: Tensor
     ) -> Parts:
         """As `solve`, differentiated by a solve backward in time."""
-        first, last = torch.stack([start, end]).tolist()
-        way = 1.0 if last > first else -1.0  # of times to come back to: torchdiffeq negates them
-        adjoint = self.options(way * start.detach()[None], abs(last - first))
-        if self.seminorm:
-            adjoint["norm"] = "seminorm"
-        further = {"adjoint_options": adjoint, "adjoint_params": tuple(dynamics.parameters)}
-        return self._solve(dynamics, x, context, start, end, further)
+        return self._solve(dynamics, x, context, torch.stack([start, end]), by_adjoint=True)
 
     def _solve(
-        self,
-        dynamics: Dynamics,
-        x: Tensor,
-        context: Parts,
-        start: Tensor,
-        end: Tensor,
-        adjoint: dict[str, Any],
+        self, dynamics: Dynamics, x: Tensor, context: Parts, times: Tensor, by_adjoint: bool
     ) -> Parts:
-        times = torch.stack([start, end])
         first, last = times.tolist()
         watched = self.kind(dynamics, first)
         zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
+        further: dict[str, Any] = {}
+        if by_adjoint:
+            way = 1.0 if last > first else -1.0  # torchdiffeq negates times that fall
+            adjoint = self.options(way * times[:1].detach(), abs(last - first))
+            adjoint |= {"norm": "seminorm"} if self.seminorm else {}
+            parameters = tuple(dynamics.parameters)
+            further = {"adjoint_options": adjoint, "adjoint_params": parameters}
         options = self.options(times[1:], abs(last - first))
-        solution = (odeint_adjoint if adjoint else odeint)(
+        solution = (odeint_adjoint if by_adjoint else odeint)(
             watched,
             (x, *zeros, *context),
             times,
@@ -71,12 +65,12 @@ class Engine:
             rtol=self.rtol,
             atol=self.atol,
             options={**options, "norm": lambda state: self.norm(state[0], state[1:])},
-            **adjoint,
+            **further,
         )
         if len(solution[0]) < 2:
             raise SolveError(f"{self.method} gave up before t={last:.6g}")
         # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
-        final = self.method in FINAL and not adjoint
+        final = self.method in FINAL and not by_adjoint
         result = watched.state if final else tuple(part[-1] for part in solution)
         result = result[: 1 + dynamics.integrals]
         dynamics.progress.check_state(last, result)
