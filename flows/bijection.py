@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -25,8 +26,9 @@ class Bijection(Protocol):
     - Map each row independently of the others, leave the inputs unchanged, keep dtype and device,
       and let gradients pass in both directions, through an iterative inverse too.
     - Offer ``initialize(x)`` where data (N, D) sets parameters before training,
-      ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`), and
-      ``iterative = True`` where the inverse iterates (see `Flow.compiled`). Then let
+      ``to_noise(x, context)`` and ``to_data(z, context)`` where an image alone costs less than with
+      its log-determinant, ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`),
+      and ``iterative = True`` where the inverse iterates (see `Flow.compiled`). Then let
       ``flows.check(flows.Flow(bijection, dim=D))`` measure all of this, and register a factory by
       `flows.register` to have it built, compared and reported by name.
     """
@@ -68,6 +70,14 @@ class Wrapped(nn.Module):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Noise to data: (N, D) -> (N, D), (N,)."""
         return self.bijection.inverse(z, context)
+
+    def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Noise of data alone: (N, D) -> (N, D)."""
+        return _image(self.bijection, "to_noise", "forward", x, context)
+
+    def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Data of noise alone: (N, D) -> (N, D)."""
+        return _image(self.bijection, "to_data", "inverse", z, context)
 
 
 def module_of(bijection: Any) -> nn.Module:
@@ -128,3 +138,28 @@ def parts(transform: nn.Module) -> list[nn.Module]:
     if not isinstance(transform, CompositeTransform):
         return [transform]
     return [part for inner in transform._transforms for part in parts(inner)]
+
+
+def to_noise(run: Sequence[nn.Module], x: Tensor, context: Tensor | None) -> Tensor:
+    """Noise of data x by Bijections one after the other, without log-determinants if that is less.
+
+    (N, D) -> (N, D).
+    """
+    for part in run:
+        x = _image(part, "to_noise", "__call__", x, context)
+    return x
+
+
+def to_data(run: Sequence[nn.Module], z: Tensor, context: Tensor | None) -> Tensor:
+    """Data of noise z, likewise: (N, D) -> (N, D)."""
+    for part in reversed(run):
+        z = _image(part, "to_data", "inverse", z, context)
+    return z
+
+
+def _image(part: Any, alone: str, whole: str, x: Tensor, context: Tensor | None) -> Tensor:
+    if offered := getattr(part, alone, None):
+        image: Tensor = offered(x, context)
+    else:
+        image, _ = getattr(part, whole)(x, context)
+    return image

@@ -17,9 +17,10 @@ from nflows.transforms import InverseTransform
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from flows.bijection import parts
+from flows.bijection import parts, to_data, to_noise
 from flows.functorch import differentiating_forward, transforming
 
+Stretch = tuple[int, bool, tuple[nn.Module, ...]]  # its place, whether it solves an ODE, its parts
 REMEDY = "use the flow itself, of which compiled() made the view"
 _numbers = itertools.count()
 
@@ -31,16 +32,22 @@ def log_density(transform: Any, base: Any, x: Tensor, context: Tensor | None) ->
     return result
 
 
-def noise(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
-    """Noise of data x: (N, D) -> (N, D)."""
-    z: Tensor = transform(x, context)[0]
-    return z
-
-
-def data(transform: Any, base: Any, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Data of noise z and their log-density: (N, D) -> (N, D), (N,)."""
+def data_and_log_density(
+    transform: Any, base: Any, z: Tensor, context: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Data of noise z and their log-densities: (N, D) -> (N, D), (N,)."""
     x, ladj = transform.inverse(z, context)
     return x, base.log_prob(z) - ladj
+
+
+def noise(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
+    """Noise of data x: (N, D) -> (N, D)."""
+    return to_noise(parts(transform), x, context)
+
+
+def data(transform: Any, base: Any, z: Tensor, context: Tensor | None) -> Tensor:
+    """Data of noise z: (N, D) -> (N, D)."""
+    return to_data(parts(transform), z, context)
 
 
 class Compiler:
@@ -58,7 +65,8 @@ class Compiler:
         self, function: Callable[..., Any], transform: Any, base: Any, x: Tensor, context: Any
     ) -> Any:
         """function(transform, base, x, context); an inverse that iterates stays eager."""
-        if torch.compiler.is_compiling() or (function is data and self.iterative):
+        inverse = function in (data, data_and_log_density)
+        if torch.compiler.is_compiling() or (inverse and self.iterative):
             return function(transform, base, x, context)
         if self.solving:
             return function(_Stretches(transform, self), base, x, context)
@@ -133,29 +141,44 @@ class _Stretches:
     def __init__(self, transform: nn.Module, compiler: Compiler) -> None:
         self.compiler = compiler
         runs = itertools.groupby(parts(transform), _solves)
-        self.stretches = [(k, solves, tuple(run)) for k, (solves, run) in enumerate(runs)]
+        self.stretches: list[Stretch] = [(k, own, tuple(run)) for k, (own, run) in enumerate(runs)]
 
     def __call__(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self._cascade(_forward, self.stretches, x, context)
 
+    def to_noise(self, x: Tensor, context: Tensor | None) -> Tensor:
+        for stretch in self.stretches:
+            x = self._through(to_noise, stretch, x, context)
+        return x
+
     def inverse(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self._cascade(_inverse, self.stretches[::-1], z, context)
+
+    def to_data(self, z: Tensor, context: Tensor | None) -> Tensor:
+        for stretch in reversed(self.stretches):
+            z = self._through(to_data, stretch, z, context)
+        return z
 
     def _cascade(
         self,
         direction: Callable[..., tuple[Tensor, Tensor]],
-        stretches: Sequence[tuple[int, bool, tuple[nn.Module, ...]]],
+        stretches: Sequence[Stretch],
         x: Tensor,
         context: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         total = x.new_zeros(len(x))
-        for place, solves, run in stretches:
-            if solves:
-                x, ladj = direction(run, x, context)
-            else:
-                x, ladj = self.compiler.run(direction, (run,), x, context, place)
+        for stretch in stretches:
+            x, ladj = self._through(direction, stretch, x, context)
             total = total + ladj
         return x, total
+
+    def _through(
+        self, direction: Callable[..., Any], stretch: Stretch, x: Tensor, context: Tensor | None
+    ) -> Any:
+        place, solves, run = stretch
+        if solves:
+            return direction(run, x, context)
+        return self.compiler.run(direction, (run,), x, context, place)
 
 
 def _forward(run: tuple[Any, ...], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 from flows.bijection import base_of, finite, module_of
-from flows.compiled import Compiler, data, log_density, noise
+from flows.compiled import Compiler, data, data_and_log_density, log_density, noise
 
 
 class Flow(nn.Module):
@@ -61,11 +61,17 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
-        """n samples (n, D) without gradient."""
-        return self.rsample_and_log_prob(n, context)[0]
+        """n samples (n, D) without gradient; an ODE is solved for them alone, not for a density."""
+        samples: Tensor = self._run(data, self._noise(n), context)
+        return samples
 
     def rsample_and_log_prob(self, n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """n reparameterised samples (n, D) and their log-densities (n,), in one pass."""
+        samples: tuple[Tensor, Tensor] = self._run(data_and_log_density, self._noise(n), context)
+        return samples
+
+    def _noise(self, n: int) -> Tensor:
+        """n samples (n, D) of the base density."""
         if self.dim is None:
             raise ValueError(
                 "this Flow does not know its dimension: construct it with Flow(transform, dim=D)"
@@ -74,9 +80,10 @@ class Flow(nn.Module):
             raise ValueError(f"cannot draw {n!r} samples: n is a whole number from 0")
         like = self.reference()
         like = torch.empty(0) if like is None else like
-        z = self.base.rsample(torch.empty(n, self.dim, dtype=like.dtype, device=like.device))
-        samples: tuple[Tensor, Tensor] = self._run(data, z, context)
-        return samples
+        z: Tensor = self.base.rsample(
+            torch.empty(n, self.dim, dtype=like.dtype, device=like.device)
+        )
+        return z
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Objective of training: the mean negative log-likelihood in nats per sample, a scalar."""

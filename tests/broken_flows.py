@@ -125,6 +125,13 @@ class WrongGradient(torch.autograd.Function):
         return 1.01 * gradient
 
 
+class Alone(Broken):
+    """Its noise alone is another than with the log-determinant."""
+
+    def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return 1.001 * self(x, context)[0]
+
+
 class Shared(Broken):
     """Copies share its parameters."""
 
@@ -191,6 +198,7 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
         lambda: Flow(Broken(lambda y, ladj: (y, ladj + 0 * y.max())), 3),
         "small batches",
     ),
+    "other noise without a density": (lambda: Flow(Alone(lambda *pair: pair), 3), "images alone"),
     "no tuple": (lambda: Flow(Broken(lambda y, ladj: y), 3), "interface"),
     "a log-determinant off in the tails alone": (
         lambda: Flow(Broken(lambda y, ladj: (y, ladj + (y.abs().amax(1) > 9).to(ladj))), 3),

@@ -25,7 +25,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def solved(
-    field: nn.Module, x: Tensor, context: Tensor | None, inverse: bool, solver: dict[str, Any]
+    field: nn.Module,
+    x: Tensor,
+    context: Tensor | None,
+    inverse: bool,
+    solver: dict[str, Any],
+    traced: bool = True,
 ) -> tuple[list[Tensor], NFE]:
     """z, ladj and gradients of x, context, both times and every parameter; and the counts."""
     x = x.clone().requires_grad_()
@@ -33,7 +38,11 @@ def solved(
     beside = [] if context is None else [context.clone().requires_grad_()]
     cnf = CNF(field, solver=solver, t0=times[0], t1=times[1])
     with flows.count_nfe(cnf) as nfe:
-        z, ladj = (cnf.inverse if inverse else cnf)(x, *beside)
+        if traced:
+            z, ladj = (cnf.inverse if inverse else cnf)(x, *beside)
+        else:
+            z = (cnf.to_data if inverse else cnf.to_noise)(x, *beside)
+            ladj = torch.zeros_like(z[:, 0])
         weights = torch.linspace(-1, 2, z.numel(), dtype=x.dtype).view_as(z)
         loss = (z * weights).sum() + (ladj * weights[:, 0]).square().sum()
         gradients = torch.autograd.grad(loss, [x, *times, *beside, *field.parameters()])
@@ -47,10 +56,10 @@ def test_equal_steps(method: str, gradient: str, normal: Normal) -> None:
     field, x, context = mlp_field(3, context_dim=2), normal(5, 3), normal(5, 2)
     rules = ("direct", "torchdiffeq", 0.05) if method in ADAPTIVE else (None,)
     for rule in rules:
-        for inverse in (False, True):
+        for inverse, traced in ((False, True), (True, True), (True, False)):
             options = {**OPTIONS[method], "gradient": gradient, "first_step": rule}
             (ours, count), (theirs, other) = (
-                solved(field, x, context, inverse, {**options, "engine": engine})
+                solved(field, x, context, inverse, {**options, "engine": engine}, traced)
                 for engine in ("native", "torchdiffeq")
             )
             assert count.solves == other.solves
@@ -60,14 +69,15 @@ def test_equal_steps(method: str, gradient: str, normal: Normal) -> None:
 
 @pytest.mark.parametrize("norm", ["all", "state", "sample"])
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
-def test_equal_steps_by_every_norm(norm: str, gradient: str, normal: Normal) -> None:
+@pytest.mark.parametrize("traced", [True, False])
+def test_equal_steps_by_every_norm(norm: str, gradient: str, traced: bool, normal: Normal) -> None:
     """Over many steps, some of them rejected, in a field that is a user's own."""
     field, x = Waves(4), 3 * normal(7, 4)
     with torch.no_grad():
         field.b *= 6
     options = {"rtol": 1e-6, "atol": 1e-7, "error_norm": norm, "gradient": gradient}
     (ours, count), (theirs, other) = (
-        solved(field, x, None, False, {**options, "engine": engine})
+        solved(field, x, None, False, {**options, "engine": engine}, traced)
         for engine in ("native", "torchdiffeq")
     )
     assert count.solves == other.solves

@@ -142,10 +142,10 @@ def zuko_cnf(
     ``activation`` is "elu" or "tanh".
 
     An evaluation costs O(N (D H + ℓ H²)) for the field, its exact trace D vector-Jacobian
-    products, the estimate one. log_prob takes NFE evaluations, a sample the same. The error is the
-    largest over the batch; for the log-determinant ``atol`` is a hundred times looser, and ELU's
-    slope has a kink, so that log p is off by some dozen times the tolerance. Chen et al., Neural
-    Ordinary Differential Equations, 2018, arXiv:1806.07366.
+    products, the estimate one. log_prob takes NFE evaluations, a sample as many of the field alone.
+    The error is the largest over the batch; for the log-determinant ``atol`` is a hundred times
+    looser, and ELU's slope has a kink, so that log p is off by some dozen times the tolerance. Chen
+    et al., Neural Ordinary Differential Equations, 2018, arXiv:1806.07366.
 
     Growth in D at fixed width: log_prob 2, sampling 2.
     """

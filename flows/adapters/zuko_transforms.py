@@ -38,6 +38,18 @@ class ZukoTransform(nn.Module):
         """Noise to data: (N, D) -> (N, D), (N,)."""
         return self._call(z, self.flow.transform(context).inv)
 
+    def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Data to noise alone: (N, D) -> (N, D)."""
+        return self._image(x, self.flow.transform(context))
+
+    def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Noise to data alone: (N, D) -> (N, D)."""
+        return self._image(z, self.flow.transform(context).inv)
+
+    def _image(self, x: Tensor, transform: Any) -> Tensor:
+        y: Tensor = transform(x) if len(x) else x
+        return y
+
     def _call(self, x: Tensor, transform: Any) -> tuple[Tensor, Tensor]:
         if len(x) == 0:  # which zuko cannot reshape
             return x, x.new_zeros(0)
@@ -103,15 +115,13 @@ class ZukoODE(ZukoTransform):
             ode.atol = values["atol"] * TRACE_SCALE if "atol" in values else ode.atol
         self.noise = self.noise if noise is None else noise
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
+    def _image(self, x: Tensor, transform: Any) -> Tensor:
         with self._solve(x):
-            return super().forward(x, context)
+            return super()._image(x, transform)
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
-        with self._solve(z):
-            return super().inverse(z, context)
+    def _call(self, x: Tensor, transform: Any) -> tuple[Tensor, Tensor]:
+        with self._solve(x):
+            return super()._call(x, transform)
 
     @contextlib.contextmanager
     def _solve(self, x: Tensor) -> Iterator[None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from flows.bijection import StandardNormal
+from flows.bijection import StandardNormal, parts, to_data, to_noise
 from flows.conformance.rows import ONCE, Finding, NotApplicable, Row, row
 from flows.conformance.subject import LOOSEST, Subject
 
@@ -124,6 +125,21 @@ def round_trip_from_data(subject: Subject) -> Finding:
 def round_trip_from_noise(subject: Subject) -> Finding:
     """Noise to data and back."""
     return _round_trip(subject, "inverse", "forward")
+
+
+@row(rows, "images alone")
+@torch.no_grad()
+def images_alone(subject: Subject) -> Finding:
+    """Relative error of noise and of data that come without a log-determinant, the larger."""
+    transform: Any = subject.flow.transform
+    run = parts(transform)
+    if not any(hasattr(part, "to_noise") or hasattr(part, "to_data") for part in run):
+        raise NotApplicable("it computes none without its log-determinant")
+    x, context = subject.x, subject.contexts(len(subject.x))
+    z, _ = transform(x, context)
+    data, _ = transform.inverse(z, context)
+    errors = (_relative(to_noise(run, x, context), z), _relative(to_data(run, z, context), data))
+    return Finding(torch.stack(errors).max().item(), subject.bound(1e-7, 2e-3))
 
 
 @row(rows, "round trip in the tails")

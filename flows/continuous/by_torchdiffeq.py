@@ -57,6 +57,10 @@ class Engine:
             parameters = tuple(dynamics.parameters)
             further = {"adjoint_options": adjoint, "adjoint_params": parameters}
         options = self.options(times[1:], abs(last - first))
+
+        def norm(state: Parts) -> Tensor:
+            return self.norm(state[0], state[1 : 1 + dynamics.integrals])
+
         solution = (odeint_adjoint if by_adjoint else odeint)(
             watched,
             (x, *zeros, *context),
@@ -64,7 +68,7 @@ class Engine:
             method=self.method,
             rtol=self.rtol,
             atol=self.atol,
-            options={**options, "norm": lambda state: self.norm(state[0], state[1:])},
+            options={**options, "norm": norm},
             **further,
         )
         if len(solution[0]) < 2:

@@ -109,15 +109,33 @@ class CNF(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to noise: (N, D) -> (N, D), (N,)."""
-        return self._solve(x, context, self.t0, self.t1)
+        z, ladj = self._solve(x, context, self.t0, self.t1)
+        return z, ladj
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Noise to data: (N, D) -> (N, D), (N,)."""
-        return self._solve(z, context, self.t1, self.t0)
+        x, ladj = self._solve(z, context, self.t1, self.t0)
+        return x, ladj
+
+    def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Data to noise without the trace: (N, D) -> (N, D)."""
+        (z,) = self._solve(x, context, self.t0, self.t1, traced=False)
+        return z
+
+    def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Noise to data without the trace: (N, D) -> (N, D)."""
+        (x,) = self._solve(z, context, self.t1, self.t0, traced=False)
+        return x
 
     def _solve(
-        self, x: Tensor, context: Tensor | None, t0: float | Tensor, t1: float | Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        t0: float | Tensor,
+        t1: float | Tensor,
+        traced: bool = True,
+    ) -> Parts:
+        """x at t1 from x at t0, with the trace's integral where it is ``traced``."""
         if context is not None and arity(self.field.forward) < 3:
             raise ValueError(f"field {type(self.field).__name__} takes no context, but got one")
         field: Any = self.field
@@ -125,20 +143,21 @@ class CNF(nn.Module):
         by_adjoint = self.solver.by_adjoint
         if self.noise is not None:
             self.generator.manual_seed(self.noise)
-        probes = self.trace.draw(self.field, x, self.generator)
-        penalised = bool(self.penalties and self.regularizers)
+        trace = self.trace if traced else None
+        probes = trace.draw(self.field, x, self.generator) if trace else None
+        penalised = bool(trace and self.penalties and self.regularizers)
         beside = probes
         if penalised and (probes is None or probes[0].shape != x.shape):
             beside = Trace("hutchinson").draw(self.field, x, self.generator)
 
-        evaluation = Evaluation(self.trace, tuple(self.regularizers.items()) if penalised else ())
+        evaluation = Evaluation(trace, tuple(self.regularizers.items()) if penalised else ())
 
         def rate(t: Tensor, y: Tensor, context: Tensor | None = None) -> Parts:
             fresh = by_adjoint and torch.is_grad_enabled()  # what is prepared has one graph
             return evaluation(field if fresh else prepared, t, y, context, probes, beside)
 
         progress = Progress(self.counters, self.solver.max_steps)
-        dynamics = Dynamics(rate, 1 + penalised, list(self.field.parameters()), progress)
+        dynamics = Dynamics(rate, traced + penalised, list(self.field.parameters()), progress)
         if self.functions is not None:
             if not self.solver.native:
                 raise ValueError(
@@ -148,10 +167,10 @@ class CNF(nn.Module):
             dynamics.attempt = Compiled(
                 self.functions, evaluation, field, context, probes, beside, progress
             )
-        end, ladj, *more = self.solver.integrate(dynamics, x, t0, t1, context)
+        end, *integrals = self.solver.integrate(dynamics, x, t0, t1, context)
         for penalties in self.penalties if penalised else ():
-            penalties.append(more[0])
-        return end, ladj
+            penalties.append(integrals[1])
+        return end, *integrals[:1]
 
 
 def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> CompositeTransform:
@@ -176,7 +195,8 @@ def cnf(
 
     An evaluation costs O(N (D H + ℓ H²)) for the field; its trace one more product of that size
     in closed form, D vector-Jacobian products by the loop. log_prob takes NFE evaluations, a
-    sample the same. Chen et al., Neural Ordinary Differential Equations, 2018, arXiv:1806.07366.
+    sample as many of the field alone. Chen et al., Neural Ordinary Differential Equations, 2018,
+    arXiv:1806.07366.
 
     Growth in D at fixed width: log_prob 1, sampling 1.
     """

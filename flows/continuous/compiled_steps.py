@@ -20,9 +20,9 @@ from flows.continuous.trace import Probes, Trace
 
 @dataclass(frozen=True)
 class Evaluation:
-    """dx/dt, the trace, and the penalties where there are ``weights`` of them by name."""
+    """dx/dt, the ``trace`` unless None, and the penalties of ``weights`` by name."""
 
-    trace: Trace
+    trace: Trace | None
     weights: tuple[tuple[str, float], ...] = ()
 
     def __call__(
@@ -36,6 +36,8 @@ class Evaluation:
     ) -> Parts:
         """(N, D), (N,) and, of penalties, (N,) once more; ``beside`` are the penalties' probes."""
         point = Point(field, t, x, context)
+        if self.trace is None:
+            return (point.dx,)
         dx, total = self.trace.rate(point, probes)
         if not self.weights:
             return dx, total
@@ -86,8 +88,8 @@ class Compiled:
             self.probes,
             self.beside,
         )
-        dx, (trace, *_) = step.rates
-        self.progress.evaluated(dx, trace, len(times))  # type: ignore[arg-type]  # it has a rate
+        dx, of_q = step.rates
+        self.progress.evaluated((dx, *(g for g in of_q if g is not None)), len(times))
         return step
 
 

@@ -29,7 +29,7 @@ class Progress:
     backward: bool = False
     steps: int = 0
     evaluations: int = 0
-    first: Parts = ()  # the field's value and the trace of the first evaluation
+    first: Parts = ()  # the field's value at the first evaluation, and the trace where there is one
     last: Parts = ()  # and of the last
 
     def begin_adjoint(self) -> None:
@@ -37,14 +37,14 @@ class Progress:
         self.backward, self.steps, self.evaluations = True, 0, 0
         self.first = self.last = ()
 
-    def evaluated(self, dx: Tensor, trace: Tensor, times: int = 1) -> None:
+    def evaluated(self, values: Parts, times: int = 1) -> None:
         """Count an evaluation, or some of which these are the values of the last."""
         for nfe in self.counters:
             solve = nfe.of(self.number)
             solve.backward += times * self.backward
             solve.forward += times * (not self.backward)
         self.evaluations += times
-        self.last = (dx.detach(), trace.detach())
+        self.last = tuple(value.detach() for value in values[:2])
         self.first = self.first or self.last
 
     def count_step(self, accepted: bool) -> None:
@@ -81,7 +81,8 @@ class Progress:
 
     def check_finite(self, t: float) -> None:
         """SolveError if the field or its trace is not finite, at first or just now."""
-        values = zip(("field returned", "trace is") * 2, self.first + self.last, strict=False)
+        names = ("field returned", "trace is")
+        values = [*zip(names, self.first, strict=False), *zip(names, self.last, strict=False)]
         for what, value in values:  # the first before the last: NaN makes all that follows NaN
             if concrete(value) and not bool(torch.isfinite(value).all()):
                 bad = int((~torch.isfinite(value)).reshape(len(value), -1).any(1).sum())
@@ -92,7 +93,7 @@ class Progress:
 
 
 class Dynamics:
-    """dx/dt (N, D) and the rates (N,) of its integrals at (t, x), the log-determinant's first.
+    """dx/dt (N, D) and the rates (N,) of ``integrals`` at (t, x), the log-determinant's first.
 
     One object a solve, so that its noise is frozen. ``rate(t, x, context)`` computes both, with a
     context where there is one. ``parameters`` are the field's: an adjoint has gradients for those
@@ -113,6 +114,6 @@ class Dynamics:
 
     def __call__(self, t: Tensor, x: Tensor, *context: Tensor) -> Parts:
         """dx/dt (N, D), and a rate (N,) for each integral."""
-        dx, *rates = self.rate(t, x, *context)
-        self.progress.evaluated(dx, rates[0])
-        return dx, *rates
+        values = self.rate(t, x, *context)
+        self.progress.evaluated(values)
+        return values

@@ -182,7 +182,7 @@ class _Augmented:
     def norm(self, y: Tensor, q: Sequence[Tensor]) -> Tensor:
         """The largest of the norms of the parts that steer the steps."""
         count, norm = len(self.of_integrals), self.engine.norm
-        sizes = [norm(y[0], q), norm(y[1], q[count:])]
+        sizes = [norm(y[0], q[:count]), norm(y[1], q[count : 2 * count])]
         if self.moving:
             sizes.append(q[2 * count].abs())
         if self.sizes and not self.engine.seminorm:

@@ -34,11 +34,15 @@ def _rms(x: Tensor) -> Tensor:
 
 def _largest_sample(x: Tensor, integrals: Sequence[Tensor]) -> Tensor:
     rows = x.square().mean(1).sqrt()
-    return torch.maximum(rows, integrals[0].abs()).amax()
+    return (torch.maximum(rows, integrals[0].abs()) if integrals else rows).amax()
 
 
-_NORMS: dict[str, Norm] = {  # of x (N, D) and its integrals (N,), the log-determinant first
-    "all": lambda x, integrals: torch.maximum(_rms(x), _rms(integrals[0])),
+def _larger(x: Tensor, integrals: Sequence[Tensor]) -> Tensor:
+    return torch.maximum(_rms(x), _rms(integrals[0])) if integrals else _rms(x)
+
+
+_NORMS: dict[str, Norm] = {  # of x (N, D) and its integrals (N,), the log-determinant first if any
+    "all": _larger,
     "state": lambda x, integrals: _rms(x),
     "sample": _largest_sample,
 }
