@@ -104,7 +104,7 @@ class CNF(nn.Module):
         self.noise = self.noise if noise is None else noise
 
     def compile_steps(self, functions: Functions) -> None:
-        """Take steps by compiled functions from now on, but those of the adjoint's own solve."""
+        """Solve by compiled steps from now on, the adjoint's own solve by compiled evaluations."""
         self.functions = functions
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -164,9 +164,10 @@ class CNF(nn.Module):
                     f"steps of {self.solver.method!r} by torchdiffeq cannot be compiled: choose a "
                     "method of the native engine, or use the flow itself, not compiled()"
                 )
-            dynamics.attempt = Compiled(
+            compiled = Compiled(
                 self.functions, evaluation, field, context, probes, beside, progress
             )
+            dynamics.rate, dynamics.attempt = compiled.rate, compiled
         end, *integrals = self.solver.integrate(dynamics, x, t0, t1, context)
         for penalties in self.penalties if penalised else ():
             penalties.append(integrals[1])

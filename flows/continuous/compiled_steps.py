@@ -1,4 +1,4 @@
-"""Evaluations of a field as functions of tensors alone, and steps of them through torch.compile."""
+"""Evaluations of a field as functions of tensors alone; they and their steps by torch.compile."""
 
 from __future__ import annotations
 
@@ -46,7 +46,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Steps of one solve, in place of `Stepper.attempt`: times and lengths are tensors."""
+    """One solve: steps in place of `Stepper.attempt`, times and lengths tensors; and rates.
+
+    Rates are those of the first evaluation, and of the adjoint's, whose products with Jacobians
+    are the compiled backward pass.
+    """
 
     functions: Functions
     evaluation: Evaluation
@@ -92,9 +96,30 @@ class Compiled:
         self.progress.evaluated((dx, *(g for g in of_q if g is not None)), len(times))
         return step
 
+    def rate(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Parts:
+        """dx/dt and the rates of the integrals, with their graph where gradients are enabled."""
+        rates: Parts = self.functions(
+            rate_of_an_ode,
+            (self.evaluation, type(self.field)),
+            (x, context),
+            self.evaluation,
+            self.field,
+            t,
+            x.contiguous(),
+            context,
+            self.probes,
+            self.beside,
+        )
+        return rates
+
 
 def _differentiable(part: Tensor) -> Tensor:
     return part if part.requires_grad else part.detach().requires_grad_()
+
+
+def rate_of_an_ode(evaluation: Evaluation, field: nn.Module, *arguments: Any) -> Parts:
+    """One evaluation, as one graph."""
+    return evaluation(field, *arguments)
 
 
 def step_of_an_ode(
