@@ -82,6 +82,8 @@ def shares(frame: pd.DataFrame, call: str) -> pd.Series:
 def ratios(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each subject, call, competitor of ours and peer that were timed together.
 
+    One of ours that has a label, which says how it differs, is a peer.
+
     Columns: those of a subject, call, ours, peer, ratio with ratio.interval, error and error.peer
     (of the gradient where the call gives one, of log_prob otherwise), accuracy ("equal", or whose
     is better), records.
@@ -92,8 +94,9 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
 def _ratios(done: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for _, group in done.groupby([*_subject(done), "block"], sort=False, dropna=False):
         rows = group.to_dict("records")
-        ours = [row for row in rows if row["setting.by"] in MODES]
-        others = [row for row in rows if row["setting.by"] not in MODES]
+        own = [row["setting.by"] in MODES and pd.isna(row.get("setting.label")) for row in rows]
+        ours = [row for row, mine in zip(rows, own, strict=True) if mine]
+        others = [row for row, mine in zip(rows, own, strict=True) if not mine]
         for call in CALLS:
             for one in ours:
                 for other in others:
