@@ -43,8 +43,13 @@ def address():
         yield cluster.scheduler_address
 
 
-def test_runs_without_a_scheduler_import_no_dask():
-    code = "import sys, benchmarks.execution.run; sys.exit('dask' in sys.modules)"
+def test_a_plan_imports_no_dask_and_none_of_what_only_measures():
+    """Every command would wait for it."""
+    code = (
+        "import sys, benchmarks.execution.run; from benchmarks.core.case import studies;"
+        "assert set(studies);"
+        "assert not {'dask', 'scipy.stats', 'sklearn'} & {*sys.modules}"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from benchmarks.ab.benches import FACTOR
 from benchmarks.ab.schedule import BASE, NEW, Block, Visit
@@ -65,7 +65,7 @@ def _p(values: np.ndarray) -> float:
     """The p value of Wilcoxon's signed-rank test."""
     if not np.any(values):
         return 1.0
-    return float(stats.wilcoxon(values).pvalue)
+    return float(scipy.stats.wilcoxon(values).pvalue)
 
 
 def _shift(values: np.ndarray) -> tuple[float, float, float]:
@@ -73,7 +73,7 @@ def _shift(values: np.ndarray) -> tuple[float, float, float]:
     n = len(values)
     rows, columns = np.triu_indices(n)
     means = np.sort((values[rows] + values[columns]) / 2)
-    spread = stats.norm.ppf(0.975) * np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+    spread = scipy.stats.norm.ppf(0.975) * np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
     outside = max(0, int(len(means) / 2 - spread))
     return float(np.median(means)), float(means[outside]), float(means[-1 - outside])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 
 def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
@@ -34,8 +34,8 @@ def slope(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
         raise ValueError(f"a slope needs three points that differ in x, got {len(a)}")
     if np.ptp(b) == 0:
         return 0.0, 0.0, 0.0
-    line = stats.linregress(a, b)
-    half = stats.t.ppf(0.975, len(a) - 2) * line.stderr
+    line = scipy.stats.linregress(a, b)
+    half = scipy.stats.t.ppf(0.975, len(a) - 2) * line.stderr
     return float(line.slope), float(line.slope - half), float(line.slope + half)
 
 

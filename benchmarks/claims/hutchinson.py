@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pandas as pd
-from scipy import stats
+import scipy
 
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.claims.examples import made_up
@@ -57,7 +57,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     if rows.empty:
         raise NotMeasured("estimates of traces in the study identities")
     means, spreads = int(rows["batch"].sum()), len(rows)
-    allowed = [float(stats.norm.isf(LEVEL / 2 / n)) for n in (means, spreads)]
+    allowed = [float(scipy.stats.norm.isf(LEVEL / 2 / n)) for n in (means, spreads)]
     bias = rows["trace_bias"].max()
     spread = ((rows["trace_rmse"] - rows["trace_rmse_theory"]).abs() / rows["trace_rmse_se"]).max()
     holds = bias <= allowed[0] and spread <= allowed[1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from benchmarks.datasets import Dataset
@@ -53,7 +53,7 @@ def corner(x: Tensor, data: Dataset) -> dict[str, Any]:
     """
     rows = data.train[:CHOSEN_BY]
     scaled = ((rows - rows.mean(0)) / rows.std(0)).numpy()
-    distances = [stats.kstest(column, "norm").statistic for column in scaled.T]
+    distances = [scipy.stats.kstest(column, "norm").statistic for column in scaled.T]
     columns = np.sort(np.argsort(distances)[::-1][:COLUMNS])
     return {
         "columns": columns,

@@ -6,8 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from benchmarks.analysis.stats import standard_error
 from benchmarks.datasets import Dataset
@@ -40,6 +38,9 @@ def c2st(
     boosted trees, cross-validated in `FOLDS` parts. Lopez-Paz and Oquab, Revisiting Classifier
     Two-Sample Tests, 2016, arXiv:1610.06545.
     """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
     rows = np.concatenate((one, other))
     label = np.repeat((0, 1), (len(one), len(other)))
     model = HistGradientBoostingClassifier(

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from benchmarks.core.record import Values
 from benchmarks.gate.comparison import CLASSES, Comparison, Verdict
@@ -63,7 +63,7 @@ def _items(label: str, entries: list[Entry]) -> Iterator[dict[str, Any]]:
                 continue
             values = np.array([np.median(x) for x in samples])
             unit, title = "reference workloads", name if smaller else f"inverse {name}"
-            error = float(stats.iqr(np.concatenate(samples)) / 2)
+            error = float(scipy.stats.iqr(np.concatenate(samples)) / 2)
         elif kind == "quality":
             values = values if smaller else -values
             error = _error(name, values, entries[0].metrics)
@@ -76,7 +76,7 @@ def _items(label: str, entries: list[Entry]) -> Iterator[dict[str, Any]]:
 def _error(name: str, values: np.ndarray, metrics: Any) -> float:
     """The standard error over seeds, or with one seed over the test set; NaN where not known."""
     if len(values) > 1:
-        return float(stats.sem(values))
+        return float(scipy.stats.sem(values))
     companion: Values | None = metrics.get(f"{name}_se")
     return float("nan") if companion is None else companion.median
 

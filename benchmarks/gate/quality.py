@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from benchmarks.core.formats import number, with_error
 from benchmarks.gate.comparison import LEVEL, Comparison, corrected
@@ -55,21 +55,21 @@ def difference(old: BySeed, new: BySeed, errors: tuple[float, float]) -> Differe
     counts = bool((np.concatenate([a, b]) % 1 == 0).all())
     if old.keys() == new.keys() and len(old) > 1:
         moved = np.array([new[seed] - old[seed] for seed in old])
-        error = float(stats.sem(moved))
+        error = float(scipy.stats.sem(moved))
         if not moved.any():
             return Difference(0.0, 0.0, 1.0)
         with warnings.catch_warnings():  # pairs that differ by one constant have no spread
             warnings.simplefilter("ignore", RuntimeWarning)
-            test = stats.wilcoxon(moved) if counts else stats.ttest_1samp(moved, 0.0)
+            test = scipy.stats.wilcoxon(moved) if counts else scipy.stats.ttest_1samp(moved, 0.0)
         return Difference(value, error, float(test.pvalue))
     if min(len(a), len(b)) > 1:
-        error = float(np.hypot(stats.sem(a), stats.sem(b)))
+        error = float(np.hypot(scipy.stats.sem(a), scipy.stats.sem(b)))
         if counts:
-            return Difference(value, error, float(stats.mannwhitneyu(a, b).pvalue))
-        return Difference(value, error, float(stats.ttest_ind(a, b, equal_var=False).pvalue))
+            return Difference(value, error, float(scipy.stats.mannwhitneyu(a, b).pvalue))
+        return Difference(value, error, float(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue))
     error = float(np.hypot(*errors))
     if len(a) == len(b) == 1 and np.isfinite(error) and error > 0:
-        return Difference(value, error, float(2 * stats.norm.sf(abs(value) / error)))
+        return Difference(value, error, float(2 * scipy.stats.norm.sf(abs(value) / error)))
     return None
 
 

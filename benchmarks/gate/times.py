@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import comb
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from benchmarks.core.quotable import NOISY, REFERENCE, spread
 from benchmarks.gate.comparison import LEVEL, Comparison, corrected
@@ -56,7 +56,7 @@ def _compared(before: Entry, after: Entry) -> Iterator[Comparison]:
         elif why := _apart(before, after) or _noisy(before, after) or _few(len(old), len(new)):
             yield replace(comparison, outcome="incomparable", note=why)
         else:
-            p = float(stats.mannwhitneyu(old, new).pvalue)
+            p = float(scipy.stats.mannwhitneyu(old, new).pvalue)
             yield replace(comparison, base=float(np.median(old)), new=float(np.median(new)), p=p)
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy import linalg, stats
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
+import scipy
 
+LIBRARIES = ("scipy.stats", "sklearn.mixture")  # imported by the first fit
 COMPONENTS = (5, 10, 20, 40, 80)  # choices of `mixture`
 WORK = 100_000  # largest components · D² that it tries, so that 63 dimensions take seconds
 
@@ -30,8 +29,8 @@ def gaussian(train: np.ndarray, seed: int, validation: np.ndarray | None = None)
     """One Gaussian with full covariance, by maximum likelihood."""
     dim = train.shape[1]
     mean, covariance = train.mean(0), np.atleast_2d(np.cov(train, rowvar=False, bias=True))
-    model = stats.multivariate_normal(mean, covariance, allow_singular=False, seed=seed)
-    factor = linalg.cholesky(covariance, lower=True)
+    model = scipy.stats.multivariate_normal(mean, covariance, allow_singular=False, seed=seed)
+    factor = scipy.linalg.cholesky(covariance, lower=True)
     generator = np.random.default_rng(seed)
     return Baseline(
         parameters=dim + dim * (dim + 1) // 2,
@@ -53,6 +52,9 @@ def mixture_20(
 
     ``components`` replaces their number; EM makes ``steps`` steps on ``rows`` rows.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     picks = np.random.default_rng(seed).permutation(len(train))[:rows]
     model = GaussianMixture(components, max_iter=steps, random_state=seed)
     with warnings.catch_warnings():
