@@ -12,7 +12,10 @@ from benchmarks.core.frame import load
 from benchmarks.core.metrics import METRICS
 from benchmarks.execution.suite import Suite
 
-SCORING = {"rows": 200, "checked_rows": 100, "grid": 20, "samples": 200, "seconds": 0.02}
+SCORING = {
+    **{"rows": 200, "checked_rows": 100, "grid": 20, "samples": 200, "seconds": 0.02},
+    "compared_rows": 100,
+}
 
 
 class Silent:
@@ -90,7 +93,7 @@ sizes = {{ hidden = 8, layers = 1 }}
 batch = 64
 updates = {updates}
 training = {{ validation_rows = 100 }}
-scoring = {{ rows = 200, checked_rows = 100, grid = 20, samples = 200, seconds = 0.02 }}
+scoring = {{ rows = 200, grid = 20, samples = 200, compared_rows = 1, seconds = 0.02 }}
 """
 
 

@@ -30,7 +30,7 @@ batch = 32
 updates = {UPDATES}
 flows = [{{ flow = "realnvp", options = {{ hidden = 8, layers = 2 }} }}]
 training = {{ validation_rows = 100 }}
-scoring = {{ rows = 200, checked_rows = 100, grid = 20, samples = 200, seconds = 0.02 }}
+scoring = {{ rows = 200, grid = 20, samples = 200, compared_rows = 1, seconds = 0.02 }}
 """
 
 

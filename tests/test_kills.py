@@ -104,7 +104,7 @@ def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path, 
     text += 'datasets = ["8gaussians"]\nbatch = 32\nupdates = 50\n'
     text += 'flows = [{ flow = "realnvp", options = { hidden = 8, layers = 2 } }]\n'
     text += "training = { validation_rows = 100 }\n"
-    text += "scoring = { rows = 200, checked_rows = 100, grid = 20, samples = 200 }\n"
+    text += "scoring = { rows = 200, grid = 20, samples = 200, compared_rows = 1 }\n"
     file = tmp_path / "one.toml"
     file.write_text(text)
     killed, unbroken = tmp_path / "killed", tmp_path / "whole"
