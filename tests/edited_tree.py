@@ -7,49 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-NEW_CASE = "not in the baseline"  # of a case whose key no record of it has
-JUDGE = """
-import json, sys
-from pathlib import Path
-from fnmatch import fnmatch
-import torch
-from benchmarks.core import store
-from benchmarks.core.case import studies
-from benchmarks.core.naming import labels
-from benchmarks.execution import suite
-from benchmarks.execution.versions import dependencies
-from benchmarks.core.record import Record, Values
-from benchmarks.gate import guard
-from benchmarks.measure.dispatched import dispatched
-torch.set_num_threads(1)
-baseline = store.read(Path(sys.argv[1]))
-cases = suite.read("ci").cases()
-names = labels(cases)
-moved = {}
-for case in cases:
-    if not any(fnmatch(names[case.key], pattern) for pattern in sys.argv[3:]):
-        continue
-    (_, result), = dispatched(studies[case.study], [case])
-    record = Record(
-        case=case, key=case.key, status="failed" if result.failure else "done",
-        metrics={n: Values.of(n, v) for n, v in result.metrics.items()}, notes=dict(result.notes),
-        declared=dict(dependencies(case).declared),
-    )
-    before = baseline.get(case.key)
-    fault = guard.refusal(before, record) if before is not None else sys.argv[2]
-    moved[names[case.key]] = fault
-print(json.dumps(moved))
-"""
-
-
 Standing = dict[str, list[dict[str, str]]]  # cases by where they stand, as `flowgauge status`
-
-
-Standings = dict[str, list[dict[str, str]]]  # key, label and reason of cases by where they stand
 
 
 class Edit(NamedTuple):
@@ -90,6 +53,8 @@ def standing(tree: Path, folder: Path) -> Standing:
     return dict(run(tree, "-m", "benchmarks", "status", str(folder), "--json", "-"))
 
 
-def faults(tree: Path, *patterns: str) -> dict[str, str]:
-    """What the gate says of the suite ci's cases of these labels under the code of a copy."""
-    return dict(run(tree, "-c", JUDGE, str(ROOT / "results/baseline"), NEW_CASE, *patterns))
+def faults(*trees: tuple[Path, Sequence[str]]) -> list[dict[str, str]]:
+    """For each copy, what the gate says of the suite ci's cases of these labels under its code."""
+    listed = json.dumps([[str(tree), list(patterns)] for tree, patterns in trees])
+    judge, baseline = ROOT / "tests/judge.py", ROOT / "results/baseline"
+    return list(run(trees[0][0], "-P", str(judge), str(baseline), listed))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,8 @@ import pytest
 from benchmarks.core import store
 from benchmarks.execution.versions import dependencies
 from benchmarks.measure.machine import machine, versions
-from edited_tree import NEW_CASE, ROOT, Edit, Standing, copied, faults, standing
+from edited_tree import ROOT, Edit, Standing, copied, faults, standing
+from judge import NEW_CASE
 
 REFERENCE = ROOT / "results/reference"
 
@@ -76,21 +75,29 @@ def test_a_raised_number_makes_its_own_records_stale(
 
 @pytest.mark.slow
 def test_the_gate_finds_seeded_edits(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        seen = list(pool.map(lambda edit: _seen(tmp_path, **edit), EDITS["seeded"]))
+    trees = [_edited(tmp_path, **edit) for edit in EDITS["seeded"]]
+    seen = [_refused(*each) for each in zip(trees, faults(*trees), strict=True)]
     missed = [e["name"] for e, caught in zip(EDITS["seeded"], seen, strict=True) if not caught]
     assert len(seen) >= 20
     assert len(missed) <= len(seen) // 20, missed
 
 
-def _seen(folder: Path, name: str, cases: Sequence[str], **edit: str) -> bool:
-    """Whether the gate refuses a case of a tree with an edit."""
-    verdicts = faults(copied(folder / name, Edit(**edit)), *cases)
-    assert verdicts, f"no case of the suite ci is named {cases}"
+def _edited(
+    folder: Path, name: str, cases: Sequence[str], **edit: str
+) -> tuple[Path, Sequence[str]]:
+    """A tree with an edit, and the patterns of its cases."""
+    return copied(folder / name, Edit(**edit)), cases
+
+
+def _refused(tree: tuple[Path, Sequence[str]], verdicts: dict[str, str]) -> bool:
+    """Whether the gate refuses a case of a tree."""
+    assert verdicts, f"no case of the suite ci is named {tree[1]}"
     return any(fault and fault != NEW_CASE for fault in verdicts.values())
 
 
 @pytest.mark.slow
 def test_the_gate_passes_a_tree_without_edits(tmp_path: Path) -> None:
     patterns = {pattern for edit in EDITS["seeded"] for pattern in edit["cases"]}
-    assert not any(faults(copied(tmp_path), *patterns).values())
+    (verdicts,) = faults((copied(tmp_path), sorted(patterns)))
+    assert verdicts
+    assert not any(verdicts.values())
