@@ -44,6 +44,11 @@ hypothesis.settings.load_profile("steady")
 torch.set_num_threads(1)  # for fixtures of modules and sessions too
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that take long, or wait, come first: no process is left alone with one at the end."""
+    items.sort(key=lambda item: ["system" not in item.keywords, "slow" not in item.keywords])
+
+
 @pytest.fixture(autouse=True)
 def _steady(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
