@@ -32,9 +32,10 @@ def examples() -> Examples:
 
 @pytest.fixture(scope="module")
 def exhibits(frames: dict[str, pd.DataFrame]) -> dict[str, set[str]]:
-    """The names of the tables and figures of each committed run."""
+    """The names of the tables and figures of each committed run that a claim is of."""
     names: dict[str, set[str]] = {}
-    for run, frame in frames.items():
+    for run in {claim.suite for claim in claims()}:
+        frame = frames[run]
         for study in [studies[name] for name in frame["study"].unique()]:
             rows = frame[frame["study"].isin([study.name, *study.reads])].reset_index(drop=True)
             members = [*study.tables(rows), *study.figures(rows)]
