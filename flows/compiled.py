@@ -132,7 +132,7 @@ class Functions:
                 f"{self.backend!r} cannot compile the {function.__name__.replace('_', ' ')} of "
                 f"this flow: {REMEDY} ({str(error).partition(chr(10))[0]})"
             ) from error
-        return tree_map_only(Tensor, _watched, results)
+        return tree_map_only(Tensor, _watched, results) if torch.is_grad_enabled() else results
 
 
 class _Stretches:

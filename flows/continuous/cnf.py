@@ -104,7 +104,7 @@ class CNF(nn.Module):
         self.noise = self.noise if noise is None else noise
 
     def compile_steps(self, functions: Functions) -> None:
-        """Solve by compiled steps from now on, the adjoint's own solve by compiled evaluations."""
+        """Solve by compiled steps from now on."""
         self.functions = functions
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -167,7 +167,7 @@ class CNF(nn.Module):
             compiled = Compiled(
                 self.functions, evaluation, field, context, probes, beside, progress
             )
-            dynamics.rate, dynamics.attempt = compiled.rate, compiled
+            dynamics.rate, dynamics.compiled = compiled.rate, compiled
         end, *integrals = self.solver.integrate(dynamics, x, t0, t1, context)
         for penalties in self.penalties if penalised else ():
             penalties.append(integrals[1])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.func import functional_call
+from torch.utils._pytree import tree_leaves
 
 from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
@@ -46,11 +47,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Compiled:
-    """One solve: steps in place of `Stepper.attempt`, times and lengths tensors; and rates.
-
-    Rates are those of the first evaluation, and of the adjoint's, whose products with Jacobians
-    are the compiled backward pass.
-    """
+    """One solve by functions that are compiled: times and lengths of its steps are tensors."""
 
     functions: Functions
     evaluation: Evaluation
@@ -60,7 +57,25 @@ class Compiled:
     beside: Probes | None
     progress: Progress
 
-    def __call__(
+    def rate(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Parts:
+        """dx/dt and the rates of the integrals, with their graph where gradients are enabled."""
+        if torch.is_grad_enabled():  # as for steps
+            x = _differentiable(x)
+        kind = (self.evaluation, type(self.field))
+        fixed = (context, self.probes, self.beside)
+        rates: Parts = self.functions(
+            rate_of_an_ode,
+            kind,
+            (t[None], x, context),
+            self.evaluation,
+            self.field,
+            t,
+            x.contiguous(),
+            *fixed,
+        )
+        return rates
+
+    def attempt(
         self,
         stepper: Stepper,
         rate: Rate,
@@ -73,17 +88,47 @@ class Compiled:
         """As `Stepper.attempt`, with the graph of all stages; ``rate`` is compiled in its place."""
         if torch.is_grad_enabled():  # else the first step would be a function of its own
             state = State(_differentiable(state.y), tuple(map(_differentiable, state.q)))
-        rates = tree_map_only(Tensor, torch.Tensor.contiguous, rates)
+        return self._take(step_of_an_ode, self.field, stepper, state, rates, length, times)
+
+    def attempt_adjoint(
+        self,
+        moving: bool,
+        of_integrals: Sequence[Tensor],
+        stepper: Stepper,
+        rate: Rate,
+        state: State,
+        rates: tuple[Tensor, Rates] | None,
+        length: float | Tensor,
+        times: Sequence[Tensor],
+        closes: bool = False,
+    ) -> Attempt:
+        """The same for a step of the adjoint, ``moving`` where times have a gradient too."""
+        module, more = _Evaluated(self.evaluation, self.field), (moving, tuple(of_integrals))
+        return self._take(step_of_an_adjoint, module, stepper, state, rates, length, times, *more)
+
+    def _take(
+        self,
+        function: Callable[..., Attempt],
+        module: nn.Module,
+        stepper: Stepper,
+        state: State,
+        rates: tuple[Tensor, Rates] | None,
+        length: float | Tensor,
+        times: Sequence[Tensor],
+        *more: Any,
+    ) -> Attempt:
+        if rates is not None:
+            of_q = tuple(of if of is None else of.contiguous() for of in rates[1])
+            rates = rates[0].contiguous(), of_q
         if stepper.control is not None:  # one function for solves of any length
             stepper = replace(stepper, control=replace(stepper.control, first_step=None))
-        place = (stepper, self.evaluation, type(self.field))
         step: Attempt = self.functions(
-            step_of_an_ode,
-            place,
-            [leaf for leaf in tree_leaves((state, rates, self.context)) if leaf is not None],
+            function,
+            (stepper, self.evaluation, type(self.field), *more[:1]),
+            [t for t in tree_leaves((state, rates, self.context)) if t is not None and t.dim()],
             stepper,
             self.evaluation,
-            self.field,
+            module,
             state,
             rates,
             torch.as_tensor(length, dtype=state.y.dtype, device=state.y.device),
@@ -91,26 +136,24 @@ class Compiled:
             self.context,
             self.probes,
             self.beside,
+            *more,
         )
         dx, of_q = step.rates
-        self.progress.evaluated((dx, *(g for g in of_q if g is not None)), len(times))
+        traces = of_q[:1] if self.evaluation.trace is not None else ()
+        values = (dx[0] if dx.dim() > 2 else dx, *traces)  # an adjoint's are x and its gradient
+        self.progress.evaluated(values, len(times))  # type: ignore[arg-type]  # a trace has a rate
         return step
 
-    def rate(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Parts:
-        """dx/dt and the rates of the integrals, with their graph where gradients are enabled."""
-        rates: Parts = self.functions(
-            rate_of_an_ode,
-            (self.evaluation, type(self.field)),
-            (x, context),
-            self.evaluation,
-            self.field,
-            t,
-            x.contiguous(),
-            context,
-            self.probes,
-            self.beside,
-        )
-        return rates
+
+class _Evaluated(nn.Module):
+    """An evaluation as a module, whose parameters `torch.func.functional_call` can replace."""
+
+    def __init__(self, evaluation: Evaluation, field: nn.Module) -> None:
+        super().__init__()
+        self.evaluation, self.field = evaluation, field
+
+    def forward(self, *arguments: Any) -> Parts:
+        return self.evaluation(self.field, *arguments)
 
 
 def _differentiable(part: Tensor) -> Tensor:
@@ -139,5 +182,41 @@ def step_of_an_ode(
     def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
         dx, *of_q = evaluation(field, t, x, context, probes, beside)
         return dx, tuple(of_q)
+
+    return stepper.attempt(rate, state, rates, length, times.unbind())
+
+
+def step_of_an_adjoint(
+    stepper: Stepper,
+    evaluation: Evaluation,
+    module: nn.Module,
+    state: State,
+    rates: tuple[Tensor, Rates] | None,
+    length: Tensor,
+    times: Tensor,
+    context: Tensor | None,
+    probes: Any,
+    beside: Any,
+    moving: bool,
+    of_integrals: Parts,
+) -> Attempt:
+    """One step of the adjoint's state, as `flows.continuous.native` has it, as one graph."""
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    contexts = [] if context is None else [context]
+
+    def rate(t: Tensor, y: Tensor) -> tuple[Tensor, Rates]:
+        def values(inputs: dict[str, Any]) -> Parts:
+            at = inputs["t"][0] if moving else t
+            fixed = (at, inputs["x"], *(inputs["contexts"] or [None]), probes, beside)
+            result: Parts = functional_call(module, inputs["parameters"], fixed)
+            return result
+
+        inputs = {"x": y[0], "t": [t] * moving, "contexts": contexts, "parameters": parameters}
+        (dx, *of_q), pull = torch.func.vjp(values, inputs)  # type: ignore[misc]  # of no aux
+        (of,) = pull((-y[1], *(-gradient for gradient in of_integrals)))
+        beside_x = [*of["t"], *of["contexts"]]
+        if parameters:
+            beside_x.append(torch.cat([p.reshape(-1) for p in of["parameters"].values()]))
+        return torch.stack([dx, of["x"]]), (*of_q, *(None for _ in of_q), *beside_x)
 
     return stepper.attempt(rate, state, rates, length, times.unbind())

@@ -109,7 +109,7 @@ class Dynamics:
     ) -> None:
         self.rate, self.integrals, self.progress = rate, integrals, progress
         self.parameters = [p for p in parameters if p.requires_grad]
-        self.attempt: Callable[..., Any] | None = None  # compiled, in place of a Stepper's
+        self.compiled: Any = None  # what takes steps in place of a Stepper
         self.weights = sum(p.numel() for p in parameters)
 
     def __call__(self, t: Tensor, x: Tensor, *context: Tensor) -> Parts:

@@ -42,7 +42,8 @@ class Engine:
 
         zeros = tuple(x.new_zeros(len(x)) for _ in range(dynamics.integrals))
         first = State(x, zeros)
-        y, q = self.run(rate, self.norm, dynamics, first, start, end, dynamics.attempt)
+        attempt = dynamics.compiled.attempt if dynamics.compiled else None
+        y, q = self.run(rate, self.norm, dynamics, first, start, end, attempt)
         threads_back(len(x) * dynamics.weights, (y, *q))
         return y, *q
 
@@ -115,8 +116,35 @@ class _Adjoint(torch.autograd.Function):
             gradients=gradients,
         )
         before, of_end = adjoint.state(end, saved[own:])
-        after = ctx.engine.run(adjoint.rate, adjoint.norm, dynamics, before, end, start)
+        attempt = None
+        if dynamics.compiled:
+            fixed = adjoint.moving, adjoint.of_integrals
+            attempt = partial(dynamics.compiled.attempt_adjoint, *fixed)
+        after = ctx.engine.run(adjoint.rate, adjoint.norm, dynamics, before, end, start, attempt)
         return None, None, None, *adjoint.gradients_of(after, of_end)
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """The largest of the norms of the parts of an adjoint's state that steer its steps.
+
+    ``sizes`` are the numbers of elements of the parameters, none where they do not steer.
+    """
+
+    norm: Norm
+    integrals: int
+    moving: bool
+    sizes: tuple[int, ...]
+
+    def __call__(self, y: Tensor, q: Sequence[Tensor]) -> Tensor:
+        count = self.integrals
+        norms = [self.norm(y[0], q[:count]), self.norm(y[1], q[count : 2 * count])]
+        if self.moving:
+            norms.append(q[2 * count].abs())
+        if self.sizes:
+            rows = torch.stack([torch.linalg.vector_norm(part) for part in q[-1].split(self.sizes)])
+            norms.append((rows / rows.new_tensor([size**0.5 for size in self.sizes])).amax())
+        return torch.stack(norms).amax()
 
 
 class _Augmented:
@@ -136,11 +164,12 @@ class _Augmented:
         moving: bool,
         gradients: Parts,
     ) -> None:
-        self.engine, self.dynamics, self.moving = engine, dynamics, moving
+        self.dynamics, self.moving = dynamics, moving
         self.context, self.parameters = context, parameters
         self.of_x, *self.of_integrals = gradients
         self.sizes = [p.numel() for p in parameters]
-        self.roots = self.of_x.new_tensor(self.sizes).sqrt()
+        steering = () if engine.seminorm else tuple(self.sizes)
+        self.norm = _Norm(engine.norm, len(self.of_integrals), moving, steering)
 
     def state(self, end: Tensor, result: Parts) -> tuple[State, Tensor | None]:
         """The adjoint's state at the end of the solve, and the gradient of the end time."""
@@ -178,17 +207,6 @@ class _Augmented:
         if self.sizes:
             of_q.append(torch.cat([p.reshape(-1) for p in others[len(beside) :]]))
         return torch.stack([dx, of_x]), tuple(of_q)
-
-    def norm(self, y: Tensor, q: Sequence[Tensor]) -> Tensor:
-        """The largest of the norms of the parts that steer the steps."""
-        count, norm = len(self.of_integrals), self.engine.norm
-        sizes = [norm(y[0], q[:count]), norm(y[1], q[count : 2 * count])]
-        if self.moving:
-            sizes.append(q[2 * count].abs())
-        if self.sizes and not self.engine.seminorm:
-            rows = [torch.linalg.vector_norm(part) for part in q[-1].split(self.sizes)]
-            sizes.append((torch.stack(rows) / self.roots).amax())
-        return torch.stack(sizes).amax()
 
     def gradients_of(self, state: State, of_end: Tensor | None) -> list[Tensor | None]:
         """Gradients of start, end, x, context and parameters, from the state at the start."""
