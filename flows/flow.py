@@ -153,7 +153,7 @@ class Flow(nn.Module):
         ``rsample_and_log_prob``; checks and noise stay outside. The first call of each kind (with
         gradients or without, another dtype) compiles, for seconds to minutes; the second batch
         size once more, for all sizes. ``backend`` is one of ``torch.compiler.list_backends()``.
-        Of an ODE the steps are compiled, one graph for all of them, and one for the adjoint's. First
+        Of an ODE the steps are compiled, one graph for all of them and one for the adjoint's. First
         derivatives are those of the flow; RuntimeError for second ones and torch.func, and where
         the backend needs a compiler that the machine lacks; ValueError for an ODE that torchdiffeq
         solves.
