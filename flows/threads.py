@@ -17,7 +17,7 @@ from torch.autograd import Variable
 
 from flows.functorch import transforming
 
-WORK = 50_000_000  # multiplications of one evaluation from which a solve takes the caller's threads
+WORK = 20_000_000  # multiplications of one evaluation from which a solve takes the caller's threads
 
 
 class _State(threading.local):
@@ -31,6 +31,16 @@ _state = _State()
 def keep_threads() -> None:
     """Leave the number of threads as it is, for good: in a process that someone else has set."""
     _State.fixed = True
+
+
+@contextlib.contextmanager
+def threads_by_work() -> Iterator[None]:
+    """Let the work decide again within the block, in a process that keeps its threads."""
+    before, _State.fixed = _State.fixed, False
+    try:
+        yield
+    finally:
+        _State.fixed = before
 
 
 @contextlib.contextmanager

@@ -94,9 +94,14 @@ def test_threads_after_failures(normal: Normal) -> None:
 
 @pytest.mark.usefixtures("two_threads")
 def test_threads_that_are_kept(normal: Normal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a worker the number that was set is in force."""
+    """In a worker the number that was set is in force, but for a block that asks otherwise."""
     monkeypatch.setattr(threads._State, "fixed", False)
     threads.keep_threads()
     seen: list[int] = []
     Flow(CNF(_Field(seen)), 2).loss(normal(5, 2)).backward()
     assert set(seen) == {2}
+    seen.clear()
+    with threads.threads_by_work():
+        Flow(CNF(_Field(seen)), 2).loss(normal(5, 2)).backward()
+    assert set(seen) == {1}
+    assert threads._State.fixed

@@ -34,14 +34,18 @@ Work = Callable[[], object] | Clocked
 def reference_workload(device: str = "cpu") -> Callable[[], None]:
     """Build the fixed workload that times are divided by to be compared between machines.
 
-    It is the forward and backward pass of an MLP 64-256-256-64 over 256 rows in float32.
+    It is the forward and backward pass of an MLP 64-256-256-64 over 256 rows in float32, on one
+    thread of the CPU: two would be as steady as the threads of what ran before let them be.
     """
     layers = [nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 64)]
     net = nn.Sequential(*layers).to(device)
     x = torch.ones(256, 64, device=device)
 
     def work() -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         net(x).square().mean().backward()
+        torch.set_num_threads(threads)
 
     return work
 

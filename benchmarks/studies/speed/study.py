@@ -28,6 +28,7 @@ from benchmarks.measure.calls import with_times
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.foreign import peers
 from benchmarks.measure.foreign.process import ForeignError
+from flows.threads import threads_by_work
 
 MATMUL, ROWS = "matmul", 1536  # the product that measures the machine's peak, of square matrices
 MATMUL_FLOPS = 2 * ROWS**3
@@ -115,8 +116,11 @@ class Speed(Study):
         return float(case.settings["seconds"]) / 4 + 15 + case.dim / 4
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Take all errors and compile, then time in shuffled turns; a failure costs no other."""
-        with ExitStack() as stack:
+        """Take all errors and compile, then time in shuffled turns; a failure costs no other.
+
+        Solves take as many threads as where nobody has set them: that is what a user gets.
+        """
+        with threads_by_work(), ExitStack() as stack:
             contest, entered = Contest(stack), {}
             results: dict[str, Result] = {}
             for case in cases:
