@@ -15,7 +15,7 @@ from flows import Flow
 from flows.bijection import parts
 from flows.continuous import CNF, MLPField
 from flows.continuous.flow_matching import FlowMatching, assignment
-from flows.whitening import Whitening
+from flows.preprocessing import Whitening
 
 Draw = Callable[..., Tensor]
 COUPLINGS = ("independent", "optimal_transport")

@@ -12,7 +12,7 @@ import torch
 import flows
 from benchmarks.measure.operations import Operations
 from flows.continuous.flow_matching import FlowMatching
-from flows.whitening import Whitening
+from flows.preprocessing import Whitening
 
 STATED = re.compile(r"Growth in D at fixed width: log_prob (\d), sampling (\d)\.")
 DIMS = (256, 1024)

@@ -15,7 +15,7 @@ from flows import Flow
 from flows.continuous import CNF
 from flows.discrete.linear import LINEAR
 from flows.linalg import inv, logabsdet
-from flows.whitening import Whitening
+from flows.preprocessing import Whitening
 
 SIZES = {"hidden": 4, "depth": 2, "layers": 1}
 STEPS = {"method": "rk4", "step_size": 1.0, "gradient": "backprop"}

@@ -16,7 +16,7 @@ from benchmarks.studies.density.transport import detours
 from flows import Flow
 from flows.bijection import parts
 from flows.continuous.solve import Solver
-from flows.whitening import Whitening
+from flows.preprocessing import Whitening
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 3}
 SIDE = 64

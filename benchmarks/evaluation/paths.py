@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from flows.bijection import parts
 from flows.continuous.cnf import CNF
 from flows.flow import Flow
-from flows.whitening import Whitening
+from flows.preprocessing import Whitening
 
 STEPS = 8  # at most, noise and data included
 BETWEEN = 4  # solves between two steps; their ends are the points of a trajectory

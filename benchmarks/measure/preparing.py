@@ -7,7 +7,7 @@ from torch import Tensor
 
 import flows
 from benchmarks.core.case import Case
-from flows.whitening import Whitening
+from flows.preprocessing import Whitening
 
 INITIAL_ROWS = 1024  # of the initialisation of ActNorm
 

@@ -147,7 +147,7 @@ def zuko_cnf(
     looser, and ELU's slope has a kink, so that log p is off by some dozen times the tolerance. Chen
     et al., Neural Ordinary Differential Equations, 2018, arXiv:1806.07366.
 
-    Growth in D at fixed width: log_prob 2, sampling 2.
+    Growth in D at fixed width: log_prob 2, sampling 1.
     """
     from zuko.flows import CNF
 
