@@ -1,8 +1,8 @@
-"""What a solve costs beside its evaluations: `python docs/solve_overhead.py` prints three tables.
+"""What a solve costs beside its evaluations: `python docs/solve_overhead.py` prints four tables.
 
 Random CNFs, matrices doubled, dopri5 at 1e-5, densities without gradients. The first table has the
 time of a density over that of as many evaluations of the field and trace, timed in the same turns;
-the second where the time of the compiled view goes, by torch's profiler. The third, where torchode
+the next two where the time of a compiled view goes, by torch's profiler. The last, where torchode
 is installed, has both engines beside it, by a field that does not depend on time, since torchode
 gives every row a time of its own.
 """
@@ -24,6 +24,7 @@ from flows.threads import threads_for
 
 SIZES = ((2, 64, 512), (8, 160, 1000), (43, 430, 500))  # D, H, N
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+COUPLINGS = ((10, 64, 256), (63, 128, 256))
 PRODUCTS = ("aten::mm", "aten::addmm")
 GRAPH = "CompiledFxGraph"  # in the names of what compiled graphs take
 SECONDS = 10.0  # of timing one size
@@ -78,7 +79,19 @@ def overhead(dim: int, hidden: int, rows: int) -> str:
 
 def shares(dim: int, hidden: int, rows: int) -> str:
     """Of the compiled view's density: matrix products, the rest of the graphs, Python."""
-    compiled, x = flow(dim, hidden).compiled(), torch.randn(rows, dim)
+    return shares_of(flow(dim, hidden), torch.randn(rows, dim))
+
+
+def shares_of_coupling(dim: int, hidden: int, rows: int) -> str:
+    """The same of a RealNVP with five layers."""
+    x = torch.randn(rows, dim)
+    built = flows.build("realnvp", dim, hidden=hidden, depth=2, layers=5)
+    return shares_of(built.initialize(x), x)
+
+
+def shares_of(eager: flows.Flow, x: Tensor) -> str:
+    """Milliseconds of a density by the compiled view of a flow, and of its parts."""
+    compiled = eager.compiled()
     density = without_graph(lambda: compiled.log_prob(x))
     whole = medians({"density": density})["density"]
     with profile(activities=[ProfilerActivity.CPU]) as seen:
@@ -135,6 +148,7 @@ def main() -> None:
     tables = {
         "NFE | Density, ms | Evaluations, ms | Ratio": overhead,
         "Compiled, ms | Products | Rest of the graphs | Python": shares,
+        "RealNVP compiled, ms | Products | Rest of the graphs | Python": shares_of_coupling,
         "torchode, ms (error, nats) | torchdiffeq | native": beside_torchode,
     }
     if importlib.util.find_spec("torchode") is None:
@@ -142,7 +156,7 @@ def main() -> None:
     for header, row in tables.items():
         print(f"| D/H/N | {header} |")
         print("| --- " + "| ---: " * (header.count("|") + 1) + "|")
-        for size in SIZES:
+        for size in COUPLINGS if row is shares_of_coupling else SIZES:
             print(f"| {'/'.join(map(str, size))} | {row(*size)} |", flush=True)
         print()
 

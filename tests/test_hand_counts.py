@@ -125,10 +125,12 @@ def solved(layers: int, field: int, rate: int, step: int, unneeded: int = 0, onc
     """A solve a layer, over 1 / layers of the time in steps of 1/2 at most: four evaluations each.
 
     ``step`` is an evaluation's ``rate`` there and back; the data need no gradient, which leaves out
-    ``unneeded`` in the very first. A product of weights ``once`` a solve is tripled in a step.
+    ``unneeded`` in the very first. A product of weights ``once`` a solve is tripled in a step. A
+    sample takes the field alone.
     """
     nfe = layers * 4 * ceil(2 / layers)
-    outer = cost(nfe * rate + layers * once, nfe * step + 3 * layers * once - unneeded)
+    log_prob, step = nfe * rate + layers * once, nfe * step + 3 * layers * once - unneeded
+    outer = cost(log_prob, step, nfe * field)
     inner = {"field_flops": field, "rate_flops": rate, "precomputation_flops": once}
     outer |= {"log_prob_nfe": nfe, "step_nfe": nfe, "sample_nfe": nfe}
     return outer | {name: layers * flops for name, flops in inner.items()}

@@ -12,7 +12,6 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 import flows
-from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
 from flows.continuous.compiled_steps import Compiled, Evaluation
 from flows.continuous.dynamics import Dynamics, Parts, Progress
@@ -22,6 +21,7 @@ from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField
 from flows.counting import NFE
+from flows.graphs import Functions
 
 
 class CNF(nn.Module):
