@@ -93,14 +93,15 @@ def shares_of(eager: flows.Flow, x: Tensor) -> str:
     """Milliseconds of a density by the compiled view of a flow, and of its parts."""
     compiled = eager.compiled()
     density = without_graph(lambda: compiled.log_prob(x))
-    whole = medians({"density": density})["density"]
+    milliseconds = medians({"density": density})["density"]
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         for _ in range(CALLS):
             density()
     events = seen.key_averages()
     products = sum(e.self_cpu_time_total for e in events if e.key in PRODUCTS) / CALLS / 1e3
     graphs = sum(e.cpu_time_total for e in events if GRAPH in e.key) / CALLS / 1e3
-    return f"{whole:.2f} | {products:.2f} | {graphs - products:.2f} | {whole - graphs:.2f}"
+    parts = (products, graphs - products, milliseconds - graphs)
+    return " | ".join(f"{part:.2f}" for part in (milliseconds, *parts))
 
 
 def beside_torchode(dim: int, hidden: int, rows: int) -> str:

@@ -22,17 +22,20 @@ KNOTS = 100  # of the curve, at most: quantiles of the radii
 RADII = 20_000  # quantiles that the kernel density is made of, where there are more rows
 
 
-class Standardization(nn.Module):
-    """z = (x - mean) / scale of each column: a Bijection without parameters."""
+class _Affine(nn.Module):
+    """A map without parameters: ``mean`` (D,), and a ``factor`` of the data's spread."""
 
     mean: Tensor
-    scale: Tensor
+    factor: Tensor
 
-    def __init__(self, mean: Tensor, scale: Tensor) -> None:
-        """``mean`` and ``scale``, both (D,)."""
+    def __init__(self, mean: Tensor, factor: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
+        self.register_buffer("factor", factor)
+
+
+class Standardization(_Affine):
+    """z = (x - mean) / factor of each column: a Bijection; ``factor`` is (D,)."""
 
     @classmethod
     def fit(cls, x: Tensor) -> Self:
@@ -46,27 +49,19 @@ class Standardization(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,)."""
-        return (x - self.mean) / self.scale, -self.scale.log().sum().expand(len(x))
+        return (x - self.mean) / self.factor, -self.factor.log().sum().expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N,)."""
-        return self.mean + z * self.scale, self.scale.log().sum().expand(len(z))
+        return self.mean + z * self.factor, self.factor.log().sum().expand(len(z))
 
 
-class Whitening(nn.Module):
+class Whitening(_Affine):
     """z = C⁻¹ (x - mean) with C Cᵀ the covariance: a Bijection without parameters.
 
-    Its log-determinant -Σ log C_ii is counted, so densities stay densities of the raw data.
+    ``factor`` (D, D) is the lower triangular C. The log-determinant -Σ log C_ii is counted, so
+    densities stay densities of the raw data.
     """
-
-    mean: Tensor
-    factor: Tensor
-
-    def __init__(self, mean: Tensor, factor: Tensor) -> None:
-        """``mean`` (D,) and the lower triangular Cholesky ``factor`` C (D, D)."""
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("factor", factor)
 
     @classmethod
     def fit(cls, x: Tensor) -> Self:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from flows.continuous import regularizers as penalty
 from flows.continuous.dynamics import Parts, Progress
 from flows.continuous.point import Point
-from flows.continuous.steps import Attempt, Rate, Rates, State, Stepper
+from flows.continuous.steps import Attempt, Rates, State, Step, Stepper
 from flows.continuous.trace import Probes, Trace
 from flows.graphs import Functions
 
@@ -75,74 +75,59 @@ class Compiled:
         )
         return rates
 
-    def attempt(
-        self,
-        stepper: Stepper,
-        rate: Rate,
-        state: State,
-        rates: tuple[Tensor, Rates] | None,
-        length: float | Tensor,
-        times: Sequence[Tensor],
-        closes: bool = False,
-    ) -> Attempt:
-        """As `Stepper.attempt`, with the graph of all stages; ``rate`` is compiled in its place."""
+    def attempt(self, stepper: Stepper, step: Step) -> Attempt:
+        """As `Stepper.attempt`, with the graph of all stages."""
         if torch.is_grad_enabled():  # else the first step would be a function of its own
-            state = State(_differentiable(state.y), tuple(map(_differentiable, state.q)))
-        return self._take(step_of_an_ode, self.field, stepper, state, rates, length, times)
+            y, q = step.state
+            step = step._replace(state=State(_differentiable(y), tuple(map(_differentiable, q))))
+        return self._take(step_of_an_ode, self.field, stepper, step)
 
     def attempt_adjoint(
-        self,
-        moving: bool,
-        of_integrals: Sequence[Tensor],
-        stepper: Stepper,
-        rate: Rate,
-        state: State,
-        rates: tuple[Tensor, Rates] | None,
-        length: float | Tensor,
-        times: Sequence[Tensor],
-        closes: bool = False,
+        self, moving: bool, of_integrals: Sequence[Tensor], stepper: Stepper, step: Step
     ) -> Attempt:
         """The same for a step of the adjoint, ``moving`` where times have a gradient too."""
-        module, more = _Evaluated(self.evaluation, self.field), (moving, tuple(of_integrals))
-        return self._take(step_of_an_adjoint, module, stepper, state, rates, length, times, *more)
+        module = _Evaluated(self.evaluation, self.field)
+        return self._take(step_of_an_adjoint, module, stepper, step, moving, tuple(of_integrals))
 
     def _take(
         self,
         function: Callable[..., Attempt],
         module: nn.Module,
         stepper: Stepper,
-        state: State,
-        rates: tuple[Tensor, Rates] | None,
-        length: float | Tensor,
-        times: Sequence[Tensor],
+        step: Step,
         *more: Any,
     ) -> Attempt:
+        y, rates = step.state.y, step.rates
         if rates is not None:
             of_q = tuple(of if of is None else of.contiguous() for of in rates[1])
             rates = rates[0].contiguous(), of_q
         if stepper.control is not None:  # one function for solves of any length
             stepper = replace(stepper, control=replace(stepper.control, first_step=None))
-        step: Attempt = self.functions(
+        attempt: Attempt = self.functions(
             function,
             (stepper, self.evaluation, type(self.field), *more[:1]),
-            [t for t in tree_leaves((state, rates, self.context)) if t is not None and t.dim()],
+            [
+                t
+                for t in tree_leaves((step.state, rates, self.context))
+                if t is not None and t.dim()
+            ],
             stepper,
             self.evaluation,
             module,
-            state,
+            step.state,
             rates,
-            torch.as_tensor(length, dtype=state.y.dtype, device=state.y.device),
-            torch.stack(list(times)),
+            torch.as_tensor(step.length, dtype=y.dtype, device=y.device),
+            torch.stack(list(step.times)),
             self.context,
             self.probes,
             self.beside,
             *more,
         )
-        dx, of_q = step.rates
+        dx, of_q = attempt.rates
         traces = of_q[:1] if self.evaluation.trace is not None else ()
         values = (dx[0] if dx.dim() > 2 else dx, *traces)  # an adjoint's are x and its gradient
-        self.progress.evaluated(values, len(times))  # type: ignore[arg-type]  # a trace has a rate
-        return step
+        self.progress.evaluated(values, len(step.times))  # type: ignore[arg-type]  # traces have rates
+        return attempt
 
 
 class _Evaluated(nn.Module):
@@ -183,7 +168,7 @@ def step_of_an_ode(
         dx, *of_q = evaluation(field, t, x, context, probes, beside)
         return dx, tuple(of_q)
 
-    return stepper.attempt(rate, state, rates, length, times.unbind())
+    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))
 
 
 def step_of_an_adjoint(
@@ -219,4 +204,4 @@ def step_of_an_adjoint(
             beside_x.append(torch.cat([p.reshape(-1) for p in of["parameters"].values()]))
         return torch.stack([dx, of["x"]]), (*of_q, *(None for _ in of_q), *beside_x)
 
-    return stepper.attempt(rate, state, rates, length, times.unbind())
+    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))

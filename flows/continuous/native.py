@@ -73,7 +73,7 @@ class Engine:
         problem = Problem(rate, clock, dynamics.progress)
         steps = self.steps(abs(clock.end - clock.start))
         stepper = Stepper(self.method, norm, steps if isinstance(steps, Control) else None)
-        take = partial(attempt, stepper) if attempt else stepper.attempt
+        take = partial(attempt, stepper) if attempt else partial(stepper.attempt, rate)
         with threads_for(state.y.shape[-2] * dynamics.weights):
             if isinstance(steps, Control):
                 state = adaptive(problem, stepper, take, state, steps)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flows.continuous.dynamics import Progress
-from flows.continuous.steps import Attempt, Control, Rate, State, Stepper
+from flows.continuous.steps import Attempt, Control, Rate, State, Step, Stepper
 
 
 class Clock:
@@ -59,7 +59,7 @@ class Problem:
     progress: Progress
 
 
-Take = Callable[..., Attempt]  # a step, as `Stepper.attempt` takes it, or compiled
+Take = Callable[[Step], Attempt]  # as `Stepper.attempt` does, or compiled
 
 
 def fixed(problem: Problem, stepper: Stepper, take: Take, state: State, steps: int) -> State:
@@ -71,7 +71,7 @@ def fixed(problem: Problem, stepper: Stepper, take: Take, state: State, steps: i
         problem.progress.check_step(t, abs(h))
         problem.progress.check_state(t, (state.y, *state.q))
         length, times = clock.step(t, h, (0.0, *stepper.method.nodes), shares)
-        state = take(problem.rate, state, None, length, times).end
+        state = take(Step(state, None, length, times)).end
     return state
 
 
@@ -90,8 +90,8 @@ def adaptive(
         lands = way * t + dt >= way * clock.end
         h = clock.end - t if lands else way * dt
         length, times = clock.step(t, h, method.nodes, (0.0, float(lands)))
-        step = take(problem.rate, state, rates, length, times, lands)
-        ratio = float(step.ratio)  # type: ignore[arg-type]  # a control has errors estimated
+        attempt = take(Step(state, rates, length, times, lands))
+        ratio = float(attempt.ratio)  # type: ignore[arg-type]  # a control has errors estimated
         progress.count_step(ratio <= 1)
         if math.isnan(ratio):  # a step that went too far, or a field that is not finite here
             dt = abs(h) * control.shrink if bool(torch.isfinite(rates[0]).all()) else 0.0
@@ -99,5 +99,5 @@ def adaptive(
         dt = abs(h) * control.factor(ratio, method.order)
         if ratio <= 1:
             t = clock.end if lands else t + h
-            state, rates = step.end, step.rates
+            state, rates = attempt.end, attempt.rates
     return state

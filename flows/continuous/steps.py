@@ -29,6 +29,20 @@ class State(NamedTuple):
     q: tuple[Tensor, ...]
 
 
+class Step(NamedTuple):
+    """A step to take: from a state, of a length, with stages at ``times``.
+
+    Before them is one of known ``rates`` where there are any. Where it ``closes`` the solve, a last
+    stage at its end serves the error alone: no graph of it is kept.
+    """
+
+    state: State
+    rates: tuple[Tensor, Rates] | None
+    length: float | Tensor
+    times: Sequence[Tensor]
+    closes: bool = False
+
+
 class Attempt(NamedTuple):
     """Where a step ends, the rates of y and of q at its last stage, and its error.
 
@@ -74,20 +88,9 @@ class Stepper:
     norm: Norm
     control: Control | None = None
 
-    def attempt(
-        self,
-        rate: Rate,
-        state: State,
-        rates: tuple[Tensor, Rates] | None,
-        length: float | Tensor,
-        times: Sequence[Tensor],
-        closes: bool = False,
-    ) -> Attempt:
-        """A step with stages at ``times``, before them one of known ``rates`` if there are any.
-
-        Where it ``closes`` the solve, a last stage at its end serves the error alone: no graph of
-        it is kept.
-        """
+    def attempt(self, rate: Rate, step: Step) -> Attempt:
+        """Take a step."""
+        state, rates, length, times, closes = step
         if rates is None:
             now, *times = times
             rates = rate(now, state.y)
