@@ -22,8 +22,12 @@ KNOTS = 100  # of the curve, at most: quantiles of the radii
 RADII = 20_000  # quantiles that the kernel density is made of, where there are more rows
 
 
-class _Affine(nn.Module):
-    """A map without parameters: ``mean`` (D,), and a ``factor`` of the data's spread."""
+class Preprocessing(nn.Module):
+    """A Bijection without parameters that is fitted to data."""
+
+
+class _Affine(Preprocessing):
+    """An affine map: ``mean`` (D,), and a ``factor`` of the data's spread."""
 
     mean: Tensor
     factor: Tensor
@@ -92,7 +96,7 @@ class Whitening(_Affine):
         return self.factor.diagonal().log().sum()
 
 
-class RadialGaussianization(nn.Module):
+class RadialGaussianization(Preprocessing):
     """z' = z r'/r with r = ‖z‖ and log r' a monotone curve of log r: the direction stays.
 
     The curve makes of the distribution of r that of the norm of D normal numbers, so that what is

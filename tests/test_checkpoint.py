@@ -43,7 +43,7 @@ def cut_off(flow: str, settings: Training, until: int = 6) -> None:
 @pytest.mark.parametrize("flow", OPTIONS)
 @pytest.mark.parametrize("how", SETTINGS)
 def test_a_training_that_was_cut_off_twice_comes_to_the_same(flow, how, path):
-    settings = Training(whiten=True, validation_rows=200, **SETTINGS[how])
+    settings = Training(preprocessing="whiten", validation_rows=200, **SETTINGS[how])
     weights, history = trained(flow, settings)
     path.unlink()
     cut_off(flow, settings, 6)

@@ -64,8 +64,8 @@ def test_faults_name_the_choices() -> None:
 def test_nearer_options_override() -> None:
     """A flow before its study, the study before the protocol, a later rule before an earlier."""
     rule = protocols.read("quick").of("realnvp", "magic")
-    assert rule.training["whiten"] is True
-    assert protocols.read("quick").of("realnvp", "moons").training["whiten"] is False
+    assert rule.training["preprocessing"] == "whiten"
+    assert protocols.read("quick").of("realnvp", "moons").training["preprocessing"] == "none"
 
     def resolved(flow: dict[str, object], **study: object) -> tuple[Trainee, Training]:
         options = DensityOptions.model_validate({"flows": [flow], "datasets": ["magic"], **study})

@@ -25,9 +25,9 @@ from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from flows.continuous import SolveError
 
-SMALL = Scoring(
-    rows=600, checked_rows=300, chunk=300, grid=30, samples=50, compared_rows=300, projections=20
-)
+SIZES = {"rows": 600, "checked_rows": 300, "chunk": 300, "samples": 50, "compared_rows": 300}
+SMALL = Scoring(grid=30, projections=20, **SIZES)
+WHITENED = Training(preprocessing="whiten")
 RK4 = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
 
 
@@ -35,7 +35,7 @@ def case(flow="realnvp", **changes) -> Case:
     values = {
         "study": "density", "flow": flow, "dim": 2, "dataset": "8gaussians", "batch": 64,
         "updates": 5, "options": {"hidden": 8} if flow in flows.names() else {},
-        "settings": {"training": Training(whiten=True).model_dump(), "scoring": SMALL.model_dump()},
+        "settings": {"training": WHITENED.model_dump(), "scoring": SMALL.model_dump()},
     }  # fmt: skip
     return Case(**{**values, **changes})
 
@@ -54,12 +54,12 @@ def solved() -> tuple[flows.Flow, torch.Tensor]:
 @pytest.mark.parametrize("flow", ["realnvp", "cnf", "ffjord", "flow_matching"])
 def test_score_is_the_exact_likelihood_whatever_the_flow(flow):
     options = {"hidden": 8, **({} if flow == "realnvp" else {"solver": RK4})}
-    result = score_flow(case(flow, options=options), datasets.load("8gaussians"))
+    data = datasets.load("8gaussians")
+    result = score_flow(case(flow, options=options), data)
     metrics, arrays = result.metrics, result.arrays
     assert not result.failure
-    data = datasets.load("8gaussians")
-    trained = prepare(case(flow, options=options), data.train.float(), whiten=True)
-    train(trained, data, case(flow, options=options), Training(whiten=True))
+    trained = prepare(case(flow, options=options), data.train.float(), "whiten")
+    train(trained, data, case(flow, options=options), WHITENED)
     solver = {"method": "dopri8", "rtol": 1e-9, "atol": 1e-9}
     alone = trained.double().using(trace="loop", solver=solver) if flow != "realnvp" else trained
     with torch.no_grad():

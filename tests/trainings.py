@@ -36,7 +36,7 @@ def trained(flow: str, settings: Training, until: int | None = None, kind: type 
         options=OPTIONS[flow],
     )
     data = datasets.load("8gaussians")
-    built = prepare(case, data.train.float(), settings.whiten)
+    built = prepare(case, data.train.float(), settings.preprocessing)
 
     built.__class__ = kind or type(built)
 

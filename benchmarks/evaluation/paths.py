@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from flows.bijection import parts
 from flows.continuous.cnf import CNF
 from flows.flow import Flow
-from flows.preprocessing import Whitening
+from flows.preprocessing import Preprocessing
 
 STEPS = 8  # at most, noise and data included
 BETWEEN = 4  # solves between two steps; their ends are the points of a trajectory
@@ -37,13 +37,13 @@ def along(
     continuous flow. Continuous flows also have ``path_times`` (steps,), 0 at the noise and 1 at the
     data, and ``path_lines`` (points, traced, 2), trajectories; others have ``path_layers``
     (steps,), the number of layers passed: transforms are divided evenly among ``layers`` if that is
-    known. A whitening before the flow is not a step: coordinates are those of the data. Raises
+    known. A preprocessing is not a step: coordinates are those of the data. Raises
     ValueError for a flow that is not of two dimensions.
     """
     if flow.dim != 2:
         raise ValueError(f"a path is drawn of a flow in two dimensions, got dim={flow.dim}")
     every = parts(flow.transform)
-    fixed = list(takewhile(lambda part: isinstance(part, Whitening), every))
+    fixed = list(takewhile(lambda part: isinstance(part, Preprocessing), every))
     learned = every[len(fixed) :]
     continuous = all(isinstance(part, CNF) for part in learned)
     unit = max(1, len(learned) // layers) if layers else 1

@@ -68,7 +68,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     settings = Training.model_validate(case.settings["training"])
     scoring = Scoring.model_validate(case.settings["scoring"])
     dtype = getattr(torch, case.dtype)
-    flow = prepare(case, data.train.to(dtype), settings.whiten)
+    flow = prepare(case, data.train.to(dtype), settings.preprocessing)
     history = train(flow, data, case, settings)
     metrics: Metrics = {
         "parameters": trainable(flow),

@@ -7,18 +7,18 @@ from torch import Tensor
 
 import flows
 from benchmarks.core.case import Case
-from flows.preprocessing import Whitening
+from flows.preprocessing import fit
 
 INITIAL_ROWS = 1024  # of the initialisation of ActNorm
 
 
-def prepare(case: Case, train: Tensor, whiten: bool = False) -> flows.Flow:
-    """Build the flow of a case, whitened and initialised, on its device and from its seeds."""
+def prepare(case: Case, train: Tensor, preprocessing: str = "none") -> flows.Flow:
+    """Build the flow of a case, behind its preprocessing, on its device and from its seeds."""
     torch.manual_seed(case.seeds.init)
     flow = flows.build(case.flow, case.dim, **case.options)
     flow.to(getattr(torch, case.dtype))
-    if whiten:
-        flow.prepend(Whitening.fit(train))
+    if preprocessing != "none":
+        flow.prepend(fit(preprocessing, train))
     generator = torch.Generator().manual_seed(case.seeds.batches)
     picks = torch.randperm(len(train), generator=generator)[:INITIAL_ROWS]
     flow.to(case.device).initialize(train[picks].to(case.device))

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 from pydantic import model_validator as validator
 from torch import Generator, Tensor
 
 from benchmarks.datasets import Dataset
+from flows.preprocessing import FITS
 
 Sampler = Callable[[int, Generator], Tensor]  # n and a stream -> (n, D) rows of a distribution
 
@@ -27,7 +35,7 @@ class TrainingPart(BaseModel, frozen=True, extra="forbid"):
     clip: NonNegativeFloat = 5.0  # largest norm of the gradient; 0: none
     schedule: Literal["constant", "cosine", "plateau"] = "cosine"  # see `schedules`
     warmup: NonNegativeInt = 0  # updates over which the learning rate rises to its value
-    whiten: bool = False  # prepend a fixed affine whitening of the training set
+    preprocessing: str = "none"  # what `flows.preprocessing` fits to the rows, before the flow
     fresh: bool = False  # draw each batch anew from the data set's own distribution
     validations: PositiveInt = 10  # their number
     validate_every: NonNegativeInt = 0  # updates between validations, in place of their number
@@ -37,6 +45,22 @@ class TrainingPart(BaseModel, frozen=True, extra="forbid"):
     patience: NonNegativeInt = 0  # validations without improvement before the end; 0: no end
     time_limit: NonNegativeFloat = 0.0  # seconds of training without validations; 0: none
     keep: Literal["best", "last"] = "best"  # weights at the end, best by validation
+
+    @validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        """Read what earlier runs wrote: ``whiten`` in place of ``preprocessing``."""
+        if not (isinstance(values, dict) and "whiten" in values):
+            return values
+        others = {name: value for name, value in values.items() if name != "whiten"}
+        return {"preprocessing": "whiten" if values["whiten"] else "none", **others}
+
+    @field_validator("preprocessing")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in (choices := ("none", *FITS)):
+            raise ValueError(f"unknown preprocessing {name!r}; choose from: {', '.join(choices)}")
+        return name
 
 
 class Training(TrainingPart, frozen=True):

@@ -113,7 +113,7 @@ def _measured(case: Case) -> Result:
     data = datasets.load(str(case.dataset), seed=case.seeds.data)
     dtype = getattr(torch, case.dtype)
     solving = _by_the_heuristic(case)
-    flow = prepare(solving, data.train.to(dtype), settings.whiten)
+    flow = prepare(solving, data.train.to(dtype), settings.preprocessing)
     untrained = copy.deepcopy(flow)
     fixed = data.test[: case.batch].to(case.device, dtype)
     every = max(1, case.updates // int(case.settings["checks"]))
