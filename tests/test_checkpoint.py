@@ -29,7 +29,7 @@ SETTINGS = {
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     """The checkpoint of whatever case is trained, written after every update."""
-    path = tmp_path / "x.safetensors"
+    path = tmp_path / "x-0.safetensors"
     monkeypatch.setattr(checkpoints, "slot", lambda case: path)
     monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
     return path
@@ -56,6 +56,23 @@ def test_a_training_that_was_cut_off_twice_comes_to_the_same(flow, how, path):
     assert resumed.observations == history.observations
     assert list(resumed.flops()) == list(history.flops())
     assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("flow", OPTIONS)
+def test_a_longer_training_goes_on_from_the_plateau_of_a_shorter_one(flow, path):
+    settings = Training(schedule="wsd", warmup=3, validate_every=3, validation_rows=200)
+    weights, history = trained(flow, settings, updates=20)
+    for file in path.parent.iterdir():
+        file.unlink()
+    trained(flow, settings, updates=10)  # its rate falls from update 8 on
+    path.unlink()
+    again, longer = trained(flow, settings, until=7, updates=20)  # which it does not come to
+    assert longer.losses == history.losses
+    assert longer.validation_ll == history.validation_ll
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    path.unlink()
+    with pytest.raises(CutOff):  # the plateau of 16 updates is too long for this one
+        trained(flow, settings, until=7, updates=10)
 
 
 def rewritten(path, change) -> None:
@@ -120,7 +137,7 @@ def test_a_checkpoint_that_does_not_fit_starts_the_training_anew(damage, through
     settings, (weights, history) = Training(validation_rows=200), through
     cut_off("realnvp", settings)
     damage(path)
-    with pytest.warns(UserWarning, match=r"x\.safetensors.*anew"):
+    with pytest.warns(UserWarning, match=r"x-0\.safetensors.*anew"):
         again, resumed = trained("realnvp", settings)
     assert resumed.losses == history.losses
     assert all(torch.equal(again[name], weights[name]) for name in weights)

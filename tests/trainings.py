@@ -21,7 +21,13 @@ class CutOff(Exception):
     """The end of a training from outside."""
 
 
-def trained(flow: str, settings: Training, until: int | None = None, kind: type | None = None):
+def trained(
+    flow: str,
+    settings: Training,
+    until: int | None = None,
+    kind: type | None = None,
+    updates: int = 17,
+):
     """Train fresh weights of a flow, of another class if given; return weights and history.
 
     With ``until`` the training is cut off before that update.
@@ -32,7 +38,7 @@ def trained(flow: str, settings: Training, until: int | None = None, kind: type 
         dim=2,
         dataset="8gaussians",
         batch=1500,  # 20,000 rows are no multiple, and are shuffled anew
-        updates=17,
+        updates=updates,
         options=OPTIONS[flow],
     )
     data = datasets.load("8gaussians")

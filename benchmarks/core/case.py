@@ -40,7 +40,8 @@ class Case(BaseModel, frozen=True, extra="ignore"):
     ``options`` are the flow's, complete with defaults; ``settings`` what else the study depends
     on. ``roles`` say what the case stands for in its comparison (a point of a grid, the rule that
     decided a width): they change nothing that is measured. Two cases with the same key measure the
-    same thing.
+    same thing. ``needs`` are the keys of cases whose records decide what is measured: such a case
+    is planned before they are there, and ``resolves`` is its key in the case that is measured.
     """
 
     model_config = ConfigDict(ignored_types=(cached_property,))
@@ -59,6 +60,8 @@ class Case(BaseModel, frozen=True, extra="ignore"):
     dtype: Literal["float32", "float64"] = "float32"
     threads: PositiveInt = 1
     protocol: str = PROTOCOL
+    needs: tuple[str, ...] = ()
+    resolves: str = ""
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -67,7 +70,7 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         An option is compared with the default of the flow, a setting with that of the study's
         option of its name.
         """
-        plain = self.model_dump(mode="json", exclude={"roles", "options", "settings"})
+        plain = self.model_dump(mode="json", exclude={"roles", "options", "settings", "resolves"})
         nested = {
             "options": different(*_options(self.flow, self.options)),
             "settings": different(canonical(self.settings), setting_defaults(self.study)),
@@ -76,8 +79,8 @@ class Case(BaseModel, frozen=True, extra="ignore"):
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hexadecimal digits that identify the case."""
-        return digest(self.identity)[:16]
+        """Sixteen hexadecimal digits that identify the case, or the one that it resolves."""
+        return self.resolves or digest(self.identity)[:16]
 
     def changed(self, **values: Any) -> Case:
         """The case with other values of its fields, and a key of its own."""
@@ -86,7 +89,8 @@ class Case(BaseModel, frozen=True, extra="ignore"):
     @property
     def label(self) -> str:
         """A short line for progress and plans."""
-        trace, work = self.options.get("trace"), self.settings.get("work")
+        trace, stage = self.options.get("trace"), self.settings.get("stage")
+        work = self.settings.get("work") or stage
         how = " ".join(map(str, trace.values())) if isinstance(trace, dict) else trace
         seed = f"seed {self.seeds.init}" if self.seeds.init else ""
         parts = (self.study, self.flow, work, how, self.dataset or f"D={self.dim}", seed)

@@ -18,6 +18,7 @@ import flows
 from benchmarks.core.case import Case, Seeds, canonical, studies
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.metrics import defined
+from benchmarks.core.record import Record
 from flows.budget import width
 
 
@@ -123,6 +124,10 @@ class Result:
         return cls(failure=f"out of memory: {text}" if short else text)
 
 
+class Skipped(Exception):
+    """A case is left out by the rules of its study; the message says by which."""
+
+
 class Study:
     """A question, and how it is measured: a folder with a module ``study`` that has a subclass.
 
@@ -151,6 +156,13 @@ class Study:
     def block(self, case: Case) -> str:
         """What is equal for cases that are measured together: nothing, each case is alone."""
         return case.key
+
+    def resolved(self, case: Case, earlier: Sequence[Record]) -> Case:
+        """The case as it is measured, by the records of those that it needs, in their order.
+
+        Raises `Skipped` where it is left out, and ValueError where the records do not allow it.
+        """
+        return case
 
     def budget(self, case: Case) -> float:
         """Seconds that a case is expected to take."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +14,14 @@ import numpy as np
 from benchmarks.core import store
 from benchmarks.core.case import Case, digest
 from benchmarks.core.record import Record, Status, Values
-from benchmarks.core.study import Result
+from benchmarks.core.study import Result, Skipped, Study, registry
 from benchmarks.execution.claims import Claims
 from benchmarks.execution.process import Files, Measured, Setup
 from benchmarks.execution.tasks import Task
 from benchmarks.execution.versions import Dependencies, dependencies
 from benchmarks.execution.worker import Worker, WorkerLost
 from benchmarks.measure.machine import commit, versions
+from benchmarks.training import PLATEAU
 
 CHECKPOINTS = "checkpoints"  # the subfolder of cases that were cut off, or wait for their times
 SUPERSEDED = "superseded"  # of results whose task another run had taken over
@@ -43,24 +44,44 @@ class Recorder:
 
     def pending(self, case: Case) -> bool:
         """Whether the times of a case are still to be measured."""
-        try:
-            return store.read_one(self.folder, case.key).pending
-        except (KeyError, ValueError):
-            return False
+        record = self._read(case.key)
+        return record is not None and record.pending
 
     def kept(self, case: Case) -> bool:
         """Whether what the times of a case need is there."""
         return self.files(case.key, _dependencies(case)).kept.is_file()
 
     def _measured(self, key: str, times: bool) -> bool:
-        try:
-            record = store.read_one(self.folder, key)
-        except (KeyError, ValueError):
+        if (record := self._read(key)) is None:
             return False
         if times:
             return not record.pending
         before = self.before.get(key)
         return before is None or (before.started, before.block) != (record.started, record.block)
+
+    def _read(self, key: str) -> Record | None:
+        try:
+            return store.read_one(self.folder, key)
+        except (KeyError, ValueError):
+            return None
+
+    def ready(self, task: Task, waiting: Collection[str]) -> bool:
+        """Whether all that the cases of a task need has its record, and none is ``waiting``."""
+        keys = {key for case in task.cases for key in case.needs}
+        return keys.isdisjoint(waiting) and all(map(self._read, keys))
+
+    def resolved(self, case: Case, times: bool) -> Case:
+        """The case as it is measured, or was where its ``times`` alone are left.
+
+        Raises `Skipped` and ValueError as `Study.resolved` does.
+        """
+        if not case.needs:
+            return case
+        if times:
+            return store.read_one(self.folder, case.key).case
+        earlier = [store.read_one(self.folder, key) for key in case.needs]
+        study: Study = registry[case.study]
+        return study.resolved(case, earlier).changed(resolves=case.key)
 
     def measure(self, worker: Worker, task: Task) -> Iterator[tuple[Case, Record]]:
         """Yield each case with its record; if the worker is lost, go on with one case at a time."""
@@ -113,6 +134,11 @@ class Recorder:
             if path not in wanted:
                 path.unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Remove the files that trainings share, once none is left that would go on from one."""
+        for path in (self.folder / CHECKPOINTS).glob(f"{PLATEAU}-*"):
+            path.unlink(missing_ok=True)
+
 
 @dataclass
 class _Measurement:
@@ -128,12 +154,22 @@ class _Measurement:
         self.needs = {key: _dependencies(case) for key, case in self.left.items()}
         self.files = {k: self.recorder.files(k, needs) for k, needs in self.needs.items()}
         self.block = digest([self.started.isoformat(), sorted(self.left)])[:16]
+        self.resolved: dict[str, Case] = {}
 
     def records(self) -> Iterator[tuple[Case, Record]]:
         """Yield each case with its record as it comes; WorkerLost where the worker is."""
         recorder, times = self.recorder, self.task.times
-        results = self.worker.measure(self.task.cases, recorder.limit, self.files, times)
-        for key, measured in results:
+        for key, case in list(self.left.items()):
+            try:
+                self.resolved[key] = recorder.resolved(case, times)
+            except (Skipped, ValueError) as reason:
+                status: Status = "skipped" if isinstance(reason, Skipped) else "failed"
+                measured = Measured(Result(failure=str(reason)), 0.0)
+                yield self.left.pop(key), self._written(key, measured, status)
+        if not self.left:
+            return
+        cases = [self.resolved[key] for key in self.left]
+        for key, measured in self.worker.measure(cases, recorder.limit, self.files, times):
             yield self.left.pop(key), self._written(key, measured)
 
     def lost(self, case: Case, loss: WorkerLost) -> Record:
@@ -154,7 +190,7 @@ class _Measurement:
     def _record(self, case: Case, measured: Measured, status: Status) -> Record:
         result, needs = measured.result, self.needs[case.key]
         return Record(
-            case=case,
+            case=self.resolved.get(case.key, case),
             key=case.key,
             identity=case.identity,
             declared=dict(needs.declared),

@@ -121,7 +121,10 @@ def run(
         with _pools(suite, asked, progress, worker) as (pool, single):
             phases = Phases(pool, single, recorder, progress)
             _measured(phases, suite, now, todo, asked.phase)
-    return state(suite, folder, asked.shard)
+        then = state(suite, folder, asked.shard)
+        if not asked.left_over(then):
+            recorder.tidy()
+    return then
 
 
 @contextmanager
@@ -210,12 +213,18 @@ def _measured(phases: Phases, suite: Suite, now: State, todo: Sequence[Case], ph
     if phase != "both":
         listed = [task for task in listed if task.alone == (phase == "alone")]
     while listed:
-        held = phases.beside([task for task in listed if not task.alone])
-        held += phases.alone([task for task in listed if task.alone])
+        waiting = {case.key for task in listed for case in task.cases}
+        ready = [task for task in listed if phases.recorder.ready(task, waiting)]
+        if not ready:
+            phases.progress.waiting(f"{len(waiting)} cases need others that this run leaves out")
+            break
+        held = phases.beside([task for task in ready if not task.alone])
+        held += phases.alone([task for task in ready if task.alone])
         if held:
             phases.progress.waiting("other runs measure what is left")
             threading.Event().wait(POLL)
-        listed = held
+        names = {task.name for task in ready}
+        listed = held + [task for task in listed if task.name not in names]
     if phase == "beside":
         return
     pending = [case for case in todo if phases.recorder.pending(case)]

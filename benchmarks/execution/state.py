@@ -84,7 +84,7 @@ def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
             now.stale.add(case.key)
             now.pending.add(case.key)
         else:
-            (now.done if record.status == "done" else now.failed).add(case.key)
+            (now.done if record.status in ("done", "skipped") else now.failed).add(case.key)
         if "no_times" in record.notes and case.key in now.done:
             now.untimed.add(case.key)
         there = place(record.machine, record.versions, case.device)

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from benchmarks.core.case import Case, digest
 from benchmarks.core.study import Study, registry
 
@@ -60,6 +64,24 @@ def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
     return [Task(tuple(block)) for block in grouped.values()]
 
 
+def bound(listed: Sequence[Task]) -> list[list[Task]]:
+    """Tasks in groups: those of two groups need nothing of each other."""
+    places = {case.key: place for place, task in enumerate(listed) for case in task.cases}
+    pairs = [
+        (place, places[key])
+        for place, task in enumerate(listed)
+        for case in task.cases
+        for key in case.needs
+        if key in places
+    ]
+    ends = np.array(pairs, dtype=int).reshape(-1, 2).T
+    links = coo_array((np.ones(len(pairs)), tuple(ends)), shape=(len(listed),) * 2)
+    groups: dict[int, list[Task]] = {}
+    for task, group in zip(listed, connected_components(links, directed=False)[1], strict=True):
+        groups.setdefault(int(group), []).append(task)
+    return list(groups.values())
+
+
 @dataclass(frozen=True)
 class Shard:
     """Part K of N of a plan, K from 1."""
@@ -78,14 +100,14 @@ class Shard:
     def part(self, cases: Sequence[Case], operators: bool = False) -> list[Case]:
         """The shard's cases of a whole plan, in its order; every host finds the same.
 
-        Blocks stay whole. They are dealt out by budget, the longest first, each to the shard with
-        the least so far; what has a record already makes no difference.
+        Blocks stay whole, and with what they need. They are dealt out by budget, the longest first,
+        each to the shard with the least so far; what has a record already makes no difference.
         """
         if self.count == 1:
             return list(cases)
-        blocks = tasks(cases, operators)
-        lots = dealt([sum(sum(budget(c)) for c in block.cases) for block in blocks], self.count)
-        own = {case.key for index in lots[self.number - 1] for case in blocks[index].cases}
+        groups = [[c for t in group for c in t.cases] for group in bound(tasks(cases, operators))]
+        lots = dealt([sum(sum(budget(c)) for c in group) for group in groups], self.count)
+        own = {case.key for index in lots[self.number - 1] for case in groups[index]}
         return [case for case in cases if case.key in own]
 
 

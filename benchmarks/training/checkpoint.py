@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,7 +23,9 @@ from torch import Tensor
 
 from benchmarks.core.case import Case
 from benchmarks.core.parts import replace
+from benchmarks.training import PLATEAU
 from benchmarks.training.history import History
+from benchmarks.training.settings import Training
 from benchmarks.training.state import State
 
 SECONDS = 30.0  # between two checkpoints
@@ -46,6 +49,27 @@ def slot(case: Case) -> Path | None:
         return slots.get(case.key)
     first = next(iter(slots.values()))
     return first.with_name(f"{first.stem}-{case.key}{first.suffix}")
+
+
+def plateau(case: Case, settings: Training) -> Path | None:
+    """Return the file of a training before its learning rate falls; None if there is none.
+
+    With the schedule "wsd" trainings that differ in their updates alone share that part of the way:
+    a longer one goes on from where a shorter one has left it, to the result that it would have had.
+    """
+    if settings.schedule != "wsd" or (own := slot(case)) is None:
+        return None
+    training = {"training": settings.model_dump()}
+    way = {
+        "study": "",
+        "updates": 0,
+        "settings": training,
+        "roles": {},
+        "needs": (),
+        "resolves": "",
+    }
+    mark = own.stem.split("-")[1]  # of the versions
+    return own.with_name(f"{PLATEAU}-{mark}-{case.changed(**way).key}{own.suffix}")
 
 
 def write(path: Path, state: State, owner: str) -> None:
@@ -85,11 +109,11 @@ def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return json.loads(text), tensors
 
 
-def read(path: Path, state: State, owner: str) -> bool:
+def read(path: Path, state: State, owner: str, latest: float = math.inf) -> bool:
     """Restore a fresh state from a file; False, with the state as it was, if it cannot be.
 
-    A file that is damaged, or of another training, or does not fit the flow is reported by a
-    warning.
+    A state after more than ``latest`` updates is passed over. A file that is damaged, or of another
+    training, or does not fit the flow is reported by a warning.
     """
     if not path.exists():
         return False
@@ -97,6 +121,8 @@ def read(path: Path, state: State, owner: str) -> bool:
         content, tensors = unpacked(path)
         if content["owner"] != owner:
             raise ValueError("it is of another training")
+        if content["scalars"]["update"] > latest:
+            return False
         history = TypeAdapter(History).validate_python(content["history"])
         scalars = {name: content["scalars"][name] for name in state.SCALARS}
         _check(state, tensors)

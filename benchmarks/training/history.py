@@ -64,6 +64,7 @@ class History:
             "train_updates": self.updates,
             "train_flops": float(self.flops()[-1]),
             "skipped_updates": self.skipped,
+            "val_ll": max(self.validation_ll),
         }
         if self.alone:
             metrics["train_seconds"] = self.seconds

@@ -60,7 +60,8 @@ def train(
     ``settings.keep`` names.
 
     If `checkpoint.slot` names a file for the case, the state is written there every
-    `checkpoint.SECONDS`, and a training that finds one of its own resumes from it.
+    `checkpoint.SECONDS`, and a training that finds one of its own resumes from it, or from that of
+    a shorter training on the same way (`checkpoint.plateau`).
 
     Raises `checkpoint.Stopped` if the process was asked to stop, TrainingError after `PATIENCE`
     skipped updates in a row, and ValueError if rows are to be fresh and the data set has no
@@ -71,12 +72,16 @@ def train(
     name = getattr(objective, "__qualname__", type(objective).__qualname__)
     owner = f"{case.key} {name} {settings.model_dump_json()}"
     rows = data.train.to(case.device, getattr(torch, case.dtype))
-    if slot is None or not checkpoint.read(slot, state, owner):
+    shared, stable = checkpoint.plateau(case, settings), schedules.stable(settings, case.updates)
+    files = [(slot, owner, math.inf), (shared, name, stable)]
+    if not any(path and checkpoint.read(path, state, of, to) for path, of, to in files):
         _count(state, rows[: case.batch], objective)
     history, validate = state.history, _validation(flow, data, case, settings)
     history.alone = settings.time_limit > 0  # decided by the clock, so nothing may run beside it
     every, written = settings.every(case.updates), time.monotonic()
     while True:
+        if shared and state.update == stable:
+            checkpoint.write(shared, state, name)
         late = 0 < settings.time_limit <= history.seconds and state.update < case.updates
         over = late or state.update == case.updates
         if over or state.update % every == 0:

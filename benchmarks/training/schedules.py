@@ -3,6 +3,10 @@
 "plateau" is the schedule of FFJORD's released code for tabular data: 1/10 once more than a third of
 the patience has passed without a better validation, 1/100 after two thirds, never raised again.
 Grathwohl et al., FFJORD, 2018, arXiv:1810.01367.
+
+"wsd" is constant until the last part of the updates, in which it falls to zero as 1 - √(their
+share): trainings of all lengths are one training that branches. Hägele et al., Scaling Laws and
+Compute-Optimal Training Beyond Fixed Training Durations, 2024, arXiv:2405.18392.
 """
 
 from __future__ import annotations
@@ -17,7 +21,14 @@ def share(settings: Training, update: int, updates: int, drops: int) -> float:
     rising = min(1.0, (update + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "cosine":
         return rising * 0.5 * (1 + math.cos(math.pi * update / updates))
+    if settings.schedule == "wsd" and update >= (start := stable(settings, updates)):
+        return rising * (1 - math.sqrt((update - start) / (updates - start)))
     return rising * 10.0**-drops
+
+
+def stable(settings: Training, updates: int) -> int:
+    """Return the number of updates before the rate of "wsd" falls."""
+    return updates - max(1, round(settings.decay * updates))
 
 
 def drops(settings: Training, before: int, waiting: int) -> int:

@@ -8,6 +8,7 @@ cost of each evaluation, forward and backward, which gives those of every update
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from benchmarks.training.state import initial_state, prepared
 
 FLOW, SNAPSHOT = "flow.", "snapshot."  # how names of tensors begin among those that are kept
 ROW = 0.02  # seconds of updates in a row
+LEAST = 3  # updates that a rate is measured by
+ENDLESS = 1_000_000  # updates of a training whose rate is measured
 EVALUATIONS, VALIDATED = "update_evaluations", "validated"
 
 Sample = tuple[int, int, float]  # evaluations forward and backward of an update, and its seconds
@@ -84,6 +87,25 @@ class Updates:
             update(self.state, x, self.objective, self.settings, self.case)
             row.append((*history.update_evaluations[-1], history.seconds - before))
         self.calls.append(row[1:] or row)
+
+
+def update_rate(case: Case, data: Dataset, seconds: float) -> float:
+    """Return the updates a second of a training, from its first ``seconds``; 1 if none is timed.
+
+    It is that of the median update of their second half: an ODE takes more evaluations once its
+    field has learned something.
+    """
+    flow, settings = prepared(case, data)
+    state, source = initial_state(flow, case, settings), settings.source(data)
+    rows = data.train.to(case.device, getattr(torch, case.dtype))
+    start, endless = time.perf_counter(), case.changed(updates=ENDLESS)
+    until = [0.0]
+    while len(until) <= LEAST or time.perf_counter() - start < seconds:
+        x = next_batch(state, case, source, rows)
+        update(state, x, own_loss, settings, endless)
+        until.append(state.history.seconds)
+    late = np.diff(until)[(len(until) - 1) // 2 :]
+    return 1.0 if counting() else float(1 / np.median(late))
 
 
 def updates(

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -33,7 +34,8 @@ class TrainingPart(BaseModel, frozen=True, extra="forbid"):
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.0  # decoupled with adamw; with adam a term of the gradient
     clip: NonNegativeFloat = 5.0  # largest norm of the gradient; 0: none
-    schedule: Literal["constant", "cosine", "plateau"] = "cosine"  # see `schedules`
+    schedule: Literal["constant", "cosine", "plateau", "wsd"] = "cosine"  # see `schedules`
+    decay: float = Field(default=0.2, gt=0, le=1)  # share of the updates in which "wsd" falls
     warmup: NonNegativeInt = 0  # updates over which the learning rate rises to its value
     preprocessing: str = "none"  # what `flows.preprocessing` fits to the rows, before the flow
     fresh: bool = False  # draw each batch anew from the data set's own distribution

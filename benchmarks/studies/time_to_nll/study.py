@@ -29,7 +29,7 @@ class Steady(Training, frozen=True, extra="forbid"):
     A rate that falls with the budget makes the time to a likelihood a matter of the budget.
     """
 
-    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    schedule: Literal["constant", "cosine", "plateau", "wsd"] = "constant"
     validate_every: NonNegativeInt = 10
 
 
