@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from flows import members
 from flows.registry import Registry
@@ -63,6 +63,16 @@ class Case(BaseModel, frozen=True, extra="ignore"):
     needs: tuple[str, ...] = ()
     resolves: str = ""
 
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _renamed(cls, settings: Any) -> Any:
+        """Read settings of earlier records, whose trainings have ``whiten``."""
+        training = settings.get("training") if isinstance(settings, Mapping) else None
+        if not (isinstance(training, Mapping) and "whiten" in training):
+            return settings
+        named = {"preprocessing": "whiten" if training["whiten"] else "none", **training}
+        return {**settings, "training": {k: v for k, v in named.items() if k != "whiten"}}
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON: a new field with a default leaves it as it is.
@@ -75,6 +85,10 @@ class Case(BaseModel, frozen=True, extra="ignore"):
             "options": different(*_options(self.flow, self.options)),
             "settings": different(canonical(self.settings), setting_defaults(self.study)),
         }
+        training = nested["settings"].get("training", {})
+        if training.get("preprocessing") == "whiten":  # as in the keys of earlier records
+            del training["preprocessing"]
+            training["whiten"] = True
         return different(plain, _FIELDS) | {name: part for name, part in nested.items() if part}
 
     @cached_property

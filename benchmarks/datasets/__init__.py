@@ -49,7 +49,8 @@ class Dataset:
     floor of the negative log-likelihood. `groups` (len(test),) and `val_groups` (len(val),) hold
     the integer block of each row if rows are dependent, for clustered standard errors. `modes`
     (K, dim) holds the centres of equally likely modes. `columns` are the names of a table's
-    columns.
+    columns. `levels` is the number of grey levels of images, each of which has become a step of
+    1 / levels.
 
     Raises ValueError if any of them has another shape or type, or a part is not finite.
     """
@@ -68,6 +69,7 @@ class Dataset:
     modes: Tensor | None = None
     val_groups: Tensor | None = None
     columns: tuple[str, ...] | None = None
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "val", "test"):

@@ -70,10 +70,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     dtype = getattr(torch, case.dtype)
     flow = prepare(case, data.train.to(dtype), settings.preprocessing)
     history = train(flow, data, case, settings)
-    metrics: Metrics = {
-        "parameters": trainable(flow),
-        **history.metrics(),
-    }
+    metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
     view = flow.using(trace="exact")
     metrics["row_flops"] = row_flops(view, data.test[:ROWS].to(case.device, dtype))
@@ -192,6 +189,8 @@ def likelihood_result(
         arrays["test_groups"] = groups.astype(np.int32)
     mean, error = float(log_prob.mean()), standard_error(log_prob, groups)
     metrics |= {"test_ll": mean, "test_ll_se": error}
+    if data.levels is not None:
+        metrics["bits_per_dim"] = math.log2(data.levels) - mean / (data.dim * math.log(2))
     if data.log_prob is not None:
         gaps = data.log_prob(data.test[: len(log_prob)]).numpy() - log_prob
         gap, error = float(gaps.mean()), standard_error(gaps, groups)

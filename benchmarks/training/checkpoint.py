@@ -23,6 +23,7 @@ from torch import Tensor
 
 from benchmarks.core.case import Case
 from benchmarks.core.parts import replace
+from benchmarks.measure.dispatched import counting
 from benchmarks.training import PLATEAU
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
@@ -56,8 +57,9 @@ def plateau(case: Case, settings: Training) -> Path | None:
 
     With the schedule "wsd" trainings that differ in their updates alone share that part of the way:
     a longer one goes on from where a shorter one has left it, to the result that it would have had.
+    Where operators are counted each goes the whole way.
     """
-    if settings.schedule != "wsd" or (own := slot(case)) is None:
+    if settings.schedule != "wsd" or (own := slot(case)) is None or counting():
         return None
     training = {"training": settings.model_dump()}
     way = {

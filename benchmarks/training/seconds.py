@@ -100,6 +100,7 @@ def update_rate(case: Case, data: Dataset, seconds: float) -> float:
     rows = data.train.to(case.device, getattr(torch, case.dtype))
     start, endless = time.perf_counter(), case.changed(updates=ENDLESS)
     until = [0.0]
+    seconds = 0.0 if counting() else seconds
     while len(until) <= LEAST or time.perf_counter() - start < seconds:
         x = next_batch(state, case, source, rows)
         update(state, x, own_loss, settings, endless)

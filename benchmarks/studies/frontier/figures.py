@@ -1,0 +1,81 @@
+"""Figure of the frontier: test likelihood against what the training took."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from benchmarks.analysis.stats import standard_error
+from benchmarks.core.exhibit import Figure
+from benchmarks.core.metrics import defined
+from benchmarks.plotting import draw
+from benchmarks.studies.frontier.tables import finals, labelled
+
+AXES = ("train_flops", "train_seconds")
+LOOK = {"markersize": 4, "lw": 1.2}
+NOTE = (
+    "Mean test log-likelihood over seeds and splits of the configuration that is best by "
+    "validation at each budget, against the FLOPs and the seconds of its training; bands are 95 % "
+    "intervals of the mean by Student's t. Dotted: baselines, which are fitted."
+)
+
+
+def figures(frame: pd.DataFrame) -> list[Figure]:
+    """Test likelihood against FLOPs and, where they were measured, seconds; a row a data set."""
+    scored = [finals(labelled(group)) for _, group in frame.groupby("dataset", sort=False)]
+    scored = [rows for rows in scored if rows["seconds"].notna().any()]
+    if not scored:
+        return []
+    keys = tuple(key for rows in scored for key in rows["key"])
+    title = "Test likelihood against the cost of training"
+    return [Figure("frontier", title, NOTE, partial(_draw, scored), keys)]
+
+
+def _draw(sets: list[pd.DataFrame]) -> Any:
+    looks = draw.looks(name for rows in sets for name in rows["model"])
+    timed = all(
+        _of_flows(rows).get("train_seconds", pd.Series([np.nan])).notna().all() for rows in sets
+    )
+    axes_of = AXES if timed else AXES[:1]
+    with draw.figure(len(sets), len(axes_of), height=3.2) as (figure, axes):
+        for panels, rows in zip(axes, sets, strict=True):
+            for panel, axis in zip(panels, axes_of, strict=True):
+                _panel(panel, rows, axis, looks)
+                label = f"{defined(axis).name} ({defined(axis).display_unit})"
+                panel.set(title=str(rows["dataset"].iloc[0]), xlabel=label)
+                panel.set_ylabel("test log-likelihood (nats)")
+        named = {h.get_label(): h for row in axes for h in row[0].get_legend_handles_labels()[0]}
+        draw.legend_below(figure, list(named.values()), list(named))
+    return figure
+
+
+def _of_flows(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["seconds"].notna()]
+
+
+def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str, Any]]) -> None:
+    for model, own in _of_flows(rows).groupby("model", sort=False):
+        points = [_point(seeds, axis) for _, seeds in own.groupby("seconds")]
+        x, y, half = np.array(points).T
+        panel.plot(x, y, label=str(model), **looks[str(model)], **LOOK)
+        panel.fill_between(
+            x, y - half, y + half, color=looks[str(model)]["color"], alpha=0.15, lw=0
+        )
+    for model, own in rows[rows["seconds"].isna()].groupby("model", sort=False):
+        colour = looks[str(model)]["color"]
+        level = own["test_ll"].mean()
+        panel.axhline(level, ls=":", lw=0.9, color=colour, label=str(model))
+    draw.logarithmic(panel.xaxis)
+
+
+def _point(seeds: pd.DataFrame, axis: str) -> tuple[float, float, float]:
+    """Median cost, mean likelihood, and half its interval, 0 of one seed."""
+    count = len(seeds)
+    half = 0.0
+    if count > 1:
+        half = float(scipy.stats.t.ppf(0.975, count - 1)) * standard_error(seeds["test_ll"])
+    return float(seeds[axis].median()), float(seeds["test_ll"].mean()), half

@@ -1,0 +1,148 @@
+"""Tables of the frontier: likelihoods at each budget, what they took, and the log of the search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.analysis import paired
+from benchmarks.analysis.stats import standard_error
+from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.series import is_baseline
+
+COSTS = {
+    "model": Column("Model"),
+    "seconds": Column("Budget", "s", digits="g"),
+    "configuration": Column("Configuration"),
+    "val_ll": Column.of("val_ll", digits=".3f"),
+    "test_ll": Column.of("test_ll", digits=".3f", error="se"),
+    "bits_per_dim": Column.of("bits_per_dim", digits=".3f"),
+    "updates": Column("Updates", digits=",.0f"),
+    "train_flops": Column.of("train_flops", digits=".3g"),
+    "train_seconds": Column.of("train_seconds", digits=".3g"),
+    "parameters": Column.of("parameters", digits=",.0f"),
+}
+TRIALS = {
+    "model": Column("Model"),
+    "seconds": Column("Budget", "s", digits="g"),
+    "configuration": Column("Configuration"),
+    "updates": Column("Updates", digits=",.0f"),
+    "val_ll": Column.of("val_ll", digits=".3f"),
+}
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """Of each data set the likelihoods by budget, their costs, and the trials of the search."""
+    listed: list[Table] = []
+    for name, group in frame.groupby("dataset", sort=False):
+        rows = labelled(group)
+        listed += [_likelihoods(str(name), rows), _costs(str(name), rows), _trials(str(name), rows)]
+    return [table for table in listed if len(table.frame)]
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cases of one data set with columns ``model``, ``stage``, ``seconds`` and ``configuration``.
+
+    ``seconds`` is the budget; a baseline is a final of no budget.
+    """
+    unknown = pd.Series(None, frame.index, dtype=object)
+    get = {name: frame.get(f"setting.{name}", unknown) for name in ("label", "stage", "seconds")}
+    rows = frame.assign(
+        model=get["label"].where(get["label"].notna(), frame["flow"]),
+        stage=get["stage"].where(~is_baseline(frame) | get["stage"].notna(), "baseline"),
+        seconds=get["seconds"].astype(float),
+        configuration=[_words(row) for _, row in frame.iterrows()],
+    )
+    return rows[rows["stage"] != "rate"]
+
+
+def finals(rows: pd.DataFrame) -> pd.DataFrame:
+    """The scored cases of rows that are `labelled`, and have a test likelihood."""
+    scored = rows[(rows["status"] == "done") & rows["stage"].isin(["final", "baseline"])]
+    return scored.dropna(subset=["test_ll"]) if "test_ll" in scored else scored.iloc[:0]
+
+
+def _words(row: pd.Series) -> str:
+    """A configuration in words: "lr 0.003, whiten, hidden 64, layers 8"."""
+    training = row.get("setting.training")
+    if not isinstance(training, dict):
+        return ""
+    sizes = [(n, row.get(f"option.{n}")) for n in ("hidden", "depth", "layers")]
+    known = [f"{name} {value:g}" for name, value in sizes if pd.notna(value)]
+    words = [f"lr {training['learning_rate']:g}", str(training["preprocessing"]), *known]
+    return ", ".join(words)
+
+
+def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
+    """A row a model, a column a budget; baselines have one value."""
+    scored = finals(rows)
+    budgets = sorted(scored["seconds"].dropna().unique())
+    models = scored.groupby("model", sort=False)
+    frame = pd.DataFrame({"model": list(models.groups)})
+    columns = {"model": Column("Model")}
+    for budget in budgets:
+        ours = scored[(scored["seconds"] == budget) | scored["seconds"].isna()]
+        seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
+        means = {model: float(own["test_ll"].mean()) for model, own in seeds.items()}
+        best = max(means, key=lambda model: means[model])
+        leads = {model: paired.lead(seeds[best], own) for model, own in seeds.items()}
+        leader = paired.winner(means, leads.items())
+        value, error, ahead = (f"{part}.{budget:g}" for part in ("test_ll", "se", "leads"))
+        frame[value] = [means.get(model) for model in frame["model"]]
+        frame[error] = [_error(seeds.get(model)) for model in frame["model"]]
+        frame[ahead] = [model == leader for model in frame["model"]]
+        columns[value] = Column(f"{budget:g} s", digits=".3f", error=error, leads=ahead)
+    frame[RECORDS] = [tuple(own["key"]) for _, own in models]
+    if budgets:
+        frame = frame.sort_values(f"test_ll.{budgets[-1]:g}", ascending=False, kind="stable")
+    note = (
+        "Mean test log-likelihood in nats over seeds, each with a split of its own, ± its standard "
+        "error. At each budget of seconds of updates, alone on the machine, the configuration that "
+        "the search has found best by validation. Bold: ahead of every other by more than "
+        f"{paired.ERRORS:g} errors of the paired difference."
+    )
+    return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
+
+
+def _error(seeds: pd.DataFrame | None) -> float:
+    return np.nan if seeds is None else standard_error(seeds["test_ll"])
+
+
+def _costs(name: str, rows: pd.DataFrame) -> Table:
+    """What each family's best configuration is at each budget, and what it took."""
+    scored = finals(rows).dropna(subset=["seconds"])
+    listed: list[dict[str, Any]] = []
+    for (model, seconds), seeds in scored.groupby(["model", "seconds"], sort=False):
+        row: dict[str, Any] = {"model": model, "seconds": seconds, RECORDS: tuple(seeds["key"])}
+        row["configuration"] = seeds["configuration"].iloc[0]
+        row["se"] = standard_error(seeds["test_ll"])
+        for column in ("val_ll", "test_ll", "bits_per_dim"):
+            row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
+        for column in ("updates", "train_flops", "train_seconds", "parameters"):
+            row[column] = seeds.get(column, pd.Series(dtype=float)).median()
+        listed.append(row)
+    frame = pd.DataFrame(listed, columns=[*COSTS, "se", RECORDS]).dropna(axis=1, how="all")
+    note = (
+        "Configurations chosen by validation; means of likelihoods and medians of the rest over "
+        "seeds. The number of updates is the budget times the rate of updates that was measured "
+        "first; the seconds are those of the updates as they were timed afterwards."
+    )
+    return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
+
+
+def _trials(name: str, rows: pd.DataFrame) -> Table:
+    """All trials of the search, the best first."""
+    trials = rows[rows["stage"] == "trial"]
+    frame = trials.reindex(columns=list(TRIALS))
+    frame["val_ll"] = (
+        frame["val_ll"].astype(object).where(trials["status"] == "done", trials["status"])
+    )
+    frame[RECORDS] = [(key,) for key in trials["key"]]
+    order = trials.reindex(columns=["model", "seconds", "val_ll"])
+    frame = frame.loc[
+        order.sort_values(["model", "seconds", "val_ll"], ascending=[True, True, False]).index
+    ]
+    note = "Every configuration that was tried, on the split and weights of the first seed."
+    return Table(f"frontier-trials-{name}", f"{name}: the search", note, frame, columns=TRIALS)

@@ -1,0 +1,150 @@
+"""The search and the frontier: equal effort, choices by validation, budgets in updates."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.core.frame import load
+from benchmarks.core.study import registry
+from benchmarks.execution.run import run
+from benchmarks.execution.suite import Suite
+from benchmarks.execution.tasks import Shard, bound, tasks
+from benchmarks.studies.frontier.tables import finals, labelled
+from benchmarks.training.search import Space, configurations, ranked
+from runs import SCORING, Silent
+
+SPACE = Space(
+    learning_rate=(1e-4, 1e-2),
+    preprocessing=("standardize", "radial"),
+    options={"hidden": (8, 16, 32), "layers": (1, 2)},
+)
+RUNGS = [{"seconds": 0.05, "configurations": 3}, {"seconds": 0.15, "configurations": 2}]
+
+
+def small(**values) -> Suite:
+    """A suite of two families, whose budgets are a few updates."""
+    frontier = {
+        "study": "frontier",
+        "datasets": ["8gaussians"],
+        "baselines": ["gaussian"],
+        "rate_seconds": 0.02,
+        "rungs": RUNGS,
+        "extension": {"seconds": 0.3, "seeds": 1, "labels": [], "best": 1},
+        "sizes": {"hidden": 8, "layers": 1},
+        "batch": 32,
+        "training": {"schedule": "wsd", "warmup": 2, "validation_rows": 100},
+        "scoring": SCORING,
+        "flows": [
+            "realnvp",
+            {"flow": "nice", "space": SPACE.model_dump(exclude={"preprocessing"})},
+        ],
+    }
+    given = {"seeds": (0, 1), "threads": 1, "studies": (frontier,), **values}
+    return Suite(name="small", about="for a test", **given)
+
+
+@given(count=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_configurations_fill_their_space(count, seed):
+    """Reproducibly, within its ends, and even in the logarithm of the learning rate."""
+    chosen = configurations(SPACE, count, seed)
+    assert chosen == configurations(SPACE, count, seed)
+    assert [one.number for one in chosen] == list(range(count))
+    places = np.sort([math.log10(one.learning_rate) + 4 for one in chosen]) / 2
+    assert places[0] >= -1e-3
+    assert places[-1] <= 1 + 1e-3
+    assert np.abs(places - (np.arange(count) + 0.5) / count).max() < 3 / count
+    if count >= 12:
+        for name, values in SPACE.options.items():
+            assert {one.options[name] for one in chosen} == set(values)
+        assert {one.preprocessing for one in chosen} == set(SPACE.preprocessing)
+
+
+@given(st.lists(st.floats(), max_size=20))
+def test_ranks_are_by_falling_likelihood_of_what_has_one(scores):
+    order = ranked(scores)
+    values = [scores[number] for number in order]
+    assert values == sorted(values, reverse=True)
+    assert sorted(order) == [n for n, score in enumerate(scores) if math.isfinite(score)]
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory, worker):
+    folder = tmp_path_factory.mktemp("frontier")
+    suite, progress = small(), Silent()
+    after = run(suite, folder, progress, worker=worker)
+    assert len(after.done) == len(after.cases)
+    assert not list(folder.glob("checkpoints/*"))
+    return load(folder)
+
+
+def test_every_family_has_the_same_number_of_trials(frame):
+    trials = frame[frame["setting.stage"] == "trial"].groupby(["flow", "setting.seconds"])
+    assert trials.size().tolist() == [3, 2] * 2
+
+
+def test_budgets_are_updates_by_the_rate_that_was_measured(frame):
+    """And all cases of a configuration read them from one record."""
+    rates = frame[frame["setting.stage"] == "rate"]
+    trained = frame[frame["setting.stage"].isin(["trial", "final"]) & (frame["status"] == "done")]
+    for _, row in trained.iterrows():
+        rate = row["setting.rate"]
+        assert row["updates"] == row["train_updates"] == max(1, int(rate * row["setting.seconds"]))
+        same = (rates["flow"] == row["flow"]) & (rates["update_rate"] == rate)
+        assert rates[same]["option.hidden"].tolist() == [row["option.hidden"]]
+
+
+def test_what_goes_on_is_best_by_validation(frame):
+    done = frame[frame["status"] == "done"]
+    for _, rows in done[done["flow"] != "gaussian"].groupby("flow"):
+        trials = rows[rows["setting.stage"] == "trial"]
+        first, second = (trials[trials["setting.seconds"] == r["seconds"]] for r in RUNGS)
+        order = first.sort_values("val_ll", ascending=False)["setting.configuration"]
+        promoted = second.sort_values("setting.place")["setting.configuration"]
+        assert promoted.tolist() == order.tolist()[:2]
+        for rung in (first, second):
+            best = rung.loc[rung["val_ll"].idxmax()]
+            same = rows["setting.seconds"] == best["setting.seconds"]
+            chosen = rows[same & (rows["setting.stage"] == "final")]
+            assert set(chosen["setting.configuration"]) == {best["setting.configuration"]}
+            assert sorted(chosen["seed"]) == [0, 1]
+
+
+def test_only_finals_look_at_test_rows(frame):
+    scored = set(frame.dropna(subset=["test_ll"])["setting.stage"].fillna("baseline"))
+    assert scored == {"final", "baseline"}
+    assert len(finals(labelled(frame))) == 1 + 2 * 2 * 2 + 1
+
+
+def test_the_longer_budget_is_for_the_best_by_validation(frame):
+    long = frame[frame["setting.seconds"] == 0.3].set_index("flow")
+    last = frame[(frame["setting.seconds"] == 0.15) & (frame["setting.stage"] == "final")]
+    best = last.groupby("flow")["val_ll"].mean().idxmax()
+    assert long["status"].to_dict() == {
+        flow: "done" if flow == best else "skipped" for flow in ("realnvp", "nice")
+    }
+
+
+def test_tables_and_figures_are_of_all_finals(frame):
+    study = registry["frontier"]
+    shown = {key for table in study.tables(frame) for keys in table.rows_from for key in keys}
+    stages = frame[(frame["setting.stage"] != "rate") & (frame["status"] == "done")]
+    assert shown >= set(stages["key"])
+    assert [figure.name for figure in study.figures(frame)] == ["frontier"]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_shard_has_all_that_its_cases_need(count):
+    cases = small(studies=(*small().studies, {**small().studies[0], "datasets": ["moons"]})).cases()
+    shards = [Shard(number + 1, count).part(cases) for number in range(count)]
+    assert sorted(c.key for part in shards for c in part) == sorted(c.key for c in cases)
+    for part in shards:
+        keys = {case.key for case in part}
+        assert all(keys.issuperset(case.needs) for case in part)
+    for group in bound(tasks(cases)):
+        keys = {case.key for task in group for case in task.cases}
+        assert all(keys.issuperset(case.needs) for task in group for case in task.cases)
