@@ -42,7 +42,7 @@ def judged(tree: str, patterns: list[str]) -> dict[str, str]:
     cases = suite.read("ci").cases()
     names, faults = labels(cases), {}
     for case in cases:
-        if not any(fnmatch(names[case.key], pattern) for pattern in patterns):
+        if case.needs or not any(fnmatch(names[case.key], pattern) for pattern in patterns):
             continue
         ((_, result),) = dispatched(studies[case.study], [case])
         record = Record(
