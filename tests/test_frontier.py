@@ -92,7 +92,7 @@ def test_budgets_are_updates_by_the_rate_that_was_measured(frame):
     rates = frame[frame["setting.stage"] == "rate"]
     trained = frame[frame["setting.stage"].isin(["trial", "final"]) & (frame["status"] == "done")]
     for _, row in trained.iterrows():
-        rate = row["setting.rate"]
+        (rate,) = row["setting.rates"]
         assert row["updates"] == row["train_updates"] == max(1, int(rate * row["setting.seconds"]))
         same = (rates["flow"] == row["flow"]) & (rates["update_rate"] == rate)
         assert rates[same]["option.hidden"].tolist() == [row["option.hidden"]]

@@ -35,7 +35,7 @@ def test_the_first_update_that_can_be_solved_is_counted():
     expected = trained("realnvp", settings)[1]
     history = trained("realnvp", settings, kind=Unsolvable)[1]
     assert history.skipped == 1
-    assert history.step_flops == expected.step_flops
+    assert history.counts == expected.counts
     assert history.flops()[-1] == expected.flops()[-1] > 0
 
 
@@ -77,11 +77,25 @@ def test_what_a_training_counts_of_itself_is_what_it_did():
     _, history = trained("realnvp", settings)
     assert history.updates == 17
     assert history.evaluations == (0, 0)
-    assert history.flops()[-1] == pytest.approx(17 * sum(history.step_flops))
+    assert history.flops()[-1] == pytest.approx(17 * sum(history.counts[0].flops))
     _, solved = trained("ffjord", settings)
     assert solved.evaluations == (17 * 8, 0)  # four a step of rk4, two steps, no adjoint
-    assert solved.flops()[-1] == pytest.approx(17 * sum(solved.step_flops))
+    assert solved.flops()[-1] == pytest.approx(17 * sum(solved.counts[0].flops))
     assert solved.validation_evaluations[-1] == solved.evaluations
+
+
+def test_the_likelihood_finishes_a_training_by_regression():
+    settings = Training(schedule="wsd", decay=0.3, finish="likelihood", validation_rows=200)
+    _, history = trained("flow_matching", settings)
+    first, last = history.counts
+    regression, likelihood = 12, 5
+    assert (first.update, last.update) == (0, regression)
+    assert (first.evaluations, last.evaluations) == ((0, 0), (8, 0))
+    assert history.update_evaluations == [(0, 0)] * regression + [(8, 0)] * likelihood
+    expected = regression * sum(first.flops) + likelihood * sum(last.flops)
+    assert history.flops()[-1] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="wsd"):
+        Training(finish="likelihood")
 
 
 def test_patience_ends_a_training_that_gets_no_better():

@@ -61,7 +61,7 @@ def plateau(case: Case, settings: Training) -> Path | None:
     """
     if settings.schedule != "wsd" or (own := slot(case)) is None or counting():
         return None
-    training = {"training": settings.model_dump()}
+    training = {"training": settings.model_dump(exclude={"decay", "finish"})}
     way = {
         "study": "",
         "updates": 0,

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Count(NamedTuple):
+    """FLOPs and evaluations, forward and backward, of updates from one number on."""
+
+    update: int
+    flops: tuple[int, int]
+    evaluations: tuple[int, int]
 
 
 @dataclass
@@ -26,8 +34,7 @@ class History:
     stopped: str = ""  # "patience" or "time" if the training ended before its last update
     evaluations: tuple[int, int] = (0, 0)
     update_evaluations: list[tuple[int, int]] = field(default_factory=list)  # of each update
-    step_flops: tuple[int, int] | None = None  # forward, backward of one update; None: not counted
-    step_evaluations: tuple[int, int] = (0, 0)  # of the same update
+    counts: list[Count] = field(default_factory=list)  # of one update of each objective
     validated: list[int] = field(default_factory=list)  # updates done at each validation
     validation_ll: list[float] = field(default_factory=list)
     validation_se: list[float] = field(default_factory=list)  # clustered if rows have groups
@@ -39,15 +46,22 @@ class History:
     def flops(self) -> np.ndarray:
         """FLOPs of training until each validation, (validations,); NaN if no update was solvable.
 
-        They are those of the counted update times the number of updates or, with an ODE, times the
-        ratio of evaluations.
+        Those of an update are as many as were counted for one of its objective or, with an ODE,
+        times the ratio of evaluations.
         """
-        forward, backward = self.step_flops or (math.nan, math.nan)
-        if not self.step_evaluations[0]:
-            return (forward + backward) * np.array(self.validated, dtype=float)
-        done = np.array(self.validation_evaluations, dtype=float).reshape(-1, 2)
-        there, back = (done[:, side] / max(1, self.step_evaluations[side]) for side in (0, 1))
-        return forward * there + backward * (back if self.step_evaluations[1] else there)
+        done = np.array(self.update_evaluations, dtype=float).reshape(-1, 2)
+        flops = np.full(len(done), math.nan)
+        for count in self.counts:
+            forward, backward = count.flops
+            there, back = done[count.update :].T / np.maximum(1, count.evaluations)[:, None]
+            if not count.evaluations[0]:
+                there = back = np.ones_like(there)
+            elif not count.evaluations[1]:
+                back = there
+            flops[count.update :] = forward * there + backward * back
+        until = np.concatenate([[0.0], np.cumsum(flops)])
+        result: np.ndarray = until[self.validated]
+        return result
 
     def add_update(self, loss: float, forward: int, backward: int, seconds: float) -> None:
         """Add an update: its loss (NaN if it was skipped), evaluations and seconds."""

@@ -18,7 +18,7 @@ from benchmarks.measure.clock import synchronise
 from benchmarks.measure.dispatched import counting
 from benchmarks.measure.operations import Operations
 from benchmarks.training import checkpoint, schedules
-from benchmarks.training.history import History
+from benchmarks.training.history import Count, History
 from benchmarks.training.settings import Sampler, Training
 from benchmarks.training.state import State, initial_state
 from flows.continuous import SolveError
@@ -40,6 +40,19 @@ def own_loss(flow: flows.Flow, x: Tensor) -> Tensor:
     `Flow.loss` itself would be the likelihood for every flow, whatever its class overrides.
     """
     return flow.loss(x)
+
+
+def likelihood(flow: flows.Flow, x: Tensor) -> Tensor:
+    """Return the negative log-likelihood of a batch, whatever the flow's own loss is."""
+    return flows.Flow.loss(flow, x)
+
+
+def objective_at(
+    update: int, case: Case, settings: Training, objective: Objective = own_loss
+) -> Objective:
+    """Return what an update minimises: ``objective``, or the likelihood where that finishes."""
+    last = settings.finish == "likelihood" and update >= schedules.stable(settings, case.updates)
+    return likelihood if last else objective
 
 
 def train(
@@ -95,9 +108,10 @@ def train(
         if over:
             break
         x = next_batch(state, case, source, rows)
-        if history.step_flops is None:
-            _count(state, x, objective)
-        fault = update(state, x, objective, settings, case)
+        goal = objective_at(state.update, case, settings, objective)
+        if not history.counts or (goal is not objective and len(history.counts) < 2):
+            _count(state, x, goal)
+        fault = update(state, x, goal, settings, case)
         if state.in_a_row >= PATIENCE:
             raise TrainingError(
                 f"{state.in_a_row} updates in a row failed, the last ({state.update - 1}): {fault}"
@@ -172,8 +186,9 @@ def _count(state: State, x: Tensor, objective: Objective) -> None:
                 loss.backward()
         except SolveError:
             return
-    state.history.step_flops = forward.flops, backward.flops
-    state.history.step_evaluations = nfe.forward, nfe.backward
+    count = (forward.flops, backward.flops), (nfe.forward, nfe.backward)
+    first = state.update if state.history.counts else 0
+    state.history.counts.append(Count(first, *count))
 
 
 def _validation(

@@ -22,7 +22,15 @@ from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.measure.dispatched import counting
 from benchmarks.training.history import History
-from benchmarks.training.loop import Objective, next_batch, own_loss, update
+from benchmarks.training.loop import (
+    Objective,
+    likelihood,
+    next_batch,
+    objective_at,
+    own_loss,
+    update,
+)
+from benchmarks.training.settings import Training
 from benchmarks.training.state import initial_state, prepared
 
 FLOW, SNAPSHOT = "flow.", "snapshot."  # how names of tensors begin among those that are kept
@@ -89,34 +97,38 @@ class Updates:
         self.calls.append(row[1:] or row)
 
 
-def update_rate(case: Case, data: Dataset, seconds: float) -> float:
+def update_rates(case: Case, data: Dataset, seconds: float) -> list[float]:
     """Return the updates a second of a training, from its first ``seconds``; 1 if none is timed.
 
-    It is that of the median update of their second half: an ODE takes more evaluations once its
-    field has learned something.
+    They are those of the median update of their second half: an ODE takes more evaluations once its
+    field has learned something. A training that the likelihood finishes has a second rate.
     """
     flow, settings = prepared(case, data)
     state, source = initial_state(flow, case, settings), settings.source(data)
     rows = data.train.to(case.device, getattr(torch, case.dtype))
-    start, endless = time.perf_counter(), case.changed(updates=ENDLESS)
-    until = [0.0]
-    seconds = 0.0 if counting() else seconds
-    while len(until) <= LEAST or time.perf_counter() - start < seconds:
-        x = next_batch(state, case, source, rows)
-        update(state, x, own_loss, settings, endless)
-        until.append(state.history.seconds)
-    late = np.diff(until)[(len(until) - 1) // 2 :]
-    return 1.0 if counting() else float(1 / np.median(late))
+    seconds, endless = 0.0 if counting() else seconds, case.changed(updates=ENDLESS)
+    rates = []
+    for objective in (own_loss, likelihood) if settings.finish == "likelihood" else (own_loss,):
+        start, until = time.perf_counter(), [state.history.seconds]
+        while len(until) <= LEAST or time.perf_counter() - start < seconds:
+            x = next_batch(state, case, source, rows)
+            update(state, x, objective, settings, endless)
+            until.append(state.history.seconds)
+        late = np.diff(until)[(len(until) - 1) // 2 :]
+        rates.append(1.0 if counting() else float(1 / np.median(late)))
+    return rates
 
 
 def updates(
     case: Case, data: Dataset, tensors: Mapping[str, Tensor], objective: Objective = own_loss
 ) -> dict[int, Updates]:
     """Return updates at each snapshot of a training that is `kept`, by updates done until then."""
+    settings = Training.model_validate(case.settings["training"])
     numbers = {int(name.split(".")[1]) for name in tensors if name.startswith(SNAPSHOT)}
+    goals = {n: objective_at(n, case, settings, objective) for n in sorted(numbers)}
     return {
-        number: Updates(case, data, _under(f"{SNAPSHOT}{number}.", tensors), objective)
-        for number in sorted(numbers)
+        number: Updates(case, data, _under(f"{SNAPSHOT}{number}.", tensors), goal)
+        for number, goal in goals.items()
     }
 
 

@@ -36,6 +36,8 @@ class TrainingPart(BaseModel, frozen=True, extra="forbid"):
     clip: NonNegativeFloat = 5.0  # largest norm of the gradient; 0: none
     schedule: Literal["constant", "cosine", "plateau", "wsd"] = "cosine"  # see `schedules`
     decay: float = Field(default=0.2, gt=0, le=1)  # share of the updates in which "wsd" falls
+    # what is minimised while that rate falls: the flow's own loss, or its negative log-likelihood
+    finish: Literal["own", "likelihood"] = "own"
     warmup: NonNegativeInt = 0  # updates over which the learning rate rises to its value
     preprocessing: str = "none"  # what `flows.preprocessing` fits to the rows, before the flow
     fresh: bool = False  # draw each batch anew from the data set's own distribution
@@ -72,6 +74,10 @@ class Training(TrainingPart, frozen=True):
     def _consistent(self) -> Self:
         if self.schedule == "plateau" and not self.patience:
             raise ValueError("schedule 'plateau' depends on patience: set patience above 0")
+        if self.finish != "own" and self.schedule != "wsd":
+            raise ValueError(
+                f"finish = {self.finish!r} begins as a rate falls: set schedule = 'wsd'"
+            )
         return self
 
     def every(self, updates: int) -> int:

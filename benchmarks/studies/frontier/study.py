@@ -17,7 +17,7 @@ from benchmarks.studies.frontier.entries import NAME, Entry, FrontierOptions, ex
 from benchmarks.studies.trainees import TrainingStudy, fitted
 from benchmarks.training.loop import train
 from benchmarks.training.search import ranked
-from benchmarks.training.seconds import update_rate
+from benchmarks.training.seconds import update_rates
 from benchmarks.training.state import prepared
 from flows.budget import trainable
 
@@ -53,12 +53,23 @@ def _every(case: Case, rate: float) -> int:
     return max(1, int(rate * float(case.settings["seconds"])) // VALIDATIONS)
 
 
-def _chosen(case: Case, best: Case, rate: float, training: Mapping[str, Any]) -> Case:
-    """A case with the configuration of another, and as many updates as its seconds are."""
-    settings = {**case.settings, "rate": rate, "configuration": best.settings["configuration"]}
+def _chosen(case: Case, best: Case, rates: Sequence[float], training: Mapping[str, Any]) -> Case:
+    """A case with the configuration of another, and as many updates as its seconds are.
+
+    Where the likelihood finishes a training, ``decay`` is its share of the seconds; it becomes that
+    of the updates.
+    """
+    settings = {**case.settings, "rates": rates, "configuration": best.settings["configuration"]}
     settings["training"] = {**best.settings["training"], **training}
-    updates = max(1, int(rate * float(case.settings["seconds"])))
-    return case.changed(options=best.options, updates=updates, settings=settings)
+    seconds, share = float(case.settings["seconds"]), float(case.settings["training"]["decay"])
+    if len(rates) > 1:
+        updates = [
+            max(1, int(r * s * seconds)) for r, s in zip(rates, (1 - share, share), strict=True)
+        ]
+        settings["training"]["decay"] = updates[1] / sum(updates)
+    else:
+        updates = [max(1, int(rates[0] * seconds))]
+    return case.changed(options=best.options, updates=sum(updates), settings=settings)
 
 
 @register
@@ -104,8 +115,8 @@ class Frontier(TrainingStudy):
             first = f"{earlier[0].status}: {earlier[0].reason}"
             raise ValueError(f"none of the {len(earlier)} cases that it needs is done; {first}")
         if case.settings["stage"] == "trial" and "place" not in case.settings:
-            rate = done[0].metrics["update_rate"].median
-            return _chosen(case, case, rate, {"validate_every": _every(case, rate)})
+            rates = list(done[0].metrics["update_rate"].values)
+            return _chosen(case, case, rates, {"validate_every": _every(case, rates[0])})
         if "extension" in case.settings:
             done = _extends(case, done)
         order = ranked([record.metrics["val_ll"].median for record in done])
@@ -113,7 +124,7 @@ class Frontier(TrainingStudy):
         if place >= len(order):
             raise Skipped(f"{len(order)} of {len(earlier)} trials have a likelihood")
         best = done[order[place]].case
-        return _chosen(case, best, float(best.settings["rate"]), {})
+        return _chosen(case, best, best.settings["rates"], {})
 
     def result(self, case: Case) -> Result:
         """Measure a rate, train a trial, or train and score a baseline or a final."""
@@ -122,7 +133,8 @@ class Frontier(TrainingStudy):
         if stage == "final":
             return score(case, data)
         if stage == "rate":
-            return Result({"update_rate": update_rate(case, data, float(case.settings["seconds"]))})
+            rates = update_rates(case, data, float(case.settings["seconds"]))
+            return Result({"update_rate": rates})
         flow, settings = prepared(case, data)
         history = train(flow, data, case, settings)
         return Result(history.metrics() | {"parameters": trainable(flow)}, history.arrays())
