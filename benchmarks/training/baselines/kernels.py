@@ -1,0 +1,63 @@
+"""A kernel density estimate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.training.baselines.density import Baseline
+
+ROWS = 20_000  # of the training set that carry a kernel, at most
+VALIDATION = 5_000  # rows at most
+CHUNK = 256  # rows whose distances are held together
+OCTAVES = range(-5, 3)  # of the bandwidth beside Scott's
+FINER = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)  # octaves about the best of those
+
+
+def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
+    """Gaussian kernels about 20,000 training rows, of a bandwidth chosen on validation."""
+    picks = np.random.default_rng(seed).permutation(len(train))[:ROWS]
+    centres, held = (torch.from_numpy(x).double() for x in (train[picks], validation[:VALIDATION]))
+    rows, dim = centres.shape
+    scott = rows ** (-1 / (dim + 4))  # Scott, Multivariate Density Estimation, 1992
+    tried: dict[float, float] = {}
+    for octaves in (OCTAVES, FINER):
+        middle = max(tried, key=lambda width: tried[width]) if tried else scott
+        widths = [middle * 2**octave for octave in octaves]
+        tried |= zip(widths, log_prob(held, centres, widths).mean(1).tolist(), strict=True)
+    width = max(tried, key=lambda width: tried[width])
+    generator = torch.Generator().manual_seed(seed)
+
+    def sample(n: int) -> np.ndarray:
+        own = centres[torch.randint(rows, (n,), generator=generator)]
+        noise = torch.randn(n, dim, generator=generator, dtype=own.dtype)
+        return (own + width * noise).numpy()
+
+    return Baseline(
+        parameters=rows * dim + 1,
+        log_prob=lambda x: log_prob(torch.from_numpy(x).double(), centres, [width])[0].numpy(),
+        sample=sample,
+        notes={
+            "bandwidth": width,
+            "rows": rows,
+            "tried": [{"bandwidth": h, "validation_ll": tried[h]} for h in sorted(tried)],
+        },
+    )
+
+
+def log_prob(x: Tensor, centres: Tensor, widths: Sequence[float]) -> Tensor:
+    """Log-densities of x (N, D) by Gaussian kernels about (M, D), for each width: (W, N)."""
+    rows, dim = centres.shape
+    squares = centres.square().sum(1)
+    parts = []
+    for chunk in x.split(CHUNK):
+        distances = torch.addmm(squares, chunk, centres.T, alpha=-2)
+        distances += chunk.square().sum(1, keepdim=True)
+        sums = [torch.mul(distances, -0.5 / width**2).logsumexp(1) for width in widths]
+        parts.append(torch.stack(sums))
+    scale = torch.tensor([math.log(rows) + dim * math.log(math.sqrt(math.tau) * h) for h in widths])
+    return torch.cat(parts, 1) - scale[:, None].to(x)
