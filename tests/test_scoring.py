@@ -1,4 +1,4 @@
-"""Scoring: exact at a settled tolerance, estimates without bias, samples told apart, baselines."""
+"""Scoring: exact at a settled tolerance, estimates without bias, samples told apart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from benchmarks.evaluation.scoring import Scoring, likelihood_result, score_flow
 from benchmarks.evaluation.two_samples import c2st, compare, sliced_wasserstein
 from benchmarks.measure import clock
 from benchmarks.measure.preparing import prepare
-from benchmarks.training.baselines import BASELINES, COMPONENTS
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from flows.continuous import SolveError
@@ -192,20 +191,6 @@ def test_samples_that_cannot_be_compared_say_why():
     assert "20 rows" in notes["no_comparison"]
 
 
-@pytest.mark.parametrize("name", sorted(BASELINES))
-def test_baselines_are_densities_and_sample_from_themselves(name):
-    data = datasets.load("8gaussians")
-    result = scoring.score_baseline(case(name, updates=0), data)
-    assert result.metrics["gap"] > -0.05
-    fitted = BASELINES[name](data.train.numpy(), 0, data.val.numpy())
-    side = np.linspace(-14, 14, 400)
-    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
-    assert np.exp(fitted.log_prob(grid)).sum() * (side[1] - side[0]) ** 2 == pytest.approx(1, 1e-3)
-    own = fitted.log_prob(fitted.sample(4000))
-    entropy = -np.exp(fitted.log_prob(grid)) @ fitted.log_prob(grid) * (side[1] - side[0]) ** 2
-    assert -own.mean() == pytest.approx(entropy, abs=5 * own.std() / 4000**0.5)
-
-
 @pytest.mark.parametrize("rows", [250, 2000])
 def test_seconds_of_a_baseline_are_those_of_a_thousand_rows(rows, monkeypatch):
     """However few rows were there to be timed: here each call takes one second."""
@@ -214,16 +199,6 @@ def test_seconds_of_a_baseline_are_those_of_a_thousand_rows(rows, monkeypatch):
     result = scoring.times(case("gaussian", updates=0), replace(data, test=data.test[:rows]), {})
     assert set(result.metrics["per_1000_seconds"]) == {1000 / min(rows, 1000)}
     assert set(result.metrics["sample_rate"]) == {1000.0}
-
-
-def test_the_number_of_components_is_the_best_of_those_tried_on_validation():
-    data = datasets.load("8gaussians")
-    fitted = BASELINES["mixture"](data.train.numpy(), 0, data.val.numpy())
-    tried = fitted.notes["tried"]
-    assert list(tried) == list(COMPONENTS[: len(tried)])
-    assert fitted.notes["components"] == max(tried, key=tried.get)
-    best = fitted.log_prob(data.val.numpy()[:5000]).mean()
-    assert best == pytest.approx(max(tried.values()))
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from benchmarks.evaluation.speed import ROWS, rates, timed
 from benchmarks.evaluation.two_samples import compare
 from benchmarks.measure.clock import interleave
 from benchmarks.measure.preparing import prepare
-from benchmarks.training.baselines import BASELINES, LIBRARIES, Baseline
+from benchmarks.training.baselines import BASELINES, Entry, fit
+from benchmarks.training.baselines.density import Baseline
 from benchmarks.training.loop import train
 from benchmarks.training.seconds import kept
 from benchmarks.training.settings import Training
@@ -150,8 +150,6 @@ def times(case: Case, data: Dataset, kept: Mapping[str, Tensor]) -> Result:
     seconds = Scoring.model_validate(case.settings["scoring"]).seconds
     if case.flow not in BASELINES:
         return timed(case, data, kept, seconds)
-    for library in LIBRARIES:
-        import_module(library)  # outside of the seconds of a fit
     start = time.perf_counter()
     fitted = _fitted(case, data)
     train_seconds = time.perf_counter() - start
@@ -163,7 +161,9 @@ def times(case: Case, data: Dataset, kept: Mapping[str, Tensor]) -> Result:
 
 def _fitted(case: Case, data: Dataset) -> Baseline:
     """Fit the baseline of a case."""
-    return BASELINES[case.flow](data.train.numpy(), case.seeds.init, data.val.numpy())
+    settings = {k: v for k, v in case.settings.items() if k in Entry.model_fields}
+    entry = Entry(flow=case.flow, **settings)
+    return fit(entry, data.train.numpy(), case.seeds.init, data.val.numpy())
 
 
 def likelihood_result(

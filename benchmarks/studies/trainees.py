@@ -17,7 +17,7 @@ from benchmarks import datasets, protocols
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Contender, Result, Study, expanded
 from benchmarks.evaluation.scoring import times
-from benchmarks.training.baselines import BASELINES
+from benchmarks.training.baselines import Entry
 from benchmarks.training.settings import Training, TrainingPart
 
 
@@ -147,17 +147,20 @@ def _checked(flow: str, values: Mapping[str, Any]) -> Training:
 
 
 def fitted(
-    baselines: Sequence[str],
+    baselines: Sequence[Entry | str],
     common: Common,
     dataset: str,
     dim: int,
     settings: Mapping[str, Any],
     **fields: Any,
 ) -> Iterator[Case]:
-    """Yield a case for each baseline on a data set; ValueError for an unknown one."""
-    for name in baselines:
-        if name not in BASELINES:
-            raise ValueError(f"unknown baseline {name!r}; choose from: {', '.join(BASELINES)}")
+    """Yield a case for each baseline on a data set."""
+    for entry in map(Entry.model_validate, baselines):
         yield common.case(
-            flow=name, dim=dim, dataset=dataset, batch=1, settings=dict(settings), **fields
+            flow=entry.flow,
+            dim=dim,
+            dataset=dataset,
+            batch=1,
+            settings={**settings, **entry.settings},
+            **fields,
         )

@@ -66,7 +66,8 @@ def _overview(sets: list[Models], likelihoods: list[Table]) -> Table:
         "Mean log-density of the test rows in nats; the tables below have costs and paired errors. "
         f"Bold: ahead of every other by more than {paired.ERRORS:g} errors of the difference."
     )
-    if baselines := [f"{name}, {_about(name)}" for name in BASELINES if name in records]:
+    kinds = {model.partition(" ")[0] for model in records}
+    if baselines := [f"{name}, {_about(name)}" for name in BASELINES if name in kinds]:
         note += f" Fitted to the training rows, and no flows: {'; '.join(baselines)}."
     title = "Test log-likelihood by data set"
     return Table("density", title, note, frame, columns=columns)

@@ -14,7 +14,7 @@ from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, register
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.studies.trainees import Trainees, TrainingStudy
-from benchmarks.training.baselines import gaussian
+from benchmarks.training.baselines import fit
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
@@ -82,7 +82,7 @@ class TimeToNll(TrainingStudy):
         view = flow.using(trace="exact")
         with torch.no_grad(), flows.count_nfe(view) as nfe:
             view.log_prob(validation.to(case.device, getattr(torch, case.dtype)))
-        fitted = gaussian(data.train.numpy(), case.seeds.init)
+        fitted = fit("gaussian", data.train.numpy(), case.seeds.init, validation.numpy())
         metrics = history.metrics() | {
             "parameters": trainable(flow),
             "gaussian_ll": float(fitted.log_prob(validation.numpy()).mean()),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
+from pydantic import BaseModel, PositiveFloat
+from pydantic import model_validator as validator
 
 from benchmarks.training.baselines.density import Baseline, gaussian
 from benchmarks.training.baselines.kernels import kde
 from benchmarks.training.baselines.mixture import mixture
 from flows import preprocessing
+from flows.bijection import Bijection
 
 # functions of training rows (N, D), of about unit variance, a seed, and validation rows
 BASELINES: dict[str, Callable[..., Baseline]] = {
@@ -20,37 +24,64 @@ BASELINES: dict[str, Callable[..., Baseline]] = {
     "kde": kde,
     "mixture": mixture,
 }
-PREPROCESSING = "whiten"  # of a baseline, unless another is asked for
 
 
-def fit(
-    name: str,
-    train: np.ndarray,
-    seed: int,
-    validation: np.ndarray,
-    *,
-    before: str = PREPROCESSING,
-    **settings: Any,
-) -> Baseline:
-    """A baseline of raw rows (N, D), fitted after a preprocessing (`flows.preprocessing`).
+class Entry(BaseModel, frozen=True, extra="forbid"):
+    """A baseline of a suite, by its name alone or as a table."""
+
+    flow: str
+    preprocessing: str = "whiten"  # of `flows.preprocessing`, before it
+    effort: PositiveFloat | None = None  # FLOPs, of a baseline that searches
+
+    @validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"flow": value} if isinstance(value, str) else value
+
+    @validator(mode="after")
+    def _known(self) -> Self:
+        if self.flow not in BASELINES:
+            known = ", ".join(BASELINES)
+            raise ValueError(f"unknown baseline {self.flow!r}; choose from: {known}")
+        if self.preprocessing not in preprocessing.FITS:
+            known = ", ".join(preprocessing.FITS)
+            raise ValueError(
+                f"unknown preprocessing {self.preprocessing!r} of a baseline; choose from: {known}"
+            )
+        if self.effort and "effort" not in inspect.signature(BASELINES[self.flow]).parameters:
+            raise ValueError(f"baseline {self.flow!r} has one way to be fitted: leave out effort")
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What differs from the defaults, for a case."""
+        return self.model_dump(exclude={"flow"}, exclude_defaults=True)
+
+
+def fit(baseline: Entry | str, train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
+    """Fit a baseline to raw rows (N, D), after its preprocessing.
 
     The preprocessing is fitted to the training rows and counted in densities; samples are of the
     raw data.
     """
-    first = preprocessing.fit(before, torch.from_numpy(train).double())
+    entry = Entry.model_validate(baseline)
+    rows = torch.from_numpy(train).double()
+    first = cast(Bijection, preprocessing.fit(entry.preprocessing, rows))
 
     def mapped(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        z, ladj = first(torch.from_numpy(rows).double())
+        z, ladj = first.forward(torch.from_numpy(rows).double())
         return z.numpy(), ladj.numpy()
 
     def log_prob(rows: np.ndarray) -> np.ndarray:
         z, ladj = mapped(rows)
-        return fitted.log_prob(z) + ladj
+        density: np.ndarray = fitted.log_prob(z) + ladj
+        return density
 
     def sample(n: int) -> np.ndarray:
         x: np.ndarray = first.inverse(torch.from_numpy(fitted.sample(n)))[0].numpy()
         return x
 
-    fitted = BASELINES[name](mapped(train)[0], seed, mapped(validation)[0], **settings)
-    notes = {**fitted.notes, "preprocessing": before}
+    settings = {"effort": entry.effort} if entry.effort else {}
+    fitted = BASELINES[entry.flow](mapped(train)[0], seed, mapped(validation)[0], **settings)
+    notes = {**fitted.notes, "preprocessing": entry.preprocessing}
     return replace(fitted, log_prob=log_prob, sample=sample, notes=notes)

@@ -50,10 +50,15 @@ class Mixture:
         return cls(covariance, rows.div(rows.sum()).log(), means, torch.linalg.cholesky(matrices))
 
     @property
+    def features(self) -> int:
+        """F, the number of products of a row."""
+        dim = self.means.shape[1]
+        return 1 + dim + len(_pairs(dim, self.covariance)[0])
+
+    @property
     def parameters(self) -> int:
         """The number of free parameters."""
-        components, dim = self.means.shape
-        return components * (1 + dim + len(_pairs(dim, self.covariance)[0])) - 1
+        return len(self.means) * self.features - 1
 
     def coefficients(self) -> Tensor:
         """(K, F): what times the products of a row gives the logarithms of weight and density."""
@@ -79,7 +84,7 @@ class Mixture:
         """One step of EM on data (D, N)."""
         coefficients = self.coefficients()
         statistics = torch.zeros_like(coefficients)
-        buffer = x.new_empty(coefficients.shape[1], CHUNK)
+        buffer = x.new_empty(self.features, CHUNK)
         for chunk in x.split(CHUNK, 1):
             features = products(chunk, self.covariance, buffer[:, : chunk.shape[1]])
             statistics.addmm_((coefficients @ features).softmax(0), features.T)
@@ -87,9 +92,8 @@ class Mixture:
 
     def flops(self, rows: int) -> float:
         """The work of a step on so many rows, in FLOPs of a product of matrices."""
-        components, dim = self.means.shape
-        features = 1 + dim + len(_pairs(dim, self.covariance)[0])
-        return float(rows * (components * (4 * features + WEIGHING) + features * FORMING))
+        weighing = len(self.means) * (4 * self.features + WEIGHING)
+        return float(rows * (weighing + self.features * FORMING))
 
     def split(self, count: int, generator: torch.Generator) -> Mixture:
         """The heaviest ``count`` components halved along random directions; moments are kept."""

@@ -15,8 +15,8 @@ from benchmarks.training.baselines.em import Covariance, Mixture, start
 
 COMPONENTS = 200  # at most
 ROWS = 100_000  # of the training set, at most
-FEW = 20_000  # rows that EM takes at least; more where there are many parameters
-RATIO = 2  # of rows to parameters, up to which EM takes more rows
+RATIO = 2  # of rows to parameters, with which a mixture grows at least
+PRODUCTS = 20_000_000  # of two entries of a row, with which it grows at least
 VALIDATION = 5_000  # rows at most
 GROWTH = 1.1  # ratio of components from one size to the next
 STEPS = 5  # of EM at a size
@@ -59,25 +59,29 @@ class Entrant:
             "validation_ll": self.score,
         }
 
-    def grow(self, train: Tensor, validation: Tensor) -> None:
-        """Split the heaviest components, and fit."""
+    def grow(self, train: Tensor, validation: Tensor, limit: float) -> bool:
+        """Split the heaviest components and fit, if that is less work than ``limit``."""
         components = len(self.model.means)
         larger = min(COMPONENTS, max(components + 1, int(components * GROWTH)))
-        self.model = self.model.split(larger - components, self.generator)
-        rows = max(FEW, RATIO * self.model.parameters)
-        self.fit(train[:, :rows], validation)
+        model = self.model.split(larger - components, self.generator)
+        rows = max(RATIO * model.parameters, PRODUCTS // model.features)
+        return self.fit(model, train[:, :rows], validation, limit)
 
-    def fit(self, train: Tensor, validation: Tensor) -> None:
-        """Take `STEPS` of EM on data (D, N), and validate."""
-        for _ in range(STEPS):
-            self.spent += self.model.flops(train.shape[1])
-            self.model = self.model.step(train, self.ridge)
+    def fit(self, model: Mixture, train: Tensor, validation: Tensor, limit: float) -> bool:
+        """Take `STEPS` of EM on data (D, N) and validate, if that is less work than ``limit``."""
+        work = STEPS * model.flops(train.shape[1]) + model.flops(validation.shape[1]) / 2
+        if work > limit:
+            return False
+        self.spent += work
         self.steps += STEPS
-        self.spent += self.model.flops(validation.shape[1]) / 2
+        self.model = model
+        for _ in range(STEPS):
+            self.model = self.model.step(train, self.ridge)
         score = float(self.model.log_prob(validation).mean())
         self.stale = 0 if score > self.score else self.stale + 1
         if not self.stale:
             self.best, self.score = self.model, score
+        return True
 
 
 def mixture(
@@ -86,9 +90,10 @@ def mixture(
     """Gaussians by EM, up to 200; number, covariance and regulariser are chosen on validation.
 
     For whitened rows (N, D): the regularisers are in units of their variances. ``effort`` bounds
-    the FLOPs of EM. Each of `ENTRANTS` grows by splitting components; the better half grows on,
-    until one is left, each round with an equal share of the effort. The best mixture of all is
-    fitted to all rows, as long as validation gains.
+    the FLOPs. Each of `ENTRANTS` grows by splitting components; the better half grows on, until
+    one is left, each round with an equal share of the effort. That one is then fitted to all rows,
+    as long as validation gains. Splitting: Ueda et al., SMEM algorithm for mixture models, Neural
+    Computation 12, 2000.
     """
     picks = np.random.default_rng(seed).permutation(len(train))[:ROWS]
     x, held = columns(train[picks]), columns(validation[:VALIDATION])
@@ -96,13 +101,14 @@ def mixture(
     winner = _tournament(entrants, x, held, effort)
     tried = [entrant.about() for entrant in entrants]
     winner.model, winner.stale = winner.best, 0
-    while winner.stale < PATIENCE and _spent(entrants) < effort:
-        winner.fit(x, held)
+    left = effort - _spent(entrants)
+    while winner.stale < PATIENCE and winner.fit(winner.model, x, held, left):
+        left = effort - _spent(entrants)
     notes = {
         **winner.about(),
         "rows": x.shape[1],
         "steps": winner.steps,
-        "effort": _spent(entrants),
+        "flops": _spent(entrants),
         "tried": tried,
     }
     return Baseline.of(winner.best, seed, notes)
@@ -112,17 +118,16 @@ def _tournament(
     entrants: Sequence[Entrant], train: Tensor, validation: Tensor, effort: float
 ) -> Entrant:
     """The best entrant, after rounds in which the better half of them grows on."""
-    rounds = len(entrants).bit_length()
-    while True:
-        share = effort / rounds / len(entrants)
-        for entrant in entrants:
-            limit = entrant.spent + share
-            while not entrant.finished and entrant.spent < limit:
-                entrant.grow(train, validation)
-        entrants = sorted(entrants, key=lambda entrant: -entrant.score)
-        if len(entrants) == 1:
-            return entrants[0]
-        entrants = entrants[: len(entrants) // 2]
+    growing = list(entrants)
+    for rounds in range(len(entrants).bit_length(), 0, -1):
+        share = (effort - _spent(entrants)) / rounds / len(growing)
+        for entrant in growing:
+            end = entrant.spent + share
+            while not entrant.finished:
+                if not entrant.grow(train, validation, end - entrant.spent):
+                    break
+        growing = sorted(growing, key=lambda entrant: -entrant.score)[: max(1, len(growing) // 2)]
+    return growing[0]
 
 
 def _entrant(

@@ -1,0 +1,212 @@
+"""Baselines: densities by formula, moments that a split keeps, parameters recovered, choices."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy
+import torch
+from sklearn.mixture import GaussianMixture
+
+from benchmarks import datasets
+from benchmarks.core.study import registry
+from benchmarks.evaluation import scoring
+from benchmarks.execution.suite import Suite
+from benchmarks.training.baselines import BASELINES, Entry, fit
+from benchmarks.training.baselines.density import columns
+from benchmarks.training.baselines.em import Mixture, products, start
+from flows.preprocessing import FITS
+
+COVARIANCES = ["full", "diagonal"]
+ENTRIES = [
+    {"flow": flow, "preprocessing": name} | ({"effort": 1e9} if flow == "mixture" else {})
+    for flow in BASELINES
+    for name in FITS
+]
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    """Rows (N, 3) of three correlated clusters."""
+    rng = np.random.default_rng(0)
+    means, shear = 3 * rng.normal(size=(3, 3)), rng.normal(size=(3, 3, 3))
+    picks = rng.integers(0, 3, 600)
+    return means[picks] + np.einsum("nij,nj->ni", shear[picks], rng.normal(size=(600, 3)))
+
+
+def grown(rows: np.ndarray, covariance: str, components: int = 4, ridge: float = 0.0) -> Mixture:
+    x, generator = columns(rows), torch.Generator().manual_seed(0)
+    model = start(x, covariance, ridge)
+    while len(model.means) < components:
+        model = model.split(1, generator).step(x, ridge)
+    return model
+
+
+def moments(model: Mixture) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean (D,) and second moment (D, D) of a mixture."""
+    weights = model.logits.exp()
+    squares = model.factors @ model.factors.mT + model.means[:, :, None] * model.means[:, None]
+    return weights @ model.means, (weights[:, None, None] * squares).sum(0)
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_the_density_of_a_mixture_is_that_of_its_gaussians(rows, covariance) -> None:
+    model = grown(rows, covariance)
+    parts = [
+        math.log(weight) + scipy.stats.multivariate_normal(mean, factor @ factor.T).logpdf(rows)
+        for weight, mean, factor in zip(
+            model.logits.exp(), model.means.numpy(), model.factors.numpy(), strict=True
+        )
+    ]
+    expected = scipy.special.logsumexp(parts, axis=0)
+    assert np.allclose(model.log_prob(columns(rows)), expected, atol=1e-9)
+    assert model.features == len(products(columns(rows), covariance))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("covariance", "other"), [("full", "full"), ("diagonal", "diag")])
+def test_a_step_is_that_of_another_implementation(rows, covariance, other) -> None:
+    model = grown(rows, covariance, ridge=1e-3)
+    spreads = np.linalg.inv((model.factors @ model.factors.mT).numpy())
+    peer = GaussianMixture(
+        len(model.means), covariance_type=other, reg_covar=1e-3, max_iter=1,
+        weights_init=model.logits.exp().numpy(), means_init=model.means.numpy(),
+        precisions_init=spreads if other == "full" else spreads.diagonal(axis1=1, axis2=2),
+    ).fit(rows)  # fmt: skip
+    own = model.step(columns(rows), 1e-3).log_prob(columns(rows))
+    assert np.allclose(own, peer.score_samples(rows), atol=1e-7)
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_no_step_lowers_the_likelihood(rows, covariance) -> None:
+    x, generator = columns(rows), torch.Generator().manual_seed(1)
+    model = start(x, covariance, 0.0).split(1, generator).split(2, generator)
+    scores = []
+    for _ in range(20):
+        scores.append(float(model.log_prob(x).mean()))
+        model = model.step(x, 0.0)
+    assert (np.diff(scores) > -1e-12).all()
+    assert scores[-1] > scores[0] + 0.1
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_a_split_keeps_the_moments(rows, covariance) -> None:
+    model = grown(rows, covariance)
+    split = model.split(3, torch.Generator().manual_seed(0))
+    assert len(split.means) == len(model.means) + 3
+    assert split.logits.exp().sum().item() == pytest.approx(1)
+    for (before, after), free in zip(
+        zip(moments(model), moments(split), strict=True),
+        [slice(None), ... if covariance == "full" else np.eye(3, dtype=bool)],
+        strict=True,
+    ):
+        assert torch.allclose(before[free], after[free])
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_samples_have_the_moments(rows, covariance) -> None:
+    model = grown(rows, covariance)
+    x = model.sample(20_000, torch.Generator().manual_seed(0))
+    for values, expected in zip((x, x[:, :, None] * x[:, None]), moments(model), strict=True):
+        error = values.std(0) / len(x) ** 0.5
+        assert ((values.mean(0) - expected).abs() < 5 * error).all()
+
+
+def test_the_components_of_a_mixture_are_recovered() -> None:
+    data = datasets.load("8gaussians")
+    entry = Entry(flow="mixture", effort=2e10)
+    fitted = fit(entry, data.train.numpy(), 0, data.val.numpy())
+    gap = data.log_prob(data.test).numpy() - fitted.log_prob(data.test.numpy())
+    assert gap.mean() < 0.004
+    assert fitted.notes["components"] >= 8
+    x = torch.from_numpy(fitted.sample(8000))
+    nearest = torch.cdist(x, data.modes).argmin(1)
+    shares = torch.bincount(nearest, minlength=8) / len(x)
+    assert (shares - 1 / 8).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("flow", BASELINES)
+def test_a_baseline_does_not_depend_on_units(rows, flow) -> None:
+    """Densities of rows in other units differ by the log-determinant, however small they are."""
+    factor = np.tril(np.random.default_rng(1).normal(size=(3, 3))) + 2 * np.eye(3)
+    factor *= 1e-4
+    entry = Entry(flow=flow, effort=1e8 if flow == "mixture" else None)
+    first, second = (fit(entry, x[:400], 0, x[400:]) for x in (rows, rows @ factor.T + 7))
+    ladj = np.linalg.slogdet(factor)[1]
+    other = second.log_prob(rows @ factor.T + 7) + ladj
+    assert np.allclose(first.log_prob(rows), other, atol=1e-4)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: "-".join([*entry.values()][:2]))
+def test_baselines_are_densities_and_sample_from_themselves(entry) -> None:
+    data = datasets.load("8gaussians")
+    fitted = fit(Entry(**entry), data.train.numpy()[:1000], 0, data.val.numpy())
+    side = np.linspace(-16, 16, 300)
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    log_prob, cell = fitted.log_prob(grid), (side[1] - side[0]) ** 2
+    assert np.exp(log_prob).sum() * cell == pytest.approx(1, abs=2e-3)
+    own = fitted.log_prob(fitted.sample(4000))
+    entropy = -np.exp(log_prob) @ log_prob * cell
+    assert -own.mean() == pytest.approx(entropy, abs=5 * own.std() / 4000**0.5 + 2e-3)
+
+
+def test_the_density_of_kernels_is_their_mean_and_its_bandwidth_the_best(rows) -> None:
+    fitted = BASELINES["kde"](rows[:500], 0, rows[500:])
+    far = np.concatenate([rows, 40 * rows[:20]])  # from every centre too
+
+    def expected(x: np.ndarray, width: float) -> np.ndarray:
+        squares = scipy.spatial.distance.cdist(x, rows[:500], "sqeuclidean")
+        kernels = -0.5 * squares / width**2 - 3 * math.log(width * math.sqrt(math.tau))
+        return scipy.special.logsumexp(kernels, axis=1) - math.log(500)
+
+    width = fitted.notes["bandwidth"]
+    assert np.allclose(fitted.log_prob(far), expected(far, width), rtol=1e-9)
+    for tried in fitted.notes["tried"]:
+        score = expected(rows[500:], tried["bandwidth"]).mean()
+        assert tried["validation_ll"] == pytest.approx(score)
+        assert score <= fitted.log_prob(rows[500:]).mean() + 1e-9
+
+
+@pytest.mark.parametrize("effort", [1.0, 1e7, 1e8, 1e9])
+def test_effort_bounds_the_work_of_a_mixture(rows, effort) -> None:
+    """The least is one Gaussian; the choice is the best on validation."""
+    fitted = BASELINES["mixture"](rows[:500], 0, rows[500:], effort)
+    notes = fitted.notes
+    assert notes["flops"] <= effort
+    assert (notes["components"] == 1) == (effort == 1.0)
+    assert notes["validation_ll"] == pytest.approx(fitted.log_prob(rows[500:]).mean())
+    assert notes["validation_ll"] >= max(one["validation_ll"] for one in notes["tried"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("nosuch", ["nosuch", "mixture"]),
+        ({"flow": "kde", "preprocessing": "nosuch"}, ["nosuch", "radial"]),
+        ({"flow": "gaussian", "effort": 1e9}, ["gaussian", "effort"]),
+    ],
+)
+def test_an_entry_that_cannot_be_fitted_is_refused(entry, words) -> None:
+    with pytest.raises(ValueError, match=words[0]) as error:
+        Entry.model_validate(entry)
+    assert words[1] in str(error.value)
+
+
+def test_a_case_holds_what_its_entry_says() -> None:
+    """Cases of one baseline are told apart; what is the default changes no key."""
+    entries = ["gaussian", {"flow": "gaussian", "preprocessing": "whiten"}]
+    entries += [{"flow": "gaussian", "preprocessing": name} for name in ("standardize", "radial")]
+    study = {"study": "density", "datasets": ["banana_2"], "flows": [], "baselines": entries}
+    study["scoring"] = {"compared_rows": 100, "projections": 10}
+    cases = list(Suite(name="s", about="a", threads=1, studies=(study,)).cases())
+    assert len({case.key for case in cases}) == 3
+    data = datasets.load("banana_2")
+    scores = {
+        case.settings.get("preprocessing"): scoring.score_baseline(case, data).metrics["test_ll"]
+        for case in cases
+    }
+    assert scores["standardize"] == pytest.approx(scores[None])
+    assert scores["radial"] != pytest.approx(scores[None], abs=1e-3)
+    assert registry["density"].budget(cases[0]) > 0
