@@ -14,7 +14,7 @@ from benchmarks import datasets
 from benchmarks.core.study import registry
 from benchmarks.evaluation import scoring
 from benchmarks.execution.suite import Suite
-from benchmarks.training.baselines import BASELINES, Entry, fit
+from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from benchmarks.training.baselines.density import columns
 from benchmarks.training.baselines.em import Mixture, products, start
 from flows.preprocessing import FITS
@@ -116,7 +116,7 @@ def test_samples_have_the_moments(rows, covariance) -> None:
 
 def test_the_components_of_a_mixture_are_recovered() -> None:
     data = datasets.load("8gaussians")
-    entry = Entry(flow="mixture", effort=2e10)
+    entry = BaselineEntry(flow="mixture", effort=2e10)
     fitted = fit(entry, data.train.numpy(), 0, data.val.numpy())
     gap = data.log_prob(data.test).numpy() - fitted.log_prob(data.test.numpy())
     assert gap.mean() < 0.004
@@ -132,7 +132,7 @@ def test_a_baseline_does_not_depend_on_units(rows, flow) -> None:
     """Densities of rows in other units differ by the log-determinant, however small they are."""
     factor = np.tril(np.random.default_rng(1).normal(size=(3, 3))) + 2 * np.eye(3)
     factor *= 1e-4
-    entry = Entry(flow=flow, effort=1e8 if flow == "mixture" else None)
+    entry = BaselineEntry(flow=flow, effort=1e8 if flow == "mixture" else None)
     first, second = (fit(entry, x[:400], 0, x[400:]) for x in (rows, rows @ factor.T + 7))
     ladj = np.linalg.slogdet(factor)[1]
     other = second.log_prob(rows @ factor.T + 7) + ladj
@@ -142,7 +142,7 @@ def test_a_baseline_does_not_depend_on_units(rows, flow) -> None:
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: "-".join([*entry.values()][:2]))
 def test_baselines_are_densities_and_sample_from_themselves(entry) -> None:
     data = datasets.load("8gaussians")
-    fitted = fit(Entry(**entry), data.train.numpy()[:1000], 0, data.val.numpy())
+    fitted = fit(BaselineEntry(**entry), data.train.numpy()[:1000], 0, data.val.numpy())
     side = np.linspace(-16, 16, 300)
     grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
     log_prob, cell = fitted.log_prob(grid), (side[1] - side[0]) ** 2
@@ -190,7 +190,7 @@ def test_effort_bounds_the_work_of_a_mixture(rows, effort) -> None:
 )
 def test_an_entry_that_cannot_be_fitted_is_refused(entry, words) -> None:
     with pytest.raises(ValueError, match=words[0]) as error:
-        Entry.model_validate(entry)
+        BaselineEntry.model_validate(entry)
     assert words[1] in str(error.value)
 
 

@@ -16,7 +16,7 @@ from benchmarks.evaluation import pictured
 from benchmarks.plotting import panels
 from benchmarks.studies.density import figures as density_pictures
 from benchmarks.studies.density.figures import figures
-from benchmarks.training.baselines import BASELINES, Entry, fit
+from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 
@@ -66,7 +66,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     for name in BASELINES:
         entry = {"flow": name} | ({"effort": 1e9} if name == "mixture" else {})
         rows_of = (table.train.numpy()[:2000], 0, table.val.numpy())
-        fitted = fit(Entry.model_validate(entry), *rows_of)
+        fitted = fit(BaselineEntry.model_validate(entry), *rows_of)
         row = _row(
             folder,
             table.name,

@@ -25,7 +25,7 @@ from benchmarks.evaluation.speed import ROWS, rates, timed
 from benchmarks.evaluation.two_samples import compare
 from benchmarks.measure.clock import interleave
 from benchmarks.measure.preparing import prepare
-from benchmarks.training.baselines import BASELINES, Entry, fit
+from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from benchmarks.training.baselines.density import Baseline
 from benchmarks.training.loop import train
 from benchmarks.training.seconds import kept
@@ -161,8 +161,8 @@ def times(case: Case, data: Dataset, kept: Mapping[str, Tensor]) -> Result:
 
 def _fitted(case: Case, data: Dataset) -> Baseline:
     """Fit the baseline of a case."""
-    settings = {k: v for k, v in case.settings.items() if k in Entry.model_fields}
-    entry = Entry(flow=case.flow, **settings)
+    settings = {k: v for k, v in case.settings.items() if k in BaselineEntry.model_fields}
+    entry = BaselineEntry(flow=case.flow, **settings)
     return fit(entry, data.train.numpy(), case.seeds.init, data.val.numpy())
 
 

@@ -17,7 +17,7 @@ from benchmarks import datasets, protocols
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Contender, Result, Study, expanded
 from benchmarks.evaluation.scoring import times
-from benchmarks.training.baselines import Entry
+from benchmarks.training.baselines import BaselineEntry
 from benchmarks.training.settings import Training, TrainingPart
 
 
@@ -147,7 +147,7 @@ def _checked(flow: str, values: Mapping[str, Any]) -> Training:
 
 
 def fitted(
-    baselines: Sequence[Entry | str],
+    baselines: Sequence[BaselineEntry | str],
     common: Common,
     dataset: str,
     dim: int,
@@ -155,7 +155,7 @@ def fitted(
     **fields: Any,
 ) -> Iterator[Case]:
     """Yield a case for each baseline on a data set."""
-    for entry in map(Entry.model_validate, baselines):
+    for entry in map(BaselineEntry.model_validate, baselines):
         yield common.case(
             flow=entry.flow,
             dim=dim,

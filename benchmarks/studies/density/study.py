@@ -11,13 +11,13 @@ from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, register
 from benchmarks.evaluation.scoring import Scoring, score
 from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
-from benchmarks.training.baselines import BASELINES, Entry
+from benchmarks.training.baselines import BASELINES, BaselineEntry
 
 
 class DensityOptions(Trainees, frozen=True):
     """The density study's part of a suite."""
 
-    baselines: tuple[Entry, ...] = tuple(map(Entry.model_validate, BASELINES))
+    baselines: tuple[BaselineEntry, ...] = tuple(map(BaselineEntry.model_validate, BASELINES))
     seconds: PositiveFloat = 10.0  # that a training is expected to take: for the plan alone
     scoring: Scoring = Scoring()
 

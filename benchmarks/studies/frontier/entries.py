@@ -12,7 +12,7 @@ from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Contender
 from benchmarks.evaluation.scoring import Scoring
-from benchmarks.training.baselines import BASELINES
+from benchmarks.training.baselines import EVERY, BaselineEntry
 from benchmarks.training.search import Configuration, Rung, Space, configurations
 from benchmarks.training.settings import Training, TrainingPart
 
@@ -42,7 +42,7 @@ class FrontierOptions(BaseModel, frozen=True, extra="forbid"):
     flows: tuple[Entrant, ...]
     datasets: tuple[str, ...]
     if_present: tuple[str, ...] = ()  # data sets that are left out where their files are absent
-    baselines: tuple[str, ...] = tuple(BASELINES)
+    baselines: tuple[BaselineEntry, ...] = EVERY
     sizes: dict[str, PositiveInt] = {}
     batch: PositiveInt = 256
     training: Training = Training(schedule="wsd", warmup=20)

@@ -48,9 +48,11 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     ``seconds`` is the budget; a baseline is a final of no budget.
     """
     unknown = pd.Series(None, frame.index, dtype=object)
-    get = {name: frame.get(f"setting.{name}", unknown) for name in ("label", "stage", "seconds")}
+    names = ("label", "stage", "seconds", "preprocessing")
+    get = {name: frame.get(f"setting.{name}", unknown) for name in names}
+    after = get["preprocessing"].map(" after {}".format, na_action="ignore").fillna("")
     rows = frame.assign(
-        model=get["label"].where(get["label"].notna(), frame["flow"]),
+        model=get["label"].where(get["label"].notna(), frame["flow"] + after),
         stage=get["stage"].where(~is_baseline(frame) | get["stage"].notna(), "baseline"),
         seconds=get["seconds"].astype(float),
         configuration=[_words(row) for _, row in frame.iterrows()],

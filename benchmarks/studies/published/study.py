@@ -14,14 +14,14 @@ from benchmarks.datasets.disk import Absent
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.evaluation.scoring import Scoring, score
 from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
-from benchmarks.training.baselines import Entry
+from benchmarks.training.baselines import BaselineEntry
 
 
 class PublishedOptions(Trainees, frozen=True):
     """The published study's part of a suite; what it leaves out the protocols say."""
 
     datasets: tuple[str, ...] = tuple(PUBLISHED)
-    baselines: tuple[Entry, ...] = (Entry(flow="gaussian"),)
+    baselines: tuple[BaselineEntry, ...] = (BaselineEntry(flow="gaussian"),)
     update_seconds: PositiveFloat = 1.0  # that an update is expected to take: for the plan alone
     scoring: Scoring = Scoring(rows=1_000_000)
 

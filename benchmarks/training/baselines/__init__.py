@@ -26,7 +26,7 @@ BASELINES: dict[str, Callable[..., Baseline]] = {
 }
 
 
-class Entry(BaseModel, frozen=True, extra="forbid"):
+class BaselineEntry(BaseModel, frozen=True, extra="forbid"):
     """A baseline of a suite, by its name alone or as a table."""
 
     flow: str
@@ -58,13 +58,22 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
         return self.model_dump(exclude={"flow"}, exclude_defaults=True)
 
 
-def fit(baseline: Entry | str, train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
+EVERY = tuple(
+    BaselineEntry(flow=name, preprocessing=first)
+    for name in BASELINES
+    for first in ("whiten", "radial")
+)
+
+
+def fit(
+    baseline: BaselineEntry | str, train: np.ndarray, seed: int, validation: np.ndarray
+) -> Baseline:
     """Fit a baseline to raw rows (N, D), after its preprocessing.
 
     The preprocessing is fitted to the training rows and counted in densities; samples are of the
     raw data.
     """
-    entry = Entry.model_validate(baseline)
+    entry = BaselineEntry.model_validate(baseline)
     rows = torch.from_numpy(train).double()
     first = cast(Bijection, preprocessing.fit(entry.preprocessing, rows))
 
