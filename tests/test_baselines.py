@@ -147,6 +147,9 @@ def test_baselines_are_densities_and_sample_from_themselves(entry) -> None:
     grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
     log_prob, cell = fitted.log_prob(grid), (side[1] - side[0]) ** 2
     assert np.exp(log_prob).sum() * cell == pytest.approx(1, abs=2e-3)
+    if "tried" in fitted.notes:
+        rows = data.val.numpy()[: fitted.notes["validation_rows"]]
+        assert fitted.notes["validation_ll"] == pytest.approx(fitted.log_prob(rows).mean())
     own = fitted.log_prob(fitted.sample(4000))
     entropy = -np.exp(log_prob) @ log_prob * cell
     assert -own.mean() == pytest.approx(entropy, abs=5 * own.std() / 4000**0.5 + 2e-3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self, cast
 
@@ -91,6 +91,16 @@ def fit(
         return x
 
     settings = {"effort": entry.effort} if entry.effort else {}
-    fitted = BASELINES[entry.flow](mapped(train)[0], seed, mapped(validation)[0], **settings)
-    notes = {**fitted.notes, "preprocessing": entry.preprocessing}
+    held, ladj = mapped(validation)
+    fitted = BASELINES[entry.flow](mapped(train)[0], seed, held, **settings)
+    notes = {**_of_raw_rows(fitted.notes, ladj), "preprocessing": entry.preprocessing}
     return replace(fitted, log_prob=log_prob, sample=sample, notes=notes)
+
+
+def _of_raw_rows(notes: Mapping[str, Any], ladj: np.ndarray) -> dict[str, Any]:
+    """Notes with validation likelihoods of the raw rows; ``ladj`` (N,) of the preprocessing."""
+    if "tried" not in notes:
+        return dict(notes)
+    shift = float(ladj[: notes["validation_rows"]].mean())
+    tried = [{**one, "validation_ll": one["validation_ll"] + shift} for one in notes["tried"]]
+    return {**notes, "validation_ll": notes["validation_ll"] + shift, "tried": tried}

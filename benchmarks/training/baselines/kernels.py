@@ -44,6 +44,8 @@ def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
         sample=sample,
         notes={
             "bandwidth": width,
+            "validation_ll": tried[width],
+            "validation_rows": len(held),
             "rows": rows,
             "tried": [{"bandwidth": h, "validation_ll": tried[h]} for h in sorted(tried)],
         },

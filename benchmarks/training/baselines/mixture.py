@@ -106,6 +106,7 @@ def mixture(
         left = effort - _spent(entrants)
     notes = {
         **winner.about(),
+        "validation_rows": held.shape[1],
         "rows": x.shape[1],
         "steps": winner.steps,
         "flops": _spent(entrants),
