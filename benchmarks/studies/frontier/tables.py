@@ -50,7 +50,7 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     unknown = pd.Series(None, frame.index, dtype=object)
     names = ("label", "stage", "seconds", "preprocessing")
     get = {name: frame.get(f"setting.{name}", unknown) for name in names}
-    after = get["preprocessing"].map(" after {}".format, na_action="ignore").fillna("")
+    after = [f" after {first}" if isinstance(first, str) else "" for first in get["preprocessing"]]
     rows = frame.assign(
         model=get["label"].where(get["label"].notna(), frame["flow"] + after),
         stage=get["stage"].where(~is_baseline(frame) | get["stage"].notna(), "baseline"),
