@@ -15,7 +15,8 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
-from benchmarks.cli.console import PlainConsole, plain, styled
+from benchmarks.cli.console import PlainConsole, styled
+from benchmarks.core.formats import plain
 from benchmarks.core.naming import duration
 from benchmarks.execution import suite
 

@@ -13,8 +13,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.cli.console import console, plain, styled, usage_errors, write
+from benchmarks.cli.console import console, styled, usage_errors, write
 from benchmarks.cli.options import Plugin, flows_of, load_plugins
+from benchmarks.core.formats import plain
 
 if TYPE_CHECKING:
     from flows import Conformance

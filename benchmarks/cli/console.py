@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,19 +11,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from benchmarks.core.formats import plain
+
 INTERRUPTED = 130  # exit status after Ctrl-C
 STOPPED = 75  # after SIGTERM or SIGUSR1, with checkpoints: EX_TEMPFAIL of sysexits.h
-ESCAPES = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands: titles, links
-    r"|\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
-    r"|\x1b[ -/]*[0-~]?"  # all other escapes
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline
-)
-
-
-def plain(text: object) -> str:
-    """Text without terminal escapes and control characters; tabs and newlines stay."""
-    return ESCAPES.sub("", str(text))
 
 
 def styled(text: object, style: str = "") -> Text:

@@ -9,8 +9,9 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from benchmarks.cli.console import console, errors, plain, usage_errors
+from benchmarks.cli.console import console, errors, usage_errors
 from benchmarks.cli.options import DataRoot, use_data_root
+from benchmarks.core.formats import plain
 
 if TYPE_CHECKING:
     from benchmarks.datasets import Dataset

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.cli.console import plain
 from benchmarks.core.case import Case
+from benchmarks.core.formats import plain
 from benchmarks.core.naming import counted, duration, labels
 from benchmarks.core.record import Record
 

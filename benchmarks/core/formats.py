@@ -7,7 +7,37 @@ import re
 from collections.abc import Container, Sequence
 
 NOTHING = "–"  # an en dash stands for a number that there is not
+LONGEST = 500  # characters of a message that are kept
+ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands: titles, links
+    r"|\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
+    r"|\x1b[ -/]*[0-~]?"  # all other escapes
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline
+    r"|[\u202a-\u202e\u2066-\u2069]"  # what turns the direction of the text around
+)
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def plain(text: object) -> str:
+    """Foreign text without terminal escapes and control characters; tabs and newlines stay.
+
+    Half of a surrogate pair, which no encoding has, becomes a question mark.
+    """
+    return ESCAPES.sub("", str(text)).encode("utf-8", "replace").decode()
+
+
+def brief(message: object) -> str:
+    """The first line of a foreign message, plain and cut where it is long.
+
+    Of an error without a message, or whose message raises, it is the name of the error's type.
+    """
+    try:
+        text = str(message)[: 4 * LONGEST]
+    except Exception:
+        text = ""
+    lines = (plain(line).expandtabs(1).strip() for line in text.splitlines())
+    first = next(filter(None, lines), type(message).__name__)
+    return first if len(first) <= LONGEST else f"{first[:LONGEST].rstrip()} …"
 
 
 def number(value: float, digits: str) -> str:
