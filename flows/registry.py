@@ -11,6 +11,7 @@ import importlib.util
 import pkgutil
 import sys
 import traceback
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,17 @@ from types import ModuleType
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
+FOREIGN = (Exception, SystemExit)  # what code of others may raise and must not end a command by
+LONGEST = 500  # characters of a message that are kept
+
+
+def described(error: BaseException) -> str:
+    """The type of an error and the first line of its message, cut where it is long."""
+    try:
+        text = str(error)[:LONGEST].strip()
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
 
 
 class Declared(NamedTuple):
@@ -79,7 +91,7 @@ class Registry(Generic[T]):
         version: int = 1,
         pace: int = 1,
     ) -> None:
-        """Register a member; ValueError if another module already holds the name.
+        """Register a member; ValueError for a name that another module holds, or no line of text.
 
         ``requires`` names a package without which the member is not listed, and refused;
         ``version`` and ``pace`` are those of `Declared`.
@@ -90,6 +102,8 @@ class Registry(Generic[T]):
                 f"{self.kind} {name!r} declares version {version!r} and pace {pace!r}: "
                 "both are whole numbers from 1"
             )
+        if not name or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+            raise ValueError(f"{self.kind} {name!r} of {module} has no name of printable text")
         if not self._holds(module):
             self._discover()  # so that a plug-in that takes a member's name is the one refused
         if name in self._members and self._members[name].module != module:
@@ -171,8 +185,9 @@ class Registry(Generic[T]):
         for point in entry_points(group=self.group) if self.group else ():
             try:
                 point.load()
-            except Exception as error:  # another distribution's fault must not stop this one
-                warnings.warn(f"plug-in {point.value!r} was left out: {error!r}", stacklevel=2)
+            except FOREIGN as error:  # another distribution's fault must not stop this one
+                fault = described(error)
+                warnings.warn(f"plug-in {point.value!r} was left out: {fault}", stacklevel=2)
 
     def _folders(self, path: Iterable[str]) -> list[str]:
         """Names of the folders under ``path`` that have the ``folder_module``."""
@@ -204,12 +219,11 @@ def load_plugin(path: str | Path) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except FOREIGN as error:
         del sys.modules[name]
-        where, text = _where(error, path), str(error).splitlines()[0] if str(error) else ""
-        text = error.msg if isinstance(error, SyntaxError) else text
+        fault = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else described(error)
         raise ValueError(
-            f"plug-in {str(path)!r} cannot be imported: {where}{type(error).__name__}: {text}"
+            f"plug-in {str(path)!r} cannot be imported: {_where(error, path)}{fault}"
         ) from error
     return module
 
@@ -220,7 +234,7 @@ def loaded_plugins() -> list[str]:
     return [str(module.__file__) for module in modules]
 
 
-def _where(error: Exception, path: Path) -> str:
+def _where(error: BaseException, path: Path) -> str:
     """The line of a plug-in that an error came from."""
     lines = [
         frame.lineno

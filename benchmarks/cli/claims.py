@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.cli.console import console, styled, usage_errors
+from benchmarks.cli.console import console, styled, usage_errors, write
 
 if TYPE_CHECKING:
     from benchmarks.claims import Claim, Verdict
@@ -49,7 +49,7 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
         suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
         rows = [_row(claim, *_judge(claim, frames, suites)) for claim in selected]
     if as_json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        write(Path("-"), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
         return
     _print(rows)
     for folder in searched:
@@ -115,11 +115,12 @@ def _judge(
 def _verdict(claim: Claim, frame: Any) -> Verdict:
     """The verdict; a claim that raises is not measured, so that the others are still judged."""
     from benchmarks.claims import Verdict
+    from flows.registry import FOREIGN, described
 
     try:
         return claim.verdict(frame)
-    except Exception as error:
-        return Verdict("not_measured", f"It could not be judged: {type(error).__name__}: {error}")
+    except FOREIGN as error:
+        return Verdict("not_measured", f"It could not be judged: {described(error)}")
 
 
 def _row(claim: Claim, verdict: Verdict, folder: Path | None) -> dict[str, Any]:

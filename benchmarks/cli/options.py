@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmarks.cli.console import usage_errors
+from benchmarks.core.formats import brief
 
 if TYPE_CHECKING:
     from benchmarks.execution.suite import Suite
@@ -151,8 +152,7 @@ def check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} cannot be used here: {reason}") from error
+        raise ValueError(f"device {device!r} cannot be used here: {brief(error)}") from error
 
 
 def check_data(suite: Suite) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Container, Sequence
+from typing import Any
 
 NOTHING = "–"  # an en dash stands for a number that there is not
-LONGEST = 500  # characters of a message that are kept
+LONGEST, LARGE = 500, 50_000  # characters that are kept of a message, and of any other text
 ESCAPES = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands: titles, links
     r"|\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
@@ -29,15 +30,21 @@ def plain(text: object) -> str:
 def brief(message: object) -> str:
     """The first line of a foreign message, plain and cut where it is long.
 
-    Of an error without a message, or whose message raises, it is the name of the error's type.
+    Of an error without a message it is the name of the error's type.
     """
-    try:
-        text = str(message)[: 4 * LONGEST]
-    except Exception:
-        text = ""
+    text = str(message)[: 4 * LONGEST]
     lines = (plain(line).expandtabs(1).strip() for line in text.splitlines())
     first = next(filter(None, lines), type(message).__name__)
     return first if len(first) <= LONGEST else f"{first[:LONGEST].rstrip()} …"
+
+
+def readable(value: Any) -> Any:
+    """A JSON value of others with every text plain, and cut where it is very long."""
+    if isinstance(value, str):
+        return plain(value[:LARGE])
+    if isinstance(value, dict):
+        return {readable(key): readable(part) for key, part in value.items()}
+    return [readable(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def number(value: float, digits: str) -> str:
@@ -78,7 +85,7 @@ def with_error(value: float, error: float, digits: str, error_digits: str | None
 
 def markdown(text: str) -> str:
     """Text with everything escaped that Markdown or HTML would read as markup."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", text)
     return "<br>".join(text.splitlines())
 

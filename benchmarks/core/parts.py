@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.core.formats import brief
 from benchmarks.core.record import Newer, Record, parsed
 
 NAME = re.compile(r"records-(\d{4})\.parquet")
@@ -106,14 +107,9 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except BROKEN as error:
         raise FolderError(
-            f"{str(path)!r} cannot be read: {reason(error)}. Restore it from a copy, or remove it "
+            f"{str(path)!r} cannot be read: {brief(error)}. Restore it from a copy, or remove it "
             "to go on without what it holds"
         ) from error
-
-
-def reason(error: Exception) -> str:
-    """The first line of an error's message, or its type."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def arrays(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:

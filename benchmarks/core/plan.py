@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
+from benchmarks.core.formats import brief, readable
 from benchmarks.core.naming import labels
 from benchmarks.core.record import Record
 
@@ -42,11 +44,13 @@ def plan_of(folder: Path, records: Mapping[str, Record]) -> Plan:
     if not path.is_file():
         return Plan(name=folder.resolve().name, cases=_measured(records))
     try:
-        return Plan.model_validate_json(path.read_bytes())
+        return Plan.model_validate(readable(from_json(path.read_bytes())))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise ValueError(f"{str(path)!r} is not a plan: {where}: {first['msg']}") from error
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not a plan: {brief(error)}") from error
 
 
 def _measured(records: Mapping[str, Record]) -> list[Planned]:

@@ -8,12 +8,12 @@ workload; ``flow``, ``dim``, ``rows`` and ``threads`` are what it was measured w
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic_core import from_json
 
 from benchmarks.core.case import digest
 from benchmarks.core.record import Values
@@ -66,7 +66,7 @@ def read(path: Path) -> list[Benchmark]:
 def content(path: Path) -> dict[str, Any]:
     """The JSON object of a file; ValueError where it is none."""
     try:
-        file = json.loads(path.read_bytes())
+        file = from_json(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{str(path)!r} cannot be read as JSON: {reason}") from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,12 +16,15 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
 )
+from pydantic_core import from_json
 
 from benchmarks.core.case import Case, digest
+from benchmarks.core.formats import brief, readable
 from benchmarks.core.metrics import METRICS, Better, Kind, Metric
 from flows.registry import Declared
 
 SCHEMA = 2
+EXACT = ("case", "identity", "metrics")  # fields whose texts are compared, not shown as they are
 Status = Literal["done", "failed", "skipped", "timeout"]
 
 
@@ -73,6 +76,10 @@ def _read(metrics: Any) -> dict[str, Values]:
     }
 
 
+def _line(reason: str) -> str:
+    return brief(reason) if reason else ""
+
+
 def _floats(value: Any) -> tuple[float, ...]:
     listed = value if isinstance(value, list | tuple) else [value]
     return tuple(float(number) for number in listed)
@@ -108,7 +115,7 @@ class Record(BaseModel):
     declared: dict[str, Declared] = {}
     files: dict[str, str] = {}
     status: Status
-    reason: str = ""
+    reason: Annotated[str, AfterValidator(_line)] = ""
     metrics: Annotated[dict[str, Values], BeforeValidator(_read), PlainSerializer(_written)] = {}
     arrays: dict[str, str] = {}  # content hash by name; the arrays themselves stand beside
     notes: dict[str, Any] = {}  # what belongs to the numbers and is none: operators not counted
@@ -144,27 +151,25 @@ class Newer(ValueError):
 def parsed(content: bytes | str, key: str) -> Record:
     """The record of a key from JSON; ValueError where it is none, `Newer` for a later schema."""
     try:
-        record = Record.model_validate_json(content)
+        fields = from_json(content)
+    except ValueError as error:
+        raise ValueError(f"it is no record: the whole file: {brief(error)}") from error
+    if isinstance(fields, dict):
+        _check_schema(fields.get("schema"))
+        fields |= {name: readable(part) for name, part in fields.items() if name not in EXACT}
+    try:
+        record = Record.model_validate(fields)
     except ValidationError as error:
-        _check_schema(_schema(content))
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
         raise ValueError(f"it is no record: {where}: {first['msg']}") from error
-    _check_schema(record.schema_)
+    if readable(fields["case"]) != fields["case"]:
+        raise ValueError("it is no record: a name in its case has control characters")
     if record.key != key or digest(record.identity)[:16] != key:
         raise ValueError(f"it is not the record of {key}: its key is {record.key}")
     return record
 
 
-def _check_schema(schema: int) -> None:
-    if schema > SCHEMA:
+def _check_schema(schema: Any) -> None:
+    if isinstance(schema, int) and schema > SCHEMA:
         raise Newer(f"its schema {schema} is newer than {SCHEMA}: update flowgauge")
-
-
-def _schema(content: bytes | str) -> int:
-    """The schema that a JSON text states, whatever else it holds; 0 if it states none."""
-    try:
-        schema = json.loads(content)["schema"]
-    except (ValueError, KeyError, TypeError):
-        return 0
-    return schema if isinstance(schema, int) else 0

@@ -19,6 +19,7 @@ import filelock
 import numpy as np
 
 from benchmarks.core import parts
+from benchmarks.core.formats import brief
 from benchmarks.core.parts import BROKEN, FolderError
 from benchmarks.core.record import Newer, Record, parsed
 
@@ -119,7 +120,7 @@ def corrupt(folder: Path) -> dict[Path, str]:
         except Newer:
             continue
         except BROKEN as error:
-            reasons[path] = parts.reason(error)
+            reasons[path] = brief(error)
     return reasons
 
 

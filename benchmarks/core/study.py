@@ -17,9 +17,11 @@ from torch import Tensor
 import flows
 from benchmarks.core.case import Case, Seeds, canonical, studies
 from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.formats import brief, readable
 from benchmarks.core.metrics import defined
 from benchmarks.core.record import Record
 from flows.budget import width
+from flows.registry import described
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,9 @@ class Result:
     """What one case gives: metrics and arrays by name, notes as JSON, or why there are none.
 
     ``seconds`` are those that the case took of its block, where the study knows them. ``kept`` are
-    the tensors that `Study.times` needs, where times of the case are still to be measured. Raises
-    ValueError for a metric that the table of metrics lacks.
+    the tensors that `Study.times` needs, where times of the case are still to be measured. The
+    texts of notes and failure may be a flow's: they are made plain, and cut where they are long.
+    Raises ValueError for a metric that the table of metrics lacks.
     """
 
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
@@ -115,12 +118,14 @@ class Result:
     def __post_init__(self) -> None:
         for name in self.metrics:
             defined(name)
+        object.__setattr__(self, "failure", brief(self.failure) if self.failure else "")
+        object.__setattr__(self, "notes", readable(dict(self.notes)))
 
     @classmethod
     def of(cls, error: BaseException) -> Result:
         """The failure that an exception stands for, in one line."""
-        text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        short = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+        text = described(error)
+        short = isinstance(error, MemoryError) or "can't allocate memory" in text
         return cls(failure=f"out of memory: {text}" if short else text)
 
 

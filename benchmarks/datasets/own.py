@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from benchmarks.core.formats import brief
 from benchmarks.datasets import Dataset, Loader, names, register, stream
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.datasets.tables import READERS, Inspection, examine
@@ -109,7 +110,7 @@ def _tables(name: str) -> dict[str, pd.DataFrame]:
     try:
         return READERS[path.suffix.lower()](path)
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = brief(error)
         where = "" if str(path) in reason else f"data file {str(path)!r} cannot be read: "
         raise ValueError(f"{where}{reason}") from error
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result
 from flows import members
+from flows.registry import FOREIGN
 
 
 def faults(cases: Iterable[Case], *, each_dim: bool = True) -> dict[str, str]:
@@ -37,9 +38,9 @@ def _fault(case: Case) -> str:
     try:
         with torch.device("meta"):
             build(case.flow, case.dim, **case.options)
-    except Exception:
+    except FOREIGN:
         try:
             build(case.flow, case.dim, **case.options)
-        except Exception as error:
+        except FOREIGN as error:
             return Result.of(error).failure
     return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 import warnings
 from collections.abc import Sequence
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic_core import from_json
 
 from benchmarks.core.case import Case, canonical, digest
+from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets import own
 from benchmarks.execution import faults
@@ -128,7 +129,7 @@ def planned(name: str) -> Path | None:
 def _of_plan(path: Path) -> dict[str, Any]:
     """What a suite said when it was run."""
     try:
-        return dict(json.loads(path.read_bytes())["suite"])
+        return dict(from_json(path.read_bytes())["suite"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} is not a plan: it has no suite") from error
 
@@ -139,9 +140,9 @@ def _toml(name: str) -> dict[str, Any]:
     if path.suffix == ".toml":
         if not path.is_file():
             raise ValueError(f"suite file {name!r} does not exist")
-        text = path.read_text()
+        content = path.read_bytes()
     elif name in names():
-        text = (resources.files("benchmarks.suites") / f"{name}.toml").read_text()
+        content = (resources.files("benchmarks.suites") / f"{name}.toml").read_bytes()
     elif path.is_dir():
         raise ValueError(f"folder {name!r} has no suite.json: name the suite, and --out {name}")
     else:
@@ -149,9 +150,9 @@ def _toml(name: str) -> dict[str, Any]:
         others = "a path to a .toml file, or of a folder of results where one is read"
         raise ValueError(f"unknown suite {name!r}; choose from: {known}, or {others}")
     try:
-        return {"name": path.stem, **tomllib.loads(text)}
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"suite {name!r} is not valid TOML: {error}") from error
+        return {"name": path.stem, **tomllib.loads(content.decode("utf-8-sig"))}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"suite {name!r} is not valid TOML: {brief(error)}") from error
 
 
 def override(values: dict[str, Any], said: str) -> None:
@@ -161,7 +162,7 @@ def override(values: dict[str, Any], said: str) -> None:
         raise ValueError(f"cannot read {said!r}: write key=value, as in threads=1")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     first, *rest = key.split(".")
     listed = values.get("studies") if first in studied(values.get("studies")) else ()

@@ -13,6 +13,7 @@ from benchmarks.core.exhibit import Figure, Table
 from benchmarks.report.content import Section
 from benchmarks.report.numbered import Exhibits, Names
 from benchmarks.report.runs import Run
+from flows.registry import FOREIGN, described
 
 
 def sections(runs: Sequence[Run]) -> list[Section]:
@@ -57,8 +58,8 @@ def noted(notes: list[str], what: str) -> Iterator[None]:
     """Note and warn of an exception, so that one study's fault does not lose the rest."""
     try:
         yield
-    except Exception as error:
-        text = f"{what} could not be shown: {type(error).__name__}: {error}"
+    except FOREIGN as error:
+        text = f"{what} could not be shown: {described(error)}"
         notes.append(text)
         warnings.warn(text, stacklevel=3)
 

@@ -17,6 +17,7 @@ from flows.conformance import conduct, densities, gradients
 from flows.conformance.rows import BOTH, Finding, NotApplicable, Row
 from flows.conformance.subject import Refused, Subject, subject_of
 from flows.flow import Flow
+from flows.registry import FOREIGN, described
 
 __all__ = ["Conformance", "Outcome", "check"]
 
@@ -113,10 +114,10 @@ def _check(
         except Refused as error:  # of this dimension, by the member itself
             refusal = Outcome("construction", short, None, None, "not applicable", str(error))
             return Conformance(str(flow), dim or 0, (refusal,))
-        except Exception as error:
+        except FOREIGN as error:
             if isinstance(error, ValueError) or not isinstance(flow, str):
                 raise  # the request is wrong, not the flow
-            failure = Outcome("construction", short, None, None, "fail", _line(error))
+            failure = Outcome("construction", short, None, None, "fail", described(error))
             return Conformance(flow, dim or 0, (failure,))
         if fault := _fault(subject):
             outcomes.append(Outcome("interface", short, None, None, "fail", fault))
@@ -133,15 +134,11 @@ def _outcome(row: Row, subject: Subject, dtype: str) -> Outcome:
         finding: Finding = row.measure(subject)
     except NotApplicable as reason:
         return Outcome(row.name, dtype, None, None, "not applicable", str(reason))
-    except Exception as error:
-        return Outcome(row.name, dtype, None, None, "fail", _line(error))
+    except FOREIGN as error:
+        return Outcome(row.name, dtype, None, None, "fail", described(error))
     passed = finding.value <= finding.bound  # a NaN does not pass
     status: Status = "pass" if passed else "fail"
     return Outcome(row.name, dtype, finding.value, finding.bound, status, finding.note)
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def _fault(subject: Subject) -> str:
@@ -151,7 +148,7 @@ def _fault(subject: Subject) -> str:
             result: Any = getattr(subject.own.transform, direction)(
                 subject.x[:8], subject.contexts(8)
             )
-        except Exception:  # which fails other rows
+        except FOREIGN:  # which fails other rows
             continue
         expected = [(8, subject.dim), (8,)]
         parts = result if isinstance(result, tuple) else (result,)

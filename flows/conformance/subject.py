@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.flow import Flow
+from flows.registry import FOREIGN
 
 ROWS = 256  # of data, to judge a flow at
 FACTOR = 100  # largest error, in units of the tolerance of the ODEs
@@ -151,7 +152,7 @@ def _points(flow: Flow, context: Tensor | None) -> Tensor:
         )
     try:
         return flow.sample(ROWS, None if context is None else _cycled(context.double(), ROWS))
-    except Exception:  # which fails other rows
+    except FOREIGN:  # which fails other rows
         return torch.randn(ROWS, flow.dim, dtype=torch.float64)
 
 
