@@ -102,8 +102,10 @@ class Registry(Generic[T]):
                 f"{self.kind} {name!r} declares version {version!r} and pace {pace!r}: "
                 "both are whole numbers from 1"
             )
-        if not name or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
-            raise ValueError(f"{self.kind} {name!r} of {module} has no name of printable text")
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+            raise ValueError(
+                f"{self.kind} {name!r} of {module} has control characters in its name: rename it"
+            )
         if not self._holds(module):
             self._discover()  # so that a plug-in that takes a member's name is the one refused
         if name in self._members and self._members[name].module != module:

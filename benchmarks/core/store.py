@@ -37,6 +37,7 @@ def held(folder: Path) -> Iterator[None]:
 
     Commands hold it for moments; `Busy` if another does for `PATIENCE` seconds.
     """
+    _check_name(folder)
     lock = filelock.FileLock(folder / ".lock", timeout=PATIENCE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,11 +64,19 @@ def existing(folder: Path) -> Path:
     """The folder itself; ValueError where there is none and where it holds no records."""
     if not folder.exists():
         raise ValueError(f"there is no folder {str(folder)!r}")
+    _check_name(folder)
     if not is_folder(folder):
         raise ValueError(
             f"{str(folder)!r} is not a results folder: it has neither records/ nor packed records"
         )
     return folder
+
+
+def _check_name(folder: Path) -> None:
+    try:
+        str(folder.resolve()).encode()
+    except UnicodeEncodeError as error:
+        raise FolderError(f"{str(folder)!r} has no name in UTF-8: rename it") from error
 
 
 def write(folder: Path, record: Record, arrays: Mapping[str, np.ndarray] | None = None) -> None:

@@ -71,6 +71,7 @@ def main(descriptor: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
     pipe = Connection(descriptor)
+    os.register_at_fork(after_in_child=pipe.close)  # a flow may fork: results are this process's
     setup, plugins = pipe.recv()
     if setup.cores is not None:
         os.sched_setaffinity(0, setup.cores)

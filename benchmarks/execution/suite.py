@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt
 from pydantic_core import from_json
 
 from benchmarks.core.case import Case, canonical, digest
@@ -18,6 +18,8 @@ from benchmarks.core.study import Common, registry
 from benchmarks.datasets import own
 from benchmarks.execution import faults
 from flows.member import SIZES
+
+LONGEST = 1e6  # seconds: eleven days, less than what the system can wait for
 
 
 class Suite(BaseModel, frozen=True, extra="forbid"):
@@ -29,8 +31,8 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     threads: PositiveInt = 2
-    time_limit: PositiveFloat = 300.0  # seconds that one block may take
-    memory_share: PositiveFloat = 0.8  # of the machine's memory that the worker may take
+    time_limit: float = Field(300.0, gt=0, le=LONGEST)  # seconds that one block may take
+    memory_share: float = Field(0.8, gt=0, le=1)  # of the machine's memory that the worker may take
     operators: bool = False  # count those that torch dispatches: each case alone, nothing timed
     studies: tuple[dict[str, Any], ...]
 

@@ -1,0 +1,151 @@
+"""Text of others (errors, records, plans, names): plain in every output, and never the end."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from benchmarks.cli.app import app
+from benchmarks.core import store
+from benchmarks.core.formats import LONGEST, brief, plain, readable
+from benchmarks.core.plan import plan_of
+from benchmarks.core.study import Result
+from benchmarks.execution.suite import Suite
+from flows.registry import Registry, described, load_plugin
+from folders import edit, put
+
+HOSTILE = "[/x] [bold] \x1b[31mred\x1b]0;title\x07 \u202eback \x9b5m \r<b> | `c` \ud800"
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Mute(Exception):
+    """An error whose message raises."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no message for you")
+
+
+@given(st.text(st.characters()))
+def test_text_is_plain_once_and_for_all(text: str) -> None:
+    for value in (plain(text), brief(text), readable([{text: text}])[0].popitem()[1]):
+        assert not CONTROLS.search(value)
+        assert plain(value) == value
+        value.encode()
+    assert len(brief(text).splitlines()) == 1
+    assert brief(brief(text)) == brief(text)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError(HOSTILE), RuntimeError("x" * 10**7), RuntimeError("\n \n"), Mute(), Exception()],
+    ids=["hostile", "long", "empty", "mute", "nothing"],
+)
+def test_any_error_is_a_failure_of_one_plain_line(error: Exception) -> None:
+    failure = Result.of(error).failure
+    assert failure.startswith(type(error).__name__)
+    assert brief(failure) == failure
+    assert len(failure) <= LONGEST + 2
+    assert brief(described(error)) == failure
+    notes = Result(notes={"why": HOSTILE, HOSTILE: [HOSTILE]}).notes
+    assert not CONTROLS.search(str(notes))
+
+
+def hostile(folder: Path) -> None:
+    """A folder with a record and a plan whose texts are hostile."""
+    path = put(folder, log_prob_seconds=1.0)
+    text = HOSTILE.replace("\ud800", "")
+    edit(path, reason=text, status="failed", notes={"no_times": text}, commit=text, block=text)
+    edit(path, machine={"cpu": text}, versions={"torch": text}, started=text)
+    plan = {"name": text, "about": text, "suite": {"name": text, "studies": []}}
+    cases = [{"key": path.stem, "study": "cost", "label": text}]
+    (folder / "suite.json").write_text(json.dumps(plan | {"cases": cases}))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status", "hostile"],
+        ["status", "hostile", "--json", "-"],
+        ["compare", "hostile", "hostile"],
+        ["compare", "hostile", "hostile", "--markdown", "-"],
+        ["claims", "hostile", "--only", "cost-*", "--json"],
+        ["merge", "hostile", "--out", "joined"],
+        ["pack", "hostile"],
+    ],
+    ids=" ".join,
+)
+def test_commands_print_records_of_others_plainly(tmp_path, monkeypatch, command) -> None:
+    monkeypatch.chdir(tmp_path)
+    hostile(Path("hostile"))
+    result = CliRunner().invoke(app, command)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert not CONTROLS.search(result.output)
+
+
+def test_records_and_plans_of_others_are_read_plainly(tmp_path: Path) -> None:
+    hostile(tmp_path)
+    (record,) = store.read(tmp_path).values()
+    assert not CONTROLS.search(record.model_dump_json())
+    assert not CONTROLS.search(plan_of(tmp_path, {}).model_dump_json())
+
+
+def test_a_record_of_a_case_with_control_characters_is_left_out(tmp_path: Path) -> None:
+    path = put(tmp_path)
+    record = json.loads(path.read_bytes())
+    edit(path, case=record["case"] | {"flow": "real\x1b[31mnvp"})
+    with pytest.warns(UserWarning, match="control characters"):
+        assert not store.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 10**5, '{"a":' * 10**5, "\ufeff{}", '"\\ud800"', "1" * 9999]
+)
+def test_json_that_is_no_record_is_one_warning(tmp_path: Path, content: str) -> None:
+    path = put(tmp_path)
+    path.write_text(content)
+    (tmp_path / "suite.json").write_text(content)
+    with pytest.warns(UserWarning, match="no record"):
+        assert not store.read(tmp_path)
+    with pytest.raises(ValueError, match=r"suite\.json"):
+        plan_of(tmp_path, {})
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\nb", "a\ud800"])
+def test_a_name_is_a_line_of_text(name: str) -> None:
+    registry: Registry[int] = Registry("thing", ())
+    with pytest.raises(ValueError, match="rename it"):
+        registry.add(name, 1, __name__)
+
+
+def test_a_folder_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "results\udcff"
+    with pytest.raises(store.FolderError, match="UTF-8"), store.held(folder):
+        pass
+    put(folder)
+    with pytest.raises(store.FolderError, match="UTF-8"):
+        store.existing(folder)
+
+
+@pytest.mark.parametrize("act", ["raise SystemExit(0)", "import sys; sys.exit()", "raise Mute"])
+def test_a_plug_in_that_exits_is_refused(tmp_path: Path, act: str) -> None:
+    """Exit status 0 would say that all cases are done."""
+    (tmp_path / "exits.py").write_text(
+        f"class Mute(Exception):\n    def __str__(self): 1 / 0\n{act}\n"
+    )
+    with pytest.raises(ValueError, match=r"exits\.py' cannot be imported"):
+        load_plugin(tmp_path / "exits.py")
+    result = CliRunner().invoke(app, ["run", "smoke", "--plugin", str(tmp_path / "exits.py")])
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("limit", ["inf", "nan", "0", "-1", "1e30"])
+@pytest.mark.parametrize("field", ["time_limit", "memory_share"])
+def test_a_limit_is_a_number_that_the_system_takes(field: str, limit: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        Suite.model_validate({"name": "s", "studies": (), field: float(limit)})
