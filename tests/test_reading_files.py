@@ -89,3 +89,48 @@ def test_a_csv_in_another_encoding_or_of_uneven_rows_is_named(tmp_path: Path) ->
     (tmp_path / "y.csv").write_text("1,2\n" * 9 + "1,2,3\n")
     with pytest.raises(ValueError, match=r"y\.csv.*2 fields in line 10, saw 3"):
         own.load_file(tmp_path / "y.csv")
+
+
+def test_wide_tables_are_read_and_refused_before_anything_dear(tmp_path: Path) -> None:
+    """Eigenvalues of thousands of columns would take minutes and gigabytes."""
+    x = np.random.default_rng(0).standard_normal((3, 6000))
+    np.savetxt(tmp_path / "x.csv", x, delimiter=",")
+    np.save(tmp_path / "x.npy", x)
+    for name in ("x.csv", "x.npy"):
+        with pytest.raises(ValueError, match="3 different rows of 6000 columns"):
+            own.load_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_the_order_of_bytes_changes_no_value(tmp_path: Path, suffix: str) -> None:
+    x = np.random.default_rng(0).standard_normal((200, 2))
+    save = {"npy": np.save, "npz": np.savez}[suffix]
+    for name, order in (("native", "="), ("other", ">")):
+        save(tmp_path / f"{name}.{suffix}", x.astype(x.dtype.newbyteorder(order)))
+    native, other = (own.load_file(tmp_path / f"{n}.{suffix}") for n in ("native", "other"))
+    assert np.array_equal(native.train, other.train)
+
+
+def damaged(path: Path, offset: int, content: bytes) -> None:
+    """A zip of one array whose headers have other bytes at an offset."""
+    np.savez(path, x=np.ones((60, 2)))
+    archive = bytearray(path.read_bytes())
+    for start in (archive.find(b"PK\x03\x04") + offset - 2, archive.find(b"PK\x01\x02") + offset):
+        archive[start : start + len(content)] = content
+    path.write_bytes(archive)
+
+
+@pytest.mark.parametrize(
+    ("offset", "content"), [(8, b"\x01"), (10, b"\x63")], ids=["encrypted", "unknown compression"]
+)
+def test_an_archive_that_cannot_be_opened_is_named(tmp_path, offset, content) -> None:
+    damaged(tmp_path / "x.npz", offset, content)
+    with pytest.raises(ValueError, match=r"x\.npz' cannot be read"):
+        own.load_file(tmp_path / "x.npz")
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch) -> None:
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros((1000, 20)))
+    monkeypatch.setattr(tables, "UNPACKED", 100_000)
+    with pytest.raises(ValueError, match="more than 100,000"):
+        own.load_file(tmp_path / "x.npz")

@@ -7,6 +7,7 @@ under the data root, in the format of sha256sum.
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import shutil
@@ -19,12 +20,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
+from benchmarks.core.formats import brief
 from benchmarks.datasets.disk import sha256
 from benchmarks.datasets.resuming import Progress, Resuming
 
 SUMS = "SHA256SUMS"
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 UNIX_FILE = 8  # kind of a regular file in a zip archive made on Unix; 0 if it has no kind
+
+# what an archive raises that is damaged, encrypted or of an unknown compression
+UNSOUND = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError)
 
 Opener = Callable[[], Any]  # opens a member of an archive for reading bytes
 
@@ -148,8 +153,10 @@ def unpack(archive: Path, wanted: dict[str, str], root: Path) -> list[Path]:
                 raise FetchError(f"{archive.name} lacks {lacking[0]}; it has {', '.join(members)}")
             ordered = [name for name in members if name in wanted]  # so that a tar never rewinds
             return [_written(root / wanted[name], members[name]) for name in ordered]
-    except (ValueError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise FetchError(f"{archive.name} cannot be unpacked: {error}") from error
+    except FetchError:
+        raise
+    except (ValueError, EOFError, tarfile.TarError, *UNSOUND) as error:
+        raise FetchError(f"{archive.name} cannot be unpacked: {brief(error)}") from error
 
 
 @contextmanager

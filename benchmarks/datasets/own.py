@@ -8,13 +8,14 @@ standardised with the training mean and standard deviation. Records depend on th
 
 from __future__ import annotations
 
-import zipfile
+import csv
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from benchmarks.core.formats import brief
+from benchmarks.core.parts import BROKEN
 from benchmarks.datasets import Dataset, Loader, names, register, stream
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.datasets.tables import READERS, Inspection, examine
@@ -109,7 +110,7 @@ def _tables(name: str) -> dict[str, pd.DataFrame]:
         raise ValueError(f"data file {str(path)!r} cannot be read: write it as one of {kinds}")
     try:
         return READERS[path.suffix.lower()](path)
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (*BROKEN, RuntimeError, csv.Error, MemoryError) as error:
         reason = brief(error)
         where = "" if str(path) in reason else f"data file {str(path)!r} cannot be read: "
         raise ValueError(f"{where}{reason}") from error

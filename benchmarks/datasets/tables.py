@@ -17,6 +17,7 @@ import pandas as pd
 from benchmarks.core.naming import counted
 from benchmarks.datasets.disk import read_npy
 
+UNPACKED = 1 << 32  # bytes that the arrays of an archive may take
 FEWEST = 50  # rows below which a file is refused
 FEW = (1000, 50)  # rows, and rows per column, below which flows can hardly be distinguished
 PARTS = ("train", "val", "test")
@@ -74,7 +75,12 @@ def _separated(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
     """
     stripped = [line.strip(" \r\n") for line in lines]
     for separator in ";\t| ":
-        rows = list(csv.reader(stripped, delimiter=separator, skipinitialspace=separator == " "))
+        try:
+            rows = list(
+                csv.reader(stripped, delimiter=separator, skipinitialspace=separator == " ")
+            )
+        except csv.Error:  # a wide line of another separator is too long for one value
+            continue
         numbers = all(_is_number(text.replace(",", ".")) for text in rows[-1])
         if len({len(row) for row in rows}) == 1 < len(rows[0]) and (separator != " " or numbers):
             return separator, rows
@@ -95,6 +101,9 @@ def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
     """Read the arrays `train`, `val` and `test` of an .npz file, or its only one."""
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not an .npz archive, or cut off")
+    with zipfile.ZipFile(path) as members:
+        if (size := sum(member.file_size for member in members.infolist())) > UNPACKED:
+            raise ValueError(f"its arrays take {size:,} bytes, more than {UNPACKED:,}")
     with np.load(path, allow_pickle=False) as archive:
         arrays = {SPELLINGS.get(key, key): archive[key] for key in archive.files}
     if len(arrays) == 1:
@@ -130,7 +139,7 @@ def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection
     x = table.to_numpy(dtype="float64")
     integer_columns = np.flatnonzero((x == np.round(x)).all(axis=0)).tolist()
     distinct = len(x) if dequantised else len(table.drop_duplicates())
-    faults = [*_degenerate(table, x), *_too_few(tables, distinct)]
+    faults = _too_few(tables, distinct) or _degenerate(table, x)  # no eigenvalues of a wide table
     return Inspection(faults, _doubts(tables, table, integer_columns, dequantised), integer_columns)
 
 
@@ -209,7 +218,8 @@ def _list(names: Any, most: int = 6) -> str:
 
 
 def _named(array: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame(array).rename(columns=str)
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)  # pandas takes no other
+    return pd.DataFrame(native).rename(columns=str)
 
 
 def _is_header(first: Sequence[str] = (), second: Sequence[str] = ()) -> bool:
