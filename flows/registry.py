@@ -10,29 +10,20 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-import traceback
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
+from weakref import WeakSet
+
+from flows import plugins
+from flows.plugins import FOREIGN, described
 
 T = TypeVar("T")
-FOREIGN = (Exception, SystemExit)  # what code of others may raise and must not end a command by
-LONGEST = 500  # characters of a message that are kept
-
-
-def described(error: BaseException) -> str:
-    """The type of an error and the first line of its message, cut where it is long."""
-    try:
-        text = str(error)[:LONGEST].strip()
-    except Exception:
-        text = ""
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
 
 
 class Declared(NamedTuple):
@@ -54,6 +45,7 @@ class _Entry(Generic[T]):
     module: str
     requires: str | None
     declared: Declared
+    plugin: str  # that was being imported; empty for this project's own
 
     @property
     def usable(self) -> bool:
@@ -80,6 +72,7 @@ class Registry(Generic[T]):
         self.folder_module = folder_module
         self._members: dict[str, _Entry[T]] = {}
         self._discovered = False
+        _registries.add(self)
 
     def add(
         self,
@@ -111,7 +104,8 @@ class Registry(Generic[T]):
         if name in self._members and self._members[name].module != module:
             holder = self._members[name].module
             raise ValueError(f"{self.kind} {name!r} of {module} is already registered by {holder}")
-        self._members[name] = _Entry(member, module, requires, declared)
+        plugin = "" if self._holds(module) else plugins.importing()
+        self._members[name] = _Entry(member, module, requires, declared, plugin)
 
     def __getitem__(self, name: str) -> T:
         return self._entry(name).member
@@ -147,7 +141,7 @@ class Registry(Generic[T]):
         finally:
             self._members = members
             for name in set(sys.modules) - modules:
-                if name.startswith(PLUGIN):
+                if name.startswith(plugins.PREFIX):
                     del sys.modules[name]
 
     def _holds(self, module: str) -> bool:
@@ -186,7 +180,7 @@ class Registry(Generic[T]):
             raise
         for point in entry_points(group=self.group) if self.group else ():
             try:
-                point.load()
+                plugins.load_entry_point(point)
             except FOREIGN as error:  # another distribution's fault must not stop this one
                 fault = described(error)
                 warnings.warn(f"plug-in {point.value!r} was left out: {fault}", stacklevel=2)
@@ -198,50 +192,21 @@ class Registry(Generic[T]):
         modules = (p for root in path for p in Path(root).glob(f"*/{self.folder_module}.py"))
         return sorted(module.parent.name for module in modules)
 
-
-PLUGIN = "flowgauge_plugin_"  # how the module of a plug-in's file is named, before the file's stem
-
-
-def load_plugin(path: str | Path) -> ModuleType:
-    """Import a Python file that registers members; ValueError where it is missing or broken."""
-    path = Path(path).resolve()
-    name = f"{PLUGIN}{path.stem}"
-    if name in sys.modules and sys.modules[name].__file__ == str(path):
-        return sys.modules[name]
-    if path.suffix != ".py" or not path.is_file():
-        fault = "is not a Python file" if path.exists() else "does not exist"
-        raise ValueError(f"plug-in {str(path)!r} {fault}")
-    if name in sys.modules:
-        raise ValueError(
-            f"plug-in {str(path)!r} has the name of {sys.modules[name].__file__!r}: rename one"
-        )
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"plug-in {str(path)!r} cannot be imported")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except FOREIGN as error:
-        del sys.modules[name]
-        fault = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else described(error)
-        raise ValueError(
-            f"plug-in {str(path)!r} cannot be imported: {_where(error, path)}{fault}"
-        ) from error
-    return module
+    def _plugins(self, names: Collection[str] | None = None) -> set[str]:
+        """The plug-ins that have registered members, of these names if any are given."""
+        entries = self._members.items()
+        return {e.plugin for name, e in entries if names is None or name in names} - {""}
 
 
-def loaded_plugins() -> list[str]:
-    """Paths of the plug-ins that this process has loaded, for another process to load."""
-    modules = [module for name, module in sys.modules.items() if name.startswith(PLUGIN)]
-    return [str(module.__file__) for module in modules]
+_registries: WeakSet[Registry[Any]] = WeakSet()
 
 
-def _where(error: BaseException, path: Path) -> str:
-    """The line of a plug-in that an error came from."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == str(path)
-    ]
-    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
-    return f"line {line}: " if line else ""
+def needed(names: Collection[str]) -> tuple[str, ...]:
+    """The plug-ins that a process needs for members of these names, in the order of their import.
+
+    They are those that register one of them, and those that register nothing at all: what they
+    change is meant for all.
+    """
+    own = {plugin for registry in _registries for plugin in registry._plugins(names)}
+    with_members = {plugin for registry in _registries for plugin in registry._plugins()}
+    return tuple(p for p in plugins.loaded_plugins() if p in own or p not in with_members)

@@ -17,7 +17,7 @@ from benchmarks.execution.process import Setup
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.schedulers import local_cluster
 from dask_processes import Acting, free_port, processes, scheduler, until, worker
-from flows.registry import load_plugin
+from flows.plugins import load_plugin
 from runs import Silent, figures, small, trainings
 
 pytestmark = pytest.mark.system

@@ -82,7 +82,7 @@ def test_a_folder_that_a_worker_does_not_share_is_named(tmp_path, address, monke
 
 
 def test_a_worker_that_cannot_measure_ends_the_run_with_its_reason(tmp_path, address, monkeypatch):
-    monkeypatch.setattr(pool, "loaded_plugins", lambda: ["/nowhere/plugin"])
+    monkeypatch.setattr(pool, "loaded_files", lambda: ["/nowhere/plugin"])
     with pytest.raises(ClusterError, match="/nowhere/plugin"):
         run(trainings(seeds=(0,)), tmp_path, Silent(), Asked(scheduler=address))
     assert not store.read(tmp_path)
@@ -105,7 +105,7 @@ def test_a_task_that_is_done_is_not_done_again_where_it_is_lost(tmp_path, addres
 @pytest.mark.system
 def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address, monkeypatch):
     monkeypatch.setenv("PAUSED", str(tmp_path))
-    monkeypatch.setattr("benchmarks.execution.worker.loaded_plugins", lambda: [str(PLUGIN)])
+    monkeypatch.setattr("benchmarks.execution.worker.needed", lambda names: (str(PLUGIN),))
     file, out = tmp_path / "one.toml", tmp_path / "out"
     file.write_text(SUITE)
 

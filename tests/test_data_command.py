@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import datasets
 from benchmarks.cli.app import app
 from file_server import npy, tar
-from flows.registry import load_plugin
+from flows.plugins import load_plugin
 
 cli = CliRunner()
 

@@ -17,7 +17,8 @@ from benchmarks.core.formats import LONGEST, brief, plain, readable
 from benchmarks.core.plan import plan_of
 from benchmarks.core.study import Result
 from benchmarks.execution.suite import Suite
-from flows.registry import Registry, described, load_plugin
+from flows.plugins import described, load_plugin
+from flows.registry import Registry
 from folders import edit, put
 
 HOSTILE = "[/x] [bold] \x1b[31mred\x1b]0;title\x07 \u202eback \x9b5m \r<b> | `c` \ud800"

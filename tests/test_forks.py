@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.execution.run import run
 from benchmarks.execution.worker import Worker
-from flows.registry import load_plugin
+from flows.plugins import load_plugin
 from runs import Silent, small
 
 PLUGIN = """

@@ -17,7 +17,7 @@ from benchmarks.core.frame import load
 from benchmarks.execution import suite
 from benchmarks.execution.run import run
 from benchmarks.execution.state import state
-from flows.registry import load_plugin
+from flows.plugins import load_plugin
 from runs import Silent, small
 
 FAULTY = Path(__file__).with_name("faulty_flows.py")

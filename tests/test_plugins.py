@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import flows
-from flows.registry import Registry, load_plugin
+from flows.plugins import load_plugin
+from flows.registry import Registry
 
 PLUGIN = '''
 """A plug-in with one flow."""

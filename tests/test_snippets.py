@@ -43,7 +43,7 @@ def test_python_of_a_page_runs(document: Path, tmp_path: Path) -> None:
     parts = []
     for block in blocks(document):
         if block.language == "python" and block.words != "fragment":
-            load = f"__import__('flows.registry').registry.load_plugin({block.file!r})\n"
+            load = f"__import__('flows.plugins').plugins.load_plugin({block.file!r})\n"
             parts.append(load if block.file else block.text)
     (tmp_path / "page.py").write_text("".join(parts))
     result = run(tmp_path, "page.py")

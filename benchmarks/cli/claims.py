@@ -115,7 +115,7 @@ def _judge(
 def _verdict(claim: Claim, frame: Any) -> Verdict:
     """The verdict; a claim that raises is not measured, so that the others are still judged."""
     from benchmarks.claims import Verdict
-    from flows.registry import FOREIGN, described
+    from flows.plugins import FOREIGN, described
 
     try:
         return claim.verdict(frame)

@@ -120,7 +120,7 @@ def _check_sizes(sizes: Iterable[str], names: Sequence[str]) -> None:
 def _solves(case: Any) -> bool:
     """Whether a case's flow solves an ODE; False if it cannot be built, as its record will say."""
     from flows import build
-    from flows.registry import FOREIGN
+    from flows.plugins import FOREIGN
 
     try:
         flow = build(case.flow, case.dim, **case.options)

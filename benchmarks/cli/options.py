@@ -64,7 +64,7 @@ def use_data_root(root: Path | None) -> None:
 
 def load_plugins(paths: Sequence[Path] | None) -> None:
     """Import plug-in files; ValueError for one that cannot be."""
-    from flows.registry import load_plugin
+    from flows.plugins import load_plugin
 
     for path in paths or ():
         load_plugin(path)
@@ -73,7 +73,7 @@ def load_plugins(paths: Sequence[Path] | None) -> None:
 def flows_of(patterns: Sequence[str]) -> list[str]:
     """Flows of names or patterns, or that files register, each once; ValueError for no flow."""
     from flows import members
-    from flows.registry import load_plugin
+    from flows.plugins import load_plugin
 
     names: list[str] = []
     for pattern in patterns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -96,6 +96,11 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         """Sixteen hexadecimal digits that identify the case, or the one that it resolves."""
         return self.resolves or digest(self.identity)[:16]
 
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """All texts among its values, names of members among them."""
+        return frozenset(_texts(self.model_dump(mode="json")))
+
     def changed(self, **values: Any) -> Case:
         """The case with other values of its fields, and a key of its own."""
         return Case.model_validate({**self.model_dump(), **values})
@@ -109,6 +114,14 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         seed = f"seed {self.seeds.init}" if self.seeds.init else ""
         parts = (self.study, self.flow, work, how, self.dataset or f"D={self.dim}", seed)
         return " ".join(str(part) for part in parts if part)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
 
 
 def digest(value: Any) -> str:

@@ -21,7 +21,7 @@ from benchmarks.core.formats import brief, readable
 from benchmarks.core.metrics import defined
 from benchmarks.core.record import Record
 from flows.budget import width
-from flows.registry import described
+from flows.plugins import described
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ that needs files looks for them under `root`.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -70,6 +71,7 @@ class Dataset:
     val_groups: Tensor | None = None
     columns: tuple[str, ...] | None = None
     levels: int | None = None
+    original: Dataset | None = None  # of a copy, for what is computed once for all copies
 
     def __post_init__(self) -> None:
         for part in ("train", "val", "test"):
@@ -171,14 +173,16 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
     """Load the data set `name`, split and drawn from `seed`; ValueError for an unknown name.
 
     `root` is the folder of files that are not part of this package; sets without files ignore it.
-    The last sets are cached: treat the tensors as read-only.
+    The last sets are cached; what is returned is a copy, which the caller may change.
     """
     loader, folder = registry[name], None if root is None else Path(root)
     try:
         state = tuple((path, path.stat()) for path in files(name, folder))
     except OSError:  # which the loader raises too, with more to say
         state = ()
-    return _cached(loader, folder, seed, tuple((p, s.st_size, s.st_mtime_ns) for p, s in state))
+    stamps = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in state)
+    cached = _cached(loader, folder, seed, stamps)
+    return replace(copy.deepcopy(cached), original=cached)
 
 
 def dim(name: str) -> int:

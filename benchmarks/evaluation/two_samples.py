@@ -75,7 +75,7 @@ def compare(
     own = samples[:size].astype(float) / spread
     groups = None if data.groups is None else data.groups.numpy()[picks]
     accuracy, error = c2st(own, test, groups=groups)
-    floor, distance_floor = _floors(data, size, projections)
+    floor, distance_floor = _floors(data.original or data, size, projections)
     return {
         "sliced_wasserstein": sliced_wasserstein(own, test, projections),
         "sliced_wasserstein_floor": distance_floor,

@@ -35,7 +35,7 @@ from benchmarks.execution.process import Setup
 from benchmarks.execution.recorder import Recorder
 from benchmarks.execution.remote import Order, measured
 from benchmarks.execution.tasks import Task, longest_first
-from flows.registry import loaded_plugins
+from flows.plugins import loaded_files
 
 HOST = "flowgauge-host"  # the resource of a worker that may have its host to itself: one a host
 POLL = 1.0  # seconds between two looks at the workers
@@ -152,7 +152,7 @@ class _Submission:
             recorder.claims.run,
             recorder.limit,
             self.cluster.setup,
-            tuple(loaded_plugins()),
+            tuple(loaded_files()),
             before,
             self.cluster.alone,
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result
 from flows import members
-from flows.registry import FOREIGN
+from flows.plugins import FOREIGN
 
 
 def faults(cases: Iterable[Case], *, each_dim: bool = True) -> dict[str, str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import select
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks import datasets
 from benchmarks.core import parts
@@ -20,12 +24,15 @@ from benchmarks.core.case import studies as registry
 from benchmarks.core.study import Result
 from benchmarks.datasets import own
 from benchmarks.measure.beside import Beside
-from benchmarks.measure.dispatched import dispatched
+from benchmarks.measure.dispatched import dispatched, forget
 from benchmarks.measure.resources import memory_bytes
-from flows.registry import load_plugin
+from flows import members
+from flows.isolation import Process
+from flows.plugins import load_only
 
 STOP = signal.SIGUSR1  # asks to stop at the next update of a training
 STOPPED = "stopped"  # the answer
+SPENT = "spent"  # what the last block left behind cannot be undone: another process has to go on
 
 
 @dataclass(frozen=True)
@@ -94,11 +101,13 @@ def main(descriptor: int) -> None:
     threadpool_limits(setup.threads)
     torch.set_num_threads(setup.threads)
     keep_threads()
-    for plugin in plugins:
-        load_plugin(plugin)
-    if setup.operators:  # what the modules of data sets compute as they are imported is no case's
-        datasets.names()
+    load_only(plugins)
+    for kind in (datasets.registry, registry, members):  # imported before any case is measured
+        list(kind)
+    random.seed(0)
+    np.random.seed(0)
     pipe.send(machine(setup.device))
+    before = Process()
     while True:
         try:
             texts, files, times = pipe.recv()
@@ -108,6 +117,7 @@ def main(descriptor: int) -> None:
         checkpoint.slots = {key: paths.checkpoint for key, paths in files.items()}
         results = _times(cases, files) if times else _results(cases, setup.operators)
         _measure(pipe, cases, results, files)
+        pipe.send(_restored(before, cases))
 
 
 def _results(cases: Sequence[Case], operators: bool) -> Iterator[tuple[str, Result]]:
@@ -156,7 +166,17 @@ def _measure(
         pipe.send(STOPPED)
     for key in left:
         pipe.send((key, Measured(lost, time.perf_counter() - start, beside.shared())))
-    pipe.send(None)
+
+
+def _restored(before: Process, cases: Sequence[Case]) -> str | None:
+    """Undo what a block has changed in this process, and warn of it; SPENT where that fails."""
+    moved = before.restore()
+    if moved.undone or moved.lost:
+        forget()  # what may have been computed meanwhile
+        names = ", ".join(dict.fromkeys([*moved.undone, *moved.lost]))
+        flows = ", ".join(sorted({case.flow for case in cases}))
+        warnings.warn(f"{cases[0].study} of {flows} changes for other cases: {names}", stacklevel=1)
+    return SPENT if moved.lost else None
 
 
 def _keep(result: Result, path: Path) -> bool:

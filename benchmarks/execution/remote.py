@@ -25,7 +25,7 @@ from benchmarks.execution.recorder import Recorder
 from benchmarks.execution.tasks import Task
 from benchmarks.execution.worker import Cancelled, Worker
 from benchmarks.measure.resources import memory_bytes
-from flows.registry import load_plugin
+from flows.plugins import load_plugin
 
 NANNY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")
 POLL = 2.0  # seconds between two looks at whether the run is still going

@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -13,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from benchmarks.core.case import Case, digest
 from benchmarks.core.study import Study, registry
+from flows.registry import needed
 
 TIMES = 2.0  # seconds that the times of a training are expected to take
 
@@ -30,7 +33,13 @@ class Task:
         """What identifies the task among all runs of a folder: its study and block."""
         first = self.cases[0]
         block = first.key if self.times or self.operators else registry[first.study].block(first)
-        return digest([first.study, block, self.times])[:16]
+        files = [Path(plugin).name for plugin in self.plugins]  # the same on every host
+        return digest([first.study, block, self.times, files])[:16]
+
+    @cached_property
+    def plugins(self) -> tuple[str, ...]:
+        """The plug-ins that a process needs to measure it."""
+        return needed(frozenset[str]().union(*(case.words for case in self.cases)))
 
     @property
     def alone(self) -> bool:
@@ -55,13 +64,17 @@ def budget(case: Case) -> tuple[float, float]:
 
 
 def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
-    """The tasks of cases in the order of their first one; to count operators, each case alone."""
-    if operators:
-        return [Task((case,), operators=True) for case in cases]
-    grouped: dict[tuple[str, str], list[Case]] = {}
+    """The tasks of cases in the order of their first one; to count operators, each case alone.
+
+    No task mixes cases of different plug-ins, each of which has processes of its own; those of a
+    plug-in follow one another.
+    """
+    grouped: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
-        grouped.setdefault((case.study, registry[case.study].block(case)), []).append(case)
-    return [Task(tuple(block)) for block in grouped.values()]
+        block = case.key if operators else registry[case.study].block(case)
+        grouped.setdefault((case.study, block, needed(case.words)), []).append(case)
+    listed = [Task(tuple(block), operators=operators) for block in grouped.values()]
+    return sorted(listed, key=lambda task: task.plugins)
 
 
 def bound(listed: Sequence[Task]) -> list[list[Task]]:
@@ -127,8 +140,8 @@ def dealt(budgets: Sequence[float], count: int) -> list[list[int]]:
 
 
 def longest_first(listed: Iterable[Task]) -> list[Task]:
-    """Tasks by falling budget: what is long and late leaves cores idle at the end."""
-    return sorted(listed, key=lambda task: -task.budget)
+    """Tasks by plug-ins, then falling budget: one that is long and late leaves cores idle."""
+    return sorted(listed, key=lambda task: (task.plugins, -task.budget))
 
 
 def wall_seconds(cases: Sequence[Case], jobs: int, operators: bool = False) -> float:

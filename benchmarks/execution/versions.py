@@ -24,7 +24,8 @@ from benchmarks.core.record import Record
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.training.baselines import BASELINES
 from flows import members
-from flows.registry import PLUGIN, Declared
+from flows.plugins import PREFIX
+from flows.registry import Declared
 
 OURS = ("flows", "benchmarks")
 
@@ -155,7 +156,7 @@ def _plugin_files(module: str) -> dict[str, str]:
     if path is None:
         return {}
     first = Path(path)
-    root = first.parent if module.startswith(PLUGIN) else _root(first, module)
+    root = first.parent if module.startswith(PREFIX) else _root(first, module)
     return {f"file {p.relative_to(root)}": sha256(p)[:16] for p in sorted(_reached(first, root))}
 
 

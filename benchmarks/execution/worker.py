@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from benchmarks.core.case import Case
-from benchmarks.execution.process import STOP, STOPPED, Files, Measured, Setup
-from flows.registry import loaded_plugins
+from benchmarks.execution.process import SPENT, STOP, STOPPED, Files, Measured, Setup
+from flows.registry import needed
 
 START = (  # with this process's path of modules, wherever it is started
     "import sys; sys.path[:] = sys.argv[2:]; "
@@ -36,7 +36,8 @@ class Cancelled(Exception):
 class Worker:
     """A handle on the worker process, started on first use and again after every loss.
 
-    The process loads the plug-ins that this one has loaded. It has this one's environment but the
+    The process loads the plug-ins that its cases need. Cases of other plug-ins have a new one, and
+    so have those after a case whose changes cannot be undone. It has this one's environment but the
     variables named by ``without``. It is no child of `multiprocessing`: daemons may have it too.
     """
 
@@ -47,6 +48,7 @@ class Worker:
         self.cancelled = False
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
+        self._plugins: tuple[str, ...] = ()
 
     def measure(
         self,
@@ -60,12 +62,14 @@ class Worker:
         ``files`` are those of each case by key. ``times`` asks for times alone, from what was kept.
         Raises WorkerLost if the worker cannot go on, and Cancelled if another thread stopped it.
         """
-        pipe = self._started()
+        pipe = self._started(needed(frozenset[str]().union(*(case.words for case in cases))))
         pipe.send(([case.model_dump_json() for case in cases], dict(files), times))
         deadline = time.monotonic() + time_limit
         while True:
             message = self._receive(deadline, time_limit)
-            if message is None:
+            if message in (None, SPENT):
+                if message == SPENT:
+                    self.stop()
                 return
             if message == STOPPED:
                 raise Cancelled
@@ -94,10 +98,12 @@ class Worker:
         if self.cancelled:
             raise Cancelled
 
-    def _started(self) -> Connection:
+    def _started(self, plugins: tuple[str, ...]) -> Connection:
         self.check()
-        if self._process is None or self._process.poll() is not None or self._pipe is None:
+        lives = self._process is not None and self._process.poll() is None
+        if not lives or self._plugins != plugins or self._pipe is None:
             self.stop()
+            self._plugins = plugins
             self._pipe, theirs = Pipe()
             with theirs:
                 self._process = subprocess.Popen(
@@ -106,7 +112,7 @@ class Worker:
                     env={k: v for k, v in os.environ.items() if k not in self.without},
                     pass_fds=[theirs.fileno()],
                 )
-            self._pipe.send((self.setup, loaded_plugins()))
+            self._pipe.send((self.setup, plugins))
             if self.cancelled:
                 self.stop()
             self.check()

@@ -57,7 +57,7 @@ def counting() -> bool:
 def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
     """Measure each case alone; yield key and result, with operators and arrays in the notes."""
     for case in cases:
-        _forget()
+        forget()
         with _drawn_in(getattr(torch, case.dtype)), Dispatched() as mode:
             results = list(study.measure([case]))
         for key, result in results:
@@ -76,8 +76,8 @@ def _drawn_in(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _forget() -> None:
-    """Empty the caches of our functions, whose operators would count in the first case alone."""
+def forget() -> None:
+    """Empty the caches of our functions, so that what they compute is computed in each case."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in ("flows", "benchmarks"):
             for value in list(vars(module).values()):

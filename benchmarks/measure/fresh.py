@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from flows.registry import load_plugin, loaded_plugins
+from flows.plugins import load_only, loaded_plugins
 from flows.threads import keep_threads
 
 
@@ -42,7 +42,6 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
 if __name__ == "__main__":
     request = json.load(sys.stdin)
     keep_threads()
-    for plugin in request["plugins"]:
-        load_plugin(plugin)
+    load_only(request["plugins"])
     function = getattr(importlib.import_module(request["module"]), request["function"])
     print(json.dumps(function(request["argument"])))

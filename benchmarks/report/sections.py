@@ -13,7 +13,7 @@ from benchmarks.core.exhibit import Figure, Table
 from benchmarks.report.content import Section
 from benchmarks.report.numbered import Exhibits, Names
 from benchmarks.report.runs import Run
-from flows.registry import FOREIGN, described
+from flows.plugins import FOREIGN, described
 
 
 def sections(runs: Sequence[Run]) -> list[Section]:

@@ -17,7 +17,7 @@ from flows.conformance import conduct, densities, gradients
 from flows.conformance.rows import BOTH, Finding, NotApplicable, Row
 from flows.conformance.subject import Refused, Subject, subject_of
 from flows.flow import Flow
-from flows.registry import FOREIGN, described
+from flows.plugins import FOREIGN, described
 
 __all__ = ["Conformance", "Outcome", "check"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.flow import Flow
-from flows.registry import FOREIGN
+from flows.plugins import FOREIGN
 
 ROWS = 256  # of data, to judge a flow at
 FACTOR = 100  # largest error, in units of the tolerance of the ODEs

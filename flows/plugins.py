@@ -1,0 +1,122 @@
+"""Plug-ins: Python files, and entry points of other distributions, that register members."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+
+FOREIGN = (Exception, SystemExit)  # what code of others may raise and must not end a command by
+LONGEST = 500  # characters of a message that are kept
+PREFIX = "flowgauge_plugin_"  # of the module of a plug-in's file, before the file's stem
+
+_importing: list[str] = []  # the innermost last
+_points: list[str] = []  # entry points that were loaded
+_admitted: frozenset[str] | None = None  # entry points that may be loaded; None: all
+
+
+def described(error: BaseException) -> str:
+    """The type of an error and the first line of its message, cut where it is long."""
+    try:
+        text = str(error)[:LONGEST].strip()
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
+
+
+def load_plugin(path: str | Path) -> ModuleType:
+    """Import a Python file that registers members; ValueError where it is missing or broken.
+
+    What the import does to settings of the process is undone.
+    """
+    path = Path(path).resolve()
+    name = f"{PREFIX}{path.stem}"
+    if name in sys.modules and sys.modules[name].__file__ == str(path):
+        return sys.modules[name]
+    if path.suffix != ".py" or not path.is_file():
+        fault = "is not a Python file" if path.exists() else "does not exist"
+        raise ValueError(f"plug-in {str(path)!r} {fault}")
+    if name in sys.modules:
+        raise ValueError(
+            f"plug-in {str(path)!r} has the name of {sys.modules[name].__file__!r}: rename one"
+        )
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"plug-in {str(path)!r} cannot be imported")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        with _import(str(path)):
+            spec.loader.exec_module(module)
+    except FOREIGN as error:
+        del sys.modules[name]
+        fault = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else described(error)
+        raise ValueError(
+            f"plug-in {str(path)!r} cannot be imported: {_where(error, path)}{fault}"
+        ) from error
+    return module
+
+
+def load_entry_point(point: EntryPoint) -> None:
+    """Import what an entry point names, unless `load_only` has left it out."""
+    if _admitted is None or point.value in _admitted:
+        with _import(point.value):
+            point.load()
+        _points.append(point.value)
+
+
+def load_only(plugins: Collection[str]) -> None:
+    """Load plug-ins as `loaded_plugins` names them, and no entry point but those ever after."""
+    global _admitted
+    files = [plugin for plugin in plugins if _is_file(plugin)]
+    _admitted = frozenset(plugins) - {*files}
+    for plugin in files:
+        load_plugin(plugin)
+
+
+def loaded_plugins() -> list[str]:
+    """Name the plug-ins of this process: the paths of files, the values of entry points."""
+    return [*loaded_files(), *_points]
+
+
+def loaded_files() -> list[str]:
+    """Paths of the plug-ins' files that this process has loaded."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(PREFIX)]
+    return [str(module.__file__) for module in modules]
+
+
+def importing() -> str:
+    """The plug-in whose import is under way; empty if none is."""
+    return _importing[-1] if _importing else ""
+
+
+@contextmanager
+def _import(plugin: str) -> Iterator[None]:
+    """Note that a plug-in is being imported, and undo what it does to the process's settings."""
+    from flows.isolation import unchanged
+
+    _importing.append(plugin)
+    try:
+        with unchanged(f"plug-in {plugin!r}"):
+            yield
+    finally:
+        _importing.pop()
+
+
+def _is_file(plugin: str) -> bool:
+    return plugin.endswith(".py")
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """The line of a plug-in that an error came from."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+    return f"line {line}: " if line else ""
