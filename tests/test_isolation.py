@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.core.case import Case, studies
@@ -34,8 +35,9 @@ def measured(tmp_path: Path) -> Iterator[Measuring]:
 
 
 def costs(*names: str) -> list[Case]:
-    """Calls of flows that are measured together."""
-    return small(*({"flow": name, "dims": [2]} for name in names)).cases()
+    """Calls of flows that are counted together."""
+    study = {**small(*names).studies[0], "dims": [2], "sizes": {}, "seconds": 0}
+    return trainings(studies=[study]).cases()
 
 
 def training(flow: str) -> Case:
@@ -64,8 +66,10 @@ def test_flows_change_no_figure_of_those_after_them(measured: Measuring, capfd: 
         plugin = load_plugin(PLUGIN)
     assert figures(*measured(training("sound"))) == before
     output, number = "", len(plugin.LEAKS)
-    for first in range(0, number + 1, 4):
-        measured(*costs(*(f"leaky_{n}" for n in range(first, min(first + 4, number + 1)))))
+    for first in range(0, number + 1, 8):
+        measured(*costs(*(f"leaky_{n}" for n in range(first, min(first + 8, number + 1)))))
         assert figures(*measured(training("sound"))) == before, first
         output += capfd.readouterr().err
+    naps = [p for p in psutil.process_iter(["cmdline"]) if plugin.NAP in (p.info["cmdline"] or [])]
+    assert not naps
     assert {name for name in plugin.LEAKS if name not in output} == plugin.UNNAMED

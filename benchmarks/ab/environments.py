@@ -39,8 +39,8 @@ def _environment(revision: Revision, requirements: set[str]) -> str:
     """Make a virtual environment with these requirements; the path of its Python."""
     folder = revision.path.with_name(f"{revision.path.name}-venv")
     python = str(folder / "bin" / "python")
-    install = [python, "-m", "pip", "install", "--quiet", *sorted(requirements)]
-    for command in ([sys.executable, "-m", "venv", str(folder)], install):
+    install = [python, "-P", "-m", "pip", "install", "--quiet", *sorted(requirements)]
+    for command in ([sys.executable, "-P", "-m", "venv", str(folder)], install):
         process = subprocess.run(command, capture_output=True, text=True, check=False)
         if process.returncode:
             lines = (process.stderr or process.stdout).strip().splitlines() or ["no reason given"]

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure.child import SAFE
+
 Versions = dict[str, dict[str, list[int]]]  # (version, pace) by family and by what it rests on
 WORKER = Path(__file__).with_name("worker.py")
 START_LIMIT = 60.0  # seconds to import torch and the flows of a revision
@@ -20,6 +22,7 @@ STEADY = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
+    **SAFE,
     # glibc keeps freed blocks, as with `measure.clock.steady_heap`
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),

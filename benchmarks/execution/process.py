@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import random
 import resource
-import select
 import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from benchmarks.core.case import studies as registry
 from benchmarks.core.study import Result
 from benchmarks.datasets import own
 from benchmarks.measure.beside import Beside
+from benchmarks.measure.child import end_with_parent
 from benchmarks.measure.dispatched import dispatched, forget
 from benchmarks.measure.resources import memory_bytes
 from flows import members
@@ -72,12 +71,12 @@ class Measured:
     pending: bool = False
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: str, lifeline: str) -> None:
     """Say what machine this is, then measure what comes by a pipe until it ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
-    pipe = Connection(descriptor)
+    end_with_parent(int(lifeline))
+    pipe = Connection(int(descriptor))
     os.register_at_fork(after_in_child=pipe.close)  # a flow may fork: results are this process's
     setup, plugins = pipe.recv()
     if setup.cores is not None:
@@ -88,6 +87,7 @@ def main(descriptor: int) -> None:
         limit = int(setup.memory_share * memory_bytes())
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     import torch
+    import torch._dynamo  # as the first optimiser would, within the time limit of its case
     from threadpoolctl import threadpool_limits
 
     from benchmarks.measure.machine import machine
@@ -188,11 +188,3 @@ def _keep(result: Result, path: Path) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     parts.replace(path, checkpoint.packed({}, result.kept))
     return True
-
-
-def _end_with_parent(descriptor: int) -> None:
-    """A worker whose parent was killed must not go on using the machine."""
-    parent = select.poll()
-    parent.register(descriptor, 0)  # nothing but that the other end was closed
-    parent.poll()
-    os._exit(1)

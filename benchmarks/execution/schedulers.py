@@ -15,11 +15,15 @@ from benchmarks.execution.cluster import HOST
 from benchmarks.execution.connection import Connection
 from benchmarks.execution.pools import ClusterError
 from benchmarks.execution.process import Setup
+from benchmarks.measure.child import SAFE
 from benchmarks.measure.resources import memory_bytes
 
 CONFIG: dict[str, Any] = {  # of the schedulers that are started here, and of their workers
     # no numbers of threads, which this process would have too
-    "distributed.nanny.pre-spawn-environ": {"DASK_LOGGING__DISTRIBUTED": "error"},
+    "distributed.nanny.pre-spawn-environ": {
+        "DASK_LOGGING__DISTRIBUTED": "error",
+        **SAFE,
+    },
     # a job that ends by its clock is not the task's fault, which goes on from its checkpoint
     "distributed.scheduler.allowed-failures": 10,
 }

@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from benchmarks.core.case import Case
 from benchmarks.execution.process import SPENT, STOP, STOPPED, Files, Measured, Setup
+from benchmarks.measure.child import MARK, SAFE, command, end_family, lifeline
+from benchmarks.measure.resources import killed_for_memory
 from flows.registry import needed
-
-START = (  # with this process's path of modules, wherever it is started
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from benchmarks.execution.process import main; main(int(sys.argv[1]))"
-)
 
 
 class WorkerLost(RuntimeError):
@@ -49,6 +46,8 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._plugins: tuple[str, ...] = ()
+        self._family = ""  # the mark of the process and of all that it starts
+        self._killed = 0  # processes that the system had killed for memory when it was started
 
     def measure(
         self,
@@ -76,10 +75,11 @@ class Worker:
             yield message
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does, and what it has started."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            end_family(self._family)
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None
@@ -103,14 +103,17 @@ class Worker:
         lives = self._process is not None and self._process.poll() is None
         if not lives or self._plugins != plugins or self._pipe is None:
             self.stop()
-            self._plugins = plugins
+            self._plugins, self._family = plugins, uuid.uuid4().hex
+            self._killed = killed_for_memory()
+            variables = {**os.environ, **SAFE, MARK: self._family}
             self._pipe, theirs = Pipe()
             with theirs:
+                descriptors = theirs.fileno(), lifeline()
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", START, str(theirs.fileno()), *sys.path],
+                    command("benchmarks.execution.process:main", *map(str, descriptors)),
                     stdin=subprocess.DEVNULL,
-                    env={k: v for k, v in os.environ.items() if k not in self.without},
-                    pass_fds=[theirs.fileno()],
+                    env={k: v for k, v in variables.items() if k not in self.without},
+                    pass_fds=descriptors,
                 )
             self._pipe.send((self.setup, plugins))
             if self.cancelled:
@@ -130,14 +133,16 @@ class Worker:
             self.stop()
             if self.cancelled:
                 raise Cancelled from None
-            raise WorkerLost(_cause(code)) from None
+            raise WorkerLost(self._cause(code)) from None
         self.stop()
         raise WorkerLost(f"took longer than its limit of {time_limit:.0f} s", timed_out=True)
 
-
-def _cause(code: int) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = ": the system's memory ran out" if -code == signal.SIGKILL else ""
-        return f"the worker was ended by {name}{hint}"
-    return f"the worker ended with exit status {code}"
+    def _cause(self, code: int) -> str:
+        if code >= 0:
+            return f"the worker ended with exit status {code}"
+        how = f"the worker was ended by {signal.Signals(-code).name}"
+        if -code != signal.SIGKILL:
+            return how
+        if killed_for_memory() > self._killed:
+            return f"{how}: the system's memory ran out"
+        return f"{how}: by itself or from outside, not for want of memory"

@@ -44,7 +44,7 @@ class Beside:
 @contextmanager
 def spinning(processes: int) -> Iterator[None]:
     """Keep cores busy by so many processes of one thread, which end with this one."""
-    command = [sys.executable, "-c", SPIN]
+    command = [sys.executable, "-P", "-c", SPIN]
     started = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(processes)]
     try:
         yield

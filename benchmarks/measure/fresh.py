@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.measure.child import SAFE, command
 from flows.plugins import load_only, loaded_plugins
 from flows.threads import keep_threads
 
@@ -26,7 +28,8 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
         "plugins": loaded_plugins(),
     }
     process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.measure.fresh"],
+        command(f"{__name__}:main"),
+        env={**os.environ, **SAFE},
         input=json.dumps(request),
         capture_output=True,
         text=True,
@@ -39,7 +42,8 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
     return json.loads(process.stdout.splitlines()[-1])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Answer the one request of a fresh process."""
     request = json.load(sys.stdin)
     keep_threads()
     load_only(request["plugins"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import cpuinfo
 import torch
 
+from benchmarks.core.git import git
 from benchmarks.measure.resources import memory_bytes
 
 PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", "zuko", "flowgauge")
@@ -75,23 +75,18 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """Return the git commit of this checkout, "-dirty" if its code changed; "" outside of one."""
-    here = Path(__file__).parent
+    """Return the git commit of this checkout, "-dirty" if its code changed; "" outside of one.
+
+    An installed package may lie within a repository of its user's, which does not track it.
+    """
+    file = Path(__file__).resolve()
+    root = file.parents[2]
     try:
-        sha = subprocess.run(
-            ["git", "-C", here, "rev-parse", "--short=12", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-        dirt = subprocess.run(
-            ["git", "-C", here, "status", "--porcelain", "-uno", "..", "../../flows"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        if Path(git(root, "rev-parse", "--show-toplevel")) != root:
+            return ""
+        git(root, "ls-files", "--error-unmatch", str(file))
+        sha = git(root, "rev-parse", "--short=12", "HEAD")
+        dirt = git(root, "status", "--porcelain", "-uno", "benchmarks", "flows")
+    except ValueError:
         return ""
     return f"{sha}-dirty" if dirt else sha

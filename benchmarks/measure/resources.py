@@ -10,6 +10,7 @@ import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
 TOPOLOGY = Path("/sys/devices/system/cpu")
+KILLED = Path("/proc/vmstat")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
 
@@ -31,6 +32,12 @@ def memory_bytes() -> int:
     names = ("memory.max", "memory.limit_in_bytes")
     limits = [_number(path) for name in names for path in _files(name, "memory")]
     return int(min(psutil.virtual_memory().total, *limits, float("inf")))
+
+
+def killed_for_memory() -> int:
+    """Return how many processes the kernel has killed for want of memory since it was started."""
+    lines = [line.split() for line in _text(KILLED).splitlines()]
+    return sum(int(number) for name, number in lines if name == "oom_kill")
 
 
 def gpus() -> list[str]:

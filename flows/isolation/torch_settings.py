@@ -33,13 +33,9 @@ ATTRIBUTES: tuple[tuple[Any, str], ...] = (
     (nn_module, "_global_is_full_backward_hook"),
     (parametrize, "_cache_enabled"),
 )
-HOOKS = [name for name in vars(nn_module) if name.startswith("_global_")]
+HOOKS = {n: v for n, v in vars(nn_module).items() if n.startswith("_global_") and v is not None}
 TABLES: dict[str, Any] = {
-    **{
-        name: getattr(nn_module, name)
-        for name in HOOKS
-        if not name.endswith("is_full_backward_hook")
-    },
+    **HOOKS,
     "hooks before optimisers": optimizer._global_optimizer_pre_hooks,
     "hooks after optimisers": optimizer._global_optimizer_post_hooks,
     "torch's print options": vars(torch._tensor_str.PRINT_OPTS),

@@ -6,7 +6,6 @@ import importlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,15 +16,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from benchmarks.measure.child import SAFE, command, lifeline
 from benchmarks.measure.foreign import wire
 from benchmarks.measure.foreign.wire import Arrays
 
 TIMEOUT = 300.0  # seconds of one call
 ENDING = 5.0  # seconds that a process whose pipe is closed has to end
-START = (  # with this process's path of modules
-    "import sys; sys.path[:] = sys.argv[3:]; "
-    "from benchmarks.measure.foreign.server import main; main(int(sys.argv[1]), sys.argv[2])"
-)
 
 
 class ForeignError(RuntimeError):
@@ -73,13 +69,14 @@ class Foreign:
         self._pipe, theirs = Pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         with theirs:
+            descriptors = theirs.fileno(), lifeline()
             self._process = subprocess.Popen(
-                [sys.executable, "-c", START, str(theirs.fileno()), module, *sys.path],
+                command("benchmarks.measure.foreign.server:main", *map(str, descriptors), module),
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
-                env={**os.environ, **environment(threads, device, dtype)},
-                pass_fds=[theirs.fileno()],
+                env={**os.environ, **SAFE, **environment(threads, device, dtype)},
+                pass_fds=descriptors,
             )
         try:
             self.versions: dict[str, str] = self._receive("start", timeout).facts

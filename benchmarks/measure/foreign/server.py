@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-import os
-import select
 import signal
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +13,7 @@ from time import perf_counter
 from types import ModuleType
 from typing import Any
 
+from benchmarks.measure.child import end_with_parent
 from benchmarks.measure.foreign import wire
 from benchmarks.measure.foreign.wire import Arrays
 
@@ -40,11 +38,11 @@ class Built:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def main(descriptor: int, module: str) -> None:
+def main(descriptor: str, lifeline: str, module: str) -> None:
     """Greet, then answer requests for the peer of a module until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
-    pipe = Connection(descriptor)
+    end_with_parent(int(lifeline))
+    pipe = Connection(int(descriptor))
     try:
         peer = importlib.import_module(module)
         for package in peer.PACKAGES:
@@ -104,11 +102,3 @@ def _version(package: str) -> str:
 def _line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or ["no message"]
     return f"{type(error).__name__}: {lines[0]}"
-
-
-def _end_with_parent(descriptor: int) -> None:
-    """End at once, whatever is being computed, when the other end of the pipe is closed."""
-    parent = select.poll()
-    parent.register(descriptor, 0)
-    parent.poll()
-    os._exit(1)
