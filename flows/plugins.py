@@ -16,7 +16,6 @@ LONGEST = 500  # characters of a message that are kept
 PREFIX = "flowgauge_plugin_"  # of the module of a plug-in's file, before the file's stem
 
 _importing: list[str] = []  # the innermost last
-_points: list[str] = []  # entry points that were loaded
 _admitted: frozenset[str] | None = None  # entry points that may be loaded; None: all
 
 
@@ -66,21 +65,15 @@ def load_entry_point(point: EntryPoint) -> None:
     if _admitted is None or point.value in _admitted:
         with _import(point.value):
             point.load()
-        _points.append(point.value)
 
 
 def load_only(plugins: Collection[str]) -> None:
-    """Load plug-ins as `loaded_plugins` names them, and no entry point but those ever after."""
+    """Load plug-ins, as `flows.registry.needed` names them, and no entry point but those after."""
     global _admitted
-    files = [plugin for plugin in plugins if _is_file(plugin)]
+    files = [plugin for plugin in plugins if plugin.endswith(".py")]
     _admitted = frozenset(plugins) - {*files}
     for plugin in files:
         load_plugin(plugin)
-
-
-def loaded_plugins() -> list[str]:
-    """Name the plug-ins of this process: the paths of files, the values of entry points."""
-    return [*loaded_files(), *_points]
 
 
 def loaded_files() -> list[str]:
@@ -105,10 +98,6 @@ def _import(plugin: str) -> Iterator[None]:
             yield
     finally:
         _importing.pop()
-
-
-def _is_file(plugin: str) -> bool:
-    return plugin.endswith(".py")
 
 
 def _where(error: BaseException, path: Path) -> str:

@@ -201,12 +201,14 @@ class Registry(Generic[T]):
 _registries: WeakSet[Registry[Any]] = WeakSet()
 
 
-def needed(names: Collection[str]) -> tuple[str, ...]:
-    """The plug-ins that a process needs for members of these names, in the order of their import.
+def needed(names: Collection[str] | None = None) -> tuple[str, ...]:
+    """The plug-ins that a process needs for members of these names, or for all that there are.
 
-    They are those that register one of them, and those that register nothing at all: what they
+    They are those that register one of them, and files that register nothing at all: what they
     change is meant for all.
     """
     own = {plugin for registry in _registries for plugin in registry._plugins(names)}
     with_members = {plugin for registry in _registries for plugin in registry._plugins()}
-    return tuple(p for p in plugins.loaded_plugins() if p in own or p not in with_members)
+    files = plugins.loaded_files()
+    chosen = [file for file in files if file in own or file not in with_members]
+    return (*chosen, *sorted(own - {*files}))

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import flows
+from benchmarks.execution.tasks import tasks
 from flows.plugins import load_plugin
-from flows.registry import Registry
+from flows.registry import Registry, needed
+from runs import small
 
 PLUGIN = '''
 """A plug-in with one flow."""
@@ -43,6 +45,21 @@ def test_a_plug_in_file_adds_a_flow(tmp_path: Path) -> None:
     assert flows.members["my_flow"].description == "Scales columns, and nothing else."
     assert flows.build("my_flow", 3, layers=2, power=4).log_prob(torch.zeros(5, 3)).shape == (5,)
     assert load_plugin(str(path)) is module
+
+
+def test_a_process_needs_the_plug_ins_of_its_members_and_those_without_any(tmp_path: Path) -> None:
+    """One flow's file does nothing to another's numbers; a file without members is for all."""
+    texts = {"one": PLUGIN.format(name="one_flow"), "two": PLUGIN.format(name="two"), "bare": ""}
+    one, two, bare = (_plugin(tmp_path / f"{stem}.py", text) for stem, text in texts.items())
+    for path in (one, two, bare):
+        load_plugin(path)
+    assert [name for name in needed({"realnvp"}) if str(tmp_path) in name] == [str(bare)]
+    assert [name for name in needed({"two"}) if str(tmp_path) in name] == [str(two), str(bare)]
+    cases = small({"flow": "realnvp"}, {"flow": "one_flow"}, {"flow": "two"}).cases()
+    listed = tasks(cases)
+    assert len({task.name for task in listed}) == len(listed) == 6
+    assert all(len({case.flow for case in task.cases}) == 1 for task in listed)
+    assert [task.plugins for task in listed] == sorted(task.plugins for task in listed)
 
 
 def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
@@ -130,6 +147,8 @@ def test_entry_points_add_members_and_failures_only_warn(
     with pytest.warns(UserWarning, match=r"'no_such_module_at_all:member' was left out"):
         assert list(registry) == ["theirs"]
     assert list(registry) == ["theirs"]  # and once only: a second warning would be an error
+    assert "entry" in needed({"theirs"})
+    assert "entry" not in needed({"other"})
 
 
 def test_a_member_that_cannot_be_imported_says_so_each_time(

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.measure.child import SAFE, command
-from flows.plugins import load_only, loaded_plugins
+from flows.plugins import load_only
+from flows.registry import needed
 from flows.threads import keep_threads
 
 
@@ -25,7 +26,7 @@ def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
         "module": function.__module__,
         "function": function.__name__,
         "argument": argument,
-        "plugins": loaded_plugins(),
+        "plugins": needed(),
     }
     process = subprocess.run(
         command(f"{__name__}:main"),
