@@ -119,6 +119,8 @@ DAMAGE = {
             "history": lambda content, tensors: content["history"].update(losses=3),
             "scalars": lambda content, tensors: content["scalars"].clear(),
             "random state": lambda c, tensors: tensors["stream.batches"].zero_(),
+            "counter": lambda content, tensors: content["scalars"].update(update=3),
+            "rows": lambda content, tensors: tensors["order"].add_(10**6),
             "foreign": lambda content, tensors: tensors.update({"flow.new": torch.zeros(2)}),
         }.items()
     },

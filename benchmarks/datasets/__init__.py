@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from flows.registry import Declared, Registry
 
@@ -182,7 +183,8 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
         state = ()
     stamps = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in state)
     cached = _cached(loader, folder, seed, stamps)
-    return replace(copy.deepcopy(cached), original=cached)
+    with _disable_current_modes():  # a copy is no operator of what is measured
+        return replace(copy.deepcopy(cached), original=cached)
 
 
 def dim(name: str) -> int:

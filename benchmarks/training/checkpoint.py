@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -111,11 +110,11 @@ def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return json.loads(text), tensors
 
 
-def read(path: Path, state: State, owner: str, latest: float = math.inf) -> bool:
+def read(path: Path, state: State, owner: str, latest: int, rows: int) -> bool:
     """Restore a fresh state from a file; False, with the state as it was, if it cannot be.
 
-    A state after more than ``latest`` updates is passed over. A file that is damaged, or of another
-    training, or does not fit the flow is reported by a warning.
+    A state after more than ``latest`` updates is passed over. A file that is damaged, of another
+    training, or does not fit the flow or the number of ``rows`` is reported by a warning.
     """
     if not path.exists():
         return False
@@ -128,6 +127,7 @@ def read(path: Path, state: State, owner: str, latest: float = math.inf) -> bool
         history = TypeAdapter(History).validate_python(content["history"])
         scalars = {name: content["scalars"][name] for name in state.SCALARS}
         _check(state, tensors)
+        _check_progress(scalars, history, tensors["order"], rows)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         warnings.warn(
             f"checkpoint {path.name} cannot be used, the training starts anew: {error!r}",
@@ -177,6 +177,16 @@ def _check(state: State, tensors: Mapping[str, Tensor]) -> None:
     for name, stream in _streams(state).items():
         device = "cpu" if stream is None else stream.device
         torch.Generator(device).set_state(tensors[f"stream.{name}"])
+
+
+def _check_progress(
+    scalars: Mapping[str, float], history: History, order: Tensor, rows: int
+) -> None:
+    """Raise ValueError where the counters disagree, or batches are of rows that there are not."""
+    if not scalars["update"] == history.updates == len(history.losses):
+        raise ValueError(f"it counts {scalars['update']} updates, and {len(history.losses)} losses")
+    if order.numel() and not 0 <= int(order.min()) <= int(order.max()) < rows:
+        raise ValueError(f"its batches are of other rows than the {rows} there are")
 
 
 def _restore(state: State, tensors: Mapping[str, Tensor]) -> None:

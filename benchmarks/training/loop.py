@@ -86,8 +86,8 @@ def train(
     owner = f"{case.key} {name} {settings.model_dump_json()}"
     rows = data.train.to(case.device, getattr(torch, case.dtype))
     shared, stable = checkpoint.plateau(case, settings), schedules.stable(settings, case.updates)
-    files = [(slot, owner, math.inf), (shared, name, stable)]
-    if not any(path and checkpoint.read(path, state, of, to) for path, of, to in files):
+    files = [(slot, owner, case.updates), (shared, name, stable)]
+    if not any(path and checkpoint.read(path, state, of, to, len(rows)) for path, of, to in files):
         _count(state, rows[: case.batch], objective)
     history, validate = state.history, _validation(flow, data, case, settings)
     history.alone = settings.time_limit > 0  # decided by the clock, so nothing may run beside it
