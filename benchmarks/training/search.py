@@ -15,7 +15,6 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
-from scipy.stats import qmc
 
 
 class Space(BaseModel, frozen=True, extra="forbid"):
@@ -59,6 +58,8 @@ class Configuration:
 
 def configurations(space: Space, count: int, seed: int = 0) -> list[Configuration]:
     """Choose configurations of a space by a scrambled Halton sequence; the same for a seed."""
+    from scipy.stats import qmc  # which takes a second
+
     lists = [space.preprocessing, *space.options.values()]
     points = qmc.Halton(1 + len(lists), rng=seed).random(count)
     low, high = space.learning_rate
