@@ -78,6 +78,7 @@ def test_the_seed_decides_everything(name: str) -> None:
     for part in PARTS:
         assert torch.equal(getattr(data, part), getattr(again, part))
     assert not torch.equal(data.train, other.train)
+    assert data.split == ("drawn" if data.sample else "random")
 
 
 @every_set

@@ -40,6 +40,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", maf.PUBLISHED)
 def test_small_files_load_and_are_said_not_to_be_the_published_set(name: str, root: Path) -> None:
     data, again = datasets.load(name, root), datasets.load(name, root, seed=1)
+    assert data.split == "published"
     assert torch.equal(data.train, again.train)  # the split is the published one
     assert "NOT the published set" in data.about
     assert f"{len(data.train):,} / {len(data.val):,} / {len(data.test):,} rows" in data.about

@@ -100,6 +100,7 @@ def test_the_parts_of_an_npz_are_kept(tmp_path: Path) -> None:
     assert np.allclose(data.train.numpy(), z[:1500])
     assert np.allclose(data.val.numpy(), z[1500:1600])
     assert np.allclose(data.test.numpy(), z[1600:])
+    assert data.split == "published"
     assert "as the file has them" in data.about
 
 

@@ -30,8 +30,8 @@ class Seeds(BaseModel, frozen=True, extra="ignore"):
 
     @classmethod
     def of(cls, seed: int) -> Seeds:
-        """The streams of one repetition: the same data, everything else anew."""
-        return cls(init=seed, noise=seed, batches=seed)
+        """The streams of one repetition: everything anew, split or draw of the data too."""
+        return cls(data=seed, init=seed, noise=seed, batches=seed)
 
 
 class Case(BaseModel, frozen=True, extra="ignore"):

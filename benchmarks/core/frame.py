@@ -74,7 +74,8 @@ def _row(folder: Path, record: Record, roles: Mapping[str, Any]) -> dict[str, An
     known = {name: settings[name] for name in (*case.settings, *roles)}
     row = fields | {f"option.{name}": value for name, value in options.items()}
     row |= {f"setting.{name}": value for name, value in known.items()}
-    row |= {"seed": case.seeds.init, "key": record.key, "status": record.status}
+    row |= {"seed": case.seeds.init, "data_seed": case.seeds.data}
+    row |= {"key": record.key, "status": record.status}
     row |= {"reason": record.reason, "fingerprint": record.fingerprint, "commit": record.commit}
     row |= {"started": record.started, "seconds": record.seconds, "block": record.block}
     row |= {"shared": record.shared, "machine": record.machine, "versions": record.versions}

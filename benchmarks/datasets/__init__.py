@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Dataset",
     "Loader",
+    "Split",
     "declared",
     "dim",
     "downloadable",
@@ -43,6 +44,9 @@ __all__ = [
 ]
 
 
+Split = Literal["drawn", "random", "published"]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set in three parts, with its exact density if that is known.
@@ -52,7 +56,8 @@ class Dataset:
     the integer block of each row if rows are dependent, for clustered standard errors. `modes`
     (K, dim) holds the centres of equally likely modes. `columns` are the names of a table's
     columns. `levels` is the number of grey levels of images, each of which has become a step of
-    1 / levels.
+    1 / levels. `split` is what a seed decides: a new draw of all rows, a random split of one table,
+    or nothing, since the published split is kept.
 
     Raises ValueError if any of them has another shape or type, or a part is not finite.
     """
@@ -72,6 +77,7 @@ class Dataset:
     val_groups: Tensor | None = None
     columns: tuple[str, ...] | None = None
     levels: int | None = None
+    split: Split = "random"
     original: Dataset | None = None  # of a copy, for what is computed once for all copies
 
     def __post_init__(self) -> None:
@@ -102,6 +108,14 @@ class Dataset:
             raise ValueError(
                 f"data set {self.name!r}: columns must be {self.dim} names, got {self.columns}"
             )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record says of the data, as JSON."""
+        names = ("about", "units", "entropy", "split")
+        facts: dict[str, Any] = {name: getattr(self, name) for name in names}
+        facts["rows"] = {part: len(getattr(self, part)) for part in ("train", "val", "test")}
+        return facts | ({} if self.columns is None else {"columns": list(self.columns)})
 
 
 Loader = Callable[[Path | None, int], Dataset]

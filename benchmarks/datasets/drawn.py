@@ -42,4 +42,5 @@ def drawn(
         log_prob=log_prob,
         entropy=entropy,
         modes=modes,
+        split="drawn",
     )

@@ -93,6 +93,7 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
         about=f"{name} (sha256 {sha256(files(name)[0])[:12]}): {sizes} rows, {split}, standardised "
         f"with the training mean and sd. {remarks}".strip(),
         columns=_columns(next(iter(tables.values()))),
+        split="published" if len(tables) > 1 else "random",
     )
 
 

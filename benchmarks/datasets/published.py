@@ -66,7 +66,9 @@ class Published(NamedTuple):
         size = self.differs(dim, rows) or f"the published {counts(rows)} rows"
         train, val, test = map(torch.from_numpy, parts)
         about = f"{self.name.upper()} as {self.by} have it: {self.quirks}. Read: {size}."
-        return Dataset(self.name, dim, train, val, test, units=self.units, about=about)
+        return Dataset(
+            self.name, dim, train, val, test, units=self.units, about=about, split="published"
+        )
 
 
 def counts(rows: Sequence[int]) -> str:

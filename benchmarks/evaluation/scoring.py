@@ -132,6 +132,7 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     fitted = _fitted(case, data)
     metrics: Metrics = {"parameters": fitted.parameters}
     test, notes = data.test.numpy(), dict(fitted.notes)
+    notes["validation_ll"] = float(fitted.log_prob(data.val.numpy()).mean())
     samples = fitted.sample(scoring.compared_rows)
     metrics |= compare(samples, data, scoring.compared_rows, scoring.projections, notes)
     arrays = pictured.corner(torch.as_tensor(samples), data) if case.dim > 2 else {}
@@ -180,9 +181,7 @@ def likelihood_result(
     if not np.isfinite(log_prob).all():
         bad = int((~np.isfinite(log_prob)).sum())
         return Result(failure=f"log_prob is not finite for {bad} of {len(log_prob)} test rows")
-    notes["data"] = {"about": data.about, "units": data.units, "entropy": data.entropy}
-    if data.columns is not None:
-        notes["data"]["columns"] = list(data.columns)
+    notes["data"] = data.facts
     arrays = {**arrays, "test_log_prob": log_prob.astype(np.float32)}
     groups = None if data.groups is None else data.groups[: len(log_prob)].numpy()
     if groups is not None:

@@ -134,7 +134,7 @@ def entries(base: Source, new: Source) -> tuple[dict[str, Entry], dict[str, Entr
         return named[0], named[1]
     cases = pairs.common([[r.case for r in source.records] for source in (base, new)])
     known = {case.key: case for side in cases for case in side}
-    seedless = {key: case.changed(seeds={"data": case.seeds.data}) for key, case in known.items()}
+    seedless = {key: case.changed(seeds={}) for key, case in known.items()}
     names = labels(known.values())
     groups = labels({case.key: case for case in seedless.values()}.values())
     before, after = (

@@ -154,13 +154,8 @@ def fitted(
     settings: Mapping[str, Any],
     **fields: Any,
 ) -> Iterator[Case]:
-    """Yield a case for each baseline on a data set."""
+    """Yield a case for each baseline and seed on a data set."""
     for entry in map(BaselineEntry.model_validate, baselines):
-        yield common.case(
-            flow=entry.flow,
-            dim=dim,
-            dataset=dataset,
-            batch=1,
-            settings={**settings, **entry.settings},
-            **fields,
-        )
+        own = {"flow": entry.flow, "dim": dim, "dataset": dataset, "batch": 1, **fields}
+        own["settings"] = {**settings, **entry.settings}
+        yield from (common.case(seed, **own) for seed in common.seeds)
