@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import claims as package
+from benchmarks.analysis import criteria
+from benchmarks.analysis.inference import Standing
 from benchmarks.claims import Claim, Outcome, claims, registry
+from benchmarks.claims.leads import FAMILY
 from benchmarks.core.frame import load
 from benchmarks.core.store import is_folder
 from benchmarks.core.study import registry as studies
@@ -121,21 +126,33 @@ def test_hardly_trained_flows_judge_nothing(claim: Claim, examples: Examples) ->
         assert claim.verdict(own.assign(updates=updates)).outcome == "not_measured"
 
 
-@pytest.mark.parametrize(
-    ("leads", "outcome"),
-    [
-        ([(3, 1), (4, 1)], "confirmed"),
-        ([(-3, 1), (-4, 1)], "refuted"),
-        ([(3, 1), (0, 1)], "conditional"),
-        ([(-3, 1), (0, 1)], "conditional"),
-        ([(3, 1), (-3, 1)], "conditional"),
-        ([(-9, float("nan"))], "conditional"),  # an error that is not known
-    ],
-)
-def test_leads_are_of_one_sign_by_their_errors(
-    leads: list[tuple[float, float]], outcome: str
-) -> None:
-    assert package.of_leads(leads, 2) == outcome
+@given(st.lists(st.sampled_from(["ahead", "behind", "level", "open"]), max_size=4))
+def test_an_outcome_is_what_is_shown(standings: list[Standing]) -> None:
+    """Confirmed and refuted need all comparisons; conditional two that contradict each other."""
+    kinds = set(standings)
+    outcome = package.of_standings(standings)
+    assert (outcome == "confirmed") == (kinds == {"ahead"})
+    assert (outcome == "refuted") == (bool(kinds) and kinds <= {"behind", "level"})
+    assert (outcome == "conditional") == ("ahead" in kinds and bool(kinds & {"behind", "level"}))
+
+
+@pytest.mark.parametrize("claim", TRAINED, ids=lambda claim: claim.id)
+def test_one_seed_judges_no_lead(claim: Claim, examples: Examples) -> None:
+    for _, own in examples[claim.id]:
+        if claim.id in FAMILY:
+            assert claim.verdict(own[own["seed"] == 0]).outcome == "undecided"
+
+
+def test_every_claim_has_a_criterion_that_says_what_refutes_it() -> None:
+    """With the strength and the weakness of such a verdict; and no criterion is of no claim."""
+    assert criteria.VERSION >= 1
+    for claim in claims():
+        assert criteria.of(claim.id) == claim.rule
+        assert re.search("Confirmed|confirmed", claim.criterion)
+        assert "refuted" in claim.criterion
+        assert "{" not in claim.criterion
+        assert claim.rule.strength.endswith(".")
+        assert claim.rule.weakness.endswith(".")
 
 
 def test_a_stochastic_trace_is_no_exact_one(frames: dict[str, pd.DataFrame]) -> None:

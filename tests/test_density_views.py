@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from benchmarks.analysis import paired
 from benchmarks.analysis.contests import contests
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.frame import load
@@ -19,7 +21,11 @@ from benchmarks.training.baselines import BASELINES
 from records import record_of
 
 ROWS = 400
-ABOUT = {"about": "Made up.", "units": "raw units", "entropy": None}
+SIZES = {"train": 800, "val": 100, "test": ROWS}
+ABOUT = {
+    "about": "Made up.", "units": "raw units", "entropy": None, "split": "drawn", "rows": SIZES,
+}  # fmt: skip
+PUBLISHED = {"data": ABOUT | {"split": "published"}}
 
 
 def record(folder, flow, ll, *, seed=0, noise=None, metrics=None, curve=None, notes=None, **case):
@@ -27,7 +33,7 @@ def record(folder, flow, ll, *, seed=0, noise=None, metrics=None, curve=None, no
     chosen = Case(
         study="density", flow=flow, dim=2, dataset="made_up", batch=8,
         updates=0 if flow in BASELINES else 100,
-        seeds=Seeds.of(seed), **case,
+        seeds=Seeds.of(seed) if isinstance(seed, int) else seed, **case,
     )  # fmt: skip
     rows = np.zeros(ROWS) if noise is None else noise
     arrays = {"test_log_prob": (ll + rows).astype(np.float32), **(curve or {})}
@@ -78,18 +84,16 @@ def test_no_data_set_is_loaded_for_a_table(tmp_path):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_bold_goes_by_the_paired_difference(tmp_path, shared):
-    """A lead of 0.05 under a spread of 3: told where the rows are hard for both alike."""
-    noise = 3 * np.random.default_rng(0).standard_normal((2, ROWS))
-    noise -= noise.mean(1, keepdims=True)
-    own = 0.01 * np.random.default_rng(1).standard_normal(ROWS)
-    record(tmp_path, "maf", -1.0, noise=noise[0])
-    record(tmp_path, "iaf", -1.05, noise=(noise[0] if shared else noise[1]) + own)
+    """A lead of 0.5 under a spread of 3: seen where a split is hard for both alike."""
+    luck = 3 * np.random.default_rng(0).standard_normal((2, 4))
+    for seed in range(4):
+        record(tmp_path, "maf", 9 + luck[0, seed], seed=seed)
+        record(tmp_path, "iaf", 8.5 + 0.01 * seed + luck[0 if shared else 1, seed], seed=seed)
     views = tables(tmp_path)
     assert bold(views["density-made_up"]) == (["maf"] if shared else [])
     assert bold(views["density"]) == (["maf"] if shared else [])
-    behind = views["density-made_up"].frame.set_index("model").loc["iaf"]
-    assert behind["behind"] == pytest.approx(0.05, abs=0.01)
-    assert (behind["behind_se"] < 0.01) == shared
+    behind = views["density-made_up"].frame.iloc[1]
+    assert behind["standing"] == ("behind" if shared else "not decided")
 
 
 def test_dependent_rows_are_clustered_as_the_records_say(tmp_path):
@@ -98,46 +102,71 @@ def test_dependent_rows_are_clustered_as_the_records_say(tmp_path):
     record(tmp_path, "maf", -1.0, curve=groups)
     record(tmp_path, "iaf", -1.1, noise=noise, curve=groups)
     frame = load(tmp_path).set_index("flow", drop=False)
-    _, error = paired.lead(frame.loc[["maf"]], frame.loc[["iaf"]])
-    assert error == pytest.approx(1 / 7**0.5, rel=1e-3)
+    estimate = paired.compare(frame.loc[["maf"]], frame.loc[["iaf"]]).estimate
+    assert (estimate.error, estimate.freedom) == pytest.approx((1 / 7**0.5, 7), rel=1e-3)
 
 
 def test_several_seeds_are_paired_by_seed_and_the_test_set_has_its_own_error(tmp_path):
-    rng = np.random.default_rng(0)
+    """In a table; one seed of another model shows its rows' error, and decides nothing."""
     for seed, luck in enumerate((0.0, 0.5, 1.0)):
-        noise = rng.standard_normal(ROWS)
-        record(tmp_path, "maf", -1.0 + luck, seed=seed, noise=noise)
-        record(tmp_path, "iaf", -1.1 + luck - 0.01 * seed, seed=seed, noise=noise)
-    record(tmp_path, "gaussian", -2.0)
+        record(tmp_path, "maf", -1.0 + luck, seed=seed)
+        record(tmp_path, "iaf", -1.1 + luck - 0.01 * seed, seed=seed)
+        record(tmp_path, "cnf", -1.0 + luck - 0.001 * seed, seed=seed)
+    record(tmp_path, "glow", -2.0, noise=np.random.default_rng(0).standard_normal(ROWS))
     table = tables(tmp_path)["density-made_up"]
     rows = table.frame.set_index("model")
-    assert bold(table) == ["maf"]
-    assert rows.loc["maf", density.OVER_SEEDS] == pytest.approx(0.5 / 3**0.5, rel=0.2)
-    assert rows.loc["maf", density.OVER_ROWS] == pytest.approx(1 / ROWS**0.5 / 3**0.5, rel=0.2)
-    assert rows.loc["iaf", "behind_se"] == pytest.approx(0.01 / 3**0.5, rel=0.01)
+    half = stats.t.isf(LEVEL / 2, 2) / 3**0.5
+    assert rows.loc["maf", density.OVER_SEEDS] == pytest.approx(0.5 * half, rel=1e-3)
+    assert rows.loc["maf", density.OVER_ROWS] == 0.5
+    assert rows.loc["iaf", "behind_half"] == pytest.approx(0.01 * half, rel=1e-3)
+    assert rows.loc["glow", "behind_half"] == pytest.approx(2 / ROWS**0.5, rel=0.1)
+    assert rows["standing"].dropna().to_dict() == {
+        "cnf": "level", "iaf": "behind", "glow": "not decided",
+    }  # fmt: skip
+    assert not bold(table)
     assert density.OVER_ROWS in table.shown
 
 
 def test_seeds_that_agree_do_not_hide_what_the_test_rows_leave_open(tmp_path):
+    """Where all seeds share one published split."""
     one, other = np.random.default_rng(0).standard_normal((2, ROWS))
     for seed in range(3):
-        record(tmp_path, "maf", -1.0, seed=seed, noise=one - one.mean())
-        record(tmp_path, "iaf", -1.1, seed=seed, noise=other - other.mean())
+        record(tmp_path, "maf", -1.0, seed=seed, noise=one - one.mean(), notes=PUBLISHED)
+        record(tmp_path, "iaf", -1.1, seed=seed, noise=other - other.mean(), notes=PUBLISHED)
     frame = load(tmp_path).set_index("flow", drop=False)
-    ahead, error = paired.lead(frame.loc[["maf"]], frame.loc[["iaf"]])
-    assert (ahead, error) == pytest.approx((0.1, (2 / ROWS) ** 0.5), rel=0.1)
-    ahead, error = paired.lead(frame.loc[["maf"]], frame.loc[["iaf"]].head(1))
-    assert np.isnan(error)  # a flow of one seed: what others would have given is not known
+    estimate = paired.compare(frame.loc[["maf"]], frame.loc[["iaf"]]).estimate
+    assert (estimate.value, estimate.error) == pytest.approx((0.1, (2 / ROWS) ** 0.5), rel=0.1)
+
+
+def test_a_baseline_stands_beside_every_training_on_its_split(tmp_path):
+    """Of seeds that share one split it was fitted once."""
+    for seed in range(3):
+        streams = {"init": seed, "noise": seed, "batches": seed}
+        record(tmp_path, "maf", -1.0 - 0.01 * seed, seed=streams)
+    record(tmp_path, "gaussian", -2.0)
+    frame = load(tmp_path).set_index("flow", drop=False)
+    comparison = paired.compare(frame.loc[["maf"]], frame.loc[["gaussian"]])
+    assert (comparison.basis, comparison.seeds) == ("trainings", 3)
+    assert comparison.estimate.value == pytest.approx(0.99)
+    assert bold(tables(tmp_path)["density-made_up"]) == ["maf"]
 
 
 def test_leads_are_the_same_to_claims_and_tables(tmp_path):
-    noise = np.random.default_rng(0).standard_normal(ROWS)
-    record(tmp_path, "maf", -1.0, noise=noise)
-    record(tmp_path, "gaussian", -1.2, noise=0.5 * noise)
+    """Of the series that validation chooses, which the test rows would not."""
+    for seed in range(3):
+        for width, test, validation in ((8, -1.0, -3.0), (16, -1.2, -2.0)):
+            lls = curve([-9, validation], [0, 1], [0, 1])
+            options = {"hidden": width}
+            record(tmp_path, "maf", test + 0.1 * seed, seed=seed, curve=lls, options=options)
+        record(tmp_path, "gaussian", -2.0 + 0.11 * seed, seed=seed)
     frame = load(tmp_path)
     (contest,) = contests(frame, frame["flow"] == "maf", frame["flow"] == "gaussian")
-    row = tables(tmp_path)["density-made_up"].frame.set_index("model").loc["gaussian"]
-    assert (contest.lead, contest.error) == pytest.approx((row["behind"], row["behind_se"]))
+    assert set(contest.one["option.hidden"]) == {16}
+    frame = frame[frame["option.hidden"] != 8]
+    (table,) = (t for t in density.tables(frame) if t.name == "density-made_up")
+    row, comparison = table.frame.set_index("model").loc["gaussian"], contest.comparison
+    assert comparison.estimate.value == pytest.approx(row["behind"])
+    assert comparison.half == pytest.approx(row["behind_half"])
 
 
 @pytest.mark.parametrize(("gap", "marked"), [(-0.02, False), (-0.04, True), (0.04, False)])

@@ -226,7 +226,7 @@ def test_the_picture_has_samples_and_shares_of_each(measured: pd.DataFrame) -> N
 
 
 def test_the_claim_follows_its_records(measured: pd.DataFrame) -> None:
-    """Confirmed, refuted, conditional; and reverse KL stands beside it without a say."""
+    """Any outcome; reverse KL stands beside it without a say, and a blur shows nothing."""
     frame = measured.assign(updates=500, gap_mass=0.1)
     likely = frame["setting.objective"] == "likelihood"
     judge = claims["mode-collapse"].verdict
@@ -241,5 +241,6 @@ def test_the_claim_follows_its_records(measured: pd.DataFrame) -> None:
     mixed = judge(pd.concat([good[likely], other]))
     assert mixed.outcome == "conditional"
     assert "glow on 8gaussians" in mixed.sentence
+    assert judge(frame.assign(least_share=0.9, gap_mass=0.9)).outcome == "undecided"
     for none in (good[~likely], frame.assign(updates=30)):
         assert judge(none).outcome == "not_measured"

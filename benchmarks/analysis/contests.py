@@ -1,34 +1,33 @@
-"""Kinds of models against each other on each data set: the best of either, and which leads."""
+"""Kinds of models against each other on each data set: the best of either, and which leads.
+
+The best of a kind is chosen by validation likelihood, so that test rows compare and never choose.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import levels
-from benchmarks.analysis.paired import ERRORS, lead
-from benchmarks.core.series import is_baseline, series
+from benchmarks.analysis.criteria import UPDATES
+from benchmarks.analysis.inference import Standing
+from benchmarks.analysis.paired import Comparison, compare, standing
+from benchmarks.core.series import is_baseline, named
 from benchmarks.core.store import arrays
-
-UPDATES = 100  # updates from which on a flow counts as trained
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The best series of two kinds on a data set, and the lead of the first, nats."""
+    """The best series of two kinds on a data set, by validation, compared on its test rows."""
 
     data: str
     one: pd.DataFrame  # the cases of the best series, one a seed
     other: pd.DataFrame
-    lead: float
-    error: float
-
-    @property
-    def leads(self) -> bool:
-        """Whether the first is ahead by more than `ERRORS` standard errors."""
-        return self.lead > ERRORS * self.error
+    comparison: Comparison
 
 
 def kinds(done: pd.DataFrame) -> pd.Series:
@@ -47,33 +46,53 @@ def trained(done: pd.DataFrame) -> pd.DataFrame:
 def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Contest]:
     """On each data set the best series of the cases ``one`` against that of the cases ``other``.
 
-    ``one`` and ``other`` are booleans by row. The error is that of `paired.lead`.
+    ``one`` and ``other`` are booleans by row. A data set is left out where a kind has several
+    series and the validation likelihood of one is not known.
     """
     pairs = []
     for name, group in done[done["arrays"].notna()].groupby("dataset"):
-        group = group.assign(series=series(group))
-        sides = [group[mask.reindex(group.index)] for mask in (one, other)]
-        if any(side.empty for side in sides):
-            continue
-        first, second = (_best(side) for side in sides)
-        pairs.append(Contest(str(name), first, second, *lead(first, second)))
+        group = named(group)
+        first, second = (best_validated(group[mask.reindex(group.index)]) for mask in (one, other))
+        if first is not None and second is not None:
+            pairs.append(Contest(str(name), first, second, compare(first, second)))
     return pairs
 
 
-def _best(side: pd.DataFrame) -> pd.DataFrame:
-    """The cases of the series with the highest mean test log-likelihood."""
-    means = side.groupby("series")["test_ll"].mean()
-    return side[side["series"] == means.idxmax()]
+def tested(pairs: Sequence[Contest]) -> dict[str, Standing]:
+    """How the first stands on each data set, by the rules of `paired.standing` over all of them."""
+    return standing({pair.data: pair.comparison for pair in pairs})
+
+
+def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
+    """The cases of the series with the highest mean validation likelihood; None if not known."""
+    if side["series"].nunique() < 2:
+        return None if side.empty else side
+    values = pd.Series([validation(row) for _, row in side.iterrows()], side.index)
+    if values.isna().any():
+        return None
+    return side[side["series"] == values.groupby(side["series"]).mean().idxmax()]
+
+
+def validation(row: pd.Series) -> float:
+    """Validation likelihood of a case, nats: of a baseline, or the best of a training; else NaN."""
+    notes = row.get("notes")
+    if isinstance(notes, dict) and "validation_ll" in notes:
+        return float(notes["validation_ll"])
+    curve = arrays(row)
+    return levels.best(curve) if "validation_ll" in curve else math.nan
 
 
 def seconds_to(side: pd.DataFrame, level: float) -> float:
-    """Least mean time of training, s, in which a series comes to a validation likelihood."""
+    """Least mean time of training, s, in which a series comes to a validation likelihood.
+
+    NaN if none was timed.
+    """
     means = []
     for _, seeds in side.groupby("series"):
         curves = (arrays(row) for _, row in seeds.iterrows())
         times = [levels.cost_at(curve, "validation_seconds", level) for curve in curves]
         means.append(float(np.mean(times)))
-    return min(means)
+    return min((mean for mean in means if mean == mean), default=math.nan)
 
 
 def reached(side: pd.DataFrame) -> float:

@@ -1,75 +1,186 @@
-"""Models of one data set compared in pairs: row by row, and seed by seed."""
+"""Models of one data set compared in pairs, split by split and row by row."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.criteria import LEVEL, margin
+from benchmarks.analysis.inference import (
+    Estimate,
+    Standing,
+    of_repetitions,
+    of_rows,
+    of_samples,
+    standings,
+    with_error_of,
+)
 from benchmarks.core.series import is_baseline
 from benchmarks.core.store import arrays
 
-ERRORS = 2.0  # standard errors that a lead has to exceed
+BASES = {  # what an error is over
+    "splits": "random splits of one table, paired, the variance corrected for their overlap",
+    "draws": "draws of the data, paired",
+    "trainings": "trainings on one split, paired, and over its test rows",
+    "different splits": "splits that differ between the two (Welch)",
+    "rows": "the test rows alone: one seed judges nothing",
+    "none": "nothing",
+}
+OPEN = {  # what it leaves out
+    "trainings": "Another split of the data may decide otherwise.",
+    "rows": "Another seed or split may decide otherwise.",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean log-likelihood of a model less that of another, nats, and what its error is over.
+
+    ``basis`` is a name of `BASES`, ``seeds`` the number of repetitions, ``dim`` that of the data.
+    """
+
+    estimate: Estimate
+    basis: str
+    seeds: int
+    dim: int
+
+    @property
+    def tested(self) -> Estimate:
+        """The estimate, without its error where that is over the rows of one seed."""
+        known = self.basis not in ("rows", "none")
+        return self.estimate if known else Estimate(self.estimate.value, math.nan, math.nan)
+
+    @property
+    def about(self) -> str:
+        """What the error is over, in words."""
+        words = BASES[self.basis]
+        return words if self.basis in ("rows", "none") else f"{self.seeds} {words}"
+
+    @property
+    def half(self) -> float:
+        """Half of the width of the interval of confidence 1 - `LEVEL`."""
+        return self.estimate.half(LEVEL)
+
+
+def standing(comparisons: Mapping[str, Comparison]) -> dict[str, Standing]:
+    """How the first of each comparison stands, tested together by `inference.standings`."""
+    tested = {name: (c.tested, margin(c.dim)) for name, c in comparisons.items()}
+    return standings(tested, LEVEL)
+
+
+def leader(comparisons: Mapping[str, Comparison]) -> bool:
+    """Whether a model that is compared with all others is ahead of each of them."""
+    return bool(comparisons) and set(standing(comparisons).values()) == {"ahead"}
+
+
+def compare(one: pd.DataFrame, other: pd.DataFrame, metric: str = "test_ll") -> Comparison:
+    """Compare two models by their cases on one data set, a row a seed.
+
+    Cases are paired by seed and split; a fitted baseline stands beside every training on its
+    split. Where each seed has a random split of one table, the variance is corrected for their
+    overlap; where each has a draw of its own, there is none. Where all share their test rows, the
+    error over these, clustered, is added in squares to that over trainings. Without pairs the two
+    are compared as independent samples.
+    """
+    dim = int(one["dim"].iloc[0])
+    if one["key"].tolist() == other["key"].tolist():
+        return Comparison(Estimate(0.0, math.nan, math.nan), "none", len(one), dim)
+    pairs = _pairs(one, other)
+    if not len(pairs):
+        sides = [side[metric].to_numpy(dtype=float) for side in (one, other)]
+        count = min(map(len, sides))
+        return Comparison(of_samples(*sides), "different splits", count, dim)
+    firsts, seconds = one.iloc[pairs[:, 0]], other.iloc[pairs[:, 1]]
+    differences = firsts[metric].to_numpy(dtype=float) - seconds[metric].to_numpy(dtype=float)
+    shares = _shares_rows(firsts)
+    rows = _by_row(firsts, seconds) if metric == "test_ll" and shares else None
+    if len(pairs) == 1:
+        if rows is None:
+            rows = Estimate(float(differences[0]), math.nan, math.nan)
+        return Comparison(rows, "rows", 1, dim)
+    estimate = over_seeds(firsts, differences)
+    if rows is not None:
+        estimate = with_error_of(estimate, rows)
+    basis = "trainings" if shares else "splits" if _ratio(firsts) else "draws"
+    return Comparison(estimate, basis, len(pairs), dim)
+
+
+def over_seeds(cases: pd.DataFrame, values: np.ndarray) -> Estimate:
+    """Estimate the mean of values (cases,) over the splits of these cases, or over trainings."""
+    if _shares_rows(cases):
+        return of_repetitions(values)
+    by_split = pd.Series(values).groupby(cases["data_seed"].to_numpy()).mean()
+    return of_repetitions(by_split, _ratio(cases))
 
 
 def mean_by_row(seeds: pd.DataFrame) -> np.ndarray:
-    """Log-density of each test row, nats, (rows,): the mean over these cases."""
+    """Log-density of each test row, nats, (rows,): the mean over cases that share these rows."""
     rows = [arrays(row)["test_log_prob"] for _, row in seeds.iterrows()]
     return np.asarray(np.mean(rows, axis=0, dtype=float))
 
 
-def groups(seeds: pd.DataFrame) -> np.ndarray | None:
-    """Labels of dependent test rows, (rows,), from the records of these cases; None of none."""
-    return arrays(seeds.iloc[0]).get("test_groups") if len(seeds) else None
+def error_over_rows(seeds: pd.DataFrame) -> float:
+    """Standard error over test rows, clustered, of the mean over seeds, nats.
 
-
-def lead(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float]:
-    """Mean test log-likelihood of the cases of ``one`` less that of ``other``, and its error, nats.
-
-    Both are the seeds of a model on one data set. The error is that of the differences row by row,
-    clustered where rows are dependent; where either model has several seeds, the error over seeds
-    is added in squares. It is NaN for a model beside itself, for models that were scored on
-    different rows, and where one seed of a flow stands beside several.
+    Of the mean over rows where cases share them; else of the mean of one case.
     """
-    if one["key"].tolist() == other["key"].tolist():
-        return 0.0, math.nan
-    values = [mean_by_row(side) for side in (one, other)]
-    if len({len(v) for v in values}) > 1:
-        return float(values[0].mean() - values[1].mean()), math.nan
-    differences = values[0] - values[1]
-    ahead, error = float(differences.mean()), standard_error(differences, groups(one))
-    if max(len(one), len(other)) > 1:
-        sides = (dict(zip(s["seed"], s["test_ll"], strict=True)) for s in (one, other))
-        ahead, between = over_seeds(*sides)
-        if any(len(s) == 1 and not is_baseline(s).any() for s in (one, other)):
-            between = math.nan
-        error = math.hypot(error, between)
-    return ahead, error
+    if seeds["arrays"].isna().any() or not _shares_rows(seeds):
+        return float(seeds["test_ll_se"].mean())
+    return of_rows(mean_by_row(seeds), _groups(seeds)).error
 
 
-def over_seeds(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, float]:
-    """Difference of two models' means, values by seed, and its standard error over seeds.
-
-    In pairs where the seeds are equal. A single value, as of a fitted baseline, has no error; the
-    error of two values is too uncertain to use, and is NaN.
-    """
-    if max(len(one), len(other)) == 2:
-        return float(np.mean(list(one.values())) - np.mean(list(other.values()))), math.nan
-    if one.keys() == other.keys():
-        differences = [one[seed] - other[seed] for seed in one]
-        return float(np.mean(differences)), standard_error(differences)
-    parts = [np.array(list(side.values())) for side in (one, other)]
-    errors = [standard_error(part) if len(part) > 1 else 0.0 for part in parts]
-    return float(parts[0].mean() - parts[1].mean()), float(np.linalg.norm(errors))
+def _pairs(one: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
+    """Positions (pairs, 2) of cases of one seed and split; a baseline has all of its split."""
+    seeds = [list(zip(side["seed"], side["data_seed"], strict=True)) for side in (one, other)]
+    sides = [_positions(s, b) for s, b in zip(seeds, map(is_baseline, (one, other)), strict=True)]
+    pairs = []
+    for seed, split in sorted({*seeds[0], *seeds[1]}):
+        positions = [side.get((seed, split), side.get((None, split))) for side in sides]
+        if None not in positions:
+            pairs.append(positions)
+    return np.array(pairs, dtype=int).reshape(-1, 2)
 
 
-def winner(
-    values: Mapping[str, float], leads: Iterable[tuple[str, tuple[float, float]]]
-) -> str | None:
-    """Name of the best value; None unless its lead over each other is above `ERRORS` errors."""
-    best = max(values, key=lambda name: values[name], default=None)
-    ahead = [lead > ERRORS * error for name, (lead, error) in leads if name != best]
-    return best if ahead and all(ahead) else None
+def _positions(
+    seeds: list[tuple[int, int]], baseline: pd.Series
+) -> dict[tuple[int | None, int], int]:
+    """Position of each (seed, split); of a baseline also of the split alone, under None."""
+    own: dict[tuple[int | None, int], int] = {pair: place for place, pair in enumerate(seeds)}
+    return own | {(None, seeds[i][1]): i for i in np.flatnonzero(baseline)[::-1].tolist()}
+
+
+def _facts(cases: pd.DataFrame) -> Mapping[str, object]:
+    """What the notes of the first case say of the data."""
+    notes = cases["notes"].iloc[0] if "notes" in cases else None
+    return notes.get("data", {}) if isinstance(notes, dict) else {}
+
+
+def _shares_rows(cases: pd.DataFrame) -> bool:
+    """Whether all cases are scored on the same rows: of one seed of the data, or published."""
+    return cases["data_seed"].nunique() == 1 or _facts(cases).get("split") == "published"
+
+
+def _ratio(cases: pd.DataFrame) -> float:
+    """n_test / n_train of random splits; 0 of draws, NaN where records do not say."""
+    facts = _facts(cases)
+    if facts.get("split") == "drawn":
+        return 0.0
+    rows = facts.get("rows")
+    return rows["test"] / rows["train"] if isinstance(rows, dict) else math.nan
+
+
+def _groups(cases: pd.DataFrame) -> np.ndarray | None:
+    """Labels of dependent test rows, (rows,); None if rows are independent."""
+    return arrays(cases.iloc[0]).get("test_groups")
+
+
+def _by_row(one: pd.DataFrame, other: pd.DataFrame) -> Estimate:
+    """Estimate the mean difference over test rows; without an error if these are not the same."""
+    first, second = mean_by_row(one), mean_by_row(other)
+    if len(first) != len(second):
+        return Estimate(float(first.mean() - second.mean()), math.nan, math.nan)
+    return of_rows(first - second, _groups(one))

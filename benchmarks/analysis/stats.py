@@ -62,10 +62,12 @@ def ratio_of_medians(
 def holm(p: Sequence[float]) -> list[float]:
     """p-values corrected for their number: one below a level is significant among all of them.
 
-    Holm, A simple sequentially rejective multiple test procedure, 1979.
+    NaN, of what cannot be tested, stays NaN and is not counted. Holm, A simple sequentially
+    rejective multiple test procedure, 1979.
     """
-    adjusted, highest = [0.0] * len(p), 0.0
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[index]))
+    tested = sorted((i for i in range(len(p)) if p[i] == p[i]), key=lambda i: p[i])
+    adjusted, highest = [float("nan")] * len(p), 0.0
+    for rank, index in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * p[index]))
         adjusted[index] = highest
     return adjusted

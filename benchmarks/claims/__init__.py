@@ -1,10 +1,10 @@
 """Claims of a lecture, one file each, judged by records; nothing is trained or timed here.
 
 A module of this folder defines ``judge(frame) -> Verdict`` and decorates it with `@register(...)`,
-which gives the statement, its place in the `LECTURE`, what would confirm or refute it, and made-up
-records that would (`benchmarks.claims.examples`). Every module is imported on first use, so there
-is no list to keep. A verdict and its numbers are computed from the frame of
-`benchmarks.core.frame.load`; missing records make it "not_measured".
+which gives the statement, its place in the `LECTURE`, and made-up records that would confirm or
+refute it (`benchmarks.claims.examples`). What does is in ``criteria.toml``. Every module is
+imported on first use, so there is no list to keep. A verdict and its numbers are computed from the
+frame of `benchmarks.core.frame.load`; missing records make it "not_measured".
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Literal
 
 import pandas as pd
 
-from benchmarks.analysis.contests import Contest
-from benchmarks.analysis.paired import ERRORS
+from benchmarks.analysis import criteria
+from benchmarks.analysis.criteria import Criterion
+from benchmarks.analysis.inference import Standing
 from benchmarks.core.exhibit import RECORDS
-from benchmarks.core.naming import counted
 from flows.registry import Registry
 
 LECTURE = "D. Gontar, “Neural ODE. FFJORD.”, HSE 2019"  # whose slides the claims are from
 
-Outcome = Literal["confirmed", "refuted", "conditional", "not_measured"]
+Outcome = Literal["confirmed", "refuted", "conditional", "undecided", "not_measured"]
 
 
 class NotMeasured(Exception):
@@ -35,6 +35,7 @@ class NotMeasured(Exception):
 class Verdict:
     """Outcome of a claim, one sentence with its figures, and the keys of the records behind it.
 
+    ``strength`` and ``weakness`` say in a sentence what speaks for the verdict and against it.
     ``exhibits`` are the names of the tables and figures that show it, as studies name them.
     """
 
@@ -42,6 +43,8 @@ class Verdict:
     sentence: str
     records: tuple[str, ...] = ()
     exhibits: tuple[str, ...] = ()
+    strength: str = ""
+    weakness: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Claim:
     """A statement, and how records judge it.
 
     ``page`` is the number of its slide in the `LECTURE` and ``slide`` the title, None and "" of a
-    claim that is not the lecture's; ``item`` orders the claims of a slide. ``criterion`` says what
+    claim that is not the lecture's; ``item`` orders the claims of a slide. ``rule`` says what
     confirms and what refutes it. ``studies`` are those whose records it reads, ``suite`` one that
     measures them all, ``exhibits`` the tables and figures of them.
     ``examples`` are outcomes, each with a function that makes up records of it, for tests.
@@ -60,12 +63,22 @@ class Claim:
     item: int
     slide: str
     statement: str
-    criterion: str
+    rule: Criterion
     studies: tuple[str, ...]
     suite: str
     exhibits: tuple[str, ...]
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]]
     judge: Callable[[pd.DataFrame], Verdict]
+
+    @property
+    def criterion(self) -> str:
+        """What confirms and what refutes it."""
+        return self.rule.text
+
+    @property
+    def title(self) -> str:
+        """The statement; of a claim that holds by construction, that it is a check."""
+        return f"Check: {self.statement}" if self.rule.check else self.statement
 
     @property
     def place(self) -> str:
@@ -91,7 +104,9 @@ class Claim:
             verdict = self.judge(frame.reset_index(drop=True))
         except NotMeasured as missing:
             return Verdict("not_measured", f"There are no {missing}: {self.remedy} measures them.")
-        return replace(verdict, exhibits=self.exhibits)
+        sentences = (verdict.strength, self.rule.strength), (verdict.weakness, self.rule.weakness)
+        strength, weakness = (" ".join(filter(None, parts)) for parts in sentences)
+        return replace(verdict, exhibits=self.exhibits, strength=strength, weakness=weakness)
 
 
 registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",))
@@ -101,20 +116,24 @@ def register(
     id: str,
     *,
     statement: str,
-    criterion: str,
     studies: tuple[str, ...],
     suite: str,
     exhibits: tuple[str, ...],
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]],
+    criterion: str | None = None,
     page: int | None = None,
     slide: str = "",
     item: int = 1,
 ) -> Callable[[Callable[[pd.DataFrame], Verdict]], Callable[[pd.DataFrame], Verdict]]:
-    """Decorator: register a judge as a `Claim` of these attributes."""
+    """Decorator: register a judge as a `Claim` of these attributes.
+
+    Raises ValueError if there is no ``criterion`` and ``criteria.toml`` has none of that name.
+    """
 
     def decorate(judge: Callable[[pd.DataFrame], Verdict]) -> Callable[[pd.DataFrame], Verdict]:
-        place = (id, page, item, slide, statement, criterion)
-        claim = Claim(*place, studies, suite, exhibits, examples, judge)
+        rule = criteria.of(id) if criterion is None else Criterion(criterion)
+        place = (id, page, item, slide, statement)
+        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge)
         registry.add(id, claim, judge.__module__)
         return judge
 
@@ -145,33 +164,19 @@ def outcome(holds: Iterable[bool]) -> Outcome:
     return "confirmed" if all(cases) else "conditional" if any(cases) else "refuted"
 
 
-def of_leads(leads: Iterable[tuple[float, float]], errors: float) -> Outcome:
-    """Confirmed where every lead is above 0 by so many errors, refuted where every one is below.
+def of_standings(standings: Iterable[Standing]) -> Outcome:
+    """Confirmed where the first is ahead in all cases, refuted where it is shown to be in none.
 
-    Each lead comes with its standard error. A tie is evidence of neither, nor is an unknown error.
+    Conditional where it is shown to be in some and not to be in others; else undecided: an open
+    comparison is evidence of neither.
     """
-    signs = {(lead > errors * error) - (lead < -errors * error) for lead, error in leads}
-    return "confirmed" if signs == {1} else "refuted" if signs == {-1} else "conditional"
-
-
-def leads(contests: Iterable[Contest]) -> str:
-    """ "+0.012 ± 0.003 on moons (cnf and glow) nats": the lead of the first in each contest."""
-    parts = []
-    for contest in contests:
-        one, other = (side["series"].iloc[0] for side in (contest.one, contest.other))
-        sign = "+" if contest.lead > 0 else "−"
-        number = f"{sign}{abs(contest.lead):.3f} ± {contest.error:.3f}"
-        parts.append(f"{number} on {contest.data} ({one} and {other})")
-    return f"{', '.join(parts)} nats"
-
-
-def contested(contests: Sequence[Contest], who: str) -> Verdict:
-    """Verdict of the leads in contests; ``who`` begins its sentence: "The best A leads B"."""
-    ahead = sum(contest.leads for contest in contests)
-    sentence = f"{who} on {ahead} of {counted(len(contests), 'data set')}: {leads(contests)}."
-    sides = (side for contest in contests for side in (contest.one, contest.other))
-    margins = [(contest.lead, contest.error) for contest in contests]
-    return Verdict(of_leads(margins, ERRORS), sentence, keys(*sides))
+    kinds = set(standings)
+    ahead, others = "ahead" in kinds, bool(kinds & {"behind", "level"})
+    if ahead and others:
+        return "conditional"
+    if not kinds or "open" in kinds:
+        return "undecided"
+    return "confirmed" if ahead else "refuted"
 
 
 def keys(*rows: pd.DataFrame) -> tuple[str, ...]:

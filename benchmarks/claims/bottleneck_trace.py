@@ -6,12 +6,13 @@ from functools import partial
 
 import pandas as pd
 
+from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 from benchmarks.studies.identities import tables as identities
 
-ROUNDING = 1e-12  # of ‖J‖, that may be between two sums in float64
+CRITERION = criteria.of("bottleneck-trace")
 
 
 def example(difference: float) -> pd.DataFrame:
@@ -27,8 +28,6 @@ def example(difference: float) -> pd.DataFrame:
     slide="FFJORD extras",
     statement="For f = g(h(z)) with h in R^H, the trace of the D × D Jacobian equals that of the "
     "H × H product of its factors in reverse order.",
-    criterion=f"Confirmed if the two differ by at most {ROUNDING:g} of the Jacobian's norm, in "
-    "float64; refuted if they differ by more.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-estimate",),
@@ -48,4 +47,6 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"They differ by {scientific(largest)} ‖∂f/∂z‖ at most, for (D, H) = "
         f"{', '.join(f'({d:g}, {h:g})' for d, h in pairs)}."
     )
-    return Verdict("confirmed" if largest <= ROUNDING else "refuted", sentence, keys(rows))
+    return Verdict(
+        "confirmed" if largest <= CRITERION["rounding"] else "refuted", sentence, keys(rows)
+    )

@@ -32,9 +32,6 @@ def example(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
     slide="Normalizing Flows",
     statement="A flow's log-density is the log-density of the noise plus the log-determinant of "
     "its Jacobian.",
-    criterion="Confirmed if every flow's log-determinant equals that of its dense Jacobian, and "
-    "its density integrates to one in two dimensions, within the errors of rounding, solver "
-    "and grid; refuted if one flow fails.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-density",),

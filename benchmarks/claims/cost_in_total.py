@@ -6,13 +6,14 @@ from functools import partial
 
 import pandas as pd
 
+from benchmarks.analysis import criteria
 from benchmarks.analysis.nfe import Total, families, growth, totals
 from benchmarks.claims import NotMeasured, Outcome, Verdict, done, keys, listed, register
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 
 FREE, GROWS, OPEN = "does not depend on D", "grows with D", "may or may not grow"
-FLAT = 0.1  # of a slope, below which evaluations do not depend on D: a quarter more from 8 to 64
+FLAT = criteria.of("cost-in-total")["flat"]  # of a slope, below which NFE does not depend on D
 
 
 def example(slope: float, scatter: float = 0.0) -> pd.DataFrame:
@@ -37,11 +38,6 @@ def example(slope: float, scatter: float = 0.0) -> pd.DataFrame:
     slide="FFJORD Performance: Time complexity",
     statement="The number L' of evaluations of f is a separate factor that does not depend on D: "
     "the total O((DH + D) L') grows with D as DH + D does.",
-    criterion="By the slope of ln NFE against ln D with its 95 % interval, for trained fields on "
-    f"data of several dimensions: confirmed if it lies within ±{FLAT:g} for every family; "
-    "refuted if it lies above 0 for every family; else conditional: a wide interval that "
-    "contains 0 decides nothing. Totals are FLOPs of a density at the NFE of trained fields, "
-    "for flows of fixed width.",
     studies=("nfe", "cost"),
     suite="complexity",
     exhibits=("nfe-against-dimension", "nfe-totals", "nfe-growth"),

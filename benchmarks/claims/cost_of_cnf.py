@@ -6,13 +6,14 @@ from functools import partial
 
 import pandas as pd
 
-from benchmarks.analysis import sizes
+from benchmarks.analysis import criteria, sizes
 from benchmarks.analysis.growth import FIXED, FOLLOWS, ONCE, degrees
 from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
 from benchmarks.claims.examples import made_up
+from benchmarks.claims.readings import readings
 
 MISSING = "counts of exact traces against D, at a fixed width and at H = c D"
-ALLOWED = 2  # degree in D, of D H + D² at a fixed width and where H = c D
+DEGREES = criteria.of("cost-of-cnf")["degrees"]  # of D H + D²
 
 
 def example(degree: int) -> pd.DataFrame:
@@ -33,10 +34,6 @@ def example(degree: int) -> pd.DataFrame:
     item=3,
     slide="FFJORD Performance: Time complexity",
     statement="A CNF with the exact trace takes O(DH + D²) for each evaluation.",
-    criterion="By exact FLOPs of one evaluation of field and trace: confirmed if their degree in "
-    f"D is at most {ALLOWED}, at a fixed width and at H = c D, for every exact trace; refuted "
-    "if for none; else conditional on the method of the trace. Products of weights that a "
-    "solve computes once for a batch are given separately.",
     studies=("cost",),
     suite="complexity",
     exhibits=("cost-growth", "cost-against-dimension"),
@@ -70,8 +67,11 @@ def judge(frame: pd.DataFrame) -> Verdict:
         if set(once.index) == {FIXED, FOLLOWS}
         else ""
     )
+    judged = exact[exact["name"].isin(by_width.index)]
+    holds, text = readings(judged, DEGREES)
     sentence = (
         "The FLOPs of an evaluation are of degree, at a fixed width and at H = c D, "
-        f"{', '.join(parts)}{paid}; the formula has {ALLOWED} and {ALLOWED}."
+        f"{', '.join(parts)}{paid}; the formula has {DEGREES['fixed']} and {DEGREES['follows']}: "
+        f"{text}."
     )
-    return Verdict(outcome(by_width.max(axis=1) <= ALLOWED), sentence, keys(exact))
+    return Verdict(outcome(holds), sentence, keys(judged))

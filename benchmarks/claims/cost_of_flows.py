@@ -6,12 +6,13 @@ from functools import partial
 
 import pandas as pd
 
-from benchmarks.analysis import sizes
+from benchmarks.analysis import criteria, sizes
 from benchmarks.analysis.growth import FIXED, degrees, growth
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register
 from benchmarks.claims.examples import made_up
+from benchmarks.claims.readings import readings
 
-CUBIC = 3
+DEGREES = criteria.of("cost-of-flows")["degrees"]  # of D H + D³
 
 
 def example(degree: int) -> pd.DataFrame:
@@ -32,16 +33,13 @@ def example(degree: int) -> pd.DataFrame:
     item=2,
     slide="FFJORD Performance: Time complexity",
     statement="Normalizing flows of L transformations take O((DH + D³) L) for a density.",
-    criterion="By exact FLOPs of log_prob at a fixed width: confirmed if they are of degree 3 in "
-    "D for every discrete flow, and not lower (the slide ranks families by this formula, so "
-    "it is read as more than an upper bound); refuted if for none; else conditional on the "
-    "flow.",
     studies=("cost",),
     suite="complexity",
     exhibits=("cost-growth", "cost-against-dimension"),
     examples=[
         ("confirmed", partial(example, 3)),
-        ("refuted", partial(example, 1)),
+        ("refuted", partial(example, 4)),
+        ("conditional", partial(example, 1)),
     ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
@@ -49,8 +47,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     rows = done(frame, "cost", "log_prob_flops")
     rows = rows[rows["log_prob_nfe"] == 0] if "log_prob_nfe" in rows else rows[:0]
     of_dim = degrees(sizes.scans(rows), "log_prob_flops")
-    of_dim = of_dim[of_dim["width"] == FIXED]
-    if "dense" not in set(of_dim["flow"]):
+    if "dense" not in set(of_dim.loc[of_dim["width"] == FIXED, "flow"]):
         raise NotMeasured("counts of discrete flows, dense among them, at enough dimensions")
     groups = of_dim.groupby("degree", sort=True)["series"].agg(listed)
     parts = [f"{degree} for {series}" for degree, series in reversed(list(groups.items()))]
@@ -60,5 +57,6 @@ def judge(frame: pd.DataFrame) -> Verdict:
         if (grown := growth(group, "log_prob_determinant_flops", "batch")) and grown.degree == 0
     ]
     paid = f"; {listed(once)} computes its determinant once for a batch" if once else ""
-    sentence = f"log_prob's FLOPs are of degree {'; '.join(parts)}{paid}."
-    return Verdict(outcome(of_dim["degree"] == CUBIC), sentence, keys(of_dim))
+    holds, text = readings(of_dim, DEGREES)
+    sentence = f"log_prob's FLOPs are of degree {'; '.join(parts)}{paid}: {text}."
+    return Verdict(outcome(holds), sentence, keys(of_dim))

@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 
-from benchmarks.analysis.contests import UPDATES, contests, trained
-from benchmarks.analysis.paired import ERRORS
-from benchmarks.claims import NotMeasured, Verdict, done, keys, leads, of_leads, register, span
+from benchmarks.analysis.contests import Contest, contests, trained
+from benchmarks.claims import Verdict, register, span
 from benchmarks.claims.examples import densities
+from benchmarks.claims.leads import contests_of, judge_leads
+
+NAME = "data-glow-ffjord"
 
 
-def example(lead: float) -> pd.DataFrame:
+def example(lead: float, **how: float) -> pd.DataFrame:
     """Densities of which the first of both kinds leads by so many nats."""
-    return densities({"ffjord": lead, "glow": 0.0})
+    return densities({"ffjord": lead, "glow": 0.0}, **how)
+
+
+@contests_of(NAME)
+def pairs(rows: pd.DataFrame) -> list[Contest]:
+    """FFJORD against Glow, on each set of two dimensions."""
+    flat = rows[rows["dim"] == 2]
+    return contests(flat, *(flat["flow"] == name for name in ("ffjord", "glow")))
 
 
 @register(
-    "data-glow-ffjord",
+    NAME,
     page=10,
     slide="FFJORD Performance: Density estimation",
     statement="On two-dimensional data FFJORD's density is closer to the data than Glow's.",
-    criterion="By test log-likelihood, for FFJORD by the exact trace: confirmed if it leads by "
-    f"{ERRORS:g} standard errors on every two-dimensional data set; refuted if it trails by "
-    "as many on every one; else conditional on the data: a tie decides nothing. Both are "
-    f"trained for {UPDATES} updates or more; parameters and seconds are not matched.",
     studies=("density",),
     suite="densities",
     exhibits=("density", "picture-8gaussians", "picture-checkerboard"),
     examples=[
         ("confirmed", partial(example, 1.0)),
         ("refuted", partial(example, -1.0)),
-        ("conditional", partial(example, 0.0)),
+        ("refuted", partial(example, 0.01)),
+        ("conditional", partial(example, 1.0, turn=-1.0)),
+        ("undecided", partial(example, 1.0, scatter=2.0)),
     ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
-    """The lead of one over the other on each set, with its error."""
-    rows = trained(done(frame, "density", "test_ll"))
-    flat = rows[rows["dim"] == 2]
-    sides = [flat["flow"] == name for name in ("ffjord", "glow")]
-    pairs = contests(flat, *sides)
-    if not pairs:
-        raise NotMeasured("densities in two dimensions of both ffjord and glow")
-    ones, others = (pd.concat([getattr(c, side) for c in pairs]) for side in ("one", "other"))
+    """The lead of one over the other on each set, and what either had."""
+    missing = "densities in two dimensions of both ffjord and glow, with validation"
+    verdict = judge_leads(frame, NAME, "FFJORD leads", missing)
+    used = trained(frame[frame["key"].isin(verdict.records)])
+    ones, others = (used[used["flow"] == name] for name in ("ffjord", "glow"))
     budgets = [_against(ones, others, "parameters", ",.0f")]
     known = [side.get("train_seconds", pd.Series(dtype=float)).notna() for side in (ones, others)]
     if all(len(side) and side.all() for side in known):  # a document has none that were not quiet
         budgets.append(f"{_against(ones, others, 'train_seconds', '.3g')} of training")
-    sentence = f"FFJORD leads by {leads(pairs)}, with {' and '.join(budgets)}."
-    outcome = of_leads([(contest.lead, contest.error) for contest in pairs], ERRORS)
-    return Verdict(outcome, sentence, keys(ones, others))
+    sentence = f"{verdict.sentence[:-1]}, with {' and '.join(budgets)}."
+    return replace(verdict, sentence=sentence)
 
 
 def _against(ones: pd.DataFrame, others: pd.DataFrame, metric: str, digits: str) -> str:

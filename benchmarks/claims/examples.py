@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -16,6 +17,7 @@ ROW: dict[str, Any] = {  # columns of every record, unless an example has them
     "batch": 8,
     "updates": 0,
     "seed": 0,
+    "data_seed": 0,
     "device": "cpu",
     "dtype": "float32",
     "status": "done",
@@ -44,22 +46,29 @@ def made_up(study: str, *parts: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def densities(levels: Mapping[str, float], **columns: Any) -> pd.DataFrame:
+def densities(
+    levels: Mapping[str, float], turn: float = 1.0, scatter: float = 0.01, **columns: Any
+) -> pd.DataFrame:
     """Made-up densities of flows on two data sets, by the mean test log-likelihood of each, nats.
 
-    A row of each test set scatters by 0.1 around that, alike for all flows, and by 0.01 of its own.
+    Five seeds, each with a draw of the data. A seed scatters by 0.1 around the mean, alike for all
+    flows, and by ``scatter`` of its own. On the second set the means are ``turn`` times as large.
     """
     continuous = {"test_nfe": 50.0, "log_prob_nfe": 50.0}
+    data = {"split": "drawn", "rows": {"train": 400, "val": 400, "test": 400}}
     parts = [
         {
             "flow": flow,
-            "dataset": ["8gaussians", "checkerboard"],
+            "dataset": ["2spirals", "checkerboard"],
+            "seed": [0, 1, 2, 3, 4],
+            "data_seed": lambda row: row["seed"],
             "updates": 0 if flow in ("gaussian", "mixture") else 500,
-            "test_ll": level,
-            "arrays": lambda row: {"test_log_prob": _rows(row)},
+            "test_ll": partial(_level, level=level, turn=turn, scatter=scatter),
+            "notes": {"data": data, "validation_ll": level},
+            "arrays": lambda row: {"test_log_prob": np.full(400, row["test_ll"])},
             "parameters": 1000.0,
             "train_seconds": 10.0,
-            **(continuous if flow in ("cnf", "ffjord") else {}),
+            **(continuous if flow in ("cnf", "ffjord", "rnode") else {}),
             **columns,
         }
         for flow, level in levels.items()
@@ -67,9 +76,9 @@ def densities(levels: Mapping[str, float], **columns: Any) -> pd.DataFrame:
     return made_up("density", *parts)
 
 
-def _rows(row: Mapping[str, Any]) -> np.ndarray:
-    """Log-densities of 400 test rows around the test log-likelihood of a record."""
-    seeds = (0, list(row["flow"].encode()))
-    shared, own = (np.random.default_rng(seed).standard_normal(400) for seed in seeds)
-    rows: np.ndarray = row["test_ll"] + 0.1 * (shared - shared.mean()) + 0.01 * (own - own.mean())
-    return rows
+def _level(row: Mapping[str, Any], level: float, turn: float, scatter: float) -> float:
+    """Test log-likelihood of a seed on its draw of the data."""
+    seeds = ((0, row["seed"]), (0, row["seed"], *row["flow"].encode()))
+    shared, own = (np.random.default_rng(seed).standard_normal() for seed in seeds)
+    mean = level * (turn if row["dataset"] == "checkerboard" else 1.0)
+    return float(mean + 0.1 * shared + scatter * own)

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import partial
-from itertools import product
 
 import pandas as pd
 
-from benchmarks.analysis import sizes
-from benchmarks.analysis.crossings import medians
-from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register, span
-from benchmarks.claims.examples import made_up
-from benchmarks.core.series import RULES
-
-CALLS = ("log_prob_seconds", "step_seconds")
-ALIKE = ["option.depth", "option.layers", "setting.hidden_per_dim", "setting.parameters"]
+from benchmarks.claims import NotMeasured, Verdict, keys, outcome, register, span
+from benchmarks.claims.races import TRAINING, ratios, timed, timed_example
 
 
 def example(factor: float) -> pd.DataFrame:
-    """FFJORD and another field of its size, whose seconds it takes so many times."""
-    common = {"dim": [4, 8, 16], "option.hidden": 64, "option.depth": 2, "rate_flops": 1.0}
-    seconds = {"log_prob_seconds": factor, "step_seconds": factor}
-    return made_up(
-        "cost",
-        {**common, "flow": "ffjord", **seconds},
-        {**common, "flow": "cnf", "log_prob_seconds": 1.0, "step_seconds": 1.0},
-    )
+    """FFJORD and two other continuous flows, whose seconds it takes so many times."""
+    return timed_example({"ffjord": factor, "cnf": 1.0, "rnode": 1.0})
 
 
 @register(
@@ -34,36 +22,45 @@ def example(factor: float) -> pd.DataFrame:
     item=4,
     slide="Summary",
     statement="FFJORD is one of the fastest models that use a CNF.",
-    criterion="By seconds of log_prob and of a training step at equal width, depth and NFE: "
-    "confirmed if FFJORD is faster than every other continuous flow at every D; refuted if "
-    "it is slower than each of them at every D; else conditional on the other flow.",
-    studies=("cost",),
-    suite="complexity",
-    exhibits=("cost-against-dimension", "cost-crossings"),
+    studies=("density", "time_to_nll"),
+    suite="densities",
+    exhibits=("density", "time-to-nll"),
     examples=[
         ("confirmed", partial(example, 0.5)),
         ("refuted", partial(example, 2.0)),
     ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
-    """FFJORD's seconds over those of each other field of its size, at each D."""
-    rows = done(frame, "cost", "rate_flops", *CALLS)
-    scans = sizes.scans(sizes.timed(rows))
-    first = scans.drop_duplicates("series").set_index("series")
-    alike = first[[c for c in (*ALIKE, *RULES) if c in first]].map(repr).agg("".join, axis=1)
-    ours = first.index[first["flow"] == "ffjord"]
-    pairs = [(a, b) for a, b in product(ours, first.index) if a != b and alike[a] == alike[b]]
-    ratios: dict[str, pd.Series] = {}
-    for a, b in pairs:
-        costs = (medians(scans, call) for call in CALLS)
-        ratios[b] = pd.concat([(cost[a] / cost[b]).dropna() for cost in costs])
-    ratios = {name: values for name, values in ratios.items() if len(values)}
-    if not ratios:
-        raise NotMeasured("seconds of ffjord beside another continuous flow of its size")
-    parts = [f"{span(values, '.2g')} beside {name}" for name, values in ratios.items()]
+    """FFJORD's seconds over those of each other continuous flow, on each data set."""
+    rows, racing = timed(frame)
+    rows, racing = (part[part["kind"] == "continuous"] for part in (rows, racing))
+    table: dict[str, list[dict[str, float]]] = defaultdict(list)
+    used: list[pd.DataFrame] = []
+    for name, group in rows.groupby("dataset"):
+        on_set = racing[racing["dataset"] == name]
+        for flow in sorted(set(group["flow"]) - {"ffjord"}):
+            sides, races = (
+                [part[part["flow"] == one] for one in ("ffjord", flow)] for part in (group, on_set)
+            )
+            if not any(side.empty for side in (*sides, *races)):
+                known = ratios(sides, races)
+                if TRAINING in known:
+                    table[flow].append(known)
+                    used += [*sides, *races]
+    every = [ratio for sets in table.values() for known in sets for ratio in known.values()]
+    if not every:
+        raise NotMeasured(
+            "timed densities of ffjord and of another continuous flow on one data set, with "
+            "seconds of their trainings"
+        )
+    parts = []
+    for flow, sets in sorted(table.items()):
+        ends = span((ratio for known in sets for ratio in known.values()), ".2g")
+        parts.append(
+            f"{ends} beside {flow} ({span((s[TRAINING] for s in sets), '.2g')} in training)"
+        )
     sentence = (
-        f"At D = {span(scans['dim'], 'g')} FFJORD takes, of the other's seconds of log_prob and "
-        f"training step, {', '.join(parts)}."
+        "FFJORD takes, of the other's seconds of a density, of a sample and of the training to the "
+        f"likelihood that both reach, {', '.join(parts)}."
     )
-    used = scans[scans["series"].isin({name for pair in pairs for name in pair})]
-    return Verdict(outcome(pd.concat(ratios.values()) < 1), sentence, keys(used))
+    return Verdict(outcome(ratio < 1 for ratio in every), sentence, keys(*used))

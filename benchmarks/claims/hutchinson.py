@@ -7,12 +7,13 @@ from functools import partial
 import pandas as pd
 import scipy
 
+from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.claims.examples import made_up
 from benchmarks.studies.identities import tables as identities
 from flows.continuous.trace import Trace
 
-LEVEL = 1e-3  # of a false alarm, over all rows together
+CRITERION = criteria.of("hutchinson")
 
 
 def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
@@ -38,9 +39,6 @@ def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
     slide="FFJORD extras",
     statement="The trace of A is the expectation of εᵀAε: one product with the Jacobian "
     "estimates it without bias.",
-    criterion="Confirmed if the mean estimates of all rows agree with their traces within "
-    f"chance, at a level of {LEVEL:g} for all rows together, and the spreads agree with the "
-    "closed formula by the same test; refuted if one does not.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-estimate",),
@@ -57,7 +55,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     if rows.empty:
         raise NotMeasured("estimates of traces in the study identities")
     means, spreads = int(rows["batch"].sum()), len(rows)
-    allowed = [float(scipy.stats.norm.isf(LEVEL / 2 / n)) for n in (means, spreads)]
+    allowed = [float(scipy.stats.norm.isf(CRITERION["alarm"] / 2 / n)) for n in (means, spreads)]
     bias = rows["trace_bias"].max()
     spread = ((rows["trace_rmse"] - rows["trace_rmse_theory"]).abs() / rows["trace_rmse_se"]).max()
     holds = bias <= allowed[0] and spread <= allowed[1]

@@ -6,13 +6,13 @@ from functools import partial
 
 import pandas as pd
 
+from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 from benchmarks.studies.identities import tables as identities
 
-ORDER = 3.5  # least order with which the difference of fourth order has to fall
-LARGEST = 1e-3  # relative difference allowed with the most steps
+CRITERION = criteria.of("rate-of-change")
 
 
 def example(order: float) -> pd.DataFrame:
@@ -32,9 +32,6 @@ def example(order: float) -> pd.DataFrame:
     page=7,
     slide="Continuous NFs",
     statement="Along a trajectory d log p/dt = −tr ∂f/∂z.",
-    criterion="Confirmed if a finite difference of fourth order of the log-density, by the dense "
-    f"Jacobian of the solution, equals −tr ∂f/∂z within a relative error of {LARGEST:g}, and "
-    f"the error falls with order {ORDER:g} or higher as steps are halved; refuted if not.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-rate",),
@@ -50,7 +47,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     if not fields or any(len(steps) < 2 for steps, _, _ in fields):
         raise NotMeasured("rates of log p at two numbers of steps in the study identities")
     left, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]
-    holds = max(left) <= LARGEST and min(orders) >= ORDER
+    holds = max(left) <= CRITERION["largest"] and min(orders) >= CRITERION["order"]
     sentence = (
         f"In {len(fields)} fields the two differ by {scientific(max(left))} of the trace at most "
         f"with {max(fields[0][0])} steps, and the difference falls with order "

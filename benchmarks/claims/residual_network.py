@@ -6,12 +6,13 @@ from functools import partial
 
 import pandas as pd
 
+from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.claims.examples import made_up
 from benchmarks.core.naming import counted
 from benchmarks.studies.identities import tables as identities
 
-WITHIN = 0.1  # distance from one allowed to Euler's order
+CRITERION = criteria.of("residual-network")
 
 
 def example(different: int = 0, order: float = 1.0) -> pd.DataFrame:
@@ -41,9 +42,6 @@ def example(different: int = 0, order: float = 1.0) -> pd.DataFrame:
     page=3,
     slide="Neural ODE",
     statement="A residual network z + f_t(z) is Euler's method for dz/dt = f(z, t), step by step.",
-    criterion="Confirmed if network and method agree bit for bit at every depth and the method's "
-    f"error falls with order 1 ± {WITHIN:g}; refuted if an element differs or the order is "
-    "another.",
     studies=("identities",),
     suite="complexity",
     exhibits=("identities-order", "identities-euler"),
@@ -65,7 +63,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     }
     if "euler" not in orders:
         raise NotMeasured("records of Euler's order in the study identities")
-    holds = different == 0 and abs(orders["euler"] - 1) <= WITHIN
+    holds = different == 0 and abs(orders["euler"] - 1) <= CRITERION["within"]
     bits = "equal bit for bit" if not different else f"different in {different} elements"
     others = ", ".join(f"{m} {order:.2f}" for m, order in orders.items() if m != "euler")
     sentence = (

@@ -6,11 +6,12 @@ from functools import partial
 
 import pandas as pd
 
+from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
 from benchmarks.claims.examples import made_up
 from benchmarks.studies.trace.tables import evaluations
 
-CHEAP = 0.5  # of the determinant's time: at most that is much cheaper
+CHEAP = criteria.of("trace-and-determinant")["cheap"]  # of the determinant's time
 PROBE = "by one probe"
 WAYS = {  # of a trace: the estimators
     "by D products": ("loop", "basis", "jacobian"),
@@ -55,10 +56,6 @@ def example(determinant: float, loop: float = 1.0) -> pd.DataFrame:
     item=2,
     slide="Continuous NFs",
     statement="A trace is much cheaper to evaluate than a determinant.",
-    criterion="Confirmed if the exact trace of any field by D products, the closed form and one "
-    f"probe of Hutchinson's estimate each take at most {CHEAP:g} of the time of the field's "
-    "determinant at every D; refuted if none does at any D; else conditional. The time of "
-    "the determinant includes forming the Jacobian.",
     studies=("trace",),
     suite="complexity",
     exhibits=("trace-cost",),

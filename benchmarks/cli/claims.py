@@ -17,7 +17,13 @@ from benchmarks.cli.console import console, styled, usage_errors, write
 if TYPE_CHECKING:
     from benchmarks.claims import Claim, Verdict
 
-STYLES = {"confirmed": "green", "conditional": "yellow", "refuted": "red", "not measured": "dim"}
+STYLES = {
+    "confirmed": "green",
+    "conditional": "yellow",
+    "undecided": "cyan",
+    "refuted": "red",
+    "not measured": "dim",
+}
 RESULTS = Path("results")
 
 Folders = Annotated[
@@ -31,7 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print verdicts as JSON.")]
 
 
 def claims(folders: Folders = None, only: Only = None, as_json: Json = False) -> None:
-    """Judge each claim of the lecture by records: confirmed, refuted or conditional.
+    """Judge each claim of the lecture by records: confirmed, refuted, conditional or undecided.
 
     Each claim is judged by the records of one folder, the first of FOLDERS that has those it needs:
     machine and budget differ between runs. Without FOLDERS all folders under results/ are tried,

@@ -38,6 +38,11 @@ def series(frame: Any) -> list[str]:
     return [f"{name} ({run})" for name, run in zip(names, frame["run"], strict=True)]
 
 
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the column "series"."""
+    return pd.concat([frame, pd.Series(series(frame), frame.index, name="series")], axis=1)
+
+
 def name_runs(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """The frame with the run added to texts of these columns, where it has rows of several."""
     if not several_runs(frame):

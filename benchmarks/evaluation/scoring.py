@@ -72,6 +72,8 @@ def score_flow(case: Case, data: Dataset) -> Result:
     history = train(flow, data, case, settings)
     metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
+    if history.validation_ll:
+        notes["validation_ll"] = max(history.validation_ll)
     view = flow.using(trace="exact")
     metrics["row_flops"] = row_flops(view, data.test[:ROWS].to(case.device, dtype))
     rows, tolerance = data.test[: scoring.rows].to(case.device), scoring.tolerance

@@ -15,7 +15,8 @@ from benchmarks.report.runs import Run
 TITLE = "What becomes of the claims"
 ABOUT = (
     f"The claims of a lecture, {LECTURE}, slide by slide, then those without a slide, and what "
-    "these records make of them: confirmed, refuted, or conditional on what the sentence names."
+    "these records make of them: confirmed, refuted, conditional on what the sentence names, or "
+    "undecided where it shows neither."
 )
 
 

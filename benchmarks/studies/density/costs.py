@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import paired
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.levels import Curve
 from benchmarks.analysis.models import Models
-from benchmarks.analysis.stats import standard_error
 from benchmarks.core.exhibit import RECORDS, Column, Table, scientific
 from benchmarks.core.store import arrays
 
@@ -129,9 +129,11 @@ def at_budgets(models: Models) -> Table | None:
             m: s for m, s in best.items() if all(updates > 0 for _, _, updates in s.values())
         }
         means = {m: float(np.mean([v[0] for v in s.values()])) for m, s in reached.items()}
-        leader = _leader(means, reached)
+        leader = _leader({m: models.flows[m] for m in reached}, reached)
         frame[value] = [means.get(model, UNTRAINED) for model in best]
-        frame[error] = [_error(reached[m]) if m in reached else math.nan for m in best]
+        frame[error] = [
+            _error(models.flows[m], reached[m]) if m in reached else math.nan for m in best
+        ]
         frame[leads] = [model == leader for model in best]
         frame[updates] = [float(np.mean([v[2] for v in s.values()])) for s in best.values()]
         label = f"Validation LL at {text(budget)}"
@@ -146,8 +148,8 @@ def at_budgets(models: Models) -> Table | None:
         f"count matrix products and factorisations. {matches(models)} "
     )
     note += (
-        "± is the standard error over seeds; bold: ahead of every other by more than "
-        f"{paired.ERRORS:g} errors of the difference over seeds."
+        f"± is half of the {1 - LEVEL:.0%} interval over seeds; bold: ahead of every other over "
+        f"seeds, at a level of {LEVEL:g} over all of its rivals (Student's t, Holm)."
         if max(len(seeds) for seeds in curves.values()) > 1
         else "One seed: ± is the standard error over the validation rows. No row is bold: one "
         "seed cannot show a significant difference."
@@ -167,16 +169,22 @@ def best_within(curve: Curve, axis: str, budget: float) -> Best:
     return float(values[best]), float(errors[best]), int(curve["validated"][last])
 
 
-def _error(seeds: dict[int, Best]) -> float:
-    """Standard error over seeds; that over rows of a single seed."""
-    values = [value for value, _, _ in seeds.values()]
-    return standard_error(values) if len(values) > 1 else next(iter(seeds.values()))[1]
+def _error(cases: pd.DataFrame, seeds: dict[int, Best]) -> float:
+    """Half of the interval over seeds; the standard error over rows of a single seed."""
+    if len(seeds) == 1:
+        return next(iter(seeds.values()))[1]
+    values = np.array([seeds[seed][0] for seed in cases["seed"]])
+    return paired.over_seeds(cases, values).half(LEVEL)
 
 
-def _leader(means: dict[str, float], seeds: dict[str, dict[int, Best]]) -> str | None:
-    """The best model if it leads over seeds; None below three seeds, for rows are not kept."""
-    if len(seeds) < 2 or min(len(values) for values in seeds.values()) < 3:
+def _leader(flows: dict[str, pd.DataFrame], seeds: dict[str, dict[int, Best]]) -> str | None:
+    """The best model if it is ahead of all others over seeds."""
+    sides = {
+        model: cases.assign(best_ll=[seeds[model][seed][0] for seed in cases["seed"]])
+        for model, cases in flows.items()
+    }
+    if not sides:
         return None
-    values = {m: {seed: best[0] for seed, best in s.items()} for m, s in seeds.items()}
-    best = max(means, key=lambda model: means[model])
-    return paired.winner(means, ((m, paired.over_seeds(values[best], values[m])) for m in values))
+    best = max(sides, key=lambda model: float(sides[model]["best_ll"].mean()))
+    others = {m: paired.compare(sides[best], s, "best_ll") for m, s in sides.items() if m != best}
+    return best if paired.leader(others) else None

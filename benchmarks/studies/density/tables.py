@@ -8,22 +8,27 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.analysis import paired
+from benchmarks.analysis.criteria import LEVEL, margin
+from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.models import Models, models_of, notes_of
-from benchmarks.analysis.stats import standard_error
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.studies.density import costs, exactness
 from benchmarks.training.baselines import BASELINES
 
+TESTED = f"at a level of {LEVEL:g} over all of its rivals (Student's t, Holm)"
 ABOVE = 3.0  # standard errors above the truth from which on a likelihood is marked
 MARK = "‡"
-OVER_SEEDS, OVER_ROWS = "se_over_seeds", "se_over_rows"  # columns: standard errors of test_ll
+# columns: half of the interval of test_ll over seeds, its standard error over rows
+OVER_SEEDS, OVER_ROWS = "half_over_seeds", "se_over_rows"
+BESIDE: dict[Standing, str] = {"ahead": "behind", "level": "level", "open": "not decided"}
 COLUMNS = {
     "model": Column("Model"),
     "test_ll": Column.of("test_ll", digits=".3f", leads="leads"),
     OVER_SEEDS: Column("± over seeds"),
     OVER_ROWS: Column("± over test rows", digits=".3f"),
-    "behind": Column("Behind best", "nats", digits=".3f", error="behind_se"),
-    "behind_flow": Column("Behind best flow", "nats", digits=".3f", error="behind_flow_se"),
+    "behind": Column("Behind best", "nats", digits=".3f", error="behind_half"),
+    "standing": Column("Beside the best"),
+    "behind_flow": Column("Behind best flow", "nats", digits=".3f", error="behind_flow_half"),
     "gap": Column.of("gap", digits=".4f", error="gap_se", mark="gap_mark"),
     "sliced_wasserstein": Column.of("sliced_wasserstein", digits=".3g"),
     "told_apart": Column.of("told_apart", digits=".3f", error="told_apart_se"),
@@ -64,7 +69,7 @@ def _overview(sets: list[Models], likelihoods: list[Table]) -> Table:
     frame[RECORDS] = list(records.values())
     note = (
         "Mean log-density of the test rows in nats; the tables below have costs and paired errors. "
-        f"Bold: ahead of every other by more than {paired.ERRORS:g} errors of the difference."
+        f"Bold: ahead of every other, {TESTED}."
     )
     kinds = {model.partition(" ")[0] for model in records}
     if baselines := [f"{name}, {_about(name)}" for name in BASELINES if name in kinds]:
@@ -82,23 +87,23 @@ def _about(baseline: str) -> str:
 
 def _likelihoods(models: Models) -> Table:
     """The models of one data set by likelihood, each with the mean of its seeds."""
-    best = next(iter(models.done), None)
-    leads = {m: paired.lead(models.done[best], s) for m, s in models.done.items() if best}
-    trained, behind_flow = list(models.flows), {}
-    if len(trained) > 1 and trained[0] != best:  # a baseline leads: flows against each other too
-        behind_flow = {m: paired.lead(models.flows[trained[0]], models.flows[m]) for m in trained}
-    means = {model: seeds["test_ll"].mean() for model, seeds in models.done.items()}
-    leader = paired.winner(means, leads.items())
+    behind = _behind_first(models.done)
+    first_flow, first = (next(iter(m), None) for m in (models.flows, models.done))
+    behind_flow = {} if first_flow == first else _behind_first(models.flows)
+    standings, leads = paired.standing(behind), paired.leader(behind)
     rows = []
     for model, seeds in models.every.items():
         row: dict[str, Any] = {"model": model, "seeds": 0, RECORDS: tuple(seeds["key"])}
         if model in models.done:
             row |= _means(models.done[model])
-            row["behind"], row["behind_se"] = leads[model]
-            row["behind_flow"], row["behind_flow_se"] = behind_flow.get(model, (None, None))
+            for name, of in (("behind", behind), ("behind_flow", behind_flow)):
+                if of:
+                    row[name] = of[model].estimate.value if model in of else 0.0
+                    row[f"{name}_half"] = of[model].half if model in of else None
+            row["standing"] = BESIDE[standings[model]] if model in standings else None
         else:
             row["test_ll"] = str(seeds["status"].iloc[0])
-        rows.append(row | {"leads": model == leader})
+        rows.append(row | {"leads": leads and model == first})
     frame = pd.DataFrame(rows).dropna(axis=1, how="all")
     order = [part for name, column in COLUMNS.items() for part in (name, *column.beside)]
     frame = frame[[name for name in (*order, RECORDS) if name in frame]]
@@ -107,17 +112,23 @@ def _likelihoods(models: Models) -> Table:
     columns["test_ll"] = Column.of("test_ll", digits=".3f", leads="leads", error=error)
     units = f", {models.facts['units']}" if "units" in models.facts else ""
     title = f"{models.data} ({models.dim}-D{units})"
-    note = _note(models, error, [row["model"] for row in rows if row.get("gap_mark")])
+    note = _note(models, behind, [row["model"] for row in rows if row.get("gap_mark")])
     return Table(f"density-{models.data}", title, note, frame, columns=columns)
+
+
+def _behind_first(models: dict[str, pd.DataFrame]) -> dict[str, paired.Comparison]:
+    """The first model compared with each of the others, by their names."""
+    first = next(iter(models), None)
+    return {m: paired.compare(models[first], s) for m, s in models.items() if first and m != first}
 
 
 def _means(seeds: pd.DataFrame) -> dict[str, Any]:
     """Means over a model's seeds with their errors; medians of the tests of samples."""
     notes = notes_of(seeds)[0]
     row: dict[str, Any] = {"seeds": len(seeds), "test_ll": seeds["test_ll"].mean()}
-    row[OVER_ROWS] = _error_over_rows(seeds)
+    row[OVER_ROWS] = paired.error_over_rows(seeds)
     if len(seeds) > 1:
-        row[OVER_SEEDS] = standard_error(seeds["test_ll"])
+        row[OVER_SEEDS] = paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
     if "gap" in seeds and seeds["gap"].notna().any():
         row["gap"] = seeds["gap"].mean()
         row["gap_se"] = seeds.get("gap_se", pd.Series(dtype=float)).mean()
@@ -127,27 +138,23 @@ def _means(seeds: pd.DataFrame) -> dict[str, Any]:
     return row | {name: notes.get(name) for name in ("components", "trained_by")}
 
 
-def _error_over_rows(seeds: pd.DataFrame) -> float:
-    """Standard error over test rows of the mean over seeds, nats."""
-    if seeds["arrays"].isna().any():
-        return float(seeds["test_ll_se"].mean())
-    return standard_error(paired.mean_by_row(seeds), paired.groups(seeds))
-
-
-def _note(models: Models, error: str, above: list[str]) -> str:
+def _note(models: Models, behind: dict[str, paired.Comparison], above: list[str]) -> str:
     facts, every = models.facts, pd.concat(models.every.values())
     parts = [str(facts["about"])] if "about" in facts else []
     if isinstance(facts.get("entropy"), float):
         parts.append(f"Entropy: {facts['entropy']:.4f} nats.")
-    if error == OVER_SEEDS:
-        parts.append("± is the standard error over seeds; that over the test set stands beside it.")
+    if any(len(seeds) > 1 for seeds in models.done.values()):
+        parts.append(
+            f"± is half of the {1 - LEVEL:.0%} interval over seeds, that over test rows one s.e."
+        )
     else:
         parts.append("One seed: ± is the standard error over the test set.")
+    bases = dict.fromkeys(comparison.about for comparison in behind.values())
     parts.append(
-        "Behind best is a paired difference, so that what is hard for all models cancels; its "
-        "error is over test rows and, where there are several, over seeds. Bold: ahead of every "
-        f"other by more than {paired.ERRORS:g} errors of that. Where a baseline leads, Behind best "
-        "flow is the same difference to the best flow."
+        f"Behind best is a difference ± half of its {1 - LEVEL:.0%} interval, over "
+        f"{'; or over '.join(bases)}. Bold: ahead of every other, {TESTED}; level: less than "
+        f"{margin(models.dim):g} nats apart, by two one-sided tests. Where a baseline leads, "
+        "Behind best flow is the same difference to the best flow."
     )
     if "gap" in every and every["gap"].notna().any():
         parts.append(
@@ -203,6 +210,6 @@ def _at_equal_updates(members: dict[str, pd.DataFrame]) -> list[str]:
     leads = []
     for other in others:
         if members[best][same].iloc[0].equals(members[other][same].iloc[0]):
-            lead, error = paired.lead(members[best], members[other])
-            leads.append(f"{lead:.4f} ± {error:.4f} nats ahead of {other}")
+            lead = paired.compare(members[best], members[other])
+            leads.append(f"{lead.estimate.value:.4f} ± {lead.half:.4f} nats ahead of {other}")
     return [f"At as many updates {best} is {' and '.join(leads)}, in pairs."] if leads else []

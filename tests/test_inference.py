@@ -1,0 +1,185 @@
+"""Inference over seeds and splits: against scipy, its coverage, and simulated referees."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.analysis.criteria import LEVEL, margin
+from benchmarks.analysis.inference import Estimate, of_repetitions, of_rows, of_samples, standings
+from benchmarks.analysis.paired import compare, standing
+from benchmarks.analysis.stats import holm
+from benchmarks.core.case import Seeds
+
+NUMBERS = st.floats(-5, 5).map(lambda x: round(x, 3))
+SAMPLES = st.lists(NUMBERS, min_size=2, max_size=8).filter(lambda x: np.ptp(x) > 0.01)
+ROWS = {"train": 800, "val": 100, "test": 100}
+TRIALS, SEEDS, DIM = 200, 5, 10
+
+
+# ---- against scipy ------------------------------------------------------------------------------
+
+
+@given(SAMPLES)
+def test_repetitions_without_overlap_are_students_t(values: list[float]) -> None:
+    estimate, test = of_repetitions(values), scipy.stats.ttest_1samp(values, 0)
+    assert estimate.p == pytest.approx(test.pvalue)
+    low, high = test.confidence_interval(1 - LEVEL)
+    assert estimate.half(LEVEL) == pytest.approx((high - low) / 2)
+
+
+@given(SAMPLES, SAMPLES)
+def test_samples_of_two_are_welchs_t(one: list[float], other: list[float]) -> None:
+    estimate, test = of_samples(one, other), scipy.stats.ttest_ind(one, other, equal_var=False)
+    assert estimate.p == pytest.approx(test.pvalue)
+    assert estimate.freedom == pytest.approx(test.df)
+
+
+@given(SAMPLES, st.floats(0.05, 5))
+def test_equivalence_is_the_larger_of_two_one_sided_tests(
+    values: list[float], bound: float
+) -> None:
+    below = scipy.stats.ttest_1samp(values, bound, alternative="less").pvalue
+    above = scipy.stats.ttest_1samp(values, -bound, alternative="greater").pvalue
+    assert of_repetitions(values).p_apart(bound) == pytest.approx(max(below, above))
+
+
+@given(SAMPLES, st.floats(0, 2))
+def test_overlap_widens_the_interval_alone(values: list[float], ratio: float) -> None:
+    plain, corrected = of_repetitions(values), of_repetitions(values, ratio)
+    assert corrected.value == plain.value
+    factor = math.sqrt(1 + len(values) * ratio)
+    assert corrected.half(LEVEL) == pytest.approx(factor * plain.half(LEVEL))
+
+
+@given(SAMPLES, st.integers(2, 5))
+def test_rows_that_are_repeated_are_no_evidence(values: list[float], times: int) -> None:
+    groups = np.repeat(np.arange(len(values)), times)
+    repeated, plain = of_rows(np.repeat(values, times), groups), of_rows(values)
+    assert (repeated.error, repeated.freedom) == pytest.approx((plain.error, plain.freedom))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_counts_what_is_tested(p: list[float]) -> None:
+    corrected = holm([math.nan, *p])
+    assert math.isnan(corrected[0])
+    assert corrected[1:] == holm(p)
+    assert all(c >= raw for c, raw in zip(corrected[1:], p, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "name"),
+    [(1, 0.1, "ahead"), (-1, 0.1, "behind"), (0.01, 0.01, "level"), (0.01, 1, "open"),
+     (0, 0, "level"), (1, 0, "ahead"), (9, math.nan, "open")],
+)  # fmt: skip
+def test_a_comparison_is_decided_by_its_interval(value: float, error: float, name: str) -> None:
+    assert standings({"a": (Estimate(value, error, 4), 0.2)}, LEVEL) == {"a": name}
+
+
+# ---- models of one data set ---------------------------------------------------------------------
+
+
+def models(
+    values: np.ndarray, split: str = "random", rows: np.ndarray | None = None
+) -> list[pd.DataFrame]:
+    """Cases of two models, from test log-likelihoods (2, seeds), each on a split of its own.
+
+    With log-densities of ``rows`` (2, seeds, n) these are the arrays of the records.
+    """
+    notes = {"data": {"split": split, "rows": ROWS}}
+    return [
+        pd.DataFrame(
+            {
+                "key": [f"{model}-{seed}" for seed in range(len(lls))],
+                "dim": DIM,
+                "updates": 500,
+                "seed": range(len(lls)),
+                "data_seed": range(len(lls)),
+                "test_ll": lls,
+                "notes": [notes] * len(lls),
+                "arrays": None if rows is None else [{"test_log_prob": x} for x in rows[model]],
+            }
+        )
+        for model, lls in enumerate(values)
+    ]
+
+
+@given(SAMPLES, NUMBERS)
+def test_what_a_split_does_to_both_cancels(differences: list[float], spread: float) -> None:
+    """Pairs by split, corrected for overlap where splits are of one table; not where draws are."""
+    shared = spread * np.arange(len(differences))
+    values = np.array([shared + differences, shared])
+    for split, ratio in (("random", 1 / 8), ("drawn", 0.0)):
+        estimate, expected = (
+            compare(*models(values, split)).estimate,
+            of_repetitions(differences, ratio),
+        )
+        assert (estimate.value, estimate.error) == pytest.approx((expected.value, expected.error))
+
+
+def test_models_on_other_splits_are_compared_without_pairs() -> None:
+    values = np.random.default_rng(0).standard_normal((2, 4))
+    one, other = models(values)
+    other = other.assign(seed=other["seed"] + 4, data_seed=other["data_seed"] + 4)
+    comparison = compare(one, other)
+    assert comparison.basis == "different splits"
+    assert comparison.estimate == of_samples(*values)
+
+
+@pytest.mark.parametrize("split", ["random", "drawn", "published"])
+def test_one_seed_judges_nothing(split: str) -> None:
+    """Its interval over test rows is known all the same."""
+    rows = np.random.default_rng(0).standard_normal((2, 1, 100)) * 0.01 + [[[9.0]], [[0.0]]]
+    comparison = compare(*models(rows.mean(2), split, rows=rows))
+    assert comparison.basis == "rows"
+    assert comparison.half < 0.1
+    assert standing({"": comparison}) == {"": "open"}
+
+
+def test_a_seed_changes_every_stream_and_seed_0_is_the_default() -> None:
+    assert Seeds.of(0) == Seeds()
+    assert set(Seeds.of(3).model_dump().values()) == {3}
+
+
+# ---- simulated referees -------------------------------------------------------------------------
+
+
+def trial(split: str, generator: np.random.Generator, lead: float) -> str:
+    """How a model stands to its like, whose likelihoods are those of splits of rows, plus a lead.
+
+    A row is harder for one model by chance, and a row that trains it moves all of its scores, by
+    less. Training and test rows are those of one table in random splits, new ones in draws, and
+    the same at every seed of a published split.
+    """
+    total = sum(ROWS.values())
+    scale = 0.3 * margin(DIM)  # of a mean over seeds: that of five seeds of the committed runs
+    table = generator.standard_normal((2, 2, total))  # rows as test rows, as training rows; models
+    scores = []
+    for _ in range(SEEDS):
+        if split == "drawn":
+            table = generator.standard_normal((2, 2, total))
+        order = generator.permutation(total) if split == "random" else np.arange(total)
+        test, train = order[: ROWS["test"]], order[-ROWS["train"] :]
+        noise = generator.standard_normal((2, 1))  # of the training
+        moved = 0.3 * table[1][:, train].sum(1, keepdims=True) / math.sqrt(ROWS["train"])
+        scores.append(scale * (noise + moved + math.sqrt(ROWS["test"]) * table[0][:, test]))
+    rows = np.stack(scores, axis=1)
+    rows[0] += lead
+    return standing({"": compare(*models(rows.mean(2), split, rows=rows))})[""]
+
+
+@pytest.mark.parametrize("split", ["random", "drawn", "published"])
+def test_equal_flows_seldom_lead_and_a_lead_of_two_margins_is_seen(split: str) -> None:
+    """A/A: a lead in at most 18 of 200 trials; twice the margin: in 160 or more."""
+    generator = np.random.default_rng(0)
+    same = [trial(split, generator, 0.0) for _ in range(TRIALS)]
+    better = [trial(split, generator, 2 * margin(DIM)) for _ in range(TRIALS)]
+    assert same.count("ahead") + same.count("behind") <= 18
+    assert better.count("ahead") >= 160
+    assert better.count("behind") == 0
