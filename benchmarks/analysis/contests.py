@@ -19,6 +19,8 @@ from benchmarks.analysis.paired import Comparison, compare, standing
 from benchmarks.core.series import is_baseline, named
 from benchmarks.core.store import arrays
 
+CURVE = ("validation_ll", "validation_seconds")
+
 
 @dataclass(frozen=True)
 class Contest:
@@ -78,7 +80,7 @@ def validation(row: pd.Series) -> float:
     notes = row.get("notes")
     if isinstance(notes, dict) and "validation_ll" in notes:
         return float(notes["validation_ll"])
-    curve = arrays(row)
+    curve = arrays(row, "validation_ll")
     return levels.best(curve) if "validation_ll" in curve else math.nan
 
 
@@ -89,7 +91,7 @@ def seconds_to(side: pd.DataFrame, level: float) -> float:
     """
     means = []
     for _, seeds in side.groupby("series"):
-        curves = (arrays(row) for _, row in seeds.iterrows())
+        curves = (arrays(row, *CURVE) for _, row in seeds.iterrows())
         times = [levels.cost_at(curve, "validation_seconds", level) for curve in curves]
         means.append(float(np.mean(times)))
     return min((mean for mean in means if mean == mean), default=math.nan)
@@ -97,5 +99,5 @@ def seconds_to(side: pd.DataFrame, level: float) -> float:
 
 def reached(side: pd.DataFrame) -> float:
     """Highest validation likelihood, nats, that every seed of some series comes to."""
-    best = [levels.best(arrays(row)) for _, row in side.iterrows()]
+    best = [levels.best(arrays(row, *CURVE)) for _, row in side.iterrows()]
     return float(pd.Series(best, side.index).groupby(side["series"]).min().max())

@@ -119,7 +119,7 @@ def over_seeds(cases: pd.DataFrame, values: np.ndarray) -> Estimate:
 
 def mean_by_row(seeds: pd.DataFrame) -> np.ndarray:
     """Log-density of each test row, nats, (rows,): the mean over cases that share these rows."""
-    rows = [arrays(row)["test_log_prob"] for _, row in seeds.iterrows()]
+    rows = [arrays(row, "test_log_prob")["test_log_prob"] for _, row in seeds.iterrows()]
     return np.asarray(np.mean(rows, axis=0, dtype=float))
 
 
@@ -175,7 +175,7 @@ def _ratio(cases: pd.DataFrame) -> float:
 
 def _groups(cases: pd.DataFrame) -> np.ndarray | None:
     """Labels of dependent test rows, (rows,); None if rows are independent."""
-    return arrays(cases.iloc[0]).get("test_groups")
+    return arrays(cases.iloc[0], "test_groups").get("test_groups")
 
 
 def _by_row(one: pd.DataFrame, other: pd.DataFrame) -> Estimate:

@@ -17,7 +17,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -118,15 +118,23 @@ def arrays(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     for table in reversed(tables(folder)):
         if not (path := archive_of(table)).exists():
             continue
-        with reading(path), zipfile.ZipFile(path) as archive:
-            members = set(archive.namelist())
+        with reading(path):
+            state = path.stat()
+            archive = _opened(path, state.st_mtime_ns, state.st_size)
             for name, value in list(left.items()):
-                if (member := f"{value}.npy") in members:
-                    found[name] = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
+                with suppress(KeyError):  # in another part
+                    array = io.BytesIO(archive.read(f"{value}.npy"))
+                    found[name] = np.load(array, allow_pickle=False)
                     del left[name]
     if left:
         raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")
     return {name: found[name] for name in hashes}
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path, modified: int, size: int) -> zipfile.ZipFile:
+    """An archive whose directory of members, which takes longer than an array, is read once."""
+    return zipfile.ZipFile(path)
 
 
 def write(

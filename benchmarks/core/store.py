@@ -158,14 +158,20 @@ def set_aside(folder: Path) -> dict[Path, str]:
     return reasons
 
 
-def arrays(row: Any) -> dict[str, np.ndarray]:
-    """Arrays of a row of the frame; empty without any. A row that was made up holds them itself."""
-    if isinstance(row["arrays"], Mapping):
-        return dict(row["arrays"])
-    if not _has(row):
+def arrays(row: Any, *names: str) -> dict[str, np.ndarray]:
+    """Arrays of a row of the frame, those of ``names`` that it has, or all without names.
+
+    Empty without any. A row that was made up holds them itself.
+    """
+    held = row["arrays"] if isinstance(row["arrays"], Mapping) else None
+    if held is None and not _has(row):
         return {}
+    known = row["array_hashes"] if held is None else held
+    wanted = {name: value for name, value in known.items() if not names or name in names}
+    if held is not None:
+        return wanted
     with parts.reading(path := Path(row["arrays"])):
-        return _archive(path, row["array_hashes"])
+        return _archive(path, wanted)
 
 
 def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
