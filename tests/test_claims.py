@@ -136,6 +136,19 @@ def test_an_outcome_is_what_is_shown(standings: list[Standing]) -> None:
     assert (outcome == "conditional") == ("ahead" in kinds and bool(kinds & {"behind", "level"}))
 
 
+def test_runs_that_contradict_each_other_are_marked() -> None:
+    """What is undecided contradicts nothing, and what no run judges is left out."""
+    table = package.by_run(
+        {
+            "a": {"x": "confirmed", "y": "conditional", "z": "not_measured"},
+            "b": {"x": "confirmed", "y": "undecided", "z": "not_measured"},
+            "c": dict.fromkeys("xyz", "not_measured"),
+        }
+    )
+    assert list(table) == ["Claim", "x", "y", "Runs"]
+    assert table.set_index("Claim")["Runs"].to_dict() == {"a": "differ", "b": ""}
+
+
 @pytest.mark.parametrize("claim", TRAINED, ids=lambda claim: claim.id)
 def test_one_seed_judges_no_lead(claim: Claim, examples: Examples) -> None:
     for _, own in examples[claim.id]:

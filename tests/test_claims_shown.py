@@ -73,6 +73,8 @@ def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
     assert runs["residual-network"] == ["a", "b"]
     assert runs["trace-and-determinant"] == ["b"]
     assert len(judged.table.grid.rows) == len(judged.judged.judgements)
+    assert judged.by_run is not None
+    assert [cell.text for row in judged.by_run.grid.rows for cell in row].count("–") == 1
 
 
 def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +122,7 @@ def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: P
         assert row["command"].startswith("flowgauge run ")
         assert all(Path(path).is_file() for path in row["exhibits"])
         assert row["exhibits"] or row["folder"] != str(drawn)
+        assert row["runs"][row["folder"]] == row["verdict"]
     plain = said(*folders)
     assert plain.exit_code == 0
     for row in rows:

@@ -9,7 +9,7 @@ frame of `benchmarks.core.frame.load`; missing records make it "not_measured".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
@@ -177,6 +177,25 @@ def of_standings(standings: Iterable[Standing]) -> Outcome:
     if not kinds or "open" in kinds:
         return "undecided"
     return "confirmed" if ahead else "refuted"
+
+
+def by_run(outcomes: Mapping[str, Mapping[str, Outcome]]) -> pd.DataFrame:
+    """Outcomes of each claim, a column a run, and whether runs contradict each other.
+
+    What is undecided or not measured contradicts nothing. Runs and claims without any are left out.
+    """
+    words = {
+        claim: {run: own.replace("_", " ") for run, own in runs.items() if own != "not_measured"}
+        for claim, runs in outcomes.items()
+    }
+    columns = list(dict.fromkeys(run for runs in outcomes.values() for run in runs))
+    columns = [run for run in columns if any(run in own for own in words.values())]
+    rows = []
+    for claim, own in words.items():
+        different = len(set(own.values()) - {"undecided"}) > 1
+        row = {"Claim": claim, **{run: own.get(run, "–") for run in columns}}
+        rows += [{**row, "Runs": "differ" if different else ""}] if own else []
+    return pd.DataFrame(rows)
 
 
 def keys(*rows: pd.DataFrame) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
     wrong usage.
     """
     with usage_errors():
+        from benchmarks.claims import by_run
         from benchmarks.core.frame import load
         from benchmarks.core.plan import plan_of
         from benchmarks.core.quotable import of_one_place
@@ -54,10 +55,13 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
         frames = {folder: of_one_place(load(folder))[0] for folder in searched}
         suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
         rows = [_row(claim, *_judge(claim, frames, suites)) for claim in selected]
+        runs = by_run({row["id"]: row["runs"] for row in rows})
     if as_json:
         write(Path("-"), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
         return
     _print(rows)
+    if len(searched) > 1 and len(runs):
+        _print_runs(runs)
     for folder in searched:
         _warn_of_stale(folder)
 
@@ -101,21 +105,23 @@ def _results_folders(results: Path) -> list[Path]:
 
 def _judge(
     claim: Claim, frames: dict[Path, Any], suites: dict[Path, str]
-) -> tuple[Verdict, Path | None]:
-    """The verdict of the first folder that has the records, and that folder.
+) -> tuple[dict[Path, Verdict], Verdict, Path | None]:
+    """The verdict of each folder, and that of the first that has the records, with the folder.
 
     Folders of the claim's own suite come first. Of none, why the first could not judge it that has
     records of the claim's studies.
     """
-    reasons: list[tuple[bool, Verdict]] = []
-    for folder in sorted(frames, key=lambda folder: suites.get(folder) != claim.suite):
-        frame = frames[folder]
-        verdict = _verdict(claim, frame)
+    order = sorted(frames, key=lambda folder: suites.get(folder) != claim.suite)
+    verdicts = {folder: _verdict(claim, frames[folder]) for folder in order}
+    for folder, verdict in verdicts.items():
         if verdict.outcome != "not_measured":
-            return verdict, folder
-        elsewhere = frame.empty or not frame["study"].isin(claim.studies).any()
-        reasons.append((elsewhere, verdict))
-    return min(reasons, key=lambda reason: reason[0])[1], None
+            return verdicts, verdict, folder
+
+    def elsewhere(folder: Path) -> bool:
+        frame = frames[folder]
+        return bool(frame.empty or not frame["study"].isin(claim.studies).any())
+
+    return verdicts, verdicts[min(order, key=elsewhere)], None
 
 
 def _verdict(claim: Claim, frame: Any) -> Verdict:
@@ -129,8 +135,11 @@ def _verdict(claim: Claim, frame: Any) -> Verdict:
         return Verdict("not_measured", f"It could not be judged: {described(error)}")
 
 
-def _row(claim: Claim, verdict: Verdict, folder: Path | None) -> dict[str, Any]:
-    """A claim and its verdict as plain values."""
+def _row(
+    claim: Claim, verdicts: dict[Path, Verdict], verdict: Verdict, folder: Path | None
+) -> dict[str, Any]:
+    """A claim and its verdict as plain values, with the outcomes of all folders."""
+    from benchmarks.analysis import criteria
     from benchmarks.claims import LECTURE
 
     about = {
@@ -143,6 +152,11 @@ def _row(claim: Claim, verdict: Verdict, folder: Path | None) -> dict[str, Any]:
         "lecture": LECTURE,
         "verdict": verdict.outcome,
         "sentence": verdict.sentence,
+        "strength": verdict.strength,
+        "weakness": verdict.weakness,
+        "check": claim.rule.check,
+        "criteria": criteria.VERSION,
+        "runs": {str(path): own.outcome for path, own in verdicts.items()},
         "folder": None if folder is None else str(folder),
         "exhibits": files,
         "command": claim.remedy if folder is None else claim.command,
@@ -170,13 +184,25 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     console.print(f"Slides are those of {LECTURE}.")
     console.print(table)
     for row in rows:
-        claim = f" ({row['place']}): {row['statement']}"
+        kind = "check, " if row["check"] else ""
+        claim = f" ({kind}{row['place']}): {row['statement']}"
         console.print(Text.assemble("\n", styled(row["id"], "bold"), styled(claim)))
         console.print(Text.assemble("  ", _outcome(row), styled(f": {row['sentence']}")))
+        for side in ("strength", "weakness"):
+            if row[side]:
+                console.print(Text.assemble(f"  {side}: ", styled(row[side])))
         for path in row["exhibits"]:
             console.print(f"  {path}", soft_wrap=True)
         if row["folder"]:
             console.print(f"  again: {row['command']}", soft_wrap=True)
+
+
+def _print_runs(runs: Any) -> None:
+    """Print the outcome of each claim by each folder, and where folders contradict each other."""
+    table = Table(*(Path(column).name for column in runs), title="Claims by run")
+    for row in runs.itertuples(index=False):
+        table.add_row(*(styled(text, STYLES.get(text, "")) for text in row))
+    console.print(table)
 
 
 def _outcome(row: dict[str, Any]) -> Text:

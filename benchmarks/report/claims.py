@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmarks.claims import LECTURE, Claim, Verdict, claims
+from benchmarks.claims import LECTURE, Claim, Outcome, Verdict, by_run, claims
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report.runs import Run
 
@@ -17,6 +17,11 @@ ABOUT = (
     f"The claims of a lecture, {LECTURE}, slide by slide, then those without a slide, and what "
     "these records make of them: confirmed, refuted, conditional on what the sentence names, or "
     "undecided where it shows neither."
+)
+BY_RUN = "Verdicts by run"
+BY_RUN_NOTE = (
+    "Each run alone. Runs differ where two of them are confirmed, refuted or conditional, and not "
+    "the same: sizes, budgets and data are not either."
 )
 
 
@@ -42,7 +47,7 @@ class Judged:
         """A row for each verdict."""
         rows = [
             {
-                "Claim": judged.claim.statement,
+                "Claim": judged.claim.title,
                 **({"Run": judged.run} if judged.run else {}),
                 "Verdict": judged.verdict.outcome,
                 "Measured": judged.verdict.sentence,
@@ -52,6 +57,16 @@ class Judged:
             for judged in self.judgements
         ]
         return Table("claims", TITLE, ABOUT, pd.DataFrame(rows))
+
+    @property
+    def by_run(self) -> Table | None:
+        """A row for each claim, a column for each run; None of one run."""
+        outcomes: dict[str, dict[str, Outcome]] = {}
+        for judged in self.judgements:
+            outcomes.setdefault(judged.claim.title, {})[judged.run] = judged.verdict.outcome
+        if not any(judged.run for judged in self.judgements):
+            return None
+        return Table("claims-by-run", BY_RUN, BY_RUN_NOTE, by_run(outcomes))
 
     @property
     def missing(self) -> dict[str, str]:

@@ -29,6 +29,7 @@ def collect(folders: Sequence[Path]) -> Report:
     numbered = Exhibits({key: text for run in every for key, text in run.cautions.items()})
     claim_section = claims.judge(every, noted)
     verdicts = numbered.table(claim_section.table, "report") if claim_section.judgements else None
+    by_run = numbered.table(claim_section.by_run, "report") if claim_section.by_run else None
     listed = sections(every)
     frames = runs.side_by_side(every)
     for section in listed:
@@ -47,7 +48,7 @@ def collect(folders: Sequence[Path]) -> Report:
         facts.beside(depths),
         records,
         references,
-        Claims(claim_section, verdicts) if verdicts else None,
+        Claims(claim_section, verdicts, by_run) if verdicts else None,
         tuple(run.label for run in every),
     )
 

@@ -61,6 +61,7 @@ class Claims:
 
     judged: Judged
     table: Table
+    by_run: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Report:
     @property
     def tables(self) -> list[Table]:
         """All tables, in their order."""
-        first = [self.claims.table] if self.claims else []
+        verdicts = (self.claims.table, self.claims.by_run) if self.claims else ()
+        first = [table for table in verdicts if table]
         own = [table for section in self.sections for table in section.tables]
         return first + own + [table for table in (self.undone, self.records) if table]
 

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmarks.claims import Claim, Verdict, claims
+from benchmarks.claims import Claim, Verdict, by_run, claims
 from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.formats import markdown, markdown_table
@@ -30,13 +30,15 @@ class Documents:
     def __init__(self, results: Path) -> None:
         self.runs = {folder.name: Quoted(folder) for folder in folders(results)}
         self.shown: dict[str, Figure] = {}
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
 
     def render(self, template: Path) -> str:
         """The text of a template."""
         environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
-        names = ("table", "note", "figure", "claims", "overview", "names", "figure_note", "stale")
+        names = ["table", "note", "figure", "figure_note", "claims", "claims_by_run"]
+        names += ["overview", "names", "stale"]
         environment.globals.update({name: getattr(self, name) for name in names})
         return environment.from_string(template.read_text()).render()
 
@@ -104,14 +106,24 @@ class Documents:
             sentence = verdict.sentence if run else "Not measured quietly by these runs."
             rows.append(
                 {
-                    "Claim": claim.statement,
+                    "Claim": claim.title,
                     "Verdict": verdict.outcome.replace("_", " "),
                     "Measured": sentence,
+                    "Strength": verdict.strength,
+                    "Weakness": verdict.weakness,
                     "Run": run or "–",
                     "Slide": "–" if claim.page is None else claim.page,
                 }
             )
         return _markdown(pd.DataFrame(rows))
+
+    def claims_by_run(self) -> str:
+        """The verdicts of every run on every claim, and where they differ."""
+        outcomes = {
+            claim.title: {run.name: self._verdict(claim, run).outcome for run in self.runs.values()}
+            for claim in claims()
+        }
+        return _markdown(by_run(outcomes))
 
     def draw(self, folder: Path) -> None:
         """Write the figures that were shown into a folder, and remove all others there."""
@@ -141,10 +153,17 @@ class Documents:
         )
         verdict = Verdict("not_measured", "")
         for run in order:
-            verdict = claim.verdict(run.frame)
+            verdict = self._verdict(claim, run)
             if verdict.outcome != "not_measured":
                 return verdict, run.name
         return verdict, ""
+
+    def _verdict(self, claim: Claim, run: Quoted) -> Verdict:
+        """The verdict of a run, which is computed once."""
+        place = claim.id, run.name
+        if place not in self._verdicts:
+            self._verdicts[place] = claim.verdict(run.frame)
+        return self._verdicts[place]
 
 
 def write(results: Path, docs: Path) -> list[Path]:

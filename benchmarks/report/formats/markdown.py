@@ -76,13 +76,16 @@ def claims(report: Report) -> list[str]:
             for item in report.exhibits(judgement.verdict.exhibits)
         ]
         again = f"`{claim.command}` measures it again"
-        criterion = f"- **{claim.id}**{run}: {escape(claim.criterion)}"
+        verdict = judgement.verdict
+        beside = f"For the verdict: {verdict.strength} Against it: {verdict.weakness}"
+        criterion = f"- **{claim.id}**{run}: {escape(claim.criterion)} {escape(beside)}"
         lines.append(" · ".join([criterion, *links, again]))
     needed = [f"`{command}` measures what {ids} need" for command, ids in judged.missing.items()]
     return [
         "## Claims",
         _notes(judged.notes),
         *table(report.claims.table, report.references),
+        *(table(report.claims.by_run) if report.claims.by_run else []),
         markdown_details("What confirms or refutes them, and what shows it", "\n".join(lines)),
         f"Not judged by these records: {'; '.join(needed)}." if needed else "",
     ]

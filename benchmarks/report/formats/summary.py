@@ -35,6 +35,7 @@ def _text(report: Report, rows: int) -> str:
     blocks = [*head(report), facts(report.header), *notes(report)]
     if report.claims:
         blocks += ["## Claims", *table(report.claims.table)]
+        blocks += table(report.claims.by_run) if report.claims.by_run else []
     if report.undone:
         blocks += table(report.undone, most=rows)
     for section in report.sections:

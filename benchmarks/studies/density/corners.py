@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.analysis.contests import validation
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.series import is_baseline, series
 from benchmarks.core.store import arrays
@@ -42,9 +43,11 @@ def figures(wide: pd.DataFrame) -> list[Figure]:
 
 
 def _chosen(group: pd.DataFrame) -> pd.DataFrame:
-    """The first seeds of the best series of each kind by likelihood."""
+    """The first seeds of the best series of each kind by validation likelihood."""
     rows = group.assign(series=series(group)).sort_values("seed", kind="stable")
-    rows = rows.drop_duplicates("series").sort_values("test_ll", ascending=False)
+    rows = rows.drop_duplicates("series")
+    best = np.argsort([-validation(row) for _, row in rows.iterrows()], kind="stable")
+    rows = rows.iloc[best]
     solved = rows["test_nfe"].notna() if "test_nfe" in rows else pd.Series(False, rows.index)
     baseline = is_baseline(rows)
     kinds = (~baseline & ~solved, ~baseline & solved, rows["flow"] == "mixture")
