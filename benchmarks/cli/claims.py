@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from benchmarks.cli.console import console, styled, usage_errors, write
@@ -91,10 +91,14 @@ def _select(only: Sequence[str] | None) -> list[Claim]:
 
 
 def _results_folders(results: Path) -> list[Path]:
-    """The results folders, that with the most records first; ValueError where there is none."""
-    from benchmarks.core import store
+    """The results folders but the baseline, which measures in miniature; ValueError where none is.
 
-    paths = [path for path in results.glob("*") if store.is_folder(path)]
+    That with the most records comes first.
+    """
+    from benchmarks.core import store
+    from benchmarks.report.quoted import BASELINE
+
+    paths = [path for path in results.glob("*") if store.is_folder(path) and path.name != BASELINE]
     counts = {path: len(store.read(path)) for path in paths}
     if not counts:
         raise ValueError(
@@ -199,7 +203,8 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 
 def _print_runs(runs: Any) -> None:
     """Print the outcome of each claim by each folder, and where folders contradict each other."""
-    table = Table(*(Path(column).name for column in runs), title="Claims by run")
+    claim, *folders = runs
+    table = Table(Column(claim, no_wrap=True), *(Path(name).name for name in folders))
     for row in runs.itertuples(index=False):
         table.add_row(*(styled(text, STYLES.get(text, "")) for text in row))
     console.print(table)
