@@ -61,7 +61,7 @@ def test_paper_can_be_planned_without_any_data(root: Path) -> None:
             assert (case.batch, case.updates) == (rule.batch, rule.updates)
     assert all(absent(name) for name in PUBLISHED)
     for name in PUBLISHED:
-        (case,) = (c for c in cases if c.dataset == name and c.flow == "gaussian")
+        case, *_ = (c for c in cases if c.dataset == name and c.flow == "gaussian")
         (_, result), *_ = STUDY.measure([case])
         assert f"flowgauge data fetch {name}" in result.failure
     _miniboone(root, 43)

@@ -178,9 +178,10 @@ def test_numbers_with_their_errors(value: float, error: float, digits: str, text
         ([1.0, 2.0, 3.0], None, "lower", 0),
         ([3.0, math.nan, 3.0], None, "higher", None),  # a tie
         ([math.nan, 2.0], None, "higher", None),  # nothing to beat
-        ([1.0, 2.0], [0.6, 0.8], "higher", None),  # the combined error is exactly the lead
-        ([1.0, 2.0], [0.6, 0.7], "higher", 1),
-        ([1.0, 2.0], [0.6, 0.7], "lower", 0),
+        ([1.0, 2.0], [0.31, 0.41], "higher", None),  # 1.95 combined errors
+        ([1.0, 2.0], [0.3, 0.4], "higher", 1),  # 2.0 of them
+        ([1.0, 2.0], [0.3, 0.4], "lower", 0),
+        ([0.0, 1.0, 2.0], [0.3, 0.3, 0.4], "higher", None),  # of two rivals 2.24 are needed
         ([1.0, 2.0], [0.1, math.nan], "higher", None),  # an error that should be known and is not
         ([0.0, 1.0, 2.0], [9.0, 0.1, 0.1], "higher", 2),  # only the runner-up counts
     ],

@@ -178,7 +178,7 @@ def test_the_race_is_that_of_time_to_nll_where_there_is_one(
     alone = judge(density)
     assert "first on none" in alone.sentence
     both = judge(pd.concat([density, frame], ignore_index=True))
-    assert "first on 8gaussians alone" in both.sentence
+    assert "first on 8gaussians." in both.sentence
     assert set(both.records) == {*density["key"], *frame.loc[frame["status"] == "done", "key"]}
     one_kind = frame[frame["flow"] == "cnf"]
     assert judge(pd.concat([density, one_kind], ignore_index=True)).sentence == alone.sentence

@@ -135,7 +135,7 @@ def error_over_rows(seeds: pd.DataFrame) -> float:
 
 def _pairs(one: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
     """Positions (pairs, 2) of cases of one seed and split; a baseline has all of its split."""
-    seeds = [list(zip(side["seed"], side["data_seed"], strict=True)) for side in (one, other)]
+    seeds = [list(zip(side["seed"], _splits(side), strict=True)) for side in (one, other)]
     sides = [_positions(s, b) for s, b in zip(seeds, map(is_baseline, (one, other)), strict=True)]
     pairs = []
     for seed, split in sorted({*seeds[0], *seeds[1]}):
@@ -159,9 +159,14 @@ def _facts(cases: pd.DataFrame) -> Mapping[str, object]:
     return notes.get("data", {}) if isinstance(notes, dict) else {}
 
 
+def _splits(cases: pd.DataFrame) -> pd.Series:
+    """The split of each case: the seed of its data, 0 of a published split."""
+    return cases["data_seed"] * (_facts(cases).get("split") != "published")
+
+
 def _shares_rows(cases: pd.DataFrame) -> bool:
-    """Whether all cases are scored on the same rows: of one seed of the data, or published."""
-    return cases["data_seed"].nunique() == 1 or _facts(cases).get("split") == "published"
+    """Whether all cases are scored on the rows of one split."""
+    return _splits(cases).nunique() == 1
 
 
 def _ratio(cases: pd.DataFrame) -> float:

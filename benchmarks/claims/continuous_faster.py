@@ -7,7 +7,7 @@ from functools import partial
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, keys, listed, outcome, register, span
-from benchmarks.claims.races import TRAINING, ratios, timed, timed_example
+from benchmarks.claims.races import TRAINING, either, ratios, timed, timed_example
 from benchmarks.core.naming import counted
 
 
@@ -32,17 +32,14 @@ def example(factor: float) -> pd.DataFrame:
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Ratios of seconds on each data set, and races to the likelihood that both reach."""
-    rows, racing = timed(frame)
+    rows, races = timed(frame)
     table: dict[str, dict[str, float]] = {}
     used: list[pd.DataFrame] = []
     for name, group in rows.groupby("dataset"):
-        sides, races = (
-            [part[part["kind"] == kind] for kind in ("continuous", "discrete")]
-            for part in (group, racing[racing["dataset"] == name])
-        )
-        if not any(side.empty for side in sides):
-            table[str(name)] = ratios(sides, races)
-            used += [*sides, *races]
+        on_set = races[races["dataset"] == name]
+        if contest := either(group, on_set, "kind", ("continuous", "discrete")):
+            table[str(name)] = ratios(*contest)
+            used += [*contest[0], *contest[1]]
     known = pd.DataFrame(table).T
     if TRAINING not in known:
         raise NotMeasured(

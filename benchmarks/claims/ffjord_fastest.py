@@ -8,7 +8,7 @@ from functools import partial
 import pandas as pd
 
 from benchmarks.claims import NotMeasured, Verdict, keys, outcome, register, span
-from benchmarks.claims.races import TRAINING, ratios, timed, timed_example
+from benchmarks.claims.races import TRAINING, either, ratios, timed, timed_example
 
 
 def example(factor: float) -> pd.DataFrame:
@@ -32,21 +32,17 @@ def example(factor: float) -> pd.DataFrame:
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """FFJORD's seconds over those of each other continuous flow, on each data set."""
-    rows, racing = timed(frame)
-    rows, racing = (part[part["kind"] == "continuous"] for part in (rows, racing))
+    rows, races = (part[part["kind"] == "continuous"] for part in timed(frame))
     table: dict[str, list[dict[str, float]]] = defaultdict(list)
     used: list[pd.DataFrame] = []
     for name, group in rows.groupby("dataset"):
-        on_set = racing[racing["dataset"] == name]
+        on_set = races[races["dataset"] == name]
         for flow in sorted(set(group["flow"]) - {"ffjord"}):
-            sides, races = (
-                [part[part["flow"] == one] for one in ("ffjord", flow)] for part in (group, on_set)
-            )
-            if not any(side.empty for side in (*sides, *races)):
-                known = ratios(sides, races)
-                if TRAINING in known:
-                    table[flow].append(known)
-                    used += [*sides, *races]
+            contest = either(group, on_set, "flow", ("ffjord", flow))
+            known = ratios(*contest) if contest else {}
+            if contest and TRAINING in known:
+                table[flow].append(known)
+                used += [*contest[0], *contest[1]]
     every = [ratio for sets in table.values() for known in sets for ratio in known.values()]
     if not every:
         raise NotMeasured(

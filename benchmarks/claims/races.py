@@ -39,18 +39,28 @@ def timed_example(seconds: dict[str, float]) -> pd.DataFrame:
 
 
 def timed(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trained flows whose densities and samples were timed, and trainings to race, with series.
-
-    The latter are those of the study time_to_nll on its data sets, else of the study density.
-    """
+    """Trained flows whose densities and samples were timed; races of time_to_nll; with series."""
     rows = trained(done(frame, "density", "test_ll", "per_1000_seconds", "sample_rate"))
     rows = rows[rows["arrays"].notna() & (rows["updates"] > 0)]
     columns = {"sampling_seconds": 1 / rows["sample_rate"], "kind": kinds(rows)}
     rows = pd.concat([rows, pd.DataFrame(columns)], axis=1)
     own = frame[(frame["study"] == "time_to_nll") & (frame["status"] == "done")]
     own = pd.concat([own, kinds(own).rename("kind")], axis=1)
-    racing = pd.concat([own, rows[~rows["dataset"].isin(own["dataset"])]])
-    return _named(rows), _named(racing)
+    return _named(rows), _named(own)
+
+
+def either(
+    rows: pd.DataFrame, races: pd.DataFrame, column: str, names: Sequence[str]
+) -> tuple[list[pd.DataFrame], list[pd.DataFrame]] | None:
+    """Both sides on a data set, by values of a column, and the trainings that race.
+
+    These are the races where both sides have some, else those of the timed flows themselves. None
+    where a side has no timed flow.
+    """
+    sides, racing = ([part[part[column] == n] for n in names] for part in (rows, races))
+    if any(side.empty for side in sides):
+        return None
+    return sides, sides if any(side.empty for side in racing) else racing
 
 
 def ratios(sides: Sequence[pd.DataFrame], racing: Sequence[pd.DataFrame]) -> dict[str, float]:
@@ -60,11 +70,10 @@ def ratios(sides: Sequence[pd.DataFrame], racing: Sequence[pd.DataFrame]) -> dic
     """
     costs = [side.groupby("series")[[*CALLS.values()]].mean().min() for side in sides]
     values = {call: float(costs[0][c] / costs[1][c]) for call, c in CALLS.items()}
-    if not any(side.empty for side in racing):
-        level = min(map(reached, racing))
-        first, second = (seconds_to(side, level) for side in racing)
-        started = min(first, second) > 0  # or one begins at the level, and there is no race
-        values[TRAINING] = first / second if started else np.nan
+    level = min(map(reached, racing))
+    first, second = (seconds_to(side, level) for side in racing)
+    started = min(first, second) > 0  # or one begins at the level, and there is no race
+    values[TRAINING] = first / second if started else np.nan
     return {call: value for call, value in values.items() if value == value}
 
 

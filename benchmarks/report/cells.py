@@ -6,11 +6,13 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Column, Table
 from benchmarks.core.formats import NOTHING, markdown, number, with_error
 
@@ -84,10 +86,10 @@ def grid(table: Table, doubted: Collection[str] = ()) -> Grid:
 
 
 def best(values: Sequence[float], errors: Sequence[float] | None, better: str) -> int | None:
-    """Which value is best; None if it does not beat the runner-up by more than the error.
+    """Which value is best; None if it does not beat the runner-up by more than chance allows.
 
-    The error is the combined standard error of the two. Where it should be known and is not,
-    nothing is called best.
+    That is by the combined standard error of the two, at the level of `criteria` over all rivals
+    (Bonferroni). Where an error should be known and is not, nothing is called best.
     """
     sign = {"higher": 1.0, "lower": -1.0}[better]
     order = sorted(
@@ -96,7 +98,8 @@ def best(values: Sequence[float], errors: Sequence[float] | None, better: str) -
     if len(order) < 2:
         return None
     first, second = order[:2]
-    margin = math.hypot(errors[first], errors[second]) if errors is not None else 0.0
+    chance = NormalDist().inv_cdf(1 - LEVEL / 2 / (len(order) - 1))
+    margin = chance * math.hypot(errors[first], errors[second]) if errors is not None else 0.0
     return first if sign * (values[first] - values[second]) > margin else None
 
 
