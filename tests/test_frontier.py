@@ -117,7 +117,7 @@ def test_what_goes_on_is_best_by_validation(frame):
 def test_only_finals_look_at_test_rows(frame):
     scored = set(frame.dropna(subset=["test_ll"])["setting.stage"].fillna("baseline"))
     assert scored == {"final", "baseline"}
-    assert len(finals(labelled(frame))) == 1 + 2 * 2 * 2 + 1
+    assert len(finals(labelled(frame))) == 2 + 2 * 2 * 2 + 1
 
 
 def test_the_longer_budget_is_for_the_best_by_validation(frame):

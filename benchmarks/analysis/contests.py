@@ -77,9 +77,8 @@ def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
 
 def validation(row: pd.Series) -> float:
     """Validation likelihood of a case, nats: of a baseline, or the best of a training; else NaN."""
-    notes = row.get("notes")
-    if isinstance(notes, dict) and "validation_ll" in notes:
-        return float(notes["validation_ll"])
+    if pd.notna(row.get("val_ll")):
+        return float(row["val_ll"])
     curve = arrays(row, "validation_ll")
     return levels.best(curve) if "validation_ll" in curve else math.nan
 

@@ -72,8 +72,6 @@ def score_flow(case: Case, data: Dataset) -> Result:
     history = train(flow, data, case, settings)
     metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
-    if history.validation_ll:
-        notes["validation_ll"] = max(history.validation_ll)
     view = flow.using(trace="exact")
     metrics["row_flops"] = row_flops(view, data.test[:ROWS].to(case.device, dtype))
     rows, tolerance = data.test[: scoring.rows].to(case.device), scoring.tolerance
@@ -132,9 +130,9 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     """Fit a baseline on a data set and score it."""
     scoring = Scoring.model_validate(case.settings["scoring"])
     fitted = _fitted(case, data)
-    metrics: Metrics = {"parameters": fitted.parameters}
+    validation = float(fitted.log_prob(data.val.numpy()).mean())
+    metrics: Metrics = {"parameters": fitted.parameters, "val_ll": validation}
     test, notes = data.test.numpy(), dict(fitted.notes)
-    notes["validation_ll"] = float(fitted.log_prob(data.val.numpy()).mean())
     samples = fitted.sample(scoring.compared_rows)
     metrics |= compare(samples, data, scoring.compared_rows, scoring.projections, notes)
     arrays = pictured.corner(torch.as_tensor(samples), data) if case.dim > 2 else {}

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy
 
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis import paired
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import defined
 from benchmarks.plotting import draw
@@ -74,8 +74,6 @@ def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str,
 
 def _point(seeds: pd.DataFrame, axis: str) -> tuple[float, float, float]:
     """Median cost, mean likelihood, and half its interval, 0 of one seed."""
-    count = len(seeds)
-    half = 0.0
-    if count > 1:
-        half = float(scipy.stats.t.ppf(0.975, count - 1)) * standard_error(seeds["test_ll"])
+    values = seeds["test_ll"].to_numpy()
+    half = paired.over_seeds(seeds, values).half(LEVEL) if len(values) > 1 else 0.0
     return float(seeds[axis].median()), float(seeds["test_ll"].mean()), half

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import paired
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.series import is_baseline
 
@@ -17,7 +17,7 @@ COSTS = {
     "seconds": Column("Budget", "s", digits="g"),
     "configuration": Column("Configuration"),
     "val_ll": Column.of("val_ll", digits=".3f"),
-    "test_ll": Column.of("test_ll", digits=".3f", error="se"),
+    "test_ll": Column.of("test_ll", digits=".3f", error="half"),
     "bits_per_dim": Column.of("bits_per_dim", digits=".3f"),
     "updates": Column("Updates", digits=",.0f"),
     "train_flops": Column.of("train_flops", digits=".3g"),
@@ -89,27 +89,28 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
         means = {model: float(own["test_ll"].mean()) for model, own in seeds.items()}
         best = max(means, key=lambda model: means[model])
-        leads = {model: paired.lead(seeds[best], own) for model, own in seeds.items()}
-        leader = paired.winner(means, leads.items())
-        value, error, ahead = (f"{part}.{budget:g}" for part in ("test_ll", "se", "leads"))
+        rivals = {m: paired.compare(seeds[best], own) for m, own in seeds.items() if m != best}
+        leads = paired.leader(rivals)
+        value, error, ahead = (f"{part}.{budget:g}" for part in ("test_ll", "half", "leads"))
         frame[value] = [means.get(model) for model in frame["model"]]
-        frame[error] = [_error(seeds.get(model)) for model in frame["model"]]
-        frame[ahead] = [model == leader for model in frame["model"]]
+        halves = {model: _half(own) for model, own in seeds.items()}
+        frame[error] = [halves.get(model, np.nan) for model in frame["model"]]
+        frame[ahead] = [leads and model == best for model in frame["model"]]
         columns[value] = Column(f"{budget:g} s", digits=".3f", error=error, leads=ahead)
     frame[RECORDS] = [tuple(own["key"]) for _, own in models]
     if budgets:
         frame = frame.sort_values(f"test_ll.{budgets[-1]:g}", ascending=False, kind="stable")
     note = (
-        "Mean test log-likelihood in nats over seeds, each with a split of its own, ± its standard "
-        "error. At each budget of seconds of updates, alone on the machine, the configuration that "
-        "the search has found best by validation. Bold: ahead of every other by more than "
-        f"{paired.ERRORS:g} errors of the paired difference."
+        "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
+        f"{1 - LEVEL:.0%} interval. At each budget of seconds of updates, alone on the machine, "
+        "the configuration that the search has found best by validation. Bold: ahead of every "
+        f"other at a level of {LEVEL:g} over all of its rivals (Student's t on differences, Holm)."
     )
     return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
 
 
-def _error(seeds: pd.DataFrame | None) -> float:
-    return np.nan if seeds is None else standard_error(seeds["test_ll"])
+def _half(seeds: pd.DataFrame) -> float:
+    return paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
 
 
 def _costs(name: str, rows: pd.DataFrame) -> Table:
@@ -119,13 +120,13 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
     for (model, seconds), seeds in scored.groupby(["model", "seconds"], sort=False):
         row: dict[str, Any] = {"model": model, "seconds": seconds, RECORDS: tuple(seeds["key"])}
         row["configuration"] = seeds["configuration"].iloc[0]
-        row["se"] = standard_error(seeds["test_ll"])
+        row["half"] = _half(seeds)
         for column in ("val_ll", "test_ll", "bits_per_dim"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
         for column in ("updates", "train_flops", "train_seconds", "parameters"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).median()
         listed.append(row)
-    frame = pd.DataFrame(listed, columns=[*COSTS, "se", RECORDS]).dropna(axis=1, how="all")
+    frame = pd.DataFrame(listed, columns=[*COSTS, "half", RECORDS]).dropna(axis=1, how="all")
     note = (
         "Configurations chosen by validation; means of likelihoods and medians of the rest over "
         "seeds. The number of updates is the budget times the rate of updates that was measured "
