@@ -180,12 +180,13 @@ def _exhibits(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line for each verdict, then each claim with its sentence, exhibits and command."""
+    from benchmarks.analysis.criteria import DATE, VERSION
     from benchmarks.claims import LECTURE
 
     table = Table("Slide", "Claim", "Verdict", "Records of")
     for row in rows:
         table.add_row(str(row["page"] or "–"), row["id"], _outcome(row), row["folder"] or "")
-    console.print(f"Slides are those of {LECTURE}.")
+    console.print(f"Slides are those of {LECTURE}; criteria are of version {VERSION}, {DATE}.")
     console.print(table)
     for row in rows:
         kind = "check, " if row["check"] else ""
