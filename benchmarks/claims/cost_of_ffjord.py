@@ -15,8 +15,8 @@ from benchmarks.claims.readings import readings
 CRITERION = criteria.of("cost-of-ffjord")
 
 
-def example(share: float, power: int = 1) -> pd.DataFrame:
-    """FLOPs of an evaluation of FFJORD whose trace takes this share of those of f, (D H)^power."""
+def example(share: float, power: int = 1, timed: bool = True) -> pd.DataFrame:
+    """Costs of an evaluation of FFJORD whose trace takes this share of those of f, (D H)^power."""
     common = {
         "flow": "ffjord",
         "dim": [2, 3, 5, 8, 12, 16, 24, 32, 48, 64],
@@ -24,6 +24,7 @@ def example(share: float, power: int = 1) -> pd.DataFrame:
         "option.depth": 2,
         "field_flops": lambda row: row["batch"] * float(row["dim"] * row["option.hidden"]) ** power,
         "rate_flops": lambda row: (1 + share) * row["field_flops"],
+        **({"field_seconds": 1.0, "rate_seconds": 1.0 + share} if timed else {}),
     }
     follows = {"option.hidden": lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
     return made_up("cost", {"option.hidden": 64, **common}, {**follows, **common})
@@ -42,6 +43,7 @@ def example(share: float, power: int = 1) -> pd.DataFrame:
         ("confirmed", partial(example, 1)),
         ("refuted", partial(example, 9, power=2)),
         ("conditional", partial(example, 9)),
+        ("undecided", partial(example, 1, timed=False)),
     ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
@@ -68,7 +70,10 @@ def judge(frame: pd.DataFrame) -> Verdict:
     )
     for price in prices.values():
         holds += (price.groupby("series").max() <= CRITERION["twice"]).tolist()
-    return Verdict(outcome(holds), sentence, keys(of_dim))
+    verdict = outcome(holds)
+    if verdict == "confirmed" and not times:
+        verdict = "undecided"
+    return Verdict(verdict, sentence, keys(of_dim))
 
 
 def _over_field(used: pd.DataFrame, unit: str) -> pd.Series:

@@ -96,10 +96,11 @@ def _likelihoods(models: Models) -> Table:
         row: dict[str, Any] = {"model": model, "seeds": 0, RECORDS: tuple(seeds["key"])}
         if model in models.done:
             row |= _means(models.done[model])
+            row["behind"] = 0.0 if model == first else None
+            row["behind_flow"] = 0.0 if behind_flow and model == first_flow else None
             for name, of in (("behind", behind), ("behind_flow", behind_flow)):
-                if of:
-                    row[name] = of[model].estimate.value if model in of else 0.0
-                    row[f"{name}_half"] = of[model].half if model in of else None
+                if model in of:
+                    row[name], row[f"{name}_half"] = of[model].estimate.value, of[model].half
             row["standing"] = BESIDE[standings[model]] if model in standings else None
         else:
             row["test_ll"] = str(seeds["status"].iloc[0])
