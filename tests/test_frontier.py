@@ -135,6 +135,8 @@ def test_tables_and_figures_are_of_all_finals(frame):
     stages = frame[(frame["setting.stage"] != "rate") & (frame["status"] == "done")]
     assert shown >= set(stages["key"])
     assert [figure.name for figure in study.figures(frame)] == ["frontier"]
+    long = stages[stages["setting.seconds"] == 0.3]
+    assert f"at 0.3 s of updates {long['flow'].item()} on 8gaussians" in study.says(frame)[0]
 
 
 @pytest.mark.parametrize("count", [2, 3])

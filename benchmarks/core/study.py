@@ -139,7 +139,8 @@ class Study:
     A subclass states ``name``, ``question`` and ``Options``, the model of its part of a suite;
     ``cases``; and ``result`` of one case, or ``measure`` of cases that are measured together.
     Settings of its cases have the defaults of the options of the same names. The modules ``tables``
-    and ``figures`` of its folder show records, by functions of these names of a frame.
+    and ``figures`` of its folder show records, by functions of these names of a frame; ``says``
+    gives sentences.
 
     ``version`` is raised when a change moves what the study computes, ``pace`` when it moves how
     fast alone; ``uses`` are the measuring packages that its records depend on beside the flow's.
@@ -203,6 +204,10 @@ class Study:
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
         """The figures of the study's records, and of those that it reads; none of none."""
         return self._exhibits("figures", frame)
+
+    def says(self, frame: pd.DataFrame) -> list[str]:
+        """What the study's records say, in sentences that a report opens with; none of none."""
+        return self._exhibits("says", frame)
 
     def _exhibits(self, what: str, frame: pd.DataFrame) -> list[Any]:
         """What a function of the study's folder, in the module of its name, shows of records."""

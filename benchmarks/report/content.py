@@ -45,12 +45,13 @@ class Figure:
 
 @dataclass
 class Section:
-    """One study: its question, its figures and tables, and notes to read before them."""
+    """One study: its question, its figures and tables, notes to read before them, and a summary."""
 
     study: str
     anchor: str
     question: str = ""
     notes: list[str] = field(default_factory=list)
+    says: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
 
@@ -77,6 +78,11 @@ class Report:
     references: References
     claims: Claims | None = None
     runs: tuple[str, ...] = ()
+
+    @property
+    def says(self) -> list[str]:
+        """What the records say, in sentences."""
+        return [line for section in self.sections for line in section.says]
 
     @property
     def tables(self) -> list[Table]:

@@ -12,6 +12,7 @@ from benchmarks.report.facts import Fact
 from benchmarks.report.formats import Files, Format, registry, table_formats
 from benchmarks.report.references import References
 
+SAYS = "What these records say"
 LISTED = (
     "The numbers are those of [tables/{0}.csv](tables/{0}.csv), which has each record's key, case "
     "and state."
@@ -48,8 +49,10 @@ def joined(blocks: Iterable[str]) -> str:
 
 
 def head(report: Report) -> list[str]:
-    """The title of a report, and what was measured for what."""
-    return [f"# {escape(report.plan.name)}", escape(report.plan.about)]
+    """The title of a report, what was measured for what, and what the records say."""
+    says = "\n".join(f"- {escape(line)}" for line in report.says)
+    titled = [f"{SAYS}:", says] if says else []
+    return [f"# {escape(report.plan.name)}", escape(report.plan.about), *titled]
 
 
 def facts(listed: Iterable[Fact]) -> str:
