@@ -13,6 +13,7 @@ from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.quotable import time_columns
 from benchmarks.core.study import registry
+from benchmarks.execution import suite
 from benchmarks.report import runs
 
 BASELINE = "baseline"  # the gate's folder: the suite ci, which no document cites
@@ -41,6 +42,11 @@ class Quoted:
         frame[names] = frame[names].mask(frame["key"].isin(self.run.cautions))
         return frame.drop(columns=[name for name in names if frame[name].isna().all()]).copy()
 
+    @cached_property
+    def lacking(self) -> int:
+        """How many cases its suite has by now that the run did not measure."""
+        return sum(case.key not in self.run.records for case in suite.read(self.suite).cases())
+
     def table(self, name: str) -> Table:
         """A table that one of its studies makes; ValueError if none does."""
         table: Table = self._named("tables", name)
@@ -62,6 +68,7 @@ class Quoted:
             "Run": self.name,
             "Suite": self.suite,
             "Cases": len(self.run.states),
+            "Lacking": self.lacking,
             "Stale": states["stale"],
             "Stale in times": states["stale in times"],
             "Timed": timed,
