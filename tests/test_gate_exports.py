@@ -139,7 +139,7 @@ def test_junit_passes_where_the_gate_does(exported):
 
 def test_what_a_flow_says_cannot_break_a_file(exported):
     """Reasons of failures hold whatever an exception said: markup, colours, line ends."""
-    reason = "]]> <b>\x1b[31m|no|\x00 &amp; `code`\nsecond"
+    reason = "]]> <b>\x1b[31m|no|\x00\ufffe &amp; `code`\nsecond"
     broken = BASE[0].model_copy(update={"status": "failed", "reason": reason})
     base, new = [BASE[0]], [broken]
     assert set(check_junit(exported("--junit", base, new)).values()) == {"failure"}

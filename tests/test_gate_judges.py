@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from benchmarks.analysis.stats import holm
 from benchmarks.core.record import Values
-from benchmarks.gate import quality, rendering, times
+from benchmarks.gate import compare, quality, rendering, times
 from benchmarks.gate.comparison import LEVEL
 from benchmarks.gate.sources import Entry
-from gate_records import Metrics, density, outcomes
+from gate_records import Metrics, density, folder, outcomes, record
 
 SIMULATED = 200
 
@@ -20,6 +22,25 @@ def entry(group: str, seed: int, metrics: Metrics, place: str = "here") -> Entry
     """A case as the judges see it."""
     values = {name: Values.of(name, value) for name, value in metrics.items()}
     return Entry(f"{group} seed {seed}", group, str(seed), "done", "", values, place)
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf, []], ids=str)
+@pytest.mark.parametrize("metric", ["log_prob_flops", "log_prob_seconds", "test_ll", "test_ll_se"])
+def test_what_is_no_number_any_more_fails(gate, metric, lost):
+    """Whatever its class, and whether it could be judged or not."""
+    case = density(0, -5.0).case
+    metrics = {"test_ll": -5.0, "test_ll_se": 0.01, "log_prob_flops": 100.0}
+    metrics |= {"log_prob_seconds": [0.2] * 9, "reference_seconds": [0.1] * 9}
+    verdict = gate([record(case, metrics)], [record(case, {**metrics, metric: lost})])
+    assert metric in {comparison.metric for comparison in verdict.failures}
+    assert not gate([record(case, metrics)], [record(case, metrics)]).failures
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, 0.9])
+def test_a_factor_that_judges_nothing_is_refused(tmp_path, factor):
+    base = folder(tmp_path, density(0, -5.0))
+    with pytest.raises(ValueError, match="factor"):
+        compare(base, base, factor=factor)
 
 
 def test_a_worse_likelihood_fails_and_one_within_the_error_does_not(gate):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,8 +19,8 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
 
     ``factor`` is what a time may grow by, ``allow`` patterns of labels of cases that may vanish.
     """
-    if factor < 1:
-        raise ValueError(f"a factor below one makes no time worse: got {factor:g}")
+    if not 1 <= factor < math.inf:
+        raise ValueError(f"a time may grow by a finite factor of 1 or more: got {factor:g}")
     old, latest = sources.read(base), sources.read(new)
     sources.comparable(old, latest)
     before, after = sources.entries(old, latest)

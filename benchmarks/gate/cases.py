@@ -1,7 +1,8 @@
-"""Cases: those that vanished, failed or appeared, and measurements that a case no longer has."""
+"""Cases: those that vanished, failed or appeared, and measurements that a case has lost."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 
@@ -19,8 +20,11 @@ def judge(
             yield _vanished(old.label, "", allow)
         elif new.status == "done" and old.status == "done":
             yield Comparison(old.label, "", "case", "stayed")
-            for name in sorted(old.metrics.keys() - new.metrics.keys()):
-                yield _vanished(old.label, name, allow)
+            for name in sorted(old.metrics):
+                if name not in new.metrics:
+                    yield _vanished(old.label, name, allow)
+                elif _finite(old, name) and not _finite(new, name):
+                    yield _lost(new, name)
         elif new.status == "done":
             yield Comparison(old.label, "", "case", "appeared", note=f"was {old.status} before")
         elif old.status == "done":
@@ -38,6 +42,18 @@ def _vanished(label: str, metric: str, allow: Sequence[str]) -> Comparison:
     allowed = any(label == pattern or fnmatch(label, pattern) for pattern in allow)
     note = "allowed" if allowed else ""
     return Comparison(label, metric, "case", "vanished", fails=not allowed, note=note)
+
+
+def _finite(entry: Entry, name: str) -> bool:
+    """Whether a metric has values, and each is a number."""
+    values = entry.metrics[name].values
+    return bool(values) and all(map(math.isfinite, values))
+
+
+def _lost(entry: Entry, name: str) -> Comparison:
+    values = entry.metrics[name].values
+    note = "its values are not all finite now" if values else "it has no values now"
+    return Comparison(entry.label, name, "case", "failed", fails=True, note=note)
 
 
 def _failed(entry: Entry) -> Comparison:

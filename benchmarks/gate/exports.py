@@ -105,5 +105,5 @@ def _count(element: ElementTree.Element) -> None:
 
 
 def _legal(text: str) -> str:
-    """Without the control characters that no XML may hold."""
-    return "".join(c for c in text if c in "\t\n" or c >= " ")
+    """Without the characters that no XML may hold: controls, U+FFFE and U+FFFF."""
+    return "".join(c for c in text if c in "\t\n" or (c >= " " and c not in "\ufffe\uffff"))

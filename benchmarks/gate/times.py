@@ -53,6 +53,8 @@ def _compared(before: Entry, after: Entry) -> Iterator[Comparison]:
             yield replace(
                 comparison, outcome="incomparable", note="no reference workload beside it"
             )
+        elif not np.isfinite([*old, *new]).all():
+            yield replace(comparison, outcome="incomparable", note="not all finite")
         elif why := _apart(before, after) or _noisy(before, after) or _few(len(old), len(new)):
             yield replace(comparison, outcome="incomparable", note=why)
         else:
