@@ -147,7 +147,7 @@ def record_of(study: str, seed: int = 0, **changes: Any) -> Record:
 def write_trial(folder: Path) -> Path:
     """A folder with a record done, one failed, and one case that was not reached."""
     done = record_of(PROBE, 0, metrics={"parameters": 7.0})
-    failed = record_of(PROBE, 1, status="failed", reason=f"{AWKWARD}\nsecond line")
+    failed = record_of(PROBE, 1, status="failed", reason=AWKWARD)
     missing = record_of(PROBE, 2)
     for record in (done, failed):
         store.write(folder, record)

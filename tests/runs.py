@@ -48,7 +48,7 @@ def small(*contenders, **values) -> Suite:
 
 
 def trainings(**values) -> Suite:
-    """A suite of four small trainings, a baseline and four small costs."""
+    """A suite of four small trainings, two of a baseline and four small costs."""
     density = {
         "study": "density",
         "datasets": ["8gaussians"],

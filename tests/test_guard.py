@@ -199,7 +199,8 @@ def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data() -> None:
 def test_the_baseline_is_sound_and_of_the_suite_ci() -> None:
     base = Path(__file__).parent.parent / "results/baseline"
     assert not list(faults(base))
-    assert all(OPERATORS in record.notes for record in store.read(base).values())
+    done = [r for r in store.read(base).values() if r.status == "done"]
+    assert all(OPERATORS in record.notes for record in done)
 
 
 def _module(name: str) -> ModuleType:

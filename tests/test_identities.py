@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
     "methods": ["euler", "rk4"],
     "bottlenecks": [[6, 2]],
     "batch": 4,
-    "draws": 1000,
+    "draws": 2000,
 }
 
 

@@ -23,7 +23,7 @@ def test_times_come_after_all_else_and_are_those_of_the_whole_case(tmp_path, wor
     after = run(suite, tmp_path, progress, worker=worker)
     assert len(after.done) == len(after.cases)
     pending = [record.pending for record in progress.measured if record.case.study == "density"]
-    assert pending == [True] * 5 + [False] * 5
+    assert pending == [True] * 6 + [False] * 6
     frame = load(tmp_path).query("study == 'density'")
     assert (frame["train_seconds"] > 0).all()
     assert (frame["sample_rate"] > 0).all()
@@ -33,7 +33,7 @@ def test_times_come_after_all_else_and_are_those_of_the_whole_case(tmp_path, wor
 def test_a_run_that_ended_between_the_phases_only_times(tmp_path, worker):
     suite = trainings()
     first = run(suite, tmp_path, Silent(), Asked(phase="beside"), worker=worker)
-    assert len(first.pending) == 5
+    assert len(first.pending) == 6
     assert not Asked(phase="beside").left_over(first)
     assert report.write(tmp_path).is_file()
     before = figures(tmp_path)
@@ -41,7 +41,7 @@ def test_a_run_that_ended_between_the_phases_only_times(tmp_path, worker):
     after = run(suite, tmp_path, progress, worker=worker)
     assert len(after.done) == len(after.cases)
     density = [record for record in progress.measured if record.case.study == "density"]
-    assert len(density) == 5
+    assert len(density) == 6
     assert all(record.origin is not None for record in density)
     assert all(figures(tmp_path)[key].items() >= values.items() for key, values in before.items())
 

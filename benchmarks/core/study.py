@@ -211,8 +211,9 @@ class Study:
 
     def _exhibits(self, what: str, frame: pd.DataFrame) -> list[Any]:
         """What a function of the study's folder, in the module of its name, shows of records."""
-        name = f"{type(self).__module__.rpartition('.')[0]}.{what}"
-        if frame.empty or not find_spec(name):
+        folder = type(self).__module__.rpartition(".")[0]
+        name = f"{folder}.{what}"
+        if frame.empty or not folder or not find_spec(name):
             return []
         return list(getattr(import_module(name), what)(frame))
 
