@@ -70,9 +70,9 @@ def test_figures_are_equal_for_any_number_of_jobs_and_shards(tmp_path, monkeypat
         assert {case.key for case in now.cases} == now.done
     assert merge(parts, tmp_path / "merged") == []
     one, *others = (figures(tmp_path / name) for name in ("one", "two", "merged"))
-    assert len(one) == 9
+    assert len(one) == 10
     assert all(other == one for other in others)
-    assert len(state(suite, tmp_path / "merged").done) == 9
+    assert len(state(suite, tmp_path / "merged").done) == 10
 
 
 def test_a_result_of_a_lost_claim_is_set_aside(tmp_path, worker, monkeypatch):

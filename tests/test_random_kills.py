@@ -19,7 +19,7 @@ from benchmarks.execution.run import Asked, run
 from benchmarks.execution.state import state
 from runs import Silent, figures, started, trainings_of
 
-KILLS = 10
+KILLS = 6
 PLUGIN = """
 from benchmarks.training import checkpoint, seconds
 

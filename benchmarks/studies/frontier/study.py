@@ -112,8 +112,10 @@ class Frontier(TrainingStudy):
         """The case with a configuration and a number of updates, by earlier rates or trials."""
         done = [record for record in earlier if record.status == "done"]
         if not done:
-            first = f"{earlier[0].status}: {earlier[0].reason}"
-            raise ValueError(f"none of the {len(earlier)} cases that it needs is done; {first}")
+            raise ValueError(
+                f"none of the {len(earlier)} cases that it needs is done; the first: "
+                f"{earlier[0].status}, {earlier[0].reason}"
+            )
         if case.settings["stage"] == "trial" and "place" not in case.settings:
             rates = list(done[0].metrics["update_rate"].values)
             return _chosen(case, case, rates, {"validate_every": _every(case, rates[0])})
