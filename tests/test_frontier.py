@@ -131,9 +131,9 @@ def test_the_longer_budget_is_for_the_best_by_validation(frame):
 
 def test_tables_and_figures_are_of_all_finals(frame):
     study = registry["frontier"]
-    shown = {key for table in study.tables(frame) for keys in table.rows_from for key in keys}
+    cited = {key for table in study.tables(frame) for keys in table.rows_from for key in keys}
     stages = frame[(frame["setting.stage"] != "rate") & (frame["status"] == "done")]
-    assert shown >= set(stages["key"])
+    assert cited >= set(stages["key"])
     assert [figure.name for figure in study.figures(frame)] == ["frontier"]
     long = stages[stages["setting.seconds"] == 0.3]
     assert f"at 0.3 s of updates {long['flow'].item()} on 8gaussians" in study.says(frame)[0]

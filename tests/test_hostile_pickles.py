@@ -64,8 +64,8 @@ def named(module: str, name: str) -> bytes:
 def array(shape: bytes, content: bytes, code: bytes = b"f8") -> bytes:
     """The opcodes of a numpy array of a shape and a content that are opcodes themselves."""
     kind = named("numpy", "dtype") + b"(U" + bytes([len(code)]) + code + b"K\x00K\x01tR"
-    made = named("numpy.core.multiarray", "_reconstruct") + b")R"
-    return made + b"(K\x01" + shape + kind + b"I00\n" + content + b"tb"
+    empty = named("numpy.core.multiarray", "_reconstruct") + b")R"
+    return empty + b"(K\x01" + shape + kind + b"I00\n" + content + b"tb"
 
 
 def frame(labels: bytes, *blocks: bytes) -> bytes:
