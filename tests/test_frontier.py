@@ -48,6 +48,24 @@ def small(**values) -> Suite:
     return Suite(name="small", about="for a test", **given)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rungs": RUNGS[::-1]}, "rise"),
+        ({"rungs": [RUNGS[0], {"seconds": 0.2, "configurations": 9}]}, "takes some of"),
+        ({"extension": {"seconds": 0.1, "seeds": 1, "best": 1}}, "rise"),
+        ({"extension": {"seconds": 9, "seeds": 1, "best": 1, "labels": ["maf"]}}, "'maf'.*nice"),
+        ({"flows": [{"flow": "nice", "space": {"preprocessing": ["pca"]}}]}, "'pca'.*radial"),
+        ({"flows": [{"flow": "nice", "space": {"learning_rate": [1, 0.1]}}]}, "lower end first"),
+        ({"flows": [{"flow": "nice", "space": {"options": {"hidden": []}}}]}, "'hidden' has no"),
+    ],
+)
+def test_contradictions_are_refused(change, message):
+    (study,) = small().studies
+    with pytest.raises(ValueError, match=message):
+        small(studies=({**study, **change},)).cases()
+
+
 @given(count=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_configurations_fill_their_space(count, seed):
     """Reproducibly, within its ends, and even in the logarithm of the learning rate."""

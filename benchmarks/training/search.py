@@ -16,6 +16,8 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
 
+from benchmarks.training.settings import TrainingPart
+
 
 class Space(BaseModel, frozen=True, extra="forbid"):
     """What a search of one family chooses from: a range of learning rates, and lists of values."""
@@ -29,6 +31,8 @@ class Space(BaseModel, frozen=True, extra="forbid"):
         low, high = self.learning_rate
         if low > high:
             raise ValueError(f"learning_rate = [{low:g}, {high:g}]: give the lower end first")
+        for name in self.preprocessing:
+            TrainingPart(preprocessing=name)  # raises for an unknown one
         if empty := [name for name, values in self.options.items() if not values]:
             raise ValueError(f"option {empty[0]!r} has no values to choose from")
         return self

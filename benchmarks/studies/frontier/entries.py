@@ -10,7 +10,7 @@ from pydantic import model_validator as validator
 
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.study import Common, Contender
+from benchmarks.core.study import Common, Contender, expanded
 from benchmarks.evaluation.scoring import Scoring
 from benchmarks.training.baselines import EVERY, BaselineEntry
 from benchmarks.training.search import Configuration, Rung, Space, configurations
@@ -65,6 +65,10 @@ class FrontierOptions(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(
                 f"each rung takes some of the one before, got {numbers} configurations"
             )
+        known = [entrant.label or entrant.flow for entrant in expanded(self.flows)]
+        named = self.extension.labels if self.extension else ()
+        if unknown := [label for label in named if label not in known]:
+            raise ValueError(f"extension of {unknown[0]!r}; choose from: {', '.join(known)}")
         return self
 
 
