@@ -34,7 +34,7 @@ def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     done = frame[frame["status"] == "done"].copy()
     if done.empty:
         return {}
-    done["family"] = [re.sub(r"\d+$", "", str(name)) for name in done["dataset"]]
+    done["family"] = [re.sub(r"_?\d+$", "", str(name)) for name in done["dataset"]]
     done["series"] = [
         f"{name}, {family}" for name, family in zip(series(done), done["family"], strict=True)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import nfe
+from benchmarks.analysis import equal_fit, nfe
+from benchmarks.analysis.equal_fit import Fit, loosest_first
 from benchmarks.analysis.nfe import Total
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.series import series
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw
-from benchmarks.studies.nfe.tables import MEANING, TOTALS, keys, own
+from benchmarks.studies.nfe.tables import FIT, MEANING, TOTALS, keys, own
 
 TRAINING_NOTE = (
     "Means over the seeds, a row for each flow. Left: evaluations on a fixed batch as training "
@@ -27,6 +29,7 @@ GROWTH_NOTE = (
     "Forward evaluations on a fixed batch after training: a point for each seed, a line "
     "through their means. Dashed: before training."
 )
+FIT_NOTE = "A panel for each tolerance; a point for each seed, a line through their means."
 TOTALS_NOTE = (
     "Solid: flows with an ODE, a faint point for each seed and a line through their means. Dashed: "
     "flows without one."
@@ -46,6 +49,12 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
         used = tuple(key for group in families.values() for key in group["key"])
         picture = partial(_growth, families)
         figures.append(Figure("nfe-against-dimension", title, GROWTH_NOTE, picture, used))
+    if fits := equal_fit.fits(rows):
+        title = "Evaluations at equal fit"
+        used = tuple(key for fit in fits for key in fit.rows["key"])
+        figures.append(
+            Figure("nfe-equal-fit", title, FIT + FIT_NOTE, partial(_equal_fit, fits), used)
+        )
     solved, direct = nfe.totals(frame)
     if solved and direct:
         note, used = MEANING + TOTALS_NOTE, keys(solved, direct)
@@ -85,7 +94,7 @@ def _curves(panels: Any, a: dict[str, np.ndarray], label: str, look: dict[str, A
     training.plot(a["updates"], a["nfe_forward"], label=label, **look)
     if a["nfe_backward"].any():
         training.plot(a["updates"], a["nfe_backward"], ls="--", **look)
-    for curve, style in ((0, "--"), (1, "-")):
+    for curve, style in ((0, "--"), (-1, "-")):
         tolerance.plot(a["tolerances"], a["nfe"][curve], ls=style, **look)
         positive = a["error"][curve] > 0
         error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)
@@ -106,6 +115,28 @@ def _growth(families: dict[str, pd.DataFrame]) -> Any:
         panel.set(xscale="log", xlabel="D", ylabel="NFE", ylim=(0, None))
         draw.ticks(panel.xaxis, [d for group in families.values() for d in group["dim"]])
         draw.legend_below(figure, *panel.get_legend_handles_labels())
+    return figure
+
+
+def _equal_fit(fits: Sequence[Fit]) -> Any:
+    """NFE where each series has closed the share of the gap, against D, a panel a tolerance."""
+    looks = draw.looks(fit.name for fit in fits)
+    tolerances = loosest_first(t for fit in fits for t in fit.tolerances)
+    columns = min(3, len(tolerances))
+    with draw.figure(-(-len(tolerances) // columns), columns, 2.9) as (figure, axes):
+        for panel, tolerance in itertools.zip_longest(axes.flat, tolerances):
+            if tolerance is None:
+                panel.set_axis_off()
+                continue
+            for fit in (fit for fit in fits if tolerance in fit.tolerances):
+                rows, look = fit.rows.dropna(subset=[tolerance]), looks[fit.name]
+                panel.plot(rows["dim"], rows[tolerance], **{**look, "ls": "", "alpha": 0.4})
+                means = rows.groupby("dim")[tolerance].mean()
+                panel.plot(means.index, means, label=fit.name, **look)
+            title = f"tolerance {tolerance}"
+            panel.set(xscale="log", xlabel="D", ylabel="NFE", ylim=(0, None), title=title)
+            draw.ticks(panel.xaxis, [d for fit in fits for d in fit.rows["dim"]])
+        draw.legend_below(figure, *axes[0, 0].get_legend_handles_labels())
     return figure
 
 

@@ -15,11 +15,13 @@ import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Contender, Result, register
+from benchmarks.datasets import Dataset
 from benchmarks.evaluation.likelihood import row_flops
 from benchmarks.evaluation.speed import ROWS, timed
 from benchmarks.measure.operations import Operations
 from benchmarks.measure.preparing import prepare
 from benchmarks.studies.trainees import TrainingStudy
+from benchmarks.training.baselines import fit
 from benchmarks.training.loop import train
 from benchmarks.training.seconds import kept
 from benchmarks.training.settings import Training
@@ -37,7 +39,7 @@ class NfeOptions(BaseModel, frozen=True, extra="forbid"):
     options: dict[str, JsonValue] = {}  # of every flow
     batch: PositiveInt = 256
     updates: PositiveInt
-    checks: PositiveInt = 12  # times during training that NFE is counted
+    checks: PositiveInt = 12  # times during training that NFE is counted, at each tolerance too
     tolerances: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
     training: Training = Training()
     seconds: NonNegativeFloat = 0.5  # of timing log_prob and sampling; 0: none
@@ -47,10 +49,13 @@ class NfeOptions(BaseModel, frozen=True, extra="forbid"):
 class Nfe(TrainingStudy):
     """How often the solver evaluates the field, as it is trained and as tolerance tightens.
 
-    A solver that names no first step takes torchdiffeq's.
+    The likelihood of validation rows stands beside it, that of a Gaussian and, where it is known,
+    of the truth, so that flows can be compared at equal fit. A solver that names no first step
+    takes torchdiffeq's.
     """
 
     name = "nfe"
+    version = 2
     question = "How many evaluations does the solver need, and for what error?"
     reads = ("cost",)
     Options = NfeOptions
@@ -114,30 +119,31 @@ def _measured(case: Case) -> Result:
     dtype = getattr(torch, case.dtype)
     solving = _by_the_heuristic(case)
     flow = prepare(solving, data.train.to(dtype), settings.preprocessing)
-    untrained = copy.deepcopy(flow)
     fixed = data.test[: case.batch].to(case.device, dtype)
+    tolerances = [float(t) for t in case.settings["tolerances"]]
     every = max(1, case.updates // int(case.settings["checks"]))
 
-    def observe(update: int) -> tuple[int, int, int] | None:
+    def observe(update: int) -> tuple[float, ...] | None:
         if update % every and update != case.updates:
             return None
         view = flow.using(noise=0)
         with flows.count_nfe(view) as count:
             view.log_prob(fixed).mean().backward()
         flow.zero_grad()
-        return update, count.forward, count.backward
+        nfes, errors = _tolerances(flow, fixed, solving, tolerances)
+        return update, count.forward, count.backward, *nfes, *errors
 
     history = train(flow, data, case, settings, observe=observe)
-    tolerances = [float(t) for t in case.settings["tolerances"]]
-    curves = [_tolerances(f, fixed, solving, tolerances) for f in (untrained, flow)]
-    updates, forward, backward = np.array(history.observations).T
+    observed = np.array(history.observations)
+    updates, forward, backward = observed[:, :3].T.astype(int)
+    nfe, error = np.split(observed[:, 3:], 2, axis=1)
     arrays = {
         "updates": updates,
         "nfe_forward": forward,
         "nfe_backward": backward,
         "tolerances": np.array(tolerances),
-        "nfe": np.array([curve[0] for curve in curves]),
-        "error": np.array([curve[1] for curve in curves]),
+        "nfe": nfe,
+        "error": error,
     }
     view = flow.using(noise=0)
     with torch.no_grad(), flows.count_nfe(view) as count, Operations() as operations:
@@ -148,10 +154,22 @@ def _measured(case: Case) -> Result:
         "nfe_start": float(forward[0]),
         "nfe_end": float(forward[-1]),
         "parameters": trainable(flow),
-        **{n: v for n, v in history.metrics().items() if n.endswith("_seconds")},
+        **history.metrics(),
+        **_levels(data, case, settings),
         "row_flops": row_flops(flow.using(trace="exact"), data.test[:ROWS].to(case.device, dtype)),
     }
+    arrays = {**history.arrays(), **arrays}
     return Result(metrics, arrays, kept=kept(flow, history) if _seconds(case) else None)
+
+
+def _levels(data: Dataset, case: Case, settings: Training) -> dict[str, float]:
+    """The likelihood of the validation rows by a Gaussian and by the truth where it is known."""
+    rows = data.val[: settings.validation_rows]
+    gaussian = fit("gaussian", data.train.numpy(), case.seeds.init, rows.numpy())
+    levels = {"gaussian_ll": float(gaussian.log_prob(rows.numpy()).mean())}
+    if data.log_prob is not None:
+        levels["truth_ll"] = data.log_prob(rows).mean().item()
+    return levels
 
 
 def _seconds(case: Case) -> float:

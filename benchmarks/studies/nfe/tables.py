@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import nfe
+from benchmarks.analysis import equal_fit, nfe
 from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
+from benchmarks.analysis.equal_fit import SHARE, Fit, loosest_first
 from benchmarks.analysis.nfe import Total
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells
 from benchmarks.core.metrics import METRICS
@@ -34,6 +36,20 @@ GROWTH_NOTE = (
     "dimension: 0 where the number of evaluations does not depend on D. FLOPs: the slope of what "
     "one log_prob of a row takes after training, by the flow's own solver and trace."
 )
+FIT = (
+    f"Each training is read at the first validation that has closed {SHARE:.0%} of the gap between "
+    "a Gaussian and the truth or, where that is not known, the best likelihood of these trainings "
+    "on the same split. Evaluations of one log_prob of a fixed batch there, in float64, at "
+    "atol = rtol. "
+)
+FIT_GROWTH_NOTE = (
+    FIT + "Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at the "
+    "dimensions where the share was reached."
+)
+FIT_NOTE = (
+    FIT + "Means over the seeds that reached the share, and how many did. Share: of the gap at the "
+    "end of the training."
+)
 MEANING = (
     "FLOPs of log_prob per row. Flows with an ODE are those of this study after training, each by "
     "its own solver and trace at the number of evaluations that it then takes. The others are "
@@ -56,7 +72,9 @@ CROSSINGS_NOTE = (
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Evaluations before and after training, their growth, and totals by the cost study."""
     rows = own(frame)
-    return [_training(rows), *_growth(rows), *_totals(frame)] if len(rows) else []
+    if rows.empty:
+        return []
+    return [_training(rows), *_growth(rows), *_at_equal_fit(rows), *_totals(frame)]
 
 
 def own(frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,6 +117,53 @@ def _growth(rows: pd.DataFrame) -> list[Table]:
     title = "Evaluations against the dimension"
     frame = pd.DataFrame(table_rows)
     return [Table("nfe-growth", title, GROWTH_NOTE, frame, columns=columns)] if table_rows else []
+
+
+def _at_equal_fit(rows: pd.DataFrame) -> list[Table]:
+    """Slopes at equal fit by tolerance, a row for each series; NFE of each series and dimension."""
+    if not (fits := equal_fit.fits(rows)):
+        return []
+    slopes = [_fit_growth(fit) for fit in fits]
+    values = [_fit_values(fit, own) for fit in fits for _, own in fit.rows.groupby("dim")]
+    tolerances = loosest_first(t for fit in fits for t in fit.tolerances)
+    at = {tolerance: f"at {tolerance}" for tolerance in tolerances}
+    headers = {"series": "Flow, data", "reached": "Reached by", "dims": "Dimensions"}
+    columns = {name: Column(header) for name, header in headers.items()}
+    columns |= {t: Column(f"Slope {at[t]}", digits=".2f", interval=f"{t}.interval") for t in at}
+    headers = {"series": "Flow, data", "dim": "D", "reached": "Reached by"}
+    detail = {name: Column(header) for name, header in headers.items()}
+    detail |= {"share": Column("Share", digits=".0%"), "update": Column("Updates", digits=".0f")}
+    detail |= {t: Column(f"NFE {at[t]}", digits=".0f") for t in tolerances}
+    title = "Evaluations at equal fit"
+    slope_title = f"{title} against the dimension"
+    return [
+        Table("nfe-equal-fit-growth", slope_title, FIT_GROWTH_NOTE, pd.DataFrame(slopes), columns),
+        Table("nfe-equal-fit", title, FIT_NOTE, pd.DataFrame(values), detail),
+    ]
+
+
+def _reached(rows: pd.DataFrame) -> str:
+    """ "3 of 5": the trainings that closed the share of the gap."""
+    return f"{np.isfinite(rows['update']).sum()} of {len(rows)}"
+
+
+def _fit_growth(fit: Fit) -> dict[str, Any]:
+    """A series, and its slope at each tolerance."""
+    there = fit.rows[np.isfinite(fit.rows["update"])]
+    row = {"series": fit.name, "reached": _reached(fit.rows), "dims": there["dim"].nunique()}
+    for tolerance in fit.tolerances:
+        grown = fit.growth(tolerance)
+        row[tolerance], row[f"{tolerance}.interval"] = (
+            (grown[0], grown[1:]) if grown else (float("nan"), None)
+        )
+    return {**row, RECORDS: tuple(fit.rows["key"])}
+
+
+def _fit_values(fit: Fit, own: pd.DataFrame) -> dict[str, Any]:
+    """A series at one dimension: its share, updates and NFE, means over the seeds."""
+    there = own[["update", *fit.tolerances]][np.isfinite(own["update"])]
+    row = {"series": fit.name, "dim": own["dim"].iloc[0], "reached": _reached(own)}
+    return {**row, "share": own["share"].mean(), **there.mean(), RECORDS: tuple(own["key"])}
 
 
 def _totals(frame: pd.DataFrame) -> list[Table]:
