@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import stat
 import tarfile
 import zipfile
@@ -19,6 +21,7 @@ from benchmarks.datasets.download import FetchError, Source, opened, redirect
 from file_server import CONTENT, special, tar
 
 GOOD = ("data/power/data.npy", b"numbers")
+LONE = gzip.compress(b"2", mtime=0)
 WANTED = (("power/data.npy", "data/power/data.npy"),)
 
 
@@ -104,6 +107,49 @@ def test_no_damage_to_an_archive_goes_unnoticed_as_a_crash(tmp_path_factory, dat
         assert [path.name for path in root.iterdir()] == ["data.tar.gz"]
 
 
+def archive_of(kind: str, member: tuple[str, bytes]) -> bytes:
+    """An archive of one member in a format, or the member alone, compressed or not."""
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.writestr(*member)
+        return buffer.getvalue()
+    if kind == "gz":
+        return gzip.compress(member[1])
+    return member[1] if kind == "npy" else tar(member, mode=f"w:{kind.removeprefix('tar.')}")
+
+
+def wanted_of(kind: str, path: Path) -> Source:
+    """A source of an archive, for which no checksum is published."""
+    name = path.name if kind in ("gz", "npy") else GOOD[0]
+    return Source(str(path), None, (("power/data.npy", name),))
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz", "npy", "tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_no_flipped_byte_changes_what_is_fetched(kind: str, tmp_path: Path) -> None:
+    """Without a checksum too: by the sums in the file, or else the file is refused."""
+    content, refused = archive_of(kind, (GOOD[0], CONTENT[:3000])), 0
+    path = tmp_path / f"x.{kind}"
+    for place in range(0, len(content), max(1, len(content) // 40)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            (brought,) = fetch.fetch(wanted_of(kind, path), tmp_path / str(place))
+        except FetchError:
+            refused += 1
+        else:
+            assert kind == "gz" or brought.read_bytes() == CONTENT[:3000]
+    assert refused > 30
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.bz2", "tar.xz"])
+def test_an_archive_that_unpacks_to_too_much_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(archive_of(kind, (GOOD[0], bytes(80_000_000))))
+    with pytest.raises(FetchError, match="it unpacks to 8"):
+        fetch.fetch(wanted_of(kind, path), tmp_path / "root")
+    assert not list((tmp_path / "root").rglob("*"))
+
+
 @pytest.mark.parametrize("name", ["../evil", "/evil", "link"])
 def test_a_zip_that_tries_to_escape_is_refused(name: str, tmp_path: Path) -> None:
     archive = tmp_path / "x.zip"
@@ -122,9 +168,9 @@ def test_a_zip_and_a_lone_file_are_unpacked(tmp_path: Path) -> None:
         zipped.writestr("folder/a", b"1")
     fetch.unpack(tmp_path / "x.zip", {"folder/a": "set/a"}, tmp_path)
     fetch.unpack(tmp_path / "x.zip", {}, tmp_path)
-    (tmp_path / "b.csv.gz").write_bytes(b"2")
+    (tmp_path / "b.csv.gz").write_bytes(LONE)
     fetch.unpack(tmp_path / "b.csv.gz", {"b.csv.gz": "set/b.csv.gz"}, tmp_path)
-    assert [(tmp_path / "set" / name).read_bytes() for name in ("a", "b.csv.gz")] == [b"1", b"2"]
+    assert [(tmp_path / "set" / name).read_bytes() for name in ("a", "b.csv.gz")] == [b"1", LONE]
 
 
 @pytest.mark.parametrize("name", datasets.downloadable())

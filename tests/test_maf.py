@@ -148,8 +148,13 @@ def _cut(path: Path, keep: float) -> None:
 @pytest.mark.parametrize(
     ("name", "file", "damage", "message"),
     [
-        ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.5), "promises 400 rows of 43"),
-        ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.0001), "not a .npy file"),
+        (
+            "miniboone",
+            "miniboone/data.npy",
+            lambda p: _cut(p, 0.5),
+            r"promises .*\(400, 43\)",
+        ),
+        ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.0001), "NumPy's format"),
         ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros(9)), r"shape \(9,\)"),
         ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros((9, 2))), "too few"),
         ("power", "power/data.npy", lambda p: np.save(p, np.zeros((50, 7))), "power has 8"),

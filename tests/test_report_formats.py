@@ -33,6 +33,14 @@ def test_csv_holds_raw_numbers(rendered: Path) -> None:
     assert back[RECORDS].tolist() == [keys[0] for keys in frame[RECORDS]]
 
 
+@given(st.text(max_size=9) | st.sampled_from(["=1+1", "@x", "-2+3", "+A1", "\t=1", "-1.5", "-"]))
+def test_no_cell_of_a_csv_is_a_formula(text: str) -> None:
+    cell = formats.cell(text)
+    assert cell.removeprefix("'" * (cell != formats.plain(text))) == formats.plain(text)
+    if cell[:1] in "=+-@\t\r" and cell:
+        float(cell)
+
+
 def test_markdown_has_the_same_content(rendered: Path) -> None:
     text = (rendered / "report/report.md").read_text()
     assert "# trial\n\nTo &lt;try&gt;.\n" in text

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from benchmarks.cli.app import app
 
 ROOT = Path(__file__).parent.parent
+BASELINE = ROOT / "results" / "baseline"
 cli = CliRunner()
 
 
@@ -40,6 +41,23 @@ cli = CliRunner()
         (["run", "smoke", "-s", "costs.seconds=2"], ["'costs'", "cost, density", "threads"]),
         (["run", "smoke", "-s", "studies=2", "-s", "cost.batch=2"], ["cost.batch=2"]),
         (["run", "smoke", "--threads", "0"], ["threads", "got 0"]),
+        (["run", "smoke", "-s", "studies.x=5"], ["studies.x", "'x'", "0, 1, 2"]),
+        (["run", "smoke", "-s", "studies.0.flows.99=5"], ["studies.0.flows.99", "'99'"]),
+        (["run", "smoke", "-s", "name.x=5"], ["name.x", "neither a table nor a list"]),
+        (["run", "smoke", "-s", "name='../../evil'"], ["'../../evil'", "no /"]),
+        (["run", "smoke", "-s", f"threads={'9' * 5000}"], ["threads", "999 …"]),
+        (["run", "smoke", "-s", f"cost.dims=[{'9' * 400}]"], ["dims.0", "64 bits", "999 …"]),
+        (["run", "smoke", "-s", "seeds=[-1]"], ["seeds.0", "greater than or equal to 0"]),
+        (["run", "smoke", "-s", "density.scoring.tolerance=inf"], ["tolerance", "finite"]),
+        (["run", "smoke", "-s", f"density.training.{'a.' * 99}b=1"], ["levels"]),
+        (["run", "smoke", "--out", ""], ["'--out'", "empty"]),
+        (["run", "smoke", "--out="], ["'smoke'", "empty"]),
+        (["run", "sm\udcffke"], ["'sm?ke'", "UTF-8"]),
+        (["cost", "maf", "--dim", "9" * 400], ["--dim", "2..512"]),
+        (["cost", "maf", "--dim", f"2..{'9' * 400}"], ["--dim", "2..512"]),
+        (["check", "maf", "--dim", "9" * 400], ["dim.0", "64 bits"]),
+        (["check", "maf", "-s", "hidden=nan"], ["hidden", "finite"]),
+        (["baseline", "update", str(BASELINE), "--target", __file__], [Path(__file__).name]),
         (["status", "nosuch"], ["nosuch", "smoke"]),
         (["status", str(ROOT / "docs")], ["suite.json", f"--out {ROOT / 'docs'}"]),
         (["report", "nosuch"], ["folder", "nosuch"]),

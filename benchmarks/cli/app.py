@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from benchmarks.cli.ab import ab
 from benchmarks.cli.baseline import app as baseline
 from benchmarks.cli.check import check
 from benchmarks.cli.claims import claims
 from benchmarks.cli.compare import compare
+from benchmarks.cli.console import fail
 from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
 from benchmarks.cli.docs import docs
@@ -19,8 +24,24 @@ from benchmarks.cli.report import report
 from benchmarks.cli.run import run
 from benchmarks.cli.status import status
 from benchmarks.cli.submit import submit
+from benchmarks.core.formats import plain
+
+
+class Commands(TyperGroup):
+    """All commands, whose arguments are not empty and are in UTF-8."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an argument that is empty, as an unset variable of a shell is, or no UTF-8."""
+        for before, text in pairwise(["", *args]):
+            if not text or (text.startswith("--") and text.endswith("=")):
+                fail(f"an argument after {before!r} is empty: write it, or leave both out")
+            if plain(text) != text:
+                fail(f"the argument {plain(text)!r} is no plain text in UTF-8: choose another")
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
+    cls=Commands,
     name="flowgauge",
     help="What normalizing-flow families cost and what they are worth, measured.",
     no_args_is_help=True,

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from benchmarks.cli.console import console, styled, usage_errors, write
 from benchmarks.cli.options import Plugin, flows_of, load_plugins
-from benchmarks.core.formats import plain
+from benchmarks.core.formats import cell
 
 if TYPE_CHECKING:
     from flows import Conformance
@@ -63,6 +63,7 @@ def check(
     with usage_errors():
         import flows as library
         from benchmarks.core.naming import counted
+        from benchmarks.execution import faults
 
         load_plugins(plugin)
         names = flows_of(flows or library.names())
@@ -70,6 +71,7 @@ def check(
         dims = list(dict.fromkeys(dim or DIMS))
         if min(dims) < 1:
             raise ValueError(f"--dim {min(dims)}: a dimension is 1 or more")
+        faults.check({"dim": dims, "set": values}, "check")
         if csv_file is not None:
             write(csv_file, "")  # fail before anything is measured
         results = []
@@ -141,6 +143,6 @@ def _csv(results: Sequence[Conformance]) -> str:
     writer.writerow(("flow", "dim", "row", "dtype", "figure", "bound", "status", "note"))
     for c in results:
         for r in c.rows:
-            figures = (r.value, r.bound)
-            writer.writerow((c.flow, c.dim, r.name, r.dtype, *figures, r.status, plain(r.note)))
+            names = (cell(c.flow), c.dim, cell(r.name), r.dtype)
+            writer.writerow((*names, r.value, r.bound, r.status, cell(r.note)))
     return text.getvalue()

@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from benchmarks.core.formats import plain
+from benchmarks.core.formats import brief, plain
 
+LONGEST = 4000  # characters of an error: some list all that there is to choose from
 INTERRUPTED = 130  # exit status after Ctrl-C
 STOPPED = 75  # after SIGTERM or SIGUSR1, with checkpoints: EX_TEMPFAIL of sysexits.h
 
@@ -39,7 +40,7 @@ errors = PlainConsole(stderr=True)
 
 def fail(message: str) -> NoReturn:
     """End with exit status 2 and one line on standard error."""
-    errors.print(f"flowgauge: error: {message}", style="red", soft_wrap=True)
+    errors.print(f"flowgauge: error: {brief(message, LONGEST)}", style="red", soft_wrap=True)
     raise typer.Exit(2)
 
 

@@ -56,6 +56,7 @@ def cost(
     wrong usage.
     """
     with usage_errors():
+        from benchmarks.execution.faults import validated
         from benchmarks.execution.suite import Suite
         from flows import members
 
@@ -80,7 +81,8 @@ def cost(
             "flows": [_contender(n, members[n].defaults, hidden_per_dim) for n in names],
         }
         about = f"Cost of {', '.join(names)} at D = {dim}."
-        suite = Suite(name=out.name, about=about, threads=threads, studies=(study,))
+        values = {"name": out.resolve().name, "about": about, "threads": threads}
+        suite = validated(Suite, {**values, "studies": [study]}, "cost")
         cases = suite.cases()
         for case in {case.flow: case for case in reversed(cases)}.values():  # of the smallest D
             if "solver" not in members[case.flow].defaults and _solves(case):
@@ -96,15 +98,15 @@ def numbers(text: str, option: str) -> list[int]:
 
     ValueError for a text that is neither, naming the ``option``.
     """
-    if span := re.fullmatch(r"(\d+)\.\.(\d+)", text):
+    if span := re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", text):
         first, last = map(int, span.groups())
         if 1 <= first < last:
             doubled = [first]
             while doubled[-1] * 2 < last:
                 doubled.append(doubled[-1] * 2)
             return [*doubled, last]
-    elif re.fullmatch(r"\d+(,\d+)*", text) and all(values := [int(n) for n in text.split(",")]):
-        return values
+    elif re.fullmatch(r"[1-9]\d{0,17}(,[1-9]\d{0,17})*", text):
+        return [int(number) for number in text.split(",")]
     raise ValueError(f"cannot read --{option} {text!r}: write 2..512, or 3,10,63, from 1 on")
 
 

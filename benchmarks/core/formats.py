@@ -27,15 +27,15 @@ def plain(text: object) -> str:
     return ESCAPES.sub("", str(text)).encode("utf-8", "replace").decode()
 
 
-def brief(message: object) -> str:
+def brief(message: object, longest: int = LONGEST) -> str:
     """The first line of a foreign message, plain and cut where it is long.
 
     Of an error without a message it is the name of the error's type.
     """
-    text = str(message)[: 4 * LONGEST]
+    text = str(message)[: 4 * longest]
     lines = (plain(line).expandtabs(1).strip() for line in text.splitlines())
     first = next(filter(None, lines), type(message).__name__)
-    return first if len(first) <= LONGEST else f"{first[:LONGEST].rstrip()} …"
+    return first if len(first) <= longest else f"{first[:longest].rstrip()} …"
 
 
 def readable(value: Any) -> Any:
@@ -45,6 +45,19 @@ def readable(value: Any) -> Any:
     if isinstance(value, dict):
         return {readable(key): readable(part) for key, part in value.items()}
     return [readable(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def cell(text: object) -> str:
+    """Foreign text as a cell of a CSV file that no spreadsheet takes for a formula.
+
+    An apostrophe says so, as OWASP advises for CSV injection.
+    """
+    written = plain(text)
+    try:
+        float(written)
+    except ValueError:
+        return "'" * written.startswith(("=", "+", "-", "@", "\t", "\r")) + written
+    return written
 
 
 def number(value: float, digits: str) -> str:

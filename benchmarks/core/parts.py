@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import lzma
 import os
 import re
 import socket
 import threading
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -27,11 +25,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.core.formats import brief
 from benchmarks.core.record import Newer, Record, parsed
+from benchmarks.core.unpacking import BROKEN, array, check, parquet, zipped
 
 NAME = re.compile(r"records-(\d{4})\.parquet")
 SEEN = ("study", "flow", "dim", "dataset", "batch", "updates")  # columns of a part, for a reader
-# what numpy, zipfile and its decompressors raise for a file that is not whole
-BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 class FolderError(ValueError):
@@ -89,12 +86,16 @@ def _part(table: Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
 @lru_cache(maxsize=32)
 def _records(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...]]:
     """The records of one part, read once while the file stays as it is; reasons for newer ones."""
-    records, reasons = [], set()
-    for row in pq.read_table(table, columns=["key", "record"]).to_pylist():
-        try:
-            records.append(parsed(row["record"], row["key"]))
-        except Newer as error:
-            reasons.add(str(error))
+    records, reasons, size = [], set(), 0
+    with parquet(table) as file:
+        for batch in file.iter_batches(columns=["key", "record"]):
+            for key, cell in zip(*batch.columns, strict=True):
+                text = str(cell.as_py())
+                check(table, size := size + len(text))
+                try:
+                    records.append(parsed(text, str(key.as_py())))
+                except Newer as error:
+                    reasons.add(str(error))
     return tuple(records), tuple(sorted(reasons))
 
 
@@ -123,8 +124,7 @@ def arrays(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
             archive = _opened(path, state.st_mtime_ns, state.st_size)
             for name, value in list(left.items()):
                 with suppress(KeyError):  # in another part
-                    array = io.BytesIO(archive.read(f"{value}.npy"))
-                    found[name] = np.load(array, allow_pickle=False)
+                    found[name] = array(archive, value)
                     del left[name]
     if left:
         raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")
@@ -134,7 +134,7 @@ def arrays(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
 @lru_cache(maxsize=8)
 def _opened(path: Path, modified: int, size: int) -> zipfile.ZipFile:
     """An archive whose directory of members, which takes longer than an array, is read once."""
-    return zipfile.ZipFile(path)
+    return zipped(path)
 
 
 def write(
@@ -191,7 +191,7 @@ def hashes(folder: Path) -> set[str]:
     names: set[str] = set()
     for table in tables(folder):
         if (path := archive_of(table)).exists():
-            with reading(path), zipfile.ZipFile(path) as archive:
+            with reading(path), zipped(path) as archive:
                 names |= {name.removesuffix(".npy") for name in archive.namelist()}
     return names
 

@@ -20,8 +20,9 @@ import numpy as np
 
 from benchmarks.core import parts
 from benchmarks.core.formats import brief
-from benchmarks.core.parts import BROKEN, FolderError
+from benchmarks.core.parts import FolderError
 from benchmarks.core.record import Newer, Record, parsed
+from benchmarks.core.unpacking import BROKEN, array, zipped
 
 PATIENCE = 30.0
 RECORDS = "records"  # the subfolder of loose records
@@ -199,12 +200,10 @@ def place(folder: Path, record: Record) -> str | None:
 
 def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Arrays of a record from its npz or, for a folder, from the packed ones."""
-    if not hashes:
-        return {}
-    if path.is_dir():
-        return parts.arrays(path, hashes)
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in hashes}
+    if not hashes or path.is_dir():
+        return parts.arrays(path, hashes) if hashes else {}
+    with zipped(path) as archive:
+        return {name: array(archive, name) for name in hashes}
 
 
 def _loose(path: Path) -> Record:

@@ -16,6 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.core.formats import brief
+from benchmarks.core.unpacking import BROKEN, read_array
+
 VARIABLE = "FLOWGAUGE_DATA"
 
 
@@ -50,34 +53,17 @@ def first_complete(root: Path, choices: Iterable[tuple[str, ...]]) -> tuple[Path
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Read a two-dimensional array of numbers; ValueError, with what is wrong, for any other file.
-
-    Objects, which would be unpickled, are refused.
-    """
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0}
-            header = read.get(version, np.lib.format.read_array_header_2_0)
-            shape, _, dtype = header(file)
-            start = file.tell()
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is not a .npy file: {error}") from error
-    if dtype.kind not in "fiub" or len(shape) != 2:
+    """Read a two-dimensional array of numbers; ValueError, with what is wrong, for another file."""
+    with path.open("rb") as file:
+        try:
+            array = read_array(file, path.stat().st_size)
+        except BROKEN as error:
+            raise ValueError(f"{str(path)!r} cannot be read: {brief(error)}") from error
+    if array.dtype.kind not in "fiub" or array.ndim != 2:
         raise ValueError(
-            f"{str(path)!r} must hold a table of numbers, (rows, columns), and holds {dtype} of "
-            f"shape {shape}"
+            f"{str(path)!r} must hold a table of numbers, (rows, columns), and holds {array.dtype} "
+            f"of shape {array.shape}"
         )
-    rows, columns = shape
-    width = columns * dtype.itemsize
-    held = path.stat().st_size - start
-    if held < rows * width:
-        raise ValueError(
-            f"{str(path)!r} is cut off: its header promises {rows:,} rows of {columns} {dtype} "
-            f"({rows * width:,} bytes), and it holds {held // max(width, 1):,} whole rows "
-            f"({held:,} bytes); fetch it again"
-        )
-    array: np.ndarray = np.load(path, allow_pickle=False)
     return array
 
 

@@ -7,13 +7,11 @@ under the data root, in the format of sha256sum.
 
 from __future__ import annotations
 
-import lzma
 import os
 import re
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,15 +19,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from benchmarks.core.formats import brief
+from benchmarks.core.unpacking import BROKEN, check, compressed, drain, unpacked, zipped
 from benchmarks.datasets.disk import sha256
 from benchmarks.datasets.resuming import Progress, Resuming
 
 SUMS = "SHA256SUMS"
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+SUFFIXES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zip")
 UNIX_FILE = 8  # kind of a regular file in a zip archive made on Unix; 0 if it has no kind
-
-# what an archive raises that is damaged, encrypted or of an unknown compression
-UNSOUND = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError)
 
 Opener = Callable[[], Any]  # opens a member of an archive for reading bytes
 
@@ -96,6 +92,11 @@ def fetch(
         return []
     try:
         archive = _verified(source) if source.is_local else _downloaded(source, root, progress)
+        if source.checksum is None and not (compressed(archive) or zipfile.is_zipfile(archive)):
+            raise FetchError(
+                f"{archive.name} has no checksum, and nothing in such a file shows a damaged byte: "
+                f"if it is right, its source can state sha256:{sha256(archive)}"
+            )
         paths = unpack(archive, wanted, root)
         record(root, paths)
     except OSError as error:
@@ -153,9 +154,9 @@ def unpack(archive: Path, wanted: dict[str, str], root: Path) -> list[Path]:
                 raise FetchError(f"{archive.name} lacks {lacking[0]}; it has {', '.join(members)}")
             ordered = [name for name in members if name in wanted]  # so that a tar never rewinds
             return [_written(root / wanted[name], members[name]) for name in ordered]
-    except FetchError:
-        raise
-    except (ValueError, EOFError, tarfile.TarError, *UNSOUND) as error:
+    except (*BROKEN, tarfile.TarError) as error:
+        if isinstance(error, FetchError) or (isinstance(error, OSError) and error.errno):
+            raise  # the latter of a file that cannot be written
         raise FetchError(f"{archive.name} cannot be unpacked: {brief(error)}") from error
 
 
@@ -163,21 +164,35 @@ def unpack(archive: Path, wanted: dict[str, str], root: Path) -> list[Path]:
 def opened(archive: Path) -> Iterator[dict[str, Opener]]:
     """Open a tar or zip archive as its files by name; any other file is its own only member.
 
-    The archive is refused as a whole, by ValueError, if any member would leave the folder or is
-    neither a file nor a folder. Only contents can be read: owners, modes and links are ignored.
+    The archive is refused as a whole, by ValueError or what reading raises, if any member would
+    leave the folder or is neither a file nor a folder, if it unpacks to more than its size allows,
+    or if a sum in it is wrong. Only contents can be read: owners, modes and links are ignored.
     """
-    if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar:
-            yield _files((m.name, _tar_kind(m), partial(tar.extractfile, m)) for m in tar)
+    if _is_tar(archive):
+        with unpacked(archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            members = _files((m.name, _tar_kind(m), partial(tar.extractfile, m)) for m in tar)
+            check(archive, sum(member.size for member in tar.getmembers()))
+            file.seek(tar.offset)
+            drain(file)
+            yield members
     elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
+        with zipped(archive) as zip_file:
             yield _files(
-                (m.filename, _zip_kind(m), partial(zipped.open, m)) for m in zipped.infolist()
+                (m.filename, _zip_kind(m), partial(zip_file.open, m)) for m in zip_file.infolist()
             )
+    elif compressed(archive):
+        with unpacked(archive) as file:
+            drain(file)
+        yield {archive.name: partial(archive.open, "rb")}
     elif archive.name.endswith(SUFFIXES):
         raise ValueError("it is no archive, or cut off")
     else:
         yield {archive.name: partial(archive.open, "rb")}
+
+
+def _is_tar(archive: Path) -> bool:
+    with unpacked(archive) as file:
+        return tarfile.is_tarfile(file)
 
 
 def _tar_kind(member: tarfile.TarInfo) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.core.unpacking import check, unpacked
 from benchmarks.datasets import Dataset, Loader, register
 from benchmarks.datasets.disk import read_npy
 from benchmarks.datasets.download import Source
@@ -74,7 +75,8 @@ def hepmass(train: Path, test: Path) -> Parts:
     """Take the signal, without the test file's last column and without repetitive columns."""
     tables = []
     for path in (train, test):
-        table = pd.read_csv(path, index_col=False)
+        with unpacked(path) as file:
+            table = pd.read_csv(file, index_col=False)
         tables.append(table[table.iloc[:, 0] == 1].iloc[:, 1:])
     signal, tested = tables[0], tables[1].iloc[:, :-1]
     if list(signal) != list(tested):
@@ -104,7 +106,11 @@ def bsds300(data: Path) -> Parts:
     import h5py
 
     with h5py.File(data, "r") as file:
-        return tuple(file[key][:] for key in ("train", "validation", "test"))
+        parts = [file[key] for key in ("train", "validation", "test")]
+        if any(part.external or part.is_virtual for part in parts):
+            raise ValueError("its data lie in other files")
+        check(data, sum(part.nbytes for part in parts))  # what was never written takes no bytes
+        return tuple(part[:] for part in parts)
 
 
 _row = partial(Published, by="Papamakarios et al. (2017, arXiv:1705.07057)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.core.formats import brief
+from benchmarks.core.unpacking import BROKEN
 from benchmarks.datasets import Dataset
 from benchmarks.datasets.disk import VARIABLE, Absent, data_root, first_complete
 from benchmarks.datasets.download import Source
@@ -58,10 +59,10 @@ class Published(NamedTuple):
         paths = self.paths(root)
         try:
             parts = [np.require(part, "float64", ["C", "W"]) for part in self.read(*paths)]
-        except (ValueError, KeyError, OSError, EOFError, zlib.error) as error:
-            named = str(paths[0].parent) in str(error)
-            where = "" if named else f" cannot read {str(paths[0])!r}:"
-            raise ValueError(f"data set {self.name!r}:{where} {error}") from error
+        except (*BROKEN, TypeError, AttributeError, IndexError) as error:  # of h5py and pandas too
+            reason = brief(error)
+            where = "" if str(paths[0].parent) in reason else f" cannot read {str(paths[0])!r}:"
+            raise ValueError(f"data set {self.name!r}:{where} {reason}") from error
         dim, rows = parts[0].shape[1], [len(part) for part in parts]
         size = self.differs(dim, rows) or f"the published {counts(rows)} rows"
         train, val, test = map(torch.from_numpy, parts)

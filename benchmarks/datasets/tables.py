@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.core.naming import counted
+from benchmarks.core.unpacking import array, parquet, zipped
 from benchmarks.datasets.disk import read_npy
 
-UNPACKED = 1 << 32  # bytes that the arrays of an archive may take
+WIDEST = 100_000  # columns
 FEWEST = 50  # rows below which a file is refused
 FEW = (1000, 50)  # rows, and rows per column, below which flows can hardly be distinguished
 PARTS = ("train", "val", "test")
@@ -48,6 +49,8 @@ def read_csv(path: Path) -> dict[str, pd.DataFrame]:
         raise ValueError("it is not text in UTF-8: save it in that encoding") from None
     if not lines:
         raise ValueError("it is empty")
+    if (columns := max(map(lines[-1].count, ",;\t|"))) >= WIDEST:
+        raise ValueError(f"it has {columns:,} columns, and {WIDEST:,} are the most")
     separator, rows = _separated(lines)
     decimal = "," if separator != "," and any(map(_DECIMAL_COMMA.fullmatch, rows[-1])) else "."
     named = _is_header(*([text.replace(decimal, ".") for text in row] for row in rows))
@@ -89,7 +92,8 @@ def _separated(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
 
 def read_parquet(path: Path) -> dict[str, pd.DataFrame]:
     """Read the columns of a parquet file."""
-    return {"all": pd.read_parquet(path).rename(columns=str)}
+    with parquet(path) as file:
+        return {"all": file.read().to_pandas().rename(columns=str)}
 
 
 def read_array(path: Path) -> dict[str, pd.DataFrame]:
@@ -101,23 +105,21 @@ def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
     """Read the arrays `train`, `val` and `test` of an .npz file, or its only one."""
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not an .npz archive, or cut off")
-    with zipfile.ZipFile(path) as members:
-        if (size := sum(member.file_size for member in members.infolist())) > UNPACKED:
-            raise ValueError(f"its arrays take {size:,} bytes, more than {UNPACKED:,}")
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {SPELLINGS.get(key, key): archive[key] for key in archive.files}
+    with zipped(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        arrays = {SPELLINGS.get(name, name): array(archive, name) for name in names}
     if len(arrays) == 1:
         arrays = {"all": next(iter(arrays.values()))}
     elif set(arrays) >= set(PARTS):
         arrays = {part: arrays[part] for part in PARTS}
     else:
         raise ValueError(f"it should hold one array or train, val and test, not {_list(arrays)}")
-    for key, array in arrays.items():
-        if array.ndim != 2:
-            raise ValueError(f"{key} should have the shape (rows, columns), not {array.shape}")
-    if len({array.shape[1] for array in arrays.values()}) > 1:
+    for key, values in arrays.items():
+        if values.ndim != 2:
+            raise ValueError(f"{key} should have the shape (rows, columns), not {values.shape}")
+    if len({values.shape[1] for values in arrays.values()}) > 1:
         raise ValueError("train, val and test differ in their number of columns")
-    return {key: _named(array) for key, array in arrays.items()}
+    return {key: _named(values) for key, values in arrays.items()}
 
 
 READERS: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {
@@ -131,6 +133,9 @@ READERS: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {
 def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection:
     """Inspect the parts of a table; one that is not all finite numbers is inspected no further."""
     table = pd.concat(tables.values(), ignore_index=True)
+    rows, columns = table.shape
+    if 0 < rows < 2 * columns:  # before anything that takes minutes for thousands of columns
+        return Inspection(_too_few(tables, rows))
     if not len(table.columns) or not len(table):
         shape = f"{counted(len(table), 'row')} of {counted(len(table.columns), 'column')}"
         return Inspection([f"it holds {shape}"])
@@ -217,8 +222,10 @@ def _list(names: Any, most: int = 6) -> str:
     return ", ".join(quoted[:most]) + f" and {len(quoted) - most} more" * (len(quoted) > most)
 
 
-def _named(array: np.ndarray) -> pd.DataFrame:
-    native = array.astype(array.dtype.newbyteorder("="), copy=False)  # pandas takes no other
+def _named(values: np.ndarray) -> pd.DataFrame:
+    if values.shape[1] > WIDEST:
+        raise ValueError(f"it has {values.shape[1]:,} columns, and {WIDEST:,} are the most")
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)  # pandas takes no other
     return pd.DataFrame(native).rename(columns=str)
 
 

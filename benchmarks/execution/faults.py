@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 LONGEST = 60  # characters of a value that are shown
+DEEPEST, LARGEST = 32, 2**63 - 1  # levels of a table, and of its whole numbers, as TOML has them
 UNIONS = ("constrained-", "tuple[")  # how pydantic's locations name the kinds that a value may have
 TABLE, WHOLE = "a table, { key = value }", "a whole number"
 KINDS = {  # by pydantic's names of the faults
@@ -28,10 +30,29 @@ KINDS = {  # by pydantic's names of the faults
 
 def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
     """The model of the values; the first fault as a ValueError of one line."""
+    check(values, where)
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise first(model, error, where) from error
+
+
+def check(values: Mapping[str, Any], where: str) -> None:
+    """ValueError for values that JSON and 64 bits do not hold, or that are nested without end."""
+    left: list[tuple[tuple[str, ...], Any]] = [((), values)]
+    while left:
+        location, value = left.pop()
+        fault = ""
+        if isinstance(value, Mapping | list | tuple):
+            steps = value.items() if isinstance(value, Mapping) else enumerate(value)
+            left += [((*location, str(step)), inner) for step, inner in steps]
+            fault = f"write at most {DEEPEST} levels" if len(location) > DEEPEST else ""
+        elif isinstance(value, float) and not math.isfinite(value):
+            fault = "write a finite number"
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            fault = f"write {WHOLE} of 64 bits"
+        if fault:
+            raise ValueError(f"{where}: {'.'.join(location[:6])}: {fault} (got {_shown(value)})")
 
 
 def first(model: type[BaseModel], error: ValidationError, where: str) -> ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def _rank(record: Record) -> tuple[bool, bool, str]:
 
 def _mark(record: Record) -> str:
     """A folder's name for a record that was set aside: when it was measured, and its block."""
-    return f"{record.started.replace(':', '')}-{record.block or 'unknown'}"
+    return re.sub(r"[^\w+-]", "", f"{record.started}-{record.block or 'unknown'}")[:80]
 
 
 def _joined(plans: Sequence[Plan]) -> Plan:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import warnings
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import BaseModel, Field, field_validator
 from pydantic_core import from_json
 
 from benchmarks.core.case import Case, canonical, digest
@@ -19,6 +20,8 @@ from benchmarks.datasets import own
 from benchmarks.execution import faults
 from flows.member import SIZES
 
+NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,99}")  # that of a folder too
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes it
 LONGEST = 2e6  # seconds: 23 days, less than the system can wait for
 
 
@@ -27,16 +30,23 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
 
     name: str
     about: str = ""
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
-    threads: PositiveInt = 2
+    threads: int = Field(default=2, ge=1, le=4096)
     time_limit: float = Field(default=300.0, gt=0, le=LONGEST)  # seconds that one block may take
     memory_share: float = Field(
         default=0.8, gt=0, le=1
     )  # of the machine's memory that the worker may take
     operators: bool = False  # count those that torch dispatches: each case alone, nothing timed
     studies: tuple[dict[str, Any], ...]
+
+    @field_validator("name")
+    @classmethod
+    def _of_a_folder(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{brief(name)!r} names no folder: write at most 99 characters, no /")
+        return name
 
     def cases(self) -> list[Case]:
         """All cases in order, each key once; ValueError as for `entries`."""
@@ -64,7 +74,9 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
                 )
             for name in getattr(model, "datasets", ()):
                 own.admit(name)
-            listed = study.cases(model, common)
+            listed = list(study.cases(model, common))
+            for case in listed:  # a flow's defaults too
+                faults.check(case.options, f"{where}: options of {case.flow!r}")
             entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in listed}
         return list(entries.values())
 
@@ -166,7 +178,7 @@ def override(values: dict[str, Any], said: str) -> None:
         raise ValueError(f"cannot read {said!r}: write key=value, as in threads=1")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         value = text
     first, *rest = key.split(".")
     listed = values.get("studies") if first in studied(values.get("studies")) else ()
@@ -177,7 +189,7 @@ def override(values: dict[str, Any], said: str) -> None:
         *way, last = steps
         for step in way:
             target = _descend(target, step, key)
-        target[int(last) if isinstance(target, list) and last.isdigit() else last] = value
+        target[_place(target, last, key)] = value
         flows = target.get("flows") if isinstance(target, dict) else None
         own = [f for f in flows or () if isinstance(f, dict) and last in f]
         if own:
@@ -186,9 +198,18 @@ def override(values: dict[str, Any], said: str) -> None:
 
 
 def _descend(target: Any, step: str, key: str) -> Any:
-    if isinstance(target, list) and step.isdigit() and int(step) < len(target):
-        return target[int(step)]
-    if isinstance(target, dict) and isinstance(target.get(step, {}), dict | list):
-        return target.setdefault(step, {})
-    choices = list(range(len(target))) if isinstance(target, list) else list(target)
-    raise ValueError(f"cannot set {key!r}: no {step!r} there; choose from: {choices}")
+    place = _place(target, step, key)
+    inner = target.setdefault(place, {}) if isinstance(target, dict) else target[place]
+    if not isinstance(inner, dict | list):
+        raise ValueError(f"cannot set {key!r}: {step!r} is neither a table nor a list")
+    return inner
+
+
+def _place(target: dict[str, Any] | list[Any], step: str, key: str) -> Any:
+    """The key or the index that a step names; ValueError where a list has no such place."""
+    if isinstance(target, dict):
+        return step
+    if step.isdecimal() and int(step) < len(target):
+        return int(step)
+    choices = ", ".join(map(str, range(len(target)))) or "none, it is empty"
+    raise ValueError(f"cannot set {key!r}: no {step!r} in that list; choose from: {choices}")

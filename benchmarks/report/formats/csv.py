@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.formats import cell
 from benchmarks.report.content import Table
 from benchmarks.report.formats import TableFormat, registry
 
@@ -15,7 +16,8 @@ def render(table: Table) -> str:
     if any(table.rows_from):
         keys = pd.Series(map(" ".join, table.rows_from), frame.index, dtype=object)
         frame = frame.assign(**{RECORDS: keys})
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+    text = frame.rename(columns=cell).map(lambda v: cell(v) if isinstance(v, str) else v)
+    return str(text.to_csv(index=False, lineterminator="\n"))
 
 
 registry.add("csv", TableFormat("CSV", "csv", "text/csv", render), __name__)
