@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -195,3 +196,19 @@ def test_studies_that_train_resume(name, tmp_path, monkeypatch):
             assert result.metrics[metric] == first[key].metrics[metric]
         for array, values in result.arrays.items():
             assert np.array_equal(values, first[key].arrays[array])
+
+
+def test_a_training_goes_on_where_no_checkpoint_can_be_written(path, monkeypatch):
+    """To the same result, and says so once, whatever the number of checkpoints."""
+    settings = Training(validation_rows=200, **SETTINGS["cosine"])
+    weights, _ = trained("realnvp", settings)
+    path.unlink()
+    (path.parent / "file").write_bytes(b"")
+    monkeypatch.setattr(checkpoints, "slot", lambda case: path.parent / "file" / path.name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        again, _ = trained("realnvp", settings)
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    (text,) = {str(warning.message) for warning in caught}
+    assert len(caught) == 1
+    assert str(path.parent / "file") in text

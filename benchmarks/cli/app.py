@@ -13,7 +13,7 @@ from benchmarks.cli.baseline import app as baseline
 from benchmarks.cli.check import check
 from benchmarks.cli.claims import claims
 from benchmarks.cli.compare import compare
-from benchmarks.cli.console import fail
+from benchmarks.cli.console import fail, system_errors
 from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
 from benchmarks.cli.docs import docs
@@ -38,6 +38,11 @@ class Commands(TyperGroup):
             if plain(text) != text:
                 fail(f"the argument {plain(text)!r} is no plain text in UTF-8: choose another")
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what the system refuses it, wherever that is, is one line."""
+        with system_errors():
+            return super().invoke(ctx)
 
 
 app = typer.Typer(

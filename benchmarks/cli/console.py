@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,15 +52,24 @@ def warn(message: Warning | str, category: type[Warning], *place: Any) -> None:
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """Report a ValueError, or a file that cannot be read or written, in one line with status 2."""
+    """Report a ValueError in one line with status 2, and so what the system refuses."""
     try:
-        yield
+        with system_errors():
+            yield
     except ValueError as error:
         fail(str(error))
+
+
+@contextlib.contextmanager
+def system_errors() -> Iterator[None]:
+    """Report a disk that is full, or a file that cannot be read or written, likewise."""
+    try:
+        yield
     except OSError as error:
-        if error.filename is None:
+        if error.errno in (None, errno.EPIPE):  # the latter is nobody's who reads standard output
             raise
-        fail(f"{str(error.filename)!r}: {error.strerror}")
+        where = "" if error.filename is None else f"{str(error.filename)!r}: "
+        fail(f"{where}{error.strerror}")
 
 
 def write(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from benchmarks.cli.console import console, usage_errors
 from benchmarks.cli.options import on_suite, read_suite
+from benchmarks.core import parts
 
 CONTAINED = ["flowgauge", "run"]  # the command in a container
 
@@ -90,7 +91,7 @@ def submit(
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    parts.replace(path, text.encode())
 
 
 def _command() -> list[str]:

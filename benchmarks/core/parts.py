@@ -28,6 +28,7 @@ from benchmarks.core.record import Newer, Record, parsed
 from benchmarks.core.unpacking import BROKEN, array, check, parquet, zipped
 
 NAME = re.compile(r"records-(\d{4})\.parquet")
+TEMPORARY = re.compile(r"\..+-\d+-\d+")  # of `written`
 SEEN = ("study", "flow", "dim", "dataset", "batch", "updates")  # columns of a part, for a reader
 
 
@@ -150,8 +151,8 @@ def write(
         (int(path.stem.removeprefix("records-")) for path in tables(folder)), default=0
     )
     table = folder / f"records-{number:04d}.parquet"
-    there, rows = set(known), []
-    with zipfile.ZipFile(_draft(archive_of(table)), "w", zipfile.ZIP_LZMA) as archive:
+    there, rows, path = set(known), [], archive_of(table)
+    with written(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_LZMA) as archive:
         for record, named in items:
             for name, array in named.items():
                 if (value := record.arrays[name]) not in there:
@@ -162,28 +163,46 @@ def write(
                     there.add(value)
             rows.append(_row(record))
         empty = not archive.namelist()
-    frame = pa.Table.from_pylist(rows)
-    pq.write_table(frame, _draft(table), compression="zstd", compression_level=19)
     if empty:
-        _draft(archive_of(table)).unlink()
-    else:
-        _draft(archive_of(table)).replace(archive_of(table))
-    _draft(table).replace(table)  # last: without it the part does not exist
+        path.unlink()
+    frame = pa.Table.from_pylist(rows)
+    with written(table) as draft:  # last: without it the part does not exist
+        pq.write_table(frame, draft, compression="zstd", compression_level=19)
     return table
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, which holds either all of it or what it held before.
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path``, which it becomes at the end, or is removed on an error.
 
-    The temporary name is that of this host, process and thread, so that writers never share one.
+    Its name is that of this host, process and thread, so that writers never share one. An OSError
+    names ``path``.
     """
     writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
     temporary = path.with_name(f".{path.name}.{writer}")
-    with open(temporary, "wb") as file:
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        with suppress(OSError):  # there is none, or nothing can be removed
+            temporary.unlink()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, which holds either all of it or what it held before."""
+    with written(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+
+
+def sweep(*folders: Path) -> None:
+    """Remove temporary files that writers have left which were killed, and none of which lives."""
+    for path in (path for folder in folders for path in folder.glob(".*")):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def hashes(folder: Path) -> set[str]:
@@ -194,10 +213,6 @@ def hashes(folder: Path) -> set[str]:
             with reading(path), zipped(path) as archive:
                 names |= {name.removesuffix(".npy") for name in archive.namelist()}
     return names
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.draft")
 
 
 def _row(record: Record) -> dict[str, object]:

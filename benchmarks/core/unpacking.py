@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ BROKEN = (
     *(OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, OverflowError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+MALFORMED = (*BROKEN, TypeError, AttributeError, IndexError)  # of libraries that trust a file
 
 
 def most(path: Path) -> int:
@@ -79,7 +81,7 @@ def read_array(file: IO[bytes], size: int) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         known = {(1, 0): np.lib.format.read_array_header_1_0}
         shape, _, dtype = known.get(version, np.lib.format.read_array_header_2_0)(file)
-    except (ValueError, TypeError, RecursionError, MemoryError) as error:
+    except (*MALFORMED, SyntaxError, TokenError) as error:
         raise ValueError(f"no array in NumPy's format: {error}") from error
     promised, held = math.prod(shape) * dtype.itemsize, size - (file.tell() - start)
     if dtype.hasobject or min(shape, default=0) < 0 or (not promised and max(shape) > CHUNK):

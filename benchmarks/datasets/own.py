@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from benchmarks.core.formats import brief
-from benchmarks.core.unpacking import BROKEN
+from benchmarks.core.unpacking import MALFORMED
 from benchmarks.datasets import Dataset, Loader, names, register, stream
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.datasets.tables import READERS, Inspection, examine
@@ -111,7 +111,7 @@ def _tables(name: str) -> dict[str, pd.DataFrame]:
         raise ValueError(f"data file {str(path)!r} cannot be read: write it as one of {kinds}")
     try:
         return READERS[path.suffix.lower()](path)
-    except (*BROKEN, csv.Error) as error:
+    except (*MALFORMED, csv.Error) as error:
         reason = brief(error)
         where = "" if str(path) in reason else f"data file {str(path)!r} cannot be read: "
         raise ValueError(f"{where}{reason}") from error

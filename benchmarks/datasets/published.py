@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.core.formats import brief
-from benchmarks.core.unpacking import BROKEN
+from benchmarks.core.unpacking import MALFORMED
 from benchmarks.datasets import Dataset
 from benchmarks.datasets.disk import VARIABLE, Absent, data_root, first_complete
 from benchmarks.datasets.download import Source
@@ -59,7 +59,7 @@ class Published(NamedTuple):
         paths = self.paths(root)
         try:
             parts = [np.require(part, "float64", ["C", "W"]) for part in self.read(*paths)]
-        except (*BROKEN, TypeError, AttributeError, IndexError) as error:  # of h5py and pandas too
+        except MALFORMED as error:
             reason = brief(error)
             where = "" if str(paths[0].parent) in reason else f" cannot read {str(paths[0])!r}:"
             raise ValueError(f"data set {self.name!r}:{where} {reason}") from error

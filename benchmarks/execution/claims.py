@@ -61,8 +61,12 @@ class Claims:
             token = _token(path)
             if not (self._dead(path, token) and self._removed(path, token)):
                 return False
-        ready.mkdir(parents=True)
-        (ready / "token").write_text(self.token)
+        try:
+            ready.mkdir(parents=True)
+            (ready / "token").write_text(self.token)
+        except OSError as error:
+            shutil.rmtree(ready, ignore_errors=True)
+            raise OSError(error.errno, error.strerror, str(path)) from error
         try:
             ready.rename(path)
         except OSError:  # another was faster, unless a network file system has asked twice
@@ -88,10 +92,12 @@ class Claims:
         return [path.name for path in paths if not self._dead(path, _token(path))]
 
     def sweep(self) -> None:
-        """Remove the claims of runs that have ended."""
+        """Remove the claims of runs that have ended, where no other run is going."""
         for path in list(_claimed(self.folder)):
             if self._dead(path, token := _token(path)):
                 self._removed(path, token)
+        for path in self.folder.glob(".*"):  # what was half made, or half removed
+            shutil.rmtree(path, ignore_errors=True)
 
     def _touch(self) -> None:
         while not self._over.wait(self.death / 6):

@@ -155,8 +155,9 @@ def _measure(
             left.discard(key)
             elapsed = time.perf_counter() - start
             seconds = elapsed if result.seconds is None else result.seconds
-            pending = _keep(result, files[key].kept)
-            plain = replace(result, kept=None)
+            kept = _kept(result, files[key].kept)
+            pending = kept.kept is not None
+            plain = replace(kept, kept=None)
             pipe.send((key, Measured(plain, seconds, beside.shared(), pending)))
             start = time.perf_counter()
     except Exception as error:
@@ -179,12 +180,16 @@ def _restored(before: Process, cases: Sequence[Case]) -> str | None:
     return SPENT if moved.lost else None
 
 
-def _keep(result: Result, path: Path) -> bool:
-    """Write what the times of a result need; False where it has none to come."""
+def _kept(result: Result, path: Path) -> Result:
+    """Write what the times of a result need; the result, which is without times if that fails."""
     if result.kept is None:
-        return False
+        return result
     from benchmarks.training import checkpoint
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parts.replace(path, checkpoint.packed({}, result.kept))
-    return True
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts.replace(path, checkpoint.packed({}, result.kept))
+    except OSError as error:
+        notes = {**result.notes, "no_times": f"{str(path)!r}: {error.strerror}"}
+        return replace(result, kept=None, notes=notes)
+    return result

@@ -21,7 +21,6 @@ from benchmarks.execution.tasks import Task
 from benchmarks.execution.versions import Dependencies, dependencies
 from benchmarks.execution.worker import Worker, WorkerLost
 from benchmarks.measure.machine import commit, versions
-from benchmarks.training import PLATEAU
 
 CHECKPOINTS = "checkpoints"  # the subfolder of cases that were cut off, or wait for their times
 SUPERSEDED = "superseded"  # of results whose task another run had taken over
@@ -133,11 +132,6 @@ class Recorder:
         for path in (self.folder / CHECKPOINTS).glob(f"*{record.key}-*"):
             if path not in wanted:
                 path.unlink(missing_ok=True)
-
-    def tidy(self) -> None:
-        """Remove the files that trainings share, once none is left that would go on from one."""
-        for path in (self.folder / CHECKPOINTS).glob(f"{PLATEAU}-*"):
-            path.unlink(missing_ok=True)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.record import Record
-from benchmarks.execution import host
+from benchmarks.execution import host, leftovers
 from benchmarks.execution.claims import Claims
 from benchmarks.execution.pools import Begun, Event, Pool, Recorded, Terminated, Workers, setups
 from benchmarks.execution.recorder import Recorder
@@ -107,6 +107,7 @@ def run(
             if not claims.others():  # no record is half there
                 claims.sweep()
                 _set_corrupt_aside(folder)
+                leftovers.sweep(folder, store.read(folder))
             claims.take(claims.run)  # nobody packs the folder now
         now = state(suite, folder, asked.shard)
         with store.held(folder):
@@ -116,6 +117,8 @@ def run(
         expected = sum(sum(budget(case)) for case in todo)
         progress.begin(todo, len(now.cases) - len(todo), expected)
         if not todo:
+            if not asked.left_over(now):
+                leftovers.tidy(folder)
             return now
         recorder = Recorder(folder, suite.time_limit, claims, now.records)
         with _pools(suite, asked, progress, worker) as (pool, single):
@@ -123,7 +126,7 @@ def run(
             _measured(phases, suite, now, todo, asked.phase)
         then = state(suite, folder, asked.shard)
         if not asked.left_over(then):
-            recorder.tidy()
+            leftovers.tidy(folder)
     return then
 
 

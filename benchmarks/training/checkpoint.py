@@ -61,20 +61,17 @@ def plateau(case: Case, settings: Training) -> Path | None:
     if settings.schedule != "wsd" or (own := slot(case)) is None or counting():
         return None
     training = {"training": settings.model_dump(exclude={"decay", "finish"})}
-    way = {
-        "study": "",
-        "updates": 0,
-        "settings": training,
-        "roles": {},
-        "needs": (),
-        "resolves": "",
-    }
+    way = {"settings": training, "roles": {}, "needs": (), "resolves": ""}
+    key = case.changed(study="", updates=0, **way).key
     mark = own.stem.split("-")[1]  # of the versions
-    return own.with_name(f"{PLATEAU}-{mark}-{case.changed(**way).key}{own.suffix}")
+    return own.with_name(f"{PLATEAU}-{mark}-{key}{own.suffix}")
 
 
 def write(path: Path, state: State, owner: str) -> None:
-    """Write the state of the training that ``owner`` identifies, atomically."""
+    """Write the state of the training that ``owner`` identifies, atomically.
+
+    A training goes on where its file cannot be written; a warning says so.
+    """
     tensors = _tensors(state)
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
@@ -83,8 +80,12 @@ def write(path: Path, state: State, owner: str) -> None:
         tensors |= {f"snapshot.{update}.{name}": value for name, value in weights.items()}
     scalars = {name: getattr(state, name) for name in state.SCALARS}
     content = {"owner": owner, "scalars": scalars, "history": asdict(state.history)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, packed(content, tensors))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, packed(content, tensors))
+    except OSError as error:
+        text = f"no checkpoint in {str(path.parent)!r}, trainings go on without: {error.strerror}"
+        warnings.warn(text, stacklevel=2)
 
 
 def packed(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
