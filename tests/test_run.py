@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,12 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.record import Values
+from benchmarks.execution import recorder
+from benchmarks.execution.claims import Claims
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.state import state
-from benchmarks.execution.suite import Suite
+from benchmarks.execution.suite import Suite, read
+from benchmarks.execution.tasks import Task
 from runs import Silent, small
 
 
@@ -139,3 +144,18 @@ def test_the_plan_lists_every_case(finished):
     plan = json.loads((folder / "suite.json").read_text())
     assert [case["key"] for case in plan["cases"]] == [case.key for case in chosen.cases()]
     assert plan["name"] == chosen.name
+
+
+def test_a_clock_that_is_set_back_shortens_no_measurement(tmp_path, monkeypatch) -> None:
+    hours = itertools.count()
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 1, 1, tzinfo=tz) - timedelta(hours=next(hours))
+
+    monkeypatch.setattr(recorder, "datetime", Clock)
+    case = read("smoke").cases()[0]
+    with Claims(tmp_path) as claims:
+        recorder.Recorder(tmp_path, 1.0, claims).fail(Task((case,)), "no reason")
+    assert 0 <= store.read(tmp_path)[case.key].seconds < 60

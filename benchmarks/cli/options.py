@@ -142,7 +142,10 @@ def read_suite(
     chosen = suites.read(suite, [*(overrides or ()), *values])
     chosen = chosen.only(study) if study else chosen
     chosen = chosen.on(data) if data else chosen
-    return chosen, out or suites.planned(suite) or Path("results") / chosen.name
+    folder = out or suites.planned(suite) or Path("results") / chosen.name
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} cannot be a results folder: it is a file")
+    return chosen, folder
 
 
 def check_device(device: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -88,7 +89,7 @@ def _jobs(text: str, suite: Suite) -> int:
         from benchmarks.execution.pools import most_jobs
 
         return most_jobs(suite.threads, suite.device)
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch(r"[1-9]\d{0,3}", text):
         raise ValueError(f"--jobs {text!r} is neither a positive number nor auto")
     return int(text)
 

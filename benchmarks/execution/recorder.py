@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -142,6 +143,7 @@ class _Measurement:
     worker: Worker
     task: Task
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    begun: float = field(default_factory=time.monotonic)  # the clock of the wall may be set
 
     def __post_init__(self) -> None:
         self.left = {case.key: case for case in self.task.cases}
@@ -168,7 +170,7 @@ class _Measurement:
 
     def lost(self, case: Case, loss: WorkerLost) -> Record:
         """The record of a case whose worker was lost."""
-        elapsed = (datetime.now(UTC) - self.started).total_seconds()
+        elapsed = time.monotonic() - self.begun
         status: Status = "timeout" if loss.timed_out else "failed"
         return self._written(case.key, Measured(Result(failure=str(loss)), elapsed), status)
 

@@ -194,6 +194,8 @@ def _options(suite: Suite, asked: Resources, phase: str, logs: Path) -> list[str
         "gres": asked.gres or gpus,
         "time": asked.time,
     }
+    if broken := [name for name, value in named.items() if value and not value.isprintable()]:
+        raise ValueError(f"--{broken[0]} {named[broken[0]]!r}: write it in one line")
     options = [f"--{name}={shlex.quote(value)}" for name, value in named.items() if value]
     return options + (["--exclusive"] if phase == "alone" else [])
 

@@ -177,9 +177,10 @@ def override(values: dict[str, Any], said: str) -> None:
     if not equals or not key:
         raise ValueError(f"cannot read {said!r}: write key=value, as in threads=1")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
-        value = text
+        table = {}
+    value = table["value"] if len(table) == 1 else text
     first, *rest = key.split(".")
     listed = values.get("studies") if first in studied(values.get("studies")) else ()
     entries = [e for e in listed or () if isinstance(e, dict) and e.get("study") == first]
@@ -191,7 +192,8 @@ def override(values: dict[str, Any], said: str) -> None:
             target = _descend(target, step, key)
         target[_place(target, last, key)] = value
         flows = target.get("flows") if isinstance(target, dict) else None
-        own = [f for f in flows or () if isinstance(f, dict) and last in f]
+        listed = flows if isinstance(flows, list) else ()
+        own = [f for f in listed if isinstance(f, dict) and last in f]
         if own:
             named = ", ".join(f"{f.get('flow')} ({last} = {f[last]})" for f in own)
             warnings.warn(f"{said!r} does not reach flows with their own: {named}", stacklevel=2)

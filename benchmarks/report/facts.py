@@ -143,8 +143,9 @@ def _when(records: Sequence[Record]) -> str:
     days = sorted(filter(None, (_day(record.started) for record in records)))
     if not days:
         return ""
+    seconds = sum(max(record.seconds or 0.0, 0.0) for record in records)
     span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"{span}, {duration(sum(record.seconds or 0.0 for record in records))} of measuring"
+    return f"{span}, {duration(seconds)} of measuring"
 
 
 def _day(started: str) -> str:
