@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.datasets import own, tables
 
@@ -162,3 +165,28 @@ def test_a_table_of_endless_columns_and_no_row_is_refused(tmp_path) -> None:
     (tmp_path / "x.npy").write_bytes(header.getvalue())
     with pytest.raises(ValueError, match="no plain numbers"):
         own.load_file(tmp_path / "x.npy")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, bytes]:
+    """The content of a small file of each kind."""
+    folder, x = tmp_path_factory.mktemp("whole"), np.random.default_rng(0).normal(size=(60, 2))
+    np.save(folder / "x.npy", x)
+    np.savez_compressed(folder / "x.npz", x=x)
+    pd.DataFrame(x, columns=["a", "b"]).to_parquet(folder / "x.parquet")
+    pd.DataFrame(x, columns=["a", "b"]).to_csv(folder / "x.csv", index=False)
+    return {path.suffix: path.read_bytes() for path in folder.iterdir()}
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused_in_words(whole, tmp_path_factory, data) -> None:
+    suffix = data.draw(st.sampled_from(sorted(whole)))
+    content = bytearray(whole[suffix])
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place : place + 1] = data.draw(st.binary(max_size=8))
+    path = tmp_path_factory.mktemp("damaged") / f"x{suffix}"
+    path.write_bytes(content)
+    with contextlib.suppress(ValueError), np.errstate(all="ignore"):
+        own.load_file(path)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
+from benchmarks.execution import suite
 
 ROOT = Path(__file__).parent.parent
 BASELINE = ROOT / "results" / "baseline"
@@ -146,3 +151,15 @@ def test_a_long_value_is_cut(tmp_path):
     result = cli.invoke(app, ["run", str(tmp_path / "s.toml")])
     assert result.stderr.endswith(" …)\n")
     assert "[0, 1, 2" in result.stderr
+
+
+STEPS = ["studies", "density", "0", "99", "-1", "²", "", "flows", "training", "clip", "name", "x"]
+VALUES = ["5", "inf", "nan", "true", "'x'", "[]", "{}", "[[1]]", "1979-05-27", "9" * 400, "a\nb=1"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=5), st.sampled_from(VALUES))
+def test_every_override_is_taken_or_refused_in_words(steps, value) -> None:
+    with contextlib.suppress(ValueError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        suite.read("smoke", [f"{'.'.join(steps)}={value}"])

@@ -99,7 +99,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     from benchmarks.cli.progress import Display
     from benchmarks.core.naming import counted
     from benchmarks.core.parts import FolderError
-    from benchmarks.execution import host
+    from benchmarks.execution import claims, host
     from benchmarks.execution.pools import ClusterError, Terminated, setups
     from benchmarks.execution.run import Asked, run
     from benchmarks.report.facts import noise
@@ -112,6 +112,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
             check_device(suite.device)
             check_data(suite)
             host.folder()
+            claims.death()
             setups(suite, asked.jobs)
     for number in ENDING:
         signal.signal(number, _end)

@@ -177,8 +177,7 @@ def arrays(row: Any, *names: str) -> dict[str, np.ndarray]:
 
 def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
     """Arrays of a record that was read from a folder."""
-    path = place(folder, record)
-    return _archive(Path(path), record.arrays) if path else {}
+    return arrays({"arrays": place(folder, record), "array_hashes": record.arrays})
 
 
 def array_names(row: Any) -> set[str]:

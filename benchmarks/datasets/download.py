@@ -243,5 +243,5 @@ def record(root: Path, paths: Iterable[Path]) -> None:
 def recorded(root: Path) -> dict[str, str]:
     """Read the sha256 of every file that was fetched into ``root``, by its name there."""
     path = root / SUMS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

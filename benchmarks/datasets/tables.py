@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.core.formats import brief
 from benchmarks.core.naming import counted
 from benchmarks.core.unpacking import array, parquet, zipped
 from benchmarks.datasets.disk import read_npy
@@ -154,8 +155,8 @@ def _not_numbers(table: pd.DataFrame) -> list[str]:
         kind = column.dtype
         if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
             wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
-            content = f"text, {str(wrong.iloc[0])!r} say" if len(wrong) else str(kind)
-            faults.append(f"column {name!r} holds {content}: leave it out, or encode it in numbers")
+            content = f"text, {_short(wrong.iloc[0])} say" if len(wrong) else str(kind)
+            faults.append(f"column {_short(name)} holds {content}: leave it out, or encode it")
     missing = table.isna()
     if rows := int(missing.any(axis=1).sum()):
         where = _columns(table, missing.any().to_numpy())
@@ -217,14 +218,16 @@ def _columns(table: pd.DataFrame, chosen: np.ndarray) -> str:
     return f"column{'s' * (int(chosen.sum()) > 1)} {_list(table.columns[chosen])}"
 
 
+def _short(text: object) -> str:
+    return repr(brief(text, 60))
+
+
 def _list(names: Any, most: int = 6) -> str:
-    quoted = [repr(str(name)) for name in names]
+    quoted = [_short(name) for name in names]
     return ", ".join(quoted[:most]) + f" and {len(quoted) - most} more" * (len(quoted) > most)
 
 
 def _named(values: np.ndarray) -> pd.DataFrame:
-    if values.shape[1] > WIDEST:
-        raise ValueError(f"it has {values.shape[1]:,} columns, and {WIDEST:,} are the most")
     native = values.astype(values.dtype.newbyteorder("="), copy=False)  # pandas takes no other
     return pd.DataFrame(native).rename(columns=str)
 

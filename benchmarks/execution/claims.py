@@ -37,7 +37,7 @@ class Claims:
         name = uuid.uuid4().hex
         self.token = " ".join([name, *_process(os.getpid())])
         self.run = f"run-{name}"  # what says that the run is going, once it is claimed
-        self.death = _death()
+        self.death = death()
         self._held: set[str] = set()
         self._over = threading.Event()
         self._beat = threading.Thread(target=self._touch, daemon=True)
@@ -206,10 +206,10 @@ def _modified(path: Path) -> float | None:
         return None
 
 
-def _death() -> float:
-    """The seconds of `DEATH`, or of the environment's variable; ValueError for no number."""
-    text = os.environ.get(VARIABLE, "")
-    try:
-        return float(text) if text else DEATH
-    except ValueError as error:
-        raise ValueError(f"{VARIABLE} is {text!r}, not a number of seconds") from error
+def death() -> float:
+    """The seconds of `DEATH`, or of the environment's variable; ValueError for what is no time."""
+    text = os.environ.get(VARIABLE) or str(DEATH)
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < 1e6:
+            return seconds
+    raise ValueError(f"{VARIABLE} is {text!r}: write seconds from 0 to a million")
