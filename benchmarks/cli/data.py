@@ -102,9 +102,7 @@ def fetch(
             present = ", ".join(name for name, _ in one.members)
             console.print(f"already in {folder}: {present} (--again replaces)", soft_wrap=True)
         elif one.checksum is None:
-            console.print(
-                f"no checksum of {one.name} is published: flowgauge data verify checks it"
-            )
+            console.print(f"no checksum of {one.name} is published: the sums in it agree")
 
 
 @app.command()
