@@ -84,7 +84,7 @@ def test_counts_of_a_changed_flow_fail(kind, counted, gate):
     worse = {c.metric for c in verdict.failures}
     assert expected <= worse
     assert bool(worse) == bool(expected)
-    assert {c.kind for c in verdict.failures} <= {"exact"}
+    assert {c.kind for c in verdict.failures} <= {"exact", "quality"}  # of sampling
 
 
 def test_counts_do_not_depend_on_threads_machine_or_time_spent(gate):

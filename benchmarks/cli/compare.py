@@ -23,7 +23,9 @@ def compare(
     factor: Annotated[float, typer.Option(help="Largest ratio by which a time may grow.")] = 1.1,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Cases that may vanish, by label or pattern; repeatable."),
+        typer.Option(
+            help="Cases that may vanish, or be worse unjudged, by label or pattern; repeatable."
+        ),
     ] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="Write Markdown to a file, or - for the terminal.")
@@ -44,7 +46,8 @@ def compare(
 
     BASE and NEW are each a results folder, a record (records/*.json), a JSON file of
     pytest-benchmark, or a folder of such files, of which the newest counts. Exact counts must be
-    equal. Qualities are judged by their standard errors, and times by --factor and a rank test of
+    equal. Qualities are judged by their standard errors (one that is worse, and has
+    none, is a failure), and times by --factor and a rank test of
     their ratios to the reference workload; the tests of each class together have a level of 0.05. A
     case that vanished or failed is a failure. Device, precision and number of threads are ignored
     in matching cases if each result has one value of them throughout.
@@ -69,7 +72,7 @@ def compare(
                 write(path, render(verdict))
     if Path("-") not in (path for path, _ in wanted):
         _show(verdict)
-    raise typer.Exit(1 if verdict.failures else 0)
+    raise typer.Exit(verdict.status)
 
 
 def _show(verdict: Verdict) -> None:

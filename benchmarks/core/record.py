@@ -82,7 +82,10 @@ def _line(reason: str) -> str:
 
 def _floats(value: Any) -> tuple[float, ...]:
     listed = value if isinstance(value, list | tuple) else [value]
-    return tuple(float(number) for number in listed)
+    try:
+        return tuple(float(number) for number in listed)
+    except (TypeError, OverflowError) as error:  # pydantic takes ValueError alone for bad input
+        raise ValueError(brief(str(error))) from error
 
 
 def _written(metrics: Mapping[str, Values]) -> dict[str, list[Any]]:

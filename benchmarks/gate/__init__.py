@@ -17,7 +17,8 @@ FACTOR = 1.1  # by which a time may grow
 def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[str] = ()) -> Verdict:
     """Compare two results; ValueError where they cannot be compared.
 
-    ``factor`` is what a time may grow by, ``allow`` patterns of labels of cases that may vanish.
+    ``factor`` is what a time may grow by, ``allow`` patterns of labels of cases that may
+    vanish, or be worse in a quality that cannot be judged.
     """
     if not 1 <= factor < math.inf:
         raise ValueError(f"a time may grow by a finite factor of 1 or more: got {factor:g}")
@@ -35,7 +36,7 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
         *cases.judge(before, after, allow),
         *guard.judge(guarded.values()),
         *exact.judge(pairs),
-        *quality.judge(done[0].values(), done[1].values()),
+        *quality.judge(done[0].values(), done[1].values(), allow),
         *times.judge(pairs, factor),
     )
     moves = tuple(changes.changes(pairs))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatch
 
-from benchmarks.gate.comparison import Comparison
+from benchmarks.gate.comparison import Comparison, allowed
 from benchmarks.gate.sources import Entry
 
 
@@ -23,7 +22,7 @@ def judge(
             for name in sorted(old.metrics):
                 if name not in new.metrics:
                     yield _vanished(old.label, name, allow)
-                elif _finite(old, name) and not _finite(new, name):
+                elif _sound(old, name) and not _sound(new, name):
                     yield _lost(new, name)
         elif new.status == "done":
             yield Comparison(old.label, "", "case", "appeared", note=f"was {old.status} before")
@@ -39,20 +38,21 @@ def judge(
 
 
 def _vanished(label: str, metric: str, allow: Sequence[str]) -> Comparison:
-    allowed = any(label == pattern or fnmatch(label, pattern) for pattern in allow)
-    note = "allowed" if allowed else ""
-    return Comparison(label, metric, "case", "vanished", fails=not allowed, note=note)
+    known = allowed(label, allow)
+    note = "allowed" if known else ""
+    return Comparison(label, metric, "case", "vanished", fails=not known, note=note)
 
 
-def _finite(entry: Entry, name: str) -> bool:
-    """Whether a metric has values, and each is a number."""
-    values = entry.metrics[name].values
-    return bool(values) and all(map(math.isfinite, values))
+def _sound(entry: Entry, name: str) -> bool:
+    """Whether a metric has values, and each is a number; a time or rate is above zero."""
+    values, least = entry.metrics[name].values, 0.0 if entry.kind(name) == "time" else -math.inf
+    return bool(values) and all(least < value < math.inf for value in values)
 
 
 def _lost(entry: Entry, name: str) -> Comparison:
     values = entry.metrics[name].values
-    note = "its values are not all finite now" if values else "it has no values now"
+    numbers = "above zero" if entry.kind(name) == "time" else "numbers"
+    note = f"its values are not all {numbers} now" if values else "it has no values now"
     return Comparison(entry.label, name, "case", "failed", fails=True, note=note)
 
 

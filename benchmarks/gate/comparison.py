@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from typing import Literal
 
 from benchmarks.analysis.stats import holm
@@ -19,6 +20,7 @@ CLASSES: tuple[Class, ...] = ("case", "exact", "quality", "time")
 Finding = Literal[
     "worse", "better", "stayed", "appeared", "vanished", "failed", "unjudged", "incomparable"
 ]
+UNKNOWN: tuple[Finding, ...] = ("unjudged", "incomparable")  # nothing was learnt
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,17 @@ class Verdict:
         return [comparison for comparison in self.comparisons if comparison.fails]
 
     @property
+    def judged(self) -> int:
+        """How many numbers were compared with another."""
+        numbers = [c for c in self.comparisons if c.kind != "case"]
+        return sum(comparison.outcome not in UNKNOWN for comparison in numbers)
+
+    @property
+    def status(self) -> int:
+        """Exit status: 0 passed, 1 failed, 2 where nothing was judged, which is no pass."""
+        return 1 if self.failures else 0 if self.judged else 2
+
+    @property
     def notable(self) -> list[Comparison]:
         """What a person has to see, failures first: all but what stayed or cannot be compared."""
         moved = [c for c in self.comparisons if c.outcome not in ("stayed", "incomparable")]
@@ -114,11 +127,9 @@ class Verdict:
         for name, labels in self.raised.items():
             moved = f"figures moved in {len(labels)} cases: {'; '.join(labels)}"
             lines.append(f"raised: {name}; {moved if labels else 'no figure moved'}")
-        passed = (
-            "passed" if any(map(_judged, self.comparisons)) else "passed, but nothing was judged"
-        )
-        number = len(self.failures)
-        return [*lines, f"FAILED: {counted(number, 'failure')}" if number else passed]
+        if self.failures:
+            return [*lines, f"FAILED: {counted(len(self.failures), 'failure')}"]
+        return [*lines, "passed" if self.judged else "NOT COMPARABLE: nothing was judged"]
 
 
 def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
@@ -128,6 +139,6 @@ def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
     return [each if each.p is None else replace(each, p=next(adjusted)) for each in listed]
 
 
-def _judged(comparison: Comparison) -> bool:
-    """Whether a number was compared with another."""
-    return comparison.kind != "case" and comparison.outcome not in ("unjudged", "incomparable")
+def allowed(label: str, patterns: Iterable[str]) -> bool:
+    """Whether a label is one of these, or matches a pattern."""
+    return any(label == pattern or fnmatch(label, pattern) for pattern in patterns)

@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 
 from benchmarks.core.record import Values
-from benchmarks.gate.comparison import CLASSES, Comparison, Verdict
+from benchmarks.gate.comparison import CLASSES, UNKNOWN, Comparison, Verdict
 from benchmarks.gate.rendering import row
 from benchmarks.gate.sources import Entry, grouped
 from benchmarks.gate.times import relative
@@ -92,7 +92,7 @@ def _testcase(
         message = failures[0] if len(failures) == 1 else f"{len(failures)} failures"
         failure = ElementTree.SubElement(test, "failure", type=kind, message=message)
         failure.text = "\n".join(failures)
-    elif all(c.outcome == "incomparable" for c in comparisons):
+    elif all(c.outcome in UNKNOWN for c in comparisons):
         ElementTree.SubElement(test, "skipped", message=_legal(comparisons[0].note))
 
 

@@ -62,6 +62,7 @@ def as_json(verdict: Verdict) -> str:
         "base": verdict.base,
         "new": verdict.new,
         "fails": bool(verdict.failures),
+        "judged": verdict.judged,
         "level": LEVEL,
         "factor": verdict.factor,
         "summary": verdict.summary,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core import pairs, plan, pytest_benchmark, store
+from benchmarks.core import pairs, parts, plan, pytest_benchmark, store
 from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import labels
@@ -88,6 +88,11 @@ def read(path: Path) -> Source:
         if faults := store.corrupt(path):
             file, reason = next(iter(faults.items()))
             raise ValueError(f"{str(file)!r}: {reason}")
+        if unread := [*store.newer(path), *map(str, parts.newer(path))]:
+            raise ValueError(
+                f"{str(path)!r} has records of a newer schema, {unread[0]!r} among them: "
+                "update flowgauge"
+            )
         records = store.read(path)
         planned = {case.key for case in plan.plan_of(path, records).cases}
         planned_records = [record for key, record in records.items() if key in planned]

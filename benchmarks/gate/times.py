@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from math import comb
 
 import numpy as np
 import scipy
@@ -33,14 +33,16 @@ def judge(pairs: Iterable[tuple[Entry, Entry]], factor: float) -> Iterator[Compa
 def relative(entry: Entry, name: str) -> np.ndarray | None:
     """A time's samples, a rate's inverse ones, over the median of the reference workload's.
 
-    None where either is missing.
+    None where either is missing; NaN where the reference workload's are no times.
     """
     metric, reference = entry.metrics[name], entry.metrics.get(REFERENCE)
     if reference is None or not reference.values or not metric.values:
         return None
     values = np.asarray(metric.values, dtype=float)
-    seconds = 1 / values if metric.better == "higher" else values
-    return np.asarray(seconds / np.median(reference.values))
+    unit = reference.median if 0 < min(reference.values) < math.inf else math.nan
+    with np.errstate(divide="ignore"):  # a rate of zero
+        seconds = 1 / values if metric.better == "higher" else values
+    return np.asarray(seconds / unit)
 
 
 def _compared(before: Entry, after: Entry) -> Iterator[Comparison]:
@@ -79,5 +81,5 @@ def _noisy(before: Entry, after: Entry) -> str:
 
 def _few(before: int, after: int) -> str:
     """Why no test could tell a difference, however large; empty where one could."""
-    least = 2 / comb(before + after, after)  # the p-value of samples that do not overlap
+    least = 2 / math.comb(before + after, after)  # the p-value of samples that do not overlap
     return "" if least < LEVEL else f"too few samples ({before} against {after})"
