@@ -71,13 +71,24 @@ class Measured:
     pending: bool = False
 
 
+class _Pipe(Connection):
+    """The pipe of one process: a copy that a flow has forked ends where it has something to say."""
+
+    owner = os.getpid()
+
+    def send(self, message: object) -> None:
+        if os.getpid() != self.owner:
+            os._exit(1)
+        super().send(message)
+
+
 def main(descriptor: str, lifeline: str) -> None:
     """Say what machine this is, then measure what comes by a pipe until it ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides
         signal.signal(number, signal.SIG_IGN)
     end_with_parent(int(lifeline))
-    pipe = Connection(int(descriptor))
-    os.register_at_fork(after_in_child=pipe.close)  # a flow may fork: results are this process's
+    pipe = _Pipe(int(descriptor))
+    os.register_at_fork(after_in_child=pipe.close)  # a flow may fork, and end before its child
     setup, plugins = pipe.recv()
     if setup.cores is not None:
         os.sched_setaffinity(0, setup.cores)
@@ -152,13 +163,13 @@ def _measure(
     beside, start = Beside(), time.perf_counter()
     try:
         for key, result in results:
-            left.discard(key)
             elapsed = time.perf_counter() - start
             seconds = elapsed if result.seconds is None else result.seconds
             kept = _kept(result, files[key].kept)
             pending = kept.kept is not None
             plain = replace(kept, kept=None)
             pipe.send((key, Measured(plain, seconds, beside.shared(), pending)))
+            left.discard(key)
             start = time.perf_counter()
     except Exception as error:
         lost = Result.of(error)

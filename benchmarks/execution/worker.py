@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,10 +13,15 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from benchmarks.core.case import Case
+from benchmarks.core.formats import brief
 from benchmarks.execution.process import SPENT, STOP, STOPPED, Files, Measured, Setup
-from benchmarks.measure.child import MARK, SAFE, command, end_family, lifeline
+from benchmarks.measure.child import MARK, SAFE, Growth, command, end_family, lifeline
 from benchmarks.measure.resources import killed_for_memory
 from flows.registry import needed
+
+PROCESSES = max(100, 2 * (os.cpu_count() or 1))  # that a worker may have at once
+LOOK = 0.5  # seconds between two looks at their number
+GRACE = 10.0  # seconds in which a process ends that has closed its pipe
 
 
 class WorkerLost(RuntimeError):
@@ -46,6 +52,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._plugins: tuple[str, ...] = ()
+        self._growth: Growth | None = None
         self._family = ""  # the mark of the process and of all that it starts
         self._killed = 0  # processes that the system had killed for memory when it was started
 
@@ -62,8 +69,11 @@ class Worker:
         Raises WorkerLost if the worker cannot go on, and Cancelled if another thread stopped it.
         """
         pipe = self._started(needed(frozenset[str]().union(*(case.words for case in cases))))
-        pipe.send(([case.model_dump_json() for case in cases], dict(files), times))
         deadline = time.monotonic() + time_limit
+        try:
+            pipe.send(([case.model_dump_json() for case in cases], dict(files), times))
+        except OSError:  # it has died since the last block
+            raise self._lost() from None
         while True:
             message = self._receive(deadline, time_limit)
             if message in (None, SPENT):
@@ -76,13 +86,16 @@ class Worker:
 
     def stop(self) -> None:
         """End the process, whatever it does, and what it has started."""
+        self._end()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             end_family(self._family)
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process = self._pipe = None
 
     def cancel(self, gently: bool = False) -> None:
         """End the process from another thread than the one that measures, which is told.
@@ -115,6 +128,7 @@ class Worker:
                     env={k: v for k, v in variables.items() if k not in self.without},
                     pass_fds=descriptors,
                 )
+            self._growth = Growth(self._family, PROCESSES)
             self._pipe.send((self.setup, plugins))
             if self.cancelled:
                 self.stop()
@@ -123,19 +137,42 @@ class Worker:
         return self._pipe
 
     def _receive(self, deadline: float, time_limit: float) -> Any:
+        """The next message; WorkerLost where none comes in time, and where it is none."""
         assert self._pipe is not None
         assert self._process is not None
-        try:
-            if self._pipe.poll(max(0.0, deadline - time.monotonic())):
-                return self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            code = self._process.wait()
-            self.stop()
-            if self.cancelled:
-                raise Cancelled from None
-            raise WorkerLost(self._cause(code)) from None
+        assert self._growth is not None
+        late = WorkerLost(f"took longer than its limit of {time_limit:.0f} s", timed_out=True)
+        while (left := deadline - time.monotonic()) > 0:
+            if self._growth.beyond():
+                self.stop()
+                raise WorkerLost(f"the worker had started more than {PROCESSES} processes")
+            rescue = threading.Timer(left, self._end)  # where half a message comes, and no more
+            try:
+                if self._pipe.poll(min(left, LOOK)):
+                    rescue.start()
+                    return self._pipe.recv()
+            except (OSError, EOFError):
+                loss = self._lost()
+                raise (loss if self.cancelled or time.monotonic() < deadline else late) from None
+            except Exception as error:  # whatever unpickling raises
+                self.stop()
+                raise WorkerLost(f"the worker sent what is no result: {brief(error)}") from error
+            finally:
+                rescue.cancel()
         self.stop()
-        raise WorkerLost(f"took longer than its limit of {time_limit:.0f} s", timed_out=True)
+        raise late
+
+    def _lost(self) -> Exception:
+        """What has become of a process whose pipe is closed: `Cancelled`, or how it died."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            code = None
+        self.stop()
+        if self.cancelled:
+            return Cancelled()
+        return WorkerLost("the worker closed its pipe" if code is None else self._cause(code))
 
     def _cause(self, code: int) -> str:
         if code >= 0:

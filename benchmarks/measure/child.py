@@ -51,12 +51,39 @@ def end_with_parent(lifeline: int) -> None:
         fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
 
 
+def family(mark: str) -> list[psutil.Process]:
+    """Return all processes that were started with an environment so marked, and what they start."""
+    return [process for process in psutil.process_iter() if _marked(process, mark)]
+
+
 def end_family(mark: str) -> None:
-    """Kill all processes that were started with an environment so marked, and what they start."""
-    while family := [process for process in psutil.process_iter() if _marked(process, mark)]:
-        for process in family:
+    """Kill all processes of a family, however fast it grows."""
+    while members := family(mark):
+        for process in members:
             with suppress(psutil.Error):
                 process.kill()
+
+
+class Growth:
+    """Whether a family has grown beyond a limit, which bounds what forks without end.
+
+    The system's processes are counted, which takes next to no time beside what is being measured;
+    only where there are many more than before are those of the family.
+    """
+
+    def __init__(self, mark: str, limit: int) -> None:
+        self.mark, self.limit = mark, limit
+        self._others = len(psutil.pids())
+
+    def beyond(self) -> bool:
+        """Whether there are more processes of the family than the limit."""
+        total = len(psutil.pids())
+        self._others = min(self._others, total)
+        if total - self._others <= self.limit:
+            return False
+        members = len(family(self.mark))
+        self._others = total - members
+        return members > self.limit
 
 
 def _marked(process: psutil.Process, mark: str) -> bool:
