@@ -24,6 +24,8 @@ SLEEP = "time.sleep(600)"
 ACTS = {  # what a process does with its task, and what is said of it
     "garbage": (f'os.write(pipe.fileno(), b"\\0\\0\\0\\4none"); {SLEEP}', "no result"),
     "half a message": (f'os.write(pipe.fileno(), b"\\0\\0\\1\\0half"); {SLEEP}', "limit of 1 s"),
+    "another's result": ('pipe.send(("another", None))', "no result of its task"),
+    "an end too early": ("pipe.send(None)", "no result of its task"),
     "silence": (SLEEP, "limit of 1 s"),
     "a closed pipe": (f"pipe.close(); {SLEEP}", "closed its pipe"),
     "an exit": ("sys.exit(0)", "exit status 0"),

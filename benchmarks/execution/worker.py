@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.core.case import Case
 from benchmarks.core.formats import brief
-from benchmarks.execution.process import SPENT, STOP, STOPPED, Files, Measured, Setup
+from benchmarks.execution import process
+from benchmarks.execution.process import STOP, Files, Measured, Setup
 from benchmarks.measure.child import MARK, SAFE, Growth, command, end_family, lifeline
 from benchmarks.measure.resources import killed_for_memory
 from flows.registry import needed
@@ -74,15 +75,21 @@ class Worker:
             pipe.send(([case.model_dump_json() for case in cases], dict(files), times))
         except OSError:  # it has died since the last block
             raise self._lost() from None
+        left = {case.key for case in cases}
         while True:
-            message = self._receive(deadline, time_limit)
-            if message in (None, SPENT):
-                if message == SPENT:
+            match self._receive(deadline, time_limit):
+                case str(key), Measured() as measured if key in left:
+                    left.discard(key)
+                    yield key, measured
+                case None | process.SPENT as end if not left:
+                    if end:
+                        self.stop()
+                    return
+                case process.STOPPED:
+                    raise Cancelled
+                case _:
                     self.stop()
-                return
-            if message == STOPPED:
-                raise Cancelled
-            yield message
+                    raise WorkerLost("the worker sent what is no result of its task")
 
     def stop(self) -> None:
         """End the process, whatever it does, and what it has started."""
