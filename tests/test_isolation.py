@@ -59,7 +59,7 @@ def figures(result: Result) -> str:
 
 
 def test_flows_change_no_figure_of_those_after_them(measured: Measuring, capfd: Any) -> None:
-    """Forty leaks, then some that only a new process can undo; a training after each few."""
+    """Forty-two leaks, then some that only a new process can undo; a training after each few."""
     (_, here), *_ = studies["density"].measure([training("realnvp")])
     before = figures(here)
     with pytest.warns(UserWarning, match="default dtype on import"):

@@ -44,9 +44,7 @@ def patched(owner, name):
 
 def register_again():
     """Register another flow and another data set under names that are taken."""
-    flows.register("realnvp", uses=("hidden", "layers"))(
-        lambda dim, hidden=4, layers=1: flows.build("nice", dim, hidden=hidden, layers=3)
-    )
+    flows.register("realnvp", uses=())(lambda dim: flows.build("nice", dim))
     datasets.registry["8gaussians"] = datasets.registry["moons"]
 
 
@@ -72,10 +70,10 @@ LEAKS = {
     "statistics.median": patched(statistics, "median"),
     "operator.mul": patched(operator, "mul"),
     "builtins.sum": patched(builtins, "sum"),
-    "builtins.len": lambda: setattr(builtins, "open", lambda *args, **kwargs: None),
+    "builtins.open": lambda: setattr(builtins, "open", lambda *args, **kwargs: None),
     "json.dumps": lambda: setattr(json, "dumps", lambda *args, **kwargs: "{}"),
     "random.Random.random": lambda: setattr(random, "random", lambda: 0.5),
-    "functools.partial": lambda: setattr(functools, "reduce", lambda *args: 0),
+    "functools.reduce": lambda: setattr(functools, "reduce", lambda *args: 0),
     "METRICS": lambda: metrics.METRICS.clear(),
     "a default": lambda: setattr(settings.Training, "learning_rate", 1.0),
     "a constant": lambda: [setattr(likelihood, n, 1) for n in dir(likelihood) if n.isupper()],
@@ -83,7 +81,7 @@ LEAKS = {
     "a module": shadow,
     "a context of decimals": lambda: setattr(decimal.getcontext(), "prec", 2),
     "print options": lambda: torch.set_printoptions(precision=1),
-    "interop threads": lambda: torch.autograd.set_multithreading_enabled(False).__enter__(),
+    "threads of autograd": lambda: torch.autograd.set_multithreading_enabled(False).__enter__(),
     "tracemalloc": tracemalloc.start,
     "start method": lambda: multiprocessing.set_start_method("fork", force=True),
     "time-out of sockets": lambda: socket.setdefaulttimeout(0.001),

@@ -15,19 +15,44 @@ PACKAGES = (*OURS, "nflows", "torchdiffeq", "torch.nn", "torch.optim", "torch.au
 MODULES = (
     *("torch", "torch._tensor", "torch._C", "torch._C._nn", "torch.func", "torch.linalg"),
     *("torch.special", "torch.distributions", "numpy", "numpy.linalg", "math", "time", "random"),
-    "builtins",
+    *("builtins", "copy", "functools", "hashlib", "heapq", "itertools", "json", "operator"),
+    *("statistics", "scipy.linalg", "scipy.special", "scipy.stats"),
 )
 TORCH = str(Path(torch.__file__).parent)
 CONSTANTS = (int, float, str, tuple, frozenset)
 DESCRIPTORS = (property, staticmethod, classmethod)
-Members = dict[str, tuple[Any, Any]]  # a value and, of a Python function, its code
+TABLES = (dict, list, set)
+Members = dict[str, tuple[Any, Any]]  # a value with a function's code or what a table holds
+
+
+class Content:
+    """What a table of a module holds: the very objects, whatever their equality means."""
+
+    def __init__(self, table: Any) -> None:
+        self.items = list(table.items() if isinstance(table, dict) else table)
+        self._identity = [
+            tuple(map(id, item)) if isinstance(table, dict) else id(item) for item in self.items
+        ]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Content) and self._identity == other._identity
+
+    __hash__ = None  # type: ignore[assignment]  # compared alone
+
+    def put(self, table: Any) -> None:
+        """Let a table hold it again."""
+        table.clear()
+        if isinstance(table, list):
+            table.extend(self.items)
+        else:
+            table.update(self.items)
 
 
 class Namespaces:
     """What modules and their classes hold now, by name.
 
     They are those of this project and of the libraries that flows are made of, so far as they are
-    imported. Instances and mutable tables are left out.
+    imported. Instances are left out, and tables but those in capitals of this project.
     """
 
     def __init__(self) -> None:
@@ -47,7 +72,8 @@ class Namespaces:
                 if now.get(name) != before.get(name):
                     _put(place, name, before.get(name))
                     _, code = now.get(name, (None, None))
-                    if code is None or not code.co_filename.startswith(TORCH):
+                    file = getattr(code, "co_filename", "")
+                    if not file.startswith(TORCH):
                         moved.append(f"{label}.{name}")
         return moved
 
@@ -66,11 +92,14 @@ def _members(place: Any) -> Members:
     """Return the functions and classes of a module or class, and its constants if it is ours."""
     ours = getattr(place, "__module__", place.__name__).partition(".")[0] in OURS
     return {
-        name: (value, getattr(value, "__code__", None))
+        name: (
+            value,
+            Content(value) if isinstance(value, TABLES) else getattr(value, "__code__", None),
+        )
         for name, value in list(vars(place).items())
         if callable(value)
         or isinstance(value, DESCRIPTORS)
-        or (ours and name.isupper() and isinstance(value, CONSTANTS))
+        or (ours and name.isupper() and isinstance(value, CONSTANTS + TABLES))
     }
 
 
@@ -79,7 +108,9 @@ def _put(place: Any, name: str, member: tuple[Any, Any] | None) -> None:
         if member is None:
             delattr(place, name)
             return
-        value, code = member
-        if code is not None:
-            value.__code__ = code
+        value, inside = member
+        if isinstance(inside, Content):
+            inside.put(value)
+        elif inside is not None:
+            value.__code__ = inside
         setattr(place, name, value)
