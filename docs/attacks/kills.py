@@ -75,17 +75,18 @@ def snapshot(folder: Path) -> Snapshot:
 
 def kill(process: subprocess.Popen[bytes], generator: random.Random) -> str:
     """Kill the run, a worker of it or all at once after a random time; which of them, or none."""
+    victim = generator.choice(["run", "worker", "worker", "all"])
+    deadline = time.monotonic() + 60
+    workers = list[int]()
+    while victim == "worker" and not workers and time.monotonic() < deadline:
+        workers = _workers(process)
+        time.sleep(0.05)
     time.sleep(generator.choice([generator.uniform(0, 2), generator.uniform(0, 8)]))
-    if process.poll() is not None:
+    if process.poll() is not None or not (victim == "run" or (workers := _workers(process))):
         return ""
-    victim = generator.choice(["run", "worker", "worker", "worker", "all"])
-    children = psutil.Process(process.pid).children(recursive=True)
-    workers = [child.pid for child in children]
-    if victim == "worker" and not workers:
-        victim = "run"
-    chosen = {"run": [process.pid], "worker": workers[:1], "all": [*workers, process.pid]}[victim]
-    if victim == "worker":
-        chosen = [generator.choice(workers)]
+    chosen = {"run": [process.pid], "worker": [generator.choice(workers or [0])]}.get(
+        victim, [*workers, process.pid]
+    )
     for number in chosen:
         try:
             os.kill(number, signal.SIGKILL)
@@ -94,6 +95,13 @@ def kill(process: subprocess.Popen[bytes], generator: random.Random) -> str:
     if victim != "worker":
         process.wait()
     return victim
+
+
+def _workers(process: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that a run has started."""
+    if process.poll() is not None:
+        return []
+    return [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
 
 
 def figures(folder: Path) -> dict[str, dict[str, object]]:
