@@ -12,8 +12,9 @@ from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.evaluation.scoring import Scoring
 from benchmarks.measure.preparing import prepare
-from benchmarks.training.loop import PATIENCE, TrainingError, train
+from benchmarks.training.loop import TrainingError, train
 from benchmarks.training.settings import Training
+from benchmarks.training.updates import PATIENCE
 from flows.preprocessing import FITS
 from measuring import cases_of
 

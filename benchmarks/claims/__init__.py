@@ -19,6 +19,7 @@ import pandas as pd
 from benchmarks.analysis import criteria
 from benchmarks.analysis.criteria import Criterion
 from benchmarks.analysis.inference import Standing
+from benchmarks.claims import admitted
 from benchmarks.core.exhibit import RECORDS
 from flows.registry import Registry
 
@@ -97,16 +98,36 @@ class Claim:
         return f"{self.remedy} {studies} --out results/again"
 
     def verdict(self, frame: pd.DataFrame) -> Verdict:
-        """Verdict of these records; those of other studies are left out."""
+        """Verdict of these records.
+
+        Left out are those of other studies, of models that were still improving and, by a claim of
+        the lecture, those on a user's files.
+        """
         if len(frame):
-            frame = frame[frame["study"].isin(self.studies)]
+            frame = frame[frame["study"].isin(self.studies)].reset_index(drop=True)
+        if len(frame) and self.page is not None:
+            frame = admitted.of_lecture(frame)
+        trained, left = admitted.of_trained(frame) if len(frame) else (frame, "")
         try:
-            verdict = self.judge(frame.reset_index(drop=True))
+            verdict = self.judge(trained)
         except NotMeasured as missing:
-            return Verdict("not_measured", f"There are no {missing}: {self.remedy} measures them.")
-        sentences = (verdict.strength, self.rule.strength), (verdict.weakness, self.rule.weakness)
+            return self._undecided(frame, left) or Verdict(
+                "not_measured", f"There are no {missing}: {self.remedy} measures them."
+            )
+        sentences = (
+            (verdict.strength, self.rule.strength),
+            (left, verdict.weakness, self.rule.weakness),
+        )
         strength, weakness = (" ".join(filter(None, parts)) for parts in sentences)
         return replace(verdict, exhibits=self.exhibits, strength=strength, weakness=weakness)
+
+    def _undecided(self, frame: pd.DataFrame, left: str) -> Verdict | None:
+        """A verdict where records would be enough but for the undertrained; else None."""
+        try:
+            records = self.judge(frame).records if left else ()
+        except NotMeasured:
+            return None
+        return Verdict("undecided", left, records, self.exhibits) if records else None
 
 
 registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",))

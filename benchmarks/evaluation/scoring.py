@@ -52,6 +52,8 @@ class Scoring(BaseModel, frozen=True, extra="forbid"):
     projections: PositiveInt = 200  # of the sliced Wasserstein distance
     grid: PositiveInt = 160  # points per side of the image of a two-dimensional density
     samples: PositiveInt = 3000  # of the picture
+    # updates by which a training is continued to say whether it still improved, of its own; 0: none
+    continuation: NonNegativeFloat = 0.2
     seconds: NonNegativeFloat = 0.5  # of timing log_prob and sampling; 0: none
 
 
@@ -69,7 +71,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     scoring = Scoring.model_validate(case.settings["scoring"])
     dtype = getattr(torch, case.dtype)
     flow = prepare(case, data.train.to(dtype), settings.preprocessing)
-    history = train(flow, data, case, settings)
+    history = train(flow, data, case, settings, continuation=scoring.continuation)
     metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
     view = flow.using(trace="exact")

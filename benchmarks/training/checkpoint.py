@@ -146,7 +146,7 @@ def _tensors(state: State) -> dict[str, Tensor]:
     """All that a state holds from its beginning: weights and streams, by name in the file."""
     tensors = {f"flow.{name}": value for name, value in state.flow.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
-    for name, stream in _streams(state).items():
+    for name, stream in state.streams.items():
         own = torch.get_rng_state() if stream is None else stream.get_state()
         tensors[f"stream.{name}"] = own
     return tensors
@@ -175,7 +175,7 @@ def _check(state: State, tensors: Mapping[str, Tensor]) -> None:
     if layout != expected:
         unfit = sorted(n for n in layout | expected if layout.get(n) != expected.get(n))
         raise ValueError(f"its tensors do not fit the flow: {', '.join(unfit[:3])}")
-    for name, stream in _streams(state).items():
+    for name, stream in state.streams.items():
         device = "cpu" if stream is None else stream.device
         torch.Generator(device).set_state(tensors[f"stream.{name}"])
 
@@ -198,7 +198,7 @@ def _restore(state: State, tensors: Mapping[str, Tensor]) -> None:
     state.snapshots = _snapshots(tensors)
     groups = state.optimiser.state_dict()["param_groups"]
     state.optimiser.load_state_dict({"state": _moments(tensors), "param_groups": groups})
-    for name, stream in _streams(state).items():
+    for name, stream in state.streams.items():
         if stream is None:
             torch.set_rng_state(tensors[f"stream.{name}"])
         else:
@@ -222,18 +222,6 @@ def _snapshots(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         update, _, key = name.partition(".")
         snapshots.setdefault(int(update), {})[key] = value
     return snapshots
-
-
-def _streams(state: State) -> dict[str, torch.Generator | None]:
-    """Every random stream that a training draws from; None stands for torch's global one."""
-    streams: dict[str, torch.Generator | None] = {"global": None, "batches": state.generator}
-    for name, module in state.flow.named_modules():
-        if isinstance(own := getattr(module, "generator", None), torch.Generator):
-            streams[f"module.{name}"] = own
-    if torch.cuda.is_available():
-        for index, stream in enumerate(torch.cuda.default_generators):
-            streams[f"cuda.{index}"] = stream
-    return streams
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:

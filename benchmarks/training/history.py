@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN
+from benchmarks.analysis.inference import Estimate
+
 
 class Count(NamedTuple):
     """FLOPs and evaluations, forward and backward, of updates from one number on."""
@@ -41,6 +44,7 @@ class History:
     validation_seconds: list[float] = field(default_factory=list)  # of training until then
     validation_evaluations: list[tuple[int, int]] = field(default_factory=list)
     observations: list[tuple[int | float, ...]] = field(default_factory=list)  # see `loop.train`
+    gain: Estimate | None = None  # see `continuation.continued`
     snapshots: dict[int, dict[str, Any]] = field(default_factory=dict)  # tensors, by updates done
 
     def flops(self) -> np.ndarray:
@@ -82,6 +86,9 @@ class History:
         }
         if self.alone:
             metrics["train_seconds"] = self.seconds
+        if self.gain is not None:
+            gain = self.gain
+            metrics |= {GAIN: gain.value, ERROR: gain.error, FREEDOM: gain.freedom}
         if self.evaluations[0]:
             metrics["train_nfe"] = sum(self.evaluations) / max(1, self.updates)
         return metrics

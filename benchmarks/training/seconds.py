@@ -22,7 +22,9 @@ from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.measure.dispatched import counting
 from benchmarks.training.history import History
-from benchmarks.training.loop import (
+from benchmarks.training.settings import Training
+from benchmarks.training.state import initial_state, prepared
+from benchmarks.training.updates import (
     Objective,
     likelihood,
     next_batch,
@@ -30,8 +32,6 @@ from benchmarks.training.loop import (
     own_loss,
     update,
 )
-from benchmarks.training.settings import Training
-from benchmarks.training.state import initial_state, prepared
 
 FLOW, SNAPSHOT = "flow.", "snapshot."  # how names of tensors begin among those that are kept
 ROW = 0.02  # seconds of updates in a row

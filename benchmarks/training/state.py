@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -39,6 +41,31 @@ class State:
     drops: int = 0  # of a plateau's learning rate
     in_a_row: int = 0  # updates skipped since the last that was not
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # weights by updates done
+
+    @property
+    def streams(self) -> dict[str, torch.Generator | None]:
+        """Every random stream that a training draws from; None stands for torch's global one."""
+        streams: dict[str, torch.Generator | None] = {"global": None, "batches": self.generator}
+        for name, module in self.flow.named_modules():
+            if isinstance(own := getattr(module, "generator", None), torch.Generator):
+                streams[f"module.{name}"] = own
+        if torch.cuda.is_available():
+            for index, stream in enumerate(torch.cuda.default_generators):
+                streams[f"cuda.{index}"] = stream
+        return streams
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Undo at the end what updates within do to weights and random streams."""
+        weights, streams = copy.deepcopy(self.flow.state_dict()), self.streams
+        with torch.random.fork_rng([]):
+            saved = {name: own.get_state() for name, own in streams.items() if own is not None}
+            try:
+                yield
+            finally:
+                self.flow.load_state_dict(weights)
+                for name, state in saved.items():
+                    streams[name].set_state(state)  # type: ignore[union-attr]  # not the global one
 
     def add_snapshot(self) -> None:
         """Keep the weights as they are now: the first, the last, and about `SNAPSHOTS` in all."""

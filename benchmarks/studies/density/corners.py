@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.analysis import improvement
 from benchmarks.analysis.contests import validation
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.series import is_baseline, series
@@ -34,6 +35,7 @@ def figures(wide: pd.DataFrame) -> list[Figure]:
     for name, group in wide.groupby("dataset", sort=False):
         for _, row in _chosen(group).iterrows():
             note = NOTE.format(name=row["series"], ll=row["test_ll"], dim=row["dim"])
+            note += improvement.note(row.to_frame().T)
             title = f"{name}: data and samples of {row['series']}"
             draw = partial(_draw, row)
             pictures.append(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import paired
+from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.levels import Curve
 from benchmarks.analysis.models import Models
@@ -115,6 +115,7 @@ def at_budgets(models: Models) -> Table | None:
         return None
     rows = [{"model": model, RECORDS: tuple(models.flows[model]["key"])} for model in curves]
     frame, columns = pd.DataFrame(rows), {"model": MODEL}
+    marks = {model: improvement.mark(models.flows[model]) for model in curves}
     for name, (axis, text) in axes.items():
         # a total of 0 is that of a training whose updates were not counted
         budget = min(float(c[axis][-1]) for c in every if c[axis][-1] > 0)
@@ -134,10 +135,13 @@ def at_budgets(models: Models) -> Table | None:
         frame[error] = [
             _error(models.flows[m], reached[m]) if m in reached else math.nan for m in best
         ]
-        frame[leads] = [model == leader for model in best]
+        frame[leads] = [model == leader and not marks[model] for model in best]
+        frame[improvement.MARKS] = list(marks.values())
         frame[updates] = [float(np.mean([v[2] for v in s.values()])) for s in best.values()]
         label = f"Validation LL at {text(budget)}"
-        columns[value] = Column(label, "nats", digits=".3f", error=error, leads=leads)
+        columns[value] = Column(
+            label, "nats", digits=".3f", error=error, leads=leads, mark=improvement.MARKS
+        )
         columns[updates] = Column(f"Updates until then ({NAMES[name]})")
     first = pd.to_numeric(frame[f"ll_at_{next(iter(axes))}"], errors="coerce")
     frame = frame.loc[first.sort_values(ascending=False).index].reset_index(drop=True)
@@ -155,6 +159,7 @@ def at_budgets(models: Models) -> Table | None:
         "seed cannot show a significant difference."
     )
     note += " A learning rate that decays over a longer training is still high at this budget."
+    note += improvement.note(frame)
     title = f"{models.data}: at matched budgets"
     return Table(f"density-budget-{models.data}", title, note, frame, columns=columns)
 

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter1d
 
+from benchmarks.analysis import improvement
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.series import series
 from benchmarks.core.store import arrays
@@ -30,6 +31,7 @@ NOTE = (
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Every figure of the study."""
     done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
+    done = improvement.marked(done)
     trained = done[done["updates"] > 0]
     flat = panels.holding(trained[trained["dim"] == 2], "path_samples")
     wide = panels.holding(done[done["dim"] > 2], "columns")
@@ -48,7 +50,7 @@ def training(done: pd.DataFrame) -> list[Figure]:
         Figure(
             f"validation-{number}" if number > 1 else "validation",
             "Training",
-            NOTE,
+            NOTE + improvement.note(pd.concat(group for _, group in part)),
             partial(_draw, part),
             tuple(key for _, group in part for key in group["key"]),
         )
@@ -91,6 +93,9 @@ def _training(
         panel.plot(x[best], score[best], ls="", **look)
         if early:
             panel.plot(x[-1], score[-1], color=look["color"], marker="|", ms=9, mew=1.5)
+        if mark := row.get(improvement.MARKS):
+            above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+            panel.annotate(mark, (x[-1], score[-1]), color=look["color"], **above)
     losses = held["losses"].astype(float)
     updates = np.arange(1, len(losses) + 1)
     finite = np.isfinite(losses)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks.analysis import improvement
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.store import arrays
 from benchmarks.plotting import panels
@@ -39,11 +40,13 @@ def figures(flat: pd.DataFrame) -> list[Figure]:
         keys = tuple(key for rows in chosen.values() for key in rows["key"])
         name = f"pictures-{number + 1}" if number else "pictures"
         draw = partial(_glance, chosen, names)
-        pictures.append(Figure(name, "Data and densities", NOTE, draw, keys))
+        note = NOTE + improvement.note(pd.concat(chosen.values()))
+        pictures.append(Figure(name, "Data and densities", note, draw, keys))
     for name, rows in sets.items():
         title = f"{name}: data and densities"
         keys = tuple(rows["key"])
-        pictures.append(Figure(f"picture-{name}", title, NOTE, partial(_each, rows), keys))
+        note = NOTE + improvement.note(rows)
+        pictures.append(Figure(f"picture-{name}", title, note, partial(_each, rows), keys))
     return pictures
 
 
@@ -85,6 +88,7 @@ def _portraits(rows: pd.DataFrame) -> tuple[dict[str, Portrait], np.ndarray]:
     for name, (row, held) in records.items():
         image = np.exp(held["image"].astype(float))
         likelihood = f"{row['test_ll']:.3f}".replace("-", "−")
+        likelihood = f"{likelihood} {row.get(improvement.MARKS, '')}".strip()
         samples = held["samples"][: len(first["data_samples"])]
         portraits[name] = Portrait(name, likelihood, image, samples)
     return portraits, first["extent"]

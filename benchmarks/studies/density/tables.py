@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.analysis import paired
+from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.models import Models, models_of, notes_of
@@ -23,7 +24,7 @@ OVER_SEEDS, OVER_ROWS = "half_over_seeds", "se_over_rows"
 BESIDE: dict[Standing, str] = {"ahead": "behind", "level": "level", "open": "not decided"}
 COLUMNS = {
     "model": Column("Model"),
-    "test_ll": Column.of("test_ll", digits=".3f", leads="leads"),
+    "test_ll": Column.of("test_ll", digits=".3f", leads="leads", mark=improvement.MARKS),
     OVER_SEEDS: Column("± over seeds"),
     OVER_ROWS: Column("± over test rows", digits=".3f"),
     "behind": Column("Behind best", "nats", digits=".3f", error="behind_half"),
@@ -34,6 +35,7 @@ COLUMNS = {
     "told_apart": Column.of("told_apart", digits=".3f", error="told_apart_se"),
     "components": Column("Components"),
     "trained_by": Column("Trained by"),
+    improvement.GAIN: Column.of(improvement.GAIN, digits="+.3f", error="gain_half"),
     "seeds": Column("Seeds"),
 }
 
@@ -59,18 +61,23 @@ def _overview(sets: list[Models], likelihoods: list[Table]) -> Table:
             records[model] = records.get(model, ()) + keys
     frame, columns = pd.DataFrame({"model": list(records)}), {"model": COLUMNS["model"]}
     for models, table in zip(sets, likelihoods, strict=True):
-        value, error, leads = (f"{part}.{models.data}" for part in ("test_ll", "se", "leads"))
+        value, error, leads, mark = (
+            f"{part}.{models.data}" for part in ("test_ll", "se", "leads", "mark")
+        )
         rows = table.frame.set_index("model").reindex(frame["model"])
         frame[value] = rows["test_ll"].tolist()
         frame[leads] = rows["leads"].eq(True).tolist()
         if (own := table.columns["test_ll"].error) in rows:
             frame[error] = rows[own].tolist()
-        columns[value] = Column(models.data, digits=".3f", error=error, leads=leads)
+        if improvement.MARKS in rows:
+            frame[mark] = rows[improvement.MARKS].tolist()
+        columns[value] = Column(models.data, digits=".3f", error=error, leads=leads, mark=mark)
     frame[RECORDS] = list(records.values())
     note = (
         "Mean log-density of the test rows in nats; the tables below have costs and paired errors. "
         f"Bold: ahead of every other, {TESTED}."
     )
+    note += improvement.note(pd.concat(table.frame for table in likelihoods))
     kinds = {model.partition(" ")[0] for model in records}
     if baselines := [f"{name}, {_about(name)}" for name in BASELINES if name in kinds]:
         note += f" Fitted to the training rows, and no flows: {'; '.join(baselines)}."
@@ -96,6 +103,7 @@ def _likelihoods(models: Models) -> Table:
         row: dict[str, Any] = {"model": model, "seeds": 0, RECORDS: tuple(seeds["key"])}
         if model in models.done:
             row |= _means(models.done[model])
+            row[improvement.MARKS] = improvement.mark(models.done[model])
             row["behind"] = 0.0 if model == first else None
             row["behind_flow"] = 0.0 if behind_flow and model == first_flow else None
             for name, of in (("behind", behind), ("behind_flow", behind_flow)):
@@ -104,16 +112,18 @@ def _likelihoods(models: Models) -> Table:
             row["standing"] = BESIDE[standings[model]] if model in standings else None
         else:
             row["test_ll"] = str(seeds["status"].iloc[0])
-        rows.append(row | {"leads": leads and model == first})
+        leading = leads and model == first and not row.get(improvement.MARKS)
+        rows.append(row | {"leads": leading})
     frame = pd.DataFrame(rows).dropna(axis=1, how="all")
     order = [part for name, column in COLUMNS.items() for part in (name, *column.beside)]
     frame = frame[[name for name in (*order, RECORDS) if name in frame]]
     error = OVER_SEEDS if OVER_SEEDS in frame else OVER_ROWS
     columns = {name: column for name, column in COLUMNS.items() if name in frame}
-    columns["test_ll"] = Column.of("test_ll", digits=".3f", leads="leads", error=error)
+    columns["test_ll"] = replace(COLUMNS["test_ll"], error=error)
     units = f", {models.facts['units']}" if "units" in models.facts else ""
     title = f"{models.data} ({models.dim}-D{units})"
     note = _note(models, behind, [row["model"] for row in rows if row.get("gap_mark")])
+    note += improvement.note(frame)
     return Table(f"density-{models.data}", title, note, frame, columns=columns)
 
 
@@ -134,6 +144,8 @@ def _means(seeds: pd.DataFrame) -> dict[str, Any]:
         row["gap"] = seeds["gap"].mean()
         row["gap_se"] = seeds.get("gap_se", pd.Series(dtype=float)).mean()
         row["gap_mark"] = MARK if row["gap"] < -ABOVE * row["gap_se"] else ""
+    if (gain := improvement.gain_of(seeds)) is not None:
+        row |= {improvement.GAIN: gain.value, "gain_half": gain.half(LEVEL)}
     for metric in ("sliced_wasserstein", "told_apart", "told_apart_se"):
         row[metric] = seeds.get(metric, pd.Series(dtype=float)).median()
     return row | {name: notes.get(name) for name in ("components", "trained_by")}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import paired
+from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import defined
@@ -32,7 +32,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
         return []
     keys = tuple(key for rows in scored for key in rows["key"])
     title = "Test likelihood against the cost of training"
-    return [Figure("frontier", title, NOTE, partial(_draw, scored), keys)]
+    note = NOTE + improvement.note(pd.concat(map(improvement.marked, scored)))
+    return [Figure("frontier", title, note, partial(_draw, scored), keys)]
 
 
 def _draw(sets: list[pd.DataFrame]) -> Any:
@@ -62,6 +63,10 @@ def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str,
         points = [_point(seeds, axis) for _, seeds in own.groupby("seconds")]
         x, y, half = np.array(points).T
         panel.plot(x, y, label=str(model), **looks[str(model)], **LOOK)
+        marks = [improvement.mark(seeds) for _, seeds in own.groupby("seconds")]
+        for place, mark in zip(zip(x, y, strict=True), marks, strict=True):
+            above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+            panel.annotate(mark, place, color=looks[str(model)]["color"], **above)
         panel.fill_between(
             x, y - half, y + half, color=looks[str(model)]["color"], alpha=0.15, lw=0
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks.analysis import paired
-from benchmarks.analysis.criteria import margin
+from benchmarks.analysis import improvement, paired
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.studies.frontier.tables import finals, labelled
@@ -33,13 +33,13 @@ class Budget:
 
 
 def says(frame: pd.DataFrame) -> list[str]:
-    """The best at each budget, what is level with it, its cost, what gains still, what lacks."""
+    """The best at each budget, what is level with it, its cost, what was improving, what lacks."""
     sets = [(str(n), labelled(group)) for n, group in frame.groupby("dataset", sort=False)]
     budgets = [list(_budgets(name, rows)) for name, rows in sets]
     last = [of_set[-1] for of_set in budgets if of_set]
     if not last:
         return []
-    lines = [_best(budgets), _level(last), _cost(last), _gains(budgets), _lacks(sets)]
+    lines = [_best(budgets), _level(last), _cost(last), _gains(last), _lacks(sets)]
     return [line for line in lines if line]
 
 
@@ -92,23 +92,18 @@ def _cost(last: list[Budget]) -> str:
     return f"To train the best: {'; '.join(parts)}."
 
 
-def _gains(budgets: list[list[Budget]]) -> str:
+def _gains(last: list[Budget]) -> str:
     parts = []
-    for of_set in budgets:
-        if len(of_set) < 2:
-            continue
-        before, after = of_set[-2:]
-        least = margin(int(next(iter(after.models.values()))["dim"].iloc[0]))
-        gains = {
-            model: after.likelihood(model) - before.likelihood(model)
-            for model in after.models
-            if model in before.models
-        }
-        still = [f"{m} ({number(g, '+.3f')})" for m, g in gains.items() if g > least]
-        if still:
-            where = f"on {after.data} from {before.seconds:g} to {after.seconds:g} s"
-            parts.append(f"{where} {', '.join(still)}")
-    what = "Undertrained, since the last budget gained more than the margin"
+    for budget in last:
+        gains = {model: improvement.gain_of(seeds) for model, seeds in budget.models.items()}
+        words = [
+            f"{model} ({number(gain.value, '+.3f')} ± {number(gain.half(LEVEL), '.3f')})"
+            for model, gain in gains.items()
+            if gain is not None and improvement.improving(budget.models[model])
+        ]
+        if words:
+            parts.append(f"on {budget.data} at {budget.seconds:g} s {', '.join(words)}")
+    what = "Undertrained, with what as many updates again would gain on validation, nats"
     return f"{what}: {'; '.join(parts)}." if parts else ""
 
 

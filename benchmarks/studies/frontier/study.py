@@ -102,7 +102,7 @@ class Frontier(TrainingStudy):
     def budget(self, case: Case) -> float:
         """Seconds: those of the updates, and some for validations and scores."""
         score = 8 if case.settings.get("stage", "final") == "final" else 2
-        return score + 1.15 * float(case.settings.get("seconds", 0))
+        return score + 1.35 * float(case.settings.get("seconds", 0))
 
     def alone(self, case: Case) -> bool:
         """Whether the case is a rate."""

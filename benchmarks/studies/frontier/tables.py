@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import paired
+from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.series import is_baseline
@@ -17,7 +17,7 @@ COSTS = {
     "seconds": Column("Budget", "s", digits="g"),
     "configuration": Column("Configuration"),
     "val_ll": Column.of("val_ll", digits=".3f"),
-    "test_ll": Column.of("test_ll", digits=".3f", error="half"),
+    "test_ll": Column.of("test_ll", digits=".3f", error="half", mark=improvement.MARKS),
     "bits_per_dim": Column.of("bits_per_dim", digits=".3f"),
     "updates": Column("Updates", digits=",.0f"),
     "train_flops": Column.of("train_flops", digits=".3g"),
@@ -91,12 +91,16 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         best = max(means, key=lambda model: means[model])
         rivals = {m: paired.compare(seeds[best], own) for m, own in seeds.items() if m != best}
         leads = paired.leader(rivals)
-        value, error, ahead = (f"{part}.{budget:g}" for part in ("test_ll", "half", "leads"))
+        value, error, ahead, mark = (
+            f"{part}.{budget:g}" for part in ("test_ll", "half", "leads", "mark")
+        )
+        marks = {model: improvement.mark(own) for model, own in seeds.items()}
         frame[value] = [means.get(model) for model in frame["model"]]
         halves = {model: _half(own) for model, own in seeds.items()}
         frame[error] = [halves.get(model, np.nan) for model in frame["model"]]
-        frame[ahead] = [leads and model == best for model in frame["model"]]
-        columns[value] = Column(f"{budget:g} s", digits=".3f", error=error, leads=ahead)
+        frame[mark] = [marks.get(model, "") for model in frame["model"]]
+        frame[ahead] = [leads and model == best and not marks[best] for model in frame["model"]]
+        columns[value] = Column(f"{budget:g} s", digits=".3f", error=error, leads=ahead, mark=mark)
     frame[RECORDS] = [tuple(own["key"]) for _, own in models]
     if budgets:
         frame = frame.sort_values(f"test_ll.{budgets[-1]:g}", ascending=False, kind="stable")
@@ -106,6 +110,7 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         "the configuration that the search has found best by validation. Bold: ahead of every "
         f"other at a level of {LEVEL:g} over all of its rivals (Student's t on differences, Holm)."
     )
+    note += improvement.note(frame)
     return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
 
 
@@ -120,18 +125,20 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
     for (model, seconds), seeds in scored.groupby(["model", "seconds"], sort=False):
         row: dict[str, Any] = {"model": model, "seconds": seconds, RECORDS: tuple(seeds["key"])}
         row["configuration"] = seeds["configuration"].iloc[0]
-        row["half"] = _half(seeds)
+        row["half"], row[improvement.MARKS] = _half(seeds), improvement.mark(seeds)
         for column in ("val_ll", "test_ll", "bits_per_dim"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
         for column in ("updates", "train_flops", "train_seconds", "parameters"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).median()
         listed.append(row)
-    frame = pd.DataFrame(listed, columns=[*COSTS, "half", RECORDS]).dropna(axis=1, how="all")
+    names = [*COSTS, "half", improvement.MARKS, RECORDS]
+    frame = pd.DataFrame(listed, columns=names).dropna(axis=1, how="all")
     note = (
         "Configurations chosen by validation; means of likelihoods and medians of the rest over "
         "seeds. The number of updates is the budget times the rate of updates that was measured "
         "first; the seconds are those of the updates as they were timed afterwards."
     )
+    note += improvement.note(frame)
     return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
 
 

@@ -22,9 +22,10 @@ from benchmarks.evaluation import modes as of_samples
 from benchmarks.evaluation.likelihood import exact
 from benchmarks.evaluation.speed import timed
 from benchmarks.studies.trainees import Trainees, TrainingStudy
-from benchmarks.training.loop import Objective, own_loss, train
+from benchmarks.training.loop import train
 from benchmarks.training.seconds import kept
 from benchmarks.training.state import prepared
+from benchmarks.training.updates import Objective, own_loss
 from flows.continuous import SolveError
 
 SETTINGS = {"samples", "rows", "tolerance"}  # options of every case

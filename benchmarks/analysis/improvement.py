@@ -1,0 +1,96 @@
+"""Whether a training was still improving at its end, by a continuation at a constant rate.
+
+A learning rate that falls to zero flattens every curve, so the last validations do not say whether
+more updates would help. `benchmarks.training.continuation` goes on at a constant rate: the floor of
+the valley moves on with the updates, the noise about it does not.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from benchmarks.analysis.criteria import LEVEL, margin
+from benchmarks.analysis.inference import Estimate, of_rows, with_error_of
+from benchmarks.core.series import named
+
+MARK = "↑"
+NOTE = (
+    f"{MARK}: undertrained. A continuation at a constant learning rate shows that as many updates "
+    "again would raise the validation log-likelihood by more than what counts as level."
+)
+MARKS = "undertrained"  # the column of a table that has them
+GAIN, ERROR, FREEDOM = "val_ll_gain", "val_ll_gain_se", "val_ll_gain_freedom"
+
+
+def gain_per_doubling(
+    curves: ArrayLike, effort: ArrayLike, groups: ArrayLike | None = None
+) -> Estimate:
+    """Estimate the rise of the mean of ``curves`` (K, N), nats, as ``effort`` (K,) doubles.
+
+    That is the slope of least squares against log2 of the effort. Its error is that of the K means
+    about the line, and in squares that over the N rows, clustered by ``groups`` (N,).
+    """
+    values, x = np.asarray(curves, dtype=float), np.log2(np.asarray(effort, dtype=float))
+    centred = x - x.mean()
+    weights = centred / (centred**2).sum()
+    means = values.mean(axis=1)
+    slope, freedom = float(weights @ means), len(x) - 2
+    residuals = means - means.mean() - slope * centred
+    error = math.sqrt((residuals**2).sum() / freedom / (centred**2).sum())
+    return with_error_of(Estimate(slope, error, freedom), of_rows(weights @ values, groups))
+
+
+def gain_of(seeds: pd.DataFrame) -> Estimate | None:
+    """Mean gain per doubling of the seeds of a model, nats; None if that of one is not known."""
+    known = seeds.reindex(columns=[GAIN, ERROR, FREEDOM]).astype(float)
+    if known.empty or known.isna().any(axis=None):
+        return None
+    variances = known[ERROR] ** 2
+    error = math.sqrt(variances.sum()) / len(known)
+    freedom = float(variances.sum() ** 2 / (variances**2 / known[FREEDOM]).sum()) if error else 1.0
+    return Estimate(float(known[GAIN].mean()), error, freedom)
+
+
+def improving(seeds: pd.DataFrame) -> bool | None:
+    """Whether the seeds of a model were still improving; None if it is not known.
+
+    They were where the gain per doubling is above the `margin` up to which two densities are level,
+    and above zero at the level of `criteria`, one-sided.
+    """
+    gain = gain_of(seeds)
+    if gain is None:
+        return None
+    shown = gain.value > 0 and gain.p / 2 < LEVEL
+    return bool(shown and gain.value > margin(int(seeds["dim"].iloc[0])))
+
+
+def mark(seeds: pd.DataFrame) -> str:
+    """`MARK` of a model that was still improving, else empty."""
+    return MARK if improving(seeds) else ""
+
+
+def marked(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the column `MARKS`: the mark of each case that is `undertrained`."""
+    marks = undertrained(frame).map({True: MARK, False: ""})
+    return frame.assign(**{MARKS: marks})
+
+
+def note(frame: pd.DataFrame) -> str:
+    """What the `mark` says, to follow a table's note; empty where no cell of the frame has it."""
+    return f" {NOTE}" if frame.isin([MARK]).any(axis=None) else ""
+
+
+def undertrained(frame: pd.DataFrame) -> pd.Series:
+    """Whether each done case of a frame is of a model that was still improving, (cases,)."""
+    result = pd.Series(False, frame.index)
+    if GAIN not in frame:
+        return result
+    done = frame[(frame["status"] == "done") & frame[GAIN].notna()]
+    for _, group in done.groupby(["study", "dataset"], sort=False):
+        for _, seeds in named(group).groupby("series", sort=False):
+            result[seeds.index] = improving(seeds) is True
+    return result

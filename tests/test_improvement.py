@@ -1,0 +1,120 @@
+"""Undertraining: the statistic on curves with known answers, trainings, marks, and verdicts."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import datasets
+from benchmarks.analysis.criteria import LEVEL
+from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN, MARK, MARKS, gain_of, improving
+from benchmarks.analysis.improvement import gain_per_doubling as estimate
+from benchmarks.claims import Claim, claims
+from benchmarks.core.case import Case
+from benchmarks.measure.preparing import prepare
+from benchmarks.studies.density.tables import tables
+from benchmarks.training.loop import train
+from benchmarks.training.settings import Training
+
+EFFORT = np.linspace(1000, 1200, 6)
+KNOWN = {GAIN: 0.5, ERROR: 0.01, FREEDOM: 4.0}  # of a training that is still improving
+TRAINED = [claim for claim in claims() if claim.suite == "densities"]
+
+
+def curves(mean: np.ndarray, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Log-densities (K, N) of which the means over rows are these, with noise of each window."""
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=400)
+    rows -= rows.mean()
+    return (mean + noise * generator.normal(size=len(mean)))[:, None] + rows
+
+
+def trained(updates: int, rate: float, continuation: float) -> tuple[dict[str, Any], Any]:
+    """Train a Gaussian's flow; return its weights and history."""
+    data = datasets.load("gaussian_8")
+    sizes = {"dim": 8, "batch": 256, "updates": updates, "options": {"hidden": 8, "layers": 1}}
+    case = Case(study="density", flow="maf", dataset="gaussian_8", **sizes)
+    flow = prepare(case, data.train.float())
+    settings = Training(learning_rate=rate, validations=2, keep="last")
+    history = train(flow, data, case, settings, continuation=continuation)
+    return copy.deepcopy(flow.state_dict()), history
+
+
+def test_a_rise_in_the_logarithm_of_the_effort_is_found_exactly() -> None:
+    gain = estimate(curves(-2 + 0.3 * np.log2(EFFORT)), EFFORT)
+    assert gain.value == pytest.approx(0.3)
+    assert gain.error == pytest.approx(0, abs=1e-9)
+    assert estimate(curves(np.full(6, -2.0)), EFFORT).value == pytest.approx(0, abs=1e-9)
+
+
+def test_its_interval_covers_the_truth_as_often_as_it_says() -> None:
+    repetitions = [
+        estimate(curves(0.1 * np.log2(EFFORT), 0.01, seed), EFFORT) for seed in range(1000)
+    ]
+    covered = np.mean([abs(g.value - 0.1) < g.half(LEVEL) for g in repetitions])
+    assert covered == pytest.approx(1 - LEVEL, abs=0.02)
+
+
+def test_rows_that_disagree_and_depend_on_each_other_widen_it() -> None:
+    slopes = np.repeat(np.random.default_rng(0).normal(size=40), 10)  # equal within a group
+    values = np.log2(EFFORT)[:, None] * slopes
+    errors = [estimate(values, EFFORT, groups).error for groups in (None, np.arange(400) // 10)]
+    assert errors[0] == pytest.approx(slopes.std(ddof=1) / 20)
+    assert errors[1] == pytest.approx(slopes[::10].std(ddof=1) / np.sqrt(40))
+
+
+def test_a_short_training_was_improving_and_a_long_one_was_not() -> None:
+    short, long = (trained(*how, 0.3)[1].gain for how in ((100, 1e-3), (400, 3e-2)))
+    rows = [{"dim": 8, GAIN: g.value, ERROR: g.error, FREEDOM: g.freedom} for g in (short, long)]
+    assert [improving(pd.DataFrame([row])) for row in rows] == [True, False]
+
+
+def test_a_continuation_changes_nothing_else() -> None:
+    torch.manual_seed(0)
+    (weights, history), (others, other) = (trained(100, 1e-2, share) for share in (0.0, 0.1))
+    assert history.gain is None
+    assert other.gain is not None
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    for name in ("losses", "validated", "validation_ll", "updates", "counts"):
+        assert getattr(history, name) == getattr(other, name)
+
+
+def test_seeds_are_pooled_and_old_records_are_not_known() -> None:
+    seeds = pd.DataFrame([{"dim": 2, **KNOWN, GAIN: gain} for gain in (0.1, 0.3)])
+    gain = gain_of(seeds)
+    assert gain is not None
+    assert (gain.value, gain.error, gain.freedom) == pytest.approx((0.2, 0.01 / np.sqrt(2), 8))
+    assert improving(seeds)
+    assert improving(seeds.drop(columns=GAIN)) is None
+    assert improving(seeds.assign(**{GAIN: [0.3, np.nan]})) is None
+
+
+@pytest.mark.parametrize("claim", TRAINED, ids=lambda claim: claim.id)
+def test_undertrained_flows_judge_nothing_and_the_verdict_says_so(claim: Claim) -> None:
+    _, make = claim.examples[0]
+    own = make()
+    rows = own.assign(**{name: own["updates"].gt(0) * value for name, value in KNOWN.items()})
+    verdict = claim.verdict(rows)
+    assert verdict.outcome == "undecided"
+    assert "undertrained" in verdict.sentence
+    assert set(verdict.records) <= set(own["key"])
+    files = own.assign(dataset="my.csv")
+    assert claim.verdict(files).outcome == "not_measured"
+
+
+def test_an_undertrained_row_is_marked_and_never_bold() -> None:
+    example = next(make for claim in TRAINED for _, make in claim.examples if claim.page == 10)()
+    rows = example.assign(test_ll_se=0.01, train_updates=example["updates"])
+    for study_tables, expected in ((tables(rows), False), (tables(rows.assign(**KNOWN)), True)):
+        overview, *_ = study_tables
+        marked = [c for c in overview.frame if c.startswith("mark.")]
+        leads = [c for c in overview.frame if c.startswith("leads.")]
+        assert overview.frame[marked].isin([MARK]).any(axis=None) == expected
+        assert overview.frame[leads].any(axis=None) != expected
+        assert (MARK in overview.note) == expected
+    assert MARKS in study_tables[1].frame
