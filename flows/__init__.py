@@ -13,10 +13,15 @@ from flows.counting import count_nfe as count_nfe
 from flows.flow import Flow as Flow
 from flows.member import SIZES, Member
 from flows.registry import Registry
+from flows.saved import Recipe
+from flows.saved import load as load
+from flows.saved import save as save
 
 if TYPE_CHECKING:
     from flows.conformance import Conformance as Conformance
     from flows.conformance import check as check
+    from flows.fitting import Fit as Fit
+    from flows.fitting import fit as fit
 
 version = 1
 pace = 1
@@ -74,10 +79,11 @@ def build(name: str, dim: int, *, parameters: int | None = None, **options: Any)
     member = members[name]
     if parameters is not None:
         options["hidden"] = width(member, dim, parameters, options)
-    transform = member.construct(dim, options)
-    if isinstance(transform, Flow):
-        return transform
-    return Flow(transform, dim, member.complete(options).get("context_dim", 0))
+    made = member.construct(dim, options)
+    context_dim = member.complete(options).get("context_dim", 0)
+    flow = made if isinstance(made, Flow) else Flow(made, dim, context_dim)
+    flow.recipe = Recipe(name, dim, member.complete(options), members.declared(name).version)
+    return flow
 
 
 def names() -> list[str]:
@@ -85,8 +91,16 @@ def names() -> list[str]:
     return list(members)
 
 
+LATER = {  # what this package offers of modules above it, by name
+    "check": "flows.conformance",
+    "Conformance": "flows.conformance",
+    "fit": "flows.fitting",
+    "Fit": "flows.fitting",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Load the conformance kit when ``check`` or ``Conformance`` is first asked for."""
-    if name in ("check", "Conformance"):
-        return getattr(importlib.import_module("flows.conformance"), name)
+    """Import a module above this package when one of its names is first asked for."""
+    if name in LATER:
+        return getattr(importlib.import_module(LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

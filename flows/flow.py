@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from nflows.transforms import CompositeTransform
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from flows.bijection import base_of, finite, module_of
 from flows.compiled import Compiler, data, data_and_log_density, log_density, noise
+
+if TYPE_CHECKING:
+    from flows.saved import Recipe
 
 
 class Flow(nn.Module):
@@ -27,6 +30,7 @@ class Flow(nn.Module):
 
     objective = "likelihood"
     compiler: Compiler | None = None
+    recipe: Recipe | None = None  # by which it is built again, see `flows.saved`
 
     def __init__(
         self,
@@ -126,6 +130,7 @@ class Flow(nn.Module):
     def prepend(self, transform: nn.Module) -> Self:
         """Put a Bijection between the data and this flow, in place (a fixed whitening, say)."""
         self.transform = CompositeTransform([transform, self.transform])
+        self.recipe = self.recipe and self.recipe.behind(transform)
         return self
 
     def using(self, *, trace: Any = None, solver: Any = None, noise: int | None = None) -> Self:

@@ -12,10 +12,10 @@ from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.evaluation.scoring import Scoring
 from benchmarks.measure.preparing import prepare
-from benchmarks.training.loop import TrainingError, train
+from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
-from benchmarks.training.updates import PATIENCE
 from flows.preprocessing import FITS
+from flows.training import PATIENCE, TrainingError
 from measuring import cases_of
 
 SMALL = Scoring(rows=600, checked_rows=300, chunk=300, grid=30, samples=50)

@@ -14,8 +14,8 @@ from benchmarks.core.study import Result
 from benchmarks.datasets import Dataset
 from benchmarks.measure.clock import interleave
 from benchmarks.training import seconds as trainings
-from benchmarks.training.updates import Objective, own_loss
 from flows.continuous import SolveError
+from flows.training import Objective, own_loss
 
 ROWS = 1000  # of the test set in one call of log_prob, and samples in one call of sample
 

@@ -22,8 +22,9 @@ from benchmarks.training import checkpoint, schedules
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
 from benchmarks.training.state import State
-from benchmarks.training.updates import PATIENCE, Objective, objective_at, update
+from benchmarks.training.updates import objective_at, update
 from benchmarks.training.validation import Validation, in_float64
+from flows.training import PATIENCE, Objective
 
 WINDOWS = 8
 SETTLING = 2  # windows at the start, in which the noise of the rate comes back: not validated

@@ -75,6 +75,14 @@ class History:
         self.evaluations = self.evaluations[0] + forward, self.evaluations[1] + backward
         self.seconds += seconds
 
+    def add_validation(self, score: float, error: float) -> None:
+        """Add a validation: its mean log-density, nats, and the error of that over rows."""
+        self.validated.append(self.updates)
+        self.validation_ll.append(score)
+        self.validation_se.append(error)
+        self.validation_seconds.append(self.seconds)
+        self.validation_evaluations.append(self.evaluations)
+
     def metrics(self) -> dict[str, float | list[float]]:
         """Metrics of a record."""
         metrics: dict[str, float | list[float]] = {

@@ -1,8 +1,7 @@
-"""The one training loop."""
+"""Trainings of cases: the one loop with counts, seconds, validations and checkpoints."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -20,22 +19,11 @@ from benchmarks.training.continuation import continued
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
 from benchmarks.training.state import State, initial_state
-from benchmarks.training.updates import (
-    PATIENCE,
-    Objective,
-    count,
-    next_batch,
-    objective_at,
-    own_loss,
-    update,
-)
+from benchmarks.training.updates import count, next_batch, objective_at, update
 from benchmarks.training.validation import Validation, in_float64
+from flows.training import Objective, Turns, loop, own_loss
 
 Observer = Callable[[int], tuple[int | float, ...] | None]  # of the number of updates done
-
-
-class TrainingError(RuntimeError):
-    """A training that cannot go on; the message gives the reason."""
 
 
 def train(
@@ -61,79 +49,106 @@ def train(
     `checkpoint.SECONDS`, and a training that finds one of its own resumes from it, or from that of
     a shorter training on the same way (`checkpoint.plateau`).
 
-    Raises `checkpoint.Stopped` if the process was asked to stop, TrainingError after `PATIENCE`
-    skipped updates in a row, and ValueError if rows are to be fresh and the data set has no
-    distribution to draw them from.
+    Raises `checkpoint.Stopped` if the process was asked to stop, `flows.training.TrainingError`
+    after many skipped updates in a row, and ValueError if rows are to be fresh and the data set has
+    no distribution to draw them from.
     """
-    source = settings.source(data)
-    state, slot = initial_state(flow, case, settings), checkpoint.slot(case)
-    name = getattr(objective, "__qualname__", type(objective).__qualname__)
-    owner = f"{case.key} {name} {settings.model_dump_json()}"
-    rows = data.train.to(case.device, getattr(torch, case.dtype))
-    shared, stable = checkpoint.plateau(case, settings), schedules.stable(settings, case.updates)
-    files = [(slot, owner, case.updates), (shared, name, stable)]
-    if not any(path and checkpoint.read(path, state, of, to, len(rows)) for path, of, to in files):
-        count(state, rows[: case.batch], objective)
-    history, validation = state.history, Validation(flow, data, case, settings)
-    history.alone = settings.time_limit > 0  # decided by the clock, so nothing may run beside it
-
-    def batch(of: State) -> Tensor:
-        return next_batch(of, case, source, rows)
-
-    every, written = settings.every(case.updates), time.monotonic()
-    while True:
-        if shared and state.update == stable:
-            checkpoint.write(shared, state, name)
-        late = 0 < settings.time_limit <= history.seconds and state.update < case.updates
-        over = late or state.update == case.updates
-        if over or state.update % every == 0:
-            _validate(state, validation, settings)
-            if settings.patience and state.waiting > settings.patience:
-                over, history.stopped = True, "patience"
-        if late:
-            history.stopped = "time"
-        if (observation := observe(state.update)) is not None:
-            history.observations.append(observation)
-        if over:
-            break
-        x = batch(state)
-        goal = objective_at(state.update, case, settings, objective)
-        if not history.counts or (goal is not objective and len(history.counts) < 2):
-            count(state, x, goal)
-        fault = update(state, x, goal, settings, case)
-        if state.in_a_row >= PATIENCE:
-            raise TrainingError(
-                f"{state.in_a_row} updates in a row failed, the last ({state.update - 1}): {fault}"
-            )
-        due = time.monotonic() - written >= checkpoint.SECONDS
-        if slot is not None and (due or checkpoint.stopping):
-            checkpoint.write(slot, state, owner)
-            written = time.monotonic()
-        if checkpoint.stopping:
-            raise checkpoint.Stopped
-    history.gain = continued(state, validation, batch, case, settings, objective, continuation)
+    turns = _Turns(flow, data, case, settings, objective, observe)
+    state, history = turns.state, turns.state.history
+    end = loop(state, turns)
+    history.stopped = "" if end == "updates" else end
+    history.gain = continued(
+        state, turns.validation, turns.batch, case, settings, objective, continuation
+    )
     if settings.keep == "best":
         flow.load_state_dict(state.best)
     history.snapshots = state.snapshots
     return history
 
 
-def _validate(state: State, validation: Validation, settings: Training) -> None:
-    """Add a validation to the history; keep the weights if they are the best so far."""
-    history, score, error = state.history, -math.inf, math.nan
-    if (log_prob := validation.log_prob()) is not None:
-        rows = in_float64(log_prob)
-        score, error = log_prob.mean().item(), standard_error(rows, validation.groups)
-    history.validated.append(state.update)
-    history.validation_ll.append(score)
-    history.validation_se.append(error)
-    history.validation_seconds.append(history.seconds)
-    history.validation_evaluations.append(history.evaluations)
-    if score > state.score:
-        state.score, state.best = score, copy.deepcopy(state.flow.state_dict())
-        state.waiting = 0
-    else:
-        state.waiting += 1
-    if not counting():  # for times afterwards
-        state.add_snapshot()
-    state.drops = schedules.drops(settings, state.drops, state.waiting)
+class _Turns(Turns):
+    """The turns of a training that is counted, timed and written to checkpoints."""
+
+    def __init__(
+        self,
+        flow: flows.Flow,
+        data: Dataset,
+        case: Case,
+        settings: Training,
+        objective: Objective,
+        observer: Observer,
+    ) -> None:
+        self.case, self.settings, self.objective = case, settings, objective
+        self.observer, self.patience = observer, settings.patience
+        self.source = settings.source(data)
+        self.state, self.slot = initial_state(flow, case, settings), checkpoint.slot(case)
+        self.name = getattr(objective, "__qualname__", type(objective).__qualname__)
+        self.owner = f"{case.key} {self.name} {settings.model_dump_json()}"
+        self.rows = data.train.to(case.device, getattr(torch, case.dtype))
+        self.shared = checkpoint.plateau(case, settings)
+        self.stable = schedules.stable(settings, case.updates)
+        if not self._resumed():
+            count(self.state, self.rows[: case.batch], objective)
+        self.validation = Validation(flow, data, case, settings)
+        # decided by the clock, so nothing may run beside it
+        self.state.history.alone = settings.time_limit > 0
+        self.every, self.written = settings.every(case.updates), time.monotonic()
+
+    def _resumed(self) -> bool:
+        """Whether a checkpoint was read, of this training or of a shorter one on the same way."""
+        files = (
+            (self.slot, self.owner, self.case.updates),
+            (self.shared, self.name, self.stable),
+        )
+        return any(
+            path and checkpoint.read(path, self.state, owner, latest, len(self.rows))
+            for path, owner, latest in files
+        )
+
+    def begin(self) -> None:
+        if self.shared and self.state.update == self.stable:
+            checkpoint.write(self.shared, self.state, self.name)
+
+    def end(self) -> str:
+        if self.state.update == self.case.updates:
+            return "updates"
+        return "time" if 0 < self.settings.time_limit <= self.state.history.seconds else ""
+
+    def due(self) -> bool:
+        return self.state.update % self.every == 0
+
+    def validate(self) -> None:
+        state, score, error = self.state, -math.inf, math.nan
+        if (log_prob := self.validation.log_prob()) is not None:
+            rows = in_float64(log_prob)
+            score, error = log_prob.mean().item(), standard_error(rows, self.validation.groups)
+        state.history.add_validation(score, error)
+        state.keep_best(score)
+        if not counting():  # for times afterwards
+            state.add_snapshot()
+        state.drops = schedules.drops(self.settings, state.drops, state.waiting)
+
+    def observe(self) -> None:
+        if (observation := self.observer(self.state.update)) is not None:
+            self.state.history.observations.append(observation)
+
+    def update(self) -> str:
+        state, settings = self.state, self.settings
+        x = self.batch(state)
+        goal = objective_at(state.update, self.case, settings, self.objective)
+        counts = len(state.history.counts)
+        if not counts or (goal is not self.objective and counts < 2):
+            count(state, x, goal)
+        return update(state, x, goal, settings, self.case)
+
+    def close(self) -> None:
+        due = time.monotonic() - self.written >= checkpoint.SECONDS
+        if self.slot is not None and (due or checkpoint.stopping):
+            checkpoint.write(self.slot, self.state, self.owner)
+            self.written = time.monotonic()
+        if checkpoint.stopping:
+            raise checkpoint.Stopped
+
+    def batch(self, of: State) -> Tensor:
+        """The next batch (N, D) of a state."""
+        return next_batch(of, self.case, self.source, self.rows)

@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 
 from benchmarks.training.settings import Training
+from flows.training import cosine
 
 
 def share(settings: Training, update: int, updates: int, drops: int) -> float:
     """Return the factor at ``update`` of ``updates``, after ``drops`` of a plateau."""
     rising = min(1.0, (update + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "cosine":
-        return rising * 0.5 * (1 + math.cos(math.pi * update / updates))
+        return rising * cosine(update, updates)
     if settings.schedule == "wsd" and update >= (start := stable(settings, updates)):
         return rising * (1 - math.sqrt((update - start) / (updates - start)))
     return rising * 10.0**-drops

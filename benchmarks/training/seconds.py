@@ -24,14 +24,8 @@ from benchmarks.measure.dispatched import counting
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
 from benchmarks.training.state import initial_state, prepared
-from benchmarks.training.updates import (
-    Objective,
-    likelihood,
-    next_batch,
-    objective_at,
-    own_loss,
-    update,
-)
+from benchmarks.training.updates import next_batch, objective_at, update
+from flows.training import Objective, likelihood, own_loss
 
 FLOW, SNAPSHOT = "flow.", "snapshot."  # how names of tensors begin among those that are kept
 ROW = 0.02  # seconds of updates in a row

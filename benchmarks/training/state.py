@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,28 +17,20 @@ from benchmarks.datasets import Dataset
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
+from flows import training
 
 SNAPSHOTS = 4
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 @dataclass
-class State:
-    """Weights, optimiser, random streams, history, and the counters of the loop."""
+class State(training.State):
+    """The state of the loop with its history, and weights along the way."""
 
     SCALARS: ClassVar[tuple[str, ...]] = ("update", "score", "waiting", "drops", "in_a_row")
 
-    flow: flows.Flow
-    optimiser: torch.optim.Optimizer
-    generator: torch.Generator  # of the batches
-    best: dict[str, Tensor]  # weights with the best validation
-    history: History
-    order: Tensor  # rows of the training set left before the next shuffle
-    update: int = 0
-    score: float = -math.inf  # of the best weights
-    waiting: int = 0  # validations since the best one
+    history: History = field(default_factory=History)
     drops: int = 0  # of a plateau's learning rate
-    in_a_row: int = 0  # updates skipped since the last that was not
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # weights by updates done
 
     @property
@@ -93,6 +84,4 @@ def initial_state(flow: flows.Flow, case: Case, settings: Training) -> State:
         optimiser,
         torch.Generator().manual_seed(case.seeds.batches),
         copy.deepcopy(flow.state_dict()),
-        History(),
-        torch.empty(0, dtype=torch.long),
     )

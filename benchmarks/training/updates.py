@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -19,23 +17,7 @@ from benchmarks.training.history import Count
 from benchmarks.training.settings import Sampler, Training
 from benchmarks.training.state import State
 from flows.continuous import SolveError
-
-PATIENCE = 20  # updates in a row without a finite loss after which a training has failed
-
-Objective = Callable[[flows.Flow, Tensor], Tensor]  # of a flow and a batch (N, D), to be minimised
-
-
-def own_loss(flow: flows.Flow, x: Tensor) -> Tensor:
-    """Return the flow's own loss of a batch, the default objective.
-
-    `Flow.loss` itself would be the likelihood for every flow, whatever its class overrides.
-    """
-    return flow.loss(x)
-
-
-def likelihood(flow: flows.Flow, x: Tensor) -> Tensor:
-    """Return the negative log-likelihood of a batch, whatever the flow's own loss is."""
-    return flows.Flow.loss(flow, x)
+from flows.training import Objective, likelihood, own_loss
 
 
 def objective_at(
@@ -50,46 +32,22 @@ def next_batch(state: State, case: Case, source: Sampler | None, rows: Tensor) -
     """Return the next batch (N, D): fresh rows of the source, or rows of the training set."""
     if source is not None:
         return source(case.batch, state.generator).to(rows)
-    if len(state.order) < case.batch:
-        state.order = torch.randperm(len(rows), generator=state.generator)
-    picks, state.order = state.order[: case.batch], state.order[case.batch :]
-    return rows[picks.to(case.device)]
+    return rows[state.picks(len(rows), case.batch).to(case.device)]
 
 
 def update(state: State, x: Tensor, objective: Objective, settings: Training, case: Case) -> str:
     """Make one timed and counted update; return the reason if it was skipped, else ""."""
     history = state.history
     share = schedules.share(settings, state.update, case.updates, state.drops)
-    for group in state.optimiser.param_groups:
-        group["lr"] = settings.learning_rate * share
     with flows.count_nfe(state.flow) as nfe:
         synchronise(case.device)
         start = time.perf_counter()
-        loss, fault = _step(state.flow, x, objective, state.optimiser, settings.clip)
+        loss, fault = state.step(x, objective, settings.learning_rate * share, settings.clip)
         synchronise(case.device)
         seconds = time.perf_counter() - start
     history.add_update(loss, nfe.forward, nfe.backward, seconds)
     history.skipped += bool(fault)
-    state.in_a_row = state.in_a_row + 1 if fault else 0
-    state.update += 1
     return fault
-
-
-def _step(
-    flow: flows.Flow, x: Tensor, objective: Objective, optimiser: torch.optim.Optimizer, clip: float
-) -> tuple[float, str]:
-    """Step the optimiser; return the loss, and the reason if the weights were left unchanged."""
-    optimiser.zero_grad()
-    try:
-        loss = objective(flow, x)
-        loss.backward()
-    except SolveError as error:
-        return math.nan, str(error)
-    norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), clip or math.inf)
-    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        return math.nan, f"loss {loss.item():.3g}, gradient norm {norm.item():.3g}"
-    optimiser.step()
-    return loss.item(), ""
 
 
 def count(state: State, x: Tensor, objective: Objective) -> None:

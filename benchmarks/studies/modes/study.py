@@ -25,8 +25,8 @@ from benchmarks.studies.trainees import Trainees, TrainingStudy
 from benchmarks.training.loop import train
 from benchmarks.training.seconds import kept
 from benchmarks.training.state import prepared
-from benchmarks.training.updates import Objective, own_loss
 from flows.continuous import SolveError
+from flows.training import Objective, own_loss
 
 SETTINGS = {"samples", "rows", "tolerance"}  # options of every case
 TIMED = 0.5  # seconds of timing a case
