@@ -13,11 +13,18 @@ import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
+from flows.preprocessing import RadialGaussianization, Standardization, Whitening
+
 if TYPE_CHECKING:
     from flows.flow import Flow
 
 SCHEMA = 1
 WEIGHTS, RECIPE = "weights.safetensors", "flow.json"
+KINDS: dict[str, tuple[type[nn.Module], ...]] = {  # of what `flows.preprocessing.fit` gives
+    "standardize": (Standardization,),
+    "whiten": (Whitening,),
+    "radial": (Whitening, RadialGaussianization),
+}
 FIRST, REST = "_transforms.0.", "_transforms.1."  # in names of tensors, of what `Flow.prepend` puts
 
 
@@ -37,7 +44,7 @@ class Recipe:
 
     def behind(self, transform: nn.Module) -> Recipe | None:
         """The recipe of the flow behind a preprocessing; None if it is another transform."""
-        name = getattr(transform, "preprocessing", None)
+        name = _name(transform)
         return None if name is None else replace(self, preprocessing=(name, *self.preprocessing))
 
 
@@ -102,19 +109,20 @@ def load(folder: str | Path) -> Flow:
     return flow
 
 
+def _name(transform: nn.Module) -> str | None:
+    """The name by which `flows.preprocessing.fit` makes such a transform; None if there is none."""
+    parts = transform._transforms if isinstance(transform, CompositeTransform) else [transform]
+    kinds = tuple(type(part) for part in parts)
+    return next((name for name, own in KINDS.items() if own == kinds), None)
+
+
 def _restored(name: str, tensors: Mapping[str, Tensor]) -> nn.Module:
     """The Bijection that `flows.preprocessing.fit` gave for a name, from its state."""
-    from flows import preprocessing  # at a call: `flows.flow` comes first
-
-    if name == "radial":
-        radial = preprocessing.RadialGaussianization(**_under("_transforms.1.", tensors))
-        whitening = preprocessing.Whitening(**_under("_transforms.0.", tensors))
-        transform: nn.Module = CompositeTransform([whitening, radial])
-    else:
-        kind = {"standardize": preprocessing.Standardization, "whiten": preprocessing.Whitening}
-        transform = kind[name](**tensors)
-    transform.preprocessing = name  # type: ignore[assignment]
-    return transform
+    if len(kinds := KINDS[name]) == 1:
+        return kinds[0](**tensors)
+    parts = [kind(**_under(f"_transforms.{n}.", tensors)) for n, kind in enumerate(kinds)]
+    composed: nn.Module = CompositeTransform(parts)
+    return composed
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,13 +8,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import flows
+from benchmarks.core.case import Case
+from benchmarks.datasets.own import load_file
+from benchmarks.measure.preparing import prepare
+from benchmarks.training import weights
 from flows import preprocessing
 from flows.flow import Flow
-from flows.saved import RECIPE
+from flows.saved import KINDS, RECIPE
 
 SIZES = {"hidden": 8, "depth": 1, "layers": 2, "context_dim": 2}
 EVERY = pytest.mark.parametrize("name", flows.names())
@@ -70,6 +75,10 @@ def test_the_preprocessing_of_a_flow_is_inside(
     assert other.recipe == flow.recipe
 
 
+def test_every_preprocessing_can_be_kept() -> None:
+    assert set(KINDS) == set(preprocessing.FITS)
+
+
 def test_what_cannot_be_kept_or_read_is_refused(tmp_path: Path) -> None:
     flow, *_ = built("realnvp")
     flows.save(flow, tmp_path)
@@ -88,3 +97,25 @@ def test_what_cannot_be_kept_or_read_is_refused(tmp_path: Path) -> None:
     flow.prepend(flows.build("realnvp", 3).transform)
     with pytest.raises(ValueError, match=r"flows\.build"):
         flows.save(flow, tmp_path)
+
+
+def test_a_run_keeps_a_density_of_the_raw_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    raw = generator.normal([100.0, -3.0], [5.0, 0.1], (1000, 2))
+    np.savetxt(file := tmp_path / "raw.csv", raw, delimiter=",", header="a,b", comments="")
+    data = load_file(str(file))
+    case = Case(study="density", flow="realnvp", dim=2, batch=8, dataset=str(file))
+    flow = prepare(case, data.train.float(), "whiten")
+    monkeypatch.setattr(weights, "folders", {})
+    weights.keep(case, flow, data)  # no folder is named: nothing is written
+    weights.folders[case.key] = tmp_path / "kept"
+    weights.keep(case, flow, data, val_ll=-1.0)
+    content = json.loads((tmp_path / "kept" / RECIPE).read_text())
+    assert content["columns"] == ["a", "b"]
+    assert content["preprocessing"] == ["standardize", "whiten"]
+    other, rows = flows.load(tmp_path / "kept").double(), torch.tensor(raw)
+    mean, deviation = data.scaling.mean, data.scaling.factor
+    own = flow.double().log_prob((rows - mean) / deviation) - deviation.log().sum()
+    assert torch.allclose(other.log_prob(rows), own, atol=1e-5)

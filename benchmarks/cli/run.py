@@ -55,6 +55,13 @@ def run(
         Literal["both", "beside", "alone"],
         typer.Option(help="Measure only what runs beside others, or only what runs alone."),
     ] = "both",
+    keep_weights: Annotated[
+        bool,
+        typer.Option(
+            "--keep-weights",
+            help="Keep each flow that is trained and scored, in weights/KEY, for flows.load.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cases and their expected time, and stop.")
     ] = False,
@@ -79,7 +86,7 @@ def run(
                 raise ValueError(f"case {labels(cases)[key]!r}: {reason}")
             _print_plan(cases, workers, plan.operators)
             return
-        asked = Asked(retry, renew_times, part, workers, phase, scheduler)
+        asked = Asked(retry, renew_times, part, workers, phase, keep_weights, scheduler)
     measure(plan, folder, asked)
 
 

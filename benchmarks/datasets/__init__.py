@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from flows.preprocessing import Standardization
 from flows.registry import Declared, Registry
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Dataset:
     columns: tuple[str, ...] | None = None
     levels: int | None = None
     split: Split = "random"
+    scaling: Standardization | None = None  # that made the columns of raw ones
     original: Dataset | None = None  # of a copy, for what is computed once for all copies
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from benchmarks.core.unpacking import MALFORMED
 from benchmarks.datasets import Dataset, Loader, names, register, stream
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.datasets.tables import READERS, Inspection, examine
-from benchmarks.datasets.tabular import distinct_rows, shuffled_split, standardised
+from benchmarks.datasets.tabular import distinct_rows, scaling, shuffled_split, standardised
 
 DEQUANTISE = ":dequantise"
 
@@ -79,7 +79,7 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
         parts = shuffled_split(parts["all"], stream(seed, "own/split"))
     if not parts["train"].std(dim=0).all():
         raise ValueError(f"data file {name!r}: a column is constant in its training part")
-    parts = standardised(parts)
+    raw, parts = scaling(parts), standardised(parts)
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
     remarks = " ".join(f"{_sentence(remark)}." for remark in inspection.remarks)
@@ -90,6 +90,7 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
         parts["val"],
         parts["test"],
         units="standardised columns",
+        scaling=raw,
         about=f"{name} (sha256 {sha256(files(name)[0])[:12]}): {sizes} rows, {split}, standardised "
         f"with the training mean and sd. {remarks}".strip(),
         columns=_columns(next(iter(tables.values()))),

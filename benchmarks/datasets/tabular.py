@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.datasets import Dataset, register, stream
+from flows.preprocessing import Standardization
 
 DATA = Path(__file__).parent / "data"
 
@@ -33,6 +34,12 @@ def shuffled_split(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     return {"train": x[: -2 * tenth], "val": x[-2 * tenth : -tenth], "test": x[-tenth:]}
 
 
+def scaling(parts: dict[str, Tensor]) -> Standardization:
+    """Return the map of raw rows to those of `standardised`."""
+    x = parts["train"]
+    return Standardization(x.mean(dim=0), x.std(dim=0, correction=0))
+
+
 def standardised(parts: dict[str, Tensor]) -> dict[str, Tensor]:
     """Standardise all parts by the training mean and standard deviation (divisor N)."""
     mean = parts["train"].mean(dim=0)
@@ -45,7 +52,8 @@ def magic(root: Path | None, seed: int) -> Dataset:
     """MAGIC gamma telescope: 10 shape parameters of simulated Cherenkov images, both classes."""
     frame = pd.read_parquet(DATA / "magic.parquet")
     x, dropped = distinct_rows(frame)
-    parts = standardised(shuffled_split(x, stream(seed, "magic")))
+    raw = shuffled_split(x, stream(seed, "magic"))
+    parts = standardised(raw)
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     return Dataset(
         name="magic",
@@ -54,6 +62,7 @@ def magic(root: Path | None, seed: int) -> Dataset:
         val=parts["val"],
         test=parts["test"],
         units="standardised columns",
+        scaling=scaling(raw),
         columns=tuple(frame.columns),
         about="MAGIC gamma telescope (Bock 2004, UCI 159, doi:10.24432/C52C8B, CC BY 4.0), the 10 "
         f"features without the class; not a MAF set. {dropped} duplicate rows dropped before a "

@@ -30,6 +30,7 @@ from benchmarks.training.baselines.density import Baseline
 from benchmarks.training.loop import train
 from benchmarks.training.seconds import kept
 from benchmarks.training.settings import Training
+from benchmarks.training.weights import keep
 from flows.budget import trainable
 from flows.continuous import SolveError
 
@@ -72,6 +73,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     dtype = getattr(torch, case.dtype)
     flow = prepare(case, data.train.to(dtype), settings.preprocessing)
     history = train(flow, data, case, settings, continuation=scoring.continuation)
+    keep(case, flow, data, val_ll=history.metrics()["val_ll"])
     metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
     view = flow.using(trace="exact")

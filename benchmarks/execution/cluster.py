@@ -155,6 +155,7 @@ class _Submission:
             tuple(loaded_files()),
             before,
             self.cluster.alone,
+            recorder.keep_weights,
         )
         options: dict[str, Any] = {"resources": {HOST: 1}} if self.cluster.alone else {}
         key = f"flowgauge-{task.name}-{uuid.uuid4().hex}"

@@ -52,10 +52,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class Files:
-    """Files of a case: its checkpoint, and the tensors that its times need afterwards."""
+    """Files of a case: its checkpoint, the tensors that its times need afterwards, its flow.
+
+    ``weights`` is the folder of the flow, None where that is not to be kept.
+    """
 
     checkpoint: Path
     kept: Path
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def main(descriptor: str, lifeline: str) -> None:
     from threadpoolctl import threadpool_limits
 
     from benchmarks.measure.machine import machine
-    from benchmarks.training import checkpoint
+    from benchmarks.training import checkpoint, weights
     from flows.threads import keep_threads
 
     def stop(*_: object) -> None:
@@ -126,6 +130,7 @@ def main(descriptor: str, lifeline: str) -> None:
             return
         cases = [Case.model_validate_json(text) for text in texts]
         checkpoint.slots = {key: paths.checkpoint for key, paths in files.items()}
+        weights.folders = {key: own.weights for key, own in files.items() if own.weights}
         results = _times(cases, files) if times else _results(cases, setup.operators)
         _measure(pipe, cases, results, files)
         pipe.send(_restored(before, cases))

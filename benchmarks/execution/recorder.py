@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
@@ -24,6 +25,7 @@ from benchmarks.execution.worker import Worker, WorkerLost
 from benchmarks.measure.machine import commit, versions
 
 CHECKPOINTS = "checkpoints"  # the subfolder of cases that were cut off, or wait for their times
+WEIGHTS = "weights"  # the subfolder of flows, one a case, as `flows.save` writes them
 SUPERSEDED = "superseded"  # of results whose task another run had taken over
 ORIGIN = ("machine", "versions", "commit", "started", "seconds", "shared", "block")
 
@@ -36,6 +38,7 @@ class Recorder:
     limit: float  # seconds that one task may take
     claims: Claims
     before: Mapping[str, Record] = field(default_factory=dict)  # of the folder as it was found
+    keep_weights: bool = False  # of flows that are trained
 
     def unmeasured(self, task: Task) -> Task | None:
         """The task without cases that another run has measured meanwhile; None if that is all."""
@@ -112,7 +115,8 @@ class Recorder:
         """The files of a case under the versions that are declared now."""
         mark = digest([needs.declared, needs.files])[:16]
         stem = self.folder / CHECKPOINTS / f"{key}-{mark}"
-        return Files(stem.with_suffix(".safetensors"), stem.with_suffix(".kept"))
+        weights = self.folder / WEIGHTS / key if self.keep_weights else None
+        return Files(stem.with_suffix(".safetensors"), stem.with_suffix(".kept"), weights)
 
     def write(
         self, task: Task, record: Record, arrays: Mapping[str, np.ndarray], files: Files
@@ -125,6 +129,8 @@ class Recorder:
             store.write(self.folder / SUPERSEDED / uuid.uuid4().hex[:8], record, arrays)
             return
         store.write(self.folder, record, arrays)
+        if not (self.keep_weights or task.times):  # those that there are were of another training
+            shutil.rmtree(self.folder / WEIGHTS / record.key, ignore_errors=True)
         wanted: set[Path] = set()
         if record.status != "done":
             wanted.add(files.checkpoint)

@@ -44,6 +44,7 @@ class Order:
     plugins: tuple[str, ...]
     before: Mapping[str, Record]
     alone: bool
+    keep_weights: bool = False
 
 
 def measured(order: Order) -> None:
@@ -67,7 +68,7 @@ def measured(order: Order) -> None:
     worker, busy = _worker(order, running)
     hold = host.alone if order.alone else host.beside
     with busy, hold(), Claims(order.folder) as claims, suppress(Cancelled):
-        recorder = Recorder(order.folder, order.limit, claims, order.before)
+        recorder = Recorder(order.folder, order.limit, claims, order.before, order.keep_weights)
         attend(worker, order.task, recorder, lambda event: None)
 
 

@@ -58,6 +58,7 @@ class Asked:
     shard: Shard = WHOLE
     jobs: int = 1
     phase: Phase = "both"
+    keep_weights: bool = False  # of the flows that are trained and scored, in weights/<key>
     scheduler: str = ""  # an address of Dask's, "local" or "slurm"; none: workers of this process
 
     def left_over(self, now: State) -> set[str]:
@@ -120,7 +121,7 @@ def run(
             if not asked.left_over(now):
                 leftovers.tidy(folder)
             return now
-        recorder = Recorder(folder, suite.time_limit, claims, now.records)
+        recorder = Recorder(folder, suite.time_limit, claims, now.records, asked.keep_weights)
         with _pools(suite, asked, progress, worker) as (pool, single):
             phases = Phases(pool, single, recorder, progress)
             _measured(phases, suite, now, todo, asked.phase)
