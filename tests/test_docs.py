@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import tomllib
@@ -22,7 +21,6 @@ from benchmarks.execution import suite
 from benchmarks.execution.state import state
 from benchmarks.report.documents import Documents, rendered
 from benchmarks.report.quoted import Quoted, folders
-from benchmarks.training.settings import Training
 from documents import DOCUMENTS, ROOT, commands, named
 from flows.conformance import ROWS
 
@@ -149,9 +147,3 @@ def test_the_page_on_conformance_has_every_row_in_order() -> None:
     page = (DOCS / "conformance.md").read_text()
     rows = re.findall(r"^\| ([^|]+?) \|", page, re.M)
     assert rows == ["row", *(row.name for row in ROWS)]
-
-
-def test_the_page_on_densities_has_every_setting_of_a_training_and_its_default() -> None:
-    text = (DOCS / "densities.md").read_text()
-    settings = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.M)
-    assert {name: json.loads(value) for name, value in settings} == Training().model_dump()

@@ -16,7 +16,8 @@ from benchmarks.core.case import Case
 from benchmarks.evaluation import scoring
 from benchmarks.evaluation.fields import field_of, trained_by
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
-from benchmarks.evaluation.scoring import Scoring, likelihood_result, score_flow
+from benchmarks.evaluation.scoring import likelihood_result, score_flow
+from benchmarks.evaluation.settings import Scoring
 from benchmarks.evaluation.two_samples import c2st, compare, sliced_wasserstein
 from benchmarks.measure import clock
 from benchmarks.measure.preparing import prepare

@@ -10,7 +10,7 @@ import torch
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.evaluation.scoring import Scoring
+from benchmarks.evaluation.settings import Scoring
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training

@@ -20,6 +20,10 @@ PROTOCOL = "1"  # raised when numbers measured before and after can no longer be
 studies: Registry[Any] = Registry("study", ("benchmarks.studies",), folder_module="study")
 
 
+class Settings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A table of a TOML file; the docstring of each attribute describes its key to users."""
+
+
 class Seeds(BaseModel, frozen=True, extra="ignore"):
     """Separate streams: data and split, initial weights, noise of the flow, order of batches."""
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, JsonValue, PositiveFloat, PositiveInt, model_val
 from torch import Tensor
 
 import flows
-from benchmarks.core.case import Case, Seeds, canonical, studies
+from benchmarks.core.case import Case, Seeds, Settings, canonical, studies
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.formats import brief, readable
 from benchmarks.core.metrics import defined
@@ -39,7 +39,7 @@ class Common:
         return Case(seeds=Seeds.of(seed), **machine, **fields)  # type: ignore[arg-type]  # the fields are pydantic's to check
 
 
-class Contender(BaseModel, frozen=True, extra="forbid"):
+class Contender(Settings, frozen=True):
     """A flow in a comparison; what it leaves out it takes from the study.
 
     The flow "*" stands for every registered flow that the comparison does not name otherwise,
@@ -48,12 +48,20 @@ class Contender(BaseModel, frozen=True, extra="forbid"):
     or ``hidden_per_dim``, the c of H = c D.
     """
 
-    flow: str  # of a contender given as a name alone, all that is said
-    options: dict[str, JsonValue] = {}
+    flow: str
+    """Name of the flow. "*" stands for every registered flow that no other entry names. A name
+    alone may stand in place of the table.
+    """
+    options: Mapping[str, JsonValue] = {}
+    """Options of the flow by name, where they differ from its defaults."""
     parameters: PositiveInt | None = None
+    """Number of trainable parameters that decides the width, in place of `hidden`."""
     hidden_per_dim: PositiveFloat | None = None
+    """Factor c of a width H = c D, in place of `hidden`."""
     batch: PositiveInt | None = None
+    """Rows of a batch for this flow; those of the study if left out."""
     without: tuple[str, ...] = ()
+    """Names and patterns ("zuko_*") of flows that "*" leaves out."""
 
     @model_validator(mode="before")
     @classmethod

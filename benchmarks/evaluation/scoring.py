@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
@@ -21,6 +20,7 @@ from benchmarks.datasets import Dataset
 from benchmarks.evaluation import pictured
 from benchmarks.evaluation.fields import field_of, trained_by
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, row_flops, settle
+from benchmarks.evaluation.settings import Scoring
 from benchmarks.evaluation.speed import ROWS, rates, timed
 from benchmarks.evaluation.two_samples import compare
 from benchmarks.measure.clock import interleave
@@ -36,26 +36,6 @@ from flows.continuous import SolveError
 
 IMPOSSIBLE = 5  # standard errors above the truth that no density reaches
 DRAWN = 1e-5  # tolerance of samples and pictures
-
-
-class Scoring(BaseModel, frozen=True, extra="forbid"):
-    """Settings of a score: rows, tolerances, and the sizes of samples and pictures."""
-
-    rows: PositiveInt = 5000  # of the test set
-    chunk: PositiveInt = 1000  # rows solved together: step control couples them
-    tolerance: PositiveFloat = 1e-5  # first rtol and atol of the exact density, in float64
-    checked_rows: PositiveInt = 1000  # on which it is tightened tenfold until they move by less
-    settled: PositiveFloat = 1e-4  # nats in the mean
-    settled_row: PositiveFloat = 1e-2  # nats in every row
-    tightest: PositiveFloat = 1e-9  # the last tolerance that is tried
-    draws: int = Field(default=4, ge=2)  # of Hutchinson's estimate, on the checked rows
-    compared_rows: PositiveInt = 2000  # of samples and of the test set, at most
-    projections: PositiveInt = 200  # of the sliced Wasserstein distance
-    grid: PositiveInt = 160  # points per side of the image of a two-dimensional density
-    samples: PositiveInt = 3000  # of the picture
-    # updates by which a training is continued to say whether it still improved, of its own; 0: none
-    continuation: NonNegativeFloat = 0.2
-    seconds: NonNegativeFloat = 0.5  # of timing log_prob and sampling; 0: none
 
 
 Metrics = dict[str, float | list[float]]

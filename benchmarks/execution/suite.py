@@ -10,10 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic_core import from_json
 
-from benchmarks.core.case import Case, canonical, digest
+from benchmarks.core.case import Case, Settings, canonical, digest
 from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets import own
@@ -25,21 +25,35 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes it
 LONGEST = 2e6  # seconds: 23 days, less than the system can wait for
 
 
-class Suite(BaseModel, frozen=True, extra="forbid"):
+class Suite(Settings, frozen=True):
     """A suite as read: what it shares, and its studies in order, each a table of options."""
 
     name: str
+    """Name of the suite; that of its file if left out."""
     about: str = ""
+    """Sentence on what the suite measures, with which its report opens."""
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    """Seeds of the repetitions: each changes the split or draw of the data, initial weights, noise
+    and batches.
+    """
     device: str = "cpu"
+    """Device of torch on which the flows run, such as `cpu` or `cuda`."""
     dtype: Literal["float32", "float64"] = "float32"
+    """Floating-point type of the flows. Likelihoods are scored in float64 whatever it is."""
     threads: int = Field(default=2, ge=1, le=4096)
-    time_limit: float = Field(default=300.0, gt=0, le=LONGEST)  # seconds that one block may take
-    memory_share: float = Field(
-        default=0.8, gt=0, le=1
-    )  # of the machine's memory that the worker may take
-    operators: bool = False  # count those that torch dispatches: each case alone, nothing timed
+    """Threads of each worker."""
+    time_limit: float = Field(default=300.0, gt=0, le=LONGEST)
+    """Seconds that one block may take; then its cases count as timed out."""
+    memory_share: float = Field(default=0.8, gt=0, le=1)
+    """Share of the machine's memory that all workers together may take."""
+    operators: bool = False
+    """Whether to count the operators that torch dispatches. Each case then runs alone, and nothing
+    is timed.
+    """
     studies: tuple[dict[str, Any], ...]
+    """Entries in their order, each a table `[[studies]]` with `study`, the name of a study, and
+    keys of that study.
+    """
 
     @field_validator("name")
     @classmethod

@@ -7,17 +7,19 @@ ones override earlier ones; a suite overrides all of them.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache, reduce
 from importlib import resources
 from typing import Any, Self
 
-from pydantic import BaseModel, JsonValue, PositiveInt, ValidationError
+from pydantic import JsonValue, PositiveInt, ValidationError
 from pydantic import model_validator as validator
 
+from benchmarks.core.case import Settings
 from benchmarks.training.settings import Training
 
 
-class Source(BaseModel, frozen=True, extra="forbid"):
+class Source(Settings, frozen=True):
     """A publication, and the place of the figures in it."""
 
     title: str
@@ -30,7 +32,7 @@ class Source(BaseModel, frozen=True, extra="forbid"):
         return f"{self.title}, {self.year}{arxiv}, {self.where}"
 
 
-class Rule(BaseModel, frozen=True, extra="forbid"):
+class Rule(Settings, frozen=True):
     """Options for some flows on some data sets, "*" for all of them.
 
     ``ours`` names options that the source leaves open and we chose; ``differences`` between the
@@ -39,10 +41,10 @@ class Rule(BaseModel, frozen=True, extra="forbid"):
 
     flows: tuple[str, ...] = ("*",)
     datasets: tuple[str, ...] = ("*",)
-    options: dict[str, JsonValue] = {}
+    options: Mapping[str, JsonValue] = {}
     batch: PositiveInt | None = None
     updates: PositiveInt | None = None
-    training: dict[str, JsonValue] = {}
+    training: Mapping[str, JsonValue] = {}
     ours: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
 
@@ -65,7 +67,7 @@ class Rule(BaseModel, frozen=True, extra="forbid"):
         )
 
 
-class Protocol(BaseModel, frozen=True, extra="forbid"):
+class Protocol(Settings, frozen=True):
     """A protocol as read."""
 
     name: str

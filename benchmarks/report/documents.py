@@ -18,6 +18,7 @@ from benchmarks.core.naming import counted
 from benchmarks.report.cells import grid
 from benchmarks.report.pictures import small_png
 from benchmarks.report.quoted import Quoted, folders
+from benchmarks.report.suite_keys import suite_keys
 
 TEMPLATE = ".md.jinja"
 FIGURES = "figures"
@@ -40,6 +41,7 @@ class Documents:
         names = ["table", "note", "figure", "figure_note", "claims", "claims_by_run"]
         names += ["overview", "names", "stale"]
         environment.globals.update({name: getattr(self, name) for name in names})
+        environment.globals["suite_keys"] = suite_keys
         return environment.from_string(template.read_text()).render()
 
     def names(self) -> list[str]:

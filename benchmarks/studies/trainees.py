@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, JsonValue, PositiveInt, ValidationError
+from pydantic import JsonValue, PositiveInt, ValidationError
 from pydantic import model_validator as validator
 from torch import Tensor
 
 import flows
 from benchmarks import datasets, protocols
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Common, Contender, Result, Study, expanded
 from benchmarks.evaluation.scoring import times
 from benchmarks.training.baselines import BaselineEntry
@@ -43,21 +43,34 @@ class Trainee(Contender, frozen=True):
     """A contender with training options of its own."""
 
     updates: PositiveInt | None = None
-    training: TrainingPart = TrainingPart()  # of which only the given values count
-    protocol: str | None = None  # of `benchmarks.protocols`, in place of the study's
+    """Updates of this flow; those of the study if left out."""
+    training: TrainingPart = TrainingPart()
+    """Settings of this flow's training; only those that are given override the study's."""
+    protocol: str | None = None
+    """Protocol of this flow, in place of the study's."""
 
 
-class Trainees(BaseModel, frozen=True, extra="forbid"):
+class Trainees(Settings, frozen=True):
     """Options of a study that trains flows on data sets."""
 
     flows: tuple[Trainee, ...]
+    """Flows that are trained."""
     datasets: tuple[str, ...]
-    sizes: dict[str, PositiveInt] = {}
-    parameters: PositiveInt | None = None  # decides the width of every flow without one of its own
+    """Data sets, by their names or files."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+    parameters: PositiveInt | None = None
+    """Number of trainable parameters that decides the width of every flow without a width of its
+    own.
+    """
     batch: PositiveInt = 256
+    """Rows of a batch."""
     updates: PositiveInt = 1000
+    """Updates of each training."""
     training: Training = Training()
+    """Settings of the trainings."""
     protocol: str | None = None
+    """Protocol, by its name, whose rules give what the suite leaves out."""
 
     @validator(mode="after")
     def _one_width(self) -> Self:

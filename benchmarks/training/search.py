@@ -13,18 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
+from pydantic import Field, JsonValue, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
 
+from benchmarks.core.case import Settings
 from benchmarks.training.settings import TrainingPart
 
 
-class Space(BaseModel, frozen=True, extra="forbid"):
+class Space(Settings, frozen=True):
     """What a search of one family chooses from: a range of learning rates, and lists of values."""
 
-    learning_rate: tuple[PositiveFloat, PositiveFloat] = (1e-3, 1e-2)  # even in its logarithm
+    learning_rate: tuple[PositiveFloat, PositiveFloat] = (1e-3, 1e-2)
+    """Lowest and highest learning rate. Choices are even in its logarithm."""
     preprocessing: tuple[str, ...] = Field(default=("whiten",), min_length=1)
-    options: dict[str, tuple[JsonValue, ...]] = {}  # of the flow, by name
+    """Preprocessings to choose from."""
+    options: Mapping[str, tuple[JsonValue, ...]] = {}
+    """Values to choose from, by the name of an option of the flow."""
 
     @validator(mode="after")
     def _not_empty(self) -> Self:
@@ -38,11 +42,13 @@ class Space(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class Rung(BaseModel, frozen=True, extra="forbid"):
+class Rung(Settings, frozen=True):
     """A budget, in seconds of updates, and the number of configurations that get it."""
 
     seconds: PositiveFloat
+    """Seconds of updates that each configuration gets."""
     configurations: PositiveInt
+    """Number of configurations, the best of the rung before, that get them."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -17,13 +16,14 @@ from pydantic import (
 from pydantic import model_validator as validator
 from torch import Generator, Tensor
 
+from benchmarks.core.case import Settings
 from benchmarks.datasets import Dataset
 from flows.preprocessing import FITS
 
 Sampler = Callable[[int, Generator], Tensor]  # n and a stream -> (n, D) rows of a distribution
 
 
-class TrainingPart(BaseModel, frozen=True, extra="forbid"):
+class TrainingPart(Settings, frozen=True):
     """Optimiser, schedule, stopping, and the weights that are kept; each value checked by itself.
 
     Budgets are in updates, which are a field of the case; seconds are measured. By default: Adam,
@@ -31,24 +31,51 @@ class TrainingPart(BaseModel, frozen=True, extra="forbid"):
     """
 
     optimizer: Literal["adam", "adamw"] = "adam"
+    """Optimiser: "adam", or "adamw" with decoupled weight decay."""
     learning_rate: PositiveFloat = 1e-3
-    weight_decay: NonNegativeFloat = 0.0  # decoupled with adamw; with adam a term of the gradient
-    clip: NonNegativeFloat = 5.0  # largest norm of the gradient; 0: none
-    schedule: Literal["constant", "cosine", "plateau", "wsd"] = "cosine"  # see `schedules`
-    decay: float = Field(default=0.2, gt=0, le=1)  # share of the updates in which "wsd" falls
-    # what is minimised while that rate falls: the flow's own loss, or its negative log-likelihood
+    """Learning rate at the start, after the warm-up."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Weight decay: decoupled with "adamw", a term of the gradient with "adam"."""
+    clip: NonNegativeFloat = 5.0
+    """Largest norm of the gradient; 0 clips nothing."""
+    schedule: Literal["constant", "cosine", "plateau", "wsd"] = "cosine"
+    """Course of the learning rate: "constant"; "cosine", to zero at the last update; FFJORD's
+    "plateau", a tenth after a third of the patience without a better validation and a hundredth
+    after two thirds; "wsd", constant and then falling to zero, so that trainings of all lengths are
+    one that branches.
+    """
+    decay: float = Field(default=0.2, gt=0, le=1)
+    """Last share of the updates, in which the rate of "wsd" falls."""
     finish: Literal["own", "likelihood"] = "own"
-    warmup: NonNegativeInt = 0  # updates over which the learning rate rises to its value
-    preprocessing: str = "none"  # what `flows.preprocessing` fits to the rows, before the flow
-    fresh: bool = False  # draw each batch anew from the data set's own distribution
-    validations: PositiveInt = 10  # their number
-    validate_every: NonNegativeInt = 0  # updates between validations, in place of their number
+    """Loss while the rate of "wsd" falls: the flow's "own", or "likelihood", the negative
+    log-likelihood, as after a start by flow matching.
+    """
+    warmup: NonNegativeInt = 0
+    """Updates over which the learning rate rises linearly to its value."""
+    preprocessing: str = "none"
+    """Preprocessing that is fitted to the training rows and put before the flow: "none",
+    "standardize", "whiten" or "radial". It is counted in every density.
+    """
+    fresh: bool = False
+    """Whether each batch is drawn anew from the distribution of the data set, which then has to
+    have one.
+    """
+    validations: PositiveInt = 10
+    """Number of validations during a training."""
+    validate_every: NonNegativeInt = 0
+    """Updates between validations, in place of their number; 0 leaves that in force."""
     validation_rows: PositiveInt = 2000
-    # of dopri5, whatever the training's solver: a field learns to exploit fixed steps
+    """Rows of the validation set that are used, at most."""
     validation_tolerance: PositiveFloat = 1e-4
-    patience: NonNegativeInt = 0  # validations without improvement before the end; 0: no end
-    time_limit: NonNegativeFloat = 0.0  # seconds of training without validations; 0: none
-    keep: Literal["best", "last"] = "best"  # weights at the end, best by validation
+    """Tolerance of dopri5 in validations. It solves the ODE there whatever solver trains the flow,
+    since a field learns to exploit fixed steps.
+    """
+    patience: NonNegativeInt = 0
+    """Validations without a better one after which the training stops; 0 never stops it."""
+    time_limit: NonNegativeFloat = 0.0
+    """Seconds, validations apart, after which the training stops; 0 sets no limit."""
+    keep: Literal["best", "last"] = "best"
+    """Weights that are scored: the "best" by validation, or the "last"."""
 
     @validator(mode="before")
     @classmethod

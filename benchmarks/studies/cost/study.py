@@ -8,9 +8,9 @@ from itertools import product
 from typing import Any
 
 import torch
-from pydantic import BaseModel, NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Common, Contender, Result, Study, expanded, register
 from benchmarks.measure import fresh, shapes
 from benchmarks.measure.calls import Calls, measured
@@ -24,12 +24,13 @@ class CostContender(Contender, frozen=True):
     """A flow in the comparison, at dimensions of its own where it says so."""
 
     dims: tuple[PositiveInt, ...] | None = None
+    """Dimensions D of this flow; those of the study if left out."""
 
 
 Sizes = PositiveInt | tuple[PositiveInt, ...]  # several: each of them with each of the others
 
 
-class CostOptions(BaseModel, frozen=True, extra="forbid"):
+class CostOptions(Settings, frozen=True):
     """The cost study's part of a suite.
 
     At ``counted_dims`` log_prob is counted from its shapes and nothing is computed: for dimensions
@@ -37,14 +38,29 @@ class CostOptions(BaseModel, frozen=True, extra="forbid"):
     """
 
     flows: tuple[CostContender, ...]
+    """Flows that are compared."""
     dims: tuple[PositiveInt, ...]
+    """Dimensions D at which calls are counted and timed."""
     counted_dims: tuple[PositiveInt, ...] = ()
-    sizes: dict[str, Sizes] = {}
+    """Dimensions D at which log_prob is counted from its shapes; nothing is computed there."""
+    sizes: Mapping[str, Sizes] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them. A list
+    is an axis of the grid.
+    """
     batch: Sizes = 64
-    one_at_a_time: bool = False  # of batch and sizes, the others at the first of theirs
-    seconds: NonNegativeFloat = 5.0  # of timing, for all contenders of one D; 0: counts alone
-    resident: bool = False  # the resident set of fresh processes too: some seconds a case
-    heap: Heap = "steady"  # "default": a fresh process, whose allocator returns freed pages
+    """Rows of a batch. A list is an axis of the grid."""
+    one_at_a_time: bool = False
+    """Whether batch and each of the sizes vary alone, with the others at their first values, in
+    place of the grid of all.
+    """
+    seconds: NonNegativeFloat = 5.0
+    """Seconds of timing for all flows at one D and one point of the grid; 0 gives counts alone."""
+    resident: bool = False
+    """Whether to measure the resident memory of fresh processes too, at some seconds a case."""
+    heap: Heap = "steady"
+    """Allocator during timing: "steady" keeps freed memory in the process; "default" times in a
+    fresh process that returns it to the system.
+    """
 
 
 @register

@@ -9,7 +9,8 @@ from pydantic import PositiveFloat
 from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, register
-from benchmarks.evaluation.scoring import Scoring, score
+from benchmarks.evaluation.scoring import score
+from benchmarks.evaluation.settings import Scoring
 from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
 from benchmarks.training.baselines import BASELINES, BaselineEntry
 
@@ -18,8 +19,11 @@ class DensityOptions(Trainees, frozen=True):
     """The density study's part of a suite."""
 
     baselines: tuple[BaselineEntry, ...] = tuple(map(BaselineEntry.model_validate, BASELINES))
-    seconds: PositiveFloat = 10.0  # that a training is expected to take: for the plan alone
+    """Baselines that are fitted beside the flows."""
+    seconds: PositiveFloat = 10.0
+    """Seconds that a training is expected to take. They serve the plan alone."""
     scoring: Scoring = Scoring()
+    """Settings of the scores."""
 
 
 @register

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
 
 from benchmarks import datasets
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Common, Contender, expanded
-from benchmarks.evaluation.scoring import Scoring
+from benchmarks.evaluation.settings import Scoring
 from benchmarks.training.baselines import EVERY, BaselineEntry
 from benchmarks.training.search import Configuration, Rung, Space, configurations
 from benchmarks.training.settings import Training, TrainingPart
@@ -23,36 +23,54 @@ class Entrant(Contender, frozen=True):
     """A family, what its search may choose from, and its name in tables where that is another."""
 
     label: str = ""
+    """Name of the family in tables; that of the flow if left out."""
     space: Space = Space()
-    training: TrainingPart = TrainingPart()  # of which only the given values count
+    """Space from which the search chooses configurations."""
+    training: TrainingPart = TrainingPart()
+    """Settings of the trainings of this family; only those that are given override the study's."""
 
 
-class Extension(BaseModel, frozen=True, extra="forbid"):
+class Extension(Settings, frozen=True):
     """A longer budget for some families, and for those that are best by validation until then."""
 
     seconds: PositiveFloat
+    """Seconds of updates of the longer budget."""
     seeds: PositiveInt
+    """Number of the suite's seeds, the smallest, that are trained so long."""
     labels: tuple[str, ...] = ()
+    """Names of families that get the longer budget in any case."""
     best: PositiveInt
+    """Number of other families that get it, the best by validation at the last rung."""
 
 
-class FrontierOptions(BaseModel, frozen=True, extra="forbid"):
+class FrontierOptions(Settings, frozen=True):
     """The frontier study's part of a suite."""
 
     flows: tuple[Entrant, ...]
+    """Families that are compared, each with the space of its search."""
     datasets: tuple[str, ...]
-    if_present: tuple[str, ...] = ()  # data sets that are left out where their files are absent
+    """Data sets, by their names or files."""
+    if_present: tuple[str, ...] = ()
+    """Further data sets, which are left out where their files are absent."""
     baselines: tuple[BaselineEntry, ...] = EVERY
-    sizes: dict[str, PositiveInt] = {}
+    """Baselines that are fitted beside the flows."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
     batch: PositiveInt = 256
+    """Rows of a batch."""
     training: Training = Training(schedule="wsd", warmup=20)
+    """Settings of all trainings, but for what the search chooses."""
     rungs: tuple[Rung, ...] = Field(
         default=(Rung(seconds=15, configurations=12), Rung(seconds=60, configurations=4)),
         min_length=1,
     )
+    """Budgets in rising order, each with the number of configurations that get it."""
     extension: Extension | None = None
-    rate_seconds: PositiveFloat = 2.0  # in which a rate of updates is measured
+    """Longer budget, for some of the families."""
+    rate_seconds: PositiveFloat = 2.0
+    """Seconds in which the rate of updates of a configuration is measured."""
     scoring: Scoring = Scoring()
+    """Settings of the scores."""
 
     @validator(mode="after")
     def _rising(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from pydantic import (
-    BaseModel,
     JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
@@ -24,7 +23,7 @@ from torch.nn.functional import cosine_similarity
 
 import flows
 from benchmarks import datasets
-from benchmarks.core.case import Case, canonical, digest
+from benchmarks.core.case import Case, Settings, canonical, digest
 from benchmarks.core.study import Common, Contender, Result, Study, register
 from benchmarks.measure.calls import timed
 from benchmarks.measure.memory import saved_bytes
@@ -37,7 +36,7 @@ from flows.continuous.solve import FIXED, Gradient
 BACKPROP: dict[str, Any] = {"method": "dopri5", "gradient": "backprop"}
 
 
-class GradientsOptions(BaseModel, frozen=True, extra="forbid"):
+class GradientsOptions(Settings, frozen=True):
     """The gradients study's part of a suite.
 
     ``solvers`` has each method's tolerances (rtol = atol), or step sizes where its steps are
@@ -46,19 +45,35 @@ class GradientsOptions(BaseModel, frozen=True, extra="forbid"):
     """
 
     flows: tuple[str, ...] = ("cnf",)
+    """Names of flows that solve an ODE."""
     datasets: tuple[str, ...]
-    sizes: dict[str, PositiveInt] = {}
-    options: dict[str, JsonValue] = {}
+    """Data sets, by their names or files."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+    options: Mapping[str, JsonValue] = {}
+    """Options of all flows. Of their solver they have only what no other key decides (`error_norm`,
+    `max_steps`).
+    """
     solvers: dict[str, tuple[PositiveFloat, ...]]
+    """Tolerances (rtol = atol) by adaptive method, and step sizes by method of fixed steps."""
     gradients: tuple[Gradient, ...] = get_args(Gradient)
-    dtypes: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")  # not the suite's
+    """Ways to a gradient that are compared."""
+    dtypes: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")
+    """Floating-point types of the solves, in place of the suite's `dtype`."""
     batch: PositiveInt = 256
-    updates: tuple[NonNegativeInt, ...] = (0, 1000)  # 0: the untrained field
+    """Rows whose gradient is taken."""
+    updates: tuple[NonNegativeInt, ...] = (0, 1000)
+    """Updates after which gradients are taken; 0 is the untrained field."""
     training: Training = Training()
+    """Settings of the trainings."""
     training_batch: PositiveInt = 256
+    """Rows of a batch in training."""
     training_solver: dict[str, JsonValue] = canonical(Solver(rtol=1e-4, atol=1e-4, **BACKPROP))
-    reference: PositiveFloat = 1e-12  # tolerance of the float64 gradient that errors refer to
-    seconds: NonNegativeFloat = 1.0  # of timing all gradients of one solver setting; 0: none
+    """Solver of the trainings."""
+    reference: PositiveFloat = 1e-12
+    """Tolerance of the gradient in float64 that errors refer to."""
+    seconds: NonNegativeFloat = 1.0
+    """Seconds of timing all gradients of one setting of the solver; 0 times nothing."""
 
 
 @register

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, Field, JsonValue, PositiveFloat, PositiveInt
+from pydantic import Field, JsonValue, PositiveFloat, PositiveInt
 
-from benchmarks.core.case import Case, canonical
+from benchmarks.core.case import Case, Settings, canonical
 from benchmarks.core.study import Common, Contender, Result, Study, expanded, register
 from benchmarks.evaluation.equalities import IDENTITIES
 from flows.continuous.trace import Noise, Trace
@@ -18,7 +18,7 @@ Sixteenths = Annotated[int, Field(ge=32, multiple_of=16)]
 ESTIMATORS = ("hutchinson", "bottleneck")  # in R^D, and in R^K
 
 
-class IdentitiesOptions(BaseModel, frozen=True, extra="forbid"):
+class IdentitiesOptions(Settings, frozen=True):
     """The identities study's part of a suite.
 
     ``flows`` are those whose densities are held against a dense Jacobian, at each of ``dims``;
@@ -26,17 +26,29 @@ class IdentitiesOptions(BaseModel, frozen=True, extra="forbid"):
     """
 
     flows: tuple[Contender, ...] = (Contender(flow="*", without=("zuko_*",)),)
+    """Flows whose densities are held against a dense Jacobian."""
     dims: tuple[PositiveInt, ...] = (2, 5)
-    sizes: dict[str, PositiveInt] = {"hidden": 16, "depth": 2}
-    times: tuple[str, ...] = ("concat", "concatsquash")  # how t enters the layers
-    blocks: tuple[PositiveInt, ...] = (1, 4, 16, 64)  # of the residual network
+    """Dimensions D of the flows."""
+    sizes: Mapping[str, PositiveInt] = {"hidden": 16, "depth": 2}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+    times: tuple[str, ...] = ("concat", "concatsquash")
+    """Ways in which t enters the layers of the field."""
+    blocks: tuple[PositiveInt, ...] = (1, 4, 16, 64)
+    """Numbers of blocks of a residual network that is held against Euler's method."""
     methods: tuple[str, ...] = ("euler", "midpoint", "rk4")
+    """Methods of fixed steps whose order of convergence is measured."""
     steps: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
-    differences: tuple[Sixteenths, ...] = (32, 64)  # steps of d log p/dt
+    """Numbers of steps from which that order is taken."""
+    differences: tuple[Sixteenths, ...] = (32, 64)
+    """Numbers of steps of the solutions whose differences give d log p/dt, multiples of 16."""
     bottlenecks: tuple[tuple[PositiveInt, PositiveInt], ...] = ((16, 4), (64, 8), (8, 32))
-    gain: PositiveFloat = 3.0  # factor on the initial weight matrices: at 1 the Jacobian is tiny
+    """Pairs of D and K, the dimension of the bottleneck of Hutchinson's estimate."""
+    gain: PositiveFloat = 3.0
+    """Factor on the initial weight matrices; at 1 the Jacobian is tiny."""
     batch: PositiveInt = 16
-    draws: int = Field(default=4000, ge=100)  # estimates of each row
+    """Rows on which the two sides of an identity are compared."""
+    draws: int = Field(default=4000, ge=100)
+    """Estimates of the trace for each row."""
 
 
 @register

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
 import torch
-from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Common, Contender, Result, Study, register
 from benchmarks.evaluation.likelihood import exact, solve_loosely
 from benchmarks.measure.calls import Calls, measured
@@ -19,13 +19,17 @@ from benchmarks.measure.preparing import prepare
 SIDES = ("ours", "theirs")
 
 
-class Pair(BaseModel, frozen=True, extra="forbid"):
+class Pair(Settings, frozen=True):
     """Two flows of one architecture; what it leaves out it takes from the study."""
 
     ours: Contender
+    """Flow of this project."""
     theirs: Contender
+    """Flow of the other library."""
     parameters: PositiveInt | None = None
-    same_weights: bool = False  # theirs has the initial weights of ours, of the same shapes
+    """Number of trainable parameters of both; that of the study if left out."""
+    same_weights: bool = False
+    """Whether theirs gets the initial weights of ours, which then have to have the same shapes."""
 
     @property
     def name(self) -> str:
@@ -33,18 +37,27 @@ class Pair(BaseModel, frozen=True, extra="forbid"):
         return f"{self.ours.flow} | {self.theirs.flow}"
 
 
-class LibrariesOptions(BaseModel, frozen=True, extra="forbid"):
+class LibrariesOptions(Settings, frozen=True):
     """The libraries study's part of a suite."""
 
     pairs: tuple[Pair, ...]
+    """Pairs of flows that are compared."""
     dims: tuple[PositiveInt, ...]
-    sizes: dict[str, PositiveInt] = {}
-    parameters: PositiveInt = 100_000  # of every flow, within 5 %: the width follows
+    """Dimensions D of the pairs."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+    parameters: PositiveInt = 100_000
+    """Number of trainable parameters of every flow, within 5 %; it decides the width."""
     batch: PositiveInt = 64
-    updates: PositiveInt = 10  # that move a flow off its initial weights, where some are exact
-    tolerance: PositiveFloat = 1e-10  # of the float64 solution that errors are measured against
-    accuracy: PositiveFloat | None = None  # nats; solvers are the loosest with this error
-    seconds: NonNegativeFloat = 5.0  # of timing one pair at one dimension; 0: none
+    """Rows of a batch."""
+    updates: PositiveInt = 10
+    """Updates that move a flow off its initial weights, at which some densities are exact."""
+    tolerance: PositiveFloat = 1e-10
+    """Tolerance of the solution in float64 that errors refer to."""
+    accuracy: PositiveFloat | None = None
+    """Error in nats that solvers are loosened to; without it they stay as they are."""
+    seconds: NonNegativeFloat = 5.0
+    """Seconds of timing one pair at one D; 0 times nothing."""
 
 
 @register

@@ -66,12 +66,19 @@ class ModesOptions(Trainees, frozen=True):
     """
 
     datasets: tuple[str, ...] = ("8gaussians", "25gaussians")
+    """Data sets whose modes and density are known, by name."""
     objectives: tuple[str, ...] = tuple(OBJECTIVES)
+    """Objectives of the trainings: "likelihood" and "reverse_kl"."""
     updates: PositiveInt = 400
-    seconds: PositiveFloat = 5.0  # that a training is expected to take: for the plan alone
-    samples: PositiveInt = 10_000  # whose modes are counted
-    rows: PositiveInt = 5000  # of the test set, for the likelihood
-    tolerance: PositiveFloat = 1e-5  # rtol and atol of samples and densities, in float64
+    """Updates of each training."""
+    seconds: PositiveFloat = 5.0
+    """Seconds that a training is expected to take. They serve the plan alone."""
+    samples: PositiveInt = 10_000
+    """Samples whose modes are counted."""
+    rows: PositiveInt = 5000
+    """Rows of the test set that give the likelihood, at most."""
+    tolerance: PositiveFloat = 1e-5
+    """Tolerance (rtol and atol) of samples and densities, which are solved in float64."""
 
 
 @register

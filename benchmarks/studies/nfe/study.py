@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
 from benchmarks import datasets
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Common, Contender, Result, register
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation.likelihood import row_flops
@@ -29,20 +29,31 @@ from flows.budget import trainable
 from flows.continuous.solve import ADAPTIVE
 
 
-class NfeOptions(BaseModel, frozen=True, extra="forbid"):
+class NfeOptions(Settings, frozen=True):
     """The nfe study's part of a suite."""
 
     flows: tuple[Contender, ...]
+    """Flows that solve an ODE."""
     datasets: tuple[str, ...]
-    sizes: dict[str, PositiveInt] = {}
-    hidden_per_dim: PositiveFloat | None = None  # of every flow that has none of its own
-    options: dict[str, JsonValue] = {}  # of every flow
+    """Data sets, by their names or files."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+    hidden_per_dim: PositiveFloat | None = None
+    """Factor c of a width H = c D, for every flow without one of its own."""
+    options: Mapping[str, JsonValue] = {}
+    """Options of all flows."""
     batch: PositiveInt = 256
+    """Rows of a batch, and of the fixed batch whose evaluations are counted."""
     updates: PositiveInt
-    checks: PositiveInt = 12  # times during training that NFE is counted, at each tolerance too
+    """Updates of each training."""
+    checks: PositiveInt = 12
+    """Times during a training at which evaluations are counted, at each tolerance."""
     tolerances: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+    """Tolerances (rtol = atol) at which the trained field is solved."""
     training: Training = Training()
-    seconds: NonNegativeFloat = 0.5  # of timing log_prob and sampling; 0: none
+    """Settings of the trainings."""
+    seconds: NonNegativeFloat = 0.5
+    """Seconds of timing log_prob and sampling; 0 times nothing."""
 
 
 @register

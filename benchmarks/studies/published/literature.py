@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Literal, Self
 
-from pydantic import BaseModel, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
+
+from benchmarks.core.case import Settings
 
 
-class Paper(BaseModel, frozen=True, extra="forbid"):
+class Paper(Settings, frozen=True):
     """What a row was published in, and the table that it stands in."""
 
     title: str
@@ -22,7 +25,7 @@ class Paper(BaseModel, frozen=True, extra="forbid"):
         return f"{self.title}, {self.year}, arXiv:{self.arxiv}, {self.where}"
 
 
-class Row(BaseModel, frozen=True, extra="forbid"):
+class Row(Settings, frozen=True):
     """A model's test log-likelihoods, nats, by data set; their errors, and what these are.
 
     ``flow`` is the member that it is set beside, ``protocol`` the one by which it was trained.
@@ -36,7 +39,7 @@ class Row(BaseModel, frozen=True, extra="forbid"):
     error_is: str = ""
     caveats: tuple[str, ...] = ()
     values: dict[Literal["power", "gas", "hepmass", "miniboone", "bsds300"], float]
-    errors: dict[str, PositiveFloat] = {}
+    errors: Mapping[str, PositiveFloat] = {}
 
     @property
     def by_name(self) -> dict[str, float]:
@@ -52,7 +55,7 @@ class Row(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class Figures(BaseModel, frozen=True, extra="forbid"):
+class Figures(Settings, frozen=True):
     """All rows, and the papers that they name."""
 
     sources: dict[str, Paper]

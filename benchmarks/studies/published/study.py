@@ -12,7 +12,8 @@ from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets.disk import Absent
 from benchmarks.datasets.maf import PUBLISHED
-from benchmarks.evaluation.scoring import Scoring, score
+from benchmarks.evaluation.scoring import score
+from benchmarks.evaluation.settings import Scoring
 from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
 from benchmarks.training.baselines import BaselineEntry
 
@@ -21,9 +22,13 @@ class PublishedOptions(Trainees, frozen=True):
     """The published study's part of a suite; what it leaves out the protocols say."""
 
     datasets: tuple[str, ...] = tuple(PUBLISHED)
+    """Data sets with published figures, by name."""
     baselines: tuple[BaselineEntry, ...] = (BaselineEntry(flow="gaussian"),)
-    update_seconds: PositiveFloat = 1.0  # that an update is expected to take: for the plan alone
+    """Baselines that are fitted beside the flows."""
+    update_seconds: PositiveFloat = 1.0
+    """Seconds that an update is expected to take. They serve the plan alone."""
     scoring: Scoring = Scoring(rows=1_000_000)
+    """Settings of the scores."""
 
 
 @register

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import torch
 from pydantic import (
-    BaseModel,
     JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
@@ -20,7 +19,7 @@ from pydantic import (
 )
 
 import flows
-from benchmarks.core.case import Case, canonical, filled
+from benchmarks.core.case import Case, Settings, canonical, filled
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.contest import MODES, Competitor, Contest
 from benchmarks.measure.beside import spinning
@@ -34,21 +33,28 @@ MATMUL, ROWS = "matmul", 1536  # the product that measures the machine's peak, o
 MATMUL_FLOPS = 2 * ROWS**3
 
 
-class Subject(BaseModel, frozen=True, extra="forbid"):
+class Subject(Settings, frozen=True):
     """A flow at one size, as our library has it."""
 
     flow: str
+    """Name of the flow."""
     dim: PositiveInt
+    """Dimension D."""
     batch: PositiveInt
-    options: dict[str, JsonValue] = {}
+    """Rows of a batch."""
+    options: Mapping[str, JsonValue] = {}
+    """Options of the flow by name, where they differ from its defaults."""
 
 
-class Entry(BaseModel, frozen=True, extra="forbid"):
+class Entry(Settings, frozen=True):
     """A competitor: a mode of ours or a peer, with changes to the options of every subject."""
 
     by: str
-    options: dict[str, JsonValue] = {}
+    """Mode of this project or name of a library. It alone may stand in place of the table."""
+    options: Mapping[str, JsonValue] = {}
+    """Changes to the options of every subject."""
     label: str = ""
+    """Name in tables; that of the mode or library if left out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -66,16 +72,23 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
         return self.by in MODES or flow in peers.peer(self.by).FAMILIES
 
 
-class SpeedOptions(BaseModel, frozen=True, extra="forbid"):
+class SpeedOptions(Settings, frozen=True):
     """The speed study's part of a suite."""
 
     subjects: tuple[Subject, ...]
+    """Flows at one size each, which all competitors run."""
     competitors: tuple[Entry, ...] = tuple(Entry(by=name) for name in (*MODES, *peers.names()))
-    gain: PositiveFloat = 1.0  # factor on the initial weight matrices: fields are too easy at 1
-    updates: NonNegativeInt = 0  # that move a flow off its initial weights, where some are exact
-    tolerance: PositiveFloat = 1e-10  # of the float64 solution that errors are measured against
-    seconds: NonNegativeFloat = 30.0  # of timing one subject; 0: none
-    busy: NonNegativeInt = 0  # processes that keep a core each busy meanwhile, as on a shared node
+    """Modes of this project and libraries that are compared."""
+    gain: PositiveFloat = 1.0
+    """Factor on the initial weight matrices; at 1 the fields are too easy to solve."""
+    updates: NonNegativeInt = 0
+    """Updates that move a flow off its initial weights, at which some densities are exact."""
+    tolerance: PositiveFloat = 1e-10
+    """Tolerance of the solution in float64 that errors refer to."""
+    seconds: NonNegativeFloat = 30.0
+    """Seconds of timing one subject; 0 times nothing."""
+    busy: NonNegativeInt = 0
+    """Processes that keep a core busy each meanwhile, as on a shared node."""
 
 
 @register

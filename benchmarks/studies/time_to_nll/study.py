@@ -23,14 +23,16 @@ from flows.budget import trainable
 BESIDE = 0.2  # seconds of the reference workload before a training, and as many after
 
 
-class Steady(Training, frozen=True, extra="forbid"):
+class Steady(Training, frozen=True):
     """A training at a constant learning rate that is looked at often.
 
     A rate that falls with the budget makes the time to a likelihood a matter of the budget.
     """
 
     schedule: Literal["constant", "cosine", "plateau", "wsd"] = "constant"
+    """Course of the learning rate, one of those of every training."""
     validate_every: NonNegativeInt = 10
+    """Updates between validations."""
 
 
 class TimeToNllOptions(Trainees, frozen=True):
@@ -40,9 +42,13 @@ class TimeToNllOptions(Trainees, frozen=True):
     before.
     """
 
-    seconds: NonNegativeFloat = 5.0  # 0: no time limit and no reference workload
+    seconds: NonNegativeFloat = 5.0
+    """Seconds of each training, validations apart; 0 sets no limit and runs no reference workload.
+    """
     updates: PositiveInt = 100_000
+    """Updates after which a training ends at the latest."""
     training: Steady = Steady()
+    """Settings of the trainings."""
 
 
 @register

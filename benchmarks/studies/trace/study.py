@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, get_args
 
 import torch
-from pydantic import BaseModel, Field, JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
 from benchmarks.analysis.stats import standard_error
-from benchmarks.core.case import Case, canonical, digest
+from benchmarks.core.case import Case, Settings, canonical, digest
 from benchmarks.core.study import Common, Contender, Result, Study, register
 from benchmarks.evaluation.subject import Subject, field_of, formed
 from benchmarks.measure.calls import timed
@@ -27,19 +27,29 @@ from flows.linalg import logabsdet
 Work = Callable[[], Tensor]
 
 
-class TraceOptions(BaseModel, frozen=True, extra="forbid"):
+class TraceOptions(Settings, frozen=True):
     """The trace study's part of a suite."""
 
-    flow: str = "cnf"  # any flow with a vector field
+    flow: str = "cnf"
+    """Name of a flow with a vector field."""
     dims: tuple[PositiveInt, ...]
+    """Dimensions D of the field."""
     probes: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16, 32)
-    sizes: dict[str, PositiveInt] = {}
-    options: dict[str, JsonValue] = {}
-    hidden_per_dim: PositiveFloat | None = None  # a width of c D in place of a fixed one
-    gain: PositiveFloat = 3.0  # factor on the initial weight matrices: at 1 the Jacobian is tiny
+    """Numbers of probes of the stochastic estimates."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+    options: Mapping[str, JsonValue] = {}
+    """Options of the flow by name, where they differ from its defaults."""
+    hidden_per_dim: PositiveFloat | None = None
+    """Factor c of a width H = c D, in place of a fixed one."""
+    gain: PositiveFloat = 3.0
+    """Factor on the initial weight matrices; at 1 the Jacobian is tiny."""
     batch: PositiveInt = 64
-    draws: int = Field(default=100, ge=100)  # estimates of each row that errors are taken from
-    seconds: NonNegativeFloat = 5.0  # of timing all works on one field together; 0: none
+    """Rows of a batch."""
+    draws: int = Field(default=100, ge=100)
+    """Estimates for each row, from which errors are taken."""
+    seconds: NonNegativeFloat = 5.0
+    """Seconds of timing all works on one field together; 0 times nothing."""
 
 
 def _by_estimator(subject: Subject, trace: Trace) -> Work:

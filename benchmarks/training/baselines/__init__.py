@@ -9,9 +9,10 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from pydantic import BaseModel, PositiveFloat
+from pydantic import PositiveFloat
 from pydantic import model_validator as validator
 
+from benchmarks.core.case import Settings
 from benchmarks.training.baselines.density import Baseline, gaussian
 from benchmarks.training.baselines.kernels import kde
 from benchmarks.training.baselines.mixture import mixture
@@ -26,12 +27,19 @@ BASELINES: dict[str, Callable[..., Baseline]] = {
 }
 
 
-class BaselineEntry(BaseModel, frozen=True, extra="forbid"):
+class BaselineEntry(Settings, frozen=True):
     """A baseline of a suite, by its name alone or as a table."""
 
     flow: str
-    preprocessing: str = "whiten"  # of `flows.preprocessing`, before it
-    effort: PositiveFloat | None = None  # FLOPs, of a baseline that searches
+    """Name of the baseline: "gaussian", "kde" or "mixture". A name alone may stand in place of the
+    table.
+    """
+    preprocessing: str = "whiten"
+    """Preprocessing that is fitted to the training rows and put before the baseline: "standardize",
+    "whiten" or "radial".
+    """
+    effort: PositiveFloat | None = None
+    """FLOPs that the search of a baseline may take, for one that searches (`mixture`)."""
 
     @validator(mode="before")
     @classmethod
