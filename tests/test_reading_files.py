@@ -158,6 +158,15 @@ def test_what_takes_more_memory_than_a_file_of_its_size_may_is_refused(tmp_path,
         own.load_file(path)
 
 
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_header_that_promises_fewer_rows_than_follow_is_refused(tmp_path, suffix) -> None:
+    x = np.random.default_rng(0).standard_normal((800, 2))
+    {"npy": np.save, "npz": np.savez}[suffix](path := tmp_path / f"x.{suffix}", x)
+    path.write_bytes(path.read_bytes().replace(b"(800, 2)", b"(100, 2)"))
+    with pytest.raises(ValueError, match="more than one array"):
+        own.load_file(path)
+
+
 def test_a_table_of_endless_columns_and_no_row_is_refused(tmp_path) -> None:
     header = io.BytesIO()
     shape = {"descr": "<f8", "fortran_order": False, "shape": (0, 10**15)}

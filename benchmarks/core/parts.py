@@ -107,7 +107,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FolderError:
         raise
-    except BROKEN as error:
+    except (*BROKEN, MemoryError) as error:
         raise FolderError(
             f"{str(path)!r} cannot be read: {brief(error)}. Restore it from a copy, or remove it "
             "to go on without what it holds"

@@ -127,7 +127,7 @@ def corrupt(folder: Path) -> dict[Path, str]:
             for name, array in _archive(path.with_suffix(".npz"), record.arrays).items():
                 if parts.content_hash(array) != record.arrays[name]:
                     raise ValueError(f"its array {name!r} is not the one that was measured")
-        except Newer:
+        except (Newer, MemoryError):
             continue
         except BROKEN as error:
             reasons[path] = brief(error)

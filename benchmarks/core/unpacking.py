@@ -33,10 +33,11 @@ OPENERS: dict[bytes, Callable[[Path], Any]] = {  # by the first bytes of a file
 }
 # what is raised for a file that is damaged, encrypted, of an unknown compression, or too large
 BROKEN = (
-    *(OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, OverflowError),
+    *(OSError, EOFError, ValueError, KeyError, RuntimeError, OverflowError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
-MALFORMED = (*BROKEN, TypeError, AttributeError, IndexError)  # of libraries that trust a file
+# and by libraries that trust what a file says of itself
+MALFORMED = (*BROKEN, MemoryError, TypeError, AttributeError, IndexError)
 
 
 def most(path: Path) -> int:
@@ -67,7 +68,9 @@ def zipped(path: Path) -> zipfile.ZipFile:
 def array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """The array of a member of a zip archive; KeyError where there is none of the name."""
     with archive.open(f"{name}.npy") as file:
-        return read_array(io.BytesIO(file.read()), archive.getinfo(f"{name}.npy").file_size)
+        values = read_array(file, archive.getinfo(f"{name}.npy").file_size)
+        drain(file)  # at its end is the sum
+    return values
 
 
 def read_array(file: IO[bytes], size: int) -> np.ndarray:
@@ -86,10 +89,10 @@ def read_array(file: IO[bytes], size: int) -> np.ndarray:
     promised, held = math.prod(shape) * dtype.itemsize, size - (file.tell() - start)
     if dtype.hasobject or min(shape, default=0) < 0 or (not promised and max(shape) > CHUNK):
         raise ValueError(f"an array of {dtype} and of shape {shape}: no plain numbers")
-    if promised > held:
+    if promised != held:
         raise ValueError(
-            f"cut off: its header promises {dtype} of shape {shape} ({promised:,} bytes), and it "
-            f"holds {held:,} bytes"
+            f"{'cut off' if promised > held else 'more than one array'}: its header promises "
+            f"{dtype} of shape {shape} ({promised:,} bytes), and {held:,} bytes follow"
         )
     file.seek(start)
     values: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
@@ -104,13 +107,13 @@ def parquet(path: Path) -> pq.ParquetFile:
     """
     with pq.ParquetFile(path) as file:
         about, schema = file.metadata, file.schema_arrow
-    columns = dict(zip(schema.names, schema.types, strict=True))
-    for name, kind in columns.items():
+    columns = list(zip(schema.names, schema.types, strict=True))
+    for name, kind in columns:
         if pa.types.is_nested(kind):
             raise ValueError(f"its column {name!r} holds {kind}")
     size = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
     check(path, max(size, 8 * about.num_rows * about.num_columns))
-    return pq.ParquetFile(path, read_dictionary=[n for n, kind in columns.items() if kind in TEXTS])
+    return pq.ParquetFile(path, read_dictionary=[n for n, kind in columns if kind in TEXTS])
 
 
 class Bounded(io.RawIOBase):
@@ -153,23 +156,22 @@ class Bounded(io.RawIOBase):
 
 def compressed(path: Path) -> bool:
     """Whether a file is compressed as a whole, by gzip, bzip2 or xz."""
-    with path.open("rb") as file:
-        head = file.read(6)
-    return any(head.startswith(magic) for magic in OPENERS)
+    return _opener(path) is not None
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, which is decompressed within the bound where it is compressed."""
-    with path.open("rb") as file:
-        head = file.read(6)
-    opener = next((of for magic, of in OPENERS.items() if head.startswith(magic)), None)
-    if opener is None:
-        with path.open("rb") as file:
-            yield file
-        return
-    with io.BufferedReader(Bounded(opener(path), path), CHUNK) as file:
+    opener = _opener(path)
+    stream = Bounded(opener(path), path) if opener else path.open("rb", buffering=0)
+    with io.BufferedReader(stream, CHUNK) as file:
         yield file
+
+
+def _opener(path: Path) -> Callable[[Path], Any] | None:
+    with path.open("rb") as file:
+        head = file.read(max(map(len, OPENERS)))
+    return next((opener for magic, opener in OPENERS.items() if head.startswith(magic)), None)
 
 
 def drain(file: IO[bytes]) -> None:

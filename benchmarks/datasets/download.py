@@ -154,7 +154,7 @@ def unpack(archive: Path, wanted: dict[str, str], root: Path) -> list[Path]:
                 raise FetchError(f"{archive.name} lacks {lacking[0]}; it has {', '.join(members)}")
             ordered = [name for name in members if name in wanted]  # so that a tar never rewinds
             return [_written(root / wanted[name], members[name]) for name in ordered]
-    except (*BROKEN, tarfile.TarError) as error:
+    except (*BROKEN, MemoryError, tarfile.TarError) as error:
         if isinstance(error, FetchError) or (isinstance(error, OSError) and error.errno):
             raise  # the latter of a file that cannot be written
         raise FetchError(f"{archive.name} cannot be unpacked: {brief(error)}") from error
