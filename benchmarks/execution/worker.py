@@ -21,7 +21,7 @@ from benchmarks.measure.resources import killed_for_memory
 from flows.registry import needed
 
 PROCESSES = max(100, 2 * (os.cpu_count() or 1))  # that a worker may have at once
-LOOK = 0.5  # seconds between two looks at their number
+LOOK = 0.2  # seconds between two looks at their number
 GRACE = 10.0  # seconds in which a process ends that has closed its pipe
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 import flows
 
-BOMB = 150  # processes at most of the one that forks in every call, for the attacker's sake
+BOMB = 300  # processes at most of the one that forks in every call, for the attacker's sake
 FORKED = os.path.join(tempfile.gettempdir(), f"forked-{os.getppid()}")
 
 
@@ -87,8 +87,9 @@ def swarm():
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(b"x")
         file.flush()
-        if file.tell() > BOMB:
-            time.sleep(600)
+        number = file.tell()
+    if number > BOMB:
+        time.sleep(600)
     os.fork()
 
 

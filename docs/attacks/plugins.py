@@ -1,8 +1,9 @@
 """Measure flows that misbehave or leave things behind: `python docs/attacks/plugins.py [KIND]`.
 
-KIND is "misbehaving" or "leaking", a plug-in beside this file. Each of its flows is measured, then
-a training of a sound flow by the same worker. The run has to end with a record of each, and the
-figures of the sound flow have to be bit for bit those that it had before.
+KIND is "misbehaving" or "leaking", a plug-in beside this file; the name of one of its flows may
+follow. Each of them is measured, then a training of a sound flow by the same worker. The run has to
+end with a record of each, and the figures of the sound flow have to be bit for bit those that it
+had before.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def measured(suite: Suite, folder: Path, worker: Worker) -> Record:
     return record
 
 
-def main(kind: str = "misbehaving") -> None:
+def main(kind: str = "misbehaving", only: str = "") -> None:
     """Measure the flows of a plug-in, and print what became of each."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -84,6 +85,7 @@ def main(kind: str = "misbehaving") -> None:
     else:
         named = {f"acts_{n}": name for n, name in enumerate(plugin.ACTS)}
         named |= {f"gives_{n}": name for n, name in enumerate(plugin.RESULTS)}
+    named = {flow: what for flow, what in named.items() if only in ("", what)}
     worker, wrong = Worker(Setup(threads=1, device="cpu", memory_share=0.3)), Counter[str]()
     with tempfile.TemporaryDirectory() as name:
         os.environ["FLOWGAUGE_HOST"] = name  # locks of its own
