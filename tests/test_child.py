@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -68,6 +69,21 @@ def test_a_process_that_holds_the_interpreter_ends_with_its_parent(tmp_path: Pat
         (held,) = psutil.Process(parent.pid).children()
         parent.kill()
     _ended([held])
+
+
+def test_copies_that_go_on_forking_end_the_process() -> None:
+    """Sixteen processes at most, should nothing bound them."""
+    code = (
+        "import os, signal, sys; from benchmarks.measure.child import bound_forks\n"
+        "bound_forks(int(sys.argv[1]), signal.SIGUSR2)\n"
+        "[os.fork() for _ in range(4)]\n"
+        "os.write(1, b'x')"
+    )
+    for limit, status in ((100, 0), (5, -signal.SIGUSR2)):
+        command = [sys.executable, "-c", code, str(limit)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+        assert done.returncode == status
+        assert (len(done.stdout) == 16) == (status == 0)
 
 
 def test_a_family_ends_with_what_has_left_its_session() -> None:

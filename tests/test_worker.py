@@ -30,7 +30,8 @@ ACTS = {  # what a process does with its task, and what is said of it
     "a closed pipe": (f"pipe.close(); {SLEEP}", "closed its pipe"),
     "an exit": ("sys.exit(0)", "exit status 0"),
     "a signal": ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
-    "children": (f"all(os.fork() for _ in range(9)); {SLEEP}", "more than 5 processes"),
+    "a swarm": ("os.kill(os.getpid(), signal.SIGUSR2)", "processes"),
+    "children": (f"all(os.fork() for _ in range(9)); {SLEEP}", "processes"),
 }
 
 

@@ -22,7 +22,7 @@ from benchmarks.core.case import studies as registry
 from benchmarks.core.study import Result
 from benchmarks.datasets import own
 from benchmarks.measure.beside import Beside
-from benchmarks.measure.child import end_with_parent
+from benchmarks.measure.child import bound_forks, end_with_parent
 from benchmarks.measure.dispatched import dispatched, forget
 from benchmarks.measure.resources import memory_bytes
 from flows import members
@@ -30,6 +30,8 @@ from flows.isolation import Process
 from flows.plugins import load_only
 
 STOP = signal.SIGUSR1  # asks to stop at the next update of a training
+SWARM = signal.SIGUSR2  # ends a worker whose copies go on forking
+PROCESSES = max(100, 2 * (os.cpu_count() or 1))  # that a worker may have at once
 STOPPED = "stopped"  # the answer
 SPENT = "spent"  # what the last block left behind cannot be undone: another process has to go on
 
@@ -93,6 +95,7 @@ def main(descriptor: str, lifeline: str) -> None:
     end_with_parent(int(lifeline))
     pipe = _Pipe(int(descriptor))
     os.register_at_fork(after_in_child=pipe.close)  # a flow may fork, and end before its child
+    bound_forks(PROCESSES, SWARM)
     setup, plugins = pipe.recv()
     if setup.cores is not None:
         os.sched_setaffinity(0, setup.cores)

@@ -15,12 +15,12 @@ from typing import Any
 from benchmarks.core.case import Case
 from benchmarks.core.formats import brief
 from benchmarks.execution import process
-from benchmarks.execution.process import STOP, Files, Measured, Setup
+from benchmarks.execution.process import PROCESSES, STOP, SWARM, Files, Measured, Setup
 from benchmarks.measure.child import MARK, SAFE, Growth, command, end_family, lifeline
 from benchmarks.measure.resources import killed_for_memory
 from flows.registry import needed
 
-PROCESSES = max(100, 2 * (os.cpu_count() or 1))  # that a worker may have at once
+MANY = f"the worker had started more than {PROCESSES} processes"
 LOOK = 0.2  # seconds between two looks at their number
 GRACE = 10.0  # seconds in which a process ends that has closed its pipe
 
@@ -152,7 +152,7 @@ class Worker:
         while (left := deadline - time.monotonic()) > 0:
             if self._growth.beyond():
                 self.stop()
-                raise WorkerLost(f"the worker had started more than {PROCESSES} processes")
+                raise WorkerLost(MANY)
             rescue = threading.Timer(left, self._end)  # where half a message comes, and no more
             try:
                 if self._pipe.poll(min(left, LOOK)):
@@ -184,6 +184,8 @@ class Worker:
     def _cause(self, code: int) -> str:
         if code >= 0:
             return f"the worker ended with exit status {code}"
+        if -code == SWARM:
+            return MANY
         how = f"the worker was ended by {signal.Signals(-code).name}"
         if -code != signal.SIGKILL:
             return how

@@ -6,6 +6,7 @@ None looks for modules in its working folder: a user's `signal.py` there is no p
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import select
 import signal
@@ -51,13 +52,33 @@ def end_with_parent(lifeline: int) -> None:
         fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
 
 
+def bound_forks(limit: int, end: signal.Signals) -> None:
+    """End this process by a signal once its copies have forked so often, and each that goes on.
+
+    A copy that forks in every call would grow faster than another process could count and kill.
+    Forks of this process itself are not counted, nor those that Python knows nothing of.
+    """
+    own, forks, leave = os.getpid(), mmap.mmap(-1, 8), os._exit  # which all copies share
+
+    def count() -> None:
+        if os.getpid() == own:
+            return
+        number = int.from_bytes(forks[:], "big") + 1
+        forks[:] = number.to_bytes(8, "big")
+        if number > limit:
+            os.kill(own, end)
+            leave(1)
+
+    os.register_at_fork(before=count)
+
+
 def family(mark: str) -> list[psutil.Process]:
     """Return all processes that were started with an environment so marked, and what they start."""
     return [process for process in psutil.process_iter() if _marked(process, mark)]
 
 
 def end_family(mark: str) -> None:
-    """Kill all processes of a family, however fast it grows."""
+    """Kill all processes of a family; again, as long as there are new ones."""
     while members := family(mark):
         for process in members:
             with suppress(psutil.Error):
