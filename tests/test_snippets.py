@@ -67,7 +67,7 @@ def test_the_tutorials_suite_gives_a_row_in_every_table(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     tables = tmp_path / "results" / "mine" / "report" / "tables"
     for name in ("cost-by-dimension", "density"):
-        assert "bent" in pd.read_csv(tables / f"{name}.csv").iloc[:, 0].to_list(), name
+        assert "★ bent" in pd.read_csv(tables / f"{name}.csv").iloc[:, 0].to_list(), name
 
 
 @pytest.mark.slow

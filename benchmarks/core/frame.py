@@ -80,6 +80,7 @@ def _row(folder: Path, record: Record, roles: Mapping[str, Any]) -> dict[str, An
     row |= {"started": record.started, "seconds": record.seconds, "block": record.block}
     row |= {"shared": record.shared, "machine": record.machine, "versions": record.versions}
     row |= {"notes": record.notes, "arrays": store.place(folder, record)}
+    row["plugin"] = "flow" in record.plugins
     row["array_hashes"] = record.arrays
     for name, values in record.metrics.items():
         row[name] = values.median

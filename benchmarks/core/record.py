@@ -117,6 +117,7 @@ class Record(BaseModel):
     identity: dict[str, Any] = {}
     declared: dict[str, Declared] = {}
     files: dict[str, str] = {}
+    plugins: dict[str, dict[str, str]] = {}  # of "flow" and "data": file and commit
     status: Status
     reason: Annotated[str, AfterValidator(_line)] = ""
     metrics: Annotated[dict[str, Values], BeforeValidator(_read), PlainSerializer(_written)] = {}

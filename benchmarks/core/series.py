@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,23 @@ RULES = {"setting.parameters": "{:,.0f} parameters", "setting.hidden_per_dim": "
 HOW = tuple(
     f"setting.{n}" for n in ("seconds", "resident", "point", "checks", "tolerances", "expected")
 )
+
+
+STAR = "★"  # before the names of flows of plug-ins
+
+
+def starred(names: Iterable[str], frame: pd.DataFrame) -> list[str]:
+    """Names of the rows of a frame, with the `STAR` before those of flows of plug-ins."""
+    foreign = frame["plugin"].eq(True) if "plugin" in frame else [False] * len(frame)
+    pairs = zip(names, foreign, strict=True)
+    return [f"{STAR} {name}" if own else name for name, own in pairs]
+
+
+def places(models: Sequence[str]) -> str:
+    """The rank of each flow of a plug-in among models, best first, to follow a table's note."""
+    of = f"of {len(models)}"
+    ranks = [f"{m} is {n} {of}" for n, m in enumerate(models, 1) if m.startswith(STAR)]
+    return f" {STAR}: of a plug-in; by rank, {', '.join(ranks)}." if ranks else ""
 
 
 def series(frame: Any) -> list[str]:
@@ -32,7 +50,7 @@ def series(frame: Any) -> list[str]:
     columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in HOW]
     options = frame[columns].to_dict("records")
     rows = [{c.partition(".")[2] or c: v for c, v in row.items()} for row in options]
-    names = naming.apart(list(zip(frame["flow"], rows, strict=True)))
+    names = starred(naming.apart(list(zip(frame["flow"], rows, strict=True))), frame)
     if not several_runs(frame):
         return names
     return [f"{name} ({run})" for name, run in zip(names, frame["run"], strict=True)]

@@ -63,6 +63,8 @@ class Contender(Settings, frozen=True):
     without: tuple[str, ...] = ()
     """Names and patterns ("zuko_*") of flows that "*" leaves out."""
 
+    shared: ClassVar[tuple[str, ...]] = ()  # fields that a plug-in's flow takes from its peers
+
     @model_validator(mode="before")
     @classmethod
     def _named(cls, given: Any) -> Any:
@@ -93,17 +95,34 @@ K = TypeVar("K", bound=Contender)
 
 
 def expanded(contenders: Sequence[K]) -> list[K]:
-    """The contenders with "*" replaced by the flows that it stands for."""
+    """The contenders with "*" replaced by the flows that it stands for.
+
+    A flow of a plug-in among them has the `shared` settings of its first peer that is named with
+    some: a flow that solves an ODE if it does, else one that does not.
+    """
     named = {contender.flow for contender in contenders} - {"*"}
     result: list[K] = []
     for contender in contenders:
         if contender.flow == "*":
             left_out = [*named, *contender.without]
             others = [n for n in flows.names() if not any(fnmatch(n, p) for p in left_out)]
-            result += [contender.model_copy(update={"flow": name}) for name in others]
+            result += [
+                contender.model_copy(update={"flow": name, **_of_peer(name, contenders)})
+                for name in others
+            ]
         else:
             result.append(contender)
     return result
+
+
+def _of_peer(name: str, contenders: Sequence[Contender]) -> dict[str, Any]:
+    """Settings that a plug-in's flow takes from its peer; none of a flow of this project."""
+    if flows.members.module_of(name).partition(".")[0] == "flows":
+        return {}
+    solves = {n: "solver" in flows.members[n].defaults for n in flows.names()}
+    peers = [peer for peer in contenders if solves.get(peer.flow) == solves[name]]
+    every = ({k: getattr(p, k) for k in p.shared if k in p.model_fields_set} for p in peers)
+    return next(filter(None, every), {})
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,11 @@ from benchmarks.evaluation.settings import Scoring
 from benchmarks.evaluation.speed import ROWS, rates, timed
 from benchmarks.evaluation.two_samples import compare
 from benchmarks.measure.clock import interleave
-from benchmarks.measure.preparing import prepare
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from benchmarks.training.baselines.density import Baseline
 from benchmarks.training.loop import train
 from benchmarks.training.seconds import kept
-from benchmarks.training.settings import Training
+from benchmarks.training.state import prepared
 from benchmarks.training.weights import keep
 from flows.budget import trainable
 from flows.continuous import SolveError
@@ -48,10 +47,9 @@ def score(case: Case, data: Dataset) -> Result:
 
 def score_flow(case: Case, data: Dataset) -> Result:
     """Train the flow of a case on a data set and score it."""
-    settings = Training.model_validate(case.settings["training"])
     scoring = Scoring.model_validate(case.settings["scoring"])
     dtype = getattr(torch, case.dtype)
-    flow = prepare(case, data.train.to(dtype), settings.preprocessing)
+    flow, settings = prepared(case, data)
     history = train(flow, data, case, settings, continuation=scoring.continuation)
     keep(case, flow, data, val_ll=history.metrics()["val_ll"])
     metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}
@@ -106,8 +104,8 @@ def _pictures(
     if case.dim > 2:
         return pictured.corner(samples, data)
     layers = int(case.options.get("layers", 0))
-    picture_samples = samples[: scoring.samples]
-    return pictured.plane(flow, picture_samples, data, grid=scoring.grid, layers=layers)
+    own = samples[: scoring.samples]
+    return pictured.plane(flow, own, data, grid=scoring.grid, layers=layers)
 
 
 def score_baseline(case: Case, data: Dataset) -> Result:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -62,6 +63,11 @@ class Files:
     checkpoint: Path
     kept: Path
     weights: Path | None = None
+
+    @classmethod
+    def of(cls, stem: Path, weights: Path | None) -> Self:
+        """Those whose names begin alike."""
+        return cls(stem.with_suffix(".safetensors"), stem.with_suffix(".kept"), weights)
 
 
 @dataclass(frozen=True)

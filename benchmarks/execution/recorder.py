@@ -20,7 +20,7 @@ from benchmarks.core.study import Result, Skipped, Study, registry
 from benchmarks.execution.claims import Claims
 from benchmarks.execution.process import Files, Measured, Setup
 from benchmarks.execution.tasks import Task
-from benchmarks.execution.versions import Dependencies, dependencies
+from benchmarks.execution.versions import Dependencies, dependencies, plugins_of
 from benchmarks.execution.worker import Worker, WorkerLost
 from benchmarks.measure.machine import commit, versions
 
@@ -114,9 +114,8 @@ class Recorder:
     def files(self, key: str, needs: Dependencies) -> Files:
         """The files of a case under the versions that are declared now."""
         mark = digest([needs.declared, needs.files])[:16]
-        stem = self.folder / CHECKPOINTS / f"{key}-{mark}"
         weights = self.folder / WEIGHTS / key if self.keep_weights else None
-        return Files(stem.with_suffix(".safetensors"), stem.with_suffix(".kept"), weights)
+        return Files.of(self.folder / CHECKPOINTS / f"{key}-{mark}", weights)
 
     def write(
         self, task: Task, record: Record, arrays: Mapping[str, np.ndarray], files: Files
@@ -131,11 +130,8 @@ class Recorder:
         store.write(self.folder, record, arrays)
         if not (self.keep_weights or task.times):  # those that there are were of another training
             shutil.rmtree(self.folder / WEIGHTS / record.key, ignore_errors=True)
-        wanted: set[Path] = set()
-        if record.status != "done":
-            wanted.add(files.checkpoint)
-        if record.pending:
-            wanted.add(files.kept)
+        wanted = {files.checkpoint} if record.status != "done" else set()
+        wanted |= {files.kept} if record.pending else set()
         for path in (self.folder / CHECKPOINTS).glob(f"*{record.key}-*"):
             if path not in wanted:
                 path.unlink(missing_ok=True)
@@ -197,6 +193,7 @@ class _Measurement:
             identity=case.identity,
             declared=dict(needs.declared),
             files=dict(needs.files),
+            plugins=plugins_of(case),
             status=status if result.failure else "done",
             reason=result.failure,
             metrics=_values(result),

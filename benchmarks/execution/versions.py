@@ -8,26 +8,22 @@ times while the paces are too. Plug-ins and data files declare nothing: their co
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case, studies
 from benchmarks.core.naming import counted
 from benchmarks.core.record import Record
 from benchmarks.datasets.disk import Absent, sha256
+from benchmarks.execution.sources import OURS, commit_of, plugin_files
 from benchmarks.training.baselines import BASELINES
 from flows import members
-from flows.plugins import PREFIX
 from flows.registry import Declared
-
-OURS = ("flows", "benchmarks")
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,19 @@ def dependencies(case: Case) -> Dependencies:
     declared |= {name: _declared(name) for name in sorted(packages)}
     files: dict[str, str] = {}
     for module in modules.values():
-        files |= _plugin_files(module)
+        files |= plugin_files(module)
     return Dependencies(declared, files | data_files(case.dataset))
+
+
+def plugins_of(case: Case) -> dict[str, dict[str, str]]:
+    """The plug-ins that a case's flow and data set are of: their modules' files and commits."""
+    modules: dict[str, str] = {}
+    if case.flow in members:
+        modules["flow"] = members.module_of(case.flow)
+    if case.dataset is not None and case.dataset in datasets.registry:
+        modules["data"] = datasets.module_of(case.dataset)
+    facts = {kind: commit_of(module) for kind, module in modules.items()}
+    return {kind: fact for kind, fact in facts.items() if fact}
 
 
 def standing(record: Record) -> Standing:
@@ -145,60 +152,3 @@ def _packages(module: str) -> Iterator[str]:
 def _declared(package: str) -> Declared:
     module = import_module(package)
     return Declared(getattr(module, "version", 1), getattr(module, "pace", 1))
-
-
-def _plugin_files(module: str) -> dict[str, str]:
-    """Content hashes of a plug-in's file and of every file of its own that it imports."""
-    top = module.partition(".")[0]
-    if top in OURS:
-        return {}
-    path = getattr(sys.modules.get(module), "__file__", None)
-    if path is None:
-        return {}
-    first = Path(path)
-    root = first.parent if module.startswith(PREFIX) else _root(first, module)
-    return {f"file {p.relative_to(root)}": sha256(p)[:16] for p in sorted(_reached(first, root))}
-
-
-def _root(path: Path, module: str) -> Path:
-    """The folder that a distribution's module is imported from."""
-    return path.parents[module.count(".")]
-
-
-def _reached(first: Path, root: Path) -> set[Path]:
-    """The Python files under ``root`` that a file imports, directly or not, itself included."""
-    seen: set[Path] = set()
-    waiting = [first]
-    while waiting:
-        path = waiting.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            waiting += [p for name in _imported(node, path, root) for p in _files(root, name)]
-    return seen
-
-
-def _imported(node: ast.AST, path: Path, root: Path) -> list[str]:
-    """Dotted names, seen from ``root``, that an import statement of a file may mean."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if not isinstance(node, ast.ImportFrom):
-        return []
-    base = (node.module or "").split(".") if node.module else []
-    if node.level:
-        folder = path.parents[node.level - 1]
-        if not folder.is_relative_to(root):
-            return []
-        base = [*folder.relative_to(root).parts, *base]
-    name = ".".join(base)
-    return [name, *(f"{name}.{alias.name}".strip(".") for alias in node.names)]
-
-
-def _files(root: Path, name: str) -> list[Path]:
-    """The files that a dotted name stands for under ``root``, packages' ``__init__`` among them."""
-    if not name:
-        return []
-    parts = name.split(".")
-    paths = [root.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)]
-    return [p for p in (*paths, root.joinpath(*parts).with_suffix(".py")) if p.is_file()]

@@ -12,9 +12,11 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.core.exhibit import Column
+from benchmarks.core.series import STAR
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, and marks for print in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")
+FOREIGN = "#E3001B"  # of the flows of plug-ins
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FILLS = ("full", "none", "left", "bottom")  # of the marks of the first, second, ... eight series
 STYLE = {
@@ -45,10 +47,16 @@ def figure(rows: int = 1, columns: int = 1, height: float = 3.4, **options: Any)
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour and mark of each series, the same for the same set of names.
 
-    After each round of the colours the marks move on by one and are filled in another way.
+    After each round of the colours the marks move on by one and are filled in another way. Flows of
+    plug-ins have a colour of their own, in front of all others.
     """
-    styles = {}
-    for i, name in enumerate(sorted(set(names))):
+    every = sorted(set(names))
+    foreign = [name for name in every if name.startswith(STAR)]
+    styles: dict[str, dict[str, Any]] = {
+        name: {"color": FOREIGN, "marker": MARKS[i % len(MARKS)], "zorder": 5}
+        for i, name in enumerate(foreign)
+    }
+    for i, name in enumerate(name for name in every if name not in styles):
         turn, place = divmod(i, len(COLOURS))
         fill = {"fillstyle": FILLS[turn % len(FILLS)]} if turn else {}
         styles[name] = {

@@ -42,6 +42,7 @@ class TrainingStudy(Study):
 class Trainee(Contender, frozen=True):
     """A contender with training options of its own."""
 
+    shared: ClassVar[tuple[str, ...]] = ("updates", "training", "batch", "protocol")
     updates: PositiveInt | None = None
     """Updates of this flow; those of the study if left out."""
     training: TrainingPart = TrainingPart()

@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import RECORDS, Column, Table
-from benchmarks.core.series import is_baseline
+from benchmarks.core.series import is_baseline, places, starred
 
 COSTS = {
     "model": Column("Model"),
@@ -52,7 +52,7 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     get = {name: frame.get(f"setting.{name}", unknown) for name in names}
     after = [f" after {first}" if isinstance(first, str) else "" for first in get["preprocessing"]]
     rows = frame.assign(
-        model=get["label"].where(get["label"].notna(), frame["flow"] + after),
+        model=starred(get["label"].where(get["label"].notna(), frame["flow"] + after), frame),
         stage=get["stage"].where(~is_baseline(frame) | get["stage"].notna(), "baseline"),
         seconds=get["seconds"].astype(float),
         configuration=[_words(row) for _, row in frame.iterrows()],
@@ -102,15 +102,18 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         frame[ahead] = [leads and model == best and not marks[best] for model in frame["model"]]
         columns[value] = Column(f"{budget:g} s", digits=".3f", error=error, leads=ahead, mark=mark)
     frame[RECORDS] = [tuple(own["key"]) for _, own in models]
+    ranks = ""
     if budgets:
-        frame = frame.sort_values(f"test_ll.{budgets[-1]:g}", ascending=False, kind="stable")
+        last = f"test_ll.{budgets[-1]:g}"
+        frame = frame.sort_values(last, ascending=False, kind="stable")
+        ranks = places(list(frame.loc[frame[last].notna(), "model"]))
     note = (
         "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
         f"{1 - LEVEL:.0%} interval. At each budget of seconds of updates, alone on the machine, "
         "the configuration that the search has found best by validation. Bold: ahead of every "
         f"other at a level of {LEVEL:g} over all of its rivals (Student's t on differences, Holm)."
     )
-    note += improvement.note(frame)
+    note += improvement.note(frame) + ranks
     return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
 
 
