@@ -50,7 +50,7 @@ def register(
     """
 
     def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
-        member = Member(name, factory, tuple(uses))
+        member = Member(name, factory, tuple(uses), requires)
         if unknown := [size for size in uses if size not in SIZES]:
             raise TypeError(
                 f"flow {name!r} declares to use {unknown}, but sizes are {', '.join(SIZES)}"

@@ -7,16 +7,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flows.packages import import_fault
+
 SIZES = ("hidden", "depth", "layers", "context_dim")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A registered flow: its factory, the sizes it takes and where it stands."""
+    """A registered flow: its factory, the sizes it takes and the library that it is of.
+
+    ``library`` is the package that it needs beside this one's own, None for a flow of this one.
+    """
 
     name: str
     factory: Callable[..., Any]
     uses: tuple[str, ...]
+    library: str | None = None
 
     @property
     def description(self) -> str:
@@ -62,4 +68,8 @@ class Member:
                     f"flow {self.name!r} needs {size} to be a whole number from {least}, "
                     f"got {value!r}"
                 )
+        if self.library is not None and (fault := import_fault(self.library)):
+            raise ValueError(
+                f"flow {self.name!r} needs the package {self.library!r}, which {fault}"
+            )
         return self.factory(dim, **complete)

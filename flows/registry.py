@@ -7,7 +7,6 @@ registers itself where it is defined, and no list of members is kept anywhere.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import pkgutil
 import sys
 import unicodedata
@@ -21,6 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from flows import plugins
+from flows.packages import Library, import_fault, installed, version_of
 from flows.plugins import FOREIGN, described
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class _Entry(Generic[T]):
     @property
     def usable(self) -> bool:
         """Whether the package can be found; a member that needs none is always usable."""
-        return self.requires is None or importlib.util.find_spec(self.requires) is not None
+        return self.requires is None or installed(self.requires)
 
 
 class Registry(Generic[T]):
@@ -127,6 +127,24 @@ class Registry(Generic[T]):
         """The package that the member needs beside this one's own, if any."""
         return self._entry(name).requires
 
+    def libraries(self) -> list[Library]:
+        """The packages that members need, in order, each imported if it is installed."""
+        self._discover()
+        needing: dict[str, dict[str, _Entry[T]]] = {}
+        for name, entry in sorted(self._members.items()):
+            if entry.requires is not None:
+                needing.setdefault(entry.requires, {})[name] = entry
+        return [
+            Library(
+                name=package,
+                members=tuple(entries),
+                version=version_of(package),
+                fault=import_fault(package),
+                remedy=self._remedy(next(iter(entries.values()))),
+            )
+            for package, entries in sorted(needing.items())
+        ]
+
     def module_of(self, name: str) -> str:
         """Dotted name of the module that registered the member."""
         return self._entry(name).module
@@ -156,13 +174,16 @@ class Registry(Generic[T]):
             raise ValueError(f"unknown {self.kind} {name!r}; choose from: {choices}{more}")
         entry = self._members[name]
         if not entry.usable:
-            package = entry.requires
-            remedy = f"'flowgauge[{package}]'" if self._holds(entry.module) else package
             raise ValueError(
-                f"{self.kind} {name!r} needs the package {package!r}, which is not installed: "
-                f"pip install {remedy}"
+                f"{self.kind} {name!r} needs the package {entry.requires!r}, which is not "
+                f"installed: {self._remedy(entry)}"
             )
         return entry
+
+    def _remedy(self, entry: _Entry[T]) -> str:
+        """The command that installs the package of a member."""
+        own = f"'flowgauge[{entry.requires}]'"
+        return f"pip install {own if self._holds(entry.module) else entry.requires}"
 
     def _discover(self) -> None:
         if self._discovered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 import flows
 from flows.continuous.trace import TRACES, Trace
-from flows.member import SIZES
+from flows.member import SIZES, Member
 from flows.registry import Registry
 from variants import options_of
 
@@ -154,3 +155,26 @@ def test_a_member_is_there_as_soon_as_its_package_is() -> None:
     assert registry["fine"] == 1
     assert list(registry) == ["fine"]
     assert "wave" not in sys.modules
+
+
+def test_a_library_is_usable_or_says_in_one_line_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is present, absent, or fails as it is imported."""
+    (tmp_path / "broken_library.py").write_text("raise AttributeError('gone\\nfor ever')")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[int] = Registry("flow", ("flows.discrete",))
+    for name, package in (("a", "wave"), ("b", "broken_library"), ("c", "no_such_package")):
+        registry.add(name, 1, "flows.discrete.needy", requires=package)
+    libraries = {library.name: library for library in registry.libraries()}
+    assert [libraries[p].members for p in sorted(libraries)] == [("b",), ("c",), ("a",)]
+    faults = {name: library.fault for name, library in libraries.items()}
+    assert faults == {
+        "wave": "",
+        "broken_library": "cannot be imported: AttributeError: gone",
+        "no_such_package": "is not installed",
+    }
+    assert libraries["no_such_package"].remedy == "pip install 'flowgauge[no_such_package]'"
+    member = Member("b", lambda dim: None, (), library="broken_library")
+    with pytest.raises(ValueError, match=r"'b' needs the package 'broken_library', which .* gone$"):
+        member.construct(2, {})

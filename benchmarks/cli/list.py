@@ -1,4 +1,4 @@
-"""The command ``flowgauge list``: flows, data sets, studies, suites and claims."""
+"""The command ``flowgauge list``: flows, their libraries, data sets, studies, suites, claims."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from benchmarks.cli.options import Plugin, load_plugins
 
 if TYPE_CHECKING:
     from flows.member import Member
+    from flows.packages import Library
 
 
 def list_members(plugin: Plugin = None) -> None:
-    """List flows, data sets, studies, suites and claims."""
+    """List flows, the libraries that they come from, data sets, studies, suites and claims."""
     with usage_errors():
         from benchmarks import claims, datasets
         from benchmarks.core import study
@@ -26,6 +27,7 @@ def list_members(plugin: Plugin = None) -> None:
         load_plugins(plugin)
         sections = {
             "Flows": {name: _flow(members[name]) for name in members},
+            "Libraries": {library.name: _library(library) for library in members.libraries()},
             "Data sets": {name: _origin(name) for name in datasets.names()},
             "Studies": {name: styled(study.registry[name].question) for name in study.registry},
             "Suites": {name: styled(suite.read(name).about) for name in suite.names()},
@@ -42,6 +44,13 @@ def _flow(member: Member) -> Text:
     """Description of a flow, and below it the options that it takes."""
     description = member.description.replace("``", "")
     return Text.assemble(styled(description), "\n", styled(", ".join(member.defaults), "dim"))
+
+
+def _library(library: Library) -> Text:
+    """Version of a library and its number of flows, or why it is of no use and the remedy."""
+    if library.fault:
+        return styled(f"{library.fault}; {library.remedy}")
+    return styled(f"{library.version}, {len(library.members)} flows")
 
 
 def _origin(name: str) -> Text:
