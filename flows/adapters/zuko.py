@@ -9,34 +9,29 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 import flows
-from flows.adapters.zuko_transforms import ZukoODE, ZukoTransform
+from flows.adapters.zuko_transforms import ZukoBase, ZukoODE, ZukoTransform
 from flows.flow import Flow
 
 
 def from_zuko(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     """A zuko flow as a Flow that shares its parameters: the same density, log_prob for log_prob.
 
-    ``dim`` D and ``context_dim`` are those that the flow was made with. Raises TypeError for what
-    is no zuko Flow, and ValueError where its base is not the standard normal in R^D, which is the
-    noise of every Flow. Rozet et al., Zuko: Normalizing flows in PyTorch, 2022,
-    https://github.com/probabilists/zuko.
+    ``dim`` D and ``context_dim`` are those that the flow was made with. Noise that is not the
+    standard normal is the Flow's ``base``. Raises TypeError for what is no zuko Flow, among them
+    zuko's mixture GMM, and ValueError for another dimension. Rozet et al., Zuko: Normalizing flows
+    in PyTorch, 2022, https://github.com/probabilists/zuko.
     """
     from zuko.flows.continuous import FFJTransform
     from zuko.lazy import Flow as ZukoFlow
 
     if not isinstance(flow, ZukoFlow):
         raise TypeError(f"from_zuko takes a zuko Flow, got {type(flow).__name__}")
-    base = flow.base()
     odes = [module for module in flow.modules() if isinstance(module, FFJTransform)]
     if not odes:  # one might never end
         _check_dimensions(flow, dim, context_dim)
-    if not _standard_normal(base, dim) or any(True for _ in flow.base.parameters()):
-        raise ValueError(
-            f"a Flow has standard normal noise of dim={dim}, but this zuko flow has the base "
-            f"{base}: give it UnconditionalDistribution(DiagNormal, zeros({dim}), ones({dim}), "
-            "buffer=True)"
-        )
-    return Flow(ZukoODE(flow, odes) if odes else ZukoTransform(flow), dim, context_dim)
+    normal = _standard_normal(flow.base(), dim) and not any(True for _ in flow.base.parameters())
+    transform = ZukoODE(flow, odes) if odes else ZukoTransform(flow)
+    return Flow(transform, dim, context_dim, None if normal else ZukoBase(flow))
 
 
 def _check_dimensions(flow: Any, dim: int, context_dim: int) -> None:

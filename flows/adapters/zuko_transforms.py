@@ -57,6 +57,29 @@ class ZukoTransform(nn.Module):
         return y, ladj
 
 
+class ZukoBase(nn.Module):
+    """The noise of a zuko flow as a base density; its tensors are the flow's, which holds them."""
+
+    def __init__(self, flow: Any) -> None:
+        super().__init__()
+        self._flow = (flow,)  # in a tuple: the transform registers and saves it
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(N, D) -> (N,) nats; minus infinity outside of the support."""
+        if len(z) == 0:  # which zuko cannot reshape
+            return z.new_zeros(0)
+        distribution = self._flow[0].base()
+        inside = distribution.support.check(z)
+        inner = distribution.mean.expand_as(z)
+        log_prob: Tensor = distribution.log_prob(torch.where(inside[:, None], z, inner))
+        return torch.where(inside, log_prob, -torch.inf)
+
+    def rsample(self, like: Tensor) -> Tensor:
+        """Samples of the shape of ``like`` (n, D)."""
+        samples: Tensor = self._flow[0].base().rsample((len(like),))
+        return samples
+
+
 class ZukoODE(ZukoTransform):
     """The transform of a zuko flow with ODEs, ``odes`` its FFJTransforms.
 
