@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,4 +73,7 @@ class Member:
             raise ValueError(
                 f"flow {self.name!r} needs the package {self.library!r}, which {fault}"
             )
-        return self.factory(dim, **complete)
+        with warnings.catch_warnings():
+            if self.library is not None:  # whose notices about itself are not ours
+                warnings.simplefilter("ignore")
+            return self.factory(dim, **complete)
