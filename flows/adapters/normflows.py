@@ -83,8 +83,8 @@ class NormflowsBase(nn.Module):
 
     def rsample(self, like: Tensor) -> Tensor:
         """Samples of the shape of ``like`` (n, D)."""
-        samples, _ = self.base(len(like))
-        return samples.reshape(like.shape)
+        samples: Tensor = self.base(len(like))[0].reshape(like.shape)
+        return samples
 
 
 def from_normflows(model: nn.Module, dim: int, context_dim: int = 0) -> Flow:

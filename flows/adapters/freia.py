@@ -1,0 +1,136 @@
+"""FrEIA's blocks as members, and any FrEIA network of vectors as a Flow.
+
+Ardizzone et al., Framework for Easily Invertible Architectures, 2018-2022,
+https://github.com/vislearn/FrEIA. Its 0.2 has no splines, and no distributions: the noise is
+N(0, I), and training by likelihood as its readme has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import flows
+from flows.adapters.noise import OwnNoise, numpy_seeded
+from flows.flow import Flow
+
+
+class FreiaTransform(OwnNoise):
+    """A Bijection made of a FrEIA network, which it holds whole: x is its data, z its output.
+
+    A context is the network's one condition. The Lipschitz constants of residual layers are
+    corrected before each pass in training with a gradient, where FrEIA asks for
+    ``lipschitz_correction`` before each update.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        from FrEIA.modules import ActNorm, IResNetLayer
+
+        self.network: Any = network
+        modules = list(network.modules())
+        self.normalising = any(isinstance(module, ActNorm) for module in modules)
+        self.residual: Any = [module for module in modules if isinstance(module, IResNetLayer)]
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the log-determinant is a random estimate: of residual layers."""
+        return bool(self.residual)
+
+    def initialize(self, x: Tensor) -> None:
+        """Set ActNorm from x (N, D), as the first pass of either direction would."""
+        if self.normalising:
+            self.forward(x)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        if self.training and torch.is_grad_enabled():
+            for layer in self.residual:
+                layer.lipschitz_correction()
+        return self._run(x, context, False)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        return self._run(z, context, True)
+
+    def _run(self, x: Tensor, context: Tensor | None, rev: bool) -> tuple[Tensor, Tensor]:
+        with self.seeded(x):
+            y, ladj = self.network(x, c=None if context is None else [context], rev=rev)
+        return y, x.new_zeros(len(x)) + ladj  # which is a number where it is the same for all rows
+
+
+def from_freia(network: nn.Module, dim: int, context_dim: int = 0) -> Flow:
+    """A FrEIA network as a Flow that shares its parameters, its output the noise N(0, I).
+
+    ``network`` is a SequenceINN, or a GraphINN with one input and one output, of vectors of ``dim``
+    D columns; with ``context_dim`` > 0 its one condition is the context. Raises TypeError for
+    another type.
+    """
+    from FrEIA.framework import GraphINN, SequenceINN
+
+    if not isinstance(network, SequenceINN | GraphINN):
+        raise TypeError(
+            f"from_freia takes a SequenceINN or a GraphINN, got {type(network).__name__}"
+        )
+    return Flow(FreiaTransform(network), dim, context_dim)
+
+
+# name -> (class of FrEIA.modules, its options, whether it takes a condition)
+BLOCKS: Mapping[str, tuple[str, Mapping[str, Any], bool]] = {
+    "nice": ("NICECouplingBlock", {}, True),
+    "realnvp": ("RNVPCouplingBlock", {}, True),
+    "glow": ("GLOWCouplingBlock", {}, True),
+    "gin": ("GINCouplingBlock", {}, True),
+    "one_sided": ("AffineCouplingOneSided", {}, True),
+    "all_in_one": ("AllInOneBlock", {"permute_soft": True}, True),
+    "iresnet": ("IResNetLayer", {}, False),
+}
+
+
+def _subnet(hidden: int, depth: int, inputs: int, outputs: int) -> nn.Module:
+    """The network of a coupling: ReLU between layers, as FrEIA's readme has it."""
+    sizes = [inputs, *[hidden] * depth]
+    layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(sizes)]
+    return nn.Sequential(*[part for pair in layers for part in pair], nn.Linear(sizes[-1], outputs))
+
+
+def _family(name: str, kind: str, options: Mapping[str, Any], conditional: bool) -> None:
+    """Register the family of a block; a fixed permutation follows each that makes none itself."""
+    coupled = kind != "IResNetLayer"
+
+    def factory(
+        dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 5, context_dim: int = 0
+    ) -> Flow:
+        from FrEIA import modules
+        from FrEIA.framework import SequenceINN
+
+        if coupled and dim < 2:
+            raise ValueError(f"freia_{name} needs two columns or more, got dim={dim}")
+        given: dict[str, Any] = dict(options)
+        if coupled:
+            given["subnet_constructor"] = partial(_subnet, hidden, depth)
+        else:
+            given |= {"internal_size": hidden, "n_internal_layers": depth - 1}
+        if context_dim:
+            given |= {"cond": 0, "cond_shape": (context_dim,)}
+        network = SequenceINN(dim)
+        with numpy_seeded():
+            for _ in range(layers):
+                network.append(getattr(modules, kind), **given)
+                if coupled and name != "all_in_one":
+                    network.append(modules.PermuteRandom)
+        return from_freia(network, dim, context_dim)
+
+    between = ", a random permutation after each" if coupled else ", its log-determinant random"
+    factory.__doc__ = f"FrEIA's {kind}{between}."
+    uses = ("hidden", "depth", "layers", *(["context_dim"] if conditional else []))
+    flows.register(f"freia_{name}", uses=uses, requires="FrEIA")(factory)
+
+
+for _name, (_kind, _options, _conditional) in BLOCKS.items():
+    _family(_name, _kind, _options, _conditional)
