@@ -43,14 +43,16 @@ def register(
 
     ``uses`` are those of hidden, depth, layers and context_dim that the member takes as keyword
     arguments; the others are refused at build. A member that ``requires`` a package is listed
-    where that can be found, and should import it in the factory alone. Raise ``version`` when a
+    where that can be found, and should import it in the factory alone; it is a flow of that library
+    if its name begins with the package's, "zuko_maf". Raise ``version`` when a
     change moves what the member computes, ``pace`` when it moves how fast alone: records of before
     are stale then. Raises TypeError where the signature lacks one of ``uses`` or an option has no
     default, and ValueError where the name is taken.
     """
 
     def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
-        member = Member(name, factory, tuple(uses), requires)
+        prefixed = requires is not None and name.startswith(f"{requires.lower()}_")
+        member = Member(name, factory, tuple(uses), requires if prefixed else None)
         if unknown := [size for size in uses if size not in SIZES]:
             raise TypeError(
                 f"flow {name!r} declares to use {unknown}, but sizes are {', '.join(SIZES)}"
@@ -89,6 +91,11 @@ def build(name: str, dim: int, *, parameters: int | None = None, **options: Any)
 def names() -> list[str]:
     """Names of all registered flows whose packages are installed."""
     return list(members)
+
+
+def own() -> list[str]:
+    """Names of those that are of no other library: this package's, and those of plug-ins."""
+    return [name for name in names() if members[name].library is None]
 
 
 LATER = {  # what this package offers of modules above it, by name

@@ -17,7 +17,7 @@ SIZES = ("hidden", "depth", "layers", "context_dim")
 class Member:
     """A registered flow: its factory, the sizes it takes and the library that it is of.
 
-    ``library`` is the package that it needs beside this one's own, None for a flow of this one.
+    ``library`` is the package whose flow it is behind this interface, None for no other's.
     """
 
     name: str

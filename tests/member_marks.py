@@ -16,7 +16,7 @@ def over(cases: dict[str, dict[str, Any]]) -> Any:
     return pytest.mark.parametrize(("name", "options"), cases.items(), ids=cases)
 
 
-MEMBERS = {name: flows.members[name].applicable(SIZES) for name in flows.names()}
+MEMBERS = {name: flows.members[name].applicable(SIZES) for name in flows.own()}
 
 
 def _of(package: str) -> dict[str, dict[str, Any]]:

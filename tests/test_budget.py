@@ -15,8 +15,8 @@ from benchmarks.core.study import Contender
 from flows.budget import WITHIN, width
 from flows.member import Member
 
-WIDE = [name for name in flows.names() if "hidden" in flows.members[name].uses]
-NARROW = [name for name in flows.names() if name not in WIDE]
+WIDE = [name for name in flows.own() if "hidden" in flows.members[name].uses]
+NARROW = [name for name in flows.own() if name not in WIDE]
 DIM = 3
 
 

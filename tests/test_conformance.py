@@ -25,7 +25,7 @@ BOTH = (torch.float64, torch.float32)
 
 def _cases() -> Iterator[Any]:
     """Every member at some dimensions, in float32 too at three, and once with each variant."""
-    for name in flows.names():
+    for name in flows.own():
         member = flows.members[name]
         slow = _solves(name)
         plain = member.applicable(SMALL if "solver" in member.defaults else SIZES)

@@ -25,7 +25,7 @@ Normal = Callable[..., Tensor]
 
 DIMS = (1, 2, 6)
 T = torch.tensor(0.3, dtype=torch.float64)
-ODES = [name for name in flows.names() if "solver" in flows.members[name].defaults]
+ODES = [name for name in flows.own() if "solver" in flows.members[name].defaults]
 WEIGHTS = {n: [k for k in flows.members[n].defaults if k in REGULARIZERS] for n in ODES}
 PENALISED = {name: dict.fromkeys(weights, 0.25) for name, weights in WEIGHTS.items() if weights}
 FIELDS = {(name, str(o)): o for name in ODES for o in ({}, *variants(name))}

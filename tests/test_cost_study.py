@@ -18,7 +18,7 @@ from benchmarks.measure.resident import resident_bytes
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 STEPS = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
-OURS = [name for name in flows.names() if flows.members.module_of(name).startswith("flows.")]
+OURS = flows.own()
 
 
 def cases(*contenders: dict[str, Any], **options: Any) -> list[Case]:
@@ -26,7 +26,7 @@ def cases(*contenders: dict[str, Any], **options: Any) -> list[Case]:
     return Suite(name="test", about="", studies=({**entry, **options},)).cases()
 
 
-@pytest.mark.parametrize("name", [n for n in OURS if not n.startswith("zuko_")])
+@pytest.mark.parametrize("name", OURS)
 def test_counts_from_shapes_are_those_of_a_run(name: str) -> None:
     """The same integers on the meta device as where everything is computed."""
     solver = {"solver": STEPS} if "solver" in flows.members[name].defaults else {}

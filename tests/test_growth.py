@@ -17,7 +17,7 @@ from flows.preprocessing import Whitening
 STATED = re.compile(r"Growth in D at fixed width: log_prob (\d), sampling (\d)\.")
 DIMS = (256, 1024)
 SIZES = {"hidden": 4, "depth": 1, "layers": 1}
-OURS = [name for name in flows.names() if flows.members.module_of(name).startswith("flows.")]
+OURS = flows.own()
 
 
 def _stated(name: str) -> tuple[int, int]:
@@ -55,7 +55,7 @@ STEPS = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in OURS if not n.startswith("zuko_")])
+@pytest.mark.parametrize("name", OURS)
 def test_a_narrow_gaussian_is_learned(name: str) -> None:
     """Maximum likelihood on N(0, 0.1² I₂) reaches the true 1.767 nats within 0.02."""
     torch.manual_seed(0)

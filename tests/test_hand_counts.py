@@ -227,7 +227,7 @@ def test_a_count_is_the_formula(name: str, sizes: tuple[int, ...], monkeypatch: 
     assert not any(uncounted.values())
 
 
-@pytest.mark.parametrize(("name", "dim"), [*((name, 5) for name in flows.names()), ("dense", 130)])
+@pytest.mark.parametrize(("name", "dim"), [*((name, 5) for name in flows.own()), ("dense", 130)])
 def test_threads_do_not_decide_a_count(name: str, dim: int) -> None:
     """Built anew from the same seeds; an LU of 128 rows or more goes another way on two threads."""
     counts = []

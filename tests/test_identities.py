@@ -74,7 +74,7 @@ def test_cases_are_told_apart_and_in_float64() -> None:
     assert {case.dtype for case in every} == {"float64"}
     assert {case.seeds.init for case in every} == {3}
     everywhere = cases("density", flows=[{"flow": "*"}])
-    assert {case.flow for case in everywhere} == set(flows.names())
+    assert {case.flow for case in everywhere} == set(flows.own())
 
 
 @pytest.mark.parametrize("name", ["smoke", "quick", "complexity", "full"])

@@ -199,7 +199,7 @@ def test_the_adjoint_holds_one_evaluation_and_backprop_every_step():
     assert one > adjoint[0]
 
 
-OURS = [name for name in flows.names() if not name.startswith("zuko_")]
+OURS = flows.own()
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -42,7 +42,7 @@ def _tolerance(flow: Flow) -> float:
     return max(getattr(module, "tolerance", 0.0) for module in flow.modules())
 
 
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", flows.own())
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_second_derivatives_agree_with_differences(
     name: str, direction: str, make_flow: Make, normal: Normal
@@ -69,7 +69,7 @@ def test_second_derivatives_agree_with_differences(
     assert torch.autograd.gradgradcheck(evaluated, (x, *values), fast_mode=True)
 
 
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", flows.own())
 def test_a_flow_of_bfloat16_computes_or_is_refused(name: str, make_flow: Make) -> None:
     """log_prob and samples are finite and near float32's, else ValueError names the dtype."""
     member = flows.members[name]
@@ -131,7 +131,7 @@ def test_a_field_is_refused_at_construction(field: Any) -> None:
         CNF(field)
 
 
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", flows.own())
 def test_views_refuse_unknown_names(name: str) -> None:
     """An unknown trace or solver is refused with the choices, whether or not there is an ODE."""
     flow = flows.build(name, 2)
@@ -141,7 +141,7 @@ def test_views_refuse_unknown_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in flows.names() if flows.members.module_of(n).startswith("flows.discrete")]
+    "name", [n for n in flows.own() if flows.members.module_of(n).startswith("flows.discrete")]
 )
 def test_a_view_of_a_flow_without_an_ode_computes_the_same(
     name: str, make_flow: Make, normal: Normal

@@ -170,7 +170,7 @@ def test_element_operations_that_torch_does_not_tag(call, elements):
     assert not counted.uncounted
 
 
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", flows.own())
 def test_nothing_of_a_registered_flow_goes_uncounted(name):
     sizes = {"hidden": 8, "depth": 2, "layers": 2}
     flow = flows.build(name, D, **flows.members[name].applicable(sizes))

@@ -21,7 +21,7 @@ from flows.preprocessing import Whitening
 SIZES = {"hidden": 8, "depth": 2, "layers": 3}
 SIDE = 64
 _found: dict[str, dict[str, Any]] = {}  # paths by flow: three tests look at the same one
-EVERY = pytest.mark.parametrize("name", [n for n in flows.names() if not n.startswith("zuko_")])
+EVERY = pytest.mark.parametrize("name", flows.own())
 
 
 def _whitened(make_flow: Callable[..., Flow], name: str) -> Flow:

@@ -56,7 +56,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     torch.manual_seed(0)
     folder, rng, rows = tmp_path_factory.mktemp("records"), np.random.default_rng(0), []
     flat, table = datasets.load("checkerboard"), datasets.load("magic")
-    for name in sorted(flows.names(), reverse=True):
+    for name in sorted(flows.own(), reverse=True):
         held = _plane(name, flat) | _history(rng)
         rows += [_row(folder, flat.name, name, seed, **held) for seed in (1, 0)]
     for name in ("realnvp", "maf", "cnf"):

@@ -19,7 +19,7 @@ from benchmarks.measure.operations import Operations
 
 ROOT = Path(__file__).parent.parent
 COUNTS = "benchmarks/micro/bench_counts.py::bench_flops"
-LIKE = "realnvp-log_prob"  # and zuko's, where it is installed
+LIKE = "realnvp-log_prob"
 
 
 def micro(storage: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

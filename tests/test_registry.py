@@ -36,7 +36,7 @@ def test_unknown_flow_lists_the_choices() -> None:
         assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", flows.own())
 def test_options_are_refused_with_those_that_exist(name: str) -> None:
     """An option that a member lacks, and a size that it does not use."""
     member = flows.members[name]
@@ -50,7 +50,7 @@ def test_options_are_refused_with_those_that_exist(name: str) -> None:
             assert size not in member.defaults
 
 
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", flows.own())
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3", True, None])
 def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
     """Each size is named with the value that was received."""
@@ -63,7 +63,7 @@ def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
             flows.build(name, 2, context_dim=value)
 
 
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", flows.own())
 def test_choices_of_an_option_are_listed(name: str) -> None:
     """An unknown value of an option that has names to choose from."""
     for option, hint, default in options_of(name):

@@ -125,23 +125,29 @@ def test_a_conditional_flow_is_told_its_context() -> None:
         flow.log_prob(torch.zeros(4, DIM), torch.zeros(4, 5))
 
 
-def test_what_is_no_flow_over_standard_normal_noise_is_refused() -> None:
-    """Another type, another base, a base that trains, another dimension; each in one line."""
-    with pytest.raises(TypeError, match="Linear"):
-        adapter.from_zuko(nn.Linear(2, 2), 2)
+def test_any_noise_of_a_zuko_flow_is_the_base(normal: Normal) -> None:
+    """Another mean, noise that trains, uniform noise: with its gradient, its copy and its dtype."""
     shifted, trained = zuko.flows.MAF(DIM), zuko.flows.MAF(DIM)
     shifted.base.loc += 1
     trained.base = zuko.lazy.UnconditionalDistribution(
         zuko.distributions.DiagNormal, loc=torch.zeros(DIM), scale=torch.ones(DIM)
     )
-    for flow, dim in (
-        (shifted, DIM),
-        (trained, DIM),
-        (zuko.flows.NCSF(DIM), DIM),
-    ):
-        with pytest.raises(ValueError, match=f"dim={dim}") as caught:
-            adapter.from_zuko(flow, dim)
-        assert "\n" not in str(caught.value)
+    x = normal(5, DIM).clamp(-3, 3)
+    for theirs in (shifted, trained, zuko.flows.NCSF(DIM)):
+        flow = copy.deepcopy(adapter.from_zuko(theirs, DIM)).double()
+        expected = flow.transform.flow().log_prob(x)
+        assert torch.allclose(flow.log_prob(x), expected, rtol=0, atol=1e-12)
+        assert flow.sample(3).dtype == torch.float64
+        assert len([*flow.parameters()]) == len([*theirs.parameters()])
+    flow = adapter.from_zuko(trained, DIM)
+    flow.loss(x.float()).backward()
+    assert all(p.grad is not None for p in trained.base.parameters())
+
+
+def test_what_is_no_zuko_flow_of_these_dimensions_is_refused() -> None:
+    """Another type, and another dimension; each in one line."""
+    with pytest.raises(TypeError, match="Linear"):
+        adapter.from_zuko(nn.Linear(2, 2), 2)
     for dim, context_dim in ((DIM + 1, 0), (DIM, 2)):
         with pytest.raises(ValueError, match=f"dim={dim}.*context_dim={context_dim}"):
             adapter.from_zuko(zuko.flows.MAF(DIM), dim, context_dim)

@@ -58,7 +58,7 @@ def _is_smooth(activation: str) -> bool:
 
 def options_of(name: str) -> Iterator[tuple[str, Any, Any]]:
     """Name, type and default of each option; of a group only where no earlier flow has it."""
-    earlier = {type(p.default) for n in flows.names() if n < name for p in _parameters(n)}
+    earlier = {type(p.default) for n in flows.own() if n < name for p in _parameters(n)}
     for parameter in _parameters(name):
         group = parameter.default
         if not dataclasses.is_dataclass(group) or hasattr(group, "plain"):

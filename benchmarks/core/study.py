@@ -42,10 +42,10 @@ class Common:
 class Contender(Settings, frozen=True):
     """A flow in a comparison; what it leaves out it takes from the study.
 
-    The flow "*" stands for every registered flow that the comparison does not name otherwise,
-    except those that ``without`` names or matches ("zuko_*"): that is how a new flow comes into
-    every table. In place of the study's ``hidden``, a budget of ``parameters`` decides the width,
-    or ``hidden_per_dim``, the c of H = c D.
+    The flow "*" stands for every registered flow that is of no other library and that the
+    comparison does not name otherwise, except those that ``without`` names or matches ("nsf_*"):
+    that is how a new flow comes into every table. In place of the study's ``hidden``, a budget of
+    ``parameters`` decides the width, or ``hidden_per_dim``, the c of H = c D.
     """
 
     flow: str
@@ -105,7 +105,7 @@ def expanded(contenders: Sequence[K]) -> list[K]:
     for contender in contenders:
         if contender.flow == "*":
             left_out = [*named, *contender.without]
-            others = [n for n in flows.names() if not any(fnmatch(n, p) for p in left_out)]
+            others = [n for n in flows.own() if not any(fnmatch(n, p) for p in left_out)]
             result += [
                 contender.model_copy(update={"flow": name, **_of_peer(name, contenders)})
                 for name in others

@@ -16,7 +16,10 @@ import torch
 from benchmarks.core.git import git
 from benchmarks.measure.resources import memory_bytes
 
-PACKAGES = ("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", "zuko", "flowgauge")
+PACKAGES = (
+    *("torch", "torchdiffeq", "nflows", "numpy", "scipy", "scikit-learn", "flowgauge"),
+    *("zuko", "normflows", "torchflows", "FrEIA"),  # libraries compared
+)
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -36,7 +36,7 @@ CLOCK = FlopClock()
 
 @pytest.mark.benchmark(timer=CLOCK)
 @pytest.mark.parametrize("operation", ["log_prob", "training_step"])
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", flows.own())
 def bench_flops(benchmark: Any, name: str, operation: str) -> None:
     """FLOPs of one operation of one flow; element operations and NFE beside them."""
     defaults = flows.members[name].defaults

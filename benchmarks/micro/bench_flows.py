@@ -53,7 +53,7 @@ OPERATIONS = {"log_prob": log_prob, "training_step": training_step, "sample": sa
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", flows.own())
 def bench_seconds(benchmark: Any, name: str, operation: str) -> None:
     """One operation of one flow; its FLOPs and NFE stand beside the seconds."""
     flow = built(name)

@@ -30,7 +30,7 @@ def header(run: Run) -> list[Fact]:
     """The few facts that a report opens with."""
     records = list(run.records.values())
     adapted = {record.case.flow.partition("_")[0] for record in records}  # zuko_maf: zuko's
-    versions = [line for line in _versions(records) if line.split()[0] in {*MAIN, *adapted}]
+    versions = [line for line in _versions(records) if line.split()[0].lower() in {*MAIN, *adapted}]
     python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
     _, *warning = noise(records) or [""]
     return [

@@ -25,7 +25,8 @@ class FreiaTransform(OwnNoise):
 
     A context is the network's one condition. The Lipschitz constants of residual layers are
     corrected before each pass in training with a gradient, where FrEIA asks for
-    ``lipschitz_correction`` before each update.
+    ``lipschitz_correction`` before each update; their log-determinant takes gradients, so that they
+    have a graph even where gradients are off.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -59,9 +60,11 @@ class FreiaTransform(OwnNoise):
         return self._run(z, context, True)
 
     def _run(self, x: Tensor, context: Tensor | None, rev: bool) -> tuple[Tensor, Tensor]:
-        with self.seeded(x):
-            y, ladj = self.network(x, c=None if context is None else [context], rev=rev)
-        return y, x.new_zeros(len(x)) + ladj  # which is a number where it is the same for all rows
+        given, graph = [] if context is None else [context], torch.is_grad_enabled()
+        with self.seeded(x), torch.set_grad_enabled(graph or self.estimated):
+            y, ladj = self.network(x if graph else x.detach(), c=given, rev=rev)
+        ladj = x.new_zeros(len(x)) + ladj  # which is a number where it is the same for all rows
+        return (y, ladj) if graph else (y.detach(), ladj.detach())
 
 
 def from_freia(network: nn.Module, dim: int, context_dim: int = 0) -> Flow:

@@ -151,6 +151,7 @@ def zuko_ncsf(
 ) -> Flow:
     """zuko's NCSF: circular splines for angles in [-π, π), where its noise is uniform.
 
+    Other values are taken modulo 2π, so that it is a density on the torus and not on R^D.
     Rezende et al., Normalizing Flows on Tori and Spheres, 2020, arXiv:2002.02428.
     """
     from zuko.flows import NCSF

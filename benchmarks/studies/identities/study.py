@@ -25,7 +25,7 @@ class IdentitiesOptions(Settings, frozen=True):
     ``bottlenecks`` pairs of D and K. All else is asked of the flow cnf.
     """
 
-    flows: tuple[Contender, ...] = (Contender(flow="*", without=("zuko_*",)),)
+    flows: tuple[Contender, ...] = (Contender(flow="*"),)
     """Flows whose densities are held against a dense Jacobian."""
     dims: tuple[PositiveInt, ...] = (2, 5)
     """Dimensions D of the flows."""
