@@ -145,6 +145,18 @@ class Registry(Generic[T]):
             for package, entries in sorted(needing.items())
         ]
 
+    def fault(self, name: str) -> str:
+        """Why the package of a member cannot be used, in one line; empty if it can, or if unknown.
+
+        The package is imported if it is installed.
+        """
+        self._discover()
+        entry = self._members.get(name)
+        if entry is None or entry.requires is None:
+            return ""
+        fault = import_fault(entry.requires)
+        return fault if entry.usable else f"{fault}: {self._remedy(entry)}"
+
     def module_of(self, name: str) -> str:
         """Dotted name of the module that registered the member."""
         return self._entry(name).module
@@ -175,8 +187,8 @@ class Registry(Generic[T]):
         entry = self._members[name]
         if not entry.usable:
             raise ValueError(
-                f"{self.kind} {name!r} needs the package {entry.requires!r}, which is not "
-                f"installed: {self._remedy(entry)}"
+                f"{self.kind} {name!r} needs the package {entry.requires!r}, which "
+                f"{self.fault(name)}"
             )
         return entry
 

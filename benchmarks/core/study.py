@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -94,8 +95,16 @@ class Contender(Settings, frozen=True):
 K = TypeVar("K", bound=Contender)
 
 
+def usable(contender: Contender) -> bool:
+    """Whether the contender's package can be used; a line of warning for one that cannot."""
+    if fault := flows.members.fault(contender.flow):
+        package, _, _ = contender.flow.partition("_")
+        warnings.warn(f"flows of {package} are left out: the package {fault}", stacklevel=1)
+    return not fault
+
+
 def expanded(contenders: Sequence[K]) -> list[K]:
-    """The contenders with "*" replaced by the flows that it stands for.
+    """The contenders that can be used, with "*" replaced by the flows that it stands for.
 
     A flow of a plug-in among them has the `shared` settings of its first peer that is named with
     some: a flow that solves an ODE if it does, else one that does not.
@@ -110,7 +119,7 @@ def expanded(contenders: Sequence[K]) -> list[K]:
                 contender.model_copy(update={"flow": name, **_of_peer(name, contenders)})
                 for name in others
             ]
-        else:
+        elif usable(contender):
             result.append(contender)
     return result
 

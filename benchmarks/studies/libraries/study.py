@@ -11,7 +11,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.study import Common, Contender, Result, Study, register
+from benchmarks.core.study import Common, Contender, Result, Study, register, usable
 from benchmarks.evaluation.likelihood import exact, solve_loosely
 from benchmarks.measure.calls import Calls, measured
 from benchmarks.measure.preparing import prepare
@@ -35,6 +35,10 @@ class Pair(Settings, frozen=True):
     def name(self) -> str:
         """Both flows' names, ours first."""
         return f"{self.ours.flow} | {self.theirs.flow}"
+
+    def usable(self) -> bool:
+        """Whether the packages of both can be used."""
+        return usable(self.ours) and usable(self.theirs)
 
 
 class LibrariesOptions(Settings, frozen=True):
@@ -74,7 +78,7 @@ class Libraries(Study):
         names = {"tolerance", "seconds", "accuracy"}
         shared = options.model_dump(include=names, exclude_none=True)
         for dim in options.dims:
-            for pair in options.pairs:
+            for pair in filter(Pair.usable, options.pairs):
                 parameters = pair.parameters or options.parameters
                 settings: dict[str, Any] = {"pair": pair.name, "parameters": parameters, **shared}
                 for side, contender in zip(SIDES, (pair.ours, pair.theirs), strict=True):
