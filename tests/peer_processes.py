@@ -26,9 +26,10 @@ def build(request: Mapping[str, Any]) -> Built:
         raise ValueError("this is refused\nand this is a second line")
     x = np.asarray(request.get("x", np.ones((2, 3))), request.get("dtype", "float32"))
     given = weights(request, THEIRS).get("ln_s", np.float32(0.3))
-    ln_s = np.asarray(given, x.dtype)
+    ln_s = np.array(given, x.dtype)
+    batch = x
 
-    def log_prob() -> np.ndarray:
+    def log_prob(x: np.ndarray = batch) -> np.ndarray:
         squares: np.ndarray = (x * np.exp(-ln_s)) ** 2
         normal = -0.5 * squares.sum(1) - x.shape[1] * (ln_s + np.log(2 * np.pi) / 2)
         return normal.astype(x.dtype)
@@ -36,13 +37,28 @@ def build(request: Mapping[str, Any]) -> Built:
     def gradient() -> np.ndarray:
         return np.asarray([x.shape[1] - ((x * np.exp(-ln_s)) ** 2).sum(1).mean()], x.dtype)
 
+    def fit(x: np.ndarray, updates: int, learning_rate: float = 1.0) -> dict[str, np.ndarray]:
+        """Steps towards the scale of most likelihood, each a fraction of what is left."""
+        losses = []
+        for _ in range(updates):
+            losses.append(-log_prob(x).mean())
+            ln_s[...] += learning_rate * (np.log((x**2).mean()) / 2 - ln_s)
+        return {"seconds": np.array([3.0, *[1.0] * (updates - 1)]), "loss": np.array(losses)}
+
+    def samples(n: int) -> np.ndarray:
+        draws = np.random.default_rng(0).standard_normal((n, x.shape[1]))
+        return (np.exp(ln_s) * draws).astype(x.dtype)
+
     def given_back(name: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         return lambda result: {name: result}
 
     calls = {
         "log_prob": Call(log_prob, given_back("log_prob")),
         "gradient": Call(gradient, given_back("gradient")),
-        "sample": Call(_die_when(request.get("seed"), 13)),
+        "step": Call(gradient),
+        "construct": Call(lambda: None),
+        "fit": Call(fit, lambda result: result),
+        "sample": Call(_die_when(request.get("seed"), 13, samples), given_back("sample")),
         "weights": Call(lambda: ln_s, given_back("ln_s")),
         "echo": Call(lambda **arrays: arrays, lambda arrays: arrays),
         "facts": Call(_facts, lambda facts: facts),
@@ -54,9 +70,9 @@ def build(request: Mapping[str, Any]) -> Built:
     return Built(calls, {"parameters": 1, "same_weights": False, "compiles": True})
 
 
-def _die_when(seed: object, fatal: int) -> Callable[[], None]:
+def _die_when(seed: object, fatal: int, samples: Callable[[int], Any]) -> Callable[..., Any]:
     """A sampler that ends its process where the seed is the fatal one."""
-    return _exit if seed == fatal else lambda: None
+    return lambda n=2: _exit() if seed == fatal else samples(n)
 
 
 def _exit() -> None:

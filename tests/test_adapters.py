@@ -87,3 +87,17 @@ def test_a_librarys_members_say_what_they_are(library: Any) -> None:
     adapter = import_module(f"flows.adapters.{library.name.lower()}")
     with pytest.raises(TypeError, match="Linear"):
         getattr(adapter, f"from_{library.name.lower()}")(torch.nn.Linear(2, 2), 2)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n in ("freia_glow", "torchflows_ffjord")])
+def test_a_view_is_of_the_same_density_or_says_that_it_has_no_other_trace(
+    name: str, normal: Normal
+) -> None:
+    """As that of every flow without an ODE; a random estimate has no exact trace."""
+    flow, x = flows.build(name, DIM, hidden=4).double().eval(), normal(ROWS, DIM)
+    if getattr(flow.transform, "estimated", False):
+        with pytest.raises(ValueError, match="random estimate.*'exact'"):
+            flow.using(trace="exact")
+        assert not torch.equal(flow.log_prob(x), flow.log_prob(x))
+    else:
+        assert torch.equal(flow.using(trace="exact").log_prob(x), flow.log_prob(x))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from multiprocessing.connection import Pipe
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import peer_processes
+from benchmarks.core.case import Case
 from benchmarks.measure.clock import interleave
-from benchmarks.measure.foreign import wire
+from benchmarks.measure.foreign import peers, wire
+from benchmarks.measure.foreign.flow import ForeignFlow
 from benchmarks.measure.foreign.peers import width
 from benchmarks.measure.foreign.process import Foreign, ForeignError, Remote
 
@@ -175,3 +178,25 @@ def test_the_width_of_a_peer_is_the_nearest(parameters: int, rate: int, offset: 
 
     errors = [abs(count(size) - parameters) for size in range(1, 100)]
     assert abs(count(width(count, parameters)) - parameters) == min(errors)
+
+
+def test_a_foreign_flow_is_fitted_sampled_and_asked_as_a_member(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Losses fall to the Gaussian's entropy; compiling is apart; float64 has the same weights."""
+    monkeypatch.setattr(peers, "peer", lambda _: peer_processes)
+    x = (2 * np.random.default_rng(0).standard_normal((500, 3))).astype("float32")
+    case = Case(study="libraries", flow="realnvp", dim=3, batch=500)
+    with ExitStack() as stack:
+        flow = ForeignFlow.start(stack, "gauss", case, x, parameters=1)
+        compiling, losses = flow.fit(x, 20, learning_rate=0.5)
+        assert compiling == 2.0
+        assert losses[-1] < losses[0]
+        entropy = 3 * (np.log(2 * np.pi * (x**2).mean()) + 1) / 2
+        assert -flow.log_prob(x).mean() == pytest.approx(entropy, rel=1e-5)
+        assert flow.sample(7).shape == (7, 3)
+        (precise,) = flow.precise("log_prob")
+        assert precise["log_prob"].dtype == np.float64
+        np.testing.assert_allclose(flow.log_prob(x), precise["log_prob"], rtol=1e-5)
+        assert flow.count()[0] == {"parameters": 1}
+        assert set(flow.first()) == {f"{n}_compile_seconds" for n in ("log_prob", "step", "sample")}

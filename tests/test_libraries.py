@@ -13,16 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flows
+import peer_processes
 from benchmarks.analysis.stats import ratio_of_medians
 from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 from benchmarks.execution import suite
 from benchmarks.execution.tasks import tasks
+from benchmarks.measure.foreign import peers
 from benchmarks.studies.libraries.study import copy_weights
 from benchmarks.studies.libraries.tables import CALLS, comparisons
 from flows.budget import WITHIN
-from measuring import cases_of, results_of
+from measuring import cases_of, frame_of, results_of
 
 SUITE = "libraries"
 STUDY = registry["libraries"]
@@ -152,9 +154,11 @@ def test_the_suite_pairs_registered_flows_of_one_architecture() -> None:
     members = [case for case in suite.read(SUITE).cases() if case.study == "libraries"]
     assert members
     for ours, theirs in zip(members[::2], members[1::2], strict=True):
-        assert ours.settings["pair"] == theirs.settings["pair"] == f"{ours.flow} | {theirs.flow}"
+        by = str(theirs.settings.get("by", ""))
+        name = f"{ours.flow} | {by}{'_' * bool(by)}{theirs.flow}"
+        assert ours.settings["pair"] == theirs.settings["pair"] == name
         assert not flows.members.module_of(ours.flow).startswith("flows.adapters.")
-        assert flows.members.module_of(theirs.flow).startswith("flows.adapters.")
+        assert flows.members[theirs.flow].library or theirs.settings["by"] in peers.names()
         for option in ("depth", "layers", "bins"):
             if option in ours.options and option in theirs.options:
                 assert ours.options[option] == theirs.options[option]
@@ -173,6 +177,30 @@ def test_without_the_other_library_its_flows_are_left_out_in_one_line(
     assert len({str(warning.message) for warning in caught}) == 1
     assert {case.flow for case in cases} & set(flows.own())
     assert not any(case.flow.startswith("zuko_") for case in cases)
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_a_peer_is_a_side_in_a_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, absent: bool
+) -> None:
+    """Fitted as ours, compiled apart, not counted; left out in a line where a package is absent."""
+    monkeypatch.setattr(peers, "peer", lambda _: peer_processes)
+    pair = {"ours": {"flow": "realnvp"}, "theirs": {"flow": "realnvp", "by": "gauss"}}
+    if absent:
+        monkeypatch.setattr(peer_processes, "PACKAGES", ("no_such_package",))
+        with pytest.warns(UserWarning, match=r"^flows of gauss .*'flowgauge\[peers\]'$"):
+            assert not cases(pairs=[pair])
+        return
+    block = cases(pairs=[pair])
+    assert [case.settings["pair"] for case in block] == 2 * ["realnvp | gauss_realnvp"]
+    results = results_of(block)
+    assert not any(result.failure for result in results.values())
+    theirs = results[block[1].key].metrics
+    assert 0 < float(theirs["log_prob_error"]) < 1e-5
+    assert {f"{call}_compile_seconds" for call in ("log_prob", "step", "sample")} <= set(theirs)
+    rows = comparisons(frame_of(block, results))
+    assert set(rows["flops.theirs"]) == {"not counted"}
+    assert (rows["ratio"] > 0).all()
 
 
 def _frame(**changes: Any) -> pd.DataFrame:

@@ -23,8 +23,8 @@ from benchmarks.core.case import Case
 from benchmarks.evaluation.likelihood import exact
 from benchmarks.measure.calls import Calls, calls
 from benchmarks.measure.clock import Work, turn
-from benchmarks.measure.foreign import peers
-from benchmarks.measure.foreign.process import Foreign, Remote
+from benchmarks.measure.foreign.flow import ForeignFlow
+from benchmarks.measure.foreign.process import Remote
 from flows.budget import trainable
 from flows.continuous import Solver
 
@@ -119,32 +119,24 @@ class Contest:
         return self._solutions[key]
 
     def _peer(self, own: Calls, case: Case, name: str) -> Competitor:
-        module = peers.peer(name).__name__
-        request = case.model_dump(mode="json", include={"dim", "options", "dtype", "device"})
-        request |= {"family": case.flow, "seed": case.seeds.init}
-        request["parameters"] = trainable(own.flow)
-        state = {f"{peers.OURS}{n}": p.detach() for n, p in own.flow.named_parameters()}
-        arrays = {n: tensor.cpu().numpy() for n, tensor in {"x": own.batch, **state}.items()}
-        where: dict[str, Any] = {"threads": case.threads, "device": case.device}
-        process = self.stack.enter_context(Foreign(module, dtype=case.dtype, **where))
-        facts = process.call("build", request, arrays).facts
+        ours = {n: p.detach().cpu().numpy() for n, p in own.flow.named_parameters()}
+        x, size = own.batch.cpu().numpy(), trainable(own.flow)
+        flow = ForeignFlow.start(self.stack, name, case, x, size, ours)
 
         def solution() -> Solution:
-            if facts["same_weights"]:
+            if flow.facts["same_weights"]:
                 return self._solution(own, case)
-            weights = process.call("weights").arrays
-            theirs = {f"{peers.THEIRS}{n}": array for n, array in weights.items()}
-            with Foreign(module, dtype="float64", **where) as precise:
-                precise.call("build", {**request, "dtype": "float64"}, {**arrays, **theirs})
-                return Solution(*(precise.call(n).arrays[n] for n in ("log_prob", "gradient")))
+            density, slope = flow.precise("log_prob", "gradient")
+            return Solution(density["log_prob"], slope["gradient"])
 
+        metrics, notes = flow.count()
         return Competitor(
-            {call: Remote(process, call) for call in CALLS if call in facts["calls"]},
-            lambda call: process.call(call).arrays,
+            {call: Remote(flow.process, call) for call in CALLS if call in flow.facts["calls"]},
+            lambda call: flow.process.call(call).arrays,
             solution,
-            bool(facts["compiles"]),
-            {"parameters": facts["parameters"]},
-            {"peer": {"module": module, "versions": process.versions, **facts}},
+            bool(flow.facts["compiles"]),
+            metrics,
+            notes,
         )
 
 

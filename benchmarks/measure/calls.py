@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 import flows
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result
-from benchmarks.measure.clock import REFERENCE, Heap, interleave, seconds_of
+from benchmarks.measure.clock import REFERENCE, Heap, Work, interleave, seconds_of
 from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
 from benchmarks.measure.operations import Operations
 from benchmarks.measure.parts import counted, parts
@@ -84,11 +85,16 @@ class Calls:
         return metrics
 
 
+def rows_of(case: Case) -> Tensor:
+    """Rows (max(N, 16), D) by the case's seed, of which the batch is the first N."""
+    generator = torch.Generator().manual_seed(case.seeds.data)
+    shape = max(case.batch, 16), case.dim
+    return torch.randn(*shape, generator=generator, dtype=getattr(torch, case.dtype))
+
+
 def calls(case: Case) -> Calls:
     """Build the calls of a case: log_prob of a batch, a training step, sampling, construction."""
-    generator = torch.Generator().manual_seed(case.seeds.data)
-    rows = max(case.batch, 16)
-    x = torch.randn(rows, case.dim, generator=generator, dtype=getattr(torch, case.dtype))
+    x = rows_of(case)
     flow = prepare(case, x)
     batch = x[: case.batch].to(case.device)
     optimiser = torch.optim.Adam(flow.parameters(), lr=0.0)  # every round times the same weights
@@ -111,23 +117,36 @@ def calls(case: Case) -> Calls:
     return Calls(flow, batch, works, parts(flow, batch))
 
 
+class Costed(Protocol):
+    """What `measured` needs of a flow: seconds of first runs, counts and notes, timed works."""
+
+    def first(self) -> dict[str, float]: ...
+
+    def count(self) -> tuple[dict[str, float], dict[str, Any]]: ...
+
+    @property
+    def timed(self) -> Mapping[str, Work]: ...
+
+
 def measured(
     cases: Sequence[Case],
-    beside: Callable[[Case, Calls], dict[str, float]] = lambda case, calls: {},
+    beside: Callable[[Case, Any], dict[str, float]] = lambda case, calls: {},
     heap: Heap = "steady",
+    build: Callable[[Case], Costed] = calls,
 ) -> Iterator[tuple[str, Result]]:
     """Count the calls of each case, then time all in shuffled rounds; yield keys and results.
 
-    ``beside`` measures more of a case, before its calls are counted. A case that fails gives a
-    failed result and does not affect the others. ``heap`` is that of `interleave`.
+    ``build`` gives the calls of a case; ``beside`` measures more of it, before they are counted. A
+    case that fails gives a failed result and does not affect the others. ``heap`` is that of
+    `interleave`.
     """
-    built: dict[str, Calls] = {}
+    built: dict[str, Costed] = {}
     results: dict[str, Result] = {}
     seconds = float(cases[0].settings["seconds"])
     for case in cases:
         start = perf_counter()
         try:
-            own = calls(case)
+            own = build(case)
             first = own.first() if seconds else {}
             more = beside(case, own)
             counts, uncounted = own.count()

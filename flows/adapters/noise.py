@@ -40,9 +40,14 @@ class OwnNoise(nn.Module):
         return False
 
     def use(self, trace: Any = None, solver: Any = None, noise: int | None = None) -> None:
-        """Draw noise from a seed from now on. Raises ValueError for a trace: there is no other."""
-        if trace is not None:
-            raise ValueError(f"{type(self).__name__} has no trace {trace!r}: the library has one")
+        """Draw noise from a seed from now on.
+
+        Raises ValueError for a trace of a random estimate, which has no other.
+        """
+        if trace is not None and self.estimated:
+            raise ValueError(
+                f"this log-determinant is a random estimate: it has no trace {trace!r}"
+            )
         self.noise = self.noise if noise is None else noise
 
     @contextlib.contextmanager

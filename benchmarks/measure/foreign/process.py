@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing.connection import Pipe
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -30,6 +31,15 @@ class ForeignError(RuntimeError):
     def __init__(self, module: str, reason: str) -> None:
         super().__init__(f"peer {module.rpartition('.')[2]!r} {reason}")
         self.module = module
+
+
+def lacking(peer: ModuleType) -> str:
+    """Say in one line which package a peer lacks, and how to get it; empty if it has all."""
+    for package in peer.PACKAGES:
+        if find_spec(package) is None:
+            remedy = f"pip install 'flowgauge[{peer.EXTRA}]'"
+            return f"needs the package {package!r}, which is not installed: {remedy}"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -60,12 +70,8 @@ class Foreign:
         timeout: float = TIMEOUT,
     ) -> None:
         self.module, self.timeout = module, timeout
-        peer = importlib.import_module(module)
-        if missing := [package for package in peer.PACKAGES if find_spec(package) is None]:
-            remedy = f"pip install 'flowgauge[{peer.EXTRA}]'"
-            raise ForeignError(
-                module, f"needs the package {missing[0]!r}, which is not installed: {remedy}"
-            )
+        if fault := lacking(importlib.import_module(module)):
+            raise ForeignError(module, fault)
         self._pipe, theirs = Pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         with theirs:

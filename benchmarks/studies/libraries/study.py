@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
@@ -13,10 +16,25 @@ from torch import nn
 from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Common, Contender, Result, Study, register, usable
 from benchmarks.evaluation.likelihood import exact, solve_loosely
-from benchmarks.measure.calls import Calls, measured
+from benchmarks.measure.calls import Calls, Costed, calls, measured, rows_of
+from benchmarks.measure.foreign import peers
+from benchmarks.measure.foreign.flow import ForeignFlow
+from benchmarks.measure.foreign.process import lacking
 from benchmarks.measure.preparing import prepare
 
 SIDES = ("ours", "theirs")
+
+
+class Other(Contender, frozen=True):
+    """A flow of another library: a member, or the counterpart of a flow of ours by a peer."""
+
+    by: str = ""
+    """Peer that has the counterpart of `flow`, in a process of its own; a member if left out."""
+
+    @property
+    def name(self) -> str:
+        """The flow's name, with the peer's before it."""
+        return f"{self.by}_{self.flow}" if self.by else self.flow
 
 
 class Pair(Settings, frozen=True):
@@ -24,7 +42,7 @@ class Pair(Settings, frozen=True):
 
     ours: Contender
     """Flow of this project."""
-    theirs: Contender
+    theirs: Other
     """Flow of the other library."""
     parameters: PositiveInt | None = None
     """Number of trainable parameters of both; that of the study if left out."""
@@ -34,11 +52,14 @@ class Pair(Settings, frozen=True):
     @property
     def name(self) -> str:
         """Both flows' names, ours first."""
-        return f"{self.ours.flow} | {self.theirs.flow}"
+        return f"{self.ours.flow} | {self.theirs.name}"
 
     def usable(self) -> bool:
-        """Whether the packages of both can be used."""
-        return usable(self.ours) and usable(self.theirs)
+        """Whether the packages of both can be used; one line of warning for one that cannot."""
+        fault = lacking(peers.peer(self.theirs.by)) if self.theirs.by else ""
+        if fault:
+            warnings.warn(f"flows of {self.theirs.by} are left out: it {fault}", stacklevel=1)
+        return not fault and usable(self.ours) and usable(self.theirs)
 
 
 class LibrariesOptions(Settings, frozen=True):
@@ -70,7 +91,7 @@ class Libraries(Study):
 
     name = "libraries"
     question = "Which library is faster, and is it as accurate?"
-    uses = ("benchmarks.measure", "benchmarks.evaluation")
+    uses = ("benchmarks.measure", "benchmarks.measure.foreign", "benchmarks.evaluation")
     Options = LibrariesOptions
 
     def cases(self, options: LibrariesOptions, common: Common) -> Iterator[Case]:
@@ -83,6 +104,7 @@ class Libraries(Study):
                 settings: dict[str, Any] = {"pair": pair.name, "parameters": parameters, **shared}
                 for side, contender in zip(SIDES, (pair.ours, pair.theirs), strict=True):
                     budgeted = contender.model_copy(update={"parameters": parameters})
+                    peer = {"by": by} if (by := getattr(contender, "by", "")) else {}
                     case = common.case(
                         study=self.name,
                         flow=contender.flow,
@@ -90,7 +112,7 @@ class Libraries(Study):
                         options=budgeted.complete(options.sizes, dim),
                         batch=contender.batch or options.batch,
                         updates=options.updates,
-                        settings={**settings, "side": side},
+                        settings={**settings, "side": side, **peer},
                     )
                     yield case
                     if pair.same_weights:
@@ -105,15 +127,34 @@ class Libraries(Study):
         return float(case.settings["seconds"]) / 2 + case.dim / 10
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Take both flows' errors, count their calls, then time them in shuffled rounds."""
-        yield from measured(cases, _error)
+        """Take both flows' errors, count their calls, then time them in shuffled rounds.
+
+        A peer's flow runs in its own process: its times are by its own clock, compiling apart, and
+        nothing of it is counted.
+        """
+        with ExitStack() as stack:
+
+            def build(case: Case) -> Costed:
+                if name := str(case.settings.get("by", "")):
+                    batch, parameters = rows_of(case)[: case.batch], case.settings["parameters"]
+                    return ForeignFlow.start(stack, name, case, batch.numpy(), int(parameters))
+                return calls(case)
+
+            yield from measured(cases, _error, build=build)
 
 
-def _error(case: Case, built: Calls) -> dict[str, float]:
+def _error(case: Case, built: Calls | ForeignFlow) -> dict[str, float]:
     """Largest error of log_prob over the batch, after the updates, against a tight float64 one.
 
     Where the case asks for an accuracy, its ODE is solved from then on by the loosest tolerances.
     """
+    if isinstance(built, ForeignFlow):
+        rows = rows_of(case)[: case.batch].numpy()
+        if case.updates:
+            built.fit(rows, case.updates)
+        (density,) = built.precise("log_prob")
+        error = np.abs(built.log_prob(rows) - density["log_prob"]).max()
+        return {"log_prob_error": float(error)}
     flow, batch = built.flow, built.batch
     if source := case.settings.get("weights"):
         copy_weights(prepare(case.changed(**source), batch.cpu()), flow)

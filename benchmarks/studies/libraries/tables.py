@@ -19,6 +19,7 @@ MEASURED = {  # of a side: the metric by call, header and digits
     "parameters": ("parameters", "Parameters", ",.0f"),
     "flops": ("{call}_flops", "FLOPs", ".4g"),
     "nfe": ("{call}_nfe", "NFE", ".0f"),
+    "compile": ("{call}_compile_seconds", "Compiling (s)", ".2g"),
     "error": ("log_prob_error", f"Error ({METRICS['log_prob_error'].unit})", ".1e"),
 }
 NOTE = (
@@ -53,8 +54,8 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each pair, dimension and call.
 
     Columns: pair, dim, call; seconds (the median, and its middle half as ``seconds.ours.half``),
-    parameters, flops, nfe and error of either side; ratio with ratio.interval; records. A side that
-    was not measured has its status in place of its seconds.
+    parameters, flops, nfe, compile and error of either side; ratio with ratio.interval; records. A
+    side that was not measured has its status in place of its seconds.
     """
     return pd.DataFrame(_rows(frame))
 
@@ -69,8 +70,11 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
             row[RECORDS] = tuple(group["key"])
             for side, record in sides.items():
                 row |= {f"seconds.{side}{part}": v for part, v in _times(record, call).items()}
+                foreign = isinstance(record.get("setting.by"), str)
                 for what, (metric, _, _) in MEASURED.items():
-                    row[f"{what}.{side}"] = record.get(metric.format(call=call), float("nan"))
+                    unknown = "not counted" if foreign and what == "flops" else float("nan")
+                    value = record.get(metric.format(call=call), unknown)
+                    row[f"{what}.{side}"] = unknown if pd.isna(value) else value
             if all(side in sides and _samples(sides[side], call) is not None for side in SIDES):
                 row |= _ratio(sides["ours"], sides["theirs"], call)
             yield row

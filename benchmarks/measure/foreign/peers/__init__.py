@@ -10,15 +10,19 @@ A peer module imports its library where it is used, and has
   "gradient" (loss and its gradient by all parameters), where there is one "adjoint" (the same by
   the adjoint ODE), and "sample" (as many as the batch has rows). Facts are the number of
   ``parameters``, whether they have the ``same_weights`` as ours, and whether the peer ``compiles``.
-  The arrays of "log_prob" may have ``nfe``, evaluations of the field. Without the same weights, a
-  call "weights" gives arrays from which another process, in float64, builds the same model: there
-  the request has them as ``theirs.NAME``.
+  A peer that is a member too (`flow.ForeignFlow`) takes any "x" for "log_prob" and "n" for
+  "sample", and has "step" (gradient and an update of Adam by a rate of 0), "construct" and "fit" on
+  "x" for "updates" or to a "limit" in seconds, with "seconds" and "loss" of each update.
+  Without the same weights, a call "weights" gives arrays from which another process, in float64,
+  builds the same model: there the request has them as ``theirs.NAME``. The arrays of "log_prob" may
+  have ``nfe``, evaluations of the field.
 """
 
 from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -65,15 +69,22 @@ def width(count: Callable[[int], int], parameters: int) -> int:
     return min({max(1, lower), upper}, key=lambda size: abs(count(size) - parameters))
 
 
+def called(
+    run: Callable[..., Any], arrays: Callable[[Any], Mapping[Any, Any]] = lambda result: {}
+) -> Call:
+    """Return a call of JAX, which ends when everything is computed."""
+    import jax
+
+    def waited(**given: Any) -> Any:
+        return jax.block_until_ready(run(**given))
+
+    return Call(waited, lambda result: {str(n): np.asarray(a) for n, a in arrays(result).items()})
+
+
 def jitted(
     function: Callable[..., Any], *arguments: Any, arrays: Callable[[Any], Mapping[str, Any]]
 ) -> Call:
     """Return a call of a function that JAX compiles at its first run."""
     import jax
 
-    compiled = jax.jit(function)
-
-    def run() -> Any:
-        return jax.block_until_ready(compiled(*arguments))
-
-    return Call(run, lambda result: {n: np.asarray(a) for n, a in arrays(result).items()})
+    return called(partial(jax.jit(function), *arguments), arrays)

@@ -8,11 +8,15 @@ Flows in Jax, 2025, https://github.com/danielward27/flowjax.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache, partial
+from time import perf_counter
 from typing import Any
 
-from benchmarks.measure.foreign.peers import THEIRS, jitted, weights, width
+import numpy as np
+
+from benchmarks.measure.foreign.peers import THEIRS, called, weights, width
 from benchmarks.measure.foreign.server import Built
 
 PACKAGES = ("jax", "flowjax")
@@ -25,10 +29,12 @@ def build(request: Mapping[str, Any]) -> Built:
     import equinox as eqx
     import jax
     import jax.numpy as jnp
+    import optax
     import paramax
 
     key = jax.random.key(request["seed"])
     x = jnp.asarray(request["x"])
+    rows = len(x)
 
     def frozen(leaf: Any) -> bool:
         return isinstance(leaf, paramax.NonTrainable)
@@ -46,33 +52,64 @@ def build(request: Mapping[str, Any]) -> Built:
         leaves, structure = jax.tree.flatten(eqx.filter(flow, eqx.is_array))
         cast = [jnp.asarray(v, old.dtype) for v, old in zip(given.values(), leaves, strict=True)]
         flow = eqx.combine(jax.tree.unflatten(structure, cast), flow)
-    trained, fixed = eqx.partition(flow, eqx.is_inexact_array, is_leaf=frozen)
+    start, fixed = eqx.partition(flow, eqx.is_inexact_array, is_leaf=frozen)
+    state = {"trained": start}  # as it was fitted
 
-    def log_prob(trained: Any, x: Any) -> Any:
+    def density(trained: Any, x: Any) -> Any:
         return eqx.combine(trained, fixed).log_prob(x)
 
-    def gradient(trained: Any, x: Any) -> Any:
-        return jax.grad(lambda trained: -log_prob(trained, x).mean())(trained)
+    def loss(trained: Any, x: Any) -> Any:
+        return -density(trained, x).mean()
 
-    def sample(trained: Any, key: Any) -> Any:
-        return eqx.combine(trained, fixed).sample(key, (len(x),))
+    def draw(trained: Any, key: Any, n: int) -> Any:
+        return eqx.combine(trained, fixed).sample(key, (n,))
 
-    def whole() -> dict[str, Any]:
-        leaves = jax.tree.leaves(eqx.filter(flow, eqx.is_array))
-        return {str(place): leaf for place, leaf in enumerate(leaves)}
+    def adam(trained: Any, slopes: Any, x: Any, rate: Any) -> Any:
+        value, gradients = jax.value_and_grad(loss)(trained, x)
+        changes, slopes = optax.scale_by_adam().update(gradients, slopes)
+        changes = jax.tree.map(lambda change: -rate * change, changes)
+        return eqx.apply_updates(trained, changes), slopes, value
+
+    log_prob, gradient, update = jax.jit(density), jax.jit(jax.grad(loss)), jax.jit(adam)
+    sample, fresh = jax.jit(draw, static_argnums=2), optax.scale_by_adam().init(start)
+
+    def fit(
+        x: Any, updates: int, limit: float = math.inf, batch: int = 0, learning_rate: float = 1e-3
+    ) -> Any:
+        """Train by Adam, on all rows or on batches of them; seconds and loss of each update."""
+        x, slopes, order = jnp.asarray(x), fresh, np.random.default_rng(request["seed"])
+        seconds: list[float] = []
+        losses: list[float] = []
+        while len(seconds) < updates and sum(seconds[1:]) < limit:
+            chosen = x[order.permutation(len(x))[:batch]] if batch else x
+            begin = perf_counter()
+            result = update(state["trained"], slopes, chosen, learning_rate)
+            state["trained"], slopes, value = jax.block_until_ready(result)
+            seconds.append(perf_counter() - begin)
+            losses.append(float(value))
+        return {"seconds": np.asarray(seconds), "loss": np.asarray(losses)}
+
+    def weights_of(_: Any) -> dict[Any, Any]:
+        fitted = eqx.combine(state["trained"], fixed)
+        return dict(enumerate(jax.tree.leaves(eqx.filter(fitted, eqx.is_array))))
+
+    def flat(result: Any) -> dict[str, Any]:
+        return {"gradient": jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(result)])}
+
+    def log_prob_of(x: Any = x) -> Any:
+        return log_prob(state["trained"], x)
+
+    def samples(n: int = rows) -> Any:
+        return sample(state["trained"], key, n)
 
     calls = {
-        "log_prob": jitted(log_prob, trained, x, arrays=lambda result: {"log_prob": result}),
-        "gradient": jitted(
-            gradient,
-            trained,
-            x,
-            arrays=lambda result: {
-                "gradient": jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(result)])
-            },
-        ),
-        "sample": jitted(sample, trained, key, arrays=lambda result: {"sample": result}),
-        "weights": jitted(lambda: (), arrays=lambda result: whole()),
+        "log_prob": called(log_prob_of, lambda result: {"log_prob": result}),
+        "gradient": called(lambda: gradient(state["trained"], x), flat),
+        "step": called(lambda: update(state["trained"], fresh, x, 0.0)),
+        "sample": called(samples, lambda result: {"sample": result}),
+        "weights": called(lambda: (), weights_of),
+        "construct": called(lambda: eqx.filter(_flow(request, size, key), eqx.is_array)),
+        "fit": called(fit, lambda result: result),
     }
     facts = {"parameters": count(size), "hidden": size, "same_weights": False, "compiles": True}
     return Built(calls, facts)

@@ -1,0 +1,101 @@
+"""A flow of a peer as a member: fitted, asked for densities and samples, and timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from benchmarks.core.case import Case
+from benchmarks.measure.clock import Work, turn
+from benchmarks.measure.foreign import peers
+from benchmarks.measure.foreign.process import Foreign, Remote
+from benchmarks.measure.foreign.wire import NONE, Arrays
+
+TIMED = ("log_prob", "step", "sample", "build")
+
+
+@dataclass(frozen=True)
+class ForeignFlow:
+    """A flow in a process of its own, which times its own calls.
+
+    ``fit``, ``log_prob`` and ``sample`` take and give arrays. FLOPs and bytes cannot be seen from
+    here, and are not counted. Each raises ForeignError where the peer fails.
+    """
+
+    process: Foreign
+    facts: Mapping[str, Any]
+    built: tuple[dict[str, Any], Arrays]  # what it was built from
+    where: Mapping[str, Any]
+
+    @classmethod
+    def start(
+        cls,
+        stack: ExitStack,
+        name: str,
+        case: Case,
+        x: np.ndarray,
+        parameters: int,
+        ours: Arrays = NONE,
+    ) -> Self:
+        """Start a peer's process, which ends with ``stack``, and build the counterpart of a case.
+
+        Its batch is x (N, D); ``ours`` are our flow's weights by name. Raises ForeignError for a
+        peer that cannot be used, and ValueError for an unknown name.
+        """
+        request = case.model_dump(mode="json", include={"dim", "options", "dtype", "device"})
+        request |= {"family": case.flow, "seed": case.seeds.init, "parameters": parameters}
+        arrays = {"x": x, **{f"{peers.OURS}{n}": array for n, array in ours.items()}}
+        where: dict[str, Any] = {"threads": case.threads, "device": case.device}
+        process = stack.enter_context(Foreign(peers.peer(name).__name__, dtype=case.dtype, **where))
+        facts = process.call("build", request, arrays).facts
+        return cls(process, facts, (request, arrays), where)
+
+    @property
+    def timed(self) -> dict[str, Work]:
+        """Calls that are timed, by the peer's clock, after `first`."""
+        return {name: Remote(self.process, name.replace("build", "construct")) for name in TIMED}
+
+    def fit(self, x: np.ndarray, updates: int, **options: Any) -> tuple[float, np.ndarray]:
+        """Train on rows x (N, D) for so many updates; return compile seconds and each loss.
+
+        ``options`` are the peer's: ``batch`` rows an update, by default all, ``learning_rate``, and
+        ``limit`` in seconds of all updates but the first, which compiles. Compile seconds are those
+        by which it exceeds the second.
+        """
+        arrays = self.process.call("fit", {"updates": updates, **options}, {"x": x}).arrays
+        seconds = arrays["seconds"]
+        return max(0.0, float(seconds[0] - seconds[1:2].sum())), arrays["loss"]
+
+    def log_prob(self, x: np.ndarray) -> np.ndarray:
+        """(N, D) -> (N,) nats."""
+        return self.process.call("log_prob", arrays={"x": x}).arrays["log_prob"]
+
+    def sample(self, n: int) -> np.ndarray:
+        """n samples (n, D)."""
+        return self.process.call("sample", {"n": n}).arrays["sample"]
+
+    def precise(self, *calls: str) -> list[dict[str, np.ndarray]]:
+        """Arrays of calls on the batch by the same weights in float64, in another process."""
+        request, arrays = self.built
+        weights = self.process.call("weights").arrays
+        theirs = {f"{peers.THEIRS}{n}": array for n, array in weights.items()}
+        with Foreign(self.process.module, dtype="float64", **self.where) as process:
+            process.call("build", {**request, "dtype": "float64"}, {**arrays, **theirs})
+            return [process.call(name).arrays for name in calls]
+
+    def first(self) -> dict[str, float]:
+        """Seconds of compiling each call: its first run less its second."""
+        seconds = {}
+        for name in TIMED[:3]:
+            (first,), (second,) = (turn(self.timed[name], 1) for _ in range(2))
+            seconds[f"{name}_compile_seconds"] = max(0.0, first - second)
+        return seconds
+
+    def count(self) -> tuple[dict[str, float], dict[str, Any]]:
+        """What is known without a clock, and notes."""
+        about = {"module": self.process.module, "versions": self.process.versions, **self.facts}
+        return {"parameters": self.facts["parameters"]}, {"peer": about}
