@@ -22,12 +22,15 @@ def list_members(plugin: Plugin = None) -> None:
         from benchmarks import claims, datasets
         from benchmarks.core import study
         from benchmarks.execution import suite
+        from benchmarks.measure.foreign import peers
         from flows import members
 
         load_plugins(plugin)
+        packages = [library.name for library in members.libraries()]
         sections = {
-            "Flows": {name: _flow(members[name]) for name in members},
-            "Libraries": {library.name: _library(library) for library in members.libraries()},
+            "Flows": {name: _flow(members[name]) for name in members if not members.fault(name)},
+            "Libraries": {library.name: _library(library) for library in members.libraries()}
+            | {name: _peer(name) for name in peers.names() if name not in packages},
             "Data sets": {name: _origin(name) for name in datasets.names()},
             "Studies": {name: styled(study.registry[name].question) for name in study.registry},
             "Suites": {name: styled(suite.read(name).about) for name in suite.names()},
@@ -51,6 +54,16 @@ def _library(library: Library) -> Text:
     if library.fault:
         return styled(f"{library.fault}; {library.remedy}")
     return styled(f"{library.version}, {len(library.members)} flows")
+
+
+def _peer(name: str) -> Text:
+    """Version of a library that runs in a process of its own, or which package it lacks."""
+    from benchmarks.measure.foreign import peers
+    from benchmarks.measure.foreign.process import lacking
+    from flows.packages import version_of
+
+    fault = lacking(peers.peer(name))
+    return styled(fault or f"{version_of(name)}, in a process of its own, in suites alone")
 
 
 def _origin(name: str) -> Text:
