@@ -10,8 +10,8 @@ import torch
 
 import flows
 from benchmarks.core.case import Case
+from benchmarks.core.contender import Contender
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.study import Contender
 from benchmarks.measure.calls import COUNTED, calls, measured
 from benchmarks.measure.operations import lu_flops
 

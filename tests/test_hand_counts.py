@@ -18,7 +18,7 @@ import torch
 
 import flows
 from benchmarks.core.case import Case
-from benchmarks.core.study import Contender
+from benchmarks.core.contender import Contender
 from benchmarks.measure.calls import Calls, calls
 from benchmarks.measure.operations import Operations
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import flows
 from benchmarks.core.case import Case
-from benchmarks.core.study import Contender
+from benchmarks.core.contender import Contender
 from benchmarks.measure.calls import calls
 from benchmarks.measure.memory import peak_bytes, saved_bytes
 

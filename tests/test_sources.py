@@ -12,9 +12,9 @@ import pytest
 
 import flows
 from benchmarks.claims.examples import densities
+from benchmarks.core.contender import expanded
 from benchmarks.core.git import git
 from benchmarks.core.series import STAR, series
-from benchmarks.core.study import expanded
 from benchmarks.execution.sources import commit_of, plugin_files
 from benchmarks.plotting.draw import looks
 from benchmarks.studies.density.tables import tables

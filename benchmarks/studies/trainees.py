@@ -15,7 +15,8 @@ from torch import Tensor
 import flows
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.study import Common, Contender, Result, Study, expanded
+from benchmarks.core.contender import Contender, expanded
+from benchmarks.core.study import Common, Result, Study
 from benchmarks.evaluation.scoring import times
 from benchmarks.training.baselines import BaselineEntry
 from benchmarks.training.settings import Training, TrainingPart

@@ -11,7 +11,8 @@ import torch
 from pydantic import NonNegativeFloat, PositiveInt
 
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.study import Common, Contender, Result, Study, expanded, register
+from benchmarks.core.contender import Contender, expanded
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.measure import fresh, shapes
 from benchmarks.measure.calls import Calls, measured
 from benchmarks.measure.clock import Heap

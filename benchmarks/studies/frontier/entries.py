@@ -10,7 +10,8 @@ from pydantic import model_validator as validator
 
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.study import Common, Contender, expanded
+from benchmarks.core.contender import Contender, expanded
+from benchmarks.core.study import Common
 from benchmarks.evaluation.settings import Scoring
 from benchmarks.training.baselines import EVERY, BaselineEntry
 from benchmarks.training.search import Configuration, Rung, Space, configurations

@@ -9,8 +9,9 @@ import numpy as np
 
 from benchmarks import datasets
 from benchmarks.core.case import Case
+from benchmarks.core.contender import expanded
 from benchmarks.core.record import Record
-from benchmarks.core.study import Common, Result, Skipped, expanded, register
+from benchmarks.core.study import Common, Result, Skipped, register
 from benchmarks.datasets.disk import Absent
 from benchmarks.evaluation.scoring import score
 from benchmarks.studies.frontier.entries import NAME, Entry, FrontierOptions, extended

@@ -24,7 +24,8 @@ from torch.nn.functional import cosine_similarity
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings, canonical, digest
-from benchmarks.core.study import Common, Contender, Result, Study, register
+from benchmarks.core.contender import Contender
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.measure.calls import timed
 from benchmarks.measure.memory import saved_bytes
 from benchmarks.training.loop import train

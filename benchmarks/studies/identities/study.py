@@ -10,7 +10,8 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, JsonValue, PositiveFloat, PositiveInt
 
 from benchmarks.core.case import Case, Settings, canonical
-from benchmarks.core.study import Common, Contender, Result, Study, expanded, register
+from benchmarks.core.contender import Contender, expanded
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.equalities import IDENTITIES
 from flows.continuous.trace import Noise, Trace
 

@@ -14,7 +14,8 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.study import Common, Contender, Result, Study, register, usable
+from benchmarks.core.contender import Contender, usable
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.likelihood import exact, solve_loosely
 from benchmarks.measure.calls import Calls, Costed, calls, measured, rows_of
 from benchmarks.measure.foreign import peers

@@ -14,7 +14,8 @@ from torch import Tensor
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.study import Common, Contender, Result, register
+from benchmarks.core.contender import Contender
+from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation.likelihood import row_flops
 from benchmarks.evaluation.speed import ROWS, timed

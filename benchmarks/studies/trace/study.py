@@ -16,7 +16,8 @@ from torch import Tensor
 import flows
 from benchmarks.analysis.stats import standard_error
 from benchmarks.core.case import Case, Settings, canonical, digest
-from benchmarks.core.study import Common, Contender, Result, Study, register
+from benchmarks.core.contender import Contender
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.subject import Subject, field_of, formed
 from benchmarks.measure.calls import timed
 from benchmarks.measure.operations import Operations

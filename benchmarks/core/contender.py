@@ -1,0 +1,108 @@
+"""Flows in a comparison: options of their own, rules of width, and what "*" stands for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import JsonValue, PositiveFloat, PositiveInt, model_validator
+
+import flows
+from benchmarks.core.case import Settings, canonical
+from flows.budget import width
+
+
+class Contender(Settings, frozen=True):
+    """A flow in a comparison; what it leaves out it takes from the study.
+
+    The flow "*" stands for every registered flow that is of no other library and that the
+    comparison does not name otherwise, except those that ``without`` names or matches ("nsf_*"):
+    that is how a new flow comes into every table. In place of the study's ``hidden``, a budget of
+    ``parameters`` decides the width, or ``hidden_per_dim``, the c of H = c D.
+    """
+
+    flow: str
+    """Name of the flow. "*" stands for every registered flow that no other entry names. A name
+    alone may stand in place of the table.
+    """
+    options: Mapping[str, JsonValue] = {}
+    """Options of the flow by name, where they differ from its defaults."""
+    parameters: PositiveInt | None = None
+    """Number of trainable parameters that decides the width, in place of `hidden`."""
+    hidden_per_dim: PositiveFloat | None = None
+    """Factor c of a width H = c D, in place of `hidden`."""
+    batch: PositiveInt | None = None
+    """Rows of a batch for this flow; those of the study if left out."""
+    without: tuple[str, ...] = ()
+    """Names and patterns ("zuko_*") of flows that "*" leaves out."""
+
+    shared: ClassVar[tuple[str, ...]] = ()  # fields that a plug-in's flow takes from its peers
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"flow": given} if isinstance(given, str) else given
+
+    @property
+    def rules(self) -> dict[str, JsonValue]:
+        """What decides the width in place of a number, by name: roles of a case."""
+        rules = {"parameters": self.parameters, "hidden_per_dim": self.hidden_per_dim}
+        return {name: value for name, value in rules.items() if value is not None}
+
+    def complete(self, sizes: Mapping[str, int], dim: int) -> dict[str, Any]:
+        """The flow's full options at D: its defaults, the study's sizes that it uses, its own."""
+        member = flows.members[self.flow]
+        if self.hidden_per_dim is not None:
+            if "hidden" not in member.uses:
+                raise ValueError(f"flow {self.flow!r} has no 'hidden' that hidden_per_dim decides")
+            sizes = {**sizes, "hidden": max(1, round(self.hidden_per_dim * dim))}
+        chosen = {**member.applicable(sizes), **self.options}
+        if self.parameters is not None:
+            if "hidden" not in self.options:
+                chosen.pop("hidden", None)
+            chosen["hidden"] = width(member, dim, self.parameters, chosen)
+        return dict(canonical(member.complete(chosen)))
+
+
+K = TypeVar("K", bound=Contender)
+
+
+def usable(contender: Contender) -> bool:
+    """Whether the contender's package can be used; a line of warning for one that cannot."""
+    if fault := flows.members.fault(contender.flow):
+        package, _, _ = contender.flow.partition("_")
+        warnings.warn(f"flows of {package} are left out: the package {fault}", stacklevel=1)
+    return not fault
+
+
+def expanded(contenders: Sequence[K]) -> list[K]:
+    """The contenders that can be used, with "*" replaced by the flows that it stands for.
+
+    A flow of a plug-in among them has the `shared` settings of its first peer that is named with
+    some: a flow that solves an ODE if it does, else one that does not.
+    """
+    named = {contender.flow for contender in contenders} - {"*"}
+    result: list[K] = []
+    for contender in contenders:
+        if contender.flow == "*":
+            left_out = [*named, *contender.without]
+            others = [n for n in flows.own() if not any(fnmatch(n, p) for p in left_out)]
+            result += [
+                contender.model_copy(update={"flow": name, **_of_peer(name, contenders)})
+                for name in others
+            ]
+        elif usable(contender):
+            result.append(contender)
+    return result
+
+
+def _of_peer(name: str, contenders: Sequence[Contender]) -> dict[str, Any]:
+    """Settings that a plug-in's flow takes from its peer; none of a flow of this project."""
+    if flows.members.module_of(name).partition(".")[0] == "flows":
+        return {}
+    solves = {n: "solver" in flows.members[n].defaults for n in flows.names()}
+    peers = [peer for peer in contenders if solves.get(peer.flow) == solves[name]]
+    every = ({k: getattr(p, k) for k in p.shared if k in p.model_fields_set} for p in peers)
+    return next(filter(None, every), {})
