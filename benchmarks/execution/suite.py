@@ -21,7 +21,7 @@ from benchmarks.execution import faults
 from flows.member import SIZES
 
 NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,99}")  # that of a folder too
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes it
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # as NumPy takes it
 LONGEST = 2e6  # seconds: 23 days, less than the system can wait for
 
 
@@ -40,7 +40,7 @@ class Suite(Settings, frozen=True):
     """Device of torch on which the flows run, such as `cpu` or `cuda`."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating-point type of the flows. Likelihoods are scored in float64 whatever it is."""
-    threads: int = Field(default=2, ge=1, le=4096)
+    threads: int = Field(default=2, ge=1, le=4096, strict=True)
     """Threads of each worker."""
     time_limit: float = Field(default=300.0, gt=0, le=LONGEST)
     """Seconds that one block may take; then its cases count as timed out."""
