@@ -132,6 +132,19 @@ class Alone(Broken):
         return 1.001 * self(x, context)[0]
 
 
+class Cached(Broken):
+    """Keeps its log-determinant in evaluation, whatever becomes of the parameters."""
+
+    kept: Tensor | None = None
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, ladj = super().forward(x)
+        if self.training:
+            return y, ladj
+        self.kept = ladj[:1] if self.kept is None else self.kept
+        return y, self.kept.expand(len(x))
+
+
 class Shared(Broken):
     """Copies share its parameters."""
 
@@ -237,6 +250,10 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
         "train and eval",
     ),
     "a tensor beside the state": (lambda: Flow(Beside(), 3), "state through safetensors"),
+    "a stale cache": (
+        lambda: Flow(Cached(lambda *pair: pair), 3).train(),
+        "cache in evaluation",
+    ),
     "an input changed in place": (
         lambda: Flow(InPlace(lambda y, ladj: (y, ladj)), 3),
         "inputs changed in place",

@@ -79,13 +79,14 @@ def check(
     context: Tensor | None = None,
     seed: int = 0,
     dtypes: Sequence[torch.dtype] = BOTH,
+    moved: bool = True,
     **options: Any,
 ) -> Conformance:
     """Measure whether a flow has the properties of every flow; the flow is left unchanged.
 
     ``flow`` is a Flow, judged with the parameters that it has (in copies of each of ``dtypes``),
-    or a registered name, built for ``dim`` columns (default 3) with ``options`` and moved off
-    its initial parameters. ``x`` (N, D) are the points to judge at, by default samples of the
+    or a registered name, built for ``dim`` columns (default 3) with ``options`` and, unless
+    ``moved`` is false, moved off its initial parameters. ``x`` (N, D) are the points to judge at, by default samples of the
     flow; some rows are enough. A conditional flow needs ``context`` (N, C) or (1, C); a name gets
     a random one. ODEs are solved by dopri5 at a tolerance of 1e-10 (float64) or 1e-5 (float32),
     those of other libraries at 1e-6, or as the flow has it where they cannot be; batch independence
@@ -94,7 +95,7 @@ def check(
     that fails, or that raises, is a failed row.
     """
     with torch.random.fork_rng([]):
-        return _check(flow, dim, x, context, seed, dtypes, options)
+        return _check(flow, dim, x, context, seed, dtypes, moved, options)
 
 
 def _check(
@@ -104,13 +105,14 @@ def _check(
     context: Tensor | None,
     seed: int,
     dtypes: Sequence[torch.dtype],
+    moved: bool,
     options: dict[str, Any],
 ) -> Conformance:
     outcomes: list[Outcome] = []
     for dtype in dtypes:
         short = str(dtype).removeprefix("torch.")
         try:
-            subject = subject_of(flow, dim, x, context, seed, dtype, options)
+            subject = subject_of(flow, dim, x, context, seed, dtype, options, moved)
         except Refused as error:  # of this dimension, by the member itself
             refusal = Outcome("construction", short, None, None, "not applicable", str(error))
             return Conformance(str(flow), dim or 0, (refusal,))

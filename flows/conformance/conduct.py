@@ -65,6 +65,22 @@ def _log_prob_of(flow: Flow, subject: Subject) -> Tensor:
     return flow.using(noise=0).log_prob(subject.x.to(dtype), context)
 
 
+@row(rows, "cache in evaluation", ONCE)
+@torch.no_grad()
+def cache_in_evaluation(subject: Subject) -> Finding:
+    """Difference of log_prob between a flow used in eval() before its parameters moved and another.
+
+    A cache of what the parameters determine is stale there.
+    """
+    used = copy.deepcopy(subject.own.using(noise=0)).eval()
+    fresh = copy.deepcopy(used)
+    used.log_prob(subject.x, subject.context)
+    jitter(used, 0.1)
+    fresh.load_state_dict(used.state_dict())
+    values = [flow.log_prob(subject.x, subject.context) for flow in (used, fresh)]
+    return Finding((values[0] - values[1]).abs().max().item(), 1e-9)
+
+
 @row(rows, "inputs changed in place", ONCE)
 @torch.no_grad()
 def inputs_changed_in_place(subject: Subject) -> Finding:

@@ -76,6 +76,7 @@ def subject_of(
     seed: int,
     dtype: torch.dtype,
     options: Mapping[str, Any],
+    moved: bool = True,
 ) -> Subject:
     """The flow, prepared; Refused where a member cannot be built at this dimension."""
     torch.manual_seed(seed)
@@ -83,7 +84,7 @@ def subject_of(
     if isinstance(flow, str):
         own, name, original = _built(flow, dim, options), flow, None
         fresh = partial(_fresh, flow, own.dim or 0, options, dtype)
-        jitter(own, 0.2)
+        jitter(own, 0.2 if moved else 0.0)
         data = 1.5 * torch.randn(ROWS, own.dim or 1, dtype=torch.float64) + 0.3
         if own.context_dim and context is None:
             context = torch.randn(ROWS, own.context_dim, dtype=torch.float64)
