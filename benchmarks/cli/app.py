@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from benchmarks.cli.ab import ab
+from benchmarks.cli.audit import audit
 from benchmarks.cli.baseline import app as baseline
 from benchmarks.cli.check import check
 from benchmarks.cli.claims import claims
@@ -53,7 +54,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (run, status, submit, merge, pack, report, check, cost, claims, compare, ab, docs):
+for command in (
+    *(run, status, submit, merge, pack, report, check, audit, cost, claims, compare, ab, docs),
+):
     app.command()(command)
 app.command("list")(list_members)
 app.add_typer(baseline, name="baseline")

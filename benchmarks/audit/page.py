@@ -1,0 +1,161 @@
+"""An audit as Markdown: what fails by how much, how a reader can see it, and every figure."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.audit.comparison import verdict
+from benchmarks.audit.ledger import Row
+from benchmarks.audit.scripts import FOLDER
+from benchmarks.audit.session import LATE
+from benchmarks.core.formats import markdown, markdown_details, markdown_table
+from benchmarks.core.naming import counted
+
+FAULT, OPEN = "fault", "not confirmed"
+AXES = {"dim": "D = ", "dtype": "", "parameters": ""}
+
+
+def page(rows: Sequence[Row], scripts: Sequence[Row]) -> str:
+    """The whole page of an audit."""
+    return f"# Log-density audit\n\n{sections(rows, scripts)}\n"
+
+
+def sections(rows: Sequence[Row], scripts: Sequence[Row]) -> str:
+    """Its sections: libraries, faults with scripts, known faults, what is open, every figure."""
+    parts = {
+        "Libraries": _libraries(rows),
+        "Faults": _failures(rows, scripts, FAULT) or "None.",
+        "Known faults": _known(rows),
+        "Failed, not confirmed": _failures(rows, scripts, OPEN) or "None.",
+        "Every figure": _figures(rows),
+    }
+    return "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """One line: families, rows, faults, and what is not confirmed."""
+    found = [counted(_count(rows, kind), noun) for kind, noun in ((FAULT, "fault"), (OPEN, "row"))]
+    families = counted(len({row["family"] for row in rows}), "family")
+    return f"{families}, {counted(len(rows), 'row')}: {found[0]}, {found[1]} not confirmed"
+
+
+def _count(rows: Iterable[Row], kind: str) -> int:
+    """Rows of a family with this verdict at some size; what took too long is none."""
+    return len({(r["family"], r["row"]) for r in rows if _is(r, kind)})
+
+
+def _is(row: Row, kind: str) -> bool:
+    return verdict(row) == kind and row["row"] != LATE
+
+
+def _libraries(rows: Sequence[Row]) -> str:
+    headers = ["Library", "Version", "Families", "Rows", "Faults", "Not confirmed", "Took too long"]
+    cells = []
+    for library, own in _grouped(rows, "library"):
+        late = {row["family"] for row in own if row["row"] == LATE}
+        families = {row["family"] for row in own}
+        counts = [len(families), len(own), _count(own, FAULT), _count(own, OPEN), len(late)]
+        cells.append([markdown(library), markdown(own[0]["version"]), *map(str, counts)])
+    return markdown_table(headers, cells, range(2, 7))
+
+
+def _failures(rows: Sequence[Row], scripts: Sequence[Row], kind: str) -> str:
+    """A table of the rows that failed, and below it a script for each."""
+    shown = {(s["family"], s["row"]): s for s in scripts}
+    cells, folded = [], []
+    for (family, name), own in _by(rows, "family", "row"):
+        failed = [row for row in own if _is(row, kind)]
+        if not failed:
+            continue
+        worst = max(failed, key=_ratio)
+        cells.append([f"`{family}`", name, *_pair(worst), _where(failed, own)])
+        script = shown.get((family, name))
+        if script and script["confirmed"] == (kind == FAULT):
+            folded.append(_script(script))
+    headers = ["Family", "Row", "Figure", "Bound", "Where"]
+    return "\n\n".join([markdown_table(headers, cells, (2, 3)), *folded]) if cells else ""
+
+
+def _script(entry: Row) -> str:
+    """A failure's script and what it printed, folded."""
+    where = f"D = {entry['dim']}, {entry['dtype']}, {entry['parameters']} parameters"
+    title = f"{entry['family']}: {entry['row']} ({where})"
+    if entry["script"] is None:
+        return markdown_details(title, f"No lines of the library: {markdown(entry['note'])}")
+    code = f"```py\n{entry['script']}```\n\nIt printed:\n\n```text\n{entry['output']}\n```"
+    note = f"\n\nThe kit: {markdown(entry['note'])}" if entry["note"] else ""
+    return markdown_details(title, code + note)
+
+
+def _where(failed: Sequence[Row], judged: Sequence[Row]) -> str:
+    """At which sizes a row failed; an axis along which all failed is left out."""
+    parts = []
+    for axis, prefix in AXES.items():
+        values = list(dict.fromkeys(row[axis] for row in failed))
+        if len(values) < len({row[axis] for row in judged}):
+            parts.append(prefix + ", ".join(map(str, values)))
+    return "; ".join(parts) or "everywhere"
+
+
+def _known(rows: Sequence[Row]) -> str:
+    """The faults that were reported elsewhere: seen by which rows, or why not."""
+    cells = []
+    for fault in tomllib.loads((FOLDER / "known.toml").read_text())["faults"]:
+        seen = seen_rows(fault, rows)
+        answer = f"seen: {', '.join(seen)}" if seen else fault["otherwise"]
+        cells.append([fault["library"], fault["source"], markdown(fault["about"]), answer])
+    return markdown_table(["Library", "Source", "Fault", "Here"], cells, ())
+
+
+def seen_rows(fault: dict[str, Any], rows: Sequence[Row]) -> list[str]:
+    """The rows named by a known fault that are faults of one of its families."""
+    names = {row["row"] for row in rows if row["family"] in fault["families"] and _is(row, FAULT)}
+    return [name for name in fault["rows"] if name in names]
+
+
+def _figures(rows: Sequence[Row]) -> str:
+    """For each family a folded table of its rows, each at the size where it is worst."""
+    parts = []
+    for family, own in _grouped(rows, "family"):
+        cells = []
+        for name, same in _grouped(own, "row"):
+            worst = max(same, key=lambda row: (row["passed"] is False, _ratio(row)))
+            where = f"D = {worst['dim']}, {worst['dtype']}, {worst['parameters']}"
+            cells.append([name, *_pair(worst), verdict(worst), where])
+        table = markdown_table(["Row", "Figure", "Bound", "Verdict", "Worst at"], cells, (1, 2))
+        kinds = (_count(own, FAULT), "fault"), (_count(own, OPEN), "row")
+        title = f"{family}: {counted(*kinds[0])}, {counted(*kinds[1])} not confirmed"
+        parts.append(markdown_details(title, table))
+    return "\n\n".join(parts)
+
+
+def _ratio(row: Row) -> float:
+    """A figure in units of its bound; infinite for a failure without one."""
+    figure, bound = row["figure"], row["bound"]
+    if figure is None:
+        return math.inf if row["passed"] is False else -math.inf
+    return float(figure / bound) if bound else float(figure)
+
+
+def _pair(row: Row) -> list[str]:
+    """Figure and bound; an error where there is no figure."""
+    nothing = "error" if row["passed"] is False and row["row"] != LATE else "–"
+    figures = [row["figure"], row["bound"]]
+    return [
+        f"{v:.2g}" if v is not None else n for v, n in zip(figures, (nothing, "–"), strict=True)
+    ]
+
+
+def _by(rows: Sequence[Row], *fields: str) -> list[tuple[Any, list[Row]]]:
+    """Rows in groups of equal fields, in their order."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[field] for field in fields), []).append(row)
+    return list(groups.items())
+
+
+def _grouped(rows: Sequence[Row], field: str) -> list[tuple[str, list[Row]]]:
+    return [(str(value), own) for (value,), own in _by(rows, field)]

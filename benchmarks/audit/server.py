@@ -1,0 +1,93 @@
+"""The processes of an audit: one judges members by the kit, the other runs reproductions.
+
+The second never imports `flows`, so that what it shows is the library's own. Requests and answers
+pass as objects of plain Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import resource
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from benchmarks.measure.child import end_with_parent
+
+Answer = Callable[[Any], Any]
+
+
+def judge(descriptor: str, lifeline: str, memory: str) -> None:
+    """Answer (family, dim, dtype, moved, options) by rows (name, value, bound, status, note)."""
+    _begin(lifeline, memory)
+    import benchmarks.audit.nflows_families  # noqa: F401  # registers them
+    from flows.isolation import Process
+
+    _check(("planar", 2, "float64", True, {"layers": 1}))  # imports all that a check needs
+    before = Process()
+
+    def answer(request: Any) -> Any:
+        rows = _check(request)
+        return rows, bool(before.restore().lost)
+
+    _serve(descriptor, answer)
+
+
+def _check(request: Any) -> list[tuple[Any, ...]]:
+    import torch
+
+    import flows
+
+    family, dim, dtype, moved, options = request
+    result = flows.check(family, dim=dim, dtypes=[getattr(torch, dtype)], moved=moved, **options)
+    return [(row.name, row.value, row.bound, row.status, row.note) for row in result.rows]
+
+
+def reproduce(descriptor: str, lifeline: str, memory: str) -> None:
+    """Answer a script's text by what it prints and how it fails, "" where it does not."""
+    _begin(lifeline, memory)
+    _serve(descriptor, _run)
+
+
+def _run(text: str) -> tuple[str, str]:
+    import torch
+
+    output, error = io.StringIO(), ""
+    try:
+        with contextlib.redirect_stdout(output):
+            exec(compile(text, "<reproduction>", "exec"), {"__name__": "__main__"})
+    except (Exception, SystemExit) as fault:
+        error = f"{type(fault).__name__}: {(str(fault).strip().splitlines() or ['no message'])[0]}"
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    if "flows" in sys.modules:
+        error = "ImportError: it imports flowgauge"
+    return output.getvalue().strip(), error
+
+
+def _begin(lifeline: str, memory: str) -> None:
+    """End with the parent, leave Ctrl-C to it, take one thread and no more than so many bytes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent(int(lifeline))
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
+    warnings.simplefilter("ignore")
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _serve(descriptor: str, answer: Answer) -> None:
+    """Greet, then answer requests until the pipe is closed."""
+    pipe = Connection(int(descriptor))
+    pipe.send("ready")
+    while True:
+        try:
+            request = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(answer(request))
