@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.audit.scripts import terms
 from flows import members
 from flows.packages import Library
 
@@ -38,11 +39,11 @@ def libraries(names: Sequence[str] = ()) -> list[Library]:
     return [known[name] for name in names or known]
 
 
-def options(family: str) -> dict[str, Any]:
+def options(library: str, family: str) -> dict[str, Any]:
     """The sizes at which a family is judged."""
-    return members[family].applicable(SIZES)
+    return members[family].applicable({**SIZES, **terms(library, family)["sizes"]})
 
 
-def complete(family: str) -> dict[str, Any]:
+def complete(library: str, family: str) -> dict[str, Any]:
     """All its options at those sizes."""
-    return members[family].complete(options(family))
+    return members[family].complete(options(library, family))

@@ -28,7 +28,8 @@ FUNCTIONS = {  # those of a script, with their arguments
 DEFAULTS = {
     "base": "torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)",
     "noise": "torch.randn(n, {{ dim }})",
-    "step": "1e-6",
+    "tolerance": 0.0,  # to which the library solves or inverts
+    "sizes": {},  # other than those of an audit, for a family that is slow
 }
 MOVE = """\
 for p in flow.parameters():
@@ -45,8 +46,8 @@ def families(library: str) -> list[str]:
 
 def construction(library: str, family: str, values: Mapping[str, Any]) -> str:
     """The lines that import a library and leave a family's ``flow``."""
-    terms = _terms(library, family)
-    return f"import torch\n{terms['imports']}\n{_render(terms['build'], values)}\n"
+    own = terms(library, family)
+    return f"import torch\n{own['imports']}\n{_render(own['build'], values)}\n"
 
 
 def script(
@@ -67,14 +68,15 @@ def script(
     table = _table("rows.toml")
     if family not in families(library) or row not in table["rows"]:
         return None
-    terms, double = _terms(library, family), dtype == "float64"
-    values = {**options, "dim": dim, "dtype": dtype, "step": terms["step"]}
+    own, double = terms(library, family), dtype == "float64"
+    step = max(1e-6, 10 * own["tolerance"] ** 0.5)
+    values = {**options, "dim": dim, "dtype": dtype, "step": f"{step:g}"}
     values["points"] = "torch.cat([x[:32], 10 * x[:32:2]])" if double else "x[:32]"
-    values["build"] = _render(terms["build"], values)
+    values["build"] = _render(own["build"], values)
     body = _render(table["rows"][row], values)
     parts = [_render(text, values) for name, text in table["helpers"].items() if name in body]
     parts += [
-        f"{name} = lambda {arguments}: {_render(terms[name], values)}"
+        f"{name} = lambda {arguments}: {_render(own[name], values)}"
         for name, arguments in FUNCTIONS.items()
         if re.search(rf"\b{name}\b", body)
     ]
@@ -85,7 +87,7 @@ def script(
     parts += [] if double else ["flow, x = flow.float(), x.float()"]
     parts += [body, "print(torch.as_tensor(figure).item())"]
     text = "\n".join(parts)
-    imports = ["import copy", "import itertools", "import torch", *terms["imports"].splitlines()]
+    imports = ["import copy", "import itertools", "import torch", *own["imports"].splitlines()]
     used = [
         line for line in imports if re.search(rf"\b{line.split()[-1]}\b" if line else "$^", text)
     ]
@@ -93,10 +95,10 @@ def script(
     return "\n".join(line for line in lines if line.strip() or not line) + "\n"
 
 
-def _terms(library: str, family: str) -> dict[str, str]:
+def terms(library: str, family: str) -> dict[str, Any]:
     """The lines of a family: its own, else its library's, else those that hold for all."""
     table = _table(f"libraries/{library}.toml")
-    own = table["families"][family]
+    own = table.get("families", {}).get(family, {})
     return {**DEFAULTS, **table, **({"build": own} if isinstance(own, str) else own)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,9 +11,13 @@ import time
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
+import psutil
+
 from benchmarks.measure.child import SAFE, command, lifeline
 
-STARTING = 120.0  # seconds that a process may take to import what it needs
+POLL = 0.2  # seconds between two looks at the processor's time
+PATIENCE = 6.0  # of a limit, by the clock
+STARTING = 60.0  # seconds that a process may take to import what it needs
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _starting = threading.Lock()  # no process inherits another's pipe
 
@@ -37,7 +42,10 @@ class Worker:
         self._pipe: Connection | None = None
 
     def ask(self, request: Any, limit: float) -> Any:
-        """The answer to a request; Lost if it does not come within so many seconds."""
+        """The answer to a request; Lost if it takes more than so many seconds of its processor.
+
+        A process that is kept from its processor, or sleeps, has `PATIENCE` times as long.
+        """
         if self._pipe is None:
             self._start()
         assert self._pipe is not None
@@ -79,13 +87,22 @@ class Worker:
 
     def _receive(self, limit: float) -> Any:
         assert self._pipe is not None
-        deadline = time.monotonic() + limit
+        start, deadline = self._spent(), time.monotonic() + PATIENCE * limit
         try:
-            if self._pipe.poll(max(0.0, deadline - time.monotonic())):
-                return self._pipe.recv()
+            while self._spent() - start < limit and time.monotonic() < deadline:
+                if self._pipe.poll(POLL):
+                    return self._pipe.recv()
         except (EOFError, OSError):
             self._lose(limit, timed_out=False)
         return self._lose(limit, timed_out=True)
+
+    def _spent(self) -> float:
+        """Seconds of the processor that the process has used."""
+        assert self._process is not None
+        with contextlib.suppress(psutil.Error):  # it has ended
+            times = psutil.Process(self._process.pid).cpu_times()
+            return float(times.user + times.system)
+        return 0.0
 
     def _lose(self, limit: float, timed_out: bool) -> None:
         """End what is left of the process, and raise Lost."""

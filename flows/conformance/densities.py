@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ TAILS = 10.0  # distance of the tails, relative to the points
 SAMPLES = 2000
 UNRESOLVED = 0.05  # of mass, between a grid and half of its points
 GRID = {1: 4001, 2: 181}  # points a side
+COARSE = 91  # of two sides, where it is enough
 
 
 def jacobians(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -149,8 +151,18 @@ def round_trip_in_the_tails(subject: Subject) -> Finding:
 
 
 @row(rows, "total mass", ONCE)
+def resolved_mass(subject: Subject) -> Finding:
+    """`total_mass` by a coarse grid where half of its points agree, else by the fine one."""
+    if subject.dim == 2:
+        with contextlib.suppress(NotApplicable):
+            finding = total_mass(subject, COARSE)
+            if finding.bound < 1.5 * subject.bound(1e-3, 1e-3):
+                return finding
+    return total_mass(subject)
+
+
 @torch.no_grad()
-def total_mass(subject: Subject) -> Finding:
+def total_mass(subject: Subject, side: int | None = None) -> Finding:
     """How far the integral of the density is from one, by a grid over the samples' reach.
 
     The grid is uniform in asinh of the distance from the median, so that heavy tails fit. The
@@ -158,7 +170,7 @@ def total_mass(subject: Subject) -> Finding:
     """
     if subject.dim not in GRID:
         raise NotApplicable("by quadrature for D up to 2; see log_prob of samples")
-    context, side = subject.contexts(1), GRID[subject.dim]
+    context, side = subject.contexts(1), side or GRID[subject.dim]
     centred = subject.flow.sample(SAMPLES, context)
     middle = centred.median(0).values
     centred = centred - middle
