@@ -28,6 +28,8 @@ FUNCTIONS = {  # those of a script, with their arguments
 DEFAULTS = {
     "base": "torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)",
     "noise": "torch.randn(n, {{ dim }})",
+    "prelude": "",  # a function of the library's lines
+    "prepare": "",  # what the first batch does
     "tolerance": 0.0,  # to which the library solves or inverts
     "sizes": {},  # other than those of an audit, for a family that is slow
 }
@@ -72,27 +74,37 @@ def script(
     step = max(1e-6, 10 * own["tolerance"] ** 0.5)
     values = {**options, "dim": dim, "dtype": dtype, "step": f"{step:g}"}
     values["points"] = "torch.cat([x[:32], 10 * x[:32:2]])" if double else "x[:32]"
-    values["build"] = _render(own["build"], values)
+    values["build"] = build = _render(own["build"], values)
     body = _render(table["rows"][row], values)
-    parts = [_render(text, values) for name, text in table["helpers"].items() if name in body]
-    parts += [
-        f"{name} = lambda {arguments}: {_render(own[name], values)}"
+    helpers = [text for name, text in table["helpers"].items() if _names(name, body)]
+    functions = [
+        f"{name} = lambda {arguments}: {own[name]}"
         for name, arguments in FUNCTIONS.items()
-        if re.search(rf"\b{name}\b", body)
+        if _names(name, body)
     ]
-    parts += ["torch.manual_seed(0)", values["build"], "flow = flow.double()"]
-    parts += [MOVE] * (parameters == "moved")
-    if re.search(r"\bx\b", body):
-        parts.append(f"x = 1.5 * torch.randn(256, {dim}, dtype=torch.float64) + 0.3")
-    parts += [] if double else ["flow, x = flow.float(), x.float()"]
-    parts += [body, "print(torch.as_tensor(figure).item())"]
-    text = "\n".join(parts)
-    imports = ["import copy", "import itertools", "import torch", *own["imports"].splitlines()]
-    used = [
-        line for line in imports if re.search(rf"\b{line.split()[-1]}\b" if line else "$^", text)
-    ]
-    lines = "\n".join([*used, "", text]).splitlines()
-    return "\n".join(line for line in lines if line.strip() or not line) + "\n"
+    run = [_render(text, values) for text in (*helpers, *functions)]
+    run += ["torch.manual_seed(0)", build, "flow = flow.double()"]
+    run += [MOVE] * (parameters == "moved")
+    run += [f"x = 1.5 * torch.randn(256, {dim}, dtype=torch.float64) + 0.3"]
+    run += [own["prepare"], "" if double else "flow, x = flow.float(), x.float()"]
+    run += [body, "print(torch.as_tensor(figure).item())"]
+    prelude, text = _render(own["prelude"], values), "\n".join(run)
+    if prelude and _names(re.findall(r"^def (\w+)", prelude, re.M)[0], text):
+        text = f"{prelude}\n{text}"
+    return _with_imports(own["imports"], text)
+
+
+def _with_imports(imports: str, text: str) -> str:
+    """The lines of a script without blank ones, after those of the imports that it uses."""
+    lines = ["import copy", "import itertools", "import torch", *imports.strip().splitlines()]
+    used = [line for line in lines if _names(line.split()[-1], text)]
+    body = [line for line in text.splitlines() if line.strip()]
+    return "\n".join([*used, "", *body]) + "\n"
+
+
+def _names(name: str, text: str) -> bool:
+    """Whether a text has the name."""
+    return re.search(rf"\b{name}\b", text) is not None
 
 
 def terms(library: str, family: str) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _shows(output: str, error: str, row: Row, note: str) -> bool:
     """Whether a script has the kit's failure: a figure beyond the bound, or the same error."""
     if row["row"] != "interface" and row["bound"] is None:
         return bool(error) and error.partition(":")[0] == note.partition(":")[0]
-    return not (error or float(output.split()[-1]) <= allowed(row))
+    return not error and not bool(float(output.split()[-1]) <= allowed(row))
 
 
 def allowed(row: Row) -> float:
