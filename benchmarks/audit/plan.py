@@ -22,11 +22,11 @@ class Scope:
 
     dims: tuple[int, ...] = (*DIMS, LARGE)
     dtypes: tuple[str, ...] = DTYPES
-    limit: float = 120.0
+    limit: float = 40.0
 
 
 FULL = Scope()
-QUICK = Scope((2, 3), ("float64",), 40.0)
+QUICK = Scope((2, 3), ("float64",), 20.0)
 
 
 def libraries(names: Sequence[str] = ()) -> list[Library]:

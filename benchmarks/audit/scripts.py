@@ -25,16 +25,23 @@ FUNCTIONS = {  # those of a script, with their arguments
     "noise": "flow, n",
     "sample": "flow, n",
 }
+ESTIMATES = (  # rows that an estimate, which is right on average, does not satisfy
+    *("log-determinant", "inverse log-determinant", "log_prob of samples", "total mass"),
+    *("train and eval", "batch independence"),
+)
 DEFAULTS = {
     "base": "torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)",
     "noise": "torch.randn(n, {{ dim }})",
     "prelude": "",  # a function of the library's lines
     "prepare": "",  # what the first batch does
     "tolerance": 0.0,  # to which the library solves or inverts
+    "estimated": False,  # its log-determinant is a random estimate
+    "excused": [],  # rows that it need not satisfy, as its remark explains
+    "remark": "",  # what its failures have in common
     "sizes": {},  # other than those of an audit, for a family that is slow
 }
 MOVE = """\
-for p in flow.parameters():
+for p in filter(lambda p: p.requires_grad, flow.parameters()):
     p.data += 0.2 * min(1, 2 / (1, *p.shape)[-1] ** 0.5) * torch.randn_like(p)"""
 TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -73,6 +80,7 @@ def script(
     own, double = terms(library, family), dtype == "float64"
     step = max(1e-6, 10 * own["tolerance"] ** 0.5)
     values = {**options, "dim": dim, "dtype": dtype, "step": f"{step:g}"}
+    values["nats"] = double and not own["estimated"]
     values["points"] = "torch.cat([x[:32], 10 * x[:32:2]])" if double else "x[:32]"
     values["build"] = build = _render(own["build"], values)
     body = _render(table["rows"][row], values)

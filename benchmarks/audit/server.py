@@ -18,33 +18,43 @@ from typing import Any
 
 from benchmarks.measure.child import end_with_parent
 
-Answer = Callable[[Any], Any]
+Send = Callable[[Any], None]
+Answer = Callable[[Any, Send], Any]
+END = "end"  # the first part of a last message
 
 
 def judge(descriptor: str, lifeline: str, memory: str) -> None:
-    """Answer (family, dim, dtype, moved, options) by rows (name, value, bound, status, note)."""
+    """Answer (family, dim, dtype, moved, options) by rows (name, value, bound, status, note).
+
+    Each is sent as it comes; at the end whether the process has to be replaced.
+    """
     _begin(lifeline, memory)
     import benchmarks.audit.nflows_families  # noqa: F401  # registers them
     from flows.isolation import Process
 
-    _check(("planar", 2, "float64", True, {"layers": 1}))  # imports all that a check needs
+    _check(("planar", 2, "float64", True, {"layers": 1}), lambda row: None)  # imports the rest
     before = Process()
 
-    def answer(request: Any) -> Any:
-        rows = _check(request)
-        return rows, bool(before.restore().lost)
+    def answer(request: Any, send: Send) -> bool:
+        _check(request, send)
+        return bool(before.restore().lost)
 
     _serve(descriptor, answer)
 
 
-def _check(request: Any) -> list[tuple[Any, ...]]:
+def _check(request: Any, send: Send) -> None:
     import torch
 
     import flows
 
+    def report(row: Any) -> None:
+        send((row.name, row.value, row.bound, row.status, row.note))
+
     family, dim, dtype, moved, options = request
-    result = flows.check(family, dim=dim, dtypes=[getattr(torch, dtype)], moved=moved, **options)
-    return [(row.name, row.value, row.bound, row.status, row.note) for row in result.rows]
+    dtypes = [getattr(torch, dtype)]
+    result = flows.check(family, dim=dim, dtypes=dtypes, moved=moved, report=report, **options)
+    if len(result.rows) == 1:  # it could not be built, or has another interface
+        report(result.rows[0])
 
 
 def reproduce(descriptor: str, lifeline: str, memory: str) -> None:
@@ -53,7 +63,7 @@ def reproduce(descriptor: str, lifeline: str, memory: str) -> None:
     _serve(descriptor, _run)
 
 
-def _run(text: str) -> tuple[str, str]:
+def _run(text: str, send: Send) -> tuple[str, str]:
     import torch
 
     output, error = io.StringIO(), ""
@@ -84,10 +94,10 @@ def _begin(lifeline: str, memory: str) -> None:
 def _serve(descriptor: str, answer: Answer) -> None:
     """Greet, then answer requests until the pipe is closed."""
     pipe = Connection(int(descriptor))
-    pipe.send("ready")
+    pipe.send((END, None))
     while True:
         try:
             request = pipe.recv()
         except EOFError:
             return
-        pipe.send(answer(request))
+        pipe.send((END, answer(request, pipe.send)))

@@ -9,10 +9,11 @@ import subprocess
 import threading
 import time
 from multiprocessing.connection import Connection, Pipe
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
+from benchmarks.audit.server import END
 from benchmarks.measure.child import SAFE, command, lifeline
 
 POLL = 0.2  # seconds between two looks at the processor's time
@@ -23,11 +24,15 @@ _starting = threading.Lock()  # no process inherits another's pipe
 
 
 class Lost(RuntimeError):
-    """The process died or took too long, as the message says; ``timed_out`` in the second case."""
+    """The process died or took too long, as the message says; ``timed_out`` in the second case.
+
+    ``sent`` is what it sent before.
+    """
 
     def __init__(self, message: str, timed_out: bool) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+        self.sent: list[Any] = []
 
 
 class Worker:
@@ -41,10 +46,11 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
 
-    def ask(self, request: Any, limit: float) -> Any:
-        """The answer to a request; Lost if it takes more than so many seconds of its processor.
+    def ask(self, request: Any, limit: float) -> tuple[list[Any], Any]:
+        """What is sent for a request, and the answer at the end.
 
-        A process that is kept from its processor, or sleeps, has `PATIENCE` times as long.
+        Lost if it takes more than so many seconds of its processor. A process that is kept from its
+        processor, or sleeps, has `PATIENCE` times as long.
         """
         if self._pipe is None:
             self._start()
@@ -85,16 +91,23 @@ class Worker:
                 )
         self._receive(STARTING)
 
-    def _receive(self, limit: float) -> Any:
+    def _receive(self, limit: float) -> tuple[list[Any], Any]:
         assert self._pipe is not None
         start, deadline = self._spent(), time.monotonic() + PATIENCE * limit
+        sent: list[Any] = []
         try:
             while self._spent() - start < limit and time.monotonic() < deadline:
                 if self._pipe.poll(POLL):
-                    return self._pipe.recv()
+                    message = self._pipe.recv()
+                    if message[0] == END:
+                        return sent, message[1]
+                    sent.append(message)
+            self._lose(limit, timed_out=True)
         except (EOFError, OSError):
             self._lose(limit, timed_out=False)
-        return self._lose(limit, timed_out=True)
+        except Lost as loss:
+            loss.sent = sent
+            raise
 
     def _spent(self) -> float:
         """Seconds of the processor that the process has used."""
@@ -104,7 +117,7 @@ class Worker:
             return float(times.user + times.system)
         return 0.0
 
-    def _lose(self, limit: float, timed_out: bool) -> None:
+    def _lose(self, limit: float, timed_out: bool) -> NoReturn:
         """End what is left of the process, and raise Lost."""
         assert self._process is not None
         if timed_out:

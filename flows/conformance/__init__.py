@@ -6,7 +6,7 @@ defined in the modules `densities`, `gradients` and `conduct`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +80,7 @@ def check(
     seed: int = 0,
     dtypes: Sequence[torch.dtype] = BOTH,
     moved: bool = True,
+    report: Callable[[Outcome], None] = lambda outcome: None,
     **options: Any,
 ) -> Conformance:
     """Measure whether a flow has the properties of every flow; the flow is left unchanged.
@@ -91,11 +92,11 @@ def check(
     (N, C) or (1, C); a name gets a random one. ODEs are solved by dopri5 at a tolerance of 1e-10
     (float64) or 1e-5 (float32), those of other libraries at 1e-6, or as the flow has it where they
     cannot be; batch independence is judged as the flow has it. torch's random stream is left as it
-    was. Raises ValueError or TypeError for an unknown name or option, and for points and contexts
+    was. ``report`` is given each outcome as it comes. Raises ValueError or TypeError for an unknown name or option, and for points and contexts
     that do not fit; a flow that fails, or that raises, is a failed row.
     """
     with torch.random.fork_rng([]):
-        return _check(flow, dim, x, context, seed, dtypes, moved, options)
+        return _check(flow, dim, x, context, seed, dtypes, moved, report, options)
 
 
 def _check(
@@ -106,6 +107,7 @@ def _check(
     seed: int,
     dtypes: Sequence[torch.dtype],
     moved: bool,
+    report: Callable[[Outcome], None],
     options: dict[str, Any],
 ) -> Conformance:
     outcomes: list[Outcome] = []
@@ -124,7 +126,10 @@ def _check(
         if fault := _fault(subject):
             outcomes.append(Outcome("interface", short, None, None, "fail", fault))
             return Conformance(subject.name, subject.dim, tuple(outcomes))
-        outcomes += [_outcome(row, subject, short) for row in ROWS if dtype in row.dtypes]
+        for row in ROWS:
+            if dtype in row.dtypes:
+                outcomes.append(_outcome(row, subject, short))
+                report(outcomes[-1])
     order = {row.name: index for index, row in enumerate(ROWS)}
     outcomes.sort(key=lambda outcome: order[outcome.name])
     return Conformance(subject.name, subject.dim, tuple(outcomes))

@@ -221,8 +221,8 @@ def tolerance_of(flow: nn.Module) -> float:
 
 @torch.no_grad()
 def jitter(flow: nn.Module, spread: float) -> None:
-    """Add normal noise to every parameter, less an entry in wide tensors."""
-    for parameter in flow.parameters():
+    """Add normal noise to every trainable parameter, less an entry in wide tensors."""
+    for parameter in filter(lambda tensor: tensor.requires_grad, flow.parameters()):
         width = parameter.shape[-1] if parameter.dim() else 1
         size = spread * min(1.0, 2 / max(width, 1) ** 0.5)
         parameter.add_(size * torch.randn_like(parameter))
