@@ -24,9 +24,9 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.scripts_path = path, path.with_suffix(".scripts.json")
+        self.path, self.scripts_path = path, scripts_path(path)
         self.rows = read(path) if path.exists() else []
-        self.scripts = read_scripts(self.scripts_path)
+        self.scripts = read_scripts(path)
         path.parent.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -76,8 +76,14 @@ def read(path: Path) -> list[Row]:
 
 
 def read_scripts(path: Path) -> list[Row]:
-    """The scripts of an audit's file; none where it is absent."""
-    return list(json.loads(path.read_text())) if path.exists() else []
+    """The scripts beside an audit's file; none where they are absent."""
+    file = scripts_path(path)
+    return list(json.loads(file.read_text())) if file.exists() else []
+
+
+def scripts_path(path: Path) -> Path:
+    """The file of the scripts, beside that of the rows."""
+    return path.with_suffix(".scripts.json")
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.audit.comparison import verdict
 from benchmarks.audit.ledger import Row
-from benchmarks.audit.scripts import FOLDER
-from benchmarks.audit.session import LATE
+from benchmarks.audit.scripts import FOLDER, terms
+from benchmarks.audit.session import LATE, allowed, excused
 from benchmarks.core.formats import markdown, markdown_details, markdown_table
 from benchmarks.core.naming import counted
 
@@ -27,7 +27,7 @@ def sections(rows: Sequence[Row], scripts: Sequence[Row]) -> str:
     """Its sections: libraries, faults with scripts, known faults, what is open, every figure."""
     parts = {
         "Libraries": _libraries(rows),
-        "Faults": _failures(rows, scripts, FAULT) or "None.",
+        "Faults": "\n\n".join(filter(None, (_remarks(rows), _failures(rows, scripts, FAULT)))),
         "Known faults": _known(rows),
         "Failed, not confirmed": _failures(rows, scripts, OPEN) or "None.",
         "Every figure": _figures(rows),
@@ -38,7 +38,8 @@ def sections(rows: Sequence[Row], scripts: Sequence[Row]) -> str:
 def summary(rows: Sequence[Row]) -> str:
     """One line: families, rows, faults, and what is not confirmed."""
     found = [counted(_count(rows, kind), noun) for kind, noun in ((FAULT, "fault"), (OPEN, "row"))]
-    families = counted(len({row["family"] for row in rows}), "family")
+    number = len({row["family"] for row in rows})
+    families = f"{number} families" if number != 1 else "1 family"
     return f"{families}, {counted(len(rows), 'row')}: {found[0]}, {found[1]} not confirmed"
 
 
@@ -63,28 +64,56 @@ def _libraries(rows: Sequence[Row]) -> str:
 
 
 def _failures(rows: Sequence[Row], scripts: Sequence[Row], kind: str) -> str:
-    """A table of the rows that failed, and below it a script for each."""
-    shown = {(s["family"], s["row"]): s for s in scripts}
-    cells, folded = [], []
+    """A table of the rows that failed, and below it a script for each fault.
+
+    Rows of a family that fail by the same error are one line.
+    """
+    entries = {(entry["family"], entry["row"]): entry for entry in scripts}
+    groups: dict[tuple[str, str], list[tuple[str, list[Row], list[Row]]]] = {}
     for (family, name), own in _by(rows, "family", "row"):
-        failed = [row for row in own if _is(row, kind)]
-        if not failed:
-            continue
-        worst = max(failed, key=_ratio)
-        cells.append([f"`{family}`", name, *_pair(worst), _where(failed, own)])
-        script = shown.get((family, name))
-        if script and script["confirmed"] == (kind == FAULT):
-            folded.append(_script(script))
-    headers = ["Family", "Row", "Figure", "Bound", "Where"]
+        if failed := [row for row in own if _is(row, kind)]:
+            error = all(row["bound"] is None for row in failed)
+            note = entries.get((family, name), {}).get("note", "") if error else ""
+            groups.setdefault((family, note or name), []).append((name, failed, own))
+    cells, folded = [], []
+    for (family, cause), group in groups.items():
+        (name, failed, own), more = group[0], len(group) - 1
+        entry = entries.get((family, name), {})
+        figures = ["error", "–"] if cause != name else _pair(max(failed, key=_ratio))
+        label = f"{name} and {more} more" if more else name
+        why = markdown(cause) if cause != name else ""
+        if kind == OPEN:
+            why = _reason(failed[0], entry)
+        elif entry.get("script"):
+            folded.append(_script(entry))
+        cells.append([f"`{family}`", label, *figures, _where(failed, own), why])
+    headers = ["Family", "Row", "Figure", "Bound", "Where", "Note"]
     return "\n\n".join([markdown_table(headers, cells, (2, 3)), *folded]) if cells else ""
 
 
+def _reason(row: Row, entry: Row) -> str:
+    """Why a failure is no fault."""
+    if excused(row):
+        own = terms(row["library"], row["family"])["remark"]
+        return own or "an estimate, which is right on average: see estimated log-determinant"
+    if row["figure"] is not None and row["figure"] <= allowed(row):
+        return f"within what the library's stated tolerance leaves, {allowed(row):.0e}"
+    if not entry.get("script"):
+        return "no lines of the library to confirm it by"
+    return f"by the library itself: {markdown(entry['output'].rpartition(chr(10))[2])}"
+
+
+def _remarks(rows: Sequence[Row]) -> str:
+    """What the failures of a family have in common, as its library or its lines say."""
+    families = {row["family"]: row["library"] for row in rows if row["passed"] is False}
+    remarks = {family: terms(library, family)["remark"] for family, library in families.items()}
+    return "\n".join(f"- `{family}`: {markdown(text)}" for family, text in remarks.items() if text)
+
+
 def _script(entry: Row) -> str:
-    """A failure's script and what it printed, folded."""
+    """A fault's script and what it printed, folded."""
     where = f"D = {entry['dim']}, {entry['dtype']}, {entry['parameters']} parameters"
     title = f"{entry['family']}: {entry['row']} ({where})"
-    if entry["script"] is None:
-        return markdown_details(title, f"No lines of the library: {markdown(entry['note'])}")
     code = f"```py\n{entry['script']}```\n\nIt printed:\n\n```text\n{entry['output']}\n```"
     note = f"\n\nThe kit: {markdown(entry['note'])}" if entry["note"] else ""
     return markdown_details(title, code + note)
@@ -142,7 +171,8 @@ def _ratio(row: Row) -> float:
 
 def _pair(row: Row) -> list[str]:
     """Figure and bound; an error where there is no figure."""
-    nothing = "error" if row["passed"] is False and row["row"] != LATE else "–"
+    failed = row["passed"] is False and row["row"] != LATE
+    nothing = ("error" if row["bound"] is None else "NaN") if failed else "–"
     figures = [row["figure"], row["bound"]]
     return [
         f"{v:.2g}" if v is not None else n for v, n in zip(figures, (nothing, "–"), strict=True)

@@ -42,7 +42,7 @@ DEFAULTS = {
 }
 MOVE = """\
 for p in filter(lambda p: p.requires_grad, flow.parameters()):
-    p.data += 0.2 * min(1, 2 / (1, *p.shape)[-1] ** 0.5) * torch.randn_like(p)"""
+    p.data += 0.2 * min(1, 2 / ((1, *p.shape)[-1] or 1) ** 0.5) * torch.randn_like(p)"""
 TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )

@@ -23,7 +23,7 @@ Answer = Callable[[Any, Send], Any]
 END = "end"  # the first part of a last message
 
 
-def judge(descriptor: str, lifeline: str, memory: str) -> None:
+def judge(descriptor: str, lifeline: str, memory: str, *plugins: str) -> None:
     """Answer (family, dim, dtype, moved, options) by rows (name, value, bound, status, note).
 
     Each is sent as it comes; at the end whether the process has to be replaced.
@@ -31,7 +31,9 @@ def judge(descriptor: str, lifeline: str, memory: str) -> None:
     _begin(lifeline, memory)
     import benchmarks.audit.nflows_families  # noqa: F401  # registers them
     from flows.isolation import Process
+    from flows.plugins import load_only
 
+    load_only(plugins)
     _check(("planar", 2, "float64", True, {"layers": 1}), lambda row: None)  # imports the rest
     before = Process()
 
@@ -60,22 +62,22 @@ def _check(request: Any, send: Send) -> None:
 def reproduce(descriptor: str, lifeline: str, memory: str) -> None:
     """Answer a script's text by what it prints and how it fails, "" where it does not."""
     _begin(lifeline, memory)
-    _serve(descriptor, _run)
+
+    def answer(text: str, send: Send) -> tuple[str, str]:
+        output, error = run(text)
+        return output, "ImportError: it imports flowgauge" if "flows" in sys.modules else error
+
+    _serve(descriptor, answer)
 
 
-def _run(text: str, send: Send) -> tuple[str, str]:
-    import torch
-
+def run(text: str) -> tuple[str, str]:
+    """What a script prints, and the error that ends it, "" if none does."""
     output, error = io.StringIO(), ""
     try:
         with contextlib.redirect_stdout(output):
             exec(compile(text, "<reproduction>", "exec"), {"__name__": "__main__"})
     except (Exception, SystemExit) as fault:
         error = f"{type(fault).__name__}: {(str(fault).strip().splitlines() or ['no message'])[0]}"
-    torch.set_default_dtype(torch.float32)
-    torch.set_grad_enabled(True)
-    if "flows" in sys.modules:
-        error = "ImportError: it imports flowgauge"
     return output.getvalue().strip(), error
 
 

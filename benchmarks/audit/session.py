@@ -17,6 +17,7 @@ from benchmarks.audit.worker import Lost, Worker
 from benchmarks.measure.resources import memory_bytes
 from flows.conformance.subject import FACTOR, LOOSEST
 from flows.packages import Library
+from flows.registry import needed
 
 QUICK = 5.0  # seconds of all judgements at one dimension that let the large one be judged too
 LATE, CRASH = "time limit", "crash"  # rows of what was not judged
@@ -75,7 +76,7 @@ class Desk:
         self, scope: Scope, done: set[tuple[Any, ...]], memory: int, report: Callable[[Any], None]
     ) -> None:
         self.scope, self.done, self.report = scope, done, report
-        self.judge, self.reproducer = Worker("judge", memory), Worker("reproduce", memory)
+        self.judge, self.reproducer = Worker("judge", memory, needed()), Worker("reproduce", memory)
         self.stopped = False
 
     def stop(self) -> None:
@@ -147,7 +148,7 @@ class Desk:
         if text is not None:
             try:
                 _, (output, error) = self.reproducer.ask(text, self.scope.limit)
-                confirmed = not excused(row) and _shows(output, error, row, note)
+                confirmed = not excused(row) and shows(output, error, row, note)
                 output = "\n".join(filter(None, (output, error)))
             except Lost as loss:
                 output, confirmed = str(loss), row["row"] == CRASH and not loss.timed_out
@@ -157,10 +158,10 @@ class Desk:
 
 def _applies(outcome: tuple[Any, ...]) -> bool:
     """Whether a row is to be written: of those that do not apply only a refusal to build."""
-    return outcome[3] != "not applicable" or outcome[0] == "construction"
+    return bool(outcome[3] != "not applicable" or outcome[0] == "construction")
 
 
-def _shows(output: str, error: str, row: Row, note: str) -> bool:
+def shows(output: str, error: str, row: Row, note: str) -> bool:
     """Whether a script has the kit's failure: a figure beyond the bound, or the same error."""
     if row["row"] != "interface" and row["bound"] is None:
         return bool(error) and error.partition(":")[0] == note.partition(":")[0]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, NoReturn
 
@@ -38,11 +39,12 @@ class Lost(RuntimeError):
 class Worker:
     """A handle on a process that runs ``function`` of `benchmarks.audit.server`.
 
-    It is started when it is first asked and after every loss, and may take ``memory`` bytes.
+    It is started when it is first asked and after every loss, may take ``memory`` bytes, and loads
+    ``plugins``.
     """
 
-    def __init__(self, function: str, memory: int) -> None:
-        self.function, self.memory = function, memory
+    def __init__(self, function: str, memory: int, plugins: Sequence[str] = ()) -> None:
+        self.function, self.arguments = function, (str(memory), *plugins)
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
 
@@ -80,7 +82,7 @@ class Worker:
             self._pipe, theirs = Pipe()
             with theirs:
                 numbers = theirs.fileno(), lifeline()
-                arguments = (*map(str, numbers), str(self.memory))
+                arguments = (*map(str, numbers), *self.arguments)
                 self._process = subprocess.Popen(
                     command(f"benchmarks.audit.server:{self.function}", *arguments),
                     stdin=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from benchmarks.audit import ledger, page
 from benchmarks.claims import Claim, Verdict, by_run, claims
 from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
@@ -29,6 +30,7 @@ class Documents:
     """What the templates of a documentation folder can call; figures that they show are kept."""
 
     def __init__(self, results: Path) -> None:
+        self.audited = results / "audit" / "audit.json"
         self.runs = {folder.name: Quoted(folder) for folder in folders(results)}
         self.shown: dict[str, Figure] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
@@ -39,7 +41,7 @@ class Documents:
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         names = ["table", "note", "figure", "figure_note", "claims", "claims_by_run"]
-        names += ["overview", "names", "stale"]
+        names += ["overview", "names", "stale", "audit"]
         environment.globals.update({name: getattr(self, name) for name in names})
         environment.globals["suite_keys"] = suite_keys
         return environment.from_string(template.read_text()).render()
@@ -57,6 +59,11 @@ class Documents:
         reasons = [(run, *item) for run in self.runs.values() for item in run.stale().items()]
         lines = [f"- {run.name}: {counted(n, 'case')}, {markdown(why)}" for run, why, n in reasons]
         return "\n".join(lines) or "No record is stale."
+
+    def audit(self) -> str:
+        """The sections of the committed audit of other libraries."""
+        rows, scripts = ledger.read(self.audited), ledger.read_scripts(self.audited)
+        return page.sections(rows, scripts)
 
     def table(
         self,

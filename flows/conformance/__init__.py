@@ -91,9 +91,10 @@ def check(
     at, by default samples of the flow; some rows are enough. A conditional flow needs ``context``
     (N, C) or (1, C); a name gets a random one. ODEs are solved by dopri5 at a tolerance of 1e-10
     (float64) or 1e-5 (float32), those of other libraries at 1e-6, or as the flow has it where they
-    cannot be; batch independence is judged as the flow has it. torch's random stream is left as it
-    was. ``report`` is given each outcome as it comes. Raises ValueError or TypeError for an unknown name or option, and for points and contexts
-    that do not fit; a flow that fails, or that raises, is a failed row.
+    cannot be; batch independence is judged as the flow has it. ``report`` is given each outcome as
+    it comes. torch's random stream is left as it was. Raises ValueError or TypeError for an unknown
+    name or option, and for points and contexts that do not fit; a flow that fails, or that raises,
+    is a failed row.
     """
     with torch.random.fork_rng([]):
         return _check(flow, dim, x, context, seed, dtypes, moved, report, options)
