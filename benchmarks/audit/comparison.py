@@ -9,6 +9,7 @@ from benchmarks.audit.plan import Scope
 from benchmarks.audit.session import LATE
 
 Place = tuple[object, ...]
+FAULT, OPEN = "fault", "not confirmed"
 
 
 def changes(before: Sequence[Row], after: Sequence[Row], scope: Scope) -> list[str]:
@@ -48,7 +49,12 @@ def verdict(row: Row) -> str:
     """What an audit says of a row: passed, a fault, failed but not confirmed, or no verdict."""
     if row["passed"] is not False:
         return "passed" if row["passed"] else "not applicable"
-    return "fault" if row["confirmed"] else "not confirmed"
+    return FAULT if row["confirmed"] else OPEN
+
+
+def is_fault(row: Row) -> bool:
+    """Whether a row failed, and its library's own lines show it."""
+    return verdict(row) == FAULT
 
 
 def _named(place: Place) -> str:

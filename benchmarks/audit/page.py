@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.audit.comparison import verdict
+from benchmarks.audit.comparison import FAULT, OPEN, verdict
+from benchmarks.audit.known import faults, seen_rows
 from benchmarks.audit.ledger import Row
-from benchmarks.audit.scripts import FOLDER, terms
+from benchmarks.audit.scripts import terms
 from benchmarks.audit.session import LATE, allowed, excused
 from benchmarks.core.formats import markdown, markdown_details, markdown_table
 from benchmarks.core.naming import counted
 
-FAULT, OPEN = "fault", "not confirmed"
 AXES = {"dim": "D = ", "dtype": "", "parameters": ""}
 
 
@@ -132,17 +131,11 @@ def _where(failed: Sequence[Row], judged: Sequence[Row]) -> str:
 def _known(rows: Sequence[Row]) -> str:
     """The faults that were reported elsewhere: seen by which rows, or why not."""
     cells = []
-    for fault in tomllib.loads((FOLDER / "known.toml").read_text())["faults"]:
+    for fault in faults():
         seen = seen_rows(fault, rows)
         answer = f"seen: {', '.join(seen)}" if seen else fault["otherwise"]
         cells.append([fault["library"], fault["source"], markdown(fault["about"]), answer])
     return markdown_table(["Library", "Source", "Fault", "Here"], cells, ())
-
-
-def seen_rows(fault: dict[str, Any], rows: Sequence[Row]) -> list[str]:
-    """The rows named by a known fault that are faults of one of its families."""
-    names = {row["row"] for row in rows if row["family"] in fault["families"] and _is(row, FAULT)}
-    return [name for name in fault["rows"] if name in names]
 
 
 def _figures(rows: Sequence[Row]) -> str:
