@@ -12,6 +12,7 @@ from benchmarks.cli.ab import ab
 from benchmarks.cli.audit import audit
 from benchmarks.cli.baseline import app as baseline
 from benchmarks.cli.check import check
+from benchmarks.cli.choose import choose
 from benchmarks.cli.claims import claims
 from benchmarks.cli.compare import compare
 from benchmarks.cli.console import fail, system_errors
@@ -54,9 +55,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (
-    *(run, status, submit, merge, pack, report, check, audit, cost, claims, compare, ab, docs),
-):
+suites = (run, choose, status, submit, merge, pack, report)
+for command in (*suites, check, audit, cost, claims, compare, ab, docs):
     app.command()(command)
 app.command("list")(list_members)
 app.add_typer(baseline, name="baseline")

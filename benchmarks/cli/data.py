@@ -129,9 +129,7 @@ def verify(sets: Sets = None, data_root: DataRoot = None) -> None:
 
 @app.command()
 def info(
-    name: Annotated[
-        str, typer.Argument(help="A data set, or a .csv, .parquet, .npy or .npz file.")
-    ],
+    name: Annotated[str, typer.Argument(help="A data set, or a file of a table.")],
     dequantise: Annotated[
         bool, typer.Option("--dequantise", help="Add uniform noise to columns of whole numbers.")
     ] = False,

@@ -48,6 +48,13 @@ Plugin = Annotated[
         help="A Python file that registers flows, data sets, studies or claims; repeatable."
     ),
 ]
+KeepWeights = Annotated[
+    bool,
+    typer.Option(
+        "--keep-weights",
+        help="Keep each flow that is trained and scored, in weights/KEY, for flows.load.",
+    ),
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder of data files (else that of FLOWGAUGE_DATA, or a cache)."),

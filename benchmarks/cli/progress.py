@@ -117,3 +117,26 @@ class Display:
         text = plain(self.labels[keys[0]]) + more if keys else "starting"
         self.reason = ""
         self.bar.update(self.bar_task, description=self.crew + text)
+
+
+class Chooser(Display):
+    """The progress of a run, with the best training so far by validation."""
+
+    best, record = "", -float("inf")
+
+    def case(self, task: Task, case: Case, record: Record) -> None:
+        """Count a case, and name it where it is the best so far by validation."""
+        label = case.settings.get("label")
+        score = record.metrics["val_ll"].median if "val_ll" in record.metrics else -float("inf")
+        leads = bool(label) and score > self.record
+        if leads:
+            self.best, self.record = f"{label}, {score:.3f} nats in validation", score
+        super().case(task, case, record)
+        if leads and not self.console.is_terminal:
+            self.console.print(f"best so far: {self.best}")
+
+    def _describe(self) -> None:
+        super()._describe()
+        if self.best:
+            text = self.bar.tasks[self.bar_task].description
+            self.bar.update(self.bar_task, description=f"best so far: {self.best} | {text}")

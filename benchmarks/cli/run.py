@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -14,7 +15,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.cli.console import INTERRUPTED, STOPPED, console, fail, usage_errors
-from benchmarks.cli.options import check_data, check_device, on_suite
+from benchmarks.cli.options import KeepWeights, check_data, check_device, on_suite
 
 ENDING = (signal.SIGTERM, signal.SIGUSR1)  # what asks a run to stop at checkpoints
 
@@ -55,13 +56,7 @@ def run(
         Literal["both", "beside", "alone"],
         typer.Option(help="Measure only what runs beside others, or only what runs alone."),
     ] = "both",
-    keep_weights: Annotated[
-        bool,
-        typer.Option(
-            "--keep-weights",
-            help="Keep each flow that is trained and scored, in weights/KEY, for flows.load.",
-        ),
-    ] = False,
+    keep_weights: KeepWeights = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cases and their expected time, and stop.")
     ] = False,
@@ -105,9 +100,8 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
     from benchmarks.cli.progress import Display
     from benchmarks.core.naming import counted
-    from benchmarks.core.parts import FolderError
     from benchmarks.execution import claims, host
-    from benchmarks.execution.pools import ClusterError, Terminated, setups
+    from benchmarks.execution.pools import setups
     from benchmarks.execution.run import Asked, run
     from benchmarks.report.facts import noise
 
@@ -121,20 +115,10 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
             host.folder()
             claims.death()
             setups(suite, asked.jobs)
-    for number in ENDING:
-        signal.signal(number, _end)
-    try:
+    with ending():
         with Display(console) as display:
             result = run(suite, folder, display, asked)
-        drawn = _report(folder)
-    except (FolderError, ClusterError) as error:
-        fail(str(error))
-    except Terminated:
-        console.print("stopped: the next run goes on from the last checkpoints")
-        raise typer.Exit(STOPPED) from None
-    except KeyboardInterrupt:
-        console.print("interrupted: what was measured is kept, and the next run goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
+        drawn = report_of(folder)
     old_failures = len(result.failed - display.measured)
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
@@ -151,7 +135,27 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     raise typer.Exit(1 if failed else 0)
 
 
-def _report(folder: Path) -> str:
+@contextmanager
+def ending() -> Iterator[None]:
+    """End the command where a run was stopped, or its folder or cluster cannot be used."""
+    from benchmarks.core.parts import FolderError
+    from benchmarks.execution.pools import ClusterError, Terminated
+
+    for number in ENDING:
+        signal.signal(number, _end)
+    try:
+        yield
+    except (FolderError, ClusterError) as error:
+        fail(str(error))
+    except Terminated:
+        console.print("stopped: the next run goes on from the last checkpoints")
+        raise typer.Exit(STOPPED) from None
+    except KeyboardInterrupt:
+        console.print("interrupted: what was measured is kept, and the next run goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def report_of(folder: Path) -> str:
     """Draw the report of a folder, unless other runs go on; what to say of it."""
     from filelock import FileLock
 

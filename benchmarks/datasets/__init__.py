@@ -56,9 +56,9 @@ class Dataset:
     floor of the negative log-likelihood. `groups` (len(test),) and `val_groups` (len(val),) hold
     the integer block of each row if rows are dependent, for clustered standard errors. `modes`
     (K, dim) holds the centres of equally likely modes. `columns` are the names of a table's
-    columns. `levels` is the number of grey levels of images, each of which has become a step of
-    1 / levels. `split` is what a seed decides: a new draw of all rows, a random split of one table,
-    or nothing, since the published split is kept.
+    columns, `remarks` say what is doubtful about it. `levels` is the number of grey levels of
+    images, each of which has become a step of 1 / levels. `split` is what a seed decides: a new
+    draw of all rows, a random split of one table, or nothing, since the published split is kept.
 
     Raises ValueError if any of them has another shape or type, or a part is not finite.
     """
@@ -77,6 +77,7 @@ class Dataset:
     modes: Tensor | None = None
     val_groups: Tensor | None = None
     columns: tuple[str, ...] | None = None
+    remarks: tuple[str, ...] = ()
     levels: int | None = None
     split: Split = "random"
     scaling: Standardization | None = None  # that made the columns of raw ones
@@ -117,7 +118,11 @@ class Dataset:
         names = ("about", "units", "entropy", "split")
         facts: dict[str, Any] = {name: getattr(self, name) for name in names}
         facts["rows"] = {part: len(getattr(self, part)) for part in ("train", "val", "test")}
-        return facts | ({} if self.columns is None else {"columns": list(self.columns)})
+        if self.columns is not None:
+            facts["columns"] = list(self.columns)
+        if self.scaling is not None:  # what log-densities of the raw columns are lower by
+            facts["log_scale"] = self.scaling.factor.log().sum().item()
+        return facts | ({"remarks": list(self.remarks)} if self.remarks else {})
 
 
 Loader = Callable[[Path | None, int], Dataset]

@@ -1,15 +1,20 @@
 """User files as data sets: the path is the name wherever a data set is named.
 
-`my.csv`, `.parquet`, `.npy` or `.npz`: a table of numbers, one row per observation. An .npz may
-hold `train`, `val` and `test`; anything else is split at random, 80 / 10 / 10. The suffix in
-`my.csv:dequantise` adds uniform noise in [0, 1) to columns of whole numbers. Columns are
-standardised with the training mean and standard deviation. Records depend on the file's content.
+A table of numbers, one row per observation, in any format of `tables.READERS`. An .npz may hold
+`train`, `val` and `test`; anything else is split at random, 80 / 10 / 10. Behind the path may
+follow `:columns=a,b` or `:drop=a,b`, which choose columns by name, then `:dequantise`, which adds
+uniform noise to columns of whole numbers or equal steps. Columns are standardised with the training
+mean and standard deviation. Records depend on the file's content.
 """
 
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import torch
@@ -18,21 +23,60 @@ from benchmarks.core.formats import brief
 from benchmarks.core.unpacking import MALFORMED
 from benchmarks.datasets import Dataset, Loader, names, register, stream
 from benchmarks.datasets.disk import Absent, sha256
-from benchmarks.datasets.tables import READERS, Inspection, examine
+from benchmarks.datasets.inspection import Inspection, examine, quoted
+from benchmarks.datasets.tables import read
 from benchmarks.datasets.tabular import distinct_rows, scaling, shuffled_split, standardised
 
 DEQUANTISE = ":dequantise"
+_NAME = re.compile(rf"(.+?)(?::(columns|drop)=(.+?))?({DEQUANTISE})?", re.S)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a name says: a path, the columns that are taken or left out, and whether noise is added.
+
+    Without ``columns`` all are taken but those of ``drop`` and the target of X and y.
+    """
+
+    path: Path
+    columns: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    dequantise: bool = False
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Read a name."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return cls(Path(name))
+        path, how, listed, noise = match.groups()
+        chosen = {how: tuple(listed.split(","))} if how else {}
+        return cls(Path(path), dequantise=bool(noise), **chosen)
+
+    def __str__(self) -> str:
+        chosen = [f":{how}={','.join(getattr(self, how))}" for how in ("columns", "drop")
+                  if getattr(self, how)]  # fmt: skip
+        return f"{self.path}{''.join(chosen)}{DEQUANTISE * self.dequantise}"
+
+    def select(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The chosen columns of a table; ValueError for one that it does not have."""
+        if absent := [name for name in (*self.columns, *self.drop) if name not in table]:
+            raise ValueError(f"it has no column {absent[0]!r}; choose from: {quoted(table, 50)}")
+        if self.columns:
+            return table[list(dict.fromkeys(self.columns))].copy()
+        left_out = {*self.drop, table.attrs.get("target")}
+        return table[[name for name in table.columns if name not in left_out]]
 
 
 def is_file(name: str) -> bool:
     """Return whether a data set's name is a file's: whether it has a suffix, of any kind."""
-    return bool(Path(name.removesuffix(DEQUANTISE)).suffix)
+    return bool(Selection.of(name).path.suffix)
 
 
 def admit(name: str) -> None:
     """Register a file as a data set under its name; do nothing if the name is not a file's."""
     if is_file(name) and name not in names():
-        register(name)(_loader(name))
+        register(name, version=2)(_loader(name))
 
 
 def _loader(name: str) -> Loader:
@@ -44,7 +88,7 @@ def _loader(name: str) -> Loader:
 
 def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
     """Return the file of a data set; raise Absent if it does not exist."""
-    path = Path(name.removesuffix(DEQUANTISE))
+    path = Selection.of(name).path
     if not path.is_file():
         fault = "is not a file" if path.exists() else "does not exist"
         raise Absent(f"data file {str(path)!r} {fault}")
@@ -53,28 +97,67 @@ def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
 
 def inspect(name: str) -> Inspection:
     """Inspect a file's table; ValueError if it cannot be read."""
-    return examine(_tables(name), name.endswith(DEQUANTISE))
+    return examine(read_file(name), Selection.of(name).dequantise)
 
 
 def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Dataset:
     """Load the data set in a file, split and dequantised from ``seed``.
 
     Raises ValueError with every fault: text, missing or infinite values, constant or linearly
-    dependent columns, too few rows. Remarks on doubtful tables are part of ``about``.
+    dependent columns, too few rows, nothing to dequantise. Remarks on doubtful tables are part of
+    ``about``.
     """
     name = str(name) + DEQUANTISE * (dequantise and not str(name).endswith(DEQUANTISE))
-    tables = _tables(name)
-    inspection = examine(tables, name.endswith(DEQUANTISE))
+    source = f"{name} (sha256 {sha256(files(name)[0])[:12]})"
+    return _dataset(name, read_file(name), source, seed, Selection.of(name).dequantise)
+
+
+def load_frame(
+    frame: pd.DataFrame, name: str = "table", seed: int = 0, dequantise: bool = False
+) -> Dataset:
+    """Load the columns of a DataFrame as `load_file` does those of a file."""
+    return _dataset(name, {"all": frame.rename(columns=str)}, name, seed, dequantise)
+
+
+def read_file(name: str) -> dict[str, pd.DataFrame]:
+    """Read the parts of a file, or its one part `all`, in the columns that are chosen.
+
+    Raises ValueError if that fails.
+    """
+    selection = Selection.of(name)
+    tables = read_whole(name)
+    try:
+        return {part: selection.select(table) for part, table in tables.items()}
+    except ValueError as error:
+        raise ValueError(f"data file {str(selection.path)!r}: {error}") from None
+
+
+def read_whole(name: str) -> dict[str, pd.DataFrame]:
+    """Read the parts of a file, or its one part `all`, in all columns; ValueError if that fails."""
+    (path,) = files(name)
+    try:
+        return read(path)
+    except (*MALFORMED, csv.Error) as error:
+        reason = brief(error)
+        where = "" if str(path) in reason else f"data file {str(path)!r} cannot be read: "
+        raise ValueError(f"{where}{reason}") from error
+
+
+def _dataset(
+    name: str, tables: Mapping[str, pd.DataFrame], source: str, seed: int, dequantise: bool
+) -> Dataset:
+    inspection = examine(tables, dequantise)
     if inspection.faults:
         raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
     parts = {part: torch.tensor(table.to_numpy("float64")) for part, table in tables.items()}
-    if name.endswith(DEQUANTISE):
-        generator = stream(seed, "own/noise")
-        for x in parts.values():
-            shape = len(x), len(inspection.integers)
-            x[:, inspection.integers] += torch.rand(shape, generator=generator, dtype=x.dtype)
-    elif "all" in tables:  # or equal rows could lie in two parts
+    if "all" in tables and not inspection.repeats:  # or equal rows could lie in two parts
         parts["all"], _ = distinct_rows(tables["all"])
+    if dequantise:
+        generator = stream(seed, "own/noise")
+        places, steps = list(inspection.steps), torch.tensor(list(inspection.steps.values()))
+        for x in parts.values():
+            noise = torch.rand(len(x), len(places), generator=generator, dtype=x.dtype)
+            x[:, places] += noise * steps
     if "all" in parts:
         parts = shuffled_split(parts["all"], stream(seed, "own/split"))
     if not parts["train"].std(dim=0).all():
@@ -90,32 +173,19 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
         parts["val"],
         parts["test"],
         units="standardised columns",
+        about=f"{source}: {sizes} rows, {split}, standardised with the training mean and sd. "
+        f"{remarks}".strip(),
+        columns=_columns(next(iter(tables.values())).columns),
         scaling=raw,
-        about=f"{name} (sha256 {sha256(files(name)[0])[:12]}): {sizes} rows, {split}, standardised "
-        f"with the training mean and sd. {remarks}".strip(),
-        columns=_columns(next(iter(tables.values()))),
+        remarks=tuple(inspection.remarks),
         split="published" if len(tables) > 1 else "random",
     )
 
 
-def _columns(table: pd.DataFrame) -> tuple[str, ...] | None:
+def _columns(labels: Iterable[object]) -> tuple[str, ...] | None:
     """Return the names of a table's columns; None if they are only numbered."""
-    columns = tuple(map(str, table.columns))
+    columns = tuple(map(str, labels))
     return None if columns == tuple(map(str, range(len(columns)))) else columns
-
-
-def _tables(name: str) -> dict[str, pd.DataFrame]:
-    """Read the parts of a file, or its one part `all`; ValueError if that fails."""
-    (path,) = files(name)
-    if path.suffix.lower() not in READERS:
-        kinds = ", ".join(READERS)
-        raise ValueError(f"data file {str(path)!r} cannot be read: write it as one of {kinds}")
-    try:
-        return READERS[path.suffix.lower()](path)
-    except (*MALFORMED, csv.Error) as error:
-        reason = brief(error)
-        where = "" if str(path) in reason else f"data file {str(path)!r} cannot be read: "
-        raise ValueError(f"{where}{reason}") from error
 
 
 def _sentence(text: str) -> str:

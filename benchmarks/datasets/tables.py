@@ -1,39 +1,26 @@
-"""Tables of numbers in files of several formats, and their faults as data of a density."""
+"""Tables of numbers in files of several formats."""
 
 from __future__ import annotations
 
 import csv
+import io
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.formats import brief
-from benchmarks.core.naming import counted
-from benchmarks.core.unpacking import array, parquet, zipped
+from benchmarks.core.unpacking import array, parquet, unpacked, zipped
 from benchmarks.datasets.disk import read_npy
+from benchmarks.datasets.inspection import quoted
 
 WIDEST = 100_000  # columns
-FEWEST = 50  # rows below which a file is refused
-FEW = (1000, 50)  # rows, and rows per column, below which flows can hardly be distinguished
 PARTS = ("train", "val", "test")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
 SPELLINGS = {"validation": "val", "valid": "val"}
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """Faults, which make a table unusable, remarks, and indices of columns of whole numbers."""
-
-    faults: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    integers: list[int] = field(default_factory=list)
 
 
 def read_csv(path: Path) -> dict[str, pd.DataFrame]:
@@ -41,11 +28,14 @@ def read_csv(path: Path) -> dict[str, pd.DataFrame]:
 
     Unless the separator is a comma, decimals may be written with one. Both are decided by the first
     two lines (`csv.Sniffer`, which pandas' ``sep=None`` uses, fails on numbers without a line of
-    names and on a single column).
+    names and on a single column). Lines before them that begin with "#" are passed over; the last
+    names the columns if it has as many words. A file that is compressed is
+    decompressed.
     """
+    content = _content(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(islice(file, 2))
+        text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+        comments, lines = _opening(text)
     except UnicodeDecodeError:
         raise ValueError("it is not text in UTF-8: save it in that encoding") from None
     if not lines:
@@ -57,18 +47,49 @@ def read_csv(path: Path) -> dict[str, pd.DataFrame]:
     named = _is_header(*([text.replace(decimal, ".") for text in row] for row in rows))
     try:
         table = pd.read_csv(
-            path,
+            io.BytesIO(content),
             sep=r"\s+" if separator == " " else separator,
             decimal=decimal,
             header=0 if named else None,
             na_values=["?"],
+            skiprows=len(comments),
             skipinitialspace=True,
             encoding="utf-8-sig",
             low_memory=False,
         )
     except pd.errors.ParserError as error:
         raise ValueError(str(error).strip().rpartition("error: ")[2]) from error
+    words = _words(comments, separator)
+    if not named and len(words) == len(table.columns) == len(set(words)):
+        table.columns = pd.Index(words)
     return {"all": table.rename(columns=str)}
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file, decompressed."""
+    with unpacked(path) as file:
+        return file.read()
+
+
+def _opening(text: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the comments and empty lines before the values, and their first two lines."""
+    comments: list[str] = []
+    lines: list[str] = []
+    for line in text:
+        if not lines and (line.startswith("#") or not line.strip()):
+            comments.append(line)
+            continue
+        lines.append(line)
+        if len(lines) == 2:
+            break
+    return comments, lines
+
+
+def _words(comments: Sequence[str], separator: str) -> list[str]:
+    """Return the words of the last comment that is not empty."""
+    last = next((line for line in reversed(comments) if line.strip(" #\r\n")), "")
+    text = last.strip("# \r\n")
+    return text.split() if separator == " " else [word.strip() for word in text.split(separator)]
 
 
 def _separated(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
@@ -103,18 +124,25 @@ def read_array(path: Path) -> dict[str, pd.DataFrame]:
 
 
 def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
-    """Read the arrays `train`, `val` and `test` of an .npz file, or its only one."""
+    """Read the arrays `train`, `val` and `test` of an .npz file, its only one, or `X` and `y`.
+
+    The column `y` is the target, which the table's ``attrs`` name.
+    """
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not an .npz archive, or cut off")
     with zipped(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         arrays = {SPELLINGS.get(name, name): array(archive, name) for name in names}
+    if {key.lower() for key in arrays} == {"x", "y"}:
+        return {"all": _with_target({key.lower(): values for key, values in arrays.items()})}
     if len(arrays) == 1:
         arrays = {"all": next(iter(arrays.values()))}
     elif set(arrays) >= set(PARTS):
         arrays = {part: arrays[part] for part in PARTS}
     else:
-        raise ValueError(f"it should hold one array or train, val and test, not {_list(arrays)}")
+        raise ValueError(
+            f"it should hold one array, X and y, or train, val and test, not {quoted(arrays)}"
+        )
     for key, values in arrays.items():
         if values.ndim != 2:
             raise ValueError(f"{key} should have the shape (rows, columns), not {values.shape}")
@@ -123,108 +151,44 @@ def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
     return {key: _named(values) for key, values in arrays.items()}
 
 
+def _with_target(arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    x, y = arrays["x"], arrays["y"]
+    if x.ndim != 2 or y.shape not in ((len(x),), (len(x), 1)):
+        raise ValueError(
+            f"X and y should have the shapes (N, D) and (N,), not {x.shape}, {y.shape}"
+        )
+    table = _named(x)
+    table["y"] = _named(y.reshape(-1, 1))["0"]
+    table.attrs["target"] = "y"
+    return table
+
+
+TEXT = (".csv", ".tsv", ".dat", ".txt")
 READERS: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {
-    ".csv": read_csv,
+    **dict.fromkeys(TEXT, read_csv),
+    **{f"{suffix}.gz": read_csv for suffix in TEXT},
     ".parquet": read_parquet,
     ".npy": read_array,
     ".npz": read_arrays,
 }
 
 
-def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection:
-    """Inspect the parts of a table; one that is not all finite numbers is inspected no further."""
-    table = pd.concat(tables.values(), ignore_index=True)
-    rows, columns = table.shape
-    if 0 < rows < 2 * columns:  # before anything that takes minutes for thousands of columns
-        return Inspection(_too_few(tables, rows))
-    if not len(table.columns) or not len(table):
-        shape = f"{counted(len(table), 'row')} of {counted(len(table.columns), 'column')}"
-        return Inspection([f"it holds {shape}"])
-    if faults := _not_numbers(table):
-        return Inspection(faults)
-    x = table.to_numpy(dtype="float64")
-    integer_columns = np.flatnonzero((x == np.round(x)).all(axis=0)).tolist()
-    distinct = len(x) if dequantised else len(table.drop_duplicates())
-    faults = _too_few(tables, distinct) or _degenerate(table, x)  # no eigenvalues of a wide table
-    return Inspection(faults, _doubts(tables, table, integer_columns, dequantised), integer_columns)
+def read(path: Path) -> dict[str, pd.DataFrame]:
+    """Read the parts of a table, or its one part `all`; ValueError for a file of no known kind.
+
+    The last file is kept: nobody may change what is returned.
+    """
+    state = path.stat()
+    return _read(path, state.st_size, state.st_mtime_ns)
 
 
-def _not_numbers(table: pd.DataFrame) -> list[str]:
-    faults = []
-    for name, column in table.items():
-        kind = column.dtype
-        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
-            wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
-            content = f"text, {_short(wrong.iloc[0])} say" if len(wrong) else str(kind)
-            faults.append(f"column {_short(name)} holds {content}: leave it out, or encode it")
-    missing = table.isna()
-    if rows := int(missing.any(axis=1).sum()):
-        where = _columns(table, missing.any().to_numpy())
-        faults.append(f"{rows:,} of {len(table):,} rows lack values ({where}): drop them, or fill")
-    if not faults and np.isinf(x := table.to_numpy(dtype="float64")).any():
-        faults.append(f"infinite values in {_columns(table, np.isinf(x).any(axis=0))}")
-    return faults
-
-
-def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
-    """Faults that leave no density: constant and linearly dependent columns."""
-    constant = (x == x[0]).all(axis=0)
-    if constant.any():
-        where = _columns(table, constant)
-        return [f"{where} of one value alone: leave out, or no density exists"]
-    z = (x - x.mean(axis=0)) / x.std(axis=0)
-    values, vectors = np.linalg.eigh(z.T @ z / len(z))
-    if values[0] > 1e-12 * values[-1]:
-        return []
-    tied = np.abs(vectors[:, 0]) > 1e-3
-    return [f"{_columns(table, tied)} are linearly dependent: leave one out, or no density exists"]
-
-
-def _too_few(tables: Mapping[str, pd.DataFrame], distinct: int) -> list[str]:
-    """Faults of size, of the training part or of the table that will be split."""
-    first = next(iter(tables.values()))
-    rows = min(len(first), distinct)
-    needed = max(FEWEST, 2 * len(first.columns))
-    if rows < needed:
-        return [f"{rows:,} different rows of {len(first.columns)} columns: {needed} are needed"]
-    return [f"its part {part} is empty" for part, table in tables.items() if not len(table)]
-
-
-def _doubts(
-    tables: Mapping[str, pd.DataFrame], table: pd.DataFrame, integers: list[int], dequantised: bool
-) -> list[str]:
-    remarks = []
-    rows, columns = table.shape
-    repeated = int(table.duplicated().sum())
-    if repeated and len(tables) == 1 and not dequantised:
-        remarks.append(f"{repeated:,} repeated rows, of which the first alone is kept")
-    elif repeated and not dequantised:
-        remarks.append(f"{repeated:,} rows stand in it more than once, perhaps in two parts")
-    if integers and dequantised:
-        noisy = counted(len(integers), "column")
-        remarks.append(f"uniform noise in [0, 1) on {noisy} of whole numbers")
-    elif integers:
-        names = _list(table.columns[integers])
-        remarks.append(
-            f"whole numbers alone in {names}: likelihoods on them have no bound; the name with "
-            ":dequantise at its end adds uniform noise"
-        )
-    if rows < max(FEW[0], FEW[1] * columns):
-        remarks.append(f"{rows:,} rows of {counted(columns, 'column')} can hardly tell flows apart")
-    return remarks
-
-
-def _columns(table: pd.DataFrame, chosen: np.ndarray) -> str:
-    return f"column{'s' * (int(chosen.sum()) > 1)} {_list(table.columns[chosen])}"
-
-
-def _short(text: object) -> str:
-    return repr(brief(text, 60))
-
-
-def _list(names: Any, most: int = 6) -> str:
-    quoted = [_short(name) for name in names]
-    return ", ".join(quoted[:most]) + f" and {len(quoted) - most} more" * (len(quoted) > most)
+@lru_cache(maxsize=1)
+def _read(path: Path, size: int, changed: int) -> dict[str, pd.DataFrame]:
+    name = path.name.lower()
+    suffix = max((end for end in READERS if name.endswith(end)), key=len, default="")
+    if not suffix:
+        raise ValueError(f"write it as one of {', '.join(READERS)}")
+    return READERS[suffix](path)
 
 
 def _named(values: np.ndarray) -> pd.DataFrame:

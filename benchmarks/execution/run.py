@@ -60,6 +60,7 @@ class Asked:
     phase: Phase = "both"
     keep_weights: bool = False  # of the flows that are trained and scored, in weights/<key>
     scheduler: str = ""  # an address of Dask's, "local" or "slurm"; none: workers of this process
+    throughout: bool = False  # hold the host from beginning to end: no task waits for others
 
     def left_over(self, now: State) -> set[str]:
         """The keys of cases that the run should have measured and that are not done."""
@@ -122,8 +123,11 @@ def run(
                 leftovers.tidy(folder)
             return now
         recorder = Recorder(folder, suite.time_limit, claims, now.records, asked.keep_weights)
-        with _pools(suite, asked, progress, worker) as (pool, single):
-            phases = Phases(pool, single, recorder, progress)
+        with ExitStack() as stack:
+            pool, single = stack.enter_context(_pools(suite, asked, progress, worker))
+            phases = Phases(pool, single, recorder, progress, asked.throughout)
+            if asked.throughout:
+                stack.enter_context(phases.host(lambda: None))
             _measured(phases, suite, now, todo, asked.phase)
         then = state(suite, folder, asked.shard)
         if not asked.left_over(then):
@@ -168,19 +172,21 @@ class Phases:
     single: Pool | Cluster
     recorder: Recorder
     progress: Progress
+    held: bool = False  # the host, by the run as a whole
 
     def beside(self, listed: Sequence[Task]) -> list[Task]:
         """Measure tasks side by side; the tasks that other runs hold."""
-        return self._held(self.pool.measure(listed, self.recorder, self._host))
+        lock = (lambda check: nullcontext()) if self.held else self.host
+        return self._measured(self.pool.measure(listed, self.recorder, lock))
 
     def alone(self, listed: Sequence[Task]) -> list[Task]:
         """Measure tasks one after another, alone on the host; the tasks that other runs hold."""
         if not listed:
             return []
         with nullcontext() if self.single.remote else host.alone(self._wait):
-            return self._held(self.single.measure(listed, self.recorder, nullcontext))
+            return self._measured(self.single.measure(listed, self.recorder, nullcontext))
 
-    def _held(self, events: Generator[Event]) -> list[Task]:
+    def _measured(self, events: Generator[Event]) -> list[Task]:
         held = []
         with closing(events):
             try:
@@ -197,7 +203,9 @@ class Phases:
                 events.throw(end)
         return held
 
-    def _host(self, check: Callable[[], None]) -> AbstractContextManager[None]:
+    def host(self, check: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold the host together with others; ``check`` is called as long as that takes time."""
+
         def waiting() -> None:
             check()
             self._wait()

@@ -58,7 +58,8 @@ def plateau(case: Case, settings: Training) -> Path | None:
     a longer one goes on from where a shorter one has left it, to the result that it would have had.
     Where operators are counted each goes the whole way.
     """
-    if settings.schedule != "wsd" or (own := slot(case)) is None or counting():
+    own = slot(case)
+    if settings.schedule != "wsd" or settings.clock or own is None or counting():
         return None
     training = {"training": settings.model_dump(exclude={"decay", "finish"})}
     way = {"settings": training, "roles": {}, "needs": (), "resolves": ""}

@@ -42,8 +42,10 @@ def train(
     whose loss or gradient is not finite, or whose ODE cannot be solved, is skipped. ``observe`` is
     called before each update and after the last, outside the measured seconds; what it returns,
     unless None, is appended to ``history.observations``. The weights at the end are those that
-    ``settings.keep`` names. With a ``continuation``, a share of the updates, ``history.gain`` says
-    whether the training was still improving; nothing else in the history counts what that takes.
+    ``settings.keep`` names. With ``settings.clock`` seconds end the training in place of updates;
+    it leaves no checkpoint, and goes the whole way. With a ``continuation``, a share of the
+    updates, ``history.gain`` says whether the training was still improving; nothing else in the
+    history counts what that takes.
 
     If `checkpoint.slot` names a file for the case, the state is written there every
     `checkpoint.SECONDS`, and a training that finds one of its own resumes from it, or from that of
@@ -58,7 +60,7 @@ def train(
     end = loop(state, turns)
     history.stopped = "" if end == "updates" else end
     history.gain = continued(
-        state, turns.validation, turns.batch, case, settings, objective, continuation
+        state, turns.validation, turns.batch, turns.case, settings, objective, continuation
     )
     if settings.keep == "best":
         flow.load_state_dict(state.best)
@@ -81,7 +83,9 @@ class _Turns(Turns):
         self.case, self.settings, self.objective = case, settings, objective
         self.observer, self.patience = observer, settings.patience
         self.source = settings.source(data)
-        self.state, self.slot = initial_state(flow, case, settings), checkpoint.slot(case)
+        self.state = initial_state(flow, case, settings)
+        self.clock = schedules.Clock(settings.clock) if settings.clock else None
+        self.slot = None if self.clock else checkpoint.slot(case)
         self.name = getattr(objective, "__qualname__", type(objective).__qualname__)
         self.owner = f"{case.key} {self.name} {settings.model_dump_json()}"
         self.rows = data.train.to(case.device, getattr(torch, case.dtype))
@@ -106,6 +110,9 @@ class _Turns(Turns):
         )
 
     def begin(self) -> None:
+        if self.clock:
+            updates = self.clock.updates(self.state.update)
+            self.case = self.case.model_copy(update={"updates": updates})
         if self.shared and self.state.update == self.stable:
             checkpoint.write(self.shared, self.state, self.name)
 
@@ -115,6 +122,8 @@ class _Turns(Turns):
         return "time" if 0 < self.settings.time_limit <= self.state.history.seconds else ""
 
     def due(self) -> bool:
+        if self.clock:
+            return self.clock.validates(self.settings.validations)
         return self.state.update % self.every == 0
 
     def validate(self) -> None:

@@ -12,9 +12,40 @@ Compute-Optimal Training Beyond Fixed Training Durations, 2024, arXiv:2405.18392
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import dataclass, field
 
 from benchmarks.training.settings import Training
 from flows.training import cosine
+
+
+@dataclass
+class Clock:
+    """Seconds that a training takes from now on, and the updates that they are expected to hold.
+
+    The schedule of a training by the clock is that of so many updates as it will have done at its
+    end, as far as the updates until now say.
+    """
+
+    seconds: float
+    begun: float = field(default_factory=time.monotonic)
+    validated: float = 0.0  # share of the seconds until the next validation
+
+    @property
+    def share(self) -> float:
+        """Share of the seconds that has passed, at most 1."""
+        return min(1.0, max(1e-9, (time.monotonic() - self.begun) / self.seconds))
+
+    def updates(self, done: int) -> int:
+        """Updates of the whole training: at the end those that are ``done``."""
+        return max(done, 1) if (passed := self.share) == 1 else math.ceil((done + 1) / passed)
+
+    def validates(self, validations: int) -> bool:
+        """Whether one of so many validations is due, the first at once; what was missed is not."""
+        if (passed := self.share) < self.validated:
+            return False
+        self.validated = (math.floor(passed * validations) + 1) / validations
+        return True
 
 
 def share(settings: Training, update: int, updates: int, drops: int) -> float:

@@ -74,6 +74,10 @@ class TrainingPart(Settings, frozen=True):
     """Validations without a better one after which the training stops; 0 never stops it."""
     time_limit: NonNegativeFloat = 0.0
     """Seconds, validations apart, after which the training stops; 0 sets no limit."""
+    clock: NonNegativeFloat = 0.0
+    """Seconds, with validations, that end the training in place of its updates, and that its
+    schedule follows; 0 leaves the updates in force.
+    """
     keep: Literal["best", "last"] = "best"
     """Weights that are scored: the "best" by validation, or the "last"."""
 

@@ -57,10 +57,10 @@ def _chosen(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def _names(row: pd.Series, columns: np.ndarray) -> list[str]:
-    """Names of these columns of the data: those of its file, else their numbers from 1."""
+    """Names of these columns of the data: those of its file, else their numbers from 0."""
     notes = row.get("notes")
     own = notes.get("data", {}).get("columns") if isinstance(notes, dict) else None
-    return [own[i] if own else f"column {i + 1}" for i in columns]
+    return [own[i] if own else f"column {i}" for i in columns]
 
 
 def _draw(row: Any) -> Any:

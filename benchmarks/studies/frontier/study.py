@@ -73,6 +73,13 @@ def _chosen(case: Case, best: Case, rates: Sequence[float], training: Mapping[st
     return case.changed(options=best.options, updates=sum(updates), settings=settings)
 
 
+def trial(case: Case, data: datasets.Dataset) -> Result:
+    """Train a trial, which is judged by its validation alone."""
+    flow, settings = prepared(case, data)
+    history = train(flow, data, case, settings)
+    return Result(history.metrics() | {"parameters": trainable(flow)}, history.arrays())
+
+
 @register
 class Frontier(TrainingStudy):
     """The likelihood of each family's best configuration against what it takes to train.
@@ -138,6 +145,4 @@ class Frontier(TrainingStudy):
         if stage == "rate":
             rates = update_rates(case, data, float(case.settings["seconds"]))
             return Result({"update_rate": rates})
-        flow, settings = prepared(case, data)
-        history = train(flow, data, case, settings)
-        return Result(history.metrics() | {"parameters": trainable(flow)}, history.arrays())
+        return trial(case, data)

@@ -38,7 +38,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     listed: list[Table] = []
     for name, group in frame.groupby("dataset", sort=False):
         rows = labelled(group)
-        listed += [_likelihoods(str(name), rows), _costs(str(name), rows), _trials(str(name), rows)]
+        listed += [_likelihoods(str(name), rows), _costs(str(name), rows), trials(str(name), rows)]
     return [table for table in listed if len(table.frame)]
 
 
@@ -145,15 +145,15 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
     return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
 
 
-def _trials(name: str, rows: pd.DataFrame) -> Table:
-    """All trials of the search, the best first."""
-    trials = rows[rows["stage"] == "trial"]
-    frame = trials.reindex(columns=list(TRIALS))
+def trials(name: str, rows: pd.DataFrame) -> Table:
+    """All trials of the search in rows that are `labelled`, the best first."""
+    tried = rows[rows["stage"] == "trial"]
+    frame = tried.reindex(columns=list(TRIALS))
     frame["val_ll"] = (
-        frame["val_ll"].astype(object).where(trials["status"] == "done", trials["status"])
+        frame["val_ll"].astype(object).where(tried["status"] == "done", tried["status"])
     )
-    frame[RECORDS] = [(key,) for key in trials["key"]]
-    order = trials.reindex(columns=["model", "seconds", "val_ll"])
+    frame[RECORDS] = [(key,) for key in tried["key"]]
+    order = tried.reindex(columns=["model", "seconds", "val_ll"])
     frame = frame.loc[
         order.sort_values(["model", "seconds", "val_ll"], ascending=[True, True, False]).index
     ]

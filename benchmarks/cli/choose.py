@@ -1,0 +1,249 @@
+"""The command ``flowgauge choose``: which flow for a table, within some minutes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import psutil
+import typer
+from rich.table import Table
+
+from benchmarks.cli.console import console, errors, usage_errors, write
+from benchmarks.cli.options import JsonFile, KeepWeights, Plugin, flows_of, load_plugins
+from benchmarks.cli.progress import Chooser
+from benchmarks.cli.run import ending, report_of
+
+if TYPE_CHECKING:
+    from benchmarks.datasets.own import Selection
+    from benchmarks.execution.suite import Suite
+    from benchmarks.studies.choose.plan import Deadline, Plan
+    from benchmarks.studies.choose.ranking import Choice
+
+EFFORT = 3e9  # FLOPs a second of the mixture's fit, which gets the seconds of a family
+
+Columns = Annotated[list[str] | None, typer.Option(help="Columns of the density, a,b; repeatable.")]
+
+
+class OutOfTime(Exception):
+    """The minutes are over."""
+
+
+def choose(
+    file: Annotated[str, typer.Argument(help="A table in a file.")],
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="Minutes on the clock for all, on all cores.")
+    ] = 10.0,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="Columns that are left out, a,b; repeatable.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option(help="Columns of the density, a,b; repeatable.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="The column that the others are to predict: left out of the density."),
+    ] = None,
+    json_file: JsonFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Results folder (default: results/choose-<file>).")
+    ] = None,
+    flow: Annotated[
+        list[str] | None,
+        typer.Option(help="A flow, a pattern or a file of flows, in place of all; repeatable."),
+    ] = None,
+    plugin: Plugin = None,
+    keep_weights: KeepWeights = False,
+) -> None:
+    """Find the flow that gives the best density of a table, in so many minutes.
+
+    Families get equal seconds: a search of sizes, learning rates and preprocessing by validation,
+    then one longer training that is scored on test rows. Exit status: 0 there is an answer, 1 no
+    flow was trained to its end, 2 wrong usage, or a table without a density.
+    """
+    process = psutil.Process()
+    started = time.monotonic() - (time.time() - process.create_time())
+    with usage_errors():
+        from benchmarks.core.study import registry
+        from benchmarks.datasets import own
+        from benchmarks.execution.pools import most_jobs
+        from benchmarks.studies.choose.plan import SLOWEST, Deadline
+
+        load_plugins(plugin)
+        selection, target = _selection(file, drop, columns, target)
+        name = str(selection)
+        _check(name)
+        own.admit(name)
+        jobs, passed = most_jobs(1), time.monotonic() - started
+        slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))
+        left = 60 * minutes - passed
+        suite, plan = _suite(name, minutes, left, jobs, slow, flows_of(flow or ()))
+        folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
+        deadline = Deadline(started + 60 * minutes, jobs, slow, plan.places)
+        registry["choose"].deadline = deadline
+    _measure(suite, folder, deadline, keep_weights)
+    with usage_errors():
+        drawn, choice = report_of(folder), _choice(folder)
+        _print(choice)
+        console.print(drawn, soft_wrap=True)
+        if json_file is not None:
+            content = _content(choice, folder, target)
+            write(json_file, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    raise typer.Exit(0 if choice.flows else 1)
+
+
+def _selection(
+    file: str, drop: Sequence[str] | None, columns: Sequence[str] | None, target: str | None
+) -> tuple[Selection, str | None]:
+    """The table in its columns, and its target; ValueError for a column that it does not have."""
+    from benchmarks.datasets import own
+
+    given = own.Selection.of(file)
+    parted = [tuple(n for text in some or () for n in text.split(",")) for some in (columns, drop)]
+    kept, left_out = parted[0] or given.columns, parted[1] or given.drop
+    table = next(iter(own.read_whole(file).values()))
+    if target is None and table.attrs.get("target") not in kept:
+        target = table.attrs.get("target")
+    if target is not None:
+        if target not in table:
+            raise ValueError(f"--target {target!r}: {file!r} has no such column")
+        left_out = (*left_out, target)
+        text = f"note: {target!r} is the target: the density is that of the other columns alone"
+        console.print(text, style="yellow", soft_wrap=True)
+    if kept and left_out:
+        kept, left_out = tuple(name for name in kept if name not in left_out), ()
+        if not kept:
+            raise ValueError("--columns and --drop leave no column")
+    return own.Selection(given.path, kept, left_out, given.dequantise), target
+
+
+def _check(name: str) -> None:
+    """Print what is doubtful about a table; exit with 2, and all that is wrong, if it has none."""
+    from benchmarks.datasets import own
+
+    inspection = own.inspect(name)
+    for fault in inspection.faults:
+        errors.print(f"flowgauge: error: {name}: {fault}", style="red", soft_wrap=True)
+    if inspection.faults:
+        errors.print("--drop NAME leaves a column out", soft_wrap=True)
+        raise typer.Exit(2)
+    for remark in inspection.remarks:
+        console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
+
+
+def _suite(
+    name: str, minutes: float, left: float, jobs: int, slow: float, names: Sequence[str]
+) -> tuple[Suite, Plan]:
+    """The suite of a plan for the seconds that are left; what is left out is printed."""
+    from benchmarks import datasets
+    from benchmarks.execution.suite import Suite
+    from benchmarks.studies.choose.plan import Plan, entrants
+
+    listed = entrants(datasets.dim(name), names)
+    plan = Plan.of(left, jobs, len(listed), slow)
+    entered, left_out = listed[: plan.families], [e.flow for e in listed[plan.families :]]
+    study = {
+        "study": "choose",
+        "datasets": [name],
+        "flows": [entrant.model_dump(mode="json", exclude_defaults=True) for entrant in entered],
+        "baselines": ["gaussian", {"flow": "mixture", "effort": EFFORT * plan.of_family}],
+        "configurations": plan.configurations,
+        "places": plan.places,
+        "seconds": plan.trial,
+        "final_seconds": plan.final,
+        "minutes": minutes,
+        "left_out": left_out,
+    }
+    console.print(
+        f"{len(entered)} families on {jobs} cores: {plan.configurations} trials of "
+        f"{plan.trial:.1f} s each, then about {plan.final:.0f} s",
+        soft_wrap=True,
+    )
+    if left_out:
+        console.print(f"left out for want of time: {', '.join(left_out)}", soft_wrap=True)
+    titles = {"name": f"choose {name}", "about": f"Which flow for {name}: {minutes:g} minutes."}
+    return Suite(**titles, threads=1, time_limit=60 * minutes, studies=(study,)), plan
+
+
+def _measure(suite: Suite, folder: Path, deadline: Deadline, keep_weights: bool) -> None:
+    """Measure until all is done, or the time is over: then what is not done is given up."""
+    from benchmarks.execution.run import Asked, run
+
+    asked = Asked(jobs=deadline.jobs, keep_weights=keep_weights, throughout=True)
+    with ending(), suppress(OutOfTime), _watched(deadline), Chooser(console) as display:
+        run(suite, folder, display, asked)
+
+
+@contextmanager
+def _watched(deadline: Deadline) -> Iterator[None]:
+    """Raise OutOfTime in the block once the time is over, which is looked at every second."""
+
+    def look(*_: object) -> None:
+        if deadline.left < -1:  # nothing is late by less
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            console.print("the time is over: what is not done is left out", style="yellow")
+            raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _choice(folder: Path) -> Choice:
+    from benchmarks.core.frame import load
+    from benchmarks.studies.choose.ranking import choices
+
+    frame = load(folder)
+    return choices(frame[frame["study"] == "choose"])[0]
+
+
+def _print(choice: Choice) -> None:
+    """Print the ranking, the answer and what to know of it."""
+    from benchmarks.report.cells import grid
+    from benchmarks.studies.choose.tables import COLUMNS, TERMINAL, ranking
+
+    cells = grid(ranking(choice))
+    table = Table(box=None)
+    for place, (name, column) in enumerate(COLUMNS.items()):
+        if name in TERMINAL:
+            side: Literal["left", "right"] = "right" if cells.numeric[place] else "left"
+            table.add_column(column.label, justify=side, no_wrap=True)
+    for row in cells.rows:
+        table.add_row(*(c.text for c, name in zip(row, COLUMNS, strict=True) if name in TERMINAL))
+    console.print(table)
+    console.print("Nats; ± half of the 95 % interval over test rows; seconds of updates.")
+    if choice.flows:
+        best = choice.flows[0]
+        console.print(f"{best.name}: {best.row['configuration']}", soft_wrap=True)
+    console.print()
+    console.print(choice.answer, style="bold", soft_wrap=True)
+    for warning in choice.warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+
+
+def _content(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:
+    """The answer as JSON."""
+    from benchmarks.core import store
+    from benchmarks.studies.choose.ranking import weights
+
+    lists = {
+        name: [
+            ranked.as_json(
+                store.read_one(folder, ranked.row["key"]).case,
+                weights(folder, ranked.row["key"]),
+            )
+            for ranked in listed
+        ]
+        for name, listed in (("ranking", choice.flows), ("baselines", choice.baselines))
+    }
+    about = {"data": choice.data, "target": target, "report": str(folder / "report" / "index.html")}
+    return {"answer": choice.answer, "warnings": choice.warnings, **lists, **about}

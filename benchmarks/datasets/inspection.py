@@ -1,0 +1,202 @@
+"""Faults of a table as data of a density, and what is doubtful: steps, heaps, repeats, few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.core.formats import brief, number
+from benchmarks.core.naming import counted
+
+FEWEST = 50  # rows below which a file is refused
+FEW = (1000, 50)  # rows, and rows per column, below which flows can hardly be distinguished
+SHARED = 5  # rows a value from which on equal steps between values are no accident
+HEAP = (20, 0.002)  # rows, and share of the rows, of one value that make a heap
+MOST = 6  # names in a sentence
+UNBOUNDED = "likelihoods on them have no bound"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Faults, which make a table unusable, remarks, and the steps of columns that have them.
+
+    ``steps`` are by index of a column the spacing of its values: of whole numbers, or of a few
+    values at equal distances. ``repeats`` says whether repeated rows are kept: where all columns
+    have steps, equal rows are no copies.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    steps: dict[int, float] = field(default_factory=dict)
+    repeats: bool = False
+
+
+def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection:
+    """Inspect the parts of a table; one that is not all finite numbers is inspected no further."""
+    table = pd.concat(tables.values(), ignore_index=True)
+    rows, columns = table.shape
+    if 0 < rows < 2 * columns:  # before anything that takes minutes for thousands of columns
+        return Inspection(_too_few(tables, rows))
+    if not len(table.columns) or not len(table):
+        shape = f"{counted(len(table), 'row')} of {counted(len(table.columns), 'column')}"
+        return Inspection([f"it holds {shape}"])
+    if faults := _not_numbers(table):
+        return Inspection(faults)
+    x = table.to_numpy(dtype="float64")
+    found = ((place, spacing(x[:, place])) for place in range(x.shape[1]))
+    steps = {place: step for place, step in found if step is not None}
+    repeats = len(steps) == x.shape[1]
+    kept = len(x) if repeats else len(table.drop_duplicates())
+    faults = _too_few(tables, kept) or _degenerate(table, x)  # no eigenvalues of a wide table
+    if dequantised and not steps:
+        faults.append("no column has whole numbers or equal steps: leave out :dequantise")
+    remarks = [*_repeated(tables, table, repeats), *_stepped(table, x, steps, dequantised)]
+    remarks += [*_heaps(table, x, steps), *_few(table)]
+    return Inspection(faults, remarks, steps, repeats)
+
+
+def spacing(values: np.ndarray) -> float | None:
+    """Return the step of a column (N,) of whole numbers, or of few values at equal distances.
+
+    Steps are multiples of it. None where values are continuous, or there is only one.
+    """
+    distinct = np.unique(values)
+    gaps = np.diff(distinct)
+    if not len(gaps):
+        return None
+    if (distinct == np.round(distinct)).all():
+        small = np.abs(distinct).max() < 2**53
+        return float(np.gcd.reduce(gaps.astype(np.int64))) if small else 1.0
+    if len(values) < SHARED * len(distinct):
+        return None
+    step = float(gaps.min())
+    multiples = gaps / step
+    rounding = 4 * np.finfo(np.float32).eps * np.abs(distinct).max()
+    even = step > 100 * rounding and np.abs(multiples - np.round(multiples)).max() < 0.01
+    return float(np.median(gaps / np.round(multiples))) if even else None
+
+
+def heap(values: np.ndarray) -> tuple[float, int, int] | None:
+    """Return the value that most rows of a column (N,) hold, their number, and that of such values.
+
+    None where no value is held by far more rows than others are.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    least = max(HEAP[0], HEAP[1] * len(values), 10 * float(np.median(counts)))
+    heaped = counts >= least
+    if not heaped.any():
+        return None
+    top = int(counts.argmax())
+    return float(distinct[top]), int(counts[top]), int(heaped.sum())
+
+
+def short(text: object) -> str:
+    """A text in quotes, its beginning if it is long."""
+    return repr(brief(text, 60))
+
+
+def quoted(names: Iterable[Any], most: int = MOST) -> str:
+    """Names in quotes, the first of many."""
+    texts = [short(name) for name in names]
+    return ", ".join(texts[:most]) + f" and {len(texts) - most} more" * (len(texts) > most)
+
+
+def _not_numbers(table: pd.DataFrame) -> list[str]:
+    faults = []
+    for name, column in table.items():
+        kind = column.dtype
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
+            wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
+            content = f"text, {short(wrong.iloc[0])} say" if len(wrong) else str(kind)
+            faults.append(f"column {short(name)} holds {content}: leave it out, or encode it")
+    missing = table.isna()
+    if rows := int(missing.any(axis=1).sum()):
+        where = _columns(table, missing.any().to_numpy())
+        faults.append(f"{rows:,} of {len(table):,} rows lack values ({where}): drop them, or fill")
+    if not faults and np.isinf(x := table.to_numpy(dtype="float64")).any():
+        faults.append(f"infinite values in {_columns(table, np.isinf(x).any(axis=0))}")
+    return faults
+
+
+def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
+    """Faults that leave no density: constant and linearly dependent columns."""
+    constant = (x == x[0]).all(axis=0)
+    if constant.any():
+        where = _columns(table, constant)
+        return [f"{where} of one value alone: leave out, or no density exists"]
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    values, vectors = np.linalg.eigh(z.T @ z / len(z))
+    if values[0] > 1e-12 * values[-1]:
+        return []
+    tied = np.abs(vectors[:, 0]) > 1e-3
+    return [f"{_columns(table, tied)} are linearly dependent: leave one out, or no density exists"]
+
+
+def _too_few(tables: Mapping[str, pd.DataFrame], kept: int) -> list[str]:
+    """Faults of size, of the training part or of the table that will be split."""
+    first = next(iter(tables.values()))
+    rows = min(len(first), kept)
+    needed = max(FEWEST, 2 * len(first.columns))
+    if rows < needed:
+        return [f"{rows:,} different rows of {len(first.columns)} columns: {needed} are needed"]
+    return [f"its part {part} is empty" for part, table in tables.items() if not len(table)]
+
+
+def _repeated(
+    tables: Mapping[str, pd.DataFrame], table: pd.DataFrame, repeats: bool
+) -> Iterable[str]:
+    count = int(table.duplicated().sum())
+    if count and len(tables) > 1:
+        yield f"{count:,} rows stand in it more than once, perhaps in two parts"
+    elif count and repeats:
+        yield f"{count:,} repeated rows, which are kept, since all columns have steps"
+    elif count:
+        yield f"{count:,} repeated rows, of which the first alone is kept"
+
+
+def _stepped(
+    table: pd.DataFrame, x: np.ndarray, steps: Mapping[int, float], dequantised: bool
+) -> Iterable[str]:
+    """Remarks on columns of whole numbers, together, and on each lattice of other values."""
+    if dequantised:
+        if steps:
+            yield f"uniform noise in [0, 1) of a step on {counted(len(steps), 'column')}"
+        return
+    remedy = f"{UNBOUNDED}; the name with :dequantise at its end adds uniform noise"
+    whole = [place for place in steps if (x[:, place] == np.round(x[:, place])).all()]
+    if whole:
+        yield f"whole numbers alone in {quoted(table.columns[whole])}: {remedy}"
+    for place in steps.keys() - set(whole):
+        distinct = np.unique(x[:, place])
+        values = f"{len(distinct):,} values at spacing {number(steps[place], '.4g')}"
+        first = number(float(distinct[0]), ".7g")
+        yield f"equal steps in {short(table.columns[place])} ({values} from {first}): {remedy}"
+
+
+def _heaps(table: pd.DataFrame, x: np.ndarray, steps: Mapping[int, float]) -> Iterable[str]:
+    """A remark on values that many rows of a continuous column hold, the largest of each column."""
+    heaps = []
+    for place, name in enumerate(table.columns):
+        if place not in steps and (held := heap(x[:, place])) is not None:
+            value, rows, values = held
+            more = f" (and {counted(values - 1, 'other value')} like it)" if values > 1 else ""
+            heaps.append(f"{number(value, '.6g')} in {rows:,} rows of {short(name)}{more}")
+    if heaps:
+        yield (
+            f"heaped values, where a flow may put a spike and likelihoods have no bound: "
+            f"{', '.join(heaps[:MOST])}{' and others' * (len(heaps) > MOST)}"
+        )
+
+
+def _few(table: pd.DataFrame) -> Iterable[str]:
+    rows, columns = table.shape
+    if rows < max(FEW[0], FEW[1] * columns):
+        yield f"{rows:,} rows of {counted(columns, 'column')} can hardly tell flows apart"
+
+
+def _columns(table: pd.DataFrame, chosen: np.ndarray) -> str:
+    return f"column{'s' * (int(chosen.sum()) > 1)} {quoted(table.columns[chosen])}"

@@ -1,0 +1,227 @@
+"""The chooser: a plan within its minutes, trainings by the clock, one answer from records."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, reject
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from benchmarks import datasets
+from benchmarks.cli.app import app
+from benchmarks.core import store
+from benchmarks.core.frame import load
+from benchmarks.core.study import registry
+from benchmarks.execution.run import Asked, run
+from benchmarks.execution.suite import Suite
+from benchmarks.studies.choose import plan
+from benchmarks.studies.choose.plan import SPACES, Deadline, Plan, entrants
+from benchmarks.studies.choose.ranking import choices
+from benchmarks.training.schedules import Clock, share
+from benchmarks.training.settings import Training
+from runs import SCORING, Silent
+
+cli = CliRunner()
+
+
+@given(
+    seconds=st.floats(20, 20_000),
+    jobs=st.integers(1, 64),
+    families=st.integers(1, 12),
+    slow=st.floats(1, 8),
+)
+def test_a_plan_fits_into_its_seconds(seconds, jobs, families, slow):
+    try:
+        own = Plan.of(seconds, jobs, families, slow)
+    except ValueError:
+        assume(seconds < 400)
+        reject()
+    assert min(families, plan.FEWEST) <= own.families <= families
+    trials = math.ceil(own.families * own.configurations / jobs) * (own.trial + plan.TRIAL * slow)
+    rounds = math.ceil(own.families * own.places / jobs)
+    finals = rounds * (own.final * plan.CONTINUATION + plan.FINAL * slow)
+    total = plan.STARTING * slow + trials + finals + plan.reserve(slow)
+    assert total <= seconds + 1e-6
+    assert own.trial >= plan.SHORTEST[0]
+    assert own.final >= plan.SHORTEST[1]
+
+
+def test_three_minutes_of_two_cores_take_five_families_on_a_busy_machine_too():
+    for slow in (1.0, 4.0):
+        assert Plan.of(170, 2, len(SPACES), slow).families >= 5
+
+
+@given(
+    rest=st.floats(1, 1000),
+    jobs=st.integers(1, 8),
+    scores=st.dictionaries(st.text(max_size=3), st.floats(-9, 9), min_size=1, max_size=9),
+    slow=st.floats(1, 8),
+)
+def test_what_is_left_is_shared_equally_by_the_best(rest, jobs, scores, slow):
+    shares = Deadline(0.0, jobs, slow).shares(rest, scores)
+    (seconds,) = set(shares.values())
+    kept = min(scores[label] for label in shares)
+    assert all(scores[label] <= kept for label in scores.keys() - shares.keys())
+    beside = plan.FINAL * slow
+    cost = seconds * plan.CONTINUATION + beside
+    assert math.ceil(len(shares) / jobs) * cost <= rest + 1e-6 or len(shares) == 1
+    if len(shares) < len(scores):
+        more = plan.final_seconds(rest, jobs, len(shares) + 1, beside)
+        assert more < plan.SHORTEST[1]
+
+
+@given(passed=st.floats(0.001, 0.999), done=st.integers(0, 10_000))
+def test_the_schedule_of_a_clock_follows_the_seconds(passed, done):
+    clock = Clock(1000.0, time.monotonic() - 1000 * passed)
+    updates = clock.updates(done)
+    assert done < updates
+    assert updates == pytest.approx((done + 1) / passed, rel=0.01, abs=1)
+    if done > 1000:
+        rate = share(Training(schedule="wsd"), done, updates, 0)
+        assert (rate == 1) == (passed < 0.8) or abs(passed - 0.8) < 0.01
+    assert Clock(1.0, time.monotonic() - 2).updates(done) == max(done, 1)
+
+
+def test_the_validations_of_a_clock_come_once_each_and_none_after_the_other_if_they_are_late():
+    clock = Clock(1000.0)
+    assert [clock.validates(8), clock.validates(8)] == [True, False]
+    clock.begun -= 600
+    assert [clock.validates(8), clock.validates(8)] == [True, False]
+    clock.begun -= 60
+    assert clock.validates(8)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 7])
+def test_families_can_be_built_at_every_dimension(dim):
+    names = [entrant.flow for entrant in entrants(dim)]
+    assert set(names) <= set(SPACES)
+    assert len(names) >= (1 if dim == 1 else plan.FEWEST)
+    (other,) = entrants(dim, ["dense"])
+    assert other.space.options == {}
+    with pytest.raises(ValueError, match="nosuch"):
+        entrants(dim, ["nosuch"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, worker):
+    """A results folder of two families and two baselines on a table with a column of steps."""
+    root = tmp_path_factory.mktemp("choose")
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(2, 5, (600, 2)), columns=["mass", "flux"])
+    table["angle"] = rng.integers(0, 9, 600) + 0.25
+    table.to_csv(root / "my.csv", index=False)
+    name = f"{root / 'my.csv'}:columns=angle,mass"
+    study = {
+        "study": "choose",
+        "datasets": [name],
+        "flows": ["realnvp", {"flow": "nice", "space": {"preprocessing": ["radial"]}}],
+        "baselines": ["gaussian"],
+        "configurations": 2,
+        "seconds": 0.1,
+        "final_seconds": 0.2,
+        "sizes": {"hidden": 8, "layers": 2},
+        "batch": 32,
+        "training": {"schedule": "wsd", "validations": 3, "validation_rows": 50},
+        "scoring": {**SCORING, "seconds": 0, "continuation": 0},
+        "minutes": 2,
+        "left_out": ["glow"],
+    }
+    with datasets.registry.temporary():
+        suite = Suite(name="choose", threads=1, studies=(study,))
+        after = run(suite, root / "out", Silent(), Asked(throughout=True), worker=worker)
+        assert len(after.done) == len(after.cases) == 1 + 2 * 2 + 2
+        yield root / "out"
+
+
+def test_the_clock_ends_every_training(folder):
+    frame = load(folder)
+    trained = frame[frame["setting.stage"].notna()]
+    assert (trained["train_updates"] > 0).all()
+    assert (trained["train_process_seconds"] < trained["setting.seconds"] + 0.2).all()
+    for _, row in trained.iterrows():
+        validated = store.arrays(row, "validated")["validated"]
+        assert validated[0] == 0
+        assert validated[-1] == row["train_updates"]
+
+
+def test_finals_have_the_configuration_that_is_best_by_validation(folder):
+    frame = load(folder)
+    assert set(frame.dropna(subset=["test_ll"])["setting.stage"].fillna("")) == {"", "final"}
+    for _, own in frame[frame["updates"] > 0].groupby("flow"):
+        trials = own[own["setting.stage"] == "trial"]
+        (final,) = own[own["setting.stage"] == "final"]["setting.configuration"]
+        assert final == trials.loc[trials["val_ll"].idxmax(), "setting.configuration"]
+
+
+def test_the_ranking_is_by_validation_and_the_answer_names_its_first(folder):
+    frame = load(folder)
+    (choice,) = choices(frame)
+    assert [ranked.name for ranked in choice.baselines] == ["gaussian"]
+    vals = [ranked.val for ranked in choice.flows]
+    assert vals == sorted(vals, reverse=True)
+    first, second = choice.flows
+    assert first.standing is None
+    assert second.standing is not None
+    study = registry["choose"]
+    assert study.says(frame) == [choice.answer, *choice.warnings]
+    assert choice.answer.startswith(first.name)
+    warned = " ".join(choice.warnings)
+    for word in ("'angle'", "9 values at spacing 1 from 0.25", "600 rows", "glow"):
+        assert word in warned
+    sd = pd.read_csv(folder.parent / "my.csv")[["angle", "mass"]].std().prod()
+    assert first.raw == pytest.approx(first.test.value - math.log(sd), abs=0.05)
+    low, high = first.interval
+    assert low < first.test.value < high
+    case = store.read_one(folder, first.row["key"]).case
+    entry = json.loads(json.dumps(first.as_json(case, None), allow_nan=False))
+    assert entry["flow"] == first.name
+    assert entry["options"]["hidden"] == 8
+    assert [figure.name for figure in study.figures(frame)] == [f"choose-{choice.data}"]
+    assert len(study.tables(frame)[0].frame) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["my.csv"], ["'kind'", "--drop NAME"]),
+        (["my.csv", "--drop", "kind,nosuch"], ["'nosuch'", "'mass'"]),
+        (["my.csv", "--target", "nosuch"], ["--target", "'nosuch'"]),
+        (["my.csv", "--columns", "mass", "--target", "mass"], ["leave no column"]),
+        (["nosuch.csv"], ["nosuch.csv"]),
+        (["my.csv", "--drop", "kind", "--minutes", "0.1"], ["--minutes", "more"]),
+    ],
+)
+def test_what_cannot_be_chosen_for_is_refused(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(90, 2)), columns=["mass", "flux"])
+    table.assign(kind="a").to_csv("my.csv", index=False)
+    with datasets.registry.temporary():
+        refused = cli.invoke(app, ["choose", *arguments])
+    assert refused.exit_code == 2, refused.output
+    for word in words:
+        assert word in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_command_answers_within_its_minutes(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "my.npz", X=rng.normal(size=(800, 3)), y=rng.integers(0, 2, 800))
+    how = ["--minutes", "0.75", "--flow", "nice", "--flow", "realnvp", "--json", "a.json"]
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "benchmarks", "choose", "my.npz", *how]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time.monotonic() - begun < 45
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert {entry["flow"] for entry in content["ranking"]} == {"nice", "realnvp"}
+    assert content["target"] == "y"
+    report = (tmp_path / "results" / "choose-my" / "report" / "report.md").read_text()
+    assert content["ranking"][0]["flow"] in report.partition("What these records say")[2][:200]
