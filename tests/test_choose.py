@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,9 @@ from typer.testing import CliRunner
 from benchmarks import datasets
 from benchmarks.cli.app import app
 from benchmarks.core import store
+from benchmarks.core.case import Case
 from benchmarks.core.frame import load
-from benchmarks.core.study import registry
+from benchmarks.core.study import Skipped, registry
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.suite import Suite
 from benchmarks.studies.choose import plan
@@ -46,8 +48,7 @@ def test_a_plan_fits_into_its_seconds(seconds, jobs, families, slow):
         reject()
     assert min(families, plan.FEWEST) <= own.families <= families
     trials = math.ceil(own.families * own.configurations / jobs) * (own.trial + plan.TRIAL * slow)
-    rounds = math.ceil(own.families * own.places / jobs)
-    finals = rounds * (own.final * plan.CONTINUATION + plan.FINAL * slow)
+    finals = own.wall(jobs, slow)
     total = plan.STARTING * slow + trials + finals + plan.reserve(slow)
     assert total <= seconds + 1e-6
     assert own.trial >= plan.SHORTEST[0]
@@ -76,6 +77,21 @@ def test_what_is_left_is_shared_equally_by_the_best(rest, jobs, scores, slow):
     if len(shares) < len(scores):
         more = plan.final_seconds(rest, jobs, len(shares) + 1, beside)
         assert more < plan.SHORTEST[1]
+
+
+def test_trials_that_are_late_leave_out_all_but_the_first_of_a_family():
+    study, case = registry["choose"], Case(study="choose", flow="maf", dim=2, batch=1)
+    trials = [case.changed(settings={"stage": "trial", "configuration": n}) for n in range(3)]
+    kept = {}
+    for ends in (1000.0, 20.0):
+        study.deadline = Deadline(time.monotonic() + ends, 2, finals=60.0)
+        kept[ends] = []
+        for trial in trials:
+            with suppress(Skipped):
+                study.admit(trial)
+                kept[ends].append(trial.settings["configuration"])
+    study.deadline = None
+    assert kept == {1000.0: [0, 1, 2], 20.0: [0]}
 
 
 @given(passed=st.floats(0.001, 0.999), done=st.integers(0, 10_000))

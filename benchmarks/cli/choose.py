@@ -84,8 +84,8 @@ def choose(
         left = 60 * minutes - passed
         suite, plan = _suite(name, minutes, left, jobs, slow, flows_of(flow or ()))
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
-        deadline = Deadline(started + 60 * minutes, jobs, slow, plan.places)
-        registry["choose"].deadline = deadline
+        ends, walls = started + 60 * minutes, (plan.places, plan.wall(jobs, slow))
+        registry["choose"].deadline = deadline = Deadline(ends, jobs, slow, *walls)
     _measure(suite, folder, deadline, keep_weights)
     with usage_errors():
         drawn, choice = report_of(folder), _choice(folder)
@@ -166,8 +166,9 @@ def _suite(
     )
     if left_out:
         console.print(f"left out for want of time: {', '.join(left_out)}", soft_wrap=True)
-    titles = {"name": f"choose {name}", "about": f"Which flow for {name}: {minutes:g} minutes."}
-    return Suite(**titles, threads=1, time_limit=60 * minutes, studies=(study,)), plan
+    about = f"Which flow for {name}: {minutes:g} minutes."
+    values = {"name": f"choose {name}", "about": about, "threads": 1, "time_limit": 60 * minutes}
+    return Suite.model_validate({**values, "studies": (study,)}), plan
 
 
 def _measure(suite: Suite, folder: Path, deadline: Deadline, keep_weights: bool) -> None:

@@ -108,6 +108,9 @@ class Study:
         """
         return case
 
+    def admit(self, case: Case) -> None:
+        """Raise `Skipped` where a case that is about to be measured is left out after all."""
+
     def budget(self, case: Case) -> float:
         """Seconds that a case is expected to take."""
         return 1.0

@@ -78,13 +78,12 @@ class Recorder:
 
         Raises `Skipped` and ValueError as `Study.resolved` does.
         """
-        if not case.needs:
-            return case
         if times:
-            return store.read_one(self.folder, case.key).case
-        earlier = [store.read_one(self.folder, key) for key in case.needs]
+            return store.read_one(self.folder, case.key).case if case.needs else case
         study: Study = registry[case.study]
-        return study.resolved(case, earlier).changed(resolves=case.key)
+        study.admit(case)
+        earlier = [store.read_one(self.folder, key) for key in case.needs]
+        return case if not earlier else study.resolved(case, earlier).changed(resolves=case.key)
 
     def measure(self, worker: Worker, task: Task) -> Iterator[tuple[Case, Record]]:
         """Yield each case with its record; if the worker is lost, go on with one case at a time."""

@@ -89,6 +89,11 @@ class Plan:
     trial: float
     final: float
 
+    def wall(self, jobs: int, slow: float) -> float:
+        """Seconds that the finals take."""
+        rounds = math.ceil(self.families * self.places / jobs)
+        return rounds * (CONTINUATION * self.final + FINAL * slow)
+
     @property
     def of_family(self) -> float:
         """Seconds of all trainings of a family."""
@@ -153,6 +158,7 @@ class Deadline:
     jobs: int
     slow: float = 1.0
     places: int = 1
+    finals: float = 0.0  # seconds that they are planned to take
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _shares: dict[str, float] | None = None  # seconds of a final by label
 
@@ -160,6 +166,11 @@ class Deadline:
     def left(self) -> float:
         """Seconds until ranking and report have to begin."""
         return self.ends - reserve(self.slow) - time.monotonic()
+
+    @property
+    def late(self) -> bool:
+        """Whether the trials take time that at least half of the finals' seconds need."""
+        return self.left < self.finals / 2
 
     def seconds(self, label: str, trials: Sequence[Record]) -> float:
         """Seconds of a final of a family, by the trials of all; 0 where it is left out."""

@@ -157,6 +157,9 @@ class Choice:
         without = without[~without["model"].isin([ranked.name for ranked in every])]
         for model, own in without.groupby("model", sort=False):
             lines.append(f"Without a result: {model}: {own['reason'].iloc[0]}.")
+        tried = self.rows[self.rows["stage"] == "trial"]
+        if skipped := int((tried["status"] == "skipped").sum()):
+            lines.append(f"{skipped} of {len(tried)} trials were left out for want of time.")
         if left_out := self._left_out():
             lines.append(f"Left out for want of time: {', '.join(left_out)}.")
         return lines

@@ -80,6 +80,12 @@ class Choose(TrainingStudy):
         """Seconds: those on the clock, and some for what is beside them."""
         return (6 if "scoring" in case.settings else 1) + float(case.settings.get("seconds", 5))
 
+    def admit(self, case: Case) -> None:
+        """Raise `Skipped` for a trial but the first of a family once the finals have to begin."""
+        first = case.settings.get("stage") != "trial" or case.settings["configuration"] == 0
+        if self.deadline is not None and not first and self.deadline.late:
+            raise Skipped("no time is left for it: the machine is busier than it was")
+
     def resolved(self, case: Case, earlier: Sequence[Record]) -> Case:
         """A final with the configuration of its place among the family's trials, by validation.
 
