@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.studies.choose.plan import Deadline, Plan
     from benchmarks.studies.choose.ranking import Choice
 
-EFFORT = 3e9  # FLOPs a second of the mixture's fit, which gets the seconds of a family
+EFFORT = 2e9  # FLOPs a second of the mixture's fit, which gets the seconds of a family
 
 Columns = Annotated[list[str] | None, typer.Option(help="Columns of the density, a,b; repeatable.")]
 

@@ -19,7 +19,7 @@ from benchmarks.training.settings import TrainingPart
 
 # seconds of a core that is free, each longer on a machine that is not: before the first training,
 # of ranking and report, and of a trial and a final beside their trainings
-STARTING, ENDING, TRIAL, FINAL = 5.0, 6.0, 0.15, 1.3
+STARTING, ENDING, TRIAL, FINAL = 5.0, 4.5, 0.15, 1.3
 SLOWEST = 8.0  # times as long, that are planned for
 SLACK = 2.0  # seconds that nothing is planned for
 CONTINUATION = 1.3  # of a final's training, by what says whether it was still improving
