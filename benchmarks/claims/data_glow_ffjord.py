@@ -34,7 +34,7 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
     statement="On two-dimensional data FFJORD's density is closer to the data than Glow's.",
     studies=("density",),
     suite="densities",
-    exhibits=("density", "picture-8gaussians", "picture-checkerboard"),
+    exhibits=("density", "pictures"),
     examples=[
         ("confirmed", partial(example, 1.0)),
         ("refuted", partial(example, -1.0)),

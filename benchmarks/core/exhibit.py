@@ -134,10 +134,14 @@ def per_row(frame: pd.DataFrame, metric: str) -> pd.Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: ``draw`` returns a matplotlib Figure when a report wants one."""
+    """A picture: ``draw`` returns a matplotlib Figure when a report wants one.
+
+    ``within`` names another figure of the study that has all of its content; a report shows that.
+    """
 
     name: str
     title: str
     note: str
     draw: Callable[[], Any]
     records: tuple[str, ...] = ()
+    within: str = ""

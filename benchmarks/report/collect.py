@@ -27,15 +27,15 @@ def collect(folders: Sequence[Path]) -> Report:
     """
     every = runs.read(folders)
     numbered = Exhibits({key: text for run in every for key, text in run.cautions.items()})
-    claim_section = claims.judge(every, noted)
-    verdicts = numbered.table(claim_section.table, "report") if claim_section.judgements else None
-    by_run = numbered.table(claim_section.by_run, "report") if claim_section.by_run else None
     listed = sections(every)
     frames = runs.side_by_side(every)
     for section in listed:
         for frame in frames:
             names = ", ".join(frame["run"].unique()) if len(frames) > 1 else ""
             fill(section, frame, numbered, f" ({names})" if names else "")
+    claim_section = claims.judge(every, noted)
+    verdicts = numbered.table(claim_section.table, "report") if claim_section.judgements else None
+    by_run = numbered.table(claim_section.by_run, "report") if claim_section.by_run else None
     undone = _undone(every, numbered)  # before the list of records, which a page shows last
     records, references = _cited(listed, every, numbered)
     heads = {run.label: facts.header(run) for run in every}

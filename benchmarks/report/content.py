@@ -9,9 +9,11 @@ from benchmarks.core import exhibit
 from benchmarks.core.plan import Plan
 from benchmarks.report.cells import Grid
 from benchmarks.report.claims import Judged
-from benchmarks.report.facts import Fact
+from benchmarks.report.facts import DOUBTS, Fact
 from benchmarks.report.pictures import Picture
 from benchmarks.report.references import References
+
+FLOWS = ("flow", "model", "series", "cheaper", "than")  # columns whose texts begin with a flow
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,13 @@ class Table:
     note: str
     grid: Grid
     raw: exhibit.Table
+
+    @property
+    def flows(self) -> list[str]:
+        """For each row the flows that it names, apart by spaces."""
+        named = [self.raw.frame[name] for name in FLOWS if name in self.raw.frame]
+        rows = zip(*named, strict=True) if named else [()] * len(self.raw.frame)
+        return [" ".join(str(text).split()[0] for text in row if str(text).strip()) for row in rows]
 
     @property
     def rows_from(self) -> tuple[tuple[str, ...], ...]:
@@ -85,12 +94,34 @@ class Report:
         return [line for section in self.sections for line in section.says]
 
     @property
+    def lead(self) -> Figure | None:
+        """The figure that stands with what the records say: the first of a study that says it."""
+        sections = sorted(self.sections, key=lambda section: not section.says)
+        return next((figure for section in sections for figure in section.figures), None)
+
+    @property
+    def main(self) -> Table | None:
+        """The first table of the first study that has one."""
+        return next((table for section in self.sections for table in section.tables), None)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be known before any number is read."""
+        doubts = [line for fact in self.header if fact.term in DOUBTS for line in fact.lines]
+        return [*(note for section in self.sections for note in section.notes), *doubts]
+
+    @property
+    def of_origin(self) -> list[Fact]:
+        """Every fact once: those of the head, then the others."""
+        head = {fact.term: fact for fact in self.header}
+        return [*self.header, *(fact for fact in self.provenance if fact.term not in head)]
+
+    @property
     def tables(self) -> list[Table]:
         """All tables, in their order."""
         verdicts = (self.claims.table, self.claims.by_run) if self.claims else ()
-        first = [table for table in verdicts if table]
         own = [table for section in self.sections for table in section.tables]
-        return first + own + [table for table in (self.undone, self.records) if table]
+        return own + [table for table in (*verdicts, self.undone, self.records) if table]
 
     @property
     def figures(self) -> list[Figure]:

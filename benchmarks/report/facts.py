@@ -15,6 +15,7 @@ from benchmarks.core.record import Record
 from benchmarks.report.runs import Run
 
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
+DOUBTS = ("Noise", "Caution")  # facts that warn of numbers
 STATES = ("done", "stale", "stale in times", "failed", "timeout", "skipped", "missing")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from PIL import Image
 
 from benchmarks.core.exhibit import Figure
 from benchmarks.plotting.draw import STYLE
+from benchmarks.report import series_marks
+from benchmarks.report.series_marks import Mark
 
 SAVED: dict[str, Any] = {
     **STYLE,
@@ -39,13 +42,14 @@ def draw(figure: Figure, name: str) -> Picture:
     with matplotlib.rc_context({**SAVED, "svg.hashsalt": name}):
         picture = figure.draw()
         try:
+            marks = series_marks.mark(picture)
             svg, png = io.BytesIO(), io.BytesIO()
             picture.savefig(svg, format="svg", metadata={"Date": None})
             picture.set_layout_engine("none")  # laid out once is enough, and half the time
             picture.savefig(png, format="png", metadata={"Software": None})
         finally:
             plt.close(picture)
-    inline, width = embed(svg.getvalue(), f"svg-{name}", figure.title)
+    inline, width = embed(svg.getvalue(), f"svg-{name}", figure.title, marks)
     return Picture(svg.getvalue(), png.getvalue(), inline, width)
 
 
@@ -63,16 +67,21 @@ def small_png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
-def embed(svg: bytes, prefix: str, label: str) -> tuple[str, int]:
+def embed(
+    svg: bytes, prefix: str, label: str, marks: Mapping[str, Mark] | None = None
+) -> tuple[str, int]:
     """An SVG to stand among others in one HTML page, and its natural width in CSS pixels.
 
     Every id gets the prefix, so that no two figures share one; names of namespaces and the style
-    sheet, which would rule the whole page, go; ``label`` is what a screen reader says.
+    sheet, which would rule the whole page, go; ``label`` is what a screen reader says. Groups of
+    ``marks`` get the name of their series, and their points what they say.
     """
     root = ET.fromstring(svg)
     parents = {child: parent for parent in root.iter() for child in parent}
-    for element in list(root.iter()):
+    for element in root.iter():
         element.tag = _local(element.tag)
+    series_marks.write(root, marks or {})
+    for element in list(root.iter()):
         element.attrib = {_local(k): _own(_local(k), v, prefix) for k, v in element.items()}
         if element.tag in ("metadata", "style"):
             parents[element].remove(element)

@@ -47,7 +47,8 @@ def fill(section: Section, frame: pd.DataFrame, numbered: Exhibits, suffix: str 
     tables: list[Table] = []
     with noted(section.notes, f"Study {study!r}: its tables"):
         tables = list(definition.tables(rows.copy()))
-    for figure in figures:
+    names = {figure.name for figure in figures}
+    for figure in (figure for figure in figures if figure.within not in names):
         with noted(section.notes, f"Study {study!r}: figure {figure.name!r}"):
             section.figures.append(numbered.figure(figure, study, suffix))
     for table in tables:

@@ -16,6 +16,8 @@ from benchmarks.report.content import Figure, Report, Table
 from benchmarks.report.files import PAGE
 from benchmarks.report.formats import Files, Format, registry, table_formats
 
+FILTERED = 13  # rows from which on a table has a field that filters them
+
 
 def files(report: Report) -> Files:
     """The page."""
@@ -25,7 +27,11 @@ def files(report: Report) -> Files:
 def render(report: Report) -> str:
     """The whole report as the text of one HTML file."""
     suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False) if report.plan.suite else ""
-    return _environment().get_template("index.html.jinja").render(report=report, suite=suite)
+    return (
+        _environment()
+        .get_template("index.html.jinja")
+        .render(report=report, suite=suite, filtered=FILTERED)
+    )
 
 
 def _environment() -> Environment:

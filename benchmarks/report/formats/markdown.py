@@ -26,9 +26,10 @@ def files(report: Report) -> Files:
 
 def render(report: Report) -> str:
     """The whole report as one Markdown document."""
-    blocks = [*head(report), facts(report.header), *notes(report), *claims(report)]
+    blocks = [*head(report), facts(report.header), *notes(report)]
     for section in report.sections:
         blocks += _section(section, report.references)
+    blocks += claims(report)
     blocks.append("## Not done")
     if report.undone:
         blocks += [*table(report.undone, report.references), _files(report.undone)]

@@ -33,15 +33,15 @@ def render(report: Report) -> str:
 
 def _text(report: Report, rows: int) -> str:
     blocks = [*head(report), facts(report.header), *notes(report)]
-    if report.claims:
-        blocks += ["## Claims", *table(report.claims.table)]
-        blocks += table(report.claims.by_run) if report.claims.by_run else []
     if report.undone:
         blocks += table(report.undone, most=rows)
     for section in report.sections:
         blocks.append(f"## {escape(section.study)}" if section.tables else "")
         for item in section.tables:
             blocks += table(item, most=rows)
+    if report.claims:
+        blocks += ["## Claims", *table(report.claims.table)]
+        blocks += table(report.claims.by_run) if report.claims.by_run else []
     return joined(blocks)
 
 

@@ -35,18 +35,20 @@ class Portrait(NamedTuple):
 def figures(flat: pd.DataFrame) -> list[Figure]:
     """All data sets at a glance, then each with all of its flows; several figures for many sets."""
     sets = {str(name): panels.ordered(group) for name, group in flat.groupby("dataset", sort=False)}
-    pictures = []
+    pictures, within = [], {}
     for number, (chosen, names) in enumerate(panels.sheets(sets, SETS, FLOWS)):
         keys = tuple(key for rows in chosen.values() for key in rows["key"])
         name = f"pictures-{number + 1}" if number else "pictures"
+        within |= {data: name for data in chosen if set(sets[data]["series"]) <= {*names}}
         draw = partial(_glance, chosen, names)
         note = NOTE + improvement.note(pd.concat(chosen.values()))
         pictures.append(Figure(name, "Data and densities", note, draw, keys))
     for name, rows in sets.items():
         title = f"{name}: data and densities"
         keys = tuple(rows["key"])
-        note = NOTE + improvement.note(rows)
-        pictures.append(Figure(f"picture-{name}", title, note, partial(_each, rows), keys))
+        note, whole = NOTE + improvement.note(rows), within.get(name, "")
+        draw = partial(_each, rows)
+        pictures.append(Figure(f"picture-{name}", title, note, draw, keys, within=whole))
     return pictures
 
 
