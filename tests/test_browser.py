@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
@@ -25,12 +24,11 @@ from benchmarks.report import content, numbered
 from benchmarks.report.facts import Fact
 from benchmarks.report.formats import html as page_of
 from benchmarks.report.references import References
+from browser import HEIGHT, launched, opened
 
 pytestmark = pytest.mark.slow
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-NARROW, WIDE, HEIGHT = 360, 1400, 800
-LIMIT = 300_000  # milliseconds after which a missing element is an error, however slow the machine
+NARROW, WIDE = 360, 1400
 LETTER = 965  # pixels of a sheet of letter paper on its side, within the margins
 LONG = "RuntimeError: step size underflow at t = 0.7312 after 1000 steps, dt = 1.2e-17, " * 3
 VALUES = [3.0, 100.0, math.nan, -5.0, 20.0, "failed", 7.5e-9]
@@ -69,13 +67,8 @@ CONTRAST = """
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is on the PATH")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu"]
-        with playwright.chromium.launch(executable_path=program, args=arguments) as browser:
-            yield browser
+    with launched() as browser:
+        yield browser
 
 
 def _draw() -> Canvas:
@@ -115,18 +108,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _open(chromium: Browser, path: Path, width: int) -> Page:
-    """Show a file in a window of ``width`` pixels."""
-    page = chromium.new_page(viewport={"width": width, "height": HEIGHT})
-    page.set_default_timeout(LIMIT)
-    page.goto(path.as_uri())
-    return page
-
-
 @pytest.fixture(params=(NARROW, WIDE))
 def page(request: pytest.FixtureRequest, chromium: Browser, path: Path) -> Iterator[Page]:
     """The page, newly loaded, at either width."""
-    with _open(chromium, path, request.param) as page:
+    with opened(chromium, path, request.param) as page:
         yield page
 
 
@@ -159,6 +144,7 @@ def test_wide_tables_and_figures_scroll_in_their_boxes(page: Page) -> None:
 
 
 def test_headers_stay_while_a_table_scrolls(page: Page) -> None:
+    page.locator("#table-tall").evaluate("table => { table.closest('details').open = true }")
     box, header = page.locator("#table-tall .box"), page.locator("#table-tall thead th").first
     assert box.evaluate("box => (box.scrollTop = 500, box.scrollTop)") == 500
     tops = [part.evaluate("part => part.getBoundingClientRect().top") for part in (box, header)]
@@ -222,11 +208,11 @@ def test_words_can_be_read_and_are_said_aloud(page: Page) -> None:
 
 def test_the_page_prints(chromium: Browser, path: Path) -> None:
     """On several sheets of which none is blank, with headers on each, and no table cut."""
-    with _open(chromium, path, WIDE) as page:
+    with opened(chromium, path, WIDE) as page:
         sheets = _sheets(page.pdf(prefer_css_page_size=True))
     assert len(sheets) > 1
     assert all(re.search(rb"\bT[jJ]\b", sheet) for sheet in sheets)
-    with _open(chromium, path, LETTER) as page:
+    with opened(chromium, path, LETTER) as page:
         page.emulate_media(media="print")
         widths = page.locator("table").evaluate_all("tables => tables.map(t => t.offsetWidth)")
         assert max(widths) <= LETTER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 from rich.table import Table
 
+from benchmarks.cli import answer
 from benchmarks.cli.console import INTERRUPTED, STOPPED, console, fail, usage_errors
 from benchmarks.cli.options import KeepWeights, check_data, check_device, on_suite
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.core.case import Case
     from benchmarks.execution.run import Asked
     from benchmarks.execution.suite import Suite
+    from benchmarks.report.content import Report
 
 
 @on_suite
@@ -118,7 +120,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     with ending():
         with Display(console) as display:
             result = run(suite, folder, display, asked)
-        drawn = report_of(folder)
+        drawn = report_of(folder, answer.show)
     old_failures = len(result.failed - display.measured)
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
@@ -155,8 +157,8 @@ def ending() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def report_of(folder: Path) -> str:
-    """Draw the report of a folder, unless other runs go on; what to say of it."""
+def report_of(folder: Path, show: Callable[[Report], None] | None = None) -> str:
+    """Draw the report of a folder and show it, unless other runs go on; what to say of it."""
     from filelock import FileLock
 
     from benchmarks import report
@@ -168,7 +170,10 @@ def report_of(folder: Path) -> str:
     if not store.is_folder(folder):
         return "nothing to report"
     with FileLock(folder / ".report.lock"):  # others may have come to their end as well
-        return f"report: {report.write(folder)}"
+        page, content = report.draw(folder)
+    if show:
+        show(content)
+    return f"report: {page}"
 
 
 def check_scheduler(scheduler: str) -> None:

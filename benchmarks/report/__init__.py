@@ -7,11 +7,20 @@ from pathlib import Path
 from benchmarks.core.frame import labels
 from benchmarks.report import formats
 from benchmarks.report.collect import collect
+from benchmarks.report.content import Report
 from benchmarks.report.files import PAGE, Output, usable
 
 
 def write(*folders: str | Path, out: str | Path | None = None) -> Path:
     """Write the report of a results folder, or of several side by side; the path of index.html.
+
+    As `draw` does.
+    """
+    return draw(*folders, out=out)[0]
+
+
+def draw(*folders: str | Path, out: str | Path | None = None) -> tuple[Path, Report]:
+    """Write the report of a results folder, or of several: the path of index.html, the content.
 
     It goes into the folder ``out``: by default ``report/`` in the one results folder, and of
     several ``results/A-vs-B/report``. The same records give the same bytes. What a study cannot
@@ -25,7 +34,7 @@ def write(*folders: str | Path, out: str | Path | None = None) -> Path:
     for name, content in formats.files(report):
         output.write(name, content)
     output.remove_others()
-    return root / PAGE
+    return root / PAGE, report
 
 
 def _usual(folders: list[Path]) -> Path:

@@ -101,8 +101,9 @@ class Report:
 
     @property
     def main(self) -> Table | None:
-        """The first table of the first study that has one."""
-        return next((table for section in self.sections for table in section.tables), None)
+        """The first table of a study that says something, else of any."""
+        sections = sorted(self.sections, key=lambda section: not section.says)
+        return next((table for section in sections for table in section.tables), None)
 
     @property
     def warnings(self) -> list[str]:

@@ -6,7 +6,10 @@ import itertools
 import re
 from collections.abc import Mapping
 
+import pandas as pd
+
 from benchmarks.core import exhibit
+from benchmarks.core.quotable import time_columns
 from benchmarks.report.cells import DOUBTFUL, grid
 from benchmarks.report.content import Figure, Table
 from benchmarks.report.pictures import draw
@@ -37,6 +40,12 @@ class Exhibits:
         self._cautions = cautions or {}
         self._figures, self._tables = Names(), Names()
         self._figure, self._table = itertools.count(1), itertools.count(1)
+
+    def quotable(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A copy of the frame without the times that are not to be quoted."""
+        doubted = frame["key"].isin(self._cautions)
+        times = {name: frame[name].mask(doubted) for name in time_columns(frame)}
+        return frame.assign(**times)
 
     def figure(self, raw: exhibit.Figure, study: str, suffix: str = "") -> Figure:
         """A figure, drawn; ``suffix`` is added to its title."""

@@ -40,7 +40,7 @@ def fill(section: Section, frame: pd.DataFrame, numbered: Exhibits, suffix: str 
         return
     rows = frame[frame["study"].isin([study, *definition.reads])].reset_index(drop=True)
     with noted(section.notes, f"Study {study!r}: what its records say"):
-        section.says += definition.says(rows.copy())
+        section.says += definition.says(numbered.quotable(rows))
     figures: list[Figure] = []
     with noted(section.notes, f"Study {study!r}: its figures"):
         figures = list(definition.figures(rows.copy()))

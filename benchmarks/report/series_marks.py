@@ -91,7 +91,7 @@ def _points(artist: Any, axes: Any, name: str) -> Iterator[str]:
     """What each point that has a mark says."""
     if not hasattr(artist, "get_xydata") or not _look(artist)[1]:
         return
-    values = np.ma.filled(np.ma.asarray(artist.get_xydata(), dtype=float), np.nan)
+    values: np.ndarray = np.ma.filled(np.ma.asarray(artist.get_xydata(), dtype=float), np.nan)
     if len(values) <= MOST:
         labels = [label and f"{label} " for label in (axes.get_xlabel(), axes.get_ylabel())]
         for point in values[np.isfinite(values).all(axis=1)]:

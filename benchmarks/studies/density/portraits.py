@@ -35,7 +35,8 @@ class Portrait(NamedTuple):
 def figures(flat: pd.DataFrame) -> list[Figure]:
     """All data sets at a glance, then each with all of its flows; several figures for many sets."""
     sets = {str(name): panels.ordered(group) for name, group in flat.groupby("dataset", sort=False)}
-    pictures, within = [], {}
+    pictures = []
+    within: dict[str, str] = {}
     for number, (chosen, names) in enumerate(panels.sheets(sets, SETS, FLOWS)):
         keys = tuple(key for rows in chosen.values() for key in rows["key"])
         name = f"pictures-{number + 1}" if number else "pictures"

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.criteria import LEVEL
-from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.studies.frontier.tables import finals, labelled
+from benchmarks.studies.sentences import effort, lacking, stands, undertrained
 
 
 @dataclass(frozen=True)
@@ -66,51 +64,24 @@ def _best(budgets: list[list[Budget]]) -> str:
 
 
 def _level(last: list[Budget]) -> str:
-    parts = []
-    for budget in last:
-        others = {m: s for m, s in budget.models.items() if m != budget.best}
-        rivals = {m: paired.compare(budget.models[budget.best], s) for m, s in others.items()}
-        standing = paired.standing(rivals)
-        words = {
-            "level with": [model for model, how in standing.items() if how == "level"],
-            "not told apart from": [model for model, how in standing.items() if how == "open"],
-        }
-        named = [f"{how} {', '.join(models)}" for how, models in words.items() if models]
-        ahead = "ahead of all others" if rivals else "alone"
-        parts.append(f"{budget.best} on {budget.data} is {' and '.join(named) or ahead}")
+    parts = [f"{budget.best} on {budget.data} {stands(budget.models)}" for budget in last]
     return f"At the largest budget {'; '.join(parts)}."
 
 
 def _cost(last: list[Budget]) -> str:
-    parts = []
-    for budget in last:
-        flops = {m: float(s["train_flops"].median()) for m, s in budget.models.items()}
-        least = min(flops, key=lambda model: flops[model])
-        own = f"{budget.best} on {budget.data} takes {scientific(flops[budget.best])} FLOPs"
-        other = f", {least} {scientific(flops[least])}" if least != budget.best else ""
-        parts.append(own + other)
+    parts = [effort(budget.models, budget.data) for budget in last]
     return f"To train the best: {'; '.join(parts)}."
 
 
 def _gains(last: list[Budget]) -> str:
-    parts = []
-    for budget in last:
-        gains = {model: improvement.gain_of(seeds) for model, seeds in budget.models.items()}
-        words = [
-            f"{model} ({number(gain.value, '+.3f')} ± {number(gain.half(LEVEL), '.3f')})"
-            for model, gain in gains.items()
-            if gain is not None and improvement.improving(budget.models[model])
-        ]
-        if words:
-            parts.append(f"on {budget.data} at {budget.seconds:g} s {', '.join(words)}")
-    what = "Undertrained, with what as many updates again would gain on validation, nats"
-    return f"{what}: {'; '.join(parts)}." if parts else ""
+    names = [f"{budget.data} at {budget.seconds:g} s" for budget in last]
+    pairs = zip(names, last, strict=True)
+    return undertrained({name: budget.models for name, budget in pairs})
 
 
 def _lacks(sets: list[tuple[str, pd.DataFrame]]) -> str:
     parts = []
     for name, rows in sets:
         own = rows[~rows["status"].isin(["done", "skipped"]) & rows["seconds"].notna()]
-        counts = own.groupby("model", sort=False).size()
-        parts += [f"{model} on {name} ({count} cases)" for model, count in counts.items()]
+        parts += lacking(name, own["model"])
     return f"Without a result: {', '.join(parts)}." if parts else ""

@@ -1,0 +1,67 @@
+"""Parts of sentences on models that were trained on one data set: for what studies say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from benchmarks.analysis import improvement, paired
+from benchmarks.analysis.criteria import LEVEL
+from benchmarks.core.exhibit import scientific
+from benchmarks.core.formats import number
+from benchmarks.core.naming import counted
+
+MOST = 5  # parts that a sentence names
+
+
+def listed(parts: Sequence[str], separator: str = "; ") -> str:
+    """The first parts, and how many others there are."""
+    more = [f"and {len(parts) - MOST} more"] if len(parts) > MOST else []
+    return separator.join([*parts[:MOST], *more])
+
+
+def stands(models: Mapping[str, pd.DataFrame]) -> str:
+    """How the first of models stands to the others, by tests in pairs: "is level with maf"."""
+    first, *others = models
+    compared = {name: paired.compare(models[first], models[name]) for name in others}
+    standing = paired.standing(compared)
+    words = {
+        "level with": [name for name, how in standing.items() if how == "level"],
+        "not told apart from": [name for name, how in standing.items() if how == "open"],
+        "behind": [name for name, how in standing.items() if how == "behind"],
+    }
+    named = [f"{how} {listed(names, ', ')}" for how, names in words.items() if names]
+    alone = "ahead of all others" if others else "alone"
+    late = ", though undertrained" if improvement.improving(models[first]) else ""
+    return f"is {' and '.join(named) or alone}{late}"
+
+
+def undertrained(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
+    """The models of data sets that were still improving, with their gains; empty for none."""
+    parts = []
+    for data, models in sets.items():
+        gains = {model: improvement.gain_of(seeds) for model, seeds in models.items()}
+        words = [
+            f"{model} ({number(gain.value, '+.3f')} ± {number(gain.half(LEVEL), '.3f')})"
+            for model, gain in gains.items()
+            if gain is not None and improvement.improving(models[model])
+        ]
+        if words:
+            parts.append(f"on {data} {listed(words, ', ')}")
+    what = "Undertrained, with what as many updates again would gain on validation, nats"
+    return f"{what}: {listed(parts)}." if parts else ""
+
+
+def effort(models: Mapping[str, pd.DataFrame], data: str) -> str:
+    """The FLOPs of the training of the first of models, and the least of any."""
+    flops = {model: float(seeds["train_flops"].median()) for model, seeds in models.items()}
+    first, least = next(iter(models)), min(flops, key=lambda model: flops[model])
+    own = f"{first} on {data} takes {scientific(flops[first])} FLOPs"
+    return own + (f", {least} {scientific(flops[least])}" if least != first else "")
+
+
+def lacking(name: str, series: pd.Series) -> list[str]:
+    """The models of one data set that have cases without a result, by the series of these."""
+    counts = series.groupby(series, sort=False).size()
+    return [f"{model} on {name} ({counted(count, 'case')})" for model, count in counts.items()]

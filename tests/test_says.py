@@ -1,0 +1,104 @@
+"""What studies say of made-up records: who leads by the tests, what lacks; and the terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.cli import answer
+from benchmarks.cli.console import console
+from benchmarks.core import exhibit
+from benchmarks.core.plan import Plan
+from benchmarks.core.study import registry
+from benchmarks.report import content
+from benchmarks.report.numbered import Exhibits
+from benchmarks.report.references import References
+
+SEEDS = 6
+NOISE = 0.01 * np.array([1.0, -1.0, 2.0, -2.0, 0.5, -0.5])  # of a seed, nats
+
+
+def densities(**likelihoods: float) -> pd.DataFrame:
+    """Records of flows with these mean log-likelihoods; each seed has a draw of its own."""
+    notes = {"data": {"split": "drawn", "rows": {"train": 100, "val": 10, "test": 10}}}
+    common = {"study": "density", "dataset": "made_up", "dim": 2, "status": "done", "arrays": None}
+    rows = [
+        common
+        | {"flow": flow, "seed": seed, "data_seed": seed, "key": f"{flow}{seed}", "notes": notes}
+        | {"test_ll": ll + NOISE[seed] * (1 + place), "updates": 10, "batch": 8}
+        | {"train_flops": 10.0 ** (9 + place)}
+        for place, (flow, ll) in enumerate(likelihoods.items())
+        for seed in range(SEEDS)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("other", "seeds", "words"),
+    [
+        (-3.0, SEEDS, "is ahead of all others"),
+        (-2.0, SEEDS, "is level with"),
+        (-3.0, 1, "judges no lead"),
+    ],
+)
+def test_a_lead_is_said_as_the_tests_show_it(other: float, seeds: int, words: str) -> None:
+    frame = densities(maf=-1.999, realnvp=other)
+    best, level, *_ = registry["density"].says(frame[frame["seed"] < seeds])
+    assert "maf on made_up" in best
+    assert words in level
+
+
+def test_the_effort_and_what_lacks_are_those_of_the_records() -> None:
+    frame = densities(maf=-2.0, realnvp=-3.0)
+    failed = frame.iloc[:1].assign(flow="glow", status="failed", key="x")
+    says = registry["density"].says(pd.concat([frame, failed], ignore_index=True))
+    assert says[-1] == "Without a result: glow on made_up (1 case)."
+    assert any("1.0e9" in line and "maf" in line for line in says)
+    assert registry["density"].says(failed) == []
+
+
+def costs(**powers: float) -> pd.DataFrame:
+    """Records of flows whose log_prob takes 8 D^k FLOPs and as many nanoseconds a batch of 8."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for flow, power in powers.items():
+        for dim in (2, 4, 8, 16, 32):
+            cost = 8 * dim**power
+            times = (1e-9 * cost * np.exp(0.01 * rng.standard_normal(20))).tolist()
+            rows.append(
+                {"study": "cost", "flow": flow, "dim": dim, "batch": 8, "updates": 0}
+                | {"status": "done", "key": f"{flow}{dim}", "device": "cpu"}
+                | {"log_prob_flops": cost, "setting.seconds": 1.0}
+                | {"log_prob_seconds": float(np.median(times)), "log_prob_seconds.values": times}
+            )
+    return pd.DataFrame(rows)
+
+
+def test_costs_are_said_by_degree_and_by_what_may_be_quoted() -> None:
+    frame = costs(realnvp=1, glow=2, dense=3)
+    says = registry["cost"].says(frame)
+    assert "as D for realnvp; as D² for glow; as D³ for dense" in says[0]
+    assert "D = 32" in says[1]
+    assert "dense takes 1020 times as many" in says[1]
+    assert "realnvp is first and ahead of all others" in says[2]
+    assert "level with glow" in registry["cost"].says(costs(realnvp=2, glow=2))[2]
+    doubted = Exhibits({key: "noise" for key in frame["key"] if key.startswith("glow")})
+    assert "not judged" in registry["cost"].says(doubted.quotable(frame))[2]
+
+
+@pytest.mark.parametrize("width", [30, 80, 300])
+def test_the_main_table_fits_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.DataFrame({"flow": [f"flow_{i}" for i in range(30)]})
+    frame = frame.assign(**{f"metric {i}": 1.5 * i for i in range(8)})
+    section = content.Section("probe", "probe", says=["An answer."])
+    section.tables.append(Exhibits().table(exhibit.Table("t", "Main", "", frame), "probe"))
+    monkeypatch.setattr(console, "width", width)
+    answer.show(content.Report(Plan(name="t"), [], [section], None, [], None, References({})))
+    text, *lines = capsys.readouterr().out.splitlines()
+    assert text == "An answer."
+    assert max(map(len, lines[:-1])) <= width
+    assert f"{30 - answer.ROWS} more rows" in lines[-1]
+    assert ("columns" in lines[-1]) == (width < 300)
