@@ -40,14 +40,14 @@ def _part(folder: Path, *studies: str) -> Path:
     return folder
 
 
-def test_a_report_begins_with_the_claims(drawn: Path) -> None:
+def test_claims_follow_the_studies(drawn: Path) -> None:
     """A row for each that its records judge, whose links lead somewhere."""
     folder, frame = drawn / "report", of_one_place(load(drawn))[0]
     text, page = (folder / "report.md").read_text(), (folder / "index.html").read_text()
     parts = Page(page)
     targets = [str(anchor["href"]) for anchor in parts.all("a") if "href" in anchor]
     assert {target[1:] for target in targets if target.startswith("#")} <= set(parts.ids)
-    assert text.index("## Claims") < text.index("\n## identities")
+    assert text.index("\n## identities") < text.index("## Claims")
     for claim in claims():
         verdict = claim.verdict(frame)
         is_judged = verdict.outcome != "not_measured"
