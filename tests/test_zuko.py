@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import math
 from collections.abc import Callable
 from typing import Any
@@ -235,20 +234,3 @@ def test_what_zuko_cannot_do_is_refused(name: str) -> None:
         flow.using(trace="loop")
     assert flow.log_prob(torch.zeros(0, DIM)).shape == (0,)
     assert flow.sample(0).shape == (0, DIM)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_without_the_package_the_members_are_not_there(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """They are not listed, and looking one up says what to install."""
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda package: None if package == "zuko" else find(package)
-    )
-    assert not set(NAMES) & set(flows.names())
-    message = (
-        rf"^flow '{name}' needs .*'zuko', which is not installed: pip install 'flowgauge\[zuko\]'$"
-    )
-    with pytest.raises(ValueError, match=message):
-        flows.build(name, DIM)

@@ -118,21 +118,18 @@ def run(
         todo = [case for case in now.cases if case.key in wanted]
         expected = sum(sum(budget(case)) for case in todo)
         progress.begin(todo, len(now.cases) - len(todo), expected)
-        if not todo:
-            if not asked.left_over(now):
-                leftovers.tidy(folder)
-            return now
-        recorder = Recorder(folder, suite.time_limit, claims, now.records, asked.keep_weights)
-        with ExitStack() as stack:
-            pool, single = stack.enter_context(_pools(suite, asked, progress, worker))
-            phases = Phases(pool, single, recorder, progress, asked.throughout)
-            if asked.throughout:
-                stack.enter_context(phases.host(lambda: None))
-            _measured(phases, suite, now, todo, asked.phase)
-        then = state(suite, folder, asked.shard)
-        if not asked.left_over(then):
+        if todo:
+            recorder = Recorder(folder, suite.time_limit, claims, now.records, asked.keep_weights)
+            with ExitStack() as stack:
+                pool, single = stack.enter_context(_pools(suite, asked, progress, worker))
+                phases = Phases(pool, single, recorder, progress, asked.throughout)
+                if asked.throughout:
+                    stack.enter_context(phases.host(lambda: None))
+                _measured(phases, suite, now, todo, asked.phase)
+            now = state(suite, folder, asked.shard)
+        if not asked.left_over(now):
             leftovers.tidy(folder)
-    return then
+    return now
 
 
 @contextmanager

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from benchmarks import datasets
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, Settings
+from benchmarks.core.contender import expanded
 from benchmarks.core.record import Record
-from benchmarks.core.study import Common, Result, Skipped, expanded, register
-from benchmarks.evaluation.scoring import Scoring, score
+from benchmarks.core.study import Common, Result, Skipped, register
+from benchmarks.evaluation.scoring import score
+from benchmarks.evaluation.settings import Scoring
 from benchmarks.studies.choose.plan import Deadline
 from benchmarks.studies.frontier.entries import Entrant
 from benchmarks.studies.frontier.study import trial
@@ -24,24 +26,37 @@ from benchmarks.training.settings import Training
 NAME = "choose"
 
 
-class ChooseOptions(BaseModel, frozen=True, extra="forbid"):
+class ChooseOptions(Settings, frozen=True):
     """The chooser's part of a suite."""
 
     flows: tuple[Entrant, ...]
+    """Families that are compared."""
     datasets: tuple[str, ...]
+    """Tables, by name or by file."""
     baselines: tuple[BaselineEntry, ...] = ()
-    sizes: dict[str, PositiveInt] = {}
+    """Baselines that are fitted beside the flows."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes by name, of each flow that uses them and whose space leaves them open."""
     batch: PositiveInt = 256
+    """Rows of a batch."""
     training: Training = Training(schedule="wsd", warmup=20, validations=8)
+    """Settings of every training, but for what the search chooses."""
     configurations: PositiveInt = 4
-    places: PositiveInt = 1  # finals of a family: its best configurations
-    seconds: PositiveFloat = 5.0  # of each trial, on the clock
-    final_seconds: PositiveFloat = 20.0  # of each final, unless a deadline decides
+    """Trials of each family."""
+    places: PositiveInt = 1
+    """Finals of each family: its best configurations by validation."""
+    seconds: PositiveFloat = 5.0
+    """Seconds of each trial, on the clock."""
+    final_seconds: PositiveFloat = 20.0
+    """Seconds of each final, unless a deadline decides."""
     scoring: Scoring = Scoring(
         checked_rows=250, draws=2, compared_rows=1000, grid=60, samples=1000, seconds=0
     )
-    minutes: PositiveFloat | None = None  # of the run, as it was asked for
-    left_out: tuple[str, ...] = ()  # families that there was no time for
+    """Settings of the scores of finals."""
+    minutes: PositiveFloat | None = None
+    """Minutes of the run, as they were asked for."""
+    left_out: tuple[str, ...] = ()
+    """Families that there was no time for."""
 
 
 @register
