@@ -7,10 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import benchmarks
 from benchmarks.core import parts, store
 from folders import BATCH, arrays_of, content, put, values
 
@@ -116,3 +118,15 @@ def test_what_another_writer_left_half_written_is_no_record(tmp_path):
     assert set(values(tmp_path)) == {1}
     store.pack(tmp_path)
     assert set(values(tmp_path)) == {1}
+
+
+def test_arrays_of_a_later_measurement_are_not_those_of_a_row_that_was_read_before(tmp_path):
+    for arrays in ({"a": np.array([1.0])}, {"a": np.array([2.0])}, {"b": np.array([1.0])}):
+        put(tmp_path, arrays={"a": np.array([1.0])})
+        (row,) = (row for _, row in benchmarks.load(tmp_path).iterrows())
+        put(tmp_path, arrays=arrays)
+        if "a" in arrays and arrays["a"] == 1:
+            assert store.arrays(row) == arrays
+        else:
+            with pytest.raises(store.FolderError, match=store.RECORDS):
+                store.arrays(row)

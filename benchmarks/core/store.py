@@ -124,9 +124,7 @@ def corrupt(folder: Path) -> dict[Path, str]:
     for path in loose(folder):
         try:
             record = _loose(path)
-            for name, array in _archive(path.with_suffix(".npz"), record.arrays).items():
-                if parts.content_hash(array) != record.arrays[name]:
-                    raise ValueError(f"its array {name!r} is not the one that was measured")
+            _archive(path.with_suffix(".npz"), record.arrays)
         except (Newer, MemoryError):
             continue
         except BROKEN as error:
@@ -198,11 +196,15 @@ def place(folder: Path, record: Record) -> str | None:
 
 
 def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Arrays of a record from its npz or, for a folder, from the packed ones."""
+    """Arrays of a record from its npz, or of a folder's parts; ValueError where they are others."""
     if not hashes or path.is_dir():
         return parts.arrays(path, hashes) if hashes else {}
     with zipped(path) as archive:
-        return {name: array(archive, name) for name in hashes}
+        loaded = {name: array(archive, name) for name in hashes}
+    for name, value in loaded.items():
+        if parts.content_hash(value) != hashes[name]:
+            raise ValueError(f"its array {name!r} is not the one that was measured then")
+    return loaded
 
 
 def _loose(path: Path) -> Record:

@@ -1,9 +1,10 @@
 """Read a folder while runs replace its records: `python docs/attacks/readers.py [ROUNDS]`.
 
-Two processes read all records, arrays and the frame, fifty times a second where they can, while a
-run measures half of the cases again and a writer replaces the others with arrays of other sizes.
-No read may fail or miss a record that an earlier one had, and nothing may be moved. Then every
-record gets one more field, as a later release would write it, and a run has to leave all as it is.
+Two processes read all records fifty times a second where they can, and now and then their arrays,
+while a run measures half of the cases again and a writer, with a claim as a run has, replaces the
+others with arrays of other sizes. No read may miss a record that an earlier one had, arrays have to
+be those of their record or be refused, and nothing may be moved. Then every record gets one more
+field, as a later release would write it, and a run has to leave all as it is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from kills import CASES, PLUGIN, SUITE, started
 import benchmarks
 from benchmarks.core import store
 from benchmarks.execution import suite
+from benchmarks.execution.claims import Claims, alive
 from benchmarks.execution.state import state
 
 READ = """
@@ -30,7 +32,7 @@ import sys, time
 from pathlib import Path
 import benchmarks
 from benchmarks.core import store
-folder, seen, reads = Path(sys.argv[1]), set(), 0
+folder, seen, reads, refused = Path(sys.argv[1]), set(), 0, 0
 while not (folder / "over").exists():
     start = time.monotonic()
     now = store.read(folder)
@@ -38,28 +40,36 @@ while not (folder / "over").exists():
     seen = set(now)
     if reads % 10 == 0:
         for _, row in benchmarks.load(folder).iterrows():
-            store.arrays(row)
+            try:
+                arrays = store.arrays(row)
+            except store.FolderError:
+                refused += 1  # measured again meanwhile
+                continue
+            extra = {int(a[0]) for name, a in arrays.items() if name.startswith("extra")}
+            assert len(extra) <= 1, "arrays of two measurements"
     reads += 1
     time.sleep(max(0.0, 0.02 - (time.monotonic() - start)))
-print(reads)
+print(reads, refused)
 """
 
 
 def rewrite(folder: Path, keys: list[str], over: threading.Event) -> int:
     """Replace records again and again until it is over, each time with more or fewer arrays."""
     number = 0
-    while not over.is_set():
-        for key in keys:
-            record, number = store.read_one(folder, key), number + 1
-            arrays = {f"extra {n}": np.full(1000 * n, number) for n in range(1, 1 + number % 4)}
-            record.arrays = {}
-            store.write(folder, record, arrays)
-        over.wait(0.01)
-    return number
+    with Claims(folder) as claims:
+        claims.take(claims.run)
+        while not over.wait(0.01):
+            number += 1
+            for key in keys:
+                record, sizes = store.read_one(folder, key), range(1, 1 + number % 4)
+                arrays = {f"extra {n}": np.full(1000 * n, number) for n in sizes}
+                record.arrays = {}
+                store.write(folder, record, arrays)
+    return number * len(keys)
 
 
-def attack(folder: Path, file: Path) -> tuple[int, int]:
-    """One round; how often all was read, and how many records were replaced."""
+def attack(folder: Path, file: Path) -> np.ndarray:
+    """One round; how often all was read, arrays were refused, and records replaced."""
     keys = sorted(path.stem for path in store.loose(folder))
     for key in keys[::2]:
         (folder / "records" / f"{key}.json").unlink()
@@ -68,6 +78,8 @@ def attack(folder: Path, file: Path) -> tuple[int, int]:
     over, written = threading.Event(), list[int]()
     writer = threading.Thread(target=lambda: written.append(rewrite(folder, keys[1::2], over)))
     writer.start()
+    while not alive(folder):
+        time.sleep(0.01)
     run = started(file, folder, jobs=1)
     code = run.wait()
     over.set()
@@ -80,7 +92,7 @@ def attack(folder: Path, file: Path) -> tuple[int, int]:
     assert sorted(path.stem for path in store.loose(folder)) == keys, "records are moved"
     assert not store.corrupt(folder)
     assert not (folder / "corrupt").exists()
-    return sum(map(int, outputs)), written[0]
+    return np.array([*np.sum([list(map(int, text.split())) for text in outputs], 0), *written])
 
 
 def extended(folder: Path, file: Path) -> None:
@@ -95,7 +107,7 @@ def extended(folder: Path, file: Path) -> None:
 
 def main(rounds: int = 3) -> None:
     """Race so often, and print how it went."""
-    reads = writes = 0
+    total = np.zeros(3, int)
     with tempfile.TemporaryDirectory() as name:
         os.environ["FLOWGAUGE_HOST"] = name  # locks of its own
         file, folder = Path(name, "short.toml"), Path(name, "raced")
@@ -104,11 +116,11 @@ def main(rounds: int = 3) -> None:
         assert started(file, folder, jobs=2).wait() == 0
         for _ in range(rounds):
             start = time.monotonic()
-            more = attack(folder, file)
-            reads, writes = reads + more[0], writes + more[1]
-            print(f"{more[0]} reads, {more[1]} records in {time.monotonic() - start:.0f} s")
+            total += attack(folder, file)
+            print(*total, f"{time.monotonic() - start:.0f} s", flush=True)
         extended(folder, file)
-    print(f"| Reads beside {writes} replaced records | {reads} | 0 |")
+    reads, refused, writes = total
+    print(f"| Reads beside {writes} replaced records, {refused} arrays refused | {reads} | 0 |")
 
 
 if __name__ == "__main__":
