@@ -27,6 +27,11 @@ def starred(names: Iterable[str], frame: pd.DataFrame) -> list[str]:
     return [f"{STAR} {name}" if own else name for name, own in pairs]
 
 
+def flow_of(name: str) -> str:
+    """The flow that the name of a series begins with; empty for an empty name."""
+    return next(iter(name.removeprefix(STAR).split()), "")
+
+
 def places(models: Sequence[str]) -> str:
     """The rank of each flow of a plug-in among models, best first, to follow a table's note."""
     of = f"of {len(models)}"

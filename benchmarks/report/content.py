@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.core import exhibit
 from benchmarks.core.plan import Plan
+from benchmarks.core.series import flow_of
 from benchmarks.report.cells import Grid
 from benchmarks.report.claims import Judged
 from benchmarks.report.facts import DOUBTS, Fact
@@ -32,7 +33,7 @@ class Table:
         """For each row the flows that it names, apart by spaces."""
         named = [self.raw.frame[name] for name in FLOWS if name in self.raw.frame]
         rows = zip(*named, strict=True) if named else [()] * len(self.raw.frame)
-        return [" ".join(str(text).split()[0] for text in row if str(text).strip()) for row in rows]
+        return [" ".join(filter(None, (flow_of(str(text)) for text in row))) for row in rows]
 
     @property
     def rows_from(self) -> tuple[tuple[str, ...], ...]:

@@ -74,7 +74,7 @@ def embed(
 
     Every id gets the prefix, so that no two figures share one; names of namespaces and the style
     sheet, which would rule the whole page, go; ``label`` is what a screen reader says. Groups of
-    ``marks`` get the name of their series, and their points what they say.
+    ``marks`` get the name of their flow, and their points what they say.
     """
     root = ET.fromstring(svg)
     parents = {child: parent for parent in root.iter() for child in parent}

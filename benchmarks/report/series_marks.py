@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from benchmarks.core.formats import number
+from benchmarks.core.series import flow_of
 
 MOST = 200  # points of a line that are named one by one
 
@@ -47,11 +48,11 @@ def mark(figure: Any) -> dict[str, Mark]:
 
 
 def write(root: ET.Element, marks: Mapping[str, Mark]) -> None:
-    """Write into an SVG without namespaces whose series a group is, and a title for each point."""
+    """Write into an SVG without namespaces which flow a group is of, and a title for each point."""
     for group in root.iter("g"):
         if (mark := marks.get(group.get("id", ""))) is None:
             continue
-        group.set("data-series", mark.series)
+        group.set("data-flows", flow_of(mark.series))
         points = list(group.iter("use"))
         if len(points) == len(mark.points):
             for point, text in zip(points, mark.points, strict=True):
