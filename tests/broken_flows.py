@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from nflows.transforms import BatchNorm, CompositeTransform, IdentityTransform, LULinear
 from torch import Tensor, nn
-from torch.distributions import Independent, Laplace
 
+from broken_bases import Wide, WrongBase
 from flows import Flow
-from flows.adapters.distributions import DistributionBase
-from flows.bijection import StandardNormal
 
 
 class Broken(nn.Module):
@@ -42,30 +40,6 @@ class Unused(Broken):
     def __init__(self) -> None:
         super().__init__(lambda y, ladj: (y, ladj))
         self.idle = nn.Parameter(torch.ones(2))
-
-
-class WrongBase(StandardNormal):
-    """Draws what is not its density; or, ``heavy``, a density of mass two."""
-
-    def __init__(self, scale: float, heavy: bool = False) -> None:
-        super().__init__()
-        self.scale, self.heavy = scale, heavy
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        return super().log_prob(z) + (torch.log(torch.tensor(2.0)) if self.heavy else 0)
-
-    def rsample(self, like: Tensor) -> Tensor:
-        return self.scale * super().rsample(like)
-
-
-class Wide(DistributionBase):
-    """A Laplace density that is drawn from twice as widely."""
-
-    def __init__(self) -> None:
-        super().__init__(Independent(Laplace(torch.zeros(3), torch.ones(3)), 1))
-
-    def rsample(self, like: Tensor) -> Tensor:
-        return 2 * super().rsample(like)
 
 
 class Modes(Broken):

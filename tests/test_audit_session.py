@@ -31,7 +31,8 @@ class Bad(IdentityTransform):
         self.act = act
 
     def inverse(self, inputs, context=None):
-        self.act()
+        if len(inputs) > 8:  # after the kit has seen the interface
+            self.act()
         return super().inverse(inputs, context)
 
 
