@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -107,6 +108,22 @@ def test_a_damaged_loose_record_is_set_aside_on_demand_alone(tmp_path, damage, s
     assert not store.corrupt(tmp_path)
     assert (tmp_path / "corrupt" / victim.name).is_file()
     assert set(values(tmp_path)) == {1}
+
+
+def test_a_record_that_the_disk_refuses_is_named_and_not_set_aside(tmp_path, monkeypatch):
+    paths = [put(tmp_path, batch) for batch in (1, 2)]
+    before, read_bytes = content(tmp_path), Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path == paths[0]:
+            raise OSError(errno.EIO, "Input/output error")
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refused)
+        assert store.corrupt(tmp_path).keys() == {paths[0]}
+        assert not store.set_aside(tmp_path)
+    assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

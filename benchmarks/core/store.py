@@ -118,17 +118,17 @@ def loose(folder: Path) -> list[Path]:
     return sorted((folder / RECORDS).glob("*.json"))
 
 
-def corrupt(folder: Path) -> dict[Path, str]:
-    """The files of loose records that cannot be used, with the reason, their arrays looked at."""
+def corrupt(folder: Path, *, unread: bool = True) -> dict[Path, str]:
+    """The files of loose records that cannot be used, or ``unread``, with the reason."""
     reasons = {}
     for path in loose(folder):
         try:
-            record = _loose(path)
-            _archive(path.with_suffix(".npz"), record.arrays)
+            _archive(path.with_suffix(".npz"), _loose(path).arrays)
         except (Newer, MemoryError):
             continue
         except BROKEN as error:
-            reasons[path] = brief(error)
+            if unread or not isinstance(error.__cause__ or error, OSError):
+                reasons[path] = brief(error)
     return reasons
 
 
@@ -147,7 +147,7 @@ def newer(folder: Path) -> dict[str, str]:
 
 def set_aside(folder: Path) -> dict[Path, str]:
     """Move corrupt records to ``corrupt/`` of the folder, held by the caller; what was moved."""
-    reasons = corrupt(folder)
+    reasons = corrupt(folder, unread=False)  # what the disk refuses may be whole
     for path in reasons:
         target = folder / "corrupt"
         target.mkdir(exist_ok=True)
