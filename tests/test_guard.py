@@ -25,6 +25,7 @@ from flows.registry import Declared
 from gate_records import folder, record
 from measuring import cases_of
 
+BY_THE_CLOCK = {"choose"}  # studies whose figures are those of the seconds that there were
 FLOW, SHARED = "flow maf", "benchmarks.training"
 AGAIN = "flowgauge baseline update"  # what a message has to name
 
@@ -187,7 +188,7 @@ def test_a_case_is_measured_as_if_it_were_the_first() -> None:
 
 def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data() -> None:
     entries = suite.read("ci").studies
-    assert {entry["study"] for entry in entries} == set(studies)
+    assert {entry["study"] for entry in entries} == set(studies) - BY_THE_CLOCK
     assert any("*" in str(entry.get("flows")) for entry in entries if entry["study"] == "density")
     listed = {name for entry in entries for name in entry.get("datasets", ())}
     without_files = {name for name in datasets.names() if not hasattr(_module(name), "files")}

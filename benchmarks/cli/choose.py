@@ -16,8 +16,8 @@ from rich.table import Table
 
 from benchmarks.cli.console import console, errors, usage_errors, write
 from benchmarks.cli.options import JsonFile, KeepWeights, Plugin, flows_of, load_plugins
-from benchmarks.cli.progress import Chooser
 from benchmarks.cli.run import ending, report_of
+from benchmarks.core.formats import plain
 
 if TYPE_CHECKING:
     from benchmarks.datasets.own import Selection
@@ -166,13 +166,15 @@ def _suite(
     )
     if left_out:
         console.print(f"left out for want of time: {', '.join(left_out)}", soft_wrap=True)
-    about = f"Which flow for {name}: {minutes:g} minutes."
-    values = {"name": f"choose {name}", "about": about, "threads": 1, "time_limit": 60 * minutes}
-    return Suite.model_validate({**values, "studies": (study,)}), plan
+    title = plain(f"choose {Path(name.partition(':')[0]).name}")[:99]
+    values: dict[str, Any] = {"name": title, "threads": 1, "time_limit": 60 * minutes}
+    values |= {"about": f"Which flow for {name}: {minutes:g} minutes.", "studies": (study,)}
+    return Suite.model_validate(values), plan
 
 
 def _measure(suite: Suite, folder: Path, deadline: Deadline, keep_weights: bool) -> None:
     """Measure until all is done, or the time is over: then what is not done is given up."""
+    from benchmarks.cli.progress import Chooser
     from benchmarks.execution.run import Asked, run
 
     asked = Asked(jobs=deadline.jobs, keep_weights=keep_weights, throughout=True)
@@ -238,11 +240,9 @@ def _content(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]
 
     lists = {
         name: [
-            ranked.as_json(
-                store.read_one(folder, ranked.row["key"]).case,
-                weights(folder, ranked.row["key"]),
-            )
+            ranked.as_json(store.read_one(folder, key).case, weights(folder, key))
             for ranked in listed
+            for key in (ranked.row["key"],)
         ]
         for name, listed in (("ranking", choice.flows), ("baselines", choice.baselines))
     }
