@@ -69,7 +69,8 @@ def test_a_family_that_dies_or_hangs_is_a_row(tmp_path: Path) -> None:
     sound = {row["row"] for row in rows if row["family"] == "wave_sound"}
     assert {"log-determinant", "total mass", "small batches"} <= sound
     assert "log-determinant" in {row["row"] for row in rows if row["family"] == "wave_hang"}
-    assert list(session.audit(plan.libraries(["wave"]), scope, Ledger(book.path), 1)) == []
+    again = session.audit(plan.libraries(["wave"]), scope, Ledger(book.path), 1)
+    assert {judged.task["family"] for judged in again} <= {"wave_hang"}  # what the hang left out
 
 
 def test_rows_are_resumed_and_other_versions_dropped(tmp_path: Path) -> None:

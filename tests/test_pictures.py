@@ -12,6 +12,7 @@ import torch
 
 import flows
 from benchmarks import datasets
+from benchmarks.core.parts import content_hash
 from benchmarks.evaluation import pictured
 from benchmarks.plotting import panels
 from benchmarks.studies.density import figures as density_pictures
@@ -40,10 +41,11 @@ def _plane(name: str, data: datasets.Dataset) -> dict[str, np.ndarray]:
 def _row(folder: Path, dataset: str, flow: str, seed: int, **arrays: Any) -> dict[str, Any]:
     key = f"{dataset}-{flow}-{seed}"
     np.savez(folder / f"{key}.npz", **arrays)
+    hashes = {name: content_hash(np.asarray(value)) for name, value in arrays.items()}
     solved = 60.0 if flow in ("cnf", "ffjord", "rnode") else np.nan
     return {
         "key": key, "dataset": dataset, "flow": flow, "seed": seed, "status": "done",
-        "arrays": str(folder / f"{key}.npz"), "array_hashes": dict.fromkeys(arrays, ""),
+        "arrays": str(folder / f"{key}.npz"), "array_hashes": hashes,
         "updates": 30, "train_updates": 20, "batch": 4,
         "test_ll": -3.0 - seed, "dim": datasets.load(dataset).dim, "test_nfe": solved,
         "setting.training": {"keep": "best"},
@@ -153,6 +155,7 @@ def test_a_training_that_was_never_validated_is_drawn(frame: pd.DataFrame, tmp_p
     held = dict(np.load(row["arrays"])) | {"validation_ll": np.full(3, -np.inf)}
     np.savez(tmp_path / "lost.npz", **held)
     lost = frame[frame["key"] == row["key"]].assign(arrays=str(tmp_path / "lost.npz"))
+    lost["array_hashes"] = [{name: content_hash(value) for name, value in held.items()}]
     assert next(figure for figure in figures(lost) if figure.name == "validation").draw()
 
 

@@ -22,7 +22,7 @@ from flows.flow import Flow
 from flows.saved import KINDS, RECIPE
 
 SIZES = {"hidden": 8, "depth": 1, "layers": 2, "context_dim": 2}
-EVERY = pytest.mark.parametrize("name", flows.names())
+EVERY = pytest.mark.parametrize("name", flows.own())
 
 
 def built(name: str, preprocessings: tuple[str, ...] = ()) -> tuple[Flow, torch.Tensor, Any]:

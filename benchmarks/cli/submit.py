@@ -12,7 +12,6 @@ import typer
 
 from benchmarks.cli.console import console, usage_errors
 from benchmarks.cli.options import on_suite, read_suite
-from benchmarks.core import parts
 
 CONTAINED = ["flowgauge", "run"]  # the command in a container
 
@@ -90,6 +89,8 @@ def submit(
 
 
 def _write(path: Path, text: str) -> None:
+    from benchmarks.core import parts
+
     path.parent.mkdir(parents=True, exist_ok=True)
     parts.replace(path, text.encode())
 

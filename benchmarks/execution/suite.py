@@ -20,7 +20,7 @@ from benchmarks.datasets import own
 from benchmarks.execution import faults
 from flows.member import SIZES
 
-NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,99}")  # that of a folder too
+NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,200}")  # that of a folder too
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # as NumPy takes it
 LONGEST = 2e6  # seconds: 23 days, less than the system can wait for
 
@@ -59,7 +59,7 @@ class Suite(Settings, frozen=True):
     @classmethod
     def _of_a_folder(cls, name: str) -> str:
         if not NAME.fullmatch(name):
-            raise ValueError(f"{brief(name)!r} names no folder: write at most 99 characters, no /")
+            raise ValueError(f"{brief(name)!r} names no folder: write at most 200 characters, no /")
         return name
 
     def cases(self) -> list[Case]:
