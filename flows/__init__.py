@@ -81,9 +81,9 @@ def build(name: str, dim: int, *, parameters: int | None = None, **options: Any)
     member = members[name]
     if parameters is not None:
         options["hidden"] = width(member, dim, parameters, options)
-    made = member.construct(dim, options)
+    model = member.construct(dim, options)
     context_dim = member.complete(options).get("context_dim", 0)
-    flow = made if isinstance(made, Flow) else Flow(made, dim, context_dim)
+    flow = model if isinstance(model, Flow) else Flow(model, dim, context_dim)
     flow.recipe = Recipe(name, dim, member.complete(options), members.declared(name).version)
     return flow
 

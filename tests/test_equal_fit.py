@@ -55,8 +55,8 @@ def test_tables_and_the_figure_show_every_tolerance(frame: pd.DataFrame) -> None
     own = frame.assign(
         nfe_start=14.0, study="nfe", updates=300, parameters=9.0, row_flops=1.0, train_seconds=1.0
     )
-    shown = {table.name: table.frame for table in tables(own)}
-    growth, values = shown["nfe-equal-fit-growth"], shown["nfe-equal-fit"]
+    exhibits = {table.name: table.frame for table in tables(own)}
+    growth, values = exhibits["nfe-equal-fit-growth"], exhibits["nfe-equal-fit"]
     assert growth["reached"].tolist() == ["6 of 6"] * 2
     assert growth[list(SLOPES)].to_numpy() == pytest.approx(np.array([[*SLOPES.values()]] * 2))
     assert len(values) == 12

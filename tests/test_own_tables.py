@@ -49,7 +49,7 @@ def test_a_table_is_the_same_in_every_format(name, write, tmp_path: Path) -> Non
 def test_raw_densities_are_lower_by_the_logarithms_of_the_deviations() -> None:
     data, scaled = own.load_frame(FRAME), own.load_frame(FRAME * [1.0, 10.0, 100.0])
     assert torch.allclose(data.test, scaled.test)
-    scales = [each.facts["log_scale"] for each in (scaled, data)]
+    scales = [table.facts["log_scale"] for table in (scaled, data)]
     assert scales[0] - scales[1] == pytest.approx(np.log(1000))
 
 

@@ -64,8 +64,8 @@ def improving(seeds: pd.DataFrame) -> bool | None:
     gain = gain_of(seeds)
     if gain is None:
         return None
-    shown = gain.value > 0 and gain.p / 2 < LEVEL
-    return bool(shown and gain.value > margin(int(seeds["dim"].iloc[0])))
+    significant = gain.value > 0 and gain.p / 2 < LEVEL
+    return bool(significant and gain.value > margin(int(seeds["dim"].iloc[0])))
 
 
 def mark(seeds: pd.DataFrame) -> str:

@@ -36,10 +36,11 @@ def sections(rows: Sequence[Row], scripts: Sequence[Row]) -> str:
 
 def summary(rows: Sequence[Row]) -> str:
     """One line: families, rows, faults, and what is not confirmed."""
-    found = [counted(_count(rows, kind), noun) for kind, noun in ((FAULT, "fault"), (OPEN, "row"))]
+    faults, unconfirmed = (_count(rows, kind) for kind in (FAULT, OPEN))
     number = len({row["family"] for row in rows})
     families = f"{number} families" if number != 1 else "1 family"
-    return f"{families}, {counted(len(rows), 'row')}: {found[0]}, {found[1]} not confirmed"
+    verdicts = f"{counted(faults, 'fault')}, {counted(unconfirmed, 'row')} not confirmed"
+    return f"{families}, {counted(len(rows), 'row')}: {verdicts}"
 
 
 def _count(rows: Iterable[Row], kind: str) -> int:

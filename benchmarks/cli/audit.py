@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.cli.console import console, errors, fail, styled, usage_errors, write
+from benchmarks.cli.console import bar, console, errors, fail, styled, usage_errors, write
 from benchmarks.cli.options import Plugin, load_plugins
 
 if TYPE_CHECKING:
@@ -82,15 +81,7 @@ class Display:
         families = sum(len(library.members) for library in libraries)
         self.total = families * len(scope.dims) * len(scope.dtypes) * 2
         self.done = self.failed = 0
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("[red]{task.fields[failed]}[/]"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self.bar = bar(console)
         versions = ", ".join(f"{library.name} {library.version}" for library in libraries)
         console.print(f"{families} families of {versions}", soft_wrap=True)
 

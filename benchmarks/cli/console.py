@@ -10,6 +10,14 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from benchmarks.core.formats import brief, plain
@@ -37,6 +45,20 @@ class PlainConsole(Console):
 
 console = PlainConsole()
 errors = PlainConsole(stderr=True)
+
+
+def bar(on: Console, *columns: ProgressColumn) -> Progress:
+    """Return a live bar on a terminal, hidden elsewhere: what is done, failures, time, columns."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("[red]{task.fields[failed]}[/]"),
+        TimeElapsedColumn(),
+        *columns,
+        console=on,
+        disable=not on.is_terminal,
+    )
 
 
 def fail(message: str) -> NoReturn:

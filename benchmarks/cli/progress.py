@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn
 
+from benchmarks.cli.console import bar
 from benchmarks.core.case import Case
 from benchmarks.core.formats import plain
 from benchmarks.core.naming import counted, duration, labels
@@ -27,16 +28,7 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("[red]{task.fields[failed]}[/]"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self.bar = bar(console, TextColumn("{task.fields[left]}"))
         self.total = self.finished = self.failures = 0
         self.budget = self.spent = 0.0
         self.measured: set[str] = set()  # keys

@@ -116,7 +116,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def arrays(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Packed arrays by name from their hashes; FolderError for one that no archive has."""
-    left, found = dict(hashes), {}
+    left, loaded = dict(hashes), {}
     for table in reversed(tables(folder)):
         if not (path := archive_of(table)).exists():
             continue
@@ -125,11 +125,11 @@ def arrays(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
             archive = _opened(path, state.st_mtime_ns, state.st_size)
             for name, value in list(left.items()):
                 with suppress(KeyError):  # in another part
-                    found[name] = array(archive, value)
+                    loaded[name] = array(archive, value)
                     del left[name]
     if left:
         raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")
-    return {name: found[name] for name in hashes}
+    return {name: loaded[name] for name in hashes}
 
 
 @lru_cache(maxsize=8)

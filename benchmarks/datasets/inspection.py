@@ -47,8 +47,8 @@ def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection
     if faults := _not_numbers(table):
         return Inspection(faults)
     x = table.to_numpy(dtype="float64")
-    found = ((place, spacing(x[:, place])) for place in range(x.shape[1]))
-    steps = {place: step for place, step in found if step is not None}
+    spacings = ((place, spacing(x[:, place])) for place in range(x.shape[1]))
+    steps = {place: step for place, step in spacings if step is not None}
     repeats = len(steps) == x.shape[1]
     kept = len(x) if repeats else len(table.drop_duplicates())
     faults = _too_few(tables, kept) or _degenerate(table, x)  # no eigenvalues of a wide table
@@ -167,10 +167,10 @@ def _stepped(
             yield f"uniform noise in [0, 1) of a step on {counted(len(steps), 'column')}"
         return
     remedy = f"{UNBOUNDED}; the name with :dequantise at its end adds uniform noise"
-    whole = [place for place in steps if (x[:, place] == np.round(x[:, place])).all()]
-    if whole:
-        yield f"whole numbers alone in {quoted(table.columns[whole])}: {remedy}"
-    for place in steps.keys() - set(whole):
+    integers = [place for place in steps if (x[:, place] == np.round(x[:, place])).all()]
+    if integers:
+        yield f"whole numbers alone in {quoted(table.columns[integers])}: {remedy}"
+    for place in steps.keys() - set(integers):
         distinct = np.unique(x[:, place])
         values = f"{len(distinct):,} values at spacing {number(steps[place], '.4g')}"
         first = number(float(distinct[0]), ".7g")

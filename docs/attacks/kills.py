@@ -159,11 +159,11 @@ def main(kills: int = 100, seed: int = 0) -> None:
         file.write_text(SUITE)
         file.with_name("checkpoints.py").write_text(PLUGIN)
         assert started(file, place / "whole", jobs=2).wait() == 0
-        whole = figures(place / "whole")
+        expected = figures(place / "whole")
         while total.total() < kills:
             folder = place / f"round-{rounds}"
             total += attack(folder, file, generator, kills - total.total())
-            check(folder, file, whole)
+            check(folder, file, expected)
             rounds += 1
             print(f"{total.total()} kills in {rounds} rounds: nothing lost", flush=True)
     listed = ", ".join(f"{count} of {victim}" for victim, count in total.items())

@@ -100,8 +100,8 @@ def main(kind: str = "misbehaving", only: str = "") -> None:
             except BaseException as error:
                 outcome = f"WRONG: the run ends: {error!r}"[:300]
             wrong[what] += bool(outcome)
-            said = f"{record.status}: {record.reason[:90]}"
-            print(f"{what}: {outcome or said} ({time.monotonic() - start:.0f} s)", flush=True)
+            status = f"{record.status}: {record.reason[:90]}"
+            print(f"{what}: {outcome or status} ({time.monotonic() - start:.0f} s)", flush=True)
     worker.stop()
     print(f"| Flows {kind} | {len(named)} | {wrong.total()} |")
 

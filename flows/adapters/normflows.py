@@ -124,8 +124,8 @@ def family(name: str, *, uses: tuple[str, ...], least: int = 1) -> Callable[[Mak
             sizes = {"hidden": hidden, "depth": depth, "context": context_dim or None}
             parts = [part for _ in range(layers) for part in make(normflows, dim, **sizes)]
             base = normflows.distributions.DiagGaussian(dim, trainable=False)
-            whole = normflows.ConditionalNormalizingFlow if context_dim else None
-            model = (whole or normflows.NormalizingFlow)(base, parts)
+            kind = "ConditionalNormalizingFlow" if context_dim else "NormalizingFlow"
+            model = getattr(normflows, kind)(base, parts)
             return from_normflows(model, dim, context_dim)
 
         factory.__doc__ = make.__doc__

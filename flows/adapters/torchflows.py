@@ -182,7 +182,7 @@ def _family(name: str, uses: tuple[str, ...], about: str, path: str, least: int)
 
         if dim < least:
             raise ValueError(f"torchflows_{name} needs {least} columns or more, got dim={dim}")
-        whole: Any = ContinuousFlow if name in CONTINUOUS else TorchflowsFlow
+        model: Any = ContinuousFlow if name in CONTINUOUS else TorchflowsFlow
         given: dict[str, Any] = {}
         if name in AUTOREGRESSIVE:
             given = {"conditioner_kwargs": {"n_hidden": hidden, "n_layers": depth + 1}}
@@ -196,7 +196,7 @@ def _family(name: str, uses: tuple[str, ...], about: str, path: str, least: int)
         if name not in CONTINUOUS:
             given["n_layers"] = layers
         bijection = getattr(import_module(module), kind)((dim,), **given)
-        return from_torchflows(whole(bijection), dim, context_dim)
+        return from_torchflows(model(bijection), dim, context_dim)
 
     factory.__doc__ = f"torchflows' {kind}: {about}."
     flows.register(f"torchflows_{name}", uses=uses, requires="torchflows")(factory)
