@@ -19,7 +19,9 @@ from benchmarks.execution.run import Asked, run
 from benchmarks.execution.state import state
 from runs import Silent, figures, started, trainings_of
 
-KILLS = 6
+KILLS = 3
+SEEDS = 4
+CASES = 4 * SEEDS  # of two flows on two sets
 PLUGIN = """
 from benchmarks.training import checkpoint, seconds
 
@@ -55,8 +57,8 @@ def kill(process: subprocess.Popen[str], generator: random.Random, worker: bool)
 
 @pytest.mark.system
 def test_no_record_is_lost_doubled_or_half(tmp_path):
-    file, folder, whole = (tmp_path / name for name in ("forty.toml", "killed", "whole"))
-    file.write_text(trainings_of(10, 200, '["8gaussians", "moons"]'))
+    file, folder, whole = (tmp_path / name for name in ("many.toml", "killed", "whole"))
+    file.write_text(trainings_of(SEEDS, 200, '["8gaussians", "moons"]'))
     file.with_name("checkpoints.py").write_text(PLUGIN)
     generator, kills = random.Random(0), 0
     while kills < KILLS:
@@ -72,10 +74,10 @@ def test_no_record_is_lost_doubled_or_half(tmp_path):
     output, _ = process.communicate()
     chosen = suite.read(str(file))
     now = state(chosen, folder)
-    assert len(now.done) == len(now.cases) == 40, output
+    assert len(now.done) == len(now.cases) == CASES, output
     assert not store.corrupt(folder)
-    assert len(list((folder / store.RECORDS).glob("*.json"))) == 40
+    assert len(list((folder / store.RECORDS).glob("*.json"))) == CASES
     assert not (folder / "claims").exists()
     run(chosen, whole, Silent(), Asked(phase="beside"))  # all but times
     assert figures(folder) == figures(whole)
-    assert json.loads((folder / "suite.json").read_text())["name"] == "forty"
+    assert json.loads((folder / "suite.json").read_text())["name"] == "many"
