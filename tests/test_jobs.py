@@ -57,7 +57,7 @@ def test_times_whose_weights_are_gone_are_those_of_a_new_training(tmp_path, work
     assert len(run(suite, tmp_path, Silent(), worker=worker).pending) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_figures_are_equal_for_any_number_of_jobs_and_shards(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.measure.resources.cores", lambda: [frozenset({0})] * 2)
     suite = trainings()

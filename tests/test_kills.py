@@ -23,7 +23,7 @@ from runs import Silent, small
 FAULTY = Path(__file__).with_name("faulty_flows.py")
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_faulty_flows_become_failed_records_and_the_rest_is_measured(tmp_path):
     load_plugin(FAULTY)
     chosen = small(
@@ -43,7 +43,7 @@ def test_faulty_flows_become_failed_records_and_the_rest_is_measured(tmp_path):
     assert "diverged on purpose" in report.write(tmp_path).read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_flow_that_never_returns_is_ended_at_the_time_limit(tmp_path):
     load_plugin(FAULTY)
     chosen = small({"flow": "faulty_hangs", "dims": [2]}, time_limit=1)
@@ -53,7 +53,7 @@ def test_a_flow_that_never_returns_is_ended_at_the_time_limit(tmp_path):
     assert "limit of 1 s" in record.reason
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_kill_at_any_moment_loses_at_most_the_running_block(tmp_path, worker):
     text = 'about = "x"\nthreads = 1\n[[studies]]\nstudy = "cost"\nbatch = 4\nseconds = 0.01\n'
     text += "dims = [2, 3, 4, 5]\nsizes = { hidden = 4, layers = 1 }\n"
@@ -95,7 +95,7 @@ checkpoint.write = write_and_wait
 """
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path, worker):
     """With a command's process that is killed in the middle of a case."""
     plugin = tmp_path / "waiting.py"  # loaded by the worker, which is a process of its own
