@@ -58,6 +58,7 @@ def test_a_claim_is_of_what_its_suite_measures(claim: Claim, exhibits: dict[str,
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", claim.id)
     measured = {entry["study"] for entry in suite.read(claim.suite).studies}
     assert set(claim.studies) <= measured <= set(studies)
+    assert set(claim.also) <= set(studies)
     assert claim.exhibits
     assert set(claim.exhibits) <= exhibits[claim.suite]
 
@@ -76,7 +77,7 @@ def test_a_verdict_follows_its_records(claim: Claim, examples: Examples) -> None
 def test_without_records_it_is_not_measured(claim: Claim, examples: Examples) -> None:
     """And the remedy is named: of no records, of other studies', and of failed ones."""
     every = pd.concat([frame for pairs in examples.values() for _, frame in pairs])
-    others = every[~every["study"].isin(claim.studies)]
+    others = every[~every["study"].isin(claim.reads)]
     _, own = examples[claim.id][0]
     for frame in (pd.DataFrame(), own.iloc[:0], others, own.assign(status="failed")):
         verdict = claim.verdict(frame)
@@ -89,7 +90,7 @@ def test_without_records_it_is_not_measured(claim: Claim, examples: Examples) ->
 def test_a_verdict_is_of_its_own_records_alone(claim: Claim, examples: Examples) -> None:
     """In any order, whatever records of other studies there are; it names those behind it."""
     every = pd.concat([pairs[0][1] for pairs in examples.values()], ignore_index=True)
-    others = every[~every["study"].isin(claim.studies)]
+    others = every[~every["study"].isin(claim.reads)]
     for outcome, own in examples[claim.id]:
         frame = pd.concat([own, others]).sample(frac=1, random_state=1)
         verdict = claim.verdict(frame)

@@ -14,8 +14,10 @@ from benchmarks import datasets
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN, MARK, MARKS, gain_of, improving
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
-from benchmarks.claims import Claim, claims
+from benchmarks.claims import Claim, claims, registry
+from benchmarks.claims.examples import searched
 from benchmarks.core.case import Case
+from benchmarks.core.series import BUDGET
 from benchmarks.measure.preparing import prepare
 from benchmarks.studies.density.tables import tables
 from benchmarks.training.loop import train
@@ -105,6 +107,15 @@ def test_undertrained_flows_judge_nothing_and_the_verdict_says_so(claim: Claim) 
     assert set(verdict.records) <= set(own["key"])
     files = own.assign(dataset="my.csv")
     assert claim.verdict(files).outcome == "not_measured"
+
+
+def test_a_search_is_judged_by_its_longest_trainings() -> None:
+    """Trainings of smaller budgets that were still improving take nothing from a verdict."""
+    own, claim = searched({"ffjord": 2.0, "glow": 0.0}), registry["data-glow-ffjord"]
+    for budget, expected in ((15.0, "confirmed"), (60.0, "undecided")):
+        late = own[BUDGET] == budget
+        rows = own.assign(**{name: value * late for name, value in KNOWN.items()})
+        assert claim.verdict(rows).outcome == expected
 
 
 def test_an_undertrained_row_is_marked_and_never_bold() -> None:

@@ -16,7 +16,7 @@ from benchmarks.analysis import levels
 from benchmarks.analysis.criteria import UPDATES
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import Comparison, compare, standing
-from benchmarks.core.series import is_baseline, named
+from benchmarks.core.series import BUDGET, is_baseline, named
 from benchmarks.core.store import arrays
 
 CURVE = ("validation_ll", "validation_seconds")
@@ -48,16 +48,31 @@ def trained(done: pd.DataFrame) -> pd.DataFrame:
 def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Contest]:
     """On each data set the best series of the cases ``one`` against that of the cases ``other``.
 
-    ``one`` and ``other`` are booleans by row. A data set is left out where a kind has several
-    series and the validation likelihood of one is not known.
+    ``one`` and ``other`` are booleans by row. What a search has trained is compared at the largest
+    budget that both have. A data set is left out where a kind has several series and the
+    validation likelihood of one is not known.
     """
     pairs = []
     for name, group in done[done["arrays"].notna()].groupby("dataset"):
-        group = named(group)
-        first, second = (best_validated(group[mask.reindex(group.index)]) for mask in (one, other))
+        sides = at_equal_budget(*(group[mask.reindex(group.index)] for mask in (one, other)))
+        group = named(pd.concat(sides))
+        first, second = (best_validated(group.loc[side.index]) for side in sides)
         if first is not None and second is not None:
             pairs.append(Contest(str(name), first, second, compare(first, second)))
     return pairs
+
+
+def at_equal_budget(*sides: pd.DataFrame) -> list[pd.DataFrame]:
+    """The cases of each side at the largest budget of a search that all sides with budgets have.
+
+    Cases without a budget, such as baselines, stand beside those of any. A side is empty where no
+    budget is common.
+    """
+    budgets = [side.get(BUDGET, pd.Series(np.nan, side.index)).astype(float) for side in sides]
+    known = [set(own.dropna()) for own in budgets if own.notna().any()]
+    largest = max(set.intersection(*known), default=math.nan) if known else math.nan
+    pairs = zip(sides, budgets, strict=True)
+    return [side[own.isna() | (own == largest)] for side, own in pairs]
 
 
 def tested(pairs: Sequence[Contest]) -> dict[str, Standing]:

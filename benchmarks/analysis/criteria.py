@@ -34,6 +34,11 @@ class Criterion:
         return self.thresholds[threshold]
 
 
+def level_of(tests: str) -> float:
+    """The level of the tests of a claim, or of "leads": its share of `LEVEL` (Bonferroni)."""
+    return LEVEL * float(_TABLE["shares"][tests])
+
+
 def margin(dim: int) -> float:
     """Difference of mean log-likelihoods in ``dim`` dimensions, nats, below which two are level."""
     rule = _TABLE["margin"]
@@ -47,4 +52,5 @@ def of(claim: str) -> Criterion:
     values = dict(_TABLE["claims"][claim])
     own = {name: values.pop(name) for name in ("strength", "weakness", "check") if name in values}
     text = str(values.pop("text"))
-    return Criterion(text.format(**{**_TABLE, **values}), thresholds=values, **own)
+    shared = {"level": level_of(claim if claim in _TABLE["shares"] else "leads")}
+    return Criterion(text.format(**{**_TABLE, **shared, **values}), thresholds=values, **own)

@@ -31,9 +31,9 @@ class Fit(NamedTuple):
     rows: pd.DataFrame
     tolerances: tuple[str, ...]
 
-    def growth(self, tolerance: str) -> tuple[float, float, float] | None:
-        """Slope of ln NFE in ln D with its 95 % interval; None below three dimensions."""
-        return growth(self.rows, tolerance)
+    def growth(self, tolerance: str, level: float = 0.05) -> tuple[float, float, float] | None:
+        """Slope of ln NFE in ln D with its interval; None below three dimensions."""
+        return growth(self.rows, tolerance, level)
 
 
 def fits(frame: pd.DataFrame) -> list[Fit]:

@@ -42,8 +42,10 @@ def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: group for name, group in groups.items() if group["dim"].nunique() >= FEWEST}
 
 
-def growth(group: pd.DataFrame, metric: str) -> tuple[float, float, float] | None:
-    """Slope of the metric's logarithm in ln D with its 95 % interval, over means of the seeds.
+def growth(
+    group: pd.DataFrame, metric: str, level: float = 0.05
+) -> tuple[float, float, float] | None:
+    """Slope of the metric's logarithm in ln D with its interval, over means of the seeds.
 
     None where too few dimensions have the metric, which old records may lack.
     """
@@ -53,7 +55,7 @@ def growth(group: pd.DataFrame, metric: str) -> tuple[float, float, float] | Non
     if group["dim"].nunique() < FEWEST:
         return None
     means = np.log(group[metric]).groupby(group["dim"]).mean()
-    return slope(np.log(means.index.to_numpy(dtype=float)), means.to_numpy())
+    return slope(np.log(means.index.to_numpy(dtype=float)), means.to_numpy(), level)
 
 
 def totals(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:

@@ -66,10 +66,10 @@ class Comparison:
         return self.estimate.half(LEVEL)
 
 
-def standing(comparisons: Mapping[str, Comparison]) -> dict[str, Standing]:
+def standing(comparisons: Mapping[str, Comparison], level: float = LEVEL) -> dict[str, Standing]:
     """How the first of each comparison stands, tested together by `inference.standings`."""
     tested = {name: (c.tested, margin(c.dim)) for name, c in comparisons.items()}
-    return standings(tested, LEVEL)
+    return standings(tested, level)
 
 
 def leader(comparisons: Mapping[str, Comparison]) -> bool:

@@ -24,8 +24,8 @@ def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
     return float(np.sqrt(len(sums) / (len(sums) - 1) * np.sum(sums**2)) / len(x))
 
 
-def slope(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
-    """Slope of the line of least squares and its 95 % interval, by Student's t.
+def slope(x: ArrayLike, y: ArrayLike, level: float = 0.05) -> tuple[float, float, float]:
+    """Slope of the line of least squares and its interval of confidence 1 - level, by Student's t.
 
     ValueError below three points, and where all x are equal.
     """
@@ -35,7 +35,7 @@ def slope(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
     if np.ptp(b) == 0:
         return 0.0, 0.0, 0.0
     line = scipy.stats.linregress(a, b)
-    half = scipy.stats.t.ppf(0.975, len(a) - 2) * line.stderr
+    half = scipy.stats.t.isf(level / 2, len(a) - 2) * line.stderr
     return float(line.slope), float(line.slope - half), float(line.slope + half)
 
 

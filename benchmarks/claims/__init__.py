@@ -55,7 +55,8 @@ class Claim:
     ``page`` is the number of its slide in the `LECTURE` and ``slide`` the title, None and "" of a
     claim that is not the lecture's; ``item`` orders the claims of a slide. ``rule`` says what
     confirms and what refutes it. ``studies`` are those whose records it reads, ``suite`` one that
-    measures them all, ``exhibits`` the tables and figures of them.
+    measures them all, ``exhibits`` the tables and figures of them; it reads those of the studies
+    ``also`` too, where a run has some.
     ``examples`` are outcomes, each with a function that makes up records of it, for tests.
     """
 
@@ -70,6 +71,12 @@ class Claim:
     exhibits: tuple[str, ...]
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]]
     judge: Callable[[pd.DataFrame], Verdict]
+    also: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All studies whose records it reads."""
+        return (*self.studies, *self.also)
 
     @property
     def criterion(self) -> str:
@@ -104,7 +111,7 @@ class Claim:
         the lecture, those on a user's files.
         """
         if len(frame):
-            frame = frame[frame["study"].isin(self.studies)].reset_index(drop=True)
+            frame = frame[frame["study"].isin(self.reads)].reset_index(drop=True)
         if len(frame) and self.page is not None:
             frame = admitted.of_lecture(frame)
         trained, left = admitted.of_trained(frame) if len(frame) else (frame, "")
@@ -142,6 +149,7 @@ def register(
     exhibits: tuple[str, ...],
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]],
     criterion: str | None = None,
+    also: tuple[str, ...] = (),
     page: int | None = None,
     slide: str = "",
     item: int = 1,
@@ -154,7 +162,7 @@ def register(
     def decorate(judge: Callable[[pd.DataFrame], Verdict]) -> Callable[[pd.DataFrame], Verdict]:
         rule = criteria.of(id) if criterion is None else Criterion(criterion)
         place = (id, page, item, slide, statement)
-        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge)
+        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge, also)
         registry.add(id, claim, judge.__module__)
         return judge
 
@@ -167,15 +175,18 @@ def claims() -> list[Claim]:
     return sorted(every, key=lambda c: (c.page is None, c.page or 0, c.item, c.id))
 
 
-def done(frame: pd.DataFrame, study: str, *metrics: str) -> pd.DataFrame:
-    """The done records of a study that have all of these metrics; NotMeasured where none has."""
-    rows = frame[(frame["study"] == study) & (frame["status"] == "done")] if len(frame) else frame
+def done(frame: pd.DataFrame, study: str | Sequence[str], *metrics: str) -> pd.DataFrame:
+    """The done records of studies that have all of these metrics; NotMeasured where none has."""
+    names = [study] if isinstance(study, str) else study
+    if len(frame):
+        frame = frame[frame["study"].isin(names) & (frame["status"] == "done")]
+    rows = frame
     rows = rows.loc[:, rows.notna().any() | (rows.columns == "arrays")]
     if len(rows) and set(metrics) <= set(rows):
         rows = rows.dropna(subset=list(metrics))
     if rows.empty or not set(metrics) <= set(rows):
         needed = f" with {', '.join(metrics)}" if metrics else ""
-        raise NotMeasured(f"records of the study {study}{needed}")
+        raise NotMeasured(f"records of the study {' or '.join(names)}{needed}")
     return rows.copy()
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.analysis.improvement import undertrained
-from benchmarks.core.series import named
+from benchmarks.core.series import BUDGET, LABEL, STAGE, named
 from benchmarks.datasets import own
+
+NAMED = 4  # models of a data set that a sentence names
 
 
 def of_lecture(frame: pd.DataFrame) -> pd.DataFrame:
@@ -17,14 +19,30 @@ def of_lecture(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_trained(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The records of models that had stopped improving, and a sentence on those left out, or ""."""
-    mask = undertrained(frame)
-    if not mask.any():
+    """The records of models that had stopped improving, and a sentence on those left out, or "".
+
+    A model that a search has trained is left out at every budget if its longest training was still
+    improving, and at none if that was not.
+    """
+    late = undertrained(frame)
+    left = late
+    if STAGE in frame:
+        model = frame["dataset"] + "/" + frame[LABEL]  # NaN of what no search has trained
+        budget = frame[BUDGET].astype(float).where(frame["status"] == "done")
+        late &= model.isna() | (budget == budget.groupby(model).transform("max"))
+        left = late | model.isin(model[late].dropna())
+    if not late.any():
         return frame, ""
     names = [
-        f"{model} on {data}"
-        for data, group in frame[mask].groupby("dataset", sort=False)
-        for model in dict.fromkeys(named(group)["series"])
+        f"{_some(named(group)['series'])} on {data}"
+        for data, group in frame[late].groupby("dataset", sort=False)
     ]
     what = "Left out as undertrained, since a continuation was still improving"
-    return frame[~mask].reset_index(drop=True), f"{what}: {', '.join(names)}."
+    return frame[~left].reset_index(drop=True), f"{what}: {'; '.join(names)}."
+
+
+def _some(models: pd.Series) -> str:
+    """ "cnf, maf, glow and 3 more": each once, and at most `NAMED` by name."""
+    names = list(dict.fromkeys(models))
+    more = len(names) - NAMED
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:NAMED])} and {more} more"

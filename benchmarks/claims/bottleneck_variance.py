@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.criteria import LEVEL
+from benchmarks.analysis.criteria import level_of
 from benchmarks.analysis.inference import Estimate, standings
 from benchmarks.claims import NotMeasured, Verdict, done, keys, of_standings, register, span
 from benchmarks.claims.examples import made_up
@@ -61,7 +61,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
         str(place): (Estimate(float(g), float(e), np.inf), 0.0)
         for place, g, e in zip(fields.index, gain, error, strict=True)
     }
-    how = list(standings(differences, LEVEL).values())
+    how = list(standings(differences, level_of("bottleneck-variance")).values())
     width = np.where(fields["width"] < fields["dim"], "H < D", "H ≥ D")
     groups = fields.groupby([fields["field"], width, fields["noise"]])["variance"]
     parts = [

@@ -23,6 +23,7 @@ def example(factor: float) -> pd.DataFrame:
     slide="Summary",
     statement="Continuous flows are faster than normalizing flows without an ODE.",
     studies=("density", "time_to_nll"),
+    also=("frontier",),
     suite="densities",
     exhibits=("density", "time-to-nll"),
     examples=[

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis.contests import Contest, contests, kinds
 from benchmarks.claims import Verdict, register
-from benchmarks.claims.examples import densities
+from benchmarks.claims.examples import densities, searched
 from benchmarks.claims.leads import contests_of, judge_leads
 
 NAME = "continuous-powerful"
@@ -17,6 +17,11 @@ NAME = "continuous-powerful"
 def example(lead: float, **how: float) -> pd.DataFrame:
     """Densities of which the first of both kinds leads by so many nats."""
     return densities({"cnf": lead, "glow": 0.0}, **how)
+
+
+def example_of_a_search(lead: float) -> pd.DataFrame:
+    """The same at the largest budget of a search, and the other way round at a smaller one."""
+    return searched({"cnf": lead, "glow": 0.0})
 
 
 @contests_of(NAME)
@@ -33,6 +38,7 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
     slide="Summary",
     statement="Continuous flows are more powerful than normalizing flows without an ODE.",
     studies=("density",),
+    also=("frontier",),
     suite="densities",
     exhibits=("density", "validation"),
     examples=[
@@ -41,6 +47,8 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
         ("refuted", partial(example, 0.01)),
         ("conditional", partial(example, 1.0, turn=-1.0)),
         ("undecided", partial(example, 1.0, scatter=2.0)),
+        ("confirmed", partial(example_of_a_search, 2.0)),
+        ("refuted", partial(example_of_a_search, -2.0)),
     ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:

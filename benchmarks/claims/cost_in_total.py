@@ -15,9 +15,10 @@ from benchmarks.claims import NotMeasured, Outcome, Verdict, done, keys, listed,
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 
-Slope = tuple[float, float, float]  # of ln NFE in ln D, and its 95 % interval
+Slope = tuple[float, float, float]  # of ln NFE in ln D, and its interval
 
 FREE, GROWS, OPEN = "does not depend on D", "grows with D", "may or may not grow"
+LEVEL = criteria.level_of("cost-in-total")
 FLAT = criteria.of("cost-in-total")["flat"]  # of a slope, below which NFE does not depend on D
 
 
@@ -107,9 +108,10 @@ def _slopes(rows: pd.DataFrame) -> tuple[str, dict[str, list[Slope]]]:
     """When evaluations are read, and the slopes of each family: one, or one for each tolerance."""
     if fits := equal_fit.fits(rows):
         return "at equal fit", {
-            fit.name: [grown for t in fit.tolerances if (grown := fit.growth(t))] for fit in fits
+            fit.name: [grown for t in fit.tolerances if (grown := fit.growth(t, LEVEL))]
+            for fit in fits
         }
-    ends = {name: growth(group, "nfe_end") for name, group in families(rows).items()}
+    ends = {name: growth(group, "nfe_end", LEVEL) for name, group in families(rows).items()}
     return "after training", {name: [grown] for name, grown in ends.items() if grown}
 
 

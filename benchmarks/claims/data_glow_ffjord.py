@@ -7,9 +7,9 @@ from functools import partial
 
 import pandas as pd
 
-from benchmarks.analysis.contests import Contest, contests, trained
+from benchmarks.analysis.contests import Contest, contests
 from benchmarks.claims import Verdict, register, span
-from benchmarks.claims.examples import densities
+from benchmarks.claims.examples import densities, searched
 from benchmarks.claims.leads import contests_of, judge_leads
 
 NAME = "data-glow-ffjord"
@@ -18,6 +18,11 @@ NAME = "data-glow-ffjord"
 def example(lead: float, **how: float) -> pd.DataFrame:
     """Densities of which the first of both kinds leads by so many nats."""
     return densities({"ffjord": lead, "glow": 0.0}, **how)
+
+
+def example_of_a_search(lead: float) -> pd.DataFrame:
+    """The same at the largest budget of a search, and the other way round at a smaller one."""
+    return searched({"ffjord": lead, "glow": 0.0})
 
 
 @contests_of(NAME)
@@ -33,6 +38,7 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
     slide="FFJORD Performance: Density estimation",
     statement="On two-dimensional data FFJORD's density is closer to the data than Glow's.",
     studies=("density",),
+    also=("frontier",),
     suite="densities",
     exhibits=("density", "pictures"),
     examples=[
@@ -41,13 +47,15 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
         ("refuted", partial(example, 0.01)),
         ("conditional", partial(example, 1.0, turn=-1.0)),
         ("undecided", partial(example, 1.0, scatter=2.0)),
+        ("confirmed", partial(example_of_a_search, 2.0)),
+        ("refuted", partial(example_of_a_search, -2.0)),
     ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The lead of one over the other on each set, and what either had."""
     missing = "densities in two dimensions of both ffjord and glow, with validation"
     verdict = judge_leads(frame, NAME, "FFJORD leads", missing)
-    used = trained(frame[frame["key"].isin(verdict.records)])
+    used = frame[frame["key"].isin(verdict.records)]
     ones, others = (used[used["flow"] == name] for name in ("ffjord", "glow"))
     budgets = [_against(ones, others, "parameters", ",.0f")]
     known = [side.get("train_seconds", pd.Series(dtype=float)).notna() for side in (ones, others)]

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.core.series import BUDGET, LABEL, STAGE
+
 ROW: dict[str, Any] = {  # columns of every record, unless an example has them
     "flow": "cnf",
     "dim": 2,
@@ -75,6 +77,23 @@ def densities(
         for flow, level in levels.items()
     ]
     return made_up("density", *parts)
+
+
+def searched(levels: Mapping[str, float], **how: Any) -> pd.DataFrame:
+    """Made-up finals of a search: `densities` at its last budget, the reverse at an earlier one."""
+    parts = []
+    for budget, sign in ((15.0, -1), (60.0, 1)):
+        rows = densities({flow: sign * level for flow, level in levels.items()}, **how)
+        trained = rows["updates"] > 0
+        columns: dict[str, Any] = {
+            "study": "frontier",
+            "key": [f"{key}-{budget:g}" for key in rows["key"]],
+            STAGE: pd.Series("final", rows.index).where(trained, None),
+            LABEL: rows["flow"].where(trained, None),
+            BUDGET: pd.Series(budget, rows.index).where(trained),
+        }
+        parts.append(rows.assign(**columns)[trained | (sign > 0)])
+    return pd.concat(parts, ignore_index=True)
 
 
 def _level(row: Mapping[str, Any], level: float, turn: float, scatter: float) -> float:

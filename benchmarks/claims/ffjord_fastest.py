@@ -23,6 +23,7 @@ def example(factor: float) -> pd.DataFrame:
     slide="Summary",
     statement="FFJORD is one of the fastest models that use a CNF.",
     studies=("density", "time_to_nll"),
+    also=("frontier",),
     suite="densities",
     exhibits=("density", "time-to-nll"),
     examples=[

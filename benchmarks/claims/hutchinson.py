@@ -13,7 +13,7 @@ from benchmarks.claims.examples import made_up
 from benchmarks.studies.identities import tables as identities
 from flows.continuous.trace import Trace
 
-CRITERION = criteria.of("hutchinson")
+LEVEL = criteria.level_of("hutchinson")
 
 
 def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     if rows.empty:
         raise NotMeasured("estimates of traces in the study identities")
     means, spreads = int(rows["batch"].sum()), len(rows)
-    allowed = [float(scipy.stats.norm.isf(CRITERION["alarm"] / 2 / n)) for n in (means, spreads)]
+    allowed = [float(scipy.stats.norm.isf(LEVEL / 2 / n)) for n in (means, spreads)]
     bias = rows["trace_bias"].max()
     spread = ((rows["trace_rmse"] - rows["trace_rmse_theory"]).abs() / rows["trace_rmse_se"]).max()
     holds = bias <= allowed[0] and spread <= allowed[1]

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from benchmarks.analysis.contests import Contest, trained
+from benchmarks.analysis.contests import Contest
+from benchmarks.analysis.criteria import level_of
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import OPEN, standing
-from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, of_standings
+from benchmarks.claims import NotMeasured, Verdict, keys, listed, of_standings
+from benchmarks.claims.scored import scored
 from benchmarks.core.naming import counted
 
 Select = Callable[[pd.DataFrame], list[Contest]]
@@ -32,12 +34,12 @@ def judge_leads(frame: pd.DataFrame, claim: str, who: str, missing: str) -> Verd
 
     p-values are corrected for the contests of all claims of leads on these records.
     """
-    rows = trained(done(frame, "density", "test_ll"))
+    rows = scored(frame)
     family = {name: select(rows) for name, select in FAMILY.items()}
     if not (pairs := family[claim]):
         raise NotMeasured(missing)
     every = {_name(pair): pair.comparison for pairs in family.values() for pair in pairs}
-    standings = standing(every)
+    standings = standing(every, level_of("leads"))
     own = [standings[_name(pair)] for pair in pairs]
     sentence = (
         f"{who} on {own.count('ahead')} of {counted(len(pairs), 'data set')}: "

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.contests import kinds, reached, seconds_to, trained
-from benchmarks.claims import done
+from benchmarks.analysis.contests import at_equal_budget, kinds, reached, seconds_to
 from benchmarks.claims.examples import densities
+from benchmarks.claims.scored import scored
 from benchmarks.core.series import named
 
 CALLS = {"density": "per_1000_seconds", "sample": "sampling_seconds"}
@@ -40,7 +40,7 @@ def timed_example(seconds: dict[str, float]) -> pd.DataFrame:
 
 def timed(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Trained flows whose densities and samples were timed; races of time_to_nll; with series."""
-    rows = trained(done(frame, "density", "test_ll", "per_1000_seconds", "sample_rate"))
+    rows = scored(frame, "per_1000_seconds", "sample_rate")
     rows = rows[rows["arrays"].notna() & (rows["updates"] > 0)]
     columns = {"sampling_seconds": 1 / rows["sample_rate"], "kind": kinds(rows)}
     rows = pd.concat([rows, pd.DataFrame(columns)], axis=1)
@@ -54,13 +54,14 @@ def either(
 ) -> tuple[list[pd.DataFrame], list[pd.DataFrame]] | None:
     """Both sides on a data set, by values of a column, and the trainings that race.
 
-    These are the races where both sides have some, else those of the timed flows themselves. None
-    where a side has no timed flow.
+    Calls are those of the largest common budget. The trainings are the races where both sides have
+    some, else those of the timed flows at any budget. None where a side has no timed flow.
     """
-    sides, racing = ([part[part[column] == n] for n in names] for part in (rows, races))
+    timed_flows, racing = ([part[part[column] == n] for n in names] for part in (rows, races))
+    sides = at_equal_budget(*timed_flows)
     if any(side.empty for side in sides):
         return None
-    return sides, sides if any(side.empty for side in racing) else racing
+    return sides, timed_flows if any(side.empty for side in racing) else racing
 
 
 def ratios(sides: Sequence[pd.DataFrame], racing: Sequence[pd.DataFrame]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import pandas as pd
 from benchmarks.analysis import criteria
 from benchmarks.analysis.contests import Contest, contests, kinds
 from benchmarks.claims import Verdict, register
-from benchmarks.claims.examples import densities
+from benchmarks.claims.examples import densities, searched
 from benchmarks.claims.leads import contests_of, judge_leads
 
 NAME = "useful-instrument"
@@ -19,6 +19,11 @@ MIXTURES = criteria.of(NAME)["mixtures"]  # sets whose truth is a mixture of Gau
 def example(lead: float, **how: float) -> pd.DataFrame:
     """Densities of which the first of both kinds leads by so many nats."""
     return densities({"maf": lead, "gaussian": 0.0}, **how)
+
+
+def example_of_a_search(lead: float) -> pd.DataFrame:
+    """The same at the largest budget of a search, and the other way round at a smaller one."""
+    return searched({"maf": lead, "gaussian": 0.0})
 
 
 @contests_of(NAME)
@@ -37,6 +42,7 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
     slide="Summary",
     statement="Normalizing flows are a useful instrument for density estimation.",
     studies=("density",),
+    also=("frontier",),
     suite="densities",
     exhibits=("density",),
     examples=[
@@ -45,6 +51,8 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
         ("refuted", partial(example, 0.01)),
         ("conditional", partial(example, 1.0, turn=-1.0)),
         ("undecided", partial(example, 1.0, scatter=2.0)),
+        ("confirmed", partial(example_of_a_search, 2.0)),
+        ("refuted", partial(example_of_a_search, -2.0)),
     ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:

@@ -17,6 +17,7 @@ HOW = tuple(
 )
 
 
+STAGE, LABEL, BUDGET = (f"setting.{n}" for n in ("stage", "label", "seconds"))  # of a search
 STAR = "★"  # before the names of flows of plug-ins
 
 
@@ -44,7 +45,8 @@ def series(frame: Any) -> list[str]:
 
     Rows of one name differ in dimension, data set or seed alone. Where a rule decides the width,
     the name has the rule in place of the width, which differs from D to D within one series.
-    The run is named where the frame has rows of several.
+    The run is named where the frame has rows of several. What a search has trained bears the label
+    of its entrant and its budget; what the search chose is no part of the name.
     """
     for rule, words in RULES.items():
         if rule in frame:
@@ -55,7 +57,14 @@ def series(frame: Any) -> list[str]:
     columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in HOW]
     options = frame[columns].to_dict("records")
     rows = [{c.partition(".")[2] or c: v for c, v in row.items()} for row in options]
-    names = starred(naming.apart(list(zip(frame["flow"], rows, strict=True))), frame)
+    pairs = list(zip(frame["flow"], rows, strict=True))
+    if STAGE in frame:
+        searched = zip(frame[LABEL], frame[BUDGET], frame[STAGE].notna(), strict=True)
+        pairs = [
+            (label, {"seconds": budget}) if own else pair
+            for pair, (label, budget, own) in zip(pairs, searched, strict=True)
+        ]
+    names = starred(naming.apart(pairs), frame)
     if not several_runs(frame):
         return names
     return [f"{name} ({run})" for name, run in zip(names, frame["run"], strict=True)]

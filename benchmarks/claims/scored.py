@@ -1,0 +1,25 @@
+"""Trained flows and baselines with a test likelihood: those of a search before any others."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.analysis.contests import trained
+from benchmarks.claims import done
+from benchmarks.core.series import STAGE
+
+STUDIES = ("density", "frontier")
+
+
+def scored(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
+    """The trained densities that have a test likelihood and these metrics.
+
+    On a data set on which a search has trained, its models alone: they had equal effort. Raises
+    NotMeasured where there is none.
+    """
+    rows = trained(done(frame, STUDIES, "test_ll", *metrics))
+    if STAGE not in rows:
+        return rows
+    searched = rows[STAGE].notna()
+    sets = rows.loc[searched, "dataset"].unique()
+    return rows[(rows["study"] == "frontier") | ~rows["dataset"].isin(sets)]
