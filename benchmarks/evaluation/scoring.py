@@ -111,9 +111,12 @@ def _pictures(
 def score_baseline(case: Case, data: Dataset) -> Result:
     """Fit a baseline on a data set and score it."""
     scoring = Scoring.model_validate(case.settings["scoring"])
+    start = time.process_time()
     fitted = _fitted(case, data)
+    seconds = time.process_time() - start
     validation = float(fitted.log_prob(data.val.numpy()).mean())
     metrics: Metrics = {"parameters": fitted.parameters, "val_ll": validation}
+    metrics["train_process_seconds"] = seconds
     test, notes = data.test.numpy(), dict(fitted.notes)
     samples = fitted.sample(scoring.compared_rows)
     metrics |= compare(samples, data, scoring.compared_rows, scoring.projections, notes)

@@ -34,11 +34,12 @@ TRIALS = {
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """Of each data set the likelihoods by budget, their costs, and the trials of the search."""
+    """Of each data set likelihoods by budget, their costs, what preprocessing is worth, trials."""
     listed: list[Table] = []
     for name, group in frame.groupby("dataset", sort=False):
         rows = labelled(group)
-        listed += [_likelihoods(str(name), rows), _costs(str(name), rows), trials(str(name), rows)]
+        parts = (_likelihoods, _costs, _ladder, trials)
+        listed += [table(str(name), rows) for table in parts]
     return [table for table in listed if len(table.frame)]
 
 
@@ -143,6 +144,34 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
     )
     note += improvement.note(frame)
     return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
+
+
+def _ladder(name: str, rows: pd.DataFrame) -> Table:
+    """The best validation likelihood by preprocessing, of each model at each budget."""
+    trained = rows[(rows["status"] == "done") & rows["stage"].isin(["trial", "final"])]
+    settings = trained.get("setting.training", pd.Series(dtype=object))
+    names = {key: own.get("preprocessing") for key, own in settings.dropna().items()}
+    trained = trained.assign(first=pd.Series(names, trained.index, dtype=object))
+    trained = trained[trained["seed"] == trained["seed"].min()].dropna(subset=["first"])
+    kinds, budgets = (sorted(trained[column].unique()) for column in ("first", "seconds"))
+    models = trained.groupby("model", sort=False)
+    frame = pd.DataFrame({"model": list(models.groups)})
+    columns = {"model": Column("Model")}
+    for kind in kinds if len(kinds) > 1 else ():
+        for budget in budgets:
+            own = trained[(trained["first"] == kind) & (trained["seconds"] == budget)]
+            best = own.groupby("model")["val_ll"].max()
+            frame[f"{kind}.{budget:g}"] = frame["model"].map(best)
+            columns[f"{kind}.{budget:g}"] = Column(f"{kind}, {budget:g} s", digits=".3f")
+    frame[RECORDS] = [tuple(own["key"]) for _, own in models]
+    frame = frame.dropna(axis=1, how="all") if len(columns) > 1 else frame.iloc[:0]
+    note = (
+        "The best validation log-likelihood in nats of the trials of each preprocessing, on the "
+        "split and weights of the first seed: of all at the first budget, at a larger one of those "
+        "that the search went on with, and at an extended one of the training that it chose."
+    )
+    title = f"{name}: what preprocessing is worth"
+    return Table(f"frontier-preprocessing-{name}", title, note, frame, columns=columns)
 
 
 def trials(name: str, rows: pd.DataFrame) -> Table:
