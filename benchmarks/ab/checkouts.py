@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from benchmarks.core.git import git
 
 WORKING_TREE = "."
 HERE = Path()
-NEEDED = ("flows", "pyproject.toml")  # the rest of a revision is not timed
+TIMED = ("flows", "pyproject.toml")  # the paths of a revision that a comparison needs
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Revision:
 
 
 @contextlib.contextmanager
-def checkouts(*refs: str) -> Iterator[list[Revision]]:
-    """Lay out the `NEEDED` paths of each ref in a worktree; "." is the working tree as it is.
+def checkouts(*refs: str, paths: Sequence[str] = TIMED) -> Iterator[list[Revision]]:
+    """Lay out these paths of each ref in a worktree; "." is the working tree as it is.
 
     The working tree brings its untracked files. The user's checkout and index are not touched, no
     hook is run, and the worktrees are removed at the end, also after an interrupt. ValueError
@@ -38,21 +38,21 @@ def checkouts(*refs: str) -> Iterator[list[Revision]]:
     """
     root = Path(git(HERE, "rev-parse", "--show-toplevel"))
     commits = [_commit(root, ref) for ref in refs]
-    folder = Path(tempfile.mkdtemp(prefix="flowgauge-ab-")).resolve()
-    paths = [folder / str(index) for index in range(len(refs))]  # equally long, so in memory too
+    folder = Path(tempfile.mkdtemp(prefix="flowgauge-")).resolve()
+    trees = [folder / str(index) for index in range(len(refs))]  # equally long, so in memory too
     try:
         revisions = []
-        for ref, commit, path in zip(refs, commits, paths, strict=True):
-            git(root, "worktree", "add", "--no-checkout", "--detach", str(path), commit)
-            if present := git(root, "ls-tree", "--name-only", commit, "--", *NEEDED).split():
-                git(path, "checkout", commit, "--", *present)
-            changed = ref == WORKING_TREE and _overlay(root, path)
-            revisions.append(Revision(ref, commit[:12] + "-dirty" * changed, path))
+        for ref, commit, tree in zip(refs, commits, trees, strict=True):
+            git(root, "worktree", "add", "--no-checkout", "--detach", str(tree), commit)
+            if present := git(root, "ls-tree", "--name-only", commit, "--", *paths).split():
+                git(tree, "checkout", commit, "--", *present)
+            changed = ref == WORKING_TREE and _overlay(root, tree, paths)
+            revisions.append(Revision(ref, commit[:12] + "-dirty" * changed, tree))
         yield revisions
     finally:
-        for path in paths:
+        for tree in trees:
             with contextlib.suppress(ValueError):  # not made yet
-                git(root, "worktree", "remove", "--force", "--force", str(path))
+                git(root, "worktree", "remove", "--force", "--force", str(tree))
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -70,13 +70,13 @@ def _commit(root: Path, ref: str) -> str:
         ) from None
 
 
-def _overlay(root: Path, path: Path) -> bool:
+def _overlay(root: Path, tree: Path, paths: Sequence[str]) -> bool:
     """Copy changed and untracked files into a worktree of HEAD; True if there are any."""
-    changed = git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *NEEDED)
-    untracked = git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *NEEDED)
+    changed = git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *paths)
+    untracked = git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
     names = [name for name in (changed + "\0" + untracked).split("\0") if name]
     for name in names:
-        source, target = root / name, path / name
+        source, target = root / name, tree / name
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)

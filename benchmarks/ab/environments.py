@@ -1,4 +1,4 @@
-"""Interpreters of revisions: the running one, unless they declare different dependencies."""
+"""Interpreters of revisions: the running one, where its packages are those that they declare."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from benchmarks.ab.checkouts import Revision
 
@@ -35,6 +38,26 @@ def interpreters(revisions: Sequence[Revision]) -> list[str]:
     return [_environment(r, d) for r, d in zip(revisions, declared, strict=True)]
 
 
+def interpreter(revision: Revision) -> str:
+    """Choose a Python for one revision: the running one if its packages satisfy the revision.
+
+    Otherwise it gets a virtual environment as of `interpreters`; ValueError where that fails.
+    """
+    declared = dependencies(revision.path)
+    return sys.executable if all(map(_satisfied, declared)) else _environment(revision, declared)
+
+
+def _satisfied(text: str) -> bool:
+    """Whether a requirement is met here."""
+    requirement = Requirement(text)
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return True
+    try:
+        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
+
+
 def _environment(revision: Revision, requirements: set[str]) -> str:
     """Make a virtual environment with these requirements; the path of its Python."""
     folder = revision.path.with_name(f"{revision.path.name}-venv")
@@ -45,7 +68,7 @@ def _environment(revision: Revision, requirements: set[str]) -> str:
         if process.returncode:
             lines = (process.stderr or process.stdout).strip().splitlines() or ["no reason given"]
             raise ValueError(
-                f"the revisions declare different dependencies, and those of {revision.ref!r} "
-                f"could not be installed into an environment of its own: {lines[-1]}"
+                f"different dependencies are declared: those of {revision.ref!r} could not be "
+                f"installed into an environment of its own: {lines[-1]}"
             )
     return python

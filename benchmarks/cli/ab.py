@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from benchmarks.ab.benches import FACTOR, select
-from benchmarks.cli.console import INTERRUPTED, console, errors, styled, usage_errors, write
+from benchmarks.cli.console import clean_interrupt, console, errors, styled, usage_errors, write
 
 STYLES = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
 
@@ -62,7 +58,7 @@ def ab(
     With --require-pace, 1 if a time changed and its flow declares no new version or pace, or if a
     flow failed.
     """
-    with usage_errors(), _clean_interrupt():
+    with usage_errors(), clean_interrupt("nothing is kept"):
         from benchmarks.ab import rendering
         from benchmarks.ab.checkouts import checkouts
         from benchmarks.ab.environments import interpreters
@@ -103,20 +99,3 @@ def ab(
     moved = [m.undeclared if require_pace else m.verdict == "slower" for m in results]
     few = any(m.verdict == "too few" for m in results)
     raise typer.Exit(1 if any(moved) or any(m.failed for m in results) else 2 if few else 0)
-
-
-@contextlib.contextmanager
-def _clean_interrupt() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end with status 130, after everything is cleaned up."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        errors.print("interrupted: nothing is kept")
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)

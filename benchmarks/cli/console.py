@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -92,6 +94,23 @@ def system_errors() -> Iterator[None]:
             raise
         where = "" if error.filename is None else f"{str(error.filename)!r}: "
         fail(f"{where}{error.strerror}")
+
+
+@contextlib.contextmanager
+def clean_interrupt(outcome: str) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end with status 130 and what is kept, after all is cleaned up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        errors.print(f"interrupted: {outcome}")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def write(path: Path, text: str) -> None:

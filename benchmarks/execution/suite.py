@@ -164,23 +164,27 @@ def _of_plan(path: Path) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} is not a plan: it has no suite") from error
 
 
-def _toml(name: str) -> dict[str, Any]:
-    """What a suite says, by its name or path."""
+def file_of(name: str) -> Path:
+    """The TOML file of a suite, by its name or path; ValueError where there is none."""
     path = Path(name)
     if path.suffix == ".toml":
         if not path.is_file():
             raise ValueError(f"suite file {name!r} does not exist")
-        content = path.read_bytes()
-    elif name in names():
-        content = (resources.files("benchmarks.suites") / f"{name}.toml").read_bytes()
-    elif path.is_dir():
+        return path
+    if name in names():
+        return Path(str(resources.files("benchmarks.suites") / f"{name}.toml"))
+    if path.is_dir():
         raise ValueError(f"folder {name!r} has no suite.json: name the suite, and --out {name}")
-    else:
-        known = ", ".join(names())
-        others = "a path to a .toml file, or of a folder of results where one is read"
-        raise ValueError(f"unknown suite {name!r}; choose from: {known}, or {others}")
+    known = ", ".join(names())
+    others = "a path to a .toml file, or of a folder of results where one is read"
+    raise ValueError(f"unknown suite {name!r}; choose from: {known}, or {others}")
+
+
+def _toml(name: str) -> dict[str, Any]:
+    """What a suite says, by its name or path."""
+    path = file_of(name)
     try:
-        return {"name": path.stem, **tomllib.loads(content.decode("utf-8-sig"))}
+        return {"name": path.stem, **tomllib.loads(path.read_bytes().decode("utf-8-sig"))}
     except (ValueError, RecursionError) as error:
         raise ValueError(f"suite {name!r} is not valid TOML: {brief(error)}") from error
 

@@ -13,7 +13,6 @@ from typing import Any
 from benchmarks.core import parts, store
 from benchmarks.core.git import git
 from benchmarks.core.naming import labels
-from benchmarks.core.plan import plan_of
 from benchmarks.core.record import Record
 from benchmarks.gate import guard, sources
 from benchmarks.measure.dispatched import ARRAYS, OPERATORS
@@ -29,12 +28,7 @@ def renew(folder: Path, target: Path) -> int:
     case with the baseline that is there, for then it is of another suite; and where figures moved
     and no version was raised.
     """
-    source = sources.read(store.existing(folder))
-    sources.comparable(source, source)
-    fresh = {record.key: record for record in source.records}
-    planned = {case.key for case in plan_of(folder, fresh).cases}
-    if missing := len(planned - fresh.keys()):
-        raise ValueError(f"{str(folder)!r} lacks {missing} of the {len(planned)} cases of its plan")
+    fresh = {record.key: record for record in sources.finished(folder).records}
     before = store.read(target) if store.is_folder(target) else {}
     if before and not before.keys() & fresh.keys():
         raise ValueError(

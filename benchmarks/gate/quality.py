@@ -109,7 +109,7 @@ def _compared(label: str, before: list[Entry], after: list[Entry]) -> Iterator[C
         comparison = replace(comparison, unit=metric.unit, base=base, new=now)
         companions = (_by_seed(side, f"{name}_se") for side in (before, after))
         errors = [side.get(next(iter(old)), np.nan) for side in companions]
-        if old.keys() == new.keys() and all(_same(old[seed], new[seed]) for seed in old):
+        if old.keys() == new.keys() and all(same(old[seed], new[seed]) for seed in old):
             yield replace(comparison, outcome="stayed")
         elif result := difference(old, new, (errors[0], errors[1])):
             change = with_error(result.value, result.error, ".3g")
@@ -122,7 +122,7 @@ def _compared(label: str, before: list[Entry], after: list[Entry]) -> Iterator[C
             yield replace(comparison, outcome="unjudged", change=change, note=why, fails=lost)
 
 
-def _same(old: float, new: float) -> bool:
+def same(old: float, new: float) -> bool:
     """Whether two values are equal but for rounding, which is another's on another machine."""
     both_none = old != old and new != new
     return both_none or math.isclose(old, new, rel_tol=RELATIVE, abs_tol=ABSOLUTE)

@@ -104,6 +104,20 @@ def read(path: Path) -> Source:
     return Source(path, benchmarks=pytest_benchmark.read(path))
 
 
+def finished(folder: Path) -> Source:
+    """The records of a whole run; ValueError where cases of its plan lack or it is no such folder.
+
+    ValueError as well where its records cannot be compared with each other.
+    """
+    source = read(store.existing(folder))
+    comparable(source, source)
+    records = {record.key: record for record in source.records}
+    planned = {case.key for case in plan.plan_of(folder, records).cases}
+    if missing := len(planned - records.keys()):
+        raise ValueError(f"{str(folder)!r} lacks {missing} of the {len(planned)} cases of its plan")
+    return source
+
+
 def _record(path: Path) -> Record:
     """A record's file; ValueError where it is none, for a gate must not pass over one."""
     try:

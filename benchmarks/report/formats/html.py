@@ -28,15 +28,16 @@ def render(report: Report) -> str:
     """The whole report as the text of one HTML file."""
     suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False) if report.plan.suite else ""
     return (
-        _environment()
+        environment(Path(__file__).parent)
         .get_template("index.html.jinja")
         .render(report=report, suite=suite, filtered=FILTERED)
     )
 
 
-def _environment() -> Environment:
+def environment(*folders: Path) -> Environment:
+    """The environment of pages whose templates are in these folders."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
