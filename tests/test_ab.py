@@ -19,6 +19,7 @@ from benchmarks.ab.link import WorkerGone, WorkerProcess
 from benchmarks.ab.schedule import BASE, NEW
 from benchmarks.ab.session import compare
 from benchmarks.cli.app import app
+from repositories import git
 
 ROOT = Path(__file__).parent.parent
 FAKE = """
@@ -52,13 +53,6 @@ def test_benchmarks_by_name():
     for wrong in (["glow/fly"], ["/sample"], [f"f{i}" for i in range(MOST + 1)]):
         with pytest.raises(ValueError, match=r"gradient|at most 6"):
             select(wrong)
-
-
-def git(folder, *arguments):
-    """What a git command prints."""
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
-    command = ["git", "--no-optional-locks", *identity, "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def state(folder):

@@ -47,9 +47,9 @@ def render(history: History) -> str:
     """The text of the page."""
     listed = trends(history.snapshots)
     changes = steps(history, listed)
-    commits = list(dict.fromkeys(s.name for s in history.snapshots))
+    commits = list(dict.fromkeys(s.revision for s in history.snapshots))
     scale = (WIDTH - 2 * MARGIN) / max(1, len(commits) - 1)
-    places = {name: MARGIN + index * scale for index, name in enumerate(commits)}
+    places = {commit: MARGIN + index * scale for index, commit in enumerate(commits)}
     pictures = [_picture(t, [c for c in changes if c.trend is t], places) for t in listed]
     metrics = [
         (name, METRICS[name], sorted(group, key=lambda picture: not picture.steps))
@@ -78,7 +78,7 @@ def _picture(trend: Trend, changes: Sequence[Step], places: Mapping[str, float])
     def mark(point: Point, text: str, kind: str = "") -> Mark:
         share = (point.value - low) / span if span else 0.5
         y = HEIGHT - MARGIN - share * (HEIGHT - 2 * MARGIN)
-        return Mark(round(places[point.snapshot.name], 1), round(y, 1), text, kind)
+        return Mark(round(places[point.snapshot.revision], 1), round(y, 1), text, kind)
 
     marks = [[mark(p, _about(trend, p), _kind(p)) for p in s.points] for s in trend.stretches]
     cuts = [mark(after.points[0], rendering.cut(before, after)) for before, after in trend.cuts]

@@ -74,7 +74,7 @@ def cuts(history: History, trends: Sequence[Trend]) -> list[tuple[str, ...]]:
 
 def summary(history: History, trends: Sequence[Trend], changes: Sequence[Step]) -> list[str]:
     """What a history holds, what was tested, and what could not be."""
-    commits = {s.name for s in history.snapshots if s.cases}
+    commits = {s.revision for s in history.snapshots if s.cases}
     lines = [
         f"{counted(len(changes), 'step')} in {counted(len(trends), 'trend')} over "
         f"{counted(len(commits), 'commit')}; level {LEVEL} for all qualities, and for all times"

@@ -80,8 +80,13 @@ class Snapshot(BaseModel, extra="ignore"):
     cases: tuple[Figures, ...] = ()
 
     @property
+    def revision(self) -> str:
+        """The commit in full, with "-dirty" if its tree had changes."""
+        return self.commit + DIRTY * self.dirty
+
+    @property
     def name(self) -> str:
-        """The commit in eight digits, with "-dirty" if its tree had changes."""
+        """The same with eight digits of the commit."""
         return self.commit[:8] + DIRTY * self.dirty
 
     def line(self) -> str:

@@ -84,9 +84,9 @@ def trends(snapshots: Sequence[Snapshot], metrics: Iterable[str] = ()) -> list[T
                 about = (place, *sorted(versions.items()))
                 abouts[about] = place, versions
                 stretch = points.setdefault((figures.key, name, kind), {}).setdefault(about, {})
-                before = stretch.get(snapshot.name)
+                before = stretch.get(snapshot.revision)
                 if before is None or before.caution or not point.caution:
-                    stretch[snapshot.name] = point
+                    stretch[snapshot.revision] = point
     order = list(METRICS)
     listed = [
         Trend(
