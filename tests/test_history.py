@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from benchmarks.history import file
 from benchmarks.history.snapshot import Figures, Quality, Snapshot, of_folder
 from benchmarks.history.steps import FACTOR, Step, steps
 from benchmarks.history.trends import trends
+from flows.registry import Declared
 from gate_records import cost, density, folder
 from repositories import commit, git
 
@@ -26,24 +27,23 @@ COUNT, TIME = "log_prob_flops", "log_prob_seconds"
 QUIET = {"other_cores": 0.0}
 
 
-def snapshot(place: int, declared: Mapping[str, Any] | None = None, **figures: Any) -> Snapshot:
+def snapshot(place: int, **figures: Any) -> Snapshot:
     """A snapshot of one case at the commit of a place."""
-    case = Figures(key="k", label="cost maf D=2", depends=("flow maf", "flows"), **figures)
+    case = Figures(key="k", label="cost maf D=2", **figures)
     return Snapshot(
         commit=f"{place:08x}{0:032}",
         date=START + timedelta(hours=place),
         torch="2.13",
         place="a machine, torch 2.13",
-        declared=declared or {},
         cases=(case,),
     )
 
 
-def found(snapshots: Sequence[Snapshot], **options: Any) -> list[Step]:
+def found(snapshots: Sequence[Snapshot]) -> list[Step]:
     """The steps of snapshots in any order."""
     mixed = random.Random(0).sample(snapshots, len(snapshots))
     history = file.ordered(mixed, Path("/"))
-    return steps(history, trends(history.snapshots), **options)
+    return steps(history, trends(history.snapshots))
 
 
 def places(changes: Sequence[Step]) -> list[int]:
@@ -70,7 +70,7 @@ def test_a_raised_number_starts_a_line_instead_of_a_step(
 ) -> None:
     """A version that of counts, a pace too that of times; steps lie within one version alone."""
     snapshots = [
-        snapshot(i, {"flow maf": list(versions[i]), "flow glow": [i + 1, 1]}, exact={COUNT: n},
+        snapshot(i, versions={"flow maf": Declared(*versions[i])}, exact={COUNT: n},
                  times={TIME: 1.0})
         for i, n in enumerate(counts)
     ]  # fmt: skip
@@ -128,9 +128,9 @@ def test_times_step_beyond_a_factor_where_they_may_be_quoted() -> None:
     assert abs(places([change])[0] - 15) <= 1
     assert not change.better
     assert found(times(slower, "other work ran on the machine")) == []
-    slightly = [1 + 0.001 * i + (FACTOR - 1) / 2 * (i >= 15) for i in range(30)]
-    assert found(times(slightly)) == []
-    assert found(times(slightly), factor=1.01) != []
+    for change, expected in ((0.9, []), (1.1, [15])):  # of the least that is shown
+        steady = [FACTOR ** (change * (i >= 15)) for i in range(30)]
+        assert places(found(times(steady))) == expected
 
 
 def test_a_quiet_time_replaces_a_doubtful_one_and_stays() -> None:

@@ -45,14 +45,15 @@ class Quality(NamedTuple):
 class Figures(BaseModel, extra="ignore"):
     """The figures of a case by metric.
 
-    ``key`` is that of the case without its seeds, as the commit's own code made it. ``depends``
-    names what the case depends on. Qualities are by seed, times are medians in times of the
-    reference workload beside them; ``caution`` is why these are not to be quoted.
+    ``key`` is that of the case without its seeds, as the commit's own code made it. ``versions``
+    has what the case depends on, unless version and pace are 1. Qualities are by seed, times are
+    medians in times of the reference workload beside them; ``caution`` is why these are not to be
+    quoted.
     """
 
     key: str
     label: str
-    depends: tuple[str, ...] = ()
+    versions: dict[str, Declared] = {}
     exact: dict[str, Number] = {}
     quality: dict[str, dict[str, Quality]] = {}
     times: dict[str, Number] = {}
@@ -62,8 +63,8 @@ class Figures(BaseModel, extra="ignore"):
 class Snapshot(BaseModel, extra="ignore"):
     """One commit as one run of a suite measured it, or the reason for which none could.
 
-    ``place`` is the class of the machine with the minor version of torch. ``declared`` has the
-    versions and paces of all that its cases depend on, ``failed`` the reasons of cases by label.
+    ``place`` is the class of the machine with the minor version of torch, ``failed`` has the
+    reasons of cases by label.
     """
 
     commit: str
@@ -75,7 +76,6 @@ class Snapshot(BaseModel, extra="ignore"):
     torch: str = ""
     place: str = ""
     reason: str = ""
-    declared: dict[str, Declared] = {}
     failed: dict[str, str] = {}
     cases: tuple[Figures, ...] = ()
 
@@ -131,7 +131,6 @@ def of_folder(folder: Path, repository: Path, *, dirty: bool = False) -> Snapsho
         measured=max(record.started for record in source.records),
         torch=minor(source.records[0].versions),
         place=_only("machines", folder, [entry.place for entry in entries if entry.place]),
-        declared={n: d for record in source.records for n, d in record.declared.items()},
         failed={e.label: f"{e.status}: {e.reason}" for e in entries if e.status != "done"},
         cases=[
             _figures(label, group, notes) for label, group in sources.grouped(done).items()
@@ -153,7 +152,8 @@ def _only(what: str, folder: Path, values: Sequence[str]) -> str:
 def _figures(label: str, group: Sequence[Entry], notes: Mapping[str, str]) -> Figures:
     """The figures of a case's seeds."""
     records = [_record(entry) for entry in group]
-    figures = Figures(key=_key(records[0]), label=label, depends=tuple(records[0].declared))
+    raised = {n: d for n, d in records[0].declared.items() if d != Declared()}
+    figures = Figures(key=_key(records[0]), label=label, versions=raised)
     for name, metric in group[0].metrics.items():
         having = [entry for entry in group if name in entry.metrics]
         values = {e.seed: v for e in having if (v := e.median(name)) is not None}
@@ -168,7 +168,7 @@ def _figures(label: str, group: Sequence[Entry], notes: Mapping[str, str]) -> Fi
         else:
             samples = [s for e in having if (s := relative(e, name)) is not None]
             ratios = [float(np.median(s)) for s in samples]
-            if ratios and _finite(ratios):
+            if ratios and _finite(ratios) and min(ratios) > 0:
                 figures.times[name] = sum(ratios) / len(ratios)
     if figures.times:
         figures.caution = next(filter(None, (notes[record.key] for record in records)), "")

@@ -51,13 +51,13 @@ class Step:
         return f"{100 * (self.new / self.old - 1):+.3g} %".replace("-", "−")
 
 
-def steps(history: History, trends: Sequence[Trend], *, factor: float = FACTOR) -> list[Step]:
+def steps(history: History, trends: Sequence[Trend]) -> list[Step]:
     """The steps of a history's trends, in the order of commits.
 
     Exact counts: every change. Qualities: what the gate would call significant between a commit
     and the first of its level, so that a drift adds up; those without a known error by the test of
     times. Times: change points of those that may be quoted, by a rank test, if the medians of both
-    sides differ by ``factor``. `LEVEL` bounds the chance of any false step among all qualities of
+    sides differ by `FACTOR`. `LEVEL` bounds the chance of any false step among all qualities of
     these trends, and among all their times.
     """
     tested = Counter(t.kind for t in trends for s in t.stretches if len(_tested(s)) > 1)
@@ -67,22 +67,23 @@ def steps(history: History, trends: Sequence[Trend], *, factor: float = FACTOR) 
         for trend in trends
         for stretch in trend.stretches
         if len(_tested(stretch)) > 1
-        for before, after, old, new in _changes(trend, stretch, levels[trend.kind], factor)
+        for before, after, old, new in _changes(trend, stretch, levels[trend.kind])
     ]
     order = {id(snapshot): place for place, snapshot in enumerate(history.snapshots)}
     return sorted(listed, key=lambda step: order[id(step.after.snapshot)])
 
 
-def _changes(trend: Trend, stretch: Stretch, level: float, factor: float) -> Iterator[Change]:
+def _changes(trend: Trend, stretch: Stretch, level: float) -> Iterator[Change]:
     points = _tested(stretch)
     if trend.kind == "exact":
         yield from ((a, b, a.value, b.value) for a, b in pairwise(points) if a.value != b.value)
     elif trend.kind == "time":
-        yield from _by_ranks(points, level, factor)
+        beyond = math.log(FACTOR)
+        yield from (c for c in _by_ranks(points, level) if abs(math.log(c[3] / c[2])) >= beyond)
     elif all(map(_resolved, pairwise(points))):
         yield from _by_errors(points, level / (len(points) - 1))
     else:
-        yield from _by_ranks(points, level, 1.0)
+        yield from _by_ranks(points, level)
 
 
 def _tested(stretch: Stretch) -> list[Point]:
@@ -90,14 +91,13 @@ def _tested(stretch: Stretch) -> list[Point]:
     return [point for point in stretch.points if not point.caution]
 
 
-def _by_ranks(points: Sequence[Point], level: float, factor: float) -> Iterator[Change]:
+def _by_ranks(points: Sequence[Point], level: float) -> Iterator[Change]:
     """The change points of values whose errors are not known."""
     values = [point.value for point in points]
     places = change_points(values, level)
     for start, place, end in zip([0, *places], places, [*places[1:], len(values)], strict=False):
         old, new = median(values[start:place]), median(values[place:end])
-        if factor == 1 or abs(math.log(new / old)) >= math.log(factor):
-            yield points[place - 1], points[place], old, new
+        yield points[place - 1], points[place], old, new
 
 
 def _by_errors(points: Sequence[Point], level: float) -> Iterator[Change]:

@@ -80,7 +80,7 @@ def trends(snapshots: Sequence[Snapshot], metrics: Iterable[str] = ()) -> list[T
                 if name not in wanted or name not in METRICS:
                     continue
                 place = snapshot.place if kind == "time" else snapshot.torch
-                versions = _versions(snapshot, figures, paces=kind == "time")
+                versions = figures.versions if kind == "time" else _without_paces(figures)
                 about = (place, *sorted(versions.items()))
                 abouts[about] = place, versions
                 stretch = points.setdefault((figures.key, name, kind), {}).setdefault(about, {})
@@ -110,11 +110,9 @@ def _points(snapshot: Snapshot, figures: Figures) -> Iterator[tuple[str, Kind, P
         yield name, "time", Point(snapshot, value, caution=figures.caution)
 
 
-def _versions(snapshot: Snapshot, figures: Figures, *, paces: bool) -> dict[str, Declared]:
-    """The versions that a case depends on, those of 1.1 left out: what is not declared has them."""
-    declared = {name: snapshot.declared.get(name, Declared()) for name in figures.depends}
-    plain = {n: d if paces else Declared(d.version) for n, d in declared.items()}
-    return {name: number for name, number in plain.items() if number != Declared()}
+def _without_paces(figures: Figures) -> dict[str, Declared]:
+    versions = {name: Declared(number.version) for name, number in figures.versions.items()}
+    return {name: number for name, number in versions.items() if number != Declared()}
 
 
 def _names(snapshots: Iterable[Snapshot]) -> dict[str, str]:
