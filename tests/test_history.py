@@ -82,6 +82,21 @@ def test_a_raised_number_starts_a_line_instead_of_a_step(
         assert versions[ends[0]][0] == versions[ends[1]][0]
 
 
+def test_another_file_torch_or_machine_starts_a_line_too() -> None:
+    base = snapshot(0, exact={COUNT: 100}, times={TIME: 1.0}, files={"file a.py": "0"})
+    changes = [
+        snapshot(1, exact={COUNT: 99}, times={TIME: 2.0}, files={"file a.py": "1"}),
+        snapshot(1, exact={COUNT: 99}, times={TIME: 2.0}, files={"file a.py": "0"}).model_copy(
+            update={"torch": "2.14", "place": "a machine, torch 2.14"}
+        ),
+    ]
+    for change in changes:
+        assert [len(t.cuts) for t in trends([base, change])] == [1, 1]
+        assert found([base, change]) == []
+    elsewhere = changes[0].model_copy(update={"cases": base.cases, "place": "another"})
+    assert [len(trend.cuts) for trend in trends([base, elsewhere])] == [0, 1]
+
+
 def quality(place: int, value: float, error: float | None = 0.01, **seeds: float) -> Snapshot:
     """A snapshot of a test log-likelihood, of a single seed or of several."""
     values = {name: Quality(v) for name, v in seeds.items()} or {"0": Quality(value, error)}

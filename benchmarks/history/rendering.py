@@ -56,6 +56,8 @@ def cut(before: Stretch, after: Stretch) -> str:
         old, new = (side.versions.get(name, Declared()) for side in (before, after))
         if old != new:
             parts.append(f"{name} {old.version}.{old.pace} → {new.version}.{new.pace}")
+    names = dict.fromkeys((*before.files, *after.files))
+    parts += [f"{n} changed" for n in names if before.files.get(n) != after.files.get(n)]
     return ", ".join(parts)
 
 

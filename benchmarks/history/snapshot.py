@@ -46,14 +46,15 @@ class Figures(BaseModel, extra="ignore"):
     """The figures of a case by metric.
 
     ``key`` is that of the case without its seeds, as the commit's own code made it. ``versions``
-    has what the case depends on, unless version and pace are 1. Qualities are by seed, times are
-    medians in times of the reference workload beside them; ``caution`` is why these are not to be
-    quoted.
+    has what the case depends on, unless version and pace are 1, ``files`` the content hashes of
+    plug-ins and data files. Qualities are by seed, times are medians in times of the reference
+    workload beside them; ``caution`` is why these are not to be quoted.
     """
 
     key: str
     label: str
     versions: dict[str, Declared] = {}
+    files: dict[str, str] = {}
     exact: dict[str, Number] = {}
     quality: dict[str, dict[str, Quality]] = {}
     times: dict[str, Number] = {}
@@ -152,8 +153,9 @@ def _only(what: str, folder: Path, values: Sequence[str]) -> str:
 def _figures(label: str, group: Sequence[Entry], notes: Mapping[str, str]) -> Figures:
     """The figures of a case's seeds."""
     records = [_record(entry) for entry in group]
-    raised = {n: d for n, d in records[0].declared.items() if d != Declared()}
-    figures = Figures(key=_key(records[0]), label=label, versions=raised)
+    first = records[0]
+    raised = {n: d for n, d in first.declared.items() if d != Declared()}
+    figures = Figures(key=_key(first), label=label, versions=raised, files=first.files)
     for name, metric in group[0].metrics.items():
         having = [entry for entry in group if name in entry.metrics]
         values = {e.seed: v for e in having if (v := e.median(name)) is not None}

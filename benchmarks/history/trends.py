@@ -29,10 +29,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Points that may be compared: of one set of versions and, in ``place``, one environment."""
+    """Points that may be compared: of one environment, of equal versions and files."""
 
     place: str
     versions: Mapping[str, Declared]
+    files: Mapping[str, str]
     points: tuple[Point, ...]
 
 
@@ -73,16 +74,16 @@ def trends(snapshots: Sequence[Snapshot], metrics: Iterable[str] = ()) -> list[T
     wanted = {*metrics} or METRICS.keys()
     names = _names(snapshots)
     points: dict[tuple[str, str, Kind], dict[tuple[object, ...], dict[str, Point]]] = {}
-    abouts: dict[tuple[object, ...], tuple[str, Mapping[str, Declared]]] = {}
+    abouts: dict[tuple[object, ...], tuple[str, Mapping[str, Declared], Mapping[str, str]]] = {}
     for snapshot in snapshots:
         for figures in snapshot.cases:
             for name, kind, point in _points(snapshot, figures):
                 if name not in wanted or name not in METRICS:
                     continue
-                place = snapshot.place if kind == "time" else snapshot.torch
+                place = snapshot.place if kind == "time" else f"torch {snapshot.torch}"
                 versions = figures.versions if kind == "time" else _without_paces(figures)
-                about = (place, *sorted(versions.items()))
-                abouts[about] = place, versions
+                about = (place, *sorted(versions.items()), *sorted(figures.files.items()))
+                abouts[about] = place, versions, figures.files
                 stretch = points.setdefault((figures.key, name, kind), {}).setdefault(about, {})
                 before = stretch.get(snapshot.revision)
                 if before is None or before.caution or not point.caution:
