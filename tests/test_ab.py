@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from benchmarks.ab import rendering
 from benchmarks.ab.benches import DEFAULT, MOST, select
 from benchmarks.ab.checkouts import Revision, checkouts
-from benchmarks.ab.environments import dependencies, interpreters
+from benchmarks.ab.environments import dependencies, interpreter, interpreters
 from benchmarks.ab.link import WorkerGone, WorkerProcess
 from benchmarks.ab.schedule import BASE, NEW
 from benchmarks.ab.session import compare
@@ -197,6 +197,9 @@ def test_other_dependencies_need_another_environment(tmp_path):
         (revision.path / "pyproject.toml").write_text(text)
     assert interpreters(revisions[:2]) == [sys.executable] * 2
     assert dependencies(tmp_path) == set()
+    assert interpreter(revisions[0]) == sys.executable
+    with pytest.raises(ValueError, match=r"different dependencies.*'c'.*no/such"):
+        interpreter(revisions[2])
     with pytest.raises(ValueError, match=r"different dependencies.*'c'.*no/such"):
         interpreters(revisions[::-2])
     revisions[0].path.joinpath("pyproject.toml").write_text("[")

@@ -13,10 +13,12 @@ from benchmarks.cli.app import app
 from benchmarks.core.plan import Plan, Planned
 from benchmarks.history import file
 from benchmarks.history.page import render
+from benchmarks.history.steps import steps
 from benchmarks.history.trends import trends
 from gate_records import cost, folder
 from repositories import commit, git
 
+ROOT = Path(__file__).parent.parent
 HISTORY = Path("results/history/history.jsonl")
 # a revision's own command: it writes a record whose count is the revision's
 FAKE = """
@@ -122,6 +124,25 @@ def test_lines_of_a_newer_schema_are_left_out(repository: Path) -> None:
     HISTORY.write_text('{"schema":99}\n')
     with pytest.warns(UserWarning, match="newer"):
         assert file.read(HISTORY, repository).snapshots == []
+
+
+def test_the_committed_history_is_as_its_page_says() -> None:
+    """Apart from times, which depend on how quiet the machine was."""
+    history = file.read(ROOT / HISTORY, ROOT)
+    text = " ".join((ROOT / "docs" / "history.md").read_text().split())
+    text = text.partition("## The committed history")[2]
+    measured = {snapshot.revision for snapshot in history.snapshots if snapshot.cases}
+    assert f"It has {len(measured)} commits" in text
+    assert not any(snapshot.dirty for snapshot in history.snapshots)
+    for snapshot in history.snapshots:
+        assert snapshot.cases or snapshot.name in text
+    listed = [trend for trend in trends(history.snapshots) if trend.kind != "time"]
+    for change in steps(history, listed):
+        assert change.after.snapshot.name in text
+        assert change.change.lstrip("−+") in text
+    for trend in listed:
+        for _, after in trend.cuts:
+            assert after.points[0].snapshot.name in text
 
 
 class Elements(HTMLParser):

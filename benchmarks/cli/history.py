@@ -144,7 +144,9 @@ def page(
 
 def _print(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Print a table unless it is empty."""
-    table = Table(*headers)
+    table = Table()
+    for header in headers:
+        table.add_column(header, overflow="fold", no_wrap=header == "Commit")
     for cells in rows:
         table.add_row(*cells)
     if rows:

@@ -15,7 +15,7 @@ from benchmarks.history.trends import Stretch, Trend
 from flows.registry import Declared
 
 COMMITS = ("Commit", "Date", "Subject", "Suite", "Cases", "Machine", "Not measured")
-STEPS = ("Commit", "Date", "Case", "Metric", "Before", "After", "Change", "")
+STEPS = ("Commit", "Case", "Metric", "Before", "After", "Change", "")
 CUTS = ("Commit", "Raised or changed", "Trends", "Counts and qualities that moved")
 TRENDS = ("Case", "Metric", "Commits", "Lines", "First", "Last")
 DIGITS = {"exact": ",.0f", "quality": ".5g", "time": ".4g"}
@@ -29,11 +29,9 @@ def commit(snapshot: Snapshot) -> tuple[str, ...]:
 
 def step(change: Step) -> tuple[str, ...]:
     """The cells of a step, under `STEPS`."""
-    trend, snapshot = change.trend, change.after.snapshot
+    trend, outcome = change.trend, "better" if change.better else "worse"
     values = [value(trend, change.old), value(trend, change.new)]
-    outcome = "better" if change.better else "worse"
-    about = (change.name, f"{snapshot.date:%Y-%m-%d}", trend.case, trend.name)
-    return (*about, *values, change.change, outcome)
+    return (change.name, trend.case, trend.name, *values, change.change, outcome)
 
 
 def trend(trend: Trend) -> tuple[str, ...]:
