@@ -15,7 +15,7 @@ from benchmarks.history.trends import Stretch, Trend
 from flows.registry import Declared
 
 COMMITS = ("Commit", "Date", "Subject", "Suite", "Cases", "Machine", "Not measured")
-STEPS = ("Commit", "Case", "Metric", "Before", "After", "Change", "")
+STEPS = ("Commit", "Case", "Metric", "Before", "After", "Change", "Verdict")
 CUTS = ("Commit", "Raised or changed", "Trends", "Counts and qualities that moved")
 TRENDS = ("Case", "Metric", "Commits", "Lines", "First", "Last")
 DIGITS = {"exact": ",.0f", "quality": ".5g", "time": ".4g"}
