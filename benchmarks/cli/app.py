@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -15,7 +16,7 @@ from benchmarks.cli.check import check
 from benchmarks.cli.choose import choose
 from benchmarks.cli.claims import claims
 from benchmarks.cli.compare import compare
-from benchmarks.cli.console import fail, system_errors
+from benchmarks.cli.console import console, fail, system_errors
 from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
 from benchmarks.cli.docs import docs
@@ -34,7 +35,12 @@ class Commands(TyperGroup):
     """All commands, whose arguments are not empty and are in UTF-8."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an argument that is empty, as an unset variable of a shell is, or no UTF-8."""
+        """Refuse an argument that is empty, as an unset variable of a shell is, or no UTF-8.
+
+        Completion, which parses a line that is still being written, refuses none.
+        """
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
         for before, text in pairwise(["", *args]):
             if not text or (text.startswith("--") and text.endswith("=")):
                 fail(f"an argument after {before!r} is empty: write it, or leave both out")
@@ -51,11 +57,29 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     name="flowgauge",
-    help="What normalizing-flow families cost and what they are worth, measured.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"flowgauge {version('flowgauge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def flowgauge(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, and stop."
+        ),
+    ] = False,
+) -> None:
+    """What normalizing-flow families cost and what they are worth, measured."""
+
+
 suites = (run, choose, status, submit, merge, pack, report)
 for command in (*suites, check, audit, cost, claims, compare, ab, docs):
     app.command()(command)
