@@ -44,7 +44,8 @@ def checkouts(*refs: str, paths: Sequence[str] = TIMED) -> Iterator[list[Revisio
         revisions = []
         for ref, commit, tree in zip(refs, commits, trees, strict=True):
             git(root, "worktree", "add", "--no-checkout", "--detach", str(tree), commit)
-            if present := git(root, "ls-tree", "--name-only", commit, "--", *paths).split():
+            names = git(root, "ls-tree", "--name-only", "-z", commit, "--", *paths)
+            if present := [name for name in names.split("\0") if name]:
                 git(tree, "checkout", commit, "--", *present)
             changed = ref == WORKING_TREE and _overlay(root, tree, paths)
             revisions.append(Revision(ref, commit[:12] + "-dirty" * changed, tree))

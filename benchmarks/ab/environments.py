@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import tomllib
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from benchmarks.ab.checkouts import Revision
+from benchmarks.ab.subject import OWN, Subject
 
 
-def dependencies(path: Path) -> set[str]:
+def dependencies(path: Path, subject: Subject = Subject()) -> set[str]:
     """Read the dependencies in a checkout's pyproject.toml; ValueError if it is no TOML."""
-    file = path / "pyproject.toml"
-    try:
-        declared = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["dependencies"]
-    except (FileNotFoundError, KeyError):
-        return set()
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"cannot read {file.name} of a revision: {error}") from error
+    declared = subject.project(path).get("dependencies", ())
     return {"".join(requirement.split()).lower() for requirement in declared}
 
 
-def interpreters(revisions: Sequence[Revision]) -> list[str]:
+def interpreters(revisions: Sequence[Revision], subject: Subject = Subject()) -> list[str]:
     """Choose a Python for each revision: the running one if all declare the same dependencies.
 
     Otherwise each gets a virtual environment beside its checkout with its dependencies installed
-    by pip; ValueError where that fails.
+    by pip; ValueError where that fails. Where the library itself is not timed, whatever they leave
+    open is the running one's.
     """
-    declared = [dependencies(revision.path) for revision in revisions]
+    declared = [dependencies(revision.path, subject) for revision in revisions]
     if all(other == declared[0] for other in declared):
         return [sys.executable] * len(revisions)
-    return [_environment(r, d) for r, d in zip(revisions, declared, strict=True)]
+    inherited = [] if subject.own else [_place(OWN), *filter(None, map(os.path.abspath, sys.path))]
+    return [_environment(r, d, inherited) for r, d in zip(revisions, declared, strict=True)]
 
 
 def interpreter(revision: Revision) -> str:
@@ -58,8 +56,21 @@ def _satisfied(text: str) -> bool:
         return False
 
 
-def _environment(revision: Revision, requirements: set[str]) -> str:
-    """Make a virtual environment with these requirements; the path of its Python."""
+def _place(package: str) -> str:
+    """The folder that a package is imported from."""
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parents[1])
+
+
+def _environment(
+    revision: Revision, requirements: set[str], inherited: Sequence[str] = ()
+) -> str:
+    """Make a virtual environment with these requirements; the path of its Python.
+
+    What it lacks is looked for in the ``inherited`` folders.
+    """
     folder = revision.path.with_name(f"{revision.path.name}-venv")
     python = str(folder / "bin" / "python")
     install = [python, "-P", "-m", "pip", "install", "--quiet", *sorted(requirements)]
@@ -71,4 +82,6 @@ def _environment(revision: Revision, requirements: set[str]) -> str:
                 f"different dependencies are declared: those of {revision.ref!r} could not be "
                 f"installed into an environment of its own: {lines[-1]}"
             )
+        for packages in folder.glob("lib/python*/site-packages"):  # before pip looks
+            (packages / "inherited.pth").write_text("\n".join(inherited))
     return python

@@ -9,9 +9,11 @@ import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ab.subject import Subject
 from benchmarks.measure.child import SAFE
 
 Versions = dict[str, dict[str, list[int]]]  # (version, pace) by family and by what it rests on
@@ -29,46 +31,67 @@ STEADY = {
 }
 
 
+@dataclass(frozen=True)
+class Greeting:
+    """A worker that is ready: the flows that it can time, versions, and a file of no revision."""
+
+    families: list[str]
+    declared: Versions
+    stray: str
+
+
 class WorkerGone(RuntimeError):
     """A worker ended, gave no answer, or has not the revision's code; the message says which."""
 
 
 class WorkerProcess:
-    """The worker of the checkout ``path``, pinned to ``core`` if that is given.
+    """The worker of a subject in the checkout ``path``, pinned to ``core`` if that is given.
 
     ``start_limit`` is in seconds.
     """
 
     def __init__(
-        self, python: str, path: Path, core: int | None, start_limit: float = START_LIMIT
+        self,
+        python: str,
+        path: Path,
+        core: int | None,
+        subject: Subject = Subject(),
+        start_limit: float = START_LIMIT,
     ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
-        search = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH")]))
+        search = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        task = json.dumps({"core": core, **subject.task(path)})
         self._process = subprocess.Popen(
-            [python, "-P", str(WORKER), *([] if core is None else [str(core)])],
+            [python, "-P", str(WORKER), task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
             cwd=path,
-            env={**os.environ, **STEADY, "PYTHONPATH": search},
+            env={
+                **os.environ,
+                **STEADY,
+                "PYTHONPATH": os.pathsep.join(map(os.path.abspath, search)),
+            },
             start_new_session=True,  # interrupts are handled by the parent
         )
-        self._path, self._start_limit = path, start_limit
-        self._declared: Versions | None = None  # until it is ready
+        self._subject, self._start_limit = subject, start_limit
+        self._greeting: Greeting | None = None  # until it is ready
 
-    def ready(self) -> Versions:
-        """Wait until the checkout's flows are imported; what each declares.
+    def ready(self) -> Greeting:
+        """Wait until the checkout's flows are imported; which there are, and what each declares.
 
-        WorkerGone if that fails.
+        WorkerGone if that fails, or anything is imported that is not the revision's.
         """
-        if self._declared is None:
-            greeting = self._line(self._start_limit)
-            file = Path(greeting["flows"])
-            if not file.is_relative_to(self._path):
-                raise WorkerGone(f"found no package flows but {str(file.parent)!r}")
-            self._declared = greeting["declared"]
-        return self._declared
+        if self._greeting is None:
+            greeting = Greeting(**self._line(self._start_limit))
+            if greeting.stray:
+                raise WorkerGone(
+                    f"imported {greeting.stray!r}, which is not the revision's: name its package "
+                    "by --package, or take it off PYTHONPATH"
+                )
+            self._greeting = greeting
+        return self._greeting
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request and return the answer; WorkerGone if none comes."""

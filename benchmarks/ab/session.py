@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 import psutil
 
+from benchmarks.ab.benches import select
 from benchmarks.ab.checkouts import Revision
 from benchmarks.ab.judgement import Judgement, judge, log_ratios
-from benchmarks.ab.link import Versions, WorkerGone, WorkerProcess
+from benchmarks.ab.link import Greeting, WorkerGone, WorkerProcess
 from benchmarks.ab.schedule import BASE, NEW, Block, Visit, blocks
+from benchmarks.ab.subject import Subject
 
 TRIAL = 5  # calls before the first block, which estimate the seconds of one
 IDLE_WINDOW = 0.2  # seconds over which the load of the cores is measured
@@ -22,13 +24,18 @@ IDLE_WINDOW = 0.2  # seconds over which the load of the cores is measured
 class RevisionWorker:
     """The worker of one revision, started again after it was lost."""
 
-    def __init__(self, revision: Revision, python: str, core: int | None) -> None:
+    def __init__(self, revision: Revision, python: str, core: int | None, subject: Subject) -> None:
+        if subject.package and subject.source(revision.path) is None:
+            raise ValueError(
+                f"{revision.ref!r} has no package {subject.package!r}: name by --package the one "
+                "that has your flows"
+            )
         self.revision = revision
-        self._open = lambda: WorkerProcess(python, revision.path, core)
+        self._open = lambda: WorkerProcess(python, revision.path, core, subject)
         self._process: WorkerProcess | None = self._open()
 
-    def start(self) -> Versions:
-        """Wait for the worker; the versions and paces that each family rests on.
+    def start(self) -> Greeting:
+        """Wait for the worker; its families, and the versions and paces that each rests on.
 
         ValueError if the revision cannot be imported.
         """
@@ -98,25 +105,26 @@ def compare(
     *,
     seconds: float,
     factor: float,
+    subject: Subject = Subject(),
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Measurement]:
     """Time two revisions, base first, for so many seconds in all; a measurement a benchmark.
 
-    ValueError for a benchmark that neither revision has, and if a revision cannot be imported.
+    Without any benchmark the gradient of every flow of the subject is one. ValueError for a
+    benchmark that neither revision has, for none, and if a revision cannot be imported.
     """
     deadline, core = time.monotonic() + seconds, _idlest_core()
     workers: dict[str, RevisionWorker] = {}
-    measurements = {name: Measurement() for name in benchmarks}
     try:
         for side, revision, python in zip((BASE, NEW), revisions, pythons, strict=True):
-            workers[side] = RevisionWorker(revision, python, core)
+            workers[side] = RevisionWorker(revision, python, core, subject)
         progress("starting both revisions")
-        for side, worker in workers.items():
-            declared = worker.start()
-            for name, measurement in measurements.items():
-                measurement.declared[side] = declared.get(name.partition("/")[0])
-        times = {n: t for n in benchmarks if (t := _trial(workers, n, measurements[n]))}
+        greetings = {side: worker.start() for side, worker in workers.items()}
+        if not (names := benchmarks or _every(greetings.values())):
+            raise ValueError(f"neither revision registers a flow in {subject.name}")
+        measurements = {name: Measurement(declared=_declared(greetings, name)) for name in names}
+        times = {n: t for n in names if (t := _trial(workers, n, measurements[n]))}
 
         def ask(side: str, name: str, calls: int) -> Visit | None:
             answer = workers[side].time(name, calls)
@@ -140,6 +148,19 @@ def compare(
     for name, judgement in judge(ratios, factor).items():
         measurements[name].judgement = judgement
     return measurements
+
+
+def _every(greetings: Iterable[Greeting]) -> list[str]:
+    """A benchmark of each flow of the subject in either revision."""
+    families = sorted({family for greeting in greetings for family in greeting.families})
+    return select(families) if families else []
+
+
+def _declared(
+    greetings: Mapping[str, Greeting], name: str
+) -> dict[str, dict[str, list[int]] | None]:
+    """The versions and paces of a benchmark's family on either side."""
+    return {side: g.declared.get(name.partition("/")[0]) for side, g in greetings.items()}
 
 
 def _trial(workers: Mapping[str, RevisionWorker], name: str, measurement: Measurement) -> float:

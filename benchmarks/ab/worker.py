@@ -1,14 +1,15 @@
-"""The timing process of one revision: a script whose argument is the core to run on.
+"""The timing process of one revision: a script whose argument is its task, `subject.Subject.task`.
 
-It runs with the revision's checkout first on its import path, and imports nothing of this package,
-so that another interpreter can run it. Of ``flows`` it needs what every revision has (names, build,
-initialize, log_prob, loss, sample), and takes declared versions where they exist. It writes one
-line of JSON when it is ready, and then one for each line of its standard input.
+It imports a revision's packages from its checkout, and nothing of this package, so that another
+interpreter can run it. Of ``flows`` it needs what every revision has (names, build, initialize,
+log_prob, loss, sample), and takes declared versions where they exist. It writes one line of JSON
+when it is ready, and then one for each line of its standard input.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import itertools
 import json
 import os
@@ -85,7 +86,7 @@ def answer(built: dict[str, Call], family: str, operation: str, calls: int) -> d
 
 
 def declared_versions() -> dict[str, dict[str, list[int]]]:
-    """Version and pace of each family and of the packages that it lies in.
+    """Version and pace of each family and of the packages of ours that it lies in.
 
     Empty for a revision whose families declare none.
     """
@@ -98,32 +99,80 @@ def declared_versions() -> dict[str, dict[str, list[int]]]:
     for family in flows.names():
         versions[family] = {f"flow {family}": list(members.declared(family))}
         *parents, _ = members.module_of(family).split(".")
-        for package in itertools.accumulate(parents, "{}.{}".format):
+        ours = parents if parents[:1] == ["flows"] else []
+        for package in itertools.accumulate(ours, "{}.{}".format):
             module = sys.modules[package]
             versions[family][package] = [getattr(module, n, 1) for n in ("version", "pace")]
     return versions
+
+
+def load(task: dict[str, Any]) -> list[str]:
+    """Import the subject of a task; the families that it registers.
+
+    A package of others has its folder first on the path only once the installed flows are there:
+    beside it may be a ``flows`` that is no library of flows.
+    """
+    places = [(path, _in_checkout(path, task)) for path in sys.path]
+    first = [task["source"]] if task["source"] else []
+    sys.path[:] = [*(first if task["own"] else []), *(p for p, moved in places if not moved)]
+    import flows
+
+    if task["own"]:
+        return list(flows.names())
+    sys.path[:] = [*first, *filter(None, (moved for _, moved in places)), *sys.path]
+    modules = {importlib.import_module(name).__name__ for name in task["modules"]}
+    if task["package"]:
+        modules.add(importlib.import_module(task["package"]).__name__)
+    if task["plugin"]:
+        from flows.plugins import load_plugin
+
+        modules.add(load_plugin(os.path.join(task["checkout"], task["plugin"])).__name__)
+    of = flows.members.module_of
+    return [n for n in flows.names() if any(f"{of(n)}.".startswith(f"{m}.") for m in modules)]
+
+
+def stray(task: dict[str, Any]) -> str:
+    """A file of a module that the working tree has in place of the revision; empty if none is."""
+    files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
+    return next((file for file in files if file and _in_checkout(file, task)), "")
+
+
+def _in_checkout(path: str, task: dict[str, Any]) -> str:
+    """The counterpart of a path of the working tree; empty if there is none.
+
+    An environment in the tree is not the revision's.
+    """
+    path, root = os.path.realpath(path), task["root"]
+    roots = [task["checkout"], *(p for p in (sys.prefix, sys.base_prefix) if p != root)]
+    if any(_within(path, inner) for inner in roots) or not _within(path, root):
+        return ""
+    moved = os.path.join(task["checkout"], os.path.relpath(path, root))
+    return moved if os.path.exists(moved) else ""
+
+
+def _within(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
 
 
 def main() -> None:
     """Answer until the input ends; all other output goes to standard error."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    if sys.argv[1:] and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {int(sys.argv[1])})
+    task = json.loads(sys.argv[1])
+    if task["core"] is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {task["core"]})
 
     def reply(message: dict[str, Any]) -> None:
         print(json.dumps(message), file=replies, flush=True)
 
     import torch
 
-    import flows
-
     torch.set_num_threads(1)
-    flows.names()  # imports every member
-    versions = declared_versions()
+    families = load(task)
+    greeting = {"families": families, "declared": declared_versions(), "stray": stray(task)}
     gc.collect()
     gc.freeze()
-    reply({"flows": os.path.realpath(flows.__file__), "declared": versions})
+    reply(greeting)
     built: dict[str, Call] = {}
     for line in sys.stdin:
         reply(answer(built, **json.loads(line)))

@@ -1,4 +1,4 @@
-"""The command ``flowgauge ab``: two revisions of this repository timed against each other."""
+"""The command ``flowgauge ab``: two revisions of a repository timed against each other."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ def ab(
     new: Annotated[
         str, typer.Argument(help="The revision to judge; '.' is the working tree.")
     ] = ".",
+    package: Annotated[
+        str | None,
+        typer.Option(help="Package of the repository whose flows are timed, instead of flows."),
+    ] = None,
+    plugin: Annotated[
+        Path | None,
+        typer.Option(help="File of the repository whose flows are timed, with those of PACKAGE."),
+    ] = None,
     only: Only = None,
     seconds: Annotated[float, typer.Option(min=5, max=60, help="Seconds of timing in total.")] = 40,
     factor: Annotated[
@@ -54,6 +62,8 @@ def ab(
     """Time the flows of two git revisions against each other on this machine.
 
     Both take turns on one core, in this environment unless they declare different dependencies.
+    With --package or --plugin the repository is anyone's: its flows are those of each revision, and
+    all that they import from it too; the library flows is the installed one.
     Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage or too little time to judge.
     With --require-pace, 1 if a time changed and its flow declares no new version or pace, or if a
     flow failed.
@@ -63,18 +73,21 @@ def ab(
         from benchmarks.ab.checkouts import checkouts
         from benchmarks.ab.environments import interpreters
         from benchmarks.ab.session import compare
+        from benchmarks.ab.subject import resolve
 
-        benchmarks = select(only)
+        subject = resolve(package, plugin)
+        benchmarks = select(only) if only or subject.own else []
         for file in filter(None, (json_file, markdown_file)):
             write(file, "")  # fail before anything is timed
         with (
             errors.status("laying out both revisions") as status,
-            checkouts(base, new) as revisions,
+            checkouts(base, new, paths=subject.paths) as revisions,
         ):
             measurements = compare(
                 revisions,
-                interpreters(revisions),
+                interpreters(revisions, subject),
                 benchmarks,
+                subject=subject,
                 seconds=seconds,
                 factor=factor,
                 progress=lambda text: status.update(styled(text)),

@@ -2,7 +2,8 @@
 
 A benchmark describes itself in ``extra_info``: ``metric`` names what its clock shows (`SECONDS` if
 absent), ``counts`` are exact metrics beside it, ``reference_seconds`` times of the reference
-workload; ``flow``, ``dim``, ``rows`` and ``threads`` are what it was measured with.
+workload; ``flow``, ``dim``, ``rows`` and ``threads`` are what it was measured with. The fixtures of
+the plug-in `pytest_flowgauge` write these, and facts of the machine as records have them.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def _benchmark(entry: dict[str, Any], file: dict[str, Any]) -> Benchmark:
         information.pop("metric", SECONDS): stats.get("data") or stats["median"],
         **information.pop("counts", {}),
     }
+    about = file.get("machine_info", {})
     if reference := information.pop("reference_seconds", None):
         values["reference_seconds"] = reference
     return Benchmark(
@@ -100,7 +102,7 @@ def _benchmark(entry: dict[str, Any], file: dict[str, Any]) -> Benchmark:
         params=dict(entry.get("params") or {}),
         information=information,
         metrics={name: Values.of(name, numbers) for name, numbers in values.items()},
-        machine=file.get("machine_info", {}),
+        machine=about | about.get("flowgauge", {}),
         commit=str(file.get("commit_info", {}).get("id", "")),
         started=str(file.get("datetime", "")),
     )

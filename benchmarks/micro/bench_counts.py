@@ -9,14 +9,12 @@ inverses iterate.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 import flows
-from benchmarks.measure.memory import steady
-from benchmarks.measure.operations import Operations
 from benchmarks.micro.bench_flows import DIM, OPERATIONS, ROWS, built
 
 SOLVER = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
@@ -37,7 +35,9 @@ CLOCK = FlopClock()
 @pytest.mark.benchmark(timer=CLOCK)
 @pytest.mark.parametrize("operation", ["log_prob", "training_step"])
 @pytest.mark.parametrize("name", flows.own())
-def bench_flops(benchmark: Any, name: str, operation: str) -> None:
+def bench_flops(
+    benchmark: Any, flowgauge_counts: Callable[..., dict[str, int]], name: str, operation: str
+) -> None:
     """FLOPs of one operation of one flow; element operations and NFE beside them."""
     defaults = flows.members[name].defaults
     if not {"rtol", "atol"}.isdisjoint(defaults):
@@ -47,12 +47,8 @@ def bench_flops(benchmark: Any, name: str, operation: str) -> None:
     call()
 
     def count() -> None:
-        torch.manual_seed(0)
-        with steady(), flows.count_nfe(flow) as nfe, Operations() as operations:
-            call()
-        CLOCK.flops += operations.flops
-        counts = {"pointwise": operations.elements, "nfe": nfe.forward + nfe.backward}
-        benchmark.extra_info["counts"] = {f"{metric}_{what}": n for what, n in counts.items()}
+        CLOCK.flops += flowgauge_counts(call, metric, flow)[f"{metric}_flops"]
+        del benchmark.extra_info["counts"][f"{metric}_flops"]  # the clock shows them
 
     benchmark.group = f"FLOPs of {metric}"
     benchmark.extra_info |= {"metric": f"{metric}_flops", "flow": name, "dim": DIM, "rows": ROWS}

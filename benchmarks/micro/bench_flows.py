@@ -11,6 +11,7 @@ import torch
 import flows
 from benchmarks.measure.operations import Operations
 
+pytestmark = pytest.mark.usefixtures("flowgauge_reference")
 DIM, ROWS = 8, 128
 
 

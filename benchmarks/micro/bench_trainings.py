@@ -16,6 +16,7 @@ from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
 from flows import Flow
 
+pytestmark = pytest.mark.usefixtures("flowgauge_reference")
 UPDATES = {"realnvp": 1000, "glow": 1000, "cnf": 300, "ffjord": 300}  # the last two are adaptive
 
 

@@ -1,29 +1,16 @@
-"""Facts of the machine in pytest-benchmark's files, and the reference workload beside times."""
+"""Files of pytest-benchmark that are small enough to be committed, and counts without scale."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.core.case import PROTOCOL
-from benchmarks.measure.clock import reference_workload, seconds_of
-from benchmarks.measure.machine import commit, machine, versions
+from benchmarks.measure.machine import commit
 
-REFERENCES = 15  # samples of the reference workload before a benchmark, and as many after it
-MACHINE = ("cpu", "cores", "system", "python", "blas", "instructions")
 SAMPLES = 200  # raw samples of a benchmark that a file holds
-
-
-def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
-    """Facts of the machine as in records, without those that change from minute to minute.
-
-    pytest-benchmark warns if any of them differs from those of what it compares with.
-    """
-    facts = {name: value for name, value in machine().items() if name in MACHINE}
-    return {**facts, "versions": dict(versions()), "protocol": PROTOCOL}
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
@@ -49,19 +36,3 @@ def _one_thread_untimed(benchmark: Any) -> Iterator[None]:
         torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Time the reference workload before and after a benchmark, on its threads."""
-    benchmark: Any = pyfuncitem.funcargs.get("benchmark")
-    counts = pyfuncitem.get_closest_marker("benchmark")
-    if benchmark is None or not benchmark.enabled or counts is not None:
-        return (yield)
-    work = reference_workload()
-    work()
-    samples = [seconds_of(work) for _ in range(REFERENCES)]
-    result = yield
-    samples += [seconds_of(work) for _ in range(REFERENCES)]
-    benchmark.extra_info["reference_seconds"] = samples
-    return result
