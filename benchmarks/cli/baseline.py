@@ -22,7 +22,7 @@ def commands() -> None:
 @app.command()
 def update(
     folder: Annotated[
-        Path, typer.Argument(help="A finished results folder of the suite ci.")
+        Path, typer.Argument(help="A finished results folder of the baseline's suite.")
     ] = Path("results/ci"),
     target: Target = BASELINE,
 ) -> None:

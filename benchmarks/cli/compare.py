@@ -52,7 +52,7 @@ def compare(
     case that vanished or failed is a failure. Device, precision and number of threads are ignored
     in matching cases if each result has one value of them throughout.
 
-    Exit status: 0 passed, 1 failed, 2 not comparable or wrong usage.
+    Exit status: 0 passed, 1 failed, 2 not comparable, no number judged, or wrong usage.
     """
     with usage_errors():
         from benchmarks.gate import compare as judge

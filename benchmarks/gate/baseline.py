@@ -1,4 +1,4 @@
-"""The committed baseline: what the suite ci gave, in parts of which none is ever rewritten.
+"""The committed baseline: what its suite gave, in parts of which none is ever rewritten.
 
 Its parts are the table of cases, versions and figures: a renewal adds those whose versions were
 raised and leaves all before it as they are.
@@ -32,8 +32,8 @@ def renew(folder: Path, target: Path) -> int:
     before = store.read(target) if store.is_folder(target) else {}
     if before and not before.keys() & fresh.keys():
         raise ValueError(
-            f"{str(folder)!r} shares no case with the baseline in {str(target)!r}: run the suite "
-            "ci, or remove that baseline first"
+            f"{str(folder)!r} shares no case with the baseline in {str(target)!r}: give the "
+            "results of its suite, or another --target"
         )
     names = labels(record.case for record in fresh.values())
     for key, record in fresh.items():

@@ -20,7 +20,7 @@ from flows.registry import Declared
 RELATIVE, ABSOLUTE = 1e-8, 1e-12  # within which figures are equal: other machines round otherwise
 CLASSIFIED = 0.05  # the same of a classifier's accuracy, which a rounding of its input may flip
 DISCRETE = ("told_apart", "told_apart_se", "told_apart_floor")
-RENEW = "renew the baseline: flowgauge run ci, flowgauge baseline update"
+RENEW = "renew the baseline: run its suite again, then flowgauge baseline update"
 
 
 @dataclass(frozen=True)
@@ -137,4 +137,7 @@ def _versions(changes: Mapping[str, tuple[Declared, Declared]]) -> str:
 
 
 def _choices(record: Record) -> str:
-    return " or ".join(record.declared)
+    """What may have to be raised: of a plug-in's case what the plug-in registers."""
+    members = {"flow": record.case.flow, "data": record.case.dataset}
+    own = [f"{kind} {members[kind]}" for kind in record.plugins if kind in members]
+    return " or ".join(own or record.declared)

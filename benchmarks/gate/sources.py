@@ -142,7 +142,7 @@ def comparable(base: Source, new: Source) -> None:
         if old != now or "," in old:
             raise ValueError(
                 f"cannot compare {str(base.path)!r} and {str(new.path)!r}: {what} {old} against "
-                f"{now}; renew the baseline (flowgauge run ci, flowgauge baseline update)"
+                f"{now}; renew the baseline: run its suite again, then flowgauge baseline update"
             )
 
 
