@@ -112,7 +112,7 @@ def load(task: dict[str, Any]) -> list[str]:
     A package of others has its folder first on the path only once the installed flows are there:
     beside it may be a ``flows`` that is no library of flows.
     """
-    places = [(path, _in_checkout(path, task)) for path in sys.path]
+    places = [(path, counterpart(path, task)) for path in sys.path]
     first = [task["source"]] if task["source"] else []
     sys.path[:] = [*(first if task["own"] else []), *(p for p, moved in places if not moved)]
     import flows
@@ -134,10 +134,10 @@ def load(task: dict[str, Any]) -> list[str]:
 def stray(task: dict[str, Any]) -> str:
     """A file of a module that the working tree has in place of the revision; empty if none is."""
     files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
-    return next((file for file in files if file and _in_checkout(file, task)), "")
+    return next((file for file in files if file and counterpart(file, task)), "")
 
 
-def _in_checkout(path: str, task: dict[str, Any]) -> str:
+def counterpart(path: str, task: dict[str, Any]) -> str:
     """The counterpart of a path of the working tree; empty if there is none.
 
     An environment in the tree is not the revision's.
