@@ -34,6 +34,21 @@ def test_help_does_not_import_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("flowgauge ba", {"baseline"}),
+        ("flowgauge '' ba", {"baseline"}),
+        ("flowgauge baseline ", {"update", "check"}),
+    ],
+)
+def test_a_line_is_completed_whatever_it_has_so_far(line, expected):
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    asked = {"_FLOWGAUGE_COMPLETE": "complete_bash", **words}
+    done = cli.invoke(app, [], prog_name="flowgauge", env=asked)
+    assert set(done.stdout.split()) == expected
+
+
 def test_dry_run_prints_cases_and_budget_and_measures_nothing(tmp_path):
     result = cli.invoke(app, ["run", "smoke", "--dry-run", "--out", str(tmp_path / "out")])
     assert result.exit_code == 0
