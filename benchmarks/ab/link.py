@@ -75,7 +75,7 @@ class WorkerProcess:
             },
             start_new_session=True,  # interrupts are handled by the parent
         )
-        self._subject, self._start_limit = subject, start_limit
+        self._start_limit = start_limit
         self._greeting: Greeting | None = None  # until it is ready
 
     def ready(self) -> Greeting:
