@@ -35,7 +35,7 @@ def flowgauge_reference(benchmark: Any, request: pytest.FixtureRequest) -> Itera
     if not benchmark.enabled:
         yield
         return
-    with _ours():
+    with packages():
         from benchmarks.measure.clock import reference_workload, seconds_of
     work = reference_workload()
     work()
@@ -61,7 +61,7 @@ def flowgauge_counts(
     def count(
         call: Callable[[], object], operation: str = "call", flow: Any = None
     ) -> dict[str, int]:
-        with _ours():
+        with packages():
             import torch
 
             from benchmarks.core.metrics import METRICS
@@ -91,7 +91,7 @@ def pytest_benchmark_update_machine_info(
     """Add what decides whether times are comparable, where a benchmark uses a fixture."""
     if not config.stash.get(_used, False):
         return
-    with _ours():
+    with packages():
         from benchmarks.core.case import PROTOCOL
         from benchmarks.measure.machine import machine, versions
     facts = {name: value for name, value in machine().items() if name in MACHINE}
@@ -99,7 +99,7 @@ def pytest_benchmark_update_machine_info(
 
 
 @contextmanager
-def _ours() -> Iterator[None]:
+def packages() -> Iterator[None]:
     """Import ``flows`` and ``benchmarks`` of this distribution within, whatever has their names."""
     contested = [name for name in ("flows", "benchmarks") if not _is_ours(name)]
     theirs = _taken(contested)

@@ -68,6 +68,14 @@ def test_figures_are_equal_within_the_tolerance_and_not_beyond(figure, share, be
     assert not moved.operators
 
 
+def test_the_author_of_a_plug_in_has_to_raise_its_own_version_alone() -> None:
+    old, new = measured(), measured(-2.0)
+    assert all(name in guard.refusal(old, new) for name in (FLOW, SHARED))
+    theirs = new.model_copy(update={"plugins": {"flow": {"file": "maf.py", "commit": ""}}})
+    assert FLOW in guard.refusal(old, theirs)
+    assert SHARED not in guard.refusal(old, theirs)
+
+
 @given(figure=st.floats(allow_nan=True, allow_infinity=True))
 def test_what_is_not_finite_equals_itself_alone(figure) -> None:
     assert not guard.move(measured(figure), measured(figure))

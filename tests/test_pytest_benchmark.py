@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import torch
 
 import benchmarks
 import flows
+import pytest_flowgauge
 from benchmarks.core import pytest_benchmark
 from benchmarks.gate import compare
 from benchmarks.measure.operations import Operations
@@ -122,3 +125,25 @@ def test_what_is_no_file_of_pytest_benchmark_is_refused(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(ValueError, match=r"x\.json"):
         pytest_benchmark.load(tmp_path / "x.json")
+
+
+def test_the_plug_in_gives_ours_and_puts_others_of_these_names_back(monkeypatch):
+    """A repository may have packages of our names: they are what it imports before and after."""
+    theirs = {name: types.ModuleType(name) for name in ("benchmarks", "benchmarks.sizes")}
+    for module in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
+        monkeypatch.delitem(sys.modules, module)
+    for name, module in theirs.items():
+        module.__spec__ = importlib.util.spec_from_loader(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+    for _ in range(2):
+        with pytest_flowgauge.packages():
+            from benchmarks.measure.operations import Operations as counted
+
+            assert sys.modules["flows"] is flows
+            assert "benchmarks.sizes" not in sys.modules
+        named = {n: m for n, m in sys.modules.items() if n.partition(".")[0] == "benchmarks"}
+        assert named == theirs
+        with counted() as operations:
+            torch.ones(2, 3) @ torch.ones(3, 4)
+        assert operations.flops == 2 * 2 * 3 * 4
+    assert counted is not Operations
