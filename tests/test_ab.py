@@ -140,12 +140,15 @@ def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository):
     assert state(repository) == before
 
 
-def test_a_revision_that_cannot_be_imported_is_said_to_be(repository):
-    (repository / "flows" / "__init__.py").write_text("import no_such_package")
+@pytest.mark.parametrize(
+    ("code", "reason"), [("import no_such_package", "no_such_package"), ("", "--package")]
+)
+def test_a_revision_that_cannot_be_imported_is_said_to_be(repository, code, reason):
+    (repository / "flows" / "__init__.py").write_text(code)
     done = CliRunner().invoke(app, ["ab", ".", "one", "--only", "both/log_prob"])
     assert done.exit_code == 2
     assert "'.' cannot be timed" in done.stderr
-    assert "no_such_package" in done.stderr
+    assert reason in done.stderr
 
 
 def test_the_timing_side_imports_no_flows():

@@ -117,6 +117,8 @@ def load(task: dict[str, Any]) -> list[str]:
     sys.path[:] = [*(first if task["own"] else []), *(p for p, moved in places if not moved)]
     import flows
 
+    if not hasattr(flows, "names"):
+        raise SystemExit("the package flows is another's: name by --package the one to time")
     if task["own"]:
         return list(flows.names())
     sys.path[:] = [*first, *filter(None, (moved for _, moved in places)), *sys.path]
