@@ -64,9 +64,7 @@ def _place(package: str) -> str:
     return str(Path(spec.origin).parents[1])
 
 
-def _environment(
-    revision: Revision, requirements: set[str], inherited: Sequence[str] = ()
-) -> str:
+def _environment(revision: Revision, requirements: set[str], inherited: Sequence[str] = ()) -> str:
     """Make a virtual environment with these requirements; the path of its Python.
 
     What it lacks is looked for in the ``inherited`` folders.
