@@ -41,7 +41,7 @@ def libraries(names: Sequence[str] = ()) -> list[Library]:
 
 def options(library: str, family: str) -> dict[str, Any]:
     """The sizes at which a family is judged."""
-    return members[family].applicable({**SIZES, **terms(library, family)["sizes"]})
+    return {**members[family].applicable(SIZES), **terms(library, family)["sizes"]}
 
 
 def complete(library: str, family: str) -> dict[str, Any]:

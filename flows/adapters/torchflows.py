@@ -1,18 +1,14 @@
-"""torchflows' flows as members, and any torchflows flow of vectors as a Flow.
+"""Any torchflows flow of vectors as a Flow.
 
-Its planar, radial and Sylvester flows run from noise to data alone: they are no Bijections, and no
-members. Nabergoj and Štrumbelj, torchflows, https://github.com/davidnabergoj/torchflows.
+Nabergoj and Štrumbelj, torchflows, https://github.com/davidnabergoj/torchflows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
-import flows
 from flows.adapters.noise import OwnNoise
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
@@ -129,85 +125,3 @@ def from_torchflows(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     )
     transform = TorchflowsTransform(flow, context_dim)
     return Flow(transform, dim, context_dim, None if normal else TorchflowsBase(base))
-
-
-# name -> (class, what it is, columns that it needs)
-AUTOREGRESSIVE: Mapping[str, tuple[str, str, int]] = {
-    "nice": ("NICE", "couplings by a shift", 2),
-    "realnvp": ("RealNVP", "affine couplings", 1),
-    "inverse_realnvp": ("InverseRealNVP", "affine couplings, inverted", 2),
-    "maf": ("MAF", "affine, each column given those before", 2),
-    "iaf": ("IAF", "its inverse: log_prob in D passes", 2),
-    "nsf_coupling": ("CouplingRQNSF", "couplings by rational-quadratic splines", 2),
-    "nsf_ar": ("MaskedAutoregressiveRQNSF", "the same, autoregressive", 2),
-    "nsf_iaf": ("InverseAutoregressiveRQNSF", "its inverse: log_prob in D passes", 2),
-    "lrs_coupling": ("CouplingLRS", "couplings by linear rational splines", 2),
-    "lrs_ar": ("MaskedAutoregressiveLRS", "the same, autoregressive", 2),
-    "lrs_iaf": ("InverseAutoregressiveLRS", "its inverse: log_prob in D passes", 2),
-    "deep_sf_coupling": ("CouplingDeepSF", "couplings by deep sigmoids", 2),
-    "deep_sf_ar": ("MaskedAutoregressiveDeepSF", "the same, autoregressive", 2),
-    "deep_sf_iaf": ("InverseAutoregressiveDeepSF", "its inverse: log_prob in D passes", 2),
-    "dense_sf_coupling": ("CouplingDenseSF", "couplings by dense sigmoids", 2),
-    "dense_sf_ar": ("MaskedAutoregressiveDenseSF", "the same, autoregressive", 2),
-    "dense_sf_iaf": ("InverseAutoregressiveDenseSF", "its inverse: log_prob in D passes", 2),
-    "deep_dense_sf_coupling": ("CouplingDeepDenseSF", "couplings by deep dense sigmoids", 2),
-    "deep_dense_sf_ar": ("MaskedAutoregressiveDeepDenseSF", "the same, autoregressive", 2),
-    "deep_dense_sf_iaf": ("InverseAutoregressiveDeepDenseSF", "its inverse", 2),
-    "umnn_maf": ("UMNNMAF", "integrals of positive networks, autoregressive", 2),
-}
-RESIDUAL = {  # networks of the first two have as many hidden layers as units
-    "iresnet": ("InvertibleResNet", "its log-determinant a truncated random series"),
-    "resflow": ("ResFlow", "its log-determinant a random estimate"),
-    "proximal_resflow": ("ProximalResFlow", "steps of a proximal network"),
-}
-CONTINUOUS = {
-    "ffjord": ("ffjord.FFJORD", "one step of rk4, its trace by new Gaussian noise at each stage"),
-    "rnode": ("rnode.RNODE", "as its FFJORD, with a penalty in its own fit"),
-    "ddnf": ("ddnf.DDNF", "150 Euler steps, its trace by new Gaussian noise at each"),
-    "ot_flow": ("otflow.OTFlowBijection", "one step of rk4 along a potential, its trace exact"),
-}
-FINITE = "torchflows.bijections.finite"
-
-
-def _family(name: str, uses: tuple[str, ...], about: str, path: str, least: int) -> None:
-    """Register the family of a class at a dotted path, with sizes as torchflows takes them."""
-    module, _, kind = path.rpartition(".")
-    own_width = 12 if name in RESIDUAL else 64
-
-    def factory(
-        dim: int, *, hidden: int = own_width, depth: int = 2, layers: int = 2, context_dim: int = 0
-    ) -> Flow:
-        from torchflows.flows import ContinuousFlow
-        from torchflows.flows import Flow as TorchflowsFlow
-
-        if dim < least:
-            raise ValueError(f"torchflows_{name} needs {least} columns or more, got dim={dim}")
-        model: Any = ContinuousFlow if name in CONTINUOUS else TorchflowsFlow
-        given: dict[str, Any] = {}
-        if name in AUTOREGRESSIVE:
-            given = {"conditioner_kwargs": {"n_hidden": hidden, "n_layers": depth + 1}}
-            given["context_shape"] = (context_dim,) if context_dim else None
-        elif name in RESIDUAL:
-            given = {"layer_kwargs": {"hidden_size": hidden}}
-        elif name == "ot_flow":
-            given = {"time_derivative_kwargs": {"hidden_size": hidden}}
-        else:
-            given = {"nn_kwargs": {"hidden_size": hidden, "n_hidden_layers": depth - 1}}
-        if name not in CONTINUOUS:
-            given["n_layers"] = layers
-        bijection = getattr(import_module(module), kind)((dim,), **given)
-        return from_torchflows(model(bijection), dim, context_dim)
-
-    factory.__doc__ = f"torchflows' {kind}: {about}."
-    flows.register(f"torchflows_{name}", uses=uses, requires="torchflows")(factory)
-
-
-for _name, (_kind, _about, _least) in AUTOREGRESSIVE.items():
-    _path = f"{FINITE}.autoregressive.architectures.{_kind}"
-    _family(_name, ("hidden", "depth", "layers", "context_dim"), _about, _path, _least)
-for _name, (_kind, _about) in RESIDUAL.items():
-    _path = f"{FINITE}.residual.architectures.{_kind}"
-    _family(_name, ("hidden", "layers"), _about, _path, 1)
-for _name, (_kind, _about) in CONTINUOUS.items():
-    _uses = ("hidden",) if _name == "ot_flow" else ("hidden", "depth")
-    _family(_name, _uses, _about, f"torchflows.bijections.continuous.{_kind}", 1)
