@@ -104,7 +104,7 @@ def script(
 
 def _with_imports(imports: str, text: str) -> str:
     """The lines of a script without blank ones, after those of the imports that it uses."""
-    lines = ["import copy", "import itertools", "import torch", *imports.strip().splitlines()]
+    lines = ["import copy", "import torch", *imports.strip().splitlines()]
     used = [line for line in lines if _names(line.split()[-1], text)]
     body = [line for line in text.splitlines() if line.strip()]
     return "\n".join([*used, "", *body]) + "\n"
