@@ -76,7 +76,10 @@ def _register(name: str, uses: tuple[str, ...], about: str, factory: Callable[..
 
 
 def _autoregressive(name: str, kind: str, least: int) -> Callable[..., Flow]:
-    """The factory of an autoregressive family; ``units`` are those of a dense sigmoid's layers."""
+    """The factory of an autoregressive family.
+
+    ``units`` are those of a dense sigmoid's layers; a deep one composes ``transforms`` of them.
+    """
     path = f"{FINITE}.autoregressive.architectures.{kind}"
 
     def plain(
@@ -104,7 +107,21 @@ def _autoregressive(name: str, kind: str, least: int) -> Callable[..., Flow]:
         sizes = {"hidden": hidden, "depth": depth, "layers": layers, "context_dim": context_dim}
         return plain(dim, **sizes, transformer_kwargs={"hidden_size": units})
 
-    return dense if "dense" in name else plain
+    def deep_dense(
+        dim: int,
+        *,
+        hidden: int = 64,
+        depth: int = 2,
+        layers: int = 2,
+        context_dim: int = 0,
+        units: int = 8,
+        transforms: int = 2,
+    ) -> Flow:
+        sizes = {"hidden": hidden, "depth": depth, "layers": layers, "context_dim": context_dim}
+        transformer = {"hidden_size": units, "n_hidden_layers": transforms}
+        return plain(dim, **sizes, transformer_kwargs=transformer)
+
+    return {"dense": dense, "deep_dense": deep_dense}.get(name.partition("_sf")[0], plain)
 
 
 def _residual(kind: str) -> Callable[..., Flow]:
