@@ -99,6 +99,9 @@ def test_a_change_is_one_of_verdict() -> None:
     for after in ([FAULT], [{**ROW, "row": "deepcopy"}, ROW]):
         (line,) = changes([ROW], after, scope)
         assert "zuko_maf, D = 2, float64, moved parameters" in line
+    assert changes([ROW], [ROW, {**FAULT, "family": "zuko_new"}], scope) == [
+        "zuko_new: no rows before"
+    ]
     assert changes([{**ROW, "dim": 10}], [{**FAULT, "dim": 10}], scope) == []
 
 

@@ -15,16 +15,20 @@ FAULT, OPEN = "fault", "not confirmed"
 def changes(before: Sequence[Row], after: Sequence[Row], scope: Scope) -> list[str]:
     """A line for each row within a scope whose verdict differs, of the libraries that both have.
 
-    Figures may differ as rounding does. What took too long to be judged is no change.
+    A family that one of them lacks is one line. Figures may differ as rounding does. What took too
+    long to be judged is no change.
     """
     libraries = {row["library"] for row in before} & {row["library"] for row in after}
     old, new = (_verdicts(rows, libraries, scope) for rows in (before, after))
     late = {place[:2] for verdicts in (old, new) for place in verdicts if place[-1] == LATE}
     places = [place for place in {**old, **new} if place[:2] not in late]
-    return [
+    families = [{place[1] for place in places if place in verdicts} for verdicts in (old, new)]
+    lines = [f"{family}: no rows before" for family in sorted(families[1] - families[0])]
+    lines += [f"{family}: no rows now" for family in sorted(families[0] - families[1])]
+    return lines + [
         f"{_named(place)}: {old.get(place, 'no row')} before, {new.get(place, 'no row')} now"
         for place in places
-        if old.get(place) != new.get(place)
+        if old.get(place) != new.get(place) and place[1] in families[0] & families[1]
     ]
 
 

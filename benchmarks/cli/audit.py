@@ -41,6 +41,7 @@ def audit(
     """
     with usage_errors():
         from benchmarks.audit import comparison, ledger, page, plan, session
+        from benchmarks.core.naming import counted
         from benchmarks.measure.resources import cores
 
         load_plugins(plugin)
@@ -70,7 +71,7 @@ def audit(
             console.print(line, soft_wrap=True)
         for line in lines:
             console.print(styled(line, "red"), soft_wrap=True)
-        console.print(f"{len(lines)} verdicts changed")
+        console.print(f"{counted(len(lines), 'change')} of verdicts")
         raise typer.Exit(1 if lines else 0)
 
 
