@@ -22,7 +22,7 @@ def changes(before: Sequence[Row], after: Sequence[Row], scope: Scope) -> list[s
     old, new = (_verdicts(rows, libraries, scope) for rows in (before, after))
     late = {place[:2] for verdicts in (old, new) for place in verdicts if place[-1] == LATE}
     places = [place for place in {**old, **new} if place[:2] not in late]
-    families = [{place[1] for place in places if place in verdicts} for verdicts in (old, new)]
+    families = [{str(place[1]) for place in places if place in verdicts} for verdicts in (old, new)]
     lines = [f"{family}: no rows before" for family in sorted(families[1] - families[0])]
     lines += [f"{family}: no rows now" for family in sorted(families[0] - families[1])]
     return lines + [
