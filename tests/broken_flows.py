@@ -11,6 +11,7 @@ from nflows.transforms import BatchNorm, CompositeTransform, IdentityTransform, 
 from torch import Tensor, nn
 
 from broken_bases import Wide, WrongBase
+from broken_contexts import FirstColumn, Kept, OneForAll
 from flows import Flow
 
 
@@ -207,6 +208,15 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
         lambda: Flow(Conditional(lambda context: context.detach()), 3, 3),
         "gradient for the context",
     ),
+    "a column of the context that nothing depends on": (
+        lambda: Flow(FirstColumn(3, 3), 3, 3),
+        "columns of the context",
+    ),
+    "another density where one context is given for all": (
+        lambda: Flow(OneForAll(3, 3), 3, 3),
+        "one context for all rows",
+    ),
+    "a context that is kept": (lambda: Flow(Kept(3, 3), 3, 3).eval(), "contexts in turn"),
     "samples of the first row's context": (
         lambda: Flow(Conditional(lambda context: context[:1], there=False), 3, 3),
         "log_prob of samples",

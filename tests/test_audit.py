@@ -16,7 +16,7 @@ from benchmarks.audit import plan, scripts
 from benchmarks.audit.scripts import script, terms
 from benchmarks.audit.server import run
 from benchmarks.audit.session import allowed, excused, shows
-from flows.conformance import ROWS
+from flows.conformance import ROWS, contexts
 from flows.conformance.subject import subject_of
 from flows.plugins import described
 
@@ -146,10 +146,11 @@ def test_lines_are_those_of_the_members(library: str) -> None:
 
 
 def test_every_row_of_the_kit_has_lines() -> None:
-    """But for one that no library's own flow has: images without a log-determinant."""
+    """But for those that no library's own flow has: images alone, and contexts."""
     sizes = {"dim": 2, "dtype": "float32", "parameters": "moved"}
     options = plan.complete("nflows", "nflows_maf")
-    for row in {row.name for row in ROWS} - {"gradient for the context", "images alone"}:
+    conditional = {row.name for row in contexts.rows} | {"gradient for the context"}
+    for row in {row.name for row in ROWS} - conditional - {"images alone"}:
         text = script("nflows", "nflows_maf", row, **sizes, options=options)
         assert text is not None, row
         compile(text, row, "exec")

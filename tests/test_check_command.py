@@ -93,4 +93,47 @@ def test_check_of_a_file_judges_what_it_registers(tmp_path):
     assert "wrong_constant, D = 2: FAILED" in result.stdout
     failed = [line for line in result.stdout.splitlines() if line.rstrip().endswith("fail")]
     assert any(line.startswith(" log-determinant ") for line in failed)
-    assert "failed: wrong_constant at D = 2" in result.stdout
+    summary = " ".join(result.stdout.split())
+    assert "failed: wrong_constant at D = 2 (log-determinant, " in summary
+
+
+CONTEXT = """
+import flows
+import torch
+
+
+class Shifted(torch.nn.Module):
+    def __init__(self, dim, context_dim):
+        super().__init__()
+        self.net = torch.nn.Linear(context_dim, dim) if context_dim else None
+
+    def shift(self, x, context):
+        return torch.zeros_like(x) if context is None else self.net(context)
+
+    def forward(self, x, context=None):
+        return x - self.shift(x, context), x.new_zeros(len(x))
+
+    def inverse(self, z, context=None):
+        wrong = None if context is None else context[:1].expand_as(context)
+        return z + self.shift(z, wrong), z.new_zeros(len(z))
+
+
+@flows.register("first_context", uses=("context_dim",))
+def first(dim, *, context_dim=0):
+    \"\"\"Samples all rows for the first one's context.\"\"\"
+    return Shifted(dim, context_dim)
+"""
+
+
+def test_check_tries_a_context_by_itself_and_is_brief(tmp_path):
+    file = tmp_path / "first_context.py"
+    file.write_text(CONTEXT)
+    result = cli.invoke(app, ["check", str(file), "planar", "--dim", "3", "--brief"])
+    assert result.exit_code == 1
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    assert any(line.endswith("fail") for line in lines)
+    assert not any(line.endswith((" pass", "applicable")) for line in lines)
+    verdicts = ("first_context, D = 3: passed", "first_context, D = 3 given a context: FAILED")
+    assert {*verdicts, "planar, D = 3: passed"} <= set(lines)
+    summary = " ".join(result.stdout.split())
+    assert "failed: first_context at D = 3 (round trip from data given a context, " in summary

@@ -17,8 +17,8 @@ from flows import Flow
 from flows.continuous import CNF, MLPField
 from variants import variants
 
-SIZES = {"hidden": 8, "depth": 2, "layers": 2}
-SMALL = {"hidden": 4, "depth": 2, "layers": 1}  # of our ODEs
+SIZES = {"hidden": 8, "depth": 2, "layers": 2, "context_dim": 0}  # variants have one
+SMALL = {"hidden": 4, "depth": 2, "layers": 1, "context_dim": 0}  # of our ODEs
 STEPS = {"method": "rk4", "step_size": 0.1}
 BOTH = (torch.float64, torch.float32)
 

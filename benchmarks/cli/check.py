@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")
+NAMED = 5  # rows of a failure in the summary
 STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the worst last
 
 Flows = Annotated[
@@ -47,6 +49,9 @@ Csv = Annotated[
     Path | None,
     typer.Option("--csv", help="Write every figure to a CSV file: flow, dim, row, dtype, ..."),
 ]
+Brief = Annotated[
+    bool, typer.Option("--brief", help="Of each table the verdict and the rows that failed alone.")
+]
 
 
 def check(
@@ -55,8 +60,11 @@ def check(
     options: Options = None,
     plugin: Plugin = None,
     csv_file: Csv = None,
+    brief: Brief = False,
 ) -> None:
     """Check by the conformance kit whether flows are densities and behave as such.
+
+    A flow that takes a context is judged with and without one.
 
     Exit status: 0 all passed, 1 some row failed, 2 wrong usage.
     """
@@ -78,13 +86,13 @@ def check(
         for name, d in itertools.product(names, dims):
             with console.status(styled(f"{name}, D = {d}")):
                 results.append(library.check(name, dim=d, **values))
-            _print(results[-1])
+            _print(results[-1], brief)
             if csv_file is not None:
                 write(csv_file, _csv(results))
-    failed = [f"{c.flow} at D = {c.dim}" for c in results if not c.passed]
+    failed = [_failure(c) for c in results if not c.passed]
     inapplicable = sum(not _judged(c) for c in results)
     scope = f"{counted(len(names), 'flow')} at {counted(len(dims), 'dimension')}"
-    verdict = f"failed: {', '.join(failed)}" if failed else "all passed"
+    verdict = f"failed: {'; '.join(failed)}" if failed else "all passed"
     console.print(f"{scope}: {verdict}{f', {inapplicable} not applicable' if inapplicable else ''}")
     raise typer.Exit(1 if failed else 0)
 
@@ -109,11 +117,36 @@ def _judged(conformance: Conformance) -> bool:
     return any(row.status != "not applicable" for row in conformance.rows)
 
 
-def _print(conformance: Conformance) -> None:
-    """Print a line for each row with its figures and bounds, then each reason once."""
+def _failure(conformance: Conformance) -> str:
+    """Name the flow, its dimension and the rows that failed, the first of them by name."""
+    names = list(dict.fromkeys(row.name for row in conformance.failed))
+    rest = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return f"{conformance.flow} at D = {conformance.dim} ({', '.join([*names[:NAMED], *rest])})"
+
+
+def _print(conformance: Conformance, brief: bool) -> None:
+    """Print a table of the rows without a context, and one of those with."""
+    from flows.conformance import GIVEN
+
+    plain = [row for row in conformance.rows if not row.name.endswith(GIVEN)]
+    given = [
+        replace(row, name=row.name.removesuffix(GIVEN))
+        for row in conformance.rows
+        if row.name.endswith(GIVEN)
+    ]
+    _print_rows(replace(conformance, rows=tuple(plain)), "", brief)
+    if given:
+        _print_rows(replace(conformance, rows=tuple(given)), GIVEN, brief)
+
+
+def _print_rows(conformance: Conformance, suffix: str, brief: bool) -> None:
+    """Print a line for each row with its figures and bounds, then each reason once.
+
+    In ``brief`` for the rows that failed alone.
+    """
     verdict = ("passed", "green") if conformance.passed else ("FAILED", "bold red")
     verdict = verdict if _judged(conformance) else ("not applicable", "dim")
-    subject = styled(f"{conformance.flow}, D = {conformance.dim}: ")
+    subject = styled(f"{conformance.flow}, D = {conformance.dim}{suffix}: ")
     title = Text.assemble(subject, verdict, style="italic")
     table = Table(title=title, title_justify="left", box=None)
     for header in ("Row", *(f"{dtype} ≤ bound" for dtype in DTYPES), "Status"):
@@ -122,11 +155,13 @@ def _print(conformance: Conformance) -> None:
     for name, outcomes in itertools.groupby(conformance.rows, key=lambda row: row.name):
         by_dtype = {row.dtype: row for row in outcomes}
         worst = max(by_dtype.values(), key=lambda row: list(STYLES).index(row.status))
+        if brief and worst.status != "fail":
+            continue
         figures = [_figure(by_dtype[dtype]) if dtype in by_dtype else "" for dtype in DTYPES]
         table.add_row(name, *figures, styled(worst.status, STYLES[worst.status]))
         if worst.note and (worst.status == "fail" or not _judged(conformance)):
             notes.setdefault(worst.note, []).append(name)
-    console.print(table)
+    console.print(table if table.row_count else title)
     for note, (name, *others) in notes.items():
         rows = f"{name} and {len(others)} more" if others else name
         console.print(f"  {rows}: {note}", soft_wrap=True)

@@ -1,19 +1,21 @@
 """The conformance kit: measure whether a flow is a density and behaves as one.
 
 ``check`` returns a figure and its bound for each property that every flow must have. The rows are
-defined in the modules `densities`, `gradients` and `conduct`.
+defined in the modules `densities`, `gradients`, `contexts` and `conduct`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from flows.conformance import conduct, densities, gradients
+import flows
+from flows.conformance import conduct, contexts, densities, gradients
 from flows.conformance.rows import BOTH, Finding, NotApplicable, Row
 from flows.conformance.subject import Refused, Subject, subject_of
 from flows.flow import Flow
@@ -24,7 +26,13 @@ __all__ = ["Conformance", "Outcome", "check"]
 version = 1
 pace = 1
 
-ROWS: tuple[Row, ...] = (*densities.rows, *gradients.rows, *conduct.rows)
+ROWS: tuple[Row, ...] = (
+    *densities.rows,
+    *gradients.rows,
+    *contexts.rows,
+    *conduct.rows,
+)
+GIVEN = " given a context"  # behind the name of a row of the same flow built with one
 Status = Literal["pass", "fail", "not applicable"]
 
 
@@ -66,7 +74,7 @@ class Conformance:
         lines = [f"{self.flow}, D = {self.dim}: {'passed' if self.passed else 'FAILED'}"]
         for row in self.rows:
             figures = [f"{v:.2e}" if v is not None else "-" for v in (row.value, row.bound)]
-            line = f"{row.name:27} {row.dtype:8} {figures[0]:>9} {figures[1]:>9}  {row.status}"
+            line = f"{row.name:44} {row.dtype:8} {figures[0]:>9} {figures[1]:>9}  {row.status}"
             lines.append(f"{line}  {row.note}".rstrip())
         return "\n".join(lines)
 
@@ -88,8 +96,10 @@ def check(
     ``flow`` is a Flow, judged with the parameters that it has (in copies of each of ``dtypes``),
     or a registered name, built for ``dim`` columns (default 3) with ``options`` and, unless
     ``moved`` is false, moved off its initial parameters. ``x`` (N, D) are the points to judge
-    at, by default samples of the flow; some rows are enough. A conditional flow needs ``context``
-    (N, C) or (1, C); a name gets a random one. ODEs are solved by dopri5 at a tolerance of 1e-10
+    at, by default samples of the flow; some rows are enough. ``context`` (N, C) or (1, C) is that
+    of a conditional flow, by default a random one. A family that takes ``context_dim`` is judged
+    a second time with a context, in float64, unless ``options`` or ``context`` say which: its rows
+    end in "given a context". ODEs are solved by dopri5 at a tolerance of 1e-10
     (float64) or 1e-5 (float32), those of other libraries at 1e-6, or as the flow has it where they
     cannot be; batch independence is judged as the flow has it. ``report`` is given each outcome as
     it comes. torch's random stream is left as it was. Raises ValueError or TypeError for an unknown
@@ -111,42 +121,66 @@ def _check(
     report: Callable[[Outcome], None],
     options: dict[str, Any],
 ) -> Conformance:
+    subjects = [(options, tuple(dtypes), "")]
+    if isinstance(flow, str) and context is None and "context_dim" not in options:
+        width = flows.members[flow].applicable({"context_dim": 3 if dim == 2 else 2})
+        exact = [dtype for dtype in dtypes if dtype == torch.float64]
+        subjects += [({**options, **width}, tuple(exact or dtypes), GIVEN)] if width else []
+    name, columns, outcomes = str(flow), dim or 0, []
+    for own, types, suffix in subjects:
+        built = partial(subject_of, flow, dim, x, context, seed, options=own, moved=moved)
+        judged, subject = _judged(flow, built, types, suffix, report)
+        outcomes += judged
+        if subject is None:
+            break
+        name, columns = subject.name, subject.dim
+    return Conformance(name, columns, tuple(outcomes))
+
+
+def _judged(
+    flow: Flow | str,
+    built: Callable[..., Subject],
+    dtypes: Sequence[torch.dtype],
+    suffix: str,
+    report: Callable[[Outcome], None],
+) -> tuple[list[Outcome], Subject | None]:
+    """Outcomes of all rows, in order, and the last subject; None if none can be built."""
     outcomes: list[Outcome] = []
+    subject = None
     for dtype in dtypes:
         short = str(dtype).removeprefix("torch.")
+        alone = partial(Outcome, dtype=short, value=None, bound=None)
         try:
-            subject = subject_of(flow, dim, x, context, seed, dtype, options, moved)
+            subject = built(dtype=dtype)
         except Refused as error:  # of this dimension, by the member itself
-            refusal = Outcome("construction", short, None, None, "not applicable", str(error))
-            return Conformance(str(flow), dim or 0, (refusal,))
+            reason = str(error)
+            return [alone(f"construction{suffix}", status="not applicable", note=reason)], None
         except FOREIGN as error:
-            if isinstance(error, ValueError) or not isinstance(flow, str):
-                raise  # the request is wrong, not the flow
-            failure = Outcome("construction", short, None, None, "fail", described(error))
-            return Conformance(flow, dim or 0, (failure,))
+            asked = isinstance(error, ValueError) and not suffix  # wrong, not the flow
+            if asked or not isinstance(flow, str):
+                raise
+            return [alone(f"construction{suffix}", status="fail", note=described(error))], None
         if fault := _fault(subject):
-            outcomes.append(Outcome("interface", short, None, None, "fail", fault))
-            return Conformance(subject.name, subject.dim, tuple(outcomes))
+            return [alone(f"interface{suffix}", status="fail", note=fault)], subject
         for row in ROWS:
             if dtype in row.dtypes:
-                outcomes.append(_outcome(row, subject, short))
+                outcomes.append(_outcome(row, subject, short, suffix))
                 report(outcomes[-1])
-    order = {row.name: index for index, row in enumerate(ROWS)}
-    outcomes.sort(key=lambda outcome: order[outcome.name])
-    return Conformance(subject.name, subject.dim, tuple(outcomes))
+    order = {row.name + suffix: index for index, row in enumerate(ROWS)}
+    return sorted(outcomes, key=lambda outcome: order[outcome.name]), subject
 
 
-def _outcome(row: Row, subject: Subject, dtype: str) -> Outcome:
+def _outcome(row: Row, subject: Subject, dtype: str, suffix: str) -> Outcome:
     torch.manual_seed(subject.seed)
+    outcome = partial(Outcome, row.name + suffix, dtype)
     try:
         finding: Finding = row.measure(subject)
     except NotApplicable as reason:
-        return Outcome(row.name, dtype, None, None, "not applicable", str(reason))
+        return outcome(None, None, "not applicable", str(reason))
     except FOREIGN as error:
-        return Outcome(row.name, dtype, None, None, "fail", described(error))
-    passed = finding.value <= finding.bound  # a NaN does not pass
-    status: Status = "pass" if passed else "fail"
-    return Outcome(row.name, dtype, finding.value, finding.bound, status, finding.note)
+        return outcome(None, None, "fail", described(error))
+    status: Status = "pass" if finding.value <= finding.bound else "fail"  # a NaN does not pass
+    return outcome(finding.value, finding.bound, status, finding.note)
 
 
 def _fault(subject: Subject) -> str:

@@ -86,8 +86,7 @@ def subject_of(
         fresh = partial(_fresh, flow, own.dim or 0, options, dtype)
         jitter(own, 0.2 if moved else 0.0)
         data = 1.5 * torch.randn(ROWS, own.dim or 1, dtype=torch.float64) + 0.3
-        if own.context_dim and context is None:
-            context = torch.randn(ROWS, own.context_dim, dtype=torch.float64)
+        context = _drawn(own) if context is None else context
         x = data if x is None else x
         own.initialize(data, None if context is None else _cycled(context.double(), ROWS))
     elif isinstance(flow, Flow):
@@ -95,6 +94,7 @@ def subject_of(
             names = ", ".join([*(["dim"] if dim is not None else []), *options])
             raise ValueError(f"{names} is for a registered name: this Flow is built already")
         own, name, original = _copied(flow).double(), type(flow.transform).__name__, flow
+        context = _drawn(own) if context is None else context
         x = _points(own, context) if x is None else x
     else:
         raise TypeError(
@@ -155,6 +155,15 @@ def _points(flow: Flow, context: Tensor | None) -> Tensor:
         return flow.sample(ROWS, None if context is None else _cycled(context.double(), ROWS))
     except FOREIGN:  # which fails other rows
         return torch.randn(ROWS, flow.dim, dtype=torch.float64)
+
+
+def _drawn(flow: Flow) -> Tensor | None:
+    """Contexts of normal columns, every fourth row three times as far; None if it takes none."""
+    if not flow.context_dim:
+        return None
+    context = torch.randn(ROWS, flow.context_dim, dtype=torch.float64)
+    context[::4] *= 3
+    return context
 
 
 def _data(flow: Flow, x: Any, context: Any) -> tuple[Tensor, Tensor | None]:
