@@ -53,7 +53,7 @@ def _gaussian_test_ll(data: Dataset) -> float:
     """Mean test log-likelihood, nats, of a full-covariance Gaussian fitted on train."""
     mean, root = data.train.mean(dim=0), torch.linalg.cholesky(torch.cov(data.train.T))
     z = torch.linalg.solve_triangular(root, (data.test - mean).T, upper=False)
-    constant = root.diagonal().log().sum() + 0.5 * data.dim * math.log(2 * math.pi)
+    constant = root.diagonal().log().sum() + 0.5 * data.width * math.log(2 * math.pi)
     return float(-0.5 * z.square().sum(dim=0).mean() - constant)
 
 
@@ -64,7 +64,7 @@ def test_parts_are_finite_float64_of_the_right_shape(name: str) -> None:
     assert data.units
     for part in (data.train, data.val, data.test):
         assert part.dtype == torch.float64
-        assert part.shape[1:] == (data.dim,)
+        assert part.shape[1:] == (data.width,)
         assert torch.isfinite(part).all()
     sizes = tuple(len(getattr(data, part)) for part in PARTS)
     assert sizes == SIZES.get(name, sizes)
@@ -116,7 +116,7 @@ def test_the_sampler_draws_from_the_density(name: str) -> None:
     if data.sample is None:
         pytest.skip("no sampler")
     x = data.sample(4_000, datasets.stream(7, "test"))
-    assert x.shape == (4_000, data.dim)
+    assert x.shape == (4_000, data.width)
     assert x.dtype == torch.float64
     gap = (x.mean(dim=0) - data.train.mean(dim=0)).abs()
     assert (gap <= 6 * data.train.std(dim=0) / math.sqrt(4_000)).all()
@@ -127,7 +127,7 @@ def test_the_sampler_draws_from_the_density(name: str) -> None:
 @every_set
 def test_a_density_in_two_dimensions_has_mass_one(name: str) -> None:
     data = _load(name)
-    if data.log_prob is None or data.dim != 2 or name in WIDE:
+    if data.log_prob is None or data.width != 2 or name in WIDE:
         pytest.skip("no density in two dimensions that fits a grid")
     # Midpoints of cells whose edges fall on the integers, where the checkerboard jumps.
     low, high = data.train.amin(dim=0).floor() - 2, data.train.amax(dim=0).ceil() + 2

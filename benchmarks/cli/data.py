@@ -212,6 +212,8 @@ def _print(data: Dataset) -> None:
 
     table = Table(show_header=False, box=None)
     table.add_row("dimension", str(data.dim))
+    if data.context_dim:
+        table.add_row("given", f"{data.context_dim} columns")
     for part in ("train", "val", "test"):
         table.add_row(part, f"{len(getattr(data, part)):,} rows")
     table.add_row("units", data.units)

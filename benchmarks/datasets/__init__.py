@@ -31,6 +31,7 @@ __all__ = [
     "Dataset",
     "Loader",
     "Split",
+    "context_dim",
     "declared",
     "dim",
     "downloadable",
@@ -52,8 +53,10 @@ Split = Literal["drawn", "random", "published"]
 class Dataset:
     """A data set in three parts, with its exact density if that is known.
 
-    `train`, `val` and `test` are finite float64 tensors of shape (N, dim). `entropy` (nats) is the
-    floor of the negative log-likelihood. `groups` (len(test),) and `val_groups` (len(val),) hold
+    `train`, `val` and `test` are finite float64 tensors of shape (N, dim). A conditional set, of y
+    given x, has `context_dim` columns of x behind the `dim` of y: its rows are (N, width), and
+    `log_prob` and `entropy` are those of y given x. `entropy` (nats) is the floor of the negative
+    log-likelihood. `groups` (len(test),) and `val_groups` (len(val),) hold
     the integer block of each row if rows are dependent, for clustered standard errors. `modes`
     (K, dim) holds the centres of equally likely modes. `columns` are the names of a table's
     columns, `remarks` say what is doubtful about it. `levels` is the number of grey levels of
@@ -70,8 +73,8 @@ class Dataset:
     test: Tensor
     units: str
     about: str
-    sample: Callable[[int, torch.Generator], Tensor] | None = None  # (n, generator) -> (n, dim)
-    log_prob: Callable[[Tensor], Tensor] | None = None  # (n, dim) -> (n,) nats
+    sample: Callable[[int, torch.Generator], Tensor] | None = None  # (n, generator) -> (n, width)
+    log_prob: Callable[[Tensor], Tensor] | None = None  # (n, width) -> (n,) nats
     entropy: float | None = None
     groups: Tensor | None = None
     modes: Tensor | None = None
@@ -82,13 +85,14 @@ class Dataset:
     split: Split = "random"
     scaling: Standardization | None = None  # that made the columns of raw ones
     original: Dataset | None = None  # of a copy, for what is computed once for all copies
+    context_dim: int = 0
 
     def __post_init__(self) -> None:
         for part in ("train", "val", "test"):
             x: Tensor = getattr(self, part)
-            if x.ndim != 2 or x.shape[1] != self.dim or len(x) == 0 or x.dtype != torch.float64:
+            if x.ndim != 2 or x.shape[1] != self.width or len(x) == 0 or x.dtype != torch.float64:
                 raise ValueError(
-                    f"data set {self.name!r}: {part} must be float64 of shape (N, {self.dim}) "
+                    f"data set {self.name!r}: {part} must be float64 of shape (N, {self.width}) "
                     f"with N > 0, got {x.dtype} of shape {tuple(x.shape)}"
                 )
             if not torch.isfinite(x).all():
@@ -107,10 +111,15 @@ class Dataset:
                     f"data set {self.name!r}: {name} must have one entry per row ({len(rows)}), "
                     f"got shape {tuple(groups.shape)}"
                 )
-        if self.columns is not None and len(self.columns) != self.dim:
+        if self.columns is not None and len(self.columns) != self.width:
             raise ValueError(
-                f"data set {self.name!r}: columns must be {self.dim} names, got {self.columns}"
+                f"data set {self.name!r}: columns must be {self.width} names, got {self.columns}"
             )
+
+    @property
+    def width(self) -> int:
+        """Columns of a row, those of its context among them."""
+        return self.dim + self.context_dim
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -121,7 +130,9 @@ class Dataset:
         if self.columns is not None:
             facts["columns"] = list(self.columns)
         if self.scaling is not None:  # what log-densities of the raw columns are lower by
-            facts["log_scale"] = self.scaling.factor.log().sum().item()
+            facts["log_scale"] = self.scaling.factor[: self.dim].log().sum().item()
+        if self.context_dim:
+            facts["context_dim"] = self.context_dim
         return facts | ({"remarks": list(self.remarks)} if self.remarks else {})
 
 
@@ -212,6 +223,12 @@ def dim(name: str) -> int:
     """Return the dimension of a data set, which is loaded unless it was registered with one."""
     registry[name]  # imports all sets, and raises for an unknown name
     return _dims[name] if name in _dims else load(name).dim
+
+
+def context_dim(name: str) -> int:
+    """Return the number of columns that a data set is conditioned on, mostly 0."""
+    registry[name]
+    return 0 if name in _dims else load(name).context_dim
 
 
 @lru_cache(maxsize=4)

@@ -22,16 +22,18 @@ def drawn(
     entropy: float | None = None,
     modes: Tensor | None = None,
     rows: Mapping[str, int] = ROWS,
+    context_dim: int = 0,
 ) -> Dataset:
     """Draw a data set from a sampler, (n, generator) -> (n, D) independent rows in raw units.
 
     ``log_prob`` and ``entropy`` are exact, in nats; ``modes`` are the centres (K, D) of equally
-    likely modes.
+    likely modes. With ``context_dim`` C rows are (y, x), (n, D + C), and both are of y given x.
     """
     parts = {part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()}
     return Dataset(
         name=name,
-        dim=parts["train"].shape[1],
+        dim=parts["train"].shape[1] - context_dim,
+        context_dim=context_dim,
         train=parts["train"],
         val=parts["val"],
         test=parts["test"],

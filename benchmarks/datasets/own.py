@@ -2,8 +2,9 @@
 
 A table of numbers, one row per observation, in any format of `tables.READERS`. An .npz may hold
 `train`, `val` and `test`; anything else is split at random, 80 / 10 / 10. Behind the path may
-follow `:columns=a,b` or `:drop=a,b`, which choose columns by name, then `:dequantise`, which adds
-uniform noise to columns of whole numbers or equal steps. Columns are standardised with the training
+follow `:columns=a,b` or `:drop=a,b`, which choose columns by name, then `:target=a,b`, which makes
+it a conditional set of these columns given the others, then `:dequantise`, which adds uniform noise
+to columns of whole numbers or equal steps. Columns are standardised with the training
 mean and standard deviation. Records depend on the file's content.
 """
 
@@ -28,20 +29,22 @@ from benchmarks.datasets.tables import read
 from benchmarks.datasets.tabular import distinct_rows, scaling, shuffled_split, standardised
 
 DEQUANTISE = ":dequantise"
-_NAME = re.compile(rf"(.+?)(?::(columns|drop)=(.+?))?({DEQUANTISE})?", re.S)
+_NAME = re.compile(rf"(.+?)(?::(columns|drop)=(.+?))?(?::target=(.+?))?({DEQUANTISE})?", re.S)
 
 
 @dataclass(frozen=True)
 class Selection:
     """What a name says: a path, the columns that are taken or left out, and whether noise is added.
 
-    Without ``columns`` all are taken but those of ``drop`` and the target of X and y.
+    Without ``columns`` all are taken but those of ``drop`` and the target of X and y. With a
+    ``target`` its columns come first, and the others are their context.
     """
 
     path: Path
     columns: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     dequantise: bool = False
+    target: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str) -> Self:
@@ -49,23 +52,27 @@ class Selection:
         match = _NAME.fullmatch(name)
         if match is None:
             return cls(Path(name))
-        path, how, listed, noise = match.groups()
+        path, how, listed, target, noise = match.groups()
         chosen = {how: tuple(listed.split(","))} if how else {}
+        chosen |= {"target": tuple(target.split(","))} if target else {}
         return cls(Path(path), dequantise=bool(noise), **chosen)
 
     def __str__(self) -> str:
-        chosen = [f":{how}={','.join(getattr(self, how))}" for how in ("columns", "drop")
-                  if getattr(self, how)]  # fmt: skip
+        hows = [how for how in ("columns", "drop", "target") if getattr(self, how)]
+        chosen = [f":{how}={','.join(getattr(self, how))}" for how in hows]
         return f"{self.path}{''.join(chosen)}{DEQUANTISE * self.dequantise}"
 
     def select(self, table: pd.DataFrame) -> pd.DataFrame:
         """The chosen columns of a table; ValueError for one that it does not have."""
-        if absent := [name for name in (*self.columns, *self.drop) if name not in table]:
+        named = (*self.columns, *self.drop, *self.target)
+        if absent := [name for name in named if name not in table]:
             raise ValueError(f"it has no column {absent[0]!r}; choose from: {quoted(table, 50)}")
-        if self.columns:
-            return table[list(dict.fromkeys(self.columns))].copy()
         left_out = {*self.drop, table.attrs.get("target")}
-        return table[[name for name in table.columns if name not in left_out]]
+        others = self.columns or [name for name in table.columns if name not in left_out]
+        rest = [name for name in others if name not in self.target]
+        if self.target and not rest:
+            raise ValueError(f"no column is left that {quoted(self.target)} could depend on")
+        return table[list(dict.fromkeys((*self.target, *rest)))].copy()
 
 
 def is_file(name: str) -> bool:
@@ -109,14 +116,20 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
     """
     name = str(name) + DEQUANTISE * (dequantise and not str(name).endswith(DEQUANTISE))
     source = f"{name} (sha256 {sha256(files(name)[0])[:12]})"
-    return _dataset(name, read_file(name), source, seed, Selection.of(name).dequantise)
+    return _dataset(name, read_file(name), source, seed, Selection.of(name))
 
 
 def load_frame(
-    frame: pd.DataFrame, name: str = "table", seed: int = 0, dequantise: bool = False
+    frame: pd.DataFrame,
+    name: str = "table",
+    seed: int = 0,
+    dequantise: bool = False,
+    target: Iterable[str] = (),
 ) -> Dataset:
     """Load the columns of a DataFrame as `load_file` does those of a file."""
-    return _dataset(name, {"all": frame.rename(columns=str)}, name, seed, dequantise)
+    selection = Selection(Path(name), dequantise=dequantise, target=tuple(target))
+    table = selection.select(frame.rename(columns=str))
+    return _dataset(name, {"all": table}, name, seed, selection)
 
 
 def read_file(name: str) -> dict[str, pd.DataFrame]:
@@ -144,15 +157,15 @@ def read_whole(name: str) -> dict[str, pd.DataFrame]:
 
 
 def _dataset(
-    name: str, tables: Mapping[str, pd.DataFrame], source: str, seed: int, dequantise: bool
+    name: str, tables: Mapping[str, pd.DataFrame], source: str, seed: int, selection: Selection
 ) -> Dataset:
-    inspection = examine(tables, dequantise)
+    inspection = examine(tables, selection.dequantise)
     if inspection.faults:
         raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
     parts = {part: torch.tensor(table.to_numpy("float64")) for part, table in tables.items()}
     if "all" in tables and not inspection.repeats:  # or equal rows could lie in two parts
         parts["all"], _ = distinct_rows(tables["all"])
-    if dequantise:
+    if selection.dequantise:
         generator = stream(seed, "own/noise")
         places, steps = list(inspection.steps), torch.tensor(list(inspection.steps.values()))
         for x in parts.values():
@@ -166,9 +179,10 @@ def _dataset(
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
     remarks = " ".join(f"{_sentence(remark)}." for remark in inspection.remarks)
+    width = parts["train"].shape[1]
     return Dataset(
         name,
-        parts["train"].shape[1],
+        len(selection.target) or width,
         parts["train"],
         parts["val"],
         parts["test"],
@@ -179,6 +193,7 @@ def _dataset(
         scaling=raw,
         remarks=tuple(inspection.remarks),
         split="published" if len(tables) > 1 else "random",
+        context_dim=width - len(selection.target) if selection.target else 0,
     )
 
 

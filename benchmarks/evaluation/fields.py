@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flows
+from flows.conditional import Conditional
 from flows.continuous import CNF
 
 SHAPING = ("activation", "time")  # options that change the field but not its weights
@@ -13,6 +14,7 @@ SHAPING = ("activation", "time")  # options that change the field but not its we
 
 def trained_by(flow: flows.Flow) -> str:
     """Name the objective and, for a likelihood with an ODE, its trace."""
+    flow = flow.flow if isinstance(flow, Conditional) else flow
     objective: str = flow.objective
     if type(flow).loss is not flows.Flow.loss and objective == flows.Flow.objective:
         return "a loss of its own"

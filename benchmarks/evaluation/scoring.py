@@ -99,10 +99,10 @@ def _pictures(
     flow: flows.Flow, samples: Tensor, case: Case, data: Dataset, scoring: Scoring
 ) -> dict[str, np.ndarray]:
     """Return the arrays that pictures of a flow are drawn from."""
+    if data.width > 2:
+        return pictured.corner(samples, data)
     if case.dim < 2:
         return {}
-    if case.dim > 2:
-        return pictured.corner(samples, data)
     layers = int(case.options.get("layers", 0))
     own = samples[: scoring.samples]
     return pictured.plane(flow, own, data, grid=scoring.grid, layers=layers)
@@ -120,7 +120,7 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     test, notes = data.test.numpy(), dict(fitted.notes)
     samples = fitted.sample(scoring.compared_rows)
     metrics |= compare(samples, data, scoring.compared_rows, scoring.projections, notes)
-    arrays = pictured.corner(torch.as_tensor(samples), data) if case.dim > 2 else {}
+    arrays = pictured.corner(torch.as_tensor(samples), data) if data.width > 2 else {}
     log_prob = fitted.log_prob(test[: scoring.rows])
     result = likelihood_result(metrics, arrays, notes, log_prob, data)
     return _pending(result, scoring, {})
@@ -149,7 +149,8 @@ def _fitted(case: Case, data: Dataset) -> Baseline:
     """Fit the baseline of a case."""
     settings = {k: v for k, v in case.settings.items() if k in BaselineEntry.model_fields}
     entry = BaselineEntry(flow=case.flow, **settings)
-    return fit(entry, data.train.numpy(), case.seeds.init, data.val.numpy())
+    rows = data.train.numpy(), case.seeds.init, data.val.numpy()
+    return fit(entry, *rows, given=data.context_dim)
 
 
 def likelihood_result(

@@ -15,7 +15,7 @@ from torch import Tensor
 import flows
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.contender import Contender, expanded
+from benchmarks.core.contender import Contender, conditional, expanded
 from benchmarks.core.study import Common, Result, Study
 from benchmarks.evaluation.scoring import times
 from benchmarks.training.baselines import BaselineEntry
@@ -98,9 +98,12 @@ class Trainees(Settings, frozen=True):
         ``settings``, ``roles`` and ``fields`` are those of every case; ``fixed`` are settings of
         the training that override all others. Raises ValueError if a protocol has no rule for a
         flow on the data set, if training options contradict each other, or if rows are to be fresh
-        and the data set has no distribution.
+        and the data set has no distribution. Of a conditional data set the flows are those that
+        take a context, with its ``context_dim``.
         """
-        for contender in expanded(self.flows):
+        width = datasets.context_dim(dataset)
+        sizes = {**self.sizes, "context_dim": width} if width else self.sizes
+        for contender in conditional(expanded(self.flows), width):
             trainee, training = self.resolve(contender, dataset, fixed)
             if training.fresh:
                 training.source(datasets.load(dataset))  # raises if there is none
@@ -109,7 +112,7 @@ class Trainees(Settings, frozen=True):
                     seed,
                     flow=trainee.flow,
                     dim=dim,
-                    options=trainee.complete(self.sizes, dim),
+                    options=trainee.complete(sizes, dim),
                     dataset=dataset,
                     batch=trainee.batch or self.batch,
                     updates=trainee.updates or self.updates,

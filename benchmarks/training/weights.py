@@ -9,6 +9,8 @@ from typing import Any
 import flows
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
+from flows.conditional import Conditional
+from flows.preprocessing import Standardization
 
 folders: dict[str, Path] = {}  # of flows of the block in progress, by case key
 
@@ -16,13 +18,19 @@ folders: dict[str, Path] = {}  # of flows of the block in progress, by case key
 def keep(case: Case, flow: flows.Flow, data: Dataset, **notes: Any) -> None:
     """Write the flow of a case into its folder, if it is to be kept, with notes as JSON.
 
-    Where the data set has scaled its columns, that scaling becomes part of the flow.
+    Where the data set has scaled its columns, that scaling becomes part of the flow. Of a
+    conditional one it is that of y: the notes have mean and standard deviation by which its
+    context is to be scaled.
     """
     if (folder := folders.get(case.key)) is None:
         return
-    own = copy.deepcopy(flow)
+    own = copy.deepcopy(flow.flow if isinstance(flow, Conditional) else flow)
     like = own.reference()
-    if data.scaling is not None:
-        own.prepend(copy.deepcopy(data.scaling).to(like))
+    if (scaling := data.scaling) is not None:
+        mean, factor = scaling.mean, scaling.factor
+        own.prepend(Standardization(mean[: data.dim], factor[: data.dim]).to(like))
+        if data.context_dim:
+            parts = {"mean": mean, "sd": factor}
+            notes["context"] = {k: values[data.dim :].tolist() for k, values in parts.items()}
     columns = list(data.columns) if data.columns else None
     flows.save(own, folder, key=case.key, dataset=case.dataset, columns=columns, **notes)

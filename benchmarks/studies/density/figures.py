@@ -34,7 +34,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     done = improvement.marked(done)
     trained = done[done["updates"] > 0]
     flat = panels.holding(trained[trained["dim"] == 2], "path_samples")
-    wide = panels.holding(done[done["dim"] > 2], "columns")
+    wide = panels.holding(done, "columns")
     plane = [*portraits.figures(flat), *transport.figures(flat)]
     return [*plane, *corners.figures(wide), *training(trained)]
 

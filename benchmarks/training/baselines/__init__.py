@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import PositiveFloat
 from pydantic import model_validator as validator
+from torch import Tensor
 
 from benchmarks.core.case import Settings
 from benchmarks.training.baselines.density import Baseline, gaussian
@@ -74,35 +75,59 @@ EVERY = tuple(
 
 
 def fit(
-    baseline: BaselineEntry | str, train: np.ndarray, seed: int, validation: np.ndarray
+    baseline: BaselineEntry | str,
+    train: np.ndarray,
+    seed: int,
+    validation: np.ndarray,
+    given: int = 0,
 ) -> Baseline:
     """Fit a baseline to raw rows (N, D), after its preprocessing.
 
     The preprocessing is fitted to the training rows and counted in densities; samples are of the
-    raw data.
+    raw data. With ``given`` C the rows are (y, x), (N, D + C), and the density is that of y given
+    x: of the joint density q(x, y) / q(x), of one Gaussian thus a linear regression. y and x have
+    a preprocessing each, and samples have the training set's x.
     """
     entry = BaselineEntry.model_validate(baseline)
-    rows = torch.from_numpy(train).double()
-    first = cast(Bijection, preprocessing.fit(entry.preprocessing, rows))
+    split = train.shape[1] - given
+    first = _fitted_map(entry, train[:, :split])
+    context = _fitted_map(entry, train[:, split:]) if given else None
 
     def mapped(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        z, ladj = first.forward(torch.from_numpy(rows).double())
-        return z.numpy(), ladj.numpy()
+        """The rows that are fitted, x before y, and the log-determinant of y's map."""
+        z, ladj = _image(first.forward, rows[:, :split])
+        if context is None:
+            return z, ladj
+        return np.concatenate([_image(context.forward, rows[:, split:])[0], z], 1), ladj
 
     def log_prob(rows: np.ndarray) -> np.ndarray:
         z, ladj = mapped(rows)
         density: np.ndarray = fitted.log_prob(z) + ladj
-        return density
+        return density - fitted.marginal(z[:, :given]) if given else density
 
     def sample(n: int) -> np.ndarray:
-        x: np.ndarray = first.inverse(torch.from_numpy(fitted.sample(n)))[0].numpy()
-        return x
+        if not given:
+            return _image(first.inverse, fitted.sample(n))[0]
+        x = train[np.arange(n) % len(train)]
+        z = fitted.completed(mapped(x)[0][:, :given])
+        return np.concatenate([_image(first.inverse, z[:, given:])[0], x[:, split:]], 1)
 
     settings = {"effort": entry.effort} if entry.effort else {}
     held, ladj = mapped(validation)
     fitted = BASELINES[entry.flow](mapped(train)[0], seed, held, **settings)
     notes = {**_of_raw_rows(fitted.notes, ladj), "preprocessing": entry.preprocessing}
     return replace(fitted, log_prob=log_prob, sample=sample, notes=notes)
+
+
+def _fitted_map(entry: BaselineEntry, rows: np.ndarray) -> Bijection:
+    return cast(Bijection, preprocessing.fit(entry.preprocessing, torch.from_numpy(rows).double()))
+
+
+def _image(
+    move: Callable[[Tensor], tuple[Tensor, Tensor]], rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    image, ladj = move(torch.from_numpy(rows).double())
+    return image.numpy(), ladj.numpy()
 
 
 def _of_raw_rows(notes: Mapping[str, Any], ladj: np.ndarray) -> dict[str, Any]:

@@ -15,11 +15,17 @@ from benchmarks.training.baselines.em import Mixture, start
 
 @dataclass(frozen=True)
 class Baseline:
-    """A fitted density: ``log_prob`` (N, D) -> (N,) nats, ``sample`` n -> (n, D)."""
+    """A fitted density: ``log_prob`` (N, D) -> (N,) nats, ``sample`` n -> (n, D).
+
+    Of its first C columns, for any C, ``marginal`` (N, C) -> (N,) is the log-density, nats, and
+    ``completed`` (N, C) -> (N, D) draws rows that have them.
+    """
 
     parameters: int
     log_prob: Callable[[np.ndarray], np.ndarray]
     sample: Callable[[int], np.ndarray]
+    marginal: Callable[[np.ndarray], np.ndarray]
+    completed: Callable[[np.ndarray], np.ndarray]
     notes: Mapping[str, Any] = field(default_factory=dict)  # choices that were made
 
     @classmethod
@@ -30,6 +36,8 @@ class Baseline:
             parameters=model.parameters,
             log_prob=lambda rows: model.log_prob(columns(rows)).numpy(),
             sample=lambda n: model.sample(n, generator).numpy(),
+            marginal=lambda x: model.leading(x.shape[1]).log_prob(columns(x)).numpy(),
+            completed=lambda x: model.completed(torch.from_numpy(x), generator).numpy(),
             notes=notes,
         )
 

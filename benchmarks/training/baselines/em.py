@@ -126,6 +126,24 @@ class Mixture:
             draws[own] = self.means[component] + noise[own, :, 0] @ self.factors[component].T
         return draws
 
+    def leading(self, count: int) -> Mixture:
+        """The density of the first ``count`` columns alone."""
+        factors = self.factors[:, :count, :count]
+        return Mixture(self.covariance, self.logits, self.means[:, :count], factors)
+
+    def completed(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws (N, D) whose first C columns are x (N, C)."""
+        first = self.leading(x.shape[1])
+        off = x.T - first.means[:, :, None]
+        noise = torch.linalg.solve_triangular(first.factors, off, upper=False)  # (K, C, N)
+        scale = first.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        weights = (self.logits - scale)[:, None] - 0.5 * noise.square().sum(1)
+        picks = torch.multinomial(weights.softmax(0).T, 1, generator=generator)[:, 0]
+        own = noise.permute(2, 0, 1)[torch.arange(len(x)), picks]
+        rest = torch.randn(len(x), self.means.shape[1] - x.shape[1], generator=generator).to(x)
+        steps = self.factors[picks] @ torch.cat([own, rest], 1)[:, :, None]
+        return torch.cat([x, (self.means[picks] + steps[:, :, 0])[:, x.shape[1] :]], 1)
+
 
 def products(x: Tensor, covariance: Covariance, out: Tensor | None = None) -> Tensor:
     """1, the entries of each column of x (D, N) and their products: (F, N), in ``out`` if given.

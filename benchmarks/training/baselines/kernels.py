@@ -38,10 +38,28 @@ def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
         noise = torch.randn(n, dim, generator=generator, dtype=own.dtype)
         return (own + width * noise).numpy()
 
+    def density(x: np.ndarray) -> np.ndarray:
+        """Of the first columns, as many as x (N, C) has."""
+        rows = torch.from_numpy(x).double()
+        values: np.ndarray = log_prob(rows, centres[:, : x.shape[1]], [width])[0].numpy()
+        return values
+
+    def completed(x: np.ndarray) -> np.ndarray:
+        first, draws = torch.from_numpy(x).double(), []
+        for chunk in first.split(CHUNK):
+            squares = torch.cdist(chunk, centres[:, : x.shape[1]]).square()
+            weights = (-0.5 / width**2 * squares).softmax(1)
+            own = centres[torch.multinomial(weights, 1, generator=generator)[:, 0]]
+            noise = torch.randn(own.shape, generator=generator, dtype=own.dtype)
+            draws.append(torch.cat([chunk, (own + width * noise)[:, x.shape[1] :]], 1))
+        return torch.cat(draws).numpy()
+
     return Baseline(
         parameters=rows * dim + 1,
-        log_prob=lambda x: log_prob(torch.from_numpy(x).double(), centres, [width])[0].numpy(),
+        log_prob=density,
         sample=sample,
+        marginal=density,
+        completed=completed,
         notes={
             "bandwidth": width,
             "validation_ll": tried[width],

@@ -1,0 +1,129 @@
+"""Conditional densities of rows (y, x): of flows, of baselines, and of tables with a target."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import flows
+from benchmarks import datasets
+from benchmarks.core.contender import Contender
+from benchmarks.core.study import Common
+from benchmarks.datasets import own
+from benchmarks.datasets.simulators import linear_sample
+from benchmarks.studies.trainees import Trainees
+from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
+from flows.conditional import Conditional
+
+D, C, N = 2, 3, 50
+
+
+def _flow(name: str = "maf") -> tuple[Conditional, torch.Tensor]:
+    torch.manual_seed(0)
+    flow = flows.build(name, D, hidden=8, layers=2, context_dim=C).double()
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    rows = torch.randn(N, D + C, dtype=torch.float64)
+    return Conditional(flow, rows[:, D:]), rows
+
+
+def test_the_density_of_rows_is_that_of_y_given_x() -> None:
+    """So are noise, loss, samples and their densities; the state is that of the flow."""
+    flow, rows = _flow()
+    y, x = rows[:, :D], rows[:, D:]
+    torch.testing.assert_close(flow.log_prob(rows), flow.flow.log_prob(y, x))
+    torch.testing.assert_close(flow.to_noise(rows), flow.flow.to_noise(y, x))
+    torch.testing.assert_close(flow.loss(rows), flow.flow.loss(y, x))
+    drawn, log_prob = flow.rsample_and_log_prob(2 * N)
+    torch.testing.assert_close(drawn[:, D:], x.repeat(2, 1))
+    torch.testing.assert_close(flow.log_prob(drawn), log_prob)
+    torch.manual_seed(1)
+    sample = flow.sample(N)
+    torch.manual_seed(1)
+    torch.testing.assert_close(sample[:, :D], flow.flow.sample(N, x))
+    assert {name.removeprefix("flow.") for name in flow.state_dict()} == {*flow.flow.state_dict()}
+
+
+def test_a_copy_and_a_view_are_conditional_too() -> None:
+    flow, rows = _flow()
+    for other in (copy.deepcopy(flow), flow.using(noise=0)):
+        torch.testing.assert_close(other.log_prob(rows), flow.log_prob(rows))
+    with pytest.raises(ValueError, match=r"\(N, 5\)"):
+        flow.log_prob(rows[:, :D])
+
+
+def test_a_gaussian_given_x_is_the_linear_regression() -> None:
+    """Its density is that of the residuals of least squares, whatever precedes it."""
+    rows = linear_sample(4000, torch.Generator().manual_seed(0)).numpy()
+    y, x = rows[:, :10], rows[:, 10:]
+    design = np.concatenate([np.ones((len(x), 1)), x], 1)
+    residuals = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    covariance = torch.from_numpy(residuals.T @ residuals / len(rows))
+    normal = torch.distributions.MultivariateNormal(torch.zeros(10).double(), covariance)
+    expected = normal.log_prob(torch.from_numpy(residuals)).numpy()
+    for preprocessing in ("standardize", "whiten"):
+        entry = {"flow": "gaussian", "preprocessing": preprocessing}
+        fitted = fit(entry, rows, 0, rows, given=10)  # type: ignore[arg-type]
+        np.testing.assert_allclose(fitted.log_prob(rows), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_given_x_has_mass_one_and_samples_of_it(name: str) -> None:
+    """By quadrature over y at several x; samples have the training set's x, and the right y."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(1500, 1))
+    y = np.sin(2 * x) + 0.3 * generator.normal(size=x.shape)
+    rows = np.concatenate([y, x], 1)
+    entry = BaselineEntry(flow=name, effort=1e8 if name == "mixture" else None)
+    rows, held = rows[:1000], rows[1000:1500]
+    fitted = fit(entry, rows, 0, held, given=1)
+    line = np.linspace(-4, 4, 501)
+    for place in (-1.0, 0.0, 0.7):
+        density = np.exp(fitted.log_prob(np.stack([line, np.full_like(line, place)], 1)))
+        assert density.sum() * (line[1] - line[0]) == pytest.approx(1, abs=1e-4)
+    samples = fitted.sample(1000)
+    np.testing.assert_array_equal(samples[:, 1:], rows[:, 1:])
+    # each sample's probability integral transform by the density that it was drawn from
+    cdf = [
+        np.exp(fitted.log_prob(np.stack([line, np.full_like(line, at)], 1)))[line <= value].sum()
+        for value, at in samples[:40]
+    ]
+    transformed = np.sort(np.array(cdf) * (line[1] - line[0]))
+    distance = np.abs(transformed - (np.arange(40) + 0.5) / 40).max()
+    assert distance < 2.2 / 40**0.5  # Kolmogorov's, at a level of 1e-4
+
+
+def test_a_conditional_set_is_for_flows_that_take_a_context() -> None:
+    """Each with its width; others are left out."""
+    chosen = Trainees(flows=({"flow": "maf"}, {"flow": "planar"}), datasets=("two_moons",))  # type: ignore[arg-type]
+    cases = list(chosen.repeated(Common(), "two_moons", 2, {}, study="density"))
+    assert [(case.flow, case.options["context_dim"]) for case in cases] == [("maf", 2)]
+    every = Trainees(flows=(Contender(flow="*").model_dump(),), datasets=())  # type: ignore[arg-type]
+    planned = {case.flow for case in every.repeated(Common(), "two_moons", 2, {}, study="density")}
+    taking = {name for name in flows.own() if "context_dim" in flows.members[name].uses}
+    assert planned == taking
+
+
+def test_a_file_with_a_target_is_conditional(tmp_path: Path) -> None:
+    """The target comes first, the others are its context, and the scale counts the target alone."""
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(generator.normal(size=(400, 4)) * [1, 2, 3, 4], columns=list("abcd"))
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    name = f"{tmp_path / 'table.csv'}:drop=b:target=d"
+    own.admit(name)
+    data = datasets.load(name)
+    assert (data.dim, data.context_dim, data.columns) == (1, 2, ("d", "a", "c"))
+    assert str(own.Selection.of(name)) == name
+    assert data.scaling is not None
+    assert data.facts["log_scale"] == pytest.approx(float(data.scaling.factor[0].log()))
+    same = own.load_frame(frame.drop(columns="b"), target=["d"])
+    torch.testing.assert_close(same.train, data.train)
+    with pytest.raises(ValueError, match="no column 'z'"):
+        own.load_file(f"{tmp_path / 'table.csv'}:target=z")
+    with pytest.raises(ValueError, match="depend on"):
+        own.load_file(f"{tmp_path / 'table.csv'}:target=a,b,c,d")
