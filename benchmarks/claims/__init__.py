@@ -137,7 +137,7 @@ class Claim:
         return Verdict("undecided", left, records, self.exhibits) if records else None
 
 
-registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",))
+registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",), group="flowgauge.claims")
 
 
 def register(

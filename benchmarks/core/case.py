@@ -17,7 +17,9 @@ from flows.registry import Registry
 PROTOCOL = "1"  # raised when numbers measured before and after can no longer be compared
 
 # here and not in `core.study`, since the defaults of a study's settings decide a case's key
-studies: Registry[Any] = Registry("study", ("benchmarks.studies",), folder_module="study")
+studies: Registry[Any] = Registry(
+    "study", ("benchmarks.studies",), group="flowgauge.studies", folder_module="study"
+)
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

@@ -139,7 +139,7 @@ class Dataset:
 Loader = Callable[[Path | None, int], Dataset]
 
 _dims: dict[str, int] = {}  # of sets that say it before they are loaded
-registry: Registry[Loader] = Registry("data set", packages=(__name__,))
+registry: Registry[Loader] = Registry("data set", packages=(__name__,), group="flowgauge.datasets")
 
 
 def register(

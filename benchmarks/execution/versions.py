@@ -72,8 +72,10 @@ def dependencies(case: Case) -> Dependencies:
 
 
 def plugins_of(case: Case) -> dict[str, dict[str, str]]:
-    """The plug-ins that a case's flow and data set are of: their modules' files and commits."""
+    """The plug-ins that a case's study, flow and data set are of: their files and commits."""
     modules: dict[str, str] = {}
+    if case.study in studies:
+        modules["study"] = studies.module_of(case.study)
     if case.flow in members:
         modules["flow"] = members.module_of(case.flow)
     if case.dataset is not None and case.dataset in datasets.registry:
