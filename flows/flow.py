@@ -15,6 +15,7 @@ from flows.bijection import base_of, finite, module_of
 from flows.compiled import Compiler, data, data_and_log_density, log_density, noise
 
 if TYPE_CHECKING:
+    from flows.preprocessing import Standardization
     from flows.saved import Recipe
 
 
@@ -47,6 +48,7 @@ class Flow(nn.Module):
         self.base: Any = base_of(base)
         self.dim: int | None = dim
         self.context_dim = context_dim
+        self.context_scaling: Standardization | None = None
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density in nats: (N, D) -> (N,).
@@ -133,6 +135,11 @@ class Flow(nn.Module):
         self.recipe = self.recipe and self.recipe.behind(transform)
         return self
 
+    def scale_context(self, scaling: Standardization) -> Self:
+        """Standardise every context from now on, in place: calls take it in raw units."""
+        self.context_scaling = scaling
+        return self
+
     def using(self, *, trace: Any = None, solver: Any = None, noise: int | None = None) -> Self:
         """A view that shares all parameters and solves its ODEs by other settings.
 
@@ -211,7 +218,8 @@ class Flow(nn.Module):
         if context.dtype != like.dtype:
             raise TypeError(f"expected context of dtype {like.dtype}, got {context.dtype}")
         _check_finite("context", context)
-        return context.expand(len(x), -1)
+        context = context.expand(len(x), -1)
+        return context if self.context_scaling is None else self.context_scaling(context)[0]
 
 
 def _check_finite(name: str, rows: Tensor) -> None:

@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {  # of what `flows.preprocessin
     "whiten": (Whitening,),
     "radial": (Whitening, RadialGaussianization),
 }
+CONTEXT = "context_scaling."  # in names of tensors
 FIRST, REST = "_transforms.0.", "_transforms.1."  # in names of tensors, of what `Flow.prepend` puts
 
 
@@ -102,6 +103,8 @@ def load(folder: str | Path) -> Flow:
     flow.to(dtype)
     for place, own in reversed(list(enumerate(preprocessing))):
         flow.prepend(_restored(own, _under(f"transform.{REST * place}{FIRST}", state)))
+    if scaling := _under(CONTEXT, state):
+        flow.scale_context(Standardization(**scaling))
     try:
         flow.load_state_dict(state)
     except RuntimeError as error:

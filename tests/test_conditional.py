@@ -12,11 +12,15 @@ import torch
 
 import flows
 from benchmarks import datasets
+from benchmarks.core.case import studies
 from benchmarks.core.contender import Contender
 from benchmarks.core.study import Common
 from benchmarks.datasets import own
 from benchmarks.datasets.simulators import linear_sample
+from benchmarks.studies.choose.plan import entrants
+from benchmarks.studies.choose.study import ChooseOptions
 from benchmarks.studies.trainees import Trainees
+from benchmarks.training import weights
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from flows.conditional import Conditional
 
@@ -127,3 +131,41 @@ def test_a_file_with_a_target_is_conditional(tmp_path: Path) -> None:
         own.load_file(f"{tmp_path / 'table.csv'}:target=z")
     with pytest.raises(ValueError, match="depend on"):
         own.load_file(f"{tmp_path / 'table.csv'}:target=a,b,c,d")
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_a_chooser_of_a_target_has_families_that_take_a_context(tmp_path: Path, dim: int) -> None:
+    """Trials and finals have the width of the context; a flow without is refused by name."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 4)), columns=list("abcd"))
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    name = f"{tmp_path / 'table.csv'}:target={'a,b'[: 2 * dim - 1]}"
+    own.admit(name)
+    listed = entrants(dim, (), 4 - dim)
+    assert {"maf", "nsf_ar", "cnf"} <= {one.flow for one in listed}
+    assert "ot_flow" not in {one.flow for one in listed}
+    with pytest.raises(ValueError, match="'planar' takes no context"):
+        entrants(dim, ("planar",), 4 - dim)
+    options = ChooseOptions(flows=tuple(listed), datasets=(name,), baselines=("gaussian",))  # type: ignore[arg-type]
+    cases = [
+        case for case in studies["choose"].cases(options, Common()) if case.flow in flows.names()
+    ]
+    assert {case.options["context_dim"] for case in cases} == {4 - dim}
+    assert {case.dim for case in cases} == {dim}
+
+
+def test_a_kept_flow_takes_raw_rows_and_contexts(tmp_path: Path) -> None:
+    """Its density is that of standardised columns, less the logarithm of y's scale."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 3)) * [1, 2, 3] + 5)
+    data = own.load_frame(frame, target=["1"])
+    assert data.scaling is not None
+    flow = flows.build("maf", 1, hidden=8, layers=2, context_dim=2)
+    conditional = Conditional(flow, data.train[:, 1:].float())
+    case = Common().case(study="density", flow="maf", dim=1, batch=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(weights.folders, case.key, tmp_path / "kept")
+        weights.keep(case, conditional, data)
+    loaded = flows.load(tmp_path / "kept")
+    raw = data.scaling.inverse(data.test)[0].float()
+    expected = conditional.log_prob(data.test.float()) - data.facts["log_scale"]
+    log_prob = loaded.log_prob(raw[:, :1], raw[:, 1:])
+    torch.testing.assert_close(log_prob, expected, atol=1e-4, rtol=1e-4)

@@ -42,12 +42,10 @@ def choose(
     drop: Annotated[
         list[str] | None, typer.Option(help="Columns that are left out, a,b; repeatable.")
     ] = None,
-    columns: Annotated[
-        list[str] | None, typer.Option(help="Columns of the density, a,b; repeatable.")
-    ] = None,
+    columns: Columns = None,
     target: Annotated[
         str | None,
-        typer.Option(help="The column that the others are to predict: left out of the density."),
+        typer.Option(help="A column, whose density given the others is to be found."),
     ] = None,
     json_file: JsonFile = None,
     out: Annotated[
@@ -107,19 +105,20 @@ def _selection(
     parted = [tuple(n for text in some or () for n in text.split(",")) for some in (columns, drop)]
     kept, left_out = parted[0] or given.columns, parted[1] or given.drop
     table = next(iter(own.read_whole(file).values()))
-    if target is None and table.attrs.get("target") not in kept:
-        target = table.attrs.get("target")
-    if target is not None:
-        if target not in table:
-            raise ValueError(f"--target {target!r}: {file!r} has no such column")
-        left_out = (*left_out, target)
-        text = f"note: {target!r} is the target: the density is that of the other columns alone"
-        console.print(text, style="yellow", soft_wrap=True)
+    targets = (target,) if target else given.target
+    if missing := [name for name in targets if name not in table]:
+        raise ValueError(f"--target {missing[0]!r}: {file!r} has no such column")
     if kept and left_out:
         kept, left_out = tuple(name for name in kept if name not in left_out), ()
         if not kept:
             raise ValueError("--columns and --drop leave no column")
-    return own.Selection(given.path, kept, left_out, given.dequantise), target
+    selection = own.Selection(given.path, kept, left_out, given.dequantise, targets)
+    note = f"the density is that of {', '.join(targets)} given the other columns" if targets else ""
+    if not targets and (label := table.attrs.get("target")) not in (None, *kept):
+        note = f"{label!r} is left out; --target {label} asks for its density given the others"
+    if note:
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
+    return selection, ", ".join(targets) or None
 
 
 def _check(name: str) -> None:
@@ -144,7 +143,7 @@ def _suite(
     from benchmarks.execution.suite import Suite
     from benchmarks.studies.choose.plan import Plan, entrants
 
-    listed = entrants(datasets.dim(name), names)
+    listed = entrants(datasets.dim(name), names, datasets.context_dim(name))
     plan = Plan.of(left, jobs, len(listed), slow)
     entered, left_out = listed[: plan.families], [e.flow for e in listed[plan.families :]]
     study = {

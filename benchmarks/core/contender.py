@@ -98,12 +98,6 @@ def expanded(contenders: Sequence[K]) -> list[K]:
     return result
 
 
-def conditional(contenders: Sequence[K], width: int) -> list[K]:
-    """The contenders that take a context of ``width`` columns; all of them if that is none."""
-    taking = [c for c in contenders if "context_dim" in flows.members[c.flow].uses]
-    return taking if width else list(contenders)
-
-
 def _of_peer(name: str, contenders: Sequence[Contender]) -> dict[str, Any]:
     """Settings that a plug-in's flow takes from its peer; none of a flow of this project."""
     if flows.members.module_of(name).partition(".")[0] == "flows":

@@ -178,6 +178,8 @@ def _dataset(
     raw, parts = scaling(parts), standardised(parts)
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
+    if selection.target:
+        split = f"of {quoted(selection.target)} given the other columns, {split}"
     remarks = " ".join(f"{_sentence(remark)}." for remark in inspection.remarks)
     width = parts["train"].shape[1]
     return Dataset(

@@ -15,7 +15,7 @@ from torch import Tensor
 import flows
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.contender import Contender, conditional, expanded
+from benchmarks.core.contender import Contender, K, expanded
 from benchmarks.core.study import Common, Result, Study
 from benchmarks.evaluation.scoring import times
 from benchmarks.training.baselines import BaselineEntry
@@ -101,9 +101,7 @@ class Trainees(Settings, frozen=True):
         and the data set has no distribution. Of a conditional data set the flows are those that
         take a context, with its ``context_dim``.
         """
-        width = datasets.context_dim(dataset)
-        sizes = {**self.sizes, "context_dim": width} if width else self.sizes
-        for contender in conditional(expanded(self.flows), width):
+        for contender in entered(self.flows, dataset):
             trainee, training = self.resolve(contender, dataset, fixed)
             if training.fresh:
                 training.source(datasets.load(dataset))  # raises if there is none
@@ -112,7 +110,7 @@ class Trainees(Settings, frozen=True):
                     seed,
                     flow=trainee.flow,
                     dim=dim,
-                    options=trainee.complete(sizes, dim),
+                    options=trainee.complete(sized(self.sizes, dataset), dim),
                     dataset=dataset,
                     batch=trainee.batch or self.batch,
                     updates=trainee.updates or self.updates,
@@ -153,6 +151,20 @@ class Trainees(Settings, frozen=True):
         )
         training = {key: value for level in levels for key, value in level.items()}
         return trainee.model_copy(update=changes), _checked(trainee.flow, training)
+
+
+def entered(contenders: Sequence[K], dataset: str) -> list[K]:
+    """Expand flows for a data set: those that take a context, of a conditional one."""
+    every = expanded(contenders)
+    if not datasets.context_dim(dataset):
+        return every
+    return [one for one in every if "context_dim" in flows.members[one.flow].uses]
+
+
+def sized(sizes: Mapping[str, int], dataset: str) -> dict[str, int]:
+    """Sizes of flows on a data set, with the width of its context if it is conditional."""
+    width = datasets.context_dim(dataset)
+    return {**sizes, "context_dim": width} if width else dict(sizes)
 
 
 def _checked(flow: str, values: Mapping[str, Any]) -> Training:

@@ -18,19 +18,19 @@ folders: dict[str, Path] = {}  # of flows of the block in progress, by case key
 def keep(case: Case, flow: flows.Flow, data: Dataset, **notes: Any) -> None:
     """Write the flow of a case into its folder, if it is to be kept, with notes as JSON.
 
-    Where the data set has scaled its columns, that scaling becomes part of the flow. Of a
-    conditional one it is that of y: the notes have mean and standard deviation by which its
-    context is to be scaled.
+    Where the data set has scaled its columns, that scaling becomes part of the flow, so that it
+    takes raw rows, and raw contexts if it is conditional.
     """
     if (folder := folders.get(case.key)) is None:
         return
     own = copy.deepcopy(flow.flow if isinstance(flow, Conditional) else flow)
     like = own.reference()
     if (scaling := data.scaling) is not None:
-        mean, factor = scaling.mean, scaling.factor
-        own.prepend(Standardization(mean[: data.dim], factor[: data.dim]).to(like))
+        parts = [scaling.mean.split([data.dim, data.context_dim])]
+        parts += [scaling.factor.split([data.dim, data.context_dim])]
+        of_rows, of_context = (Standardization(*part).to(like) for part in zip(*parts, strict=True))
+        own.prepend(of_rows)
         if data.context_dim:
-            parts = {"mean": mean, "sd": factor}
-            notes["context"] = {k: values[data.dim :].tolist() for k, values in parts.items()}
+            own.scale_context(of_context)
     columns = list(data.columns) if data.columns else None
     flows.save(own, folder, key=case.key, dataset=case.dataset, columns=columns, **notes)

@@ -48,21 +48,26 @@ TRAININGS: dict[str, dict[str, Any]] = {"flow_matching": {"finish": "likelihood"
 PREPROCESSINGS = ("standardize", "whiten", "radial")
 
 
-def entrants(dim: int, names: Sequence[str] = ()) -> list[Entrant]:
+def entrants(dim: int, names: Sequence[str] = (), width: int = 0) -> list[Entrant]:
     """The families of `SPACES` that can be built at D, or those of ``names``, with their spaces.
 
-    A flow that `SPACES` does not have is searched for its learning rate and preprocessing. Raises
-    ValueError for a name that is none, or that cannot be built.
+    A flow that `SPACES` does not have is searched for its learning rate and preprocessing. With a
+    ``width`` they are families that take a context of so many columns. Raises ValueError for a name
+    that is none, or that cannot be built.
     """
     listed = []
     for name in names or SPACES:
+        if width and "context_dim" not in flows.members[name].uses:
+            if names:
+                raise ValueError(f"flow {name!r} takes no context: it has no density of a target")
+            continue
         solver: dict[str, Any] = {}
         if "solver" in flows.members[name].defaults:
             solver["solver"] = SOLVER
         training = TrainingPart(**TRAININGS.get(name, {}))
         entrant = Entrant(flow=name, options=solver, space=_space(name), training=training)
         try:
-            flows.build(name, dim, **entrant.complete({}, dim))
+            flows.build(name, dim, **entrant.complete({"context_dim": width}, dim))
         except ValueError:
             if names:
                 raise

@@ -10,7 +10,6 @@ from pydantic import PositiveFloat, PositiveInt
 
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.contender import expanded
 from benchmarks.core.record import Record
 from benchmarks.core.study import Common, Result, Skipped, register
 from benchmarks.evaluation.scoring import score
@@ -18,7 +17,7 @@ from benchmarks.evaluation.settings import Scoring
 from benchmarks.studies.choose.plan import Deadline
 from benchmarks.studies.frontier.entries import Entrant
 from benchmarks.studies.frontier.study import trial
-from benchmarks.studies.trainees import TrainingStudy, fitted
+from benchmarks.studies.trainees import TrainingStudy, entered, fitted, sized
 from benchmarks.training.baselines import BaselineEntry
 from benchmarks.training.search import Configuration, configurations, ranked
 from benchmarks.training.settings import Training
@@ -82,13 +81,13 @@ class Choose(TrainingStudy):
             trials = [
                 _case(options, common, entrant, name, "trial", chosen=chosen)
                 for number in range(options.configurations)
-                for entrant in expanded(options.flows)
+                for entrant in entered(options.flows, name)
                 for chosen in _configurations(entrant, options, common)[number : number + 1]
             ]
             yield from trials
             needs = tuple(case.key for case in trials)
             for place in range(min(options.places, options.configurations)):
-                for entrant in expanded(options.flows):
+                for entrant in entered(options.flows, name):
                     yield _case(options, common, entrant, name, "final", needs=needs, place=place)
 
     def budget(self, case: Case) -> float:
@@ -161,7 +160,7 @@ def _case(
             include={"minutes", "left_out"}, exclude_defaults=True, mode="json"
         )
     complete = {**entrant.options, **(chosen.options if chosen else {})}
-    dim = datasets.dim(dataset)
+    dim, sizes = datasets.dim(dataset), sized(options.sizes, dataset)
     return common.case(
         common.seeds[0],
         study=NAME,
@@ -170,7 +169,7 @@ def _case(
         dataset=dataset,
         batch=entrant.batch or options.batch,
         updates=1,  # at least: the clock decides
-        options=entrant.model_copy(update={"options": complete}).complete(options.sizes, dim),
+        options=entrant.model_copy(update={"options": complete}).complete(sizes, dim),
         settings=settings,
         roles=roles,
         needs=needs,

@@ -13,6 +13,7 @@ from benchmarks.core.case import Case, Settings
 from benchmarks.core.contender import Contender, expanded
 from benchmarks.core.study import Common
 from benchmarks.evaluation.settings import Scoring
+from benchmarks.studies.trainees import sized
 from benchmarks.training.baselines import EVERY, BaselineEntry
 from benchmarks.training.search import Configuration, Rung, Space, configurations
 from benchmarks.training.settings import Training, TrainingPart
@@ -102,6 +103,7 @@ class Entry:
         self.fields: dict[str, Any] = {"study": NAME, "flow": entrant.flow}
         self.fields |= {"dim": datasets.dim(dataset), "dataset": dataset}
         self.fields["batch"] = entrant.batch or options.batch
+        self.sizes = sized(options.sizes, dataset)
 
     def cases(self) -> Iterator[Case]:
         """Yield the rates, then the trials of each rung with the finals of its budget."""
@@ -161,7 +163,7 @@ class Entry:
         named["training"] = self._training(chosen)
         return self.common.case(
             self.common.seeds[0] if seed is None else seed,
-            options=entrant.complete(self.options.sizes, self.fields["dim"]),
+            options=entrant.complete(self.sizes, self.fields["dim"]),
             settings={**named, **settings},
             needs=needs,
             **self.fields,

@@ -9,13 +9,12 @@ import numpy as np
 
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.core.contender import expanded
 from benchmarks.core.record import Record
 from benchmarks.core.study import Common, Result, Skipped, register
 from benchmarks.datasets.disk import Absent
 from benchmarks.evaluation.scoring import score
 from benchmarks.studies.frontier.entries import NAME, Entry, FrontierOptions, extended
-from benchmarks.studies.trainees import TrainingStudy, fitted
+from benchmarks.studies.trainees import TrainingStudy, entered, fitted
 from benchmarks.training.loop import train
 from benchmarks.training.search import ranked
 from benchmarks.training.seconds import update_rates
@@ -102,7 +101,7 @@ class Frontier(TrainingStudy):
             dim = datasets.dim(name)
             yield from fitted(options.baselines, common, name, dim, settings, study=self.name)
             finals: list[Case] = []
-            for entrant in expanded(options.flows):
+            for entrant in entered(options.flows, name):
                 cases = list(Entry(options, common, entrant, name).cases())
                 yield from cases
                 finals += cases[-len(common.seeds) :]  # of the last rung
