@@ -208,27 +208,31 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
     `root` is the folder of files that are not part of this package; sets without files ignore it.
     The last sets are cached; what is returned is a copy, which the caller may change.
     """
-    loader, folder = registry[name], None if root is None else Path(root)
+    cached = _original(name, None if root is None else Path(root), seed)
+    with _disable_current_modes():  # a copy is no operator of what is measured
+        return replace(copy.deepcopy(cached), original=cached)
+
+
+def _original(name: str, root: Path | None = None, seed: int = 0) -> Dataset:
+    """Return the data set that all copies are of."""
     try:
-        state = tuple((path, path.stat()) for path in files(name, folder))
+        state = tuple((path, path.stat()) for path in files(name, root))
     except OSError:  # which the loader raises too, with more to say
         state = ()
     stamps = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in state)
-    cached = _cached(loader, folder, seed, stamps)
-    with _disable_current_modes():  # a copy is no operator of what is measured
-        return replace(copy.deepcopy(cached), original=cached)
+    return _cached(registry[name], root, seed, stamps)
 
 
 def dim(name: str) -> int:
     """Return the dimension of a data set, which is loaded unless it was registered with one."""
     registry[name]  # imports all sets, and raises for an unknown name
-    return _dims[name] if name in _dims else load(name).dim
+    return _dims[name] if name in _dims else _original(name).dim
 
 
 def context_dim(name: str) -> int:
     """Return the number of columns that a data set is conditioned on, mostly 0."""
     registry[name]
-    return 0 if name in _dims else load(name).context_dim
+    return 0 if name in _dims else _original(name).context_dim
 
 
 @lru_cache(maxsize=4)

@@ -1,7 +1,7 @@
 """The conformance kit: measure whether a flow is a density and behaves as one.
 
 ``check`` returns a figure and its bound for each property that every flow must have. The rows are
-defined in the modules `densities`, `gradients`, `contexts` and `conduct`.
+defined in the modules `densities`, `samples`, `gradients`, `contexts` and `conduct`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import flows
-from flows.conformance import conduct, contexts, densities, gradients
+from flows.conformance import conduct, contexts, densities, gradients, samples
 from flows.conformance.rows import BOTH, Finding, NotApplicable, Row
 from flows.conformance.subject import Refused, Subject, subject_of
 from flows.flow import Flow
@@ -28,6 +28,7 @@ pace = 1
 
 ROWS: tuple[Row, ...] = (
     *densities.rows,
+    *samples.rows,
     *gradients.rows,
     *contexts.rows,
     *conduct.rows,

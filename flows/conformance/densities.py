@@ -1,4 +1,4 @@
-"""Rows on the density: its log-determinant, inverse, mass and samples."""
+"""Rows on the density: its log-determinant, inverse and mass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flows.bijection import StandardNormal, parts, to_data, to_noise
+from flows.bijection import parts, to_data, to_noise
 from flows.conformance.rows import ONCE, Finding, NotApplicable, Row, row
 from flows.conformance.subject import LOOSEST, Subject
 
@@ -214,53 +214,3 @@ def _masses(subject: Subject, side: int) -> tuple[float, float, float]:
     coarse = masses[(slice(None, None, 2),) * subject.dim].sum().item() * 2**subject.dim
     edges = UNRESOLVED if bool((density == 0).any()) else 0.0  # of a support, which no grid meets
     return masses.sum().item(), coarse, edges
-
-
-@row(rows, "log_prob of samples")
-@torch.no_grad()
-def log_prob_of_samples(subject: Subject) -> Finding:
-    """log_prob of samples against the base density less the inverse's log-determinant."""
-    context = subject.contexts(64)
-    x, log_prob = subject.flow.rsample_and_log_prob(64, context)
-    error = (subject.flow.log_prob(x, context) - log_prob).abs().max().item()
-    return Finding(error, subject.bound(1e-7, 5e-3))
-
-
-@row(rows, "samples and density", ONCE)
-def samples_and_density(subject: Subject) -> Finding:
-    """Whether the noise of samples is distributed as the base density.
-
-    For N(0, I) Kolmogorov's distance from fresh normal noise times √(n/2), the largest over the
-    columns and the radius, against the critical value at a level of 1e-4 for all together. For
-    another base by Stein's identities E[s] = 0 and E[z sᵀ] = -I with s = ∇ log p of the base:
-    the largest deviation in standard errors, at the same level.
-    """
-    context = subject.contexts(SAMPLES)
-    with torch.no_grad():
-        noise = subject.flow.to_noise(subject.flow.sample(SAMPLES, context), context)
-    if isinstance(subject.flow.base, StandardNormal):
-        fresh = torch.randn_like(noise)
-        pairs = [(noise[:, k], fresh[:, k]) for k in range(subject.dim)]
-        pairs.append((noise.square().sum(1), fresh.square().sum(1)))
-        critical = (-0.5 * torch.log(torch.tensor(0.5e-4 / len(pairs)))).sqrt().item()
-        return Finding(max(_kolmogorov(a, b) for a, b in pairs) * (SAMPLES / 2) ** 0.5, critical)
-    if bool(torch.isinf(subject.flow.base.log_prob(torch.cat([100 * noise, -100 * noise]))).any()):
-        raise NotApplicable("the support of its base density has an edge")
-    noise.requires_grad_()
-    log_prob = subject.flow.base.log_prob(noise)
-    (score,) = torch.autograd.grad(log_prob.sum(), noise)
-    identity = torch.eye(subject.dim, dtype=noise.dtype)
-    products = noise.detach()[:, :, None] * score[:, None, :] + identity
-    terms = torch.cat([score, products.flatten(1)], 1)
-    deviations = terms.mean(0).abs() / (terms.std(0) / SAMPLES**0.5).clamp(min=1e-12)
-    normal = torch.distributions.Normal(0.0, 1.0)
-    critical = normal.icdf(torch.tensor(1 - 0.5e-4 / terms.shape[1])).item()
-    return Finding(deviations.max().item(), critical)
-
-
-def _kolmogorov(a: Tensor, b: Tensor) -> float:
-    both = torch.cat([a, b]).sort().values
-    ranks = [
-        torch.searchsorted(part.sort().values, both, right=True) / len(part) for part in (a, b)
-    ]
-    return (ranks[0] - ranks[1]).abs().max().item()
