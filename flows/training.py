@@ -40,6 +40,18 @@ def cosine(update: int, updates: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * update / updates))
 
 
+def next_picks(
+    order: Tensor, count: int, batch: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return numbers (batch,) of the next rows, of ``count``, and the order that is left.
+
+    Rows are shuffled anew where ``order`` has too few.
+    """
+    if len(order) < batch:
+        order = torch.randperm(count, generator=generator)
+    return order[:batch], order[batch:]
+
+
 @dataclass
 class State:
     """A flow, its optimiser, and the counters of the loop, between two updates."""
@@ -56,9 +68,7 @@ class State:
 
     def picks(self, count: int, batch: int) -> Tensor:
         """Numbers (batch,) of the next rows, of ``count``; they are shuffled anew at the end."""
-        if len(self.order) < batch:
-            self.order = torch.randperm(count, generator=self.generator)
-        picks, self.order = self.order[:batch], self.order[batch:]
+        picks, self.order = next_picks(self.order, count, batch, self.generator)
         return picks
 
     def step(self, x: Tensor, objective: Objective, rate: float, clip: float) -> tuple[float, str]:

@@ -37,13 +37,15 @@ def build(request: Mapping[str, Any]) -> Built:
     def gradient() -> np.ndarray:
         return np.asarray([x.shape[1] - ((x * np.exp(-ln_s)) ** 2).sum(1).mean()], x.dtype)
 
-    def fit(x: np.ndarray, updates: int, learning_rate: float = 1.0) -> dict[str, np.ndarray]:
+    def fit(
+        x: np.ndarray, picks: np.ndarray, rates: np.ndarray, clip: float
+    ) -> dict[str, np.ndarray]:
         """Steps towards the scale of most likelihood, each a fraction of what is left."""
         losses = []
-        for _ in range(updates):
-            losses.append(-log_prob(x).mean())
-            ln_s[...] += learning_rate * (np.log((x**2).mean()) / 2 - ln_s)
-        return {"seconds": np.array([3.0, *[1.0] * (updates - 1)]), "loss": np.array(losses)}
+        for rows, rate in zip(picks, rates, strict=True):
+            losses.append(-log_prob(x[rows]).mean())
+            ln_s[...] += rate * (np.log((x[rows] ** 2).mean()) / 2 - ln_s)
+        return {"seconds": np.array([3.0, *[1.0] * (len(picks) - 1)]), "loss": np.array(losses)}
 
     def samples(n: int) -> np.ndarray:
         draws = np.random.default_rng(0).standard_normal((n, x.shape[1]))

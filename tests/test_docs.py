@@ -38,7 +38,7 @@ def test_pages_of_results_are_those_of_the_records() -> None:
 
 
 def test_a_time_is_quoted_only_if_its_block_was_quiet(tmp_path: Path) -> None:
-    source = ROOT / "results" / "libraries"
+    source = ROOT / "results" / "speed"
     (tmp_path / "suite.json").write_bytes((source / "suite.json").read_bytes())
     quiet = set()
     for number, (key, record) in enumerate(store.read(source).items()):

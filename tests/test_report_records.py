@@ -159,7 +159,7 @@ def test_a_summary_without_room_for_its_notes_ends_early() -> None:
     assert text.endswith(f"{summary.CUT}\n")
 
 
-@pytest.mark.parametrize("name", ["reference", "libraries"])
+@pytest.mark.parametrize("name", ["reference", "speed"])
 def test_each_row_of_each_study_says_which_records_it_comes_from(name: str) -> None:
     """Of committed runs; and all of a study's records are somewhere."""
     frame = load(ROOT / name)

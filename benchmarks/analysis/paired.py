@@ -97,7 +97,8 @@ def compare(one: pd.DataFrame, other: pd.DataFrame, metric: str = "test_ll") -> 
     firsts, seconds = one.iloc[pairs[:, 0]], other.iloc[pairs[:, 1]]
     differences = firsts[metric].to_numpy(dtype=float) - seconds[metric].to_numpy(dtype=float)
     shares = _shares_rows(firsts)
-    rows = _by_row(firsts, seconds) if metric == "test_ll" and shares else None
+    stored = one["arrays"].notna().all() and other["arrays"].notna().all()
+    rows = _by_row(firsts, seconds) if metric == "test_ll" and shares and stored else None
     if len(pairs) == 1:
         if rows is None:
             rows = Estimate(float(differences[0]), math.nan, math.nan)

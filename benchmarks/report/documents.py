@@ -41,7 +41,7 @@ class Documents:
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         names = ["table", "note", "figure", "figure_note", "claims", "claims_by_run"]
-        names += ["overview", "names", "stale", "audit"]
+        names += ["overview", "names", "stale", "audit", "says"]
         environment.globals.update({name: getattr(self, name) for name in names})
         environment.globals["suite_keys"] = suite_keys
         return environment.from_string(template.read_text()).render()
@@ -106,6 +106,11 @@ class Documents:
         """The note of a figure."""
         figure = self._exhibit("figure", run, name)
         return markdown(figure.note) if figure else ""
+
+    def says(self, run: str, study: str) -> list[str]:
+        """What a study says of a run, a sentence an item; none where the run lacks it."""
+        lines = self.runs[run].says(study) if run in self.runs else []
+        return [markdown(line) for line in lines]
 
     def claims(self) -> str:
         """Every claim with its verdict, the sentence with its numbers, and its slide."""

@@ -57,6 +57,10 @@ class Quoted:
         figure: Figure = self._named("figures", name)
         return figure
 
+    def says(self, study: str) -> list[str]:
+        """What a study says of the run; nothing where the run has no records of it."""
+        return self._made("says", study)
+
     def facts(self) -> dict[str, Any]:
         """Its row in a table of runs."""
         records = self.run.records.values()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +16,19 @@ from benchmarks.measure.foreign.process import Foreign, Remote
 from benchmarks.measure.foreign.wire import NONE, Arrays
 
 TIMED = ("log_prob", "step", "sample", "build")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Seconds and losses of updates, (U,) each."""
+
+    seconds: np.ndarray
+    loss: np.ndarray
+
+    @property
+    def compiling(self) -> float:
+        """Seconds by which the first update exceeds the second."""
+        return max(0.0, float(self.seconds[0] - self.seconds[1:2].sum()))
 
 
 @dataclass(frozen=True)
@@ -59,16 +72,14 @@ class ForeignFlow:
         """Calls that are timed, by the peer's clock, after `first`."""
         return {name: Remote(self.process, name.replace("build", "construct")) for name in TIMED}
 
-    def fit(self, x: np.ndarray, updates: int, **options: Any) -> tuple[float, np.ndarray]:
-        """Train on rows x (N, D) for so many updates; return compile seconds and each loss.
+    def fit(self, x: np.ndarray, picks: np.ndarray, rates: np.ndarray, clip: float = 0.0) -> Fitted:
+        """Train on, by Adam: an update for each row of ``picks`` (U, N), numbers of rows x (M, D).
 
-        ``options`` are the peer's: ``batch`` rows an update, by default all, ``learning_rate``, and
-        ``limit`` in seconds of all updates but the first, which compiles. Compile seconds are those
-        by which it exceeds the second.
+        ``rates`` (U,) are the learning rates, ``clip`` the largest norm of a gradient; with one, an
+        update whose loss or gradient is not finite is skipped.
         """
-        arrays = self.process.call("fit", {"updates": updates, **options}, {"x": x}).arrays
-        seconds = arrays["seconds"]
-        return max(0.0, float(seconds[0] - seconds[1:2].sum())), arrays["loss"]
+        arrays = {"x": x, "picks": picks, "rates": rates}
+        return Fitted(**self.process.call("fit", {"clip": clip}, arrays).arrays)
 
     def log_prob(self, x: np.ndarray) -> np.ndarray:
         """(N, D) -> (N,) nats."""
@@ -78,14 +89,23 @@ class ForeignFlow:
         """n samples (n, D)."""
         return self.process.call("sample", {"n": n}).arrays["sample"]
 
+    def weights(self) -> Arrays:
+        """Weights as they are now, by name."""
+        return self.process.call("weights").arrays
+
+    def in_float64(self, stack: ExitStack, weights: Arrays) -> Self:
+        """Start the same flow with these weights in float64, in another process."""
+        (request, arrays), theirs = self.built, f"{peers.THEIRS}{{}}".format
+        process = stack.enter_context(Foreign(self.process.module, dtype="float64", **self.where))
+        given = {**arrays, **{theirs(name): array for name, array in weights.items()}}
+        process.call("build", {**request, "dtype": "float64"}, given)
+        return replace(self, process=process)
+
     def precise(self, *calls: str) -> list[dict[str, np.ndarray]]:
-        """Arrays of calls on the batch by the same weights in float64, in another process."""
-        request, arrays = self.built
-        weights = self.process.call("weights").arrays
-        theirs = {f"{peers.THEIRS}{n}": array for n, array in weights.items()}
-        with Foreign(self.process.module, dtype="float64", **self.where) as process:
-            process.call("build", {**request, "dtype": "float64"}, {**arrays, **theirs})
-            return [process.call(name).arrays for name in calls]
+        """Arrays of calls on the batch by the weights as they are now in float64."""
+        with ExitStack() as stack:
+            twin = self.in_float64(stack, self.weights())
+            return [twin.process.call(name).arrays for name in calls]
 
     def first(self) -> dict[str, float]:
         """Seconds of compiling each call: its first run less its second."""

@@ -1,4 +1,4 @@
-"""The figure of the libraries study: ratios of times, pair by pair and call by call."""
+"""The figure of the libraries study: ratios of times, member by member and call by call."""
 
 from __future__ import annotations
 
@@ -13,37 +13,41 @@ from benchmarks.plotting import draw
 from benchmarks.studies.libraries.tables import CALLS, comparisons
 
 NOTE = (
-    "Median time of our flow over that of the other library's, with 95 % bootstrap intervals; "
-    "left of the line ours is faster. The table shows whether both have the same accuracy."
+    "Median time of each library's flow over that of ours, the first of its group, with 95 % "
+    "bootstrap intervals; right of the line ours is faster. The table shows whether both have the "
+    "same accuracy."
 )
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """The ratios with their intervals, a panel a call."""
     done = frame[frame["status"] == "done"]
-    rows = comparisons(done) if len(done) else done
-    if "ratio" not in rows:
+    rows = comparisons(done) if "setting.group" in done and len(done) else pd.DataFrame()
+    names = [f"{call}.ratio" for call in CALLS if f"{call}.ratio" in rows]
+    if not names:
         return []
-    keys, picture = tuple(done["key"]), partial(_picture, rows.dropna(subset="ratio"))
-    return [Figure("libraries", "Ours over theirs", NOTE, picture, keys)]
+    rows = rows.dropna(subset=names, how="all")
+    return [Figure("libraries", "Over ours", NOTE, partial(_picture, rows), tuple(done["key"]))]
 
 
 def _picture(rows: pd.DataFrame) -> Any:
-    labels = list(dict.fromkeys(zip(rows["pair"], rows["dim"], strict=True)))
-    looks = draw.looks(rows["pair"])
-    height = 0.24 * len(labels) + 1.2
-    with draw.figure(1, len(CALLS), height, sharex=True, sharey=True) as (figure, axes):
+    looks = draw.looks(rows["group"])
+    with draw.figure(1, len(CALLS), 0.2 * len(rows) + 1.2, sharex=True, sharey=True) as (
+        figure,
+        axes,
+    ):
         for panel, (call, title) in zip(axes[0], CALLS.items(), strict=True):
-            for row in rows[rows["call"] == call].to_dict("records"):
-                y, look = labels.index((row["pair"], row["dim"])), looks[row["pair"]]
-                panel.hlines(y, *row["ratio.interval"], color=look["color"])
-                panel.plot(row["ratio"], y, ls="", **look)
+            for y, row in enumerate(rows.to_dict("records")):
+                look = looks[row["group"]]
+                panel.plot(row[f"{call}.ratio"], y, ls="", **look)
+                if pd.notna(row[f"{call}.ratio"]):
+                    panel.hlines(y, *row[f"{call}.ratio.interval"], color=look["color"])
             panel.axvline(1, color="#555555", lw=1)
-            panel.set(title=title, xlabel="ours / theirs", xscale="log")
-            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.set(title=title, xlabel="over ours", xscale="log")
+            panel.xaxis.set_major_locator(LogLocator())
             panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             panel.xaxis.set_minor_formatter(NullFormatter())
-        names = [f"{pair}, D = {dim}" for pair, dim in labels]
-        axes[0, 0].set_yticks(range(len(labels)), names)
+        names = [f"{m}, D = {dim}" for m, dim in zip(rows["member"], rows["dim"], strict=True)]
+        axes[0, 0].set_yticks(range(len(names)), names)
         axes[0, 0].invert_yaxis()
     return figure

@@ -1,8 +1,7 @@
-"""Libraries: our flows and another library's, one pair at a time, at the same accuracy or not."""
+"""Libraries: one architecture by all libraries that have it, at the same accuracy or not."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import zip_longest
@@ -14,62 +13,23 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.contender import Contender, usable
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.likelihood import exact, solve_loosely
 from benchmarks.measure.calls import Calls, Costed, calls, measured, rows_of
-from benchmarks.measure.foreign import peers
 from benchmarks.measure.foreign.flow import ForeignFlow
-from benchmarks.measure.foreign.process import lacking
 from benchmarks.measure.preparing import prepare
+from benchmarks.studies.architectures import Group
 
-SIDES = ("ours", "theirs")
-
-
-class Other(Contender, frozen=True):
-    """A flow of another library: a member, or the counterpart of a flow of ours by a peer."""
-
-    by: str = ""
-    """Peer that has the counterpart of `flow`, in a process of its own; a member if left out."""
-
-    @property
-    def name(self) -> str:
-        """The flow's name, with the peer's before it."""
-        return f"{self.by}_{self.flow}" if self.by else self.flow
-
-
-class Pair(Settings, frozen=True):
-    """Two flows of one architecture; what it leaves out it takes from the study."""
-
-    ours: Contender
-    """Flow of this project."""
-    theirs: Other
-    """Flow of the other library."""
-    parameters: PositiveInt | None = None
-    """Number of trainable parameters of both; that of the study if left out."""
-    same_weights: bool = False
-    """Whether theirs gets the initial weights of ours, which then have to have the same shapes."""
-
-    @property
-    def name(self) -> str:
-        """Both flows' names, ours first."""
-        return f"{self.ours.flow} | {self.theirs.name}"
-
-    def usable(self) -> bool:
-        """Whether the packages of both can be used; one line of warning for one that cannot."""
-        fault = lacking(peers.peer(self.theirs.by)) if self.theirs.by else ""
-        if fault:
-            warnings.warn(f"flows of {self.theirs.by} are left out: it {fault}", stacklevel=1)
-        return not fault and usable(self.ours) and usable(self.theirs)
+RATE = 1e-3  # of the updates that move a flow off its initial weights
 
 
 class LibrariesOptions(Settings, frozen=True):
     """The libraries study's part of a suite."""
 
-    pairs: tuple[Pair, ...]
-    """Pairs of flows that are compared."""
+    groups: tuple[Group, ...]
+    """Flows that are compared, an architecture a group."""
     dims: tuple[PositiveInt, ...]
-    """Dimensions D of the pairs."""
+    """Dimensions D of the flows."""
     sizes: Mapping[str, PositiveInt] = {}
     """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
     parameters: PositiveInt = 100_000
@@ -82,53 +42,48 @@ class LibrariesOptions(Settings, frozen=True):
     """Tolerance of the solution in float64 that errors refer to."""
     accuracy: PositiveFloat | None = None
     """Error in nats that solvers are loosened to; without it they stay as they are."""
-    seconds: NonNegativeFloat = 5.0
-    """Seconds of timing one pair at one D; 0 times nothing."""
+    seconds: NonNegativeFloat = 15.0
+    """Seconds of timing one group at one D; 0 times nothing."""
 
 
 @register
 class Libraries(Study):
-    """What the same flow costs in two libraries, with the error that each makes beside it."""
+    """What the same flow costs in each library, with the error that each makes beside it."""
 
     name = "libraries"
-    question = "Which library is faster, and is it as accurate?"
+    version = 2  # groups in place of pairs
+    question = "Which library is fastest, and is it as accurate?"
     uses = ("benchmarks.measure", "benchmarks.measure.foreign", "benchmarks.evaluation")
     Options = LibrariesOptions
 
     def cases(self, options: LibrariesOptions, common: Common) -> Iterator[Case]:
-        """Two cases for each pair and dimension."""
+        """A case for each member of each group at each dimension."""
         names = {"tolerance", "seconds", "accuracy"}
         shared = options.model_dump(include=names, exclude_none=True)
         for dim in options.dims:
-            for pair in filter(Pair.usable, options.pairs):
-                parameters = pair.parameters or options.parameters
-                settings: dict[str, Any] = {"pair": pair.name, "parameters": parameters, **shared}
-                for side, contender in zip(SIDES, (pair.ours, pair.theirs), strict=True):
-                    budgeted = contender.model_copy(update={"parameters": parameters})
-                    peer = {"by": by} if (by := getattr(contender, "by", "")) else {}
+            for group in options.groups:
+                weights: dict[str, Any] = {}
+                for entry, fields in group.cases(options.sizes, options.parameters, dim):
                     case = common.case(
                         study=self.name,
-                        flow=contender.flow,
-                        dim=dim,
-                        options=budgeted.complete(options.sizes, dim),
-                        batch=contender.batch or options.batch,
-                        updates=options.updates,
-                        settings={**settings, "side": side, **peer},
+                        batch=entry.batch or options.batch,
+                        updates=group.updates or options.updates,
+                        **{**fields, "settings": {**fields["settings"], **shared, **weights}},
                     )
                     yield case
-                    if pair.same_weights:
-                        settings["weights"] = {"flow": case.flow, "options": case.options}
+                    if group.same_weights and not weights:
+                        weights = {"weights": {"flow": case.flow, "options": case.options}}
 
     def block(self, case: Case) -> str:
-        """A pair at one dimension."""
-        return f"{case.settings['pair']} D={case.dim}"
+        """A group at one dimension."""
+        return f"{case.settings['group']} D={case.dim}"
 
     def budget(self, case: Case) -> float:
-        """Seconds: half of the timing, the updates, and the solution that errors refer to."""
-        return float(case.settings["seconds"]) / 2 + case.dim / 10
+        """Seconds: a part of the timing, the updates, and the solution that errors refer to."""
+        return float(case.settings["seconds"]) / 4 + 2 + case.dim / 10
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Take both flows' errors, count their calls, then time them in shuffled rounds.
+        """Take the errors of all flows, count their calls, then time them in shuffled rounds.
 
         A peer's flow runs in its own process: its times are by its own clock, compiling apart, and
         nothing of it is counted.
@@ -136,9 +91,9 @@ class Libraries(Study):
         with ExitStack() as stack:
 
             def build(case: Case) -> Costed:
-                if name := str(case.settings.get("by", "")):
+                if name := case.settings.get("by"):
                     batch, parameters = rows_of(case)[: case.batch], case.settings["parameters"]
-                    return ForeignFlow.start(stack, name, case, batch.numpy(), int(parameters))
+                    return ForeignFlow.start(stack, str(name), case, batch.numpy(), int(parameters))
                 return calls(case)
 
             yield from measured(cases, _error, build=build)
@@ -151,15 +106,15 @@ def _error(case: Case, built: Calls | ForeignFlow) -> dict[str, float]:
     """
     if isinstance(built, ForeignFlow):
         rows = rows_of(case)[: case.batch].numpy()
-        if case.updates:
-            built.fit(rows, case.updates)
+        picks = np.tile(np.arange(case.batch), (case.updates, 1))
+        built.fit(rows, picks, np.full(case.updates, RATE))
         (density,) = built.precise("log_prob")
         error = np.abs(built.log_prob(rows) - density["log_prob"]).max()
         return {"log_prob_error": float(error)}
     flow, batch = built.flow, built.batch
     if source := case.settings.get("weights"):
         copy_weights(prepare(case.changed(**source), batch.cpu()), flow)
-    optimiser = torch.optim.Adam(flow.parameters())
+    optimiser = torch.optim.Adam(flow.parameters(), lr=RATE)
     for _ in range(case.updates):
         optimiser.zero_grad()
         flow.loss(batch).backward()

@@ -1,4 +1,4 @@
-"""The table of the libraries study: ratios of times, and whether they are at the same accuracy."""
+"""The tables of the libraries study: times of each member, ratios to the first's, and errors."""
 
 from __future__ import annotations
 
@@ -12,96 +12,91 @@ from benchmarks.analysis.stats import ratio_of_medians
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.metrics import METRICS, SCALES
 from benchmarks.core.series import name_runs
-from benchmarks.studies.libraries.study import SIDES
+from benchmarks.studies.architectures import differences
 
 CALLS = {call: METRICS[f"{call}_seconds"].name for call in ("log_prob", "step", "sample", "build")}
-MEASURED = {  # of a side: the metric by call, header and digits
-    "parameters": ("parameters", "Parameters", ",.0f"),
-    "flops": ("{call}_flops", "FLOPs", ".4g"),
-    "nfe": ("{call}_nfe", "NFE", ".0f"),
-    "compile": ("{call}_compile_seconds", "Compiling (s)", ".2g"),
-    "error": ("log_prob_error", f"Error ({METRICS['log_prob_error'].unit})", ".1e"),
+KNOWN = {  # metrics of a member, and how they are shown
+    "parameters": ",.0f",
+    "log_prob_error": ".1e",
+    "log_prob_flops": ".4g",
+    "log_prob_nfe": ".0f",
+    **dict.fromkeys((f"{call}_compile_seconds" for call in ("log_prob", "step", "sample")), ".2g"),
 }
 NOTE = (
     "Medians of one call on the whole batch, timed in the same shuffled rounds, with the "
-    "interquartile range of the raw samples in brackets; the ratio with a 95 % bootstrap "
-    "interval, below 1 if ours is faster. Both flows have the same depth, layers and, within 5 "
-    "%, number of parameters. Error: the largest error of log_prob over the batch, relative to a "
-    "float64 solution at a tight tolerance; the ratio is a fair comparison only if both errors "
-    "are about the same."
+    "interquartile range of the raw samples in brackets; the ratio is that of the median to the "
+    "first member's, with a 95 % bootstrap interval: above 1 the first is faster. Compiling is in "
+    "no other time. Error: the largest error of log_prob over the batch, relative to the same "
+    "weights in float64, an ODE at a tight tolerance; a ratio is a fair comparison only if both "
+    "errors are about the same. FLOPs of peers are not counted."
 )
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """A row for each pair, dimension and call: times, their ratio, size, FLOPs and errors."""
-    columns = {"pair": Column("Pair"), "dim": Column("D"), "call": Column("Call")}
-    for side in SIDES:
-        name = f"seconds.{side}"
-        half, scale = f"{name}.half", SCALES["s", "ms"]
-        columns[name] = Column(side.title(), "ms", scale, digits=".3g", interval=half, kind="time")
-    columns["ratio"] = Column("Ours / theirs", digits=".3g", interval="ratio.interval", kind="time")
-    for what, (_, header, digits) in MEASURED.items():
-        for side in SIDES:
-            columns[f"{what}.{side}"] = Column(f"{header}, {side}", digits=digits)
+    """A row for each group, dimension and member; and what tells the members apart."""
+    if "setting.group" not in frame:  # records of pairs, before there were groups
+        return []
+    columns = {"group": Column("Group"), "dim": Column("D"), "member": Column("Member")}
+    columns |= {name: Column.of(name, digits=digits) for name, digits in KNOWN.items()}
+    for call, name in CALLS.items():
+        half, scale = f"{call}.half", SCALES["s", "ms"]
+        columns[call] = Column(name, "ms", scale, digits=".3g", interval=half, kind="time")
+        interval = f"{call}.ratio.interval"
+        header = f"{name}, ratio"
+        columns[f"{call}.ratio"] = Column(header, digits=".3g", interval=interval, kind="time")
     rows = comparisons(frame)
     known = [name for name in columns if name in rows and rows[name].notna().any()]
     beside = [part for name in known for part in columns[name].beside if part in rows]
-    table = rows[[*known, *beside, RECORDS]].assign(call=rows["call"].map(CALLS))
-    return [Table("libraries", "Ours and theirs", NOTE, table, columns=columns)]
+    table = rows[[*known, *beside, RECORDS]]
+    calls = Table("libraries", "One architecture by library", NOTE, table, columns)
+    return [calls, *differences(frame)]
 
 
 def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each pair, dimension and call.
+    """A row for each group, dimension and member, the reference of a group first.
 
-    Columns: pair, dim, call; seconds (the median, and its middle half as ``seconds.ours.half``),
-    parameters, flops, nfe, compile and error of either side; ratio with ratio.interval; records. A
-    side that was not measured has its status in place of its seconds.
+    Columns: group, dim, member; of each call its median seconds under its name, their middle half
+    (``log_prob.half``), and but for the reference their ratio to its (``log_prob.ratio``, with
+    ``.interval``); metrics of `KNOWN`; records. A member that was not measured has its status in
+    place of its seconds.
     """
     return pd.DataFrame(_rows(frame))
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    frame = name_runs(frame, "setting.pair")
-    frame = frame.assign(place=pd.factorize(frame["setting.pair"])[0])
-    for (_, dim), group in frame.groupby(["place", "dim"]):
-        sides = {row["setting.side"]: row for _, row in group.iterrows()}
-        for call in CALLS:
-            row: dict[str, Any] = {"pair": group["setting.pair"].iloc[0], "dim": dim, "call": call}
-            row[RECORDS] = tuple(group["key"])
-            for side, record in sides.items():
-                row |= {f"seconds.{side}{part}": v for part, v in _times(record, call).items()}
-                foreign = isinstance(record.get("setting.by"), str)
-                for what, (metric, _, _) in MEASURED.items():
-                    unknown = "not counted" if foreign and what == "flops" else float("nan")
-                    value = record.get(metric.format(call=call), unknown)
-                    row[f"{what}.{side}"] = unknown if pd.isna(value) else value
-            if all(side in sides and _samples(sides[side], call) is not None for side in SIDES):
-                row |= _ratio(sides["ours"], sides["theirs"], call)
-            yield row
+    frame = name_runs(frame, "setting.group")
+    frame = frame.assign(order=pd.factorize(frame["setting.group"])[0])
+    for (_, dim), group in frame.groupby(["order", "dim"]):
+        first, *_ = members = group.sort_values("setting.place").to_dict("records")
+        for member in members:
+            row = {"group": member["setting.group"], "dim": dim, "member": member["setting.member"]}
+            row |= {name: member.get(name, np.nan) for name in KNOWN}
+            if isinstance(member.get("setting.by"), str):
+                row["log_prob_flops"] = "not counted"
+            for call in CALLS:
+                row |= {f"{call}{part}": value for part, value in _times(member, call).items()}
+                own, reference = _samples(member, call), _samples(first, call)
+                if member is not first and own is not None and reference is not None:
+                    value, *interval = ratio_of_medians(own, reference)
+                    row |= {f"{call}.ratio": value, f"{call}.ratio.interval": tuple(interval)}
+            yield row | {RECORDS: (member["key"],)}
 
 
-def _samples(record: pd.Series, call: str) -> np.ndarray | None:
-    """The raw seconds of a call; None if it was not timed."""
+def _samples(record: Any, call: str) -> np.ndarray | None:
+    """Raw seconds of a call over those of the reference workload; None if it was not timed.
+
+    The reference is the same for all who were timed together.
+    """
     values = record.get(f"{call}_seconds.values")
-    done = record["status"] == "done" and isinstance(values, list | np.ndarray)
-    return np.asarray(values) if done else None
+    if record["status"] != "done" or not isinstance(values, list | np.ndarray):
+        return None
+    return np.asarray(values) / float(record["reference_seconds"])
 
 
-def _times(record: pd.Series, call: str) -> dict[str, Any]:
+def _times(record: Any, call: str) -> dict[str, Any]:
     if record["status"] != "done":
         return {"": record["status"], ".half": None}
-    samples = _samples(record, call)
-    if samples is None:
-        return {"": float("nan"), ".half": None}
-    low, high = np.quantile(samples, [0.25, 0.75])
-    return {"": float(np.median(samples)), ".half": (float(low), float(high))}
-
-
-def _ratio(ours: pd.Series, theirs: pd.Series, call: str) -> dict[str, Any]:
-    """Relative to the reference workload of each, which is one where they were timed together."""
-    samples = [
-        np.asarray(side[f"{call}_seconds.values"]) / side["reference_seconds"]
-        for side in (ours, theirs)
-    ]
-    value, low, high = ratio_of_medians(*samples)
-    return {"ratio": value, "ratio.interval": (low, high)}
+    if _samples(record, call) is None:
+        return {"": np.nan, ".half": None}
+    low, middle, high = np.quantile(record[f"{call}_seconds.values"], [0.25, 0.5, 0.75])
+    return {"": float(middle), ".half": (float(low), float(high))}

@@ -11,8 +11,9 @@ A peer module imports its library where it is used, and has
   the adjoint ODE), and "sample" (as many as the batch has rows). Facts are the number of
   ``parameters``, whether they have the ``same_weights`` as ours, and whether the peer ``compiles``.
   A peer that is a member too (`flow.ForeignFlow`) takes any "x" for "log_prob" and "n" for
-  "sample", and has "step" (gradient and an update of Adam by a rate of 0), "construct" and "fit" on
-  "x" for "updates" or to a "limit" in seconds, with "seconds" and "loss" of each update.
+  "sample", and has "step" (gradient and an update of Adam by a rate of 0), "construct" and "fit":
+  updates that go on from those before, on the rows "picks" (U, N) of "x" by "rates" (U,) with
+  gradients of a norm up to "clip", with "seconds" and "loss" of each.
   Without the same weights, a call "weights" gives arrays from which another process, in float64,
   builds the same model: there the request has them as ``theirs.NAME``. The arrays of "log_prob" may
   have ``nfe``, evaluations of the field.

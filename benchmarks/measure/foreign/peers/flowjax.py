@@ -8,7 +8,6 @@ Flows in Jax, 2025, https://github.com/danielward27/flowjax.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cache, partial
 from time import perf_counter
@@ -53,7 +52,7 @@ def build(request: Mapping[str, Any]) -> Built:
         cast = [jnp.asarray(v, old.dtype) for v, old in zip(given.values(), leaves, strict=True)]
         flow = eqx.combine(jax.tree.unflatten(structure, cast), flow)
     start, fixed = eqx.partition(flow, eqx.is_inexact_array, is_leaf=frozen)
-    state = {"trained": start}  # as it was fitted
+    state: dict[str, Any] = {"trained": start}  # as it was fitted
 
     def density(trained: Any, x: Any) -> Any:
         return eqx.combine(trained, fixed).log_prob(x)
@@ -64,27 +63,31 @@ def build(request: Mapping[str, Any]) -> Built:
     def draw(trained: Any, key: Any, n: int) -> Any:
         return eqx.combine(trained, fixed).sample(key, (n,))
 
-    def adam(trained: Any, slopes: Any, x: Any, rate: Any) -> Any:
+    def adam(trained: Any, slopes: Any, x: Any, rate: Any, clip: float) -> Any:
         value, gradients = jax.value_and_grad(loss)(trained, x)
-        changes, slopes = optax.scale_by_adam().update(gradients, slopes)
+        norm = optax.global_norm(gradients) if clip else 0.0
+        if clip:
+            gradients = jax.tree.map(lambda g: g * jnp.minimum(1.0, clip / norm), gradients)
+        changes, moved = optax.scale_by_adam().update(gradients, slopes)
         changes = jax.tree.map(lambda change: -rate * change, changes)
-        return eqx.apply_updates(trained, changes), slopes, value
+        after = eqx.apply_updates(trained, changes), moved
+        if clip:  # as ours, which skips what is not finite
+            usable = jnp.isfinite(value) & jnp.isfinite(norm)
+            after = jax.tree.map(partial(jnp.where, usable), after, (trained, slopes))
+        return *after, value
 
-    log_prob, gradient, update = jax.jit(density), jax.jit(jax.grad(loss)), jax.jit(adam)
-    sample, fresh = jax.jit(draw, static_argnums=2), optax.scale_by_adam().init(start)
+    log_prob, gradient = jax.jit(density), jax.jit(jax.grad(loss))
+    update, sample = jax.jit(adam, static_argnums=4), jax.jit(draw, static_argnums=2)
+    fresh = optax.scale_by_adam().init(start)
 
-    def fit(
-        x: Any, updates: int, limit: float = math.inf, batch: int = 0, learning_rate: float = 1e-3
-    ) -> Any:
-        """Train by Adam, on all rows or on batches of them; seconds and loss of each update."""
-        x, slopes, order = jnp.asarray(x), fresh, np.random.default_rng(request["seed"])
-        seconds: list[float] = []
-        losses: list[float] = []
-        while len(seconds) < updates and sum(seconds[1:]) < limit:
-            chosen = x[order.permutation(len(x))[:batch]] if batch else x
+    def fit(x: Any, picks: Any, rates: Any, clip: float) -> Any:
+        """Train on by Adam, on the rows that each update picks; seconds and loss of each."""
+        x, seconds, losses = jnp.asarray(x), [], []
+        for rows, rate in zip(picks, rates, strict=True):
+            chosen = x[rows]
             begin = perf_counter()
-            result = update(state["trained"], slopes, chosen, learning_rate)
-            state["trained"], slopes, value = jax.block_until_ready(result)
+            result = update(state["trained"], state.get("slopes", fresh), chosen, rate, clip)
+            state["trained"], state["slopes"], value = jax.block_until_ready(result)
             seconds.append(perf_counter() - begin)
             losses.append(float(value))
         return {"seconds": np.asarray(seconds), "loss": np.asarray(losses)}
@@ -105,7 +108,7 @@ def build(request: Mapping[str, Any]) -> Built:
     calls = {
         "log_prob": called(log_prob_of, lambda result: {"log_prob": result}),
         "gradient": called(lambda: gradient(state["trained"], x), flat),
-        "step": called(lambda: update(state["trained"], fresh, x, 0.0)),
+        "step": called(lambda: update(state["trained"], fresh, x, 0.0, 0.0)),
         "sample": called(samples, lambda result: {"sample": result}),
         "weights": called(lambda: (), weights_of),
         "construct": called(lambda: eqx.filter(_flow(request, size, key), eqx.is_array)),
