@@ -30,6 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own notices,
 
 SUITE = "libraries"
 STUDY = registry["libraries"]
+SIZES = {"depth": 2, "layers": 2}
 SOLVERS = [
     {"flow": "cnf", "label": f"{tol:g}", "options": {"solver": {"rtol": tol, "atol": tol}}}
     for tol in (1e-3, 1e-6)
@@ -46,7 +47,7 @@ def cases(dtype: str = "float32", **changes: Any) -> list[Case]:
     options = {
         "groups": GROUPS,
         "dims": [3],
-        "sizes": {"depth": 2, "layers": 2},
+        "sizes": {"depth": 1, "layers": 2},
         "parameters": 4000,
         "batch": 8,
         "seconds": 0.01,
@@ -88,12 +89,12 @@ def test_a_group_is_measured_together() -> None:
 @pytest.mark.parametrize("name", architectures())
 def test_every_library_computes_the_density_of_its_weights(name: str) -> None:
     """In float32 within what rounding and solvers leave; all of a group have equal sizes."""
-    block = cases(groups=[name], seconds=0, tolerance=1e-6)
+    block = cases(groups=[name], seconds=0, sizes=SIZES, tolerance=1e-6, accuracy=1e-3)
     results = results_of(block)
     assert {result.failure for result in results.values()} == {""}
     for case in block:
         metrics = results[case.key].metrics
-        assert float(metrics["log_prob_error"]) < 1e-3, case.label
+        assert float(metrics["log_prob_error"]) <= 1e-3, case.label
         assert metrics["parameters"] == pytest.approx(case.settings["parameters"], rel=0.05)
 
 
@@ -209,7 +210,7 @@ def _frame(**changes: Any) -> pd.DataFrame:
     for place, (member, scale) in enumerate((("a", 1.0), ("b", 4.0))):
         row: dict[str, Any] = {"setting.group": "g", "setting.member": member, "dim": 3}
         row |= {"setting.place": place, "status": "done", "key": member, "parameters": 10.0}
-        row |= {"reference_seconds": scale / 2, "log_prob_flops": 7.0, "log_prob_error": 1e-5}
+        row |= {"reference_seconds": scale**0.5, "log_prob_flops": 7.0, "log_prob_error": 1e-5}
         for call in CALLS:
             row[f"{call}_seconds.values"] = [scale * s for s in (0.9, 1.0, 1.1)]
         rows.append(row | (changes if place else {}))

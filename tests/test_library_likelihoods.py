@@ -17,7 +17,7 @@ from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result, registry
 from benchmarks.measure.foreign import peers
-from benchmarks.studies.architectures import TRAITS, Entry, Group, architectures
+from benchmarks.studies.architectures import TRAITS, Group, GroupMember, architectures
 from benchmarks.studies.library_likelihoods.tables import STAGES, comparisons
 from benchmarks.training.foreign import ForeignTraining
 from benchmarks.training.state import initial_state, prepared
@@ -67,7 +67,7 @@ def test_what_is_written_of_a_member_is_so(name: str, member: str) -> None:
     """Its name; and its normalisation, linear layers and activations by the modules that it has."""
     row = architectures()[name][member]
     (entry,) = [entry for entry in Group(name=name).members if entry.name == member]
-    assert set(TRAITS) <= set(row) <= {*TRAITS, *Entry.model_fields}
+    assert set(TRAITS) <= set(row) <= {*TRAITS, *GroupMember.model_fields}
     if entry.by or not entry.usable():
         return
     flow = flows.build(entry.flow, 4, **entry.complete({"hidden": 8, "depth": 2, "layers": 2}, 4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,8 +71,13 @@ def fail(message: str) -> NoReturn:
 
 
 def warn(message: Warning | str, category: type[Warning], *place: Any) -> None:
-    """Show a warning in one line on standard error, without the line of code that gave it."""
-    errors.print(f"flowgauge: warning: {message}", style="yellow", soft_wrap=True)
+    """Show each warning once, in one line on standard error, without the code that gave it."""
+    _warn(str(message))
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    errors.print(f"flowgauge: warning: {text}", style="yellow", soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def architectures() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 
 
-class Entry(Contender, frozen=True):
+class GroupMember(Contender, frozen=True):
     """A flow of a library: a member, or the counterpart of a flow of ours by a peer."""
 
     by: str = ""
@@ -66,7 +66,7 @@ class Group(Settings, frozen=True):
     """Name of the group: of an architecture, whose members it then has. It alone may stand in
     place of the table.
     """
-    members: tuple[Entry, ...]
+    members: tuple[GroupMember, ...]
     """Flows that are compared; ratios and differences are those to the first."""
     parameters: PositiveInt | None = None
     """Number of trainable parameters of all of them; that of the study if left out."""
@@ -84,7 +84,7 @@ class Group(Settings, frozen=True):
         if (name := given["name"]) not in (known := architectures()):
             choices = ", ".join(known)
             raise ValueError(f"unknown architecture {name!r}; give members or one of: {choices}")
-        fields = Entry.model_fields
+        fields = GroupMember.model_fields
         members = [
             {"flow": member, **{k: v for k, v in row.items() if k in fields}}
             for member, row in known[name].items()
@@ -100,7 +100,7 @@ class Group(Settings, frozen=True):
 
     def cases(
         self, sizes: Mapping[str, int], parameters: int, dim: int
-    ) -> Iterator[tuple[Entry, dict[str, Any]]]:
+    ) -> Iterator[tuple[GroupMember, dict[str, Any]]]:
         """Each member that can be used, and the fields of its cases at D.
 
         Raises ValueError where no width has so many ``parameters``, or the group's own.
