@@ -31,6 +31,6 @@ def _lines(rows: pd.DataFrame) -> Iterator[str]:
         ends = own.sort_values("seconds.updates").iloc[[0, -1]]
         counts = zip(ends["member"], ends["seconds.updates"], strict=True)
         words = [f"{number(count, ',.0f')} ({member})" for member, count in counts]
-        parts.append(f"{group} {' to '.join(words)}")
+        parts.append(f"{group} {' to '.join(dict.fromkeys(words))}")
     if parts:
         yield f"Updates in equal seconds on {dataset}: {'; '.join(parts)}."
