@@ -89,19 +89,19 @@ def test_a_group_is_measured_together() -> None:
 @pytest.mark.parametrize("name", architectures())
 def test_every_library_computes_the_density_of_its_weights(name: str) -> None:
     """In float32 within what rounding and solvers leave; all of a group have equal sizes."""
-    block = cases(groups=[name], seconds=0, sizes=SIZES, tolerance=1e-6, accuracy=1e-3)
+    block = cases(groups=[name], dims=[2], seconds=0, sizes=SIZES, tolerance=1e-5, accuracy=1e-2)
     results = results_of(block)
     assert {result.failure for result in results.values()} == {""}
     for case in block:
         metrics = results[case.key].metrics
-        assert float(metrics["log_prob_error"]) <= 1e-3, case.label
+        limit = 1e-2 if "solver_rtol" in metrics else 1e-4
+        assert float(metrics["log_prob_error"]) <= limit, case.label
         assert metrics["parameters"] == pytest.approx(case.settings["parameters"], rel=0.05)
 
 
 def test_errors_tell_a_loose_solver_from_a_tight_one() -> None:
     """In float64 a flow without an ODE has none, a CNF about its tolerance."""
-    block = cases("float64")
-    results = results_of(block)
+    results = results_of(block := cases("float64"))
     errors = [results[case.key].metrics["log_prob_error"] for case in block]
     assert errors[:2] == [0, 0]
     assert errors[3] <= errors[2] < 1e-1
