@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import report
-from benchmarks.claims import Claim, Verdict, claims, registry
+from benchmarks.claims import Claim, Verdict, claims, register, registry
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.frame import load
@@ -60,6 +60,29 @@ def test_claims_follow_the_studies(drawn: Path) -> None:
                 for exhibit in claim.exhibits
                 for place, kind in (("figures", "png"), ("tables", "csv"))
             )
+
+
+def test_a_claim_of_no_slide_has_a_row(tmp_path: Path) -> None:
+    """As another distribution's has none."""
+    folder = _part(tmp_path / "part", "identities")
+    with registry.temporary():
+
+        @register(
+            "of-no-slide",
+            statement="There are records.",
+            criterion="Confirmed if there are.",
+            studies=("identities",),
+            suite="quick",
+            exhibits=(),
+            examples=(),
+        )
+        def _judge(frame: pd.DataFrame) -> Verdict:
+            return Verdict("confirmed", f"{len(frame)} of them.", tuple(frame["key"]))
+
+        report.write(folder)
+    page = (folder / "report" / "index.html").read_text()
+    row = page[page.index('id="claim-of-no-slide"') :].partition("</tr>")[0]
+    assert '<td class="slide">–</td>' in row
 
 
 def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
