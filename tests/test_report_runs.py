@@ -99,7 +99,7 @@ def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path: Path
     assert any("other" in note for note in section.notes)
 
 
-COMMITTED = ("reference", "speed")
+COMMITTED = ("reference", "truth")
 
 
 @pytest.mark.slow

@@ -143,8 +143,8 @@ def _continuous(name: str, path: str) -> Callable[..., Flow]:
         network = {"hidden_size": hidden, "n_hidden_layers": depth - 1}
         return _build(path, dim, nn_kwargs=network, **given)
 
-    def euler(dim: int, *, hidden: int = 64, depth: int = 2, steps: int = 150) -> Flow:
-        return runge_kutta(dim, hidden=hidden, depth=depth, n_steps=steps)
+    def euler(dim: int, *, hidden: int = 64, depth: int = 2, euler_steps: int = 150) -> Flow:
+        return runge_kutta(dim, hidden=hidden, depth=depth, n_steps=euler_steps)
 
     return {"ot_flow": potential, "ddnf": euler}.get(name, runge_kutta)
 
