@@ -130,7 +130,9 @@ class Dataset:
         if self.columns is not None:
             facts["columns"] = list(self.columns)
         if self.scaling is not None:  # what log-densities of the raw columns are lower by
-            facts["log_scale"] = self.scaling.factor[: self.dim].log().sum().item()
+            factor = self.scaling.factor
+            factor = factor[: self.dim] if self.context_dim else factor
+            facts["log_scale"] = factor.log().sum().item()
         if self.context_dim:
             facts["context_dim"] = self.context_dim
         return facts | ({"remarks": list(self.remarks)} if self.remarks else {})

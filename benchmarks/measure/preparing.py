@@ -23,7 +23,8 @@ def prepare(case: Case, train: Tensor, preprocessing: str = "none") -> flows.Flo
     flow = flows.build(case.flow, case.dim, **case.options)
     flow.to(getattr(torch, case.dtype))
     if preprocessing != "none":
-        flow.prepend(fit(preprocessing, train[:, : case.dim]))
+        own = train[:, : case.dim] if train.shape[1] > case.dim else train
+        flow.prepend(fit(preprocessing, own))
     if flow.context_dim and train.shape[1] > case.dim:
         flow = Conditional(flow, train[:, case.dim :])
     generator = torch.Generator().manual_seed(case.seeds.batches)

@@ -201,9 +201,9 @@ def _masses(subject: Subject, side: int) -> tuple[float, float, float]:
     context = subject.contexts(1)
     samples = subject.flow.sample(SAMPLES, context)
     middle = samples.median(0).values
-    distances = (samples - middle).abs()
-    spread = distances.median(0).values
-    reach = torch.asinh(2 * distances.amax(0) / spread)
+    centred = samples - middle
+    spread = centred.abs().median(0).values
+    reach = torch.asinh(2 * centred.abs().amax(0) / spread)
     t = [torch.linspace(-r, r, side, dtype=subject.dtype) for r in reach.tolist()]
     axes = [m + s * torch.sinh(u) for m, s, u in zip(middle, spread, t, strict=True)]
     cells = [s * torch.cosh(u) * (u[1] - u[0]) for s, u in zip(spread, t, strict=True)]

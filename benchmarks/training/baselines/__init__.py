@@ -95,10 +95,10 @@ def fit(
 
     def mapped(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows that are fitted, x before y, and the log-determinant of y's map."""
-        z, ladj = _image(first.forward, rows[:, :split])
+        z, ladj = first.forward(torch.from_numpy(rows[:, :split]).double())
         if context is None:
-            return z, ladj
-        return np.concatenate([_image(context.forward, rows[:, split:])[0], z], 1), ladj
+            return z.numpy(), ladj.numpy()
+        return np.concatenate([_image(context.forward, rows[:, split:]), z], 1), ladj.numpy()
 
     def log_prob(rows: np.ndarray) -> np.ndarray:
         z, ladj = mapped(rows)
@@ -107,10 +107,10 @@ def fit(
 
     def sample(n: int) -> np.ndarray:
         if not given:
-            return _image(first.inverse, fitted.sample(n))[0]
+            return _image(first.inverse, fitted.sample(n))
         x = train[np.arange(n) % len(train)]
         z = fitted.completed(mapped(x)[0][:, :given])
-        return np.concatenate([_image(first.inverse, z[:, given:])[0], x[:, split:]], 1)
+        return np.concatenate([_image(first.inverse, z[:, given:]), x[:, split:]], 1)
 
     settings = {"effort": entry.effort} if entry.effort else {}
     held, ladj = mapped(validation)
@@ -123,11 +123,9 @@ def _fitted_map(entry: BaselineEntry, rows: np.ndarray) -> Bijection:
     return cast(Bijection, preprocessing.fit(entry.preprocessing, torch.from_numpy(rows).double()))
 
 
-def _image(
-    move: Callable[[Tensor], tuple[Tensor, Tensor]], rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    image, ladj = move(torch.from_numpy(rows).double())
-    return image.numpy(), ladj.numpy()
+def _image(move: Callable[[Tensor], tuple[Tensor, Tensor]], rows: np.ndarray) -> np.ndarray:
+    image: np.ndarray = move(torch.from_numpy(rows).double())[0].numpy()
+    return image
 
 
 def _of_raw_rows(notes: Mapping[str, Any], ladj: np.ndarray) -> dict[str, Any]:

@@ -40,8 +40,9 @@ def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
 
     def density(x: np.ndarray) -> np.ndarray:
         """Of the first columns, as many as x (N, C) has."""
-        rows = torch.from_numpy(x).double()
-        values: np.ndarray = log_prob(rows, centres[:, : x.shape[1]], [width])[0].numpy()
+        count, rows = x.shape[1], torch.from_numpy(x).double()
+        own = centres[:, :count] if count < centres.shape[1] else centres
+        values: np.ndarray = log_prob(rows, own, [width])[0].numpy()
         return values
 
     def completed(x: np.ndarray) -> np.ndarray:
