@@ -22,7 +22,7 @@ import yaml
 from benchmarks.core.git import git
 from documents import ROOT, blocks
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 PAGE, TUTORIAL = ROOT / "docs" / "your_library.md", ROOT / "docs" / "tutorial.md"
 ACTION = ".github/actions/flowgauge/action.yml"
