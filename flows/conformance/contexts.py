@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
@@ -91,9 +92,9 @@ def contexts_in_turn(subject: Subject) -> Finding:
     differences = []
     for training in (True, False):
         fresh = copy.deepcopy(subject.flow).train(training)
-        for call in calls:
+        for call, order in product(calls, (calls, calls[::-1])):  # either may come last
             used, context = copy.deepcopy(fresh), first.clone()
-            for earlier in calls:
+            for earlier in order:
                 earlier(used, context)
             context.copy_(second)
             differences.append(
