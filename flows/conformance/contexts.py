@@ -92,11 +92,12 @@ def contexts_in_turn(subject: Subject) -> Finding:
     differences = []
     for training in (True, False):
         fresh = copy.deepcopy(subject.flow).train(training)
-        for call, order in product(calls, (calls, calls[::-1])):  # either may come last
+        # either may come last, and the tensor may be the same, changed, or another
+        for call, order, same in product(calls, (calls, calls[::-1]), (True, False)):
             used, context = copy.deepcopy(fresh), first.clone()
             for earlier in order:
                 earlier(used, context)
-            context.copy_(second)
+            context = context.copy_(second) if same else second.clone()
             differences.append(
                 (call(used, context) - call(copy.deepcopy(fresh), second)).abs().max()
             )
