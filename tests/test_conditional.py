@@ -103,9 +103,10 @@ def test_a_baseline_given_x_has_mass_one_and_samples_of_it(name: str) -> None:
 
 
 def test_a_conditional_set_is_for_flows_that_take_a_context() -> None:
-    """Each with its width; others are left out."""
+    """Each with its width; others are left out, and one that is named with a line."""
     chosen = Trainees(flows=({"flow": "maf"}, {"flow": "planar"}), datasets=("two_moons",))  # type: ignore[arg-type]
-    cases = list(chosen.repeated(Common(), "two_moons", 2, {}, study="density"))
+    with pytest.warns(UserWarning, match="'planar'"):
+        cases = list(chosen.repeated(Common(), "two_moons", 2, {}, study="density"))
     assert [(case.flow, case.options["context_dim"]) for case in cases] == [("maf", 2)]
     every = Trainees(flows=(Contender(flow="*").model_dump(),), datasets=())  # type: ignore[arg-type]
     planned = {case.flow for case in every.repeated(Common(), "two_moons", 2, {}, study="density")}

@@ -45,6 +45,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository, the present folder, of four revisions: one fails, one needs what is not."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".gitignore").write_text("/results/\n")
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'flowgauge'\nversion = '0'\n")
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "__init__.py").write_text("")
     (tmp_path / "s.toml").write_text("about = 'a suite'")
@@ -74,9 +75,9 @@ def test_commits_are_measured_by_their_own_code(repository: Path) -> None:
     ]
     assert [s.cases[0].exact["log_prob_flops"] for s in snapshots if s.cases] == [100, 120]
     assert output.count("1 case") == 2
-    shown = command("show", "log_prob_flops")
-    assert "+20 %" in shown
-    assert "did not end within 1 s" in shown
+    output = command("show", "log_prob_flops")
+    assert "+20 %" in output
+    assert "did not end within 1 s" in output
     assert (git(repository, "worktree", "list"), git(repository, "status", "--porcelain")) == before
     assert "there already" in command("measure", "HEAD", *suite)
     assert len(file.lines(HISTORY)) == 4

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import tomllib
 from pathlib import Path
 
 from benchmarks.ab.checkouts import TIMED, Revision, checkouts
@@ -16,16 +17,34 @@ from benchmarks.core.git import git
 from benchmarks.history.snapshot import Snapshot, blank, of_folder
 from benchmarks.measure.child import SAFE
 
+PROJECT = "flowgauge"
 CODE = (*TIMED, "benchmarks")  # the paths of a revision that a run needs
 
 
 def commits(refs: list[str], repository: Path) -> list[str]:
-    """The commits of refs, and of ranges A..B from the first one on; ValueError for no commit."""
+    """The commits of refs, and of ranges A..B from the first one on.
+
+    ValueError for no commit, and in the repository of another project.
+    """
+    _refuse_others(repository)
     listed: list[str] = []
     for ref in refs:
         how = ("--reverse",) if ".." in ref else ("--max-count=1",)
         listed += git(repository, "rev-list", *how, "--end-of-options", ref, "--").split()
     return list(dict.fromkeys(listed))
+
+
+def _refuse_others(repository: Path) -> None:
+    """ValueError unless the head of a repository declares the project flowgauge."""
+    try:
+        project = tomllib.loads(git(repository, "show", "HEAD:./pyproject.toml")).get("project", {})
+    except ValueError:  # none, or no TOML
+        project = {}
+    if project.get("name") != PROJECT:
+        raise ValueError(
+            f"the history measures {PROJECT}'s own commits, and {str(repository.resolve())!r} is "
+            "no checkout of it; `flowgauge ab --package` compares two commits of another library"
+        )
 
 
 def measure(commit: str, suite: Path, repository: Path, *, limit: float) -> Snapshot:

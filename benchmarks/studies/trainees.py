@@ -5,6 +5,7 @@ Training options are resolved in this order: flow over study over protocol over 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -154,10 +155,17 @@ class Trainees(Settings, frozen=True):
 
 
 def entered(contenders: Sequence[K], dataset: str) -> list[K]:
-    """Expand flows for a data set: those that take a context, of a conditional one."""
+    """Expand flows for a data set: those that take a context, of a conditional one.
+
+    A flow that is named and takes none is left out with a line of warning.
+    """
     every = expanded(contenders)
     if not datasets.context_dim(dataset):
         return every
+    for name in sorted({contender.flow for contender in contenders} - {"*"}):
+        if "context_dim" not in flows.members[name].uses:
+            what = f"flow {name!r} is left out on {dataset}: it takes no context"
+            warnings.warn(what, stacklevel=1)
     return [one for one in every if "context_dim" in flows.members[one.flow].uses]
 
 

@@ -21,8 +21,8 @@ def _lines(rows: pd.DataFrame) -> Iterator[str]:
     for stage, equal in STAGES.items():
         parts = []
         for group, own in rows.groupby("group", sort=False):
-            told = own.groupby(f"{stage}.stands")["member"].agg(", ".join)
-            standing = [f"{how} {told[how]}" for how in STANDS.values() if how in told]
+            members = own.groupby(f"{stage}.stands")["member"].agg(", ".join)
+            standing = [f"{how} {members[how]}" for how in STANDS.values() if how in members]
             parts += [f"{group}: {'; '.join(standing)}"] if standing else []
         if parts:
             yield f"On {dataset} at {equal}, against the first of each group: {'. '.join(parts)}."
