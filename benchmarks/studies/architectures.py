@@ -124,6 +124,15 @@ class Group(Settings, frozen=True):
             )
 
 
+class Groups(Settings, frozen=True):
+    """What a study of groups takes from a suite in any case."""
+
+    groups: tuple[Group, ...]
+    """Flows that are compared, an architecture a group."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+
+
 def differences(frame: pd.DataFrame) -> list[Table]:
     """The table of what tells the members of records apart; none where nothing is known."""
     rows = []

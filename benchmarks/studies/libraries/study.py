@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import zip_longest
 from typing import Any
@@ -12,26 +12,22 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
-from benchmarks.core.case import Case, Settings
+from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.likelihood import exact, solve_loosely
 from benchmarks.measure.calls import Calls, Costed, calls, measured, rows_of
 from benchmarks.measure.foreign.flow import ForeignFlow
 from benchmarks.measure.preparing import prepare
-from benchmarks.studies.architectures import Group
+from benchmarks.studies.architectures import Groups
 
 RATE = 1e-3  # of the updates that move a flow off its initial weights
 
 
-class LibrariesOptions(Settings, frozen=True):
+class LibrariesOptions(Groups, frozen=True):
     """The libraries study's part of a suite."""
 
-    groups: tuple[Group, ...]
-    """Flows that are compared, an architecture a group."""
     dims: tuple[PositiveInt, ...]
     """Dimensions D of the flows."""
-    sizes: Mapping[str, PositiveInt] = {}
-    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
     parameters: PositiveInt = 100_000
     """Number of trainable parameters of every flow, within 5 %; it decides the width."""
     batch: PositiveInt = 64

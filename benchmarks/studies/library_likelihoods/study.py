@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -11,12 +11,12 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from benchmarks import datasets
-from benchmarks.core.case import Case, Seeds, Settings
+from benchmarks.core.case import Case, Seeds
 from benchmarks.core.record import Record
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.likelihood import exact, in_chunks
 from benchmarks.evaluation.scoring import Metrics, likelihood_result
-from benchmarks.studies.architectures import Group
+from benchmarks.studies.architectures import Groups
 from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.foreign import ForeignTraining
 from benchmarks.training.loop import train
@@ -30,15 +30,11 @@ UPDATE_RATE = 60.0  # updates a second that a plan expects
 STARTS = 10.0  # seconds in which it expects a peer's processes to start and compile
 
 
-class LikelihoodsOptions(Settings, frozen=True):
+class LikelihoodsOptions(Groups, frozen=True):
     """The part of a suite of the study of libraries' likelihoods."""
 
-    groups: tuple[Group, ...]
-    """Flows that are compared, an architecture a group."""
     datasets: tuple[str, ...]
     """Data sets, by their names or files."""
-    sizes: Mapping[str, PositiveInt] = {}
-    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
     parameters: PositiveInt = 20_000
     """Number of trainable parameters of every flow, within 5 %; it decides the width."""
     batch: PositiveInt = 128
