@@ -23,7 +23,7 @@ from flows.plugins import FOREIGN, described
 
 __all__ = ["Conformance", "Outcome", "check"]
 
-version = 1
+version = 2
 pace = 1
 
 ROWS: tuple[Row, ...] = (

@@ -23,7 +23,7 @@ TAILS = 10.0  # distance of the tails, relative to the points
 SAMPLES = 2000
 UNRESOLVED = 0.05  # of mass, between a grid and half of its points
 GRID = {1: 4001, 2: 181}  # points a side
-COARSE = 91  # of two sides, where it is enough
+COARSE = {1: 1001, 2: 91}  # the same where it is enough
 HOPELESS = 1e3  # mass by the coarse grid that no finer one brings to one
 CONTEXTS = 3  # at which the mass is integrated
 
@@ -168,8 +168,9 @@ def mass_at_contexts(subject: Subject) -> Finding:
 
 def resolved_mass(subject: Subject) -> Finding:
     """`total_mass` by a coarse grid where half of its points agree, else by the fine one."""
-    if subject.dim == 2:
-        if not (masses := _masses(subject, COARSE))[0] < HOPELESS:
+    subject = replace(subject, flow=subject.at_many)
+    if subject.dim in COARSE:
+        if not (masses := _masses(subject, COARSE[subject.dim]))[0] < HOPELESS:
             return _mass_finding(subject, *masses)
         with contextlib.suppress(NotApplicable):
             finding = _mass_finding(subject, *masses)

@@ -33,19 +33,19 @@ def samples_and_density(subject: Subject) -> Finding:
     another base by Stein's identities E[s] = 0 and E[z sᵀ] = -I with s = ∇ log p of the base:
     the largest deviation in standard errors, at the same level.
     """
-    context = subject.contexts(SAMPLES)
+    context, flow = subject.contexts(SAMPLES), subject.at_many
     with torch.no_grad():
-        noise = subject.flow.to_noise(subject.flow.sample(SAMPLES, context), context)
-    if isinstance(subject.flow.base, StandardNormal):
+        noise = flow.to_noise(flow.sample(SAMPLES, context), context)
+    if isinstance(flow.base, StandardNormal):
         fresh = torch.randn_like(noise)
         pairs = [(noise[:, k], fresh[:, k]) for k in range(subject.dim)]
         pairs.append((noise.square().sum(1), fresh.square().sum(1)))
         critical = (-0.5 * torch.log(torch.tensor(0.5e-4 / len(pairs)))).sqrt().item()
         return Finding(max(_kolmogorov(a, b) for a, b in pairs) * (SAMPLES / 2) ** 0.5, critical)
-    if bool(torch.isinf(subject.flow.base.log_prob(torch.cat([100 * noise, -100 * noise]))).any()):
+    if bool(torch.isinf(flow.base.log_prob(torch.cat([100 * noise, -100 * noise]))).any()):
         raise NotApplicable("the support of its base density has an edge")
     noise.requires_grad_()
-    log_prob = subject.flow.base.log_prob(noise)
+    log_prob = flow.base.log_prob(noise)
     (score,) = torch.autograd.grad(log_prob.sum(), noise)
     identity = torch.eye(subject.dim, dtype=noise.dtype)
     products = noise.detach()[:, :, None] * score[:, None, :] + identity

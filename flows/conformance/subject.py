@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ FACTOR = 100  # largest error, in units of the tolerance of the ODEs
 LOOSEST = 1e-2  # bound that no tolerance can excuse, in nats or relative
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 TOLERANCE_OF_OTHERS = 1e-6  # of ODEs that are not solved by a `Solver`
+TOLERANCE_OF_MANY = 1e-6  # of ODEs at thousands of points, of which a sum or a rank is judged
 
 
 class Refused(ValueError):
@@ -33,8 +34,9 @@ class Subject:
 
     ``own`` is a copy of the ``original`` that solves its ODEs by its own settings; ``flow`` a view
     of it that solves them tightly and, where its log-determinant is an estimate, with the exact
-    trace (or, without one, with frozen noise); ``reference`` the same in float64. ``fresh`` builds
-    another of its kind. ``x`` is (ROWS, D), ``context`` (ROWS, C) or None.
+    trace (or, without one, with frozen noise); ``reference`` the same in float64, differentiated
+    through its steps. ``fresh`` builds another of its kind. ``x`` is (ROWS, D), ``context`` None or
+    (ROWS, C).
     """
 
     name: str
@@ -47,6 +49,14 @@ class Subject:
     seed: int
     estimated: bool
     fresh: Callable[[], Flow] | None
+
+    @cached_property
+    def at_many(self) -> Flow:
+        """`flow`, for thousands of points: its ODEs are solved less tightly."""
+        if not 0 < tolerance_of(self.flow) < TOLERANCE_OF_MANY:
+            return self.flow
+        tolerances = dict.fromkeys(("rtol", "atol"), TOLERANCE_OF_MANY)
+        return tightened(self.own, self.estimated, self.x, self.context, **tolerances)
 
     @property
     def dim(self) -> int:
@@ -111,7 +121,7 @@ def subject_of(
         original,
         own,
         tightened(own, estimated, x, context),
-        tightened(double, estimated, x, context),
+        tightened(double, estimated, x, context, gradient="backprop"),
         x,
         context,
         seed,
@@ -183,10 +193,13 @@ def _cycled(rows: Tensor, n: int) -> Tensor:
     return rows[torch.arange(n) % max(1, len(rows))]
 
 
-def tightened(flow: Flow, estimated: bool, x: Tensor, context: Tensor | None) -> Flow:
+def tightened(
+    flow: Flow, estimated: bool, x: Tensor, context: Tensor | None, **changes: Any
+) -> Flow:
     """A view whose ODEs are solved tightly, exactly or with frozen noise, differentiated as set.
 
-    Where that fails (a field with kinks, say) they are solved by the flow's own settings.
+    ``changes`` are other values of the solver's. Where that fails (a field with kinks, say) they
+    are solved by the flow's own settings.
     """
     view, own = _settled(flow, estimated), dtype_of(flow, torch.float32)
     tight = TOLERANCE.get(own, 1e-5)
@@ -196,7 +209,7 @@ def tightened(flow: Flow, estimated: bool, x: Tensor, context: Tensor | None) ->
         if dataclasses.is_dataclass(solver):
             steps = {"method": "dopri5", "step_size": None, "max_steps": 2000}
             replace: Any = dataclasses.replace  # whose type knows no instance behind Any
-            solver = replace(solver, rtol=tight, atol=tight, **steps)
+            solver = replace(solver, **{**steps, "rtol": tight, "atol": tight, **changes})
         else:
             solver = dict.fromkeys(("rtol", "atol"), max(tight, TOLERANCE_OF_OTHERS))
         ode.use(None, solver, None)
