@@ -214,3 +214,11 @@ def test_the_baseline_is_sound_and_of_the_suite_ci() -> None:
 
 def _module(name: str) -> ModuleType:
     return import_module(datasets.module_of(name))
+
+
+def test_a_move_has_its_old_and_new_figures_and_no_direction(tmp_path) -> None:
+    (comparison,) = guard.judge([("case", measured(2.0), measured(1.0, operators=5))])
+    assert (comparison.outcome, comparison.metric) == ("moved", "test_ll, operators")
+    assert comparison.change == "test_ll 2 → 1 (-50.00%); operators aten.mm.default 3 → 5"
+    verdict = compare(renewed(tmp_path, measured(2.0)), folder(tmp_path / "ci", measured(1.0)))
+    assert verdict.failures[0].change == "test_ll 2 → 1 (-50.00%)"

@@ -18,7 +18,15 @@ LEVEL = 0.05  # of all two-sided tests of a class together, by Holm's correction
 Class = Literal["case", Kind]
 CLASSES: tuple[Class, ...] = ("case", "exact", "quality", "time")
 Finding = Literal[
-    "worse", "better", "stayed", "appeared", "vanished", "failed", "unjudged", "incomparable"
+    "worse",
+    "better",
+    "moved",  # a figure of the guard, whichever way
+    "stayed",
+    "appeared",
+    "vanished",
+    "failed",
+    "unjudged",
+    "incomparable",
 ]
 UNKNOWN: tuple[Finding, ...] = ("unjudged", "incomparable")  # nothing was learnt
 

@@ -9,9 +9,11 @@ baseline holds one set of figures for each case and each set of versions, for ev
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.core.formats import number
 from benchmarks.core.record import Record
 from benchmarks.gate.comparison import Comparison
 from benchmarks.measure.dispatched import ARRAYS, OPERATORS
@@ -20,6 +22,7 @@ from flows.registry import Declared
 RELATIVE, ABSOLUTE = 1e-8, 1e-12  # within which figures are equal: other machines round otherwise
 CLASSIFIED = 0.05  # the same of a classifier's accuracy, which a rounding of its input may flip
 DISCRETE = ("told_apart", "told_apart_se", "told_apart_floor")
+NAMED = 6  # of the figures that moved, or of the operators
 RENEW = "renew the baseline: run its suite again, then flowgauge baseline update"
 
 
@@ -69,12 +72,15 @@ def judge(pairs: Iterable[tuple[str, Record, Record]]) -> Iterator[Comparison]:
         moved, changes = move(before, after), raised(before, after)
         if not moved and not changes:
             yield Comparison(label, "", "exact", "stayed")
-        elif fault := refusal(before, after):
-            yield Comparison(label, _names(moved), "exact", "worse", fails=True, note=fault)
-        else:
+            continue
+        note = refusal(before, after)
+        if not note:
             what = f"moved: {_names(moved)}" if moved else "no figure moved"
             note = f"{_versions(changes)}; {what}; {RENEW}"
-            yield Comparison(label, _names(moved), "exact", "worse", fails=True, note=note)
+        change = "; ".join(_differences(moved, before, after))
+        yield Comparison(
+            label, _names(moved), "exact", "moved", fails=True, change=change, note=note
+        )
 
 
 def refusal(before: Record, after: Record) -> str:
@@ -124,8 +130,29 @@ def _equal(name: str, old: Sequence[float] | None, new: Sequence[float] | None) 
     )
 
 
+def _differences(moved: Move, before: Record, after: Record) -> Iterator[str]:
+    """Old and new value of each figure that is named, and operators with their numbers of calls."""
+    if before.status != after.status:
+        yield f"{before.status} → {after.status}"
+        return
+    sides = figures(before), figures(after)
+    for name in moved.figures[:NAMED]:
+        old, new = (_median(side.get(name)) for side in sides)
+        share = f" ({new / old - 1:+.2%})" if old and math.isfinite(new / old) else ""
+        yield f"{name} {number(old, ',.10g')} → {number(new, ',.10g')}{share}"
+    if moved.operators:
+        calls = [before.notes.get(OPERATORS, {}), after.notes.get(OPERATORS, {})]
+        names = [n for n in {**calls[0], **calls[1]} if calls[0].get(n) != calls[1].get(n)]
+        counts = (f"{n} {calls[0].get(n, 0)} → {calls[1].get(n, 0)}" for n in names[:NAMED])
+        yield f"operators {', '.join(counts)}"
+
+
+def _median(values: Sequence[float] | None) -> float:
+    return statistics.median(values) if values else math.nan
+
+
 def _names(moved: Move) -> str:
-    names = [*moved.figures[:6], *(["…"] if len(moved.figures) > 6 else [])]
+    names = [*moved.figures[:NAMED], *(["…"] if len(moved.figures) > NAMED else [])]
     return ", ".join([*names, *(["operators"] if moved.operators else [])])
 
 
