@@ -123,7 +123,8 @@ def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):
     [
         (["my.csv"], ["'kind'", "--drop NAME"]),
         (["my.csv", "--drop", "kind,nosuch"], ["'nosuch'", "'mass'"]),
-        (["my.csv", "--target", "nosuch"], ["--target", "'nosuch'"]),
+        (["my.csv", "--target", "nosuch"], ["'nosuch'", "'mass'"]),
+        (["my.csv", "--target", "mass", "--drop", "mass,kind"], ["'mass'", "left out"]),
         (["my.csv", "--columns", "mass", "--target", "mass"], ["'mass'", "depend on"]),
         (["nosuch.csv"], ["nosuch.csv"]),
         (["my.csv", "--drop", "kind", "--minutes", "0.1"], ["--minutes", "more"]),
@@ -140,7 +141,7 @@ def test_what_cannot_be_chosen_for_is_refused(arguments, words, tmp_path, monkey
         assert word in refused.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_command_answers_within_its_minutes(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "my.npz", X=rng.normal(size=(800, 3)), y=rng.integers(0, 2, 800))

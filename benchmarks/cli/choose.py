@@ -44,8 +44,8 @@ def choose(
     ] = None,
     columns: Columns = None,
     target: Annotated[
-        str | None,
-        typer.Option(help="A column, whose density given the others is to be found."),
+        list[str] | None,
+        typer.Option(help="Columns whose density given the others is found, a,b; repeatable."),
     ] = None,
     json_file: JsonFile = None,
     out: Annotated[
@@ -73,7 +73,7 @@ def choose(
         from benchmarks.studies.choose.plan import SLOWEST, Deadline
 
         load_plugins(plugin)
-        selection, target = _selection(file, drop, columns, target)
+        selection = _selection(file, drop, columns, target)
         name = str(selection)
         _check(name)
         own.admit(name)
@@ -90,35 +90,32 @@ def choose(
         _print(choice)
         console.print(drawn, soft_wrap=True)
         if json_file is not None:
-            content = _content(choice, folder, target)
+            content = _content(choice, folder, ", ".join(selection.target) or None)
             write(json_file, json.dumps(content, indent=2, allow_nan=False) + "\n")
     raise typer.Exit(0 if choice.flows else 1)
 
 
 def _selection(
-    file: str, drop: Sequence[str] | None, columns: Sequence[str] | None, target: str | None
-) -> tuple[Selection, str | None]:
-    """The table in its columns, and its target; ValueError for a column that it does not have."""
+    file: str,
+    drop: Sequence[str] | None,
+    columns: Sequence[str] | None,
+    target: Sequence[str] | None,
+) -> Selection:
+    """The table in its columns; ValueError for a column that it does not have."""
     from benchmarks.datasets import own
 
-    given = own.Selection.of(file)
-    parted = [tuple(n for text in some or () for n in text.split(",")) for some in (columns, drop)]
-    kept, left_out = parted[0] or given.columns, parted[1] or given.drop
-    table = next(iter(own.read_whole(file).values()))
-    targets = (target,) if target else given.target
-    if missing := [name for name in targets if name not in table]:
-        raise ValueError(f"--target {missing[0]!r}: {file!r} has no such column")
-    if kept and left_out:
-        kept, left_out = tuple(name for name in kept if name not in left_out), ()
-        if not kept:
-            raise ValueError("--columns and --drop leave no column")
-    selection = own.Selection(given.path, kept, left_out, given.dequantise, targets)
+    table, given = next(iter(own.read_whole(file).values())), own.Selection.of(file)
+    chosen = [
+        [n for text in some or () for n in text.split(",")] for some in (columns, drop, target)
+    ]
+    selection = given.narrowed(table, *chosen)
+    targets, label = selection.target, table.attrs.get("target")
     note = f"the density is that of {', '.join(targets)} given the other columns" if targets else ""
-    if not targets and (label := table.attrs.get("target")) not in (None, *kept):
+    if not targets and label not in (None, *selection.columns):
         note = f"{label!r} is left out; --target {label} asks for its density given the others"
     if note:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
-    return selection, ", ".join(targets) or None
+    return selection
 
 
 def _check(name: str) -> None:

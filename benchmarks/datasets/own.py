@@ -62,11 +62,36 @@ class Selection:
         chosen = [f":{how}={','.join(getattr(self, how))}" for how in hows]
         return f"{self.path}{''.join(chosen)}{DEQUANTISE * self.dequantise}"
 
+    def narrowed(
+        self,
+        table: pd.DataFrame,
+        columns: Iterable[str] = (),
+        drop: Iterable[str] = (),
+        target: Iterable[str] = (),
+    ) -> Selection:
+        """A selection with other columns in place of its own, where any are named.
+
+        Raises ValueError as `select` does, and where no column is left.
+        """
+        kept, left_out = tuple(columns) or self.columns, tuple(drop) or self.drop
+        targets = tuple(target) or self.target
+        Selection(self.path, drop=left_out, target=targets).select(table)
+        if kept and left_out:
+            kept, left_out = tuple(name for name in kept if name not in left_out), ()
+            if not kept:
+                raise ValueError("the columns and those that are left out are the same")
+        return Selection(self.path, kept, left_out, self.dequantise, targets)
+
     def select(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The chosen columns of a table; ValueError for one that it does not have."""
+        """The chosen columns of a table; ValueError for one that it does not have.
+
+        ValueError as well for a target that is left out.
+        """
         named = (*self.columns, *self.drop, *self.target)
         if absent := [name for name in named if name not in table]:
             raise ValueError(f"it has no column {absent[0]!r}; choose from: {quoted(table, 50)}")
+        if both := [name for name in self.target if name in self.drop]:
+            raise ValueError(f"column {both[0]!r} is the target and left out")
         left_out = {*self.drop, table.attrs.get("target")}
         others = self.columns or [name for name in table.columns if name not in left_out]
         rest = [name for name in others if name not in self.target]

@@ -50,7 +50,7 @@ def coupling(
     """
     if dim < 2:
         raise ValueError(
-            f"a coupling needs at least two columns, got dim={dim}: try 'maf', 'dense' or 'cnf'"
+            f"a coupling needs at least two columns, got dim={dim}: try 'maf' or 'cnf'"
         )
     return kind(
         create_alternating_binary_mask(dim, even),
