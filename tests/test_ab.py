@@ -115,7 +115,7 @@ def test_an_interrupt_leaves_no_trace(repository):
     assert state(repository) == before
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository):
     before, pythons = state(repository), [sys.executable] * 2
     names = [f"{family}/log_prob" for family in ("dies", "raises", "never", "both", "come", "gone")]
@@ -190,7 +190,7 @@ def test_outside_of_a_repository_it_is_said_to_be(tmp_path, monkeypatch):
     assert "not a git repository" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_other_dependencies_need_another_environment(tmp_path):
     declared = {"a": '["numpy >= 1"]', "b": '["NumPy>=1"]', "c": '["no-such @ file:///no/such"]'}
     revisions = [Revision(name, name, tmp_path / name) for name in declared]
@@ -220,7 +220,7 @@ def build(name, dim, **options):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_working_tree_against_its_commit(tmp_path, monkeypatch):
     """End to end, with the flows of this repository, of which one is slowed down."""
     shutil.copytree(ROOT / "flows", tmp_path / "flows")

@@ -52,7 +52,7 @@ ROW |= {"row": "total mass", "figure": 0.1, "bound": 1e-3, "passed": True, "conf
 FAULT = {**ROW, "passed": False, "confirmed": True}
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_family_that_dies_or_hangs_is_a_row(tmp_path: Path) -> None:
     """Rows that were measured before stay; the other families have all of theirs."""
     (tmp_path / "bad.py").write_text(PLUGIN)

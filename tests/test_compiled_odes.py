@@ -14,7 +14,7 @@ from continuous_fields import OF_AN_MLP, Waves, mlp_field, mlp_flow
 from flows import Flow
 from flows.continuous import CNF
 from flows.counting import NFE
-from member_marks import CONDITIONAL, every_continuous
+from member_marks import CONDITIONAL, MEMBERS, every_continuous
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
@@ -54,14 +54,24 @@ def _assert_equal(flow: Flow, x: Tensor, context: Tensor | None = None, **option
     assert count.solves == other.solves
 
 
+def test_steps_equal_those_of_the_flow(make_flow: Make, normal: Normal) -> None:
+    """By the adjoint, and through fixed steps; `test_every_trace` goes through adaptive ones."""
+    _assert_steps_equal("cnf", MEMBERS["cnf"], make_flow, normal)
+
+
+@pytest.mark.slow
+@pytest.mark.inductor
 @every_continuous
-def test_steps_equal_those_of_the_flow(
+def test_steps_equal_those_of_every_flow(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal
 ) -> None:
-    """Every family, by its own loss: by the adjoint, and through fixed steps.
+    """Every family, by its own loss."""
+    _assert_steps_equal(name, options, make_flow, normal)
 
-    `test_every_trace` goes through adaptive ones.
-    """
+
+def _assert_steps_equal(
+    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
+) -> None:
     for solver in ({**QUICK, "gradient": "adjoint"}, STEPS):
         flow = make_flow(name, 3, **options).using(solver=solver, noise=0)
         _assert_equal(flow, normal(5, 3), backend="aot_eager")
@@ -74,8 +84,10 @@ def test_every_trace(trace: str, normal: Normal) -> None:
     _assert_equal(flow, normal(5, 3), normal(5, 2), backend="aot_eager")
 
 
-@pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
-@pytest.mark.parametrize("trace", ["closed_form", "hutchinson", "loop"])
+@pytest.mark.parametrize(
+    ("gradient", "trace"),
+    [("adjoint", "closed_form"), ("seminorm", "hutchinson"), ("adjoint", "loop")],
+)
 def test_the_adjoint(gradient: str, trace: str, normal: Normal) -> None:
     """Its steps, with a context and an end time that is trained, of a field with frozen weights."""
     field = mlp_field(3, context_dim=2)
