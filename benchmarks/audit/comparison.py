@@ -45,7 +45,7 @@ def _verdicts(rows: Sequence[Row], libraries: set[str], scope: Scope) -> dict[Pl
     return {
         tuple(row[field] for field in WHERE): verdict(row)
         for row in rows
-        if row["library"] in libraries and row["dim"] in scope.dims and row["dtype"] in scope.dtypes
+        if row["library"] in libraries and scope.has(row)
     }
 
 

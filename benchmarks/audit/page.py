@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.audit.comparison import FAULT, OPEN, verdict
 from benchmarks.audit.known import faults, seen_rows
 from benchmarks.audit.ledger import Row
-from benchmarks.audit.scripts import terms
+from benchmarks.audit.scripts import ESTIMATES, terms
 from benchmarks.audit.session import LATE, allowed, excused
 from benchmarks.core.formats import markdown, markdown_details, markdown_table
 from benchmarks.core.naming import counted
@@ -96,9 +96,9 @@ def _reason(row: Row, entry: Row) -> str:
     own = terms(row["library"], row["family"])
     if row["row"] in own["excused"]:
         return markdown(own["remark"])
-    if excused(row):
+    if own["estimated"] and row["row"] in ESTIMATES:
         return "an estimate, which is right on average: see estimated log-determinant"
-    if row["figure"] is not None and row["figure"] <= allowed(row):
+    if excused(row):
         return f"within what the library's stated tolerance leaves, {allowed(row):.0e}"
     if not entry.get("script"):
         return "no lines of the library to confirm it by"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,24 @@ DIMS, LARGE = (2, 3, 10), 64  # the large one where the one before was quick
 
 @dataclass(frozen=True)
 class Scope:
-    """Dimensions and dtypes of an audit; ``limit`` is that of one judgement, in seconds."""
+    """Which tasks an audit has; ``limit`` is that of one judgement, in seconds."""
 
     dims: tuple[int, ...] = (*DIMS, LARGE)
     dtypes: tuple[str, ...] = DTYPES
-    limit: float = 40.0
+    parameters: tuple[str, ...] = PARAMETERS
+    limit: float = 25.0
+
+    def has(self, task: Mapping[str, Any]) -> bool:
+        """Whether a task, or a row of one, is within it."""
+        return (
+            task["dim"] in self.dims
+            and task["dtype"] in self.dtypes
+            and task["parameters"] in self.parameters
+        )
 
 
 FULL = Scope()
-QUICK = Scope((2, 3), ("float64",), 20.0)
+QUICK = Scope((2, 3), ("float64",), ("moved",))
 
 
 def libraries(names: Sequence[str] = ()) -> list[Library]:

@@ -10,8 +10,8 @@ from itertools import product
 from time import monotonic
 from typing import Any
 
-from benchmarks.audit.ledger import TASK, Ledger, Row, plain
-from benchmarks.audit.plan import LARGE, PARAMETERS, Scope, complete, options
+from benchmarks.audit.ledger import TASK, WHERE, Ledger, Row, plain
+from benchmarks.audit.plan import LARGE, Scope, complete, options
 from benchmarks.audit.scripts import ESTIMATES, script, terms
 from benchmarks.audit.worker import Lost, Worker
 from benchmarks.measure.resources import memory_bytes
@@ -47,7 +47,7 @@ def audit(
             families.put((library, family))
     events: queue.SimpleQueue[Judged | BaseException | None] = queue.SimpleQueue()
     memory = int(0.8 * memory_bytes() / jobs)
-    desks = [Desk(scope, ledger.tasks, memory, events.put) for _ in range(jobs)]
+    desks = [Desk(scope, ledger, memory, events.put) for _ in range(jobs)]
     threads = [threading.Thread(target=desk.work, args=(families,)) for desk in desks]
     for thread in threads:
         thread.start()
@@ -73,9 +73,10 @@ class Desk:
     """One place of work: a process that judges, and one that runs scripts."""
 
     def __init__(
-        self, scope: Scope, done: set[tuple[Any, ...]], memory: int, report: Callable[[Any], None]
+        self, scope: Scope, ledger: Ledger, memory: int, report: Callable[[Any], None]
     ) -> None:
-        self.scope, self.done, self.report = scope, done, report
+        self.scope, self.done, self.report = scope, ledger.tasks, report
+        self.shown = {_anywhere(row) for row in ledger.rows if row["confirmed"]}
         self.judge, self.reproducer = Worker("judge", memory, needed()), Worker("reproduce", memory)
         self.stopped = False
 
@@ -106,7 +107,7 @@ class Desk:
             if dim == LARGE and spent > QUICK:
                 return
             start = monotonic()
-            for dtype, parameters in product(self.scope.dtypes, PARAMETERS):
+            for dtype, parameters in product(self.scope.dtypes, self.scope.parameters):
                 values = (library.name, str(library.version), family, dim, dtype, parameters)
                 if values in self.done:
                     continue
@@ -133,9 +134,12 @@ class Desk:
             row = {**task, "row": name, "figure": plain(figure), "bound": plain(bound)}
             row |= {"passed": passed, "confirmed": None}
             if passed is False:
+                row["confirmed"] = _anywhere(row) in self.shown
+            if row["confirmed"] is False and not excused(row):
                 script = self._reproduced(row, note)
                 row["confirmed"] = script["confirmed"]
                 judged.scripts.append(script)
+            self.shown |= {_anywhere(row)} if row["confirmed"] else set()
             judged.rows.append(row)
         return judged
 
@@ -148,12 +152,17 @@ class Desk:
         if text is not None:
             try:
                 _, (output, error) = self.reproducer.ask(text, self.scope.limit)
-                confirmed = not excused(row) and shows(output, error, row, note)
+                confirmed = shows(output, error, row, note)
                 output = "\n".join(filter(None, (output, error)))
             except Lost as loss:
                 output, confirmed = str(loss), row["row"] == CRASH and not loss.timed_out
         entry = {"family": row["family"], "row": row["row"], **where, "confirmed": confirmed}
         return {**entry, "note": note, "script": text, "output": output}
+
+
+def _anywhere(row: Row) -> tuple[Any, ...]:
+    """A row but for its dimension: a fault that one has shown needs no script at a larger one."""
+    return tuple(row[field] for field in WHERE if field != "dim")
 
 
 def _applies(outcome: tuple[Any, ...]) -> bool:
@@ -174,9 +183,11 @@ def shows(output: str, error: str, row: Row, note: str) -> bool:
 
 
 def excused(row: Row) -> bool:
-    """Whether a family need not satisfy a row."""
-    own = terms(row["library"], row["family"])
-    return row["row"] in own["excused"] or (own["estimated"] and row["row"] in ESTIMATES)
+    """Whether a family need not satisfy a row, or does so to the tolerance that it states."""
+    own, figure = terms(row["library"], row["family"]), row["figure"]
+    estimate = own["estimated"] and row["row"] in ESTIMATES
+    within = figure is not None and figure <= allowed(row)
+    return row["row"] in own["excused"] or estimate or within
 
 
 def allowed(row: Row) -> float:

@@ -25,7 +25,9 @@ def audit(
     json_file: Annotated[
         Path, typer.Option("--json", help="File of the rows, written as it goes and resumed.")
     ] = FILE,
-    quick: Annotated[bool, typer.Option("--quick", help="D = 2 and 3 in float64 alone.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="D = 2 and 3, float64 and moved parameters alone.")
+    ] = False,
     against: Annotated[
         Path | None, typer.Option(help="An audit's rows; status 1 if a verdict differs from them.")
     ] = None,
@@ -80,7 +82,7 @@ class Display:
 
     def __init__(self, libraries: list[Library], scope: Scope) -> None:
         families = sum(len(library.members) for library in libraries)
-        self.total = families * len(scope.dims) * len(scope.dtypes) * 2
+        self.total = families * len(scope.dims) * len(scope.dtypes) * len(scope.parameters)
         self.done = self.failed = 0
         self.bar = bar(console)
         versions = ", ".join(f"{library.name} {library.version}" for library in libraries)
