@@ -6,13 +6,14 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from importlib.metadata import EntryPoint
+from contextlib import contextmanager, suppress
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
 FOREIGN = (Exception, SystemExit)  # what code of others may raise and must not end a command by
 LONGEST = 500  # characters of a message that are kept
+GROUPS = "flowgauge."  # how the names of the groups of entry points begin
 PREFIX = "flowgauge_plugin_"  # of the module of a plug-in's file, before the file's stem
 
 _importing: list[str] = []  # the innermost last
@@ -31,10 +32,17 @@ def described(error: BaseException) -> str:
 def load_plugin(path: str | Path) -> ModuleType:
     """Import a Python file that registers members; ValueError where it is missing or broken.
 
-    What the import does to settings of the process is undone.
+    The file of a module that an entry point names is imported as that module. What the import does
+    to settings of the process is undone.
     """
     path = Path(path).resolve()
     name = f"{PREFIX}{path.stem}"
+    for point in _points():
+        with suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(point.module)
+            if spec is not None and spec.origin == str(path):
+                load_entry_point(point)
+                return sys.modules[point.module]
     if name in sys.modules and sys.modules[name].__file__ == str(path):
         return sys.modules[name]
     if path.suffix != ".py" or not path.is_file():
@@ -58,6 +66,12 @@ def load_plugin(path: str | Path) -> ModuleType:
             f"plug-in {str(path)!r} cannot be imported: {_where(error, path)}{fault}"
         ) from error
     return module
+
+
+def _points() -> Iterator[EntryPoint]:
+    """The entry points of all groups of members."""
+    for group in (group for group in entry_points().groups if group.startswith(GROUPS)):
+        yield from entry_points(group=group)
 
 
 def load_entry_point(point: EntryPoint) -> None:

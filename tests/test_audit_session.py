@@ -58,7 +58,7 @@ def test_a_family_that_dies_or_hangs_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(PLUGIN)
     load_plugin(tmp_path / "bad.py")
     book = Ledger(tmp_path / "audit.json")
-    scope = plan.Scope((2,), ("float64",), 3.0)
+    scope = plan.Scope((2,), ("float64",), limit=3.0)
     done = list(session.audit(plan.libraries(["wave"]), scope, book, 1))
     assert len(done) == 5  # after a hang a family ends
     rows = ledger.read(tmp_path / "audit.json")

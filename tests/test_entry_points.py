@@ -98,6 +98,7 @@ with warnings.catch_warnings(record=True) as caught:
         "study": "theirs" in studies,
         "claims": [claim.id for claim in claims() if claim.id == "their-claim"],
     }
+from flows.plugins import load_plugin
 from flows.registry import needed
 
 study = studies["theirs"]
@@ -110,6 +111,7 @@ print(json.dumps({
     "needed": needed(case.words),
     "of_others": needed({"maf"}),
     "shape": list(datasets.load("their_gaussian").train.shape),
+    "again": load_plugin(Path("their_members.py")).__name__,
     "status": [result.failure for _, result in study.measure([case])],
 }))
 """
@@ -127,10 +129,20 @@ def distribution(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, tmp_path)))}
 
 
-def test_entry_points_add_data_sets_studies_and_claims(distribution: dict[str, str]) -> None:
-    """Each is listed, its records name the module and its file, a broken one is a line."""
+def test_entry_points_add_data_sets_studies_and_claims(
+    distribution: dict[str, str], tmp_path: Path
+) -> None:
+    """Each is listed, its records name the module and its file, a broken one is a line.
+
+    Its file as a plug-in is the same module.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", CODE], env=distribution, capture_output=True, text=True, check=True
+        [sys.executable, "-c", CODE],
+        cwd=tmp_path,
+        env=distribution,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     facts = json.loads(done.stdout)
     assert (facts["data"], facts["study"], facts["claims"]) == (True, True, ["their-claim"])
@@ -143,4 +155,5 @@ def test_entry_points_add_data_sets_studies_and_claims(distribution: dict[str, s
     assert facts["files"] == ["file their_members.py"]
     assert facts["needed"] == ["their_members"]
     assert facts["of_others"] == []
+    assert facts["again"] == "their_members"
     assert (facts["shape"], facts["status"]) == ([40, 2], [""])

@@ -23,7 +23,7 @@ class Scope:
     dims: tuple[int, ...] = (*DIMS, LARGE)
     dtypes: tuple[str, ...] = DTYPES
     parameters: tuple[str, ...] = PARAMETERS
-    limit: float = 25.0
+    limit: float = 16.0
 
     def has(self, task: Mapping[str, Any]) -> bool:
         """Whether a task, or a row of one, is within it."""

@@ -19,7 +19,7 @@ from flows.conformance.subject import FACTOR, LOOSEST
 from flows.packages import Library
 from flows.registry import needed
 
-QUICK = 5.0  # seconds of all judgements at one dimension that let the large one be judged too
+QUICK = 3.0  # seconds of all judgements at one dimension that let the large one be judged too
 LATE, CRASH = "time limit", "crash"  # rows of what was not judged
 
 

@@ -16,7 +16,7 @@ import flows
 from flows.flow import Flow
 from flows.plugins import FOREIGN
 
-ROWS = 256  # of data, to judge a flow at
+ROWS = 128  # of data, to judge a flow at
 FACTOR = 100  # largest error, in units of the tolerance of the ODEs
 LOOSEST = 1e-2  # bound that no tolerance can excuse, in nats or relative
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
