@@ -83,7 +83,7 @@ def _failures(rows: Sequence[Row], scripts: Sequence[Row], kind: str) -> str:
         label = f"{name} and {more} more" if more else name
         why = markdown(cause) if cause != name else ""
         if kind == OPEN:
-            why = _reason(failed[0], entry)
+            why = _reason(max(failed, key=_ratio), entry)
         elif entry.get("script"):
             folded.append(_script(entry))
         cells.append([f"`{family}`", label, *figures, _where(failed, own), why])
@@ -108,10 +108,13 @@ def _reason(row: Row, entry: Row) -> str:
 
 
 def _remarks(rows: Sequence[Row]) -> str:
-    """What the failures of a family have in common, as its library or its lines say."""
-    families = {row["family"]: row["library"] for row in rows if row["passed"] is False}
-    remarks = {family: terms(library, family)["remark"] for family, library in families.items()}
-    return "\n".join(f"- `{family}`: {markdown(text)}" for family, text in remarks.items() if text)
+    """What the failures of families have in common, each remark once."""
+    families: dict[str, list[str]] = {}
+    failed = {row["family"]: row["library"] for row in rows if row["passed"] is False}
+    for family, library in failed.items():
+        families.setdefault(terms(library, family)["remark"], []).append(f"`{family}`")
+    lines = [f"- {', '.join(names)}: {markdown(text)}" for text, names in families.items() if text]
+    return "\n".join(lines)
 
 
 def _script(entry: Row) -> str:

@@ -81,7 +81,10 @@ def read(path: Path) -> Source:
     Of a results folder that has a plan, the cases of the plan count.
     """
     if not path.exists():
-        raise ValueError(f"{str(path)!r} does not exist")
+        raise ValueError(
+            f"{str(path)!r} does not exist: flowgauge run measures a suite, and flowgauge baseline "
+            "update makes a baseline of its results"
+        )
     if path.is_dir() and not store.is_folder(path):
         return Source(path, benchmarks=pytest_benchmark.read(path))
     if path.is_dir():
