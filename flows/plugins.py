@@ -37,12 +37,12 @@ def load_plugin(path: str | Path) -> ModuleType:
     """
     path = Path(path).resolve()
     name = f"{PREFIX}{path.stem}"
-    for point in _points():
-        with suppress(ImportError, ValueError):
-            spec = importlib.util.find_spec(point.module)
-            if spec is not None and spec.origin == str(path):
-                load_entry_point(point)
-                return sys.modules[point.module]
+    if (point := _installed(path)) is not None:
+        try:
+            load_entry_point(point)
+        except FOREIGN as error:
+            raise _broken(path, error) from error
+        return sys.modules[point.module]
     if name in sys.modules and sys.modules[name].__file__ == str(path):
         return sys.modules[name]
     if path.suffix != ".py" or not path.is_file():
@@ -61,22 +61,39 @@ def load_plugin(path: str | Path) -> ModuleType:
             spec.loader.exec_module(module)
     except FOREIGN as error:
         del sys.modules[name]
-        fault = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else described(error)
-        raise ValueError(
-            f"plug-in {str(path)!r} cannot be imported: {_where(error, path)}{fault}"
-        ) from error
+        raise _broken(path, error) from error
     return module
 
 
-def _points() -> Iterator[EntryPoint]:
-    """The entry points of all groups of members."""
+def _broken(path: Path, error: BaseException) -> ValueError:
+    fault = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else described(error)
+    return ValueError(f"plug-in {str(path)!r} cannot be imported: {_where(error, path)}{fault}")
+
+
+def _installed(path: Path) -> EntryPoint | None:
+    """The entry point that names the module of a file, if it may be loaded; it imports nothing."""
     for group in (group for group in entry_points().groups if group.startswith(GROUPS)):
-        yield from entry_points(group=group)
+        for point in entry_points(group=group):
+            top, *rest = point.module.split(".")
+            with suppress(ValueError):  # of a module without a specification
+                spec = importlib.util.find_spec(top)
+                roots = (spec and spec.submodule_search_locations) or []
+                files = [str(Path(root, *rest).with_suffix(".py")) for root in roots if rest]
+                files += [str(Path(root, *rest, "__init__.py")) for root in roots]
+                files += [str(spec.origin)] if spec and not rest else []
+                if str(path) in files and _admits(point):
+                    return point
+    return None
+
+
+def _admits(point: EntryPoint) -> bool:
+    """Whether `load_only` has not left an entry point out."""
+    return _admitted is None or point.value in _admitted
 
 
 def load_entry_point(point: EntryPoint) -> None:
     """Import what an entry point names, unless `load_only` has left it out."""
-    if _admitted is None or point.value in _admitted:
+    if _admits(point):
         with _import(point.value):
             point.load()
 

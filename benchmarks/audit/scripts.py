@@ -16,6 +16,8 @@ from typing import Any
 
 import jinja2
 
+from flows.conformance.subject import ROWS
+
 FOLDER = Path(__file__).parent
 FUNCTIONS = {  # those of a script, with their arguments
     "forward": "flow, x",
@@ -93,7 +95,7 @@ def script(
     run = [_render(text, values) for text in (*helpers, *functions)]
     run += ["torch.manual_seed(0)", build, "flow = flow.double()"]
     run += [MOVE] * (parameters == "moved")
-    run += [f"x = 1.5 * torch.randn(128, {dim}, dtype=torch.float64) + 0.3"]
+    run += [f"x = 1.5 * torch.randn({ROWS}, {dim}, dtype=torch.float64) + 0.3"]
     run += [own["prepare"], "" if double else "flow, x = flow.float(), x.float()"]
     run += [body, "print(torch.as_tensor(figure).item())"]
     prelude, text = _render(own["prelude"], values), "\n".join(run)

@@ -19,7 +19,7 @@ from flows.conformance.subject import FACTOR, LOOSEST
 from flows.packages import Library
 from flows.registry import needed
 
-QUICK = 3.0  # seconds of all judgements at one dimension that let the large one be judged too
+LARGE_WITHIN = 3.0  # seconds that all of one dimension may take for the large one to follow
 LATE, CRASH = "time limit", "crash"  # rows of what was not judged
 
 
@@ -104,7 +104,7 @@ class Desk:
     def _family(self, library: Library, family: str) -> None:
         spent = 0.0
         for dim in self.scope.dims:
-            if dim == LARGE and spent > QUICK:
+            if dim == LARGE and spent > LARGE_WITHIN:
                 return
             start = monotonic()
             for dtype, parameters in product(self.scope.dtypes, self.scope.parameters):
@@ -134,12 +134,13 @@ class Desk:
             row = {**task, "row": name, "figure": plain(figure), "bound": plain(bound)}
             row |= {"passed": passed, "confirmed": None}
             if passed is False:
-                row["confirmed"] = _anywhere(row) in self.shown
-            if row["confirmed"] is False and not excused(row):
-                script = self._reproduced(row, note)
-                row["confirmed"] = script["confirmed"]
-                judged.scripts.append(script)
-            self.shown |= {_anywhere(row)} if row["confirmed"] else set()
+                row["confirmed"] = not excused(row) and _anywhere(row) in self.shown
+                if not row["confirmed"] and not excused(row):
+                    script = self._reproduced(row, note)
+                    row["confirmed"] = script["confirmed"]
+                    judged.scripts.append(script)
+                if row["confirmed"]:
+                    self.shown.add(_anywhere(row))
             judged.rows.append(row)
         return judged
 

@@ -95,7 +95,7 @@ class Study:
 
     def cases(self, options: Any, common: Common) -> Iterable[Case]:
         """The cases that the options of a suite ask for."""
-        raise NotImplementedError
+        raise NotImplementedError(f"study {self.name!r} defines no cases")
 
     def block(self, case: Case) -> str:
         """What is equal for cases that are measured together: nothing, each case is alone."""
@@ -132,11 +132,11 @@ class Study:
 
     def result(self, case: Case) -> Result:
         """What one case gives."""
-        raise NotImplementedError
+        raise NotImplementedError(f"study {self.name!r} defines neither result nor measure")
 
     def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
         """Times of a case, measured alone, whose result has ``kept`` what they need."""
-        raise NotImplementedError
+        raise NotImplementedError(f"study {self.name!r} keeps what times need and defines no times")
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """The tables of the study's records, and of those that it reads; none of none."""

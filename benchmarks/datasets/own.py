@@ -75,7 +75,10 @@ class Selection:
         """
         kept, left_out = tuple(columns) or self.columns, tuple(drop) or self.drop
         targets = tuple(target) or self.target
-        Selection(self.path, drop=left_out, target=targets).select(table)
+        try:
+            Selection(self.path, drop=left_out, target=targets).select(table)
+        except ValueError as error:
+            raise ValueError(f"data file {str(self.path)!r}: {error}") from None
         if kept and left_out:
             kept, left_out = tuple(name for name in kept if name not in left_out), ()
             if not kept:
