@@ -37,6 +37,12 @@ class Member:
         own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         return {k: v for k, v in own.items() if k not in SIZES or k in self.uses}
 
+    @property
+    def undeclared(self) -> tuple[str, ...]:
+        """Sizes that the factory takes and `uses` leaves out, so that they cannot be given."""
+        taken = inspect.signature(self.factory).parameters
+        return tuple(size for size in SIZES if size in taken and size not in self.uses)
+
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """``options`` with the defaults filled in; ValueError for one that the member refuses.
 

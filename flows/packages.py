@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from flows.isolation import unchanged
 from flows.plugins import FOREIGN, described
 
 
@@ -32,11 +34,17 @@ def installed(package: str) -> bool:
 
 
 def import_fault(package: str) -> str:
-    """Why a package cannot be imported, in one line; empty if it can, and then it is."""
+    """Why a package cannot be imported, in one line; empty if it can, and then it is.
+
+    What the import does to settings of torch or of the process is undone, as after any case: a
+    library's flows are called in one state, whether or not it was just imported.
+    """
+    if package in sys.modules:
+        return ""
     if not installed(package):
         return "is not installed"
     try:
-        with warnings.catch_warnings(action="ignore"):  # a library's notices about itself
+        with warnings.catch_warnings(action="ignore"), unchanged(package):  # its notices too
             importlib.import_module(package)
     except FOREIGN as error:
         return f"cannot be imported: {described(error)}"

@@ -137,3 +137,15 @@ def test_check_tries_a_context_by_itself_and_is_brief(tmp_path):
     assert {*verdicts, "planar, D = 3: passed"} <= set(lines)
     summary = " ".join(result.stdout.split())
     assert "failed: first_context at D = 3 (round trip from data given a context, " in summary
+
+
+def test_check_says_where_a_context_is_not_declared(tmp_path):
+    """A flow whose factory takes one that `uses` leaves out is judged without it, and says so."""
+    file = tmp_path / "shy_context.py"
+    text = CONTEXT.replace('("context_dim",)', "()").replace("first_context", "shy_context")
+    file.write_text(text)
+    result = cli.invoke(app, ["check", str(file), "planar", "--dim", "3"])
+    hints = [line for line in result.stdout.splitlines() if "name it in `uses`" in line]
+    assert len(hints) == 1
+    assert hints[0].startswith("shy_context takes context_dim")
+    assert "@flows.register('shy_context', uses=('context_dim',))" in hints[0]

@@ -175,3 +175,13 @@ def test_pictured_columns_are_the_least_gaussian() -> None:
     assert held["samples"].shape == (1000, 4)
     assert held["samples"].mean() == pytest.approx(0.5, abs=0.01)
     np.testing.assert_allclose(held["data_samples"], x[:300, ::2], rtol=1e-3, atol=1e-3)
+
+
+def test_pictured_columns_of_a_context_only_fill_up() -> None:
+    """However far from normal those of the context are."""
+    y, given = torch.randn(2000, 3, dtype=torch.float64), torch.rand(2000, 3, dtype=torch.float64)
+    x = torch.cat([y, given.exp()], 1)
+    data = datasets.Dataset("probe", 3, x, x, x[:300], "", "", context_dim=3)
+    columns = pictured.corner(x, data)["columns"].tolist()
+    assert columns[:3] == [0, 1, 2]
+    assert len(columns) == 4

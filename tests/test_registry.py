@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from nflows.transforms import IdentityTransform
 from torch import nn
+from torch.distributions import Distribution
 
 import flows
 from flows.continuous.trace import TRACES, Trace
@@ -178,3 +179,16 @@ def test_a_library_is_usable_or_says_in_one_line_why_not(
     member = Member("b", lambda dim: None, (), library="broken_library")
     with pytest.raises(ValueError, match=r"'b' needs the package 'broken_library', which .* gone$"):
         member.construct(2, {})
+
+
+def test_a_library_changes_no_setting_as_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its flows are called in one state, whatever was measured before its import."""
+    text = "from torch.distributions import Distribution\nDistribution._validate_args = None\n"
+    (tmp_path / "careless_library.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = Distribution._validate_args
+    Member("c", lambda dim: None, (), library="careless_library").construct(2, {})
+    assert "careless_library" in sys.modules
+    assert Distribution._validate_args is before

@@ -89,6 +89,14 @@ def check(
             _print(results[-1], brief)
             if csv_file is not None:
                 write(csv_file, _csv(results))
+    for member in (library.members[name] for name in names):
+        if member.library is None and member.undeclared:
+            sizes = ", ".join(member.undeclared)
+            console.print(
+                f"{member.name} takes {sizes}, which was not looked at: name it in `uses`, as in "
+                f"@flows.register({member.name!r}, uses={(*member.uses, *member.undeclared)})",
+                soft_wrap=True,
+            )
     failed = [_failure(c) for c in results if not c.passed]
     inapplicable = sum(not _judged(c) for c in results)
     scope = f"{counted(len(names), 'flow')} at {counted(len(dims), 'dimension')}"

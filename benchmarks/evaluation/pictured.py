@@ -47,14 +47,16 @@ def plane(flow: Flow, x: Tensor, data: Dataset, *, grid: int, layers: int) -> di
 def corner(x: Tensor, data: Dataset) -> dict[str, Any]:
     """Return arrays of the least Gaussian columns, for a corner plot of samples x (N, D).
 
-    Their training rows are farthest from a normal distribution by Kolmogorov's distance.
-    ``columns`` (c,), from 0, in order; ``samples`` (rows, c) and ``data_samples`` (rows, c) of the
-    test set.
+    Their training rows are farthest from a normal distribution by Kolmogorov's distance; of a
+    context columns are only taken where those of y are too few. ``columns`` (c,), from 0, in order;
+    ``samples`` (rows, c) and ``data_samples`` (rows, c) of the test set.
     """
     rows = data.train[:CHOSEN_BY]
     scaled = ((rows - rows.mean(0)) / rows.std(0)).numpy()
     distances = [scipy.stats.kstest(column, "norm").statistic for column in scaled.T]
-    columns = np.sort(np.argsort(distances)[::-1][:COLUMNS])
+    order = np.argsort(distances)[::-1]
+    order = np.concatenate([order[order < data.dim], order[order >= data.dim]])
+    columns = np.sort(order[:COLUMNS])
     return {
         "columns": columns,
         "samples": paths.half(_some(x, SAMPLES)[:, columns]),
