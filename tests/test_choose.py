@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import subprocess
@@ -11,17 +12,22 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import flows
 from benchmarks import datasets
 from benchmarks.cli.app import app
 from benchmarks.core import store
+from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.study import registry
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.suite import Suite
 from benchmarks.studies.choose.ranking import choices, weights
+from benchmarks.training import schedules
+from benchmarks.training.loop import train
+from benchmarks.training.settings import Training
 from runs import SCORING, Silent
 
 cli = CliRunner()
@@ -69,6 +75,29 @@ def test_the_clock_ends_every_training(folder):
         validated = store.arrays(row, "validated")["validated"]
         assert validated[0] == 0
         assert validated[-1] == row["train_updates"]
+
+
+def test_a_training_by_the_clock_ends_where_few_rows_are_learned_by_heart(monkeypatch):
+    """It goes back to its best weights, from where the rate falls, and is the better for it."""
+    rng = np.random.default_rng(0)
+    rows = torch.as_tensor(rng.normal(size=(90, 3)))
+    data = datasets.Dataset("few", 3, rows[:30], rows[30:60], rows[60:], "", "")
+    scores, updates = {}, {}
+    for patience in (0, 2):
+        now = itertools.count(time.monotonic(), 0.01)  # a clock of its own: each look takes as long
+        monkeypatch.setattr(schedules.time, "monotonic", lambda now=now: next(now))
+        options = flows.members["nsf_coupling"].complete({"hidden": 32, "layers": 2})
+        case = Case(
+            study="choose", flow="nsf_coupling", dim=3, batch=30, updates=1, options=options
+        )
+        settings = Training(
+            schedule="wsd", clock=10, validations=20, learning_rate=0.01, patience=patience
+        )
+        history = train(flows.build("nsf_coupling", 3, **options), data, case, settings)
+        monkeypatch.undo()
+        scores[patience], updates[patience] = max(history.validation_ll), history.updates
+    assert updates[2] < updates[0] / 2
+    assert scores[2] > scores[0]
 
 
 def test_finals_have_the_configuration_that_is_best_by_validation(folder):

@@ -99,6 +99,23 @@ def test_the_validations_of_a_clock_come_once_each_and_none_after_the_other_if_t
     assert clock.validates(8)
 
 
+@given(best=st.floats(0.001, 0.999), waited=st.floats(0.001, 0.999), decay=st.floats(0.05, 0.95))
+def test_a_clock_falls_as_that_of_a_shorter_training_and_never_ends_later(best, waited, decay):
+    clock = Clock(1000.0, time.monotonic() - 1000 * best)
+    clock.best, ends = clock.passed, clock.begun + 1000
+    clock.begun -= (ends - time.monotonic()) * waited
+    ends, passed = clock.begun + 1000, clock.passed
+    fell = clock.fall(decay)
+    assert fell == (passed < (1 - decay) * 1000)
+    if fell:
+        assert clock.share == pytest.approx(1 - decay, abs=1e-3)
+        left = clock.begun + clock.seconds - time.monotonic()
+        assert left <= ends - time.monotonic() + 1e-3
+        assert left <= 1000 * best * decay / (1 - decay) + 1e-3
+        assert not clock.validates(10)
+        assert not clock.fall(decay)
+
+
 @pytest.mark.parametrize("dim", [1, 2, 7])
 def test_families_can_be_built_at_every_dimension(dim):
     names = [entrant.flow for entrant in entrants(dim)]

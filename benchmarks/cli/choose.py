@@ -103,16 +103,18 @@ def _selection(
 ) -> Selection:
     """The table in its columns; ValueError for a column that it does not have."""
     from benchmarks.datasets import own
+    from benchmarks.datasets.inspection import quoted
 
     table, given = next(iter(own.read_whole(file).values())), own.Selection.of(file)
     chosen = [
         [n for text in some or () for n in text.split(",")] for some in (columns, drop, target)
     ]
     selection = given.narrowed(table, *chosen)
-    targets, label = selection.target, table.attrs.get("target")
+    targets = selection.target
+    aside = [name for name in table.attrs.get("targets", ()) if name not in selection.columns]
     note = f"the density is that of {', '.join(targets)} given the other columns" if targets else ""
-    if not targets and label not in (None, *selection.columns):
-        note = f"{label!r} is left out; --target {label} asks for its density given the others"
+    if not targets and aside:
+        note = f"left out: {quoted(aside)}; --target {','.join(aside)} asks for the density given X"
     if note:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     return selection

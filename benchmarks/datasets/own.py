@@ -95,7 +95,7 @@ class Selection:
             raise ValueError(f"it has no column {absent[0]!r}; choose from: {quoted(table, 50)}")
         if both := [name for name in self.target if name in self.drop]:
             raise ValueError(f"column {both[0]!r} is the target and left out")
-        left_out = {*self.drop, table.attrs.get("target")}
+        left_out = {*self.drop, *table.attrs.get("targets", ())}
         others = self.columns or [name for name in table.columns if name not in left_out]
         rest = [name for name in others if name not in self.target]
         if self.target and not rest:

@@ -126,7 +126,7 @@ def read_array(path: Path) -> dict[str, pd.DataFrame]:
 def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
     """Read the arrays `train`, `val` and `test` of an .npz file, its only one, or `X` and `y`.
 
-    The column `y` is the target, which the table's ``attrs`` name.
+    The columns of y, `y` or `y0, y1, ...`, are targets, which the table's ``attrs`` name.
     """
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not an .npz archive, or cut off")
@@ -153,13 +153,14 @@ def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
 
 def _with_target(arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
     x, y = arrays["x"], arrays["y"]
-    if x.ndim != 2 or y.shape not in ((len(x),), (len(x), 1)):
+    if x.ndim != 2 or y.ndim not in (1, 2) or len(y) != len(x) or y.size == 0:
         raise ValueError(
-            f"X and y should have the shapes (N, D) and (N,), not {x.shape}, {y.shape}"
+            f"X and y should have the shapes (N, D) and (N,) or (N, K), not {x.shape}, {y.shape}"
         )
-    table = _named(x)
-    table["y"] = _named(y.reshape(-1, 1))["0"]
-    table.attrs["target"] = "y"
+    targets = _named(y.reshape(len(y), -1))
+    targets.columns = [f"y{name}" for name in targets] if targets.shape[1] > 1 else ["y"]
+    table = pd.concat([_named(x), targets], axis=1)
+    table.attrs["targets"] = list(targets)
     return table
 
 

@@ -42,10 +42,10 @@ def train(
     whose loss or gradient is not finite, or whose ODE cannot be solved, is skipped. ``observe`` is
     called before each update and after the last, outside the measured seconds; what it returns,
     unless None, is appended to ``history.observations``. The weights at the end are those that
-    ``settings.keep`` names. With ``settings.clock`` seconds end the training in place of updates;
-    it leaves no checkpoint, and goes the whole way. With a ``continuation``, a share of the
-    updates, ``history.gain`` says whether the training was still improving; nothing else in the
-    history counts what that takes.
+    ``settings.keep`` names. With ``settings.clock`` seconds end the training in place of updates,
+    and it leaves no checkpoint; patience does not end it, but lets the rate fall. With a
+    ``continuation``, a share of the updates, ``history.gain`` says whether the training was still
+    improving; nothing else in the history counts what that takes.
 
     If `checkpoint.slot` names a file for the case, the state is written there every
     `checkpoint.SECONDS`, and a training that finds one of its own resumes from it, or from that of
@@ -81,10 +81,11 @@ class _Turns(Turns):
         observer: Observer,
     ) -> None:
         self.case, self.settings, self.objective = case, settings, objective
-        self.observer, self.patience = observer, settings.patience
+        self.observer = observer
         self.source = settings.source(data)
         self.state = initial_state(flow, case, settings)
         self.clock = schedules.Clock(settings.clock) if settings.clock else None
+        self.patience = 0 if self.clock else settings.patience
         self.slot = None if self.clock else checkpoint.slot(case)
         self.name = getattr(objective, "__qualname__", type(objective).__qualname__)
         self.owner = f"{case.key} {self.name} {settings.model_dump_json()}"
@@ -136,6 +137,16 @@ class _Turns(Turns):
         if not counting():  # for times afterwards
             state.add_snapshot()
         state.drops = schedules.drops(self.settings, state.drops, state.waiting)
+        if self.clock:
+            self._fall(self.clock)
+
+    def _fall(self, clock: schedules.Clock) -> None:
+        """Go back to the best weights once the patience is over, from where the rate falls."""
+        state, settings = self.state, self.settings
+        if not state.waiting:
+            clock.best = clock.passed
+        elif state.waiting > settings.patience > 0 and clock.fall(settings.decay):
+            state.flow.load_state_dict(state.best)
 
     def observe(self) -> None:
         if (observation := self.observer(self.state.update)) is not None:

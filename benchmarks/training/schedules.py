@@ -30,11 +30,31 @@ class Clock:
     seconds: float
     begun: float = field(default_factory=time.monotonic)
     validated: float = 0.0  # share of the seconds until the next validation
+    best: float = 0.0  # seconds until the best validation
+
+    @property
+    def passed(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.begun
 
     @property
     def share(self) -> float:
         """Share of the seconds that has passed, at most 1."""
-        return min(1.0, max(1e-9, (time.monotonic() - self.begun) / self.seconds))
+        return min(1.0, max(1e-9, self.passed / self.seconds))
+
+    def fall(self, decay: float) -> bool:
+        """Become the clock of the training whose last share, ``decay``, begins now.
+
+        Its seconds are those of a training that came to its best validation at that time, and no
+        more than are left. Return False, and do nothing, if the last share has begun, or no
+        validation was the best yet.
+        """
+        if not self.best or (passed := self.passed) >= (1 - decay) * self.seconds:
+            return False
+        whole = min(self.best / (1 - decay), (self.seconds - passed) / decay)
+        self.begun += passed - (1 - decay) * whole
+        self.seconds, self.validated = whole, 1 - decay / 2
+        return True
 
     def updates(self, done: int) -> int:
         """Updates of the whole training: at the end those that are ``done``."""

@@ -71,7 +71,10 @@ class TrainingPart(Settings, frozen=True):
     since a field learns to exploit fixed steps.
     """
     patience: NonNegativeInt = 0
-    """Validations without a better one after which the training stops; 0 never stops it."""
+    """Validations without a better one after which the training stops; 0 never stops it. A
+    training by the clock goes back to its best weights instead, and lets the rate of "wsd" fall for
+    as long as it would have in a training of that length.
+    """
     time_limit: NonNegativeFloat = 0.0
     """Seconds, validations apart, after which the training stops; 0 sets no limit."""
     clock: NonNegativeFloat = 0.0

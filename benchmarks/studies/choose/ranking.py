@@ -158,6 +158,9 @@ class Choice:
         for model, own in without.groupby("model", sort=False):
             lines.append(f"Without a result: {model}: {own['reason'].iloc[0]}.")
         tried = self.rows[self.rows["stage"] == "trial"]
+        cut_off = set(tried["model"]) - set(without["model"]) - {ranked.name for ranked in every}
+        if cut_off:
+            lines.append(f"Cut off by the end of the time: {', '.join(sorted(cut_off))}.")
         if skipped := int((tried["status"] == "skipped").sum()):
             lines.append(f"{skipped} of {len(tried)} trials were left out for want of time.")
         if left_out := self._left_out():

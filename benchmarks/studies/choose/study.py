@@ -38,7 +38,7 @@ class ChooseOptions(Settings, frozen=True):
     """Sizes by name, of each flow that uses them and whose space leaves them open."""
     batch: PositiveInt = 256
     """Rows of a batch."""
-    training: Training = Training(schedule="wsd", warmup=20, validations=8)
+    training: Training = Training(schedule="wsd", warmup=20, validations=10, patience=2)
     """Settings of every training, but for what the search chooses."""
     configurations: PositiveInt = 4
     """Trials of each family."""
@@ -68,6 +68,7 @@ class Choose(TrainingStudy):
     """
 
     name = NAME
+    version = 2  # 2: patience
     question = "Which flow fits this table best, in the time that there is?"
     Options = ChooseOptions
     deadline: Deadline | None = None  # of the run that this process makes
