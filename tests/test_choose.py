@@ -96,6 +96,7 @@ def test_a_training_by_the_clock_ends_where_few_rows_are_learned_by_heart(monkey
         history = train(flows.build("nsf_coupling", 3, **options), data, case, settings)
         monkeypatch.undo()
         scores[patience], updates[patience] = max(history.validation_ll), history.updates
+        assert history.stopped == ("patience" if patience else "")
     assert updates[2] < updates[0] / 2
     assert scores[2] > scores[0]
 
@@ -134,6 +135,15 @@ def test_the_ranking_is_by_validation_and_the_answer_names_its_first(folder):
     assert entry["options"]["hidden"] == 8
     assert [figure.name for figure in study.figures(frame)] == [f"choose-{choice.data}"]
     assert len(study.tables(frame)[0].frame) == 3
+
+
+def test_a_family_without_a_final_is_named(folder):
+    """A final that the end of the time cuts off has no record."""
+    frame = load(folder)
+    last = choices(frame)[0].flows[-1]
+    (choice,) = choices(frame[frame["key"] != last.row["key"]])
+    assert last.name not in choice.answer
+    assert any(line.startswith("Cut off") and last.name in line for line in choice.warnings)
 
 
 def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):

@@ -62,6 +62,10 @@ def test_columns_are_chosen_by_name_or_number(tmp_path: Path) -> None:
     assert own.load_file(npz).dim == 3
     assert own.load_file(f"{npz}:columns=2,0").dim == 2
     assert own.load_file(f"{npz}:columns=2,y:dequantise").columns == ("2", "y")
+    np.savez(tmp_path / "xy.npz", X=X, y=X[:, :2] ** 2)
+    pair = own.load_file(f"{tmp_path / 'xy.npz'}:target=y1,y0")
+    assert (pair.columns, pair.dim) == (("y1", "y0", "0", "1", "2"), 2)
+    assert own.load_file(tmp_path / "xy.npz").columns == own.load_file(npz).columns
     for name in (f"{csv}:drop=nosuch", f"{csv}:columns=mass,nosuch"):
         with pytest.raises(ValueError, match=r"no column 'nosuch'.*'flux'"):
             own.load_file(name)

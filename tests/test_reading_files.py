@@ -65,6 +65,11 @@ def test_arrays_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
             "differ",
         ),
         ({"x": np.array([["a", {}]], dtype=object)}, "object and of shape"),
+        (
+            {"X": np.zeros((9, 2)), "y": np.zeros((9, 2, 2))},
+            r"\(N,\) or \(N, K\), not .* \(9, 2, 2\)",
+        ),
+        ({"X": np.zeros((9, 2)), "y": np.zeros((9, 0))}, r"\(N,\) or \(N, K\), not .* \(9, 0\)"),
     ]:
         np.savez(tmp_path / "x.npz", **arrays)
         with pytest.raises(ValueError, match=message):

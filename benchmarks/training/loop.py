@@ -58,9 +58,10 @@ def train(
     turns = _Turns(flow, data, case, settings, objective, observe)
     state, history = turns.state, turns.state.history
     end = loop(state, turns)
-    history.stopped = "" if end == "updates" else end
+    history.stopped = "patience" if turns.fell else "" if end == "updates" else end
+    share = 0.0 if turns.fell else continuation
     history.gain = continued(
-        state, turns.validation, turns.batch, turns.case, settings, objective, continuation
+        state, turns.validation, turns.batch, turns.case, settings, objective, share
     )
     if settings.keep == "best":
         flow.load_state_dict(state.best)
@@ -86,6 +87,7 @@ class _Turns(Turns):
         self.state = initial_state(flow, case, settings)
         self.clock = schedules.Clock(settings.clock) if settings.clock else None
         self.patience = 0 if self.clock else settings.patience
+        self.fell = False  # whether the patience with a clock is over
         self.slot = None if self.clock else checkpoint.slot(case)
         self.name = getattr(objective, "__qualname__", type(objective).__qualname__)
         self.owner = f"{case.key} {self.name} {settings.model_dump_json()}"
@@ -147,6 +149,7 @@ class _Turns(Turns):
             clock.best = clock.passed
         elif state.waiting > settings.patience > 0 and clock.fall(settings.decay):
             state.flow.load_state_dict(state.best)
+            self.fell = True
 
     def observe(self) -> None:
         if (observation := self.observer(self.state.update)) is not None:

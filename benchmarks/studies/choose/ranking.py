@@ -32,10 +32,12 @@ LONGER = 3  # times the minutes, where a training was still improving
 def undertrained(row: pd.Series) -> bool | None:
     """Whether the training of a final was still improving; None where that is not known.
 
-    One of fewer than `criteria.UPDATES` has hardly begun.
+    One of fewer than `criteria.UPDATES` has hardly begun, unless its validation got worse.
     """
     if not row["updates"]:  # of a baseline
         return None
+    if row["notes"].get("stopped") == "patience":
+        return False
     return True if row["train_updates"] < UPDATES else improving(row.to_frame().T)
 
 
