@@ -210,8 +210,10 @@ def _frame(**changes: Any) -> pd.DataFrame:
     for place, (member, scale) in enumerate((("a", 1.0), ("b", 4.0))):
         row: dict[str, Any] = {"setting.group": "g", "setting.member": member, "dim": 3}
         row |= {"setting.place": place, "status": "done", "key": member, "parameters": 10.0}
-        row |= {"reference_seconds": scale**0.5, "log_prob_flops": 7.0, "log_prob_error": 1e-5}
+        row |= {"reference_seconds.values": [scale**0.5] * 3, "log_prob_flops": 7.0}
+        row |= {"log_prob_error": 1e-5, "step_compile_seconds.values": [50.0 * scale]}
         for call in CALLS:
+            row[f"{call}_seconds"] = scale
             row[f"{call}_seconds.values"] = [scale * s for s in (0.9, 1.0, 1.1)]
         rows.append(row | (changes if place else {}))
     return pd.DataFrame(rows)
@@ -225,6 +227,7 @@ def test_the_table_has_a_row_a_member_and_its_ratios() -> None:
         assert second[f"{call}.half"] == pytest.approx((3.8, 4.2))
         assert second[f"{call}.ratio"] == pytest.approx(2.0)
         assert np.isnan(first[f"{call}.ratio"])
+    assert second["step.compiling"] == pytest.approx(50.0)
     (table,) = STUDY.tables(_frame())
     assert table.column("step").scale == 1000
     (figure,) = STUDY.figures(_frame())

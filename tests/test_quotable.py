@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.quotable import BUSY, NOISY, cautions, of_one_place, place, spread
+from benchmarks.core.quotable import BUSY, NOISY, cautions, of_one_place, place, quotable, spread
+from benchmarks.core.quotable import SCATTERED as SCATTERED_TIMES
 
 QUIET = {"other_cores": BUSY / 4, "stolen_cores": BUSY / 4}
 STEADY = [1.0, 1.0 + NOISY / 4, 1.0 + NOISY / 2]
@@ -47,6 +48,18 @@ def test_a_block_is_quotable_as_a_whole_or_not_at_all() -> None:
         [_row("a", SCATTERED, block="x"), _row("b", block="x"), _row("c", block="y")]
     )
     assert (cautions(frame) == "").tolist() == [False, False, True]
+
+
+def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_rounds() -> None:
+    reasons = [SCATTERED_TIMES, "other work ran on the machine"]
+    for study in ("libraries", "cost"):
+        frame = pd.DataFrame([_row(key, study=study) for key in "abc"])
+        shown = quotable(frame, dict(zip("ab", reasons, strict=True)))
+        assert shown["log_prob_seconds"].notna().tolist() == [False, False, True]
+        raw = [study == "libraries", False, True]
+        assert shown["log_prob_seconds.values"].notna().tolist() == raw
+        assert shown["reference_seconds.values"].notna().tolist() == raw
+        assert frame["log_prob_seconds"].notna().all()
 
 
 def test_spread_is_the_middle_half_over_the_median() -> None:

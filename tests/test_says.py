@@ -10,6 +10,7 @@ from benchmarks.cli import answer
 from benchmarks.cli.console import console
 from benchmarks.core import exhibit
 from benchmarks.core.plan import Plan
+from benchmarks.core.quotable import quotable
 from benchmarks.core.study import registry
 from benchmarks.report import content
 from benchmarks.report.numbered import Exhibits
@@ -83,8 +84,8 @@ def test_costs_are_said_by_degree_and_by_what_may_be_quoted() -> None:
     assert "dense takes 1020 times as many" in says[1]
     assert "realnvp is first and ahead of all others" in says[2]
     assert "level with glow" in registry["cost"].says(costs(realnvp=2, glow=2))[2]
-    doubted = Exhibits({key: "noise" for key in frame["key"] if key.startswith("glow")})
-    assert "not judged" in registry["cost"].says(doubted.quotable(frame))[2]
+    doubted = {key: "noise" for key in frame["key"] if key.startswith("glow")}
+    assert "not judged" in registry["cost"].says(quotable(frame, doubted))[2]
 
 
 @pytest.mark.parametrize("width", [30, 80, 300])

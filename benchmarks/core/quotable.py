@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.core.metrics import METRICS
+from benchmarks.core.study import registry
 
 NOISY = 0.1  # spread of the reference workload's times above which none of its block is trusted
 BUSY = 0.1  # busy cores of other processes from which on the machine was shared
 REFERENCE = "reference_seconds"
 UNKNOWN = "unknown machine"
+SCATTERED = "the reference workload's times scattered"
 TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
 
 
@@ -29,6 +31,21 @@ def cautions(frame: pd.DataFrame) -> pd.Series:
     scatter = scatter.groupby(block.fillna(frame["key"])).transform("max")
     pairs = zip(frame.get("shared", missing), scatter, strict=True)
     return pd.Series([_caution(shared, spread) for shared, spread in pairs], frame.index, dtype=str)
+
+
+def quotable(frame: pd.DataFrame, cautions: Mapping[str, str]) -> pd.DataFrame:
+    """A copy of the frame without the times that are not to be quoted, by ``cautions`` of keys.
+
+    Of `SCATTERED` times that were measured in the same rounds the raw values stay: what slows one
+    slows all, so that ratios of their medians may be quoted, with their intervals.
+    """
+    why = frame["key"].map(cautions)
+    together = [name for name in frame["study"].unique() if _interleaved(name)]
+    ratios = (why == SCATTERED) & frame["study"].isin(together)
+    raw = {name: name.endswith(".values") for name in time_columns(frame)}
+    return frame.assign(
+        **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
+    )
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -84,6 +101,11 @@ def of_one_place(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return frame, f"times are those measured on {counts.index[0]}; others are left out: {names}"
 
 
+def _interleaved(study: str) -> bool:
+    """Whether a study times all of a block in the same rounds; not so one that is not there."""
+    return study in registry and bool(registry[study].interleaved)
+
+
 def _with_seconds(frame: pd.DataFrame) -> pd.Series:
     """Whether the arrays of each row have seconds among them; true where that is not known."""
     if "array_hashes" not in frame:
@@ -105,5 +127,5 @@ def _caution(shared: Any, scatter: float) -> str:
     if np.isnan(scatter):
         return "no reference workload was timed beside it"
     if scatter > NOISY:
-        return "the reference workload's times scattered"
+        return SCATTERED
     return ""

@@ -91,6 +91,7 @@ class Study:
     pace: ClassVar[int] = 1
     uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)
     needs_data: ClassVar[bool] = True  # a run is refused where the files of a data set are absent
+    interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
     reads: ClassVar[tuple[str, ...]] = ()  # other studies whose records its tables may use
 
     def cases(self, options: Any, common: Common) -> Iterable[Case]:

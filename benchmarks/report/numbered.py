@@ -6,10 +6,7 @@ import itertools
 import re
 from collections.abc import Mapping
 
-import pandas as pd
-
 from benchmarks.core import exhibit
-from benchmarks.core.quotable import time_columns
 from benchmarks.report.cells import DOUBTFUL, grid
 from benchmarks.report.content import Figure, Table
 from benchmarks.report.pictures import draw
@@ -37,15 +34,9 @@ class Exhibits:
     """
 
     def __init__(self, cautions: Mapping[str, str] | None = None) -> None:
-        self._cautions = cautions or {}
+        self.cautions = cautions or {}
         self._figures, self._tables = Names(), Names()
         self._figure, self._table = itertools.count(1), itertools.count(1)
-
-    def quotable(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A copy of the frame without the times that are not to be quoted."""
-        doubted = frame["key"].isin(self._cautions)
-        times = {name: frame[name].mask(doubted) for name in time_columns(frame)}
-        return frame.assign(**times)
 
     def figure(self, raw: exhibit.Figure, study: str, suffix: str = "") -> Figure:
         """A figure, drawn; ``suffix`` is added to its title."""
@@ -55,7 +46,7 @@ class Exhibits:
 
     def table(self, raw: exhibit.Table, study: str, suffix: str = "") -> Table:
         """A table, formatted; ``suffix`` is added to its title."""
-        cells, name = grid(raw, self._cautions), self._tables.name(raw.name, study)
+        cells, name = grid(raw, self.cautions), self._tables.name(raw.name, study)
         note = f"{raw.note} {DOUBTFUL}".strip() if cells.doubtful else raw.note
         return Table(next(self._table), name, raw.title + suffix, note, cells, raw)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.quotable import time_columns
+from benchmarks.core.quotable import quotable, time_columns
 from benchmarks.core.study import registry
 from benchmarks.execution import suite
 from benchmarks.report import runs
@@ -37,10 +37,9 @@ class Quoted:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The long frame without times that were not measured quietly, or are stale."""
-        frame = self.run.frame.copy()
-        names = time_columns(frame)
-        frame[names] = frame[names].mask(frame["key"].isin(self.run.cautions))
-        return frame.drop(columns=[name for name in names if frame[name].isna().all()]).copy()
+        frame = quotable(self.run.frame, self.run.cautions)
+        empty = [name for name in time_columns(frame) if frame[name].isna().all()]
+        return frame.drop(columns=empty).copy()  # in one piece
 
     @cached_property
     def lacking(self) -> int:

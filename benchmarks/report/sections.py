@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmarks.core import study as studies
 from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.quotable import quotable
 from benchmarks.report.content import Section
 from benchmarks.report.numbered import Exhibits, Names
 from benchmarks.report.runs import Run
@@ -40,7 +41,7 @@ def fill(section: Section, frame: pd.DataFrame, numbered: Exhibits, suffix: str 
         return
     rows = frame[frame["study"].isin([study, *definition.reads])].reset_index(drop=True)
     with noted(section.notes, f"Study {study!r}: what its records say"):
-        section.says += definition.says(numbered.quotable(rows))
+        section.says += definition.says(quotable(rows, numbered.cautions))
     figures: list[Figure] = []
     with noted(section.notes, f"Study {study!r}: its figures"):
         figures = list(definition.figures(rows.copy()))

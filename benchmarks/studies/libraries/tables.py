@@ -20,15 +20,16 @@ KNOWN = {  # metrics of a member, and how they are shown
     "log_prob_error": ".1e",
     "log_prob_flops": ".4g",
     "log_prob_nfe": ".0f",
-    **dict.fromkeys((f"{call}_compile_seconds" for call in ("log_prob", "step", "sample")), ".2g"),
 }
+COMPILED = ("log_prob", "step", "sample")  # calls that a peer compiles
 NOTE = (
     "Medians of one call on the whole batch, timed in the same shuffled rounds, with the "
     "interquartile range of the raw samples in brackets; the ratio is that of the median to the "
     "first member's, with a 95 % bootstrap interval: above 1 the first is faster. Compiling is in "
-    "no other time. Error: the largest error of log_prob over the batch, relative to the same "
-    "weights in float64, an ODE at a tight tolerance; a ratio is a fair comparison only if both "
-    "errors are about the same. FLOPs of peers are not counted."
+    "no other time, and in calls the number of calls that take as long. Error: the largest error "
+    "of log_prob over the batch, relative to the same weights in float64, an ODE at a tight "
+    "tolerance; a ratio is a fair comparison only if both errors are about the same. FLOPs of "
+    "peers are not counted."
 )
 
 
@@ -44,6 +45,10 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         interval = f"{call}.ratio.interval"
         header = f"{name}, ratio"
         columns[f"{call}.ratio"] = Column(header, digits=".3g", interval=interval, kind="time")
+    for call in COMPILED:
+        seconds = Column.of(f"{call}_compile_seconds", digits=".2g")
+        columns[f"{call}_compile_seconds"] = seconds
+        columns[f"{call}.compiling"] = Column(f"{seconds.label}, calls", digits=",.0f", kind="time")
     rows = comparisons(frame)
     known = [name for name in columns if name in rows and rows[name].notna().any()]
     beside = [part for name in known for part in columns[name].beside if part in rows]
@@ -79,7 +84,20 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 if member is not first and own is not None and reference is not None:
                     value, *interval = ratio_of_medians(own, reference)
                     row |= {f"{call}.ratio": value, f"{call}.ratio.interval": tuple(interval)}
+            row |= _compiling(member)
             yield row | {RECORDS: (member["key"],)}
+
+
+def _compiling(record: Any) -> dict[str, float]:
+    """Seconds of compiling each call, and how many median calls take as long."""
+    row = {}
+    for call in COMPILED:
+        seconds, samples = f"{call}_compile_seconds", _samples(record, call)
+        row[seconds] = record.get(seconds, np.nan)
+        if samples is not None and isinstance(once := record.get(f"{seconds}.values"), list):
+            own = np.median(record[f"{call}_seconds.values"])
+            row[f"{call}.compiling"] = float(np.median(once) / own)
+    return row
 
 
 def _samples(record: Any, call: str) -> np.ndarray | None:
@@ -90,13 +108,13 @@ def _samples(record: Any, call: str) -> np.ndarray | None:
     values = record.get(f"{call}_seconds.values")
     if record["status"] != "done" or not isinstance(values, list | np.ndarray):
         return None
-    return np.asarray(values) / float(record["reference_seconds"])
+    return np.asarray(values) / float(np.median(record["reference_seconds.values"]))
 
 
 def _times(record: Any, call: str) -> dict[str, Any]:
     if record["status"] != "done":
         return {"": record["status"], ".half": None}
-    if _samples(record, call) is None:
+    if pd.isna(record.get(f"{call}_seconds")):
         return {"": np.nan, ".half": None}
     low, middle, high = np.quantile(record[f"{call}_seconds.values"], [0.25, 0.5, 0.75])
     return {"": float(middle), ".half": (float(low), float(high))}

@@ -97,6 +97,7 @@ class Speed(Study):
 
     name = "speed"
     question = "Who is fastest at the same error?"
+    interleaved = True
     uses = ("benchmarks.measure", "benchmarks.measure.foreign", "benchmarks.evaluation")
     Options = SpeedOptions
 

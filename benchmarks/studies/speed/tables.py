@@ -179,7 +179,7 @@ def _samples(row: Mapping[Any, Any], call: str) -> np.ndarray | None:
 
 def _half(row: Mapping[Any, Any], call: str) -> tuple[float, float] | None:
     samples = _samples(row, call)
-    if samples is None or row["status"] != "done":
+    if samples is None or row["status"] != "done" or pd.isna(row[f"{call}_seconds"]):
         return None
     low, high = np.quantile(samples, [0.25, 0.75])
     return float(low), float(high)
