@@ -74,6 +74,7 @@ def _assert_equal(
         torch.testing.assert_close(sides[1], sides[0], atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.slow
 @every_kind
 def test_one_graph_equals_the_flow(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal
@@ -113,6 +114,7 @@ def test_float32_inverts_steep_splines(make_flow: Make, normal: Normal) -> None:
     torch.testing.assert_close(x.double(), expected, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_ode_is_left_between_compiled_parts(make_flow: Make, normal: Normal) -> None:
     """Couplings around a CNF, in both directions."""
     sizes = {"hidden": 6, "depth": 1, "layers": 1}
@@ -126,6 +128,7 @@ def _versions() -> int:
     return count
 
 
+@pytest.mark.slow
 def test_versions_are_few(make_flow: Make, normal: Normal) -> None:
     """One for batches of one size, one for all other sizes; no flow uses up another's."""
     for _ in range(10):

@@ -77,6 +77,7 @@ def _assert_steps_equal(
         _assert_equal(flow, normal(5, 3), backend="aot_eager")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trace", [name for name in OF_AN_MLP if name != "jacobian"])
 def test_every_trace(trace: str, normal: Normal) -> None:
     """All estimators, of a field with a context, in float64."""
@@ -84,6 +85,7 @@ def test_every_trace(trace: str, normal: Normal) -> None:
     _assert_equal(flow, normal(5, 3), normal(5, 2), backend="aot_eager")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gradient", "trace"),
     [("adjoint", "closed_form"), ("seminorm", "hutchinson"), ("adjoint", "loop")],
@@ -121,6 +123,7 @@ def test_inductor_by_every_family(
     _assert_equal(make_flow(name, 3, **options).using(solver=BACKPROP, noise=0), normal(5, 3))
 
 
+@pytest.mark.slow
 def test_one_function_for_all_steps(make_flow: Make, normal: Normal) -> None:
     """Of any time, length, piece and solve, and one for all first evaluations.
 

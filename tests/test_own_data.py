@@ -217,6 +217,7 @@ def test_a_file_goes_through_run_status_and_report(tmp_path: Path, monkeypatch) 
         assert wrong in refused.stderr
 
 
+@pytest.mark.slow
 def test_the_suite_of_the_page_on_data_scores_flows_and_baselines(tmp_path, monkeypatch) -> None:
     """From the folder of the data, wherever the suite is; it says nothing of its purpose."""
     (tmp_path / "elsewhere").mkdir()

@@ -40,6 +40,7 @@ def before(measured: Path) -> Standing:
     return standing(ROOT, measured)
 
 
+@pytest.mark.slow
 def test_harmless_edits_leave_every_record_as_it_is(
     measured: Path, before: Standing, tmp_path: Path
 ) -> None:

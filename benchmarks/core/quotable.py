@@ -17,6 +17,7 @@ REFERENCE = "reference_seconds"
 UNKNOWN = "unknown machine"
 SCATTERED = "the reference workload's times scattered"
 TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
+COMPARED = tuple(name for name in TIMES if METRICS[name].better != "neither")
 
 
 def cautions(frame: pd.DataFrame) -> pd.Series:
@@ -69,7 +70,7 @@ def minor(versions: Mapping[str, str]) -> str:
 
 def places(frame: pd.DataFrame) -> pd.Series:
     """The `place` of each row that was timed; None of the others."""
-    timed = frame[[name for name in TIMES if name in frame]].notna().any(axis=1)
+    timed = frame[[name for name in COMPARED if name in frame]].notna().any(axis=1)
     rows = zip(frame["machine"], frame["versions"], frame["device"], strict=True)
     named = pd.Series([place(*row) for row in rows], frame.index, dtype=object)
     return named.where(timed, None)

@@ -135,8 +135,9 @@ class Record(BaseModel):
 
     @property
     def timed(self) -> bool:
-        """Whether any of its metrics is a time."""
-        return any(values.kind == "time" for values in self.metrics.values())
+        """Whether any of its metrics is a time that is to be compared, not one as it ran."""
+        times = (values for values in self.metrics.values() if values.kind == "time")
+        return any(values.better != "neither" for values in times)
 
     @property
     def fingerprint(self) -> str:

@@ -47,7 +47,8 @@ def _draw(choice: Choice) -> Any:
             half = ranked.test.half(LEVEL)
             scores.errorbar(ranked.test.value, -place, xerr=half, capsize=3, **look)
             held = arrays(ranked.row, "validated", "validation_ll")
-            seconds = float(ranked.row["seconds"]) * held["validated"] / held["validated"][-1]
+            share = held["validated"] / held["validated"][-1]
+            seconds = float(ranked.row["train_process_seconds"]) * share
             finite = np.isfinite(held["validation_ll"])
             curves.plot(seconds[finite], held["validation_ll"][finite], label=ranked.name, **look)
         for ranked in choice.baselines:
@@ -56,7 +57,7 @@ def _draw(choice: Choice) -> Any:
         scores.set_yticks([-place for place in range(len(choice.flows))])
         scores.set_yticklabels([ranked.name for ranked in choice.flows])
         scores.set(xlabel="test log-likelihood (nats)", ylim=(0.5 - len(choice.flows), 0.5))
-        curves.set(xlabel="seconds", ylabel="validation log-likelihood (nats)")
+        curves.set(xlabel="seconds of updates", ylabel="validation log-likelihood (nats)")
         ends = [ranked.val for ranked in choice.flows]
         spread = max(max(ends) - min(ends), 0.2)
         curves.set_ylim(min(ends) - spread, max(ends) + 0.2 * spread)
