@@ -207,4 +207,4 @@ def simulated(name: str) -> Loader:
 
 
 for _name in SIMULATORS:
-    register(_name)(simulated(_name))
+    register(_name, version=2)(simulated(_name))  # 2: columns of pictures
