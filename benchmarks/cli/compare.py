@@ -10,11 +10,13 @@ import typer
 from rich.table import Table
 
 from benchmarks.cli.console import console, usage_errors, write
+from benchmarks.core.formats import NOTHING
 
 if TYPE_CHECKING:
     from benchmarks.gate.comparison import Verdict
 
 COLOURS = {"better": "green", "appeared": "blue"}
+WIDEST = 10_000  # columns of a terminal in which every table fits
 
 
 def compare(
@@ -91,11 +93,18 @@ def _show(verdict: Verdict) -> None:
 def _print_table(
     headers: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]
 ) -> None:
-    """Print a table unless it is empty."""
-    table = Table()
-    for header in headers:
-        table.add_column(header, overflow="fold")
+    """Print a table unless it is empty; where it is too wide, a paragraph a row."""
+    if not rows:
+        return
+    table = Table(*headers)
     for cells, style in zip(rows, styles, strict=True):
         table.add_row(*cells, style=style)
-    if rows:
+    needed = console.measure(table, options=console.options.update(width=WIDEST)).maximum
+    if needed <= console.width:
         console.print(table)
+        return
+    for (title, *cells), style in zip(rows, styles, strict=True):
+        console.print(title, style=style, soft_wrap=True)
+        for header, cell in zip(headers[1:], cells, strict=True):
+            if cell.strip() not in ("", NOTHING):
+                console.print(f"  {header}: {cell}", soft_wrap=True)
