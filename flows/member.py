@@ -53,8 +53,9 @@ class Member:
         for option in options:
             if option not in defaults:
                 reason = "does not use" if option in SIZES else "has no option"
+                hint = " (name it in `uses`)" if option in self.undeclared else ""
                 raise ValueError(
-                    f"flow {self.name!r} {reason} {option!r}; it takes: {', '.join(defaults)}"
+                    f"flow {self.name!r} {reason} {option!r}{hint}; it takes: {', '.join(defaults)}"
                 )
         of = {name: getattr(type(default), "of", None) for name, default in defaults.items()}
         chosen = {k: convert(v) if (convert := of[k]) else v for k, v in options.items()}

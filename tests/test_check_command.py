@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import flows
 from benchmarks.cli.app import app
 
 cli = CliRunner()
@@ -149,3 +150,6 @@ def test_check_says_where_a_context_is_not_declared(tmp_path):
     assert len(hints) == 1
     assert hints[0].startswith("shy_context takes context_dim")
     assert "@flows.register('shy_context', uses=('context_dim',))" in hints[0]
+    assert "all passed as far as it was looked at" in result.stdout
+    with pytest.raises(ValueError, match=r"'context_dim' \(name it in `uses`\)"):
+        flows.build("shy_context", 3, context_dim=2)

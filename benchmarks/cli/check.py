@@ -89,8 +89,9 @@ def check(
             _print(results[-1], brief)
             if csv_file is not None:
                 write(csv_file, _csv(results))
-    for member in (library.members[name] for name in names):
-        if member.library is None and member.undeclared:
+    own = [member for name in names if (member := library.members[name]).library is None]
+    for member in own:
+        if member.undeclared:
             sizes = ", ".join(member.undeclared)
             console.print(
                 f"{member.name} takes {sizes}, which was not looked at: name it in `uses`, as in "
@@ -100,7 +101,8 @@ def check(
     failed = [_failure(c) for c in results if not c.passed]
     inapplicable = sum(not _judged(c) for c in results)
     scope = f"{counted(len(names), 'flow')} at {counted(len(dims), 'dimension')}"
-    verdict = f"failed: {'; '.join(failed)}" if failed else "all passed"
+    unseen = " as far as it was looked at" if any(member.undeclared for member in own) else ""
+    verdict = f"failed: {'; '.join(failed)}" if failed else f"all passed{unseen}"
     console.print(f"{scope}: {verdict}{f', {inapplicable} not applicable' if inapplicable else ''}")
     raise typer.Exit(1 if failed else 0)
 
