@@ -54,11 +54,11 @@ def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_r
     reasons = [SCATTERED_TIMES, "other work ran on the machine"]
     for study in ("libraries", "cost"):
         frame = pd.DataFrame([_row(key, study=study) for key in "abc"])
-        shown = quotable(frame, dict(zip("ab", reasons, strict=True)))
-        assert shown["log_prob_seconds"].notna().tolist() == [False, False, True]
+        quoted = quotable(frame, dict(zip("ab", reasons, strict=True)))
+        assert quoted["log_prob_seconds"].notna().tolist() == [False, False, True]
         raw = [study == "libraries", False, True]
-        assert shown["log_prob_seconds.values"].notna().tolist() == raw
-        assert shown["reference_seconds.values"].notna().tolist() == raw
+        assert quoted["log_prob_seconds.values"].notna().tolist() == raw
+        assert quoted["reference_seconds.values"].notna().tolist() == raw
         assert frame["log_prob_seconds"].notna().all()
 
 

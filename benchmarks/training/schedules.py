@@ -51,9 +51,9 @@ class Clock:
         """
         if not self.best or (passed := self.passed) >= (1 - decay) * self.seconds:
             return False
-        whole = min(self.best / (1 - decay), (self.seconds - passed) / decay)
-        self.begun += passed - (1 - decay) * whole
-        self.seconds, self.validated = whole, 1 - decay / 2
+        length = min(self.best / (1 - decay), (self.seconds - passed) / decay)
+        self.begun += passed - (1 - decay) * length
+        self.seconds, self.validated = length, 1 - decay / 2
         return True
 
     def updates(self, done: int) -> int:
