@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from benchmarks.cli import answer
 from benchmarks.cli.console import console
@@ -48,6 +49,11 @@ def test_a_lead_is_said_as_the_tests_show_it(other: float, seeds: int, words: st
     best, level, *_ = registry["density"].says(frame[frame["seed"] < seeds])
     assert "maf on made_up" in best
     assert words in level
+    if seeds == 1:
+        assert "±" not in best
+    else:
+        half = stats.t.ppf(0.975, seeds - 1) * stats.sem(NOISE)
+        assert f"± {half:.3f})" in best
 
 
 def test_the_effort_and_what_lacks_are_those_of_the_records() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -51,6 +52,14 @@ def undertrained(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
             parts.append(f"on {data} {listed(words, ', ')}")
     what = "Undertrained, with what as many updates again would gain on validation, nats"
     return f"{what}: {listed(parts)}." if parts else ""
+
+
+def likelihood(seeds: pd.DataFrame) -> str:
+    """Mean test log-likelihood in nats, with half of its interval over several seeds."""
+    values = seeds["test_ll"].to_numpy(dtype=float)
+    half = paired.over_seeds(seeds, values).half(LEVEL) if len(values) > 1 else math.nan
+    error = f" ± {number(half, '.3f')}" if math.isfinite(half) else ""
+    return f"{number(values.mean(), '.3f')}{error}"
 
 
 def effort(models: Mapping[str, pd.DataFrame], data: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from benchmarks.analysis import paired
 from benchmarks.analysis.models import Models, models_of
 from benchmarks.core.formats import number
-from benchmarks.studies.sentences import effort, lacking, listed, stands, undertrained
+from benchmarks.studies.sentences import effort, lacking, likelihood, listed, stands, undertrained
 
 
 def says(frame: pd.DataFrame) -> list[str]:
@@ -27,7 +27,7 @@ def _best(sets: list[Models]) -> str:
     parts = []
     for models in sets:
         best, seeds = next(iter(models.flows.items()))
-        parts.append(f"{best} on {models.data} ({number(seeds['test_ll'].mean(), '.3f')})")
+        parts.append(f"{best} on {models.data} ({likelihood(seeds)})")
     return f"Highest mean test log-likelihood of a flow, nats: {listed(parts, ', ')}."
 
 

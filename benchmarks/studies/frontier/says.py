@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks.core.formats import number
 from benchmarks.studies.frontier.tables import finals, labelled
-from benchmarks.studies.sentences import effort, lacking, stands, undertrained
+from benchmarks.studies.sentences import effort, lacking, likelihood, stands, undertrained
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,6 @@ class Budget:
     def best(self) -> str:
         """The flow of the highest mean test likelihood."""
         return next(iter(self.models))
-
-    def likelihood(self, model: str) -> float:
-        """Mean test log-likelihood, nats."""
-        return float(self.models[model]["test_ll"].mean())
 
 
 def says(frame: pd.DataFrame) -> list[str]:
@@ -54,7 +49,7 @@ def _best(budgets: list[list[Budget]]) -> str:
     parts = []
     for seconds in every:
         firsts = [
-            f"{budget.best} on {budget.data} ({number(budget.likelihood(budget.best), '.3f')})"
+            f"{budget.best} on {budget.data} ({likelihood(budget.models[budget.best])})"
             for of_set in budgets
             for budget in of_set
             if budget.seconds == seconds
