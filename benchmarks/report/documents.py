@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Documents:
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         names = ["table", "note", "figure", "figure_note", "claims", "claims_by_run"]
-        names += ["overview", "names", "stale", "audit", "says"]
+        names += ["overview", "names", "datasets", "stale", "audit", "says"]
         environment.globals.update({name: getattr(self, name) for name in names})
         environment.globals["suite_keys"] = suite_keys
         return environment.from_string(template.read_text()).render()
@@ -49,6 +49,14 @@ class Documents:
     def names(self) -> list[str]:
         """The names of the runs."""
         return list(self.runs)
+
+    def datasets(self, run: str, study: str, **values: Any) -> list[str]:
+        """The data sets of a study's cases that are done and in which columns have these values."""
+        if run not in self.runs:
+            return []
+        frame = self.runs[run].frame
+        rows = frame[(frame["study"] == study) & (frame["status"] == "done")]
+        return list(_where(rows, values)["dataset"].unique())
 
     def overview(self) -> str:
         """A row for each run: suite, cases, machine, versions."""
@@ -80,10 +88,7 @@ class Documents:
         table = self._exhibit("table", run, name)
         if table is None:
             return LEFT_OUT
-        frame = table.frame
-        for column, value in values.items():
-            wanted = value if isinstance(value, list | tuple) else [value]
-            frame = frame[frame[column].isin(wanted)]
+        frame = _where(table.frame, values)
         if columns:
             beside = [n for c in columns for n in table.column(c).beside if n in frame]
             frame = frame[[c for c in [*columns, *beside] if c in frame]]
@@ -195,6 +200,14 @@ def rendered(documents: Documents, docs: Path) -> Iterator[tuple[Path, str]]:
     """Each document that has a template, and its text."""
     for template in sorted(docs.glob(f"*{TEMPLATE}")):
         yield docs / f"{template.name.removesuffix('.jinja')}", documents.render(template)
+
+
+def _where(frame: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows in which columns have these values, or one of a list of them."""
+    for column, value in values.items():
+        wanted = value if isinstance(value, list | tuple) else [value]
+        frame = frame[frame[column].isin(wanted)]
+    return frame
 
 
 def _table(table: Table) -> str:
