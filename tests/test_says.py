@@ -88,6 +88,10 @@ def test_costs_are_said_by_degree_and_by_what_may_be_quoted() -> None:
     assert "as D for realnvp; as D² for glow; as D³ for dense" in says[0]
     assert "D = 32" in says[1]
     assert "dense takes 1020 times as many" in says[1]
+    follows = costs(cnf=1, ffjord=2).assign(**{"setting.hidden_per_dim": 1.0, "option.hidden": 8})
+    (fewest,) = (x for x in registry["cost"].says(pd.concat([frame, follows])) if "Fewest" in x)
+    assert "realnvp" in fewest.split("; ")[0]
+    assert "cnf" in fewest.split("; ")[1]  # its width follows D: compared with its like
     assert "realnvp is first and ahead of all others" in says[2]
     assert "level with glow" in registry["cost"].says(costs(realnvp=2, glow=2))[2]
     doubted = {key: "noise" for key in frame["key"] if key.startswith("glow")}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import growth
 from benchmarks.core.exhibit import RECORDS, per_row
-from benchmarks.core.series import RULES
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.series import width_rules
 
 ALWAYS, NEVER = 0.0, float("inf")  # of all dimensions that were measured
 
@@ -21,8 +23,9 @@ def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
 
     Pairs of one run, of equal batches and of one rule for the width whose log_prob is of different
     degree in D, the lower one first; and all pairs that solve an ODE, and of those with dense: of
-    equal degree the one with fewer FLOPs at the largest common D is first. Columns: cheaper, than,
-    a `crossing` for each of the metrics, plain (whether one is cheaper at every D by every metric)
+    equal degree the one with fewer FLOPs at the largest common D is first. Without a time at some
+    D, since it may not be quoted, no crossing of times is known. Columns: cheaper, than, a
+    `crossing` for each of the metrics, plain (whether one is cheaper at every D by every metric)
     and records (keys).
     """
     costs = {metric: medians(scans, metric) for metric in metrics if metric in scans}
@@ -35,13 +38,16 @@ def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         comparable = (_solves(one) and _solves(other)) or _against_dense(one, other)
         lower = _lower(*(degrees[name] for name in pair))
         gap = _gap(costs["log_prob_flops"], *pair)
-        alike = _width(one) == _width(other) and set(one["batch"]) == set(other["batch"])
+        rules, others = (set(width_rules(side)) for side in (one, other))
+        alike = rules == others and set(one["batch"]) == set(other["batch"])
         alike = alike and set(one.get("run", ())) == set(other.get("run", ()))
         if not alike or gap.empty or (lower is None and not comparable):
             continue
         if lower == 1 or (lower is None and gap.iloc[-1] > 0):
             pair = pair[::-1]
         gaps = {metric: _gap(cost, *pair) for metric, cost in costs.items()}
+        if not _all_timed(gaps, one, other):
+            gaps = {n: gap if METRICS[n].kind != "time" else gap[:0] for n, gap in gaps.items()}
         where = {metric: crossing(gap) for metric, gap in gaps.items()}
         back = [crossing(-gap) for gap in gaps.values()]
         plain = not comparable and (_throughout(where.values()) or _throughout(back))
@@ -75,6 +81,12 @@ def medians(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
     return costs.unstack()
 
 
+def _all_timed(gaps: Mapping[str, pd.Series], one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether there are times at every D at which both were to be timed."""
+    common = set.intersection(*(set(sizes.asked(side)["dim"]) for side in (one, other)))
+    return all(common <= {*gap.index} for n, gap in gaps.items() if METRICS[n].kind == "time")
+
+
 def _throughout(where: Any) -> bool:
     return all(np.isnan(dim) or dim == ALWAYS for dim in where)
 
@@ -96,8 +108,3 @@ def _solves(group: pd.DataFrame) -> bool:
 def _against_dense(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Whether one is the flow dense, and the other solves an ODE."""
     return any(_solves(a) and b["flow"].iloc[0] == "dense" for a, b in ((one, other), (other, one)))
-
-
-def _width(group: pd.DataFrame) -> str:
-    """What decides the width in place of a number, if anything does."""
-    return repr([group[rule].iloc[0] for rule in RULES if rule in group])

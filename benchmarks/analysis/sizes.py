@@ -27,6 +27,12 @@ def timed(done: pd.DataFrame) -> pd.DataFrame:
     return done[done["device"] != "meta"] if "device" in done else done
 
 
+def asked(done: pd.DataFrame) -> pd.DataFrame:
+    """The rows that were to be timed: others are counted alone."""
+    done = timed(done)
+    return done[done["setting.seconds"] > 0] if "setting.seconds" in done else done
+
+
 def scans(done: pd.DataFrame) -> pd.DataFrame:
     """The rows of the series along D, named: of a flow those at more than half of its most D.
 

@@ -70,6 +70,15 @@ def series(frame: Any) -> list[str]:
     return [f"{name} ({run})" for name, run in zip(names, frame["run"], strict=True)]
 
 
+def width_rules(frame: pd.DataFrame) -> pd.Series:
+    """What decides the width of each row in place of a number; empty where nothing does."""
+    rules = pd.Series("", frame.index)
+    for rule, words in RULES.items():
+        if rule in frame:
+            rules += frame[rule].map(words.format).where(frame[rule].notna(), "")
+    return rules
+
+
 def named(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the column "series"."""
     return pd.concat([frame, pd.Series(series(frame), frame.index, name="series")], axis=1)

@@ -82,8 +82,12 @@ def _against_dimension(done: pd.DataFrame) -> Iterator[Figure]:
         yield Figure("solve-breakdown", title, SHARES, lambda: _breakdown(scans), keys)
 
 
-def _has(done: pd.DataFrame, metric: str) -> bool:
-    return metric in done and bool(done[metric].notna().any())
+def _has(scans: pd.DataFrame, metric: str) -> bool:
+    """Whether a series has the metric at two D, or at one where there are no more."""
+    if metric not in scans:
+        return False
+    known = scans[scans[metric].notna()].groupby("series")["dim"].nunique()
+    return bool(known.max() >= min(2, scans["dim"].nunique()))
 
 
 def _panels(
@@ -195,7 +199,8 @@ def _axes(lines: dict[str, dict[str, pd.DataFrame]]) -> Any:
     looks = draw.looks(name for along in lines.values() for name in along)
     handles: dict[str, Any] = {}
     groups = [group for along in lines.values() for group in along.values()]
-    metrics = [metric for metric in ALONG if any(metric in group for group in groups)]
+    known = [m for m in ALONG if any(m in group for group in groups)]
+    metrics = [m for m in known if any(group[m].notna().all() for group in groups)]
     with draw.figure(len(metrics), len(lines), height=3) as (figure, axes):
         for row, metric in zip(axes, metrics, strict=True):
             for panel, (axis, along) in zip(row, lines.items(), strict=True):
@@ -209,10 +214,12 @@ def _axes(lines: dict[str, dict[str, pd.DataFrame]]) -> Any:
 def _relative(
     panel: Any, along: dict[str, pd.DataFrame], axis: str, metric: str, looks: dict[str, Any]
 ) -> None:
-    """Medians over those at the smallest size, with slopes of one and two."""
+    """Medians over those at the smallest size where all are known; slopes of one and two."""
     largest, name = 1.0, sizes.AXES[axis]
     for series, group in along.items():
-        costs = group.groupby(axis)[metric].median().dropna()
+        costs = group.groupby(axis)[metric].median()
+        if costs.isna().any():  # of times, some of which may not be quoted
+            continue
         panel.plot(costs.index, costs / costs.iloc[0], label=series, **looks[series])
         largest = max(largest, costs.max() / costs.iloc[0])
     marks = pd.concat(group[axis] for group in along.values())

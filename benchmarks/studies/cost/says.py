@@ -13,6 +13,7 @@ from benchmarks.analysis.inference import Estimate, of_samples, standings
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.core.naming import counted
+from benchmarks.core.series import width_rules
 from benchmarks.studies.cost.tables import own
 from benchmarks.studies.sentences import listed
 
@@ -46,23 +47,29 @@ def _grows(scans: pd.DataFrame) -> str:
 
 
 def _fewest(scans: pd.DataFrame) -> str:
-    """The series of the fewest FLOPs at the largest D that all have."""
+    """The series of the fewest FLOPs at the largest D that all have, by each rule of the width."""
+    parts = [_fewest_of(own) for _, own in scans.groupby(width_rules(scans), sort=False)]
+    return (
+        f"Fewest FLOPs a row of log_prob: {'; '.join(filter(None, parts))}." if any(parts) else ""
+    )
+
+
+def _fewest_of(scans: pd.DataFrame) -> str:
     costs = medians(scans, FLOPS).dropna()
     if costs.empty or costs.shape[1] < 2:
         return ""
     last = costs.iloc[-1].sort_values()
     cheapest = [str(name) for name in last.index[last == last.iloc[0]]]
     dearest = f"{last.index[-1]} takes {number(last.iloc[-1] / last.iloc[0], '.3g')} times as many"
-    where = f"At D = {costs.index[-1]:g}, the largest that all have,"
-    who = f"{', '.join(cheapest)} {'take' if len(cheapest) > 1 else 'takes'}"
-    return f"{where} {who} the fewest FLOPs a row ({scientific(last.iloc[0])}); {dearest}."
+    where = f"of {costs.shape[1]} at D = {costs.index[-1]:g}"
+    return f"{', '.join(cheapest)} ({scientific(last.iloc[0])}) {where}, where {dearest}"
 
 
 def _fastest(scans: pd.DataFrame) -> str:
     """The fastest series at the largest D that all have quotable times of, and its rivals."""
-    if SECONDS not in scans or "setting.seconds" not in scans:
+    if SECONDS not in scans:
         return ""
-    asked = sizes.timed(scans[scans["setting.seconds"] > 0])
+    asked = sizes.asked(scans)
     costs = medians(asked[asked[SECONDS].notna()], SECONDS).dropna()
     if costs.empty or costs.shape[1] < max(2, asked["series"].nunique()):
         return "Which is fastest is not judged: no D has times of all that may be quoted."
