@@ -31,6 +31,7 @@ CONFIGURATIONS = ((100.0, 4), (300.0, 6), (math.inf, 8))  # by core seconds of a
 PLACES = 3  # finals of a family at most, on many cores
 
 SOLVER = {"rtol": 1e-3, "atol": 1e-3, "gradient": "backprop"}
+FLAT = 3  # largest D at which fields of three layers are tried: their exact trace takes D of them
 WIDTHS: dict[str, tuple[int, ...]] = {"hidden": (64, 128)}
 SPACES: dict[str, dict[str, tuple[int, ...]]] = {  # the most promising first
     "nsf_coupling": {**WIDTHS, "layers": (3, 5)},
@@ -65,7 +66,7 @@ def entrants(dim: int, names: Sequence[str] = (), width: int = 0) -> list[Entran
         if "solver" in flows.members[name].defaults:
             solver["solver"] = SOLVER
         training = TrainingPart(**TRAININGS.get(name, {}))
-        entrant = Entrant(flow=name, options=solver, space=_space(name), training=training)
+        entrant = Entrant(flow=name, options=solver, space=_space(name, dim), training=training)
         try:
             flows.build(name, dim, **entrant.complete({"context_dim": width}, dim))
         except ValueError:
@@ -76,8 +77,10 @@ def entrants(dim: int, names: Sequence[str] = (), width: int = 0) -> list[Entran
     return listed
 
 
-def _space(name: str) -> Space:
-    options: Any = SPACES.get(name, {})
+def _space(name: str, dim: int) -> Space:
+    options: Any = dict(SPACES.get(name, {}))
+    if dim > FLAT:
+        options.pop("depth", None)
     return Space(learning_rate=(2e-3, 1e-2), preprocessing=PREPROCESSINGS, options=options)
 
 

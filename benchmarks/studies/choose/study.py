@@ -68,7 +68,7 @@ class Choose(TrainingStudy):
     """
 
     name = NAME
-    version = 2  # 2: patience
+    version = 3  # 2: patience; 3: no depth above `FLAT`
     question = "Which flow fits this table best, in the time that there is?"
     Options = ChooseOptions
     deadline: Deadline | None = None  # of the run that this process makes
