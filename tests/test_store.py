@@ -101,6 +101,22 @@ def test_a_part_is_never_rewritten(tmp_path):
     assert content(tmp_path) == before
 
 
+@pytest.mark.parametrize("join", [False, True])
+def test_arrays_that_are_dropped_leave_the_others_and_the_metrics(tmp_path, join):
+    for batch in (1, 2):
+        put(tmp_path, batch, {"a": np.array([batch]), "b": np.arange(batch)}, log_prob_flops=7.0)
+        if join:
+            store.pack(tmp_path)
+    before = values(tmp_path)
+    with pytest.raises(ValueError, match="'c'"):
+        store.pack(tmp_path, join=join, without=["a", "c"])
+    store.pack(tmp_path, join=join, without=["a"])
+    assert values(tmp_path) == before
+    read = arrays_of(tmp_path)
+    assert all(same(read[batch], {"b": np.arange(batch)}) for batch in (1, 2))
+    assert len(parts.hashes(tmp_path)) == 2
+
+
 def test_arrays_of_a_record_that_was_cut_off_do_not_pass_for_those_of_the_packed_one(tmp_path):
     """Arrays are written first: without their record they belong to none."""
     path = put(tmp_path, arrays={"a": np.array([1.0])})

@@ -20,7 +20,7 @@ from benchmarks.analysis.inference import (
     with_error_of,
 )
 from benchmarks.core.series import is_baseline
-from benchmarks.core.store import arrays
+from benchmarks.core.store import array_names, arrays
 
 BASES = {  # what an error is over
     "splits": "random splits of one table, paired, the variance corrected for their overlap",
@@ -97,7 +97,7 @@ def compare(one: pd.DataFrame, other: pd.DataFrame, metric: str = "test_ll") -> 
     firsts, seconds = one.iloc[pairs[:, 0]], other.iloc[pairs[:, 1]]
     differences = firsts[metric].to_numpy(dtype=float) - seconds[metric].to_numpy(dtype=float)
     shares = _shares_rows(firsts)
-    stored = one["arrays"].notna().all() and other["arrays"].notna().all()
+    stored = _has_rows(one) and _has_rows(other)
     rows = _by_row(firsts, seconds) if metric == "test_ll" and shares and stored else None
     if len(pairs) == 1:
         if rows is None:
@@ -129,7 +129,7 @@ def error_over_rows(seeds: pd.DataFrame) -> float:
 
     Of the mean over rows where cases share them; else of the mean of one case.
     """
-    if seeds["arrays"].isna().any() or not _shares_rows(seeds):
+    if not _has_rows(seeds) or not _shares_rows(seeds):
         return float(seeds["test_ll_se"].mean())
     return of_rows(mean_by_row(seeds), _groups(seeds)).error
 
@@ -168,6 +168,11 @@ def _splits(cases: pd.DataFrame) -> pd.Series:
 def _shares_rows(cases: pd.DataFrame) -> bool:
     """Whether all cases are scored on the rows of one split."""
     return _splits(cases).nunique() == 1
+
+
+def _has_rows(cases: pd.DataFrame) -> bool:
+    """Whether each of the cases has the log-densities of its test rows."""
+    return all("test_log_prob" in array_names(row) for _, row in cases.iterrows())
 
 
 def _ratio(cases: pd.DataFrame) -> float:

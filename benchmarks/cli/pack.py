@@ -15,6 +15,10 @@ def pack(
     join: Annotated[
         bool, typer.Option("--all", help="Join all existing parts into the new one.")
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Drop arrays of this name, such as samples, for good; repeatable."),
+    ] = None,
 ) -> None:
     """Move the loose records of a results folder into a new part, which is never rewritten.
 
@@ -26,7 +30,7 @@ def pack(
         from benchmarks.execution import claims
 
         with claims.at_rest(store.existing(folder)):
-            table = store.pack(folder, join=join)
+            table = store.pack(folder, join=join, without=without or ())
     if table is None:
         console.print(f"nothing to pack in {str(folder)!r}", soft_wrap=True)
     else:

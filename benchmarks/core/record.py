@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -143,6 +143,11 @@ class Record(BaseModel):
     def fingerprint(self) -> str:
         """Sixteen digits of the versions and files that the record depends on."""
         return digest([self.declared, self.files])[:16]
+
+    def without(self, names: Collection[str]) -> Record:
+        """The record without its arrays of these names."""
+        kept = {name: value for name, value in self.arrays.items() if name not in names}
+        return self.model_copy(update={"arrays": kept})
 
     def json_bytes(self) -> bytes:
         """The record as it is written."""

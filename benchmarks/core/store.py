@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,8 @@ def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
 
 def array_names(row: Any) -> set[str]:
     """The names of the arrays of a row of the frame."""
-    return set(row["array_hashes"]) if _has(row) else set()
+    held = row["arrays"]
+    return set(held if isinstance(held, Mapping) else row["array_hashes"] if _has(row) else ())
 
 
 def _has(row: Any) -> bool:
@@ -217,12 +218,12 @@ def _loose(path: Path) -> Record:
     return record
 
 
-def pack(folder: Path, *, join: bool = False) -> Path | None:
+def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> Path | None:
     """Move loose records into a new part, or with ``join`` all records into one; the new table.
 
-    None where there is nothing to move. The caller holds the folder. Loose files and joined parts
-    are removed once the new part is whole; corrupt records and those of a newer schema stay where
-    they are. FolderError for a part that cannot be read, or joined without loss.
+    None where there is nothing to move. Arrays of names in ``without`` are dropped; ValueError for
+    a name that no record has. The caller holds the folder. Loose files and joined parts go once the
+    new part is whole; corrupt and newer records stay. FolderError for a part that is not readable.
     """
     before = parts.tables(folder)
     untouched = {path.stem for path in corrupt(folder)} | newer(folder).keys()
@@ -230,21 +231,20 @@ def pack(folder: Path, *, join: bool = False) -> Path | None:
     if not fresh and not (join and len(before) > 1):
         return None
     if join and (tables := parts.newer(folder)):
-        raise FolderError(
-            f"{str(tables[0])!r} has records of a newer schema, which joining would drop: "
-            "update flowgauge, or pack without --all"
-        )
+        what = f"{str(tables[0])!r} has records of a newer schema, which joining would drop"
+        raise FolderError(f"{what}: update flowgauge, or pack without --all")
     packed = parts.records(folder) if join else {}
     items = [(record, folder) for key, record in packed.items() if key not in fresh]
     items += [(_loose(path), path.with_suffix(".npz")) for path in fresh.values()]
-    pairs = ((record, _archive(path, record.arrays)) for record, path in items)
+    if unknown := {*without} - {name for record, _ in items for name in record.arrays}:
+        raise ValueError(f"no record to pack has an array {sorted(unknown)[0]!r}")
+    kept = ((record.without(without), path) for record, path in items)
+    pairs = ((record, _archive(path, record.arrays)) for record, path in kept)
     table = parts.write(folder, pairs, () if join else parts.hashes(folder))
-    for path in fresh.values():
+    gone = [(path, path.with_suffix(".npz")) for path in fresh.values()]
+    for path, beside in gone + [(old, parts.archive_of(old)) for old in before if join]:
         path.unlink()
-        path.with_suffix(".npz").unlink(missing_ok=True)
-    for old in before if join else ():
-        old.unlink()
-        parts.archive_of(old).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
     with suppress(OSError):  # what is left keeps it
         (folder / RECORDS).rmdir()
     return table
