@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -60,6 +60,27 @@ def likelihood(seeds: pd.DataFrame) -> str:
     half = paired.over_seeds(seeds, values).half(LEVEL) if len(values) > 1 else math.nan
     error = f" ± {number(half, '.3f')}" if math.isfinite(half) else ""
     return f"{number(values.mean(), '.3f')}{error}"
+
+
+def baselines(sets: Iterable[tuple[str, pd.DataFrame, Mapping[str, pd.DataFrame]]]) -> str:
+    """The baselines that the best flow of a data set is not ahead of; empty without any.
+
+    Of each set its name, the seeds of the flow, and those of the baselines. Of one seed a baseline
+    of no smaller mean is named.
+    """
+    parts = [part for data, seeds, fitted in sets for part in _not_behind(data, seeds, fitted)]
+    return f"Baselines not shown to be below the best flow: {listed(parts, ', ')}." if parts else ""
+
+
+def _not_behind(
+    data: str, seeds: pd.DataFrame, fitted: Mapping[str, pd.DataFrame]
+) -> Iterator[str]:
+    compared = {name: paired.compare(seeds, rows) for name, rows in fitted.items()}
+    standing = paired.standing(compared)
+    for name, comparison in compared.items():
+        lead = comparison.estimate.value
+        if standing[name] != "ahead" if len(seeds) > 1 else lead <= 0:
+            yield f"{name} on {data} ({number(-lead, '+.3f')} nats)"
 
 
 def effort(models: Mapping[str, pd.DataFrame], data: str) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
-from benchmarks.analysis import paired
 from benchmarks.analysis.models import Models, models_of
-from benchmarks.core.formats import number
-from benchmarks.studies.sentences import effort, lacking, likelihood, listed, stands, undertrained
+from benchmarks.studies.sentences import (
+    baselines,
+    effort,
+    lacking,
+    likelihood,
+    listed,
+    stands,
+    undertrained,
+)
 
 
 def says(frame: pd.DataFrame) -> list[str]:
@@ -19,8 +23,15 @@ def says(frame: pd.DataFrame) -> list[str]:
     if not known:
         return []
     late = undertrained({models.data: models.flows for models in known})
-    lines = [_best(known), _level(known), late, _baselines(known), _effort(known), _lacks(sets)]
+    fitted = baselines((m.data, *_sides(m)) for m in known)
+    lines = [_best(known), _level(known), late, fitted, _effort(known), _lacks(sets)]
     return [line for line in lines if line]
+
+
+def _sides(models: Models) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """The seeds of the best flow, and those of each baseline."""
+    fitted = {name: rows for name, rows in models.done.items() if name not in models.flows}
+    return next(iter(models.flows.values())), fitted
 
 
 def _best(sets: list[Models]) -> str:
@@ -44,23 +55,6 @@ def _level(sets: list[Models]) -> str:
 def _repeated(models: Models) -> bool:
     """Whether the leading flow has several seeds, by which it can be compared."""
     return len(next(iter(models.flows.values()))) > 1
-
-
-def _baselines(sets: list[Models]) -> str:
-    parts = [part for models in sets for part in _not_behind(models)]
-    return f"Baselines not shown to be below the best flow: {listed(parts, ', ')}." if parts else ""
-
-
-def _not_behind(models: Models) -> Iterator[str]:
-    """Baselines that the best flow is not ahead of; of one seed those of no smaller mean."""
-    seeds = next(iter(models.flows.values()))
-    baselines = {name: rows for name, rows in models.done.items() if name not in models.flows}
-    compared = {name: paired.compare(seeds, rows) for name, rows in baselines.items()}
-    standing = paired.standing(compared)
-    for name, comparison in compared.items():
-        lead = comparison.estimate.value
-        if standing[name] != "ahead" if _repeated(models) else lead <= 0:
-            yield f"{name} on {models.data} ({number(-lead, '+.3f')} nats)"
 
 
 def _effort(sets: list[Models]) -> str:

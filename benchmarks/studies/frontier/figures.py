@@ -20,7 +20,8 @@ LOOK = {"markersize": 4, "lw": 1.2}
 NOTE = (
     "Mean test log-likelihood over seeds and splits of the configuration that is best by "
     "validation at each budget, against the FLOPs and the seconds of its training; bands are 95 % "
-    "intervals of the mean by Student's t. Dotted: baselines, which are fitted."
+    "intervals of the mean by Student's t. Dotted: baselines, which are fitted; those far below "
+    "all flows are outside of the axes."
 )
 
 
@@ -59,10 +60,12 @@ def _of_flows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str, Any]]) -> None:
+    ends: list[float] = []
     for model, own in _of_flows(rows).groupby("model", sort=False):
         points = [_point(seeds, axis) for _, seeds in own.groupby("seconds")]
         x, y, half = np.array(points).T
         panel.plot(x, y, label=str(model), **looks[str(model)], **LOOK)
+        ends += [float((y - half).min()), float((y + half).max())]
         marks = [improvement.mark(seeds) for _, seeds in own.groupby("seconds")]
         for place, mark in zip(zip(x, y, strict=True), marks, strict=True):
             above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
@@ -70,10 +73,14 @@ def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str,
         panel.fill_between(
             x, y - half, y + half, color=looks[str(model)]["color"], alpha=0.15, lw=0
         )
+    lowest = 2 * min(ends) - max(ends)  # of a baseline that the axes show
     for model, own in rows[rows["seconds"].isna()].groupby("model", sort=False):
         colour = looks[str(model)]["color"]
-        level = own["test_ll"].mean()
+        level = float(own["test_ll"].mean())
         panel.axhline(level, ls=":", lw=0.9, color=colour, label=str(model))
+        ends += [level] if level > lowest else []
+    margin = 0.05 * (max(ends) - min(ends)) or 1.0
+    panel.set_ylim(min(ends) - margin, max(ends) + margin)
     draw.logarithmic(panel.xaxis)
 
 

@@ -1,4 +1,4 @@
-"""What the records of the frontier say, in five lines."""
+"""What the records of the frontier say, in six lines."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmarks.studies.frontier.tables import finals, labelled
-from benchmarks.studies.sentences import effort, lacking, likelihood, stands, undertrained
+from benchmarks.studies.sentences import (
+    baselines,
+    effort,
+    lacking,
+    likelihood,
+    stands,
+    undertrained,
+)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The models of one data set at one budget, each with its seeds, the best first."""
+    """The models of one data set at one budget, each with its seeds, the best first; baselines."""
 
     data: str
     seconds: float
     models: dict[str, pd.DataFrame]
+    baselines: dict[str, pd.DataFrame]
 
     @property
     def best(self) -> str:
@@ -32,16 +40,22 @@ def says(frame: pd.DataFrame) -> list[str]:
     last = [of_set[-1] for of_set in budgets if of_set]
     if not last:
         return []
-    lines = [_best(budgets), _level(last), _cost(last), _gains(last), _lacks(sets)]
+    fitted = baselines((b.data, b.models[b.best], b.baselines) for b in last)
+    lines = [_best(budgets), _level(last), fitted, _cost(last), _gains(last), _lacks(sets)]
     return [line for line in lines if line]
 
 
 def _budgets(name: str, rows: pd.DataFrame) -> Iterator[Budget]:
-    scored = finals(rows).dropna(subset=["seconds"])
+    scored = finals(rows)
+    fitted = _by_model(scored[scored["seconds"].isna()])
     for _, own in scored.groupby("seconds"):
-        means = own.groupby("model")["test_ll"].mean().sort_values(ascending=False)
-        models = {str(model): own[own["model"] == model] for model in means.index}
-        yield Budget(name, float(own["seconds"].iloc[0]), models)
+        yield Budget(name, float(own["seconds"].iloc[0]), _by_model(own), fitted)
+
+
+def _by_model(scored: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The seeds of each model, the highest mean test likelihood first."""
+    means = scored.groupby("model")["test_ll"].mean().sort_values(ascending=False)
+    return {str(model): scored[scored["model"] == model] for model in means.index}
 
 
 def _best(budgets: list[list[Budget]]) -> str:

@@ -85,10 +85,13 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     models = scored.groupby("model", sort=False)
     frame = pd.DataFrame({"model": list(models.groups)})
     columns = {"model": Column("Model")}
+    few: dict[str, str] = {}  # models of fewer splits, by name
     for budget in budgets:
         ours = scored[(scored["seconds"] == budget) | scored["seconds"].isna()]
         seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
         means = {model: float(own["test_ll"].mean()) for model, own in seeds.items()}
+        most = max(len(own) for own in seeds.values() if own["seconds"].notna().any())
+        few |= {m: f"{m} ({len(own)} of {most})" for m, own in seeds.items() if len(own) < most}
         best = max(means, key=lambda model: means[model])
         rivals = {m: paired.compare(seeds[best], own) for m, own in seeds.items() if m != best}
         leads = paired.leader(rivals)
@@ -114,6 +117,8 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         "the configuration that the search has found best by validation. Bold: ahead of every "
         f"other at a level of {LEVEL:g} over all of its rivals (Student's t on differences, Holm)."
     )
+    if few:
+        note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
     note += improvement.note(frame) + ranks
     return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
 
