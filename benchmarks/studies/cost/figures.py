@@ -83,11 +83,14 @@ def _against_dimension(done: pd.DataFrame) -> Iterator[Figure]:
 
 
 def _has(scans: pd.DataFrame, metric: str) -> bool:
-    """Whether a series has the metric at two D, or at one where there are no more."""
+    """Whether a series has the metric at two D, or at one where none has more."""
     if metric not in scans:
         return False
-    known = scans[scans[metric].notna()].groupby("series")["dim"].nunique()
-    return bool(known.max() >= min(2, scans["dim"].nunique()))
+    dims, known = (
+        rows.groupby("series")["dim"].nunique().max()
+        for rows in (scans, scans[scans[metric].notna()])
+    )
+    return bool(known >= min(2, dims))
 
 
 def _panels(
