@@ -39,7 +39,7 @@ def densities(**likelihoods: float) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("other", "seeds", "words"),
     [
-        (-3.0, SEEDS, "is ahead of all others"),
+        (-3.0, SEEDS, "is ahead of all other flows"),
         (-2.0, SEEDS, "is level with"),
         (-3.0, 1, "judges no lead"),
     ],

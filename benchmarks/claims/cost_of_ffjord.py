@@ -61,7 +61,10 @@ def judge(frame: pd.DataFrame) -> Verdict:
     used = scans[scans["series"].isin(of_dim["series"])]
     prices = {unit: _over_field(used, unit) for unit in ("flops", "seconds")}
     prices = {unit: price for unit, price in prices.items() if len(price)}
-    times = f"{span(prices['seconds'], '.2f')} times its seconds" if "seconds" in prices else ""
+    times = ""
+    if "seconds" in prices:
+        dims = prices["seconds"].index.get_level_values("dim").to_series()
+        times = f"{span(prices['seconds'], '.2f')} times its seconds at D = {span(dims, 'g')}"
     holds, text = readings(of_dim, CRITERION["degrees"])
     sentence = (
         f"The FLOPs of an evaluation are of degree {' and '.join(parts)}: {text}. It takes "

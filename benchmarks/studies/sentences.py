@@ -33,7 +33,7 @@ def stands(models: Mapping[str, pd.DataFrame]) -> str:
         "behind": [name for name, how in standing.items() if how == "behind"],
     }
     named = [f"{how} {listed(names, ', ')}" for how, names in words.items() if names]
-    alone = "ahead of all others" if others else "alone"
+    alone = "ahead of all other flows" if others else "alone"
     late = ", though undertrained" if improvement.improving(models[first]) else ""
     return f"is {' and '.join(named) or alone}{late}"
 

@@ -31,7 +31,7 @@ CONFIGURATIONS = ((100.0, 4), (300.0, 6), (math.inf, 8))  # by core seconds of a
 PLACES = 3  # finals of a family at most, on many cores
 
 SOLVER = {"rtol": 1e-3, "atol": 1e-3, "gradient": "backprop"}
-FLAT = 3  # largest D at which fields of three layers are tried: their exact trace takes D of them
+DEEP = 3  # largest D at which fields of three layers are tried: their exact trace takes D of them
 WIDTHS: dict[str, tuple[int, ...]] = {"hidden": (64, 128)}
 SPACES: dict[str, dict[str, tuple[int, ...]]] = {  # the most promising first
     "nsf_coupling": {**WIDTHS, "layers": (3, 5)},
@@ -79,7 +79,7 @@ def entrants(dim: int, names: Sequence[str] = (), width: int = 0) -> list[Entran
 
 def _space(name: str, dim: int) -> Space:
     options: Any = dict(SPACES.get(name, {}))
-    if dim > FLAT:
+    if dim > DEEP:
         options.pop("depth", None)
     return Space(learning_rate=(2e-3, 1e-2), preprocessing=PREPROCESSINGS, options=options)
 

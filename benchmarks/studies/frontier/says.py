@@ -1,4 +1,4 @@
-"""What the records of the frontier say, in six lines."""
+"""What the records of the frontier say, in five lines."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def says(frame: pd.DataFrame) -> list[str]:
     if not last:
         return []
     fitted = baselines((b.data, b.models[b.best], b.baselines) for b in last)
-    lines = [_best(budgets), _level(last), fitted, _cost(last), _gains(last), _lacks(sets)]
+    level = f"{_level(last)} {fitted}".rstrip()
+    lines = [_best(budgets), level, _cost(last), _gains(last), _lacks(sets)]
     return [line for line in lines if line]
 
 

@@ -1,4 +1,4 @@
-"""What the records of the nfe study say: growth with D at equal fit, NFE at the largest D."""
+"""What the records of the nfe study say: growth with D at equal fit, NFE at one D."""
 
 from __future__ import annotations
 
@@ -31,17 +31,26 @@ def _grow(every: list[Fit]) -> str:
 
 
 def _at_largest(every: list[Fit]) -> str:
-    """NFE of each series at the largest dimension at which it got there, fewest first."""
-    values = []
+    """NFE on each family of data sets at the largest D that all series reached, fewest first."""
+    families: dict[str, list[Fit]] = {}
     for fit in every:
-        rows = fit.rows[np.isfinite(fit.rows["update"])]
-        if len(rows):
-            dim, loosest = rows["dim"].max(), fit.tolerances[0]
-            nfe = float(rows.loc[rows["dim"] == dim, loosest].mean())
-            values.append((nfe, f"{number(nfe, '.0f')} ({fit.name} at D = {dim}, {loosest})"))
-    parts = [text for _, text in sorted(values)]
-    what = "NFE of a density there, at the largest dimension and the loosest tolerance"
-    return f"{what}: {listed(parts)}." if parts else ""
+        families.setdefault(fit.name.rpartition(", ")[2], []).append(fit)
+    parts = []
+    for family, fits_of in families.items():
+        means = [_by_dim(fit) for fit in fits_of]
+        if common := set.intersection(*(set(values.index) for values in means)):
+            dim, names = max(common), [fit.name.rpartition(", ")[0] for fit in fits_of]
+            order = sorted((values[dim], name) for values, name in zip(means, names, strict=True))
+            words = [f"{number(nfe, '.0f')} ({name})" for nfe, name in order]
+            parts.append(f"{listed(words, ', ')} on {family} at D = {dim}")
+    return f"NFE of a density there, at the loosest tolerance: {'; '.join(parts)}." if parts else ""
+
+
+def _by_dim(fit: Fit) -> pd.Series:
+    """Mean NFE at the loosest tolerance of the trainings that got there, by D."""
+    there = fit.rows[np.isfinite(fit.rows["update"])]
+    means: pd.Series = there.groupby("dim")[fit.tolerances[0]].mean()
+    return means
 
 
 def _short(every: list[Fit]) -> str:
