@@ -169,6 +169,10 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
         lambda: Flow(CompositeTransform([LULinear(3, identity_init=False), BatchNorm(3)]), 3),
         "batch independence",
     ),
+    "samples that depend on the batch": (
+        lambda: Flow(Broken(lambda y, ladj: (y + 1e-5 * y.mean(0), ladj), forward=False), 3),
+        "batch independence of samples",
+    ),
     "a float32 log-determinant": (
         lambda: Flow(Broken(lambda y, ladj: (y, ladj.float())), 3),
         "dtype and device",

@@ -29,7 +29,7 @@ FUNCTIONS = {  # those of a script, with their arguments
 }
 ESTIMATES = (  # rows that an estimate, which is right on average, does not satisfy
     *("log-determinant", "inverse log-determinant", "log_prob of samples", "total mass"),
-    *("train and eval", "batch independence"),
+    *("train and eval", "batch independence", "batch independence of samples"),
 )
 DEFAULTS = {
     "base": "torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)",
