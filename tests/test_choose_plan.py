@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import suppress
+from unittest import mock
 
 import pytest
 from hypothesis import assume, given, reject
@@ -42,6 +43,13 @@ def test_a_plan_fits_into_its_seconds(seconds, jobs, families, slow):
 def test_three_minutes_of_two_cores_take_five_families_on_a_busy_machine_too():
     for slow in (1.0, 4.0):
         assert Plan.of(170, 2, len(SPACES), slow).families >= 5
+
+
+@given(st.integers(50, 10**7), st.integers(0, 1000))
+def test_a_batch_grows_with_the_rows_within_its_bounds(rows: int, more: int) -> None:
+    own = plan.batch(rows)
+    assert plan.BATCHES[0] <= own <= min(plan.batch(rows + more), plan.BATCHES[1])
+    assert own in plan.BATCHES or rows / own == pytest.approx(plan.EPOCH, rel=0.42)  # √2
 
 
 @given(
@@ -101,19 +109,19 @@ def test_the_validations_of_a_clock_come_once_each_and_none_after_the_other_if_t
 
 @given(best=st.floats(0.001, 0.999), waited=st.floats(0.001, 0.999), decay=st.floats(0.05, 0.95))
 def test_a_clock_falls_as_that_of_a_shorter_training_and_never_ends_later(best, waited, decay):
-    clock = Clock(1000.0, time.monotonic() - 1000 * best)
-    clock.best, ends = clock.passed, clock.begun + 1000
-    clock.begun -= (ends - time.monotonic()) * waited
-    ends, passed = clock.begun + 1000, clock.passed
-    fell = clock.fall(decay)
+    passed = 1000 * (best + (1 - best) * waited)
+    with mock.patch.object(Clock, "passed", mock.PropertyMock(return_value=passed)):
+        clock = Clock(1000.0, begun=0.0, best=1000 * best)
+        fell = clock.fall(decay)
     assert fell == (passed < (1 - decay) * 1000)
-    if fell:
-        assert clock.share == pytest.approx(1 - decay, abs=1e-3)
-        left = clock.begun + clock.seconds - time.monotonic()
-        assert left <= ends - time.monotonic() + 1e-3
-        assert left <= 1000 * best * decay / (1 - decay) + 1e-3
-        assert not clock.validates(10)
-        assert not clock.fall(decay)
+    since = passed - clock.begun  # on the clock that it has become
+    with mock.patch.object(Clock, "passed", mock.PropertyMock(return_value=since)):
+        if fell:
+            assert clock.share == pytest.approx(1 - decay)
+            assert clock.seconds - since <= 1000 - passed + 1e-6
+            assert clock.seconds - since <= 1000 * best * decay / (1 - decay) + 1e-6
+            assert not clock.validates(10)
+            assert not clock.fall(decay)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 7])

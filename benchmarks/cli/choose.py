@@ -140,7 +140,7 @@ def _suite(
     """The suite of a plan for the seconds that are left; what is left out is printed."""
     from benchmarks import datasets
     from benchmarks.execution.suite import Suite
-    from benchmarks.studies.choose.plan import Plan, entrants
+    from benchmarks.studies.choose.plan import Plan, batch, entrants
 
     listed = entrants(datasets.dim(name), names, datasets.context_dim(name))
     plan = Plan.of(left, jobs, len(listed), slow)
@@ -150,6 +150,7 @@ def _suite(
         "datasets": [name],
         "flows": [entrant.model_dump(mode="json", exclude_defaults=True) for entrant in entered],
         "baselines": ["gaussian", {"flow": "mixture", "effort": EFFORT * plan.of_family}],
+        "batch": batch(len(datasets.load(name).train)),
         "configurations": plan.configurations,
         "places": plan.places,
         "seconds": plan.trial,

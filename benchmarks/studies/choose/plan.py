@@ -33,10 +33,11 @@ PLACES = 3  # finals of a family at most, on many cores
 SOLVER = {"rtol": 1e-3, "atol": 1e-3, "gradient": "backprop"}
 DEEP = 3  # largest D at which fields of three layers are tried: their exact trace takes D of them
 WIDTHS: dict[str, tuple[int, ...]] = {"hidden": (64, 128)}
+SPLINES: dict[str, tuple[int, ...]] = {**WIDTHS, "bins": (8, 16)}
 SPACES: dict[str, dict[str, tuple[int, ...]]] = {  # the most promising first
-    "nsf_coupling": {**WIDTHS, "layers": (3, 5)},
+    "nsf_coupling": {**SPLINES, "layers": (3, 5)},
     "maf": {**WIDTHS, "layers": (5, 10)},
-    "nsf_ar": {**WIDTHS, "layers": (2, 3)},
+    "nsf_ar": {**SPLINES, "layers": (2, 3)},
     "realnvp": {**WIDTHS, "layers": (6, 10)},
     "cnf": {**WIDTHS, "depth": (2, 3)},
     "glow": {**WIDTHS, "layers": (4, 8)},
@@ -47,6 +48,8 @@ SPACES: dict[str, dict[str, tuple[int, ...]]] = {  # the most promising first
 }
 TRAININGS: dict[str, dict[str, Any]] = {"flow_matching": {"finish": "likelihood", "decay": 0.5}}
 PREPROCESSINGS = ("standardize", "whiten", "radial")
+BATCHES = 32, 256  # fewest and most rows of a batch
+EPOCH = 8  # batches at least that the training rows make, where the fewest rows allow it
 
 
 def entrants(dim: int, names: Sequence[str] = (), width: int = 0) -> list[Entrant]:
@@ -82,6 +85,12 @@ def _space(name: str, dim: int) -> Space:
     if dim > DEEP:
         options.pop("depth", None)
     return Space(learning_rate=(2e-3, 1e-2), preprocessing=PREPROCESSINGS, options=options)
+
+
+def batch(rows: int) -> int:
+    """Rows of a batch for so many training rows: a power of two, fewer where rows are few."""
+    least, most = BATCHES
+    return max(least, min(most, int(2 ** round(math.log2(rows / EPOCH)))))
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Choose(TrainingStudy):
     """
 
     name = NAME
-    version = 3  # 2: patience; 3: no depth above `DEEP`
+    version = 4  # 2: patience; 3: no depth above `DEEP`; 4: batches by rows, bins
     question = "Which flow fits this table best, in the time that there is?"
     Options = ChooseOptions
     deadline: Deadline | None = None  # of the run that this process makes
