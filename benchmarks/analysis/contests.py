@@ -53,7 +53,7 @@ def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Conte
     validation likelihood of one is not known.
     """
     pairs = []
-    for name, group in done[done["arrays"].notna()].groupby("dataset"):
+    for name, group in done.groupby("dataset"):
         sides = at_equal_budget(*(group[mask.reindex(group.index)] for mask in (one, other)))
         group = named(pd.concat(sides))
         first, second = (best_validated(group.loc[side.index]) for side in sides)
