@@ -1,6 +1,8 @@
-"""Base densities that are broken on purpose."""
+"""Base densities, and a gradient, that are broken on purpose."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,3 +34,15 @@ class Wide(DistributionBase):
 
     def rsample(self, like: Tensor) -> Tensor:
         return 2 * super().rsample(like)
+
+
+class WrongGradient(torch.autograd.Function):
+    """The identity, whose gradient is one per cent too large."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 1.01 * gradient

@@ -10,7 +10,7 @@ import torch
 from nflows.transforms import BatchNorm, CompositeTransform, IdentityTransform, LULinear
 from torch import Tensor, nn
 
-from broken_bases import Wide, WrongBase
+from broken_bases import Wide, WrongBase, WrongGradient
 from broken_contexts import FirstColumn, Kept, OneForAll
 from flows import Flow
 
@@ -86,18 +86,6 @@ class InPlace(Broken):
             x += 1
             return super().forward(x - 1)
         return super().forward(x)
-
-
-class WrongGradient(torch.autograd.Function):
-    """The identity, whose gradient is one per cent too large."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return 1.01 * gradient
 
 
 class Alone(Broken):

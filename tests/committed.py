@@ -7,6 +7,6 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "results"
 FOLDERS = {  # by suite
     "complexity": ROOT / "complexity",
-    "densities": ROOT / "densities",
+    "frontier": ROOT / "frontier",
     "quick": ROOT / "reference",
 }

@@ -25,7 +25,7 @@ from benchmarks.training.settings import Training
 
 EFFORT = np.linspace(1000, 1200, 6)
 KNOWN = {GAIN: 0.5, ERROR: 0.01, FREEDOM: 4.0}  # of a training that is still improving
-TRAINED = [claim for claim in claims() if claim.suite == "densities"]
+TRAINED = [claim for claim in claims() if claim.suite == "frontier"]
 
 
 def curves(mean: np.ndarray, noise: float = 0.0, seed: int = 0) -> np.ndarray:

@@ -55,8 +55,8 @@ class Claim:
     ``page`` is the number of its slide in the `LECTURE` and ``slide`` the title, None and "" of a
     claim that is not the lecture's; ``item`` orders the claims of a slide. ``rule`` says what
     confirms and what refutes it. ``studies`` are those whose records it reads, ``suite`` one that
-    measures them all, ``exhibits`` the tables and figures of them; it reads those of the studies
-    ``also`` too, where a run has some.
+    measures them all, ``exhibits`` the tables and figures that show it; it reads the records of the
+    studies ``also`` too, where a run has some.
     ``examples`` are outcomes, each with a function that makes up records of it, for tests.
     """
 

@@ -37,7 +37,7 @@ def example(share: float, updates: int = 500) -> pd.DataFrame:
     slide="Mode Collapse (review)",
     statement="A flow trained by maximum likelihood does not collapse onto some of the modes.",
     studies=("modes",),
-    suite="densities",
+    suite="frontier",
     exhibits=("modes", "modes-8gaussians", "modes-25gaussians"),
     examples=[
         ("confirmed", partial(example, 0.9)),

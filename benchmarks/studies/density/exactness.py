@@ -24,8 +24,8 @@ MEANS = ("solver_gap", "checked_ll", "hutchinson_ll")
 FAULTS = {"not_settled": "has not settled", "no_hutchinson": "no estimate"}  # notes of records
 
 
-def table(models: Models) -> Table | None:
-    """A row for each flow that solves an ODE; None if there is none."""
+def table(models: Models, study: str = "density") -> Table | None:
+    """A row for each flow of a study that solves an ODE; None if there is none."""
     rows = [
         _row(model, seeds)
         for model, seeds in models.done.items()
@@ -41,7 +41,7 @@ def table(models: Models) -> Table | None:
         "the exact one. Hutchinson's estimate uses one Rademacher probe a solve, on the same "
         "rows with the same solver; ± is its standard error over draws."
     )
-    name, title = f"density-exact-{models.data}", f"{models.data}: accuracy of the likelihoods"
+    name, title = f"{study}-exact-{models.data}", f"{models.data}: accuracy of the likelihoods"
     return Table(name, title, " ".join([note, *_faults(models)]), frame, columns=COLUMNS)
 
 

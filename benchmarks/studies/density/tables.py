@@ -180,10 +180,10 @@ def _note(models: Models, behind: dict[str, paired.Comparison], above: list[str]
             f"{MARK} {', '.join(above)}: above the truth by more than {ABOVE:g} standard errors, "
             "which is impossible for a density: the log-determinant is wrong (flowgauge check)."
         )
-    return " ".join(parts + _note_on_samples(every) + _note_on_fields(models))
+    return " ".join(parts + note_on_samples(every) + _note_on_fields(models))
 
 
-def _note_on_samples(every: pd.DataFrame) -> list[str]:
+def note_on_samples(every: pd.DataFrame) -> list[str]:
     """What the tests of samples are, their floor, and the models that have none."""
     if "told_apart" not in every or every["told_apart"].isna().all():
         return []

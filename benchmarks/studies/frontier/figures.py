@@ -38,7 +38,9 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 
 def _draw(sets: list[pd.DataFrame]) -> Any:
-    looks = draw.looks(name for rows in sets for name in rows["model"])
+    of_flows = {name for rows in sets for name in _of_flows(rows)["model"]}
+    every = {name for rows in sets for name in rows["model"]}
+    looks = draw.looks(of_flows) | draw.looks(every - of_flows)  # baselines have lines of their own
     timed = all(
         _of_flows(rows).get("train_seconds", pd.Series([np.nan])).notna().all() for rows in sets
     )

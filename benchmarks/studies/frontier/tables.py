@@ -9,8 +9,13 @@ import pandas as pd
 
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
+from benchmarks.analysis.models import models_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.series import is_baseline, places, starred
+from benchmarks.studies.density import exactness
+from benchmarks.studies.density.tables import note_on_samples
+from benchmarks.studies.frontier.entries import NAME
+from benchmarks.studies.frontier.overview import overview
 
 COSTS = {
     "model": Column("Model"),
@@ -24,6 +29,17 @@ COSTS = {
     "train_seconds": Column.of("train_seconds", digits=".3g"),
     "parameters": Column.of("parameters", digits=",.0f"),
 }
+USES = {
+    "model": Column("Model"),
+    "seconds": Column("Budget", "s", digits="g"),
+    "gap": Column.of("gap", digits=".4f"),
+    "sliced_wasserstein": Column.of("sliced_wasserstein", digits=".3g"),
+    "told_apart": Column.of("told_apart", digits=".3f", error="told_apart_se"),
+    "row_flops": Column.of("row_flops", row=True, digits=".3g"),
+    "per_1000_seconds": Column.of("per_1000_seconds", digits=".3g"),
+    "test_nfe": Column.of("test_nfe", digits=".0f"),
+    "sample_rate": Column.of("sample_rate", digits=".3g"),
+}
 TRIALS = {
     "model": Column("Model"),
     "seconds": Column("Budget", "s", digits="g"),
@@ -34,13 +50,14 @@ TRIALS = {
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    """Of each data set likelihoods by budget, their costs, what preprocessing is worth, trials."""
-    listed: list[Table] = []
-    for name, group in frame.groupby("dataset", sort=False):
-        rows = labelled(group)
-        parts = (_likelihoods, _costs, _ladder, trials)
-        listed += [table(str(name), rows) for table in parts]
-    return [table for table in listed if len(table.frame)]
+    """Likelihoods of all data sets; of each its budgets, costs, uses, accuracy, search."""
+    sets = [(str(n), labelled(group)) for n, group in frame.groupby("dataset", sort=False)]
+    likelihoods = {name: _likelihoods(name, rows) for name, rows in sets}
+    ordered: list[Table | None] = [overview(likelihoods)] if len(sets) > 1 else []
+    for name, rows in sets:
+        others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
+        ordered += [likelihoods[name], *others]
+    return [table for table in ordered if table is not None and len(table.frame)]
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -67,19 +84,26 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
     return scored.dropna(subset=["test_ll"]) if "test_ll" in scored else scored.iloc[:0]
 
 
+def last(rows: pd.DataFrame) -> pd.DataFrame:
+    """The `finals` of each model at its largest budget, and the baselines."""
+    scored = finals(rows)
+    largest = scored.groupby("model")["seconds"].transform("max")
+    return scored[(scored["seconds"] == largest) | scored["seconds"].isna()]
+
+
 def _words(row: pd.Series) -> str:
     """A configuration in words: "lr 0.003, whiten, hidden 64, layers 8"."""
     training = row.get("setting.training")
     if not isinstance(training, dict):
         return ""
-    sizes = [(n, row.get(f"option.{n}")) for n in ("hidden", "depth", "layers")]
+    sizes = [(n, row.get(f"option.{n}")) for n in ("hidden", "depth", "layers", "bins")]
     known = [f"{name} {value:g}" for name, value in sizes if pd.notna(value)]
     words = [f"lr {training['learning_rate']:g}", str(training["preprocessing"]), *known]
     return ", ".join(words)
 
 
 def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
-    """A row a model, a column a budget; baselines have one value."""
+    """A row a model, a column a budget; baselines have one value. Empty without any budget."""
     scored = finals(rows)
     budgets = sorted(scored["seconds"].dropna().unique())
     models = scored.groupby("model", sort=False)
@@ -108,9 +132,9 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     frame[RECORDS] = [tuple(own["key"]) for _, own in models]
     ranks = ""
     if budgets:
-        last = f"test_ll.{budgets[-1]:g}"
-        frame = frame.sort_values(last, ascending=False, kind="stable")
-        ranks = places(list(frame.loc[frame[last].notna(), "model"]))
+        largest = f"test_ll.{budgets[-1]:g}"
+        frame = frame.sort_values(largest, ascending=False, kind="stable")
+        ranks = places(list(frame.loc[frame[largest].notna(), "model"]))
     note = (
         "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
         f"{1 - LEVEL:.0%} interval. At each budget of seconds of updates, alone on the machine, "
@@ -120,6 +144,7 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     if few:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
     note += improvement.note(frame) + ranks
+    frame = frame if budgets else frame.iloc[:0]
     return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
 
 
@@ -149,6 +174,30 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
     )
     note += improvement.note(frame)
     return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
+
+
+def _uses(name: str, rows: pd.DataFrame) -> Table:
+    """How good the samples of each model are, and what its calls cost, the best model first."""
+    scored = last(rows).reindex(
+        columns=["model", "key", "test_ll", *list(USES)[1:], "told_apart_se"]
+    )
+    models = scored.drop(columns="key").groupby("model")
+    frame = models.median().sort_values("test_ll", ascending=False).reset_index()
+    keys = {model: tuple(own["key"]) for model, own in scored.groupby("model")}
+    frame[RECORDS] = [keys[model] for model in frame["model"]]
+    note = (
+        "Medians over seeds, at the largest budget of each model. Densities are evaluated by the "
+        "exact trace and the solver of the training, and NFE is that of a chunk of rows."
+    )
+    note = " ".join([note, *note_on_samples(last(rows))])
+    frame = frame.drop(columns="test_ll").dropna(axis=1, how="all")
+    return Table(f"frontier-uses-{name}", f"{name}: samples and calls", note, frame, columns=USES)
+
+
+def _accuracy(name: str, rows: pd.DataFrame) -> Table | None:
+    """How exact the likelihoods of the flows that solve an ODE are, at their largest budgets."""
+    scored = last(rows)
+    return exactness.table(models_of(name, scored), NAME) if len(scored) else None
 
 
 def _ladder(name: str, rows: pd.DataFrame) -> Table:
