@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,12 +12,14 @@ from scipy import stats
 from benchmarks.cli import answer
 from benchmarks.cli.console import console
 from benchmarks.core import exhibit
+from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.plan import Plan
 from benchmarks.core.quotable import quotable
 from benchmarks.core.study import registry
 from benchmarks.report import content
 from benchmarks.report.numbered import Exhibits
 from benchmarks.report.references import References
+from benchmarks.studies.frontier.overview import overview
 
 SEEDS = 6
 NOISE = 0.01 * np.array([1.0, -1.0, 2.0, -2.0, 0.5, -0.5])  # of a seed, nats
@@ -113,3 +117,36 @@ def test_the_main_table_fits_the_terminal(
     assert max(map(len, lines[:-1])) <= width
     assert f"{30 - answer.ROWS} more rows" in lines[-1]
     assert ("columns" in lines[-1]) == (width < 300)
+
+
+def test_data_sets_stand_side_by_side_at_the_budget_of_the_most_models() -> None:
+    """A model that one set alone has keeps its row; rows are in the order of their mean ranks."""
+
+    def table(data: str, **columns: list[float]) -> Table:
+        parts = {
+            f"{part}.{budget}": values if part == "test_ll" else [None] * len(values)
+            for budget, values in columns.items()
+            for part in ("test_ll", "half", "mark", "leads")
+        }
+        shown = {
+            f"test_ll.{b}": Column(b, error=f"half.{b}", mark=f"mark.{b}", leads=f"leads.{b}")
+            for b in columns
+        }
+        names = ["maf", "glow", "cnf"][: len(next(iter(columns.values())))]
+        frame = pd.DataFrame({"model": names, RECORDS: [(data + n,) for n in names], **parts})
+        return Table(f"frontier-{data}", "", "", frame, columns=shown)
+
+    sets = {
+        "a": table("a", short=[1.0, 2.0], long=[3.0, float("nan")]),
+        "b": table("b", short=[1.0, 3.0, 2.0], long=[5.0, 4.0, 6.0]),
+    }
+    shown = overview(sets)
+    assert list(shown.frame["model"]) == ["cnf", "maf", "glow"]  # mean ranks 1, 2 and 2
+    assert {column.label for column in shown.shown.values()} == {"Model", "a, short", "b, long"}
+    values = shown.frame.set_index("model")
+    assert values.loc["glow", "test_ll.short.a"] == 2.0
+    assert pd.isna(values.loc["cnf", "test_ll.short.a"])
+    assert values.loc["maf", RECORDS] == ("amaf", "bmaf")
+    assert overview(
+        {"a": replace(sets["a"], frame=sets["a"].frame[["model", RECORDS]])}
+    ).frame.empty

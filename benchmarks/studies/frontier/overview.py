@@ -15,7 +15,7 @@ from benchmarks.core.exhibit import RECORDS, Column, Table
 def overview(likelihoods: Mapping[str, Table]) -> Table:
     """A row a model, a column a data set, from the tables of each set's likelihoods by budget.
 
-    The budget is the one of the most models, and of several such the largest.
+    The budget is the one of the most models, and of several such the largest. Empty without any.
     """
     records: dict[str, tuple[str, ...]] = {}
     for table in likelihoods.values():
@@ -37,13 +37,14 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
                 mark=places[column.mark],
             )
     frame[RECORDS] = list(records.values())
-    ranks = frame[[name for name in columns if name != "model"]].astype(float).rank(ascending=False)
-    frame = frame.loc[ranks.mean(axis=1).sort_values(kind="stable").index].reset_index(drop=True)
+    ranks = frame[list(columns)[1:]].astype(float).rank(ascending=False).mean(axis=1)
+    frame = frame.loc[ranks.dropna().sort_values(kind="stable").index].reset_index(drop=True)
     note = (
         "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
         f"{1 - LEVEL:.0%} interval, after so many seconds of updates; baselines are fitted. Bold: "
         f"ahead of every other at a level of {LEVEL:g} over all of its rivals (Student's t on "
-        "differences, Holm). Rows are in the order of their mean ranks."
+        "differences, Holm). Rows are in the order of their mean ranks. The table of a data set "
+        "names the models of fewer splits."
     )
     note += improvement.note(frame)
     return Table("frontier-sets", "Test log-likelihood by data set", note, frame, columns=columns)
