@@ -14,6 +14,7 @@ from benchmarks.core.study import registry
 from benchmarks.execution.run import run
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.tasks import Shard, bound, tasks
+from benchmarks.studies.frontier.figures import view
 from benchmarks.studies.frontier.tables import finals, labelled
 from benchmarks.training.search import Space, configurations, ranked
 from runs import SCORING, Silent
@@ -155,6 +156,24 @@ def test_tables_and_figures_are_of_all_finals(frame):
     assert [figure.name for figure in study.figures(frame)] == ["frontier"]
     long = stages[stages["setting.seconds"] == 0.3]
     assert f"at 0.3 s of updates {long['flow'].item()} on 8gaussians" in study.says(frame)[0]
+
+
+def test_a_model_far_below_the_others_does_not_flatten_the_figure():
+    means = np.array([0.0, -1.0, -1.5, -2.0, -100.0])
+    lines = [(np.ones(1), np.array([mean]), np.array([0.1])) for mean in means]
+    low, high = view(lines, np.array([-3.0, -50.0]))
+    assert -10 < low < -3 < 0.1 < high < 1
+
+
+@pytest.mark.parametrize("stages", [["rate"], ["rate", "trial"], [None]])
+def test_a_run_that_was_cut_off_says_nothing_yet(frame, stages):
+    early = frame[frame["setting.stage"].replace({np.nan: None}).isin(stages)]
+    early = early.dropna(axis="columns", how="all")
+    study = registry["frontier"]
+    assert len(early)
+    assert not study.says(early)
+    assert not study.figures(early)
+    assert len(study.tables(early)) == (stages != ["rate"])
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -47,7 +47,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
             "timed densities of continuous and of discrete flows on one data set, with seconds of "
             "their trainings"
         )
-    parts = [f"{span(known[call].dropna(), '.2g')} times for a {call}" for call in known]
+    parts = [f"{span(known[call].dropna())} times for a {call}" for call in known]
     quickest = known.index[known[TRAINING] < 1]
     sentence = (
         f"On {counted(len(known), 'data set')} the quickest continuous flow takes, of the seconds "

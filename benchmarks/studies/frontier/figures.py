@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,18 @@ from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import defined
-from benchmarks.plotting import draw
+from benchmarks.plotting import draw, narrow
 from benchmarks.studies.frontier.tables import finals, labelled
 
 AXES = ("train_flops", "train_seconds")
 LOOK = {"markersize": 4, "lw": 1.2}
+DASHES = (":", "--", "-.")
+FAR = 3.0
 NOTE = (
     "Mean test log-likelihood over seeds and splits of the configuration that is best by "
     "validation at each budget, against the FLOPs and the seconds of its training; bands are 95 % "
-    "intervals of the mean by Student's t. Dotted: baselines, which are fitted; those far below "
-    "all flows are outside of the axes."
+    "intervals of the mean by Student's t. Lines without marks: baselines, which are fitted. What "
+    "is far below most flows is outside of the axes."
 )
 
 
@@ -40,7 +43,10 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 def _draw(sets: list[pd.DataFrame]) -> Any:
     of_flows = {name for rows in sets for name in _of_flows(rows)["model"]}
     every = {name for rows in sets for name in rows["model"]}
-    looks = draw.looks(of_flows) | draw.looks(every - of_flows)  # baselines have lines of their own
+    looks = draw.looks(of_flows)
+    fitted = draw.looks(every - of_flows)
+    for name, dashes in zip(fitted, cycle(DASHES), strict=False):
+        looks[name] = {"color": fitted[name]["color"], "ls": dashes}
     timed = all(
         _of_flows(rows).get("train_seconds", pd.Series([np.nan])).notna().all() for rows in sets
     )
@@ -62,28 +68,35 @@ def _of_flows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str, Any]]) -> None:
-    ends: list[float] = []
+    lines: dict[str, tuple[np.ndarray, ...]] = {}
     for model, own in _of_flows(rows).groupby("model", sort=False):
         points = [_point(seeds, axis) for _, seeds in own.groupby("seconds")]
         x, y, half = np.array(points).T
-        panel.plot(x, y, label=str(model), **looks[str(model)], **LOOK)
-        ends += [float((y - half).min()), float((y + half).max())]
+        lines[str(model)] = x, y, half
+        look = looks[str(model)]
+        panel.plot(x, y, label=str(model), **look, **LOOK)
         marks = [improvement.mark(seeds) for _, seeds in own.groupby("seconds")]
         for place, mark in zip(zip(x, y, strict=True), marks, strict=True):
             above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
-            panel.annotate(mark, place, color=looks[str(model)]["color"], **above)
-        panel.fill_between(
-            x, y - half, y + half, color=looks[str(model)]["color"], alpha=0.15, lw=0
-        )
-    lowest = 2 * min(ends) - max(ends)  # of a baseline that the axes show
-    for model, own in rows[rows["seconds"].isna()].groupby("model", sort=False):
-        colour = looks[str(model)]["color"]
-        level = float(own["test_ll"].mean())
-        panel.axhline(level, ls=":", lw=0.9, color=colour, label=str(model))
-        ends += [level] if level > lowest else []
+            panel.annotate(mark, place, color=look["color"], clip_on=True, **above)
+        panel.fill_between(x, y - half, y + half, color=look["color"], alpha=0.15, lw=0)
+        panel.vlines(x, y - half, y + half, color=look["color"], alpha=0.4, lw=1)
+    levels = rows[rows["seconds"].isna()].groupby("model", sort=False)["test_ll"].mean()
+    for model, level in zip(map(str, levels.index), levels, strict=True):
+        panel.axhline(level, lw=1.1, label=model, **looks[model])
+    panel.set_ylim(*view(list(lines.values()), levels.to_numpy()))
+    narrow.logarithmic(panel.xaxis)
+
+
+def view(lines: list[tuple[np.ndarray, ...]], levels: np.ndarray) -> tuple[float, float]:
+    """Limits of y with all but models that are `FAR` times further down than three of four are."""
+    _, means, halves = np.concatenate(lines, axis=1)
+    best = means.max()
+    lowest = best - FAR * (best - np.quantile(means, 0.25))
+    near = means >= lowest
+    ends = [*(means - halves)[near], *(means + halves)[near], *levels[levels >= lowest]]
     margin = 0.05 * (max(ends) - min(ends)) or 1.0
-    panel.set_ylim(min(ends) - margin, max(ends) + margin)
-    draw.logarithmic(panel.xaxis)
+    return min(ends) - margin, max(ends) + margin
 
 
 def _point(seeds: pd.DataFrame, axis: str) -> tuple[float, float, float]:

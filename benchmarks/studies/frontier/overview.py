@@ -11,6 +11,15 @@ from benchmarks.analysis import improvement
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import RECORDS, Column, Table
 
+MEANS = (
+    "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
+    f"{1 - LEVEL:.0%} interval"
+)
+BOLD = (
+    f"Bold: ahead of every other at a level of {LEVEL:g} over all of its rivals (Student's t on "
+    "differences, Holm)."
+)
+
 
 def overview(likelihoods: Mapping[str, Table]) -> Table:
     """A row a model, a column a data set, from the tables of each set's likelihoods by budget.
@@ -40,11 +49,8 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
     ranks = frame[list(columns)[1:]].astype(float).rank(ascending=False).mean(axis=1)
     frame = frame.loc[ranks.dropna().sort_values(kind="stable").index].reset_index(drop=True)
     note = (
-        "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
-        f"{1 - LEVEL:.0%} interval, after so many seconds of updates; baselines are fitted. Bold: "
-        f"ahead of every other at a level of {LEVEL:g} over all of its rivals (Student's t on "
-        "differences, Holm). Rows are in the order of their mean ranks. The table of a data set "
-        "names the models of fewer splits."
+        f"{MEANS}, after so many seconds of updates; baselines are fitted. {BOLD} Rows are in the "
+        "order of their mean ranks. The table of a data set names the models of fewer splits."
     )
     note += improvement.note(frame)
     return Table("frontier-sets", "Test log-likelihood by data set", note, frame, columns=columns)

@@ -15,7 +15,7 @@ from benchmarks.core.series import is_baseline, places, starred
 from benchmarks.studies.density import exactness
 from benchmarks.studies.density.tables import note_on_samples
 from benchmarks.studies.frontier.entries import NAME
-from benchmarks.studies.frontier.overview import overview
+from benchmarks.studies.frontier.overview import BOLD, MEANS, overview
 
 COSTS = {
     "model": Column("Model"),
@@ -81,7 +81,8 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
 def finals(rows: pd.DataFrame) -> pd.DataFrame:
     """The scored cases of rows that are `labelled`, and have a test likelihood."""
     scored = rows[(rows["status"] == "done") & rows["stage"].isin(["final", "baseline"])]
-    return scored.dropna(subset=["test_ll"]) if "test_ll" in scored else scored.iloc[:0]
+    known = scored if "test_ll" in scored else scored.iloc[:0].assign(test_ll=np.nan)
+    return known.dropna(subset=["test_ll"])
 
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:
@@ -136,10 +137,8 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         frame = frame.sort_values(largest, ascending=False, kind="stable")
         ranks = places(list(frame.loc[frame[largest].notna(), "model"]))
     note = (
-        "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
-        f"{1 - LEVEL:.0%} interval. At each budget of seconds of updates, alone on the machine, "
-        "the configuration that the search has found best by validation. Bold: ahead of every "
-        f"other at a level of {LEVEL:g} over all of its rivals (Student's t on differences, Holm)."
+        f"{MEANS}. At each budget of seconds of updates, alone on the machine, the configuration "
+        f"that the search has found best by validation. {BOLD}"
     )
     if few:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
