@@ -103,7 +103,7 @@ def fit(
 def _rows(name: str, data: Any) -> tuple[Tensor, int]:
     """Rows beside their context, (N, D + C) float64, and D; ValueError for what is no table."""
     parts = data if isinstance(data, tuple) else (data,)
-    tables = [torch.tensor(np.asarray(part), dtype=torch.float64) for part in parts]
+    tables = [torch.tensor(_numbers(name, part)) for part in parts]
     shapes = ", ".join(str(tuple(table.shape)) for table in tables)
     lengths = {len(table) if table.dim() == 2 else 0 for table in tables}
     if len(tables) > 2 or len(lengths) > 1 or 0 in lengths:
@@ -114,6 +114,24 @@ def _rows(name: str, data: Any) -> tuple[Tensor, int]:
             f"{bad} of {len(rows)} rows of {name} have NaN or infinity: leave them out"
         )
     return rows, tables[0].shape[1]
+
+
+def _numbers(name: str, part: Any) -> np.ndarray:
+    """In float64; ValueError that names the columns of a DataFrame that are not numbers."""
+    try:
+        return np.ascontiguousarray(np.asarray(part), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        wrong = [c for c in getattr(part, "columns", ()) if not _is_numeric(part[c])]
+        what = f"columns {', '.join(map(str, wrong))} of {name}" if wrong else name
+        raise ValueError(f"{what} cannot be read as numbers: {error}") from error
+
+
+def _is_numeric(column: Any) -> bool:
+    try:
+        np.asarray(column).astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _prepared(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from inspect import signature
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
@@ -104,8 +105,9 @@ class Flow(nn.Module):
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Self:
         """Set data-dependent parameters (ActNorm) once, from x (N, D), before training.
 
-        One forward pass; each module that offers ``initialize`` sees its own first input. Raises
-        ValueError if the pass does not reach one of them, as inside an ``InverseTransform``.
+        One forward pass; each module that offers ``initialize(x)`` or ``initialize(x, context)``
+        sees its own first input. Raises ValueError if the pass does not reach one of them, as
+        inside an ``InverseTransform``.
         """
         context = self.validate(x, context)
         waiting = {n: m for n, m in self.transform.named_modules() if hasattr(m, "initialize")}
@@ -113,7 +115,7 @@ class Flow(nn.Module):
 
         def first(module: Any, inputs: tuple[Any, ...]) -> None:
             if waiting.pop(names[id(module)], None) is not None:
-                module.initialize(inputs[0])
+                module.initialize(*inputs[: len(signature(module.initialize).parameters)])
 
         handles = [module.register_forward_pre_hook(first) for module in waiting.values()]
         try:

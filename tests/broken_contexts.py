@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flows import Flow
+
 Direction = Callable[["Affine", Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -126,6 +128,21 @@ class Single(Affine):
 
     def seen(self, context: Tensor) -> Tensor:
         return super().seen(context.float().to(context.dtype))
+
+
+class Tempered(Flow):
+    """Samples are wider or narrower by their context, which cancels over contexts."""
+
+    def sample(self, n: int, context: Tensor | None = None) -> Tensor:
+        samples = super().sample(n, context)
+        return samples if context is None else samples * (1 + 0.3 * context.mean(1, True).tanh())
+
+
+class AverageContext(Flow):
+    """The loss is that given the average of the contexts."""
+
+    def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return super().loss(x, None if context is None else context.mean(0, True))
 
 
 ERRORS: dict[type[Affine], set[str]] = {

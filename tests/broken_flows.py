@@ -11,7 +11,7 @@ from nflows.transforms import BatchNorm, CompositeTransform, IdentityTransform, 
 from torch import Tensor, nn
 
 from broken_bases import Wide, WrongBase, WrongGradient
-from broken_contexts import FirstColumn, Kept, OneForAll
+from broken_contexts import Affine, AverageContext, FirstColumn, Kept, OneForAll, Tempered
 from flows import Flow
 
 
@@ -234,6 +234,11 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
         lambda: Flow(InPlace(lambda y, ladj: (y, ladj)), 3),
         "inputs changed in place",
     ),
+    "samples that are wrong by their context": (
+        lambda: Tempered(Affine(3, 3), 3, 3),
+        "samples and density",
+    ),
+    "a loss given another context": (lambda: AverageContext(Affine(3, 3), 3, 3), "loss"),
     "draws that are not those of the base density": (
         lambda: Flow(IdentityTransform(), 3, base=Wide()),
         "samples and density",

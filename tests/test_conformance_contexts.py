@@ -47,6 +47,17 @@ def test_a_conditional_instance_gets_contexts_of_its_own() -> None:
     assert "batch independence" in {row.name for row in flows.check(broken).failed}
 
 
+def test_a_flow_that_does_not_state_the_width_of_its_context_gets_the_declared_one() -> None:
+    with flows.members.temporary():
+
+        @flows.register("unstated", uses=("context_dim",))
+        def _unstated(dim: int, *, context_dim: int = 0) -> flows.Flow:
+            """A sound flow, whose Flow does not state context_dim."""
+            return flows.Flow(Affine(dim, context_dim), dim)
+
+        assert flows.check("unstated", dim=2).passed
+
+
 def test_a_declared_context_that_cannot_be_built_is_a_failed_row() -> None:
     with flows.members.temporary():
 

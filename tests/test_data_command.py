@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from benchmarks import datasets
 from benchmarks.cli.app import app
 from file_server import npy, tar
-from flows.plugins import load_plugin
 
 cli = CliRunner()
 
@@ -45,11 +44,11 @@ def load(root, seed):
     )
     root = tmp_path / "root"
     with datasets.registry.temporary():
-        load_plugin(plugin)
+        place = ["mine", "--plugin", str(plugin), "--data-root", str(root)]
+        fetched = cli.invoke(app, ["data", "fetch", *place])
         assert "mine" in datasets.downloadable()
-        fetched = cli.invoke(app, ["data", "fetch", "mine", "--data-root", str(root)])
         assert fetched.exit_code == 0, fetched.output
-        verified = cli.invoke(app, ["data", "verify", "mine", "--data-root", str(root)])
+        verified = cli.invoke(app, ["data", "verify", *place])
         assert verified.exit_code == 0
         assert "300 rows of 2 columns; files as fetched" in verified.stdout
 

@@ -157,3 +157,19 @@ def test_entry_points_add_data_sets_studies_and_claims(
     assert facts["of_others"] == []
     assert facts["again"] == "their_members"
     assert (facts["shape"], facts["status"]) == ([40, 2], [""])
+
+
+def test_the_claims_of_a_file_are_asked_for_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "their_members.py"
+    file.write_text(MEMBERS)
+    root = Path(__file__).parents[1]
+    command = ["claims", "results/slide", "--plugin", str(file), "--only", "their-claim"]
+    judged = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *command, "--json"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (row,) = json.loads(judged.stdout)
+    assert (row["id"], row["verdict"]) == ("their-claim", "not_measured")

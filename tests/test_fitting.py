@@ -73,10 +73,14 @@ def test_tables_are_data_and_others_are_refused(capsys: pytest.CaptureFixture[st
     frame = pd.DataFrame(rows(300), columns=["a", "b"])
     flows.fit("realnvp", frame, **FEW | {"updates": 2, "progress": True})
     assert "2 of 2 updates" in capsys.readouterr().err
+    table = frame.assign(b=frame["b"] > frame["b"].mean())
+    flows.fit("realnvp", table.convert_dtypes()[::-1], **FEW | {"updates": 2})
+    table["kind"] = "of words"
     nan = rows(300)
     nan[0, 0] = math.nan
     for data, more, reason in (
         (rows(300)[:, 0], {}, "shape"),
+        (table, {}, "columns kind of"),
         (nan, {}, "NaN or infinity"),
         (rows(300), {"validation": 0.0}, "takes 0"),
         (rows(300), {"validation": np.zeros((5, 3))}, "3 columns"),

@@ -119,3 +119,16 @@ def test_initialize_tells_what_it_cannot_reach(normal: Normal) -> None:
     norm = ActNorm(2).double()
     Flow(CompositeTransform([norm, norm]), dim=2).initialize(x)
     torch.testing.assert_close(norm(x)[0].std(0), torch.ones(2).double())
+
+
+def test_initialize_gives_a_part_its_context(normal: Normal) -> None:
+    """A part that takes one; its own input, where others come before it."""
+
+    class Centre(IdentityTransform):
+        def initialize(self, x: torch.Tensor, context: torch.Tensor) -> None:
+            self.seen = x, context
+
+    x, context, centre = normal(20, 2), normal(20, 3), Centre()
+    Flow(CompositeTransform([ActNorm(2).double(), centre]), 2, 3).initialize(x, context)
+    assert torch.equal(centre.seen[1], context)
+    torch.testing.assert_close(centre.seen[0].std(0), torch.ones(2).double())

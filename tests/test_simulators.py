@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks import datasets
 from benchmarks.datasets import simulators
+from benchmarks.datasets.drawn import drawn
 
 CONDITIONAL = [name for name in datasets.names() if name in simulators.SIMULATORS]
 N = 40_000
@@ -139,3 +140,9 @@ def test_the_density_is_the_change_of_variables_of_its_uniforms(name: str) -> No
     jacobian = torch.func.vmap(torch.func.jacrev(lambda row: UNIFORMS[name](row[None])[0]))(rows)
     log_det = torch.linalg.slogdet(jacobian[:, :, : data.dim])[1]
     torch.testing.assert_close(data.log_prob(rows), log_det, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("context_dim", [-1, 3, 4])
+def test_a_context_leaves_a_column_for_what_is_given_it(context_dim: int) -> None:
+    with pytest.raises(ValueError, match=r"'mine'.*from 0 to 2"):
+        drawn("mine", 0, lambda n, g: torch.randn(n, 3), "made up", context_dim=context_dim)

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from benchmarks.cli.console import console, styled, usage_errors, write
+from benchmarks.cli.options import Plugin, load_plugins
 
 if TYPE_CHECKING:
     from benchmarks.claims import Claim, Verdict
@@ -36,7 +37,9 @@ Only = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print verdicts as JSON.")]
 
 
-def claims(folders: Folders = None, only: Only = None, as_json: Json = False) -> None:
+def claims(
+    folders: Folders = None, only: Only = None, as_json: Json = False, plugin: Plugin = None
+) -> None:
     """Judge each claim of the lecture by records: confirmed, refuted, conditional or undecided.
 
     Each claim is judged by the records of one folder, the first of FOLDERS that has those it needs:
@@ -50,6 +53,7 @@ def claims(folders: Folders = None, only: Only = None, as_json: Json = False) ->
         from benchmarks.core.plan import plan_of
         from benchmarks.core.quotable import of_one_place
 
+        load_plugins(plugin)
         selected = _select(only)
         searched = folders or _results_folders(RESULTS)
         frames = {folder: of_one_place(load(folder))[0] for folder in searched}

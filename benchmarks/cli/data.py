@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from benchmarks.cli.console import console, errors, usage_errors
-from benchmarks.cli.options import DataRoot, use_data_root
+from benchmarks.cli.options import DataRoot, Plugin, load_plugins, use_data_root
 from benchmarks.core.formats import plain
 
 if TYPE_CHECKING:
@@ -27,13 +27,14 @@ Sets = Annotated[
 
 
 @app.command("list")
-def list_sets(data_root: DataRoot = None) -> None:
+def list_sets(plugin: Plugin = None, data_root: DataRoot = None) -> None:
     """List all data sets, and whether their files exist."""
     with usage_errors():
         from benchmarks import datasets
         from benchmarks.datasets.disk import data_root as root
 
         use_data_root(data_root)
+        load_plugins(plugin)
         table = Table("Data set", "From", "Files", box=None)
         for name in datasets.names():
             table.add_row(name, datasets.module_of(name).rpartition(".")[2], files_of(name))
@@ -69,6 +70,7 @@ def fetch(
         ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Replace files that exist.")] = False,
+    plugin: Plugin = None,
     data_root: DataRoot = None,
 ) -> None:
     """Download data sets into the data root: resume, verify checksums, unpack safely.
@@ -82,6 +84,7 @@ def fetch(
 
         if original and (source or checksum):
             raise ValueError("--from and --checksum apply to the archive: leave out --original")
+        load_plugins(plugin)
         wanted = [one for name in _select(sets) for one in datasets.sources(name, original)]
         sources = redirect(wanted, source, checksum)
         if data_root is not None:
@@ -106,7 +109,7 @@ def fetch(
 
 
 @app.command()
-def verify(sets: Sets = None, data_root: DataRoot = None) -> None:
+def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None) -> None:
     """Verify files of data sets: their checksums, and the published row counts and Gaussian scores.
 
     Exit status: 0 as published, 1 a set differs, is broken or, if named, absent; 2 wrong usage.
@@ -114,6 +117,7 @@ def verify(sets: Sets = None, data_root: DataRoot = None) -> None:
     with usage_errors():
         from benchmarks.datasets.disk import data_root as root
 
+        load_plugins(plugin)
         use_data_root(data_root)
         root()  # raises for a root that is no folder
         names = _select(sets)
@@ -133,6 +137,7 @@ def info(
     dequantise: Annotated[
         bool, typer.Option("--dequantise", help="Add uniform noise to columns of whole numbers.")
     ] = False,
+    plugin: Plugin = None,
     data_root: DataRoot = None,
 ) -> None:
     """Describe a data set; list the faults and remarks of a file of your own.
@@ -144,6 +149,7 @@ def info(
         from benchmarks.datasets import own
 
         use_data_root(data_root)
+        load_plugins(plugin)
         if dequantise:
             if not own.is_file(name):
                 raise ValueError(f"{name!r} is not a file: --dequantise is for files")

@@ -37,7 +37,7 @@ def places(models: Sequence[str]) -> str:
     """The rank of each flow of a plug-in among models, best first, to follow a table's note."""
     of = f"of {len(models)}"
     ranks = [f"{m} is {n} {of}" for n, m in enumerate(models, 1) if m.startswith(STAR)]
-    return f" {STAR}: of a plug-in; by rank, {', '.join(ranks)}." if ranks else ""
+    return f" {STAR}: of a plug-in; by rank among all of them, {', '.join(ranks)}." if ranks else ""
 
 
 def series(frame: Any) -> list[str]:

@@ -28,11 +28,18 @@ def drawn(
 
     ``log_prob`` and ``entropy`` are exact, in nats; ``modes`` are the centres (K, D) of equally
     likely modes. With ``context_dim`` C rows are (y, x), (n, D + C), and both are of y given x.
+    Raises ValueError where that leaves no column for y.
     """
     parts = {part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()}
+    width = parts["train"].shape[1]
+    if not 0 <= context_dim < width:
+        raise ValueError(
+            f"data set {name!r}: context_dim must be from 0 to {width - 1}, since its rows have "
+            f"{width} columns, got {context_dim}"
+        )
     return Dataset(
         name=name,
-        dim=parts["train"].shape[1] - context_dim,
+        dim=width - context_dim,
         context_dim=context_dim,
         train=parts["train"],
         val=parts["val"],

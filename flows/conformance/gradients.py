@@ -1,4 +1,4 @@
-"""Rows on gradients: correct, and present for every trainable tensor."""
+"""Rows on the loss, and on gradients: correct, and present for every trainable tensor."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flows.conformance.rows import ONCE, Finding, NotApplicable, Row, row
 from flows.conformance.subject import LOOSEST, Subject, jitter, tolerance_of
+from flows.flow import Flow
 
 rows: list[Row] = []
 
@@ -132,6 +133,20 @@ def gradient_of_samples(subject: Subject) -> Finding:
         return _against_differences(subject, objective, tensors)
     except NotImplementedError as error:
         raise NotApplicable(f"its samples have no gradient: {error}") from error
+
+
+@row(rows, "loss", ONCE)
+@torch.no_grad()
+def loss(subject: Subject) -> Finding:
+    """How far a loss of its own is from the mean of -log_prob, in nats."""
+    flow = subject.flow
+    if type(flow).loss is Flow.loss:
+        raise NotApplicable("its loss is that of every Flow")
+    if flow.objective != Flow.objective:
+        raise NotApplicable(f"its objective is {flow.objective}")
+    log_prob = flow.log_prob(subject.x, subject.context)
+    difference = flow.loss(subject.x, subject.context) + log_prob.mean()
+    return Finding(difference.abs().item(), subject.bound(1e-9, 1e-3))
 
 
 @row(rows, "parameters without gradient", ONCE)

@@ -8,10 +8,13 @@ from torch import Tensor
 from flows.bijection import StandardNormal
 from flows.conformance.rows import ONCE, Finding, NotApplicable, Row, row
 from flows.conformance.subject import Subject
+from flows.flow import Flow
 
 rows: list[Row] = []
 
 SAMPLES = 2000
+CONTEXTS = 3  # given each of which alone samples are drawn
+LEVEL = 1e-4  # of all statistics of samples together
 
 
 @row(rows, "log_prob of samples")
@@ -31,29 +34,45 @@ def samples_and_density(subject: Subject) -> Finding:
     For N(0, I) Kolmogorov's distance from fresh normal noise times √(n/2), the largest over the
     columns and the radius, against the critical value at a level of 1e-4 for all together. For
     another base by Stein's identities E[s] = 0 and E[z sᵀ] = -I with s = ∇ log p of the base:
-    the largest deviation in standard errors, at the same level.
+    the largest deviation in standard errors, at the same level. With contexts, given all of them in
+    turn and given each of `CONTEXTS` alone, since errors may cancel over contexts.
     """
-    context, flow = subject.contexts(SAMPLES), subject.at_many
+    flow, contexts = subject.at_many, subject.contexts(SAMPLES)
+    given: list[Tensor | None] = [contexts]
+    if contexts is not None:
+        given += [alone.expand(SAMPLES, -1) for alone in contexts[:CONTEXTS, None]]
     with torch.no_grad():
-        noise = flow.to_noise(flow.sample(SAMPLES, context), context)
+        noises = [flow.to_noise(flow.sample(SAMPLES, context), context) for context in given]
+    statistics = _distances if isinstance(flow.base, StandardNormal) else _deviations
+    values = [statistics(flow, noise) for noise in noises]
+    share = 0.5 * LEVEL / sum(map(len, values))
     if isinstance(flow.base, StandardNormal):
-        fresh = torch.randn_like(noise)
-        pairs = [(noise[:, k], fresh[:, k]) for k in range(subject.dim)]
-        pairs.append((noise.square().sum(1), fresh.square().sum(1)))
-        critical = (-0.5 * torch.log(torch.tensor(0.5e-4 / len(pairs)))).sqrt().item()
-        return Finding(max(_kolmogorov(a, b) for a, b in pairs) * (SAMPLES / 2) ** 0.5, critical)
+        critical = (-0.5 * torch.log(torch.tensor(share))).sqrt().item()
+    else:
+        critical = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - share)).item()
+    return Finding(torch.cat(values).max().item(), critical)
+
+
+def _distances(flow: Flow, noise: Tensor) -> Tensor:
+    """Kolmogorov's distances of columns and radius from normal noise, times √(n/2), (D + 1,)."""
+    fresh = torch.randn_like(noise)
+    pairs = [(noise[:, k], fresh[:, k]) for k in range(noise.shape[1])]
+    pairs.append((noise.square().sum(1), fresh.square().sum(1)))
+    return torch.tensor([_kolmogorov(a, b) * (SAMPLES / 2) ** 0.5 for a, b in pairs])
+
+
+def _deviations(flow: Flow, noise: Tensor) -> Tensor:
+    """Deviations of noise from Stein's identities of the base, in standard errors, (D + D²,)."""
     if bool(torch.isinf(flow.base.log_prob(torch.cat([100 * noise, -100 * noise]))).any()):
         raise NotApplicable("the support of its base density has an edge")
     noise.requires_grad_()
     log_prob = flow.base.log_prob(noise)
     (score,) = torch.autograd.grad(log_prob.sum(), noise)
-    identity = torch.eye(subject.dim, dtype=noise.dtype)
+    identity = torch.eye(noise.shape[1], dtype=noise.dtype)
     products = noise.detach()[:, :, None] * score[:, None, :] + identity
     terms = torch.cat([score, products.flatten(1)], 1)
-    deviations = terms.mean(0).abs() / (terms.std(0) / SAMPLES**0.5).clamp(min=1e-12)
-    normal = torch.distributions.Normal(0.0, 1.0)
-    critical = normal.icdf(torch.tensor(1 - 0.5e-4 / terms.shape[1])).item()
-    return Finding(deviations.max().item(), critical)
+    errors = (terms.std(0) / SAMPLES**0.5).clamp(min=1e-12)
+    return torch.div(terms.mean(0).abs(), errors)
 
 
 def _kolmogorov(a: Tensor, b: Tensor) -> float:

@@ -96,7 +96,7 @@ def subject_of(
         fresh = partial(_fresh, flow, own.dim or 0, options, dtype)
         jitter(own, 0.2 if moved else 0.0)
         data = 1.5 * torch.randn(ROWS, own.dim or 1, dtype=torch.float64) + 0.3
-        context = _drawn(own) if context is None else context
+        context = _drawn(own, options.get("context_dim", 0)) if context is None else context
         x = data if x is None else x
         own.initialize(data, None if context is None else _cycled(context.double(), ROWS))
     elif isinstance(flow, Flow):
@@ -167,11 +167,11 @@ def _points(flow: Flow, context: Tensor | None) -> Tensor:
         return torch.randn(ROWS, flow.dim, dtype=torch.float64)
 
 
-def _drawn(flow: Flow) -> Tensor | None:
+def _drawn(flow: Flow, declared: int = 0) -> Tensor | None:
     """Contexts of normal columns, every fourth row three times as far; None if it takes none."""
-    if not flow.context_dim:
+    if not (width := flow.context_dim or declared):
         return None
-    context = torch.randn(ROWS, flow.context_dim, dtype=torch.float64)
+    context = torch.randn(ROWS, width, dtype=torch.float64)
     context[::4] *= 3
     return context
 

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from benchmarks.analysis import improvement
 from benchmarks.analysis.contests import validation
 from benchmarks.core.exhibit import Figure
+from benchmarks.core.formats import number
 from benchmarks.core.series import is_baseline, series
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw
@@ -22,10 +23,10 @@ BINS, SMOOTH = 40, 1.5  # bins of a histogram, and the width of its smoothing in
 LEVELS = (0.5, 0.8, 0.95)  # shares of the data within the contours
 DATA, SAMPLES = "#555555", "#D55E00"
 NOTE = (
-    "{name}, test log-likelihood {ll:.3f} nats. Diagonal: the distribution of each column in "
+    "{name}, test log-likelihood {ll} nats. Diagonal: the distribution of each column in "
     "test rows (grey) and samples. Below the diagonal: samples as dots over contours that hold "
-    "50, 80 and 95 % of the test rows. Shown are the least normally distributed of {dim} "
-    "columns. First seed."
+    "50, 80 and 95 % of the test rows. Shown are the least normally distributed of {width} "
+    "columns{given}. First seed."
 )
 
 
@@ -34,7 +35,10 @@ def figures(wide: pd.DataFrame) -> list[Figure]:
     pictures = []
     for name, group in wide.groupby("dataset", sort=False):
         for _, row in _chosen(group).iterrows():
-            note = NOTE.format(name=row["series"], ll=row["test_ll"], dim=row["dim"])
+            given = _facts(row).get("context_dim", 0)
+            words = f", of which {given} are given: samples are drawn at theirs" if given else ""
+            score, width = number(row["test_ll"], ".3f"), row["dim"] + given
+            note = NOTE.format(name=row["series"], ll=score, width=width, given=words)
             note += improvement.note(row.to_frame().T)
             title = f"{name}: data and samples of {row['series']}"
             draw = partial(_draw, row)
@@ -57,10 +61,16 @@ def _chosen(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def _names(row: pd.Series, columns: np.ndarray) -> list[str]:
-    """Names of these columns of the data: those of its file, else their numbers from 0."""
+    """Names of these columns: those of the file, else their numbers from 0; marked if given."""
+    own, dim = _facts(row).get("columns"), row["dim"]
+    names = [own[i] if own else f"column {i}" for i in columns]
+    return [name if i < dim else f"{name} (given)" for name, i in zip(names, columns, strict=True)]
+
+
+def _facts(row: pd.Series) -> dict[str, Any]:
+    """What the record says of its data."""
     notes = row.get("notes")
-    own = notes.get("data", {}).get("columns") if isinstance(notes, dict) else None
-    return [own[i] if own else f"column {i}" for i in columns]
+    return notes.get("data", {}) if isinstance(notes, dict) else {}
 
 
 def _draw(row: Any) -> Any:
