@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks.analysis import improvement
 from benchmarks.analysis.contests import validation
+from benchmarks.analysis.models import notes_of
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
 from benchmarks.core.series import is_baseline, series
@@ -69,8 +70,8 @@ def _names(row: pd.Series, columns: np.ndarray) -> list[str]:
 
 def _facts(row: pd.Series) -> dict[str, Any]:
     """What the record says of its data."""
-    notes = row.get("notes")
-    return notes.get("data", {}) if isinstance(notes, dict) else {}
+    (notes,) = notes_of(row.to_frame().T)
+    return dict(notes.get("data", {}))
 
 
 def _draw(row: Any) -> Any:

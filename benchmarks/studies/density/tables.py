@@ -13,6 +13,7 @@ from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.models import Models, models_of, notes_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.formats import number
 from benchmarks.core.series import places
 from benchmarks.studies.density import costs, exactness
 from benchmarks.training.baselines import BASELINES
@@ -74,9 +75,11 @@ def _overview(sets: list[Models], likelihoods: list[Table]) -> Table:
             frame[mark] = rows[improvement.MARKS].tolist()
         columns[value] = Column(models.data, digits=".3f", error=error, leads=leads, mark=mark)
     frame[RECORDS] = list(records.values())
+    conditional = [models.data for models in sets if models.facts.get("context_dim")]
+    given = f" ({', '.join(conditional)}: given their context)" if conditional else ""
     note = (
-        "Mean log-density of the test rows in nats; the tables below have costs and paired errors. "
-        f"Bold: ahead of every other, {TESTED}."
+        f"Mean log-density of the test rows in nats{given}; the tables below have costs and paired "
+        f"errors. Bold: ahead of every other, {TESTED}."
     )
     note += improvement.note(pd.concat(table.frame for table in likelihoods))
     kinds = {model.partition(" ")[0] for model in records}
@@ -155,8 +158,10 @@ def _means(seeds: pd.DataFrame) -> dict[str, Any]:
 def _note(models: Models, behind: dict[str, paired.Comparison], above: list[str]) -> str:
     facts, every = models.facts, pd.concat(models.every.values())
     parts = [str(facts["about"])] if "about" in facts else []
+    if given := facts.get("context_dim"):
+        parts.append(f"Densities are those of {models.dim} columns given {given} others.")
     if isinstance(facts.get("entropy"), float):
-        parts.append(f"Entropy: {facts['entropy']:.4f} nats.")
+        parts.append(f"Entropy: {number(facts['entropy'], '.4f')} nats.")
     if any(len(seeds) > 1 for seeds in models.done.values()):
         parts.append(
             f"± is half of the {1 - LEVEL:.0%} interval over seeds, that over test rows one s.e."
