@@ -40,9 +40,11 @@ def samples_and_density(subject: Subject) -> Finding:
     flow, contexts = subject.at_many, subject.contexts(SAMPLES)
     given: list[Tensor | None] = [contexts]
     if contexts is not None:
-        given += [alone.expand(SAMPLES, -1) for alone in contexts[:CONTEXTS, None]]
+        given += [alone.expand(SAMPLES // CONTEXTS, -1) for alone in contexts[:CONTEXTS, None]]
     with torch.no_grad():
-        noises = [flow.to_noise(flow.sample(SAMPLES, context), context) for context in given]
+        counts = [SAMPLES if context is None else len(context) for context in given]
+        samples = map(flow.sample, counts, given)
+        noises = [flow.to_noise(x, context) for x, context in zip(samples, given, strict=True)]
     statistics = _distances if isinstance(flow.base, StandardNormal) else _deviations
     values = [statistics(flow, noise) for noise in noises]
     share = 0.5 * LEVEL / sum(map(len, values))
@@ -58,7 +60,7 @@ def _distances(flow: Flow, noise: Tensor) -> Tensor:
     fresh = torch.randn_like(noise)
     pairs = [(noise[:, k], fresh[:, k]) for k in range(noise.shape[1])]
     pairs.append((noise.square().sum(1), fresh.square().sum(1)))
-    return torch.tensor([_kolmogorov(a, b) * (SAMPLES / 2) ** 0.5 for a, b in pairs])
+    return torch.tensor([_kolmogorov(a, b) * (len(noise) / 2) ** 0.5 for a, b in pairs])
 
 
 def _deviations(flow: Flow, noise: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ def _deviations(flow: Flow, noise: Tensor) -> Tensor:
     identity = torch.eye(noise.shape[1], dtype=noise.dtype)
     products = noise.detach()[:, :, None] * score[:, None, :] + identity
     terms = torch.cat([score, products.flatten(1)], 1)
-    errors = (terms.std(0) / SAMPLES**0.5).clamp(min=1e-12)
+    errors = (terms.std(0) / len(noise) ** 0.5).clamp(min=1e-12)
     return torch.div(terms.mean(0).abs(), errors)
 
 
