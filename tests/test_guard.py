@@ -97,6 +97,16 @@ def test_a_failure_an_array_or_a_metric_more_is_a_move() -> None:
         assert guard.move(other, base).figures
 
 
+def test_a_case_that_fails_now_is_refused_whatever_was_raised(tmp_path: Path) -> None:
+    base = renewed(tmp_path, measured())
+    broken = measured(flow=2).model_copy(update={"status": "failed", "reason": "ZeroError"})
+    source = folder(tmp_path / "new", broken)
+    (failure,) = compare(base, source).failures
+    assert "ZeroError" in failure.note
+    with pytest.raises(ValueError, match="ZeroError"):
+        renew(source, base)
+
+
 @pytest.mark.parametrize(
     ("figures", "operators", "version", "pace"), [*itertools.product([False, True], repeat=4)]
 )
@@ -219,6 +229,6 @@ def _module(name: str) -> ModuleType:
 def test_a_move_has_its_old_and_new_figures_and_no_direction(tmp_path) -> None:
     (comparison,) = guard.judge([("case", measured(2.0), measured(1.0, operators=5))])
     assert (comparison.outcome, comparison.metric) == ("moved", "test_ll, operators")
-    assert comparison.change == "test_ll 2 → 1 (-50.00%); operators aten.mm.default 3 → 5"
+    assert comparison.change == "test_ll 2 → 1 (−1); operators aten.mm.default 3 → 5"
     verdict = compare(renewed(tmp_path, measured(2.0)), folder(tmp_path / "ci", measured(1.0)))
     assert verdict.failures[0].change == "test_ll 2 → 1 (-50.00%)"

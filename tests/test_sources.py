@@ -75,6 +75,20 @@ def test_a_distribution_is_not_followed_into_others() -> None:
     assert not plugin_files("flows.flow")
 
 
+def test_the_packages_that_hold_a_module_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python runs them first, though the module imports nothing of them."""
+    for name in ("outer_of_mine/__init__.py", "outer_of_mine/inner/__init__.py"):
+        (path := tmp_path / name).parent.mkdir(exist_ok=True)
+        path.write_text("")
+    (tmp_path / "outer_of_mine" / "inner" / "flow.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("outer_of_mine", "outer_of_mine.inner", "outer_of_mine.inner.flow"):
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
+    assert len(plugin_files("outer_of_mine.inner.flow")) == 3
+
+
 def test_a_record_has_the_commit_and_whether_the_tree_was_dirty(
     plugin: str, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ DYNAMIC = ("import_module", "__import__")  # functions that import a module by i
 def plugin_files(module: str) -> dict[str, str]:
     """Content hashes of a plug-in's file and of every file of its own that it imports, by name.
 
+    The packages that hold it are among them, since Python runs them first.
     Its own are those of its folder and of its distribution, and whatever is imported from a folder
     of no other distribution, such as a package under development. None of a module of ours.
     """
@@ -33,7 +34,8 @@ def plugin_files(module: str) -> dict[str, str]:
         return {}
     depth = module.count(".") + (first.name == "__init__.py")
     root = first.parent if module.startswith(PREFIX) else first.parents[depth]
-    reached = _reached(first, root, _distributions(module))
+    packages = [] if module.startswith(PREFIX) else _files(root, module)
+    reached = _reached([first, *packages], root, _distributions(module))
     return {f"file {name}": sha256(path)[:16] for name, path in sorted(reached.items())}
 
 
@@ -73,10 +75,10 @@ def _installed() -> dict[str, list[str]]:
     return dict(packages_distributions())
 
 
-def _reached(first: Path, root: Path, distributions: Collection[str]) -> dict[str, Path]:
-    """The files of its own that a file imports, directly or not, itself included, by name."""
+def _reached(files: list[Path], root: Path, distributions: Collection[str]) -> dict[str, Path]:
+    """The files of its own that files import, directly or not, themselves included, by name."""
     seen: dict[str, Path] = {}
-    waiting = [(first, root)]
+    waiting = [(path, root) for path in files]
     while waiting:
         path, base = waiting.pop()
         if path in seen.values():

@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.core.formats import number
+from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import Record
+from benchmarks.gate.changes import LOGARITHMIC
 from benchmarks.gate.comparison import Comparison
 from benchmarks.measure.dispatched import ARRAYS, OPERATORS
 from flows.registry import Declared
@@ -23,6 +25,7 @@ RELATIVE, ABSOLUTE = 1e-8, 1e-12  # within which figures are equal: other machin
 CLASSIFIED = 0.05  # the same of a classifier's accuracy, which a rounding of its input may flip
 DISCRETE = ("told_apart", "told_apart_se", "told_apart_floor")
 NAMED = 6  # of the figures that moved, or of the operators
+MEND = "mend what fails, or take the case out of the suite"
 RENEW = "renew the baseline: run its suite again, then flowgauge baseline update"
 
 
@@ -85,6 +88,8 @@ def judge(pairs: Iterable[tuple[str, Record, Record]]) -> Iterator[Comparison]:
 
 def refusal(before: Record, after: Record) -> str:
     """Why a record may not take the place of another of its case; empty where it may."""
+    if before.status == "done" != after.status:
+        return f"measured before, {after.status} now ({after.reason}): {MEND}"
     moved, changes = move(before, after), raised(before, after)
     versions = [name for name, (old, new) in changes.items() if old.version != new.version]
     if moved.figures and not versions:
@@ -138,13 +143,22 @@ def _differences(moved: Move, before: Record, after: Record) -> Iterator[str]:
     sides = figures(before), figures(after)
     for name in moved.figures[:NAMED]:
         old, new = (_median(side.get(name)) for side in sides)
-        share = f" ({new / old - 1:+.2%})" if old and math.isfinite(new / old) else ""
-        yield f"{name} {number(old, ',.10g')} → {number(new, ',.10g')}{share}"
+        yield f"{name} {number(old, ',.10g')} → {number(new, ',.10g')}{_change(name, old, new)}"
     if moved.operators:
         calls = [before.notes.get(OPERATORS, {}), after.notes.get(OPERATORS, {})]
         names = [n for n in {**calls[0], **calls[1]} if calls[0].get(n) != calls[1].get(n)]
         counts = (f"{n} {calls[0].get(n, 0)} → {calls[1].get(n, 0)}" for n in names[:NAMED])
         yield f"operators {', '.join(counts)}"
+
+
+def _change(name: str, old: float, new: float) -> str:
+    """The share by which a figure moved, or the difference of what is in nats."""
+    if name in METRICS and METRICS[name].unit == LOGARITHMIC:
+        text, moved = f" ({number(new - old, '+.3g')})", new - old
+    else:
+        moved = 100 * (new / old - 1) if old else math.nan
+        text = f" ({number(moved, '+.2f')} %)"
+    return text if math.isfinite(moved) else ""
 
 
 def _median(values: Sequence[float] | None) -> float:
