@@ -239,5 +239,7 @@ def test_a_series_is_named_by_what_tells_its_variants_apart():
     assert all("gradient=" in n and "updates=" in n for n in named[:2])
     frame["option.solver"], frame["updates"] = [solvers[0]] * 3, 5
     assert series(frame) == ["cnf", "cnf", "glow"]  # two seeds of one configuration
+    frame["setting.preprocessing"] = [float("nan"), "radial", float("nan")]
+    assert series(frame) == ["cnf", "cnf preprocessing=radial", "glow"]
     frame["option.solver"] = solvers
     assert len(set(map(str, draw.looks(series(frame)).values()))) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -56,7 +57,10 @@ def series(frame: Any) -> list[str]:
     wanted = ("option.", "setting.", "batch", "updates")
     columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in HOW]
     options = frame[columns].to_dict("records")
-    rows = [{c.partition(".")[2] or c: v for c, v in row.items()} for row in options]
+    rows = [
+        {c.partition(".")[2] or c: value for c, value in row.items() if not _missing(value)}
+        for row in options
+    ]
     pairs = list(zip(frame["flow"], rows, strict=True))
     if STAGE in frame:
         searched = zip(frame[LABEL], frame[BUDGET], frame[STAGE].notna(), strict=True)
@@ -68,6 +72,10 @@ def series(frame: Any) -> list[str]:
     if not several_runs(frame):
         return names
     return [f"{name} ({run})" for name, run in zip(names, frame["run"], strict=True)]
+
+
+def _missing(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def width_rules(frame: pd.DataFrame) -> pd.Series:
