@@ -70,8 +70,7 @@ def _names(row: pd.Series, columns: np.ndarray) -> list[str]:
 
 def _facts(row: pd.Series) -> dict[str, Any]:
     """What the record says of its data."""
-    (notes,) = notes_of(row.to_frame().T)
-    return dict(notes.get("data", {}))
+    return next((n.get("data", {}) for n in notes_of(row.to_frame().T)), {})
 
 
 def _draw(row: Any) -> Any:
