@@ -119,7 +119,7 @@ def test_the_main_table_fits_the_terminal(
     assert ("columns" in lines[-1]) == (width < 300)
 
 
-def test_data_sets_stand_side_by_side_at_the_budget_of_the_most_models() -> None:
+def test_data_sets_stand_joined_at_the_budget_of_the_most_models() -> None:
     """A model that one set alone has keeps its row; rows are in the order of their mean ranks."""
 
     def table(data: str, **columns: list[float]) -> Table:
@@ -128,22 +128,22 @@ def test_data_sets_stand_side_by_side_at_the_budget_of_the_most_models() -> None
             for budget, values in columns.items()
             for part in ("test_ll", "half", "mark", "leads")
         }
-        shown = {
+        headers = {
             f"test_ll.{b}": Column(b, error=f"half.{b}", mark=f"mark.{b}", leads=f"leads.{b}")
             for b in columns
         }
         names = ["maf", "glow", "cnf"][: len(next(iter(columns.values())))]
         frame = pd.DataFrame({"model": names, RECORDS: [(data + n,) for n in names], **parts})
-        return Table(f"frontier-{data}", "", "", frame, columns=shown)
+        return Table(f"frontier-{data}", "", "", frame, columns=headers)
 
     sets = {
         "a": table("a", short=[1.0, 2.0], long=[3.0, float("nan")]),
         "b": table("b", short=[1.0, 3.0, 2.0], long=[5.0, 4.0, 6.0]),
     }
-    shown = overview(sets)
-    assert list(shown.frame["model"]) == ["cnf", "maf", "glow"]  # mean ranks 1, 2 and 2
-    assert {column.label for column in shown.shown.values()} == {"Model", "a, short", "b, long"}
-    values = shown.frame.set_index("model")
+    joined = overview(sets)
+    assert list(joined.frame["model"]) == ["cnf", "maf", "glow"]  # mean ranks 1, 2 and 2
+    assert {column.label for column in joined.shown.values()} == {"Model", "a, short", "b, long"}
+    values = joined.frame.set_index("model")
     assert values.loc["glow", "test_ll.short.a"] == 2.0
     assert pd.isna(values.loc["cnf", "test_ll.short.a"])
     assert values.loc["maf", RECORDS] == ("amaf", "bmaf")

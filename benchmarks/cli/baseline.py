@@ -28,8 +28,8 @@ def update(
 ) -> None:
     """Add the records of new versions in a results folder to the committed baseline.
 
-    Refused if figures changed and no version was raised, or if operators changed and neither
-    version nor pace was raised. Exit status: 0, 2 if refused.
+    Refused if a case fails that was measured before, if figures changed and no version was raised,
+    or if operators changed and neither version nor pace was raised. Exit status: 0, 2 if refused.
     """
     with usage_errors():
         from benchmarks.gate.baseline import renew

@@ -23,10 +23,10 @@ KEPT_NOTES = (OPERATORS, ARRAYS)
 def renew(folder: Path, target: Path) -> int:
     """Add the new records of a results folder to the baseline ``target``; how many there are.
 
-    Cases that failed are kept as such: that they fail is known. ValueError where ``folder`` is no
-    results folder, lacks cases of its plan or mixes what cannot be compared; where it shares no
-    case with the baseline that is there, for then it is of another suite; and where figures moved
-    and no version was raised.
+    New cases that failed are kept as such: that they fail is known. ValueError where ``folder`` is
+    no results folder, lacks cases of its plan or mixes what cannot be compared; where it shares no
+    case with the baseline that is there, for then it is of another suite; where a case fails that
+    was measured before; and where figures moved and no version was raised.
     """
     fresh = {record.key: record for record in sources.finished(folder).records}
     before = store.read(target) if store.is_folder(target) else {}

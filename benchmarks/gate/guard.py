@@ -88,7 +88,7 @@ def judge(pairs: Iterable[tuple[str, Record, Record]]) -> Iterator[Comparison]:
 
 def refusal(before: Record, after: Record) -> str:
     """Why a record may not take the place of another of its case; empty where it may."""
-    if before.status == "done" != after.status:
+    if before.status == "done" and after.status != "done":
         return f"measured before, {after.status} now ({after.reason}): {MEND}"
     moved, changes = move(before, after), raised(before, after)
     versions = [name for name, (old, new) in changes.items() if old.version != new.version]

@@ -60,7 +60,8 @@ def _distances(flow: Flow, noise: Tensor) -> Tensor:
     fresh = torch.randn_like(noise)
     pairs = [(noise[:, k], fresh[:, k]) for k in range(noise.shape[1])]
     pairs.append((noise.square().sum(1), fresh.square().sum(1)))
-    return torch.tensor([_kolmogorov(a, b) * (len(noise) / 2) ** 0.5 for a, b in pairs])
+    scale = (len(noise) / 2) ** 0.5
+    return torch.tensor([scale * _kolmogorov(a, b) for a, b in pairs], dtype=noise.dtype)
 
 
 def _deviations(flow: Flow, noise: Tensor) -> Tensor:
@@ -74,7 +75,8 @@ def _deviations(flow: Flow, noise: Tensor) -> Tensor:
     products = noise.detach()[:, :, None] * score[:, None, :] + identity
     terms = torch.cat([score, products.flatten(1)], 1)
     errors = (terms.std(0) / len(noise) ** 0.5).clamp(min=1e-12)
-    return torch.div(terms.mean(0).abs(), errors)
+    deviations: Tensor = terms.mean(0).abs() / errors
+    return deviations
 
 
 def _kolmogorov(a: Tensor, b: Tensor) -> float:
