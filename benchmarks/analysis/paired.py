@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,7 +155,7 @@ def _positions(
     return own | {(None, seeds[i][1]): i for i in np.flatnonzero(baseline)[::-1].tolist()}
 
 
-def _facts(cases: pd.DataFrame) -> Mapping[str, object]:
+def facts_of(cases: pd.DataFrame) -> Mapping[str, Any]:
     """What the notes of the first case say of the data."""
     notes = cases["notes"].iloc[0] if "notes" in cases else None
     return notes.get("data", {}) if isinstance(notes, dict) else {}
@@ -162,7 +163,7 @@ def _facts(cases: pd.DataFrame) -> Mapping[str, object]:
 
 def _splits(cases: pd.DataFrame) -> pd.Series:
     """The split of each case: the seed of its data, 0 of a published split."""
-    return cases["data_seed"] * (_facts(cases).get("split") != "published")
+    return cases["data_seed"] * (facts_of(cases).get("split") != "published")
 
 
 def _shares_rows(cases: pd.DataFrame) -> bool:
@@ -177,7 +178,7 @@ def _has_rows(cases: pd.DataFrame) -> bool:
 
 def _ratio(cases: pd.DataFrame) -> float:
     """n_test / n_train of random splits; 0 of draws, NaN where records do not say."""
-    facts = _facts(cases)
+    facts = facts_of(cases)
     if facts.get("split") == "drawn":
         return 0.0
     rows = facts.get("rows")

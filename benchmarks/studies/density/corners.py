@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks.analysis import improvement
 from benchmarks.analysis.contests import validation
-from benchmarks.analysis.models import notes_of
+from benchmarks.analysis.paired import facts_of
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
 from benchmarks.core.series import is_baseline, series
@@ -36,7 +36,7 @@ def figures(wide: pd.DataFrame) -> list[Figure]:
     pictures = []
     for name, group in wide.groupby("dataset", sort=False):
         for _, row in _chosen(group).iterrows():
-            given = _facts(row).get("context_dim", 0)
+            given = facts_of(row.to_frame().T).get("context_dim", 0)
             words = f", of which {given} are given: samples are drawn at theirs" if given else ""
             score, width = number(row["test_ll"], ".3f"), row["dim"] + given
             note = NOTE.format(name=row["series"], ll=score, width=width, given=words)
@@ -63,14 +63,9 @@ def _chosen(group: pd.DataFrame) -> pd.DataFrame:
 
 def _names(row: pd.Series, columns: np.ndarray) -> list[str]:
     """Names of these columns: those of the file, else their numbers from 0; marked if given."""
-    own, dim = _facts(row).get("columns"), row["dim"]
+    own, dim = facts_of(row.to_frame().T).get("columns"), row["dim"]
     names = [own[i] if own else f"column {i}" for i in columns]
     return [name if i < dim else f"{name} (given)" for name, i in zip(names, columns, strict=True)]
-
-
-def _facts(row: pd.Series) -> dict[str, Any]:
-    """What the record says of its data."""
-    return next((n.get("data", {}) for n in notes_of(row.to_frame().T)), {})
 
 
 def _draw(row: Any) -> Any:

@@ -18,8 +18,8 @@ from benchmarks.studies.frontier.tables import finals, labelled
 
 AXES = ("train_flops", "train_seconds")
 LOOK = {"markersize": 4, "lw": 1.2}
-DASHES = (":", "--", "-.")
-FAR = 3.0
+DASHES = (":", "--", "-.")  # of baselines, in turn
+FAR = 3.0  # below the best, as a multiple of the lower quartile's distance: out of view
 NOTE = (
     "Mean test log-likelihood over seeds and splits of the configuration that is best by "
     "validation at each budget, against the FLOPs and the seconds of its training; bands are 95 % "
@@ -68,11 +68,11 @@ def _of_flows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str, Any]]) -> None:
-    lines: dict[str, tuple[np.ndarray, ...]] = {}
+    lines: list[tuple[np.ndarray, ...]] = []
     for model, own in _of_flows(rows).groupby("model", sort=False):
         points = [_point(seeds, axis) for _, seeds in own.groupby("seconds")]
         x, y, half = np.array(points).T
-        lines[str(model)] = x, y, half
+        lines.append((x, y, half))
         look = looks[str(model)]
         panel.plot(x, y, label=str(model), **look, **LOOK)
         marks = [improvement.mark(seeds) for _, seeds in own.groupby("seconds")]
@@ -84,12 +84,12 @@ def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str,
     levels = rows[rows["seconds"].isna()].groupby("model", sort=False)["test_ll"].mean()
     for model, level in zip(map(str, levels.index), levels, strict=True):
         panel.axhline(level, lw=1.1, label=model, **looks[model])
-    panel.set_ylim(*view(list(lines.values()), levels.to_numpy()))
+    panel.set_ylim(*view(lines, levels.to_numpy()))
     narrow.logarithmic(panel.xaxis)
 
 
 def view(lines: list[tuple[np.ndarray, ...]], levels: np.ndarray) -> tuple[float, float]:
-    """Limits of y with all but models that are `FAR` times further down than three of four are."""
+    """Limits of y around the models that are not `FAR` below the best."""
     _, means, halves = np.concatenate(lines, axis=1)
     best = means.max()
     lowest = best - FAR * (best - np.quantile(means, 0.25))
