@@ -72,6 +72,7 @@ class Registry(Generic[T]):
         self.folder_module = folder_module
         self._members: dict[str, _Entry[T]] = {}
         self._discovered = False
+        self.left_out: dict[str, str] = {}  # why, for each entry point that cannot be loaded
         _registries.add(self)
 
     def add(
@@ -215,7 +216,7 @@ class Registry(Generic[T]):
             try:
                 plugins.load_entry_point(point)
             except FOREIGN as error:  # another distribution's fault must not stop this one
-                fault = described(error)
+                fault = self.left_out[point.value] = described(error)
                 warnings.warn(f"plug-in {point.value!r} was left out: {fault}", stacklevel=2)
 
     def _folders(self, path: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.ab import worker
 from benchmarks.ab.checkouts import Revision
-from benchmarks.ab.session import RevisionWorker
+from benchmarks.ab.session import RevisionWorker, compare
 from benchmarks.ab.subject import OWN, Subject, resolve
 from benchmarks.core.git import git
 
@@ -101,3 +101,38 @@ def test_paths_of_the_tree_have_counterparts_but_those_of_environments(
         assert not worker.counterpart(str(folder), task)
     kept = inner in (".venv/lib", "absent")
     assert moved == ("" if kept else str(checkout / inner) if inner != "." else f"{checkout}/.")
+
+
+FLOW = """
+import flows
+from nflows.transforms import LULinear
+
+@flows.register("theirs_{0}", uses=())
+def flow(dim):
+    "One layer."
+    return LULinear(dim)
+"""
+
+
+@pytest.mark.system
+def test_a_module_that_cannot_be_imported_is_named_and_the_others_are_timed(tmp_path: Path) -> None:
+    """By its file and line; a fault of both revisions is the base's."""
+    revisions = []
+    for name, code in (("base", FLOW.format("two")), ("new", "\nimport no_such_module")):
+        lay(tmp_path / name, "mine/__init__.py", "mine/inner/__init__.py")
+        (tmp_path / name / "pyproject.toml").write_text(PROJECT)
+        (tmp_path / name / "mine/one.py").write_text(FLOW.format("one"))
+        (tmp_path / name / "mine/inner/two.py").write_text(code)
+        revisions.append(Revision(name, name, tmp_path / name))
+    options = {"seconds": 1.0, "factor": 1e9, "subject": Subject("mine", root=tmp_path / "tree")}
+    results = compare(revisions, [sys.executable] * 2, [], **options)
+    assert {name: result.exception for name, result in results.items()} == {
+        "mine.inner.two": "failed in new",
+        "theirs_one/gradient": "",
+        "theirs_two/gradient": "vanished",
+    }
+    assert results["mine.inner.two"].failed
+    reason = results["mine.inner.two"].reason
+    assert reason.startswith("cannot be imported (mine/inner/two.py, line 2): ModuleNotFoundError")
+    both = compare([revisions[1]] * 2, [sys.executable] * 2, [], **options)
+    assert not any(result.failed for result in both.values())

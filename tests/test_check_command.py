@@ -153,3 +153,40 @@ def test_check_says_where_a_context_is_not_declared(tmp_path):
     assert "all passed as far as it was looked at" in result.stdout
     with pytest.raises(ValueError, match=r"'context_dim' \(name it in `uses`\)"):
         flows.build("shy_context", 3, context_dim=2)
+
+
+DYING = """
+import os
+import signal
+
+import flows
+from nflows.transforms import LULinear
+
+
+class Dying(LULinear):
+    def inverse(self, inputs, context=None):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@flows.register("dying", uses=())
+def dying(dim):
+    \"\"\"Its samples end the process.\"\"\"
+    return Dying(dim)
+"""
+
+
+def test_a_flow_that_ends_its_process_fails_and_the_next_is_judged(tmp_path, monkeypatch):
+    """And so do plug-ins that cannot be imported, where no flow is named."""
+    file = tmp_path / "dying.py"
+    file.write_text(DYING)
+    result = cli.invoke(app, ["check", str(file), "planar", "--dim", "1", "--brief"])
+    assert result.exit_code == 1
+    assert "process: the process ended by SIGSEGV" in result.stdout
+    assert "planar, D = 1: passed" in result.stdout
+    assert "failed: dying at D = 1 (process)" in result.stdout
+    monkeypatch.setattr(flows, "names", lambda: ["planar"])
+    monkeypatch.setitem(flows.members.left_out, "theirs:flow", "ImportError: no such module")
+    result = cli.invoke(app, ["check", "--dim", "1", "-s", "layers=1", "--brief"])
+    assert result.exit_code == 1
+    summary = " ".join(result.stdout.split())
+    assert "failed: plug-in 'theirs:flow' (ImportError: no such module)" in summary

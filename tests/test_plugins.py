@@ -147,6 +147,7 @@ def test_entry_points_add_members_and_failures_only_warn(
     with pytest.warns(UserWarning, match=r"'no_such_module_at_all:member' was left out"):
         assert list(registry) == ["theirs"]
     assert list(registry) == ["theirs"]  # and once only: a second warning would be an error
+    assert set(registry.left_out) == {"no_such_module_at_all:member"}
     assert "entry" in needed({"theirs"})
     assert "entry" not in needed({"other"})
 

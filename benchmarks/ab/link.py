@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import subprocess
 import tempfile
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ab.subject import Subject
-from benchmarks.measure.child import SAFE
+from benchmarks.measure.child import SAFE, ending
 
 Versions = dict[str, dict[str, list[int]]]  # (version, pace) by family and by what it rests on
 WORKER = Path(__file__).with_name("worker.py")
@@ -33,11 +32,15 @@ STEADY = {
 
 @dataclass(frozen=True)
 class Greeting:
-    """A worker that is ready: the flows that it can time, versions, and a file of no revision."""
+    """A worker that is ready: the flows that it can time, versions, and a file of no revision.
+
+    ``faults`` has why modules of its subject cannot be imported.
+    """
 
     families: list[str]
     declared: Versions
     stray: str
+    faults: dict[str, str]
 
 
 class WorkerGone(RuntimeError):
@@ -129,7 +132,6 @@ class WorkerProcess:
     def _cause(self) -> str:
         """How the process ended, with the last line of its standard error."""
         code = self._process.wait()
-        ending = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"ended with {ending}" + (f": {lines[-1]}" if lines else "")
+        return f"ended {ending(code)}" + (f": {lines[-1]}" if lines else "")

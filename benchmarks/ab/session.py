@@ -112,7 +112,8 @@ def compare(
     """Time two revisions, base first, for so many seconds in all; a measurement a benchmark.
 
     Without any benchmark the gradient of every flow of the subject is one. ValueError for a
-    benchmark that neither revision has, for none, and if a revision cannot be imported.
+    benchmark that neither revision has, for none, and if a revision cannot be imported. A module
+    of the subject that cannot be is a measurement that failed.
     """
     deadline, core = time.monotonic() + seconds, _idlest_core()
     workers: dict[str, RevisionWorker] = {}
@@ -121,9 +122,14 @@ def compare(
             workers[side] = RevisionWorker(revision, python, core, subject)
         progress("starting both revisions")
         greetings = {side: worker.start() for side, worker in workers.items()}
-        if not (names := benchmarks or _every(greetings.values())):
+        measurements = {
+            module: Measurement(exception=f"failed in {side}", reason=reason)
+            for side, greeting in reversed(greetings.items())  # the base's fault is not the new's
+            for module, reason in greeting.faults.items()
+        }
+        if not (names := benchmarks or _every(greetings.values())) and not measurements:
             raise ValueError(f"neither revision registers a flow in {subject.name}")
-        measurements = {name: Measurement(declared=_declared(greetings, name)) for name in names}
+        measurements |= {name: Measurement(declared=_declared(greetings, name)) for name in names}
         times = {n: t for n in names if (t := _trial(workers, n, measurements[n]))}
 
         def ask(side: str, name: str, calls: int) -> Visit | None:

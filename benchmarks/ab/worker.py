@@ -15,7 +15,9 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 DIM, ROWS = 8, 64
@@ -106,8 +108,8 @@ def declared_versions() -> dict[str, dict[str, list[int]]]:
     return versions
 
 
-def load(task: dict[str, Any]) -> list[str]:
-    """Import the subject of a task; the families that it registers.
+def load(task: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Import the subject of a task; the families that it registers, and why which module does not.
 
     A package of others has its folder first on the path only once the installed flows are there:
     beside it may be a ``flows`` that is no library of flows.
@@ -120,17 +122,35 @@ def load(task: dict[str, Any]) -> list[str]:
     if not hasattr(flows, "names"):
         raise SystemExit("the package flows is another's: name by --package the one to time")
     if task["own"]:
-        return list(flows.names())
+        return list(flows.names()), {}
     sys.path[:] = [*first, *filter(None, (moved for _, moved in places)), *sys.path]
-    modules = {importlib.import_module(name).__name__ for name in task["modules"]}
-    if task["package"]:
-        modules.add(importlib.import_module(task["package"]).__name__)
-    if task["plugin"]:
-        from flows.plugins import load_plugin
+    from flows.plugins import load_plugin
 
-        modules.add(load_plugin(os.path.join(task["checkout"], task["plugin"])).__name__)
+    plugin = os.path.join(task["checkout"], task["plugin"])
+    packages = filter(None, [*task["modules"], task["package"]])
+    imports = {name: partial(importlib.import_module, name) for name in packages}
+    if task["plugin"]:
+        imports[task["plugin"]] = partial(load_plugin, plugin)
+    modules, faults = set(), {}
+    for name, import_module in imports.items():
+        try:
+            modules.add(import_module().__name__)
+        except (Exception, SystemExit) as error:
+            faults[name] = described(error, task["checkout"])
     of = flows.members.module_of
-    return [n for n in flows.names() if any(f"{of(n)}.".startswith(f"{m}.") for m in modules)]
+    names = [n for n in flows.names() if any(f"{of(n)}.".startswith(f"{m}.") for m in modules)]
+    return names, faults
+
+
+def described(error: BaseException, checkout: str) -> str:
+    """An error of an import, and the line of the checkout that it comes from."""
+    cause = error.__cause__ or error  # of what a plug-in raises
+    frames: list[Any] = [(f.filename, f.lineno) for f in traceback.extract_tb(cause.__traceback__)]
+    frames += [(cause.filename, cause.lineno)] if isinstance(cause, SyntaxError) else []
+    own = [(os.path.relpath(f, checkout), line) for f, line in frames if _within(f, checkout)]
+    place = f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
+    hint = ": name its package by --package" if "relative import" in str(cause) else ""
+    return f"cannot be imported{place}: {type(cause).__name__}: {cause}{hint}"
 
 
 def stray(task: dict[str, Any]) -> str:
@@ -153,7 +173,7 @@ def counterpart(path: str, task: dict[str, Any]) -> str:
 
 
 def _within(path: str, folder: str) -> bool:
-    return os.path.commonpath([path, folder]) == folder
+    return os.path.isabs(path) and os.path.commonpath([path, folder]) == folder
 
 
 def main() -> None:
@@ -170,8 +190,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    families = load(task)
+    families, faults = load(task)
     greeting = {"families": families, "declared": declared_versions(), "stray": stray(task)}
+    greeting["faults"] = faults
     gc.collect()
     gc.freeze()
     reply(greeting)

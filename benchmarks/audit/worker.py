@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 import psutil
 
 from benchmarks.audit.server import END
-from benchmarks.measure.child import SAFE, command, lifeline
+from benchmarks.measure.child import SAFE, command, ending, lifeline
 
 POLL = 0.2  # seconds between two looks at the processor's time
 PATIENCE = 6.0  # of a limit, by the clock
@@ -127,5 +126,4 @@ class Worker:
             raise Lost(f"took longer than {limit:g} s", timed_out)
         code = self._process.wait()
         self.stop()
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
-        raise Lost(f"ended {how}", timed_out)
+        raise Lost(f"ended {ending(code)}", timed_out)

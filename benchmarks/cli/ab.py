@@ -64,7 +64,8 @@ def ab(
     Both take turns on one core, in this environment unless they declare different dependencies.
     With --package or --plugin the repository is anyone's: its flows are those of each revision, and
     all that they import from it too; the library flows is the installed one.
-    Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage or too little time to judge.
+    Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage, too little time to judge,
+    or nothing that runs on both sides.
     With --require-pace, 1 if a time changed and its flow declares no new version or pace, or if a
     flow failed.
     """
@@ -111,4 +112,5 @@ def ab(
     results = measurements.values()
     moved = [m.undeclared if require_pace else m.verdict == "slower" for m in results]
     few = any(m.verdict == "too few" for m in results)
+    few |= all(m.exception.startswith("failed") for m in results)
     raise typer.Exit(1 if any(moved) or any(m.failed for m in results) else 2 if few else 0)

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from benchmarks.cli.options import Plugin, flows_of, load_plugins
 from benchmarks.core.formats import cell
 
 if TYPE_CHECKING:
+    from benchmarks.measure.fresh import Helper
     from flows import Conformance
     from flows.conformance import Outcome
 
@@ -64,7 +66,8 @@ def check(
 ) -> None:
     """Check by the conformance kit whether flows are densities and behave as such.
 
-    A flow that takes a context is judged with and without one.
+    A flow that takes a context is judged with and without one. One that ends its process fails,
+    and so do, where all flows are judged, plug-ins that cannot be imported.
 
     Exit status: 0 all passed, 1 some row failed, 2 wrong usage.
     """
@@ -72,6 +75,7 @@ def check(
         import flows as library
         from benchmarks.core.naming import counted
         from benchmarks.execution import faults
+        from benchmarks.measure import fresh
 
         load_plugins(plugin)
         names = flows_of(flows or library.names())
@@ -83,12 +87,13 @@ def check(
         if csv_file is not None:
             write(csv_file, "")  # fail before anything is measured
         results = []
-        for name, d in itertools.product(names, dims):
-            with console.status(styled(f"{name}, D = {d}")):
-                results.append(library.check(name, dim=d, **values))
-            _print(results[-1], brief)
-            if csv_file is not None:
-                write(csv_file, _csv(results))
+        with closing(fresh.Helper()) as helper:
+            for name, d in itertools.product(names, dims):
+                with console.status(styled(f"{name}, D = {d}")):
+                    results.append(_checked(helper, name, d, values))
+                _print(results[-1], brief)
+                if csv_file is not None:
+                    write(csv_file, _csv(results))
     own = [member for name in names if (member := library.members[name]).library is None]
     for member in own:
         if member.undeclared:
@@ -99,6 +104,10 @@ def check(
                 soft_wrap=True,
             )
     failed = [_failure(c) for c in results if not c.passed]
+    if not flows:
+        failed += [
+            f"plug-in {name!r} ({fault})" for name, fault in library.members.left_out.items()
+        ]
     inapplicable = sum(not _judged(c) for c in results)
     scope = f"{counted(len(names), 'flow')} at {counted(len(dims), 'dimension')}"
     unseen = " as far as it was looked at" if any(member.undeclared for member in own) else ""
@@ -120,6 +129,22 @@ def _parse(names: Sequence[str], options: Sequence[str] | None) -> dict[str, Any
     for name in names:
         members[name].complete({k: v for k, v in values.items() if k != "parameters"})
     return values
+
+
+def _checked(helper: Helper, name: str, dim: int, values: dict[str, Any]) -> Conformance:
+    """Check a flow in a helper; where it ends that process this is its one row."""
+    from flows.conformance import Conformance, Outcome
+
+    try:
+        return helper.call(_check, name, dim, values)  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        return Conformance(name, dim, (Outcome("process", "", None, None, "fail", str(error)),))
+
+
+def _check(name: str, dim: int, values: dict[str, Any]) -> Conformance:
+    import flows
+
+    return flows.check(name, dim=dim, **values)
 
 
 def _judged(conformance: Conformance) -> bool:

@@ -16,7 +16,7 @@ from benchmarks.core.case import Case
 from benchmarks.core.formats import brief
 from benchmarks.execution import process
 from benchmarks.execution.process import PROCESSES, STOP, SWARM, Files, Measured, Setup
-from benchmarks.measure.child import MARK, SAFE, Growth, command, end_family, lifeline
+from benchmarks.measure.child import MARK, SAFE, Growth, command, end_family, ending, lifeline
 from benchmarks.measure.resources import killed_for_memory
 from flows.registry import needed
 
@@ -183,10 +183,10 @@ class Worker:
 
     def _cause(self, code: int) -> str:
         if code >= 0:
-            return f"the worker ended with exit status {code}"
+            return f"the worker ended {ending(code)}"
         if -code == SWARM:
             return MANY
-        how = f"the worker was ended by {signal.Signals(-code).name}"
+        how = f"the worker was ended {ending(code)}"
         if -code != signal.SIGKILL:
             return how
         if killed_for_memory() > self._killed:

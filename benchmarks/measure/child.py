@@ -39,6 +39,11 @@ def lifeline() -> int:
     return ours
 
 
+def ending(code: int) -> str:
+    """How a process with this return code has ended: "by SIGSEGV", "with exit status 3"."""
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+
+
 def end_with_parent(lifeline: int) -> None:
     """End this process with the one that has passed on its lifeline, whatever it does then.
 

@@ -1,16 +1,19 @@
-"""Calls in a fresh process, in which nothing was allocated before."""
+"""Calls in another process: a fresh one, in which nothing was allocated, or one that may die."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from benchmarks.measure.child import SAFE, command
+from benchmarks.measure.child import SAFE, command, end_with_parent, ending, lifeline
 from flows.plugins import load_only
 from flows.registry import needed
 from flows.threads import keep_threads
@@ -50,3 +53,69 @@ def main() -> None:
     load_only(request["plugins"])
     function = getattr(importlib.import_module(request["module"]), request["function"])
     print(json.dumps(function(request["argument"])))
+
+
+class Helper:
+    """A process with this one's plug-ins that calls functions, one after another.
+
+    Where it dies the next call has another one.
+    """
+
+    def __init__(self) -> None:
+        self._pipe: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of a module there; RuntimeError, with how it ended, if the process dies.
+
+        A ValueError of the function is raised here.
+        """
+        if self._pipe is None:
+            self._start()
+        assert self._pipe is not None
+        assert self._process is not None
+        try:
+            self._pipe.send((function, arguments))
+            result = self._pipe.recv()
+        except (EOFError, OSError):
+            code = self._process.wait()
+            self.close()
+            raise RuntimeError(f"the process ended {ending(code)}") from None
+        if isinstance(result, ValueError):
+            raise result
+        return result
+
+    def close(self) -> None:
+        """End the process."""
+        if self._pipe is not None and self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._pipe.close()
+        self._pipe = self._process = None
+
+    def _start(self) -> None:
+        self._pipe, theirs = Pipe()
+        with theirs:
+            descriptors = theirs.fileno(), lifeline()
+            self._process = subprocess.Popen(
+                command(f"{__name__}:serve", *map(str, descriptors)),
+                env={**os.environ, **SAFE},
+                pass_fds=descriptors,
+            )
+        self._pipe.send(needed())
+
+
+def serve(descriptor: str, lifeline: str) -> None:
+    """Answer the calls of a helper until its pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    end_with_parent(int(lifeline))
+    pipe = Connection(int(descriptor))
+    load_only(pipe.recv())
+    with suppress(EOFError):
+        while True:
+            function, arguments = pipe.recv()
+            try:
+                result = function(*arguments)
+            except ValueError as error:
+                result = error
+            pipe.send(result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from benchmarks.measure.child import SAFE, command, lifeline
+from benchmarks.measure.child import SAFE, command, ending, lifeline
 from benchmarks.measure.foreign import wire
 from benchmarks.measure.foreign.wire import Arrays
 
@@ -146,10 +145,9 @@ class Foreign:
             code = self._process.wait(ENDING)
         except subprocess.TimeoutExpired:
             return "does not answer"
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return f"ended {how}: {lines[-1] if lines else 'no message'}"
+        return f"ended {ending(code)}: {lines[-1] if lines else 'no message'}"
 
 
 @dataclass(frozen=True)
