@@ -70,13 +70,18 @@ def fit(
     and on the device that it has; a family is built in float32. Equal seeds give equal results on
     one machine.
 
-    Raises ValueError for data of another shape, values that are not finite, too few rows and an
-    unknown name or option, and `flows.training.TrainingError` where updates have no finite loss.
+    Raises ValueError for data of another shape, values that are not finite, constant columns, too
+    few rows and an unknown name or option, and `flows.training.TrainingError` where updates have no
+    finite loss.
     """
     for name, value in {"updates": updates, "batch": batch, "every": every}.items():
         if value < 1:
             raise ValueError(f"{name} = {value}: give a number from 1")
     rows, width = _rows("data", data)
+    if (constant := (rows[:, :width] == rows[0, :width]).all(0)).any():
+        names = getattr(data[0] if isinstance(data, tuple) else data, "columns", range(width))
+        listed = ", ".join(str(names[i]) for i in constant.nonzero().flatten().tolist())
+        raise ValueError(f"constant columns have no density: leave out {listed}")
     generator = torch.Generator().manual_seed(seed)
     if isinstance(validation, float):
         order, count = torch.randperm(len(rows), generator=generator), round(validation * len(rows))
@@ -113,7 +118,8 @@ def _rows(name: str, data: Any) -> tuple[Tensor, int]:
         raise ValueError(
             f"{bad} of {len(rows)} rows of {name} have NaN or infinity: leave them out"
         )
-    return rows, tables[0].shape[1]
+    width = tables[0].shape[1]
+    return rows, width
 
 
 def _numbers(name: str, part: Any) -> np.ndarray:

@@ -144,6 +144,10 @@ def test_a_family_without_a_final_is_named(folder):
     (choice,) = choices(frame[frame["key"] != last.row["key"]])
     assert last.name not in choice.answer
     assert any(line.startswith("Cut off") and last.name in line for line in choice.warnings)
+    better = frame[frame["key"] != last.row["key"]].copy()
+    trials = (better["flow"] == last.name) & (better["setting.stage"] == "trial")
+    better.loc[trials, "val_ll"] = better["val_ll"].max() + 1
+    assert f"without {last.name}, cut off and better in trials" in choices(better)[0].answer
 
 
 def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):

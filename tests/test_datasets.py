@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -209,3 +210,20 @@ def test_a_malformed_data_set_is_refused(test: Tensor, groups: Tensor | None, me
     good = torch.zeros(4, 3).double()
     with pytest.raises(ValueError, match=message):
         Dataset("bad", 3, good, good, test, "raw units", "made up", groups=groups)
+
+
+@pytest.mark.parametrize(("columns", "shape"), [(slice(None), "(8, 2)"), (slice(1), "(8, 1)")])
+def test_a_density_of_another_shape_is_refused(columns: slice, shape: str) -> None:
+    """(n, 1) would be averaged over n² differences."""
+
+    def density(x: Tensor) -> Tensor:
+        return x[:, columns]
+
+    with datasets.registry.temporary():
+
+        @datasets.register("misshapen")
+        def load(root: Path | None, seed: int) -> datasets.Dataset:
+            return replace(datasets.load("8gaussians"), log_prob=density)
+
+        with pytest.raises(ValueError, match=re.escape(f"of shape (n,), got {shape}")):
+            datasets.load("misshapen")

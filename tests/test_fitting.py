@@ -82,6 +82,7 @@ def test_tables_are_data_and_others_are_refused(capsys: pytest.CaptureFixture[st
         (rows(300)[:, 0], {}, "shape"),
         (table, {}, "columns kind of"),
         (nan, {}, "NaN or infinity"),
+        (frame.assign(still=2.5), {}, "leave out still"),
         (rows(300), {"validation": 0.0}, "takes 0"),
         (rows(300), {"validation": np.zeros((5, 3))}, "3 columns"),
         (rows(300), {"updates": 0}, "updates = 0"),

@@ -51,10 +51,11 @@ def check(
     """
     with usage_errors():
         from benchmarks.core import store
+        from benchmarks.core.naming import counted
         from benchmarks.gate.baseline import faults
 
         problems = list(faults(store.existing(target), base))
     for fault in problems:
         console.print(fault, style="red", soft_wrap=True)
-    console.print("the baseline is sound" if not problems else f"{len(problems)} faults")
+    console.print("the baseline is sound" if not problems else counted(len(problems), "fault"))
     raise typer.Exit(1 if problems else 0)

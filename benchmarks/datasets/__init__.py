@@ -91,30 +91,26 @@ class Dataset:
         for part in ("train", "val", "test"):
             x: Tensor = getattr(self, part)
             if x.ndim != 2 or x.shape[1] != self.width or len(x) == 0 or x.dtype != torch.float64:
-                raise ValueError(
-                    f"data set {self.name!r}: {part} must be float64 of shape (N, {self.width}) "
-                    f"with N > 0, got {x.dtype} of shape {tuple(x.shape)}"
+                raise self.fault(
+                    f"{part} must be float64 of shape (N, {self.width}) with N > 0, "
+                    f"got {x.dtype} of shape {tuple(x.shape)}"
                 )
             if not torch.isfinite(x).all():
-                raise ValueError(f"data set {self.name!r}: {part} holds NaN or infinite values")
+                raise self.fault(f"{part} holds NaN or infinite values")
         if self.modes is not None and self.modes.shape[1:] != (self.dim,):
-            raise ValueError(
-                f"data set {self.name!r}: modes must be centres of shape (K, {self.dim}), "
-                f"got shape {tuple(self.modes.shape)}"
-            )
-        for name, groups, rows in (
-            ("groups", self.groups, self.test),
-            ("val_groups", self.val_groups, self.val),
-        ):
-            if groups is not None and groups.shape != (len(rows),):
-                raise ValueError(
-                    f"data set {self.name!r}: {name} must have one entry per row ({len(rows)}), "
-                    f"got shape {tuple(groups.shape)}"
-                )
+            shape = tuple(self.modes.shape)
+            raise self.fault(f"modes must be centres of shape (K, {self.dim}), got shape {shape}")
+        for name, rows in {"groups": len(self.test), "val_groups": len(self.val)}.items():
+            groups = getattr(self, name)
+            if groups is not None and groups.shape != (rows,):
+                got = f"got shape {tuple(groups.shape)}"
+                raise self.fault(f"{name} must have one entry per row ({rows}), {got}")
         if self.columns is not None and len(self.columns) != self.width:
-            raise ValueError(
-                f"data set {self.name!r}: columns must be {self.width} names, got {self.columns}"
-            )
+            raise self.fault(f"columns must be {self.width} names, got {self.columns}")
+
+    def fault(self, what: str) -> ValueError:
+        """An error of the data set, to be raised."""
+        return ValueError(f"data set {self.name!r}: {what}")
 
     @property
     def width(self) -> int:
@@ -240,7 +236,12 @@ def context_dim(name: str) -> int:
 @lru_cache(maxsize=4)
 def _cached(loader: Loader, root: Path | None, seed: int, state: object) -> Dataset:
     """Load a data set; ``state`` identifies the files that it is read from."""
-    return loader(root, seed)
+    rows = (data := loader(root, seed)).test[:8]
+    with _disable_current_modes():
+        log_p = data.log_prob(rows) if data.log_prob else rows[:, 0]
+    if (shape := tuple(log_p.shape)) != (len(rows),):
+        raise data.fault(f"log_prob of rows (n, {data.width}) must be of shape (n,), got {shape}")
+    return data
 
 
 def stream(seed: int, label: str) -> torch.Generator:

@@ -26,7 +26,7 @@ CLASSIFIED = 0.05  # the same of a classifier's accuracy, which a rounding of it
 DISCRETE = ("told_apart", "told_apart_se", "told_apart_floor")
 NAMED = 6  # of the figures that moved, or of the operators
 MEND = "mend what fails, or take the case out of the suite"
-RENEW = "renew the baseline: run its suite again, then flowgauge baseline update"
+RENEW = "renew the baseline: flowgauge baseline update RESULTS, once its suite has run again"
 
 
 @dataclass(frozen=True)

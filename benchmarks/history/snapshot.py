@@ -99,7 +99,12 @@ class Snapshot(BaseModel, extra="ignore"):
 def blank(commit: str, repository: Path, **fields: object) -> Snapshot:
     """A snapshot without figures; ValueError for a commit that the repository lacks."""
     name = commit.removesuffix(DIRTY)
-    facts = git(repository, "show", "-s", "--format=%H%x00%cI%x00%s", f"{name}^{{commit}}")
+    try:
+        facts = git(repository, "show", "-s", "--format=%H%x00%cI%x00%s", f"{name}^{{commit}}")
+    except ValueError as error:
+        raise ValueError(
+            f"commit {name[:12]} is not known here: go to the repository that it is of ({error})"
+        ) from None
     full, date, subject = facts.split("\0")
     about = {"commit": full, "dirty": commit != name, "date": date, "subject": subject}
     return Snapshot.model_validate(about | fields)

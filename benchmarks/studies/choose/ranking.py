@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,8 +124,7 @@ class Choice:
     def answer(self) -> str:
         """One plain sentence: the flow to take, its rivals, and whether to train longer."""
         if not self.flows:
-            tried = self.rows[self.rows["stage"] == "trial"].reindex(columns=["model", "val_ll"])
-            best = tried.dropna().sort_values("val_ll")["model"].tolist()[-1:]
+            best = self._trials.sort_values("val_ll")["model"].tolist()[-1:]
             hint = f"; by its trials {best[0]} is best" if best else ""
             return f"No flow was trained to its end{hint}: give it more --minutes."
         first, *others = self.flows
@@ -138,9 +138,23 @@ class Choice:
         if better:
             scores = f"{_nats(better[0].val)} in validation, the flow {_nats(first.val)}"
             parts.append(f"{FITTED.get(better[0].name, better[0].name)} is better ({scores})")
+        if promising := self._promising(first):
+            parts.append(f"without {', '.join(promising)}, cut off and better in trials")
         if undertrained(first.row):
             parts.append(f"still improving: train longer with {self._longer}")
         return "; ".join(parts)
+
+    def _promising(self, first: Ranked) -> list[str]:
+        """Families without a final whose best trial was better than all of the best flow's."""
+        trials = self._trials.groupby("model")["val_ll"].max()
+        better = trials.index[trials > trials.get(first.name, math.inf)]
+        return sorted(set(better) - {flow.name for flow in self.flows})
+
+    @property
+    def _trials(self) -> pd.DataFrame:
+        """The trials that have a score."""
+        rows = self.rows[self.rows["stage"] == "trial"].reindex(columns=["model", "val_ll"])
+        return rows.dropna()
 
     @property
     def _longer(self) -> str:
