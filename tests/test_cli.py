@@ -40,6 +40,9 @@ def test_help_does_not_import_torch():
         ("flowgauge ba", {"baseline"}),
         ("flowgauge '' ba", {"baseline"}),
         ("flowgauge baseline ", {"update", "check"}),
+        ("flowgauge run hi", {"history"}),
+        ("flowgauge check nsf", {"nsf_ar", "nsf_coupling"}),
+        ("flowgauge data info 8g", {"8gaussians"}),
     ],
 )
 def test_a_line_is_completed_whatever_it_has_so_far(line, expected):

@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.cli import completion
 from benchmarks.cli.console import console, styled, usage_errors, write
 from benchmarks.cli.options import Plugin, flows_of, load_plugins
 from benchmarks.core.formats import cell
@@ -32,7 +33,8 @@ STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the w
 Flows = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Names or patterns of flows, or Python files that register flows (default: all)."
+        help="Names or patterns of flows, or Python files that register flows (default: all).",
+        autocompletion=completion.flows,
     ),
 ]
 Dims = Annotated[

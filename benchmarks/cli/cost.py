@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.cli import completion
 from benchmarks.cli.console import console, usage_errors
 from benchmarks.cli.options import Plugin, flows_of, load_plugins
 from benchmarks.cli.run import measure
@@ -19,7 +20,11 @@ NUMBERS = "2..512 doubles up to 512; 3,10,63 lists values"
 
 def cost(
     flows: Annotated[
-        list[str], typer.Argument(help="Names or patterns of flows, or files that register flows.")
+        list[str],
+        typer.Argument(
+            help="Names or patterns of flows, or files that register flows.",
+            autocompletion=completion.flows,
+        ),
     ],
     dim: Annotated[str, typer.Option(help=f"Dimensions: {NUMBERS}.")],
     hidden: Annotated[str | None, typer.Option(help="Widths, for flows that have one.")] = None,

@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from benchmarks.cli import completion
 from benchmarks.cli.console import console, errors, usage_errors
 from benchmarks.cli.options import DataRoot, Plugin, load_plugins, use_data_root
 from benchmarks.core.formats import plain
@@ -133,7 +134,12 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="A data set, or a file of a table.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A data set, or a file of a table.", autocompletion=completion.data_sets
+        ),
+    ],
     dequantise: Annotated[
         bool, typer.Option("--dequantise", help="Add uniform noise to columns of whole numbers.")
     ] = False,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmarks.cli import completion
 from benchmarks.cli.console import usage_errors
 from benchmarks.core.formats import brief
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from benchmarks.execution.suite import Suite
 
 SuiteName = Annotated[
-    str, typer.Argument(help="A suite's name, the path of a TOML file, or a folder of results.")
+    str,
+    typer.Argument(
+        help="A suite's name, the path of a TOML file, or a folder of results.",
+        autocompletion=completion.suites,
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -36,7 +41,10 @@ Overrides = Annotated[
 Device = Annotated[str | None, typer.Option(help="Device to measure on: cpu, cuda, cuda:1.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="A data set, or a file of one, instead of the suite's; repeatable."),
+    typer.Option(
+        help="A data set, or a file of one, instead of the suite's; repeatable.",
+        autocompletion=completion.data_sets,
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(help="Threads of the worker.")]
 JsonFile = Annotated[
