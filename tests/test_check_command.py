@@ -93,7 +93,7 @@ def test_check_of_a_file_judges_what_it_registers(tmp_path):
     assert result.exit_code == 1
     assert "wrong_constant, D = 2: FAILED" in result.stdout
     failed = [line for line in result.stdout.splitlines() if line.rstrip().endswith("fail")]
-    assert any(line.startswith(" log-determinant ") for line in failed)
+    assert any(line.startswith("log-determinant ") for line in failed)
     summary = " ".join(result.stdout.split())
     assert "failed: wrong_constant at D = 2 (log-determinant, " in summary
 

@@ -185,7 +185,7 @@ def _print_rows(conformance: Conformance, suffix: str, brief: bool) -> None:
     verdict = verdict if _judged(conformance) else ("not applicable", "dim")
     subject = styled(f"{conformance.flow}, D = {conformance.dim}{suffix}: ")
     title = Text.assemble(subject, verdict, style="italic")
-    table = Table(title=title, title_justify="left", box=None)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for header in ("Row", *(f"{dtype} ≤ bound" for dtype in DTYPES), "Status"):
         table.add_column(header, no_wrap=True)
     notes: dict[str, list[str]] = {}
