@@ -104,8 +104,9 @@ def test_a_run_reports_the_noise_of_its_own_plan_alone(planned, finished, tmp_pa
             changed["metrics"] = record.metrics | times
             store.write(tmp_path, record.model_copy(update=changed))
     with pytest.raises(typer.Exit):
-        measure(chosen, tmp_path, ())
+        measure(chosen, tmp_path, draws=False)
     assert ("note: " in capsys.readouterr().out) == planned
+    assert not (tmp_path / "report").exists()
 
 
 def test_a_corrupt_record_is_named_set_aside_and_measured_again(finished, copy, worker):

@@ -59,6 +59,9 @@ def run(
         typer.Option(help="Measure only what runs beside others, or only what runs alone."),
     ] = "both",
     keep_weights: KeepWeights = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Draw none: `flowgauge report` does so later.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cases and their expected time, and stop.")
     ] = False,
@@ -84,7 +87,7 @@ def run(
             _print_plan(cases, workers, plan.operators)
             return
         asked = Asked(retry, renew_times, part, workers, phase, keep_weights, scheduler)
-    measure(plan, folder, asked)
+    measure(plan, folder, asked, draws=not no_report)
 
 
 def _jobs(text: str, suite: Suite) -> int:
@@ -98,7 +101,9 @@ def _jobs(text: str, suite: Suite) -> int:
     return int(text)
 
 
-def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
+def measure(
+    suite: Suite, folder: Path, asked: Asked | None = None, *, draws: bool = True
+) -> NoReturn:
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
     from benchmarks.cli.progress import Display
     from benchmarks.core.naming import counted
@@ -120,7 +125,7 @@ def measure(suite: Suite, folder: Path, asked: Asked | None = None) -> NoReturn:
     with ending():
         with Display(console) as display:
             result = run(suite, folder, display, asked)
-        drawn = report_of(folder, answer.show)
+        drawn = report_of(folder, answer.show) if draws else "no report was drawn"
     old_failures = len(result.failed - display.measured)
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
@@ -188,6 +188,7 @@ def setting_defaults(study: str) -> dict[str, Any]:
     return _defaults(studies[study].Options)
 
 
+@cache
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:
     return {
         name: canonical(field.get_default(call_default_factory=True))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import JsonValue, PositiveFloat, PositiveInt, model_validator
@@ -12,6 +14,7 @@ from pydantic import JsonValue, PositiveFloat, PositiveInt, model_validator
 import flows
 from benchmarks.core.case import Settings, canonical
 from flows.budget import width
+from flows.member import Member
 
 
 class Contender(Settings, frozen=True):
@@ -62,8 +65,14 @@ class Contender(Settings, frozen=True):
         if self.parameters is not None:
             if "hidden" not in self.options:
                 chosen.pop("hidden", None)
-            chosen["hidden"] = width(member, dim, self.parameters, chosen)
+            chosen["hidden"] = _width(member, dim, self.parameters, json.dumps(chosen))
         return dict(canonical(member.complete(chosen)))
+
+
+@cache
+def _width(member: Member, dim: int, parameters: int, options: str) -> int:
+    """The width of a budget, which is searched once: each trial builds a flow."""
+    return width(member, dim, parameters, json.loads(options))
 
 
 K = TypeVar("K", bound=Contender)
