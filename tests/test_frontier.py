@@ -158,6 +158,17 @@ def test_tables_and_figures_are_of_all_finals(frame):
     assert f"at 0.3 s of updates {long['flow'].item()} on 8gaussians" in study.says(frame)[0]
 
 
+def test_a_mean_that_few_test_rows_decide_is_said_to_be(frame):
+    assert "few test rows" not in " ".join(registry["frontier"].says(frame))
+    last = frame[(frame["setting.seconds"] == 0.15) & (frame["setting.stage"] == "final")]
+    key, flow, seed = last[["key", "flow", "seed"]].iloc[-1]
+    wild = frame[frame["setting.seconds"] != 0.3].copy()
+    wild.loc[wild["key"] == key, "test_ll_se"] *= 100
+    line = registry["frontier"].says(wild)[1]
+    assert f"Decided by few test rows: {flow} on 8gaussians (" in line
+    assert f"on the split {seed})." in line
+
+
 def test_a_model_far_below_the_others_does_not_flatten_the_figure():
     means = np.array([0.0, -1.0, -1.5, -2.0, -100.0])
     lines = [(np.ones(1), np.array([mean]), np.array([0.1])) for mean in means]

@@ -14,6 +14,7 @@ from benchmarks.core.formats import number
 from benchmarks.core.naming import counted
 
 MOST = 5  # parts that a sentence names
+EXTREME = 10  # times the usual error over test rows, which then few rows decide
 
 
 def listed(parts: Sequence[str], separator: str = "; ") -> str:
@@ -52,6 +53,22 @@ def undertrained(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
             parts.append(f"on {data} {listed(words, ', ')}")
     what = "Undertrained, with what as many updates again would gain on validation, nats"
     return f"{what}: {listed(parts)}." if parts else ""
+
+
+def few_rows(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
+    """The models of data sets of which few test rows decide the mean of a split; empty for none.
+
+    Its error over these rows is `EXTREME` times the median over all models of the set.
+    """
+    parts = []
+    for data, models in sets.items():
+        errors = [error for seeds in models.values() for error in seeds["test_ll_se"]]
+        usual = float(pd.Series(errors, dtype=float).median())
+        for model, seeds in models.items():
+            for _, row in seeds[seeds["test_ll_se"] > EXTREME * usual].iterrows():
+                value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
+                parts.append(f"{model} on {data} ({value} ± {error} on the split {row['seed']})")
+    return f"Decided by few test rows: {listed(parts, ', ')}." if parts else ""
 
 
 def likelihood(seeds: pd.DataFrame) -> str:

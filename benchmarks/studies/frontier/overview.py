@@ -50,7 +50,8 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
     frame = frame.loc[ranks.dropna().sort_values(kind="stable").index].reset_index(drop=True)
     note = (
         f"{MEANS}, after so many seconds of updates; baselines are fitted. {BOLD} Rows are in the "
-        "order of their mean ranks. The table of a data set names the models of fewer splits."
+        "order of their mean ranks. The table of a data set names the models of fewer splits, and "
+        "those of which few test rows decide the mean."
     )
     note += improvement.note(frame)
     return Table("frontier-sets", "Test log-likelihood by data set", note, frame, columns=columns)

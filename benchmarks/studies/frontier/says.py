@@ -11,6 +11,7 @@ from benchmarks.studies.frontier.tables import finals, labelled
 from benchmarks.studies.sentences import (
     baselines,
     effort,
+    few_rows,
     lacking,
     likelihood,
     stands,
@@ -41,7 +42,8 @@ def says(frame: pd.DataFrame) -> list[str]:
     if not last:
         return []
     fitted = baselines((b.data, b.models[b.best], b.baselines) for b in last)
-    level = f"{_level(last)} {fitted}".rstrip()
+    rare = few_rows({b.data: b.models for b in last})
+    level = " ".join(filter(None, [_level(last), fitted, rare]))
     lines = [_best(budgets), level, _cost(last), _gains(last), _lacks(sets)]
     return [line for line in lines if line]
 

@@ -16,6 +16,7 @@ from benchmarks.studies.density import exactness
 from benchmarks.studies.density.tables import note_on_samples
 from benchmarks.studies.frontier.entries import NAME
 from benchmarks.studies.frontier.overview import BOLD, MEANS, overview
+from benchmarks.studies.sentences import few_rows
 
 COSTS = {
     "model": Column("Model"),
@@ -142,6 +143,8 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     )
     if few:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
+    if rare := few_rows({name: {str(model): own for model, own in models}}):
+        note += f" {rare}"
     note += improvement.note(frame) + ranks
     frame = frame if budgets else frame.iloc[:0]
     return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
