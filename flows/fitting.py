@@ -118,8 +118,7 @@ def _rows(name: str, data: Any) -> tuple[Tensor, int]:
         raise ValueError(
             f"{bad} of {len(rows)} rows of {name} have NaN or infinity: leave them out"
         )
-    width = tables[0].shape[1]
-    return rows, width
+    return rows, tables[0].shape[1]
 
 
 def _numbers(name: str, part: Any) -> np.ndarray:

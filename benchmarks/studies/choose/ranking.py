@@ -145,10 +145,16 @@ class Choice:
         return "; ".join(parts)
 
     def _promising(self, first: Ranked) -> list[str]:
-        """Families without a final whose best trial was better than all of the best flow's."""
+        """Families that were cut off whose best trial was better than all of the best flow's."""
         trials = self._trials.groupby("model")["val_ll"].max()
         better = trials.index[trials > trials.get(first.name, math.inf)]
-        return sorted(set(better) - {flow.name for flow in self.flows})
+        return sorted(self._cut_off.intersection(better))
+
+    @property
+    def _cut_off(self) -> set[str]:
+        """Families that were tried and have no final."""
+        by_stage = self.rows.groupby("stage")["model"].agg(set)
+        return set(by_stage.get("trial", ())) - set(by_stage.get("final", ()))
 
     @property
     def _trials(self) -> pd.DataFrame:
@@ -174,9 +180,8 @@ class Choice:
         for model, own in without.groupby("model", sort=False):
             lines.append(f"Without a result: {model}: {own['reason'].iloc[0]}.")
         tried = self.rows[self.rows["stage"] == "trial"]
-        cut_off = set(tried["model"]) - set(without["model"]) - {ranked.name for ranked in every}
-        if cut_off:
-            lines.append(f"Cut off by the end of the time: {', '.join(sorted(cut_off))}.")
+        if self._cut_off:
+            lines.append(f"Cut off by the end of the time: {', '.join(sorted(self._cut_off))}.")
         if skipped := int((tried["status"] == "skipped").sum()):
             lines.append(f"{skipped} of {len(tried)} trials were left out for want of time.")
         if left_out := self._left_out():

@@ -168,12 +168,13 @@ def _note(models: Models, behind: dict[str, paired.Comparison], above: list[str]
         )
     else:
         parts.append("One seed: ± is the standard error over the test set.")
-    bases = dict.fromkeys(comparison.about for comparison in behind.values())
+    bases = dict.fromkeys(c.about for c in behind.values() if c.half == c.half)
+    interval = f" ± half of its {1 - LEVEL:.0%} interval, over {'; or over '.join(bases)}"
     parts.append(
-        f"Behind best is a difference ± half of its {1 - LEVEL:.0%} interval, over "
-        f"{'; or over '.join(bases)}. Bold: ahead of every other, {TESTED}; level: less than "
-        f"{margin(models.dim):g} nats apart, by two one-sided tests. Where a baseline leads, "
-        "Behind best flow is the same difference to the best flow."
+        f"Behind best is a difference{interval if bases else ' without an interval'}. Bold: ahead "
+        f"of every other, {TESTED}; level: less than {margin(models.dim):g} nats apart, by two "
+        "one-sided tests. Where a baseline leads, Behind best flow is the same difference to the "
+        "best flow."
     )
     if "gap" in every and every["gap"].notna().any():
         parts.append(
