@@ -166,7 +166,7 @@ def test_a_mean_that_few_test_rows_decide_is_said_to_be(frame):
     wild.loc[wild["key"] == key, "test_ll_se"] *= 100
     line = registry["frontier"].says(wild)[1]
     assert f"Decided by few test rows: {flow} on 8gaussians (" in line
-    assert f"on the split {seed})." in line
+    assert f"on split {seed})." in line
 
 
 def test_a_model_far_below_the_others_does_not_flatten_the_figure():

@@ -236,10 +236,11 @@ def context_dim(name: str) -> int:
 @lru_cache(maxsize=4)
 def _cached(loader: Loader, root: Path | None, seed: int, state: object) -> Dataset:
     """Load a data set; ``state`` identifies the files that it is read from."""
-    rows = (data := loader(root, seed)).test[:8]
+    data = loader(root, seed)
     with _disable_current_modes():
-        log_p = data.log_prob(rows) if data.log_prob else rows[:, 0]
-    if (shape := tuple(log_p.shape)) != (len(rows),):
+        rows = data.test[:8]
+        shape = tuple((data.log_prob(rows) if data.log_prob else rows[:, 0]).shape)
+    if shape != (len(rows),):
         raise data.fault(f"log_prob of rows (n, {data.width}) must be of shape (n,), got {shape}")
     return data
 

@@ -67,7 +67,7 @@ def few_rows(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
         for model, seeds in models.items():
             for _, row in seeds[seeds["test_ll_se"] > EXTREME * usual].iterrows():
                 value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
-                parts.append(f"{model} on {data} ({value} ± {error} on the split {row['seed']})")
+                parts.append(f"{model} on {data} ({value} ± {error} on split {row['seed']})")
     return f"Decided by few test rows: {listed(parts, ', ')}." if parts else ""
 
 
