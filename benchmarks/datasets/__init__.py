@@ -103,8 +103,7 @@ class Dataset:
         for name, rows in {"groups": len(self.test), "val_groups": len(self.val)}.items():
             groups = getattr(self, name)
             if groups is not None and groups.shape != (rows,):
-                got = f"got shape {tuple(groups.shape)}"
-                raise self.fault(f"{name} must have one entry per row ({rows}), {got}")
+                raise self.fault(f"{name} must be of shape ({rows},), got {tuple(groups.shape)}")
         if self.columns is not None and len(self.columns) != self.width:
             raise self.fault(f"columns must be {self.width} names, got {self.columns}")
 
