@@ -5,12 +5,10 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    import warnings
-
     from benchmarks.cli.app import app
-    from benchmarks.cli.console import warn
+    from benchmarks.cli.console import shorten_warnings
 
-    warnings.showwarning = warn  # type: ignore[assignment]  # takes the rest by position
+    shorten_warnings()
     app()
 
 

@@ -124,12 +124,12 @@ def load(task: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     if task["own"]:
         return list(flows.names()), {}
     sys.path[:] = [*first, *filter(None, (moved for _, moved in places)), *sys.path]
-    from flows.plugins import load_plugin
-
-    plugin = os.path.join(task["checkout"], task["plugin"])
     packages = filter(None, [*task["modules"], task["package"]])
     imports = {name: partial(importlib.import_module, name) for name in packages}
     if task["plugin"]:
+        from flows.plugins import load_plugin
+
+        plugin = os.path.join(task["checkout"], task["plugin"])
         imports[task["plugin"]] = partial(load_plugin, plugin)
     modules, faults = set(), {}
     for name, import_module in imports.items():

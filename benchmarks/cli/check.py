@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.cli import completion
-from benchmarks.cli.console import console, styled, usage_errors, write
+from benchmarks.cli.console import console, shorten_warnings, styled, usage_errors, write
 from benchmarks.cli.options import Plugin, flows_of, load_plugins
 from benchmarks.core.formats import cell
 
@@ -138,14 +138,16 @@ def _checked(helper: Helper, name: str, dim: int, values: dict[str, Any]) -> Con
     from flows.conformance import Conformance, Outcome
 
     try:
-        return helper.call(_check, name, dim, values)  # type: ignore[no-any-return]
+        result: Conformance = helper.call(_check, name, dim, values)
     except RuntimeError as error:
         return Conformance(name, dim, (Outcome("process", "", None, None, "fail", str(error)),))
+    return result
 
 
 def _check(name: str, dim: int, values: dict[str, Any]) -> Conformance:
     import flows
 
+    shorten_warnings()
     return flows.check(name, dim=dim, **values)
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def suites(incomplete: str) -> list[str]:
     """Suites whose names begin so."""
     from benchmarks.execution import suite
 
-    return [name for name in suite.names() if name.startswith(incomplete)]
+    return _completed(suite.names(), incomplete)
 
 
 def flows(incomplete: str) -> list[str]:
     """Flows whose names begin so."""
     from flows import members
 
-    return [name for name in members if name.startswith(incomplete)]
+    return _completed(members, incomplete)
 
 
 def data_sets(incomplete: str) -> list[str]:
     """Data sets whose names begin so."""
     from benchmarks import datasets
 
-    return [name for name in datasets.names() if name.startswith(incomplete)]
+    return _completed(datasets.names(), incomplete)
+
+
+def _completed(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -70,8 +71,12 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def warn(message: Warning | str, category: type[Warning], *place: Any) -> None:
+def shorten_warnings() -> None:
     """Show each warning once, in one line on standard error, without the code that gave it."""
+    warnings.showwarning = _show  # type: ignore[assignment]  # takes the rest by position
+
+
+def _show(message: Warning | str, category: type[Warning], *place: Any) -> None:
     _warn(str(message))
 
 

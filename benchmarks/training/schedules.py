@@ -28,7 +28,7 @@ class Clock:
     """
 
     seconds: float
-    begun: float = field(default_factory=lambda: time.monotonic())
+    begun: float = field(default_factory=lambda: time.monotonic())  # looked up then
     validated: float = 0.0  # share of the seconds until the next validation
     best: float = 0.0  # seconds until the best validation
 
