@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,18 +71,17 @@ def fit(
     and on the device that it has; a family is built in float32. Equal seeds give equal results on
     one machine.
 
-    Raises ValueError for data of another shape, values that are not finite, constant columns, too
-    few rows and an unknown name or option, and `flows.training.TrainingError` where updates have no
-    finite loss.
+    Warns of columns of whole numbers, on which likelihoods have no bound. Raises ValueError for
+    data of another shape, values that are not finite, constant and repeated columns, too few rows
+    and an unknown name or option, and `flows.training.TrainingError` where updates have no finite
+    loss.
     """
     for name, value in {"updates": updates, "batch": batch, "every": every}.items():
         if value < 1:
             raise ValueError(f"{name} = {value}: give a number from 1")
     rows, width = _rows("data", data)
-    if (constant := (rows[:, :width] == rows[0, :width]).all(0)).any():
-        names = getattr(data[0] if isinstance(data, tuple) else data, "columns", range(width))
-        listed = ", ".join(str(names[i]) for i in constant.nonzero().flatten().tolist())
-        raise ValueError(f"constant columns have no density: leave out {listed}")
+    named = getattr(data[0] if isinstance(data, tuple) else data, "columns", range(width))
+    _inspect(rows[:, :width], list(named))
     generator = torch.Generator().manual_seed(seed)
     if isinstance(validation, float):
         order, count = torch.randperm(len(rows), generator=generator), round(validation * len(rows))
@@ -119,6 +119,25 @@ def _rows(name: str, data: Any) -> tuple[Tensor, int]:
             f"{bad} of {len(rows)} rows of {name} have NaN or infinity: leave them out"
         )
     return rows, tables[0].shape[1]
+
+
+def _inspect(x: Tensor, names: list[Any]) -> None:
+    """ValueError that names the columns of rows (N, D) without a density; warn of whole numbers."""
+    constant = (x == x[0]).all(0)
+    columns, first = x.T.unique(dim=0, return_inverse=True)
+    repeated = first.bincount(minlength=len(columns))[first] > 1
+    whole = (x == x.round()).all(0)
+    faults = {
+        "constant columns have no density: leave out": constant,
+        "equal columns have no density together: leave out one of": repeated,
+        "likelihoods on whole numbers have no bound, add uniform noise in [0, 1) to": whole,
+    }
+    for fault, which in faults.items():
+        listed = ", ".join(str(names[i]) for i in which.nonzero().flatten().tolist())
+        if listed and which is not whole:
+            raise ValueError(f"{fault} {listed}")
+        if listed:
+            warnings.warn(f"{fault} {listed}", stacklevel=3)
 
 
 def _numbers(name: str, part: Any) -> np.ndarray:

@@ -74,7 +74,8 @@ def test_tables_are_data_and_others_are_refused(capsys: pytest.CaptureFixture[st
     flows.fit("realnvp", frame, **FEW | {"updates": 2, "progress": True})
     assert "2 of 2 updates" in capsys.readouterr().err
     table = frame.assign(b=frame["b"] > frame["b"].mean())
-    flows.fit("realnvp", table.convert_dtypes()[::-1], **FEW | {"updates": 2})
+    with pytest.warns(UserWarning, match="whole numbers have no bound.* to b$"):
+        flows.fit("realnvp", table.convert_dtypes()[::-1], **FEW | {"updates": 2})
     table["kind"] = "of words"
     nan = rows(300)
     nan[0, 0] = math.nan
@@ -83,6 +84,7 @@ def test_tables_are_data_and_others_are_refused(capsys: pytest.CaptureFixture[st
         (table, {}, "columns kind of"),
         (nan, {}, "NaN or infinity"),
         (frame.assign(still=2.5), {}, "leave out still"),
+        (frame.assign(c=1.0 * frame["a"]), {}, "one of a, c"),
         (rows(300), {"validation": 0.0}, "takes 0"),
         (rows(300), {"validation": np.zeros((5, 3))}, "3 columns"),
         (rows(300), {"updates": 0}, "updates = 0"),

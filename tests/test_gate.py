@@ -12,6 +12,7 @@ from torch import nn
 import flows
 from benchmarks.core.case import Case
 from benchmarks.core.record import Record
+from benchmarks.execution.versions import dependencies
 from benchmarks.gate import compare
 from benchmarks.gate.baseline import renew
 from benchmarks.measure.calls import measured
@@ -162,6 +163,15 @@ def test_a_case_may_vanish_where_that_is_allowed(gate):
 def test_what_failed_before_does_not_fail_the_gate_again(gate):
     broken = cost(3, status="failed")
     assert not gate([cost(2), broken], [cost(2), broken]).failures
+
+
+def test_records_of_an_earlier_version_are_said_to_be_old(gate):
+    now = dependencies(cost().case).declared
+    current = cost(declared=now)
+    assert not gate([current], [current]).aged
+    verdict = gate([current], [cost(declared=now | {"flow realnvp": Declared(99)})])
+    assert list(verdict.aged.values()) == [1]
+    assert any("older than the code" in line for line in verdict.summary)
 
 
 def test_a_measurement_that_a_case_lost_has_vanished(gate):

@@ -17,6 +17,7 @@ from benchmarks.core.git import git
 from benchmarks.core.series import STAR, series
 from benchmarks.execution.sources import commit_of, plugin_files
 from benchmarks.plotting.draw import looks
+from benchmarks.studies.density.says import says
 from benchmarks.studies.density.tables import tables
 from benchmarks.studies.trainees import Trainee
 from flows.plugins import load_plugin
@@ -124,7 +125,8 @@ def test_it_is_marked_and_its_rank_is_stated() -> None:
     assert set(series(frame)) == {"maf", f"{STAR} mine", "glow"}
     for table in tables(frame)[1:]:
         if "leads" in table.frame:
-            assert f"{STAR} mine is 2 of 3" in table.note
+            assert f"{STAR} mine is 2 of 3 flows" in table.note
+    assert f"{STAR} mine is 2 of 3 flows" in says(frame)[1]
     assert set(series(pd.DataFrame(frame).drop(columns="plugin"))) == {"maf", "mine", "glow"}
     styles = looks(series(frame))
     own = styles.pop(f"{STAR} mine")["color"]

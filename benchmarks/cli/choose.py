@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.cli.console import console, errors, usage_errors, write
-from benchmarks.cli.options import JsonFile, KeepWeights, Plugin, flows_of, load_plugins
+from benchmarks.cli.options import Flows, JsonFile, KeepWeights, Plugin, flows_of, load_plugins
 from benchmarks.cli.run import ending, report_of
 from benchmarks.core.formats import plain
 
@@ -51,10 +51,7 @@ def choose(
     out: Annotated[
         Path | None, typer.Option(help="Results folder (default: results/choose-<file>).")
     ] = None,
-    flow: Annotated[
-        list[str] | None,
-        typer.Option(help="A flow, a pattern or a file of flows, in place of all; repeatable."),
-    ] = None,
+    flow: Flows = None,
     plugin: Plugin = None,
     keep_weights: KeepWeights = False,
 ) -> None:

@@ -56,6 +56,14 @@ Plugin = Annotated[
         help="A Python file that registers flows, data sets, studies or claims; repeatable."
     ),
 ]
+Flows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--flow",
+        help="A flow, a pattern or a file of flows, in place of all; repeatable.",
+        autocompletion=completion.flows,
+    ),
+]
 KeepWeights = Annotated[
     bool,
     typer.Option(

@@ -34,11 +34,15 @@ def flow_of(name: str) -> str:
     return next(iter(name.removeprefix(STAR).split()), "")
 
 
-def places(models: Sequence[str]) -> str:
-    """The rank of each flow of a plug-in among models, best first, to follow a table's note."""
-    of = f"of {len(models)}"
-    ranks = [f"{m} is {n} {of}" for n, m in enumerate(models, 1) if m.startswith(STAR)]
-    return f" {STAR}: of a plug-in; by rank among all of them, {', '.join(ranks)}." if ranks else ""
+def places(flows: Sequence[str]) -> str:
+    """The rank of each flow of a plug-in among flows, best first; empty where there is none."""
+    of = f"of {naming.counted(len(flows), 'flow')}"
+    return ", ".join(f"{f} is {n} {of}" for n, f in enumerate(flows, 1) if f.startswith(STAR))
+
+
+def of_plugins(flows: Sequence[str]) -> str:
+    """What the star is and these ranks, to follow a table's note; empty without plug-ins."""
+    return f" {STAR}: of a plug-in; {ranks}." if (ranks := places(flows)) else ""
 
 
 def series(frame: Any) -> list[str]:

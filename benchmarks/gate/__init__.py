@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.core.record import Record
+from benchmarks.execution.versions import standing
 from benchmarks.gate import cases, changes, exact, guard, quality, sources, times
 from benchmarks.gate.comparison import Verdict
 from benchmarks.gate.sources import Entry
@@ -41,7 +43,15 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
     )
     moves = tuple(changes.changes(pairs))
     raised = guard.movers(guarded.values())
-    return Verdict(str(base), str(new), factor, comparisons, moves, tuple(after.values()), raised)
+    measured = tuple(after.values())
+    aged = _aged(latest.records)
+    return Verdict(str(base), str(new), factor, comparisons, moves, measured, raised, aged)
+
+
+def _aged(records: Iterable[Record]) -> dict[str, int]:
+    """How many records the present code would measure anew, by the reason."""
+    reasons = Counter(standing(record).reason for record in records)
+    return {reason: count for reason, count in reasons.items() if reason}
 
 
 def _guarded(

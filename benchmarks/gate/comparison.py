@@ -83,6 +83,7 @@ class Verdict:
     changes: tuple[MetricChange, ...]
     measured: tuple[Entry, ...]  # of the new result
     raised: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by version the cases moved
+    aged: Mapping[str, int] = field(default_factory=dict)  # stale records of the new result, by why
 
     @property
     def failures(self) -> list[Comparison]:
@@ -135,6 +136,8 @@ class Verdict:
         for name, labels in self.raised.items():
             moved = f"figures moved in {len(labels)} cases: {'; '.join(labels)}"
             lines.append(f"raised: {name}; {moved if labels else 'no figure moved'}")
+        for why, n in self.aged.items():
+            lines.append(f"older than the code here: {counted(n, 'record')} of {self.new} ({why})")
         if self.failures:
             return [*lines, f"FAILED: {counted(len(self.failures), 'failure')}"]
         return [*lines, "passed" if self.judged else "NOT COMPARABLE: nothing was judged"]

@@ -12,6 +12,7 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.core.naming import counted
+from benchmarks.core.series import places
 
 MOST = 5  # parts that a sentence names
 EXTREME = 10  # times the usual error over test rows, which then few rows decide
@@ -37,6 +38,13 @@ def stands(models: Mapping[str, pd.DataFrame]) -> str:
     alone = "ahead of all other flows" if others else "alone"
     late = ", though undertrained" if improvement.improving(models[first]) else ""
     return f"is {' and '.join(named) or alone}{late}"
+
+
+def plugins(sets: Mapping[str, Iterable[str]]) -> str:
+    """The ranks of flows of plug-ins on data sets, of which the flows are named best first."""
+    ranks = {data: places(list(flows)) for data, flows in sets.items()}
+    parts = [f"on {data} {text}" for data, text in ranks.items() if text]
+    return f"Flows of plug-ins: {listed(parts)}." if parts else ""
 
 
 def undertrained(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:

@@ -11,20 +11,22 @@ from benchmarks.studies.sentences import (
     lacking,
     likelihood,
     listed,
+    plugins,
     stands,
     undertrained,
 )
 
 
 def says(frame: pd.DataFrame) -> list[str]:
-    """At most six sentences; none where no flow was trained."""
+    """At most seven sentences; none where no flow was trained."""
     sets = [models_of(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
     known = [models for models in sets if models.flows]
     if not known:
         return []
     late = undertrained({models.data: models.flows for models in known})
     fitted = baselines((m.data, *_sides(m)) for m in known)
-    lines = [_best(known), _level(known), late, fitted, _effort(known), _lacks(sets)]
+    own = plugins({models.data: models.flows for models in known})
+    lines = [_best(known), own, _level(known), late, fitted, _effort(known), _lacks(sets)]
     return [line for line in lines if line]
 
 

@@ -14,7 +14,7 @@ from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.models import Models, models_of, notes_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.formats import number
-from benchmarks.core.series import places
+from benchmarks.core.series import of_plugins
 from benchmarks.studies.density import costs, exactness
 from benchmarks.training.baselines import BASELINES
 
@@ -127,7 +127,7 @@ def _likelihoods(models: Models) -> Table:
     units = f", {models.facts['units']}" if "units" in models.facts else ""
     title = f"{models.data} ({models.dim}-D{units})"
     note = _note(models, behind, [row["model"] for row in rows if row.get("gap_mark")])
-    note += improvement.note(frame) + places(list(models.done))
+    note += improvement.note(frame) + of_plugins(list(models.flows))
     return Table(f"density-{models.data}", title, note, frame, columns=columns)
 
 

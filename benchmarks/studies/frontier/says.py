@@ -14,6 +14,7 @@ from benchmarks.studies.sentences import (
     few_rows,
     lacking,
     likelihood,
+    plugins,
     stands,
     undertrained,
 )
@@ -44,7 +45,8 @@ def says(frame: pd.DataFrame) -> list[str]:
     fitted = baselines((b.data, b.models[b.best], b.baselines) for b in last)
     rare = few_rows({b.data: b.models for b in last})
     level = " ".join(filter(None, [_level(last), fitted, rare]))
-    lines = [_best(budgets), level, _cost(last), _gains(last), _lacks(sets)]
+    own = plugins({b.data: b.models for b in last})
+    lines = [_best(budgets), own, level, _cost(last), _gains(last), _lacks(sets)]
     return [line for line in lines if line]
 
 

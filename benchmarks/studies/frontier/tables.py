@@ -11,7 +11,7 @@ from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.models import models_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
-from benchmarks.core.series import is_baseline, places, starred
+from benchmarks.core.series import is_baseline, of_plugins, starred
 from benchmarks.studies.density import exactness
 from benchmarks.studies.density.tables import note_on_samples
 from benchmarks.studies.frontier.entries import NAME
@@ -136,7 +136,9 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     if budgets:
         largest = f"test_ll.{budgets[-1]:g}"
         frame = frame.sort_values(largest, ascending=False, kind="stable")
-        ranks = places(list(frame.loc[frame[largest].notna(), "model"]))
+        fitted = set(scored.loc[is_baseline(scored), "model"])
+        named = frame.loc[frame[largest].notna(), "model"]
+        ranks = of_plugins([model for model in named if model not in fitted])
     note = (
         f"{MEANS}. At each budget of seconds of updates, alone on the machine, the configuration "
         f"that the search has found best by validation. {BOLD}"
