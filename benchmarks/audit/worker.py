@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 import psutil
 
 from benchmarks.audit.server import END
-from benchmarks.measure.child import SAFE, command, ending, lifeline
+from benchmarks.measure.child import connected, ending
 
 POLL = 0.2  # seconds between two looks at the processor's time
 PATIENCE = 6.0  # of a limit, by the clock
 STARTING = 60.0  # seconds that a process may take to import what it needs
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-_starting = threading.Lock()  # no process inherits another's pipe
 
 
 class Lost(RuntimeError):
@@ -77,19 +75,13 @@ class Worker:
         self._process = self._pipe = None
 
     def _start(self) -> None:
-        with _starting:
-            self._pipe, theirs = Pipe()
-            with theirs:
-                numbers = theirs.fileno(), lifeline()
-                arguments = (*map(str, numbers), *self.arguments)
-                self._process = subprocess.Popen(
-                    command(f"benchmarks.audit.server:{self.function}", *arguments),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env={**os.environ, **SAFE, **ONE_THREAD},
-                    pass_fds=numbers,
-                )
+        self._process, self._pipe = connected(
+            f"benchmarks.audit.server:{self.function}",
+            *self.arguments,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **ONE_THREAD},
+        )
         self._receive(STARTING)
 
     def _receive(self, limit: float) -> tuple[list[Any], Any]:

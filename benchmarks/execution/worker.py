@@ -9,14 +9,14 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks.core.case import Case
 from benchmarks.core.formats import brief
 from benchmarks.execution import process
 from benchmarks.execution.process import PROCESSES, STOP, SWARM, Files, Measured, Setup
-from benchmarks.measure.child import MARK, SAFE, Growth, command, end_family, ending, lifeline
+from benchmarks.measure.child import MARK, Growth, connected, end_family, ending
 from benchmarks.measure.resources import killed_for_memory
 from flows.registry import needed
 
@@ -125,16 +125,11 @@ class Worker:
             self.stop()
             self._plugins, self._family = plugins, uuid.uuid4().hex
             self._killed = killed_for_memory()
-            variables = {**os.environ, **SAFE, MARK: self._family}
-            self._pipe, theirs = Pipe()
-            with theirs:
-                descriptors = theirs.fileno(), lifeline()
-                self._process = subprocess.Popen(
-                    command("benchmarks.execution.process:main", *map(str, descriptors)),
-                    stdin=subprocess.DEVNULL,
-                    env={k: v for k, v in variables.items() if k not in self.without},
-                    pass_fds=descriptors,
-                )
+            variables = {**os.environ, MARK: self._family}
+            self._process, self._pipe = connected(
+                "benchmarks.execution.process:main",
+                env={k: v for k, v in variables.items() if k not in self.without},
+            )
             self._growth = Growth(self._family, PROCESSES)
             self._pipe.send((self.setup, plugins))
             if self.cancelled:

@@ -10,10 +10,14 @@ import mmap
 import os
 import select
 import signal
+import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
 
 import psutil
 
@@ -30,6 +34,28 @@ def command(function: str, *arguments: str) -> list[str]:
         f"from {module} import {name}; {name}(*sys.argv[1:{last}])"
     )
     return [sys.executable, "-P", "-c", code, *arguments, *sys.path]
+
+
+def connected(
+    function: str, *arguments: str, env: Mapping[str, str] | None = None, **how: Any
+) -> tuple[subprocess.Popen[bytes], Connection]:
+    """Start a process that calls ``module:name``; it, and this end of a pipe to it.
+
+    The function is called with the descriptors of the other end and of the `lifeline`, and with
+    these texts. ``env`` are all its variables, by default those of this process, and ``how`` other
+    arguments of Popen.
+    """
+    ours, theirs = Pipe()
+    with theirs:
+        descriptors = theirs.fileno(), lifeline()
+        process = subprocess.Popen(
+            command(function, *map(str, descriptors), *arguments),
+            stdin=subprocess.DEVNULL,
+            env={**(os.environ if env is None else env), **SAFE},
+            pass_fds=descriptors,
+            **how,
+        )
+    return process, ours
 
 
 @cache

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks.measure.child import SAFE, command, end_with_parent, ending, lifeline
+from benchmarks.measure.child import SAFE, command, connected, end_with_parent, ending
 from flows.plugins import load_only
 from flows.registry import needed
 from flows.threads import keep_threads
@@ -94,14 +94,7 @@ class Helper:
         self._pipe = self._process = None
 
     def _start(self) -> None:
-        self._pipe, theirs = Pipe()
-        with theirs:
-            descriptors = theirs.fileno(), lifeline()
-            self._process = subprocess.Popen(
-                command(f"{__name__}:serve", *map(str, descriptors)),
-                env={**os.environ, **SAFE},
-                pass_fds=descriptors,
-            )
+        self._process, self._pipe = connected(f"{__name__}:serve")
         self._pipe.send(needed())
 
 

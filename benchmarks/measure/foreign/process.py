@@ -10,13 +10,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing.connection import Pipe
 from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
-from benchmarks.measure.child import SAFE, command, ending, lifeline
+from benchmarks.measure.child import connected, ending
 from benchmarks.measure.foreign import wire
 from benchmarks.measure.foreign.wire import Arrays
 
@@ -71,18 +70,14 @@ class Foreign:
         self.module, self.timeout = module, timeout
         if fault := lacking(importlib.import_module(module)):
             raise ForeignError(module, fault)
-        self._pipe, theirs = Pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
-        with theirs:
-            descriptors = theirs.fileno(), lifeline()
-            self._process = subprocess.Popen(
-                command("benchmarks.measure.foreign.server:main", *map(str, descriptors), module),
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                env={**os.environ, **SAFE, **environment(threads, device, dtype)},
-                pass_fds=descriptors,
-            )
+        self._process, self._pipe = connected(
+            "benchmarks.measure.foreign.server:main",
+            module,
+            stdout=self._log,
+            stderr=self._log,
+            env={**os.environ, **environment(threads, device, dtype)},
+        )
         try:
             self.versions: dict[str, str] = self._receive("start", timeout).facts
         except ForeignError:
