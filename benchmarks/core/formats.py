@@ -24,7 +24,10 @@ def plain(text: object) -> str:
 
     Half of a surrogate pair, which no encoding has, becomes a question mark.
     """
-    return ESCAPES.sub("", str(text)).encode("utf-8", "replace").decode()
+    written = str(text)
+    if written.isprintable():  # most texts, in a fraction of the time
+        return written
+    return ESCAPES.sub("", written).encode("utf-8", "replace").decode()
 
 
 def brief(message: object, longest: int = LONGEST) -> str:

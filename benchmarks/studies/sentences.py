@@ -59,7 +59,7 @@ def undertrained(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
         ]
         if words:
             parts.append(f"on {data} {listed(words, ', ')}")
-    what = "Undertrained, with what as many updates again would gain on validation, nats"
+    what = "Undertrained, with the slope of validation at the end, nats per doubling of updates"
     return f"{what}: {listed(parts)}." if parts else ""
 
 
