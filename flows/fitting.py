@@ -62,9 +62,10 @@ def fit(
     """Train a flow, or the family of a name with these ``options``, on rows of raw data.
 
     ``data`` are rows (N, D), as an array, a tensor or a table, or a pair of them and their context
-    (N, C); ``validation`` is a share of the rows, chosen at random, or rows of the same kind.
-    ``preprocessing`` is fitted to the training rows and put before the flow: a name of
-    `flows.preprocessing` or "none"; by default "standardize" for a family and "none" for a flow.
+    (N, C), which is taken as it is: of mean 0 and deviation 1, best. ``validation`` is a share of
+    the rows, chosen at random, or rows of the same kind. ``preprocessing`` is fitted to the
+    training rows and put before the flow: a name of `flows.preprocessing` or "none"; by default
+    "standardize" for a family and "none" for a flow.
     The rate falls by a cosine to zero over ``updates``. Weights are validated ``every`` so many of
     them, by the exact trace; ``patience`` validations in a row without a better one end the
     training, 0 does not. The flow is trained in place and ends with the best weights, in the dtype

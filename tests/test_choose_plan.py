@@ -45,6 +45,13 @@ def test_three_minutes_of_two_cores_take_five_families_on_a_busy_machine_too():
         assert Plan.of(170, 2, len(SPACES), slow).families >= 5
 
 
+def test_flows_of_ones_own_come_first_and_names_alone() -> None:
+    assert [e.flow for e in entrants(3, own=["nice"])] == ["nice", *SPACES]
+    assert [e.flow for e in entrants(3, ["maf"], own=["nice"])] == ["maf"]
+    with pytest.raises(ValueError, match="takes no context"):
+        entrants(3, width=2, own=["ot_flow"])
+
+
 @given(st.integers(50, 10**7), st.integers(0, 1000))
 def test_a_batch_grows_with_the_rows_within_its_bounds(rows: int, more: int) -> None:
     own = plan.batch(rows)

@@ -132,7 +132,10 @@ FAULTS = {
     "few": (lambda f: f.head(20), ["20 different rows of 3 columns: 50 are needed"]),
     "alike": (lambda f: pd.concat([f.head(20)] * 9), ["20 different rows"]),
     "none": (lambda f: f.head(0), ["0 rows"]),
-    "both": (lambda f: f.assign(kind="ab", c1=f.c1.where(f.c1 > 0)), ["'kind'", "'c1'"]),
+    "all": (
+        lambda f: f.assign(kind="ab", c1=f.c1.where(f.c1 > 0), c2=1 / (f.index > 3), one=1.0),
+        ["'kind'", "'c1'", "infinite", "'c2'", "'one'"],
+    ),
 }
 
 
@@ -152,8 +155,16 @@ def test_faults_are_named(change, words, tmp_path: Path) -> None:
 
 REMARKS = {
     "whole": (lambda f: f.assign(n=range(len(f))), ["hole numbers alone in 'n'", ":dequantise"]),
-    "repeated": (lambda f: pd.concat([f, f.head(7)]), ["7 repeated rows"]),
+    "repeated": (lambda f: pd.concat([f, f.head(7)]), ["7 of 2,007 rows are repeats"]),
     "few": (lambda f: f.head(300), ["300 rows of 3 columns can hardly"]),
+    "discrete": (
+        lambda f: f.assign(d=np.array([0, 1.5, 4, 4.5, 9.25])[f.index.to_numpy() % 5]),
+        ["ew values, at unequal distances: 5 in 'd'"],
+    ),
+    "heap": (
+        lambda f: f.assign(d=f.c0.where(f.index.to_numpy() % 99 > 0, 0)).head(1500),
+        ["0 in 16 rows of 'd'"],
+    ),
     "fine": (lambda f: f, ["mean and sd."]),
 }
 

@@ -127,3 +127,20 @@ def test_noise_changes_no_choice_of_rows(continuous: bool) -> None:
 def test_nothing_to_dequantise_is_an_error() -> None:
     with pytest.raises(ValueError, match="leave out :dequantise"):
         own.load_frame(FRAME, dequantise=True)
+
+
+def test_a_class_is_no_target(tmp_path: Path) -> None:
+    numbers = np.arange(len(FRAME))
+    path = tmp_path / "x.csv"
+    FRAME.assign(kind=numbers % 7, count=numbers % 40).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="target 'kind' has 7 values: a class"):
+        own.load_file(f"{path}:target=kind")
+    for target in ("count", "mass", "kind:dequantise"):
+        assert own.load_file(f"{path}:target={target}").context_dim == 4
+
+
+def test_what_is_nearly_named_is_asked_for(tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / "stars.csv", index=False)
+    for name, meant in (("star.csv", "stars.csv"), ("stars.csv:drop=mas", "mass")):
+        with pytest.raises((ValueError, FileNotFoundError), match=f"did you mean '{meant}'"):
+            own.load_file(tmp_path / name)

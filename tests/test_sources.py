@@ -12,13 +12,15 @@ import pytest
 
 import flows
 from benchmarks.claims.examples import densities
+from benchmarks.core.case import Case
 from benchmarks.core.contender import expanded
 from benchmarks.core.git import git
 from benchmarks.core.series import STAR, series
 from benchmarks.execution.sources import commit_of, plugin_files
+from benchmarks.execution.tasks import tasks
 from benchmarks.plotting.draw import looks
 from benchmarks.studies.density.says import says
-from benchmarks.studies.density.tables import tables
+from benchmarks.studies.density.tables import tables as density_tables
 from benchmarks.studies.trainees import Trainee
 from flows.plugins import load_plugin
 
@@ -119,11 +121,25 @@ def test_it_has_the_settings_of_its_peers(plugin: str) -> None:
     assert trainees["glow"].updates == 50
 
 
+def test_a_study_of_the_clock_has_processes_in_common(plugin: str) -> None:
+    """No process is replaced between a family of the project and one of a plug-in."""
+    for study, shares in (("choose", True), ("density", False)):
+        cases = [
+            Case(
+                study=study, flow=flow, dim=3, batch=4, settings={"place": place, "stage": "trial"}
+            )
+            for place, flow in enumerate(["mine_flow", "maf", "mine_flow"])
+        ]
+        listed = tasks(cases)
+        assert ([task.cases[0] for task in listed] == cases) is shares
+        assert (len({task.plugins for task in listed}) == 1) is shares
+
+
 def test_it_is_marked_and_its_rank_is_stated() -> None:
     frame = densities({"maf": 1.0, "mine": 0.5, "glow": 0.0})
     frame = frame.assign(plugin=frame["flow"] == "mine", test_ll_se=0.01)
     assert set(series(frame)) == {"maf", f"{STAR} mine", "glow"}
-    for table in tables(frame)[1:]:
+    for table in density_tables(frame)[1:]:
         if "leads" in table.frame:
             assert f"{STAR} mine is 2 of 3 flows" in table.note
     assert f"{STAR} mine is 2 of 3 flows" in says(frame)[1]

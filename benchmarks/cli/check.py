@@ -115,6 +115,8 @@ def check(
     unseen = " as far as it was looked at" if any(member.undeclared for member in own) else ""
     verdict = f"failed: {'; '.join(failed)}" if failed else f"all passed{unseen}"
     console.print(f"{scope}: {verdict}{f', {inapplicable} not applicable' if inapplicable else ''}")
+    if failed:
+        console.print("docs/conformance.md says what each row judges", style="dim")
     raise typer.Exit(1 if failed else 0)
 
 

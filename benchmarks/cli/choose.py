@@ -8,22 +8,23 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
 import typer
-from rich.table import Table
 
+from benchmarks.cli.choice import as_json, choice_of, show
 from benchmarks.cli.console import console, errors, usage_errors, write
 from benchmarks.cli.options import Flows, JsonFile, KeepWeights, Plugin, flows_of, load_plugins
 from benchmarks.cli.run import ending, report_of
 from benchmarks.core.formats import plain
+from benchmarks.core.naming import counted
 
 if TYPE_CHECKING:
     from benchmarks.datasets.own import Selection
     from benchmarks.execution.suite import Suite
     from benchmarks.studies.choose.plan import Deadline, Plan
-    from benchmarks.studies.choose.ranking import Choice
+    from benchmarks.studies.frontier.entries import Entrant
 
 EFFORT = 2e9  # FLOPs a second of the mixture's fit, which gets the seconds of a family
 
@@ -64,12 +65,17 @@ def choose(
     process = psutil.Process()
     started = time.monotonic() - (time.time() - process.create_time())
     with usage_errors():
+        from benchmarks import datasets
         from benchmarks.core.study import registry
         from benchmarks.datasets import own
         from benchmarks.execution.pools import most_jobs
-        from benchmarks.studies.choose.plan import SLOWEST, Deadline
+        from benchmarks.studies.choose.plan import SLOWEST, Deadline, entrants
 
-        load_plugins(plugin)
+        if json_file == Path("-"):
+            console.stderr = True  # standard output is the answer's alone
+        elif json_file is not None:
+            write(json_file, "")  # fail before anything is trained
+        registered = load_plugins(plugin)
         selection = _selection(file, drop, columns, target)
         name = str(selection)
         _check(name)
@@ -77,17 +83,19 @@ def choose(
         jobs, passed = most_jobs(1), time.monotonic() - started
         slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))
         left = 60 * minutes - passed
-        suite, plan = _suite(name, minutes, left, jobs, slow, flows_of(flow or ()))
+        dim, width = datasets.dim(name), datasets.context_dim(name)
+        listed = entrants(dim, flows_of(flow or ()), width, registered)
+        suite, plan = _suite(name, minutes, left, jobs, slow, listed)
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
         ends, walls = started + 60 * minutes, (plan.places, plan.wall(jobs, slow))
         registry["choose"].deadline = deadline = Deadline(ends, jobs, slow, *walls)
     _measure(suite, folder, deadline, keep_weights)
     with usage_errors():
-        drawn, choice = report_of(folder), _choice(folder)
-        _print(choice)
+        drawn, choice = report_of(folder), choice_of(folder)
+        show(choice)
         console.print(drawn, soft_wrap=True)
         if json_file is not None:
-            content = _content(choice, folder, ", ".join(selection.target) or None)
+            content = as_json(choice, folder, ", ".join(selection.target) or None)
             write(json_file, json.dumps(content, indent=2, allow_nan=False) + "\n")
     raise typer.Exit(0 if choice.flows else 1)
 
@@ -132,14 +140,13 @@ def _check(name: str) -> None:
 
 
 def _suite(
-    name: str, minutes: float, left: float, jobs: int, slow: float, names: Sequence[str]
+    name: str, minutes: float, left: float, jobs: int, slow: float, listed: Sequence[Entrant]
 ) -> tuple[Suite, Plan]:
     """The suite of a plan for the seconds that are left; what is left out is printed."""
     from benchmarks import datasets
     from benchmarks.execution.suite import Suite
-    from benchmarks.studies.choose.plan import Plan, batch, entrants
+    from benchmarks.studies.choose.plan import Plan, batch
 
-    listed = entrants(datasets.dim(name), names, datasets.context_dim(name))
     plan = Plan.of(left, jobs, len(listed), slow)
     entered, left_out = listed[: plan.families], [e.flow for e in listed[plan.families :]]
     study = {
@@ -156,15 +163,16 @@ def _suite(
         "left_out": left_out,
     }
     console.print(
-        f"{len(entered)} families on {jobs} cores: {plan.configurations} trials of "
-        f"{plan.trial:.1f} s each, then about {plan.final:.0f} s",
+        f"{', '.join(e.flow for e in entered)} on {counted(jobs, 'core')}: for each "
+        f"{counted(plan.configurations, 'trial')} of {plan.trial:.1f} s, then about "
+        f"{plan.final:.0f} s",
         soft_wrap=True,
     )
     if left_out:
         console.print(f"left out for want of time: {', '.join(left_out)}", soft_wrap=True)
     title = plain(f"choose {Path(name.partition(':')[0]).name}")[:99]
     values: dict[str, Any] = {"name": title, "threads": 1, "time_limit": 60 * minutes}
-    values |= {"about": f"Which flow for {name}: {minutes:g} minutes.", "studies": (study,)}
+    values |= {"about": f"Which flow for {name}: {minutes:g} min.", "studies": (study,)}
     return Suite.model_validate(values), plan
 
 
@@ -195,52 +203,3 @@ def _watched(deadline: Deadline) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _choice(folder: Path) -> Choice:
-    from benchmarks.core.frame import load
-    from benchmarks.studies.choose.ranking import choices
-
-    frame = load(folder)
-    return choices(frame[frame["study"] == "choose"])[0]
-
-
-def _print(choice: Choice) -> None:
-    """Print the ranking, the answer and what to know of it."""
-    from benchmarks.report.cells import grid
-    from benchmarks.studies.choose.tables import COLUMNS, TERMINAL, ranking
-
-    cells = grid(ranking(choice))
-    table = Table(box=None)
-    for place, (name, column) in enumerate(COLUMNS.items()):
-        if name in TERMINAL:
-            side: Literal["left", "right"] = "right" if cells.numeric[place] else "left"
-            table.add_column(column.label, justify=side, no_wrap=True)
-    for row in cells.rows:
-        table.add_row(*(c.text for c, name in zip(row, COLUMNS, strict=True) if name in TERMINAL))
-    console.print(table)
-    console.print("Nats; ± half of the 95 % interval over test rows; seconds of updates.")
-    if choice.flows:
-        best = choice.flows[0]
-        console.print(f"{best.name}: {best.row['configuration']}", soft_wrap=True)
-    console.print()
-    console.print(choice.answer, style="bold", soft_wrap=True)
-    for warning in choice.warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-
-
-def _content(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:
-    """The answer as JSON."""
-    from benchmarks.core import store
-    from benchmarks.studies.choose.ranking import weights
-
-    lists = {
-        name: [
-            ranked.as_json(store.read_one(folder, key).case, weights(folder, key))
-            for ranked in listed
-            for key in (ranked.row["key"],)
-        ]
-        for name, listed in (("ranking", choice.flows), ("baselines", choice.baselines))
-    }
-    about = {"data": choice.data, "target": target, "report": str(folder / "report" / "index.html")}
-    return {"answer": choice.answer, "warnings": choice.warnings, **lists, **about}

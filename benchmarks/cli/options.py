@@ -85,24 +85,23 @@ def use_data_root(root: Path | None) -> None:
         os.environ["FLOWGAUGE_DATA"] = str(root.resolve())
 
 
-def load_plugins(paths: Sequence[Path] | None) -> None:
-    """Import plug-in files; ValueError for one that cannot be."""
+def load_plugins(paths: Sequence[Path] | None) -> list[str]:
+    """Import plug-in files; the flows that they register. ValueError for one that cannot be."""
+    from flows import members
     from flows.plugins import load_plugin
 
-    for path in paths or ():
-        load_plugin(path)
+    modules = {load_plugin(path).__name__ for path in paths or ()}
+    return [name for name in members if members.module_of(name) in modules]
 
 
 def flows_of(patterns: Sequence[str]) -> list[str]:
     """Flows of names or patterns, or that files register, each once; ValueError for no flow."""
     from flows import members
-    from flows.plugins import load_plugin
 
     names: list[str] = []
     for pattern in patterns:
         if pattern.endswith(".py"):
-            module = load_plugin(pattern).__name__
-            matches = [name for name in members if members.module_of(name) == module]
+            matches = load_plugins([Path(pattern)])
             if not matches:
                 raise ValueError(
                     f"{pattern!r} registers no flow: decorate one with @flows.register"

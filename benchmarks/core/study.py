@@ -92,6 +92,7 @@ class Study:
     uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)
     needs_data: ClassVar[bool] = True  # a run is refused where the files of a data set are absent
     interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
+    together: ClassVar[bool] = False  # whether all cases share processes, of whatever plug-ins
     reads: ClassVar[tuple[str, ...]] = ()  # other studies whose records its tables may use
 
     def cases(self, options: Any, common: Common) -> Iterable[Case]:

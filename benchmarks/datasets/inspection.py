@@ -15,7 +15,8 @@ from benchmarks.core.naming import counted
 FEWEST = 50  # rows below which a file is refused
 FEW = (1000, 50)  # rows, and rows per column, below which flows can hardly be distinguished
 SHARED = 5  # rows a value from which on equal steps between values are no accident
-HEAP = (20, 0.002)  # rows, and share of the rows, of one value that make a heap
+CLASSES = 10  # values up to which a target is a class
+HEAP = (10, 0.002)  # rows, and share of the rows, of one value that make a heap
 MOST = 6  # names in a sentence
 UNBOUNDED = "likelihoods on them have no bound"
 
@@ -35,8 +36,13 @@ class Inspection:
     repeats: bool = False
 
 
-def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection:
-    """Inspect the parts of a table; one that is not all finite numbers is inspected no further."""
+def examine(
+    tables: Mapping[str, pd.DataFrame], dequantised: bool, targets: Iterable[str] = ()
+) -> Inspection:
+    """Inspect the parts of a table; one that is not all finite numbers is inspected no further.
+
+    ``targets`` are the columns whose density given the others is wanted.
+    """
     table = pd.concat(tables.values(), ignore_index=True)
     rows, columns = table.shape
     if 0 < rows < 2 * columns:  # before anything that takes minutes for thousands of columns
@@ -50,12 +56,14 @@ def examine(tables: Mapping[str, pd.DataFrame], dequantised: bool) -> Inspection
     spacings = ((place, spacing(x[:, place])) for place in range(x.shape[1]))
     steps = {place: step for place, step in spacings if step is not None}
     repeats = len(steps) == x.shape[1]
-    kept = len(x) if repeats else len(table.drop_duplicates())
-    faults = _too_few(tables, kept) or _degenerate(table, x)  # no eigenvalues of a wide table
+    kept = table if repeats else table.drop_duplicates()
+    faults = _too_few(tables, len(kept)) or _degenerate(table, x)  # no eigenvalues of a wide table
     if dequantised and not steps:
         faults.append("no column has whole numbers or equal steps: leave out :dequantise")
+    if not dequantised:
+        faults += _classes(table[list(targets)])
     remarks = [*_repeated(tables, table, repeats), *_stepped(table, x, steps, dequantised)]
-    remarks += [*_heaps(table, x, steps), *_few(table)]
+    remarks += [*_heaps(kept, steps), *_few(kept)]
     return Inspection(faults, remarks, steps, repeats)
 
 
@@ -106,28 +114,46 @@ def quoted(names: Iterable[Any], most: int = MOST) -> str:
 
 
 def _not_numbers(table: pd.DataFrame) -> list[str]:
-    faults = []
+    """Faults of columns that are not all finite numbers, and then of constant ones beside them."""
+    faults, numeric = [], []
     for name, column in table.items():
         kind = column.dtype
         if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
             wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
             content = f"text, {short(wrong.iloc[0])} say" if len(wrong) else str(kind)
             faults.append(f"column {short(name)} holds {content}: leave it out, or encode it")
+        else:
+            numeric.append(name)
     missing = table.isna()
     if rows := int(missing.any(axis=1).sum()):
         where = _columns(table, missing.any().to_numpy())
         faults.append(f"{rows:,} of {len(table):,} rows lack values ({where}): drop them, or fill")
-    if not faults and np.isinf(x := table.to_numpy(dtype="float64")).any():
-        faults.append(f"infinite values in {_columns(table, np.isinf(x).any(axis=0))}")
-    return faults
+    numbers = table[numeric]
+    infinite = np.isinf(numbers.to_numpy(dtype="float64", na_value=np.nan)).any(axis=0)
+    if infinite.any():
+        faults.append(f"infinite values in {_columns(numbers, infinite)}")
+    return faults + _constant(numbers) if faults else []
+
+
+def _constant(table: pd.DataFrame) -> list[str]:
+    constant = (table.nunique() == 1).to_numpy()
+    where = _columns(table, constant)
+    return [f"{where} of one value alone: leave out, or no density exists"] * bool(constant.any())
+
+
+def _classes(targets: pd.DataFrame) -> list[str]:
+    """Faults of targets of few values, which have no density given the others."""
+    counts = targets.nunique()
+    return [
+        f"target {short(name)} has {count} values: a class has no density, take a classifier"
+        for name, count in counts[counts <= CLASSES].items()
+    ]
 
 
 def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
     """Faults that leave no density: constant and linearly dependent columns."""
-    constant = (x == x[0]).all(axis=0)
-    if constant.any():
-        where = _columns(table, constant)
-        return [f"{where} of one value alone: leave out, or no density exists"]
+    if constant := _constant(table):
+        return constant
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
     if values[0] > 1e-12 * values[-1]:
@@ -155,7 +181,10 @@ def _repeated(
     elif count and repeats:
         yield f"{count:,} repeated rows, which are kept, since all columns have steps"
     elif count:
-        yield f"{count:,} repeated rows, of which the first alone is kept"
+        yield (
+            f"{count:,} of {len(table):,} rows are repeats, of which the first alone is kept: the "
+            "density is that of distinct rows"
+        )
 
 
 def _stepped(
@@ -177,11 +206,22 @@ def _stepped(
         yield f"equal steps in {short(table.columns[place])} ({values} from {first}): {remedy}"
 
 
-def _heaps(table: pd.DataFrame, x: np.ndarray, steps: Mapping[int, float]) -> Iterable[str]:
-    """A remark on values that many rows of a continuous column hold, the largest of each column."""
+def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterable[str]:
+    """Remarks on columns of few values without steps, and on values that many rows of others hold.
+
+    The largest of each column.
+    """
+    others = [name for place, name in enumerate(table.columns) if place not in steps]
+    counts = {name: table[name].nunique() for name in others}
+    discrete = [name for name in others if SHARED * counts[name] <= len(table)]
+    if discrete:
+        listed = ", ".join(f"{counts[name]:,} in {short(name)}" for name in discrete[:MOST])
+        more = " and others" * (len(discrete) > MOST)
+        yield f"few values, at unequal distances: {listed}{more}; {UNBOUNDED}"
     heaps = []
-    for place, name in enumerate(table.columns):
-        if place not in steps and (held := heap(x[:, place])) is not None:
+    for name in others:
+        held = None if name in discrete else heap(table[name].to_numpy(dtype="float64"))
+        if held is not None:
             value, rows, values = held
             more = f" (and {counted(values - 1, 'other value')} like it)" if values > 1 else ""
             heaps.append(f"{number(value, '.6g')} in {rows:,} rows of {short(name)}{more}")

@@ -14,6 +14,7 @@ import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Self
 
@@ -92,7 +93,9 @@ class Selection:
         """
         named = (*self.columns, *self.drop, *self.target)
         if absent := [name for name in named if name not in table]:
-            raise ValueError(f"it has no column {absent[0]!r}; choose from: {quoted(table, 50)}")
+            close = get_close_matches(absent[0], [str(name) for name in table], 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"choose from: {quoted(table, 50)}"
+            raise ValueError(f"it has no column {absent[0]!r}; {hint}")
         if both := [name for name in self.target if name in self.drop]:
             raise ValueError(f"column {both[0]!r} is the target and left out")
         left_out = {*self.drop, *table.attrs.get("targets", ())}
@@ -126,13 +129,16 @@ def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
     path = Selection.of(name).path
     if not path.is_file():
         fault = "is not a file" if path.exists() else "does not exist"
-        raise Absent(f"data file {str(path)!r} {fault}")
+        beside = [other.name for other in path.parent.glob("*")]
+        close = [f", did you mean {name!r}?" for name in get_close_matches(path.name, beside, 1)]
+        raise Absent(f"data file {str(path)!r} {fault}{''.join(close) * (not path.exists())}")
     return (path,)
 
 
 def inspect(name: str) -> Inspection:
     """Inspect a file's table; ValueError if it cannot be read."""
-    return examine(read_file(name), Selection.of(name).dequantise)
+    selection = Selection.of(name)
+    return examine(read_file(name), selection.dequantise, selection.target)
 
 
 def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Dataset:
@@ -187,7 +193,7 @@ def read_whole(name: str) -> dict[str, pd.DataFrame]:
 def _dataset(
     name: str, tables: Mapping[str, pd.DataFrame], source: str, seed: int, selection: Selection
 ) -> Dataset:
-    inspection = examine(tables, selection.dequantise)
+    inspection = examine(tables, selection.dequantise, selection.target)
     if inspection.faults:
         raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
     parts = {part: torch.tensor(table.to_numpy("float64")) for part, table in tables.items()}

@@ -39,7 +39,7 @@ class Task:
     @cached_property
     def plugins(self) -> tuple[str, ...]:
         """The plug-ins that a process needs to measure it."""
-        return needed(frozenset[str]().union(*(case.words for case in self.cases)))
+        return plugins_of(self.cases)
 
     @property
     def alone(self) -> bool:
@@ -54,6 +54,17 @@ class Task:
         return TIMES if self.times else sum(budget(case)[0] for case in self.cases)
 
 
+def plugins_of(cases: Iterable[Case]) -> tuple[str, ...]:
+    """The plug-ins that a process needs to measure cases; all, where their study shares processes.
+
+    A process that is replaced takes seconds, which a study of the clock cannot spare.
+    """
+    listed = list(cases)
+    if any(registry[case.study].together for case in listed):
+        return needed()
+    return needed(frozenset[str]().union(*(case.words for case in listed)))
+
+
 def budget(case: Case) -> tuple[float, float]:
     """Seconds that a case is expected to take beside others, or alone; and to time afterwards."""
     study = registry[case.study]
@@ -66,13 +77,13 @@ def budget(case: Case) -> tuple[float, float]:
 def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
     """The tasks of cases in the order of their first one; to count operators, each case alone.
 
-    No task mixes cases of different plug-ins, each of which has processes of its own; those of a
-    plug-in follow one another.
+    No task mixes cases of different plug-ins, each of which has processes of its own unless its
+    study shares them; those of a plug-in follow one another.
     """
     grouped: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
         block = case.key if operators else registry[case.study].block(case)
-        grouped.setdefault((case.study, block, needed(case.words)), []).append(case)
+        grouped.setdefault((case.study, block, plugins_of([case])), []).append(case)
     listed = [Task(tuple(block), operators=operators) for block in grouped.values()]
     return sorted(listed, key=lambda task: task.plugins)
 

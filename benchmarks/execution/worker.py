@@ -16,9 +16,9 @@ from benchmarks.core.case import Case
 from benchmarks.core.formats import brief
 from benchmarks.execution import process
 from benchmarks.execution.process import PROCESSES, STOP, SWARM, Files, Measured, Setup
+from benchmarks.execution.tasks import plugins_of
 from benchmarks.measure.child import MARK, Growth, connected, end_family, ending
 from benchmarks.measure.resources import killed_for_memory
-from flows.registry import needed
 
 MANY = f"the worker had started more than {PROCESSES} processes"
 LOOK = 0.2  # seconds between two looks at their number
@@ -69,7 +69,7 @@ class Worker:
         ``files`` are those of each case by key. ``times`` asks for times alone, from what was kept.
         Raises WorkerLost if the worker cannot go on, and Cancelled if another thread stopped it.
         """
-        pipe = self._started(needed(frozenset[str]().union(*(case.words for case in cases))))
+        pipe = self._started(plugins_of(cases))
         deadline = time.monotonic() + time_limit
         try:
             pipe.send(([case.model_dump_json() for case in cases], dict(files), times))

@@ -58,7 +58,8 @@ def _against_differences(
         names, error = first, error_of(*first)
         if error <= bound:
             names, error = second, error_of(*second)
-    note = "all tensors along one direction" if error <= bound else f"wrong for {names[0]}"
+    wrong = f"wrong for {names[0]}: differences have another slope"
+    note = "all tensors along one direction" if error <= bound else wrong
     return Finding(max(error, 0.0), bound, note)
 
 

@@ -52,17 +52,21 @@ BATCHES = 32, 256  # fewest and most rows of a batch
 EPOCH = 8  # batches at least that the training rows make, where the fewest rows allow it
 
 
-def entrants(dim: int, names: Sequence[str] = (), width: int = 0) -> list[Entrant]:
-    """The families of `SPACES` that can be built at D, or those of ``names``, with their spaces.
+def entrants(
+    dim: int, names: Sequence[str] = (), width: int = 0, own: Sequence[str] = ()
+) -> list[Entrant]:
+    """The flows ``own`` of plug-ins and the families of `SPACES` that can be built at D.
 
-    A flow that `SPACES` does not have is searched for its learning rate and preprocessing. With a
-    ``width`` they are families that take a context of so many columns. Raises ValueError for a name
-    that is none, or that cannot be built.
+    In place of all of them are those of ``names``. Each comes with its space: a flow that `SPACES`
+    does not have is searched for its learning rate and preprocessing. With a ``width`` they are
+    families that take a context of so many columns. Raises ValueError for a name or a flow of
+    one's own that is none, or that cannot be built.
     """
     listed = []
-    for name in names or SPACES:
+    for name in names or (*own, *SPACES):
+        asked = bool(names) or name in own
         if width and "context_dim" not in flows.members[name].uses:
-            if names:
+            if asked:
                 raise ValueError(f"flow {name!r} takes no context: it has no density of a target")
             continue
         solver: dict[str, Any] = {}
@@ -73,7 +77,7 @@ def entrants(dim: int, names: Sequence[str] = (), width: int = 0) -> list[Entran
         try:
             flows.build(name, dim, **entrant.complete({"context_dim": width}, dim))
         except ValueError:
-            if names:
+            if asked:
                 raise
             continue
         listed.append(entrant)

@@ -18,6 +18,7 @@ from benchmarks.core.case import Case
 from benchmarks.core.formats import number
 from benchmarks.core.series import is_baseline
 from benchmarks.core.store import arrays
+from benchmarks.datasets.inspection import UNBOUNDED
 from benchmarks.studies.frontier.tables import finals, labelled
 
 FITTED = {"gaussian": "a Gaussian", "mixture": "a mixture of Gaussians"}
@@ -79,6 +80,12 @@ class Ranked:
         half = self.test.half(LEVEL)
         return self.test.value - half, self.test.value + half
 
+    @property
+    def configuration(self) -> str:
+        """What the search has chosen, or the size of a baseline."""
+        components = self.row["notes"].get("components")
+        return f"{components} components" if components else str(self.row["configuration"])
+
     def value(self, column: str) -> float | None:
         """A number of the record; None where it has none."""
         value = self.row.get(column)
@@ -133,14 +140,16 @@ class Choice:
             if names := [other.name for other in others if other.standing == standing]:
                 parts.append(f"{words} {', '.join(names)}")
         if not parts[1:] and others:
-            parts.append("ahead of all others")
+            parts.append("ahead of the other flows")
         better = [b for b in self.baselines if b.val > first.val + margin(int(first.row["dim"]))]
         if better:
             scores = f"{_nats(better[0].val)} in validation, the flow {_nats(first.val)}"
-            parts.append(f"{FITTED.get(better[0].name, better[0].name)} is better ({scores})")
+            parts.append(f"but {FITTED.get(better[0].name, better[0].name)} is better ({scores})")
         if promising := self._promising(first):
             parts.append(f"without {', '.join(promising)}, cut off and better in trials")
-        if undertrained(first.row):
+        if any(UNBOUNDED in remark for remark in first.data.get("remarks", [])):
+            parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
+        elif undertrained(first.row):
             parts.append(f"still improving: train longer with {self._longer}")
         return "; ".join(parts)
 
@@ -161,6 +170,14 @@ class Choice:
         """The trials that have a score."""
         rows = self.rows[self.rows["stage"] == "trial"].reindex(columns=["model", "val_ll"])
         return rows.dropna()
+
+    @property
+    def about(self) -> dict[str, int]:
+        """How many columns the density has, and the rows of each part of the split."""
+        every = [*self.flows, *self.baselines]
+        if not every:
+            return {}
+        return {"columns": int(every[0].row["dim"]), **every[0].data.get("rows", {})}
 
     @property
     def _longer(self) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis.criteria import LEVEL, UPDATES
 from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.naming import counted
 from benchmarks.studies.choose.ranking import Choice, choices, undertrained
 from benchmarks.studies.frontier.tables import trials
 
@@ -35,6 +36,16 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     return [table for table in listed if len(table.frame)]
 
 
+def rows_of(choice: Choice) -> str:
+    """How many columns and rows there are, in a sentence; empty where that is not known."""
+    about = choice.about
+    if "test" not in about:
+        return ""
+    counts = " / ".join(f"{about[part]:,}" for part in ("train", "val", "test"))
+    columns = counted(about["columns"], "column")
+    return f"{columns}, {counts} rows that train, choose and test the flows."
+
+
 def ranking(choice: Choice) -> Table:
     """Flows by validation, the best first, then the baselines."""
     rows = [
@@ -48,16 +59,16 @@ def ranking(choice: Choice) -> Table:
             "updates": ranked.value("train_updates"),
             "c2st": ranked.value("told_apart"),
             "state": WORDS[undertrained(ranked.row)],
-            "configuration": ranked.row["configuration"],
+            "configuration": ranked.configuration,
             RECORDS: (ranked.row["key"],),
         }
         for ranked in (*choice.flows, *choice.baselines)
     ]
     note = (
-        "In the order of the validation log-likelihood, which has chosen each configuration; "
-        "baselines, which are fitted, last. Test: mean over the test rows, ± half of its "
-        f"{1 - LEVEL:.0%} interval over these rows, in nats of standardised columns, and of those "
-        "of the file (raw). Seconds: of updates. C2ST: accuracy of a "
+        f"{rows_of(choice)} In the order of the validation log-likelihood, which has chosen each "
+        "configuration; baselines, which are fitted, last. Test: mean over the test rows, ± half "
+        f"of its {1 - LEVEL:.0%} interval over these rows, in nats of standardised columns, and "
+        "of those of the file (raw). Seconds: of updates. C2ST: accuracy of a "
         "classifier that tells samples from test rows, 0.5 where it cannot. Improving: by a "
         "continuation at a constant rate, or of fewer than "
         f"{UPDATES} updates."

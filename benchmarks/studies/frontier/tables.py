@@ -43,7 +43,7 @@ USES = {
 }
 TRIALS = {
     "model": Column("Model"),
-    "seconds": Column("Budget", "s", digits="g"),
+    "seconds": Column("Budget", "s", digits=".4g"),
     "configuration": Column("Configuration"),
     "updates": Column("Updates", digits=",.0f"),
     "val_ll": Column.of("val_ll", digits=".3f"),
