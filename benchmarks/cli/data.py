@@ -12,7 +12,7 @@ from rich.table import Table
 from benchmarks.cli import completion
 from benchmarks.cli.console import console, errors, usage_errors
 from benchmarks.cli.options import DataRoot, Plugin, load_plugins, use_data_root
-from benchmarks.core.formats import plain
+from benchmarks.core.formats import brief, plain
 
 if TYPE_CHECKING:
     from benchmarks.datasets import Dataset
@@ -228,6 +228,8 @@ def _print(data: Dataset) -> None:
         table.add_row("given", f"{data.context_dim} columns")
     for part in ("train", "val", "test"):
         table.add_row(part, f"{len(getattr(data, part)):,} rows")
+    if data.columns is not None:
+        table.add_row("columns", brief(", ".join(data.columns)))
     table.add_row("units", data.units)
     if data.entropy is not None:
         table.add_row("entropy", f"{data.entropy:.6f} nats")

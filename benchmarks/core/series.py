@@ -30,8 +30,9 @@ def starred(names: Iterable[str], frame: pd.DataFrame) -> list[str]:
 
 
 def flow_of(name: str) -> str:
-    """The flow that the name of a series begins with; empty for an empty name."""
-    return next(iter(name.removeprefix(STAR).split()), "")
+    """The flow that the name of a series begins with, starred as it is; empty for no name."""
+    first = next(iter(name.removeprefix(STAR).split()), "")
+    return f"{STAR}{first}" if name.startswith(STAR) else first
 
 
 def places(flows: Sequence[str]) -> str:
