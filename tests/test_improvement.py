@@ -15,7 +15,7 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN, MARK, MARKS, gain_of, improving
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
 from benchmarks.claims import Claim, claims, registry
-from benchmarks.claims.examples import searched
+from benchmarks.claims.examples import densities, searched
 from benchmarks.core.case import Case
 from benchmarks.core.series import BUDGET
 from benchmarks.measure.preparing import prepare
@@ -116,6 +116,17 @@ def test_a_search_is_judged_by_its_longest_trainings() -> None:
         late = own[BUDGET] == budget
         rows = own.assign(**{name: value * late for name, value in KNOWN.items()})
         assert claim.verdict(rows).outcome == expected
+
+
+@pytest.mark.parametrize(("lead", "expected"), [(0.5, "confirmed"), (2.0, "undecided")])
+def test_a_set_whose_best_flow_was_improving_is_not_judged(lead: float, expected: str) -> None:
+    """Without its best flow a data set says no more than which of the others is ahead."""
+    rows = densities({"cnf": 1.0, "maf": 0.0, "glow": lead})
+    late = rows["flow"] == "glow"
+    rows = rows.assign(**{name: value * late for name, value in KNOWN.items()})
+    verdict = registry["continuous-powerful"].verdict(rows)
+    assert verdict.outcome == expected
+    assert ("Not judged" in verdict.weakness + verdict.sentence) is (expected == "undecided")
 
 
 def test_an_undertrained_row_is_marked_and_never_bold() -> None:

@@ -22,7 +22,8 @@ def of_trained(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The records of models that had stopped improving, and a sentence on those left out, or "".
 
     A model that a search has trained is left out at every budget if its longest training was still
-    improving, and at none if that was not.
+    improving, and at none if that was not. A data set on which one of those left out is ahead of
+    all flows that stay is left out too: without its best flow it says who is ahead of the rest.
     """
     late = undertrained(frame)
     left = late
@@ -37,8 +38,26 @@ def of_trained(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         f"{_some(named(group)['series'])} on {data}"
         for data, group in frame[late].groupby("dataset", sort=False)
     ]
-    what = "Left out as undertrained, since a continuation was still improving"
-    return frame[~left].reset_index(drop=True), f"{what}: {'; '.join(names)}."
+    sentence = (
+        f"Left out as undertrained, since a continuation was still improving: {'; '.join(names)}."
+    )
+    if led := _led(frame, left):
+        left |= frame["dataset"].isin(led)
+        sentence += f" Not judged, since its best flow is among them: {', '.join(led)}."
+    return frame[~left].reset_index(drop=True), sentence
+
+
+def _led(frame: pd.DataFrame, left: pd.Series) -> list[str]:
+    """The data sets on which a model of the rows ``left`` out is ahead of all flows that stay."""
+    if "test_ll" not in frame:
+        return []
+    led, rows = [], frame[(frame["updates"] > 0) & frame["test_ll"].notna()]
+    for data, group in rows.groupby("dataset", sort=False):
+        means = group["test_ll"].groupby(named(group)["series"]).transform("mean")
+        gone = left[group.index]
+        if not gone.all() and means[gone].max() > means[~gone].max():
+            led.append(str(data))
+    return led
 
 
 def _some(models: pd.Series) -> str:
