@@ -18,7 +18,6 @@ from benchmarks.cli.console import console, errors, usage_errors, write
 from benchmarks.cli.options import Flows, JsonFile, KeepWeights, Plugin, flows_of, load_plugins
 from benchmarks.cli.run import ending, report_of
 from benchmarks.core.formats import plain
-from benchmarks.core.naming import counted
 
 if TYPE_CHECKING:
     from benchmarks.datasets.own import Selection
@@ -144,6 +143,7 @@ def _suite(
 ) -> tuple[Suite, Plan]:
     """The suite of a plan for the seconds that are left; what is left out is printed."""
     from benchmarks import datasets
+    from benchmarks.core.naming import counted
     from benchmarks.execution.suite import Suite
     from benchmarks.studies.choose.plan import Plan, batch
 
