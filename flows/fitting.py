@@ -127,18 +127,18 @@ def _inspect(x: Tensor, names: list[Any]) -> None:
     constant = (x == x[0]).all(0)
     columns, first = x.T.unique(dim=0, return_inverse=True)
     repeated = first.bincount(minlength=len(columns))[first] > 1
-    whole = (x == x.round()).all(0)
-    faults = {
-        "constant columns have no density: leave out": constant,
-        "equal columns have no density together: leave out one of": repeated,
-        "likelihoods on whole numbers have no bound, add uniform noise in [0, 1) to": whole,
-    }
-    for fault, which in faults.items():
-        listed = ", ".join(str(names[i]) for i in which.nonzero().flatten().tolist())
-        if listed and which is not whole:
-            raise ValueError(f"{fault} {listed}")
-        if listed:
-            warnings.warn(f"{fault} {listed}", stacklevel=3)
+    integral = (x == x.round()).all(0)
+
+    def listed(mask: Tensor) -> str:
+        return ", ".join(str(names[i]) for i in mask.nonzero().flatten().tolist())
+
+    if constant.any():
+        raise ValueError(f"constant columns have no density: leave out {listed(constant)}")
+    if repeated.any():
+        raise ValueError(f"equal columns have no density: leave out one of {listed(repeated)}")
+    if integral.any():
+        remedy = f"add uniform noise in [0, 1) to {listed(integral)}"
+        warnings.warn(f"likelihoods on whole numbers have no bound, {remedy}", stacklevel=3)
 
 
 def _numbers(name: str, part: Any) -> np.ndarray:

@@ -36,8 +36,8 @@ def show(choice: Choice) -> None:
     for row in cells.rows:
         table.add_row(*(c.text for c, name in zip(row, COLUMNS, strict=True) if name in TERMINAL))
     console.print(table)
-    console.print(rows_of(choice), soft_wrap=True)
-    console.print("Nats; ± half of the 95 % interval over test rows; seconds of updates.")
+    units = "Nats; ± half of the 95 % interval over test rows; seconds of updates."
+    console.print(f"{rows_of(choice)}{units}", soft_wrap=True)
     if choice.flows:
         best = choice.flows[0]
         console.print(f"{best.name}: {best.configuration}", soft_wrap=True)

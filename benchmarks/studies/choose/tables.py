@@ -37,13 +37,13 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def rows_of(choice: Choice) -> str:
-    """How many columns and rows there are, in a sentence; empty where that is not known."""
+    """Numbers of columns and rows, a sentence to go before others; empty if not known."""
     about = choice.about
     if "test" not in about:
         return ""
     counts = " / ".join(f"{about[part]:,}" for part in ("train", "val", "test"))
     columns = counted(about["columns"], "column")
-    return f"{columns}, {counts} rows that train, choose and test the flows."
+    return f"{columns}, {counts} rows that train, choose and test the flows. "
 
 
 def ranking(choice: Choice) -> Table:
@@ -65,7 +65,7 @@ def ranking(choice: Choice) -> Table:
         for ranked in (*choice.flows, *choice.baselines)
     ]
     note = (
-        f"{rows_of(choice)} In the order of the validation log-likelihood, which has chosen each "
+        f"{rows_of(choice)}In the order of the validation log-likelihood, which has chosen each "
         "configuration; baselines, which are fitted, last. Test: mean over the test rows, ± half "
         f"of its {1 - LEVEL:.0%} interval over these rows, in nats of standardised columns, and "
         "of those of the file (raw). Seconds: of updates. C2ST: accuracy of a "
