@@ -18,12 +18,15 @@ from typer.testing import CliRunner
 import flows
 from benchmarks import datasets
 from benchmarks.cli.app import app
+from benchmarks.cli.question import earlier, suite_of
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.study import registry
+from benchmarks.datasets import own
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.suite import Suite
+from benchmarks.studies.choose.plan import Plan, entrants
 from benchmarks.studies.choose.ranking import choices, weights
 from benchmarks.training import schedules
 from benchmarks.training.loop import train
@@ -82,7 +85,7 @@ def test_a_training_by_the_clock_ends_where_few_rows_are_learned_by_heart(monkey
     rng = np.random.default_rng(0)
     rows = torch.as_tensor(rng.normal(size=(90, 3)))
     data = datasets.Dataset("few", 3, rows[:30], rows[30:60], rows[60:], "", "")
-    scores, updates = {}, {}
+    scores, ends, updates = {}, {}, {}
     for patience in (0, 2):
         now = itertools.count(time.monotonic(), 0.01)  # a clock of its own: each look takes as long
         monkeypatch.setattr(schedules.time, "monotonic", lambda now=now: next(now))
@@ -96,17 +99,19 @@ def test_a_training_by_the_clock_ends_where_few_rows_are_learned_by_heart(monkey
         history = train(flows.build("nsf_coupling", 3, **options), data, case, settings)
         monkeypatch.undo()
         scores[patience], updates[patience] = max(history.validation_ll), history.updates
+        ends[patience] = history.validation_ll[-1]
         assert history.stopped == ("patience" if patience else "")
     assert updates[2] < updates[0] / 2
-    assert scores[2] > scores[0]
+    assert scores[2] >= scores[0]
+    assert ends[2] > ends[0]
 
 
 def test_finals_have_the_configuration_that_is_best_by_validation(folder):
     frame = load(folder)
     assert set(frame.dropna(subset=["test_ll"])["setting.stage"].fillna("")) == {"", "final"}
-    for _, own in frame[frame["updates"] > 0].groupby("flow"):
-        trials = own[own["setting.stage"] == "trial"]
-        (final,) = own[own["setting.stage"] == "final"]["setting.configuration"]
+    for _, rows in frame[frame["updates"] > 0].groupby("flow"):
+        trials = rows[rows["setting.stage"] == "trial"]
+        (final,) = rows[rows["setting.stage"] == "final"]["setting.configuration"]
         assert final == trials.loc[trials["val_ll"].idxmax(), "setting.configuration"]
 
 
@@ -203,3 +208,26 @@ def test_the_command_answers_within_its_minutes(tmp_path):
     assert content["target"] is None
     report = (tmp_path / "results" / "choose-my" / "report" / "report.md").read_text()
     assert content["ranking"][0]["flow"] in report.partition("What these records say")[2][:200]
+
+
+def test_a_second_run_of_a_question_goes_on_with_the_plan_of_the_first(tmp_path, worker):
+    """Its finals get the seconds of those that there are; another question is a plan of its own."""
+    rng = np.random.default_rng(0)
+    pd.DataFrame(rng.normal(2, 5, (300, 2)), columns=["mass", "flux"]).to_csv(tmp_path / "my.csv")
+    name, out = str(tmp_path / "my.csv:columns=mass,flux"), tmp_path / "out"
+    listed = entrants(2, ["realnvp", "nice"])
+    plan = Plan(families=2, configurations=1, places=1, trial=0.1, final=0.3)
+    with datasets.registry.temporary():
+        own.admit(name)
+        assert earlier(out, name, 1.5, listed) == (None, 0)
+        suite = suite_of(name, 1.5, plan, listed)
+        run(suite, out, Silent(), worker=worker)
+        assert earlier(out, name, 1.5, listed) == (plan, plan.final)
+        assert earlier(out, name, 2, listed) == (None, 0)
+        assert earlier(out, name, 1.5, listed[::-1]) == (None, 0)
+        after = run(suite, out, Silent(), Asked(keep_weights=True), worker=worker)
+        kept = {path.name for path in (out / "weights").iterdir()}
+        finals = {c.key for c in after.cases if c.settings.get("stage") == "final"}
+        assert kept == finals
+        assert not Asked(keep_weights=True).wanted(suite, after)
+        assert after.done == {case.key for case in after.cases}

@@ -105,7 +105,7 @@ def check(
                 f"@flows.register({member.name!r}, uses={(*member.uses, *member.undeclared)})",
                 soft_wrap=True,
             )
-    failed = [_failure(c) for c in results if not c.passed]
+    failed = _failures(results)
     if not flows:
         failed += [
             f"plug-in {name!r} ({fault})" for name, fault in library.members.left_out.items()
@@ -158,11 +158,19 @@ def _judged(conformance: Conformance) -> bool:
     return any(row.status != "not applicable" for row in conformance.rows)
 
 
-def _failure(conformance: Conformance) -> str:
-    """Name the flow, its dimension and the rows that failed, the first of them by name."""
-    names = list(dict.fromkeys(row.name for row in conformance.failed))
-    rest = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
-    return f"{conformance.flow} at D = {conformance.dim} ({', '.join([*names[:NAMED], *rest])})"
+def _failures(results: Sequence[Conformance]) -> list[str]:
+    """Each flow that failed, its dimensions, and the first of the rows that failed at them."""
+    dims: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for c in results:
+        if not c.passed:
+            names = tuple(dict.fromkeys(row.name for row in c.failed))
+            dims.setdefault((c.flow, names), []).append(c.dim)
+    failures = []
+    for (flow, names), where in dims.items():
+        rest = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+        rows = ", ".join([*names[:NAMED], *rest])
+        failures.append(f"{flow} at D = {', '.join(map(str, where))} ({rows})")
+    return failures
 
 
 def _print(conformance: Conformance, brief: bool) -> None:
@@ -190,7 +198,8 @@ def _print_rows(conformance: Conformance, suffix: str, brief: bool) -> None:
     subject = styled(f"{conformance.flow}, D = {conformance.dim}{suffix}: ")
     title = Text.assemble(subject, verdict, style="italic")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for header in ("Row", *(f"{dtype} ≤ bound" for dtype in DTYPES), "Status"):
+    dtypes = [d for d in DTYPES if any(row.dtype == d for row in conformance.rows)]
+    for header in ("Row", *(f"{dtype} ≤ bound" for dtype in dtypes), "Status"):
         table.add_column(header, no_wrap=True)
     notes: dict[str, list[str]] = {}
     for name, outcomes in itertools.groupby(conformance.rows, key=lambda row: row.name):
@@ -198,7 +207,7 @@ def _print_rows(conformance: Conformance, suffix: str, brief: bool) -> None:
         worst = max(by_dtype.values(), key=lambda row: list(STYLES).index(row.status))
         if brief and worst.status != "fail":
             continue
-        figures = [_figure(by_dtype[dtype]) if dtype in by_dtype else "" for dtype in DTYPES]
+        figures = [_figure(by_dtype[dtype]) if dtype in by_dtype else "" for dtype in dtypes]
         table.add_row(name, *figures, styled(worst.status, STYLES[worst.status]))
         if worst.note and (worst.status == "fail" or not _judged(conformance)):
             notes.setdefault(worst.note, []).append(name)

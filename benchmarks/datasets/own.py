@@ -212,8 +212,11 @@ def _dataset(
     raw, parts = scaling(parts), standardised(parts)
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
+    table = next(iter(tables.values()))
     if selection.target:
         split = f"of {quoted(selection.target)} given the other columns, {split}"
+    elif aside := [label for label in table.attrs.get("targets", ()) if label not in table]:
+        split = f"{split}, without {quoted(aside)}"
     remarks = " ".join(f"{_sentence(remark)}." for remark in inspection.remarks)
     width = parts["train"].shape[1]
     return Dataset(
@@ -225,7 +228,7 @@ def _dataset(
         units="standardised columns",
         about=f"{source}: {sizes} rows, {split}, standardised with the training mean and sd. "
         f"{remarks}".strip(),
-        columns=_columns(next(iter(tables.values())).columns),
+        columns=_columns(table.columns),
         scaling=raw,
         remarks=tuple(inspection.remarks),
         split="published" if len(tables) > 1 else "random",

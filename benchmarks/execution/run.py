@@ -73,10 +73,11 @@ class Asked:
 
     def wanted(self, suite: Suite, now: State) -> set[str]:
         """The keys of cases to measure."""
+        if suite.operators:  # what the code does now, whatever it declares
+            return {case.key for case in now.cases} - now.newer.keys()
         wanted = now.missing | now.stale | (now.failed | now.untimed if self.retry else set())
         wanted |= now.elsewhere if self.renew_times else set()
-        if suite.operators:  # what the code does now, whatever it declares
-            wanted = {case.key for case in now.cases}
+        wanted |= now.unkept() if self.keep_weights else set()
         return wanted - now.newer.keys()
 
 
@@ -90,15 +91,14 @@ def run(
 ) -> State:
     """Measure what has no current record, and return where the suite then stands.
 
-    Trainings and counts come first, side by side where several jobs are asked for; then, one after
-    another with the host's lock, whatever is timed. Failures stand until a version is raised or
-    ``retry`` is asked for; ``renew_times`` measures cases again whose times are of another class of
-    machine or minor version of torch. A training that was cut off, or that failed afterwards, goes
-    on from its checkpoint where it left one. A suite that counts operators is measured afresh: it
-    is there to notice what nobody declared. Corrupt records are set aside and measured again; those
-    of a newer schema stay, and their cases are left out. Several runs may share a folder: each task
-    is measured by the one that claims it. A ``worker`` that is given measures in place of the
-    run's own, and lives on.
+    Trainings and counts come first, side by side if there are several jobs; then, one by one with
+    the host's lock, whatever is timed. Failures stand until a version is raised or ``retry`` is
+    asked for; ``renew_times`` measures cases again whose times are of another class of machine or
+    minor version of torch, and to keep weights it trains flows again. A training that was cut off,
+    or failed afterwards, goes on from its checkpoint. A suite that counts operators is measured
+    afresh: it notices what nobody declared. Corrupt records are set aside and measured again; cases
+    of a newer schema are left out. Several runs may share a folder: each task is measured by the
+    one that claims it. A ``worker`` that is given measures in place of the run's own, and lives on.
 
     Raises FolderError where the folder is held or cannot be read or written, ValueError for a suite
     that cannot be expanded or for more jobs than there is room for, and ClusterError for a cluster

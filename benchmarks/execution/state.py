@@ -13,6 +13,7 @@ from benchmarks.core.naming import labels
 from benchmarks.core.plan import Plan, Planned, plan_of
 from benchmarks.core.quotable import place
 from benchmarks.core.record import Record
+from benchmarks.execution.recorder import WEIGHTS
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.tasks import Shard
 from benchmarks.execution.versions import Standing, standing
@@ -25,6 +26,7 @@ WHOLE = Shard()
 class State:
     """The cases of a suite against the records of a folder, by key."""
 
+    folder: Path
     cases: list[Case]
     records: dict[str, Record]
     standings: dict[str, Standing] = field(default_factory=dict)  # of cases that have a record
@@ -49,6 +51,16 @@ class State:
             for group in ("done", "failed", "stale", "missing")
         }
 
+    def unkept(self) -> set[str]:
+        """The keys of flows that were trained and scored, and not kept."""
+        return {
+            case.key
+            for case in self.cases
+            if case.updates and "scoring" in case.settings
+            if case.key in self.done and self.records[case.key].status == "done"
+            if not (self.folder / WEIGHTS / case.key).is_dir()
+        }
+
     def reason(self, key: str) -> str:
         """Why a case is not done; of one that is, what a reader of its times has to know."""
         if key in self.missing:
@@ -70,7 +82,7 @@ def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
     ValueError for a suite that cannot be expanded.
     """
     cases = shard.part(suite.cases(), suite.operators)
-    now = State(cases, store.read(folder), newer=store.newer(folder))
+    now = State(folder, cases, store.read(folder), newer=store.newer(folder))
     here = _here(suite.device)
     for case in cases:
         record = now.records.get(case.key)
