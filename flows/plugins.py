@@ -32,6 +32,7 @@ def described(error: BaseException) -> str:
 def load_plugin(path: str | Path) -> ModuleType:
     """Import a Python file that registers members; ValueError where it is missing or broken.
 
+    It may import modules that lie beside it: its folder comes last on the path of imports.
     The file of a module that an entry point names is imported as that module. What the import does
     to settings of the process is undone.
     """
@@ -56,6 +57,8 @@ def load_plugin(path: str | Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ValueError(f"plug-in {str(path)!r} cannot be imported")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     try:
         with _import(str(path)):
             spec.loader.exec_module(module)

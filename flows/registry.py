@@ -183,8 +183,8 @@ class Registry(Generic[T]):
         self._discover()
         if name not in self._members:
             choices = ", ".join(self)
-            more = ", or load the file that registers it (--plugin FILE)" if self.group else ""
-            raise ValueError(f"unknown {self.kind} {name!r}; choose from: {choices}{more}")
+            more = "load the file that registers it (--plugin FILE), or " * bool(self.group)
+            raise ValueError(f"unknown {self.kind} {name!r}; {more}choose from: {choices}")
         entry = self._members[name]
         if not entry.usable:
             raise ValueError(

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import flows
 from benchmarks import datasets
 from benchmarks.cli.app import app
+from benchmarks.cli.choice import weights
 from benchmarks.cli.question import earlier, suite_of
 from benchmarks.core import store
 from benchmarks.core.case import Case
@@ -27,7 +28,7 @@ from benchmarks.datasets import own
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.suite import Suite
 from benchmarks.studies.choose.plan import Plan, entrants
-from benchmarks.studies.choose.ranking import choices, weights
+from benchmarks.studies.choose.ranking import choices
 from benchmarks.training import schedules
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
@@ -219,12 +220,16 @@ def test_a_second_run_of_a_question_goes_on_with_the_plan_of_the_first(tmp_path,
     plan = Plan(families=2, configurations=1, places=1, trial=0.1, final=0.3)
     with datasets.registry.temporary():
         own.admit(name)
-        assert earlier(out, name, 1.5, listed) == (None, 0)
+        assert earlier(out, name, 1.5, listed) is None
         suite = suite_of(name, 1.5, plan, listed)
         run(suite, out, Silent(), worker=worker)
-        assert earlier(out, name, 1.5, listed) == (plan, plan.final)
-        assert earlier(out, name, 2, listed) == (None, 0)
-        assert earlier(out, name, 1.5, listed[::-1]) == (None, 0)
+        before = earlier(out, name, 1.5, listed)
+        assert before is not None
+        assert (before.plan, before.seconds) == (plan, plan.final)
+        trained = load(out).dropna(subset=["setting.label", "val_ll"])
+        assert before.best[1] == trained["val_ll"].max()
+        assert earlier(out, name, 2, listed) is None
+        assert earlier(out, name, 1.5, listed[::-1]) is None
         after = run(suite, out, Silent(), Asked(keep_weights=True), worker=worker)
         kept = {path.name for path in (out / "weights").iterdir()}
         finals = {c.key for c in after.cases if c.settings.get("stage") == "final"}

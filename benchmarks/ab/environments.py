@@ -72,7 +72,8 @@ def _environment(revision: Revision, requirements: set[str], inherited: Sequence
     folder = revision.path.with_name(f"{revision.path.name}-venv")
     python = str(folder / "bin" / "python")
     install = [python, "-P", "-m", "pip", "install", "--quiet", *sorted(requirements)]
-    for command in ([sys.executable, "-P", "-m", "venv", str(folder)], install):
+    commands = [[sys.executable, "-P", "-m", "venv", str(folder)], install]
+    for command in commands if requirements else commands[:1]:
         process = subprocess.run(command, capture_output=True, text=True, check=False)
         if process.returncode:
             lines = (process.stderr or process.stdout).strip().splitlines() or ["no reason given"]

@@ -51,6 +51,8 @@ def summary(measurements: Mapping[str, Measurement]) -> str:
         "too few": "too few blocks to judge, give more seconds",
     }
     parts = [] if "slower" in with_verdict else ["none slower"]
+    if not any(m.judgement for m in measurements.values()):
+        parts = ["nothing was judged: no benchmark runs on both sides"]
     parts += [
         f"{beginning}: {', '.join(with_verdict[verdict])}"
         for verdict, beginning in beginnings.items()

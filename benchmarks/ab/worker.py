@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any
 
 DIM, ROWS = 8, 64
+HINT = "if it is not flowgauge's, name by --package the one to time"
 WARM_UP = 1  # untimed calls of a visit: the other process has used the caches
 
 Call = Callable[[], object]
@@ -117,13 +118,17 @@ def load(task: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     places = [(path, counterpart(path, task)) for path in sys.path]
     first = [task["source"]] if task["source"] else []
     sys.path[:] = [*(first if task["own"] else []), *(p for p, moved in places if not moved)]
-    import flows
-
+    try:
+        import flows
+    except Exception as error:
+        raise SystemExit(f"{described(error, task['checkout'])}: {HINT}") from error
     if not hasattr(flows, "names"):
-        raise SystemExit("the package flows is another's: name by --package the one to time")
+        raise SystemExit(f"the package flows is another's: {HINT}")
     if task["own"]:
         return list(flows.names()), {}
     sys.path[:] = [*first, *filter(None, (moved for _, moved in places)), *sys.path]
+    if not task["package"]:  # entry points are those of the working tree
+        flows.plugins.load_only(())
     packages = filter(None, [*task["modules"], task["package"]])
     imports = {name: partial(importlib.import_module, name) for name in packages}
     if task["plugin"]:

@@ -10,7 +10,15 @@ import typer
 from rich.table import Table
 
 from benchmarks.ab.benches import FACTOR, select
-from benchmarks.cli.console import clean_interrupt, console, errors, styled, usage_errors, write
+from benchmarks.cli.console import (
+    check_writable,
+    clean_interrupt,
+    console,
+    errors,
+    styled,
+    usage_errors,
+    write,
+)
 
 STYLES = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
 
@@ -79,7 +87,7 @@ def ab(
         subject = resolve(package, plugin)
         benchmarks = select(only) if only or subject.own else []
         for file in filter(None, (json_file, markdown_file)):
-            write(file, "")  # fail before anything is timed
+            check_writable(file)  # fail before anything is timed
         with (
             errors.status("laying out both revisions") as status,
             checkouts(base, new, paths=subject.paths) as revisions,
@@ -112,5 +120,5 @@ def ab(
     results = measurements.values()
     moved = [m.undeclared if require_pace else m.verdict == "slower" for m in results]
     few = any(m.verdict == "too few" for m in results)
-    few |= all(m.exception.startswith("failed") for m in results)
+    few |= not any(m.judgement for m in results)
     raise typer.Exit(1 if any(moved) or any(m.failed for m in results) else 2 if few else 0)

@@ -16,7 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.cli import completion
-from benchmarks.cli.console import console, shorten_warnings, styled, usage_errors, write
+from benchmarks.cli.console import (
+    check_writable,
+    console,
+    shorten_warnings,
+    styled,
+    usage_errors,
+    write,
+)
 from benchmarks.cli.options import Plugin, flows_of, load_plugins
 from benchmarks.core.formats import cell
 
@@ -87,7 +94,7 @@ def check(
             raise ValueError(f"--dim {min(dims)}: a dimension is 1 or more")
         faults.check({"dim": dims, "set": values}, "check")
         if csv_file is not None:
-            write(csv_file, "")  # fail before anything is measured
+            check_writable(csv_file)  # fail before anything is measured
         results = []
         with closing(fresh.Helper()) as helper:
             for name, d in itertools.product(names, dims):

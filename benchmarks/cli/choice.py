@@ -47,10 +47,15 @@ def show(choice: Choice) -> None:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
+def weights(folder: Path, key: str) -> str | None:
+    """The folder of the weights of a case; None where they were not kept."""
+    path = folder / "weights" / key
+    return str(path) if path.is_dir() else None
+
+
 def as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:
     """The answer as JSON."""
     from benchmarks.core import store
-    from benchmarks.studies.choose.ranking import weights
 
     lists = {
         name: [

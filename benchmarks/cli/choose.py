@@ -14,9 +14,17 @@ import psutil
 import typer
 
 from benchmarks.cli.choice import as_json, choice_of, show
-from benchmarks.cli.console import console, usage_errors, write
+from benchmarks.cli.console import check_writable, console, usage_errors, write
 from benchmarks.cli.options import Flows, JsonFile, KeepWeights, Plugin, flows_of, load_plugins
-from benchmarks.cli.question import announce, check_table, earlier, selected, suite_of
+from benchmarks.cli.question import (
+    Earlier,
+    announce,
+    check_table,
+    earlier,
+    selected,
+    suite_of,
+    wait_for_host,
+)
 from benchmarks.cli.run import ending, report_of
 
 if TYPE_CHECKING:
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
     from benchmarks.studies.choose.plan import Deadline
 
 Columns = Annotated[list[str] | None, typer.Option(help="Columns of the density, a,b; repeatable.")]
+
+WIDEST = 500  # characters of a line that has to fit no terminal
 
 
 class OutOfTime(Exception):
@@ -66,10 +76,12 @@ def choose(
         from benchmarks.execution.pools import most_jobs
         from benchmarks.studies.choose.plan import SLOWEST, Deadline, Plan, entrants
 
+        if not console.is_terminal:
+            console.width = WIDEST
         if json_file == Path("-"):
             console.stderr = True  # standard output is the answer's alone
         elif json_file is not None:
-            write(json_file, "")  # fail before anything is trained
+            check_writable(json_file)  # fail before anything is trained
         registered = load_plugins(plugin)
         selection = selected(file, drop, columns, target)
         name = str(selection)
@@ -77,19 +89,21 @@ def choose(
         own.admit(name)
         jobs, passed = most_jobs(1), time.monotonic() - started
         slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))
-        left = 60 * minutes - passed
+        wait_for_host(30 * minutes)
+        left = 60 * minutes - (time.monotonic() - started)
         dim, width = datasets.dim(name), datasets.context_dim(name)
         listed = entrants(dim, flows_of(flow or ()), width, registered)
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
-        before, given = earlier(folder, name, minutes, listed)
+        before = earlier(folder, name, minutes, listed)
         if before:
             console.print(f"going on with what is in {folder}", soft_wrap=True)
-        plan = before or Plan.of(left, jobs, len(listed), slow)
+        plan = before.plan if before else Plan.of(left, jobs, len(listed), slow)
         suite = suite_of(name, minutes, plan, listed)
         announce(plan, listed, jobs)
         ends, walls = started + 60 * minutes, (plan.places, plan.wall(jobs, slow))
+        given = before.seconds if before else 0.0
         registry["choose"].deadline = deadline = Deadline(ends, jobs, slow, *walls, given)
-    _measure(suite, folder, deadline, keep_weights)
+    _measure(suite, folder, deadline, keep_weights, before)
     with usage_errors():
         drawn, choice = report_of(folder), choice_of(folder)
         show(choice)
@@ -100,14 +114,18 @@ def choose(
     raise typer.Exit(0 if choice.flows else 1)
 
 
-def _measure(suite: Suite, folder: Path, deadline: Deadline, keep_weights: bool) -> None:
+def _measure(
+    suite: Suite, folder: Path, deadline: Deadline, keep_weights: bool, before: Earlier | None
+) -> None:
     """Measure until all is done, or the time is over: then what is not done is given up."""
     from benchmarks.cli.progress import Chooser
     from benchmarks.execution.run import Asked, run
 
-    asked = Asked(jobs=deadline.jobs, keep_weights=keep_weights, throughout=True)
-    with ending(), suppress(OutOfTime), _watched(deadline), Chooser(console) as display:
-        run(suite, folder, display, asked)
+    again = before is not None
+    asked = Asked(again, jobs=deadline.jobs, keep_weights=keep_weights, throughout=True)
+    chooser = Chooser(console, *([before.best] if before else []))
+    with ending(), suppress(OutOfTime), _watched(deadline), chooser:
+        run(suite, folder, chooser, asked)
 
 
 @contextmanager

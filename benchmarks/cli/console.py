@@ -124,6 +124,20 @@ def clean_interrupt(outcome: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def check_writable(path: Path) -> None:
+    """ValueError where a file cannot be written; what it holds stays."""
+    if path == Path("-"):
+        return
+    existed = path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
 def write(path: Path, text: str) -> None:
     """Write a file, or to standard output for "-"; ValueError if that fails."""
     if path == Path("-"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
@@ -25,6 +26,8 @@ class Display:
     The time left is the budget of the remaining cases, scaled by the ratio of time to budget so
     far.
     """
+
+    estimates = True  # whether it says beforehand how long the run takes
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -51,7 +54,7 @@ class Display:
         self.total, self.budget, self.started = len(cases), budget, time.monotonic()
         self.labels = labels(cases)
         self.bar.update(self.bar_task, total=len(cases))
-        left = f", about {duration(budget)}" if cases else ""
+        left = f", about {duration(budget)}" if cases and self.estimates else ""
         self.console.print(
             f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
         )
@@ -114,21 +117,29 @@ class Display:
 class Chooser(Display):
     """The progress of a run, with the best training so far by validation."""
 
-    best, record = "", -float("inf")
+    estimates = False  # the minutes are given
+
+    def __init__(self, console: Console, best: tuple[str, float] = ("", -math.inf)) -> None:
+        super().__init__(console)
+        self.best, self.record = best
 
     def case(self, task: Task, case: Case, record: Record) -> None:
         """Count a case, and name it where it is the best so far by validation."""
         label = case.settings.get("label")
-        score = record.metrics["val_ll"].median if "val_ll" in record.metrics else -float("inf")
+        score = record.metrics["val_ll"].median if "val_ll" in record.metrics else -math.inf
         leads = bool(label) and score > self.record
         if leads:
-            self.best, self.record = f"{label}, {score:.3f} nats in validation", score
+            self.best, self.record = str(label), score
         super().case(task, case, record)
         if leads and not self.console.is_terminal:
-            self.console.print(f"best so far: {self.best}")
+            self.console.print(self._leader)
+
+    @property
+    def _leader(self) -> str:
+        return f"best so far: {self.best}, {self.record:.3f} nats in validation"
 
     def _describe(self) -> None:
         super()._describe()
         if self.best:
             text = self.bar.tasks[self.bar_task].description
-            self.bar.update(self.bar_task, description=f"best so far: {self.best} | {text}")
+            self.bar.update(self.bar_task, description=f"{self._leader} | {text}")

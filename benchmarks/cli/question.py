@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -13,6 +17,7 @@ from benchmarks.cli.console import console, errors
 from benchmarks.core.formats import plain
 
 if TYPE_CHECKING:
+    from benchmarks.core.record import Record
     from benchmarks.datasets.own import Selection
     from benchmarks.execution.suite import Suite
     from benchmarks.studies.choose.plan import Plan
@@ -86,19 +91,55 @@ def suite_of(name: str, minutes: float, plan: Plan, listed: Sequence[Entrant]) -
     return Suite.model_validate(values)
 
 
-def earlier(
-    folder: Path, name: str, minutes: float, listed: Sequence[Entrant]
-) -> tuple[Plan | None, float]:
-    """The plan that a folder was measured by, and the seconds of its finals, 0 if it has none.
+def wait_for_host(seconds: float) -> None:
+    """Wait while another run on the host is timing; ValueError where that takes so long."""
+    from benchmarks.execution import host
 
-    None where the folder has no plan, or one of another question.
+    ends, waits = time.monotonic() + seconds, itertools.count()
+
+    def waiting() -> None:
+        if time.monotonic() > ends:
+            raise ValueError(
+                f"another run on this host is timing, and {seconds:.0f} s were not enough to wait "
+                "for it: call again when it has ended"
+            )
+        if not next(waits):
+            console.print("waiting: another run on this host is timing", soft_wrap=True)
+
+    with host.beside(waiting):
+        pass
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run that another goes on with: its plan, the seconds of its finals, its best by validation.
+
+    Zero seconds where it has no final yet.
     """
+
+    plan: Plan
+    seconds: float
+    best: tuple[str, float]
+
+    @classmethod
+    def of(cls, plan: Plan, records: Sequence[Record]) -> Self:
+        """What the records of a plan say."""
+        trained = [r for r in records if r.status == "done" and "label" in r.case.settings]
+        finals = [r.case.settings for r in trained if r.case.settings["stage"] == "final"]
+        seconds = max((float(settings["training"]["clock"]) for settings in finals), default=0.0)
+        scores = [(r.metrics["val_ll"].median, str(r.case.settings["label"])) for r in trained]
+        score, label = max(scores, default=(-math.inf, ""))
+        return cls(plan, seconds, (label, score))
+
+
+def earlier(folder: Path, name: str, minutes: float, listed: Sequence[Entrant]) -> Earlier | None:
+    """The run that a folder holds if its question was the same, and it had time for its trials."""
     from benchmarks.core import store
     from benchmarks.execution import suite as suites
     from benchmarks.studies.choose.plan import Plan
 
     if suites.planned(str(folder)) is None:
-        return None, 0.0
+        return None
     with suppress(ValueError, KeyError, TypeError):
         before = suites.read(str(folder))
         (study,) = before.studies
@@ -112,14 +153,14 @@ def earlier(
         again = suite_of(name, minutes, plan, listed)
         if again.model_dump(mode="json") == before.model_dump(mode="json"):
             keys = {case.key for case in again.cases()}
-            records = [r for key, r in store.read(folder).items() if key in keys]
-            finals = [
-                float(record.case.settings["training"]["clock"])
-                for record in records
-                if record.status == "done" and record.case.settings.get("stage") == "final"
-            ]
-            return plan, max(finals, default=0.0)
-    return None, 0.0
+            records = [record for key, record in store.read(folder).items() if key in keys]
+            if not any(r.status == "skipped" and _is_trial(r) for r in records):
+                return Earlier.of(plan, records)
+    return None
+
+
+def _is_trial(record: Record) -> bool:
+    return bool(record.case.settings.get("stage") == "trial")
 
 
 def announce(plan: Plan, listed: Sequence[Entrant], jobs: int) -> None:

@@ -68,6 +68,7 @@ def run(
 ) -> None:
     """Measure a suite and draw its report; goes on where an earlier run stopped.
 
+    A suite that counts operators is measured anew by each run.
     Several runs, on any hosts, may share a results folder and the work. Exit status: 0 all cases
     done, 1 some failed, 2 wrong usage or configuration, 75 stopped by SIGTERM or SIGUSR1 at
     checkpoints; with --shard and --phase those of what was asked for.

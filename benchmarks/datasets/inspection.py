@@ -18,6 +18,7 @@ SHARED = 5  # rows a value from which on equal steps between values are no accid
 CLASSES = 10  # values up to which a target is a class
 HEAP = (10, 0.002)  # rows, and share of the rows, of one value that make a heap
 MOST = 6  # names in a sentence
+LARGEST = 1e30  # number, and its inverse the smallest of a column: float32 ends at 1e±38
 UNBOUNDED = "likelihoods on them have no bound"
 
 
@@ -43,7 +44,7 @@ def examine(
 
     ``targets`` are the columns whose density given the others is wanted.
     """
-    table = pd.concat(tables.values(), ignore_index=True)
+    table, first = pd.concat(tables.values(), ignore_index=True), next(iter(tables.values()))
     rows, columns = table.shape
     if 0 < rows < 2 * columns:  # before anything that takes minutes for thousands of columns
         return Inspection(_too_few(tables, rows))
@@ -62,7 +63,9 @@ def examine(
         faults.append("no column has whole numbers or equal steps: leave out :dequantise")
     if not dequantised:
         faults += _classes(table[list(targets)])
-    remarks = [*_repeated(tables, table, repeats), *_stepped(table, x, steps, dequantised)]
+    shared = [name for name in first.attrs.get("shared", ()) if name in first]
+    remarks = [f"columns of one name in the file: {quoted(shared)}"] * bool(shared)
+    remarks += [*_repeated(tables, table, repeats), *_stepped(table, x, steps, dequantised)]
     remarks += [*_heaps(kept, steps), *_few(kept)]
     return Inspection(faults, remarks, steps, repeats)
 
@@ -154,6 +157,9 @@ def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
     """Faults that leave no density: constant and linearly dependent columns."""
     if constant := _constant(table):
         return constant
+    largest = np.abs(x).max(axis=0)
+    if (extreme := (largest > LARGEST) | (largest < 1 / LARGEST)).any():
+        return [f"{_columns(table, extreme)}: beyond {LARGEST:.0e} or its inverse, rescale"]
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
     if values[0] > 1e-12 * values[-1]:

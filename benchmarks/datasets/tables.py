@@ -6,6 +6,7 @@ import csv
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -29,8 +30,8 @@ def read_csv(path: Path) -> dict[str, pd.DataFrame]:
     Unless the separator is a comma, decimals may be written with one. Both are decided by the first
     two lines (`csv.Sniffer`, which pandas' ``sep=None`` uses, fails on numbers without a line of
     names and on a single column). Lines before them that begin with "#" are passed over; the last
-    names the columns if it has as many words. A file that is compressed is
-    decompressed.
+    names the columns if it has as many words. A file that is compressed is decompressed. Columns
+    that share a name get numbers behind it, and are listed in ``attrs["shared"]``.
     """
     content = _content(path)
     try:
@@ -62,7 +63,12 @@ def read_csv(path: Path) -> dict[str, pd.DataFrame]:
     words = _words(comments, separator)
     if not named and len(words) == len(table.columns) == len(set(words)):
         table.columns = pd.Index(words)
-    return {"all": table.rename(columns=str)}
+    table = table.rename(columns=str)
+    if named:
+        count = Counter(rows[0])
+        pairs = zip(table, rows[0], strict=False)
+        table.attrs["shared"] = [column for column, name in pairs if count[name] > 1]
+    return {"all": table}
 
 
 def _content(path: Path) -> bytes:

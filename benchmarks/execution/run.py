@@ -75,7 +75,7 @@ class Asked:
         """The keys of cases to measure."""
         if suite.operators:  # what the code does now, whatever it declares
             return {case.key for case in now.cases} - now.newer.keys()
-        wanted = now.missing | now.stale | (now.failed | now.untimed if self.retry else set())
+        wanted = now.missing | now.stale | (now.retried() if self.retry else set())
         wanted |= now.elsewhere if self.renew_times else set()
         wanted |= now.unkept() if self.keep_weights else set()
         return wanted - now.newer.keys()

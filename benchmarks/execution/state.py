@@ -51,6 +51,11 @@ class State:
             for group in ("done", "failed", "stale", "missing")
         }
 
+    def retried(self) -> set[str]:
+        """The keys of cases that failed, have no times or were skipped, for another try."""
+        skipped = {key for key in self.done if self.records[key].status == "skipped"}
+        return self.failed | self.untimed | skipped
+
     def unkept(self) -> set[str]:
         """The keys of flows that were trained and scored, and not kept."""
         return {

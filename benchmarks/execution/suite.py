@@ -47,8 +47,8 @@ class Suite(Settings, frozen=True):
     memory_share: float = Field(default=0.8, gt=0, le=1)
     """Share of the machine's memory that all workers together may take."""
     operators: bool = False
-    """Whether to count the operators that torch dispatches. Each case then runs alone, and nothing
-    is timed.
+    """Whether to count the operators that torch dispatches. Each case then runs alone, nothing is
+    timed, and each run measures all anew.
     """
     studies: tuple[dict[str, Any], ...]
     """Entries in their order, each a table `[[studies]]` with `study`, the name of a study, and

@@ -157,7 +157,7 @@ def _change(name: str, old: float, new: float) -> str:
         text, moved = f" ({number(new - old, '+.3g')})", new - old
     else:
         moved = 100 * (new / old - 1) if old else math.nan
-        text = f" ({number(moved, '+.2f')} %)"
+        text = f" ({number(moved, '+.2f' if abs(moved) >= 0.01 else '+.1e')} %)"
     return text if math.isfinite(moved) else ""
 
 

@@ -82,8 +82,8 @@ def read(path: Path) -> Source:
     """
     if not path.exists():
         raise ValueError(
-            f"{str(path)!r} does not exist: flowgauge run measures a suite, and flowgauge baseline "
-            "update makes a baseline of its results"
+            f"{str(path)!r} does not exist: flowgauge run measures a suite, flowgauge baseline "
+            "update makes a baseline of its results, pytest --benchmark-json writes a file"
         )
     if path.is_dir() and not store.is_folder(path):
         return Source(path, benchmarks=pytest_benchmark.read(path))

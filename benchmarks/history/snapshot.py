@@ -119,7 +119,10 @@ def of_folder(folder: Path, repository: Path, *, dirty: bool = False) -> Snapsho
     source = sources.finished(folder)
     commit = _only("commits", folder, [record.commit for record in source.records])
     if not commit:
-        raise ValueError(f"the records of {str(folder)!r} name no commit: measure in a checkout")
+        raise ValueError(
+            f"the records of {str(folder)!r} name no commit of flowgauge, whose history it is: "
+            "measure in a checkout of it; flowgauge ab --package compares those of another library"
+        )
     if commit.endswith(DIRTY) and not dirty:
         raise ValueError(
             f"{str(folder)!r} was measured in a tree with changes ({commit}): commit them and "

@@ -144,12 +144,21 @@ class _Turns(Turns):
 
     def _fall(self, clock: schedules.Clock) -> None:
         """Go back to the best weights once the patience is over, from where the rate falls."""
-        state, settings = self.state, self.settings
+        state, settings, back = self.state, self.settings, False
+        over = 0 < settings.patience < state.waiting
         if not state.waiting:
-            clock.best = clock.passed
-        elif state.waiting > settings.patience > 0 and clock.fall(settings.decay):
+            clock.best, self.halved = clock.passed, False
+        elif clock.share >= 1 - settings.decay:  # the rate falls, from the best weights
+            back, self.halved = self.halved, False
+        elif over and self.halved:
+            back = self.fell = clock.fall(settings.decay)
+            self.halved = not back
+        elif over:
+            back = self.halved = True
+            state.drops += math.log10(2)
+            state.waiting = 0
+        if back:
             state.flow.load_state_dict(state.best)
-            self.fell = True
 
     def observe(self) -> None:
         if (observation := self.observer(self.state.update)) is not None:

@@ -68,14 +68,15 @@ class Clock:
         return True
 
 
-def share(settings: Training, update: int, updates: int, drops: int) -> float:
-    """Return the factor at ``update`` of ``updates``, after ``drops`` of a plateau."""
+def share(settings: Training, update: int, updates: int, drops: float) -> float:
+    """Return the factor at ``update`` of ``updates``, after ``drops`` to a tenth each."""
+    dropped = math.pow(10.0, -drops)
     rising = min(1.0, (update + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "cosine":
         return rising * cosine(update, updates)
     if settings.schedule == "wsd" and update >= (start := stable(settings, updates)):
-        return rising * (1 - math.sqrt((update - start) / (updates - start)))
-    return rising * 10.0**-drops
+        return dropped * rising * (1 - math.sqrt((update - start) / (updates - start)))
+    return rising * dropped
 
 
 def stable(settings: Training, updates: int) -> int:
@@ -83,7 +84,7 @@ def stable(settings: Training, updates: int) -> int:
     return updates - max(1, round(settings.decay * updates))
 
 
-def drops(settings: Training, before: int, waiting: int) -> int:
+def drops(settings: Training, before: float, waiting: int) -> float:
     """Return the drops of a plateau after ``waiting`` validations without improvement."""
     if settings.schedule != "plateau" or before >= 2:
         return before

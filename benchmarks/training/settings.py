@@ -72,8 +72,9 @@ class TrainingPart(Settings, frozen=True):
     """
     patience: NonNegativeInt = 0
     """Validations without a better one after which the training stops; 0 never stops it. A
-    training by the clock goes back to its best weights instead, and lets the rate of "wsd" fall for
-    as long as it would have in a training of that length.
+    training by the clock goes back to its best weights instead and halves its rate; where that
+    brings no better one either, it lets the rate of "wsd" fall from the best weights, for as long
+    as it would have in a training of that length.
     """
     time_limit: NonNegativeFloat = 0.0
     """Seconds, validations apart, after which the training stops; 0 sets no limit."""

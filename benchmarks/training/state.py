@@ -30,7 +30,7 @@ class State(training.State):
     SCALARS: ClassVar[tuple[str, ...]] = ("update", "score", "waiting", "drops", "in_a_row")
 
     history: History = field(default_factory=History)
-    drops: int = 0  # of a plateau's learning rate
+    drops: float = 0  # of the learning rate, each to a tenth
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # weights by updates done
 
     @property

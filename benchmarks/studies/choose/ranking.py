@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -38,15 +37,9 @@ def undertrained(row: pd.Series) -> bool | None:
     """
     if not row["updates"]:  # of a baseline
         return None
-    if row["notes"].get("stopped") == "patience":
-        return False
-    return True if row["train_updates"] < UPDATES else improving(row.to_frame().T)
-
-
-def weights(folder: Path, key: str) -> str | None:
-    """The folder of the weights of a case; None where they were not kept."""
-    path = folder / "weights" / key
-    return str(path) if path.is_dir() else None
+    if row["train_updates"] < UPDATES:
+        return bool(row["notes"].get("stopped") != "patience")
+    return improving(row.to_frame().T)
 
 
 @dataclass(frozen=True)
@@ -142,9 +135,13 @@ class Choice:
         if not parts[1:] and others:
             parts.append("ahead of the other flows")
         better = [b for b in self.baselines if b.val > first.val + margin(int(first.row["dim"]))]
-        if better:
-            scores = f"{_nats(better[0].val)} in validation, the flow {_nats(first.val)}"
-            parts.append(f"but {FITTED.get(better[0].name, better[0].name)} is better ({scores})")
+        for baseline in better[:1]:
+            name = FITTED.get(baseline.name, baseline.name)
+            validated = f"{_nats(baseline.val)}, the flow {_nats(first.val)}"
+            parts.append(f"but {name} is better in validation ({validated})")
+            if baseline.test.value < first.test.value:
+                tested = f"{_estimate(baseline.test)}, the flow {_estimate(first.test)}"
+                parts.append(f"not on the test rows ({tested})")
         if promising := self._promising(first):
             parts.append(f"without {', '.join(promising)}, cut off and better in trials")
         if any(UNBOUNDED in remark for remark in first.data.get("remarks", [])):
@@ -241,6 +238,10 @@ def _standing(rows: pd.DataFrame) -> list[Ranked]:
         )
         for place, (own, score, labels) in enumerate(zip(listed, scores, groups, strict=True))
     ]
+
+
+def _estimate(test: Estimate) -> str:
+    return f"{_nats(test.value)} ± {_nats(test.half(LEVEL))}"
 
 
 def _nats(value: float) -> str:

@@ -60,9 +60,11 @@ def _fewest_of(scans: pd.DataFrame) -> str:
         return ""
     last = costs.iloc[-1].sort_values()
     cheapest = [str(name) for name in last.index[last == last.iloc[0]]]
-    dearest = f"{last.index[-1]} takes {number(last.iloc[-1] / last.iloc[0], '.3g')} times as many"
     where = f"of {costs.shape[1]} at D = {costs.index[-1]:g}"
-    return f"{', '.join(cheapest)} ({scientific(last.iloc[0])}) {where}, where {dearest}"
+    if len(cheapest) < len(last):
+        ratio = number(last.iloc[-1] / last.iloc[0], ".3g")
+        where += f", where {last.index[-1]} takes {ratio} times as many"
+    return f"{', '.join(cheapest)} ({scientific(last.iloc[0])}) {where}"
 
 
 def _fastest(scans: pd.DataFrame) -> str:
