@@ -18,6 +18,7 @@ from benchmarks.ab.environments import dependencies, interpreter, interpreters
 from benchmarks.ab.link import WorkerGone, WorkerProcess
 from benchmarks.ab.schedule import BASE, NEW
 from benchmarks.ab.session import compare
+from benchmarks.ab.subject import Subject
 from benchmarks.cli.app import app
 from repositories import git
 
@@ -193,6 +194,7 @@ def test_outside_of_a_repository_it_is_said_to_be(tmp_path, monkeypatch):
 @pytest.mark.system
 def test_other_dependencies_need_another_environment(tmp_path):
     declared = {"a": '["numpy >= 1"]', "b": '["NumPy>=1"]', "c": '["no-such @ file:///no/such"]'}
+    declared |= {"d": "[]"}
     revisions = [Revision(name, name, tmp_path / name) for name in declared]
     for revision in revisions:
         revision.path.mkdir()
@@ -204,7 +206,10 @@ def test_other_dependencies_need_another_environment(tmp_path):
     with pytest.raises(ValueError, match=r"different dependencies.*'c'.*no/such"):
         interpreter(revisions[2])
     with pytest.raises(ValueError, match=r"different dependencies.*'c'.*no/such"):
-        interpreters(revisions[::-2])
+        interpreters([revisions[2], revisions[0]])
+    theirs, _ = interpreters([revisions[3], revisions[0]], Subject("mine", root=tmp_path))
+    assert theirs != sys.executable  # nothing to install, and what it lacks is that of this one
+    subprocess.run([theirs, "-c", "import numpy"], check=True)
     revisions[0].path.joinpath("pyproject.toml").write_text("[")
     with pytest.raises(ValueError, match=r"pyproject\.toml"):
         interpreters(revisions)

@@ -62,6 +62,15 @@ def test_a_process_needs_the_plug_ins_of_its_members_and_those_without_any(tmp_p
     assert [task.plugins for task in listed] == sorted(task.plugins for task in listed)
 
 
+def test_a_plug_in_imports_what_lies_beside_it(tmp_path: Path) -> None:
+    """And no module of its folder takes the place of one that is installed."""
+    _plugin(tmp_path / "beside_the_plug_in.py", "NAME = 'imports_beside'")
+    _plugin(tmp_path / "flows.py", "raise RuntimeError")
+    text = "from beside_the_plug_in import NAME\n" + PLUGIN.replace('"{name}"', "NAME")
+    load_plugin(_plugin(tmp_path / "imports.py", text))
+    assert flows.members.module_of("imports_beside").endswith("imports")
+
+
 def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
     """The plug-in is refused, not the member that it imitates."""
     path = _plugin(tmp_path / "fake.py", PLUGIN.format(name="glow"))

@@ -51,8 +51,8 @@ def summary(measurements: Mapping[str, Measurement]) -> str:
         "too few": "too few blocks to judge, give more seconds",
     }
     parts = [] if "slower" in with_verdict else ["none slower"]
-    if not any(m.judgement for m in measurements.values()):
-        parts = ["nothing was judged: no benchmark runs on both sides"]
+    if not any(m.judgement or m.verdict == "too few" for m in measurements.values()):
+        parts = ["no benchmark runs on both sides: nothing was judged"]
     parts += [
         f"{beginning}: {', '.join(with_verdict[verdict])}"
         for verdict, beginning in beginnings.items()
@@ -62,8 +62,11 @@ def summary(measurements: Mapping[str, Measurement]) -> str:
 
 
 def reasons(measurements: Mapping[str, Measurement]) -> list[str]:
-    """A line for each benchmark that failed, and for each family whose `pace` is to be raised."""
-    lines = [f"{name}: {m.reason}" for name, m in measurements.items() if m.reason]
+    """A line for each reason of failures, and for each family whose `pace` is to be raised."""
+    failed: dict[str, list[str]] = {}
+    for name, measurement in measurements.items():
+        failed.setdefault(measurement.reason, []).append(name)
+    lines = [f"{', '.join(names)}: {reason}" for reason, names in failed.items() if reason]
     undeclared = {name.partition("/")[0]: m for name, m in measurements.items() if m.undeclared}
     for family, measurement in undeclared.items():
         _, pace = (measurement.declared[NEW] or {}).get(f"flow {family}", (1, 1))

@@ -155,7 +155,8 @@ def described(error: BaseException, checkout: str) -> str:
     own = [(os.path.relpath(f, checkout), line) for f, line in frames if _within(f, checkout)]
     place = f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
     hint = ": name its package by --package" if "relative import" in str(cause) else ""
-    return f"cannot be imported{place}: {type(cause).__name__}: {cause}{hint}"
+    text = cause.msg if isinstance(cause, SyntaxError) else cause  # which says the line again
+    return f"cannot be imported{place}: {type(cause).__name__}: {text}{hint}"
 
 
 def stray(task: dict[str, Any]) -> str:
