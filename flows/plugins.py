@@ -32,7 +32,7 @@ def described(error: BaseException) -> str:
 def load_plugin(path: str | Path) -> ModuleType:
     """Import a Python file that registers members; ValueError where it is missing or broken.
 
-    It may import modules that lie beside it: its folder comes last on the path of imports.
+    Its imports find modules that lie beside it, after all others.
     The file of a module that an entry point names is imported as that module. What the import does
     to settings of the process is undone.
     """
@@ -57,10 +57,8 @@ def load_plugin(path: str | Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ValueError(f"plug-in {str(path)!r} cannot be imported")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
     try:
-        with _import(str(path)):
+        with _import(str(path)), _beside(str(path.parent)):
             spec.loader.exec_module(module)
     except FOREIGN as error:
         del sys.modules[name]
@@ -132,6 +130,18 @@ def _import(plugin: str) -> Iterator[None]:
             yield
     finally:
         _importing.pop()
+
+
+@contextmanager
+def _beside(folder: str) -> Iterator[None]:
+    """Let imports find the modules of a folder, after all others; it may have a ``flows``."""
+    absent = folder not in sys.path
+    sys.path += [folder] * absent
+    try:
+        yield
+    finally:
+        if absent:
+            sys.path.remove(folder)
 
 
 def _where(error: BaseException, path: Path) -> str:

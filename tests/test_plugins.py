@@ -69,6 +69,7 @@ def test_a_plug_in_imports_what_lies_beside_it(tmp_path: Path) -> None:
     text = "from beside_the_plug_in import NAME\n" + PLUGIN.replace('"{name}"', "NAME")
     load_plugin(_plugin(tmp_path / "imports.py", text))
     assert flows.members.module_of("imports_beside").endswith("imports")
+    assert str(tmp_path) not in sys.path  # where new processes look for flows
 
 
 def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
