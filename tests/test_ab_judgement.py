@@ -124,3 +124,14 @@ def test_a_time_that_moved_needs_a_raised_pace_or_version(base, new, undeclared)
         assert any("pace" in line for line in rendering.reasons({"glow/gradient": result})) == (
             result.undeclared
         )
+
+
+def test_benchmarks_of_one_side_alone_are_no_pass_and_a_reason_is_said_once() -> None:
+    failed = Measurement(exception=f"failed in {BASE}", reason="no module")
+    results = {
+        "a/log_prob": failed,
+        "b/log_prob": failed,
+        "c/log_prob": Measurement(exception="appeared"),
+    }
+    assert "none slower" not in rendering.summary(results)
+    assert rendering.reasons(results) == ["a/log_prob, b/log_prob: no module"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.datasets import own
-from benchmarks.datasets.inspection import heap, spacing
+from benchmarks.datasets.inspection import examine, heap, spacing
 
 X = np.random.default_rng(0).normal(2, 5, (300, 3)).round(6)
 FRAME = pd.DataFrame(X, columns=["mass", "flux", "age"])
@@ -144,3 +144,23 @@ def test_what_is_nearly_named_is_asked_for(tmp_path: Path) -> None:
     for name, meant in (("star.csv", "stars.csv"), ("stars.csv:drop=mas", "mass")):
         with pytest.raises((ValueError, FileNotFoundError), match=f"did you mean '{meant}'"):
             own.load_file(tmp_path / name)
+
+
+def test_columns_that_share_a_name_are_named(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    lines = ["mass,mass,flux", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "my.csv").write_text("\n".join(lines))
+    remarks = own.inspect(str(tmp_path / "my.csv")).remarks
+    assert [remark for remark in remarks if "'mass', 'mass.1'" in remark]
+    remarks = own.inspect(f"{tmp_path / 'my.csv'}:columns=mass,flux").remarks
+    assert not [remark for remark in remarks if "'mass.1'" in remark]
+
+
+@given(st.sampled_from([1e-300, 1e-40, 1e-20, 1.0, 1e20, 1e40, 1e300]))
+def test_numbers_that_a_float_cannot_hold_squared_are_refused(scale: float) -> None:
+    table = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(200, 2)) * [scale, 1], columns=[*"ab"]
+    )
+    faults = examine({"all": table}, dequantised=False).faults
+    assert bool(faults) is not (1e-30 < scale < 1e30)
+    assert all("'a'" in fault and "rescale" in fault for fault in faults)

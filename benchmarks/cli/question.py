@@ -71,7 +71,7 @@ def suite_of(name: str, minutes: float, plan: Plan, listed: Sequence[Entrant]) -
     from benchmarks.execution.suite import Suite
     from benchmarks.studies.choose.plan import batch
 
-    entered, left_out = listed[: plan.families], [e.flow for e in listed[plan.families :]]
+    entered, left_out = _divided(plan, listed)
     study = {
         "study": "choose",
         "datasets": [name],
@@ -154,20 +154,22 @@ def earlier(folder: Path, name: str, minutes: float, listed: Sequence[Entrant]) 
         if again.model_dump(mode="json") == before.model_dump(mode="json"):
             keys = {case.key for case in again.cases()}
             records = [record for key, record in store.read(folder).items() if key in keys]
-            if not any(r.status == "skipped" and _is_trial(r) for r in records):
+            late = [record for record in records if record.status == "skipped"]
+            if not any(record.case.settings.get("stage") == "trial" for record in late):
                 return Earlier.of(plan, records)
     return None
 
 
-def _is_trial(record: Record) -> bool:
-    return bool(record.case.settings.get("stage") == "trial")
+def _divided(plan: Plan, listed: Sequence[Entrant]) -> tuple[Sequence[Entrant], list[str]]:
+    """The families that a plan has time for, and the names of the others."""
+    return listed[: plan.families], [entrant.flow for entrant in listed[plan.families :]]
 
 
 def announce(plan: Plan, listed: Sequence[Entrant], jobs: int) -> None:
     """Print which flows are compared, for how long each, and which are left out."""
     from benchmarks.core.naming import counted
 
-    entered, left_out = listed[: plan.families], [e.flow for e in listed[plan.families :]]
+    entered, left_out = _divided(plan, listed)
     console.print(
         f"{', '.join(e.flow for e in entered)} on {counted(jobs, 'core')}: for each "
         f"{counted(plan.configurations, 'trial')} of {plan.trial:.1f} s, then about "

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 def run(
     plan: Any,
     folder: Path,
-    retry: Annotated[bool, typer.Option("--retry", help="Measure failed cases again.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Measure failed and skipped cases again.")
+    ] = False,
     renew_times: Annotated[
         bool,
         typer.Option(

@@ -92,13 +92,13 @@ def run(
     """Measure what has no current record, and return where the suite then stands.
 
     Trainings and counts come first, side by side if there are several jobs; then, one by one with
-    the host's lock, whatever is timed. Failures stand until a version is raised or ``retry`` is
-    asked for; ``renew_times`` measures cases again whose times are of another class of machine or
-    minor version of torch, and to keep weights it trains flows again. A training that was cut off,
-    or failed afterwards, goes on from its checkpoint. A suite that counts operators is measured
-    afresh: it notices what nobody declared. Corrupt records are set aside and measured again; cases
-    of a newer schema are left out. Several runs may share a folder: each task is measured by the
-    one that claims it. A ``worker`` that is given measures in place of the run's own, and lives on.
+    the host's lock, whatever is timed. Failures and skips stand until a version is raised or
+    ``retry`` is asked for; ``renew_times`` measures cases again whose times are of another class of
+    machine or minor version of torch, and to keep weights it trains flows again. A training that
+    was cut off goes on from its checkpoint. A suite that counts operators is measured afresh: it
+    notices what nobody declared. Corrupt records are set aside and measured again; cases of a newer
+    schema are left out. Several runs may share a folder: each task is measured by the one that
+    claims it. A given ``worker`` measures in place of the run's own, and lives on.
 
     Raises FolderError where the folder is held or cannot be read or written, ValueError for a suite
     that cannot be expanded or for more jobs than there is room for, and ClusterError for a cluster
