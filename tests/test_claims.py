@@ -19,6 +19,7 @@ from benchmarks.core.frame import load
 from benchmarks.core.store import is_folder
 from benchmarks.core.study import registry as studies
 from benchmarks.execution import suite
+from benchmarks.report.claims import by_run
 from committed import ROOT
 from flows.continuous.trace import Trace
 
@@ -139,7 +140,7 @@ def test_an_outcome_is_what_is_shown(standings: list[Standing]) -> None:
 
 def test_runs_that_contradict_each_other_are_marked() -> None:
     """What is undecided contradicts nothing, and what no run judges is left out."""
-    table = package.by_run(
+    table = by_run(
         {
             "a": {"x": "confirmed", "y": "conditional", "z": "not_measured"},
             "b": {"x": "confirmed", "y": "undecided", "z": "not_measured"},

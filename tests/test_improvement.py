@@ -15,6 +15,7 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN, MARK, MARKS, gain_of, improving
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
 from benchmarks.claims import Claim, claims, registry
+from benchmarks.claims.admitted import of_trained
 from benchmarks.claims.examples import densities, searched
 from benchmarks.core.case import Case
 from benchmarks.core.series import BUDGET
@@ -98,12 +99,14 @@ def test_seeds_are_pooled_and_old_records_are_not_known() -> None:
 
 @pytest.mark.parametrize("claim", TRAINED, ids=lambda claim: claim.id)
 def test_undertrained_flows_judge_nothing_and_the_verdict_says_so(claim: Claim) -> None:
-    _, make = claim.examples[0]
+    _, make = claim.examples[claim.bounds]  # the second is refuted, which more updates might turn
     own = make()
-    rows = own.assign(**{name: own["updates"].gt(0) * value for name, value in KNOWN.items()})
+    large = {**KNOWN, GAIN: 2.0}  # more than any lead
+    rows = own.assign(**{name: own["updates"].gt(0) * value for name, value in large.items()})
     verdict = claim.verdict(rows)
     assert verdict.outcome == "undecided"
-    assert "undertrained" in verdict.sentence
+    sentences = verdict.sentence + verdict.weakness
+    assert ("Twice the updates" if claim.bounds else "undertrained") in sentences
     assert set(verdict.records) <= set(own["key"])
     files = own.assign(dataset="my.csv")
     assert claim.verdict(files).outcome == "not_measured"
@@ -111,22 +114,47 @@ def test_undertrained_flows_judge_nothing_and_the_verdict_says_so(claim: Claim) 
 
 def test_a_search_is_judged_by_its_longest_trainings() -> None:
     """Trainings of smaller budgets that were still improving take nothing from a verdict."""
-    own, claim = searched({"ffjord": 2.0, "glow": 0.0}), registry["data-glow-ffjord"]
+    own, claim = searched({"ffjord": 0.4, "glow": 0.0}), registry["data-glow-ffjord"]
     for budget, expected in ((15.0, "confirmed"), (60.0, "undecided")):
         late = own[BUDGET] == budget
         rows = own.assign(**{name: value * late for name, value in KNOWN.items()})
         assert claim.verdict(rows).outcome == expected
 
 
-@pytest.mark.parametrize(("lead", "expected"), [(0.5, "confirmed"), (2.0, "undecided")])
-def test_a_set_whose_best_flow_was_improving_is_not_judged(lead: float, expected: str) -> None:
-    """Without its best flow a data set says no more than which of the others is ahead."""
-    rows = densities({"cnf": 1.0, "maf": 0.0, "glow": lead})
-    late = rows["flow"] == "glow"
-    rows = rows.assign(**{name: value * late for name, value in KNOWN.items()})
+@pytest.mark.parametrize(
+    ("levels", "late", "expected"),
+    [
+        ({"cnf": 1.0, "maf": 0.0, "glow": 0.4}, "glow", "confirmed"),  # 0.5 more do not reach cnf
+        ({"cnf": 1.0, "maf": 0.0, "glow": 0.6}, "glow", "undecided"),
+        ({"cnf": 1.0, "maf": 0.9, "glow": 0.6}, "glow", "undecided"),  # though maf is the best
+        ({"cnf": 1.0, "maf": 0.0, "glow": 2.0}, "glow", "refuted"),  # a lead can but grow
+        ({"cnf": 1.0, "maf": 0.0, "glow": 1.4}, "cnf", "undecided"),
+        ({"cnf": 1.0, "maf": 0.0, "glow": 1.6}, "cnf", "refuted"),
+        ({"cnf": 1.0, "maf": 0.0, "glow": 1.0}, "cnf", "undecided"),
+        ({"cnf": 1.0, "maf": 0.0, "glow": 1.0}, "glow", "refuted"),  # level, and it may but fall
+    ],
+)
+def test_a_likelihood_that_was_improving_is_a_lower_bound(
+    levels: dict[str, float], late: str, expected: str
+) -> None:
+    """A standing counts if twice the updates of no model might turn it."""
+    rows = densities(levels)
+    own = rows["flow"] == late
+    rows = rows.assign(**{name: value * own for name, value in KNOWN.items()})
     verdict = registry["continuous-powerful"].verdict(rows)
     assert verdict.outcome == expected
-    assert ("Not judged" in verdict.weakness + verdict.sentence) is (expected == "undecided")
+    assert (late in verdict.weakness) is (expected == "undecided")
+
+
+@pytest.mark.parametrize(("late", "left"), [("glow", 0), ("maf", 2)])
+def test_a_set_whose_best_flow_was_improving_is_not_judged_elsewhere(late: str, left: int) -> None:
+    """Without its best flow a data set says no more than which of the others is ahead."""
+    rows = densities({"cnf": 1.0, "maf": 0.0, "glow": 2.0})
+    own = rows["flow"] == late
+    rows = rows.assign(**{name: value * own for name, value in KNOWN.items()})
+    kept, sentence = of_trained(rows)
+    assert ("Not judged" in sentence) is (left == 0)
+    assert kept["flow"].nunique() == left
 
 
 def test_an_undertrained_row_is_marked_and_never_bold() -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import levels
-from benchmarks.analysis.criteria import UPDATES
+from benchmarks.analysis import improvement, levels
+from benchmarks.analysis.criteria import LEVEL, UPDATES
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import Comparison, compare, standing
 from benchmarks.core.series import BUDGET, is_baseline, named
@@ -24,12 +24,23 @@ CURVE = ("validation_ll", "validation_seconds")
 
 @dataclass(frozen=True)
 class Contest:
-    """The best series of two kinds on a data set, by validation, compared on its test rows."""
+    """The best series of two kinds on a data set, by validation, compared on its test rows.
+
+    The likelihood of what was still improving is a lower bound. ``might_pass_one`` are the series
+    of the kind of ``other`` that twice their updates might bring past ``one``, and the other way
+    round ``might_pass_other``.
+    """
 
     data: str
     one: pd.DataFrame  # the cases of the best series, one a seed
     other: pd.DataFrame
     comparison: Comparison
+    might_pass_one: tuple[str, ...] = ()
+    might_pass_other: tuple[str, ...] = ()
+
+    def unsettled_by(self, standing: Standing) -> tuple[str, ...]:
+        """The series that might turn a standing of ``one`` with twice their updates."""
+        return {"open": (), "ahead": self.might_pass_one}.get(standing, self.might_pass_other)
 
 
 def kinds(done: pd.DataFrame) -> pd.Series:
@@ -56,10 +67,27 @@ def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Conte
     for name, group in done.groupby("dataset"):
         sides = at_equal_budget(*(group[mask.reindex(group.index)] for mask in (one, other)))
         group = named(pd.concat(sides))
-        first, second = (best_validated(group.loc[side.index]) for side in sides)
+        sides = [group.loc[side.index] for side in sides]
+        first, second = (best_validated(side) for side in sides)
         if first is not None and second is not None:
-            pairs.append(Contest(str(name), first, second, compare(first, second)))
+            late = rising(sides[1], first), rising(sides[0], second)
+            pairs.append(Contest(str(name), first, second, compare(first, second), *late))
     return pairs
+
+
+def rising(side: pd.DataFrame, best: pd.DataFrame) -> tuple[str, ...]:
+    """The series that were still improving and might pass ``best`` with twice their updates.
+
+    They might where the mean validation likelihood and the upper end of the interval of its gain
+    per doubling come to more than the mean of ``best``.
+    """
+    bound, names = np.mean([validation(row) for _, row in best.iterrows()]), []
+    for name, seeds in side.groupby("series"):
+        gain = improvement.gain_of(seeds)
+        if gain is not None and improvement.improving(seeds):
+            now = np.mean([validation(row) for _, row in seeds.iterrows()])
+            names += [str(name)] if now + gain.value + gain.half(LEVEL) > bound else []
+    return tuple(names)
 
 
 def at_equal_budget(*sides: pd.DataFrame) -> list[pd.DataFrame]:

@@ -9,7 +9,7 @@ frame of `benchmarks.core.frame.load`; missing records make it "not_measured".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
@@ -56,7 +56,8 @@ class Claim:
     claim that is not the lecture's; ``item`` orders the claims of a slide. ``rule`` says what
     confirms and what refutes it. ``studies`` are those whose records it reads, ``suite`` one that
     measures them all, ``exhibits`` the tables and figures that show it; it reads the records of the
-    studies ``also`` too, where a run has some.
+    studies ``also`` too, where a run has some. Flows that were still improving are left out, unless
+    their likelihoods are ``bounds``.
     ``examples`` are outcomes, each with a function that makes up records of it, for tests.
     """
 
@@ -72,6 +73,7 @@ class Claim:
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]]
     judge: Callable[[pd.DataFrame], Verdict]
     also: tuple[str, ...] = ()
+    bounds: bool = False
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -107,14 +109,15 @@ class Claim:
     def verdict(self, frame: pd.DataFrame) -> Verdict:
         """Verdict of these records.
 
-        Left out are those of other studies, of models that were still improving and, by a claim of
-        the lecture, those on a user's files.
+        Left out are those of other studies, those of models that were still improving (but for
+        ``bounds``) and, by a claim of the lecture, those on a user's files.
         """
         if len(frame):
             frame = frame[frame["study"].isin(self.reads)].reset_index(drop=True)
         if len(frame) and self.page is not None:
             frame = admitted.of_lecture(frame)
-        trained, left = admitted.of_trained(frame) if len(frame) else (frame, "")
+        every = self.bounds or frame.empty
+        trained, left = (frame, "") if every else admitted.of_trained(frame)
         try:
             verdict = self.judge(trained)
         except NotMeasured as missing:
@@ -150,6 +153,7 @@ def register(
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]],
     criterion: str | None = None,
     also: tuple[str, ...] = (),
+    bounds: bool = False,
     page: int | None = None,
     slide: str = "",
     item: int = 1,
@@ -162,7 +166,7 @@ def register(
     def decorate(judge: Callable[[pd.DataFrame], Verdict]) -> Callable[[pd.DataFrame], Verdict]:
         rule = criteria.of(id) if criterion is None else Criterion(criterion)
         place = (id, page, item, slide, statement)
-        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge, also)
+        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge, also, bounds)
         registry.add(id, claim, judge.__module__)
         return judge
 
@@ -209,25 +213,6 @@ def of_standings(standings: Iterable[Standing]) -> Outcome:
     if not kinds or "open" in kinds:
         return "undecided"
     return "confirmed" if ahead else "refuted"
-
-
-def by_run(outcomes: Mapping[str, Mapping[str, Outcome]]) -> pd.DataFrame:
-    """Outcomes of each claim, a column a run, and whether runs contradict each other.
-
-    What is undecided or not measured contradicts nothing. Runs and claims without any are left out.
-    """
-    words = {
-        claim: {run: own.replace("_", " ") for run, own in runs.items() if own != "not_measured"}
-        for claim, runs in outcomes.items()
-    }
-    columns = list(dict.fromkeys(run for runs in outcomes.values() for run in runs))
-    columns = [run for run in columns if any(run in own for own in words.values())]
-    rows = []
-    for claim, own in words.items():
-        different = len(set(own.values()) - {"undecided"}) > 1
-        row = {"Claim": claim, **{run: own.get(run, "–") for run in columns}}
-        rows += [{**row, "Runs": "differ" if different else ""}] if own else []
-    return pd.DataFrame(rows)
 
 
 def keys(*rows: pd.DataFrame) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
     statement="Continuous flows are more powerful than normalizing flows without an ODE.",
     studies=("frontier",),
     also=("density",),
+    bounds=True,
     suite="frontier",
     exhibits=("frontier", "density", "validation"),
     examples=[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -32,7 +32,8 @@ def contests_of(claim: str) -> Callable[[Select], Select]:
 def judge_leads(frame: pd.DataFrame, claim: str, who: str, missing: str) -> Verdict:
     """Judge a claim by its contests; ``who`` begins the sentence: "The best A leads B".
 
-    p-values are corrected for the contests of all claims of leads on these records.
+    p-values are corrected for the contests of all claims of leads on these records. What flows that
+    were still improving might turn with twice their updates is open.
     """
     rows = scored(frame)
     family = {name: select(rows) for name, select in FAMILY.items()}
@@ -40,30 +41,36 @@ def judge_leads(frame: pd.DataFrame, claim: str, who: str, missing: str) -> Verd
         raise NotMeasured(missing)
     every = {_name(pair): pair.comparison for pairs in family.values() for pair in pairs}
     standings = standing(every, level_of("leads"))
-    own = [standings[_name(pair)] for pair in pairs]
+    own: list[Standing] = []
+    results, turns = [], []
+    for pair in pairs:
+        kind = standings[_name(pair)]
+        names = pair.unsettled_by(kind)
+        own.append("open" if names else kind)
+        results.append(_result(pair, f"{kind} at this budget" if names else kind))
+        turns += [f"{listed(names)} on {pair.data}"] if names else []
     sentence = (
         f"{who} on {own.count('ahead')} of {counted(len(pairs), 'data set')}: "
-        f"{_listed(pairs, own)} nats."
+        f"{', '.join(results)} nats."
     )
     bases = listed(pair.comparison.about for pair in pairs)
     evidence = f"Over {bases}; {counted(len(every), 'comparison')} tested together."
-    left = dict.fromkeys(OPEN.get(pair.comparison.basis, "") for pair in pairs)
+    left = [OPEN.get(pair.comparison.basis, "") for pair in pairs]
+    left += [f"Twice the updates might turn what is open: {'; '.join(turns)}."] if turns else []
     used = keys(*(side for pair in pairs for side in (pair.one, pair.other)))
-    return Verdict(of_standings(own), sentence, used, (), evidence, " ".join(filter(None, left)))
+    weakness = " ".join(dict.fromkeys(filter(None, left)))
+    return Verdict(of_standings(own), sentence, used, (), evidence, weakness)
 
 
 def _name(pair: Contest) -> str:
     return "/".join(keys(pair.one, pair.other))
 
 
-def _listed(pairs: Sequence[Contest], standings: Sequence[Standing]) -> str:
-    """ "+0.012 [0.003, 0.021] on moons (cnf and glow, ahead)": the lead of the first in each."""
-    parts = []
-    for pair, kind in zip(pairs, standings, strict=True):
-        one, other = (side["series"].iloc[0] for side in (pair.one, pair.other))
-        value, half = pair.comparison.estimate.value, pair.comparison.half
-        interval = f"[{value - half:.3f}, {value + half:.3f}]" if half == half else "[unknown]"
-        how = "one seed" if pair.comparison.basis == "rows" else kind
-        number = f"{value:+.3f} {interval}".replace("-", "−")
-        parts.append(f"{number} on {pair.data} ({one} and {other}, {how})")
-    return ", ".join(parts)
+def _result(pair: Contest, how: str) -> str:
+    """ "+0.012 [0.003, 0.021] on moons (cnf and glow, ahead)": the lead of the first."""
+    one, other = (side["series"].iloc[0] for side in (pair.one, pair.other))
+    value, half = pair.comparison.estimate.value, pair.comparison.half
+    interval = f"[{value - half:.3f}, {value + half:.3f}]" if half == half else "[unknown]"
+    how = "one seed" if pair.comparison.basis == "rows" else how
+    number = f"{value:+.3f} {interval}".replace("-", "−")
+    return f"{number} on {pair.data} ({one} and {other}, {how})"

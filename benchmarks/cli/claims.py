@@ -48,10 +48,10 @@ def claims(
     wrong usage.
     """
     with usage_errors():
-        from benchmarks.claims import by_run
         from benchmarks.core.frame import load
         from benchmarks.core.plan import plan_of
         from benchmarks.core.quotable import of_one_place
+        from benchmarks.report.claims import by_run
 
         load_plugins(plugin)
         selected = _select(only)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from benchmarks.analysis import criteria
-from benchmarks.claims import LECTURE, Claim, Outcome, Verdict, by_run, claims
+from benchmarks.claims import LECTURE, Claim, Outcome, Verdict, claims
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report.runs import Run
 
@@ -94,3 +94,22 @@ def judge(
             section.judgements += known
             section.others += [] if known else [claim]
     return section
+
+
+def by_run(outcomes: Mapping[str, Mapping[str, Outcome]]) -> pd.DataFrame:
+    """Outcomes of each claim, a column a run, and whether runs contradict each other.
+
+    What is undecided or not measured contradicts nothing. Runs and claims without any are left out.
+    """
+    words = {
+        claim: {run: own.replace("_", " ") for run, own in runs.items() if own != "not_measured"}
+        for claim, runs in outcomes.items()
+    }
+    columns = list(dict.fromkeys(run for runs in outcomes.values() for run in runs))
+    columns = [run for run in columns if any(run in own for own in words.values())]
+    rows = []
+    for claim, own in words.items():
+        different = len(set(own.values()) - {"undecided"}) > 1
+        row = {"Claim": claim, **{run: own.get(run, "–") for run in columns}}
+        rows += [{**row, "Runs": "differ" if different else ""}] if own else []
+    return pd.DataFrame(rows)

@@ -11,12 +11,13 @@ import jinja2
 import pandas as pd
 
 from benchmarks.audit import ledger, page
-from benchmarks.claims import Claim, Verdict, by_run, claims
+from benchmarks.claims import Claim, Verdict, claims
 from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.formats import markdown, markdown_table
 from benchmarks.core.naming import counted
 from benchmarks.report.cells import grid
+from benchmarks.report.claims import by_run
 from benchmarks.report.pictures import small_png
 from benchmarks.report.quoted import Quoted, folders
 from benchmarks.report.suite_keys import suite_keys
