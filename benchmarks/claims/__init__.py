@@ -19,8 +19,8 @@ import pandas as pd
 from benchmarks.analysis import criteria
 from benchmarks.analysis.criteria import Criterion
 from benchmarks.analysis.inference import Standing
-from benchmarks.claims import admitted
 from benchmarks.core.exhibit import RECORDS
+from benchmarks.datasets import own
 from flows.registry import Registry
 
 LECTURE = "D. Gontar, “Neural ODE. FFJORD.”, HSE 2019"  # whose slides the claims are from
@@ -56,8 +56,7 @@ class Claim:
     claim that is not the lecture's; ``item`` orders the claims of a slide. ``rule`` says what
     confirms and what refutes it. ``studies`` are those whose records it reads, ``suite`` one that
     measures them all, ``exhibits`` the tables and figures that show it; it reads the records of the
-    studies ``also`` too, where a run has some. Flows that were still improving are left out, unless
-    their likelihoods are ``bounds``.
+    studies ``also`` too, where a run has some.
     ``examples`` are outcomes, each with a function that makes up records of it, for tests.
     """
 
@@ -73,7 +72,6 @@ class Claim:
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]]
     judge: Callable[[pd.DataFrame], Verdict]
     also: tuple[str, ...] = ()
-    bounds: bool = False
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -109,35 +107,19 @@ class Claim:
     def verdict(self, frame: pd.DataFrame) -> Verdict:
         """Verdict of these records.
 
-        Left out are those of other studies, those of models that were still improving (but for
-        ``bounds``) and, by a claim of the lecture, those on a user's files.
+        Left out are those of other studies and, by a claim of the lecture, those on a user's files.
         """
         if len(frame):
             frame = frame[frame["study"].isin(self.reads)].reset_index(drop=True)
         if len(frame) and self.page is not None:
-            frame = admitted.of_lecture(frame)
-        every = self.bounds or frame.empty
-        trained, left = (frame, "") if every else admitted.of_trained(frame)
+            frame = _of_lecture(frame)
         try:
-            verdict = self.judge(trained)
+            verdict = self.judge(frame)
         except NotMeasured as missing:
-            return self._undecided(frame, left) or Verdict(
-                "not_measured", f"There are no {missing}: {self.remedy} measures them."
-            )
-        sentences = (
-            (verdict.strength, self.rule.strength),
-            (left, verdict.weakness, self.rule.weakness),
-        )
+            return Verdict("not_measured", f"There are no {missing}: {self.remedy} measures them.")
+        sentences = (verdict.strength, self.rule.strength), (verdict.weakness, self.rule.weakness)
         strength, weakness = (" ".join(filter(None, parts)) for parts in sentences)
         return replace(verdict, exhibits=self.exhibits, strength=strength, weakness=weakness)
-
-    def _undecided(self, frame: pd.DataFrame, left: str) -> Verdict | None:
-        """A verdict where records would be enough but for the undertrained; else None."""
-        try:
-            records = self.judge(frame).records if left else ()
-        except NotMeasured:
-            return None
-        return Verdict("undecided", left, records, self.exhibits) if records else None
 
 
 registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",), group="flowgauge.claims")
@@ -153,7 +135,6 @@ def register(
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]],
     criterion: str | None = None,
     also: tuple[str, ...] = (),
-    bounds: bool = False,
     page: int | None = None,
     slide: str = "",
     item: int = 1,
@@ -166,7 +147,7 @@ def register(
     def decorate(judge: Callable[[pd.DataFrame], Verdict]) -> Callable[[pd.DataFrame], Verdict]:
         rule = criteria.of(id) if criterion is None else Criterion(criterion)
         place = (id, page, item, slide, statement)
-        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge, also, bounds)
+        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge, also)
         registry.add(id, claim, judge.__module__)
         return judge
 
@@ -232,3 +213,10 @@ def listed(parts: Iterable[str]) -> str:
     """ "a, b and c", each once."""
     *first, last = dict.fromkeys(parts)
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _of_lecture(frame: pd.DataFrame) -> pd.DataFrame:
+    """The records that the lecture speaks of: those on data sets that are no files of a user."""
+    names = frame.get("dataset", pd.Series(None, frame.index))
+    files = names.map(lambda name: isinstance(name, str) and own.is_file(name)).astype(bool)
+    return frame[~files].reset_index(drop=True)

@@ -39,7 +39,6 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
     statement="Continuous flows are more powerful than normalizing flows without an ODE.",
     studies=("frontier",),
     also=("density",),
-    bounds=True,
     suite="frontier",
     exhibits=("frontier", "density", "validation"),
     examples=[

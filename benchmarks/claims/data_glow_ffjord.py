@@ -39,7 +39,6 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
     statement="On two-dimensional data FFJORD's density is closer to the data than Glow's.",
     studies=("frontier",),
     also=("density",),
-    bounds=True,
     suite="frontier",
     exhibits=("frontier", "density", "pictures"),
     examples=[

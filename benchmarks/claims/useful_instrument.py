@@ -43,7 +43,6 @@ def pairs(rows: pd.DataFrame) -> list[Contest]:
     statement="Normalizing flows are a useful instrument for density estimation.",
     studies=("frontier",),
     also=("density",),
-    bounds=True,
     suite="frontier",
     exhibits=("frontier", "density"),
     examples=[
