@@ -158,6 +158,16 @@ def test_tables_and_figures_are_of_all_finals(frame):
     assert f"at 0.3 s of updates {long['flow'].item()} on 8gaussians" in study.says(frame)[0]
 
 
+def test_what_a_split_does_to_all_models_is_in_no_difference(frame):
+    shifted = frame.assign(test_ll=frame["test_ll"] + 7.0 * frame["data_seed"])
+    frames = [registry["frontier"].tables(rows)[0].frame for rows in (frame, shifted)]
+    before, after = (own.set_index("model").sort_index() for own in frames)
+    lags = before.filter(regex=r"^behind.*\.0\.15$")
+    assert lags.notna().to_numpy().any()
+    np.testing.assert_allclose(lags, after[lags.columns], atol=1e-9)
+    assert (after["half.0.15"] > before["half.0.15"]).all()
+
+
 def test_a_mean_that_few_test_rows_decide_is_said_to_be(frame):
     assert "few test rows" not in " ".join(registry["frontier"].says(frame))
     last = frame[(frame["setting.seconds"] == 0.15) & (frame["setting.stage"] == "final")]

@@ -22,9 +22,11 @@ DASHES = (":", "--", "-.")  # of baselines, in turn
 FAR = 3.0  # below the best, as a multiple of the lower quartile's distance: out of view
 NOTE = (
     "Mean test log-likelihood over seeds and splits of the configuration that is best by "
-    "validation at each budget, against the FLOPs and the seconds of its training; bands are 95 % "
-    "intervals of the mean by Student's t. Lines without marks: baselines, which are fitted. What "
-    "is far below most flows is outside of the axes."
+    "validation at each budget, against the FLOPs and the seconds of its training. Bands are "
+    f"{1 - LEVEL:.0%} intervals, by Student's t, of the difference on the same splits from the "
+    "flow that is best at the largest budget: what a split does to all models alike is in none. "
+    "Lines without marks: baselines, which are fitted. What is far below most flows is outside of "
+    "the axes."
 )
 
 
@@ -69,8 +71,11 @@ def _of_flows(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str, Any]]) -> None:
     lines: list[tuple[np.ndarray, ...]] = []
-    for model, own in _of_flows(rows).groupby("model", sort=False):
-        points = [_point(seeds, axis) for _, seeds in own.groupby("seconds")]
+    flows = _of_flows(rows)
+    longest = flows[flows["seconds"] == flows["seconds"].max()]
+    best = longest[longest["model"] == longest.groupby("model")["test_ll"].mean().idxmax()]
+    for model, own in flows.groupby("model", sort=False):
+        points = [_point(seeds, best, axis) for _, seeds in own.groupby("seconds")]
         x, y, half = np.array(points).T
         lines.append((x, y, half))
         look = looks[str(model)]
@@ -99,8 +104,11 @@ def view(lines: list[tuple[np.ndarray, ...]], levels: np.ndarray) -> tuple[float
     return min(ends) - margin, max(ends) + margin
 
 
-def _point(seeds: pd.DataFrame, axis: str) -> tuple[float, float, float]:
-    """Median cost, mean likelihood, and half its interval, 0 of one seed."""
-    values = seeds["test_ll"].to_numpy()
-    half = paired.over_seeds(seeds, values).half(LEVEL) if len(values) > 1 else 0.0
-    return float(seeds[axis].median()), float(seeds["test_ll"].mean()), half
+def _point(seeds: pd.DataFrame, best: pd.DataFrame, axis: str) -> tuple[float, float, float]:
+    """Median cost, mean likelihood, and half the interval of its lag; 0 where that is not known."""
+    half = paired.compare(best, seeds).half
+    return (
+        float(seeds[axis].median()),
+        float(seeds["test_ll"].mean()),
+        0.0 if half != half else half,
+    )

@@ -121,8 +121,9 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         best = max(means, key=lambda model: means[model])
         rivals = {m: paired.compare(seeds[best], own) for m, own in seeds.items() if m != best}
         leads = paired.leader(rivals)
-        value, error, ahead, mark = (
-            f"{part}.{budget:g}" for part in ("test_ll", "half", "leads", "mark")
+        value, error, ahead, mark, behind, behind_half = (
+            f"{part}.{budget:g}"
+            for part in ("test_ll", "half", "leads", "mark", "behind", "behind_half")
         )
         marks = {model: improvement.mark(own) for model, own in seeds.items()}
         frame[value] = [means.get(model) for model in frame["model"]]
@@ -131,6 +132,9 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         frame[mark] = [marks.get(model, "") for model in frame["model"]]
         frame[ahead] = [leads and model == best and not marks[best] for model in frame["model"]]
         columns[value] = Column(f"{budget:g} s", digits=".3f", error=error, leads=ahead, mark=mark)
+        frame[behind] = frame["model"].map({m: lag.estimate.value for m, lag in rivals.items()})
+        frame[behind_half] = frame["model"].map({m: lag.half for m, lag in rivals.items()})
+        columns[behind] = Column(f"Behind best, {budget:g} s", digits=".3f", error=behind_half)
     frame[RECORDS] = [tuple(own["key"]) for _, own in models]
     ranks = ""
     if budgets:
@@ -141,7 +145,8 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         ranks = of_plugins([model for model in named if model not in fitted])
     note = (
         f"{MEANS}. At each budget of seconds of updates, alone on the machine, the configuration "
-        f"that the search has found best by validation. {BOLD}"
+        "that the search has found best by validation. Behind best is the difference on the same "
+        f"splits, with its own interval. {BOLD}"
     )
     if few:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
