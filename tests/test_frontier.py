@@ -15,7 +15,7 @@ from benchmarks.execution.run import run
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.tasks import Shard, bound, tasks
 from benchmarks.studies.frontier.figures import view
-from benchmarks.studies.frontier.tables import finals, labelled
+from benchmarks.studies.frontier.rows import finals, labelled
 from benchmarks.training.search import Space, configurations, ranked
 from runs import SCORING, Silent
 

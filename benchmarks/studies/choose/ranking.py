@@ -18,7 +18,7 @@ from benchmarks.core.formats import number
 from benchmarks.core.series import is_baseline
 from benchmarks.core.store import arrays
 from benchmarks.datasets.inspection import UNBOUNDED
-from benchmarks.studies.frontier.tables import finals, labelled
+from benchmarks.studies.frontier.rows import finals, labelled
 
 FITTED = {"gaussian": "a Gaussian", "mixture": "a mixture of Gaussians"}
 STANDING = {

@@ -14,7 +14,7 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import defined
 from benchmarks.plotting import draw, narrow
-from benchmarks.studies.frontier.tables import finals, labelled
+from benchmarks.studies.frontier.rows import finals, labelled
 
 AXES = ("train_flops", "train_seconds")
 LOOK = {"markersize": 4, "lw": 1.2}

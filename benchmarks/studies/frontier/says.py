@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks.studies.frontier.tables import finals, labelled
+from benchmarks.studies.frontier.rows import finals, labelled
 from benchmarks.studies.sentences import (
     baselines,
     effort,

@@ -11,11 +11,12 @@ from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.models import models_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
-from benchmarks.core.series import is_baseline, of_plugins, starred
+from benchmarks.core.series import is_baseline, of_plugins
 from benchmarks.studies.density import exactness
 from benchmarks.studies.density.tables import note_on_samples
 from benchmarks.studies.frontier.entries import NAME
 from benchmarks.studies.frontier.overview import BOLD, MEANS, overview
+from benchmarks.studies.frontier.rows import finals, labelled, last
 from benchmarks.studies.sentences import few_rows
 
 COSTS = {
@@ -59,49 +60,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [likelihoods[name], *others]
     return [table for table in ordered if table is not None and len(table.frame)]
-
-
-def labelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Cases of one data set with columns ``model``, ``stage``, ``seconds`` and ``configuration``.
-
-    ``seconds`` is the budget; a baseline is a final of no budget.
-    """
-    unknown = pd.Series(None, frame.index, dtype=object)
-    names = ("label", "stage", "seconds", "preprocessing")
-    get = {name: frame.get(f"setting.{name}", unknown) for name in names}
-    after = [f" after {first}" if isinstance(first, str) else "" for first in get["preprocessing"]]
-    rows = frame.assign(
-        model=starred(get["label"].where(get["label"].notna(), frame["flow"] + after), frame),
-        stage=get["stage"].where(~is_baseline(frame) | get["stage"].notna(), "baseline"),
-        seconds=get["seconds"].astype(float),
-        configuration=[_words(row) for _, row in frame.iterrows()],
-    )
-    return rows[rows["stage"] != "rate"]
-
-
-def finals(rows: pd.DataFrame) -> pd.DataFrame:
-    """The scored cases of rows that are `labelled`, and have a test likelihood."""
-    scored = rows[(rows["status"] == "done") & rows["stage"].isin(["final", "baseline"])]
-    known = scored if "test_ll" in scored else scored.iloc[:0].assign(test_ll=np.nan)
-    return known.dropna(subset=["test_ll"])
-
-
-def last(rows: pd.DataFrame) -> pd.DataFrame:
-    """The `finals` of each model at its largest budget, and the baselines."""
-    scored = finals(rows)
-    largest = scored.groupby("model")["seconds"].transform("max")
-    return scored[(scored["seconds"] == largest) | scored["seconds"].isna()]
-
-
-def _words(row: pd.Series) -> str:
-    """A configuration in words: "lr 0.003, whiten, hidden 64, layers 8"."""
-    training = row.get("setting.training")
-    if not isinstance(training, dict):
-        return ""
-    sizes = [(n, row.get(f"option.{n}")) for n in ("hidden", "depth", "layers", "bins")]
-    known = [f"{name} {value:g}" for name, value in sizes if pd.notna(value)]
-    words = [f"lr {training['learning_rate']:g}", str(training["preprocessing"]), *known]
-    return ", ".join(words)
 
 
 def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
