@@ -81,12 +81,16 @@ def rising(side: pd.DataFrame, best: pd.DataFrame) -> tuple[str, ...]:
     They might where the mean validation likelihood and the upper end of the interval of its gain
     per doubling come to more than the mean of ``best``.
     """
-    bound, names = np.mean([validation(row) for _, row in best.iterrows()]), []
-    for name, seeds in side.groupby("series"):
+    known = side.reindex(columns=["series", "dim", *improvement.GAINS])
+    late = {name: seeds for name, seeds in known.groupby("series") if improvement.improving(seeds)}
+    if not late:
+        return ()
+    means = validations(side).groupby(side["series"]).mean()
+    bound, names = validations(best).mean(), []
+    for name, seeds in late.items():
         gain = improvement.gain_of(seeds)
-        if gain is not None and improvement.improving(seeds):
-            now = np.mean([validation(row) for _, row in seeds.iterrows()])
-            names += [str(name)] if now + gain.value + gain.half(LEVEL) > bound else []
+        if gain is not None and means[name] + gain.value + gain.half(LEVEL) > bound:
+            names.append(str(name))
     return tuple(names)
 
 
@@ -112,18 +116,19 @@ def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
     """The cases of the series with the highest mean validation likelihood; None if not known."""
     if side["series"].nunique() < 2:
         return None if side.empty else side
-    values = pd.Series([validation(row) for _, row in side.iterrows()], side.index)
+    values = validations(side)
     if values.isna().any():
         return None
     return side[side["series"] == values.groupby(side["series"]).mean().idxmax()]
 
 
-def validation(row: pd.Series) -> float:
-    """Validation likelihood of a case, nats: of a baseline, or the best of a training; else NaN."""
-    if pd.notna(row.get("val_ll")):
-        return float(row["val_ll"])
-    curve = arrays(row, "validation_ll")
-    return levels.best(curve) if "validation_ll" in curve else math.nan
+def validations(cases: pd.DataFrame) -> pd.Series:
+    """Validation likelihood of each case, nats: a baseline's, or a training's best; else NaN."""
+    values = cases.get("val_ll", pd.Series(np.nan, cases.index)).astype(float)
+    others = [arrays(row, "validation_ll") for _, row in cases[values.isna()].iterrows()]
+    curves = [levels.best(own) if "validation_ll" in own else math.nan for own in others]
+    values[values.isna()] = np.array(curves)
+    return values
 
 
 def seconds_to(side: pd.DataFrame, level: float) -> float:

@@ -23,7 +23,7 @@ NOTE = (
     "again would raise the validation log-likelihood by more than what counts as level."
 )
 MARKS = "undertrained"  # the column of a table that has them
-GAIN, ERROR, FREEDOM = "val_ll_gain", "val_ll_gain_se", "val_ll_gain_freedom"
+GAINS = GAIN, ERROR, FREEDOM = "val_ll_gain", "val_ll_gain_se", "val_ll_gain_freedom"
 
 
 def gain_per_doubling(
@@ -46,7 +46,7 @@ def gain_per_doubling(
 
 def gain_of(seeds: pd.DataFrame) -> Estimate | None:
     """Mean gain per doubling of the seeds of a model, nats; None if that of one is not known."""
-    known = seeds.reindex(columns=[GAIN, ERROR, FREEDOM]).astype(float)
+    known = seeds.reindex(columns=GAINS).astype(float)
     if known.empty or known.isna().any(axis=None):
         return None
     variances = known[ERROR] ** 2

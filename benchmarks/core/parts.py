@@ -132,7 +132,7 @@ def arrays(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     return {name: loaded[name] for name in hashes}
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _opened(path: Path, modified: int, size: int) -> zipfile.ZipFile:
     """An archive whose directory of members, which takes longer than an array, is read once."""
     return zipped(path)

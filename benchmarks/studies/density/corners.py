@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.analysis import improvement
-from benchmarks.analysis.contests import validation
+from benchmarks.analysis.contests import validations
 from benchmarks.analysis.paired import facts_of
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
@@ -53,7 +53,7 @@ def _chosen(group: pd.DataFrame) -> pd.DataFrame:
     """The first seeds of the best series of each kind by validation likelihood."""
     rows = group.assign(series=series(group)).sort_values("seed", kind="stable")
     rows = rows.drop_duplicates("series")
-    best = np.argsort([-validation(row) for _, row in rows.iterrows()], kind="stable")
+    best = np.argsort(-validations(rows), kind="stable")
     rows = rows.iloc[best]
     solved = rows["test_nfe"].notna() if "test_nfe" in rows else pd.Series(False, rows.index)
     baseline = is_baseline(rows)
