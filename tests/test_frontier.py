@@ -168,6 +168,15 @@ def test_what_a_split_does_to_all_models_is_in_no_difference(frame):
     assert (after["half.0.15"] > before["half.0.15"]).all()
 
 
+def test_a_budget_of_fewer_splits_has_all_means_over_these(frame):
+    table = registry["frontier"].tables(frame)[0]
+    assert table.columns["test_ll.0.3"].label == "0.3 s, 1 split"
+    first = frame[(frame["data_seed"] == 0) & (frame["flow"] == "gaussian")]
+    means = table.frame.set_index("model")["test_ll.0.3"].dropna()
+    assert len(means) == 2
+    assert means["gaussian"] == first["test_ll"].mean()
+
+
 def test_a_mean_that_few_test_rows_decide_is_said_to_be(frame):
     assert "few test rows" not in " ".join(registry["frontier"].says(frame))
     last = frame[(frame["setting.seconds"] == 0.15) & (frame["setting.stage"] == "final")]

@@ -14,15 +14,15 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import defined
 from benchmarks.plotting import draw, narrow
-from benchmarks.studies.frontier.rows import finals, labelled
+from benchmarks.studies.frontier.rows import finals, labelled, on_common_splits
 
 AXES = ("train_flops", "train_seconds")
 LOOK = {"markersize": 4, "lw": 1.2}
 DASHES = (":", "--", "-.")  # of baselines, in turn
 FAR = 3.0  # below the best, as a multiple of the lower quartile's distance: out of view
 NOTE = (
-    "Mean test log-likelihood over seeds and splits of the configuration that is best by "
-    "validation at each budget, against the FLOPs and the seconds of its training. Bands are "
+    "Mean test log-likelihood, over the splits that all budgets have, of the configuration that is "
+    "best by validation at each, against the FLOPs and the seconds of its training. Bands are "
     f"{1 - LEVEL:.0%} intervals, by Student's t, of the difference on the same splits from the "
     "flow that is best at the largest budget: what a split does to all models alike is in none. "
     "Lines without marks: baselines, which are fitted. What is far below most flows is outside of "
@@ -33,7 +33,7 @@ NOTE = (
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Test likelihood against FLOPs and, where they were measured, seconds; a row a data set."""
     scored = [finals(labelled(group)) for _, group in frame.groupby("dataset", sort=False)]
-    scored = [rows for rows in scored if rows["seconds"].notna().any()]
+    scored = [on_common_splits(rows) for rows in scored if rows["seconds"].notna().any()]
     if not scored:
         return []
     keys = tuple(key for rows in scored for key in rows["key"])

@@ -33,6 +33,20 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
     return known.dropna(subset=["test_ll"])
 
 
+def at_budget(scored: pd.DataFrame, seconds: float) -> pd.DataFrame:
+    """The `finals` of a budget, and the baselines on their splits."""
+    trained = scored["seconds"] == seconds
+    splits = scored.loc[trained, "data_seed"]
+    return scored[trained | (scored["seconds"].isna() & scored["data_seed"].isin(splits))]
+
+
+def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
+    """The `finals` on the splits that all budgets have; all of them where no split is common."""
+    splits = [set(own) for _, own in scored.groupby("seconds")["data_seed"]]
+    common = scored[scored["data_seed"].isin(set.intersection(*splits))]
+    return common if len(common) else scored
+
+
 def last(rows: pd.DataFrame) -> pd.DataFrame:
     """The `finals` of each model at its largest budget, and the baselines."""
     scored = finals(rows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks.studies.frontier.rows import finals, labelled
+from benchmarks.studies.frontier.rows import at_budget, finals, labelled
 from benchmarks.studies.sentences import (
     baselines,
     effort,
@@ -52,9 +52,10 @@ def says(frame: pd.DataFrame) -> list[str]:
 
 def _budgets(name: str, rows: pd.DataFrame) -> Iterator[Budget]:
     scored = finals(rows)
-    fitted = _by_model(scored[scored["seconds"].isna()])
-    for _, own in scored.groupby("seconds"):
-        yield Budget(name, float(own["seconds"].iloc[0]), _by_model(own), fitted)
+    for seconds in sorted(scored["seconds"].dropna().unique()):
+        rows = at_budget(scored, seconds)
+        fitted = rows["seconds"].isna()
+        yield Budget(name, seconds, _by_model(rows[~fitted]), _by_model(rows[fitted]))
 
 
 def _by_model(scored: pd.DataFrame) -> dict[str, pd.DataFrame]:

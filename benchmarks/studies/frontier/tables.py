@@ -11,12 +11,13 @@ from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.models import models_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.naming import counted
 from benchmarks.core.series import is_baseline, of_plugins
 from benchmarks.studies.density import exactness
 from benchmarks.studies.density.tables import note_on_samples
 from benchmarks.studies.frontier.entries import NAME
 from benchmarks.studies.frontier.overview import BOLD, MEANS, overview
-from benchmarks.studies.frontier.rows import finals, labelled, last
+from benchmarks.studies.frontier.rows import at_budget, finals, labelled, last
 from benchmarks.studies.sentences import few_rows
 
 COSTS = {
@@ -70,8 +71,9 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     frame = pd.DataFrame({"model": list(models.groups)})
     columns = {"model": Column("Model")}
     few: dict[str, str] = {}  # models of fewer splits, by name
+    splits = scored.groupby("seconds")["data_seed"].nunique()
     for budget in budgets:
-        ours = scored[(scored["seconds"] == budget) | scored["seconds"].isna()]
+        ours = at_budget(scored, budget)
         seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
         means = {model: float(own["test_ll"].mean()) for model, own in seeds.items()}
         most = max(len(own) for own in seeds.values() if own["seconds"].notna().any())
@@ -89,7 +91,10 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         frame[error] = [halves.get(model, np.nan) for model in frame["model"]]
         frame[mark] = [marks.get(model, "") for model in frame["model"]]
         frame[ahead] = [leads and model == best and not marks[best] for model in frame["model"]]
-        columns[value] = Column(f"{budget:g} s", digits=".3f", error=error, leads=ahead, mark=mark)
+        fewer = splits[budget] < splits.max()
+        over = f", {counted(int(splits[budget]), 'split')}" if fewer else ""
+        label = f"{budget:g} s{over}"
+        columns[value] = Column(label, digits=".3f", error=error, leads=ahead, mark=mark)
         frame[behind] = frame["model"].map({m: lag.estimate.value for m, lag in rivals.items()})
         frame[behind_half] = frame["model"].map({m: lag.half for m, lag in rivals.items()})
         columns[behind] = Column(f"Behind best, {budget:g} s", digits=".3f", error=behind_half)
