@@ -56,8 +56,8 @@ def test_a_lead_is_said_as_the_tests_show_it(other: float, seeds: int, words: st
     if seeds == 1:
         assert "±" not in best
     else:
-        half = stats.t.ppf(0.975, seeds - 1) * stats.sem(NOISE)
-        assert f"± {half:.3f})" in best
+        half = stats.t.ppf(0.975, seeds - 1) * stats.sem(NOISE)  # as differences have it
+        assert f"{-1.999 - other:+.3f} ± {half:.3f} over realnvp)" in best
 
 
 def test_the_effort_and_what_lacks_are_those_of_the_records() -> None:

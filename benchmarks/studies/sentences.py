@@ -24,6 +24,22 @@ def listed(parts: Sequence[str], separator: str = "; ") -> str:
     return separator.join([*parts[:MOST], *more])
 
 
+def first(models: Mapping[str, pd.DataFrame], data: str) -> str:
+    """The best of models, which come first: "maf on moons (−1.203, +0.012 ± 0.004 over glow)".
+
+    The numbers are its mean test log-likelihood in nats, and its lead over the next in pairs.
+    """
+    (best, seeds), *others = models.items()
+    numbers = number(seeds["test_ll"].mean(), ".3f")
+    if others:
+        name, rivals = others[0]
+        lead = paired.compare(seeds, rivals)
+        half = lead.tested.half(LEVEL)
+        error = f" ± {number(half, '.3f')}" if math.isfinite(half) else ""
+        numbers += f", {number(lead.estimate.value, '+.3f')}{error} over {name}"
+    return f"{best} on {data} ({numbers})"
+
+
 def stands(models: Mapping[str, pd.DataFrame]) -> str:
     """How the first of models stands to the others, by tests in pairs: "is level with maf"."""
     first, *others = models
@@ -77,14 +93,6 @@ def few_rows(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
                 value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
                 parts.append(f"{model} on {data} ({value} ± {error} on split {row['seed']})")
     return f"Decided by few test rows: {listed(parts, ', ')}." if parts else ""
-
-
-def likelihood(seeds: pd.DataFrame) -> str:
-    """Mean test log-likelihood in nats, with half of its interval over several seeds."""
-    values = seeds["test_ll"].to_numpy(dtype=float)
-    half = paired.over_seeds(seeds, values).half(LEVEL) if len(values) > 1 else math.nan
-    error = f" ± {number(half, '.3f')}" if math.isfinite(half) else ""
-    return f"{number(values.mean(), '.3f')}{error}"
 
 
 def baselines(sets: Iterable[tuple[str, pd.DataFrame, Mapping[str, pd.DataFrame]]]) -> str:

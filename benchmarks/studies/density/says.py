@@ -8,8 +8,8 @@ from benchmarks.analysis.models import Models, models_of
 from benchmarks.studies.sentences import (
     baselines,
     effort,
+    first,
     lacking,
-    likelihood,
     listed,
     plugins,
     stands,
@@ -37,10 +37,7 @@ def _sides(models: Models) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
 
 
 def _best(sets: list[Models]) -> str:
-    parts = []
-    for models in sets:
-        best, seeds = next(iter(models.flows.items()))
-        parts.append(f"{best} on {models.data} ({likelihood(seeds)})")
+    parts = [first(models.flows, models.data) for models in sets]
     return f"Highest mean test log-likelihood of a flow, nats: {listed(parts, ', ')}."
 
 

@@ -12,8 +12,8 @@ from benchmarks.studies.sentences import (
     baselines,
     effort,
     few_rows,
+    first,
     lacking,
-    likelihood,
     plugins,
     stands,
     undertrained,
@@ -69,7 +69,7 @@ def _best(budgets: list[list[Budget]]) -> str:
     parts = []
     for seconds in every:
         firsts = [
-            f"{budget.best} on {budget.data} ({likelihood(budget.models[budget.best])})"
+            first(budget.models, budget.data)
             for of_set in budgets
             for budget in of_set
             if budget.seconds == seconds
