@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,7 +156,12 @@ def test_tables_and_figures_are_of_all_finals(frame):
     assert cited >= set(stages["key"])
     assert [figure.name for figure in study.figures(frame)] == ["frontier"]
     long = stages[stages["setting.seconds"] == 0.3]
-    assert f"at 0.3 s of updates {long['flow'].item()} on 8gaussians" in study.says(frame)[0]
+    best, *others = study.says(frame)
+    assert f"{long['flow'].item()} after 0.3 s of updates (" in best
+    twice = pd.concat([frame, frame.assign(dataset="moons")], ignore_index=True)
+    lines = study.says(twice)
+    assert lines[0] == " ".join([best, *others])
+    assert all(d in line for d, line in zip(("8gaussians", "moons"), lines, strict=True))
 
 
 def test_what_a_split_does_to_all_models_is_in_no_difference(frame):

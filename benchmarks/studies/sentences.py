@@ -24,20 +24,20 @@ def listed(parts: Sequence[str], separator: str = "; ") -> str:
     return separator.join([*parts[:MOST], *more])
 
 
-def first(models: Mapping[str, pd.DataFrame], data: str) -> str:
-    """The best of models, which come first: "maf on moons (−1.203, +0.012 ± 0.004 over glow)".
+def lead(models: Mapping[str, pd.DataFrame]) -> str:
+    """Of the first of models, which come best first: "(−1.203, +0.012 ± 0.004 over glow)".
 
     The numbers are its mean test log-likelihood in nats, and its lead over the next in pairs.
     """
-    (best, seeds), *others = models.items()
-    numbers = number(seeds["test_ll"].mean(), ".3f")
-    if others:
-        name, rivals = others[0]
-        lead = paired.compare(seeds, rivals)
-        half = lead.tested.half(LEVEL)
-        error = f" ± {number(half, '.3f')}" if math.isfinite(half) else ""
-        numbers += f", {number(lead.estimate.value, '+.3f')}{error} over {name}"
-    return f"{best} on {data} ({numbers})"
+    (_, seeds), *others = models.items()
+    mean = number(seeds["test_ll"].mean(), ".3f")
+    if not others:
+        return f"({mean})"
+    name, rivals = others[0]
+    compared = paired.compare(seeds, rivals)
+    half = compared.tested.half(LEVEL)
+    error = f" ± {number(half, '.3f')}" if math.isfinite(half) else ""
+    return f"({mean}, {number(compared.estimate.value, '+.3f')}{error} over {name})"
 
 
 def stands(models: Mapping[str, pd.DataFrame]) -> str:

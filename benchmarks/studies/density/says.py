@@ -8,8 +8,8 @@ from benchmarks.analysis.models import Models, models_of
 from benchmarks.studies.sentences import (
     baselines,
     effort,
-    first,
     lacking,
+    lead,
     listed,
     plugins,
     stands,
@@ -37,7 +37,7 @@ def _sides(models: Models) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
 
 
 def _best(sets: list[Models]) -> str:
-    parts = [first(models.flows, models.data) for models in sets]
+    parts = [f"{next(iter(m.flows))} on {m.data} {lead(m.flows)}" for m in sets]
     return f"Highest mean test log-likelihood of a flow, nats: {listed(parts, ', ')}."
 
 

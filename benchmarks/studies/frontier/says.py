@@ -1,4 +1,4 @@
-"""What the records of the frontier say, in five lines."""
+"""What the records of the frontier say: of each data set, and of what lacks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from benchmarks.analysis import paired
+from benchmarks.analysis.contests import best_validated, kinds
+from benchmarks.core.formats import number
 from benchmarks.studies.frontier.rows import at_budget, finals, labelled
 from benchmarks.studies.sentences import (
     baselines,
     effort,
     few_rows,
-    first,
     lacking,
+    lead,
     plugins,
     stands,
     undertrained,
@@ -36,17 +39,27 @@ class Budget:
 
 
 def says(frame: pd.DataFrame) -> list[str]:
-    """The best at each budget, what is level with it, its cost, what was improving, what lacks."""
+    """The best at each budget, what is level with it, its cost, what was improving, what lacks.
+
+    A line each of one data set, and a line a data set of several.
+    """
     sets = [(str(n), labelled(group)) for n, group in frame.groupby("dataset", sort=False)]
-    budgets = [list(_budgets(name, rows)) for name, rows in sets]
-    last = [of_set[-1] for of_set in budgets if of_set]
-    if not last:
+    known = [lines for name, rows in sets if (lines := _of(list(_budgets(name, rows))))]
+    lines = known[0] if len(known) == 1 else [" ".join(of_set) for of_set in known]
+    return [line for line in [*lines, _lacks(sets) if known else ""] if line]
+
+
+def _of(budgets: list[Budget]) -> list[str]:
+    """What is said of a data set; nothing without budgets."""
+    if not budgets:
         return []
-    fitted = baselines((b.data, b.models[b.best], b.baselines) for b in last)
-    rare = few_rows({b.data: b.models for b in last})
-    level = " ".join(filter(None, [_level(last), fitted, rare]))
-    own = plugins({b.data: b.models for b in last})
-    lines = [_best(budgets), own, level, _cost(last), _gains(last), _lacks(sets)]
+    last = budgets[-1]
+    own = {last.data: last.models}
+    fitted = baselines([(last.data, last.models[last.best], last.baselines)])
+    after = f"After {last.seconds:g} s {last.best} {stands(last.models)}."
+    level = " ".join(filter(None, [after, _other_kind(last), fitted, few_rows(own)]))
+    cost = f"To train, {effort(last.models, last.data)}."
+    lines = [_best(budgets), plugins(own), level, cost, undertrained(own)]
     return [line for line in lines if line]
 
 
@@ -64,34 +77,25 @@ def _by_model(scored: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(model): scored[scored["model"] == model] for model in means.index}
 
 
-def _best(budgets: list[list[Budget]]) -> str:
-    every = sorted({budget.seconds for of_set in budgets for budget in of_set})
-    parts = []
-    for seconds in every:
-        firsts = [
-            first(budget.models, budget.data)
-            for of_set in budgets
-            for budget in of_set
-            if budget.seconds == seconds
-        ]
-        parts.append(f"at {seconds:g} s of updates {', '.join(firsts)}")
-    return f"Best by mean test log-likelihood, nats: {'; '.join(parts)}."
+def _best(budgets: list[Budget]) -> str:
+    firsts = [f"{b.best} after {b.seconds:g} s of updates {lead(b.models)}" for b in budgets]
+    about = "the best by mean test log-likelihood, nats, is"
+    return f"On {budgets[0].data} {about} {', '.join(firsts)}."
 
 
-def _level(last: list[Budget]) -> str:
-    parts = [f"{budget.best} on {budget.data} {stands(budget.models)}" for budget in last]
-    return f"At the largest budget {'; '.join(parts)}."
-
-
-def _cost(last: list[Budget]) -> str:
-    parts = [effort(budget.models, budget.data) for budget in last]
-    return f"To train the best: {'; '.join(parts)}."
-
-
-def _gains(last: list[Budget]) -> str:
-    names = [f"{budget.data} at {budget.seconds:g} s" for budget in last]
-    pairs = zip(names, last, strict=True)
-    return undertrained({name: budget.models for name, budget in pairs})
+def _other_kind(budget: Budget) -> str:
+    """How far the best flow of the other kind is behind, by validation; "" where there is none."""
+    best = budget.models[budget.best]
+    rows = pd.concat(budget.models.values()).rename(columns={"model": "series"})
+    kind = kinds(rows)
+    other = "discrete" if kind[best.index[0]] == "continuous" else "continuous"
+    rival = best_validated(rows[kind == other])
+    if rival is None:
+        return ""
+    lag = paired.compare(best, rival)
+    half = f" ± {number(lag.half, '.3f')}" if lag.half == lag.half else ""
+    name = rival["series"].iloc[0]
+    return f"The best {other} flow, {name}, is {number(lag.estimate.value, '.3f')}{half} behind."
 
 
 def _lacks(sets: list[tuple[str, pd.DataFrame]]) -> str:
