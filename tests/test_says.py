@@ -44,7 +44,7 @@ def densities(**likelihoods: float) -> pd.DataFrame:
     ("other", "seeds", "words"),
     [
         (-3.0, SEEDS, "is ahead of all other flows"),
-        (-2.0, SEEDS, "is level with"),
+        (-2.0, SEEDS, "is level (within 0.05) with"),
         (-3.0, 1, "judges no lead"),
     ],
 )

@@ -16,7 +16,7 @@ from benchmarks.analysis import improvement, levels
 from benchmarks.analysis.criteria import LEVEL, UPDATES
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import Comparison, compare, standing
-from benchmarks.core.series import BUDGET, is_baseline, named
+from benchmarks.core.series import BUDGET, LABEL, is_baseline, named
 from benchmarks.core.store import arrays
 
 CURVE = ("validation_ll", "validation_seconds")
@@ -65,12 +65,12 @@ def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Conte
     """
     pairs = []
     for name, group in done.groupby("dataset"):
-        sides = at_equal_budget(*(group[mask.reindex(group.index)] for mask in (one, other)))
+        kinds_of = [group[mask.reindex(group.index)] for mask in (one, other)]
+        sides = at_equal_budget(*kinds_of)
         group = named(pd.concat(sides))
-        sides = [group.loc[side.index] for side in sides]
-        first, second = (best_validated(side) for side in sides)
+        first, second = (best_validated(group.loc[side.index]) for side in sides)
         if first is not None and second is not None:
-            late = rising(sides[1], first), rising(sides[0], second)
+            late = rising(kinds_of[1], first), rising(kinds_of[0], second)
             pairs.append(Contest(str(name), first, second, compare(first, second), *late))
     return pairs
 
@@ -78,9 +78,16 @@ def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Conte
 def rising(side: pd.DataFrame, best: pd.DataFrame) -> tuple[str, ...]:
     """The series that were still improving and might pass ``best`` with twice their updates.
 
-    They might where the mean validation likelihood and the upper end of the interval of its gain
-    per doubling come to more than the mean of ``best``.
+    They might where the mean validation likelihood, on the splits of ``best``, and the upper end of
+    the interval of its gain per doubling come to more than the mean of ``best``. What a search has
+    trained is taken at the largest budget of each.
     """
+    side = side[side["data_seed"].isin(best["data_seed"])]
+    if LABEL in side:
+        budget = side[BUDGET].astype(float)
+        largest = budget.groupby(side[LABEL]).transform("max")
+        side = side[side[LABEL].isna() | (budget == largest)]
+    side = named(side)
     known = side.reindex(columns=["series", "dim", *improvement.GAINS])
     late = {name: seeds for name, seeds in known.groupby("series") if improvement.improving(seeds)}
     if not late:

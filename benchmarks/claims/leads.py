@@ -47,14 +47,15 @@ def judge_leads(frame: pd.DataFrame, claim: str, who: str, missing: str) -> Verd
         kind = standings[_name(pair)]
         names = pair.unsettled_by(kind)
         own.append("open" if names else kind)
-        results.append(_result(pair, f"{kind} at this budget" if names else kind))
+        results.append(_result(pair, f"{kind} so far" if names else kind))
         turns += [f"{listed(names)} on {pair.data}"] if names else []
+    undecided = f", {own.count('open')} open" if "open" in own else ""
     sentence = (
-        f"{who} on {own.count('ahead')} of {counted(len(pairs), 'data set')}: "
+        f"{who} on {own.count('ahead')} of {counted(len(pairs), 'data set')}{undecided}: "
         f"{', '.join(results)} nats."
     )
     bases = listed(pair.comparison.about for pair in pairs)
-    evidence = f"Over {bases}; {counted(len(every), 'comparison')} tested together."
+    evidence = f"Over {bases}; standings are by Holm over {counted(len(every), 'comparison')}."
     left = [OPEN.get(pair.comparison.basis, "") for pair in pairs]
     left += [f"Twice the updates might turn what is open: {'; '.join(turns)}."] if turns else []
     used = keys(*(side for pair in pairs for side in (pair.one, pair.other)))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.criteria import LEVEL
+from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.core.naming import counted
@@ -41,12 +41,13 @@ def lead(models: Mapping[str, pd.DataFrame]) -> str:
 
 
 def stands(models: Mapping[str, pd.DataFrame]) -> str:
-    """How the first of models stands to the others, by tests in pairs: "is level with maf"."""
+    """How the first of models stands to the others: "is level (within 0.05) with maf"."""
     first, *others = models
     compared = {name: paired.compare(models[first], models[name]) for name in others}
     standing = paired.standing(compared)
+    level = f"level (within {margin(int(models[first]['dim'].iloc[0])):g}) with"
     words = {
-        "level with": [name for name, how in standing.items() if how == "level"],
+        level: [name for name, how in standing.items() if how == "level"],
         "not told apart from": [name for name, how in standing.items() if how == "open"],
         "behind": [name for name, how in standing.items() if how == "behind"],
     }
@@ -74,8 +75,8 @@ def undertrained(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
             if gain is not None and improvement.improving(models[model])
         ]
         if words:
-            parts.append(f"on {data} {listed(words, ', ')}")
-    what = "Undertrained, with the slope of validation at the end, nats per doubling of updates"
+            parts.append(f"{listed(words, ', ')}{_on(data)}")
+    what = "Shown to be undertrained, nats of validation per doubling of updates"
     return f"{what}: {listed(parts)}." if parts else ""
 
 
@@ -91,7 +92,7 @@ def few_rows(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
         for model, seeds in models.items():
             for _, row in seeds[seeds["test_ll_se"] > EXTREME * usual].iterrows():
                 value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
-                parts.append(f"{model} on {data} ({value} ± {error} on split {row['seed']})")
+                parts.append(f"{model}{_on(data)} ({value}, s.e. {error}, on split {row['seed']})")
     return f"Decided by few test rows: {listed(parts, ', ')}." if parts else ""
 
 
@@ -102,7 +103,7 @@ def baselines(sets: Iterable[tuple[str, pd.DataFrame, Mapping[str, pd.DataFrame]
     of no smaller mean is named.
     """
     parts = [part for data, seeds, fitted in sets for part in _not_behind(data, seeds, fitted)]
-    return f"Baselines not shown to be below the best flow: {listed(parts, ', ')}." if parts else ""
+    return f"Baselines level with it, above or undecided: {listed(parts, ', ')}." if parts else ""
 
 
 def _not_behind(
@@ -113,15 +114,20 @@ def _not_behind(
     for name, comparison in compared.items():
         lead = comparison.estimate.value
         if standing[name] != "ahead" if len(seeds) > 1 else lead <= 0:
-            yield f"{name} on {data} ({number(-lead, '+.3f')} nats)"
+            yield f"{name}{_on(data)} ({number(-lead, '+.3f')})"
 
 
-def effort(models: Mapping[str, pd.DataFrame], data: str) -> str:
+def effort(models: Mapping[str, pd.DataFrame], data: str = "") -> str:
     """The FLOPs of the training of the first of models, and the least of any."""
     flops = {model: float(seeds["train_flops"].median()) for model, seeds in models.items()}
     first, least = next(iter(models)), min(flops, key=lambda model: flops[model])
-    own = f"{first} on {data} takes {scientific(flops[first])} FLOPs"
-    return own + (f", {least} {scientific(flops[least])}" if least != first else "")
+    own = f"{first}{_on(data)} {scientific(flops[first])}"
+    return own + (f" (least: {least} {scientific(flops[least])})" if least != first else "")
+
+
+def _on(data: str) -> str:
+    """ " on moons"; nothing where a sentence is of one data set, which it has named."""
+    return f" on {data}" if data else ""
 
 
 def lacking(name: str, series: pd.Series) -> list[str]:

@@ -59,7 +59,7 @@ def _repeated(models: Models) -> bool:
 def _effort(sets: list[Models]) -> str:
     counted = [m for m in sets if all("train_flops" in rows for rows in m.flows.values())]
     parts = [effort(models.flows, models.data) for models in counted]
-    return f"To train the best: {listed(parts)}." if parts else ""
+    return f"FLOPs of training the best: {listed(parts)}." if parts else ""
 
 
 def _lacks(sets: list[Models]) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from benchmarks.analysis import paired
 from benchmarks.analysis.contests import best_validated, kinds
 from benchmarks.core.formats import number
+from benchmarks.core.naming import counted
 from benchmarks.studies.frontier.rows import at_budget, finals, labelled
 from benchmarks.studies.sentences import (
     baselines,
@@ -54,12 +55,12 @@ def _of(budgets: list[Budget]) -> list[str]:
     if not budgets:
         return []
     last = budgets[-1]
-    own = {last.data: last.models}
-    fitted = baselines([(last.data, last.models[last.best], last.baselines)])
+    own = {"": last.models}  # the first line names the data set
+    fitted = baselines([("", last.models[last.best], last.baselines)])
     after = f"After {last.seconds:g} s {last.best} {stands(last.models)}."
     level = " ".join(filter(None, [after, _other_kind(last), fitted, few_rows(own)]))
-    cost = f"To train, {effort(last.models, last.data)}."
-    lines = [_best(budgets), plugins(own), level, cost, undertrained(own)]
+    cost = f"FLOPs of training: {effort(last.models)}."
+    lines = [_best(budgets), plugins({last.data: last.models}), level, cost, undertrained(own)]
     return [line for line in lines if line]
 
 
@@ -78,7 +79,12 @@ def _by_model(scored: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _best(budgets: list[Budget]) -> str:
-    firsts = [f"{b.best} after {b.seconds:g} s of updates {lead(b.models)}" for b in budgets]
+    counts = [len(b.models[b.best]) for b in budgets]
+    firsts = []
+    for budget, count in zip(budgets, counts, strict=True):
+        fewer = f", {counted(count, 'split')}" if count < max(counts) else ""
+        after = f"after {budget.seconds:g} s of updates{fewer}"
+        firsts.append(f"{budget.best} {after} {lead(budget.models)}")
     about = "the best by mean test log-likelihood, nats, is"
     return f"On {budgets[0].data} {about} {', '.join(firsts)}."
 
@@ -94,8 +100,8 @@ def _other_kind(budget: Budget) -> str:
         return ""
     lag = paired.compare(best, rival)
     half = f" ± {number(lag.half, '.3f')}" if lag.half == lag.half else ""
-    name = rival["series"].iloc[0]
-    return f"The best {other} flow, {name}, is {number(lag.estimate.value, '.3f')}{half} behind."
+    name, value = rival["series"].iloc[0], number(-lag.estimate.value, "+.3f")
+    return f"The best {other} flow by validation, {name}: {value}{half}."
 
 
 def _lacks(sets: list[tuple[str, pd.DataFrame]]) -> str:
