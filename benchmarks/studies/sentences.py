@@ -103,7 +103,8 @@ def baselines(sets: Iterable[tuple[str, pd.DataFrame, Mapping[str, pd.DataFrame]
     of no smaller mean is named.
     """
     parts = [part for data, seeds, fitted in sets for part in _not_behind(data, seeds, fitted)]
-    return f"Baselines level with it, above or undecided: {listed(parts, ', ')}." if parts else ""
+    what = "Baselines level with the best flow, above or undecided"
+    return f"{what}: {listed(parts, ', ')}." if parts else ""
 
 
 def _not_behind(
