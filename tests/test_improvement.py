@@ -130,7 +130,7 @@ def test_a_search_is_judged_by_its_longest_trainings() -> None:
         ({"cnf": 1.0, "maf": 0.0, "glow": 1.4}, "cnf", "undecided"),
         ({"cnf": 1.0, "maf": 0.0, "glow": 1.6}, "cnf", "refuted"),
         ({"cnf": 1.0, "maf": 0.0, "glow": 1.0}, "cnf", "undecided"),
-        ({"cnf": 1.0, "maf": 0.0, "glow": 1.0}, "glow", "refuted"),  # level, and it may but fall
+        ({"cnf": 1.0, "maf": 0.0, "glow": 1.0}, "glow", "refuted"),  # level: cnf can but fall
     ],
 )
 def test_a_likelihood_that_was_improving_is_a_lower_bound(

@@ -113,9 +113,9 @@ def _not_behind(
     compared = {name: paired.compare(seeds, rows) for name, rows in fitted.items()}
     standing = paired.standing(compared)
     for name, comparison in compared.items():
-        lead = comparison.estimate.value
-        if standing[name] != "ahead" if len(seeds) > 1 else lead <= 0:
-            yield f"{name}{_on(data)} ({number(-lead, '+.3f')})"
+        ahead = comparison.estimate.value
+        if standing[name] != "ahead" if len(seeds) > 1 else ahead <= 0:
+            yield f"{name}{_on(data)} ({number(-ahead, '+.3f')})"
 
 
 def effort(models: Mapping[str, pd.DataFrame], data: str = "") -> str:
