@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import datasets
+from benchmarks.analysis.contests import contests
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN, MARK, MARKS, gain_of, improving
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
@@ -143,6 +144,14 @@ def test_a_likelihood_that_was_improving_is_a_lower_bound(
     verdict = registry["continuous-powerful"].verdict(rows)
     assert verdict.outcome == expected
     assert (late in verdict.weakness) is (expected == "undecided")
+
+
+def test_the_best_of_a_kind_is_chosen_on_the_splits_that_all_of_it_have() -> None:
+    rows = densities({"cnf": 0.0, "maf": 0.0, "glow": 0.5})
+    rows = rows[(rows["flow"] != "maf") | (rows["seed"] > 2)]  # of the splits with high values
+    rows = rows.assign(val_ll=rows["val_ll"] + 10.0 * rows["data_seed"])
+    for contest in contests(rows, rows["flow"] == "cnf", rows["flow"] != "cnf"):
+        assert set(contest.other["flow"]) == {"glow"}
 
 
 def test_an_undertrained_row_is_marked_and_never_bold() -> None:

@@ -120,13 +120,19 @@ def tested(pairs: Sequence[Contest]) -> dict[str, Standing]:
 
 
 def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
-    """The cases of the series with the highest mean validation likelihood; None if not known."""
+    """The cases of the series with the highest mean validation likelihood; None if not known.
+
+    Means are over the splits that all series have, where there are any.
+    """
     if side["series"].nunique() < 2:
         return None if side.empty else side
     values = validations(side)
     if values.isna().any():
         return None
-    return side[side["series"] == values.groupby(side["series"]).mean().idxmax()]
+    splits = [set(own) for _, own in side.groupby("series")["data_seed"]]
+    common = side["data_seed"].isin(set.intersection(*splits))
+    means = values[common if common.any() else values.index].groupby(side["series"]).mean()
+    return side[side["series"] == means.idxmax()]
 
 
 def validations(cases: pd.DataFrame) -> pd.Series:
