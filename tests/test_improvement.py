@@ -121,6 +121,18 @@ def test_a_search_is_judged_by_its_longest_trainings() -> None:
         assert claim.verdict(rows).outcome == expected
 
 
+def test_a_budget_includes_the_smaller_ones() -> None:
+    """A seed counts by the training that validates best; its gain is that of the longest one."""
+    own = searched({"ffjord": 0.4, "glow": 0.0})
+    worse = (own["flow"] == "glow") & (own[BUDGET] == 60) & (own["seed"] < 2)
+    rows = own.assign(val_ll=own["val_ll"] - 100.0 * worse, **{GAIN: own[BUDGET]})
+    for contest in contests(rows, rows["flow"] == "ffjord", rows["flow"] == "glow"):
+        assert contest.other["key"].str.endswith("-15").sum() == 2
+        for side in (contest.one, contest.other):
+            assert sorted(side["seed"]) == list(range(5))
+            assert set(side[BUDGET]) == set(side[GAIN]) == {60.0}
+
+
 @pytest.mark.parametrize(
     ("levels", "late", "expected"),
     [

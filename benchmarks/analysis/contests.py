@@ -20,6 +20,7 @@ from benchmarks.core.series import BUDGET, LABEL, is_baseline, named
 from benchmarks.core.store import arrays
 
 CURVE = ("validation_ll", "validation_seconds")
+TAKEN = (*improvement.GAINS, "train_flops", "train_seconds")  # of the whole of a budget
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,7 @@ def rising(side: pd.DataFrame, best: pd.DataFrame) -> tuple[str, ...]:
     the interval of its gain per doubling come to more than the mean of ``best``. What a search has
     trained is taken at the largest budget of each.
     """
-    side = side[side["data_seed"].isin(best["data_seed"])]
-    if LABEL in side:
-        budget = side[BUDGET].astype(float)
-        largest = budget.groupby(side[LABEL]).transform("max")
-        side = side[side[LABEL].isna() | (budget == largest)]
-    side = named(side)
+    side = named(at_largest_budget(side[side["data_seed"].isin(best["data_seed"])]))
     known = side.reindex(columns=["series", "dim", *improvement.GAINS])
     late = {name: seeds for name, seeds in known.groupby("series") if improvement.improving(seeds)}
     if not late:
@@ -102,16 +98,46 @@ def rising(side: pd.DataFrame, best: pd.DataFrame) -> tuple[str, ...]:
 
 
 def at_equal_budget(*sides: pd.DataFrame) -> list[pd.DataFrame]:
-    """The cases of each side at the largest budget of a search that all sides with budgets have.
+    """The cases of each side `within` the largest budget of a search that all with budgets have.
 
-    Cases without a budget, such as baselines, stand beside those of any. A side is empty where no
-    budget is common.
+    A side has its baselines alone where no budget is common.
     """
     budgets = [side.get(BUDGET, pd.Series(np.nan, side.index)).astype(float) for side in sides]
     known = [set(own.dropna()) for own in budgets if own.notna().any()]
     largest = max(set.intersection(*known), default=math.nan) if known else math.nan
-    pairs = zip(sides, budgets, strict=True)
-    return [side[own.isna() | (own == largest)] for side, own in pairs]
+    return [within(side, largest) for side in sides]
+
+
+def at_largest_budget(cases: pd.DataFrame) -> pd.DataFrame:
+    """Cases of one data set, those of each entrant of a search `within` its largest budget."""
+    if LABEL not in cases:
+        return cases
+    return within(cases, cases[BUDGET].astype(float).groupby(cases[LABEL]).transform("max"))
+
+
+def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
+    """Cases of one data set that have kept to a budget, s, or to one for each case.
+
+    Of what a search has trained a budget includes the smaller ones: of each seed that an entrant
+    has at the budget itself this is the case of the highest validation likelihood. What its
+    training took and what more updates would gain are those of the budget. Cases without a budget,
+    such as baselines, stay.
+    """
+    if BUDGET not in cases:
+        return cases
+    spent = cases[BUDGET].astype(float)
+    at, searched = spent == budget, cases.get(LABEL, pd.Series(None, cases.index)).notna()
+    others = cases.index[~searched & (at | spent.isna())]
+    of = [name for name in ("run", LABEL, "seed", "data_seed") if name in cases]
+    tried = cases[searched & (spent <= budget)]
+    order = tried[[*of, BUDGET]].assign(validated=validations(tried))
+    order = order.sort_values(["validated", BUDGET], na_position="first")
+    best = order.groupby(of, sort=False, observed=True).tail(1)[of].reset_index(names="place")
+    taken = [name for name in (BUDGET, *TAKEN) if name in cases]
+    best = best.merge(cases.loc[searched & at, [*of, *taken]], on=of).set_index("place")
+    chosen = cases.loc[others.union(best.index)].copy()
+    chosen.loc[best.index, taken] = best[taken]
+    return chosen
 
 
 def tested(pairs: Sequence[Contest]) -> dict[str, Standing]:

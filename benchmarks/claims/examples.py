@@ -80,10 +80,11 @@ def densities(
 
 
 def searched(levels: Mapping[str, float], **how: Any) -> pd.DataFrame:
-    """Made-up finals of a search: `densities` at its last budget, the reverse at an earlier one."""
+    """Made-up finals of a search: `densities` at its last budget; far lower, in reverse, before."""
     parts = []
-    for budget, sign in ((15.0, -1), (60.0, 1)):
-        rows = densities({flow: sign * level for flow, level in levels.items()}, **how)
+    early = {flow: -10.0 - level for flow, level in levels.items()}
+    for budget, own in ((15.0, early), (60.0, levels)):
+        rows = densities(own, **how)
         trained = rows["updates"] > 0
         columns: dict[str, Any] = {
             "study": "frontier",
@@ -92,7 +93,7 @@ def searched(levels: Mapping[str, float], **how: Any) -> pd.DataFrame:
             LABEL: rows["flow"].where(trained, None),
             BUDGET: pd.Series(budget, rows.index).where(trained),
         }
-        parts.append(rows.assign(**columns)[trained | (sign > 0)])
+        parts.append(rows.assign(**columns)[trained | (own is levels)])
     return pd.concat(parts, ignore_index=True)
 
 

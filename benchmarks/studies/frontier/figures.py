@@ -14,19 +14,19 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import defined
 from benchmarks.plotting import draw, narrow
-from benchmarks.studies.frontier.rows import finals, labelled, on_common_splits
+from benchmarks.studies.frontier.rows import by_budget, finals, labelled, on_common_splits
 
 AXES = ("train_flops", "train_seconds")
 LOOK = {"markersize": 4, "lw": 1.2}
 DASHES = (":", "--", "-.")  # of baselines, in turn
 FAR = 3.0  # below the best, as a multiple of the lower quartile's distance: out of view
 NOTE = (
-    "Mean test log-likelihood, over the splits that all budgets have, of the configuration that is "
-    "best by validation at each, against the FLOPs and the seconds of its training. Bands are "
-    f"{1 - LEVEL:.0%} intervals, by Student's t, of the difference on the same splits from the "
-    "flow that is best at the largest budget: what a split does to all models alike is in none. "
-    "Lines without marks: baselines, which are fitted. What is far below most flows is outside of "
-    "the axes."
+    "Mean test log-likelihood, over the splits that all budgets have, of what is best by "
+    "validation within each budget, against the FLOPs and the seconds of the budget's training. "
+    f"Bands are {1 - LEVEL:.0%} intervals, by Student's t, of the difference on the same splits "
+    "from the flow that is best at the largest budget: what a split does to all models alike is "
+    "in none. Lines without marks: baselines, which are fitted. What is far below most flows is "
+    "outside of the axes."
 )
 
 
@@ -38,8 +38,11 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
         return []
     keys = tuple(key for rows in scored for key in rows["key"])
     title = "Test likelihood against the cost of training"
-    note = NOTE + improvement.note(pd.concat(map(improvement.marked, scored)))
-    return [Figure("frontier", title, note, partial(_draw, scored), keys)]
+    budgets = [list(by_budget(rows).values()) for rows in scored]
+    marked = [improvement.marked(rows) for of_set in budgets for rows in of_set]
+    sets = [pd.concat(of_set, ignore_index=True) for of_set in budgets]
+    note = NOTE + improvement.note(pd.concat(marked))
+    return [Figure("frontier", title, note, partial(_draw, sets), keys)]
 
 
 def _draw(sets: list[pd.DataFrame]) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.series import is_baseline, starred
+from benchmarks.analysis.contests import at_largest_budget, within
+from benchmarks.core.series import BUDGET, is_baseline, starred
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -33,11 +34,15 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
     return known.dropna(subset=["test_ll"])
 
 
-def at_budget(scored: pd.DataFrame, seconds: float) -> pd.DataFrame:
-    """The `finals` of a budget, and the baselines on their splits."""
-    trained = scored["seconds"] == seconds
-    splits = scored.loc[trained, "data_seed"]
-    return scored[trained | (scored["seconds"].isna() & scored["data_seed"].isin(splits))]
+def by_budget(scored: pd.DataFrame) -> dict[float, pd.DataFrame]:
+    """The `finals` `within` each budget, the least first, and the baselines on their splits."""
+    budgets = sorted(scored["seconds"].dropna().unique())
+    return {budget: _with_baselines(_dated(within(scored, budget))) for budget in budgets}
+
+
+def _with_baselines(chosen: pd.DataFrame) -> pd.DataFrame:
+    trained = chosen["seconds"].notna()
+    return chosen[trained | chosen["data_seed"].isin(chosen.loc[trained, "data_seed"])]
 
 
 def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
@@ -48,10 +53,12 @@ def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:
-    """The `finals` of each model at its largest budget, and the baselines."""
-    scored = finals(rows)
-    largest = scored.groupby("model")["seconds"].transform("max")
-    return scored[(scored["seconds"] == largest) | scored["seconds"].isna()]
+    """The `finals` of each model `within` its largest budget, and the baselines."""
+    return _dated(at_largest_budget(finals(rows)))
+
+
+def _dated(scored: pd.DataFrame) -> pd.DataFrame:
+    return scored.assign(seconds=scored[BUDGET].astype(float)) if BUDGET in scored else scored
 
 
 def _words(row: pd.Series) -> str:

@@ -11,7 +11,7 @@ from benchmarks.analysis import paired
 from benchmarks.analysis.contests import best_validated, kinds
 from benchmarks.core.formats import number
 from benchmarks.core.naming import counted
-from benchmarks.studies.frontier.rows import at_budget, finals, labelled
+from benchmarks.studies.frontier.rows import by_budget, finals, labelled
 from benchmarks.studies.sentences import (
     baselines,
     effort,
@@ -65,11 +65,9 @@ def _of(budgets: list[Budget]) -> list[str]:
 
 
 def _budgets(name: str, rows: pd.DataFrame) -> Iterator[Budget]:
-    scored = finals(rows)
-    for seconds in sorted(scored["seconds"].dropna().unique()):
-        rows = at_budget(scored, seconds)
-        fitted = rows["seconds"].isna()
-        yield Budget(name, seconds, _by_model(rows[~fitted]), _by_model(rows[fitted]))
+    for seconds, scored in by_budget(finals(rows)).items():
+        fitted = scored["seconds"].isna()
+        yield Budget(name, seconds, _by_model(scored[~fitted]), _by_model(scored[fitted]))
 
 
 def _by_model(scored: pd.DataFrame) -> dict[str, pd.DataFrame]:

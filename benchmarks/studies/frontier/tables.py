@@ -17,7 +17,7 @@ from benchmarks.studies.density import exactness
 from benchmarks.studies.density.tables import note_on_samples
 from benchmarks.studies.frontier.entries import NAME
 from benchmarks.studies.frontier.overview import BOLD, MEANS, overview
-from benchmarks.studies.frontier.rows import at_budget, finals, labelled, last
+from benchmarks.studies.frontier.rows import by_budget, finals, labelled, last
 from benchmarks.studies.sentences import few_rows
 
 COSTS = {
@@ -66,14 +66,13 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     """A row a model, a column a budget; baselines have one value. Empty without any budget."""
     scored = finals(rows)
-    budgets = sorted(scored["seconds"].dropna().unique())
+    budgets = by_budget(scored)
     models = scored.groupby("model", sort=False)
     frame = pd.DataFrame({"model": list(models.groups)})
     columns = {"model": Column("Model")}
     few: dict[str, str] = {}  # models of fewer splits, by name
     splits = scored.groupby("seconds")["data_seed"].nunique()
-    for budget in budgets:
-        ours = at_budget(scored, budget)
+    for budget, ours in budgets.items():
         seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
         means = {model: float(own["test_ll"].mean()) for model, own in seeds.items()}
         most = max(len(own) for own in seeds.values() if own["seconds"].notna().any())
@@ -101,14 +100,15 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     frame[RECORDS] = [tuple(own["key"]) for _, own in models]
     ranks = ""
     if budgets:
-        largest = f"test_ll.{budgets[-1]:g}"
+        largest = f"test_ll.{max(budgets):g}"
         frame = frame.sort_values(largest, ascending=False, kind="stable")
         fitted = set(scored.loc[is_baseline(scored), "model"])
         named = frame.loc[frame[largest].notna(), "model"]
         ranks = of_plugins([model for model in named if model not in fitted])
     note = (
         f"{MEANS}. At each budget of seconds of updates, alone on the machine, the configuration "
-        "that the search has found best by validation. Behind best is the difference on the same "
+        "that the search has found best by validation; a budget includes the smaller ones: of each "
+        "seed the training counts that validates best. Behind best is the difference on the same "
         f"splits, with its own interval. {BOLD}"
     )
     if few:
@@ -141,8 +141,9 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
     frame = pd.DataFrame(listed, columns=names).dropna(axis=1, how="all")
     note = (
         "Configurations chosen by validation; means of likelihoods and medians of the rest over "
-        "seeds. The number of updates is the budget times the rate of updates that was measured "
-        "first; the seconds are those of the updates as they were timed afterwards."
+        "seeds, of the trainings of each budget by themselves. The number of updates is the budget "
+        "times the rate of updates that was measured first; the seconds are those of the updates "
+        "as they were timed afterwards."
     )
     note += improvement.note(frame)
     return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
