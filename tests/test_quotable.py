@@ -81,16 +81,24 @@ def test_a_place_is_a_machine_class_and_a_minor_version_of_torch() -> None:
 
 
 def test_a_frame_keeps_the_times_of_the_most_frequent_place() -> None:
-    """Of others it keeps the counts, and no array with seconds."""
-    other = {"machine": THERE, "arrays": "x.npz", "array_hashes": {"validation_seconds": ""}}
-    rows = [_row("a", parameters=1.0), _row("b", parameters=2.0)]
+    """Of others it keeps the counts, and the arrays without seconds."""
+    kept = {"validation_ll": "1"}
+    other = {
+        "machine": THERE,
+        "arrays": "x.npz",
+        "array_hashes": {**kept, "validation_seconds": ""},
+    }
+    rows = [
+        _row(key, parameters=n, arrays=None, array_hashes={}) for key, n in (("a", 1.0), ("b", 2.0))
+    ]
     frame = pd.DataFrame([*rows, _row("c", parameters=3.0, **other)])
     quotable, note = of_one_place(frame)
     assert place(HERE, {"torch": "2.13"}) in note
     times = [name for name in quotable if METRICS.get(str(name).removesuffix(".values"))
              and METRICS[str(name).removesuffix(".values")].kind == "time"]  # fmt: skip
     assert quotable.loc[2, times].isna().all()
-    assert quotable["arrays"].isna().all()
+    assert quotable["arrays"].fillna("").tolist() == ["", "", "x.npz"]
+    assert quotable.loc[2, "array_hashes"] == kept
     assert quotable["parameters"].tolist() == [1.0, 2.0, 3.0]
     pd.testing.assert_frame_equal(quotable[:2], frame[:2], check_dtype=False)
     same, note = of_one_place(frame[:2])

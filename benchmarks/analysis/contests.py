@@ -20,7 +20,7 @@ from benchmarks.core.series import BUDGET, LABEL, is_baseline, named
 from benchmarks.core.store import arrays
 
 CURVE = ("validation_ll", "validation_seconds")
-TAKEN = (*improvement.GAINS, "train_flops", "train_seconds")  # of the whole of a budget
+TAKEN = (*improvement.GAINS, "train_flops", "train_seconds")  # of the training of a whole budget
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def rising(side: pd.DataFrame, best: pd.DataFrame) -> tuple[str, ...]:
     trained is taken at the largest budget of each.
     """
     side = named(at_largest_budget(side[side["data_seed"].isin(best["data_seed"])]))
-    known = side.reindex(columns=["series", "dim", *improvement.GAINS])
-    late = {name: seeds for name, seeds in known.groupby("series") if improvement.improving(seeds)}
+    late = {name: seeds for name, seeds in side.groupby("series") if improvement.improving(seeds)}
     if not late:
         return ()
     means = validations(side).groupby(side["series"]).mean()
@@ -119,9 +118,9 @@ def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
     """Cases of one data set that have kept to a budget, s, or to one for each case.
 
     Of what a search has trained a budget includes the smaller ones: of each seed that an entrant
-    has at the budget itself this is the case of the highest validation likelihood. What its
-    training took and what more updates would gain are those of the budget. Cases without a budget,
-    such as baselines, stay.
+    has at the budget itself this is the case of the highest validation likelihood. What it took is
+    the training of the whole budget, and what more updates would gain is counted from the best.
+    Cases without a budget, such as baselines, stay.
     """
     if BUDGET not in cases:
         return cases
@@ -129,15 +128,16 @@ def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
     at, searched = spent == budget, cases.get(LABEL, pd.Series(None, cases.index)).notna()
     others = cases.index[~searched & (at | spent.isna())]
     of = [name for name in ("run", LABEL, "seed", "data_seed") if name in cases]
-    tried = cases[searched & (spent <= budget)]
+    taken = [BUDGET, *(name for name in TAKEN if name in cases)]
+    tried, longest = cases[searched & (spent <= budget)], cases[searched & at]
     order = tried[[*of, BUDGET]].assign(validated=validations(tried))
     order = order.sort_values(["validated", BUDGET], na_position="first")
     best = order.groupby(of, sort=False, observed=True).tail(1)[of].reset_index(names="place")
-    taken = [name for name in (BUDGET, *TAKEN) if name in cases]
-    best = best.merge(cases.loc[searched & at, [*of, *taken]], on=of).set_index("place")
+    best = best.merge(longest[[*of, *taken]].assign(end=improvement.last(longest)), on=of)
+    best = best.set_index("place")
     chosen = cases.loc[others.union(best.index)].copy()
     chosen.loc[best.index, taken] = best[taken]
-    return chosen
+    return chosen.assign(**{improvement.LAST: best["end"]})
 
 
 def tested(pairs: Sequence[Contest]) -> dict[str, Standing]:

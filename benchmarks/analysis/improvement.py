@@ -2,7 +2,8 @@
 
 A learning rate that falls to zero flattens every curve, so the last validations do not say whether
 more updates would help. `benchmarks.training.continuation` goes on at a constant rate: the floor of
-the valley moves on with the updates, the noise about it does not.
+the valley moves on with the updates, the noise about it does not. What more updates would gain is
+counted from the best weights, which a training that overfits has left behind at its end.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from numpy.typing import ArrayLike
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import Estimate, of_rows, with_error_of
 from benchmarks.core.series import named
+from benchmarks.core.store import arrays
 
 MARK = "↑"
+CURVE = "validation_ll"  # the array of a training's validations
 NOTE = (
     f"{MARK}: undertrained. A continuation at a constant learning rate shows that as many updates "
     "again would raise the validation log-likelihood by more than what counts as level."
 )
 MARKS = "undertrained"  # the column of a table that has them
+LAST = "val_ll_last"  # at the end of a training, where a row has the best of another
 GAINS = GAIN, ERROR, FREEDOM = "val_ll_gain", "val_ll_gain_se", "val_ll_gain_freedom"
 
 
@@ -45,21 +49,34 @@ def gain_per_doubling(
 
 
 def gain_of(seeds: pd.DataFrame) -> Estimate | None:
-    """Mean gain per doubling of the seeds of a model, nats; None if that of one is not known."""
+    """Mean gain of the seeds of a model over their best, nats; None if that of one is not known.
+
+    That is the gain per doubling from the end of the training, less what lies between end and best.
+    """
     known = seeds.reindex(columns=GAINS).astype(float)
     if known.empty or known.isna().any(axis=None):
         return None
     variances = known[ERROR] ** 2
     error = math.sqrt(variances.sum()) / len(known)
     freedom = float(variances.sum() ** 2 / (variances**2 / known[FREEDOM]).sum()) if error else 1.0
-    return Estimate(float(known[GAIN].mean()), error, freedom)
+    behind = (seeds.get("val_ll", np.nan) - last(seeds)).fillna(0.0)
+    return Estimate(float((known[GAIN] - behind).mean()), error, freedom)
+
+
+def last(cases: pd.DataFrame) -> pd.Series:
+    """Validation likelihood at the end of each training, nats; NaN where it is not known."""
+    values = cases.get(LAST, pd.Series(np.nan, cases.index)).astype(float)
+    if "arrays" in cases:
+        others = (arrays(row, CURVE) for _, row in cases[values.isna()].iterrows())
+        values[values.isna()] = np.array([own[CURVE][-1] if own else np.nan for own in others])
+    return values
 
 
 def improving(seeds: pd.DataFrame) -> bool | None:
     """Whether the seeds of a model were still improving; None if it is not known.
 
-    They were where the gain per doubling is above the `margin` up to which two densities are level,
-    and above zero at the level of `criteria`, one-sided.
+    They were where the gain by as many updates again is above the `margin` up to which two
+    densities are level, and above zero at the level of `criteria`, one-sided.
     """
     gain = gain_of(seeds)
     if gain is None:

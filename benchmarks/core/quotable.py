@@ -84,8 +84,8 @@ def time_columns(frame: pd.DataFrame) -> list[str]:
 def of_one_place(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The frame with the times of one place alone, and what to note of it; "" where all are.
 
-    It is the place of most records. Times of others become missing, and so do arrays with seconds
-    among them, such as learning curves.
+    It is the place of most records. Times of others become missing, and so do the seconds of their
+    learning curves.
     """
     if frame.empty:
         return frame, ""
@@ -97,7 +97,11 @@ def of_one_place(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     frame = frame.copy()
     for name in time_columns(frame):
         frame[name] = frame[name].mask(others)
-    frame["arrays"] = frame["arrays"].mask(others & _with_seconds(frame), None)
+    if "array_hashes" in frame:
+        frame["array_hashes"] = frame["array_hashes"].mask(
+            others, frame["array_hashes"].map(_untimed)
+        )
+        frame["arrays"] = frame["arrays"].mask(others & ~frame["array_hashes"].map(bool), None)
     names = "; ".join(f"{count} of {name}" for name, count in counts.iloc[1:].items())
     return frame, f"times are those measured on {counts.index[0]}; others are left out: {names}"
 
@@ -107,11 +111,9 @@ def _interleaved(study: str) -> bool:
     return study in registry and bool(registry[study].interleaved)
 
 
-def _with_seconds(frame: pd.DataFrame) -> pd.Series:
-    """Whether the arrays of each row have seconds among them; true where that is not known."""
-    if "array_hashes" not in frame:
-        return frame["arrays"].notna()
-    return frame["array_hashes"].map(lambda names: any(str(n).endswith("seconds") for n in names))
+def _untimed(hashes: Mapping[str, str]) -> dict[str, str]:
+    """The arrays of a record that have no seconds, with their hashes."""
+    return {name: value for name, value in hashes.items() if not name.endswith("seconds")}
 
 
 def _spread(samples: Any) -> float:

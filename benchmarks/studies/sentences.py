@@ -1,9 +1,12 @@
-"""Parts of sentences on models that were trained on one data set: for what studies say."""
+"""Parts of sentences on models that were trained on data sets: for what studies say.
+
+A data set is named where there are several; who speaks of one has named it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 
 import pandas as pd
 
@@ -68,16 +71,18 @@ def undertrained(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
     """The models of data sets that were still improving, with their gains; empty for none."""
     parts = []
     for data, models in sets.items():
-        gains = {model: improvement.gain_of(seeds) for model, seeds in models.items()}
-        words = [
-            f"{model} ({number(gain.value, '+.3f')} ± {number(gain.half(LEVEL), '.3f')})"
-            for model, gain in gains.items()
-            if gain is not None and improvement.improving(models[model])
-        ]
+        words = []
+        for model, seeds in models.items():
+            gain = improvement.gain_of(seeds)
+            if gain is not None and improvement.improving(seeds):
+                ends = (gain.value, gain.value - gain.half(2 * LEVEL))
+                words.append(
+                    "{} ({}, at least {})".format(model, *(number(n, "+.3f") for n in ends))
+                )
         if words:
-            parts.append(f"{listed(words, ', ')}{_on(data)}")
+            parts.append(f"{listed(words, ', ')}{_on(data, sets)}")
     what = "Shown to be undertrained, nats of validation per doubling of updates"
-    return f"{what}: {listed(parts)}." if parts else ""
+    return f"{what} (at least: one-sided, {1 - LEVEL:.0%}): {listed(parts)}." if parts else ""
 
 
 def few_rows(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
@@ -92,43 +97,50 @@ def few_rows(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
         for model, seeds in models.items():
             for _, row in seeds[seeds["test_ll_se"] > EXTREME * usual].iterrows():
                 value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
-                parts.append(f"{model}{_on(data)} ({value}, s.e. {error}, on split {row['seed']})")
+                about = f"({value}, s.e. {error}, on split {row['seed']})"
+                parts.append(f"{model}{_on(data, sets)} {about}")
     return f"Decided by few test rows: {listed(parts, ', ')}." if parts else ""
 
 
-def baselines(sets: Iterable[tuple[str, pd.DataFrame, Mapping[str, pd.DataFrame]]]) -> str:
+def baselines(sets: Mapping[str, tuple[pd.DataFrame, Mapping[str, pd.DataFrame]]]) -> str:
     """The baselines that the best flow of a data set is not ahead of; empty without any.
 
-    Of each set its name, the seeds of the flow, and those of the baselines. Of one seed a baseline
-    of no smaller mean is named.
+    Of each set the seeds of the flow, and those of the baselines. Of one seed a baseline of no
+    smaller mean is named.
     """
-    parts = [part for data, seeds, fitted in sets for part in _not_behind(data, seeds, fitted)]
+    parts = [
+        f"{name}{_on(data, sets)} ({number(lead, '+.3f')})"
+        for data, sides in sets.items()
+        for name, lead in _not_behind(*sides)
+    ]
     what = "Baselines level with the best flow, above or undecided"
     return f"{what}: {listed(parts, ', ')}." if parts else ""
 
 
 def _not_behind(
-    data: str, seeds: pd.DataFrame, fitted: Mapping[str, pd.DataFrame]
-) -> Iterator[str]:
+    seeds: pd.DataFrame, fitted: Mapping[str, pd.DataFrame]
+) -> Iterator[tuple[str, float]]:
     compared = {name: paired.compare(seeds, rows) for name, rows in fitted.items()}
     standing = paired.standing(compared)
     for name, comparison in compared.items():
         ahead = comparison.estimate.value
         if standing[name] != "ahead" if len(seeds) > 1 else ahead <= 0:
-            yield f"{name}{_on(data)} ({number(-ahead, '+.3f')})"
+            yield name, -ahead
 
 
-def effort(models: Mapping[str, pd.DataFrame], data: str = "") -> str:
-    """The FLOPs of the training of the first of models, and the least of any."""
-    flops = {model: float(seeds["train_flops"].median()) for model, seeds in models.items()}
-    first, least = next(iter(models)), min(flops, key=lambda model: flops[model])
-    own = f"{first}{_on(data)} {scientific(flops[first])}"
-    return own + (f" (least: {least} {scientific(flops[least])})" if least != first else "")
+def effort(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
+    """The FLOPs of the training of the first model of each data set, and the least of any."""
+    parts = []
+    for data, models in sets.items():
+        flops = {model: float(seeds["train_flops"].median()) for model, seeds in models.items()}
+        first, least = next(iter(models)), min(flops, key=lambda model: flops[model])
+        other = f" (least: {least} {scientific(flops[least])})" if least != first else ""
+        parts.append(f"{first}{_on(data, sets)} {scientific(flops[first])}{other}")
+    return listed(parts)
 
 
-def _on(data: str) -> str:
-    """ " on moons"; nothing where a sentence is of one data set, which it has named."""
-    return f" on {data}" if data else ""
+def _on(data: str, sets: Sized) -> str:
+    return f" on {data}" if len(sets) > 1 else ""
 
 
 def lacking(name: str, series: pd.Series) -> list[str]:

@@ -24,7 +24,7 @@ def says(frame: pd.DataFrame) -> list[str]:
     if not known:
         return []
     late = undertrained({models.data: models.flows for models in known})
-    fitted = baselines((m.data, *_sides(m)) for m in known)
+    fitted = baselines({m.data: _sides(m) for m in known})
     own = plugins({models.data: models.flows for models in known})
     lines = [_best(known), own, _level(known), late, fitted, _effort(known), _lacks(sets)]
     return [line for line in lines if line]
@@ -58,8 +58,8 @@ def _repeated(models: Models) -> bool:
 
 def _effort(sets: list[Models]) -> str:
     counted = [m for m in sets if all("train_flops" in rows for rows in m.flows.values())]
-    parts = [effort(models.flows, models.data) for models in counted]
-    return f"FLOPs of training the best: {listed(parts)}." if parts else ""
+    own = effort({models.data: models.flows for models in counted})
+    return f"FLOPs of training the best: {own}." if own else ""
 
 
 def _lacks(sets: list[Models]) -> str:

@@ -55,12 +55,12 @@ def _of(budgets: list[Budget]) -> list[str]:
     if not budgets:
         return []
     last = budgets[-1]
-    own = {"": last.models}  # the first line names the data set
-    fitted = baselines([("", last.models[last.best], last.baselines)])
+    own = {last.data: last.models}
+    fitted = baselines({last.data: (last.models[last.best], last.baselines)})
     after = f"After {last.seconds:g} s {last.best} {stands(last.models)}."
     level = " ".join(filter(None, [after, _other_kind(last), fitted, few_rows(own)]))
-    cost = f"FLOPs of training: {effort(last.models)}."
-    lines = [_best(budgets), plugins({last.data: last.models}), level, cost, undertrained(own)]
+    cost = f"FLOPs of training: {effort(own)}."
+    lines = [_best(budgets), plugins(own), level, cost, undertrained(own)]
     return [line for line in lines if line]
 
 
