@@ -196,7 +196,7 @@ def test_a_mean_that_few_test_rows_decide_is_said_to_be(frame):
 
 def test_a_model_far_below_the_others_does_not_flatten_the_figure():
     means = np.array([0.0, -1.0, -1.5, -2.0, -100.0])
-    lines = [(np.ones(1), np.array([mean]), np.array([0.1])) for mean in means]
+    lines = [np.array([[1.0], [mean], [0.1]]) for mean in means]
     low, high = view(lines, np.array([-3.0, -50.0]))
     assert -10 < low < -3 < 0.1 < high < 1
 

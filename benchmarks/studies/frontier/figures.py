@@ -73,30 +73,36 @@ def _of_flows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str, Any]]) -> None:
-    lines: list[tuple[np.ndarray, ...]] = []
     flows = _of_flows(rows)
     longest = flows[flows["seconds"] == flows["seconds"].max()]
     best = longest[longest["model"] == longest.groupby("model")["test_ll"].mean().idxmax()]
-    for model, own in flows.groupby("model", sort=False):
-        points = [_point(seeds, best, axis) for _, seeds in own.groupby("seconds")]
-        x, y, half = np.array(points).T
-        lines.append((x, y, half))
-        look = looks[str(model)]
-        panel.plot(x, y, label=str(model), **look, **LOOK)
-        marks = [improvement.mark(seeds) for _, seeds in own.groupby("seconds")]
-        for place, mark in zip(zip(x, y, strict=True), marks, strict=True):
-            above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
-            panel.annotate(mark, place, color=look["color"], clip_on=True, **above)
-        panel.fill_between(x, y - half, y + half, color=look["color"], alpha=0.15, lw=0)
-        panel.vlines(x, y - half, y + half, color=look["color"], alpha=0.4, lw=1)
+    models = {
+        str(model): [seeds for _, seeds in own.groupby("seconds")]
+        for model, own in flows.groupby("model", sort=False)
+    }
+    lines = {
+        model: np.array([_point(seeds, best, axis) for seeds in budgets]).T
+        for model, budgets in models.items()
+    }
     levels = rows[rows["seconds"].isna()].groupby("model", sort=False)["test_ll"].mean()
+    low, high = view(list(lines.values()), levels.to_numpy())
+    for model, (x, y, half) in lines.items():
+        look, near = looks[model], y >= low
+        panel.plot(x, y, label=model, **look, **LOOK)
+        for place, seeds in zip(zip(x, y, strict=True), models[model], strict=True):
+            above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+            mark = improvement.mark(seeds)
+            panel.annotate(mark, place, color=look["color"], clip_on=True, **above)
+        ends = (y - half)[near], (y + half)[near]
+        panel.fill_between(x[near], *ends, color=look["color"], alpha=0.15, lw=0)
+        panel.vlines(x[near], *ends, color=look["color"], alpha=0.4, lw=1)
     for model, level in zip(map(str, levels.index), levels, strict=True):
         panel.axhline(level, lw=1.1, label=model, **looks[model])
-    panel.set_ylim(*view(lines, levels.to_numpy()))
+    panel.set_ylim(low, high)
     narrow.logarithmic(panel.xaxis)
 
 
-def view(lines: list[tuple[np.ndarray, ...]], levels: np.ndarray) -> tuple[float, float]:
+def view(lines: list[np.ndarray], levels: np.ndarray) -> tuple[float, float]:
     """Limits of y around the models that are not `FAR` below the best."""
     _, means, halves = np.concatenate(lines, axis=1)
     best = means.max()
