@@ -68,7 +68,7 @@ def last(cases: pd.DataFrame) -> pd.Series:
     values = cases.get(LAST, pd.Series(np.nan, cases.index)).astype(float)
     if "arrays" in cases:
         others = (arrays(row, CURVE) for _, row in cases[values.isna()].iterrows())
-        values[values.isna()] = np.array([own[CURVE][-1] if own else np.nan for own in others])
+        values[values.isna()] = np.array([[np.nan, *own.get(CURVE, ())][-1] for own in others])
     return values
 
 
