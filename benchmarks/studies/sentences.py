@@ -129,9 +129,14 @@ def _not_behind(
 
 
 def effort(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
-    """The FLOPs of the training of the first model of each data set, and the least of any."""
+    """The FLOPs of the training of the first model of each data set, and the least of any.
+
+    A data set is left out where those of a model were not counted.
+    """
     parts = []
     for data, models in sets.items():
+        if not all("train_flops" in seeds for seeds in models.values()):
+            continue
         flops = {model: float(seeds["train_flops"].median()) for model, seeds in models.items()}
         first, least = next(iter(models)), min(flops, key=lambda model: flops[model])
         other = f" (least: {least} {scientific(flops[least])})" if least != first else ""

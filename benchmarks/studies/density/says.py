@@ -57,8 +57,7 @@ def _repeated(models: Models) -> bool:
 
 
 def _effort(sets: list[Models]) -> str:
-    counted = [m for m in sets if all("train_flops" in rows for rows in m.flows.values())]
-    own = effort({models.data: models.flows for models in counted})
+    own = effort({models.data: models.flows for models in sets})
     return f"FLOPs of training the best: {own}." if own else ""
 
 
