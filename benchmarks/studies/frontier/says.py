@@ -59,7 +59,7 @@ def _of(budgets: list[Budget]) -> list[str]:
     fitted = baselines({last.data: (last.models[last.best], last.baselines)})
     after = f"After {last.seconds:g} s {last.best} {stands(last.models)}."
     level = " ".join(filter(None, [after, _other_kind(last), fitted, few_rows(own)]))
-    cost = f"FLOPs of training: {effort(own)}."
+    cost = f"FLOPs of training: {spent}." if (spent := effort(own)) else ""
     lines = [_best(budgets), plugins(own), level, cost, undertrained(own)]
     return [line for line in lines if line]
 
