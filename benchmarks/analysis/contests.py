@@ -19,7 +19,7 @@ from benchmarks.analysis.paired import Comparison, compare, standing
 from benchmarks.core.series import BUDGET, LABEL, is_baseline, named
 from benchmarks.core.store import arrays
 
-CURVE = ("validation_ll", "validation_seconds")
+CURVE = (improvement.CURVE, "validation_seconds")
 TAKEN = (*improvement.GAINS, "train_flops", "train_seconds")  # of the training of a whole budget
 
 
@@ -164,8 +164,8 @@ def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
 def validations(cases: pd.DataFrame) -> pd.Series:
     """Validation likelihood of each case, nats: a baseline's, or a training's best; else NaN."""
     values = cases.get("val_ll", pd.Series(np.nan, cases.index)).astype(float)
-    others = [arrays(row, "validation_ll") for _, row in cases[values.isna()].iterrows()]
-    curves = [levels.best(own) if "validation_ll" in own else math.nan for own in others]
+    others = [arrays(row, improvement.CURVE) for _, row in cases[values.isna()].iterrows()]
+    curves = [levels.best(own) if own else math.nan for own in others]
     values[values.isna()] = np.array(curves)
     return values
 

@@ -76,9 +76,8 @@ def undertrained(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
             gain = improvement.gain_of(seeds)
             if gain is not None and improvement.improving(seeds):
                 ends = (gain.value, gain.value - gain.half(2 * LEVEL))
-                words.append(
-                    "{} ({}, at least {})".format(model, *(number(n, "+.3f") for n in ends))
-                )
+                value, least = (number(end, "+.3f") for end in ends)
+                words.append(f"{model} ({value}, at least {least})")
         if words:
             parts.append(f"{listed(words, ', ')}{_on(data, sets)}")
     what = "Shown to be undertrained, nats of validation per doubling of updates"

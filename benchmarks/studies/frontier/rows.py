@@ -37,10 +37,11 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
 def by_budget(scored: pd.DataFrame) -> dict[float, pd.DataFrame]:
     """The `finals` `within` each budget, the least first, and the baselines on their splits."""
     budgets = sorted(scored["seconds"].dropna().unique())
-    return {budget: _with_baselines(_dated(within(scored, budget))) for budget in budgets}
+    return {budget: _with_baselines(_with_budgets(within(scored, budget))) for budget in budgets}
 
 
 def _with_baselines(chosen: pd.DataFrame) -> pd.DataFrame:
+    """The trained cases, and the baselines on the splits of these."""
     trained = chosen["seconds"].notna()
     return chosen[trained | chosen["data_seed"].isin(chosen.loc[trained, "data_seed"])]
 
@@ -54,10 +55,11 @@ def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:
     """The `finals` of each model `within` its largest budget, and the baselines."""
-    return _dated(at_largest_budget(finals(rows)))
+    return _with_budgets(at_largest_budget(finals(rows)))
 
 
-def _dated(scored: pd.DataFrame) -> pd.DataFrame:
+def _with_budgets(scored: pd.DataFrame) -> pd.DataFrame:
+    """The cases with the budgets that they stand for in ``seconds``."""
     return scored.assign(seconds=scored[BUDGET].astype(float)) if BUDGET in scored else scored
 
 
