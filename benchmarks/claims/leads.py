@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any
 
 import pandas as pd
 
@@ -10,32 +12,54 @@ from benchmarks.analysis.contests import Contest
 from benchmarks.analysis.criteria import level_of
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import OPEN, standing
-from benchmarks.claims import NotMeasured, Verdict, keys, listed, of_standings
+from benchmarks.claims import NotMeasured, Outcome, Verdict, keys, listed, of_standings, register
+from benchmarks.claims.examples import densities, searched
 from benchmarks.claims.scored import scored
 from benchmarks.core.naming import counted
 
 Select = Callable[[pd.DataFrame], list[Contest]]
+Detail = Callable[[Sequence[Contest]], str]
+Example = Callable[[], pd.DataFrame]
 
 FAMILY: dict[str, Select] = {}  # by claim; all of them are tested together
 
 
-def contests_of(claim: str) -> Callable[[Select], Select]:
-    """Decorator: a function of trained densities that gives the contests of a claim."""
+def register_leads(
+    id: str,
+    *,
+    who: str,
+    missing: str,
+    example: tuple[str, str],
+    detail: Detail = lambda pairs: "",
+    **claim: Any,
+) -> Callable[[Select], Select]:
+    """Decorator: register a claim of leads by the function that gives its contests.
 
-    def add(select: Select) -> Select:
-        FAMILY[claim] = select
+    The function gets the trained densities (`scored`). ``who`` begins the verdict's sentence, as in
+    "The best A leads B", and a ``detail`` of the contests may end it; ``missing`` are the records
+    without which there is none; ``example`` names two flows, one of either kind. ``claim`` are
+    further attributes of the `Claim`.
+    """
+
+    def decorate(select: Select) -> Select:
+        @wraps(select)
+        def judge(frame: pd.DataFrame) -> Verdict:
+            return _judge(scored(frame), id, who, missing, detail)
+
+        FAMILY[id] = select
+        place = {"studies": ("frontier",), "also": ("density",), "suite": "frontier"}
+        register(id, examples=_examples(*example), **{**place, **claim})(judge)
         return select
 
-    return add
+    return decorate
 
 
-def judge_leads(frame: pd.DataFrame, claim: str, who: str, missing: str) -> Verdict:
-    """Judge a claim by its contests; ``who`` begins the sentence: "The best A leads B".
+def _judge(rows: pd.DataFrame, claim: str, who: str, missing: str, detail: Detail) -> Verdict:
+    """Judge a claim by its contests.
 
     p-values are corrected for the contests of all claims of leads on these records. What flows that
     were still improving might turn with twice their updates is open.
     """
-    rows = scored(frame)
     family = {name: select(rows) for name, select in FAMILY.items()}
     if not (pairs := family[claim]):
         raise NotMeasured(missing)
@@ -52,7 +76,7 @@ def judge_leads(frame: pd.DataFrame, claim: str, who: str, missing: str) -> Verd
     undecided = f", {own.count('open')} open" if "open" in own else ""
     sentence = (
         f"{who} on {own.count('ahead')} of {counted(len(pairs), 'data set')}{undecided}: "
-        f"{', '.join(results)} nats."
+        f"{', '.join(results)} nats{detail(pairs)}."
     )
     bases = listed(pair.comparison.about for pair in pairs)
     evidence = f"Over {bases}; standings are by Holm over {counted(len(every), 'comparison')}."
@@ -61,6 +85,23 @@ def judge_leads(frame: pd.DataFrame, claim: str, who: str, missing: str) -> Verd
     used = keys(*(side for pair in pairs for side in (pair.one, pair.other)))
     weakness = " ".join(dict.fromkeys(filter(None, left)))
     return Verdict(of_standings(own), sentence, used, (), evidence, weakness)
+
+
+def _examples(one: str, other: str) -> list[tuple[Outcome, Example]]:
+    """Made-up densities and searches in which the first of two flows leads by so many nats."""
+
+    def lead(nats: float, make: Callable[..., pd.DataFrame] = densities, **how: float) -> Example:
+        return partial(make, {one: nats, other: 0.0}, **how)
+
+    return [
+        ("confirmed", lead(1.0)),
+        ("refuted", lead(-1.0)),
+        ("refuted", lead(0.01)),
+        ("conditional", lead(1.0, turn=-1.0)),
+        ("undecided", lead(1.0, scatter=2.0)),
+        ("confirmed", lead(2.0, searched)),  # at the largest budget; the reverse at a smaller one
+        ("refuted", lead(-2.0, searched)),
+    ]
 
 
 def _name(pair: Contest) -> str:
