@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.datasets import Dataset, Loader, register
 from benchmarks.datasets.drawn import drawn
 
-DIMS = (2, 4, 8, 16, 32, 64)  # dimensions with registered names
+DIMS = (2, 3, 4, 6, 8, 12, 16, 32, 64)  # dimensions with registered names
 ROWS = {"train": 50_000, "val": 5_000, "test": 20_000}
 
 CORRELATION = 0.8  # of neighbouring coordinates of the gaussian; rho^|i - j| of any two
