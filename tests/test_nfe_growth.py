@@ -79,6 +79,18 @@ def test_the_slope_is_that_of_the_logarithms() -> None:
     assert [row[name] for name in ("from", "to", "dims", "seeds")] == [3, 63, 4, 3]
 
 
+def test_a_name_has_what_varies_within_a_family_of_data() -> None:
+    """Not the updates, of which either family has its own, nor what another flow has."""
+    wide = _frame(0.3).assign(**{"option.hidden": 16, "key": "wide"})
+    other = _frame(0.3).assign(dataset="mixture_4", updates=5, key="other")
+    every = pd.concat([_frame(0.3), wide, other], ignore_index=True)
+    assert [*nfe.families(every)] == [
+        "cnf hidden=16, patches",
+        "cnf hidden=8, patches",
+        "cnf, mixture",
+    ]
+
+
 def test_too_few_dimensions_show_nothing() -> None:
     """Two of them make no slope; neither do failed cases."""
     frame = _frame(0.3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -26,19 +25,25 @@ class Total(NamedTuple):
     costs: pd.DataFrame
 
 
-def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Done cases by series and family of data sets, of those that have enough dimensions.
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cases with the "family" of their data, and a "series" that is named within that family.
 
-    A family is data of one name but for the number at its end: patches of all sizes, say.
+    A family is data of one name but for the number at its end: patches of all sizes, say. What a
+    flow has on one family alone, such as a number of updates, is no part of its name.
     """
-    done = frame[frame["status"] == "done"].copy()
+    data = frame["dataset"].astype(str).str.replace(r"_?\d+$", "", regex=True)
+    parts = [group.assign(series=series(group)) for _, group in frame.groupby(data)]
+    return frame.assign(family=data, series=pd.concat(parts)["series"])
+
+
+def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Done cases by series and family of data sets, of those that have enough dimensions."""
+    done = frame[frame["status"] == "done"] if len(frame) else frame
     if done.empty:
         return {}
-    done["family"] = [re.sub(r"_?\d+$", "", str(name)) for name in done["dataset"]]
-    done["series"] = [
-        f"{name}, {family}" for name, family in zip(series(done), done["family"], strict=True)
-    ]
-    groups = {str(name): group.sort_values("dim") for name, group in done.groupby("series")}
+    done = named(done)
+    names = done["series"] + ", " + done["family"]
+    groups = {str(name): group.sort_values("dim") for name, group in done.groupby(names)}
     return {name: group for name, group in groups.items() if group["dim"].nunique() >= FEWEST}
 
 

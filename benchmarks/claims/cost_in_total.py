@@ -18,6 +18,7 @@ from benchmarks.core.exhibit import scientific
 Slope = tuple[float, float, float]  # of ln NFE in ln D, and its interval
 
 FREE, GROWS, OPEN = "does not depend on D", "grows with D", "may or may not grow"
+MOST = 4  # series that the sentence names
 LEVEL = criteria.level_of("cost-in-total")
 FLAT = criteria.of("cost-in-total")["flat"]  # of a slope, below which NFE does not depend on D
 
@@ -74,8 +75,14 @@ def example_at_equal_fit(*slopes: float) -> pd.DataFrame:
     statement="The number L' of evaluations of f is a separate factor that does not depend on D: "
     "the total O((DH + D) L') grows with D as DH + D does.",
     studies=("nfe", "cost"),
-    suite="complexity",
-    exhibits=("nfe-against-dimension", "nfe-totals", "nfe-growth"),
+    suite="evaluations",
+    exhibits=(
+        "nfe-equal-fit",
+        "nfe-equal-fit-growth",
+        "nfe-against-dimension",
+        "nfe-totals",
+        "nfe-growth",
+    ),
     examples=[
         ("confirmed", partial(example, 0.0)),
         ("refuted", partial(example, 1.0)),
@@ -94,8 +101,8 @@ def judge(frame: pd.DataFrame) -> Verdict:
     kinds = {name: _dependence(own) for name, own in slopes.items()}
     parts = []
     for kind in (FREE, GROWS, OPEN):
-        of = [f"{name} ({_text(slopes[name])})" for name, own in kinds.items() if own == kind]
-        parts += [f"{kind} for {listed(of)}"] if of else []
+        of = {name: slopes[name] for name, own in kinds.items() if own == kind}
+        parts += [f"{kind} for {_named(of)}"] if of else []
     sentence = f"Read {reading}, NFE {', '.join(parts)}{_totals(frame)}."
     different = set(kinds.values())
     verdict: Outcome = "conditional"
@@ -113,6 +120,14 @@ def _slopes(rows: pd.DataFrame) -> tuple[str, dict[str, list[Slope]]]:
         }
     ends = {name: growth(group, "nfe_end", LEVEL) for name, group in families(rows).items()}
     return "after training", {name: [grown] for name, grown in ends.items() if grown}
+
+
+def _named(of: dict[str, list[Slope]]) -> str:
+    """Some series by name, each with its slopes; more than that by their number and slopes."""
+    if len(of) <= MOST:
+        return listed(f"{name} ({_text(slopes)})" for name, slopes in of.items())
+    ends = [end(slope for slopes in of.values() for slope, *_ in slopes) for end in (min, max)]
+    return "{} series ({:.2f} to {:.2f})".format(len(of), *ends).replace("-", "−")
 
 
 def _text(slopes: Sequence[Slope]) -> str:

@@ -14,7 +14,6 @@ from benchmarks.analysis import equal_fit, nfe
 from benchmarks.analysis.equal_fit import Fit, loosest_first
 from benchmarks.analysis.nfe import Total
 from benchmarks.core.exhibit import Figure
-from benchmarks.core.series import series
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw
 from benchmarks.studies.nfe.tables import FIT, MEANING, TOTALS, keys, own
@@ -65,7 +64,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def _training(done: pd.DataFrame) -> Any:
     """A row of panels for each flow, a line for each data set."""
-    groups = [(str(name), group) for name, group in done.groupby(series(done))]
+    groups = [(str(name), group) for name, group in nfe.named(done).groupby("series")]
     looks = draw.looks(done["dataset"])
     with draw.figure(len(groups), 3, height=3.0) as (figure, axes):
         for row, (name, group) in zip(axes, groups, strict=True):

@@ -8,6 +8,7 @@ import pandas as pd
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.equal_fit import SHARE, Fit, fits
 from benchmarks.core.formats import number
+from benchmarks.core.naming import counted
 from benchmarks.studies.nfe.tables import own
 from benchmarks.studies.sentences import listed
 
@@ -20,14 +21,23 @@ def says(frame: pd.DataFrame) -> list[str]:
 
 
 def _grow(every: list[Fit]) -> str:
-    """The slope of each series at its loosest tolerance."""
+    """The slopes at the loosest tolerance: those that are not 0 by their interval, ends of others.
+
+    A slope is the power of D that NFE grow with.
+    """
+    slopes = {fit.name: s for fit in every if (s := fit.growth(fit.tolerances[0], LEVEL))}
+    apart = {name: s for name, s in slopes.items() if not s[1] <= 0 <= s[2]}
+    others = [s[0] for name, s in slopes.items() if name not in apart]
     parts = []
-    for fit in every:
-        if grown := fit.growth(fit.tolerances[0], LEVEL):
-            slope, low, high = (number(value, ".2f") for value in grown)
-            parts.append(f"{slope} [{low}, {high}] for {fit.name}")
+    for name, values in sorted(apart.items(), key=lambda item: -item[1][0]):
+        slope, low, high = (number(value, ".2f") for value in values)
+        parts.append(f"{slope} [{low}, {high}] for {name}")
+    if others:
+        ends = dict.fromkeys(number(end, ".2f") for end in (min(others), max(others)))
+        who = counted(len(others), "other") if parts else f"all {len(others)} series"
+        parts.append(f"{' to '.join(ends)} for {who}, with 0 in the interval of each")
     where = f"Read where {SHARE:.0%} of the gap to the best density is closed"
-    return f"{where}, NFE grow as D to the power of {listed(parts)}." if parts else ""
+    return f"{where}, NFE grow as D to the power of {'; '.join(parts)}." if parts else ""
 
 
 def _at_largest(every: list[Fit]) -> str:

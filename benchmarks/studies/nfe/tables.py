@@ -14,7 +14,6 @@ from benchmarks.analysis.equal_fit import SHARE, Fit, loosest_first
 from benchmarks.analysis.nfe import Total
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.series import series
 
 DIGITS = {  # of the metrics of a training
     "nfe_start": ".0f",
@@ -84,10 +83,9 @@ def own(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _training(rows: pd.DataFrame) -> Table:
     """A row for each case."""
-    table = rows[["dataset", "seed", "updates"]].assign(flow=series(rows))
-    table = table[["dataset", "flow", "seed", "updates"]]
+    headers = {"dataset": "Data", "series": "Flow", "seed": "Seed", "updates": "Updates"}
+    table = nfe.named(rows)[[*headers]]
     table[RECORDS] = [(key,) for key in rows["key"]]
-    headers = {"dataset": "Data", "flow": "Flow", "seed": "Seed", "updates": "Updates"}
     columns = {name: Column(header) for name, header in headers.items()}
     for metric, digits in DIGITS.items():
         table[metric] = cells(rows, rows.get(metric, pd.Series(float("nan"), rows.index)))
