@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.claims import claims
+
 ROOT = Path(__file__).parent.parent / "results"
-FOLDERS = {  # by suite
-    "complexity": ROOT / "complexity",
-    "frontier": ROOT / "frontier",
-    "quick": ROOT / "reference",
-}
+SUITES = sorted({claim.suite for claim in claims()})
+FOLDERS = {**{suite: ROOT / suite for suite in SUITES}, "quick": ROOT / "reference"}  # by suite
