@@ -127,7 +127,7 @@ def _named(of: dict[str, list[Slope]]) -> str:
     if len(of) <= MOST:
         return listed(f"{name} ({_text(slopes)})" for name, slopes in of.items())
     ends = [end(slope for slopes in of.values() for slope, *_ in slopes) for end in (min, max)]
-    return "{} series ({:.2f} to {:.2f})".format(len(of), *ends).replace("-", "−")
+    return "{} series (slopes of {:.2f} to {:.2f})".format(len(of), *ends).replace("-", "−")
 
 
 def _text(slopes: Sequence[Slope]) -> str:
