@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from benchmarks import claims as package
 from benchmarks.analysis import criteria
-from benchmarks.analysis.inference import Standing
 from benchmarks.claims import Claim, Outcome, claims, registry
 from benchmarks.claims.leads import FAMILY
 from benchmarks.core.frame import load
@@ -128,14 +127,14 @@ def test_hardly_trained_flows_judge_nothing(claim: Claim, examples: Examples) ->
         assert claim.verdict(own.assign(updates=updates)).outcome == "not_measured"
 
 
-@given(st.lists(st.sampled_from(["ahead", "behind", "level", "open"]), max_size=4))
-def test_an_outcome_is_what_is_shown(standings: list[Standing]) -> None:
-    """Confirmed and refuted need all comparisons; conditional two that contradict each other."""
-    kinds = set(standings)
-    outcome = package.of_standings(standings)
-    assert (outcome == "confirmed") == (kinds == {"ahead"})
-    assert (outcome == "refuted") == (bool(kinds) and kinds <= {"behind", "level"})
-    assert (outcome == "conditional") == ("ahead" in kinds and bool(kinds & {"behind", "level"}))
+@given(st.lists(st.sampled_from([True, False, None]), max_size=4))
+def test_an_outcome_is_what_is_shown(holds: list[bool | None]) -> None:
+    """Confirmed and refuted need all cases; conditional two that contradict each other."""
+    kinds = set(holds)
+    outcome = package.outcome(holds)
+    assert (outcome == "confirmed") == (kinds == {True})
+    assert (outcome == "refuted") == (kinds == {False})
+    assert (outcome == "conditional") == ({True, False} <= kinds)
 
 
 def test_runs_that_contradict_each_other_are_marked() -> None:

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.analysis.criteria import LEVEL, margin
-from benchmarks.analysis.inference import Estimate, of_repetitions, of_rows, of_samples, standings
+from benchmarks.analysis.inference import (
+    Estimate,
+    of_line,
+    of_repetitions,
+    of_rows,
+    of_samples,
+    standings,
+)
 from benchmarks.analysis.paired import compare, standing
 from benchmarks.analysis.stats import holm
 from benchmarks.core.case import Seeds
@@ -80,6 +87,23 @@ def test_holm_counts_what_is_tested(p: list[float]) -> None:
 )  # fmt: skip
 def test_a_comparison_is_decided_by_its_interval(value: float, error: float, name: str) -> None:
     assert standings({"a": (Estimate(value, error, 4), 0.2)}, LEVEL) == {"a": name}
+
+
+@given(SAMPLES.filter(lambda values: len(values) > 2))
+def test_a_line_is_that_of_a_fit_with_its_covariance(values: list[float]) -> None:
+    x = np.log1p(np.arange(len(values)))
+    c, covariance = np.polyfit(x, values, 1, cov="unscaled")
+    left = np.sum((values - np.polyval(c, x)) ** 2) / (len(x) - 2)
+    line = of_line(x, values)
+    assert (line.value, line.freedom) == (pytest.approx(c[0], abs=1e-9), len(x) - 2)
+    assert line.error == pytest.approx(math.sqrt(left * covariance[0, 0]), abs=1e-6)
+    assert of_line(x, np.full(len(x), values[0])) == Estimate(0.0, 0.0, len(x) - 2)
+
+
+@pytest.mark.parametrize("x", [[1, 2], [1, 1, 1]])
+def test_a_slope_needs_three_points_that_differ(x: list[float]) -> None:
+    with pytest.raises(ValueError, match=f"three points that differ in x, got {len(x)}"):
+        of_line(x, np.arange(len(x)))
 
 
 # ---- models of one data set ---------------------------------------------------------------------

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from benchmarks.analysis import nfe, stats
+from benchmarks.analysis import nfe
 from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
+from benchmarks.analysis.inference import Estimate
 from benchmarks.analysis.polynomials import tail_polynomial
 from benchmarks.core.exhibit import Table
 from benchmarks.core.study import Common, registry
@@ -108,7 +109,8 @@ def test_a_width_that_follows_the_dimension_is_one_series() -> None:
 
 def test_flops_have_a_slope_where_they_were_counted() -> None:
     """Those of D evaluations' FLOPs and a NFE that does not change are 1; old records have none."""
-    assert nfe.growth(_solved(), "solve_flops") == pytest.approx((1, 1, 1))
+    exact = Estimate(pytest.approx(1), pytest.approx(0, abs=1e-9), 2)
+    assert nfe.growth(_solved(), "solve_flops") == exact
     few = _solved()
     few.loc[few["dim"] > 8, "solve_flops"] = float("nan")
     assert nfe.growth(few, "solve_flops") is None
@@ -188,12 +190,3 @@ def test_cases_of_widths_and_flows_with_options() -> None:
     assert [case.options.get("kinetic") for case in cases] == [None, 0.5, None, 0.5]
     assert [case.batch for case in cases] == [256, 7, 256, 7]
     assert all(case.options["solver"]["rtol"] == 1e-3 for case in cases)
-
-
-def test_a_slope_needs_three_points() -> None:
-    """And values of x that differ."""
-    with pytest.raises(ValueError, match="three points that differ in x, got 2"):
-        stats.slope([1, 2], [1, 2])
-    with pytest.raises(ValueError, match="differ in x"):
-        stats.slope([1, 1, 1], [1, 2, 3])
-    assert stats.slope([0, 1, 2, 3], [1, 3, 5, 7]) == pytest.approx((2, 2, 2))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks.analysis.inference import Estimate
 from benchmarks.analysis.levels import cost_at
 from benchmarks.analysis.nfe import families, growth
 from benchmarks.core.store import arrays
@@ -31,9 +32,12 @@ class Fit(NamedTuple):
     rows: pd.DataFrame
     tolerances: tuple[str, ...]
 
-    def growth(self, tolerance: str, level: float = 0.05) -> tuple[float, float, float] | None:
-        """Slope of ln NFE in ln D with its interval; None below three dimensions."""
-        return growth(self.rows, tolerance, level)
+    def growth(self, *tolerances: str) -> Estimate | None:
+        """Slope of ln NFE in ln D, their mean over all tolerances where none is given.
+
+        None below three dimensions.
+        """
+        return growth(self.rows, *tolerances or self.tolerances)
 
 
 def fits(frame: pd.DataFrame) -> list[Fit]:

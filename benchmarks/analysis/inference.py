@@ -1,4 +1,4 @@
-"""Differences of means by Student's t: intervals, tests of a lead, tests of equivalence."""
+"""Differences and slopes by Student's t: intervals, tests of a lead, tests of equivalence."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 from scipy import special
 
@@ -30,6 +31,11 @@ class Estimate:
     def half(self, level: float) -> float:
         """Half of the width of the interval of confidence 1 - level."""
         return -float(special.stdtrit(self.freedom, level / 2)) * self.error
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The ends of the interval of confidence 1 - level."""
+        half = self.half(level)
+        return self.value - half, self.value + half
 
     @property
     def p(self) -> float:
@@ -76,6 +82,20 @@ def of_rows(values: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
     x = np.asarray(values, dtype=float)
     count = len(x) if groups is None else len(np.unique(groups))
     return Estimate(float(x.mean()), standard_error(x, groups), count - 1 or math.nan)
+
+
+def of_line(x: ArrayLike, y: ArrayLike) -> Estimate:
+    """Estimate the slope of the line of least squares through points (n,).
+
+    ValueError below three points, and where all x are equal.
+    """
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if len(a) < 3 or np.ptp(a) == 0:
+        raise ValueError(f"a slope needs three points that differ in x, got {len(a)}")
+    if np.ptp(b) == 0:
+        return Estimate(0.0, 0.0, len(a) - 2)
+    line = scipy.stats.linregress(a, b)
+    return Estimate(float(line.slope), float(line.stderr), len(a) - 2)
 
 
 def with_error_of(estimate: Estimate, other: Estimate) -> Estimate:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import sizes
+from benchmarks.analysis.inference import Estimate, of_line
 from benchmarks.analysis.polynomials import tail_polynomial
-from benchmarks.analysis.stats import slope
 from benchmarks.core.series import series
 
 FEWEST = 3  # dimensions of a family of data sets
@@ -47,20 +47,18 @@ def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: group for name, group in groups.items() if group["dim"].nunique() >= FEWEST}
 
 
-def growth(
-    group: pd.DataFrame, metric: str, level: float = 0.05
-) -> tuple[float, float, float] | None:
-    """Slope of the metric's logarithm in ln D with its interval, over means of the seeds.
+def growth(group: pd.DataFrame, *metrics: str) -> Estimate | None:
+    """Slope in ln D of the mean logarithm of the metrics, over means of the seeds.
 
-    None where too few dimensions have the metric, which old records may lack.
+    None where too few dimensions have them all, which old records may lack.
     """
-    if metric not in group:
+    if not {*metrics} <= set(group):
         return None
-    group = group[group[metric].notna()]
-    if group["dim"].nunique() < FEWEST:
+    logs = group[list(metrics)].apply(np.log).mean(axis=1, skipna=False)
+    means = logs.groupby(group["dim"]).mean().dropna()
+    if len(means) < FEWEST:
         return None
-    means = np.log(group[metric]).groupby(group["dim"]).mean()
-    return slope(np.log(means.index.to_numpy(dtype=float)), means.to_numpy(), level)
+    return of_line(np.log(means.index.to_numpy(dtype=float)), means.to_numpy())
 
 
 def totals(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike
 
 
@@ -22,21 +21,6 @@ def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
     if len(sums) < 2:
         return float("nan")
     return float(np.sqrt(len(sums) / (len(sums) - 1) * np.sum(sums**2)) / len(x))
-
-
-def slope(x: ArrayLike, y: ArrayLike, level: float = 0.05) -> tuple[float, float, float]:
-    """Slope of the line of least squares and its interval of confidence 1 - level, by Student's t.
-
-    ValueError below three points, and where all x are equal.
-    """
-    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if len(a) < 3 or np.ptp(a) == 0:
-        raise ValueError(f"a slope needs three points that differ in x, got {len(a)}")
-    if np.ptp(b) == 0:
-        return 0.0, 0.0, 0.0
-    line = scipy.stats.linregress(a, b)
-    half = scipy.stats.t.isf(level / 2, len(a) - 2) * line.stderr
-    return float(line.slope), float(line.slope - half), float(line.slope + half)
 
 
 def bootstrap_medians(samples: ArrayLike, repetitions: int = 1000, seed: int = 0) -> np.ndarray:

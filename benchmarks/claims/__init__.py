@@ -175,25 +175,23 @@ def done(frame: pd.DataFrame, study: str | Sequence[str], *metrics: str) -> pd.D
     return rows.copy()
 
 
-def outcome(holds: Iterable[bool]) -> Outcome:
-    """Confirmed where it holds in all cases, refuted where in none, conditional in between."""
-    cases = list(holds)
-    return "confirmed" if all(cases) else "conditional" if any(cases) else "refuted"
+def leads(standings: Iterable[Standing]) -> list[bool | None]:
+    """Whether the first of each comparison is ahead; None where that is open."""
+    return [None if standing == "open" else standing == "ahead" for standing in standings]
 
 
-def of_standings(standings: Iterable[Standing]) -> Outcome:
-    """Confirmed where the first is ahead in all cases, refuted where it is shown to be in none.
+def outcome(holds: Iterable[bool | None]) -> Outcome:
+    """Confirmed where it holds in all cases, refuted where it is shown to hold in none.
 
-    Conditional where it is shown to be in some and not to be in others; else undecided: an open
-    comparison is evidence of neither.
+    Conditional where it holds in some and not in others; else undecided: None, where neither is
+    shown, is evidence of neither.
     """
-    kinds = set(standings)
-    ahead, others = "ahead" in kinds, bool(kinds & {"behind", "level"})
-    if ahead and others:
+    cases = {None if case is None else bool(case) for case in holds}
+    if {True, False} <= cases:
         return "conditional"
-    if not kinds or "open" in kinds:
+    if not cases or None in cases:
         return "undecided"
-    return "confirmed" if ahead else "refuted"
+    return "confirmed" if True in cases else "refuted"
 
 
 def keys(*rows: pd.DataFrame) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,17 +9,25 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import criteria, equal_fit
+from benchmarks.analysis.inference import Estimate, Standing, standings
 from benchmarks.analysis.nfe import Total, families, growth, totals
-from benchmarks.claims import NotMeasured, Outcome, Verdict, done, keys, listed, register
+from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
+from benchmarks.core.formats import number
 
-Slope = tuple[float, float, float]  # of ln NFE in ln D, and its interval
-
-FREE, GROWS, OPEN = "does not depend on D", "grows with D", "may or may not grow"
+DEPENDENCES: dict[Standing, str] = {  # on D, by how a slope stands to 0
+    "level": "do not depend on D",
+    "behind": "fall with D",
+    "ahead": "grow with D",
+    "open": "may or may not depend on D",
+}
+# Whether NFE do not grow, the claim as an upper bound; and whether they do not fall either.
+BOUND: dict[Standing, bool | None] = {"level": True, "behind": True, "ahead": False, "open": None}
+TIGHT: dict[Standing, bool | None] = {**BOUND, "behind": False}
 MOST = 4  # series that the sentence names
 LEVEL = criteria.level_of("cost-in-total")
-FLAT = criteria.of("cost-in-total")["flat"]  # of a slope, below which NFE does not depend on D
+FLAT = criteria.of("cost-in-total")["flat"]  # slope below which NFE do not depend on D
 
 
 def example(slope: float, scatter: float = 0.0) -> pd.DataFrame:
@@ -86,63 +93,54 @@ def example_at_equal_fit(*slopes: float) -> pd.DataFrame:
     examples=[
         ("confirmed", partial(example, 0.0)),
         ("refuted", partial(example, 1.0)),
-        ("conditional", partial(example, 0.2, scatter=0.3)),
+        ("conditional", partial(example, -0.5)),
+        ("undecided", partial(example, 0.2, scatter=0.3)),
         ("confirmed", partial(example_at_equal_fit, 0.0, 0.0)),
         ("refuted", partial(example_at_equal_fit, 0.5, 1.0)),
-        ("conditional", partial(example_at_equal_fit, 0.0, 1.0)),
+        ("conditional", partial(example_at_equal_fit, -0.5, 0.0)),
     ],
 )
 def judge(frame: pd.DataFrame) -> Verdict:
-    """The slope of each family, at equal fit where that is known, and totals at the largest D."""
+    """The slope of each series, at equal fit where that is known, and totals at the largest D."""
     rows = done(frame, "nfe", "nfe_end")
-    reading, measured = _slopes(rows)
-    if not (slopes := {name: own for name, own in measured.items() if own}):
+    if not (slopes := _slopes(rows)):
         raise NotMeasured("evaluations after training at three dimensions or more")
-    kinds = {name: _dependence(own) for name, own in slopes.items()}
-    parts = []
-    for kind in (FREE, GROWS, OPEN):
-        of = {name: slopes[name] for name, own in kinds.items() if own == kind}
-        parts += [f"{kind} for {_named(of)}"] if of else []
+    stands = standings({name: (slope, FLAT) for name, slope in slopes.items()}, LEVEL)
+    groups: dict[Standing, list[str]] = {}
+    for name, standing in stands.items():
+        groups.setdefault(standing, []).append(name)
+    parts = [
+        f"{words} for {_named({name: slopes[name] for name in groups[standing]})}"
+        for standing, words in DEPENDENCES.items()
+        if standing in groups
+    ]
+    reading = "at equal fit" if equal_fit.fits(rows) else "after training"
     sentence = f"Read {reading}, NFE {', '.join(parts)}{_totals(frame)}."
-    different = set(kinds.values())
-    verdict: Outcome = "conditional"
-    if different in ({FREE}, {GROWS}):
-        verdict = "confirmed" if different == {FREE} else "refuted"
-    return Verdict(verdict, sentence, keys(*families(rows).values()))
+    holds = (reading[standing] for reading in (BOUND, TIGHT) for standing in stands.values())
+    return Verdict(outcome(holds), sentence, keys(*families(rows).values()))
 
 
-def _slopes(rows: pd.DataFrame) -> tuple[str, dict[str, list[Slope]]]:
-    """When evaluations are read, and the slopes of each family: one, or one for each tolerance."""
+def _slopes(rows: pd.DataFrame) -> dict[str, Estimate]:
+    """The slope of each series, over all tolerances at equal fit, else after training."""
     if fits := equal_fit.fits(rows):
-        return "at equal fit", {
-            fit.name: [grown for t in fit.tolerances if (grown := fit.growth(t, LEVEL))]
-            for fit in fits
-        }
-    ends = {name: growth(group, "nfe_end", LEVEL) for name, group in families(rows).items()}
-    return "after training", {name: [grown] for name, grown in ends.items() if grown}
+        slopes = {fit.name: fit.growth() for fit in fits}
+    else:
+        slopes = {name: growth(group, "nfe_end") for name, group in families(rows).items()}
+    return {name: slope for name, slope in slopes.items() if slope}
 
 
-def _named(of: dict[str, list[Slope]]) -> str:
-    """Some series by name, each with its slopes; more than that by their number and slopes."""
-    if len(of) <= MOST:
-        return listed(f"{name} ({_text(slopes)})" for name, slopes in of.items())
-    ends = [end(slope for slopes in of.values() for slope, *_ in slopes) for end in (min, max)]
-    return "{} series (slopes of {:.2f} to {:.2f})".format(len(of), *ends).replace("-", "−")
+def _named(slopes: dict[str, Estimate]) -> str:
+    """Some series by name, each with its slope; more than that by their number and slopes."""
+    if len(slopes) <= MOST:
+        return listed(f"{name} ({_text(slope)})" for name, slope in slopes.items())
+    ends = (number(end(s.value for s in slopes.values()), ".2f") for end in (min, max))
+    return "{} series (slopes of {} to {})".format(len(slopes), *ends)
 
 
-def _text(slopes: Sequence[Slope]) -> str:
-    """ "0.12 [−0.01, 0.25]", or the ends over several tolerances."""
-    ends = [min(slopes), max(slopes)] if len(slopes) > 1 else slopes
-    return " to ".join("{:.2f} [{:.2f}, {:.2f}]".format(*slope) for slope in ends).replace("-", "−")
-
-
-def _dependence(slopes: Iterable[Slope]) -> str:
-    """What intervals of slopes say together."""
-    kinds = {
-        FREE if low >= -FLAT and high <= FLAT else GROWS if low > 0 else OPEN
-        for _, low, high in slopes
-    }
-    return kinds.pop() if len(kinds) == 1 else OPEN
+def _text(slope: Estimate) -> str:
+    """ "0.12 [−0.01, 0.25]"."""
+    value, low, high = (number(v, ".2f") for v in (slope.value, *slope.interval(LEVEL)))
+    return f"{value} [{low}, {high}]"
 
 
 def _totals(frame: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis import criteria
 from benchmarks.analysis.contests import trained
-from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, of_standings, register, span
+from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
 from benchmarks.claims.examples import made_up
 from benchmarks.core.naming import counted
 from benchmarks.core.series import series
@@ -56,8 +56,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     complete = least >= CRITERION["missed"]
     missed = listed(every.index[~complete]) if (~complete).any() else "none"
     blurred = every["gap_mass"] > CRITERION["learned"]
-    known = complete.map({True: "ahead", False: "behind"})
-    standings = known.where(~(blurred & complete), "open")
+    holds = [None if c and b else c for c, b in zip(complete, blurred, strict=True)]
     sentence = (
         f"Of {counted(len(every), 'pair')} of flow and data set trained by likelihood a mode is "
         f"missed with some seed by {missed}. The least visited mode has {least.min():.2f} of its "
@@ -66,7 +65,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"samples, and {RARE:.0%} of the data; more than {CRITERION['learned']:.0%} with "
         f"{listed(every.index[blurred]) if blurred.any() else 'none'}."
     )
-    return Verdict(of_standings(standings), sentence + _beside(others), keys(by_likelihood, others))
+    return Verdict(outcome(holds), sentence + _beside(others), keys(by_likelihood, others))
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:

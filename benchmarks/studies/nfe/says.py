@@ -21,17 +21,17 @@ def says(frame: pd.DataFrame) -> list[str]:
 
 
 def _grow(every: list[Fit]) -> str:
-    """The slopes at the loosest tolerance: those that are not 0 by their interval, ends of others.
+    """The slopes over all tolerances: those that are not 0 by their interval, ends of others.
 
     A slope is the power of D that NFE grow with.
     """
-    slopes = {fit.name: s for fit in every if (s := fit.growth(fit.tolerances[0], LEVEL))}
-    apart = {name: s for name, s in slopes.items() if not s[1] <= 0 <= s[2]}
-    others = [s[0] for name, s in slopes.items() if name not in apart]
+    slopes = {fit.name: slope for fit in every if (slope := fit.growth())}
+    apart = {name: slope for name, slope in slopes.items() if slope.p < LEVEL}
+    others = [slope.value for name, slope in slopes.items() if name not in apart]
     parts = []
-    for name, values in sorted(apart.items(), key=lambda item: -item[1][0]):
-        slope, low, high = (number(value, ".2f") for value in values)
-        parts.append(f"{slope} [{low}, {high}] for {name}")
+    for name, grown in sorted(apart.items(), key=lambda item: -item[1].value):
+        value, low, high = (number(v, ".2f") for v in (grown.value, *grown.interval(LEVEL)))
+        parts.append(f"{value} [{low}, {high}] for {name}")
     if others:
         ends = dict.fromkeys(number(end, ".2f") for end in (min(others), max(others)))
         who = counted(len(others), "other") if parts else f"all {len(others)} series"

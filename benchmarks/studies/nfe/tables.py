@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import equal_fit, nfe
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
 from benchmarks.analysis.equal_fit import SHARE, Fit, loosest_first
+from benchmarks.analysis.inference import Estimate
 from benchmarks.analysis.nfe import Total
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells
 from benchmarks.core.metrics import METRICS
@@ -43,7 +45,7 @@ FIT = (
 )
 FIT_GROWTH_NOTE = (
     FIT + "Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at the "
-    "dimensions where the share was reached."
+    "dimensions where the share was reached; over all tolerances that of the mean of their ln NFE."
 )
 FIT_NOTE = (
     FIT + "Means over the seeds that reached the share, and how many did. Share: of the gap at the "
@@ -102,10 +104,7 @@ def _growth(rows: pd.DataFrame) -> list[Table]:
         row: dict[str, Any] = {"series": name, "from": group["dim"].min(), "to": group["dim"].max()}
         row |= {"dims": group["dim"].nunique(), "seeds": group["seed"].nunique()}
         for metric in known:
-            grown = nfe.growth(group, metric)
-            row[metric], row[f"{metric}.interval"] = (
-                (grown[0], grown[1:]) if grown else (float("nan"), None)
-            )
+            row |= _slope(metric, nfe.growth(group, metric))
         table_rows.append({**row, RECORDS: tuple(group["key"])})
     headers = {"series": "Flow, data", "from": "D from", "to": "D to", "dims": "Dimensions"}
     columns = {name: Column(header) for name, header in {**headers, "seeds": "Seeds"}.items()}
@@ -118,13 +117,13 @@ def _growth(rows: pd.DataFrame) -> list[Table]:
 
 
 def _at_equal_fit(rows: pd.DataFrame) -> list[Table]:
-    """Slopes at equal fit by tolerance, a row for each series; NFE of each series and dimension."""
+    """Slopes at equal fit, a row for each series; NFE of each series and dimension."""
     if not (fits := equal_fit.fits(rows)):
         return []
     slopes = [_fit_growth(fit) for fit in fits]
     values = [_fit_values(fit, own) for fit in fits for _, own in fit.rows.groupby("dim")]
     tolerances = loosest_first(t for fit in fits for t in fit.tolerances)
-    at = {tolerance: f"at {tolerance}" for tolerance in tolerances}
+    at = {"mean": "over all tolerances", **{t: f"at {t}" for t in tolerances}}
     headers = {"series": "Flow, data", "reached": "Reached by", "dims": "Dimensions"}
     columns = {name: Column(header) for name, header in headers.items()}
     columns |= {t: Column(f"Slope {at[t]}", digits=".2f", interval=f"{t}.interval") for t in at}
@@ -146,15 +145,20 @@ def _reached(rows: pd.DataFrame) -> str:
 
 
 def _fit_growth(fit: Fit) -> dict[str, Any]:
-    """A series, and its slope at each tolerance."""
+    """A series, and its slope over all tolerances and at each."""
     there = fit.rows[np.isfinite(fit.rows["update"])]
     row = {"series": fit.name, "reached": _reached(fit.rows), "dims": there["dim"].nunique()}
+    row |= _slope("mean", fit.growth())
     for tolerance in fit.tolerances:
-        grown = fit.growth(tolerance)
-        row[tolerance], row[f"{tolerance}.interval"] = (
-            (grown[0], grown[1:]) if grown else (float("nan"), None)
-        )
+        row |= _slope(tolerance, fit.growth(tolerance))
     return {**row, RECORDS: tuple(fit.rows["key"])}
+
+
+def _slope(column: str, slope: Estimate | None) -> dict[str, Any]:
+    """A slope and its interval, as cells of a row."""
+    if slope is None:
+        return {column: float("nan"), f"{column}.interval": None}
+    return {column: slope.value, f"{column}.interval": slope.interval(LEVEL)}
 
 
 def _fit_values(fit: Fit, own: pd.DataFrame) -> dict[str, Any]:
