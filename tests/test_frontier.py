@@ -194,6 +194,13 @@ def test_a_mean_that_few_test_rows_decide_is_said_to_be(frame):
     assert f"on split {seed})." in line
 
 
+def test_a_name_with_a_comma_is_quoted_in_sentences(frame):
+    label = "setting.label"
+    named = frame.assign(**{label: frame[label].replace({"nice": "nice, likelihood"})})
+    text = " ".join(registry["frontier"].says(named))
+    assert text.count("nice, likelihood") == text.count('"nice, likelihood"') > 0
+
+
 def test_a_model_far_below_the_others_does_not_flatten_the_figure():
     means = np.array([0.0, -1.0, -1.5, -2.0, -100.0])
     lines = [np.array([[1.0], [mean], [0.1]]) for mean in means]

@@ -74,9 +74,9 @@ def test_a_place_is_a_machine_class_and_a_minor_version_of_torch() -> None:
     gpu = {**HERE, "gpu": "g"}
     others = [
         place(THERE, versions), place(HERE, {"torch": "2.14.0"}), place({}, versions),
-        place(gpu, versions, "cuda:0"),
+        place(gpu, versions, "cuda:0"), place({**HERE, "instructions": "AVX512"}, versions),
     ]  # fmt: skip
-    assert len({*others, *same}) == 5
+    assert len({*others, *same}) == 6
     assert place(gpu, versions) == place(HERE, versions)  # of the processor
 
 

@@ -8,26 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import criteria, equal_fit
-from benchmarks.analysis.inference import Estimate, Standing, standings
+from benchmarks.analysis import equal_fit
+from benchmarks.analysis.inference import Estimate, Standing
 from benchmarks.analysis.nfe import Total, families, growth, totals
-from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register
+from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
-from benchmarks.core.formats import number
+from benchmarks.studies.nfe.says import dependence, stands
 
-DEPENDENCES: dict[Standing, str] = {  # on D, by how a slope stands to 0
-    "level": "do not depend on D",
-    "behind": "fall with D",
-    "ahead": "grow with D",
-    "open": "may or may not depend on D",
-}
 # Whether NFE do not grow, the claim as an upper bound; and whether they do not fall either.
 BOUND: dict[Standing, bool | None] = {"level": True, "behind": True, "ahead": False, "open": None}
 TIGHT: dict[Standing, bool | None] = {**BOUND, "behind": False}
-MOST = 4  # series that the sentence names
-LEVEL = criteria.level_of("cost-in-total")
-FLAT = criteria.of("cost-in-total")["flat"]  # slope below which NFE do not depend on D
 
 
 def example(slope: float, scatter: float = 0.0) -> pd.DataFrame:
@@ -105,18 +96,9 @@ def judge(frame: pd.DataFrame) -> Verdict:
     rows = done(frame, "nfe", "nfe_end")
     if not (slopes := _slopes(rows)):
         raise NotMeasured("evaluations after training at three dimensions or more")
-    stands = standings({name: (slope, FLAT) for name, slope in slopes.items()}, LEVEL)
-    groups: dict[Standing, list[str]] = {}
-    for name, standing in stands.items():
-        groups.setdefault(standing, []).append(name)
-    parts = [
-        f"{words} for {_named({name: slopes[name] for name in groups[standing]})}"
-        for standing, words in DEPENDENCES.items()
-        if standing in groups
-    ]
-    reading = "at equal fit" if equal_fit.fits(rows) else "after training"
-    sentence = f"Read {reading}, NFE {', '.join(parts)}{_totals(frame)}."
-    holds = (reading[standing] for reading in (BOUND, TIGHT) for standing in stands.values())
+    when = "at equal fit" if equal_fit.fits(rows) else "after training"
+    sentence = f"Read {when}, {dependence(slopes)}.{_totals(frame)}"
+    holds = (reading[how] for reading in (BOUND, TIGHT) for how in stands(slopes).values())
     return Verdict(outcome(holds), sentence, keys(*families(rows).values()))
 
 
@@ -127,20 +109,6 @@ def _slopes(rows: pd.DataFrame) -> dict[str, Estimate]:
     else:
         slopes = {name: growth(group, "nfe_end") for name, group in families(rows).items()}
     return {name: slope for name, slope in slopes.items() if slope}
-
-
-def _named(slopes: dict[str, Estimate]) -> str:
-    """Some series by name, each with its slope; more than that by their number and slopes."""
-    if len(slopes) <= MOST:
-        return listed(f"{name} ({_text(slope)})" for name, slope in slopes.items())
-    ends = (number(end(s.value for s in slopes.values()), ".2f") for end in (min, max))
-    return "{} series (slopes of {} to {})".format(len(slopes), *ends)
-
-
-def _text(slope: Estimate) -> str:
-    """ "0.12 [−0.01, 0.25]"."""
-    value, low, high = (number(v, ".2f") for v in (slope.value, *slope.interval(LEVEL)))
-    return f"{value} [{low}, {high}]"
 
 
 def _totals(frame: pd.DataFrame) -> str:
@@ -154,7 +122,10 @@ def _totals(frame: pd.DataFrame) -> str:
     dim = max(common)
     ends = [min(kind, key=lambda t: t.costs.loc[dim, "flops"]) for kind in (solved, direct)]
     one, other = (f"{scientific(t.costs.loc[dim, 'flops'])} ({t.name})" for t in ends)
-    return f"; at D = {dim} a density takes {one} FLOPs at least, without an ODE {other}"
+    return (
+        f" After training, at D = {dim}, the largest that flows of fixed width share, a density "
+        f"takes {one} FLOPs at least, without an ODE {other}."
+    )
 
 
 def _fixed(total: Total) -> bool:

@@ -15,7 +15,7 @@ from benchmarks.analysis.paired import OPEN, standing
 from benchmarks.claims import NotMeasured, Outcome, Verdict, keys, leads, listed, outcome, register
 from benchmarks.claims.examples import densities, searched
 from benchmarks.claims.scored import scored
-from benchmarks.core.naming import counted
+from benchmarks.core.naming import counted, quoted
 
 Select = Callable[[pd.DataFrame], list[Contest]]
 Detail = Callable[[Sequence[Contest]], str]
@@ -72,7 +72,7 @@ def _judge(rows: pd.DataFrame, claim: str, who: str, missing: str, detail: Detai
         names = pair.unsettled_by(kind)
         own.append("open" if names else kind)
         results.append(_result(pair, f"{kind} so far" if names else kind))
-        turns += [f"{listed(names)} on {pair.data}"] if names else []
+        turns += [f"{listed(map(quoted, names))} on {pair.data}"] if names else []
     undecided = f", {own.count('open')} open" if "open" in own else ""
     sentence = (
         f"{who} on {own.count('ahead')} of {counted(len(pairs), 'data set')}{undecided}: "
@@ -110,7 +110,7 @@ def _name(pair: Contest) -> str:
 
 def _result(pair: Contest, how: str) -> str:
     """ "+0.012 [0.003, 0.021] on moons (cnf and glow, ahead)": the lead of the first."""
-    one, other = (side["series"].iloc[0] for side in (pair.one, pair.other))
+    one, other = (quoted(side["series"].iloc[0]) for side in (pair.one, pair.other))
     value, half = pair.comparison.estimate.value, pair.comparison.half
     interval = f"[{value - half:.3f}, {value + half:.3f}]" if half == half else "[unknown]"
     how = "one seed" if pair.comparison.basis == "rows" else how

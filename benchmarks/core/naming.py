@@ -14,6 +14,11 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
+def quoted(name: object) -> str:
+    """A name as it stands in a sentence: in quotation marks if it has a comma."""
+    return f'"{name}"' if "," in str(name) else str(name)
+
+
 def duration(seconds: float) -> str:
     """ "0.25 s", "12 s", "3.4 min", "1.6 h"."""
     for unit, size in (("h", 3600.0), ("min", 60.0)):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.core.formats import plain
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 
@@ -56,11 +57,20 @@ def spread(samples: Sequence[float]) -> float:
 
 
 def place(machine: Mapping[str, Any], versions: Mapping[str, str], device: str = "cpu") -> str:
-    """What has to be equal for two times to be comparable: machine class and minor torch."""
-    parts = [machine.get(name) for name in ("cpu", "cores", "system")]
+    """What has to be equal for two times to be comparable: machine class and minor torch.
+
+    A class is a processor with its instructions, a number of cores and a system.
+    """
+    parts = [processor(machine), machine.get("cores"), machine.get("system")]
     parts += [machine.get("gpu")] if device.startswith("cuda") else []
-    named = "/".join(str(part) for part in parts if part) if machine.get("cpu") else UNKNOWN
+    named = "/".join(str(part) for part in parts if part) if processor(machine) else UNKNOWN
     return f"{named}, torch {minor(versions)}"
+
+
+def processor(machine: Mapping[str, Any]) -> str:
+    """ "AMD EPYC (AVX2)": the processor and the instructions that torch uses; "" if not known."""
+    cpu, instructions = (plain(machine.get(name) or "") for name in ("cpu", "instructions"))
+    return f"{cpu} ({instructions})" if cpu and instructions else cpu
 
 
 def minor(versions: Mapping[str, str]) -> str:

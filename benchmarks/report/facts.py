@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.core.naming import duration
-from benchmarks.core.quotable import NOISY, REFERENCE, spread
+from benchmarks.core.quotable import NOISY, REFERENCE, processor, spread
 from benchmarks.core.record import Record
 from benchmarks.report.runs import Run
 
@@ -121,7 +121,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _machine(machine: dict[str, Any]) -> str:
     """One line: processor, cores, memory, system; whatever of them is known."""
-    parts = [plain(machine.get("cpu"))]
+    parts = [processor(machine)]
     if (cores := machine.get("cores")) is not None:
         parts.append(f"{plain(cores)} {'core' if cores == 1 else 'cores'}")
     if isinstance(memory := machine.get("memory_bytes"), int | float):

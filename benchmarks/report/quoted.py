@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.quotable import quotable, time_columns
+from benchmarks.core.quotable import processor, quotable, time_columns
 from benchmarks.core.study import registry
 from benchmarks.execution import suite
 from benchmarks.report import runs
@@ -64,7 +64,7 @@ class Quoted:
         """Its row in a table of runs."""
         records = self.run.records.values()
         timed = sum(record.timed for record in records)
-        machines = {str(record.machine.get("cpu") or "unknown") for record in records}
+        machines = {processor(record.machine) or "unknown" for record in records}
         torch = {record.versions.get("torch", "unknown") for record in records}
         states = self.run.counts
         return {

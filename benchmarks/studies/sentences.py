@@ -108,23 +108,27 @@ def baselines(sets: Mapping[str, tuple[pd.DataFrame, Mapping[str, pd.DataFrame]]
     smaller mean is named.
     """
     parts = [
-        f"{name}{_on(data, sets)} ({number(lead, '+.3f')})"
+        f"{name}{_on(data, sets)} ({about})"
         for data, sides in sets.items()
-        for name, lead in _not_behind(*sides)
+        for name, about in _not_behind(*sides)
     ]
-    what = "Baselines level with the best flow, above or undecided"
+    what = "Baselines that the best flow is not ahead of"
     return f"{what}: {listed(parts, ', ')}." if parts else ""
 
 
 def _not_behind(
     seeds: pd.DataFrame, fitted: Mapping[str, pd.DataFrame]
-) -> Iterator[tuple[str, float]]:
+) -> Iterator[tuple[str, str]]:
+    """Each such baseline with its lead, nats, and how it stands: "+0.007, level"."""
     compared = {name: paired.compare(seeds, rows) for name, rows in fitted.items()}
     standing = paired.standing(compared)
+    words = {"behind": "ahead", "level": "level", "open": "not told apart"}
     for name, comparison in compared.items():
-        ahead = comparison.estimate.value
-        if standing[name] != "ahead" if len(seeds) > 1 else ahead <= 0:
-            yield name, -ahead
+        lead = -comparison.estimate.value
+        if len(seeds) > 1 and standing[name] != "ahead":
+            yield name, f"{number(lead, '+.3f')}, {words[standing[name]]}"
+        elif len(seeds) == 1 and lead >= 0:
+            yield name, number(lead, "+.3f")
 
 
 def effort(sets: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:

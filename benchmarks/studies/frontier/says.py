@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.analysis import paired
 from benchmarks.analysis.contests import best_validated, kinds
 from benchmarks.core.formats import number
-from benchmarks.core.naming import counted
+from benchmarks.core.naming import counted, quoted
 from benchmarks.studies.frontier.rows import by_budget, finals, labelled
 from benchmarks.studies.sentences import (
     baselines,
@@ -73,7 +73,7 @@ def _budgets(name: str, rows: pd.DataFrame) -> Iterator[Budget]:
 def _by_model(scored: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The seeds of each model, the highest mean test likelihood first."""
     means = scored.groupby("model")["test_ll"].mean().sort_values(ascending=False)
-    return {str(model): scored[scored["model"] == model] for model in means.index}
+    return {quoted(model): scored[scored["model"] == model] for model in means.index}
 
 
 def _best(budgets: list[Budget]) -> str:
@@ -98,7 +98,7 @@ def _other_kind(budget: Budget) -> str:
         return ""
     lag = paired.compare(best, rival)
     half = f" ± {number(lag.half, '.3f')}" if lag.half == lag.half else ""
-    name, value = rival["series"].iloc[0], number(-lag.estimate.value, "+.3f")
+    name, value = quoted(rival["series"].iloc[0]), number(-lag.estimate.value, "+.3f")
     return f"The best {other} flow by validation, {name}: {value}{half}."
 
 
@@ -106,5 +106,5 @@ def _lacks(sets: list[tuple[str, pd.DataFrame]]) -> str:
     parts = []
     for name, rows in sets:
         own = rows[~rows["status"].isin(["done", "skipped"]) & rows["seconds"].notna()]
-        parts += lacking(name, own["model"])
+        parts += lacking(name, own["model"].map(quoted))
     return f"Without a result: {', '.join(parts)}." if parts else ""

@@ -106,10 +106,10 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         named = frame.loc[frame[largest].notna(), "model"]
         ranks = of_plugins([model for model in named if model not in fitted])
     note = (
-        f"{MEANS}. At each budget of seconds of updates, alone on the machine, the configuration "
-        "that the search has found best by validation; a budget includes the smaller ones: of each "
-        "seed the training counts that validates best. Behind best is the difference on the same "
-        f"splits, with its own interval. {BOLD}"
+        f"{MEANS}. At each budget, as many updates as the rate that was timed first gives in so "
+        "many seconds, the configuration that the search has found best by validation; a budget "
+        "includes the smaller ones: of each seed the training counts that validates best. Behind "
+        f"best is the difference on the same splits, with its own interval. {BOLD}"
     )
     if few:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
@@ -143,7 +143,8 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
         "Configurations chosen by validation; means of likelihoods and medians of the rest over "
         "seeds, of the trainings of each budget by themselves. The number of updates is the budget "
         "times the rate of updates that was measured first; the seconds are those of the updates "
-        "as they were timed afterwards."
+        "as they were timed afterwards, of the seeds where that was quiet and on the machine class "
+        "of most records."
     )
     note += improvement.note(frame)
     return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
@@ -159,7 +160,8 @@ def _uses(name: str, rows: pd.DataFrame) -> Table:
     keys = {model: tuple(own["key"]) for model, own in scored.groupby("model")}
     frame[RECORDS] = [keys[model] for model in frame["model"]]
     note = (
-        "Medians over seeds, at the largest budget of each model. Densities are evaluated by the "
+        "Medians over seeds, at the largest budget of each model or, of a seed, the smaller one "
+        "that validates best. Densities are evaluated by the "
         "exact trace and the solver of the training, and NFE is that of a chunk of rows."
     )
     note = " ".join([note, *note_on_samples(last(rows))])

@@ -2,42 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.criteria import LEVEL
+from benchmarks.analysis import criteria
 from benchmarks.analysis.equal_fit import SHARE, Fit, fits
+from benchmarks.analysis.inference import Estimate, Standing, standings
 from benchmarks.core.formats import number
-from benchmarks.core.naming import counted
 from benchmarks.studies.nfe.tables import own
 from benchmarks.studies.sentences import listed
+
+CLAIM = "cost-in-total"
+LEVEL = criteria.level_of(CLAIM)
+FLAT = criteria.of(CLAIM)["flat"]  # slope below which NFE do not depend on D
+DEPENDENCES: dict[Standing, str] = {  # on D, by how a slope stands to 0
+    "ahead": "grow",
+    "behind": "fall",
+    "level": "do not depend on D",
+    "open": "may or may not depend on D",
+}
+NAMED = 4  # series that a sentence names
 
 
 def says(frame: pd.DataFrame) -> list[str]:
     """At most three sentences; none without trainings that can be read at equal fit."""
     every = fits(own(frame))
-    lines = [_grow(every), _at_largest(every), _short(every)]
+    slopes = {fit.name: slope for fit in every if (slope := fit.growth())}
+    where = f"Read where {SHARE:.0%} of the gap to the best density is closed, "
+    grow = f"{where}{dependence(slopes)}." if slopes else ""
+    lines = [grow, _at_largest(every), _short(every)]
     return [line for line in lines if line]
 
 
-def _grow(every: list[Fit]) -> str:
-    """The slopes over all tolerances: those that are not 0 by their interval, ends of others.
+def stands(slopes: Mapping[str, Estimate]) -> dict[str, Standing]:
+    """How the slope of ln NFE in ln D of each series stands to 0, by the criterion of the claim."""
+    return standings({name: (slope, FLAT) for name, slope in slopes.items()}, LEVEL)
 
-    A slope is the power of D that NFE grow with.
-    """
-    slopes = {fit.name: slope for fit in every if (slope := fit.growth())}
-    apart = {name: slope for name, slope in slopes.items() if slope.p < LEVEL}
-    others = [slope.value for name, slope in slopes.items() if name not in apart]
+
+def dependence(slopes: Mapping[str, Estimate]) -> str:
+    """For which series NFE grow with D, for which they fall, and for which neither is shown."""
+    groups: dict[Standing, dict[str, Estimate]] = {}
+    for name, standing in stands(slopes).items():
+        groups.setdefault(standing, {})[name] = slopes[name]
+    parts = [
+        f"{DEPENDENCES[how]} for {_named(groups[how])}" for how in DEPENDENCES if how in groups
+    ]
+    return f"as powers of D with {1 - LEVEL:.0%} intervals, NFE {', '.join(parts)}"
+
+
+def _named(slopes: Mapping[str, Estimate]) -> str:
+    """Some series by name, each with its slope; more than that by their number and slopes."""
+    if len(slopes) > NAMED:
+        ends = (number(end(s.value for s in slopes.values()), ".2f") for end in (min, max))
+        return "{} series ({} to {})".format(len(slopes), *ends)
     parts = []
-    for name, grown in sorted(apart.items(), key=lambda item: -item[1].value):
-        value, low, high = (number(v, ".2f") for v in (grown.value, *grown.interval(LEVEL)))
-        parts.append(f"{value} [{low}, {high}] for {name}")
-    if others:
-        ends = dict.fromkeys(number(end, ".2f") for end in (min(others), max(others)))
-        who = counted(len(others), "other") if parts else f"all {len(others)} series"
-        parts.append(f"{' to '.join(ends)} for {who}, with 0 in the interval of each")
-    where = f"Read where {SHARE:.0%} of the gap to the best density is closed"
-    return f"{where}, NFE grow as D to the power of {'; '.join(parts)}." if parts else ""
+    for name, slope in slopes.items():
+        value, low, high = (number(v, ".2f") for v in (slope.value, *slope.interval(LEVEL)))
+        parts.append(f"{name} ({value} [{low}, {high}])")
+    return " and ".join(parts)
 
 
 def _at_largest(every: list[Fit]) -> str:
@@ -45,21 +69,30 @@ def _at_largest(every: list[Fit]) -> str:
     families: dict[str, list[Fit]] = {}
     for fit in every:
         families.setdefault(fit.name.rpartition(", ")[2], []).append(fit)
-    parts = []
+    parts, tolerances = [], set[str]()
     for family, fits_of in families.items():
-        means = [_by_dim(fit) for fit in fits_of]
-        if common := set.intersection(*(set(values.index) for values in means)):
-            dim, names = max(common), [fit.name.rpartition(", ")[0] for fit in fits_of]
-            order = sorted((values[dim], name) for values, name in zip(means, names, strict=True))
-            words = [f"{number(nfe, '.0f')} ({name})" for nfe, name in order]
-            parts.append(f"{listed(words, ', ')} on {family} at D = {dim}")
-    return f"NFE of a density there, at the loosest tolerance: {'; '.join(parts)}." if parts else ""
+        means = {fit.name.rpartition(", ")[0]: _by_dim(fit) for fit in fits_of}
+        if common := set.intersection(*(set(values.index) for values in means.values())):
+            dim = max(common)
+            alike: dict[str, list[str]] = {}  # names by their NFE
+            for name, values in sorted(means.items(), key=lambda item: item[1][dim]):
+                alike.setdefault(number(values[dim], ".0f"), []).append(name)
+            words = [f"{nfe} for {', '.join(names)}" for nfe, names in alike.items()]
+            parts.append(f"on {family} at D = {dim}: {listed(words, ' and ')}")
+            tolerances |= {_middle(fit) for fit in fits_of}
+    at = " or ".join(sorted(tolerances, key=float))
+    return f"NFE of a density there at a tolerance of {at}, {'; '.join(parts)}." if parts else ""
+
+
+def _middle(fit: Fit) -> str:
+    """The tolerance in the middle of those of a series."""
+    return fit.tolerances[len(fit.tolerances) // 2]
 
 
 def _by_dim(fit: Fit) -> pd.Series:
-    """Mean NFE at the loosest tolerance of the trainings that got there, by D."""
+    """Mean NFE at the middle tolerance of the trainings that got there, by D."""
     there = fit.rows[np.isfinite(fit.rows["update"])]
-    means: pd.Series = there.groupby("dim")[fit.tolerances[0]].mean()
+    means: pd.Series = there.groupby("dim")[_middle(fit)].mean()
     return means
 
 

@@ -40,12 +40,13 @@ GROWTH_NOTE = (
 FIT = (
     f"Each training is read at the first validation that has closed {SHARE:.0%} of the gap between "
     "a Gaussian and the truth or, where that is not known, the best likelihood of these trainings "
-    "on the same split. Evaluations of one log_prob of a fixed batch there, in float64, at "
-    "atol = rtol. "
+    "on the same split, which may be another flow's at another D. Evaluations of one log_prob of a "
+    "fixed batch there, in float64, at atol = rtol, interpolated between the checks of a training. "
 )
 FIT_GROWTH_NOTE = (
     FIT + "Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at the "
-    "dimensions where the share was reached; over all tolerances that of the mean of their ln NFE."
+    "dimensions where the share was reached; over all tolerances that of the mean of their ln NFE. "
+    "The interval is by the scatter over D; it has no width where NFE are equal at every D."
 )
 FIT_NOTE = (
     FIT + "Means over the seeds that reached the share, and how many did. Share: of the gap at the "
