@@ -175,7 +175,7 @@ def done(frame: pd.DataFrame, study: str | Sequence[str], *metrics: str) -> pd.D
     return rows.copy()
 
 
-def leads(standings: Iterable[Standing]) -> list[bool | None]:
+def ahead(standings: Iterable[Standing]) -> list[bool | None]:
     """Whether the first of each comparison is ahead; None where that is open."""
     return [None if standing == "open" else standing == "ahead" for standing in standings]
 

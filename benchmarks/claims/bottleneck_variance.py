@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.analysis.criteria import level_of
 from benchmarks.analysis.inference import Estimate, standings
-from benchmarks.claims import NotMeasured, Verdict, done, keys, leads, outcome, register, span
+from benchmarks.claims import NotMeasured, Verdict, ahead, done, keys, outcome, register, span
 from benchmarks.claims.examples import made_up
 from benchmarks.studies.identities import tables as identities
 
@@ -72,4 +72,4 @@ def judge(frame: pd.DataFrame) -> Verdict:
         f"The variance falls for {how.count('ahead')} of {len(fields)} fields and noises: "
         f"{'; '.join(parts)}."
     )
-    return Verdict(outcome(leads(how)), sentence, keys(rows))
+    return Verdict(outcome(ahead(how)), sentence, keys(rows))

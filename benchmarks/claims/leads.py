@@ -12,7 +12,7 @@ from benchmarks.analysis.contests import Contest
 from benchmarks.analysis.criteria import level_of
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import OPEN, standing
-from benchmarks.claims import NotMeasured, Outcome, Verdict, keys, leads, listed, outcome, register
+from benchmarks.claims import NotMeasured, Outcome, Verdict, ahead, keys, listed, outcome, register
 from benchmarks.claims.examples import densities, searched
 from benchmarks.claims.scored import scored
 from benchmarks.core.naming import counted, quoted
@@ -84,7 +84,7 @@ def _judge(rows: pd.DataFrame, claim: str, who: str, missing: str, detail: Detai
     left += [f"Twice the updates might turn what is open: {'; '.join(turns)}."] if turns else []
     used = keys(*(side for pair in pairs for side in (pair.one, pair.other)))
     weakness = " ".join(dict.fromkeys(filter(None, left)))
-    return Verdict(outcome(leads(own)), sentence, used, (), evidence, weakness)
+    return Verdict(outcome(ahead(own)), sentence, used, (), evidence, weakness)
 
 
 def _examples(one: str, other: str) -> list[tuple[Outcome, Example]]:
