@@ -12,17 +12,17 @@ import pandas as pd
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
-from benchmarks.core.metrics import defined
 from benchmarks.plotting import draw, narrow
 from benchmarks.studies.frontier.rows import by_budget, finals, labelled, on_common_splits
 
-AXES = ("train_flops", "train_seconds")
+AXES = {"train_flops": "training (FLOP)", "seconds": "budget of updates (s)"}
 LOOK = {"markersize": 4, "lw": 1.2}
 DASHES = (":", "--", "-.")  # of baselines, in turn
 FAR = 3.0  # below the best, as a multiple of the lower quartile's distance: out of view
 NOTE = (
     "Mean test log-likelihood, over the splits that all budgets have, of what is best by "
-    "validation within each budget, against the FLOPs and the seconds of the budget's training. "
+    "validation within each budget, against the FLOPs of the budget's training and its seconds, at "
+    "the rate of updates that was timed first. "
     f"Bands are {1 - LEVEL:.0%} intervals, by Student's t, of the difference on the same splits "
     "from the flow that is best at the largest budget: what a split does to all models alike is "
     "in none. Lines without marks: baselines, which are fitted. What is far below most flows is "
@@ -31,7 +31,7 @@ NOTE = (
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
-    """Test likelihood against FLOPs and, where they were measured, seconds; a row a data set."""
+    """Test likelihood against FLOPs and the seconds of the budget; a row a data set."""
     scored = [finals(labelled(group)) for _, group in frame.groupby("dataset", sort=False)]
     scored = [on_common_splits(rows) for rows in scored if rows["seconds"].notna().any()]
     if not scored:
@@ -52,15 +52,10 @@ def _draw(sets: list[pd.DataFrame]) -> Any:
     fitted = draw.looks(every - of_flows)
     for name, dashes in zip(fitted, cycle(DASHES), strict=False):
         looks[name] = {"color": fitted[name]["color"], "ls": dashes}
-    timed = all(
-        _of_flows(rows).get("train_seconds", pd.Series([np.nan])).notna().all() for rows in sets
-    )
-    axes_of = AXES if timed else AXES[:1]
-    with draw.figure(len(sets), len(axes_of), height=3.2) as (figure, axes):
+    with draw.figure(len(sets), len(AXES), height=3.2) as (figure, axes):
         for panels, rows in zip(axes, sets, strict=True):
-            for panel, axis in zip(panels, axes_of, strict=True):
+            for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
                 _panel(panel, rows, axis, looks)
-                label = f"{defined(axis).name} ({defined(axis).display_unit})"
                 panel.set(title=str(rows["dataset"].iloc[0]), xlabel=label)
                 panel.set_ylabel("test log-likelihood (nats)")
         named = {h.get_label(): h for row in axes for h in row[0].get_legend_handles_labels()[0]}
@@ -100,6 +95,8 @@ def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str,
         panel.axhline(level, lw=1.1, label=model, **looks[model])
     panel.set_ylim(low, high)
     narrow.logarithmic(panel.xaxis)
+    if axis == "seconds":
+        draw.ticks(panel.xaxis, flows[axis])
 
 
 def view(lines: list[np.ndarray], levels: np.ndarray) -> tuple[float, float]:
