@@ -53,11 +53,14 @@ def dependence(slopes: Mapping[str, Estimate]) -> str:
 
 
 def _named(slopes: Mapping[str, Estimate]) -> str:
-    """Some series by name, each with its slope; more than that by their number and slopes."""
-    if len(slopes) > NAMED:
-        ends = (number(end(s.value for s in slopes.values()), ".2f") for end in (min, max))
-        return "{} series ({} to {})".format(len(slopes), *ends)
+    """Some series by name, each with its slope; more by number and slopes, on what data."""
     parts = []
+    if len(slopes) > NAMED:
+        values = pd.Series({name: slope.value for name, slope in slopes.items()})
+        for data, own in values.groupby(values.index.str.rpartition(", ").get_level_values(2)):
+            low, high = (number(end, ".2f") for end in (own.min(), own.max()))
+            parts.append(f"{len(own)} series on {data} ({low} to {high})")
+        return " and ".join(parts)
     for name, slope in slopes.items():
         value, low, high = (number(v, ".2f") for v in (slope.value, *slope.interval(LEVEL)))
         parts.append(f"{name} ({value} [{low}, {high}])")
