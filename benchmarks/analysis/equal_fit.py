@@ -32,6 +32,11 @@ class Fit(NamedTuple):
     rows: pd.DataFrame
     tolerances: tuple[str, ...]
 
+    @property
+    def flow(self) -> str:
+        """The name without that of the data."""
+        return self.name.rpartition(", ")[0]
+
     def growth(self, *tolerances: str) -> Estimate | None:
         """Slope of ln NFE in ln D, their mean over all tolerances where none is given.
 
@@ -47,6 +52,14 @@ def fits(frame: pd.DataFrame) -> list[Fit]:
     measured = frame[["gaussian_ll", "arrays"]].notna().all(axis=1)
     rows = frame[(frame["study"] == "nfe") & measured]
     return [fit for name, group in families(_with_gaps(rows)).items() if (fit := _fit(name, group))]
+
+
+def by_family(every: Iterable[Fit]) -> dict[str, list[Fit]]:
+    """The series of each family of data sets."""
+    groups: dict[str, list[Fit]] = {}
+    for fit in every:
+        groups.setdefault(fit.name.rpartition(", ")[2], []).append(fit)
+    return groups
 
 
 def _with_gaps(rows: pd.DataFrame) -> pd.DataFrame:

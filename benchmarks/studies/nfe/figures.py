@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import equal_fit, nfe
-from benchmarks.analysis.equal_fit import Fit, loosest_first
+from benchmarks.analysis.equal_fit import Fit, by_family, loosest_first
 from benchmarks.analysis.nfe import Total
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.store import arrays
@@ -28,7 +28,10 @@ GROWTH_NOTE = (
     "Forward evaluations on a fixed batch after training: a point for each seed, a line "
     "through their means. Dashed: before training."
 )
-FIT_NOTE = "A panel for each tolerance; a point for each seed, a line through their means."
+FIT_NOTE = (
+    "A row for each tolerance, a column for each family of data; a point for each seed, a line "
+    "through their means."
+)
 TOTALS_NOTE = (
     "Solid: flows with an ODE, a faint point for each seed and a line through their means. Dashed: "
     "flows without one."
@@ -118,24 +121,25 @@ def _growth(families: dict[str, pd.DataFrame]) -> Any:
 
 
 def _equal_fit(fits: Sequence[Fit]) -> Any:
-    """NFE where each series has closed the share of the gap, against D, a panel a tolerance."""
-    looks = draw.looks(fit.name for fit in fits)
+    """NFE where each series has closed the share of the gap, against D, a column a family."""
+    looks = draw.looks(fit.flow for fit in fits)
     tolerances = loosest_first(t for fit in fits for t in fit.tolerances)
-    columns = min(3, len(tolerances))
-    with draw.figure(-(-len(tolerances) // columns), columns, 2.9) as (figure, axes):
-        for panel, tolerance in itertools.zip_longest(axes.flat, tolerances):
-            if tolerance is None:
-                panel.set_axis_off()
-                continue
-            for fit in (fit for fit in fits if tolerance in fit.tolerances):
-                rows, look = fit.rows.dropna(subset=[tolerance]), looks[fit.name]
+    families = by_family(fits)
+    with draw.figure(len(tolerances), len(families), 2.6) as (figure, axes):
+        for (place, tolerance), (column, (family, own)) in itertools.product(
+            enumerate(tolerances), enumerate(families.items())
+        ):
+            panel = axes[place, column]
+            for fit in (fit for fit in own if tolerance in fit.tolerances):
+                rows, look = fit.rows.dropna(subset=[tolerance]), looks[fit.flow]
                 panel.plot(rows["dim"], rows[tolerance], **{**look, "ls": "", "alpha": 0.4})
                 means = rows.groupby("dim")[tolerance].mean()
-                panel.plot(means.index, means, label=fit.name, **look)
-            title = f"tolerance {tolerance}"
+                panel.plot(means.index, means, label=fit.flow, **look)
+            title = f"{family}, tolerance {tolerance}"
             panel.set(xscale="log", xlabel="D", ylabel="NFE", ylim=(0, None), title=title)
-            draw.ticks(panel.xaxis, [d for fit in fits for d in fit.rows["dim"]])
-        draw.legend_below(figure, *axes[0, 0].get_legend_handles_labels())
+            draw.ticks(panel.xaxis, [d for fit in own for d in fit.rows["dim"]])
+        named = {h.get_label(): h for p in axes[0] for h in p.get_legend_handles_labels()[0]}
+        draw.legend_below(figure, list(named.values()), list(named))
     return figure
 
 

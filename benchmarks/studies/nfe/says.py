@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import criteria
-from benchmarks.analysis.equal_fit import SHARE, Fit, fits
+from benchmarks.analysis.equal_fit import SHARE, Fit, by_family, fits
 from benchmarks.analysis.inference import Estimate, Standing, standings
 from benchmarks.core.formats import number
 from benchmarks.studies.nfe.tables import own
@@ -69,12 +69,9 @@ def _named(slopes: Mapping[str, Estimate]) -> str:
 
 def _at_largest(every: list[Fit]) -> str:
     """NFE on each family of data sets at the largest D that all series reached, fewest first."""
-    families: dict[str, list[Fit]] = {}
-    for fit in every:
-        families.setdefault(fit.name.rpartition(", ")[2], []).append(fit)
     parts, tolerances = [], set[str]()
-    for family, fits_of in families.items():
-        means = {fit.name.rpartition(", ")[0]: _by_dim(fit) for fit in fits_of}
+    for family, fits_of in by_family(every).items():
+        means = {fit.flow: _by_dim(fit) for fit in fits_of}
         if common := set.intersection(*(set(values.index) for values in means.values())):
             dim = max(common)
             alike: dict[str, list[str]] = {}  # names by their NFE
