@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmarks.analysis.inference import Estimate
 from benchmarks.analysis.levels import cost_at
-from benchmarks.analysis.nfe import families, growth
+from benchmarks.analysis.nfe import families, growth, parts_of
 from benchmarks.core.store import arrays
 
 SHARE = 0.9
@@ -35,7 +35,7 @@ class Fit(NamedTuple):
     @property
     def flow(self) -> str:
         """The name without that of the data."""
-        return self.name.rpartition(", ")[0]
+        return parts_of(self.name)[0]
 
     def growth(self, *tolerances: str) -> Estimate | None:
         """Slope of ln NFE in ln D, their mean over all tolerances where none is given.
@@ -58,7 +58,7 @@ def by_family(every: Iterable[Fit]) -> dict[str, list[Fit]]:
     """The series of each family of data sets."""
     groups: dict[str, list[Fit]] = {}
     for fit in every:
-        groups.setdefault(fit.name.rpartition(", ")[2], []).append(fit)
+        groups.setdefault(parts_of(fit.name)[1], []).append(fit)
     return groups
 
 

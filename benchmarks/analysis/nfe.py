@@ -37,7 +37,10 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Done cases by series and family of data sets, of those that have enough dimensions."""
+    """Done cases by series and family of data sets, of those that have enough dimensions.
+
+    A name is that of a series and of its family, which `parts_of` gives.
+    """
     done = frame[frame["status"] == "done"] if len(frame) else frame
     if done.empty:
         return {}
@@ -45,6 +48,12 @@ def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     names = done["series"] + ", " + done["family"]
     groups = {str(name): group.sort_values("dim") for name, group in done.groupby(names)}
     return {name: group for name, group in groups.items() if group["dim"].nunique() >= FEWEST}
+
+
+def parts_of(name: str) -> tuple[str, str]:
+    """The series and the family of data sets in a name of `families`."""
+    series_name, _, family = name.rpartition(", ")
+    return series_name, family
 
 
 def growth(group: pd.DataFrame, *metrics: str) -> Estimate | None:

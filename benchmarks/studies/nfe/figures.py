@@ -126,18 +126,18 @@ def _equal_fit(fits: Sequence[Fit]) -> Any:
     tolerances = loosest_first(t for fit in fits for t in fit.tolerances)
     families = by_family(fits)
     with draw.figure(len(tolerances), len(families), 2.6) as (figure, axes):
-        for (place, tolerance), (column, (family, own)) in itertools.product(
+        for (place, tolerance), (column, (family, of_family)) in itertools.product(
             enumerate(tolerances), enumerate(families.items())
         ):
             panel = axes[place, column]
-            for fit in (fit for fit in own if tolerance in fit.tolerances):
+            for fit in (fit for fit in of_family if tolerance in fit.tolerances):
                 rows, look = fit.rows.dropna(subset=[tolerance]), looks[fit.flow]
                 panel.plot(rows["dim"], rows[tolerance], **{**look, "ls": "", "alpha": 0.4})
                 means = rows.groupby("dim")[tolerance].mean()
                 panel.plot(means.index, means, label=fit.flow, **look)
             title = f"{family}, tolerance {tolerance}"
             panel.set(xscale="log", xlabel="D", ylabel="NFE", ylim=(0, None), title=title)
-            draw.ticks(panel.xaxis, [d for fit in own for d in fit.rows["dim"]])
+            draw.ticks(panel.xaxis, [d for fit in of_family for d in fit.rows["dim"]])
         named = {h.get_label(): h for p in axes[0] for h in p.get_legend_handles_labels()[0]}
         draw.legend_below(figure, list(named.values()), list(named))
     return figure

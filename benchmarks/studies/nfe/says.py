@@ -10,6 +10,7 @@ import pandas as pd
 from benchmarks.analysis import criteria
 from benchmarks.analysis.equal_fit import SHARE, Fit, by_family, fits
 from benchmarks.analysis.inference import Estimate, Standing, standings
+from benchmarks.analysis.nfe import parts_of
 from benchmarks.core.formats import number
 from benchmarks.studies.nfe.tables import own
 from benchmarks.studies.sentences import listed
@@ -57,9 +58,9 @@ def _named(slopes: Mapping[str, Estimate]) -> str:
     parts = []
     if len(slopes) > NAMED:
         values = pd.Series({name: slope.value for name, slope in slopes.items()})
-        for data, own in values.groupby(values.index.str.rpartition(", ").get_level_values(2)):
-            low, high = (number(end, ".2f") for end in (own.min(), own.max()))
-            parts.append(f"{len(own)} series on {data} ({low} to {high})")
+        for data, on_data in values.groupby(lambda name: parts_of(name)[1]):
+            low, high = (number(end, ".2f") for end in (on_data.min(), on_data.max()))
+            parts.append(f"{len(on_data)} series on {data} ({low} to {high})")
         return " and ".join(parts)
     for name, slope in slopes.items():
         value, low, high = (number(v, ".2f") for v in (slope.value, *slope.interval(LEVEL)))
