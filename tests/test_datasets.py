@@ -229,3 +229,20 @@ def test_a_density_of_another_shape_is_refused(columns: slice, shape: str) -> No
 
         with pytest.raises(ValueError, match=re.escape(f"of shape (n,), got {shape}")):
             datasets.load("misshapen")
+
+
+@pytest.mark.parametrize(("dim", "context_dim"), [(3, 0), (2, 1)])
+def test_rows_of_another_dimension_than_declared_are_refused(dim: int, context_dim: int) -> None:
+    with datasets.registry.temporary():
+
+        @datasets.register("declared", dim=2)
+        def load(root: Path | None, seed: int) -> datasets.Dataset:
+            rows = torch.zeros(4, dim + context_dim, dtype=torch.float64)
+            parts = dict.fromkeys(PARTS, rows)
+            return Dataset(
+                "declared", dim, units="none", about="zeros", context_dim=context_dim, **parts
+            )
+
+        assert datasets.dim("declared") == 2
+        with pytest.raises(ValueError, match=f"dim=2, its rows have dim={dim} and context_dim"):
+            datasets.load("declared")

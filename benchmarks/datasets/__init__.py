@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from flows.preprocessing import Standardization
-from flows.registry import Declared, Registry
+from flows.registry import Registry
 
 if TYPE_CHECKING:
     from benchmarks.datasets.download import Source
@@ -32,7 +32,6 @@ __all__ = [
     "Loader",
     "Split",
     "context_dim",
-    "declared",
     "dim",
     "downloadable",
     "files",
@@ -144,8 +143,9 @@ def register(
 ) -> Callable[[Loader], Loader]:
     """Register the decorated loader under `name`; ValueError if another module holds the name.
 
-    With `dim` a suite can be planned where the set's files are absent. Raise `version` when the
-    rows, their split or what describes them change, so that records of before are stale.
+    With `dim`, for a set without context, a suite is planned without loading the set, whose files
+    may be absent. Raise `version` when the rows, their split or what describes them change, so that
+    records of before are stale.
     """
 
     def add(loader: Loader) -> Loader:
@@ -155,11 +155,6 @@ def register(
         return loader
 
     return add
-
-
-def declared(name: str) -> Declared:
-    """Return the version and pace of a data set; ValueError for an unknown name."""
-    return registry.declared(name)
 
 
 def names() -> list[str]:
@@ -236,6 +231,10 @@ def context_dim(name: str) -> int:
 def _cached(loader: Loader, root: Path | None, seed: int, state: object) -> Dataset:
     """Load a data set; ``state`` identifies the files that it is read from."""
     data = loader(root, seed)
+    expected = _dims.get(data.name)
+    if expected is not None and (data.dim, data.context_dim) != (expected, 0):
+        has = f"{data.dim} and context_dim={data.context_dim}"
+        raise data.fault(f"it was registered with dim={expected}, its rows have dim={has}")
     with _disable_current_modes():
         rows = data.test[:8]
         shape = tuple((data.log_prob(rows) if data.log_prob else rows[:, 0]).shape)

@@ -104,4 +104,4 @@ def _loader(name: str, arcs: Arcs) -> Loader:
 
 
 for _name, _arcs in ARCS.items():
-    register(_name)(_loader(_name, _arcs))
+    register(_name, dim=2)(_loader(_name, _arcs))

@@ -36,7 +36,7 @@ def log_prob(x: Tensor) -> Tensor:
     return axis_log_densities.sum(dim=1) - math.log(len(CENTRES) * 2 * math.pi * SPREAD**2)
 
 
-@register("25gaussians")
+@register("25gaussians", dim=2)
 def load(root: Path | None, seed: int) -> Dataset:
     """The grid as a data set."""
     about = (

@@ -239,4 +239,4 @@ def known(family: str, dim: int) -> Loader:
 
 for _family in FAMILIES:
     for _dim in DIMS:
-        register(f"{_family}_{_dim}")(known(_family, _dim))
+        register(f"{_family}_{_dim}", dim=_dim)(known(_family, _dim))

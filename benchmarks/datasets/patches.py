@@ -131,4 +131,4 @@ def _loader(name: str, k: int) -> Loader:
 
 for _k in range(2, 9):
     _name = "patches" if _k == 8 else f"patches{_k}"
-    register(_name, version=3)(_loader(_name, _k))  # 3: errors clustered by tile
+    register(_name, version=3, dim=_k**2 - 1)(_loader(_name, _k))  # 3: errors clustered by tile

@@ -107,7 +107,7 @@ def _turn(radius: Tensor, place: Tensor) -> Tensor:
     return RATE * (radius * place.cos()).clamp(max=LARGEST).exp()
 
 
-@register("pinwheel")
+@register("pinwheel", dim=2)
 def load(root: Path | None, seed: int) -> Dataset:
     """The pinwheel as a data set."""
     about = "Synthetic pinwheel after FFJORD's toy_data.py (arXiv:1810.01367)"

@@ -71,4 +71,4 @@ def _loader(name: str, rings: Rings) -> Loader:
 
 
 for _name, _rings in RINGS.items():
-    register(_name)(_loader(_name, _rings))
+    register(_name, dim=2)(_loader(_name, _rings))

@@ -79,7 +79,7 @@ def _log_blur(distance: Tensor) -> Tensor:
     return log_prob
 
 
-@register("2spirals")
+@register("2spirals", dim=2)
 def load(root: Path | None, seed: int) -> Dataset:
     """The spirals as a data set."""
     about = "Synthetic 2spirals after FFJORD's toy_data.py (arXiv:1810.01367)"

@@ -47,7 +47,7 @@ def standardised(parts: dict[str, Tensor]) -> dict[str, Tensor]:
     return {part: (x - mean) / sd for part, x in parts.items()}
 
 
-@register("magic")
+@register("magic", dim=10)
 def magic(root: Path | None, seed: int) -> Dataset:
     """MAGIC gamma telescope: 10 shape parameters of simulated Cherenkov images, both classes."""
     frame = pd.read_parquet(DATA / "magic.parquet")

@@ -73,7 +73,7 @@ def checkerboard_log_prob(x: Tensor) -> Tensor:
     return torch.where(on_board & filled, -math.log(32), outside)
 
 
-@register("8gaussians")
+@register("8gaussians", dim=2)
 def load_eight_gaussians(root: Path | None, seed: int) -> Dataset:
     """The eight Gaussians as a data set."""
     return drawn(
@@ -87,7 +87,7 @@ def load_eight_gaussians(root: Path | None, seed: int) -> Dataset:
     )
 
 
-@register("checkerboard")
+@register("checkerboard", dim=2)
 def load_checkerboard(root: Path | None, seed: int) -> Dataset:
     """The checkerboard as a data set."""
     return drawn(

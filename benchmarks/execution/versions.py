@@ -60,7 +60,7 @@ def dependencies(case: Case) -> Dependencies:
         declared[f"flow {case.flow}"] = members.declared(case.flow)
     if case.dataset is not None:
         modules[f"data {case.dataset}"] = datasets.module_of(case.dataset)
-        declared[f"data {case.dataset}"] = datasets.declared(case.dataset)
+        declared[f"data {case.dataset}"] = datasets.registry.declared(case.dataset)
     if protocol := case.roles.get("by"):
         declared[f"protocol {protocol}"] = Declared(protocols.read(protocol).version)
     packages = {*studies[case.study].uses, *(p for m in modules.values() for p in _packages(m))}
