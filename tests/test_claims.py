@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks import claims as package
 from benchmarks.analysis import criteria
-from benchmarks.claims import Claim, Outcome, claims, registry
+from benchmarks.claims import Claim, Evidence, Outcome, claims, registry
 from benchmarks.claims.leads import FAMILY
 from benchmarks.core.frame import load
 from benchmarks.core.store import is_folder
@@ -26,6 +26,7 @@ Examples = dict[str, list[tuple[Outcome, pd.DataFrame]]]
 
 EVERY = pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.id)
 RUNS = [path for path in sorted(ROOT.iterdir()) if is_folder(path)]
+SHARING = [claim for claim in claims() if claim.prepare]
 TRAINED = [claim for claim in claims() if claim.suite == "frontier"]
 
 
@@ -73,6 +74,16 @@ def test_a_verdict_follows_its_records(claim: Claim, examples: Examples) -> None
     assert {verdict.exhibits for _, verdict in verdicts} == {claim.exhibits}
 
 
+@pytest.mark.parametrize("claim", SHARING, ids=lambda claim: claim.id)
+def test_claims_that_share_evidence_are_judged_as_each_alone(
+    claim: Claim, examples: Examples
+) -> None:
+    frame = pd.concat([own for _, own in examples[claim.id][:2]], ignore_index=True)
+    evidence = Evidence(frame)
+    for other in SHARING:
+        assert evidence.verdict(other) == other.verdict(frame)
+
+
 @EVERY
 def test_without_records_it_is_not_measured(claim: Claim, examples: Examples) -> None:
     """And the remedy is named: of no records, of other studies', and of failed ones."""
@@ -111,9 +122,9 @@ def test_records_of_one_flow_alone_are_no_fault(claim: Claim, examples: Examples
 @pytest.mark.parametrize("folder", RUNS, ids=lambda path: path.name)
 def test_any_records_can_be_judged(folder: Path) -> None:
     """Whatever flows and studies a folder has: some claims are judged, and no others fail."""
-    frame = load(folder)
+    evidence = Evidence(load(folder))
     for claim in claims():
-        verdict = claim.verdict(frame)
+        verdict = evidence.verdict(claim)
         assert (verdict.outcome == "not_measured") == (not verdict.records), claim.id
 
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import report
-from benchmarks.claims import Claim, Verdict, claims, register, registry
+from benchmarks.claims import Claim, Evidence, Verdict, claims, register, registry
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.frame import load
@@ -103,12 +103,12 @@ def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
 def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a note of the report."""
 
-    def fails(self: Claim, frame: pd.DataFrame) -> Verdict:
-        if self.id == "hutchinson":
+    def fails(evidence: Evidence, claim: Claim) -> Verdict:
+        if claim.id == "hutchinson":
             raise KeyError("on purpose")
         return Verdict("confirmed", "So it is.")
 
-    monkeypatch.setattr(Claim, "verdict", fails)
+    monkeypatch.setattr(Evidence, "verdict", fails)
     runs = read([FOLDERS["quick"]])
     with pytest.warns(UserWarning, match="hutchinson"):
         judged = judge(runs, noted)
@@ -196,12 +196,12 @@ def test_unusable_input_is_refused(arguments: tuple[str, ...], message: str) -> 
 def test_the_command_loses_no_verdict_to_the_fault_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said why that one could not be judged."""
 
-    def judged(claim: Claim, frame: pd.DataFrame) -> Verdict:
+    def judged(evidence: Evidence, claim: Claim) -> Verdict:
         if claim.id == "hutchinson":
             raise KeyError("column")
         return Verdict("confirmed", "It is so.", ("a",))
 
-    monkeypatch.setattr(Claim, "verdict", judged)
+    monkeypatch.setattr(Evidence, "verdict", judged)
     result = said(str(FOLDERS["quick"]))
     assert result.exit_code == 0
     assert "It could not be judged: KeyError: 'column'" in " ".join(result.output.split())

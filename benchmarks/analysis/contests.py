@@ -16,8 +16,8 @@ from benchmarks.analysis import improvement, levels
 from benchmarks.analysis.criteria import LEVEL, UPDATES
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import Comparison, compare, standing
+from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.series import BUDGET, LABEL, is_baseline, named
-from benchmarks.core.store import arrays
 
 CURVE = (improvement.CURVE, "validation_seconds")
 TAKEN = (*improvement.GAINS, "train_flops", "train_seconds")  # of the training of a whole budget
@@ -133,11 +133,11 @@ def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
     order = tried[[*of, BUDGET]].assign(validated=validations(tried))
     order = order.sort_values(["validated", BUDGET], na_position="first")
     best = order.groupby(of, sort=False, observed=True).tail(1)[of].reset_index(names="place")
-    best = best.merge(longest[[*of, *taken]].assign(end=improvement.last(longest)), on=of)
-    best = best.set_index("place")
+    ends = longest[[*of, *taken]].assign(**{improvement.LAST: improvement.last(longest)})
+    best = best.merge(ends, on=of).set_index("place")
     chosen = cases.loc[others.union(best.index)].copy()
-    chosen.loc[best.index, taken] = best[taken]
-    return chosen.assign(**{improvement.LAST: best["end"]})
+    chosen.loc[best.index, [*taken, improvement.LAST]] = best[[*taken, improvement.LAST]]
+    return chosen
 
 
 def tested(pairs: Sequence[Contest]) -> dict[str, Standing]:
@@ -164,7 +164,7 @@ def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
 def validations(cases: pd.DataFrame) -> pd.Series:
     """Validation likelihood of each case, nats: a baseline's, or a training's best; else NaN."""
     values = cases.get("val_ll", pd.Series(np.nan, cases.index)).astype(float)
-    others = [arrays(row, improvement.CURVE) for _, row in cases[values.isna()].iterrows()]
+    others = arrays_by_case(cases[values.isna()], improvement.CURVE)
     curves = [levels.best(own) if own else math.nan for own in others]
     values[values.isna()] = np.array(curves)
     return values
@@ -177,7 +177,7 @@ def seconds_to(side: pd.DataFrame, level: float) -> float:
     """
     means = []
     for _, seeds in side.groupby("series"):
-        curves = (arrays(row, *CURVE) for _, row in seeds.iterrows())
+        curves = arrays_by_case(seeds, *CURVE)
         times = [levels.cost_at(curve, "validation_seconds", level) for curve in curves]
         means.append(float(np.mean(times)))
     return min((mean for mean in means if mean == mean), default=math.nan)
@@ -185,5 +185,5 @@ def seconds_to(side: pd.DataFrame, level: float) -> float:
 
 def reached(side: pd.DataFrame) -> float:
     """Highest validation likelihood, nats, that every seed of some series comes to."""
-    best = [levels.best(arrays(row, *CURVE)) for _, row in side.iterrows()]
+    best = [levels.best(curve) for curve in arrays_by_case(side, *CURVE)]
     return float(pd.Series(best, side.index).groupby(side["series"]).min().max())

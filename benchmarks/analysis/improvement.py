@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import Estimate, of_rows, with_error_of
+from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.series import named
-from benchmarks.core.store import arrays
 
 MARK = "↑"
 CURVE = "validation_ll"  # the array of a training's validations
@@ -67,7 +67,7 @@ def last(cases: pd.DataFrame) -> pd.Series:
     """Validation likelihood at the end of each training, nats; NaN where it is not known."""
     values = cases.get(LAST, pd.Series(np.nan, cases.index)).astype(float)
     if "arrays" in cases:
-        others = (arrays(row, CURVE) for _, row in cases[values.isna()].iterrows())
+        others = arrays_by_case(cases[values.isna()], CURVE)
         values[values.isna()] = np.array([[np.nan, *own.get(CURVE, ())][-1] for own in others])
     return values
 

@@ -20,8 +20,8 @@ from benchmarks.analysis.inference import (
     standings,
     with_error_of,
 )
+from benchmarks.core.frame import arrays_by_case, holding
 from benchmarks.core.series import is_baseline
-from benchmarks.core.store import array_names, arrays
 
 BASES = {  # what an error is over
     "splits": "random splits of one table, paired, the variance corrected for their overlap",
@@ -121,7 +121,7 @@ def over_seeds(cases: pd.DataFrame, values: np.ndarray) -> Estimate:
 
 def mean_by_row(seeds: pd.DataFrame) -> np.ndarray:
     """Log-density of each test row, nats, (rows,): the mean over cases that share these rows."""
-    rows = [arrays(row, "test_log_prob")["test_log_prob"] for _, row in seeds.iterrows()]
+    rows = [own["test_log_prob"] for own in arrays_by_case(seeds, "test_log_prob")]
     return np.asarray(np.mean(rows, axis=0, dtype=float))
 
 
@@ -173,7 +173,7 @@ def _shares_rows(cases: pd.DataFrame) -> bool:
 
 def _has_rows(cases: pd.DataFrame) -> bool:
     """Whether each of the cases has the log-densities of its test rows."""
-    return all("test_log_prob" in array_names(row) for _, row in cases.iterrows())
+    return len(holding(cases, "test_log_prob")) == len(cases)
 
 
 def _ratio(cases: pd.DataFrame) -> float:
@@ -187,7 +187,7 @@ def _ratio(cases: pd.DataFrame) -> float:
 
 def _groups(cases: pd.DataFrame) -> np.ndarray | None:
     """Labels of dependent test rows, (rows,); None if rows are independent."""
-    return arrays(cases.iloc[0], "test_groups").get("test_groups")
+    return arrays_by_case(cases.iloc[:1], "test_groups")[0].get("test_groups")
 
 
 def _by_row(one: pd.DataFrame, other: pd.DataFrame) -> Estimate:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -58,6 +58,8 @@ class Claim:
     measures them all, ``exhibits`` the tables and figures that show it; it reads the records of the
     studies ``also`` too, where a run has some.
     ``examples`` are outcomes, each with a function that makes up records of it, for tests.
+    ``judge`` gets what ``prepare`` takes from the frame, which claims with one ``prepare`` share,
+    or else the frame itself.
     """
 
     id: str
@@ -70,8 +72,9 @@ class Claim:
     suite: str
     exhibits: tuple[str, ...]
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]]
-    judge: Callable[[pd.DataFrame], Verdict]
+    judge: Callable[[Any], Verdict]
     also: tuple[str, ...] = ()
+    prepare: Callable[[pd.DataFrame], Any] | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -105,21 +108,46 @@ class Claim:
         return f"{self.remedy} {studies} --out results/again"
 
     def verdict(self, frame: pd.DataFrame) -> Verdict:
+        """Verdict of these records; of several claims `Evidence` gives it in less time."""
+        return Evidence(frame).verdict(self)
+
+
+class Evidence:
+    """The records of a run, with what several claims take from them."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        self._prepared: dict[tuple[Any, ...], Any] = {}
+
+    def verdict(self, claim: Claim) -> Verdict:
         """Verdict of these records.
 
         Left out are those of other studies and, by a claim of the lecture, those on a user's files.
         """
-        if len(frame):
-            frame = frame[frame["study"].isin(self.reads)].reset_index(drop=True)
-        if len(frame) and self.page is not None:
-            frame = _of_lecture(frame)
         try:
-            verdict = self.judge(frame)
+            verdict = claim.judge(self._of(claim))
         except NotMeasured as missing:
-            return Verdict("not_measured", f"There are no {missing}: {self.remedy} measures them.")
-        sentences = (verdict.strength, self.rule.strength), (verdict.weakness, self.rule.weakness)
+            reason = f"There are no {missing}: {claim.remedy} measures them."
+            return Verdict("not_measured", reason)
+        rule = claim.rule
+        sentences = (verdict.strength, rule.strength), (verdict.weakness, rule.weakness)
         strength, weakness = (" ".join(filter(None, parts)) for parts in sentences)
-        return replace(verdict, exhibits=self.exhibits, strength=strength, weakness=weakness)
+        return replace(verdict, exhibits=claim.exhibits, strength=strength, weakness=weakness)
+
+    def _of(self, claim: Claim) -> Any:
+        """What the claim judges, computed once for all claims that prepare the same records."""
+        place = claim.prepare, claim.reads, claim.page is None
+        if place in self._prepared:
+            return self._prepared[place]
+        frame = self.frame
+        if len(frame):
+            frame = frame[frame["study"].isin(claim.reads)].reset_index(drop=True)
+        if len(frame) and claim.page is not None:
+            frame = _of_lecture(frame)
+        if claim.prepare is None:
+            return frame
+        self._prepared[place] = claim.prepare(frame)
+        return self._prepared[place]
 
 
 registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",), group="flowgauge.claims")
@@ -135,19 +163,20 @@ def register(
     examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]],
     criterion: str | None = None,
     also: tuple[str, ...] = (),
+    prepare: Callable[[pd.DataFrame], Any] | None = None,
     page: int | None = None,
     slide: str = "",
     item: int = 1,
-) -> Callable[[Callable[[pd.DataFrame], Verdict]], Callable[[pd.DataFrame], Verdict]]:
+) -> Callable[[Callable[[Any], Verdict]], Callable[[Any], Verdict]]:
     """Decorator: register a judge as a `Claim` of these attributes.
 
     Raises ValueError if there is no ``criterion`` and ``criteria.toml`` has none of that name.
     """
 
-    def decorate(judge: Callable[[pd.DataFrame], Verdict]) -> Callable[[pd.DataFrame], Verdict]:
+    def decorate(judge: Callable[[Any], Verdict]) -> Callable[[Any], Verdict]:
         rule = criteria.of(id) if criterion is None else Criterion(criterion)
         place = (id, page, item, slide, statement)
-        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge, also)
+        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge, also, prepare)
         registry.add(id, claim, judge.__module__)
         return judge
 

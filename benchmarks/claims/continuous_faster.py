@@ -30,10 +30,11 @@ def example(factor: float) -> pd.DataFrame:
         ("confirmed", partial(example, 0.1)),
         ("refuted", partial(example, 10.0)),
     ],
+    prepare=timed,
 )
-def judge(frame: pd.DataFrame) -> Verdict:
+def judge(flows: tuple[pd.DataFrame, pd.DataFrame]) -> Verdict:
     """Ratios of seconds on each data set, and races to the likelihood that both reach."""
-    rows, races = timed(frame)
+    rows, races = flows
     table: dict[str, dict[str, float]] = {}
     used: list[pd.DataFrame] = []
     for name, group in rows.groupby("dataset"):

@@ -30,10 +30,11 @@ def example(factor: float) -> pd.DataFrame:
         ("confirmed", partial(example, 0.5)),
         ("refuted", partial(example, 2.0)),
     ],
+    prepare=timed,
 )
-def judge(frame: pd.DataFrame) -> Verdict:
+def judge(flows: tuple[pd.DataFrame, pd.DataFrame]) -> Verdict:
     """FFJORD's seconds over those of each other continuous flow, on each data set."""
-    rows, races = (part[part["kind"] == "continuous"] for part in timed(frame))
+    rows, races = (part[part["kind"] == "continuous"] for part in flows)
     table: dict[str, list[dict[str, float]]] = defaultdict(list)
     used: list[pd.DataFrame] = []
     for name, group in rows.groupby("dataset"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any
 
@@ -43,24 +43,32 @@ def register_leads(
 
     def decorate(select: Select) -> Select:
         @wraps(select)
-        def judge(frame: pd.DataFrame) -> Verdict:
-            return _judge(scored(frame), id, who, missing, detail)
+        def judge(family: Mapping[str, list[Contest]]) -> Verdict:
+            return _judge(family, id, who, missing, detail)
 
         FAMILY[id] = select
         place = {"studies": ("frontier",), "also": ("density",), "suite": "frontier"}
-        register(id, examples=_examples(*example), **{**place, **claim})(judge)
+        examples = _examples(*example)
+        register(id, examples=examples, prepare=family_of, **{**place, **claim})(judge)
         return select
 
     return decorate
 
 
-def _judge(rows: pd.DataFrame, claim: str, who: str, missing: str, detail: Detail) -> Verdict:
+def family_of(frame: pd.DataFrame) -> dict[str, list[Contest]]:
+    """The contests of all claims of leads on these records, by claim."""
+    rows = scored(frame)
+    return {name: select(rows) for name, select in FAMILY.items()}
+
+
+def _judge(
+    family: Mapping[str, list[Contest]], claim: str, who: str, missing: str, detail: Detail
+) -> Verdict:
     """Judge a claim by its contests.
 
     p-values are corrected for the contests of all claims of leads on these records. What flows that
     were still improving might turn with twice their updates is open.
     """
-    family = {name: select(rows) for name, select in FAMILY.items()}
     if not (pairs := family[claim]):
         raise NotMeasured(missing)
     every = {_name(pair): pair.comparison for pairs in family.values() for pair in pairs}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.analysis import improvement
 from benchmarks.analysis.contests import trained
 from benchmarks.claims import done
 from benchmarks.core.series import STAGE
@@ -14,10 +15,12 @@ STUDIES = ("density", "frontier")
 def scored(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
     """The trained densities that have a test likelihood and these metrics.
 
-    On a data set on which a search has trained, its models alone: they had equal effort. Raises
-    NotMeasured where there is none.
+    They have the likelihood at the end of their training (`improvement.LAST`). On a data set on
+    which a search has trained, its models alone: they had equal effort. Raises NotMeasured where
+    there is none.
     """
     rows = trained(done(frame, STUDIES, "test_ll", *metrics))
+    rows = rows.assign(**{improvement.LAST: improvement.last(rows)})
     if STAGE not in rows:
         return rows
     searched = rows[STAGE].notna()

@@ -16,7 +16,7 @@ from benchmarks.cli.console import console, styled, usage_errors, write
 from benchmarks.cli.options import Plugin, load_plugins
 
 if TYPE_CHECKING:
-    from benchmarks.claims import Claim, Verdict
+    from benchmarks.claims import Claim, Evidence, Verdict
 
 STYLES = {
     "confirmed": "green",
@@ -48,6 +48,7 @@ def claims(
     wrong usage.
     """
     with usage_errors():
+        from benchmarks.claims import Evidence
         from benchmarks.core.frame import load
         from benchmarks.core.plan import plan_of
         from benchmarks.core.quotable import of_one_place
@@ -56,9 +57,9 @@ def claims(
         load_plugins(plugin)
         selected = _select(only)
         searched = folders or _results_folders(RESULTS)
-        frames = {folder: of_one_place(load(folder))[0] for folder in searched}
+        evidence = {folder: Evidence(of_one_place(load(folder))[0]) for folder in searched}
         suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
-        rows = [_row(claim, *_judge(claim, frames, suites)) for claim in selected]
+        rows = [_row(claim, *_judge(claim, evidence, suites)) for claim in selected]
         runs = by_run({row["id"]: row["runs"] for row in rows})
     if as_json:
         write(Path("-"), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
@@ -112,33 +113,33 @@ def _results_folders(results: Path) -> list[Path]:
 
 
 def _judge(
-    claim: Claim, frames: dict[Path, Any], suites: dict[Path, str]
+    claim: Claim, evidence: dict[Path, Evidence], suites: dict[Path, str]
 ) -> tuple[dict[Path, Verdict], Verdict, Path | None]:
     """The verdict of each folder, and that of the first that has the records, with the folder.
 
     Folders of the claim's own suite come first. Of none, why the first could not judge it that has
     records of the claim's studies.
     """
-    order = sorted(frames, key=lambda folder: suites.get(folder) != claim.suite)
-    verdicts = {folder: _verdict(claim, frames[folder]) for folder in order}
+    order = sorted(evidence, key=lambda folder: suites.get(folder) != claim.suite)
+    verdicts = {folder: _verdict(claim, evidence[folder]) for folder in order}
     for folder, verdict in verdicts.items():
         if verdict.outcome != "not_measured":
             return verdicts, verdict, folder
 
     def elsewhere(folder: Path) -> bool:
-        frame = frames[folder]
+        frame = evidence[folder].frame
         return bool(frame.empty or not frame["study"].isin(claim.studies).any())
 
     return verdicts, verdicts[min(order, key=elsewhere)], None
 
 
-def _verdict(claim: Claim, frame: Any) -> Verdict:
+def _verdict(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict; a claim that raises is not measured, so that the others are still judged."""
     from benchmarks.claims import Verdict
     from flows.plugins import FOREIGN, described
 
     try:
-        return claim.verdict(frame)
+        return evidence.verdict(claim)
     except FOREIGN as error:
         return Verdict("not_measured", f"It could not be judged: {described(error)}")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.core import store
@@ -20,7 +21,7 @@ def load(*folders: str | Path) -> pd.DataFrame:
     The case's fields are columns, its options ``option.*``, its settings and its roles in the
     comparison ``setting.*``; ``run`` names the folder. Each metric is a column with the median of
     its values, and ``<metric>.values`` holds them raw. A case that stands for two points of a
-    comparison has two rows with one key. `benchmarks.core.store.arrays` reads the arrays of a row.
+    comparison has two rows with one key. `arrays_by_case` reads the arrays of its rows.
     Raises ValueError for a folder without records and for one that is given twice.
     """
     paths = [store.existing(Path(folder)) for folder in folders]
@@ -44,6 +45,24 @@ def long_frame(
         for key, roles in entries
     ]
     return _with_defaults(pd.DataFrame(rows))
+
+
+def arrays_by_case(cases: pd.DataFrame, *names: str) -> list[dict[str, np.ndarray]]:
+    """Arrays of each row, those of ``names`` that it has, or all; empty dicts without any."""
+    return [store.arrays(row, *names) for row in _places(cases)]
+
+
+def holding(cases: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows whose records have an array of this name."""
+    has = [name in store.array_names(row) for row in _places(cases)]
+    return cases[np.array(has, dtype=bool)]
+
+
+def _places(cases: pd.DataFrame) -> list[dict[Any, Any]]:
+    """What names the arrays of each row."""
+    names = [name for name in ("arrays", "array_hashes") if name in cases]
+    rows = cases[names].itertuples(index=False, name=None)
+    return [dict(zip(names, values, strict=True)) for values in rows]
 
 
 def labels(folders: Sequence[Path]) -> list[str]:

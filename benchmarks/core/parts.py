@@ -116,26 +116,26 @@ def reading(path: Path) -> Iterator[None]:
 
 def arrays(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Packed arrays by name from their hashes; FolderError for one that no archive has."""
-    left, loaded = dict(hashes), {}
+    left = dict(hashes)
+    loaded: dict[str, np.ndarray] = {}
     for table in reversed(tables(folder)):
         if not (path := archive_of(table)).exists():
             continue
         with reading(path):
             state = path.stat()
-            archive = _opened(path, state.st_mtime_ns, state.st_size)
-            for name, value in list(left.items()):
-                with suppress(KeyError):  # in another part
-                    loaded[name] = array(archive, value)
-                    del left[name]
+            archive, members = _opened(path, state.st_mtime_ns, state.st_size)
+            here = [name for name, value in left.items() if f"{value}.npy" in members]
+            loaded |= {name: array(archive, left.pop(name)) for name in here}
     if left:
         raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")
     return {name: loaded[name] for name in hashes}
 
 
 @lru_cache(maxsize=64)
-def _opened(path: Path, modified: int, size: int) -> zipfile.ZipFile:
-    """An archive whose directory of members, which takes longer than an array, is read once."""
-    return zipped(path)
+def _opened(path: Path, modified: int, size: int) -> tuple[zipfile.ZipFile, frozenset[str]]:
+    """An archive and its members, which take longer to read than an array, read once."""
+    archive = zipped(path)
+    return archive, frozenset(archive.namelist())
 
 
 def write(

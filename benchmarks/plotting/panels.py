@@ -13,7 +13,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.core.series import series
-from benchmarks.core.store import array_names
 from benchmarks.plotting import draw
 
 SLIDE = ("realnvp", "glow", "cnf", "ffjord")  # what comes first, in this order
@@ -55,12 +54,6 @@ def sheets(
         names = list(order.index[:flows])
         selection = {name: rows[rows["series"].isin(names)] for name, rows in part.items()}
         yield {name: rows for name, rows in selection.items() if len(rows)}, names
-
-
-def holding(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows whose records have an array of this name."""
-    has = [name in array_names(row) for _, row in rows.iterrows()]
-    return rows[np.array(has, dtype=bool)]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from benchmarks.analysis import criteria
-from benchmarks.claims import LECTURE, Claim, Outcome, Verdict, claims
+from benchmarks.claims import LECTURE, Claim, Evidence, Outcome, Verdict, claims
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report.runs import Run
 
@@ -83,9 +83,10 @@ def judge(
 ) -> Judged:
     """Judge every claim by each run alone; ``noted(notes, what)`` keeps a fault from the rest."""
     section = Judged()
+    evidence = [(run, Evidence(run.frame)) for run in runs]
     for claim in claims():
         with noted(section.notes, f"Claim {claim.id!r}"):
-            verdicts = [(run, claim.verdict(run.frame)) for run in runs]
+            verdicts = [(run, own.verdict(claim)) for run, own in evidence]
             known = [
                 Judgement(claim, verdict, run.label if len(runs) > 1 else "")
                 for run, verdict in verdicts

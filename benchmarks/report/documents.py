@@ -182,7 +182,7 @@ class Documents:
         """The verdict of a run, which is computed once."""
         place = claim.id, run.name
         if place not in self._verdicts:
-            self._verdicts[place] = claim.verdict(run.frame)
+            self._verdicts[place] = run.evidence.verdict(claim)
         return self._verdicts[place]
 
 

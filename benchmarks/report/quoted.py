@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.claims import Evidence
 from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.quotable import processor, quotable, time_columns
@@ -40,6 +41,11 @@ class Quoted:
         frame = quotable(self.run.frame, self.run.cautions)
         empty = [name for name in time_columns(frame) if frame[name].isna().all()]
         return frame.drop(columns=empty).copy()  # in one piece
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What claims are judged by."""
+        return Evidence(self.frame)
 
     @cached_property
     def lacking(self) -> int:

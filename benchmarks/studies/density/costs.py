@@ -13,7 +13,7 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.levels import Curve
 from benchmarks.analysis.models import Models
 from benchmarks.core.exhibit import RECORDS, Column, Table, scientific
-from benchmarks.core.store import arrays
+from benchmarks.core.frame import arrays_by_case
 
 MATCHED = 1.05  # ratio of the most to the least up to which flows count as matched
 MODEL = Column("Model")
@@ -106,7 +106,7 @@ def at_budgets(models: Models) -> Table | None:
     None if fewer than two flows have curves.
     """
     curves = {
-        model: {int(row["seed"]): arrays(row) for _, row in seeds.iterrows()}
+        model: dict(zip(seeds["seed"].astype(int), arrays_by_case(seeds), strict=True))
         for model, seeds in models.flows.items()
     }
     every = [curve for seeds in curves.values() for curve in seeds.values()]

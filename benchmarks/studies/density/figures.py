@@ -12,9 +12,10 @@ from scipy.ndimage import gaussian_filter1d
 
 from benchmarks.analysis import improvement
 from benchmarks.core.exhibit import Figure
+from benchmarks.core.frame import holding
 from benchmarks.core.series import series
 from benchmarks.core.store import arrays
-from benchmarks.plotting import draw, panels
+from benchmarks.plotting import draw
 from benchmarks.studies.density import corners, portraits, transport
 
 SETS = 4  # data sets of a figure of training
@@ -33,8 +34,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
     done = improvement.marked(done)
     trained = done[done["updates"] > 0]
-    flat = panels.holding(trained[trained["dim"] == 2], "path_samples")
-    wide = panels.holding(done, "columns")
+    flat = holding(trained[trained["dim"] == 2], "path_samples")
+    wide = holding(done, "columns")
     plane = [*portraits.figures(flat), *transport.figures(flat)]
     return [*plane, *corners.figures(wide), *training(trained)]
 

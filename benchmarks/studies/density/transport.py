@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.patches import Rectangle
 
 from benchmarks.core.exhibit import Figure
-from benchmarks.core.store import arrays
+from benchmarks.core.frame import arrays_by_case, holding
 from benchmarks.evaluation import paths
 from benchmarks.plotting import panels
 
@@ -44,7 +44,7 @@ def _steps(flat: pd.DataFrame) -> list[Figure]:
     pictures = []
     for name, group in flat.groupby("dataset", sort=False):
         rows = panels.ordered(group)
-        rows = rows[[len(arrays(row)["path_samples"]) > 2 for _, row in rows.iterrows()]]
+        rows = rows[[len(held["path_samples"]) > 2 for held in arrays_by_case(rows)]]
         rows = rows.iloc[:FLOWS]
         if len(rows):
             title, keys = f"{name}: from noise to data", tuple(rows["key"])
@@ -57,12 +57,13 @@ def _draw_steps(rows: pd.DataFrame) -> Any:
     """A pair of rows for each flow, each one panel with all steps: many panels are slow."""
     gaps, across = [0.25, panels.NEXT] * len(rows), STEPS * (1 + GAP) - GAP
     with panels.squares(gaps, 1, 1.1, across) as (figure, axes):
-        for (above, below), (_, row) in zip(axes.reshape(-1, 2), rows.iterrows(), strict=True):
+        flows = zip(rows["series"], arrays_by_case(rows), strict=True)
+        for (above, below), (name, held) in zip(axes.reshape(-1, 2), flows, strict=True):
             for panel in (above, below):
                 panel.set(xlim=(0, across), ylim=(0, 1))
                 panel.spines[:].set_visible(False)
-            panels.scale(figure, _draw_flow(above, below, arrays(row)), above)
-            panels.label(figure, above, below, str(row["series"]))
+            panels.scale(figure, _draw_flow(above, below, held), above)
+            panels.label(figure, above, below, str(name))
     return figure
 
 
@@ -105,7 +106,7 @@ def detours(lines: np.ndarray) -> tuple[float, float]:
 
 def _trajectories(flat: pd.DataFrame) -> list[Figure]:
     """All data sets and their continuous flows, a row a set; several figures for many sets."""
-    groups = panels.holding(flat, "path_lines").groupby("dataset", sort=False)
+    groups = holding(flat, "path_lines").groupby("dataset", sort=False)
     sets = {str(name): panels.ordered(group) for name, group in groups}
     pictures = []
     for number, (chosen, names) in enumerate(panels.sheets(sets, SETS, ABREAST)):
@@ -120,18 +121,19 @@ def _draw_trajectories(sets: dict[str, pd.DataFrame], names: list[str]) -> Any:
     """A row of panels a data set, a column a flow."""
     side = min(1.8, 9.2 / len(names))
     with panels.squares([panels.NAME + 0.15] * len(sets), len(names), side) as (figure, axes):
-        for line, (name, rows) in zip(axes, sets.items(), strict=True):
-            held = {row["series"]: arrays(row)["path_lines"] for _, row in rows.iterrows()}
-            points = np.concatenate([lines.reshape(-1, 2) for lines in held.values()]).astype(float)
+        for row, (name, rows) in zip(axes, sets.items(), strict=True):
+            lines = [own["path_lines"] for own in arrays_by_case(rows, "path_lines")]
+            held = dict(zip(rows["series"], lines, strict=True))
+            points = np.concatenate([paths.reshape(-1, 2) for paths in lines]).astype(float)
             extent = np.stack([points.min(0), points.max(0)], 1).flatten()
-            for panel, series in zip(line, names, strict=True):
+            for panel, series in zip(row, names, strict=True):
                 if series in held:
                     _draw_paths(panel, held[series].astype(float), extent)
                     numbers = "length {:.2f}\nenergy {:.2f}".format(*detours(held[series]))
                     panels.title(panel, series, numbers, side)
                 else:
                     panel.set_visible(False)
-            panels.label(figure, line[0], line[0], name)
+            panels.label(figure, row[0], row[0], name)
     return figure
 
 

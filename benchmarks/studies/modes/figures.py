@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.core.exhibit import Figure
-from benchmarks.core.store import arrays
+from benchmarks.core.frame import arrays_by_case
 from benchmarks.evaluation import modes
 from benchmarks.plotting import draw, panels
 from benchmarks.studies.modes.tables import OBJECTIVES, groups
@@ -39,7 +39,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 
 def _draw(group: pd.DataFrame) -> Any:
-    data = arrays(group.iloc[0])
+    data = arrays_by_case(group.iloc[:1])[0]
     own = {"samples": data["data_samples"], "mode_shares": data["data_shares"]}
     low, high = data["data_samples"].min(0), data["data_samples"].max(0)
     margin = 0.05 * (high - low)
@@ -47,7 +47,7 @@ def _draw(group: pd.DataFrame) -> Any:
     lines = []
     for _, objective, cases in groups(group):
         first = cases.drop_duplicates("series")
-        held = {str(row["series"]): arrays(row) for _, row in first.iterrows()}
+        held = dict(zip(first["series"], arrays_by_case(first), strict=True))
         lines.append((OBJECTIVES[objective], {"Data": own, **held}))
     columns = ["Data", *sorted({name for _, held in lines for name in held} - {"Data"})]
     with draw.figure(2 * len(lines), len(columns)) as (figure, axes):

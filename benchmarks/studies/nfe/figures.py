@@ -14,7 +14,7 @@ from benchmarks.analysis import equal_fit, nfe
 from benchmarks.analysis.equal_fit import Fit, by_family, loosest_first
 from benchmarks.analysis.nfe import Total
 from benchmarks.core.exhibit import Figure
-from benchmarks.core.store import arrays
+from benchmarks.core.frame import arrays_by_case
 from benchmarks.plotting import draw
 from benchmarks.studies.nfe.tables import FIT, MEANING, TOTALS, keys, own
 
@@ -86,7 +86,7 @@ def _training(done: pd.DataFrame) -> Any:
 
 def _mean(repeated: pd.DataFrame) -> dict[str, np.ndarray]:
     """The arrays of a case, averaged over its seeds."""
-    seeds = [arrays(row) for _, row in repeated.iterrows()]
+    seeds = arrays_by_case(repeated)
     return {name: np.mean([a[name] for a in seeds], axis=0) for name in seeds[0]}
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from benchmarks.analysis.levels import Curve
 from benchmarks.core.exhibit import Figure
+from benchmarks.core.frame import arrays_by_case, holding
 from benchmarks.core.series import series
-from benchmarks.core.store import array_names, arrays
 from benchmarks.plotting import draw
 from benchmarks.studies.time_to_nll.tables import levels_of, with_curves
 
@@ -37,11 +37,11 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 def _draw(done: pd.DataFrame) -> Any:
     groups = [(n, g.assign(series=series(g))) for n, g in done.groupby("dataset", sort=False)]
     looks = draw.looks(name for _, group in groups for name in group["series"])
-    timed = all("validation_seconds" in array_names(row) for _, row in done.iterrows())
+    timed = len(holding(done, "validation_seconds")) == len(done)
     axes_of = AXES if timed else {"validated": AXES["validated"]}
     with draw.figure(len(groups), len(axes_of), height=3.2) as (figure, axes):
         for panels, (name, group) in zip(axes, groups, strict=True):
-            curves: dict[str, Curve] = {row["key"]: arrays(row) for _, row in group.iterrows()}
+            curves: dict[str, Curve] = dict(zip(group["key"], arrays_by_case(group), strict=True))
             for flow, seeds in group.groupby("series", sort=False):
                 for label, key in zip(
                     [str(flow)] + [None] * len(seeds), seeds["key"], strict=False

@@ -10,8 +10,8 @@ import pandas as pd
 from benchmarks.analysis import levels
 from benchmarks.analysis.levels import Curve, Levels
 from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.series import series
-from benchmarks.core.store import arrays
 
 AXES = {  # column: array of a record
     "seconds": "validation_seconds",
@@ -65,7 +65,7 @@ def crossings(group: pd.DataFrame) -> pd.DataFrame:
     """
     group = group.assign(series=series(group))
     done = with_curves(group)
-    curves: dict[str, Curve] = {row["key"]: arrays(row) for _, row in done.iterrows()}
+    curves: dict[str, Curve] = dict(zip(done["key"], arrays_by_case(done), strict=True))
     steps = [(np.nan, np.nan)]
     if len(done):
         shares, common = levels_of(done, curves)
