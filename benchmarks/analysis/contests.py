@@ -20,7 +20,8 @@ from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.series import BUDGET, LABEL, is_baseline, named
 
 CURVE = (improvement.CURVE, "validation_seconds")
-TAKEN = (*improvement.GAINS, "train_flops", "train_seconds")  # of the training of a whole budget
+# of the training of a whole budget
+TAKEN = (*improvement.GAINS, improvement.LAST, "train_flops", "train_seconds")
 
 
 @dataclass(frozen=True)
@@ -128,15 +129,16 @@ def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
     at, searched = spent == budget, cases.get(LABEL, pd.Series(None, cases.index)).notna()
     others = cases.index[~searched & (at | spent.isna())]
     of = [name for name in ("run", LABEL, "seed", "data_seed") if name in cases]
+    cases = cases.assign(**{improvement.LAST: cases.get(improvement.LAST, np.nan)})
     taken = [BUDGET, *(name for name in TAKEN if name in cases)]
     tried, longest = cases[searched & (spent <= budget)], cases[searched & at]
     order = tried[[*of, BUDGET]].assign(validated=validations(tried))
     order = order.sort_values(["validated", BUDGET], na_position="first")
     best = order.groupby(of, sort=False, observed=True).tail(1)[of].reset_index(names="place")
-    ends = longest[[*of, *taken]].assign(**{improvement.LAST: improvement.last(longest)})
-    best = best.merge(ends, on=of).set_index("place")
+    longest = longest.assign(**{improvement.LAST: improvement.last(longest)})
+    best = best.merge(longest[[*of, *taken]], on=of).set_index("place")
     chosen = cases.loc[others.union(best.index)].copy()
-    chosen.loc[best.index, [*taken, improvement.LAST]] = best[[*taken, improvement.LAST]]
+    chosen.loc[best.index, taken] = best[taken]
     return chosen
 
 

@@ -70,8 +70,9 @@ class Quoted:
         """Its row in a table of runs."""
         records = self.run.records.values()
         timed = sum(record.timed for record in records)
-        machines = {processor(record.machine) or "unknown" for record in records}
-        torch = {record.versions.get("torch", "unknown") for record in records}
+        measured = [record for record in records if record.status != "skipped"]
+        machines = {processor(record.machine) or "unknown" for record in measured}
+        torch = {record.versions.get("torch", "unknown") for record in measured}
         states = self.run.counts
         return {
             "Run": self.name,

@@ -30,6 +30,7 @@ COSTS = {
     "updates": Column("Updates", digits=",.0f"),
     "train_flops": Column.of("train_flops", digits=".3g"),
     "train_seconds": Column.of("train_seconds", digits=".3g"),
+    "timed": Column("Seeds timed"),
     "parameters": Column.of("parameters", digits=",.0f"),
 }
 USES = {
@@ -136,6 +137,8 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
             row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
         for column in ("updates", "train_flops", "train_seconds", "parameters"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).median()
+        timed = seeds.get("train_seconds", pd.Series(dtype=float)).count()
+        row["timed"] = f"{timed} of {len(seeds)}" if timed else None
         listed.append(row)
     names = [*COSTS, "half", improvement.MARKS, RECORDS]
     frame = pd.DataFrame(listed, columns=names).dropna(axis=1, how="all")
@@ -143,8 +146,7 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
         "Configurations chosen by validation; means of likelihoods and medians of the rest over "
         "seeds, of the trainings of each budget by themselves. The number of updates is the budget "
         "times the rate of updates that was measured first; the seconds are those of the updates "
-        "as they were timed afterwards, of the seeds where that was quiet and on the machine class "
-        "of most records."
+        "as they were timed afterwards, of those seeds whose times may be quoted."
     )
     note += improvement.note(frame)
     return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
