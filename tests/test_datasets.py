@@ -62,6 +62,7 @@ def _gaussian_test_ll(data: Dataset) -> float:
 def test_parts_are_finite_float64_of_the_right_shape(name: str) -> None:
     data = _load(name)
     assert data.name == name
+    assert (datasets.dim(name), datasets.context_dim(name)) == (data.dim, data.context_dim)
     assert data.units
     for part in (data.train, data.val, data.test):
         assert part.dtype == torch.float64
@@ -229,20 +230,3 @@ def test_a_density_of_another_shape_is_refused(columns: slice, shape: str) -> No
 
         with pytest.raises(ValueError, match=re.escape(f"of shape (n,), got {shape}")):
             datasets.load("misshapen")
-
-
-@pytest.mark.parametrize(("dim", "context_dim"), [(3, 0), (2, 1)])
-def test_rows_of_another_dimension_than_declared_are_refused(dim: int, context_dim: int) -> None:
-    with datasets.registry.temporary():
-
-        @datasets.register("declared", dim=2)
-        def load(root: Path | None, seed: int) -> datasets.Dataset:
-            rows = torch.zeros(4, dim + context_dim, dtype=torch.float64)
-            parts = dict.fromkeys(PARTS, rows)
-            return Dataset(
-                "declared", dim, units="none", about="zeros", context_dim=context_dim, **parts
-            )
-
-        assert datasets.dim("declared") == 2
-        with pytest.raises(ValueError, match=f"dim=2, its rows have dim={dim} and context_dim"):
-            datasets.load("declared")
