@@ -44,7 +44,8 @@ def _steps(flat: pd.DataFrame) -> list[Figure]:
     pictures = []
     for name, group in flat.groupby("dataset", sort=False):
         rows = panels.ordered(group)
-        rows = rows[[len(held["path_samples"]) > 2 for held in arrays_by_case(rows)]]
+        held = arrays_by_case(rows, "path_samples")
+        rows = rows[[len(own["path_samples"]) > 2 for own in held]]
         rows = rows.iloc[:FLOWS]
         if len(rows):
             title, keys = f"{name}: from noise to data", tuple(rows["key"])
