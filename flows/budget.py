@@ -19,11 +19,11 @@ WITHIN = 0.05  # relative error of the nearest width, at most
 def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any]) -> int:
     """The ``hidden`` whose number of trainable parameters is nearest to ``parameters``.
 
-    ``options`` are the other options of the flow. The number rises with the width, at most by its
-    square, so the two widths around the budget are found by jumps that a square allows, twice the
-    width at least, and then by interpolation between roots, in turns with halving. Each trial
-    builds the flow and leaves torch's random stream as it was. Raises ValueError where no width
-    comes within 5 %, with the reason and the nearest that there is.
+    ``options`` are the other options of the flow. The number rises with the width, so the two
+    widths around the budget are found by doubling and then by interpolation, since the number is
+    nearly a square of the width, in turns with halving. Each trial builds the flow and leaves
+    torch's random stream as it was. Raises ValueError where no width comes within 5 %, with the
+    reason and the nearest that there is.
     """
     about = f"flow {member.name!r} cannot have {parameters!r} parameters"
     if isinstance(parameters, bool) or not isinstance(parameters, int) or parameters < 1:
@@ -45,8 +45,7 @@ def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any])
 
     low, high = 1, 1
     while count(high) < parameters:
-        jump = math.isqrt(parameters // max(1, count(high)))  # stays below, for at most a square
-        low, high = high, max(2, jump) * high
+        low, high = high, 2 * high
         if count(high) <= count(low):
             raise ValueError(f"{about}: it has {count(low)} at hidden={low} and hidden={high}")
     halve = False
