@@ -56,10 +56,9 @@ class Claim:
     claim that is not the lecture's; ``item`` orders the claims of a slide. ``rule`` says what
     confirms and what refutes it. ``studies`` are those whose records it reads, ``suite`` one that
     measures them all, ``exhibits`` the tables and figures that show it; it reads the records of the
-    studies ``also`` too, where a run has some.
-    ``examples`` are outcomes, each with a function that makes up records of it, for tests.
-    ``judge`` gets what ``prepare`` takes from the frame, which claims with one ``prepare`` share,
-    or else the frame itself.
+    studies ``also`` too, where a run has some. ``examples`` are outcomes, each with a function that
+    makes up records of it, for tests. ``judge`` gets what ``prepare`` takes from the frame, which
+    claims with one ``prepare`` share, or else the frame itself.
     """
 
     id: str
@@ -113,22 +112,27 @@ class Claim:
 
 
 class Evidence:
-    """The records of a run, with what several claims take from them."""
+    """The records of a run; verdicts, and what several claims take from them, computed once."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
         self._prepared: dict[tuple[Any, ...], Any] = {}
+        self._verdicts: dict[str, Verdict] = {}
 
     def verdict(self, claim: Claim) -> Verdict:
         """Verdict of these records.
 
         Left out are those of other studies and, by a claim of the lecture, those on a user's files.
         """
+        if claim.id not in self._verdicts:
+            self._verdicts[claim.id] = self._judged(claim)
+        return self._verdicts[claim.id]
+
+    def _judged(self, claim: Claim) -> Verdict:
         try:
             verdict = claim.judge(self._of(claim))
         except NotMeasured as missing:
-            reason = f"There are no {missing}: {claim.remedy} measures them."
-            return Verdict("not_measured", reason)
+            return Verdict("not_measured", f"There are no {missing}: {claim.remedy} measures them.")
         rule = claim.rule
         sentences = (verdict.strength, rule.strength), (verdict.weakness, rule.weakness)
         strength, weakness = (" ".join(filter(None, parts)) for parts in sentences)
@@ -137,16 +141,13 @@ class Evidence:
     def _of(self, claim: Claim) -> Any:
         """What the claim judges, computed once for all claims that prepare the same records."""
         place = claim.prepare, claim.reads, claim.page is None
-        if place in self._prepared:
-            return self._prepared[place]
-        frame = self.frame
-        if len(frame):
-            frame = frame[frame["study"].isin(claim.reads)].reset_index(drop=True)
-        if len(frame) and claim.page is not None:
-            frame = _of_lecture(frame)
-        if claim.prepare is None:
-            return frame
-        self._prepared[place] = claim.prepare(frame)
+        if place not in self._prepared:
+            frame = self.frame
+            if len(frame):
+                frame = frame[frame["study"].isin(claim.reads)].reset_index(drop=True)
+            if len(frame) and claim.page is not None:
+                frame = _of_lecture(frame)
+            self._prepared[place] = claim.prepare(frame) if claim.prepare else frame
         return self._prepared[place]
 
 

@@ -34,7 +34,6 @@ class Documents:
         self.audited = results / "audit" / "audit.json"
         self.runs = {folder.name: Quoted(folder) for folder in folders(results)}
         self.shown: dict[str, Figure] = {}
-        self._verdicts: dict[tuple[str, str], Verdict] = {}
 
     def render(self, template: Path) -> str:
         """The text of a template."""
@@ -140,7 +139,9 @@ class Documents:
     def claims_by_run(self) -> str:
         """The verdicts of every run on every claim, and where they differ."""
         outcomes = {
-            claim.title: {run.name: self._verdict(claim, run).outcome for run in self.runs.values()}
+            claim.title: {
+                run.name: run.evidence.verdict(claim).outcome for run in self.runs.values()
+            }
             for claim in claims()
         }
         return _markdown(by_run(outcomes))
@@ -173,17 +174,10 @@ class Documents:
         )
         verdict = Verdict("not_measured", "")
         for run in order:
-            verdict = self._verdict(claim, run)
+            verdict = run.evidence.verdict(claim)
             if verdict.outcome != "not_measured":
                 return verdict, run.name
         return verdict, ""
-
-    def _verdict(self, claim: Claim, run: Quoted) -> Verdict:
-        """The verdict of a run, which is computed once."""
-        place = claim.id, run.name
-        if place not in self._verdicts:
-            self._verdicts[place] = run.evidence.verdict(claim)
-        return self._verdicts[place]
 
 
 def write(results: Path, docs: Path) -> list[Path]:
