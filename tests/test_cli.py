@@ -93,9 +93,10 @@ def test_durations_have_a_unit_of_their_size(seconds, text):
     assert duration(seconds) == text
 
 
-def test_a_plan_tells_seconds():
+def test_a_plan_tells_seconds(tmp_path):
     """Of each case, and of all."""
     few = ["-s", 'identities.flows=["maf"]', "-s", "identities.bottlenecks=[[4, 2]]"]
-    result = cli.invoke(app, ["run", "complexity", "--study", "identities", "--dry-run", *few])
+    few += ["--study", "identities", "--dry-run", "--out", str(tmp_path)]
+    result = cli.invoke(app, ["run", "complexity", *few])
     assert re.fullmatch(r"\d+ cases, about \d+ s", result.stdout.splitlines()[-1])
     assert "0.5 s" in result.stdout

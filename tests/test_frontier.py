@@ -57,6 +57,7 @@ def small(**values) -> Suite:
         ({"rungs": [RUNGS[0], {"seconds": 0.2, "configurations": 9}]}, "takes some of"),
         ({"extension": {"seconds": 0.1, "seeds": 1, "best": 1}}, "rise"),
         ({"extension": {"seconds": 9, "seeds": 1, "best": 1, "labels": ["maf"]}}, "'maf'.*nice"),
+        ({"extension": {"seconds": 9, "seeds": 1}}, "no family"),
         ({"flows": [{"flow": "nice", "space": {"preprocessing": ["pca"]}}]}, "'pca'.*radial"),
         ({"flows": [{"flow": "nice", "space": {"learning_rate": [1, 0.1]}}]}, "lower end first"),
         ({"flows": [{"flow": "nice", "space": {"options": {"hidden": []}}}]}, "'hidden' has no"),
@@ -147,6 +148,23 @@ def test_the_longer_budget_is_for_the_best_by_validation(frame):
     assert long["status"].to_dict() == {
         flow: "done" if flow == best else "skipped" for flow in ("realnvp", "nice")
     }
+
+
+def test_a_choice_that_stays_is_not_measured_again(tmp_path, worker):
+    """Another search of one family, or another rule, gives longer finals other keys and no work."""
+    study = small().studies[0] | {"baselines": [], "rungs": RUNGS[:1]}
+    rule = {"seconds": 0.1, "seeds": 1, "labels": ["realnvp", "nice"]}
+    longs = []
+    for other, best in (("nice", 0), ({"flow": "nice", "space": {"learning_rate": [1, 2]}}, 1)):
+        changes = {"flows": ["realnvp", other], "extension": {**rule, "best": best}}
+        run(small(seeds=(0,), studies=(study | changes,)), tmp_path, Silent(), worker=worker)
+        rows = load(tmp_path)
+        longs.append(rows[rows["setting.seconds"] == 0.1].set_index("flow"))
+    before, after = longs
+    assert (before["key"] != after["key"]).all()
+    assert after["notes"].iloc[0]["same_as"] == before["key"].iloc[0]
+    same = (before["block"] == after["block"]) & (before["val_ll"] == after["val_ll"])
+    assert same.to_dict() == {"realnvp": True, "nice": False}
 
 
 def test_tables_and_figures_are_of_all_finals(frame):

@@ -97,13 +97,15 @@ class Display:
             self.bar_task, completed=self.finished, failed=failed, left=f"{duration(left)} left"
         )
         label = self.labels[case.key]
+        count = "[to be timed]" if record.pending else f"[{self.finished}/{self.total}]"
         if record.status != "done":
-            self.console.print(f"{label}: {record.status}: {record.reason}", style="red")
+            self.console.print(f"{count} {label}: {record.status}: {record.reason}", style="red")
         elif task.times and "no_times" in record.notes:
             self.console.print(f"{label}: no times: {record.notes['no_times']}", style="yellow")
         elif not self.console.is_terminal:
-            count = "[to be timed]" if record.pending else f"[{self.finished}/{self.total}]"
-            self.console.print(f"{count} {label}: {record.seconds:.1f} s")
+            source = record.notes.get("same_as")
+            took = f"as {source}" if source else f"{record.seconds:.1f} s"
+            self.console.print(f"{count} {label}: {took}")
 
     def _describe(self) -> None:
         """Name one of the cases that are being measured, and how many others."""

@@ -16,9 +16,10 @@ from benchmarks.core.record import Record
 
 
 def load(*folders: str | Path) -> pd.DataFrame:
-    """All records of results folders as one frame, a row a case of a folder's plan.
+    """The records of results folders as one frame, a row a case of a folder's plan.
 
-    The case's fields are columns, its options ``option.*``, its settings and its roles in the
+    Records outside of the plan are left out; in a folder without one each record counts. The
+    case's fields are columns, its options ``option.*``, its settings and its roles in the
     comparison ``setting.*``; ``run`` names the folder. Each metric is a column with the median of
     its values, and ``<metric>.values`` holds them raw. A case that stands for two points of a
     comparison has two rows with one key. `arrays_by_case` reads the arrays of its rows.
@@ -37,12 +38,10 @@ def long_frame(
 ) -> pd.DataFrame:
     """Records that were read from a results folder, as `load` shows them."""
     plan = plan or plan_of(folder, records)
-    planned = {case.key for case in plan.cases}
-    entries = [(case.key, case.roles) for case in plan.cases if case.key in records]
-    entries += [(key, record.case.roles) for key, record in records.items() if key not in planned]
     rows = [
-        {**_row(folder, records[key], roles), "run": run or folder.resolve().name}
-        for key, roles in entries
+        {**_row(folder, records[case.key], case.roles), "run": run or folder.resolve().name}
+        for case in plan.cases
+        if case.key in records
     ]
     return _with_defaults(pd.DataFrame(rows))
 

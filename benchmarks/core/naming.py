@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, studies
+
+UNDECIDED = "(to be chosen)"  # the value of what others choose, which is not named
 
 
 def counted(number: int, what: str) -> str:
@@ -40,7 +42,11 @@ def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     return [
         " ".join(
             [name]
-            + [f"{k.split('.')[-1]}={_plain(v)}" for k, v in values.items() if k in differing[name]]
+            + [
+                f"{key.split('.')[-1]}={_plain(value)}"
+                for key, value in values.items()
+                if key in differing[name] and value != UNDECIDED
+            ]
         )
         for name, values in flat
     ]
@@ -49,15 +55,27 @@ def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 def labels(cases: Iterable[Case]) -> dict[str, str]:
     """A short line for each case by its key: its label, and what tells it from its like."""
     listed = list(cases)
-    rows = []
+    rows, others = [], []  # values that are named, and those that are if nothing else differs
     for case in listed:
         own: dict[str, Any] = {"batch": case.batch, "updates": case.updates, "dtype": case.dtype}
         own |= {"device": case.device, "threads": case.threads}
+        options, settings, deciding = _decided(case)
         roles = {name: value for name, value in case.roles.items() if name != "point"}
-        rows.append((case.label, {**case.options, **case.settings, **roles, **own}))
-    points = [{"point": case.roles.get("point")} for case in listed]  # named if nothing else is
-    names = apart(list(zip(apart(rows), points, strict=True)))
+        rows.append((case.label, {**options, **settings, **roles, **own}))
+        others.append({**deciding, "point": case.roles.get("point")})
+    names = apart(list(zip(apart(rows), others, strict=True)))
     return dict(zip([case.key for case in listed], names, strict=True))
+
+
+def _decided(case: Case) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The options of a case, its settings, and those settings that only decide the options."""
+    if case.study not in studies:
+        return case.options, case.settings, {}
+    study = studies[case.study]
+    undecided = dict.fromkeys(_flat(case.options), UNDECIDED)
+    deciding = {name: case.settings[name] for name in study.deciding & case.settings.keys()}
+    settings = {name: v for name, v in case.settings.items() if name not in deciding}
+    return undecided if study.undecided(case) else case.options, settings, deciding
 
 
 def _differing(rows: Collection[Mapping[str, Any]]) -> set[str]:
@@ -70,7 +88,7 @@ def _differing(rows: Collection[Mapping[str, Any]]) -> set[str]:
     return {
         key
         for key, values in texts.items()
-        if len({*values, *([missing] if len(values) < len(rows) else [])}) > 1
+        if len({*values, *([missing] if len(values) < len(rows) else [])} - {repr(UNDECIDED)}) > 1
     }
 
 

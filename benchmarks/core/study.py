@@ -94,6 +94,7 @@ class Study:
     interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
     together: ClassVar[bool] = False  # whether all cases share processes, of whatever plug-ins
     reads: ClassVar[tuple[str, ...]] = ()  # other studies whose records its tables may use
+    deciding: ClassVar[frozenset[str]] = frozenset()  # settings that serve `resolved` alone
 
     def cases(self, options: Any, common: Common) -> Iterable[Case]:
         """The cases that the options of a suite ask for."""
@@ -109,6 +110,10 @@ class Study:
         Raises `Skipped` where it is left out, and ValueError where the records do not allow it.
         """
         return case
+
+    def undecided(self, case: Case) -> bool:
+        """Whether options and updates of a case are still to be chosen by `resolved`."""
+        return False
 
     def admit(self, case: Case) -> None:
         """Raise `Skipped` where a case that is about to be measured is left out after all."""

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from distributed import Client, Future, KilledWorker, wait
 
 from benchmarks.core import store
+from benchmarks.execution import repeats
 from benchmarks.execution.connection import Connection, Lost, losses
 from benchmarks.execution.pools import (
     GRACE,
@@ -145,7 +146,7 @@ class _Submission:
 
     def _submit(self, task: Task) -> Future[None]:
         recorder = self.recorder
-        before = {c.key: recorder.before[c.key] for c in task.cases if c.key in recorder.before}
+        before = repeats.related(task.cases, recorder.before)
         order = Order(
             task,
             recorder.folder.resolve(),

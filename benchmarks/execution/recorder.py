@@ -17,10 +17,11 @@ from benchmarks.core import store
 from benchmarks.core.case import Case, digest
 from benchmarks.core.record import Record, Status, Values
 from benchmarks.core.study import Result, Skipped, Study, registry
+from benchmarks.execution import repeats
 from benchmarks.execution.claims import Claims
 from benchmarks.execution.process import Files, Measured, Setup
 from benchmarks.execution.tasks import Task
-from benchmarks.execution.versions import Dependencies, dependencies, plugins_of
+from benchmarks.execution.versions import Dependencies, dependencies_at_hand, plugins_of
 from benchmarks.execution.worker import Worker, WorkerLost
 from benchmarks.measure.machine import commit, versions
 
@@ -52,7 +53,7 @@ class Recorder:
 
     def kept(self, case: Case) -> bool:
         """Whether what the times of a case need is there."""
-        return self.files(case.key, _dependencies(case)).kept.is_file()
+        return self.files(case.key, dependencies_at_hand(case)).kept.is_file()
 
     def _measured(self, key: str, times: bool) -> bool:
         if (record := self._read(key)) is None:
@@ -148,7 +149,7 @@ class _Measurement:
 
     def __post_init__(self) -> None:
         self.left = {case.key: case for case in self.task.cases}
-        self.needs = {key: _dependencies(case) for key, case in self.left.items()}
+        self.needs = {key: dependencies_at_hand(case) for key, case in self.left.items()}
         self.files = {k: self.recorder.files(k, needs) for k, needs in self.needs.items()}
         self.block = digest([self.started.isoformat(), sorted(self.left)])[:16]
         self.resolved: dict[str, Case] = {}
@@ -163,6 +164,10 @@ class _Measurement:
                 status: Status = "skipped" if isinstance(reason, Skipped) else "failed"
                 measured = Measured(Result(failure=str(reason)), 0.0)
                 yield self.left.pop(key), self._written(key, measured, status)
+                continue
+            first = not (times or recorder.keep_weights or key in recorder.before)
+            if first and (source := repeats.source(self.resolved[key], recorder.before)):
+                yield self.left.pop(key), self._repeated(case, source)
         if not self.left:
             return
         cases = [self.resolved[key] for key in self.left]
@@ -174,6 +179,14 @@ class _Measurement:
         elapsed = time.monotonic() - self.begun
         status: Status = "timeout" if loss.timed_out else "failed"
         return self._written(case.key, Measured(Result(failure=str(loss)), elapsed), status)
+
+    def _repeated(self, case: Case, source: Record) -> Record:
+        """The record of a case whose work is that of another, which is measured."""
+        own = {"case": self.resolved[case.key], "key": case.key, "identity": case.identity}
+        record = source.model_copy(update=own | {"notes": source.notes | {"same_as": source.key}})
+        arrays = store.arrays_of(self.recorder.folder, source)
+        self.recorder.write(self.task, record, arrays, self.files[case.key])
+        return record
 
     def _written(self, key: str, measured: Measured, status: Status = "failed") -> Record:
         case = next(case for case in self.task.cases if case.key == key)
@@ -235,11 +248,3 @@ class _Measurement:
 
 def _values(result: Result) -> dict[str, Values]:
     return {name: Values.of(name, values) for name, values in result.metrics.items()}
-
-
-def _dependencies(case: Case) -> Dependencies:
-    """What a case depends on; of one whose data files are absent, what it declares alone."""
-    try:
-        return dependencies(case)
-    except OSError:
-        return dependencies(case.changed(dataset=None))

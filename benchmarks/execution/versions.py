@@ -71,6 +71,14 @@ def dependencies(case: Case) -> Dependencies:
     return Dependencies(declared, files | data_files(case.dataset))
 
 
+def dependencies_at_hand(case: Case) -> Dependencies:
+    """What a case depends on; of one whose data files are absent, what it declares alone."""
+    try:
+        return dependencies(case)
+    except OSError:
+        return dependencies(case.changed(dataset=None))
+
+
 def plugins_of(case: Case) -> dict[str, dict[str, str]]:
     """The plug-ins that a case's study, flow and data set are of: their files and commits."""
     modules: dict[str, str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
 
 from benchmarks import datasets
@@ -41,7 +41,7 @@ class Extension(Settings, frozen=True):
     """Number of the suite's seeds, the smallest, that are trained so long."""
     labels: tuple[str, ...] = ()
     """Names of families that get the longer budget in any case."""
-    best: PositiveInt
+    best: NonNegativeInt = 0
     """Number of other families that get it, the best by validation at the last rung."""
 
 
@@ -87,6 +87,8 @@ class FrontierOptions(Settings, frozen=True):
             )
         known = [entrant.label or entrant.flow for entrant in expanded(self.flows)]
         named = self.extension.labels if self.extension else ()
+        if self.extension and not (named or self.extension.best):
+            raise ValueError("the extension is for no family: give labels, or best")
         if unknown := [label for label in named if label not in known]:
             raise ValueError(f"extension of {unknown[0]!r}; choose from: {', '.join(known)}")
         return self

@@ -92,6 +92,7 @@ class Frontier(TrainingStudy):
     name = NAME
     question = "Which family reaches which likelihood, with equal effort, at which budget?"
     Options = FrontierOptions
+    deciding = frozenset({"extension", "place"})
 
     def cases(self, options: FrontierOptions, common: Common) -> Iterator[Case]:
         """For each data set the baselines, then each family's rates, trials and finals."""
@@ -116,6 +117,10 @@ class Frontier(TrainingStudy):
     def alone(self, case: Case) -> bool:
         """Whether the case is a rate."""
         return case.settings.get("stage") == "rate"
+
+    def undecided(self, case: Case) -> bool:
+        """Whether trials are to choose the configuration of a case."""
+        return bool(case.needs) and "configuration" not in case.settings
 
     def resolved(self, case: Case, earlier: Sequence[Record]) -> Case:
         """The case with a configuration and a number of updates, by earlier rates or trials."""
