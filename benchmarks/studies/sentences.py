@@ -112,21 +112,24 @@ def baselines(sets: Mapping[str, tuple[pd.DataFrame, Mapping[str, pd.DataFrame]]
         for data, sides in sets.items()
         for name, about in _not_behind(*sides)
     ]
-    what = "Baselines that the best flow is not ahead of"
+    what = "Baselines that the best flow is not shown to be ahead of, with their lead over it"
     return f"{what}: {listed(parts, ', ')}." if parts else ""
 
 
 def _not_behind(
     seeds: pd.DataFrame, fitted: Mapping[str, pd.DataFrame]
 ) -> Iterator[tuple[str, str]]:
-    """Each such baseline with its lead, nats, and how it stands: "+0.007, level"."""
+    """Each such baseline with its lead, nats, and how it stands: "+0.007 ± 0.004, level"."""
     compared = {name: paired.compare(seeds, rows) for name, rows in fitted.items()}
     standing = paired.standing(compared)
     words = {"behind": "ahead", "level": "level", "open": "not told apart"}
     for name, comparison in compared.items():
         lead = -comparison.estimate.value
         if len(seeds) > 1 and standing[name] != "ahead":
-            yield name, f"{number(lead, '+.3f')}, {words[standing[name]]}"
+            half = (
+                f" ± {number(comparison.half, '.3f')}" if comparison.half == comparison.half else ""
+            )
+            yield name, f"{number(lead, '+.3f')}{half}, {words[standing[name]]}"
         elif len(seeds) == 1 and lead >= 0:
             yield name, number(lead, "+.3f")
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.contests import at_largest_budget, within
+from benchmarks.core.quotable import processor
 from benchmarks.core.series import BUDGET, is_baseline, starred
+
+SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Cases of one data set with columns ``model``, ``stage``, ``seconds`` and ``configuration``.
+    """Cases of one data set with the columns of a search: ``model``, ``stage``, ``configuration``.
 
-    ``seconds`` is the budget; a baseline is a final of no budget.
+    ``seconds`` is the budget, on the processors ``rated_on``; a baseline is a final without one.
     """
     unknown = pd.Series(None, frame.index, dtype=object)
     names = ("label", "stage", "seconds", "preprocessing")
@@ -22,9 +28,15 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
         model=starred(get["label"].where(get["label"].notna(), frame["flow"] + after), frame),
         stage=get["stage"].where(~is_baseline(frame) | get["stage"].notna(), "baseline"),
         seconds=get["seconds"].astype(float),
-        configuration=[_words(row) for _, row in frame.iterrows()],
+        configuration="",
     )
-    return rows[rows["stage"] != "rate"]
+    for _, family in rows.groupby("model"):
+        options = [*SIZES, *_choices(family)]
+        words = [_words(row, options) for _, row in family.iterrows()]
+        rows.loc[family.index, "configuration"] = words
+    rates = rows["stage"] == "rate"
+    processors = sorted({processor(machine) for machine in rows.loc[rates, "machine"]} - {""})
+    return rows[~rates].assign(rated_on=", ".join(processors))
 
 
 def finals(rows: pd.DataFrame) -> pd.DataFrame:
@@ -63,12 +75,28 @@ def _with_budgets(scored: pd.DataFrame) -> pd.DataFrame:
     return scored.assign(seconds=scored[BUDGET].astype(float)) if BUDGET in scored else scored
 
 
-def _words(row: pd.Series) -> str:
+def _choices(family: pd.DataFrame) -> list[str]:
+    """Options of a family, but for sizes, of which its cases have several values."""
+    columns = [
+        c for c in family if str(c).startswith("option.") and family[c].astype(str).nunique() > 1
+    ]
+    return [name for c in columns if (name := str(c).removeprefix("option.")) not in SIZES]
+
+
+def _words(row: pd.Series, names: Sequence[str]) -> str:
     """A configuration in words: "lr 0.003, whiten, hidden 64, layers 8"."""
     training = row.get("setting.training")
     if not isinstance(training, dict):
         return ""
-    sizes = [(n, row.get(f"option.{n}")) for n in ("hidden", "depth", "layers", "bins")]
-    known = [f"{name} {value:g}" for name, value in sizes if pd.notna(value)]
-    words = [f"lr {training['learning_rate']:g}", str(training["preprocessing"]), *known]
-    return ", ".join(words)
+    values = {name: row.get(f"option.{name}") for name in names}
+    known = [
+        f"{name} {_shown(value)}"
+        for name, value in values.items()
+        if value is not None and value == value
+    ]
+    return ", ".join([f"lr {training['learning_rate']:g}", str(training["preprocessing"]), *known])
+
+
+def _shown(value: Any) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if number else str(value)

@@ -142,11 +142,12 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
         listed.append(row)
     names = [*COSTS, "half", improvement.MARKS, RECORDS]
     frame = pd.DataFrame(listed, columns=names).dropna(axis=1, how="all")
+    where = "".join(f", on {processors}" for processors in rows["rated_on"].unique() if processors)
     note = (
         "Configurations chosen by validation; means of likelihoods and medians of the rest over "
         "seeds, of the trainings of each budget by themselves. The number of updates is the budget "
-        "times the rate of updates that was measured first; the seconds are those of the updates "
-        "as they were timed afterwards, of those seeds whose times may be quoted."
+        f"times the rate of updates that was measured first{where}; the seconds are those of the "
+        "updates as they were timed afterwards, of those seeds whose times may be quoted."
     )
     note += improvement.note(frame)
     return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
