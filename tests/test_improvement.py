@@ -12,8 +12,17 @@ import torch
 
 from benchmarks import datasets
 from benchmarks.analysis.contests import contests
-from benchmarks.analysis.criteria import LEVEL
-from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN, MARK, MARKS, gain_of, improving
+from benchmarks.analysis.criteria import LEVEL, margin
+from benchmarks.analysis.improvement import (
+    ERROR,
+    FREEDOM,
+    GAIN,
+    MARK,
+    MARKS,
+    gain_of,
+    improving,
+    settled,
+)
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
 from benchmarks.claims import Claim, claims, registry
 from benchmarks.claims.examples import densities, searched
@@ -96,6 +105,19 @@ def test_seeds_are_pooled_and_old_records_are_not_known() -> None:
     assert improving(seeds)
     assert improving(seeds.drop(columns=GAIN)) is None
     assert improving(seeds.assign(**{GAIN: [0.3, np.nan]})) is None
+
+
+def test_a_gain_is_shown_or_shown_to_be_none_or_open() -> None:
+    """By a one-sided test of either; 500 gains without an error to speak of, and 500 with."""
+    generator = np.random.default_rng(0)
+    for error in (1e-4, 0.1):
+        gains = generator.normal(0.05, 0.2, size=500)
+        known = [pd.DataFrame([{"dim": 2, GAIN: g, ERROR: error, FREEDOM: 8.0}]) for g in gains]
+        states = [(improving(row), settled(row)) for row in known]
+        assert (True, True) not in states
+        assert ((False, False) in states) == (error == 0.1)
+        assert all(gain < margin(2) for gain, (_, none) in zip(gains, states, strict=True) if none)
+    assert not settled(pd.DataFrame([{"dim": 2}]))
 
 
 @pytest.mark.parametrize("claim", LEADS, ids=lambda claim: claim.id)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from benchmarks.analysis.criteria import LEVEL, UPDATES
+from benchmarks.analysis.improvement import settled
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.naming import counted
 from benchmarks.studies.choose.ranking import Choice, choices, undertrained
@@ -24,7 +25,6 @@ COLUMNS = {
     "configuration": Column("Configuration"),
 }
 TERMINAL = ("model", "val_ll", "test_ll", "raw", "seconds", "c2st", "state")
-WORDS = {True: "improving", False: "trained", None: "–"}
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
@@ -58,7 +58,7 @@ def ranking(choice: Choice) -> Table:
             "seconds": ranked.value("train_process_seconds"),
             "updates": ranked.value("train_updates"),
             "c2st": ranked.value("told_apart"),
-            "state": WORDS[undertrained(ranked.row)],
+            "state": _state(ranked.row),
             "configuration": ranked.configuration,
             RECORDS: (ranked.row["key"],),
         }
@@ -69,9 +69,20 @@ def ranking(choice: Choice) -> Table:
         "configuration; baselines, which are fitted, last. Test: mean over the test rows, ± half "
         f"of its {1 - LEVEL:.0%} interval over these rows, in nats of standardised columns, and "
         "of those of the file (raw). Seconds: of updates. C2ST: accuracy of a "
-        "classifier that tells samples from test rows, 0.5 where it cannot. Improving: by a "
-        "continuation at a constant rate, or of fewer than "
-        f"{UPDATES} updates."
+        "classifier that tells samples from test rows, 0.5 where it cannot. State: by a "
+        "continuation at a constant rate, open where the validation rows do not decide; improving "
+        f"too with fewer than {UPDATES} updates."
     )
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "half", RECORDS])
     return Table(f"choose-{choice.data}", f"{choice.data}: the ranking", note, frame, COLUMNS)
+
+
+def _state(row: pd.Series) -> str:
+    """How the training of a final had come along at its end."""
+    late = undertrained(row)
+    if late is None:
+        return "–"
+    if late:
+        return "improving"
+    stopped = row["notes"].get("stopped") == "patience"
+    return "trained" if stopped or settled(row.to_frame().T) else "open"

@@ -72,6 +72,7 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     frame = pd.DataFrame({"model": list(models.groups)})
     columns = {"model": Column("Model")}
     few: dict[str, str] = {}  # models of fewer splits, by name
+    lags: dict[str, float] = {}  # behind the best at the largest budget of each model
     splits = scored.groupby("seconds")["data_seed"].nunique()
     for budget, ours in budgets.items():
         seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
@@ -81,6 +82,7 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         best = max(means, key=lambda model: means[model])
         rivals = {m: paired.compare(seeds[best], own) for m, own in seeds.items() if m != best}
         leads = paired.leader(rivals)
+        lags |= {best: 0.0} | {model: lag.estimate.value for model, lag in rivals.items()}
         value, error, ahead, mark, behind, behind_half = (
             f"{part}.{budget:g}"
             for part in ("test_ll", "half", "leads", "mark", "behind", "behind_half")
@@ -102,7 +104,7 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     ranks = ""
     if budgets:
         largest = f"test_ll.{max(budgets):g}"
-        frame = frame.sort_values(largest, ascending=False, kind="stable")
+        frame = frame.loc[frame["model"].map(lags).sort_values(kind="stable").index]
         fitted = set(scored.loc[is_baseline(scored), "model"])
         named = frame.loc[frame[largest].notna(), "model"]
         ranks = of_plugins([model for model in named if model not in fitted])
@@ -110,7 +112,8 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         f"{MEANS}. At each budget, as many updates as the rate that was timed first gives in so "
         "many seconds, the configuration that the search has found best by validation; a budget "
         "includes the smaller ones: of each seed the training counts that validates best. Behind "
-        f"best is the difference on the same splits, with its own interval. {BOLD}"
+        "best is the difference on the same splits, with its own interval; at the largest budget "
+        f"of each model it orders the rows. {BOLD}"
     )
     if few:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
