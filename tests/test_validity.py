@@ -40,6 +40,13 @@ def before(measured: Path) -> Standing:
     return standing(ROOT, measured)
 
 
+def test_edits_are_of_texts_that_the_code_has() -> None:
+    """Else the slow tests below, which make them, are the first to know."""
+    edits = [*EDITS["harmless"], *EDITS["seeded"]]
+    texts = {edit["file"]: (ROOT / edit["file"]).read_text("utf-8") for edit in edits}
+    assert not [edit for edit in edits if edit["old"] not in texts[edit["file"]]]
+
+
 @pytest.mark.slow
 def test_harmless_edits_leave_every_record_as_it_is(
     measured: Path, before: Standing, tmp_path: Path
