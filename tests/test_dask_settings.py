@@ -105,7 +105,7 @@ def test_a_task_that_is_done_is_not_done_again_where_it_is_lost(tmp_path, addres
 @pytest.mark.system
 def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address, monkeypatch):
     monkeypatch.setenv("PAUSED", str(tmp_path))
-    monkeypatch.setattr("benchmarks.execution.worker.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.tasks.needed", lambda names: (str(PLUGIN),))
     file, out = tmp_path / "one.toml", tmp_path / "out"
     file.write_text(SUITE)
 

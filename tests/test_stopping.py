@@ -38,7 +38,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     assert (record.case.study, record.status) == ("identities", "done")
     assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".safetensors"]
     assert not (stopped / "claims").exists()
-    monkeypatch.setattr("benchmarks.execution.worker.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.tasks.needed", lambda names: (str(PLUGIN),))
     chosen = suite.read(str(file))
     assert len(run(chosen, stopped, Silent(), worker=worker).done) == 2
     assert len((tmp_path / "updates").read_text()) == UPDATES  # none twice
@@ -50,7 +50,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
 def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
     """It comes while a progress is told of the identity, and the training goes on beside."""
     monkeypatch.setenv("PAUSED", str(tmp_path))
-    monkeypatch.setattr("benchmarks.execution.worker.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.tasks.needed", lambda names: (str(PLUGIN),))
     file, out = tmp_path / "one.toml", tmp_path / "out"
     file.write_text(SUITE)
 
