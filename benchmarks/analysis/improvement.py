@@ -86,7 +86,7 @@ def improving(seeds: pd.DataFrame) -> bool | None:
 
 
 def settled(seeds: pd.DataFrame) -> bool:
-    """Whether as many updates again are shown, one-sided, to raise the seeds by no `margin`."""
+    """Whether a one-sided test shows that as many updates again would gain less than `margin`."""
     gain = gain_of(seeds)
     if gain is None:
         return False

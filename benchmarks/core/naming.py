@@ -43,7 +43,7 @@ def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         " ".join(
             [name]
             + [
-                f"{key.split('.')[-1]}={_plain(value)}"
+                f"{key.split('.')[-1]}={in_words(value)}"
                 for key, value in values.items()
                 if key in differing[name] and value != UNDECIDED
             ]
@@ -92,7 +92,8 @@ def _differing(rows: Collection[Mapping[str, Any]]) -> set[str]:
     }
 
 
-def _plain(value: Any) -> str:
+def in_words(value: Any) -> str:
+    """A value as it stands in a name: "64", "0.003", "tanh"."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

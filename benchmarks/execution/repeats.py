@@ -1,7 +1,7 @@
-"""Records that serve another case: one whose needs resolve it to work that is measured already.
+"""Records that serve another case: one that comes to the same configuration and budget.
 
-A case that waits for others has their keys in its own, so it is another case once a family's search
-is another; where the choice is the same, so is the measurement.
+The key of a case that waits for others depends on their keys, so it changes with the search of any
+of them. Where the choice stays the same, so does the measurement.
 """
 
 from __future__ import annotations
@@ -43,10 +43,12 @@ def _work(case: Case) -> dict[str, Any]:
 
 def _alike(case: Case, records: Mapping[str, Record]) -> dict[str, Record]:
     """Records of the same study, flow and data set whose cases were resolved as well."""
-    kind = (case.study, case.flow, case.dataset)
-    resolved = {key: record for key, record in records.items() if record.case.resolves}
     return {
         key: record
-        for key, record in resolved.items()
-        if (record.case.study, record.case.flow, record.case.dataset) == kind
+        for key, record in records.items()
+        if record.case.resolves and _kind(record.case) == _kind(case)
     }
+
+
+def _kind(case: Case) -> tuple[str, str, str | None]:
+    return case.study, case.flow, case.dataset

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.contests import at_largest_budget, within
+from benchmarks.core.naming import in_words
 from benchmarks.core.quotable import processor
 from benchmarks.core.series import BUDGET, is_baseline, starred
 
@@ -90,13 +90,8 @@ def _words(row: pd.Series, names: Sequence[str]) -> str:
         return ""
     values = {name: row.get(f"option.{name}") for name in names}
     known = [
-        f"{name} {_shown(value)}"
+        f"{name} {in_words(value)}"
         for name, value in values.items()
         if value is not None and value == value
     ]
     return ", ".join([f"lr {training['learning_rate']:g}", str(training["preprocessing"]), *known])
-
-
-def _shown(value: Any) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:g}" if number else str(value)
