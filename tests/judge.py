@@ -35,7 +35,7 @@ def judged(tree: str, patterns: list[str]) -> dict[str, str]:
     from benchmarks.execution import suite
     from benchmarks.execution.versions import dependencies
     from benchmarks.gate import guard
-    from benchmarks.measure.dispatched import dispatched
+    from benchmarks.measure.operations import dispatched
 
     torch.set_num_threads(1)
     baseline = store.read(Path(sys.argv[1]))

@@ -27,7 +27,7 @@ held.wait()
 """
 HELD = """
 import ctypes
-from benchmarks.measure.child import end_with_parent
+from benchmarks.measure.process import end_with_parent
 
 def hold(lifeline):
     end_with_parent(int(lifeline))
@@ -74,7 +74,7 @@ def test_a_process_that_holds_the_interpreter_ends_with_its_parent(tmp_path: Pat
 def test_copies_that_go_on_forking_end_the_process() -> None:
     """Sixteen processes at most, should nothing bound them."""
     code = (
-        "import os, signal, sys; from benchmarks.measure.child import bound_forks\n"
+        "import os, signal, sys; from benchmarks.measure.process import bound_forks\n"
         "bound_forks(int(sys.argv[1]), signal.SIGUSR2)\n"
         "[os.fork() for _ in range(4)]\n"
         "os.write(1, b'x')"

@@ -25,7 +25,7 @@ from benchmarks.core.case import studies
 from benchmarks.core.record import Record, Values
 from benchmarks.core.study import Skipped
 from benchmarks.execution import suite
-from benchmarks.measure.dispatched import Dispatched, dispatched
+from benchmarks.measure.operations import Dispatched, dispatched
 
 torch.set_num_threads(1)
 records = {}

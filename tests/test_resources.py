@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from benchmarks.measure import resources
+from benchmarks.measure import machine as resources
 
 
 @pytest.fixture

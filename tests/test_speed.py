@@ -14,7 +14,7 @@ import pytest
 import peer_processes
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, registry
-from benchmarks.measure.beside import spinning
+from benchmarks.measure.clock import spinning
 from benchmarks.measure.foreign import peers
 from benchmarks.studies.speed.study import MATMUL_FLOPS
 from benchmarks.studies.speed.tables import named, ratios, shares

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks.measure.child import end_with_parent
+from benchmarks.measure.process import end_with_parent
 
 Send = Callable[[Any], None]
 Answer = Callable[[Any, Send], Any]

@@ -14,7 +14,7 @@ from benchmarks.audit.ledger import TASK, WHERE, Ledger, Row, plain
 from benchmarks.audit.plan import LARGE, Scope, complete, options
 from benchmarks.audit.scripts import ESTIMATES, script, terms
 from benchmarks.audit.worker import Lost, Worker
-from benchmarks.measure.resources import memory_bytes
+from benchmarks.measure.machine import memory_bytes
 from flows.conformance.subject import FACTOR, LOOSEST
 from flows.packages import Library
 from flows.registry import needed

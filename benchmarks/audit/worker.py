@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import psutil
 
 from benchmarks.audit.server import END
-from benchmarks.measure.child import connected, ending
+from benchmarks.measure.process import connected, ending
 
 POLL = 0.2  # seconds between two looks at the processor's time
 PATIENCE = 6.0  # of a limit, by the clock

@@ -44,7 +44,7 @@ def audit(
     with usage_errors():
         from benchmarks.audit import comparison, ledger, page, plan, session
         from benchmarks.core.naming import counted
-        from benchmarks.measure.resources import cores
+        from benchmarks.measure.machine import cores
 
         load_plugins(plugin)
         if against is not None and against.resolve() == json_file.resolve():

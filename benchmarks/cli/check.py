@@ -7,7 +7,7 @@ import io
 import itertools
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +28,7 @@ from benchmarks.cli.options import Plugin, flows_of, load_plugins
 from benchmarks.core.formats import cell
 
 if TYPE_CHECKING:
-    from benchmarks.measure.fresh import Helper
+    from benchmarks.measure.process import Helper
     from flows import Conformance
     from flows.conformance import Outcome
 
@@ -84,7 +84,7 @@ def check(
         import flows as library
         from benchmarks.core.naming import counted
         from benchmarks.execution import faults
-        from benchmarks.measure import fresh
+        from benchmarks.measure.process import Helper
 
         load_plugins(plugin)
         names = flows_of(flows or library.names())
@@ -96,7 +96,7 @@ def check(
         if csv_file is not None:
             check_writable(csv_file)  # fail before anything is measured
         results = []
-        with closing(fresh.Helper()) as helper:
+        with closing(Helper()) as helper:
             for name, d in itertools.product(names, dims):
                 with console.status(styled(f"{name}, D = {d}")):
                     results.append(_checked(helper, name, d, values))
@@ -147,17 +147,18 @@ def _checked(helper: Helper, name: str, dim: int, values: dict[str, Any]) -> Con
     from flows.conformance import Conformance, Outcome
 
     try:
-        result: Conformance = helper.call(_check, name, dim, values)
+        rows = helper.call(_check, name, dim, values)
     except RuntimeError as error:
         return Conformance(name, dim, (Outcome("process", "", None, None, "fail", str(error)),))
-    return result
+    return Conformance(name, dim, tuple(Outcome(**row) for row in rows))
 
 
-def _check(name: str, dim: int, values: dict[str, Any]) -> Conformance:
+def _check(name: str, dim: int, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a flow, in a helper's process."""
     import flows
 
     shorten_warnings()
-    return flows.check(name, dim=dim, **values)
+    return [asdict(row) for row in flows.check(name, dim=dim, **values).rows]
 
 
 def _judged(conformance: Conformance) -> bool:

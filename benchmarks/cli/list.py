@@ -22,7 +22,7 @@ def list_members(plugin: Plugin = None) -> None:
         from benchmarks import claims, datasets
         from benchmarks.core import study
         from benchmarks.execution import suite
-        from benchmarks.measure.foreign import peers
+        from benchmarks.measure import foreign
         from flows import members
 
         load_plugins(plugin)
@@ -30,7 +30,7 @@ def list_members(plugin: Plugin = None) -> None:
         sections = {
             "Flows": {name: _flow(members[name]) for name in members if not members.fault(name)},
             "Libraries": {library.name: _library(library) for library in members.libraries()}
-            | {name: _peer(name) for name in peers.names() if name not in packages},
+            | {name: _peer(name) for name in foreign.names() if name not in packages},
             "Data sets": {name: _origin(name) for name in datasets.names()},
             "Studies": {name: styled(study.registry[name].question) for name in study.registry},
             "Suites": {name: styled(suite.read(name).about) for name in suite.names()},
@@ -58,11 +58,10 @@ def _library(library: Library) -> Text:
 
 def _peer(name: str) -> Text:
     """Version of a library that runs in a process of its own, or which package it lacks."""
-    from benchmarks.measure.foreign import peers
-    from benchmarks.measure.foreign.process import lacking
+    from benchmarks.measure import foreign
     from flows.packages import version_of
 
-    fault = lacking(peers.peer(name))
+    fault = foreign.lacking(foreign.peer(name))
     return styled(fault or f"{version_of(name)}, in a process of its own, in suites alone")
 
 

@@ -23,8 +23,7 @@ from benchmarks.core.case import Case
 from benchmarks.evaluation.likelihood import exact
 from benchmarks.measure.calls import Calls, calls
 from benchmarks.measure.clock import Work, turn
-from benchmarks.measure.foreign.flow import ForeignFlow
-from benchmarks.measure.foreign.process import Remote
+from benchmarks.measure.peers import ForeignFlow, Remote
 from flows.budget import trainable
 from flows.continuous import Solver
 

@@ -15,7 +15,7 @@ from benchmarks.core.git import git
 from benchmarks.core.naming import labels
 from benchmarks.core.record import Record
 from benchmarks.gate import guard, sources
-from benchmarks.measure.dispatched import ARRAYS, OPERATORS
+from benchmarks.measure.operations import ARRAYS, OPERATORS
 
 KEPT_NOTES = (OPERATORS, ARRAYS)
 

@@ -15,7 +15,7 @@ from benchmarks.core import store
 from benchmarks.core.formats import brief
 from benchmarks.core.git import git
 from benchmarks.history.snapshot import Snapshot, blank, of_folder
-from benchmarks.measure.child import SAFE
+from benchmarks.measure.process import SAFE
 
 PROJECT = "flowgauge"
 CODE = (*TIMED, "benchmarks")  # the paths of a revision that a run needs
