@@ -52,11 +52,12 @@ def test_a_block_is_quotable_as_a_whole_or_not_at_all() -> None:
 
 def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_rounds() -> None:
     reasons = [SCATTERED_TIMES, "other work ran on the machine"]
-    for study in ("libraries", "cost"):
-        frame = pd.DataFrame([_row(key, study=study) for key in "abc"])
+    for study in ("peers", "cost"):
+        part = {"setting.part": "speed"} if study == "peers" else {}
+        frame = pd.DataFrame([_row(key, study=study, **part) for key in "abc"])
         quoted = quotable(frame, dict(zip("ab", reasons, strict=True)))
         assert quoted["log_prob_seconds"].notna().tolist() == [False, False, True]
-        raw = [study == "libraries", False, True]
+        raw = [study == "peers", False, True]
         assert quoted["log_prob_seconds.values"].notna().tolist() == raw
         assert quoted["reference_seconds.values"].notna().tolist() == raw
         assert frame["log_prob_seconds"].notna().all()

@@ -13,7 +13,8 @@ from benchmarks.core.study import registry
 from benchmarks.execution.suite import Suite
 from benchmarks.report.suite_keys import suite_keys
 
-MODELS = {"A suite": Suite, **{f"The study `{name}`": registry[name].Options for name in registry}}
+STUDIES = {title: model for name in registry for title, model in registry[name].models.items()}
+MODELS = {"A suite": Suite, **{f"The study {title}": model for title, model in STUDIES.items()}}
 PAGE = suite_keys()
 SCHEMAS = models_json_schema([(model, "validation") for model in MODELS.values()])[1]["$defs"]
 

@@ -22,14 +22,15 @@ Schema = Mapping[str, Any]
 
 def suite_keys() -> str:
     """Each key with its type, default and meaning: of a suite, its studies, and tables in these."""
-    models = {name: registry[name].Options for name in registry}
+    models = {title: m for name in registry for title, m in registry[name].models.items()}
     refs, schema = models_json_schema([(m, "validation") for m in (Suite, *models.values())])
     reference = _Reference(schema["$defs"])
     tops = {name: _target(refs[model, "validation"]) for name, model in models.items()}
     blocks = ["## A suite", reference.table(Suite.__name__)]
     for name, model in tops.items():
         about = _prose(reference.schemas[model].get("description", "").partition("\n\n")[2])
-        blocks += [f"## The study `{name}`", _prose(registry[name].question), about]
+        question = registry[name.split("`")[1]].question
+        blocks += [f"## The study {name}", _prose(question), about]
         blocks.append(reference.table(model))
     blocks.append("## Tables within these tables")
     nested = reference.within([Suite.__name__, *tops.values()])
