@@ -13,14 +13,13 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import flows
 import peer_processes
 from benchmarks import datasets
-from benchmarks.analysis.stats import ratio_of_medians
 from benchmarks.core import store
 from benchmarks.core.case import FORMER, Case, digest
 from benchmarks.core.metrics import METRICS
@@ -30,7 +29,6 @@ from benchmarks.execution.tasks import tasks
 from benchmarks.execution.versions import standing
 from benchmarks.measure import foreign
 from benchmarks.measure.clock import interleave, spinning
-from benchmarks.measure.peers import ForeignFlow
 from benchmarks.studies.peers import tables
 from benchmarks.studies.peers.study import Group, copy_weights
 from benchmarks.training.foreign import ForeignTraining
@@ -52,7 +50,6 @@ GROUPS = [
 ]
 FAMILIES = [(name, flow) for name in foreign.names() for flow in foreign.peer(name).FAMILIES]
 MEMBERS = [(name, member) for name, rows in tables.ARCHITECTURES.items() for member in rows]
-samples = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=30)
 
 
 def grouped(dtype: str = "float32", **changes: Any) -> list[Case]:
@@ -112,27 +109,6 @@ def test_a_suite_of_the_former_studies_has_the_same_cases(tmp_path: Path) -> Non
     assert [case.key for case in pairs[0]] == [case.key for case in pairs[1]]
     with pytest.raises(ValueError, match="no part 'spead'; choose from: libraries, "):
         STUDY.part({"part": "spead"})
-
-
-@given(samples, samples, st.floats(0.1, 10))
-@settings(max_examples=30)
-def test_a_ratio_scales_with_its_numerator(a: list[float], b: list[float], factor: float) -> None:
-    """And its interval with it; a constant has no interval."""
-    value, low, high = ratio_of_medians(a, b, 50)
-    scaled = ratio_of_medians([factor * x for x in a], b, 50)
-    assert scaled == pytest.approx((factor * value, factor * low, factor * high))
-    assert low <= high
-    assert ratio_of_medians([a[0]] * 5, [b[0]] * 5, 50) == pytest.approx((a[0] / b[0],) * 3)
-
-
-def test_the_interval_covers_the_true_ratio() -> None:
-    """About as often as it says."""
-    generator, covered = np.random.default_rng(0), 0
-    for seed in range(200):
-        a, b = (scale * generator.lognormal(0, 0.3, 25) for scale in (3.0, 2.0))
-        _, low, high = ratio_of_medians(a, b, 300, seed)
-        covered += low <= 1.5 <= high
-    assert 0.88 <= covered / 200 <= 1.0
 
 
 def test_a_group_is_measured_together() -> None:
@@ -269,25 +245,6 @@ def gauss(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(foreign, "names", lambda: ["gauss"])
     monkeypatch.setattr(foreign, "peer", lambda _: peer_processes)
     return "gauss"
-
-
-def test_a_foreign_flow_is_fitted_sampled_and_asked_as_a_member(gauss: str) -> None:
-    """Losses fall to the Gaussian's entropy; compiling is apart; float64 has the same weights."""
-    x = (2 * np.random.default_rng(0).standard_normal((500, 3))).astype("float32")
-    case = Case(study="peers", flow="realnvp", dim=3, batch=500)
-    with ExitStack() as stack:
-        flow = ForeignFlow.start(stack, gauss, case, x, parameters=1)
-        fitted = flow.fit(x, np.tile(np.arange(500), (20, 1)), np.full(20, 0.5))
-        assert fitted.compiling == 2.0
-        assert fitted.loss[-1] < fitted.loss[0]
-        entropy = 3 * (np.log(2 * np.pi * (x**2).mean()) + 1) / 2
-        assert -flow.log_prob(x).mean() == pytest.approx(entropy, rel=1e-5)
-        assert flow.sample(7).shape == (7, 3)
-        (precise,) = flow.precise("log_prob")
-        assert precise["log_prob"].dtype == np.float64
-        np.testing.assert_allclose(flow.log_prob(x), precise["log_prob"], rtol=1e-5)
-        assert flow.count()[0] == {"parameters": 1}
-        assert set(flow.first()) == {f"{n}_compile_seconds" for n in ("log_prob", "step", "sample")}
 
 
 def test_works_with_a_clock_of_their_own_are_timed_by_it() -> None:

@@ -70,14 +70,14 @@ def test_a_process_imports_nothing_of_its_folder(
 
 
 def test_a_helper_calls_functions_and_survives_their_faults() -> None:
-    """A ValueError is raised here; a process that ends is one line, and the next call has another."""
+    """A ValueError is raised here; a process that ends is one line, and the next is another."""
     helper = process.Helper()
     assert helper.call(math.hypot, 3.0, 4.0) == 5.0
-    with pytest.raises(ValueError, match="^no such flow$"):
+    with pytest.raises(ValueError, match=r"^no such flow$"):
         helper.call(_fail, "no such flow")
     with pytest.raises(RuntimeError, match="TypeError: must be real number"):
         helper.call(math.sqrt, "x")
-    with pytest.raises(RuntimeError, match="^the process ended by SIGABRT$"):
+    with pytest.raises(RuntimeError, match=r"^the process ended by SIGABRT$"):
         helper.call(os.abort)
     assert helper.call(math.sqrt, 4.0) == 2.0
     helper.close()

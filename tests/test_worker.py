@@ -44,7 +44,7 @@ def test_a_worker_is_lost_with_its_reason_and_with_what_it_has_started(
     monkeypatch.setattr(handle, "PROCESSES", 5)
     monkeypatch.setattr(handle, "GRACE", 0.2)
     monkeypatch.setattr(
-        child, "command", lambda _, *texts: [sys.executable, "-c", PLAYED + code, *texts]
+        process, "command", lambda _, *texts: [sys.executable, "-c", PLAYED + code, *texts]
     )
     marks: list[str] = []
     end_family = handle.end_family
