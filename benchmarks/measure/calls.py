@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +20,7 @@ from benchmarks.measure import process
 from benchmarks.measure.clock import REFERENCE, Heap, Work, interleave, seconds_of
 from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
 from benchmarks.measure.operations import Operations, counted, parts
+from benchmarks.measure.peers import ForeignError
 from flows.budget import trainable
 from flows.conditional import Conditional
 from flows.preprocessing import fit
@@ -161,12 +163,16 @@ def measured(
     beside: Callable[[Case, Any], dict[str, float]] = lambda case, calls: {},
     heap: Heap = "steady",
     build: Callable[[Case], Costed] = calls,
+    reference: Mapping[str, Work] = {},
+    meanwhile: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    warm: int = 0,
 ) -> Iterator[tuple[str, Result]]:
     """Count the calls of each case, then time all in shuffled rounds; yield keys and results.
 
-    ``build`` gives the calls of a case; ``beside`` measures more of it, before they are counted. A
-    case that fails gives a failed result and does not affect the others. ``heap`` is that of
-    `interleave`.
+    ``build`` gives the calls of a case; ``beside`` measures more of it, before they are counted.
+    Works of ``reference`` are timed beside, within ``meanwhile``, and every case has their seconds.
+    ``heap`` and ``warm`` are those of `interleave`. A case that fails gives a failed result and
+    does not affect the others: without a peer that fails while it is timed, all are timed anew.
     """
     built: dict[str, Costed] = {}
     results: dict[str, Result] = {}
@@ -183,13 +189,24 @@ def measured(
             built[case.key] = own
         except Exception as error:
             yield case.key, Result.of(error)
-    works = {f"{k}/{n}": work for k, own in built.items() for n, work in own.timed.items()}
-    device = cases[0].device
-    samples = interleave(works, seconds=seconds, device=device, heap=heap) if works else {}
-    for key, result in results.items():
-        names = built[key].timed if samples else {}
+    samples: dict[str, list[float]] = {}
+    how: dict[str, Any] = {"seconds": seconds, "device": cases[0].device, "heap": heap}
+    while built:
+        works = {f"{k}/{n}": work for k, own in built.items() for n, work in own.timed.items()}
+        try:
+            with meanwhile():
+                samples = interleave({**works, **reference}, warm=warm, **how)
+            break
+        except ForeignError as error:
+            peers = {key: results[key].notes.get("peer", {}) for key in built}
+            for key in [k for k, peer in peers.items() if peer.get("module") == error.module]:
+                del built[key]
+                yield key, replace(Result.of(error), seconds=results[key].seconds)
+    for key, own in built.items():
+        names = own.timed if samples else {}
         times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in names}
-        yield key, with_times(result, times, samples.get(REFERENCE))
+        times |= {f"{name}_seconds": samples[name] for name in reference if samples}
+        yield key, with_times(results[key], times, samples.get(REFERENCE))
 
 
 def timed(

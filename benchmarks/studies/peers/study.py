@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
-from time import perf_counter
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
-from torch import Tensor, nn
+from torch import nn
 
 import flows
 from benchmarks import datasets
@@ -28,13 +28,13 @@ from benchmarks.core.case import Case, Seeds, Settings, canonical, filled
 from benchmarks.core.contender import Contender, usable
 from benchmarks.core.record import Record
 from benchmarks.core.study import Common, Parts, Result, Study, register
-from benchmarks.evaluation.contest import MODES, Competitor, Contest
+from benchmarks.evaluation.contest import MODES, Contest
 from benchmarks.evaluation.likelihood import exact, in_chunks, solve_loosely
 from benchmarks.evaluation.scoring import Metrics, likelihood_result
 from benchmarks.measure import foreign
-from benchmarks.measure.calls import Calls, Costed, calls, measured, prepare, rows_of, with_times
-from benchmarks.measure.clock import REFERENCE, interleave, spinning
-from benchmarks.measure.peers import ForeignError, ForeignFlow
+from benchmarks.measure.calls import Calls, Costed, calls, measured, prepare, rows_of
+from benchmarks.measure.clock import spinning
+from benchmarks.measure.peers import ForeignFlow
 from benchmarks.studies.peers.tables import ARCHITECTURES, MEMBERS, ROWS
 from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.foreign import ForeignTraining
@@ -331,39 +331,26 @@ class Likelihoods(Study):
     def result(self, case: Case) -> Result:
         """Measure a rate, or train and score."""
         data = datasets.load(str(case.dataset), seed=case.seeds.data)
+        x, settings = data.test[: int(case.settings.get("rows", 0))], case.settings
+        rated = float(settings["seconds"]) if settings["stage"] == "rate" else 0.0
+        metrics: Metrics
         with ExitStack() as stack:
-            training: OwnTraining | ForeignTraining = OwnTraining(case, data)
-            if case.settings.get("by"):
-                training = ForeignTraining(stack, case, data)
-            if case.settings["stage"] == "rate":
-                return Result(training.rate(float(case.settings["seconds"])))
-            metrics: Metrics = {**training.train()}
-            log_prob = training.log_prob(data.test[: int(case.settings["rows"])])
+            if settings.get("by"):
+                theirs = ForeignTraining(stack, case, data)
+                if rated:
+                    return Result(theirs.rate(rated))
+                metrics = {**theirs.train()}
+                log_prob = theirs.log_prob(x)
+            elif rated:
+                return Result({"update_rate": update_rates(case, data, rated)})
+            else:
+                flow, training = prepared(case, data)
+                history = train(flow, data, case, training)
+                metrics = {"parameters": trainable(flow), **history.metrics()}
+                view = exact(flow, float(settings["tolerance"]))
+                log_prob = in_chunks(view, x, CHUNK).numpy()
         result = likelihood_result(metrics, {}, {}, log_prob, data)
         return result if data.split == "published" else replace(result, arrays={})
-
-
-class OwnTraining:
-    """The training of a case by our loop, for a flow of any library that is a member."""
-
-    def __init__(self, case: Case, data: datasets.Dataset) -> None:
-        self.case, self.data = case, data
-
-    def rate(self, seconds: float) -> Metrics:
-        """Measure updates a second in about so many seconds."""
-        return {"update_rate": update_rates(self.case, self.data, seconds)}
-
-    def train(self) -> Metrics:
-        """Make all updates, and return metrics."""
-        self.flow, settings = prepared(self.case, self.data)
-        history = train(self.flow, self.data, self.case, settings)
-        return {"parameters": trainable(self.flow), **history.metrics()}
-
-    def log_prob(self, x: Tensor) -> np.ndarray:
-        """Return log-densities of rows x (N, D), nats (N,), in float64, ODEs solved tightly."""
-        view = exact(self.flow, float(self.case.settings["tolerance"]))
-        log_prob: np.ndarray = in_chunks(view, x, CHUNK).numpy()
-        return log_prob
 
 
 class Subject(Settings, frozen=True):
@@ -462,48 +449,14 @@ class Speed(Study):
         Solves take as many threads as where nobody has set them: that is what a user gets.
         """
         with threads_by_work(), ExitStack() as stack:
-            contest, entered = Contest(stack), {}
-            results: dict[str, Result] = {}
-            for case in cases:
-                start = perf_counter()
-                try:
-                    competitor = contest.enter(case)
-                    compiling = competitor.compile_seconds(case.device)
-                    errors = competitor.solution().errors(competitor)
-                except Exception as error:
-                    yield case.key, Result.of(error)
-                    continue
-                compiling = compiling if case.settings["seconds"] else {}
-                metrics = {**competitor.metrics, **compiling, **errors}
-                seconds = perf_counter() - start
-                results[case.key] = Result(metrics, notes=competitor.notes, seconds=seconds)
-                entered[case.key] = competitor
-            yield from _timed(cases[0], entered, results)
-
-
-def _timed(
-    case: Case, entered: dict[str, Competitor], results: Mapping[str, Result]
-) -> Iterator[tuple[str, Result]]:
-    """Time all works; anew without a peer that fails meanwhile."""
-    samples: dict[str, list[float]] = {}
-    while entered:
-        works = {f"{key}/{n}": w for key, one in entered.items() for n, w in one.works.items()}
-        seconds = float(case.settings["seconds"])
-        try:
-            with spinning(int(case.settings["busy"])):
-                works |= {MATMUL: _matmul(case)}
-                samples = interleave(works, seconds=seconds, device=case.device, warm=1)
-            break
-        except ForeignError as error:
-            peers = {key: one.notes.get("peer", {}) for key, one in entered.items()}
-            for key in [k for k, peer in peers.items() if peer.get("module") == error.module]:
-                del entered[key]
-                yield key, replace(Result.of(error), seconds=results[key].seconds)
-    for key, competitor in entered.items():
-        names = competitor.works if samples else ()
-        times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in names}
-        times |= {"matmul_seconds": samples[MATMUL]} if samples else {}
-        yield key, with_times(results[key], times, samples.get(REFERENCE))
+            yield from measured(
+                cases,
+                lambda case, competitor: competitor.solution().errors(competitor),
+                build=Contest(stack).enter,
+                reference={MATMUL: _matmul(cases[0])},
+                meanwhile=partial(spinning, int(cases[0].settings["busy"])),
+                warm=1,
+            )
 
 
 def _matmul(case: Case) -> Callable[[], object]:
