@@ -111,7 +111,7 @@ def _with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
     settings = [str(column) for column in rows if str(column).startswith("setting.")]
     parts = rows.get("setting.part", pd.Series("", rows.index))
     for (study, part), group in rows.groupby(["study", parts], dropna=False):
-        defaults = setting_defaults(study, {"part": part})
+        defaults = setting_defaults(str(study), {"part": part})
         for column in settings:
             default = defaults.get(column.removeprefix("setting."))
             if default is not None and not isinstance(default, dict | list):

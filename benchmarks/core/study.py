@@ -189,7 +189,7 @@ class Parts(Study):
         if (name := settings.get("part")) not in self.parts:
             choices = ", ".join(self.parts)
             raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
-        return self.parts[name]
+        return self.parts[str(name)]
 
     @property
     def models(self) -> dict[str, type[BaseModel]]:

@@ -169,7 +169,7 @@ def samples(row: Mapping[Any, Any], call: str) -> np.ndarray | None:
 def half(row: Mapping[Any, Any], call: str) -> tuple[float, float] | None:
     """The quartiles of a call's seconds; None if it was not timed, or is not to be quoted."""
     values = samples(row, call)
-    if values is None or pd.isna(row[f"{call}_seconds"]):
+    if values is None or pd.isna(row.get(f"{call}_seconds")):
         return None
     low, high = np.quantile(values, [0.25, 0.75])
     return float(low), float(high)
