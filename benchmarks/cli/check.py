@@ -301,12 +301,12 @@ def _check_libraries(
     from flows.conformance import libraries
 
     earlier = read_rows(against) if against else []
+    chosen = [libraries.library(name) for name in dict.fromkeys(names)]
     if json_file is not None:
         if against is not None and against.resolve() == json_file.resolve():
             raise ValueError(f"--against {str(against)!r} is the file that --json writes: name two")
-        check_writable(json_file)
+        write_rows(json_file, [])  # fail before anything is measured
     rows: list[Row] = []
-    chosen = [libraries.library(name) for name in dict.fromkeys(names)]
     outcome = f"the rows so far are in {json_file}" if json_file else "no rows were written"
     with clean_interrupt(outcome), closing(fresh.Helper()) as helper:
         for library, family in ((one, name) for one in chosen for name in one.members):
@@ -357,7 +357,7 @@ def _outcomes(helper: Helper, place: Row) -> list[Row]:
     end: list[Row] = []
     with NamedTemporaryFile("r") as file:
         try:
-            helper.call(_judge, file.name, *(place[key] for key in PLACE[2:]))
+            helper.call(_judge, file.name, LIMIT, *(place[key] for key in PLACE[2:]))
         except RuntimeError as error:
             late = str(error).endswith(("SIGPROF", "SIGALRM"))
             name, bound = (LATE, LIMIT) if late else ("process", None)
@@ -365,7 +365,7 @@ def _outcomes(helper: Helper, place: Row) -> list[Row]:
         return [json.loads(line) for line in file] + end
 
 
-def _judge(path: str, family: str, dim: int, dtype: str, parameters: str) -> None:
+def _judge(path: str, limit: float, family: str, dim: int, dtype: str, parameters: str) -> None:
     """Judge a family and write each outcome as a line of a file; killed by a timer where late.
 
     Rows that do not apply are left out, but for a refusal to be built.
@@ -389,8 +389,8 @@ def _judge(path: str, family: str, dim: int, dtype: str, parameters: str) -> Non
                 print(json.dumps(line), file=file, flush=True)
 
         sizes, how = libraries.options(family), {"moved": parameters == "moved", "report": report}
-        signal.setitimer(signal.ITIMER_PROF, LIMIT)
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE * LIMIT)
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE * limit)
         try:
             flows.check(family, dim=dim, dtypes=[getattr(torch, dtype)], **how, **sizes)
         except ValueError as error:

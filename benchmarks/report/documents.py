@@ -10,7 +10,6 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmarks.audit import ledger, page
 from benchmarks.claims import Claim, Verdict, claims
 from benchmarks.core import parts
 from benchmarks.core.exhibit import Figure, Table
@@ -31,7 +30,6 @@ class Documents:
     """What the templates of a documentation folder can call; figures that they show are kept."""
 
     def __init__(self, results: Path) -> None:
-        self.audited = results / "audit" / "audit.json"
         self.runs = {folder.name: Quoted(folder) for folder in folders(results)}
         self.shown: dict[str, Figure] = {}
 
@@ -41,7 +39,7 @@ class Documents:
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         names = ["table", "note", "figure", "figure_note", "claims", "claims_by_run"]
-        names += ["overview", "names", "datasets", "stale", "audit", "says"]
+        names += ["overview", "names", "datasets", "stale", "says"]
         environment.globals.update({name: getattr(self, name) for name in names})
         environment.globals["suite_keys"] = suite_keys
         return environment.from_string(template.read_text()).render()
@@ -67,11 +65,6 @@ class Documents:
         reasons = [(run, *item) for run in self.runs.values() for item in run.stale().items()]
         lines = [f"- {run.name}: {counted(n, 'case')}, {markdown(why)}" for run, why, n in reasons]
         return "\n".join(lines) or "No record is stale."
-
-    def audit(self) -> str:
-        """The sections of the committed audit of other libraries."""
-        rows, scripts = ledger.read(self.audited), ledger.read_scripts(self.audited)
-        return page.sections(rows, scripts)
 
     def table(
         self,
