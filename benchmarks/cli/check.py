@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -197,17 +197,18 @@ def _checked(helper: Helper, name: str, dim: int, values: dict[str, Any]) -> Con
     from flows.conformance import Conformance, Outcome
 
     try:
-        result: Conformance = helper.call(_check, name, dim, values)
+        rows = helper.call(_check, name, dim, values)
     except RuntimeError as error:
         return Conformance(name, dim, (Outcome("process", "", None, None, "fail", str(error)),))
-    return result
+    return Conformance(name, dim, tuple(Outcome(**row) for row in rows))
 
 
-def _check(name: str, dim: int, values: dict[str, Any]) -> Conformance:
+def _check(name: str, dim: int, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The outcomes of a flow, in a helper's process."""
     import flows
 
     shorten_warnings()
-    return flows.check(name, dim=dim, **values)
+    return [asdict(row) for row in flows.check(name, dim=dim, **values).rows]
 
 
 def _judged(conformance: Conformance) -> bool:
