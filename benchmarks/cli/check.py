@@ -168,7 +168,8 @@ def _check_flows(
         )
     failed = _failures(results)
     if not patterns:
-        failed += [f"{name} ({fault})" for name, fault in members.left_out.items()]
+        kinds = {name: "plug-in" if ":" in name else "module" for name in members.left_out}
+        failed += [f"{kinds[n]} {n!r} ({fault})" for n, fault in members.left_out.items()]
     inapplicable = sum(not _judged(c) for c in results)
     scope = f"{counted(len(chosen), 'flow')} at {counted(len(dims), 'dimension')}"
     unseen = " as far as it was looked at" if undeclared else ""
