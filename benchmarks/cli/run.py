@@ -149,7 +149,7 @@ def measure(
 @contextmanager
 def ending() -> Iterator[None]:
     """End the command where a run was stopped, or its folder or cluster cannot be used."""
-    from benchmarks.core.parts import FolderError
+    from benchmarks.core.store import FolderError
     from benchmarks.execution.pools import ClusterError, Terminated
 
     for number in ENDING:

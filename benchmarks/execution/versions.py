@@ -16,9 +16,10 @@ from functools import cache
 from importlib import import_module
 
 from benchmarks import datasets, protocols
-from benchmarks.core.case import Case, studies
+from benchmarks.core.case import Case
 from benchmarks.core.naming import counted
 from benchmarks.core.record import Record
+from benchmarks.core.study import registry as studies
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.execution.sources import OURS, commit_of, plugin_files
 from benchmarks.training.baselines import BASELINES

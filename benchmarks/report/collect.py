@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS, Column
-from benchmarks.core.plan import Plan
+from benchmarks.core.frame import Plan
 from benchmarks.report import claims, facts, runs
 from benchmarks.report.content import Claims, Report, Section, Table
 from benchmarks.report.numbered import Exhibits

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from benchmarks.core import exhibit
-from benchmarks.core.plan import Plan
-from benchmarks.core.series import flow_of
+from benchmarks.core.frame import Plan
+from benchmarks.core.naming import flow_of
 from benchmarks.report.cells import Grid
 from benchmarks.report.claims import Judged
 from benchmarks.report.facts import DOUBTS, Fact

@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmarks.audit import ledger, page
 from benchmarks.claims import Claim, Verdict, claims
-from benchmarks.core import parts
+from benchmarks.core import store
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.formats import markdown, markdown_table
 from benchmarks.core.naming import counted
@@ -153,7 +153,7 @@ class Documents:
             if path.name not in self.shown:
                 path.unlink()
         for name, figure in self.shown.items():
-            parts.replace(folder / name, small_png(figure))
+            store.replace(folder / name, small_png(figure))
 
     def _exhibit(self, kind: str, run: str, name: str) -> Any:
         """A table or figure; None where the run's records are stale and do not give it."""
@@ -185,7 +185,7 @@ def write(results: Path, docs: Path) -> list[Path]:
     documents = Documents(results)
     written = []
     for path, text in rendered(documents, docs):
-        parts.replace(path, text.encode())
+        store.replace(path, text.encode())
         written.append(path)
     documents.draw(docs / FIGURES)
     return written

@@ -9,8 +9,8 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
+from benchmarks.core.frame import NOISY, REFERENCE, processor, spread
 from benchmarks.core.naming import duration
-from benchmarks.core.quotable import NOISY, REFERENCE, processor, spread
 from benchmarks.core.record import Record
 from benchmarks.report.runs import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.core import parts
+from benchmarks.core import store
 
 FOLDERS = ("tables", "figures")  # these hold nothing but a report's own files
 PAGE = "index.html"  # written last: a folder that has it is one of a report
@@ -39,7 +39,7 @@ class Output:
     def write(self, name: str, content: str | bytes) -> Path:
         """Write one file, which holds either all of ``content`` or what it held before."""
         path = self.root / name
-        parts.replace(path, content.encode() if isinstance(content, str) else content)
+        store.replace(path, content.encode() if isinstance(content, str) else content)
         self.written.add(path)
         return path
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.claims import Evidence
-from benchmarks.core import parts
+from benchmarks.core import store
 from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.quotable import processor, quotable, time_columns
+from benchmarks.core.frame import processor, quotable, time_columns
 from benchmarks.core.study import registry
 from benchmarks.execution import suite
 from benchmarks.report import runs
@@ -23,7 +23,7 @@ BASELINE = "baseline"  # the gate's folder: the suite ci, which no document cite
 def folders(results: Path) -> list[Path]:
     """The folders of the runs that documents cite: those at rest, except the baseline."""
     planned = sorted(path.parent for path in results.glob("*/suite.json"))
-    planned = [folder for folder in planned if parts.tables(folder)]
+    planned = [folder for folder in planned if store.tables(folder)]
     return [folder for folder in planned if folder.name != BASELINE]
 
 

@@ -10,9 +10,16 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.core import store
-from benchmarks.core.frame import labels, long_frame
-from benchmarks.core.plan import Plan, Planned, plan_of
-from benchmarks.core.quotable import cautions, of_one_place, places
+from benchmarks.core.frame import (
+    Plan,
+    Planned,
+    cautions,
+    labels,
+    long_frame,
+    of_one_place,
+    places,
+    plan_of,
+)
 from benchmarks.core.record import Record
 from benchmarks.datasets import own
 from benchmarks.execution.versions import Standing, not_checked, standing

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.core import study as studies
 from benchmarks.core.exhibit import Figure, Table
-from benchmarks.core.quotable import quotable
+from benchmarks.core.frame import quotable
 from benchmarks.report.content import Section
 from benchmarks.report.numbered import Exhibits, Names
 from benchmarks.report.runs import Run

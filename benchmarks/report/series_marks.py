@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from benchmarks.core.formats import number
-from benchmarks.core.series import flow_of
+from benchmarks.core.naming import flow_of
 
 MOST = 200  # points of a line that are named one by one
 

@@ -14,8 +14,7 @@ from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
-from benchmarks.core.naming import counted
-from benchmarks.core.series import places
+from benchmarks.core.naming import counted, places
 
 MOST = 5  # parts that a sentence names
 EXTREME = 10  # times the usual error over test rows, which then few rows decide

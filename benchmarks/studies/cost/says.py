@@ -12,8 +12,7 @@ from benchmarks.analysis.growth import growth
 from benchmarks.analysis.inference import Estimate, of_samples, standings
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
-from benchmarks.core.naming import counted
-from benchmarks.core.series import width_rules
+from benchmarks.core.naming import counted, width_rules
 from benchmarks.studies.cost.tables import own
 from benchmarks.studies.sentences import listed
 

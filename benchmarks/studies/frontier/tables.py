@@ -11,8 +11,7 @@ from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.models import models_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
-from benchmarks.core.naming import counted
-from benchmarks.core.series import is_baseline, of_plugins
+from benchmarks.core.naming import counted, is_baseline, of_plugins
 from benchmarks.studies.density import exactness
 from benchmarks.studies.density.tables import note_on_samples
 from benchmarks.studies.frontier.entries import NAME
