@@ -114,7 +114,7 @@ def measure(
     from benchmarks.execution import claims, host
     from benchmarks.execution.pools import setups
     from benchmarks.execution.run import Asked, run
-    from benchmarks.report.facts import noise
+    from benchmarks.report.runs import noise
 
     asked = asked or Asked()
     with usage_errors():
