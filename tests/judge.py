@@ -29,9 +29,9 @@ def judged(tree: str, patterns: list[str]) -> dict[str, str]:
     sys.path.insert(0, tree)
     os.chdir(tree)
     from benchmarks.core import store
-    from benchmarks.core.case import studies
     from benchmarks.core.naming import labels
     from benchmarks.core.record import Record, Values
+    from benchmarks.core.study import registry as studies
     from benchmarks.execution import suite
     from benchmarks.execution.versions import dependencies
     from benchmarks.gate import guard

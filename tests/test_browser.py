@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page
 
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
-from benchmarks.core.plan import Plan
+from benchmarks.core.frame import Plan
 from benchmarks.report import content, numbered
 from benchmarks.report.facts import Fact
 from benchmarks.report.formats import html as page_of

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from playwright.sync_api import Browser, Page
 
 from benchmarks.core import exhibit
-from benchmarks.core.plan import Plan
+from benchmarks.core.frame import Plan
 from benchmarks.plotting import draw
 from benchmarks.report import content, numbered
 from benchmarks.report.facts import Fact

@@ -13,9 +13,7 @@ import typer
 
 from benchmarks.cli.app import app
 from benchmarks.core import store
-from benchmarks.core.frame import load
-from benchmarks.core.plan import plan_of
-from benchmarks.core.quotable import TIMES
+from benchmarks.core.frame import TIMES, load, plan_of
 from benchmarks.core.record import Values
 from benchmarks.execution import suite
 from benchmarks.execution.state import state

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEAST = 0.95  # of the lines of each part
 RUN = """
 import torch
-from benchmarks.core.case import studies
+from benchmarks.core.study import registry as studies
 from benchmarks.core.record import Record, Values
 from benchmarks.core.study import Skipped
 from benchmarks.execution import suite

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
-from benchmarks.core.plan import Plan, Planned
+from benchmarks.core.frame import Plan, Planned
 from benchmarks.history import file
 from benchmarks.history.page import render
 from benchmarks.history.steps import steps

@@ -17,8 +17,7 @@ from benchmarks import report
 from benchmarks.core import store
 from benchmarks.core import study as studies
 from benchmarks.core.exhibit import RECORDS, Figure, Table
-from benchmarks.core.frame import load
-from benchmarks.core.plan import Plan
+from benchmarks.core.frame import Plan, load
 from benchmarks.core.record import Record
 from benchmarks.execution.versions import Standing
 from benchmarks.report import pictures, runs

@@ -13,8 +13,7 @@ from benchmarks.cli import answer
 from benchmarks.cli.console import console
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS, Column, Table
-from benchmarks.core.plan import Plan
-from benchmarks.core.quotable import quotable
+from benchmarks.core.frame import Plan, quotable
 from benchmarks.core.study import registry
 from benchmarks.report import content
 from benchmarks.report.numbered import Exhibits

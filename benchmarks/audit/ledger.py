@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core import parts
+from benchmarks.core import store
 
 TASK = ("library", "version", "family", "dim", "dtype", "parameters")
 FIELDS = (*TASK, "row", "figure", "bound", "passed", "confirmed")
@@ -88,4 +88,4 @@ def scripts_path(path: Path) -> Path:
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    parts.replace(path, f"[\n{lines}\n]\n".encode())
+    store.replace(path, f"[\n{lines}\n]\n".encode())

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from benchmarks.core.formats import brief, readable
-from benchmarks.core.git import git
 from benchmarks.history.snapshot import SCHEMA, Snapshot
+from benchmarks.measure.machine import git
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from benchmarks.ab.checkouts import TIMED, Revision, checkouts
 from benchmarks.ab.environments import interpreter
 from benchmarks.core import store
 from benchmarks.core.formats import brief
-from benchmarks.core.git import git
 from benchmarks.history.snapshot import Snapshot, blank, of_folder
 from benchmarks.measure.child import SAFE
+from benchmarks.measure.machine import git
 
 PROJECT = "flowgauge"
 CODE = (*TIMED, "benchmarks")  # the paths of a revision that a run needs

@@ -13,14 +13,12 @@ import numpy as np
 from pydantic import BaseModel, PlainSerializer
 
 from benchmarks.core.case import digest
-from benchmarks.core.frame import long_frame
-from benchmarks.core.git import git
-from benchmarks.core.plan import plan_of
-from benchmarks.core.quotable import cautions, minor
+from benchmarks.core.frame import cautions, long_frame, minor, plan_of
 from benchmarks.core.record import Record
 from benchmarks.gate import sources
 from benchmarks.gate.sources import Entry
 from benchmarks.gate.times import relative
+from benchmarks.measure.machine import git
 from flows.registry import Declared
 
 SCHEMA = 1
