@@ -36,7 +36,7 @@ def test_results_hold_packed_records_plans_and_benchmarks_alone() -> None:
         "records-*.parquet",
         "arrays-*.zip",
         "suite.json",
-        "audit/audit.*json",
+        "audit.json.gz",
         "history/history.jsonl",
     )
     for path in files:
@@ -46,6 +46,6 @@ def test_results_hold_packed_records_plans_and_benchmarks_alone() -> None:
             assert path.suffix == ".json", path
     history = [path for path in files if path.parent.name == "history"]
     assert sum(path.stat().st_size for path in history) <= 5e5
-    records = [path for path in files if path.parent.name not in ("audit", "history")]
+    records = [path for path in files if path.parent.name not in ("results", "history")]
     assert sum(path.stat().st_size for path in records) <= 12e6
     assert sum(path.stat().st_size for path in {*files} - {*records}) <= 8e6
