@@ -20,7 +20,6 @@ from benchmarks.cli.console import console, fail, system_errors
 from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
 from benchmarks.cli.docs import docs
-from benchmarks.cli.history import app as history
 from benchmarks.cli.list import list_members
 from benchmarks.cli.merge import merge
 from benchmarks.cli.pack import pack
@@ -86,4 +85,3 @@ for command in (*suites, check, audit, cost, claims, compare, ab, docs):
 app.command("list")(list_members)
 app.add_typer(baseline, name="baseline")
 app.add_typer(data, name="data")
-app.add_typer(history, name="history")
