@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks.report.facts import Fact
+from benchmarks.report.formats import html as page_of
+from benchmarks.report.references import References
 from matplotlib.figure import Figure as Canvas
 from playwright.sync_api import Browser, Page
 
@@ -14,9 +17,6 @@ from benchmarks.core import exhibit
 from benchmarks.core.frame import Plan
 from benchmarks.plotting import draw
 from benchmarks.report import content, numbered
-from benchmarks.report.facts import Fact
-from benchmarks.report.formats import html as page_of
-from benchmarks.report.references import References
 from browser import launched, opened
 
 pytestmark = pytest.mark.slow

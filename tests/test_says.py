@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.report.numbered import Exhibits
+from benchmarks.report.references import References
 from scipy import stats
 
 from benchmarks.cli import answer
@@ -16,8 +18,6 @@ from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.frame import Plan, quotable
 from benchmarks.core.study import registry
 from benchmarks.report import content
-from benchmarks.report.numbered import Exhibits
-from benchmarks.report.references import References
 from benchmarks.studies.frontier.overview import overview
 
 SEEDS = 6
