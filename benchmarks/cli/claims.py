@@ -49,9 +49,7 @@ def claims(
     """
     with usage_errors():
         from benchmarks.claims import Evidence
-        from benchmarks.core.frame import load
-        from benchmarks.core.plan import plan_of
-        from benchmarks.core.quotable import of_one_place
+        from benchmarks.core.frame import load, of_one_place, plan_of
         from benchmarks.report.claims import by_run
 
         load_plugins(plugin)

@@ -11,17 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.report.cells import Cell, sentence
+from benchmarks.report.cells import Cell, csv, sentence
 from benchmarks.report.content import Figure, Report, Table
-from benchmarks.report.files import PAGE
-from benchmarks.report.formats import Files, Format, registry, table_formats
+from benchmarks.report.latex import latex
 
 FILTERED = 13  # rows from which on a table has a field that filters them
-
-
-def files(report: Report) -> Files:
-    """The page."""
-    yield PAGE, render(report)
 
 
 def render(report: Report) -> str:
@@ -74,14 +68,11 @@ def _raw(cell: Cell) -> str | None:
 def _files(table: Table) -> list[tuple[str, str, str]]:
     """Title, name and content of a table's files, so that the page can be sent alone."""
     return [
-        (form.title, f"{table.name}.{form.suffix}", _data(form.media, form.render(table)))
-        for form in table_formats()
+        ("CSV", f"{table.name}.csv", _data("text/csv", csv(table.raw))),
+        ("LaTeX", f"{table.name}.tex", _data("application/x-tex", latex(table))),
     ]
 
 
 def _data(media: str, content: str) -> str:
     """A link that holds the file itself."""
     return f"data:{media};charset=utf-8;base64,{base64.b64encode(content.encode()).decode()}"
-
-
-registry.add("html", Format(files), __name__)

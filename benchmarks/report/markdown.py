@@ -1,4 +1,4 @@
-"""The report in GitHub's Markdown, its figures as files beside it."""
+"""The report in GitHub's Markdown: whole, or as a summary that fits a comment."""
 
 from __future__ import annotations
 
@@ -7,21 +7,15 @@ from collections.abc import Iterable
 
 from benchmarks.core.formats import NOTHING, markdown_details, markdown_table
 from benchmarks.core.formats import markdown as escape
-from benchmarks.report.content import Figure, Report, Section, Table
-from benchmarks.report.facts import Fact
-from benchmarks.report.formats import Files, Format, registry, table_formats
-from benchmarks.report.references import References
+from benchmarks.report.content import Figure, References, Report, Section, Table
+from benchmarks.report.runs import Fact
 
-SAYS = "What these records say"
 LISTED = (
     "The numbers are those of [tables/{0}.csv](tables/{0}.csv), which has each record's key, case "
     "and state."
 )
-
-
-def files(report: Report) -> Files:
-    """The document."""
-    yield "report.md", render(report)
+LIMIT = 65_536  # characters of a comment on GitHub; taken as bytes, which are never fewer
+CUT = "The rest is left out here: it stands in report.md."
 
 
 def render(report: Report) -> str:
@@ -50,10 +44,8 @@ def joined(blocks: Iterable[str]) -> str:
 
 
 def head(report: Report) -> list[str]:
-    """The title of a report, what was measured for what, and what the records say."""
-    says = "\n".join(f"- {escape(line)}" for line in report.says)
-    titled = [f"{SAYS}:", says] if says else []
-    return [f"# {escape(report.plan.name)}", escape(report.plan.about), *titled]
+    """The title of a report, and what was measured for what."""
+    return [f"# {escape(report.plan.name)}", escape(report.plan.about)]
 
 
 def facts(listed: Iterable[Fact]) -> str:
@@ -133,11 +125,48 @@ def _figure(figure: Figure, references: References) -> list[str]:
 
 
 def _files(item: Table) -> str:
-    return " · ".join(f"[{form.title}]({form.path(item)})" for form in table_formats())
+    return f"[CSV](tables/{item.name}.csv) · [LaTeX](tables/{item.name}.tex)"
 
 
 def _notes(listed: Iterable[str]) -> str:
     return "\n>\n".join(f"> **Note:** {escape(note)}" for note in listed)
 
 
-registry.add("markdown", Format(files), __name__)
+def summary(report: Report) -> str:
+    """Head, notes, failures and tables, without figures, in at most `LIMIT` bytes.
+
+    All tables are cut to the same number of rows, the largest that fits, and say how many are
+    left out. Where not even titles and notes fit, the text ends early and says so.
+    """
+    longest = max((len(item.grid.rows) for item in report.tables), default=0)
+    low, high = 0, longest  # the number of rows is found by halves: `low` fits, or nothing does
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _fits(_text(report, middle)) else (low, middle - 1)
+    text = _text(report, low)
+    return text if _fits(text) else _cut(text)
+
+
+def _text(report: Report, rows: int) -> str:
+    blocks = [*head(report), facts(report.header), *notes(report)]
+    if report.undone:
+        blocks += table(report.undone, most=rows)
+    for section in report.sections:
+        blocks.append(f"## {escape(section.study)}" if section.tables else "")
+        for item in section.tables:
+            blocks += table(item, most=rows)
+    if report.claims:
+        blocks += ["## Claims", *table(report.claims.table)]
+        blocks += table(report.claims.by_run) if report.claims.by_run else []
+    return joined(blocks)
+
+
+def _fits(text: str) -> bool:
+    return len(text.encode()) <= LIMIT
+
+
+def _cut(text: str) -> str:
+    """The text up to a whole line, and that it was cut."""
+    room = LIMIT - len(f"\n\n{CUT}\n".encode())
+    head = text.encode()[:room].decode(errors="ignore").rpartition("\n")[0]
+    return f"{head.rstrip()}\n\n{CUT}\n"

@@ -10,7 +10,6 @@ import pandas as pd
 
 from benchmarks.report.cells import Cell, Grid, sentence
 from benchmarks.report.content import Table
-from benchmarks.report.formats import TableFormat, registry
 
 SENTENCE = 80  # characters of a cell from which on its column is set as paragraphs
 _MATH = {
@@ -71,7 +70,7 @@ def escape(text: str) -> str:
     return "".join(pieces)
 
 
-def render(table: Table) -> str:
+def latex(table: Table) -> str:
     """The table with booktabs' rules, a caption and a label: a float, or over pages where long."""
     cells, long = table.grid, len(table.grid.rows) > PAGE
     frame = pd.DataFrame([[_cell(cell) for cell in row] for row in cells.rows])
@@ -132,6 +131,3 @@ def _plain(character: str) -> str:
     if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS:
         return rf"\{_ACCENTS[accents[0]]}{{{base}}}"
     return f"({unicodedata.name(character, '?').lower()})"
-
-
-registry.add("latex", TableFormat("LaTeX", "tex", "application/x-tex", render), __name__)
