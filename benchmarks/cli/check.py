@@ -420,11 +420,11 @@ def read_rows(path: Path) -> list[Row]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write all rows as one JSON list, a line a row; a kill leaves the file as it was before."""
-    from benchmarks.core import parts
+    from benchmarks.core import store
 
     text = "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
     data = text.encode()
-    parts.replace(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    store.replace(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 def changes(before: Iterable[Row], after: Iterable[Row]) -> list[str]:
