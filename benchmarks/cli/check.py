@@ -302,8 +302,15 @@ def _check_libraries(
     from benchmarks.measure import fresh
     from flows.conformance import libraries
 
-    earlier = read_rows(against) if against else []
     chosen = [libraries.library(name) for name in dict.fromkeys(names)]
+    earlier = [
+        row
+        for row in (read_rows(against) if against else [])
+        if row["library"] in names and all(row[key] in scope[key] for key in scope)
+    ]
+    for name in names:
+        if against is not None and all(row["library"] != name for row in earlier):
+            raise ValueError(f"{str(against)!r} has no rows of {name} at these sizes")
     if json_file is not None:
         if against is not None and against.resolve() == json_file.resolve():
             raise ValueError(f"--against {str(against)!r} is the file that --json writes: name two")
@@ -323,11 +330,10 @@ def _check_libraries(
     console.print(f"{versions}: {counted(len(rows), 'row')}, {failures} failed", soft_wrap=True)
     if against is None:
         return bool(failures)
-    within = [r for r in earlier if r["library"] in names and all(r[k] in scope[k] for k in scope)]
-    lines = changes(within, rows)
+    lines = changes(earlier, rows)
     for line in lines:
         console.print(styled(line, "red"), soft_wrap=True)
-    before = ", ".join(dict.fromkeys(f"{row['library']} {row['version']}" for row in within))
+    before = ", ".join(dict.fromkeys(f"{row['library']} {row['version']}" for row in earlier))
     console.print(f"{counted(len(lines), 'verdict')} changed since {before}", soft_wrap=True)
     return bool(lines)
 
