@@ -1,4 +1,4 @@
-"""What a change of the harness's structure may not move: cases, frames, tables, claims, rows of check.
+"""What a change of structure may not move: cases, frames, tables, claims, rows of check.
 
 `python tests/test_pins.py` writes the pins again, for a change that is meant to move them.
 """
