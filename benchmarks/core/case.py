@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from flows import members
 from flows.registry import Registry
@@ -20,6 +20,17 @@ PROTOCOL = "1"  # raised when numbers measured before and after can no longer be
 studies: Registry[Any] = Registry(
     "study", ("benchmarks.studies",), group="flowgauge.studies", folder_module="study"
 )
+
+
+# Studies that became parts of another: their keys and versions go on under the names that they had.
+FORMER: dict[str, tuple[str, str]] = {}  # study and part, by the name of the former study
+_FORMER_NAMES = {place: name for name, place in FORMER.items()}
+
+
+def of_part(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a suite's entry, or a planned case, with the study and the part of a former study."""
+    study, part = FORMER.get(str(entry.get("study")), ("", ""))
+    return {**entry, "study": study, "part": part} if study else dict(entry)
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -69,6 +80,18 @@ class Case(BaseModel, frozen=True, extra="ignore"):
     needs: tuple[str, ...] = ()
     resolves: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_part(cls, fields: Any) -> Any:
+        """Read a case of a former study as one of the part that it became."""
+        if not isinstance(fields, Mapping) or fields.get("study") not in FORMER:
+            return fields
+        study, part = FORMER[fields["study"]]
+        settings = fields.get("settings", {})
+        if not isinstance(settings, Mapping):
+            return fields
+        return {**fields, "study": study, "settings": {**settings, "part": part}}
+
     @field_validator("settings", mode="before")
     @classmethod
     def _renamed(cls, settings: Any) -> Any:
@@ -79,6 +102,11 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         named = {"preprocessing": "whiten" if training["whiten"] else "none", **training}
         return {**settings, "training": {k: v for k, v in named.items() if k != "whiten"}}
 
+    @property
+    def former(self) -> str:
+        """The name that its study has in keys and versions: that of the study its part once was."""
+        return _FORMER_NAMES.get((self.study, str(self.settings.get("part"))), self.study)
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON: a new field with a default leaves it as it is.
@@ -87,9 +115,13 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         option of its name.
         """
         plain = self.model_dump(mode="json", exclude={"roles", "options", "settings", "resolves"})
+        plain["study"] = self.former
+        settings = canonical(self.settings)
+        if self.former != self.study:
+            del settings["part"]
         nested = {
             "options": different(*_options(self.flow, self.options)),
-            "settings": different(canonical(self.settings), setting_defaults(self.study)),
+            "settings": different(settings, setting_defaults(self.study, self.settings)),
         }
         training = nested["settings"].get("training", {})
         if training.get("preprocessing") == "whiten":  # as in the keys of earlier records
@@ -118,7 +150,15 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         work = self.settings.get("work") or stage
         how = " ".join(map(str, trace.values())) if isinstance(trace, dict) else trace
         seed = f"seed {self.seeds.init}" if self.seeds.init else ""
-        parts = (self.study, self.flow, work, how, self.dataset or f"D={self.dim}", seed)
+        parts = (
+            self.study,
+            self.settings.get("part"),
+            self.flow,
+            work,
+            how,
+            self.dataset or f"D={self.dim}",
+            seed,
+        )
         return " ".join(str(part) for part in parts if part)
 
 
@@ -181,11 +221,11 @@ def complete_options(flow: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return dict(options)
 
 
-def setting_defaults(study: str) -> dict[str, Any]:
-    """Defaults of a study's settings by name: those of its options of the same names."""
+def setting_defaults(study: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of settings by name: those of the options of their study, or of its part."""
     if study not in studies:
         return {}
-    return _defaults(studies[study].Options)
+    return _defaults(studies[study].part(settings).Options)
 
 
 @cache

@@ -88,7 +88,7 @@ def _row(folder: Path, record: Record, roles: Mapping[str, Any]) -> dict[str, An
     case = record.case
     fields = case.model_dump(mode="json", exclude={"options", "settings", "seeds", "roles"})
     options = complete_options(case.flow, case.options)
-    settings = {**filled(case.settings, setting_defaults(case.study)), **roles}
+    settings = {**filled(case.settings, setting_defaults(case.study, case.settings)), **roles}
     known = {name: settings[name] for name in (*case.settings, *roles)}
     row = fields | {f"option.{name}": value for name, value in options.items()}
     row |= {f"setting.{name}": value for name, value in known.items()}
@@ -108,11 +108,12 @@ def _row(folder: Path, record: Record, roles: Mapping[str, Any]) -> dict[str, An
 
 def _with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
     """Settings that a record of before does not have, by the default that it was measured with."""
-    for column in [c for c in rows if str(c).startswith("setting.")]:
-        name = str(column).removeprefix("setting.")
-        for study in rows["study"].unique():
-            default = setting_defaults(study).get(name)
-            of_study = (rows["study"] == study) & rows[column].isna()
+    settings = [str(column) for column in rows if str(column).startswith("setting.")]
+    parts = rows.get("setting.part", pd.Series("", rows.index))
+    for (study, part), group in rows.groupby(["study", parts], dropna=False):
+        defaults = setting_defaults(study, {"part": part})
+        for column in settings:
+            default = defaults.get(column.removeprefix("setting."))
             if default is not None and not isinstance(default, dict | list):
-                rows.loc[of_study, column] = default
+                rows.loc[group.index[group[column].isna()], column] = default
     return rows

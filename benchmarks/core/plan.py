@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_core import from_json
 
+from benchmarks.core.case import of_part
 from benchmarks.core.formats import brief, readable
 from benchmarks.core.naming import labels
 from benchmarks.core.record import Record
@@ -21,6 +22,11 @@ class Planned(BaseModel):
     study: str
     label: str = ""
     roles: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_part(cls, fields: Any) -> Any:
+        return of_part(fields) if isinstance(fields, Mapping) else fields
 
 
 class Plan(BaseModel):

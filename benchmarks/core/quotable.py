@@ -42,8 +42,9 @@ def quotable(frame: pd.DataFrame, cautions: Mapping[str, str]) -> pd.DataFrame:
     slows all, so that ratios of their medians may be quoted, with their intervals.
     """
     why = frame["key"].map(cautions)
-    together = [name for name in frame["study"].unique() if _interleaved(name)]
-    ratios = (why == SCATTERED) & frame["study"].isin(together)
+    parts = frame.get("setting.part", pd.Series("", frame.index))
+    together = [_interleaved(*names) for names in zip(frame["study"], parts, strict=True)]
+    ratios = (why == SCATTERED) & pd.Series(together, frame.index, dtype=bool)
     raw = {name: name.endswith(".values") for name in time_columns(frame)}
     return frame.assign(
         **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
@@ -116,9 +117,9 @@ def of_one_place(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return frame, f"times are those measured on {counts.index[0]}; others are left out: {names}"
 
 
-def _interleaved(study: str) -> bool:
+def _interleaved(study: str, part: str) -> bool:
     """Whether a study times all of a block in the same rounds; not so one that is not there."""
-    return study in registry and bool(registry[study].interleaved)
+    return study in registry and registry[study].part({"part": part}).interleaved
 
 
 def _untimed(hashes: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import from_json
 
-from benchmarks.core.case import Case, Settings, canonical, digest
+from benchmarks.core.case import Case, Settings, canonical, digest, of_part
 from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets import own
@@ -55,6 +55,11 @@ class Suite(Settings, frozen=True):
     keys of that study.
     """
 
+    @field_validator("studies", mode="after")
+    @classmethod
+    def _of_parts(cls, studies: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        return tuple(map(of_part, studies))
+
     @field_validator("name")
     @classmethod
     def _of_a_folder(cls, name: str) -> str:
@@ -80,7 +85,7 @@ class Suite(Settings, frozen=True):
             options = dict(entry)
             study = registry[str(options.pop("study", ""))]
             where = f"suite {self.name!r}, study {study.name!r}"
-            model = faults.validated(study.Options, options, where)
+            model = faults.validated(study.part(options).Options, options, where)
             if unknown := set(getattr(model, "sizes", ())) - set(SIZES):
                 known = ", ".join(SIZES)
                 raise ValueError(
