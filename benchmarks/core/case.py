@@ -23,7 +23,10 @@ studies: Registry[Any] = Registry(
 
 
 # Studies that became parts of another: their keys and versions go on under the names that they had.
-FORMER: dict[str, tuple[str, str]] = {}  # study and part, by the name of the former study
+FORMER: dict[str, tuple[str, str]] = {  # study and part, by the name of the former study
+    "gradients": ("numerics", "gradients"),
+    "identities": ("numerics", "identities"),
+}
 _FORMER_NAMES = {place: name for name, place in FORMER.items()}
 
 
