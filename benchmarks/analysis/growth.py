@@ -17,7 +17,7 @@ from benchmarks.analysis import scaling_law, sizes
 from benchmarks.analysis.scaling_law import Law
 from benchmarks.core.exhibit import RECORDS, per_row
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.series import width_rules
+from benchmarks.core.naming import width_rules
 
 ONCE = "precomputation_flops"  # of log_prob's FLOPs: computed once for a batch
 FIXED, FOLLOWS = "fixed", "H = c D"  # the width, against the dimension

@@ -18,7 +18,7 @@ from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import tail_polynomial
 from benchmarks.analysis.improvement import cost_at
 from benchmarks.analysis.inference import Estimate, of_line
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from benchmarks.core.store import arrays
 
 FEWEST = 3  # dimensions of a family of data sets

@@ -17,8 +17,12 @@ from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 
-LEVEL = criteria.level_of("cost-in-total")
-FLAT = criteria.of("cost-in-total")["flat"]  # slope below which NFE do not depend on D
+# Whether NFE do not grow, the claim as an upper bound; and whether they do not fall either.
+BOUND: dict[Standing, bool | None] = {"level": True, "behind": True, "ahead": False, "open": None}
+TIGHT: dict[Standing, bool | None] = {**BOUND, "behind": False}
+CLAIM = "cost-in-total"
+LEVEL = criteria.level_of(CLAIM)
+FLAT = criteria.of(CLAIM)["flat"]  # slope below which NFE do not depend on D
 DEPENDENCES: dict[Standing, str] = {  # on D, by how a slope stands to 0
     "ahead": "grow",
     "behind": "fall",
@@ -26,9 +30,6 @@ DEPENDENCES: dict[Standing, str] = {  # on D, by how a slope stands to 0
     "open": "may or may not depend on D",
 }
 NAMED = 4  # series that a sentence names
-# Whether NFE do not grow, the claim as an upper bound; and whether they do not fall either.
-BOUND: dict[Standing, bool | None] = {"level": True, "behind": True, "ahead": False, "open": None}
-TIGHT: dict[Standing, bool | None] = {**BOUND, "behind": False}
 
 
 def example(slope: float, scatter: float = 0.0) -> pd.DataFrame:
@@ -121,6 +122,28 @@ def _slopes(rows: pd.DataFrame) -> dict[str, Estimate]:
     return {name: slope for name, slope in slopes.items() if slope}
 
 
+def _totals(frame: pd.DataFrame) -> str:
+    """The least total of either kind at the largest common dimension; "" without the cost study."""
+    solved, direct = ([t for t in kind if _fixed(t)] for kind in totals(frame))
+    if not (solved and direct):
+        return ""
+    dims = [set.intersection(*(set(t.costs.index) for t in kind)) for kind in (solved, direct)]
+    if not (common := set.intersection(*dims)):
+        return ""
+    dim = max(common)
+    ends = [min(kind, key=lambda t: t.costs.loc[dim, "flops"]) for kind in (solved, direct)]
+    one, other = (f"{scientific(t.costs.loc[dim, 'flops'])} ({t.name})" for t in ends)
+    return (
+        f" After training, at D = {dim}, the largest that flows of fixed width share, a density "
+        f"takes {one} FLOPs at least, without an ODE {other}."
+    )
+
+
+def _fixed(total: Total) -> bool:
+    """Whether the width of a series does not follow D."""
+    return bool(total.records.get("setting.hidden_per_dim", pd.Series()).isna().all())
+
+
 def stands(slopes: Mapping[str, Estimate]) -> dict[str, Standing]:
     """How the slope of ln NFE in ln D of each series stands to 0, by the criterion of the claim."""
     return standings({name: (slope, FLAT) for name, slope in slopes.items()}, LEVEL)
@@ -150,25 +173,3 @@ def _named(slopes: Mapping[str, Estimate]) -> str:
         value, low, high = (number(v, ".2f") for v in (slope.value, *slope.interval(LEVEL)))
         parts.append(f"{name} ({value} [{low}, {high}])")
     return " and ".join(parts)
-
-
-def _totals(frame: pd.DataFrame) -> str:
-    """The least total of either kind at the largest common dimension; "" without the cost study."""
-    solved, direct = ([t for t in kind if _fixed(t)] for kind in totals(frame))
-    if not (solved and direct):
-        return ""
-    dims = [set.intersection(*(set(t.costs.index) for t in kind)) for kind in (solved, direct)]
-    if not (common := set.intersection(*dims)):
-        return ""
-    dim = max(common)
-    ends = [min(kind, key=lambda t: t.costs.loc[dim, "flops"]) for kind in (solved, direct)]
-    one, other = (f"{scientific(t.costs.loc[dim, 'flops'])} ({t.name})" for t in ends)
-    return (
-        f" After training, at D = {dim}, the largest that flows of fixed width share, a density "
-        f"takes {one} FLOPs at least, without an ODE {other}."
-    )
-
-
-def _fixed(total: Total) -> bool:
-    """Whether the width of a series does not follow D."""
-    return bool(total.records.get("setting.hidden_per_dim", pd.Series()).isna().all())

@@ -11,7 +11,7 @@ from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import ALWAYS, NEVER, ONCE, Growth, crossings, growth
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, per_row, selected
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.series import RULES
+from benchmarks.core.naming import RULES
 
 CALLS = ("log_prob", "step", "sample")
 FEW = 10  # pairs of flows that are all shown, however plain

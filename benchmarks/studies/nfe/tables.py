@@ -16,6 +16,7 @@ from benchmarks.analysis.nfe import SHARE, Fit, Total, loosest_first
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
 from benchmarks.core.metrics import METRICS
 
+READS = ("cost",)
 DIGITS = {  # of the metrics of a training
     "nfe_start": ".0f",
     "nfe_end": ".0f",
@@ -69,9 +70,6 @@ CROSSINGS_NOTE = (
     "without (row), at all larger D that were measured; interpolated between two of them on "
     f'logarithmic axes. Both as in "{TOTALS}".'
 )
-
-
-READS = ("cost",)  # studies whose records the totals use
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:

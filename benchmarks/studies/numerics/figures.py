@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.series import name_runs
+from benchmarks.core.naming import name_runs
 from benchmarks.plotting import draw
 from benchmarks.studies.numerics.tables import (
     NAMES,

@@ -25,11 +25,11 @@ from torch.nn.functional import cosine_similarity
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings, canonical, digest
-from benchmarks.core.contender import Contender, expanded
 from benchmarks.core.study import Common, Parts, Result, Study, register
 from benchmarks.evaluation.equalities import IDENTITIES
 from benchmarks.measure.calls import timed
 from benchmarks.measure.memory import saved_bytes
+from benchmarks.studies.contender import Contender, expanded
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
@@ -345,5 +345,4 @@ class Numerics(Parts):
     """Gradients by adjoint, seminorm and backprop, and the equalities of continuous flows."""
 
     name = "numerics"
-    question = "How accurate are gradients through an ODE, and do the equalities hold?"
     parts: ClassVar[Mapping[str, Study]] = {"gradients": Gradients(), "identities": Identities()}

@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.analysis.inference import ratio_of_medians
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, selected
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.series import name_runs, series
+from benchmarks.core.naming import name_runs, series
 
 # ---- gradients ----------------------------------------------------------------------------------
 
