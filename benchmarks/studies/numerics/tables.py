@@ -61,10 +61,12 @@ SETTINGS_NOTE = (
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Gradients of a given error, gradients by solver setting, and a table for each identity."""
-    gradients, identities = (frame[frame["setting.part"] == p] for p in ("gradients", "identities"))
-    found = name_runs(identities, *NAMES).groupby("setting.identity", sort=False)
-    tables = _gradients(with_solver(gradients)) if len(gradients) else []
-    return [*tables, *(_identity(str(identity), rows) for identity, rows in found)]
+    parts = dict(list(frame.groupby("setting.part")))
+    listed = _gradients(with_solver(parts["gradients"])) if "gradients" in parts else []
+    if "identities" in parts:
+        groups = name_runs(parts["identities"], *NAMES).groupby("setting.identity", sort=False)
+        listed += [_identity(str(identity), rows) for identity, rows in groups]
+    return listed
 
 
 def _gradients(rows: pd.DataFrame) -> list[Table]:
