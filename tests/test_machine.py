@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.core.git import git
 from benchmarks.measure import machine
+from benchmarks.measure.machine import git
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from benchmarks.analysis.stats import bootstrap_medians, ratio_of_medians, standard_error
+from benchmarks.analysis.inference import bootstrap_medians, ratio_of_medians, standard_error
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from benchmarks.plotting import draw
 
 

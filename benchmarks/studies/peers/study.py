@@ -25,7 +25,6 @@ from torch import nn
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Seeds, Settings, canonical, filled
-from benchmarks.core.contender import Contender, usable
 from benchmarks.core.record import Record
 from benchmarks.core.study import Common, Parts, Result, Study, register
 from benchmarks.evaluation.contest import MODES, Contest
@@ -35,6 +34,7 @@ from benchmarks.measure import foreign
 from benchmarks.measure.calls import Calls, Costed, calls, measured, prepare, rows_of
 from benchmarks.measure.clock import spinning
 from benchmarks.measure.peers import ForeignFlow
+from benchmarks.studies.contender import Contender, usable
 from benchmarks.studies.peers.tables import ARCHITECTURES, MEMBERS, ROWS
 from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.foreign import ForeignTraining
@@ -469,5 +469,4 @@ class Peers(Parts):
     """Flows of other libraries beside ours, in processes of their own where they need one."""
 
     name = "peers"
-    question = "Which library is fastest at the same error, and which learns most?"
     parts: ClassVar = {"libraries": Libraries(), "likelihoods": Likelihoods(), "speed": Speed()}

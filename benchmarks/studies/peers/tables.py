@@ -10,10 +10,10 @@ import pandas as pd
 
 from benchmarks.analysis import paired
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.analysis.stats import ratio_of_medians
+from benchmarks.analysis.inference import ratio_of_medians
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.metrics import METRICS, SCALES
-from benchmarks.core.series import name_runs
+from benchmarks.core.naming import name_runs
 
 # An architecture by each library that has it: the first member, ours, is the reference. Beside each
 # stands what tells it from the others. s is the scale of an affine map, u what its network gives.
