@@ -34,7 +34,7 @@ Arrays = Mapping[str, np.ndarray]
 Message = tuple[Mapping[str, Any], Arrays]  # JSON and arrays
 NONE: Arrays = MappingProxyType({})
 TIMEOUT = 300.0  # seconds of one answer
-ENDING = 5.0  # seconds that a process whose pipe is closed has to end
+ENDING = 30.0  # seconds that a process whose pipe is closed has to end
 SAFE = {"PYTHONSAFEPATH": "1"}  # for those that the children start, such as `multiprocessing` does
 MARK = "FLOWGAUGE_FAMILY"  # the variable that names a process's family
 
