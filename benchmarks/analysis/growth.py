@@ -14,10 +14,11 @@ from benchmarks.analysis.polynomials import tail_polynomial
 from benchmarks.analysis.scaling_law import Law
 from benchmarks.analysis.sizes import FEWEST
 from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.frame import trace_of
 from benchmarks.core.metrics import METRICS
-from flows.continuous.trace import Trace
 
 ONCE = "precomputation_flops"  # of log_prob's FLOPs: computed once for a batch
+STOCHASTIC = ("hutchinson", "bottleneck")  # estimators of the trace
 FIXED, FOLLOWS = "fixed", "H = c D"  # the width, against the dimension
 
 
@@ -102,13 +103,13 @@ def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
         if grown is None or grown.degree is None or _ruled(first, "parameters"):
             continue
         option = first.get("option.trace")
-        trace = Trace.of(option) if isinstance(option, str | dict) else None
+        trace = trace_of(option)["estimator"] if isinstance(option, str | dict) else None
         rows.append(
             {
                 "series": str(name),
                 "flow": first["flow"],
-                "trace": trace.estimator if trace else None,
-                "stochastic": trace is not None and trace.stochastic,
+                "trace": trace,
+                "stochastic": trace in STOCHASTIC,
                 "depth": first.get("option.depth"),
                 "width": FOLLOWS if _ruled(first, "hidden_per_dim") else FIXED,
                 "degree": grown.degree,

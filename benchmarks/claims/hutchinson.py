@@ -10,8 +10,8 @@ import scipy
 from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.claims.examples import made_up
+from benchmarks.core.frame import trace_of
 from benchmarks.studies.identities import tables as identities
-from flows.continuous.trace import Trace
 
 LEVEL = criteria.level_of("hutchinson")
 
@@ -51,7 +51,7 @@ def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
 def judge(frame: pd.DataFrame) -> Verdict:
     """The largest deviations of means and spreads, in standard errors."""
     rows = identities.done(done(frame, "identities"), "estimate")
-    rows = rows[[Trace.of(t).estimator == "hutchinson" for t in rows.get("option.trace", ())]]
+    rows = rows[[trace_of(t)["estimator"] == "hutchinson" for t in rows.get("option.trace", ())]]
     if rows.empty:
         raise NotMeasured("estimates of traces in the study identities")
     means, spreads = int(rows["batch"].sum()), len(rows)

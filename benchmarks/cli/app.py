@@ -19,7 +19,6 @@ from benchmarks.cli.compare import compare
 from benchmarks.cli.console import console, fail, system_errors
 from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
-from benchmarks.cli.docs import docs
 from benchmarks.cli.history import app as history
 from benchmarks.cli.list import list_members
 from benchmarks.cli.merge import merge
@@ -81,7 +80,7 @@ def flowgauge(
 
 
 suites = (run, choose, status, submit, merge, pack, report)
-for command in (*suites, check, audit, cost, claims, compare, ab, docs):
+for command in (*suites, check, audit, cost, claims, compare, ab):
     app.command()(command)
 app.command("list")(list_members)
 app.add_typer(baseline, name="baseline")

@@ -99,7 +99,7 @@ def _results_folders(results: Path) -> list[Path]:
     That with the most records comes first.
     """
     from benchmarks.core import store
-    from benchmarks.report.quoted import BASELINE
+    from benchmarks.report.runs import BASELINE
 
     paths = [path for path in results.glob("*") if store.is_folder(path) and path.name != BASELINE]
     counts = {path: len(store.read(path)) for path in paths}

@@ -25,6 +25,7 @@ REFERENCE = "reference_seconds"
 UNKNOWN = "unknown machine"
 SCATTERED = "the reference workload's times scattered"
 TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
+TRACE = {"estimator": "exact", "probes": 1, "noise": "rademacher", "mode": "backward"}
 COMPARED = tuple(name for name in TIMES if METRICS[name].better != "neither")
 
 
@@ -112,6 +113,11 @@ def long_frame(
             if default is not None and not isinstance(default, dict | list):
                 rows.loc[row, column] = default
     return rows
+
+
+def trace_of(option: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The option ``trace`` of a flow in full: records have its estimator where that says all."""
+    return {**TRACE, **({"estimator": option} if isinstance(option, str) else option)}
 
 
 def arrays_by_case(cases: pd.DataFrame, *names: str) -> list[dict[str, np.ndarray]]:

@@ -34,6 +34,7 @@ from benchmarks.core.frame import (
 from benchmarks.core.naming import counted, duration
 from benchmarks.core.record import Record
 
+BASELINE = "baseline"  # the gate's folder: the suite ci, which nobody cites
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
 DOUBTS = ("Noise", "Caution")  # facts that warn of numbers
 STATES = ("done", "stale", "stale in times", "failed", "timeout", "skipped", "missing")

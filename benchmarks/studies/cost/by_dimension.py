@@ -11,7 +11,6 @@ from benchmarks.analysis.growth import ONCE
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, per_row
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import RULES
-from flows.continuous import Solver
 
 SETTINGS = {  # column: header, and the column of the records
     "hidden": ("H", "option.hidden"),
@@ -40,6 +39,7 @@ MEASURED = (
     "step_resident_bytes",
     ONCE,
 )
+USUAL = {"first_step": None, "max_steps": 10_000, "error_norm": "all"}  # of a solver, not named
 WHOLE = ("step_resident_bytes", ONCE)  # shown of a batch, others of a row
 NOTES = {
     "log_prob_determinant_flops": "Determinant: the LU factorisations within log_prob; the rest "
@@ -145,10 +145,7 @@ def _words(value: Any) -> str:
 
 def _solver(options: Any) -> str:
     """ "rk4, step size 0.5, adjoint": method, steps, gradient, and what is not by default."""
-    solver, default = Solver.of(options), Solver()
-    steps = ("step_size",) if solver.fixed else ("rtol", "atol")
-    named = {name: getattr(solver, name) for name in ("method", *steps, "gradient")}
-    for name in ("first_step", "max_steps", "error_norm"):
-        if getattr(solver, name) != getattr(default, name):
-            named[name] = getattr(solver, name)
+    steps = ("rtol", "atol") if options["step_size"] is None else ("step_size",)
+    named = {name: options[name] for name in ("method", *steps, "gradient")}
+    named |= {name: options[name] for name, usual in USUAL.items() if options[name] != usual}
     return _words(named)

@@ -12,7 +12,6 @@ import pandas as pd
 from benchmarks.analysis.stats import ratio_of_medians
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.naming import series
-from flows.continuous import Solver
 
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-5)  # errors that a gradient may be asked to keep
 PLACE = ["dataset", "series", "updates", "dtype"]  # a field, in one precision
@@ -77,14 +76,14 @@ def with_solver(frame: pd.DataFrame) -> pd.DataFrame:
 
     The setting is the tolerance, or the step size where steps are fixed.
     """
-    solvers = frame["option.solver"].map(Solver.of)
+    solvers = frame["option.solver"]
     columns = frame.columns.str.match(r"flow$|run$|batch$|setting\.|option\.(?!solver$)")
     return frame.assign(
         series=series(frame.loc[:, columns]),
-        method=solvers.map(lambda solver: solver.method),
-        fixed=solvers.map(lambda solver: solver.step_size is not None),
-        setting=solvers.map(lambda solver: solver.step_size or solver.rtol),
-        gradient=solvers.map(lambda solver: solver.gradient),
+        method=solvers.map(lambda solver: solver["method"]),
+        fixed=solvers.map(lambda solver: solver["step_size"] is not None),
+        setting=solvers.map(lambda solver: solver["step_size"] or solver["rtol"]),
+        gradient=solvers.map(lambda solver: solver["gradient"]),
     )
 
 

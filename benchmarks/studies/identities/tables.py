@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells
+from benchmarks.core.frame import trace_of
 from benchmarks.core.naming import name_runs
-from flows.continuous.trace import Trace
 
 PLACES = {"hutchinson": "d", "bottleneck": "k"}  # estimator: space of its probes, R^D or R^K
 TITLES = {
@@ -98,9 +98,9 @@ def estimates(rows: pd.DataFrame) -> pd.DataFrame:
     errors, ``theory_d`` and ``theory_k`` the closed formula; ``variance`` is the ratio of the
     variances, K over D, where both were measured.
     """
-    traces = [Trace.of(trace) for trace in rows["option.trace"]]
-    places = [PLACES[trace.estimator] for trace in traces]
-    rows = rows.assign(noise=[trace.noise for trace in traces], place=places)
+    traces = [trace_of(trace) for trace in rows["option.trace"]]
+    places = [PLACES[trace["estimator"]] for trace in traces]
+    rows = rows.assign(noise=[trace["noise"] for trace in traces], place=places)
     fields = []
     for key, group in rows.groupby(
         ["dim", "option.bottleneck", "setting.field", "noise"], sort=False

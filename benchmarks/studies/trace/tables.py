@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells
+from benchmarks.core.frame import trace_of
 from benchmarks.core.naming import series
-from flows.continuous.trace import Trace
 
 NAMES = {  # of the works that are no estimator
     "field": "field alone",
@@ -112,7 +112,7 @@ def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
     the field), error with trace_rmse_se and trace_rmse_theory, evaluation_seconds with its raw
     values, the ratios of seconds and FLOPs to those of the field alone, status and records.
     """
-    options = pd.DataFrame([vars(Trace.of(trace)) for trace in frame["option.trace"]], frame.index)
+    options = pd.DataFrame([trace_of(trace) for trace in frame["option.trace"]], frame.index)
     rows = frame[["dim", "status"]].assign(field=_fields(frame), work=frame["setting.work"])
     rows[RECORDS] = [(key,) for key in frame["key"]]
     rows["estimator"] = options["estimator"]
