@@ -20,10 +20,10 @@ from playwright.sync_api import Browser, Page
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
 from benchmarks.core.frame import Plan
-from benchmarks.report import content, numbered
-from benchmarks.report.facts import Fact
-from benchmarks.report.formats import html as page_of
-from benchmarks.report.references import References
+from benchmarks.report import content
+from benchmarks.report import html as page_of
+from benchmarks.report.content import References
+from benchmarks.report.runs import Fact
 from browser import HEIGHT, launched, opened
 
 pytestmark = pytest.mark.slow
@@ -89,7 +89,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keys = ("0123456789abcdef", "fedcba9876543210")
     frame[RECORDS] = [keys, *[keys[:1]] * 6]
     tall = pd.DataFrame({"i": range(200), "x": 0.5})
-    ready, section = numbered.Exhibits(), content.Section("probe", "probe", "Does it fit?")
+    ready, section = content.Exhibits(), content.Section("probe", "probe", "Does it fit?")
     section.notes.append("w" * 200)
     section.tables += [
         ready.table(exhibit.Table("probe", "Probe", LONG, frame), "probe"),

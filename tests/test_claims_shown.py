@@ -16,9 +16,8 @@ from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.frame import load, of_one_place
 from benchmarks.report.claims import judge
-from benchmarks.report.collect import collect
+from benchmarks.report.content import collect, noted
 from benchmarks.report.runs import read
-from benchmarks.report.sections import noted
 from committed import FOLDERS, ROOT
 from page import Page
 

@@ -16,7 +16,7 @@ from benchmarks.core.exhibit import Table
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import Record, Values
 from benchmarks.measure.calls import COUNTED
-from benchmarks.report import cells, facts
+from benchmarks.report import cells, runs
 from benchmarks.studies.cost.figures import figures, shares
 from benchmarks.studies.cost.tables import tables
 
@@ -218,11 +218,11 @@ def test_noise_of_the_machine_is_told() -> None:
     """The spread of the reference workload, once for a block; a case above a tenth is named."""
     quiet, loud = [1.0, 1.01, 1.02, 1.03, 1.04], [1.0, 1.1, 1.2, 1.3, 1.4]
     records = [_record(2, quiet, "a"), _record(3, quiet, "a"), _record(4, loud, "b")]
-    lines = facts.noise(records)
+    lines = runs.noise(records)
     assert f"{(0.02 / 1.02 + 0.2 / 1.2) / 2:.1%}" in lines[0]  # the median over blocks
     assert f"{0.2 / 1.2:.1%}" in lines[0]
     assert records[2].case.label in lines[1]
-    assert len(facts.noise(records[:1])) == 1
+    assert len(runs.noise(records[:1])) == 1
 
 
 def _record(dim: int, times: list[float], block: str) -> Record:

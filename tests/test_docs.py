@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from pages import Documents, Quoted, folders
 
 from benchmarks.cli.app import app
 from benchmarks.core import store
@@ -17,22 +18,20 @@ from benchmarks.core.frame import TIMES, load, plan_of
 from benchmarks.core.record import Values
 from benchmarks.execution import suite
 from benchmarks.execution.state import state
-from benchmarks.report.documents import Documents, rendered
-from benchmarks.report.quoted import Quoted, folders
 from documents import DOCUMENTS, ROOT, commands, named
 from flows.conformance import ROWS
 
 DOCS = ROOT / "docs"
-RUNS = folders(ROOT / "results")
+RUNS = folders()
 CLICK = typer.main.get_command(app)
 
 
 def test_pages_of_results_are_those_of_the_records() -> None:
-    documents = Documents(ROOT / "results")
-    for page, text in rendered(documents, DOCS):
-        assert page.read_text() == text, f"{named(page)} is not current: flowgauge docs"
+    documents = Documents()
+    for page, text in documents.pages():
+        assert page.read_text() == text, f"{named(page)} is not current: python docs/pages.py"
     figures = {path.name for path in (DOCS / "figures").iterdir()}
-    assert figures == set(documents.shown), "flowgauge docs"
+    assert figures == set(documents.shown), "python docs/pages.py"
 
 
 def test_a_time_is_quoted_only_if_its_block_was_quiet(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 from benchmarks.analysis import equal_fit
 from benchmarks.analysis.inference import Estimate
 from benchmarks.claims.cost_in_total import example_at_equal_fit
-from benchmarks.core.study import registry
 from benchmarks.studies.nfe.figures import figures
 from benchmarks.studies.nfe.tables import tables
 
@@ -68,17 +67,3 @@ def test_tables_and_the_figure_show_every_tolerance(frame: pd.DataFrame) -> None
     (figure,) = (figure for figure in figures(own) if figure.name == "nfe-equal-fit")
     lines = [panel.get_lines() for panel in figure.draw().axes]
     assert [len(panel) for panel in lines] == [4, 4]
-
-
-def test_the_growth_is_said_and_who_never_got_there(frame: pd.DataFrame) -> None:
-    """The slope over all tolerances, NFE at the largest dimension, series that fell short."""
-    grow, largest = registry["nfe"].says(frame)
-    assert "fall for cnf, mixture (−0.12 [−0.12, −0.12]) and ffjord" in grow
-    dim = frame["dim"].max()
-    nfe = 38 * dim ** SLOPES["0.0001"]
-    assert f"0.0001, on mixture at D = {dim}: {nfe:.0f} for cnf, ffjord." in largest
-    unknown = frame.drop(columns="truth_ll")
-    unknown.loc[unknown["flow"].eq("cnf") & unknown["dim"].gt(8), "val_ll"] += 1.0
-    *_, short = registry["nfe"].says(unknown)
-    assert "ffjord, mixture (3 of 6 trainings)" in short
-    assert registry["nfe"].says(frame.drop(columns="gaussian_ll")) == []

@@ -157,7 +157,6 @@ def test_differences_are_paired_with_the_first_of_a_group() -> None:
     assert set(sum(table.rows_from, ())) == set(frame["key"])
     (figure,) = STUDY.figures(frame)
     assert len(figure.draw().axes) == len(STAGES)
-    assert any("discrete: ahead maf" in line for line in STUDY.says(frame))
     frame.loc[frame["setting.member"] == "maf", "status"] = "failed"
     assert comparisons(frame)["updates.test_ll"].tolist()[1] == "failed"
 

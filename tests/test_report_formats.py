@@ -17,9 +17,8 @@ from benchmarks import report
 from benchmarks.core import formats
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.frame import load
-from benchmarks.report import cells
-from benchmarks.report.formats import latex
-from benchmarks.report.numbered import Exhibits
+from benchmarks.report import cells, latex
+from benchmarks.report.content import Exhibits
 from report_probes import PROBE, Probe, record_of
 
 
@@ -84,13 +83,13 @@ def test_latex_is_balanced_and_escaped(rendered: Path) -> None:
 def test_latex_goes_over_pages_where_a_table_is_long() -> None:
     """Each row once, headers on each page."""
     frame = pd.DataFrame({"a_b": range(latex.PAGE + 1)})
-    text = latex.render(Exhibits().table(Table("long", "Long", "", frame), ""))
+    text = latex.latex(Exhibits().table(Table("long", "Long", "", frame), ""))
     assert "longtable" in text.splitlines()[0]
     assert "tabular" not in text
     lines = text.splitlines()
     assert [line for line in lines if re.match(r"\d", line)] == [rf"{i} \\" for i in frame["a_b"]]
     assert lines.count(r"a\_b \\") == 2
-    short = latex.render(Exhibits().table(Table("short", "Short", "", frame[1:]), ""))
+    short = latex.latex(Exhibits().table(Table("short", "Short", "", frame[1:]), ""))
     assert "longtable" not in short
 
 
@@ -130,7 +129,7 @@ def test_latex_compiles(rendered: Path, tmp_path: Path) -> None:
     long = Exhibits().table(
         Table("long", "Long", "", pd.DataFrame({"n": range(100), "t": "_"})), ""
     )
-    texts += [latex.render(long), *(latex.escape(f"{c}, a{c}b. ") for c in sorted(own))]
+    texts += [latex.latex(long), *(latex.escape(f"{c}, a{c}b. ") for c in sorted(own))]
     head = r"\documentclass{article}\usepackage{booktabs, longtable}\begin{document}"
     (tmp_path / "all.tex").write_text("\n".join([head, *texts, r"\end{document}"]))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]

@@ -15,7 +15,7 @@ from benchmarks.core import store
 from benchmarks.core.frame import load
 from benchmarks.core.record import Record
 from benchmarks.core.study import registry
-from benchmarks.report.collect import collect
+from benchmarks.report.content import collect
 from committed import ROOT
 from report_probes import LL, MACHINE, PROBE, REFERENCE, SECONDS, TALLY, record_of
 
