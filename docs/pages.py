@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from benchmarks.claims import Claim, Evidence, Verdict, claims
 from benchmarks.core import store
 from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.formats import markdown, markdown_table
-from benchmarks.core.frame import processor, quotable, time_columns
+from benchmarks.core.frame import SCATTERED, processor, time_columns
 from benchmarks.core.naming import counted
 from benchmarks.core.study import registry
 from benchmarks.execution import suite
@@ -219,6 +219,23 @@ class Documents:
         verdicts = ((run.evidence.verdict(claim), run.name) for run in order)
         measured = ((v, name) for v, name in verdicts if v.outcome != "not_measured")
         return next(measured, (Verdict("not_measured", ""), ""))
+
+
+def quotable(
+    frame: pd.DataFrame, cautions: Mapping[str, str], together: Collection[str] = ()
+) -> pd.DataFrame:
+    """A copy of the frame without the times that are not to be quoted, by ``cautions`` of keys.
+
+    Of `SCATTERED` times of the studies that time a block ``together``, in the same rounds, the raw
+    values stay: what slows one slows all, so that ratios of their medians may be quoted, with their
+    intervals.
+    """
+    why = frame["key"].map(cautions)
+    ratios = (why == SCATTERED) & frame["study"].isin(together)
+    raw = {name: name.endswith(".values") for name in time_columns(frame)}
+    return frame.assign(
+        **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
+    )
 
 
 def _where(frame: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:

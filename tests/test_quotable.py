@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pages import quotable
 
-from benchmarks.core.frame import BUSY, NOISY, cautions, of_one_place, place, quotable, spread
+from benchmarks.core.frame import BUSY, NOISY, cautions, of_one_place, place, spread
 from benchmarks.core.frame import SCATTERED as SCATTERED_TIMES
 from benchmarks.core.metrics import METRICS
 
