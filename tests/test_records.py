@@ -100,16 +100,10 @@ def test_json_is_strict_and_a_case_is_that_of_its_key(path: Path, before: str, a
 
 
 def test_a_later_record_states_the_defaults_of_an_earlier_one(tmp_path: Path) -> None:
-    first, second = (record_of(case_of(batch)) for batch in (1, 2))
     stated = {"options": {"option": 3}, "settings": {"setting": 5, "nested": {"part": 1}}}
-    settings = {"setting": 6, "nested": {}}
-    case = second.case.model_copy(update={"settings": settings})
-    identity = case.identity
-    later = second.model_copy(
-        update={"case": case, "identity": identity, "key": case.key, "defaults": stated}
-    )
-    for record in (first, later):
-        store.write(tmp_path, record)
+    case = case_of(2).changed(settings={"setting": 6, "nested": {}})
+    store.write(tmp_path, record_of(case_of(1)))
+    store.write(tmp_path, record_of(case).model_copy(update={"defaults": stated}))
     frame = benchmarks.load(tmp_path).sort_values("batch")
     assert frame["option.option"].tolist() == [3, 3]
     assert frame["setting.setting"].tolist() == [5, 6]
