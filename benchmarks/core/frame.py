@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from benchmarks.core import naming, store
-from benchmarks.core.case import filled
+from benchmarks.core.case import filled, of_part
 from benchmarks.core.formats import brief, plain, readable
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import Record, strict_json
@@ -25,7 +25,6 @@ REFERENCE = "reference_seconds"
 UNKNOWN = "unknown machine"
 SCATTERED = "the reference workload's times scattered"
 TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
-TRACE = {"estimator": "exact", "probes": 1, "noise": "rademacher", "mode": "backward"}
 COMPARED = tuple(name for name in TIMES if METRICS[name].better != "neither")
 
 
@@ -36,6 +35,11 @@ class Planned(BaseModel):
     study: str
     label: str = ""
     roles: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_part(cls, fields: Any) -> Any:
+        return of_part(fields) if isinstance(fields, Mapping) else fields
 
 
 class Plan(BaseModel):
@@ -113,11 +117,6 @@ def long_frame(
             if default is not None and not isinstance(default, dict | list):
                 rows.loc[row, column] = default
     return rows
-
-
-def trace_of(option: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The option ``trace`` of a flow in full: records have its estimator where that says all."""
-    return {**TRACE, **({"estimator": option} if isinstance(option, str) else option)}
 
 
 def arrays_by_case(cases: pd.DataFrame, *names: str) -> list[dict[str, np.ndarray]]:
