@@ -21,7 +21,7 @@ from benchmarks.core.study import registry as studies
 from benchmarks.execution import suite
 from benchmarks.gate import compare, guard
 from benchmarks.gate.baseline import faults, renew
-from benchmarks.measure.dispatched import ARRAYS, OPERATORS, dispatched
+from benchmarks.measure.operations import ARRAYS, OPERATORS, dispatched
 from flows.registry import Declared
 from gate_records import folder, record
 from measuring import cases_of

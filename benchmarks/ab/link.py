@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ab.subject import Subject
-from benchmarks.measure.child import SAFE, ending
+from benchmarks.measure.process import SAFE, ending
 
 Versions = dict[str, dict[str, list[int]]]  # (version, pace) by family and by what it rests on
 WORKER = Path(__file__).with_name("worker.py")

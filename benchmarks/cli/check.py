@@ -33,7 +33,7 @@ from benchmarks.cli.options import Plugin, complete_flows, flows_of, load_plugin
 from benchmarks.core.formats import cell
 
 if TYPE_CHECKING:
-    from benchmarks.measure.fresh import Helper
+    from benchmarks.measure.process import Helper
     from flows import Conformance
     from flows.conformance import Outcome
     from flows.packages import Library
@@ -141,7 +141,7 @@ def _check_flows(
     """Check flows and print a table for each; whether any failed."""
     from benchmarks.core.naming import counted
     from benchmarks.execution import faults
-    from benchmarks.measure import fresh
+    from benchmarks.measure.process import Helper
     from flows import members, names
 
     chosen = flows_of(patterns or names())
@@ -150,7 +150,7 @@ def _check_flows(
     if csv_file is not None:
         check_writable(csv_file)  # fail before anything is measured
     results = []
-    with closing(fresh.Helper()) as helper:
+    with closing(Helper()) as helper:
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
                 results.append(_checked(helper, name, d, values))
@@ -299,7 +299,7 @@ def _check_libraries(
     Returns whether a row failed, or with ``against`` whether a verdict changed.
     """
     from benchmarks.core.naming import counted
-    from benchmarks.measure import fresh
+    from benchmarks.measure.process import Helper
     from flows.conformance import libraries
 
     chosen = [libraries.library(name) for name in dict.fromkeys(names)]
@@ -317,7 +317,7 @@ def _check_libraries(
         write_rows(json_file, [])  # fail before anything is measured
     rows: list[Row] = []
     outcome = f"the rows so far are in {json_file}" if json_file else "no rows were written"
-    with clean_interrupt(outcome), closing(fresh.Helper()) as helper:
+    with clean_interrupt(outcome), closing(Helper()) as helper:
         for judgement in itertools.chain(*(_judgements(helper, one, scope) for one in chosen)):
             rows += judgement
             if json_file is not None:

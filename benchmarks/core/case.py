@@ -16,9 +16,12 @@ PROTOCOL = "1"  # raised when numbers measured before and after can no longer be
 
 
 # Studies that became parts of another: their keys and versions go on under the names that they had.
-FORMER: dict[str, tuple[str, str]] = {  # study and part, by the name of the former study
+FORMER = {  # study and part, by the name of the former study
     "gradients": ("numerics", "gradients"),
     "identities": ("numerics", "identities"),
+    "libraries": ("peers", "libraries"),
+    "library_likelihoods": ("peers", "likelihoods"),
+    "speed": ("peers", "speed"),
 }
 _FORMER_NAMES = {place: name for name, place in FORMER.items()}
 

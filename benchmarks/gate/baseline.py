@@ -14,8 +14,8 @@ from benchmarks.core import store
 from benchmarks.core.naming import labels
 from benchmarks.core.record import Record
 from benchmarks.gate import guard, sources
-from benchmarks.measure.dispatched import ARRAYS, OPERATORS
 from benchmarks.measure.machine import git
+from benchmarks.measure.operations import ARRAYS, OPERATORS
 
 KEPT_NOTES = (OPERATORS, ARRAYS)
 

@@ -18,7 +18,7 @@ from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import Record
 from benchmarks.gate.changes import LOGARITHMIC
 from benchmarks.gate.comparison import Comparison
-from benchmarks.measure.dispatched import ARRAYS, OPERATORS
+from benchmarks.measure.operations import ARRAYS, OPERATORS
 from flows.registry import Declared
 
 RELATIVE, ABSOLUTE = 1e-8, 1e-12  # within which figures are equal: other machines round otherwise

@@ -14,8 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.measure.foreign.peers import OURS, jitted, weights
-from benchmarks.measure.foreign.server import Built
+from benchmarks.measure.foreign import OURS, Built, jitted, weights
 
 PACKAGES = ("jax", "diffrax")
 EXTRA = "peers"

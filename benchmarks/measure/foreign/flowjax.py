@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure.foreign.peers import THEIRS, called, weights, width
-from benchmarks.measure.foreign.server import Built
+from benchmarks.measure.foreign import THEIRS, Built, called, weights, width
 
 PACKAGES = ("jax", "flowjax")
 EXTRA = "peers"

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure.foreign.peers import OURS, THEIRS, weights, width
-from benchmarks.measure.foreign.server import Built, Call
+from benchmarks.measure.foreign import OURS, THEIRS, Built, Call, weights, width
 
 PACKAGES = ("torch", "zuko")
 EXTRA = "zuko"

@@ -1,21 +1,90 @@
-"""A flow of a peer as a member: fitted, asked for densities and samples, and timed."""
+"""Peers as seen from here: a flow of another library, in a process that times its own calls."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, Self
 
 import numpy as np
 
 from benchmarks.core.case import Case
+from benchmarks.measure import foreign
 from benchmarks.measure.clock import Work, turn
-from benchmarks.measure.foreign import peers
-from benchmarks.measure.foreign.process import Foreign, Remote
-from benchmarks.measure.foreign.wire import NONE, Arrays
+from benchmarks.measure.process import NONE, TIMEOUT, Arrays, Child, ChildError, environment
 
 TIMED = ("log_prob", "step", "sample", "build")
+
+
+class ForeignError(RuntimeError):
+    """A peer that cannot go on; the message is one line that names it and the reason."""
+
+    def __init__(self, module: str, reason: str) -> None:
+        super().__init__(f"peer {module.rpartition('.')[2]!r} {reason}")
+        self.module = module
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Seconds of each run by the peer's own clock, facts of what was built, arrays by name."""
+
+    seconds: list[float]
+    facts: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+class Foreign(Child):
+    """A process in which the peer of a module runs with its own threads and precision.
+
+    Raises ForeignError where a package is missing.
+    """
+
+    def __init__(
+        self, module: str, *, threads: int, device: str = "cpu", dtype: str = "float32"
+    ) -> None:
+        if fault := foreign.lacking(import_module(module)):
+            raise ForeignError(module, fault)
+        self.module = module
+        variables = environment(threads, device, dtype)
+        super().__init__(f"{foreign.__name__}:answering", module, variables=variables)
+
+    def call(
+        self,
+        name: str,
+        options: Mapping[str, Any] = {},
+        arrays: Arrays = NONE,
+        *,
+        repeat: int = 1,
+        fetch: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> Reply:
+        """Run a call of the peer ``repeat`` times, from 1, "build" before all others.
+
+        ``fetch`` brings the arrays of its last run. Raises ForeignError if it fails, dies, or takes
+        longer than ``timeout`` seconds.
+        """
+        request = {"call": name, "options": dict(options), "repeat": repeat, "fetch": fetch}
+        try:
+            answer, fetched = self.ask(request, arrays, timeout)
+        except ChildError as error:
+            raise ForeignError(self.module, str(error)) from error
+        if reason := answer.get("error"):
+            raise ForeignError(self.module, f"cannot {name!r}: {reason}")
+        return Reply(answer["seconds"], answer["facts"], fetched)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A call of a peer as a work that is timed by the peer's clock."""
+
+    process: Foreign
+    name: str
+
+    def seconds(self, calls: int) -> list[float]:
+        """Return the seconds of consecutive runs."""
+        return self.process.call(self.name, repeat=calls, fetch=False).seconds
 
 
 @dataclass(frozen=True)
@@ -61,9 +130,11 @@ class ForeignFlow:
         """
         request = case.model_dump(mode="json", include={"dim", "options", "dtype", "device"})
         request |= {"family": case.flow, "seed": case.seeds.init, "parameters": parameters}
-        arrays = {"x": x, **{f"{peers.OURS}{n}": array for n, array in ours.items()}}
+        arrays = {"x": x, **{f"{foreign.OURS}{n}": array for n, array in ours.items()}}
         where: dict[str, Any] = {"threads": case.threads, "device": case.device}
-        process = stack.enter_context(Foreign(peers.peer(name).__name__, dtype=case.dtype, **where))
+        process = stack.enter_context(
+            Foreign(foreign.peer(name).__name__, dtype=case.dtype, **where)
+        )
         facts = process.call("build", request, arrays).facts
         return cls(process, facts, (request, arrays), where)
 
@@ -95,7 +166,7 @@ class ForeignFlow:
 
     def in_float64(self, stack: ExitStack, weights: Arrays) -> Self:
         """Start the same flow with these weights in float64, in another process."""
-        (request, arrays), theirs = self.built, f"{peers.THEIRS}{{}}".format
+        (request, arrays), theirs = self.built, f"{foreign.THEIRS}{{}}".format
         process = stack.enter_context(Foreign(self.process.module, dtype="float64", **self.where))
         given = {**arrays, **{theirs(name): array for name, array in weights.items()}}
         process.call("build", {**request, "dtype": "float64"}, given)
@@ -117,5 +188,5 @@ class ForeignFlow:
 
     def count(self) -> tuple[dict[str, float], dict[str, Any]]:
         """What is known without a clock, and notes."""
-        about = {"module": self.process.module, "versions": self.process.versions, **self.facts}
+        about = {"module": self.process.module, **self.facts}
         return {"parameters": self.facts["parameters"]}, {"peer": about}
