@@ -194,12 +194,13 @@ def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path: Path) -> Non
 def test_a_case_is_measured_as_if_it_were_the_first() -> None:
     """What an earlier case has drawn, trained or solved must not be missing among operators."""
     options = {
-        "datasets": ["8gaussians"], "sizes": {"hidden": 4, "depth": 1, "layers": 1}, "batch": 8,
+        "part": "gradients", "datasets": ["8gaussians"], "batch": 8,
+        "sizes": {"hidden": 4, "depth": 1, "layers": 1},
         "solvers": {"euler": [0.5]}, "gradients": ["backprop"], "dtypes": ["float64"],
         "updates": [1], "seconds": 0, "reference": 1e-2,
         "training": {"validations": 1, "validation_rows": 8},
     }  # fmt: skip
-    study, cases = studies["gradients"], cases_of("gradients", options, dtype="float64")
+    study, cases = studies["numerics"], cases_of("numerics", options, dtype="float64")
     (first, second) = (list(dispatched(study, cases)) for _ in range(2))
     assert first[0][1].notes[OPERATORS] == second[0][1].notes[OPERATORS]
     assert first[0][1].metrics == second[0][1].metrics

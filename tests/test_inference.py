@@ -21,7 +21,7 @@ from benchmarks.analysis.inference import (
     standings,
 )
 from benchmarks.analysis.paired import compare, standing
-from benchmarks.analysis.stats import holm
+from benchmarks.analysis.inference import holm
 from benchmarks.core.case import Seeds
 
 NUMBERS = st.floats(-5, 5).map(lambda x: round(x, 3))

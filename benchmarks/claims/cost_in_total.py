@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import criteria, equal_fit
+from benchmarks.analysis import criteria
 from benchmarks.analysis.inference import Estimate, Standing, standings
-from benchmarks.analysis.nfe import Total, families, growth, parts_of, totals
+from benchmarks.analysis.nfe import Total, families, fits, growth, parts_of, totals
 from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
@@ -107,7 +107,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     rows = done(frame, "nfe", "nfe_end")
     if not (slopes := _slopes(rows)):
         raise NotMeasured("evaluations after training at three dimensions or more")
-    when = "at equal fit" if equal_fit.fits(rows) else "after training"
+    when = "at equal fit" if fits(rows) else "after training"
     sentence = f"Read {when}, {dependence(slopes)}.{_totals(frame)}"
     holds = (reading[how] for reading in (BOUND, TIGHT) for how in stands(slopes).values())
     return Verdict(outcome(holds), sentence, keys(*families(rows).values()))
@@ -115,8 +115,8 @@ def judge(frame: pd.DataFrame) -> Verdict:
 
 def _slopes(rows: pd.DataFrame) -> dict[str, Estimate]:
     """The slope of each series, over all tolerances at equal fit, else after training."""
-    if fits := equal_fit.fits(rows):
-        slopes = {fit.name: fit.growth() for fit in fits}
+    if every := fits(rows):
+        slopes = {fit.name: fit.growth() for fit in every}
     else:
         slopes = {name: growth(group, "nfe_end") for name, group in families(rows).items()}
     return {name: slope for name, slope in slopes.items() if slope}

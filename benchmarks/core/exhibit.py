@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -149,6 +149,35 @@ class Figure:
     draw: Callable[[], Any]
     records: tuple[str, ...] = ()
     within: str = ""
+
+
+# ---- builders of frames of tables ---------------------------------------------------------------
+
+
+def selected(
+    rows: pd.DataFrame, columns: Mapping[str, Column], varying: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Those of the columns that the rows have, in order, with their parts and `RECORDS`.
+
+    Columns of ``varying`` are left out where all rows have one value.
+    """
+    constant = {n for n in varying if n in rows and rows[n].dropna().nunique() <= 1}
+    wanted = {name: column for name, column in columns.items() if name not in constant}
+    names = [name for name in with_parts(wanted) if name in rows]
+    return rows[[*names, RECORDS]].reset_index(drop=True)
+
+
+def described(values: pd.Series, **defaults: Any) -> pd.DataFrame:
+    """Fields of descriptions, such as solvers and traces, a column each.
+
+    A text stands for a description with this first field and all other defaults.
+    """
+    first, *_ = defaults
+    filled = [
+        {**defaults, **(dict(value) if isinstance(value, Mapping) else {first: value})}
+        for value in values
+    ]
+    return pd.DataFrame(filled, values.index, columns=[*defaults])
 
 
 @dataclass(frozen=True)

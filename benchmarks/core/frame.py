@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from benchmarks.core import naming, store
-from benchmarks.core.case import filled
+from benchmarks.core.case import filled, of_part
 from benchmarks.core.formats import brief, plain, readable
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import Record, strict_json
@@ -35,6 +35,11 @@ class Planned(BaseModel):
     study: str
     label: str = ""
     roles: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_part(cls, fields: Any) -> Any:
+        return of_part(fields) if isinstance(fields, Mapping) else fields
 
 
 class Plan(BaseModel):

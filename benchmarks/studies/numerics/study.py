@@ -1,4 +1,4 @@
-"""Gradients: the adjoint's and backprop's against float64, with what each of them costs."""
+"""Numerics: gradients against float64, and the equalities that continuous flows rest on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
 from time import perf_counter
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import (
+    Field,
     JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
@@ -24,27 +25,26 @@ from torch.nn.functional import cosine_similarity
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings, canonical, digest
-from benchmarks.core.study import Common, Result, Study, register
+from benchmarks.core.study import Common, Parts, Result, Study, register
+from benchmarks.evaluation.equalities import IDENTITIES
 from benchmarks.measure.calls import timed
 from benchmarks.measure.memory import saved_bytes
-from benchmarks.studies.contender import Contender
+from benchmarks.studies.contender import Contender, expanded
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
 from flows.continuous import Solver
 from flows.continuous.solve import FIXED, Gradient
+from flows.continuous.trace import Noise, Trace
 
 BACKPROP: dict[str, Any] = {"method": "dopri5", "gradient": "backprop"}
 
 
 class GradientsOptions(Settings, frozen=True):
-    """The gradients study's part of a suite.
+    """Options of the part "gradients"."""
 
-    ``solvers`` has each method's tolerances (rtol = atol), or step sizes where its steps are
-    fixed; ``options`` are the flows' own, of their solver what nothing here decides (error_norm,
-    max_steps).
-    """
-
+    part: Literal["gradients"]
+    """Part of the study."""
     flows: tuple[str, ...] = ("cnf",)
     """Names of flows that solve an ODE."""
     datasets: tuple[str, ...]
@@ -52,9 +52,7 @@ class GradientsOptions(Settings, frozen=True):
     sizes: Mapping[str, PositiveInt] = {}
     """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
     options: Mapping[str, JsonValue] = {}
-    """Options of all flows. Of their solver they have only what no other key decides (`error_norm`,
-    `max_steps`).
-    """
+    """Options of all flows; of their solver those that no other key decides (`error_norm`)."""
     solvers: dict[str, tuple[PositiveFloat, ...]]
     """Tolerances (rtol = atol) by adaptive method, and step sizes by method of fixed steps."""
     gradients: tuple[Gradient, ...] = get_args(Gradient)
@@ -77,11 +75,10 @@ class GradientsOptions(Settings, frozen=True):
     """Seconds of timing all gradients of one setting of the solver; 0 times nothing."""
 
 
-@register
 class Gradients(Study):
     """The error and the cost of the gradient of -log p, by adjoint, seminorm and backprop."""
 
-    name = "gradients"
+    name = "numerics"
     uses = ("benchmarks.measure", "benchmarks.training")
     Options = GradientsOptions
 
@@ -90,7 +87,7 @@ class Gradients(Study):
 
         Fixed steps have no error norm, so that their seminorm would be their adjoint again.
         """
-        names = {"training", "training_batch", "training_solver", "reference", "seconds"}
+        names = {"part", "training", "training_batch", "training_solver", "reference", "seconds"}
         settings = options.model_dump(include=names)
         settings["training_solver"] = canonical(Solver.of(options.training_solver))
         for name in options.datasets:
@@ -156,7 +153,7 @@ def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
         dtype="float32",  # both precisions are given the same field
         batch=case.settings["training_batch"],
         options={**case.options, "solver": case.settings["training_solver"]},
-        settings={"training": case.settings["training"]},
+        settings={name: case.settings[name] for name in ("part", "training")},
     ).model_dump_json()
     best = _reference(training, case.batch, float(case.settings["reference"]))
     dtype = getattr(torch, case.dtype)
@@ -245,3 +242,107 @@ def _gradient(flow: flows.Flow, x: Tensor) -> tuple[float, Tensor]:
 
 def _relative(gradient: Tensor, best: Tensor) -> float:
     return float((gradient - best).norm() / best.norm())
+
+
+# ---- identities ---------------------------------------------------------------------------------
+
+Sixteenths = Annotated[int, Field(ge=32, multiple_of=16)]
+ESTIMATORS = ("hutchinson", "bottleneck")  # in R^D, and in R^K
+
+
+class IdentitiesOptions(Settings, frozen=True):
+    """Options of the part "identities". Identities without a flow of their own are those of cnf."""
+
+    part: Literal["identities"]
+    """Part of the study."""
+    flows: tuple[Contender, ...] = (Contender(flow="*"),)
+    """Flows whose densities are held against a dense Jacobian."""
+    dims: tuple[PositiveInt, ...] = (2, 5)
+    """Dimensions D of the flows."""
+    sizes: Mapping[str, PositiveInt] = {"hidden": 16, "depth": 2}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+    times: tuple[str, ...] = ("concat", "concatsquash")
+    """Ways in which t enters the layers of the field."""
+    blocks: tuple[PositiveInt, ...] = (1, 4, 16, 64)
+    """Numbers of blocks of a residual network that is held against Euler's method."""
+    methods: tuple[str, ...] = ("euler", "midpoint", "rk4")
+    """Methods of fixed steps whose order of convergence is measured."""
+    steps: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
+    """Numbers of steps from which that order is taken."""
+    differences: tuple[Sixteenths, ...] = (32, 64)
+    """Numbers of steps of the solutions whose differences give d log p/dt, multiples of 16."""
+    bottlenecks: tuple[tuple[PositiveInt, PositiveInt], ...] = ((16, 4), (64, 8), (8, 32))
+    """Pairs of D and K, the dimension of the bottleneck of Hutchinson's estimate."""
+    gain: PositiveFloat = 3.0
+    """Factor on the initial weight matrices; at 1 the Jacobian is tiny."""
+    batch: PositiveInt = 16
+    """Rows on which the two sides of an identity are compared."""
+    draws: int = Field(default=4000, ge=100)
+    """Estimates of the trace for each row."""
+
+
+class Identities(Study):
+    """What is left of each equality: residual networks, densities, their rate, and traces."""
+
+    name = "numerics"
+    uses = ("benchmarks.measure", "benchmarks.evaluation", "flows.conformance")
+    Options = IdentitiesOptions
+
+    def cases(self, options: IdentitiesOptions, common: Common) -> Iterator[Case]:
+        """The cases of each identity, in float64 whatever the suite says; of its first seed."""
+        common = replace(common, dtype="float64", seeds=common.seeds[:1])
+        shared = {"part": options.part, "gain": options.gain}
+        for identity, contender, dim, settings in _asked(options):
+            yield common.case(
+                common.seeds[0],
+                study=self.name,
+                flow=contender.flow,
+                dim=dim,
+                options=contender.complete(options.sizes, dim),
+                batch=options.batch,
+                settings={**shared, "identity": identity, **settings},
+            )
+
+    def alone(self, case: Case) -> bool:
+        """No: nothing is timed."""
+        return False
+
+    def budget(self, case: Case) -> float:
+        """Seconds."""
+        return 3.0 if case.settings["identity"] == "density" else 0.5
+
+    def result(self, case: Case) -> Result:
+        """What its identity's own function gives."""
+        return IDENTITIES[case.settings["identity"]](case)
+
+
+def _asked(
+    options: IdentitiesOptions,
+) -> Iterator[tuple[str, Contender, int, dict[str, JsonValue]]]:
+    """Identity, flow, dimension and settings of each case."""
+    dim = max(options.dims)
+    for time, blocks in product(options.times, options.blocks):
+        yield "euler", Contender(flow="cnf", options={"time": time}), dim, {"blocks": blocks}
+    for method in options.methods:
+        yield "order", Contender(flow="cnf"), dim, {"method": method, "steps": list(options.steps)}
+    for contender, dim in product(expanded(options.flows), options.dims):
+        yield "density", contender, dim, {}
+    for time, dim in product(options.times, options.dims):
+        settings: dict[str, JsonValue] = {"steps": list(options.differences)}
+        yield "rate", Contender(flow="cnf", options={"time": time}), dim, settings
+    for (dim, width), field in product(options.bottlenecks, ("network", "projection")):
+        if field == "projection" and width > dim:  # which has no orthonormal columns there
+            continue
+        for estimator, noise in product(ESTIMATORS, get_args(Noise)):
+            trace: Any = canonical(Trace(estimator, noise=noise))
+            own = {"bottleneck": width, "trace": trace}
+            settings = {"field": field, "draws": options.draws}
+            yield "estimate", Contender(flow="ffjord", options=own), dim, settings
+
+
+@register
+class Numerics(Parts):
+    """Gradients by adjoint, seminorm and backprop, and the equalities of continuous flows."""
+
+    name = "numerics"
+    parts: ClassVar[Mapping[str, Study]] = {"gradients": Gradients(), "identities": Identities()}
