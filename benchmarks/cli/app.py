@@ -48,7 +48,7 @@ class Commands(TyperGroup):
             if not text or (text.startswith("--") and text.endswith("=")):
                 fail(f"an argument after {before!r} is empty: write it, or leave both out")
             if plain(text) != text:
-                fail(f"the argument {plain(text)!r} is no plain text in UTF-8: choose another")
+                fail(f"the argument {plain(text)!r} is not plain text in UTF-8: choose another")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
