@@ -87,10 +87,12 @@ def _results_folders(results: Path) -> list[Path]:
 
     The baseline, which measures in miniature, is left out.
     """
+    from benchmarks.cli.baseline import BASELINE
     from benchmarks.core import store
-    from benchmarks.report.quoted import BASELINE
 
-    paths = [path for path in results.glob("*") if store.is_folder(path) and path.name != BASELINE]
+    paths = [
+        path for path in results.glob("*") if store.is_folder(path) and path.name != BASELINE.name
+    ]
     counts = {path: len(store.read(path)) for path in paths}
     if not counts:
         raise ValueError(
