@@ -17,7 +17,8 @@ def load(*paths: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from benchmarks.core import frame, pytest_benchmark, store
+    from benchmarks.core import frame, store
+    from benchmarks.gate import pytest_benchmark
 
     if absent := [str(path) for path in paths if not Path(path).exists()]:
         raise ValueError(f"there is no file or folder {absent[0]!r}")

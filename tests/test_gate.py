@@ -13,7 +13,7 @@ import flows
 from benchmarks.core.case import Case
 from benchmarks.core.record import Record
 from benchmarks.execution.versions import dependencies
-from benchmarks.gate import compare
+from benchmarks.gate.comparison import compare
 from benchmarks.gate.baseline import renew
 from benchmarks.measure.calls import measured
 from flows.bijection import Bijection
