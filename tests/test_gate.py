@@ -13,8 +13,8 @@ import flows
 from benchmarks.core.case import Case
 from benchmarks.core.record import Record
 from benchmarks.execution.versions import dependencies
-from benchmarks.gate.comparison import compare
 from benchmarks.gate.baseline import renew
+from benchmarks.gate.comparison import compare
 from benchmarks.measure.calls import measured
 from flows.bijection import Bijection
 from flows.registry import Declared

@@ -12,8 +12,8 @@ from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.record import Record
 from benchmarks.gate import sources
-from benchmarks.gate.comparison import compare
 from benchmarks.gate.baseline import renew
+from benchmarks.gate.comparison import compare
 from gate_records import cli, cost, density, folder
 
 

@@ -10,10 +10,11 @@ from scipy import stats
 
 from benchmarks.analysis.stats import holm
 from benchmarks.core.record import Values
-from benchmarks.gate import comparison, verdict as forms
+from benchmarks.gate import comparison
+from benchmarks.gate import verdict as forms
 from benchmarks.gate.comparison import compare
-from benchmarks.gate.verdict import LEVEL
 from benchmarks.gate.sources import Entry
+from benchmarks.gate.verdict import LEVEL
 from gate_records import Metrics, density, folder, outcomes
 
 SIMULATED = 200

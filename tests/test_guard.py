@@ -19,8 +19,8 @@ from benchmarks.core.case import Case, studies
 from benchmarks.core.record import Record
 from benchmarks.execution import suite
 from benchmarks.gate import baseline as guard
-from benchmarks.gate.comparison import compare
 from benchmarks.gate.baseline import faults, renew
+from benchmarks.gate.comparison import compare
 from benchmarks.measure.dispatched import ARRAYS, OPERATORS, dispatched
 from flows.registry import Declared
 from gate_records import folder, record
