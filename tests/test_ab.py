@@ -247,7 +247,7 @@ def test_a_revision_that_cannot_be_imported_is_named(repository, code, reason):
 
 def test_the_timing_side_imports_no_flows():
     """They may be broken where the command is given."""
-    code = "import sys, benchmarks.gate.ab; assert not {'flows', 'torch'} & {*sys.modules}"
+    code = "import sys, benchmarks.gate.ab; assert 'flows' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -35,8 +35,8 @@ from numpy.typing import ArrayLike
 
 from benchmarks.analysis.stats import holm
 from benchmarks.core.formats import markdown_table
-from benchmarks.core.git import git
 from benchmarks.measure.child import SAFE, ending
+from benchmarks.measure.machine import git
 
 BASE, NEW = "base", "new"
 EXCEPTIONS = {BASE: "appeared", NEW: "vanished"}  # by the side that lacks the flow

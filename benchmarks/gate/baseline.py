@@ -16,15 +16,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core import parts, store
+from benchmarks.core import store
 from benchmarks.core.formats import number
-from benchmarks.core.git import git
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import labels
 from benchmarks.core.record import Record
 from benchmarks.gate import sources
 from benchmarks.gate.verdict import Comparison
 from benchmarks.measure.dispatched import ARRAYS, OPERATORS
+from benchmarks.measure.machine import git
 from flows.registry import Declared
 
 RELATIVE, ABSOLUTE = 1e-8, 1e-12  # within which figures are equal: machines round differently
@@ -61,13 +61,13 @@ def renew(folder: Path, target: Path) -> int:
         for key, record in fresh.items()
         if key not in before or raised(before[key], record)
     ]
-    if fault := next(contradictions([*parts.history(target), *new]), ""):
+    if fault := next(contradictions([*store.history(target), *new]), ""):
         raise ValueError(f"{fault}: raise a version once more")
     target.mkdir(parents=True, exist_ok=True)
     if new:
-        parts.write(target, [(record, {}) for record in new])
+        store.write_part(target, [(record, {}) for record in new])
     if (path := folder / "suite.json").is_file():
-        parts.replace(target / "suite.json", path.read_bytes())
+        store.replace(target / "suite.json", path.read_bytes())
     return len(new)
 
 
@@ -85,7 +85,7 @@ def faults(target: Path, base: str | None = None) -> Iterator[str]:
 
     ValueError if ``base`` is not a commit of the repository that holds the baseline.
     """
-    yield from contradictions(parts.history(target))
+    yield from contradictions(store.history(target))
     if base is None:
         return
     for line in git(target, "ls-tree", "-r", f"{base}^{{commit}}", "--", ".").splitlines():

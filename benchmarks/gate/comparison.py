@@ -17,8 +17,8 @@ import scipy
 from benchmarks.analysis.inference import Estimate, of_repetitions, of_samples
 from benchmarks.analysis.stats import holm
 from benchmarks.core.formats import number, with_error
+from benchmarks.core.frame import NOISY, REFERENCE, spread
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.quotable import NOISY, REFERENCE, spread
 from benchmarks.execution.versions import standing
 from benchmarks.gate import baseline, sources
 from benchmarks.gate.baseline import ABSOLUTE, LOGARITHMIC, RELATIVE

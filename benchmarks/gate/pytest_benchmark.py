@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic_core import from_json
 
 from benchmarks.core.case import digest
-from benchmarks.core.quotable import REFERENCE
+from benchmarks.core.frame import REFERENCE
 from benchmarks.core.record import Values
 
 SECONDS = "call_seconds"  # the metric of a benchmark that names none

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.core import pairs, parts, plan, store
+from benchmarks.core import naming, store
 from benchmarks.core.case import Case
+from benchmarks.core.frame import REFERENCE, minor, place, plan_of
 from benchmarks.core.naming import labels
-from benchmarks.core.quotable import REFERENCE, minor, place
 from benchmarks.core.record import Record, Values, parsed
 from benchmarks.gate import pytest_benchmark
 from flows.continuous.solve import FIXED
@@ -112,13 +112,13 @@ def read(path: Path, *, whole: bool = False) -> Source:
 def _records(folder: Path, whole: bool) -> list[Record]:
     for file, reason in store.corrupt(folder).items():
         raise ValueError(f"{str(file)!r}: {reason}")
-    if unread := [*store.newer(folder), *map(str, parts.newer(folder))]:
+    if unread := [*store.newer(folder), *map(str, store.newer_parts(folder))]:
         raise ValueError(
             f"{str(folder)!r} has records of a newer schema, {unread[0]!r} among them: "
             "update flowgauge"
         )
     records = store.read(folder)
-    planned = {case.key for case in plan.plan_of(folder, records).cases}
+    planned = {case.key for case in plan_of(folder, records).cases}
     missing = len(planned - records.keys())
     if missing and whole:
         raise ValueError(f"{str(folder)!r} lacks {missing} of the {len(planned)} cases of its plan")
@@ -149,7 +149,7 @@ def entries(base: Source, new: Source) -> tuple[dict[str, Entry], dict[str, Entr
         sides = [[_micro(row) for row in source.benchmarks] for source in (base, new)]
         before, after = ({entry.label: entry for entry in side} for side in sides)
         return before, after
-    cases = pairs.common([[r.case for r in source.records] for source in (base, new)])
+    cases = naming.common([[r.case for r in source.records] for source in (base, new)])
     by_key = {case.key: case for side in cases for case in side}
     seedless = {key: case.changed(seeds={}) for key, case in by_key.items()}
     names = labels(by_key.values())
@@ -197,7 +197,7 @@ def _micro(row: Mapping[str, Any]) -> Entry:
 
 def _adaptive(case: Case) -> bool:
     """Whether the data decide how often the case's field is evaluated."""
-    if case.device == pairs.COUNTED:  # one evaluation is counted
+    if case.device == naming.COUNTED:  # one evaluation is counted
         return False
     solver = case.options.get("solver")
     if isinstance(solver, Mapping):
