@@ -11,7 +11,6 @@ from scipy import stats
 from benchmarks.analysis.stats import holm
 from benchmarks.core.record import Values
 from benchmarks.gate import comparison
-from benchmarks.gate import verdict as forms
 from benchmarks.gate.comparison import compare
 from benchmarks.gate.sources import Entry
 from benchmarks.gate.verdict import LEVEL
@@ -43,17 +42,6 @@ def test_a_worse_likelihood_fails_and_one_within_the_error_does_not(gate):
     verdict = gate(base, noisy)
     assert not outcomes(verdict)
     assert "±" in verdict.unresolved[0].change
-
-
-def test_one_seed_is_judged_by_the_error_over_the_test_set(gate):
-    assert outcomes(gate([density(0, -5.0)], [density(0, -5.1)])) == {"test_ll": "worse"}
-    assert outcomes(gate([density(0, -5.0)], [density(0, -4.9)])) == {"test_ll": "better"}
-    assert not outcomes(gate([density(0, -5.0)], [density(0, -5.02)]))
-    for worse in (-6.0, float("nan")):
-        unknown = [density(0, value, float("nan")) for value in (-5.0, worse)]
-        verdict = gate([unknown[0]], [unknown[1]])
-        assert outcomes(verdict) == {"test_ll": "unjudged"}
-        assert "NaN" not in forms.as_json(verdict)
 
 
 def test_seeds_are_paired_where_both_sides_have_the_same_ones():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,12 +21,10 @@ import tomllib
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-import cpuinfo
 import numpy as np
 import psutil
 import scipy
@@ -36,7 +33,7 @@ from numpy.typing import ArrayLike
 from benchmarks.analysis.stats import holm
 from benchmarks.core.formats import markdown_table
 from benchmarks.measure.child import SAFE, ending
-from benchmarks.measure.machine import git
+from benchmarks.measure.machine import git, machine, versions
 
 BASE, NEW = "base", "new"
 EXCEPTIONS = {BASE: "appeared", NEW: "vanished"}  # by the side that lacks the flow
@@ -452,14 +449,7 @@ class Result:
             **{side: {"ref": r.ref, "commit": r.commit} for side, r in sides},
             "seconds": self.seconds,
             "factor": self.factor,
-            "machine": {
-                "cpu": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),
-                "cores": os.cpu_count(),
-                "system": platform.platform(),
-                "python": platform.python_version(),
-                "torch": version("torch"),
-                "load": os.getloadavg()[0],
-            },
+            "machine": {**machine(), "versions": versions(), "load": os.getloadavg()[0]},
             "benchmarks": {name: asdict(result) for name, result in self.benchmarks.items()},
         }
         for name, result in self.benchmarks.items():
