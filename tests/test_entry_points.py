@@ -22,16 +22,13 @@ from benchmarks.claims import register as claim
 from benchmarks.claims.examples import made_up
 from benchmarks.core.study import Result, Study
 from benchmarks.core.study import register as study
-from benchmarks.datasets import register
-from benchmarks.datasets.drawn import drawn
-from benchmarks.datasets.known import gaussian_sample
+from benchmarks.datasets import drawn, register
+from benchmarks.datasets.analytic import gaussian_sample
 
 
-@register("their_gaussian")
-def load(root, seed):
-    """Forty rows."""
-    rows = dict.fromkeys(("train", "val", "test"), 40)
-    return drawn("their_gaussian", seed, partial(gaussian_sample, 2), "A Gaussian", rows=rows)
+rows = dict.fromkeys(("train", "val", "test"), 40)
+gaussian = partial(gaussian_sample, 2)
+register("their_gaussian")(drawn("their_gaussian", "A Gaussian", gaussian, rows=rows))
 
 
 class Options(BaseModel):

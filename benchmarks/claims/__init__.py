@@ -20,7 +20,7 @@ from benchmarks.analysis import criteria
 from benchmarks.analysis.criteria import Criterion
 from benchmarks.analysis.inference import Standing
 from benchmarks.core.exhibit import RECORDS
-from benchmarks.datasets import own
+from benchmarks.datasets.tables import is_file
 from flows.registry import Registry
 
 LECTURE = "D. Gontar, “Neural ODE. FFJORD.”, HSE 2019"  # whose slides the claims are from
@@ -246,5 +246,5 @@ def listed(parts: Iterable[str]) -> str:
 def _of_lecture(frame: pd.DataFrame) -> pd.DataFrame:
     """The records that the lecture speaks of: those on data sets that are no files of a user."""
     names = frame.get("dataset", pd.Series(None, frame.index))
-    files = names.map(lambda name: isinstance(name, str) and own.is_file(name)).astype(bool)
+    files = names.map(lambda name: isinstance(name, str) and is_file(name)).astype(bool)
     return frame[~files].reset_index(drop=True)

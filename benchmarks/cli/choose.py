@@ -72,7 +72,7 @@ def choose(
     with usage_errors():
         from benchmarks import datasets
         from benchmarks.core.study import registry
-        from benchmarks.datasets import own
+        from benchmarks.datasets.tables import admit
         from benchmarks.execution.pools import most_jobs
         from benchmarks.studies.choose.plan import SLOWEST, Deadline, Plan, entrants
 
@@ -86,7 +86,7 @@ def choose(
         selection = selected(file, drop, columns, target)
         name = str(selection)
         check_table(name)
-        own.admit(name)
+        admit(name)
         jobs, passed = most_jobs(1), time.monotonic() - started
         slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))
         wait_for_host(30 * minutes)

@@ -18,7 +18,7 @@ from benchmarks.core.formats import plain
 
 if TYPE_CHECKING:
     from benchmarks.core.record import Record
-    from benchmarks.datasets.own import Selection
+    from benchmarks.datasets.tables import Selection
     from benchmarks.execution.suite import Suite
     from benchmarks.studies.choose.plan import Plan
     from benchmarks.studies.frontier.entries import Entrant
@@ -33,10 +33,10 @@ def selected(
     target: Sequence[str] | None,
 ) -> Selection:
     """The table in its columns; ValueError for a column that it does not have."""
-    from benchmarks.datasets import own
+    from benchmarks.datasets import tables
     from benchmarks.datasets.inspection import quoted
 
-    table, given = next(iter(own.read_whole(file).values())), own.Selection.of(file)
+    table, given = next(iter(tables.read(file).values())), tables.Selection.of(file)
     chosen = [
         [n for text in some or () for n in text.split(",")] for some in (columns, drop, target)
     ]
@@ -53,9 +53,9 @@ def selected(
 
 def check_table(name: str) -> None:
     """Print what is doubtful about a table; exit with 2, and all that is wrong, if it has none."""
-    from benchmarks.datasets import own
+    from benchmarks.datasets.tables import inspect
 
-    inspection = own.inspect(name)
+    inspection = inspect(name)
     for fault in inspection.faults:
         errors.print(f"flowgauge: error: {name}: {fault}", style="red", soft_wrap=True)
     if inspection.faults:

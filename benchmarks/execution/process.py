@@ -21,7 +21,7 @@ from benchmarks.core import parts
 from benchmarks.core.case import Case
 from benchmarks.core.case import studies as registry
 from benchmarks.core.study import Result
-from benchmarks.datasets import own
+from benchmarks.datasets.tables import admit
 from benchmarks.measure.beside import Beside
 from benchmarks.measure.child import bound_forks, end_with_parent
 from benchmarks.measure.dispatched import dispatched, forget
@@ -148,7 +148,7 @@ def main(descriptor: str, lifeline: str) -> None:
 def _results(cases: Sequence[Case], operators: bool) -> Iterator[tuple[str, Result]]:
     """Each case's key and result."""
     for case in cases:
-        own.admit(case.dataset or "")
+        admit(case.dataset or "")
     study = registry[cases[0].study]
     yield from dispatched(study, cases) if operators else study.measure(cases)
 
@@ -158,7 +158,7 @@ def _times(cases: Sequence[Case], files: Mapping[str, Files]) -> Iterator[tuple[
     from benchmarks.training import checkpoint
 
     for case in cases:
-        own.admit(case.dataset or "")
+        admit(case.dataset or "")
         _, tensors = checkpoint.unpacked(files[case.key].kept)
         yield case.key, registry[case.study].times(case, tensors)
 

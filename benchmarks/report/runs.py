@@ -14,7 +14,7 @@ from benchmarks.core.frame import labels, long_frame
 from benchmarks.core.plan import Plan, Planned, plan_of
 from benchmarks.core.quotable import cautions, of_one_place, places
 from benchmarks.core.record import Record
-from benchmarks.datasets import own
+from benchmarks.datasets.tables import admit
 from benchmarks.execution.versions import Standing, not_checked, standing
 
 
@@ -108,7 +108,7 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     planned = dict.fromkeys(case.key for case in plan.cases)
     planned_records = {key: records[key] for key in planned if key in records}
     for record in planned_records.values():
-        own.admit(record.case.dataset or "")
+        admit(record.case.dataset or "")
     prefix = f"{label}/" if several else ""
     standings = {prefix + key: standing(record) for key, record in planned_records.items()}
     named = {prefix + key: record for key, record in planned_records.items()}
