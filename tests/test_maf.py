@@ -175,7 +175,7 @@ def _cut(path: Path, keep: float) -> None:
         ("power", "power/data.npy", lambda p: np.save(p, np.zeros((50, 7))), "power has 8"),
         ("bsds300", "BSDS300/BSDS300.hdf5", lambda p: _cut(p, 0.5), "BSDS300.hdf5"),
         ("bsds300", "BSDS300/BSDS300.hdf5", lambda p: h5py.File(p, "w").close(), "train"),
-        ("gas", "gas/ethylene_CO.parquet", lambda p: _cut(p, 0.5), "cannot read"),
+        ("gas", "gas/ethylene_CO.parquet", lambda p: _cut(p, 0.5), "ethylene_CO.parquet"),
         ("hepmass", "hepmass/1000_test.csv", lambda p: p.write_text("# label,f0,m\n"), "the same"),
         ("hepmass", "hepmass/1000_test.csv", lambda p: p.write_bytes(b""), "1000_t"),
     ],
