@@ -8,18 +8,21 @@ times while the paces are too. Plug-ins and data files declare nothing: their co
 
 from __future__ import annotations
 
+import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from benchmarks import datasets, protocols
-from benchmarks.core.case import Case, studies
-from benchmarks.core.naming import counted
+from benchmarks.core import store
+from benchmarks.core.case import Case
 from benchmarks.core.record import Record
+from benchmarks.core.study import registry as studies
 from benchmarks.datasets.disk import Absent, sha256
+from benchmarks.datasets.tables import admit
 from benchmarks.execution.sources import OURS, commit_of, plugin_files
 from benchmarks.training.baselines import BASELINES
 from flows import members
@@ -117,11 +120,14 @@ def standing(record: Record) -> Standing:
     return Standing(counts, "; ".join([*versions, *paces]) if record.timed or counts else "")
 
 
-def not_checked(standings: Iterable[Standing]) -> str:
-    """How many records count as current without a check, and why; empty where there are none."""
-    reasons = Counter(now.unchecked for now in standings if now.unchecked)
-    number = counted(reasons.total(), "record")
-    return f"{number} could not be checked: {'; '.join(reasons)}" if reasons else ""
+def standings(records: Iterable[Record]) -> dict[str, tuple[str, str, str, str]]:
+    """The standing of records by key: counts, times, reason, unchecked."""
+    listed = {}
+    for record in records:
+        admit(record.case.dataset or "")
+        now = standing(record)
+        listed[record.key] = (now.counts, now.times, now.reason, now.unchecked)
+    return listed
 
 
 def data_files(name: str | None) -> dict[str, str]:
@@ -162,3 +168,7 @@ def _packages(module: str) -> Iterator[str]:
 def _declared(package: str) -> Declared:
     module = import_module(package)
     return Declared(getattr(module, "version", 1), getattr(module, "pace", 1))
+
+
+if __name__ == "__main__":  # the question of a report: which records of a folder are current
+    print(json.dumps(standings(store.read(Path(sys.argv[1])).values())))
