@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import claims as package
-from benchmarks.analysis import criteria
+from benchmarks.claims import criteria
 from benchmarks.claims import Claim, Evidence, Outcome, claims, registry
 from benchmarks.claims.leads import FAMILY
 from benchmarks.core.frame import load

@@ -133,8 +133,7 @@ def _row(
     claim: Claim, verdicts: dict[Path, Verdict], verdict: Verdict, folder: Path | None
 ) -> dict[str, Any]:
     """A claim and its verdict as plain values, with the outcomes of all folders."""
-    from benchmarks.analysis import criteria
-    from benchmarks.claims import LECTURE
+    from benchmarks.claims import LECTURE, criteria
 
     about = ("id", "page", "place", "slide", "statement", "criterion")
     places = [
@@ -161,8 +160,8 @@ def _row(
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line for each verdict, then each claim with its sentence, exhibits and command."""
-    from benchmarks.analysis.criteria import DATE, VERSION
     from benchmarks.claims import LECTURE
+    from benchmarks.claims.criteria import DATE, VERSION
 
     console.print(f"Slides are those of {LECTURE}; criteria are of version {VERSION}, {DATE}.")
     outcomes = {row["id"]: row["verdict"].replace("_", " ") for row in rows}
