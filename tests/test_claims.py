@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks import claims as package
 from benchmarks.claims import criteria
 from benchmarks.claims import Claim, Evidence, Outcome, claims, registry
-from benchmarks.claims.leads import FAMILY
+from benchmarks.claims.densities import FAMILY
 from benchmarks.core.frame import load
 from benchmarks.core.store import is_folder
 from benchmarks.core.study import registry as studies

@@ -26,7 +26,7 @@ from benchmarks.analysis.improvement import (
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
 from benchmarks.claims import Claim, claims, registry
 from benchmarks.claims.examples import densities, searched
-from benchmarks.claims.leads import FAMILY
+from benchmarks.claims.densities import FAMILY
 from benchmarks.core.case import Case
 from benchmarks.core.naming import BUDGET
 from benchmarks.measure.preparing import prepare
