@@ -19,7 +19,6 @@ from pydantic import BaseModel
 
 from benchmarks.claims import Verdict, done, keys, outcome
 from benchmarks.claims import register as claim
-from benchmarks.claims.examples import made_up
 from benchmarks.core.study import Result, Study
 from benchmarks.core.study import register as study
 from benchmarks.datasets import drawn, register
@@ -57,10 +56,6 @@ class Theirs(Study):
         return Result({"test_ll": float(datasets.load(case.dataset).train.mean())})
 
 
-def example(value):
-    return made_up("theirs", {"test_ll": value})
-
-
 @claim(
     "their-claim",
     statement="The mean is positive.",
@@ -68,7 +63,6 @@ def example(value):
     studies=("theirs",),
     suite="quick",
     exhibits=(),
-    examples=[("confirmed", partial(example, 1.0)), ("refuted", partial(example, -1.0))],
 )
 def judge(frame):
     rows = done(frame, "theirs", "test_ll")

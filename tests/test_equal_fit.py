@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks.analysis import equal_fit
 from benchmarks.analysis.inference import Estimate
-from benchmarks.claims.cost_in_total import example_at_equal_fit
 from benchmarks.core.study import registry
 from benchmarks.studies.nfe.figures import figures
 from benchmarks.studies.nfe.tables import tables
+from claim_examples import at_equal_fit
 
 SLOPES = {"0.001": 0.25, "0.0001": -0.5}
 NONE = pytest.approx(0, abs=1e-9)  # of error
@@ -20,7 +20,7 @@ NONE = pytest.approx(0, abs=1e-9)  # of error
 @pytest.fixture
 def frame() -> pd.DataFrame:
     """Two flows whose NFE grow with D by these powers where 0.9 of the gap is closed."""
-    return example_at_equal_fit(*SLOPES.values())
+    return at_equal_fit(*SLOPES.values())
 
 
 def test_a_training_is_read_where_it_has_closed_the_share(frame: pd.DataFrame) -> None:

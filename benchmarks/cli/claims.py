@@ -86,10 +86,11 @@ def _select(only: Sequence[str] | None) -> list[Claim]:
 
 def _results_folders(results: Path) -> list[Path]:
     """The results folders but the baseline, which measures in miniature; ValueError if none."""
-    from benchmarks.core import store
     from benchmarks.cli.baseline import BASELINE
+    from benchmarks.core import store
 
-    paths = [path for path in results.glob("*") if store.is_folder(path) and path.name != BASELINE.name]
+    paths = [path for path in results.glob("*") if path.name != BASELINE.name]
+    paths = [path for path in paths if store.is_folder(path)]
     if not paths:
         raise ValueError(
             f"there are no records under {str(results)!r}: measure some by flowgauge run quick"
