@@ -112,7 +112,7 @@ def _residual_network(different: int = 0, order: float = 1.0) -> pd.DataFrame:
     """Networks with so many different elements, and this order of Euler's method."""
     falling = {"setting.identity": "order", "setting.steps": (8, 16), "dim": 5}
     return made_up(
-        "identities",
+        "numerics",
         {
             "setting.identity": "euler",
             "setting.blocks": [1, 64],
@@ -144,7 +144,7 @@ def _adjoint_gradient(ratio: float) -> pd.DataFrame:
         "gradient_bytes": 1e6,
         "nfe_forward": 50.0,
     }
-    return made_up("gradients", {"updates": 500, "option.solver": solvers, **metrics})
+    return made_up("numerics", {"updates": 500, "option.solver": solvers, **metrics})
 
 
 def _change_of_variables(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
@@ -154,7 +154,7 @@ def _change_of_variables(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFra
     right = {"ladj_error": 1e-12, "mass_error": lambda row: 1e-3 if row["dim"] == 2 else None}
     wrong = {"ladj_error": error, "mass_error": lambda row: mass if row["dim"] == 2 else None}
     return made_up(
-        "identities",
+        "numerics",
         {**common, **flat, "flow": ["cnf", "maf"], **right},
         {**common, **flat, "flow": "glow", **wrong},
     )
@@ -169,7 +169,7 @@ def _rate_of_change(order: float) -> pd.DataFrame:
         "rate_error.values": (1e-4, 1e-4 * 2**-order),
         "convergence_order.values": (order,),
     }
-    return made_up("identities", fields)
+    return made_up("numerics", fields)
 
 
 def _hutchinson(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
@@ -185,13 +185,13 @@ def _hutchinson(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
         "trace_rmse_theory": 1.0,
         "trace_rmse_se": 0.01,
     }
-    return made_up("identities", fields)
+    return made_up("numerics", fields)
 
 
 def _bottleneck_trace(difference: float) -> pd.DataFrame:
     """Traces that differ by so much of the Jacobian's norm."""
     fields = {"setting.identity": "estimate", "dim": [16, 64], "option.bottleneck": 4}
-    return made_up("identities", {**fields, "cyclic_error": difference})
+    return made_up("numerics", {**fields, "cyclic_error": difference})
 
 
 def _bottleneck_variance(rmse: float, error: float = 0.01) -> pd.DataFrame:
@@ -207,7 +207,7 @@ def _bottleneck_variance(rmse: float, error: float = 0.01) -> pd.DataFrame:
         "cyclic_error": 1e-16,
     }
     return made_up(
-        "identities",
+        "numerics",
         {**common, "option.trace": {"estimator": "hutchinson"}, "trace_rmse": 1.0},
         {**common, "option.trace": {"estimator": "bottleneck"}, "trace_rmse": rmse},
     )

@@ -28,7 +28,7 @@ from benchmarks.claims import Claim, claims, registry
 from benchmarks.claims.densities import FAMILY
 from benchmarks.core.case import Case
 from benchmarks.core.naming import BUDGET
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.studies.density.tables import tables
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training

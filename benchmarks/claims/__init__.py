@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -253,7 +253,5 @@ def listed(parts: Iterable[str]) -> str:
 def _of_lecture(frame: pd.DataFrame) -> pd.DataFrame:
     """The records that the lecture speaks of: those on data sets that are no files of a user."""
     names = frame.get("dataset", pd.Series(None, frame.index))
-    files = names.map(lambda name: isinstance(name, str) and bool(PurePath(name).suffix)).astype(
-        bool
-    )
+    files = names.map(lambda name: isinstance(name, str) and bool(Path(name).suffix)).astype(bool)
     return frame[~files].reset_index(drop=True)

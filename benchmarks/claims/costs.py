@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from benchmarks.analysis import equal_fit, sizes
+from benchmarks.analysis import nfe, sizes
 from benchmarks.analysis.growth import FIXED, FOLLOWS, ONCE, degrees, growth
 from benchmarks.analysis.inference import Estimate, Standing, standings
 from benchmarks.analysis.nfe import Total, families, parts_of, totals
-from benchmarks.analysis.nfe import growth as nfe_growth
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
 from benchmarks.claims.criteria import level_of, rule
 from benchmarks.core.exhibit import scientific
@@ -226,7 +225,7 @@ def cost_in_total(frame: pd.DataFrame) -> Verdict:
     rows = done(frame, "nfe", "nfe_end")
     if not (slopes := _slopes(rows)):
         raise NotMeasured("evaluations after training at three dimensions or more")
-    when = "at equal fit" if equal_fit.fits(rows) else "after training"
+    when = "at equal fit" if nfe.fits(rows) else "after training"
     sentence = f"Read {when}, {dependence(slopes)}.{_totals(frame)}"
     holds = (reading[how] for reading in (BOUND, TIGHT) for how in stands(slopes).values())
     return Verdict(outcome(holds), sentence, keys(*families(rows).values()))
@@ -234,10 +233,10 @@ def cost_in_total(frame: pd.DataFrame) -> Verdict:
 
 def _slopes(rows: pd.DataFrame) -> dict[str, Estimate]:
     """The slope of each series, over all tolerances at equal fit, else after training."""
-    if fits := equal_fit.fits(rows):
+    if fits := nfe.fits(rows):
         slopes = {fit.name: fit.growth() for fit in fits}
     else:
-        slopes = {name: nfe_growth(group, "nfe_end") for name, group in families(rows).items()}
+        slopes = {name: nfe.growth(group, "nfe_end") for name, group in families(rows).items()}
     return {name: slope for name, slope in slopes.items() if slope}
 
 

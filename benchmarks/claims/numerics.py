@@ -20,27 +20,24 @@ from benchmarks.claims import (
     span,
 )
 from benchmarks.claims.criteria import level_of, rule
-from benchmarks.core.exhibit import scientific
+from benchmarks.core.exhibit import described, scientific
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import counted
-from benchmarks.studies.gradients.tables import with_solver
-from benchmarks.studies.identities import tables as identities
-from flows.continuous.trace import Trace
+from benchmarks.studies.numerics import tables as numerics
+from benchmarks.studies.numerics.tables import with_solver
 
 
 @register("residual-network")
 def residual_network(frame: pd.DataFrame) -> Verdict:
     """Elements that differ, and the order at the largest number of steps."""
-    rows = done(frame, "identities")
-    equal, falling = (identities.done(rows, name) for name in ("euler", "order"))
+    rows = done(frame, "numerics")
+    equal, falling = (numerics.done(rows, name) for name in ("euler", "order"))
     if equal.empty or falling.empty:
-        raise NotMeasured("records of Euler's method in the study identities")
+        raise NotMeasured("records of Euler's method in the study numerics")
     different, total = int(equal["different_elements"].sum()), len(equal)
-    orders = {
-        row["setting.method"]: identities.convergence(row)[2] for _, row in falling.iterrows()
-    }
+    orders = {row["setting.method"]: numerics.convergence(row)[2] for _, row in falling.iterrows()}
     if "euler" not in orders:
-        raise NotMeasured("records of Euler's order in the study identities")
+        raise NotMeasured("records of Euler's order in the study numerics")
     holds = different == 0 and abs(orders["euler"] - 1) <= rule("residual-network")["within"]
     bits = "equal bit for bit" if not different else f"different in {different} elements"
     others = ", ".join(f"{m} {order:.2f}" for m, order in orders.items() if m != "euler")
@@ -55,14 +52,14 @@ def residual_network(frame: pd.DataFrame) -> Verdict:
 @register("adjoint-gradient")
 def adjoint_gradient(frame: pd.DataFrame) -> Verdict:
     """Errors by tolerance of the adaptive solver, and the bytes held for the backward pass."""
-    rows = with_solver(trained(done(frame, "gradients", "gradient_error")))
+    rows = with_solver(trained(done(frame, "numerics", "gradient_error")))
     rows = rows[~rows["fixed"] & (rows["updates"] == rows["updates"].max())]
     rows = rows[rows["dtype"] == rows["dtype"].max()]  # float64 where there is any
     kinds = {name: rows[rows["gradient"] == name] for name in ("adjoint", "backprop")}
     if any(kind["setting"].nunique() < 2 for kind in kinds.values()):
         raise NotMeasured(
             "gradients of a trained field by adjoint and by backprop at two tolerances in the "
-            "study gradients"
+            "study numerics"
         )
     errors = {
         name: kind.groupby("setting")["gradient_error"].median() for name, kind in kinds.items()
@@ -91,9 +88,9 @@ def adjoint_gradient(frame: pd.DataFrame) -> Verdict:
 @register("change-of-variables")
 def change_of_variables(frame: pd.DataFrame) -> Verdict:
     """Errors against their bounds, flow by flow."""
-    rows = identities.done(done(frame, "identities"), "density")
+    rows = numerics.done(done(frame, "numerics"), "density")
     if rows.empty:
-        raise NotMeasured("densities among the records of the study identities")
+        raise NotMeasured("densities among the records of the study numerics")
     wrong = ~(rows["ladj_error"] <= rows["ladj_bound"])
     mass = ""
     if "mass_error" in rows and rows["mass_error"].notna().any():
@@ -111,10 +108,10 @@ def change_of_variables(frame: pd.DataFrame) -> Verdict:
 @register("rate-of-change")
 def rate_of_change(frame: pd.DataFrame) -> Verdict:
     """The differences with the most steps, and their order."""
-    rows = identities.done(done(frame, "identities"), "rate")
-    fields = [identities.convergence(row) for _, row in rows.iterrows()]
+    rows = numerics.done(done(frame, "numerics"), "rate")
+    fields = [numerics.convergence(row) for _, row in rows.iterrows()]
     if not fields or any(len(steps) < 2 for steps, _, _ in fields):
-        raise NotMeasured("rates of log p at two numbers of steps in the study identities")
+        raise NotMeasured("rates of log p at two numbers of steps in the study numerics")
     left, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]
     holds = (
         max(left) <= rule("rate-of-change")["largest"]
@@ -131,10 +128,11 @@ def rate_of_change(frame: pd.DataFrame) -> Verdict:
 @register("hutchinson")
 def hutchinson(frame: pd.DataFrame) -> Verdict:
     """The largest deviations of means and spreads, in standard errors."""
-    rows = identities.done(done(frame, "identities"), "estimate")
-    rows = rows[[Trace.of(t).estimator == "hutchinson" for t in rows.get("option.trace", ())]]
+    rows = numerics.done(done(frame, "numerics"), "estimate")
+    traces = rows.get("option.trace", pd.Series(dtype=object))
+    rows = rows[described(traces, estimator="exact")["estimator"].eq("hutchinson")]
     if rows.empty:
-        raise NotMeasured("estimates of traces in the study identities")
+        raise NotMeasured("estimates of traces in the study numerics")
     means, spreads = int(rows["batch"].sum()), len(rows)
     allowed = [
         float(scipy.stats.norm.isf(level_of("hutchinson") / 2 / n)) for n in (means, spreads)
@@ -155,9 +153,9 @@ def hutchinson(frame: pd.DataFrame) -> Verdict:
 @register("bottleneck-trace")
 def bottleneck_trace(frame: pd.DataFrame) -> Verdict:
     """The largest difference over all fields and rows."""
-    rows = identities.done(done(frame, "identities"), "estimate")
+    rows = numerics.done(done(frame, "numerics"), "estimate")
     if rows.empty:
-        raise NotMeasured("traces of fields with a bottleneck in the study identities")
+        raise NotMeasured("traces of fields with a bottleneck in the study numerics")
     largest = rows["cyclic_error"].max()
     pairs = rows[["dim", "option.bottleneck"]].drop_duplicates().itertuples(index=False)
     sentence = (
@@ -174,9 +172,9 @@ def bottleneck_trace(frame: pd.DataFrame) -> Verdict:
 @register("bottleneck-variance")
 def bottleneck_variance(frame: pd.DataFrame) -> Verdict:
     """The ratio of the variances for each field and noise."""
-    rows = identities.done(done(frame, "identities"), "estimate")
-    if rows.empty or "variance" not in (fields := identities.estimates(rows)):
-        raise NotMeasured("estimates in both spaces in the study identities")
+    rows = numerics.done(done(frame, "numerics"), "estimate")
+    if rows.empty or "variance" not in (fields := numerics.estimates(rows)):
+        raise NotMeasured("estimates in both spaces in the study numerics")
     fields = fields.dropna(subset=["variance"])
     error = np.hypot(fields["rmse_d_se"], fields["rmse_k_se"])
     gain = fields["rmse_d"] - fields["rmse_k"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import signal
@@ -60,7 +59,7 @@ def choose(
     plugin: Plugin = None,
     keep_weights: KeepWeights = False,
 ) -> None:
-    """Find the flow that gives the best density of a table, in so many minutes.
+    """Find the flow that gives the best density of a table, within minutes.
 
     Families get equal seconds: a search of sizes, learning rates and preprocessing by validation,
     then one longer training that is scored on test rows. Exit status: 0 there is an answer, 1 no
@@ -88,7 +87,6 @@ def choose(
         admit(name)
         jobs, passed = most_jobs(1), time.monotonic() - started
         slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))
-        _wait_for_host(30 * minutes)
         left = 60 * minutes - (time.monotonic() - started)
         dim, width = datasets.dim(name), datasets.context_dim(name)
         listed = entrants(dim, flows_of(flow or ()), width, registered)
@@ -206,25 +204,6 @@ def suite_of(name: str, minutes: float, plan: Plan, listed: Sequence[Entrant]) -
     values: dict[str, Any] = {"name": title, "threads": 1, "time_limit": 60 * minutes}
     values |= {"about": f"Which flow for {name}: {minutes:g} min.", "studies": (study,)}
     return Suite.model_validate(values)
-
-
-def _wait_for_host(seconds: float) -> None:
-    """Wait while another run on the host is timing; ValueError where that takes so long."""
-    from benchmarks.execution import host
-
-    ends, waits = time.monotonic() + seconds, itertools.count()
-
-    def waiting() -> None:
-        if time.monotonic() > ends:
-            raise ValueError(
-                f"another run on this host is timing, and {seconds:.0f} s were not enough to wait "
-                "for it: call again when it has ended"
-            )
-        if not next(waits):
-            console.print("waiting: another run on this host is timing", soft_wrap=True)
-
-    with host.beside(waiting):
-        pass
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ class Standing:
 def dependencies(case: Case) -> Dependencies:
     """What a case depends on now; ValueError for a study, flow or data set that there is not."""
     modules = {f"study {case.study}": studies.module_of(case.study)}
-    declared = {f"study {case.study}": studies.declared(case.study)}
+    study = studies[case.study].part(case.settings)
+    declared = {f"study {case.former}": Declared(study.version, study.pace)}
     if case.flow not in BASELINES:
         modules[f"flow {case.flow}"] = members.module_of(case.flow)
         declared[f"flow {case.flow}"] = members.declared(case.flow)
@@ -66,7 +67,7 @@ def dependencies(case: Case) -> Dependencies:
         declared[f"data {case.dataset}"] = datasets.registry.declared(case.dataset)
     if protocol := case.roles.get("by"):
         declared[f"protocol {protocol}"] = Declared(protocols.read(protocol).version)
-    packages = {*studies[case.study].uses, *(p for m in modules.values() for p in _packages(m))}
+    packages = {*study.uses, *(p for m in modules.values() for p in _packages(m))}
     declared |= {name: _declared(name) for name in sorted(packages)}
     files: dict[str, str] = {}
     for module in modules.values():
