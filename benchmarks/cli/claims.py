@@ -86,10 +86,10 @@ def _select(only: Sequence[str] | None) -> list[Claim]:
 
 def _results_folders(results: Path) -> list[Path]:
     """The results folders but the baseline, which measures in miniature; ValueError if none."""
-    from benchmarks.cli.baseline import BASELINE
     from benchmarks.core import store
+    from benchmarks.report.runs import BASELINE
 
-    paths = [path for path in results.glob("*") if path.name != BASELINE.name]
+    paths = [path for path in results.glob("*") if path.name != BASELINE]
     paths = [path for path in paths if store.is_folder(path)]
     if not paths:
         raise ValueError(
