@@ -23,7 +23,7 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.study import registry
-from benchmarks.datasets import own
+from benchmarks.datasets.tables import admit
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.suite import Suite
 from benchmarks.studies.choose.plan import Plan, entrants
@@ -217,7 +217,7 @@ def test_a_second_run_of_a_question_goes_on_with_the_plan_of_the_first(tmp_path,
     listed = entrants(2, ["realnvp", "nice"])
     plan = Plan(families=2, configurations=1, places=1, trial=0.1, final=0.3)
     with datasets.registry.temporary():
-        own.admit(name)
+        admit(name)
         assert earlier(out, name, 1.5, listed) is None
         suite = suite_of(name, 1.5, plan, listed)
         run(suite, out, Silent(), worker=worker)

@@ -72,7 +72,6 @@ def test_a_claim_of_no_slide_has_a_row(tmp_path: Path) -> None:
             studies=("numerics",),
             suite="quick",
             exhibits=(),
-            examples=(),
         )
         def _judge(frame: pd.DataFrame) -> Verdict:
             return Verdict("confirmed", f"{len(frame)} of them.", tuple(frame["key"]))

@@ -12,11 +12,11 @@ import pytest
 from benchmarks.analysis import nfe
 from benchmarks.analysis.growth import ALWAYS, NEVER, crossing, tail_polynomial
 from benchmarks.analysis.inference import Estimate
-from benchmarks.claims.cost_in_total import example_at_equal_fit
 from benchmarks.core.exhibit import Table
 from benchmarks.core.study import Common, registry
 from benchmarks.studies.nfe.figures import figures
 from benchmarks.studies.nfe.tables import tables
+from claim_examples import at_equal_fit
 
 
 def _frame(power: float) -> pd.DataFrame:
@@ -187,7 +187,7 @@ NONE = pytest.approx(0, abs=1e-9)  # of error
 @pytest.fixture
 def frame() -> pd.DataFrame:
     """Two flows whose NFE grow with D by these powers where 0.9 of the gap is closed."""
-    return example_at_equal_fit(*SLOPES.values())
+    return at_equal_fit(*SLOPES.values())
 
 
 def test_a_training_is_read_where_it_has_closed_the_share(frame: pd.DataFrame) -> None:

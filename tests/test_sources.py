@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 import flows
-from benchmarks.claims.examples import densities
 from benchmarks.core.case import Case
 from benchmarks.core.naming import STAR, series
 from benchmarks.execution.sources import commit_of, plugin_files
@@ -21,6 +20,7 @@ from benchmarks.plotting.draw import looks
 from benchmarks.studies.contender import expanded
 from benchmarks.studies.density.tables import tables as density_tables
 from benchmarks.studies.trainees import Trainee
+from claim_examples import densities
 from flows.plugins import load_plugin
 
 FILES = {

@@ -1,10 +1,13 @@
-"""Natural-image patches in the way of BSDS300, from the two photographs in scikit-learn.
+"""Small grey images from what scikit-learn ships: patches of photographs, and digits.
 
-A patch of k x k grey pixels (ITU-R 601 luma, 0.299 R + 0.587 G + 0.114 B, rounded to 0..255) gets
-uniform noise in [0, 1) on every pixel, is divided by 256, loses its mean and then its last pixel:
-D = k^2 - 1, as in Papamakarios et al., Masked Autoregressive Flow for Density Estimation, 2017,
-arXiv:1705.07057. Patches overlap, so a random split over patches would leak pixels: whole tiles of
-the photographs go to train, val or test instead, and no patch crosses the edge of a tile.
+Pixels get uniform noise in [0, 1) of a grey level, so that the log-density bounds that of the
+pixels: Theis, van den Oord and Bethge, A note on the evaluation of generative models, 2016,
+arXiv:1511.01844.
+
+Patches are made the way of BSDS300 (Papamakarios et al., Masked Autoregressive Flow for Density
+Estimation, 2017, arXiv:1705.07057): k x k pixels, divided by 256, without their mean and then
+without the last pixel, D = k^2 - 1. They overlap, so a random split over patches would leak pixels:
+whole tiles of the photographs go to train, val or test, and no patch crosses the edge of a tile.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.datasets import Dataset, Loader, register, stream
+from benchmarks.datasets.tabular import shuffled_split
 
 # Pixels, about. Small tiles spread every part over the scenes: between seeds, the mean test
 # log-likelihood of a full-covariance Gaussian (k = 8) has sd 2.8 nats with tiles of 32 pixels and
@@ -25,7 +29,8 @@ from benchmarks.datasets import Dataset, Loader, register, stream
 TILE = 32
 SHARE = {"val": 0.08, "test": 0.12}  # of the tiles of each photograph; train has the rest
 ROWS = {"train": 60_000, "val": 5_000, "test": 20_000}  # at most
-LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
+LEVELS = 17  # of the digits
 
 
 class Tile(NamedTuple):
@@ -45,13 +50,12 @@ def photographs() -> Tensor:
 
     china.jpg (danielbuechele) and flower.jpg (vultilion), both CC BY 2.0. Needs pillow.
     """
-    # Imported here because it takes a second and no other data set needs it.
-    from sklearn.datasets import load_sample_images
+    from sklearn.datasets import load_sample_images  # takes a second
 
     return torch.tensor(np.rint(np.stack(load_sample_images().images) @ np.array(LUMA)))
 
 
-def tile_split(shape: tuple[int, int, int], seed: int) -> dict[str, list[Tile]]:
+def tile_split(shape: tuple[int, ...], seed: int) -> dict[str, list[Tile]]:
     """Split the tiles of `shape` = (photographs, height, width), shuffled within each photograph.
 
     The tiles cover the photographs without overlap, and every part has tiles of each of them.
@@ -86,9 +90,8 @@ def positions(tiles: list[Tile], k: int, limit: int, generator: torch.Generator)
     for tile in tiles:
         top = torch.arange(tile.top, tile.top + tile.height - k + 1)
         left = torch.arange(tile.left, tile.left + tile.width - k + 1)
-        blocks.append(
-            torch.cartesian_prod(torch.tensor([tile.id]), torch.tensor([tile.photo]), top, left)
-        )
+        number, photo = torch.tensor([tile.id]), torch.tensor([tile.photo])
+        blocks.append(torch.cartesian_prod(number, photo, top, left))
     places = torch.cat(blocks)
     return places[torch.randperm(len(places), generator=generator)[:limit]]
 
@@ -102,12 +105,11 @@ def cut(photos: Tensor, places: Tensor, k: int, generator: torch.Generator) -> T
     return (x - x.mean(dim=1, keepdim=True))[:, :-1].contiguous()
 
 
-def _loader(name: str, k: int) -> Loader:
+def _patches(name: str, k: int) -> Loader:
     def load(root: Path | None, seed: int) -> Dataset:
         photos = photographs()
-        count, height, width = photos.shape
         parts, places = {}, {}
-        for part, tiles in tile_split((count, height, width), seed).items():
+        for part, tiles in tile_split(tuple(photos.shape), seed).items():
             generator = stream(seed, f"{name}/{part}")
             places[part] = positions(tiles, k, ROWS[part], generator)
             parts[part] = cut(photos, places[part], k, generator)
@@ -131,4 +133,28 @@ def _loader(name: str, k: int) -> Loader:
 
 for _k in range(2, 9):
     _name = "patches" if _k == 8 else f"patches{_k}"
-    register(_name, version=3, dim=_k**2 - 1)(_loader(_name, _k))  # 3: errors clustered by tile
+    register(_name, version=3, dim=_k**2 - 1)(_patches(_name, _k))  # 3: errors clustered by tile
+
+
+@register("digits", dim=64)
+def digits(root: Path | None, seed: int) -> Dataset:
+    """The 1,797 handwritten digits of the test set of UCI 80: 64 grey pixels of 17 levels."""
+    from sklearn.datasets import load_digits  # takes a second
+
+    pixels = torch.tensor(load_digits().data, dtype=torch.float64)
+    generator = stream(seed, "digits")
+    noise = torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype)
+    parts = shuffled_split((pixels + noise) / LEVELS, generator)
+    sizes = " / ".join(f"{len(part):,}" for part in parts.values())
+    return Dataset(
+        name="digits",
+        dim=pixels.shape[1],
+        train=parts["train"],
+        val=parts["val"],
+        test=parts["test"],
+        units="pixels in [0, 1)",
+        levels=LEVELS,
+        about="Handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak 1998, UCI 80, "
+        f"doi:10.24432/C50P49, CC BY 4.0), dequantised by uniform noise; random split: {sizes} "
+        "rows.",
+    )
