@@ -95,9 +95,7 @@ def rows(run: int) -> list[tuple[object, ...]]:
             raise SystemExit(f"run {run}: {name} has no times: {result.verdict} {result.reason}")
         figures = (f"{x:.5f}" for x in (result.ratio, result.low, result.high))
         size = len(result.blocks)
-        table.append(
-            (run, slowed, load, name, size, *figures, f"{result.p:.3g}", result.verdict)
-        )
+        table.append((run, slowed, load, name, size, *figures, f"{result.p:.3g}", result.verdict))
     return table
 
 
