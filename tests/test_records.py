@@ -27,8 +27,9 @@ read = {name for name in sys.modules if name.split(".")[0] in ("torch", "flows")
 assert not read | {name for name in sys.modules if name.startswith("benchmarks.studies")}, read
 """
 REPORT = """
-import sys, benchmarks.report as report
-report.write(sys.argv[1], out=sys.argv[2])
+import sys
+from benchmarks.cli.app import app
+app(["report", sys.argv[1], "--out", sys.argv[2]], standalone_mode=False)
 assert "torch" not in sys.modules
 """
 

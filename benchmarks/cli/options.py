@@ -101,10 +101,12 @@ def use_data_root(root: Path | None) -> None:
 
 def load_plugins(paths: Sequence[Path] | None) -> list[str]:
     """Import plug-in files; the flows that they register. ValueError for one that cannot be."""
+    if not paths:
+        return []
     from flows import members
     from flows.plugins import load_plugin
 
-    modules = {load_plugin(path).__name__ for path in paths or ()}
+    modules = {load_plugin(path).__name__ for path in paths}
     return [name for name in members if members.module_of(name) in modules]
 
 
@@ -128,10 +130,9 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
 
 def results_folder(name: Path) -> Path:
     """The folder that a path or a suite's name stands for, as `read_suite` would resolve it."""
-    from benchmarks.execution import suite as suites
-
-    path = Path("results") / name
-    return path if str(name) in suites.names() and not name.exists() and path.is_dir() else name
+    path, suites = Path("results") / name, Path(__file__).parents[1] / "suites"
+    named = (suites / f"{name}.toml").is_file()
+    return path if named and not name.exists() and path.is_dir() else name
 
 
 def on_suite(command: Callable[..., None]) -> Callable[..., None]:
