@@ -8,8 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from benchmarks.report.collect import collect
-from benchmarks.report.sections import noted
 from typer.testing import CliRunner
 
 from benchmarks import report
@@ -18,6 +16,7 @@ from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.frame import load, of_one_place
 from benchmarks.report.claims import judge
+from benchmarks.report.content import collect, noted
 from benchmarks.report.runs import read
 from committed import FOLDERS, ROOT
 from page import Page
@@ -73,7 +72,6 @@ def test_a_claim_of_no_slide_has_a_row(tmp_path: Path) -> None:
             studies=("numerics",),
             suite="quick",
             exhibits=(),
-            examples=(),
         )
         def _judge(frame: pd.DataFrame) -> Verdict:
             return Verdict("confirmed", f"{len(frame)} of them.", tuple(frame["key"]))

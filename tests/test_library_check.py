@@ -66,7 +66,7 @@ FAILED = {**ROW, "passed": False}
 
 @pytest.fixture(autouse=True)
 def _members(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(check, "LIMIT", 2.0)
+    monkeypatch.setattr(check, "LIMIT", 6.0)
     with flows.members.temporary():
         yield
 

@@ -46,7 +46,10 @@ STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the w
 Row = dict[str, Any]  # of a library: where it was judged (PLACE), row, figure, bound, passed
 PLACE = ("library", "version", "family", "dim", "dtype", "parameters")
 FIELDS = (*PLACE, "row", "figure", "bound", "passed")
-LARGE, LARGE_WITHIN = 64, 3.0  # a dimension, judged where the one before took so many seconds
+LARGE, LARGE_WITHIN = (
+    64,
+    3.0,
+)  # a dimension that is judged if the one before took at most these seconds
 FULL = {"dim": (2, 3, 10, LARGE), "dtype": DTYPES, "parameters": ("initial", "moved")}
 QUICK = {"dim": (2, 3), "dtype": ("float64",), "parameters": ("moved",)}
 LIMIT, PATIENCE = 16.0, 6  # seconds of the processor for one judgement; as many times on the clock

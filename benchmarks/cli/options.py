@@ -95,16 +95,18 @@ def use_data_root(root: Path | None) -> None:
     """Look for data files in a folder, here and in the worker; ValueError where it is none."""
     if root is not None:
         if not root.is_dir():
-            raise ValueError(f"data root {str(root)!r} is no folder")
+            raise ValueError(f"data root {str(root)!r} is not a folder")
         os.environ["FLOWGAUGE_DATA"] = str(root.resolve())
 
 
 def load_plugins(paths: Sequence[Path] | None) -> list[str]:
     """Import plug-in files; the flows that they register. ValueError for one that cannot be."""
+    if not paths:
+        return []
     from flows import members
     from flows.plugins import load_plugin
 
-    modules = {load_plugin(path).__name__ for path in paths or ()}
+    modules = {load_plugin(path).__name__ for path in paths}
     return [name for name in members if members.module_of(name) in modules]
 
 
@@ -128,10 +130,9 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
 
 def results_folder(name: Path) -> Path:
     """The folder that a path or a suite's name stands for, as `read_suite` would resolve it."""
-    from benchmarks.execution import suite as suites
-
-    path = Path("results") / name
-    return path if str(name) in suites.names() and not name.exists() and path.is_dir() else name
+    path, suites = Path("results") / name, Path(__file__).parents[1] / "suites"
+    named = (suites / f"{name}.toml").is_file()
+    return path if named and not name.exists() and path.is_dir() else name
 
 
 def on_suite(command: Callable[..., None]) -> Callable[..., None]:

@@ -231,9 +231,9 @@ def _unlike(values: Mapping[str, Any], stated: Mapping[str, Any], defaults: Any)
     defaults = defaults if isinstance(defaults, Mapping) else {}
     for name in {**stated, **values}:
         value, default = values.get(name), defaults.get(name)
-        other = stated.get(name, default if name in defaults else value)
+        other = stated.get(name, defaults.get(name, value))
         if isinstance(value, Mapping) and isinstance(other, Mapping):
-            if part := _unlike(value, other, default):
+            if part := _unlike(value, stated.get(name, {}), default):
                 return f"{name}.{part}"
         elif isinstance(value, Mapping) or isinstance(other, Mapping):
             continue  # a description, of which a text is the short form

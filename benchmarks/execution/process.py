@@ -20,7 +20,7 @@ from benchmarks import datasets
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result, registry
-from benchmarks.datasets import own
+from benchmarks.datasets.tables import admit
 from benchmarks.measure.machine import Beside, memory_bytes
 from benchmarks.measure.operations import dispatched, forget
 from benchmarks.measure.process import bound_forks, end_with_parent
@@ -146,7 +146,7 @@ def main(descriptor: str, lifeline: str) -> None:
 def _results(cases: Sequence[Case], operators: bool) -> Iterator[tuple[str, Result]]:
     """Each case's key and result."""
     for case in cases:
-        own.admit(case.dataset or "")
+        admit(case.dataset or "")
     study = registry[cases[0].study]
     yield from dispatched(study, cases) if operators else study.measure(cases)
 
@@ -156,7 +156,7 @@ def _times(cases: Sequence[Case], files: Mapping[str, Files]) -> Iterator[tuple[
     from benchmarks.training import checkpoint
 
     for case in cases:
-        own.admit(case.dataset or "")
+        admit(case.dataset or "")
         _, tensors = checkpoint.unpacked(files[case.key].kept)
         yield case.key, registry[case.study].times(case, tensors)
 

@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from benchmarks.core.case import Case, Settings, canonical, digest, of_part
 from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, registry
-from benchmarks.datasets import own
+from benchmarks.datasets.tables import admit
 from benchmarks.execution import faults
 from flows.member import SIZES
 
@@ -92,7 +92,7 @@ class Suite(Settings, frozen=True):
                     f"suite {self.name!r} has no size {unknown.pop()!r}; choose from: {known}"
                 )
             for name in getattr(model, "datasets", ()):
-                own.admit(name)
+                admit(name)
             listed = list(study.cases(model, common))
             for case in listed:  # a flow's defaults too
                 faults.check(case.options, f"{where}: options of {case.flow!r}")

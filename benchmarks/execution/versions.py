@@ -21,8 +21,8 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.record import Record
 from benchmarks.core.study import registry as studies
-from benchmarks.datasets import own
 from benchmarks.datasets.disk import Absent, sha256
+from benchmarks.datasets.tables import admit
 from benchmarks.execution.sources import OURS, commit_of, plugin_files
 from benchmarks.training.baselines import BASELINES
 from flows import members
@@ -125,7 +125,7 @@ def standings(records: Iterable[Record]) -> dict[str, tuple[str, str, str, str]]
     """The standing of records by key: counts, times, reason, unchecked."""
     listed = {}
     for record in records:
-        own.admit(record.case.dataset or "")
+        admit(record.case.dataset or "")
         now = standing(record)
         listed[record.key] = (now.counts, now.times, now.reason, now.unchecked)
     return listed
