@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike
 
 from benchmarks.analysis.stats import holm
 from benchmarks.core.formats import markdown_table
-from benchmarks.measure.child import SAFE, ending
+from benchmarks.measure.process import SAFE, ending
 from benchmarks.measure.machine import git, machine, versions
 
 BASE, NEW = "base", "new"
