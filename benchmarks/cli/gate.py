@@ -114,11 +114,6 @@ Target = Annotated[Path, typer.Option(help="Folder of the baseline.")]
 BASELINE = Path("results/baseline")
 
 
-@baseline.callback()
-def commands() -> None:
-    """Renew or check the baseline that the gate compares with."""
-
-
 @baseline.command()
 def update(
     folder: Annotated[

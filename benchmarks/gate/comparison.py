@@ -62,7 +62,7 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
         *judge_cases(before, after, allow),
         *baseline.judge(guarded.values()),
         *judge_counts(pairs),
-        *judge_qualities(*done, allow),
+        *judge_qualities(done[0], done[1], allow),
         *judge_times(pairs, factor),
     )
     reasons = Counter(standing(record).reason for record in sides[1].records)
