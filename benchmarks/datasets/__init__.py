@@ -268,7 +268,9 @@ def drawn(
             name=name,
             dim=width - context_dim,
             context_dim=context_dim,
-            **parts,
+            train=parts["train"],
+            val=parts["val"],
+            test=parts["test"],
             units="raw units",
             about=f"{about}; {' / '.join(f'{n:,}' for n in rows.values())} independent rows; "
             f"{known}.",

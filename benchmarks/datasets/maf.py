@@ -236,12 +236,13 @@ def bsds300(path: Path) -> Parts:
         return tuple(part[:] for part in parts)
 
 
+def _original(folder: str, name: str, url: str, checksum: str | None = None) -> tuple[Source]:
+    """The source of one of UCI's files."""
+    return (Source(url, checksum, ((f"{folder}/{name}", name),)),)
+
+
 OLD_UCI = f"{UCI}/ml/machine-learning-databases"
-POWER, GAS, MINIBOONE = (
-    "household_power_consumption.txt",
-    "ethylene_CO.txt",
-    "MiniBooNE_PID.txt",
-)
+POWER, GAS, MINIBOONE = "household_power_consumption.txt", "ethylene_CO.txt", "MiniBooNE_PID.txt"
 HEPMASS = ("1000_train.csv.gz", "1000_test.csv.gz")
 ROWS = (
     Published(
@@ -254,13 +255,7 @@ ROWS = (
         "household power by the minute: shuffled by RandomState(42), reactive power and intensity "
         "dropped, uniform noise of 0.01 on voltage, 0.001 on power, 1 on the sub-meters, none on "
         "the minute of day; standardised by train and val together",
-        originals=(
-            Source(
-                f"{OLD_UCI}/00235/household_power_consumption.zip",
-                None,
-                ((f"power/{POWER}", POWER),),
-            ),
-        ),
+        originals=_original("power", POWER, f"{OLD_UCI}/00235/household_power_consumption.zip"),
     ),
     Published(
         "gas",
@@ -272,12 +267,10 @@ ROWS = (
         "gas sensors, not shuffled: while a correlation is above 0.98 the first such column goes; "
         "standardised by all rows, those of the test part included",
         archived=("gas/ethylene_CO.pickle",),
-        originals=(
-            Source(
-                f"{UCI}/static/public/322/gas+sensor+array+under+dynamic+gas+mixtures.zip",
-                None,
-                ((f"gas/{GAS}", GAS),),
-            ),
+        originals=_original(
+            "gas",
+            GAS,
+            f"{UCI}/static/public/322/gas+sensor+array+under+dynamic+gas+mixtures.zip",
         ),
         remedy=" --original; the archive's ethylene_CO.pickle is a program, which you convert to "
         "ethylene_CO.parquet if you trust it (docs/data.md)",
@@ -296,8 +289,7 @@ ROWS = (
         "by train and val, then without columns whose least value (not their commonest) occurs "
         "more than 5 times; not shuffled",
         originals=tuple(
-            Source(f"{OLD_UCI}/00347/{name}", None, ((f"hepmass/{name}", name),))
-            for name in HEPMASS
+            source for n in HEPMASS for source in _original("hepmass", n, f"{OLD_UCI}/00347/{n}")
         ),
     ),
     Published(
@@ -309,12 +301,11 @@ ROWS = (
         (("miniboone/data.npy",), (f"miniboone/{MINIBOONE}",)),
         "neutrino events, signal alone: outliers and columns with a repeated least value gone "
         "before it was published; standardised by train and val together, not shuffled",
-        originals=(
-            Source(
-                f"{UCI}/static/public/199/miniboone+particle+identification.zip",
-                "af4573ca81797ca1c5bfc623f0fdf26ed07e626e2717c322224f96e8795f8752",
-                ((f"miniboone/{MINIBOONE}", MINIBOONE),),
-            ),
+        originals=_original(
+            "miniboone",
+            MINIBOONE,
+            f"{UCI}/static/public/199/miniboone+particle+identification.zip",
+            "af4573ca81797ca1c5bfc623f0fdf26ed07e626e2717c322224f96e8795f8752",
         ),
     ),
     Published(
