@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.execution import suite
-from benchmarks.execution.tasks import Task, budget, dealt, tasks
+from benchmarks.execution.plan import Task, budget, dealt, tasks
 
 WORKERS = (1, 4, 16, 64, 256, 1000)
 SPREAD = 0.5  # standard deviation of the logarithm of a task's time over its budget

@@ -21,8 +21,7 @@ import report_probes
 from benchmarks import report
 from benchmarks.core.frame import load
 from benchmarks.core.record import Record
-from benchmarks.execution.process import Setup
-from benchmarks.execution.worker import Worker
+from benchmarks.execution.process import Setup, Worker
 from benchmarks.gate import compare
 from benchmarks.gate.comparison import Verdict
 from cluster_commands import Commands

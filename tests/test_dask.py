@@ -10,12 +10,12 @@ from pathlib import Path
 
 import dask
 import pytest
+from benchmarks.execution.schedulers import local_cluster
 from distributed import Client
 
 from benchmarks.execution.cluster import HOST
 from benchmarks.execution.process import Setup
 from benchmarks.execution.run import Asked, run
-from benchmarks.execution.schedulers import local_cluster
 from dask_processes import Acting, free_port, processes, scheduler, until, worker
 from flows.plugins import load_plugin
 from runs import Silent, figures, small, trainings

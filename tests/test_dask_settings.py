@@ -9,6 +9,10 @@ import sys
 import dask
 import psutil
 import pytest
+from benchmarks.execution.claims import Claims
+from benchmarks.execution.pools import ClusterError, Terminated
+from benchmarks.execution.remote import Order, measured
+from benchmarks.execution.schedulers import slurm_cluster
 from distributed import Client, LocalCluster
 
 from benchmarks.cli.console import PlainConsole
@@ -17,14 +21,10 @@ from benchmarks.core import store
 from benchmarks.core.parts import FolderError
 from benchmarks.execution import cluster as pool
 from benchmarks.execution import connection, remote, suite
-from benchmarks.execution.claims import Claims
 from benchmarks.execution.cluster import HOST
-from benchmarks.execution.pools import ClusterError, Terminated
+from benchmarks.execution.plan import Task
 from benchmarks.execution.process import Setup
-from benchmarks.execution.remote import Order, measured
 from benchmarks.execution.run import Asked, run
-from benchmarks.execution.schedulers import slurm_cluster
-from benchmarks.execution.tasks import Task
 from dask_processes import Acting, free_port, until
 from runs import Silent, small, trainings
 from stopping import PLUGIN, SUITE, UPDATES

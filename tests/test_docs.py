@@ -18,7 +18,7 @@ from benchmarks.core.plan import plan_of
 from benchmarks.core.quotable import TIMES
 from benchmarks.core.record import Values
 from benchmarks.execution import suite
-from benchmarks.execution.state import state
+from benchmarks.execution.plan import state
 from benchmarks.report.documents import Documents, rendered
 from benchmarks.report.quoted import Quoted, folders
 from documents import DOCUMENTS, ROOT, commands, named

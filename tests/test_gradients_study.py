@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.plan import tasks
 from benchmarks.studies.gradients import study as gradients
 from measuring import GRADIENTS, frame_of, gradient_cases, results_of
 

@@ -12,8 +12,7 @@ import pytest
 from benchmarks.core.case import Case, studies
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result
-from benchmarks.execution.process import Files, Setup
-from benchmarks.execution.worker import Worker
+from benchmarks.execution.process import Files, Setup, Worker
 from flows.plugins import load_plugin
 from runs import SCORING, small, trainings
 

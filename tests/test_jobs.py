@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from benchmarks.execution.claims import Claims
+from benchmarks.execution.pools import cores_for
+from benchmarks.execution.recorder import CHECKPOINTS, SUPERSEDED
 
 from benchmarks import report
 from benchmarks.core import store
 from benchmarks.core.frame import load
-from benchmarks.execution.claims import Claims
 from benchmarks.execution.merging import merge
-from benchmarks.execution.pools import cores_for
-from benchmarks.execution.recorder import CHECKPOINTS, SUPERSEDED
+from benchmarks.execution.plan import Shard, state
 from benchmarks.execution.run import Asked, run
-from benchmarks.execution.state import state
-from benchmarks.execution.tasks import Shard
 from runs import Silent, figures, small, trainings
 
 

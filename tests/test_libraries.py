@@ -19,7 +19,7 @@ from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 from benchmarks.execution import suite
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.plan import tasks
 from benchmarks.measure.foreign import peers
 from benchmarks.studies.architectures import architectures
 from benchmarks.studies.libraries.study import copy_weights

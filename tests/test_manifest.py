@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
 from benchmarks.execution import suite
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.plan import tasks
 from documents import ROOT, blocks
 
 LATEST = kubernetes_validate.latest_version()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from benchmarks.execution.claims import CLAIMS, VARIABLE
+from benchmarks.execution.recorder import SUPERSEDED
 
 from benchmarks.core import store
 from benchmarks.execution import suite
-from benchmarks.execution.claims import CLAIMS, VARIABLE
-from benchmarks.execution.recorder import SUPERSEDED
+from benchmarks.execution.plan import state
 from benchmarks.execution.run import Asked, run
-from benchmarks.execution.state import state
 from runs import Silent, figures, started, trainings_of
 
 DEATH = "3"  # seconds

@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks.core import store
 from benchmarks.execution import suite
+from benchmarks.execution.plan import state
 from benchmarks.execution.run import Asked, run
-from benchmarks.execution.state import state
 from runs import Silent, figures, started, trainings_of
 
 KILLS = 3

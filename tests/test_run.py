@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from benchmarks.execution.claims import Claims
 
 from benchmarks.cli.run import measure
 from benchmarks.core import store
@@ -17,11 +18,9 @@ from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.record import Values
 from benchmarks.execution import recorder
-from benchmarks.execution.claims import Claims
+from benchmarks.execution.plan import Task, state
 from benchmarks.execution.run import Asked, run
-from benchmarks.execution.state import state
 from benchmarks.execution.suite import Suite, read
-from benchmarks.execution.tasks import Task
 from runs import Silent, small
 
 

@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
+from benchmarks.execution.claims import CLAIMS, Claims, alive
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.execution import suite
-from benchmarks.execution.claims import CLAIMS, Claims, alive
 from records import record_of
 
 cli = CliRunner()

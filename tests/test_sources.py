@@ -16,8 +16,8 @@ from benchmarks.core.case import Case
 from benchmarks.core.contender import expanded
 from benchmarks.core.git import git
 from benchmarks.core.series import STAR, series
-from benchmarks.execution.sources import commit_of, plugin_files
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.plan import tasks
+from benchmarks.execution.versions import commit_of, plugin_files
 from benchmarks.plotting.draw import looks
 from benchmarks.studies.density.says import says
 from benchmarks.studies.density.tables import tables as density_tables

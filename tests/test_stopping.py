@@ -11,8 +11,7 @@ import pytest
 
 from benchmarks.core import store
 from benchmarks.execution import host, suite
-from benchmarks.execution.pools import Terminated
-from benchmarks.execution.run import run
+from benchmarks.execution.run import Terminated, run
 from runs import Silent, figures
 from stopping import PLUGIN, SUITE, UPDATES, until
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.record import SCHEMA
+from benchmarks.execution.plan import state
 from benchmarks.execution.run import run
-from benchmarks.execution.state import state
 from benchmarks.execution.suite import Suite
 from folders import arrays_of, case_of, content, edit, put, values
 from records import record_of

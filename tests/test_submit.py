@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from benchmarks.execution.submission import slurm_seconds
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
 from benchmarks.execution import suite
-from benchmarks.execution.submission import slurm_seconds
-from benchmarks.execution.tasks import Shard
+from benchmarks.execution.plan import Shard
 
 RUN = typer.main.get_command(app).commands["run"]
 ODD = 'it\'s "one" $HOME 100%'

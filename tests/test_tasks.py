@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.execution import suite
-from benchmarks.execution.tasks import Shard, budget, dealt, tasks, wall_seconds
+from benchmarks.execution.plan import Shard, budget, dealt, tasks, wall_seconds
 
 budgets = st.lists(st.floats(0.01, 1000), min_size=1, max_size=60)
 

@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks.core.case import Case
 from benchmarks.execution import worker as handle
-from benchmarks.execution.process import Setup
-from benchmarks.execution.worker import Worker, WorkerLost
+from benchmarks.execution.process import Setup, Worker, WorkerLost
 from benchmarks.measure import child
 
 PLAYED = """

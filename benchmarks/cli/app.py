@@ -22,12 +22,8 @@ from benchmarks.cli.data import app as data
 from benchmarks.cli.docs import docs
 from benchmarks.cli.history import app as history
 from benchmarks.cli.list import list_members
-from benchmarks.cli.merge import merge
-from benchmarks.cli.pack import pack
 from benchmarks.cli.report import report
-from benchmarks.cli.run import run
-from benchmarks.cli.status import status
-from benchmarks.cli.submit import submit
+from benchmarks.cli.run import merge, pack, run, status
 from benchmarks.core.formats import plain
 
 
@@ -80,7 +76,7 @@ def flowgauge(
     """What normalizing-flow families cost and what they are worth, measured."""
 
 
-suites = (run, choose, status, submit, merge, pack, report)
+suites = (run, choose, status, merge, pack, report)
 for command in (*suites, check, audit, cost, claims, compare, ab, docs):
     app.command()(command)
 app.command("list")(list_members)

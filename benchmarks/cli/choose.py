@@ -23,7 +23,6 @@ from benchmarks.cli.question import (
     earlier,
     selected,
     suite_of,
-    wait_for_host,
 )
 from benchmarks.cli.run import ending, report_of
 
@@ -73,7 +72,7 @@ def choose(
         from benchmarks import datasets
         from benchmarks.core.study import registry
         from benchmarks.datasets import own
-        from benchmarks.execution.pools import most_jobs
+        from benchmarks.execution.run import most_jobs
         from benchmarks.studies.choose.plan import SLOWEST, Deadline, Plan, entrants
 
         if not console.is_terminal:
@@ -89,7 +88,6 @@ def choose(
         own.admit(name)
         jobs, passed = most_jobs(1), time.monotonic() - started
         slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))
-        wait_for_host(30 * minutes)
         left = 60 * minutes - (time.monotonic() - started)
         dim, width = datasets.dim(name), datasets.context_dim(name)
         listed = entrants(dim, flows_of(flow or ()), width, registered)
@@ -122,7 +120,7 @@ def _measure(
     from benchmarks.execution.run import Asked, run
 
     again = before is not None
-    asked = Asked(again, jobs=deadline.jobs, keep_weights=keep_weights, throughout=True)
+    asked = Asked(again, jobs=deadline.jobs, keep_weights=keep_weights)
     chooser = Chooser(console, *([before.best] if before else []))
     with ending(), suppress(OutOfTime), _watched(deadline), chooser:
         run(suite, folder, chooser, asked)

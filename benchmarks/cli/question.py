@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,25 +87,6 @@ def suite_of(name: str, minutes: float, plan: Plan, listed: Sequence[Entrant]) -
     values: dict[str, Any] = {"name": title, "threads": 1, "time_limit": 60 * minutes}
     values |= {"about": f"Which flow for {name}: {minutes:g} min.", "studies": (study,)}
     return Suite.model_validate(values)
-
-
-def wait_for_host(seconds: float) -> None:
-    """Wait while another run on the host is timing; ValueError where that takes so long."""
-    from benchmarks.execution import host
-
-    ends, waits = time.monotonic() + seconds, itertools.count()
-
-    def waiting() -> None:
-        if time.monotonic() > ends:
-            raise ValueError(
-                f"another run on this host is timing, and {seconds:.0f} s were not enough to wait "
-                "for it: call again when it has ended"
-            )
-        if not next(waits):
-            console.print("waiting: another run on this host is timing", soft_wrap=True)
-
-    with host.beside(waiting):
-        pass
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
 from benchmarks.core import parts
@@ -24,36 +23,7 @@ from benchmarks.core.parts import FolderError
 from benchmarks.core.record import Newer, Record, parsed
 from benchmarks.core.unpacking import BROKEN, array, zipped
 
-PATIENCE = 30.0
 RECORDS = "records"  # the subfolder of loose records
-
-
-class Busy(FolderError):
-    """Another run holds the results folder."""
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a results folder; FolderError where that cannot be. A killed holder lets go.
-
-    Commands hold it for moments; `Busy` if another does for `PATIENCE` seconds.
-    """
-    _check_name(folder)
-    lock = filelock.FileLock(folder / ".lock", timeout=PATIENCE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout:
-        raise Busy(
-            f"another command holds {str(folder)!r}: wait for it, or choose another --out"
-        ) from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise FolderError(f"{str(folder)!r} cannot be a results folder: {reason}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def is_folder(path: Path) -> bool:
@@ -65,7 +35,7 @@ def existing(folder: Path) -> Path:
     """The folder itself; ValueError where there is none and where it holds no records."""
     if not folder.exists():
         raise ValueError(f"there is no folder {str(folder)!r}")
-    _check_name(folder)
+    check_name(folder)
     if not is_folder(folder):
         raise ValueError(
             f"{str(folder)!r} is not a results folder: it has neither records/ nor packed records"
@@ -73,7 +43,8 @@ def existing(folder: Path) -> Path:
     return folder
 
 
-def _check_name(folder: Path) -> None:
+def check_name(folder: Path) -> None:
+    """FolderError for a folder whose name is not in UTF-8."""
     try:
         str(folder.resolve()).encode()
     except UnicodeEncodeError as error:

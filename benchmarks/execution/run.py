@@ -1,32 +1,64 @@
-"""Running a suite: what has no current record is measured, task by task, and recorded."""
+"""Running a suite: what has no current record is measured, task by task, and recorded.
+
+Tasks are measured by workers of this machine (`Pool`), or by those of Dask (`Cluster`), which have
+the same interface.
+"""
 
 from __future__ import annotations
 
+import queue
+import shutil
 import threading
+import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
-from benchmarks.core import store
-from benchmarks.core.case import Case
-from benchmarks.core.record import Record
-from benchmarks.execution import host, leftovers
-from benchmarks.execution.claims import Claims
-from benchmarks.execution.pools import Begun, Event, Pool, Recorded, Terminated, Workers, setups
-from benchmarks.execution.recorder import Recorder
-from benchmarks.execution.state import WHOLE, State, state, write_plan
+import numpy as np
+
+from benchmarks.core import locks, parts, store
+from benchmarks.core.case import Case, digest
+from benchmarks.core.record import Record, Status, Values
+from benchmarks.core.study import Result, Skipped, Study, registry
+from benchmarks.execution.plan import (
+    WEIGHTS,
+    WHOLE,
+    Shard,
+    State,
+    Task,
+    longest_first,
+    state,
+    tasks,
+    write_plan,
+)
+from benchmarks.execution.process import Cancelled, Files, Measured, Setup, Worker, measured
 from benchmarks.execution.suite import Suite
-from benchmarks.execution.tasks import Shard, Task, budget, tasks
-from benchmarks.execution.worker import Worker
+from benchmarks.execution.versions import (
+    Dependencies,
+    dependencies_at_hand,
+    plugins_of,
+    source_of,
+)
 from benchmarks.measure import resources
+from benchmarks.measure.machine import commit, versions
+from benchmarks.training import PLATEAU
 
-if TYPE_CHECKING:
-    from benchmarks.execution.cluster import Cluster
+CHECKPOINTS = "checkpoints"  # the subfolder of cases that were cut off
+GRACE = 90.0  # seconds that workers have to come to a checkpoint
+Phase = Literal["both", "beside", "alone"]
 
-POLL = 2.0  # seconds between two looks at what other runs hold
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end: trainings stop at a checkpoint, and go on in the next run."""
+
+
+class ClusterError(RuntimeError):
+    """A cluster cannot measure; the message says what to change."""
 
 
 class Progress(Protocol):
@@ -43,7 +75,40 @@ class Progress(Protocol):
     def workers(self, count: int) -> None: ...
 
 
-Phase = Literal["both", "beside", "alone"]
+@dataclass(frozen=True)
+class Begun:
+    """A task has begun."""
+
+    task: Task
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A case of a task has its record."""
+
+    task: Task
+    case: Case
+    record: Record
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The number of workers has changed."""
+
+    count: int
+
+
+Event = Begun | Recorded | Workers
+
+
+class Engine(Protocol):
+    """Measures tasks side by side, as many at once as it has workers."""
+
+    def measure(self, tasks: Sequence[Task], recorder: Recorder) -> Generator[Event]:
+        """Yield what happens; where the caller stops, so do the workers.
+
+        They stop at their next checkpoints if it was `Terminated`.
+        """
 
 
 @dataclass(frozen=True)
@@ -59,17 +124,15 @@ class Asked:
     jobs: int = 1
     phase: Phase = "both"
     keep_weights: bool = False  # of the flows that are trained and scored, in weights/<key>
-    scheduler: str = ""  # an address of Dask's, "local" or "slurm"; none: workers of this process
-    throughout: bool = False  # hold the host from beginning to end: no task waits for others
+    scheduler: str = ""  # an address of Dask's, "local" or "slurm"; empty: workers of this process
+
+    def admits(self, task: Task) -> bool:
+        """Whether a task is of the phase."""
+        return self.phase == "both" or task.alone == (self.phase == "alone")
 
     def left_over(self, now: State) -> set[str]:
         """The keys of cases that the run should have measured and that are not done."""
-        keys = {case.key for case in now.cases}
-        if self.phase == "both":
-            return keys - now.done
-        alone = {c.key for c in now.cases if Task((c,)).alone}
-        asked = keys - alone - now.pending if self.phase == "beside" else keys
-        return asked - now.done
+        return {case.key for case in now.cases if self.admits(Task((case,)))} - now.done
 
     def wanted(self, suite: Suite, now: State) -> set[str]:
         """The keys of cases to measure."""
@@ -91,60 +154,64 @@ def run(
 ) -> State:
     """Measure what has no current record, and return where the suite then stands.
 
-    Trainings and counts come first, side by side if there are several jobs; then, one by one with
-    the host's lock, whatever is timed. Failures and skips stand until a version is raised or
-    ``retry`` is asked for; ``renew_times`` measures cases again whose times are of another class of
-    machine or minor version of torch, and to keep weights it trains flows again. A training that
-    was cut off goes on from its checkpoint. A suite that counts operators is measured afresh: it
-    notices what nobody declared. Corrupt records are set aside and measured again; cases of a newer
-    schema are left out. Several runs may share a folder: each task is measured by the one that
-    claims it. A given ``worker`` measures in place of the run's own, and lives on.
+    Trainings and counts come first, side by side if there are several jobs; then, one by one,
+    whatever is timed. Failures and skips stand until a version is raised or ``retry`` is asked for;
+    ``renew_times`` measures cases again whose times are of another class of machine or minor
+    version of torch, and to keep weights it trains flows again. A training that was cut off goes on
+    from its checkpoint. A suite that counts operators is measured afresh: it notices what nobody
+    declared. Corrupt records are set aside and measured again; cases of a newer schema are left
+    out. A given ``worker`` measures in place of the run's own, and lives on.
 
-    Raises FolderError where the folder is held or cannot be read or written, ValueError for a suite
-    that cannot be expanded or for more jobs than there is room for, and ClusterError for a cluster
-    that cannot measure.
+    Raises FolderError where another process holds the folder or it cannot be read or written,
+    ValueError for a suite that cannot be expanded or for more jobs than there is room for, and
+    ClusterError for a cluster that cannot measure.
     """
-    with Claims(folder) as claims:
-        with store.held(folder):
-            if not claims.others():  # no record is half there
-                claims.sweep()
-                _set_corrupt_aside(folder)
-                leftovers.sweep(folder, store.read(folder))
-            claims.take(claims.run)  # nobody packs the folder now
+    with locks.held(folder):
+        _set_corrupt_aside(folder)
         now = state(suite, folder, asked.shard)
-        with store.held(folder):
-            write_plan(suite, folder, asked.shard)
+        write_plan(suite, folder, asked.shard)
         wanted = asked.wanted(suite, now)
+        _sweep(folder, now.done - wanted)
         todo = [case for case in now.cases if case.key in wanted]
-        expected = sum(sum(budget(case)) for case in todo)
-        progress.begin(todo, len(now.cases) - len(todo), expected)
+        listed = [task for task in tasks(todo, suite.operators) if asked.admits(task)]
+        progress.begin(todo, len(now.cases) - len(todo), sum(task.budget for task in listed))
         if todo:
-            recorder = Recorder(folder, suite.time_limit, claims, now.records, asked.keep_weights)
-            with ExitStack() as stack:
-                pool, single = stack.enter_context(_pools(suite, asked, progress, worker))
-                phases = Phases(pool, single, recorder, progress, asked.throughout)
-                if asked.throughout:
-                    stack.enter_context(phases.host(lambda: None))
-                _measured(phases, suite, now, todo, asked.phase)
+            recorder = Recorder(folder, suite.time_limit, now.records, asked.keep_weights)
+            with _engines(suite, asked, progress, worker) as engines:
+                _measure(*engines, recorder, progress, listed)
             now = state(suite, folder, asked.shard)
         if not asked.left_over(now):
-            leftovers.tidy(folder)
+            for path in (folder / CHECKPOINTS).glob(f"{PLATEAU}-*"):  # what trainings share
+                path.unlink(missing_ok=True)
     return now
 
 
+def _set_corrupt_aside(folder: Path) -> None:
+    for path, reason in store.set_aside(folder).items():
+        text = f"record {path.name} is corrupt and was set aside: {reason}"
+        warnings.warn(text, stacklevel=3)
+
+
+def _sweep(folder: Path, done: Collection[str]) -> None:
+    """Remove temporary files that killed runs have left, and checkpoints of what is done."""
+    parts.sweep(folder, folder / store.RECORDS, folder / CHECKPOINTS)
+    for path in (folder / CHECKPOINTS).glob("*"):
+        if path.name.partition("-")[0] in done:
+            path.unlink()
+
+
 @contextmanager
-def _pools(
+def _engines(
     suite: Suite, asked: Asked, progress: Progress, worker: Worker | None
-) -> Iterator[tuple[Pool | Cluster, Pool | Cluster]]:
-    """The pool of what runs side by side, and that of what runs alone; stopped at the end."""
+) -> Iterator[tuple[Engine, Engine]]:
+    """What measures side by side, and what measures alone; stopped at the end."""
     if worker is not None:
         yield Pool([worker]), Pool([worker])
         return
     single = setups(suite, 1)[0]
     with ExitStack() as stack:
         if asked.scheduler:
-            from benchmarks.execution.cluster import Cluster
-            from benchmarks.execution.schedulers import connection
+            from benchmarks.execution.cluster import Cluster, connection
 
             local = setups(suite, asked.jobs if asked.scheduler == "local" else 1)
             connected = stack.enter_context(
@@ -152,99 +219,272 @@ def _pools(
             )
             yield Cluster(connected, single), Cluster(connected, single, alone=True)
             return
-        count = asked.jobs * suite.threads if asked.jobs > 1 else 0
-        cores = stack.enter_context(host.reserved(resources.cores(), count))
-        beside = Pool([Worker(setup) for setup in setups(suite, asked.jobs, cores)])
+        beside = Pool([Worker(setup) for setup in setups(suite, asked.jobs)])
         alone = beside if asked.jobs == 1 else Pool([Worker(single)])
         stack.callback(alone.stop)
         stack.callback(beside.stop)
         yield beside, alone
 
 
-@dataclass
-class Phases:
-    """The phases of a run: tasks side by side, and those that have the machine to themselves."""
-
-    pool: Pool | Cluster
-    single: Pool | Cluster
-    recorder: Recorder
-    progress: Progress
-    held: bool = False  # the host, by the run as a whole
-
-    def beside(self, listed: Sequence[Task]) -> list[Task]:
-        """Measure tasks side by side; the tasks that other runs hold."""
-        lock = (lambda check: nullcontext()) if self.held else self.host
-        return self._measured(self.pool.measure(listed, self.recorder, lock))
-
-    def alone(self, listed: Sequence[Task]) -> list[Task]:
-        """Measure tasks one after another, alone on the host; the tasks that other runs hold."""
-        if not listed:
-            return []
-        with nullcontext() if self.single.remote else host.alone(self._wait):
-            return self._measured(self.single.measure(listed, self.recorder, nullcontext))
-
-    def _measured(self, events: Generator[Event]) -> list[Task]:
-        held = []
-        with closing(events):
-            try:
-                for event in events:
-                    if isinstance(event, Begun):
-                        self.progress.task(event.task)
-                    elif isinstance(event, Recorded):
-                        self.progress.case(event.task, event.case, event.record)
-                    elif isinstance(event, Workers):
-                        self.progress.workers(event.count)
-                    elif event.held:
-                        held.append(event.task)
-            except Terminated as end:  # wherever the signal came
-                events.throw(end)
-        return held
-
-    def host(self, check: Callable[[], None]) -> AbstractContextManager[None]:
-        """Hold the host together with others; ``check`` is called as long as that takes time."""
-
-        def waiting() -> None:
-            check()
-            self._wait()
-
-        return host.beside(waiting)
-
-    def _wait(self) -> None:
-        lock = host.folder() / "flowgauge-host.lock"
-        what = f"another run on this host is timing, or is to end first ({lock})"
-        self.progress.waiting(what)
-
-
-def _measured(phases: Phases, suite: Suite, now: State, todo: Sequence[Case], phase: Phase) -> None:
-    """Measure cases in their phases until none is left, also of those that other runs hold."""
-    kept = {c.key for c in todo if c.key in now.pending and phases.recorder.kept(c)}
-    listed = tasks([case for case in todo if case.key not in kept], suite.operators)
-    if phase != "both":
-        listed = [task for task in listed if task.alone == (phase == "alone")]
+def _measure(
+    beside: Engine, alone: Engine, recorder: Recorder, progress: Progress, listed: Sequence[Task]
+) -> None:
+    """Measure tasks, those that others wait for first; those that are alone after the rest."""
     while listed:
         waiting = {case.key for task in listed for case in task.cases}
-        ready = [task for task in listed if phases.recorder.ready(task, waiting)]
+        ready = [task for task in listed if recorder.ready(task, waiting)]
         if not ready:
-            phases.progress.waiting(f"{len(waiting)} cases need others that this run leaves out")
-            break
-        held = phases.beside([task for task in ready if not task.alone])
-        held += phases.alone([task for task in ready if task.alone])
-        if held:
-            phases.progress.waiting("other runs measure what is left")
-            threading.Event().wait(POLL)
-        names = {task.name for task in ready}
-        listed = held + [task for task in listed if task.name not in names]
-    if phase == "beside":
-        return
-    pending = [case for case in todo if phases.recorder.pending(case)]
-    timed = [Task((case,), times=True) for case in pending if phases.recorder.kept(case)]
-    while timed:
-        timed = phases.alone(timed)
-        if timed:
-            threading.Event().wait(POLL)
+            progress.waiting(f"{len(waiting)} cases need others that this run leaves out")
+            return
+        _follow(beside.measure([task for task in ready if not task.alone], recorder), progress)
+        if timed := [task for task in ready if task.alone]:
+            if isinstance(alone, Pool):
+                with locks.timing(recorder.folder, progress.waiting):
+                    _follow(alone.measure(timed, recorder), progress)
+            else:  # the lock of the machine that measures
+                _follow(alone.measure(timed, recorder), progress)
+        listed = [task for task in listed if task not in ready]
 
 
-def _set_corrupt_aside(folder: Path) -> None:
-    for path, reason in store.set_aside(folder).items():
-        text = f"record {path.name} is corrupt and was set aside: {reason}"
-        warnings.warn(text, stacklevel=3)
+def _follow(events: Generator[Event], progress: Progress) -> None:
+    """Tell of the events of an engine."""
+    with closing(events):
+        try:
+            for event in events:
+                if isinstance(event, Begun):
+                    progress.task(event.task)
+                elif isinstance(event, Recorded):
+                    progress.case(event.task, event.case, event.record)
+                else:
+                    progress.workers(event.count)
+        except Terminated as end:  # wherever the signal came
+            events.throw(end)
+
+
+@dataclass
+class Recorder:
+    """Resolves the cases of tasks, and writes what is measured into a folder."""
+
+    folder: Path
+    limit: float  # seconds that one task may take
+    before: Mapping[str, Record] = field(default_factory=dict)  # of the folder as it was
+    keep_weights: bool = False  # of flows that are trained
+
+    def ready(self, task: Task, waiting: Collection[str]) -> bool:
+        """Whether all that the cases of a task need has its record, and none is ``waiting``."""
+        keys = {key for case in task.cases for key in case.needs}
+        return keys.isdisjoint(waiting) and all(map(self._has, keys))
+
+    def _has(self, key: str) -> bool:
+        try:
+            return bool(store.read_one(self.folder, key))
+        except (KeyError, ValueError):
+            return False
+
+    def begin(self, task: Task) -> tuple[Order, list[tuple[Case, Record]]]:
+        """What is to be measured of a task, and the records of cases that need no measurement."""
+        order = Order(self.limit, {case.key: case for case in task.cases})
+        settled = []
+        for key, case in order.planned.items():
+            order.needs[key] = needs = dependencies_at_hand(case)
+            mark = digest([needs.declared, needs.files])[:16]
+            weights = (self.folder / WEIGHTS / key).absolute() if self.keep_weights else None
+            checkpoint = (self.folder / CHECKPOINTS / f"{key}-{mark}.safetensors").absolute()
+            order.files[key] = Files(checkpoint, weights)
+            try:
+                order.cases[key] = resolved = self._resolved(case)
+            except (Skipped, ValueError) as reason:
+                status: Status = "skipped" if isinstance(reason, Skipped) else "failed"
+                outcome = Measured(Result(failure=str(reason)), 0.0, None, status)
+                settled.append((case, self.write(order, key, outcome)))
+                continue
+            first = not self.keep_weights and key not in self.before
+            if first and (source := source_of(resolved, self.before)):
+                del order.cases[key]
+                settled.append((case, self._repeat(order, case, resolved, source)))
+        return order, settled
+
+    def records(self, task: Task, worker: Worker) -> Iterator[tuple[Case, Record]]:
+        """Measure a task by a worker; yield each case with its record as it comes."""
+        order, settled = self.begin(task)
+        yield from settled
+        for key, outcome in order.measured(worker):
+            yield order.planned[key], self.write(order, key, outcome)
+
+    def write(self, order: Order, key: str, outcome: Measured) -> Record:
+        """Write the record of a case, and remove the files that it needs no more."""
+        case, result, needs = order.planned[key], outcome.result, order.needs[key]
+        here = {"versions": versions(), "commit": commit()}
+        here |= {"started": datetime.now(UTC).isoformat(timespec="seconds")}
+        record = Record(
+            case=order.cases.get(key, case),
+            key=key,
+            identity=case.identity,
+            declared=dict(needs.declared),
+            files=dict(needs.files),
+            plugins=plugins_of(case),
+            status=outcome.status if result.failure else "done",
+            reason=result.failure,
+            metrics={name: Values.of(name, values) for name, values in result.metrics.items()},
+            notes=dict(result.notes),
+            seconds=outcome.seconds,
+            shared=outcome.shared,
+            **{**here, **outcome.facts},
+        )
+        self._store(order, record, result.arrays)
+        return record
+
+    def _resolved(self, case: Case) -> Case:
+        """The case as it is measured; `Skipped` and ValueError as of `Study.resolved`."""
+        study: Study = registry[case.study]
+        study.admit(case)
+        earlier = [store.read_one(self.folder, key) for key in case.needs]
+        return study.resolved(case, earlier).changed(resolves=case.key) if earlier else case
+
+    def _repeat(self, order: Order, case: Case, resolved: Case, source: Record) -> Record:
+        """The record of a case whose work is that of another, which has its record."""
+        changes = {"case": resolved, "key": case.key, "identity": case.identity}
+        notes = source.notes | {"same_as": source.key}
+        record = source.model_copy(update={**changes, "notes": notes})
+        self._store(order, record, store.arrays_of(self.folder, source))
+        return record
+
+    def _store(self, order: Order, record: Record, arrays: Mapping[str, np.ndarray]) -> None:
+        store.write(self.folder, record, dict(arrays))
+        if not self.keep_weights:  # those that there are were of another training
+            shutil.rmtree(self.folder / WEIGHTS / record.key, ignore_errors=True)
+        needed = order.files[record.key].checkpoint.name if record.status != "done" else ""
+        for path in (self.folder / CHECKPOINTS).glob(f"{record.key}-*"):
+            if path.name != needed:
+                path.unlink(missing_ok=True)
+
+
+@dataclass
+class Order:
+    """A task on its way: its cases as planned, those that are measured, and what they depend on."""
+
+    limit: float  # seconds
+    planned: dict[str, Case]
+    cases: dict[str, Case] = field(default_factory=dict)  # as they are measured
+    files: dict[str, Files] = field(default_factory=dict)
+    needs: dict[str, Dependencies] = field(default_factory=dict)
+
+    def measured(self, worker: Worker) -> Iterator[tuple[str, Measured]]:
+        """Yield each case's key and outcome as it comes."""
+        if self.cases:
+            yield from measured(worker, list(self.cases.values()), self.limit, self.files)
+
+
+class Pool:
+    """Workers of this machine, each the next one that is left."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self.workers = list(workers)
+
+    def measure(self, tasks: Sequence[Task], recorder: Recorder) -> Generator[Event]:
+        """Yield what happens; an exception in a worker's thread is raised here."""
+        left = deque(longest_first(tasks) if len(self.workers) > 1 else tasks)
+        events = queue.SimpleQueue[Event | BaseException | None]()
+        threads = [
+            threading.Thread(target=_serve, args=(worker, left, recorder, events))
+            for worker in self.workers[: len(tasks)]
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            serving = len(threads)
+            while serving:
+                event = events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                if event is None:
+                    serving -= 1
+                else:
+                    yield event
+        except BaseException as error:
+            left.clear()
+            if isinstance(error, Terminated):
+                self._cancel(threads, gently=True)
+            self._cancel(threads, gently=False)
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+
+    def _cancel(self, threads: Sequence[threading.Thread], gently: bool) -> None:
+        """Stop the workers, and wait for those that are asked gently."""
+        for worker in self.workers:
+            worker.cancel(gently)
+        deadline = time.monotonic() + GRACE
+        for thread in threads if gently else ():
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def stop(self) -> None:
+        """End all workers."""
+        for worker in self.workers:
+            worker.stop()
+
+
+def _serve(
+    worker: Worker,
+    left: deque[Task],
+    recorder: Recorder,
+    events: queue.SimpleQueue[Event | BaseException | None],
+) -> None:
+    """Measure tasks until none is left; the life of one worker's thread."""
+    try:
+        while left:
+            try:
+                task = left.popleft()
+            except IndexError:
+                break
+            events.put(Begun(task))
+            for case, record in recorder.records(task, worker):
+                events.put(Recorded(task, case, record))
+    except Cancelled:
+        pass
+    except BaseException as error:
+        events.put(error)
+    events.put(None)
+
+
+def setups(suite: Suite, jobs: int) -> list[Setup]:
+    """What each worker of a suite may use; ValueError for more of them than there is room for."""
+    gpus: list[str | None] = [None] * jobs
+    if suite.device.startswith("cuda") and jobs > 1:
+        visible = resources.gpus()
+        if jobs > len(visible):
+            raise ValueError(f"--jobs {jobs} needs as many GPUs, and {len(visible)} are visible")
+        gpus = list(visible[:jobs])
+    cores = [None] * jobs if gpus[0] else cores_for(jobs, suite.threads)
+    share = suite.memory_share / jobs
+    return [
+        Setup(suite.threads, suite.device, share, suite.operators, *bound)
+        for bound in zip(cores, gpus, strict=True)
+    ]
+
+
+def cores_for(jobs: int, threads: int) -> list[frozenset[int] | None]:
+    """Disjoint cores for each of several workers; a single one is not bound to any.
+
+    ValueError where this process may use too few.
+    """
+    if jobs == 1:
+        return [None]
+    cores = resources.cores()
+    if jobs * threads > len(cores):
+        raise ValueError(
+            f"--jobs {jobs} with {threads} threads each needs {jobs * threads} cores, and this "
+            f"process may use {len(cores)}: take --jobs {most_jobs(threads)}, or auto"
+        )
+    return [
+        frozenset[int]().union(*cores[number * threads : (number + 1) * threads])
+        for number in range(jobs)
+    ]
+
+
+def most_jobs(threads: int, device: str = "cpu") -> int:
+    """The number of workers that this machine has room for: by physical cores, or by GPUs."""
+    if device.startswith("cuda"):
+        return max(1, len(resources.gpus()))
+    return max(1, len(resources.cores()) // threads)

@@ -70,10 +70,13 @@ def _contained() -> bool:
 
 
 def _own() -> float:
-    """Return core-seconds of this process, its children, those alive too, and its parent."""
+    """Return core-seconds of this process, its children, those alive too, and those above it.
+
+    They are the server that has forked it, and the run.
+    """
     own = os.times()
     total = own.user + own.system + own.children_user + own.children_system
-    for process in (*psutil.Process().children(), psutil.Process(os.getppid())):
+    for process in (*psutil.Process().children(), *psutil.Process().parents()[:2]):
         with suppress(psutil.Error):
             times = process.cpu_times()
             total += times.user + times.system

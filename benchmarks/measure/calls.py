@@ -19,6 +19,7 @@ from benchmarks.measure.operations import Operations
 from benchmarks.measure.parts import counted, parts
 from benchmarks.measure.preparing import prepare
 from flows.budget import trainable
+from flows.isolation import unchanged
 
 COUNTED = ("log_prob", "step", "sample")  # "build" is only timed: it computes nothing
 
@@ -146,10 +147,11 @@ def measured(
     for case in cases:
         start = perf_counter()
         try:
-            own = build(case)
-            first = own.first() if seconds else {}
-            more = beside(case, own)
-            counts, uncounted = own.count()
+            with unchanged(f"flow {case.flow!r}", silent=False):  # for the next of the block
+                own = build(case)
+                first = own.first() if seconds else {}
+                more = beside(case, own)
+                counts, uncounted = own.count()
             metrics = {**counts, **first, **more}
             results[case.key] = Result(metrics, notes=uncounted, seconds=perf_counter() - start)
             built[case.key] = own

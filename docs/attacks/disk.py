@@ -22,6 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.execution.state import state
+from benchmarks.execution.worker import Worker
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
@@ -29,8 +31,6 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.execution import run, suite
 from benchmarks.execution.process import Files, Measured, Setup
-from benchmarks.execution.state import state
-from benchmarks.execution.worker import Worker
 
 SUITE = """
 about = "Counts."

@@ -19,12 +19,12 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+from benchmarks.execution.state import state
 
 from benchmarks.core import store
 from benchmarks.core.frame import load
 from benchmarks.core.metrics import METRICS
 from benchmarks.execution import suite
-from benchmarks.execution.state import state
 
 CASES = 8
 SUITE = """

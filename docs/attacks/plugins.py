@@ -16,13 +16,14 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.execution.worker import Worker
+
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.record import Record
 from benchmarks.execution.process import Setup
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.suite import Suite
-from benchmarks.execution.worker import Worker
 from flows.plugins import load_plugin
 
 LIMIT = 20.0  # seconds that a task may take

@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from benchmarks.execution.claims import Claims, alive
+from benchmarks.execution.state import state
 from kills import CASES, PLUGIN, SUITE, started
 
 import benchmarks
 from benchmarks.core import store
 from benchmarks.execution import suite
-from benchmarks.execution.claims import Claims, alive
-from benchmarks.execution.state import state
 
 READ = """
 import sys, time

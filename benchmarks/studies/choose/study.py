@@ -71,7 +71,6 @@ class Choose(TrainingStudy):
     version = 5  # 2: patience; 3: no depth above `DEEP`; 4: batches by rows, bins; 5: half rates
     question = "Which flow fits this table best, in the time that there is?"
     Options = ChooseOptions
-    together = True
     deadline: Deadline | None = None  # of the run that this process makes
 
     def cases(self, options: ChooseOptions, common: Common) -> Iterator[Case]:
