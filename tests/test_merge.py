@@ -6,14 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from benchmarks.execution.recorder import CHECKPOINTS, SUPERSEDED
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.record import Declared
-from benchmarks.execution.merging import merge
+from benchmarks.execution.merging import SUPERSEDED, merge
+from benchmarks.execution.run import CHECKPOINTS
 from benchmarks.execution.versions import dependencies
 from records import record_of
 

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,10 +38,16 @@ from distributed.utils import silence_logging_cmgr
 
 from benchmarks.core import locks
 from benchmarks.core.study import Result
-from benchmarks.execution import run
 from benchmarks.execution.plan import Task, longest_first
 from benchmarks.execution.process import Cancelled, Measured, Setup, Worker
-from benchmarks.execution.run import ClusterError, Order, Recorder, Terminated
+from benchmarks.execution.run import (
+    GRACE,
+    ClusterError,
+    Order,
+    Progress,
+    Recorder,
+    Terminated,
+)
 from benchmarks.measure.child import SAFE
 from benchmarks.measure.resources import memory_bytes
 from flows.plugins import load_plugin, loaded_files
@@ -78,9 +84,8 @@ def losses() -> Iterator[None]:
 class Connection:
     """A client of a scheduler, made anew after every loss."""
 
-    def __init__(self, address: str, waiting: Callable[[str], object]) -> None:
+    def __init__(self, address: str) -> None:
         self.address = address
-        self.waiting = waiting
         self.over = f"flowgauge-{uuid.uuid4().hex}"  # the event at which workers stop for this run
         try:
             get_address_host_port(address)
@@ -126,16 +131,15 @@ class Cluster:
     setup: Setup
     alone: bool = False
 
-    def measure(self, tasks: Sequence[Task], recorder: Recorder) -> Generator[run.Event]:
-        """Yield what happens; ClusterError where the workers cannot measure."""
+    def measure(self, tasks: Sequence[Task], recorder: Recorder, progress: Progress) -> None:
+        """Measure tasks, as `Engine` has it; ClusterError where the workers cannot."""
         left = longest_first(tasks)
         while left:
-            submission = _Submission(self, self.connection.client(), recorder, left)
             try:
-                yield from submission.events()
+                _Submission(self, self.connection.client(), recorder, progress, left).measure()
             except Lost as reason:
                 where = self.connection.address
-                self.connection.waiting(f"lost the scheduler at {where} ({reason}): waiting for it")
+                progress.waiting(f"lost the scheduler at {where} ({reason}): waiting for it")
                 self.connection.close()
 
 
@@ -146,34 +150,35 @@ class _Submission:
     cluster: Cluster
     client: Client
     recorder: Recorder
+    progress: Progress
     left: list[Task]
     running: dict[Future[Any], tuple[Task, Order]] = field(default_factory=dict)
     workers: int = 0
     room: int = 0  # tasks that the workers can begin
     without_host: float | None = None  # since when no worker has the resource
 
-    def events(self) -> Iterator[run.Event]:
+    def measure(self) -> None:
         """Submit what the workers have room for, until nothing is left."""
         looked = -POLL
         try:
             while self.left:
                 if time.monotonic() - looked >= POLL:
                     looked = time.monotonic()
-                    yield from self._look()
-                yield from self._submit()
+                    self._look()
+                self._submit()
                 self._wait(POLL, "FIRST_COMPLETED")
-                yield from self._finish()
+                self._finish()
         except Terminated:
             self.cluster.connection.end()
             with suppress(Lost):
-                self._wait(run.GRACE if self.workers else 0.0, "ALL_COMPLETED")
-                list(self._finish())
+                self._wait(GRACE if self.workers else 0.0, "ALL_COMPLETED")
+                self._finish()
             raise
         finally:
             with suppress(Lost), losses():
                 self.client.cancel(list(self.running))
 
-    def _look(self) -> Iterator[run.Event]:
+    def _look(self) -> None:
         """Ask which workers there are; Lost where nobody answers."""
         if self.client.status != "running":
             raise Lost("the connection is closed")
@@ -181,14 +186,14 @@ class _Submission:
             workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         if len(workers) != self.workers:
             self.workers = len(workers)
-            yield run.Workers(self.workers)
+            self.progress.workers(self.workers)
         if self.cluster.alone:
             self.room = sum(HOST in worker["resources"] for worker in workers)
             self._check_hosts()
         else:
             self.room = sum(worker["nthreads"] for worker in workers)
         if not workers:
-            self.cluster.connection.waiting(f"no worker at {self.cluster.connection.address}")
+            self.progress.waiting(f"no worker at {self.cluster.connection.address}")
 
     def _check_hosts(self) -> None:
         """ClusterError where for long no worker may have its host to itself."""
@@ -202,9 +207,9 @@ class _Submission:
                 f"{lack}, which what is timed needs: start one worker a host with "
                 f"'dask worker ADDRESS --nthreads 1 --resources {HOST}=1'"
             )
-        self.cluster.connection.waiting(lack)
+        self.progress.waiting(lack)
 
-    def _submit(self) -> Iterator[run.Event]:
+    def _submit(self) -> None:
         """Submit tasks as long as there is room."""
         submitted = [task for task, _ in self.running.values()]
         options: dict[str, Any] = {"resources": {HOST: 1}} if self.cluster.alone else {}
@@ -212,20 +217,21 @@ class _Submission:
             if len(self.running) >= self.room:
                 return
             order, settled = self.recorder.begin(task)
-            yield run.Begun(task)
-            yield from (run.Recorded(task, case, record) for case, record in settled)
-            if not order.cases:
+            if order.cases:
+                of_run = self.cluster.connection.over, str(self.recorder.folder)
+                how = self.cluster.setup, self.cluster.alone, loaded_files()
+                key = f"flowgauge-{uuid.uuid4().hex}"
+                with losses():
+                    future = self.client.submit(
+                        measured, order, *of_run, *how,
+                        key=key, retries=RETRIES, pure=False, **options,
+                    )  # fmt: skip
+                self.running[future] = task, order
+            else:
                 self.left.remove(task)
-                continue
-            cluster = self.cluster
-            of_run = cluster.connection.over, str(self.recorder.folder), cluster.setup
-            key = f"flowgauge-{uuid.uuid4().hex}"
-            with losses():
-                future = self.client.submit(
-                    measured, order, *of_run, cluster.alone, loaded_files(),
-                    key=key, retries=RETRIES, pure=False, **options,
-                )  # fmt: skip
-            self.running[future] = task, order
+            self.progress.task(task)
+            for case, record in settled:
+                self.progress.case(task, case, record)
 
     def _wait(self, seconds: float, until: Literal["FIRST_COMPLETED", "ALL_COMPLETED"]) -> None:
         """Wait until a task ends, or all do, but no longer than that."""
@@ -235,7 +241,7 @@ class _Submission:
         with self.client.as_current(), losses(), suppress(TimeoutError):
             wait(list(self.running), timeout=seconds, return_when=until)
 
-    def _finish(self) -> Iterator[run.Event]:
+    def _finish(self) -> None:
         """Record what has been measured."""
         for future in [future for future in self.running if future.done()]:
             task, order = self.running[future]
@@ -253,7 +259,7 @@ class _Submission:
             self.left.remove(task)
             for key, outcome in outcomes:
                 record = self.recorder.write(order, key, outcome)
-                yield run.Recorded(task, order.planned[key], record)
+                self.progress.case(task, order.planned[key], record)
 
 
 # of each of a Dask worker's threads: its measuring process, and for which run
@@ -308,9 +314,7 @@ def _end_with(event: Event, worker: Worker, busy: threading.Lock) -> None:
 
 
 @contextmanager
-def connection(
-    scheduler: str, setups: list[Setup], jobs: int, waiting: Callable[[str], object]
-) -> Iterator[Connection]:
+def connection(scheduler: str, setups: list[Setup], jobs: int) -> Iterator[Connection]:
     """A connection to a scheduler by its address, or to one that is started: local or slurm.
 
     Local workers are as many as ``setups`` there are, each with its GPU. ClusterError where no
@@ -322,7 +326,7 @@ def connection(
         if scheduler in ("local", "slurm"):
             started = local_cluster(setups) if scheduler == "local" else slurm_cluster(jobs)
             address = stack.enter_context(started).scheduler_address
-        connected = Connection(address, waiting)
+        connected = Connection(address)
         stack.callback(connected.close)
         stack.callback(connected.end)
         yield connected

@@ -12,10 +12,11 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -75,39 +76,14 @@ class Progress(Protocol):
     def workers(self, count: int) -> None: ...
 
 
-@dataclass(frozen=True)
-class Begun:
-    """A task has begun."""
-
-    task: Task
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A case of a task has its record."""
-
-    task: Task
-    case: Case
-    record: Record
-
-
-@dataclass(frozen=True)
-class Workers:
-    """The number of workers has changed."""
-
-    count: int
-
-
-Event = Begun | Recorded | Workers
-
-
 class Engine(Protocol):
     """Measures tasks side by side, as many at once as it has workers."""
 
-    def measure(self, tasks: Sequence[Task], recorder: Recorder) -> Generator[Event]:
-        """Yield what happens; where the caller stops, so do the workers.
+    def measure(self, tasks: Sequence[Task], recorder: Recorder, progress: Progress) -> None:
+        """Measure tasks, and tell of them in the caller's thread.
 
-        They stop at their next checkpoints if it was `Terminated`.
+        Where an exception is raised there, workers stop; at their next checkpoints if it is
+        `Terminated`.
         """
 
 
@@ -177,7 +153,7 @@ def run(
         progress.begin(todo, len(now.cases) - len(todo), sum(task.budget for task in listed))
         if todo:
             recorder = Recorder(folder, suite.time_limit, now.records, asked.keep_weights)
-            with _engines(suite, asked, progress, worker) as engines:
+            with _engines(suite, asked, worker) as engines:
                 _measure(*engines, recorder, progress, listed)
             now = state(suite, folder, asked.shard)
         if not asked.left_over(now):
@@ -201,9 +177,7 @@ def _sweep(folder: Path, done: Collection[str]) -> None:
 
 
 @contextmanager
-def _engines(
-    suite: Suite, asked: Asked, progress: Progress, worker: Worker | None
-) -> Iterator[tuple[Engine, Engine]]:
+def _engines(suite: Suite, asked: Asked, worker: Worker | None) -> Iterator[tuple[Engine, Engine]]:
     """What measures side by side, and what measures alone; stopped at the end."""
     if worker is not None:
         yield Pool([worker]), Pool([worker])
@@ -214,9 +188,7 @@ def _engines(
             from benchmarks.execution.cluster import Cluster, connection
 
             local = setups(suite, asked.jobs if asked.scheduler == "local" else 1)
-            connected = stack.enter_context(
-                connection(asked.scheduler, local, asked.jobs, progress.waiting)
-            )
+            connected = stack.enter_context(connection(asked.scheduler, local, asked.jobs))
             yield Cluster(connected, single), Cluster(connected, single, alone=True)
             return
         beside = Pool([Worker(setup) for setup in setups(suite, asked.jobs)])
@@ -236,29 +208,12 @@ def _measure(
         if not ready:
             progress.waiting(f"{len(waiting)} cases need others that this run leaves out")
             return
-        _follow(beside.measure([task for task in ready if not task.alone], recorder), progress)
+        beside.measure([task for task in ready if not task.alone], recorder, progress)
         if timed := [task for task in ready if task.alone]:
-            if isinstance(alone, Pool):
-                with locks.timing(recorder.folder, progress.waiting):
-                    _follow(alone.measure(timed, recorder), progress)
-            else:  # the lock of the machine that measures
-                _follow(alone.measure(timed, recorder), progress)
+            local = isinstance(alone, Pool)  # else the machines that measure are held
+            with locks.timing(recorder.folder, progress.waiting) if local else nullcontext():
+                alone.measure(timed, recorder, progress)
         listed = [task for task in listed if task not in ready]
-
-
-def _follow(events: Generator[Event], progress: Progress) -> None:
-    """Tell of the events of an engine."""
-    with closing(events):
-        try:
-            for event in events:
-                if isinstance(event, Begun):
-                    progress.task(event.task)
-                elif isinstance(event, Recorded):
-                    progress.case(event.task, event.case, event.record)
-                else:
-                    progress.workers(event.count)
-        except Terminated as end:  # wherever the signal came
-            events.throw(end)
 
 
 @dataclass
@@ -381,14 +336,26 @@ class Pool:
     def __init__(self, workers: Sequence[Worker]) -> None:
         self.workers = list(workers)
 
-    def measure(self, tasks: Sequence[Task], recorder: Recorder) -> Generator[Event]:
-        """Yield what happens; an exception in a worker's thread is raised here."""
+    def measure(self, tasks: Sequence[Task], recorder: Recorder, progress: Progress) -> None:
+        """Measure tasks, as `Engine` has it; an exception in a worker's thread is raised here."""
         left = deque(longest_first(tasks) if len(self.workers) > 1 else tasks)
-        events = queue.SimpleQueue[Event | BaseException | None]()
-        threads = [
-            threading.Thread(target=_serve, args=(worker, left, recorder, events))
-            for worker in self.workers[: len(tasks)]
-        ]
+        events = queue.SimpleQueue[Callable[[], None] | BaseException | None]()
+
+        def serve(worker: Worker) -> None:
+            """Measure tasks until none is left."""
+            try:
+                while True:
+                    task = left.popleft()
+                    events.put(partial(progress.task, task))
+                    for case, record in recorder.records(task, worker):
+                        events.put(partial(progress.case, task, case, record))
+            except (IndexError, Cancelled):
+                events.put(None)
+            except BaseException as error:
+                events.put(error)
+
+        workers = self.workers[: len(tasks)]
+        threads = [threading.Thread(target=serve, args=(worker,)) for worker in workers]
         for thread in threads:
             thread.start()
         try:
@@ -400,7 +367,7 @@ class Pool:
                 if event is None:
                     serving -= 1
                 else:
-                    yield event
+                    event()
         except BaseException as error:
             left.clear()
             if isinstance(error, Terminated):
@@ -423,29 +390,6 @@ class Pool:
         """End all workers."""
         for worker in self.workers:
             worker.stop()
-
-
-def _serve(
-    worker: Worker,
-    left: deque[Task],
-    recorder: Recorder,
-    events: queue.SimpleQueue[Event | BaseException | None],
-) -> None:
-    """Measure tasks until none is left; the life of one worker's thread."""
-    try:
-        while left:
-            try:
-                task = left.popleft()
-            except IndexError:
-                break
-            events.put(Begun(task))
-            for case, record in recorder.records(task, worker):
-                events.put(Recorded(task, case, record))
-    except Cancelled:
-        pass
-    except BaseException as error:
-        events.put(error)
-    events.put(None)
 
 
 def setups(suite: Suite, jobs: int) -> list[Setup]:
