@@ -33,8 +33,7 @@ REASONS = {  # by what a flow does; empty where its case is done
     "babbles": "no result",
     "halves": LATE,
     "hangs_up": "closed its pipe",
-    "opens": "Too many open files",
-    "swarms": "processes",
+    "opens": "exit status 1",
     "crowds": "processes",
     "forsakes": "",
 }
@@ -73,6 +72,15 @@ def test_a_block_has_its_reason_and_what_it_has_started_ends(bounded, tmp_path, 
     processes = psutil.process_iter(["pid", "environ"])
     own = [p for p in processes if (p.info["environ"] or {}).get(MARK) == bounded._family]
     assert len(own) <= 1  # the server
+    (sound,) = outcomes(bounded, tmp_path, *counts("realnvp"))
+    assert not sound.result.failure
+
+
+@pytest.mark.slow
+def test_copies_that_fork_in_every_call_end_with_their_block(bounded, tmp_path) -> None:
+    load_plugin(FAULTY)
+    (outcome,) = outcomes(bounded, tmp_path, *counts("faulty_swarms"))
+    assert "processes" in outcome.result.failure or outcome.status == "timeout"
     (sound,) = outcomes(bounded, tmp_path, *counts("realnvp"))
     assert not sound.result.failure
 
