@@ -133,7 +133,7 @@ class Cluster:
 
     def measure(self, tasks: Sequence[Task], recorder: Recorder, progress: Progress) -> None:
         """Measure tasks, as `Engine` has it; ClusterError where the workers cannot."""
-        left = longest_first(tasks)
+        left = {task.key: task for task in longest_first(tasks)}
         while left:
             try:
                 _Submission(self, self.connection.client(), recorder, progress, left).measure()
@@ -151,7 +151,7 @@ class _Submission:
     client: Client
     recorder: Recorder
     progress: Progress
-    left: list[Task]
+    left: dict[str, Task]
     running: dict[Future[Any], tuple[Task, Order]] = field(default_factory=dict)
     workers: int = 0
     room: int = 0  # tasks that the workers can begin
@@ -211,9 +211,9 @@ class _Submission:
 
     def _submit(self) -> None:
         """Submit tasks as long as there is room."""
-        submitted = [task for task, _ in self.running.values()]
+        submitted = {task.key for task, _ in self.running.values()}
         options: dict[str, Any] = {"resources": {HOST: 1}} if self.cluster.alone else {}
-        for task in [task for task in self.left if task not in submitted]:
+        for task in [task for key, task in self.left.items() if key not in submitted]:
             if len(self.running) >= self.room:
                 return
             order, settled = self.recorder.begin(task)
@@ -228,7 +228,7 @@ class _Submission:
                     )  # fmt: skip
                 self.running[future] = task, order
             else:
-                self.left.remove(task)
+                del self.left[task.key]
             self.progress.task(task)
             for case, record in settled:
                 self.progress.case(task, case, record)
@@ -255,8 +255,7 @@ class _Submission:
                 outcomes = [(key, Measured(Result(failure=reason), 0.0)) for key in order.cases]
             elif error:
                 raise ClusterError(f"a worker cannot measure: {error}") from error
-            del self.running[future]
-            self.left.remove(task)
+            del self.running[future], self.left[task.key]
             for key, outcome in outcomes:
                 record = self.recorder.write(order, key, outcome)
                 self.progress.case(task, order.planned[key], record)

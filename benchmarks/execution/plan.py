@@ -39,6 +39,11 @@ class Task:
     cases: tuple[Case, ...]
     operators: bool = False
 
+    @property
+    def key(self) -> str:
+        """The key of its first case, which no other task has."""
+        return self.cases[0].key
+
     @cached_property
     def plugins(self) -> tuple[str, ...]:
         """The plug-ins that a process needs to measure it."""

@@ -151,7 +151,7 @@ def run(
         todo = [case for case in now.cases if case.key in wanted]
         listed = [task for task in tasks(todo, suite.operators) if asked.admits(task)]
         progress.begin(todo, len(now.cases) - len(todo), sum(task.budget for task in listed))
-        if todo:
+        if listed:
             recorder = Recorder(folder, suite.time_limit, now.records, asked.keep_weights)
             with _engines(suite, asked, worker) as engines:
                 _measure(*engines, recorder, progress, listed)
@@ -213,7 +213,8 @@ def _measure(
             local = isinstance(alone, Pool)  # else the machines that measure are held
             with locks.timing(recorder.folder, progress.waiting) if local else nullcontext():
                 alone.measure(timed, recorder, progress)
-        listed = [task for task in listed if task not in ready]
+        over = {task.key for task in ready}
+        listed = [task for task in listed if task.key not in over]
 
 
 @dataclass
