@@ -8,18 +8,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from benchmarks.report.collect import collect
+from benchmarks.report.sections import noted
 from typer.testing import CliRunner
 
 from benchmarks import report
 from benchmarks.claims import Claim, Evidence, Verdict, claims, register, registry
 from benchmarks.cli.app import app
 from benchmarks.core import store
-from benchmarks.core.frame import load
-from benchmarks.core.quotable import of_one_place
+from benchmarks.core.frame import load, of_one_place
 from benchmarks.report.claims import judge
-from benchmarks.report.collect import collect
 from benchmarks.report.runs import read
-from benchmarks.report.sections import noted
 from committed import FOLDERS, ROOT
 from page import Page
 

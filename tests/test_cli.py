@@ -40,7 +40,7 @@ def test_help_does_not_import_torch():
         ("flowgauge ba", {"baseline"}),
         ("flowgauge '' ba", {"baseline"}),
         ("flowgauge baseline ", {"update", "check"}),
-        ("flowgauge run hi", {"history"}),
+        ("flowgauge run lad", {"ladder"}),
         ("flowgauge check nsf", {"nsf_ar", "nsf_coupling"}),
         ("flowgauge data info 8g", {"8gaussians"}),
     ],

@@ -7,9 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.core.case import Case, studies
+from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result
+from benchmarks.core.study import registry as studies
 from benchmarks.execution.process import Files, Worker
 from flows.plugins import load_plugin
 from runs import SCORING, small, trainings

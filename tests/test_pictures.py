@@ -12,7 +12,7 @@ import torch
 
 import flows
 from benchmarks import datasets
-from benchmarks.core.parts import content_hash
+from benchmarks.core.store import content_hash
 from benchmarks.evaluation import pictured
 from benchmarks.plotting import panels
 from benchmarks.studies.density import figures as density_pictures

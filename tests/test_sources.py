@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks.studies.density.says import says
 
 import flows
 from benchmarks.claims.examples import densities
 from benchmarks.core.case import Case
-from benchmarks.core.contender import expanded
-from benchmarks.core.git import git
-from benchmarks.core.series import STAR, series
+from benchmarks.core.naming import STAR, series
 from benchmarks.execution.plan import tasks
 from benchmarks.execution.versions import commit_of, plugin_files
+from benchmarks.measure.machine import git
 from benchmarks.plotting.draw import looks
-from benchmarks.studies.density.says import says
+from benchmarks.studies.contender import expanded
 from benchmarks.studies.density.tables import tables as density_tables
 from benchmarks.studies.trainees import Trainee
 from flows.plugins import load_plugin

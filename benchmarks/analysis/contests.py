@@ -17,7 +17,7 @@ from benchmarks.analysis.criteria import LEVEL, UPDATES
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import Comparison, compare, standing
 from benchmarks.core.frame import arrays_by_case
-from benchmarks.core.series import BUDGET, LABEL, is_baseline, named
+from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
 CURVE = (improvement.CURVE, "validation_seconds")
 # of the training of a whole budget

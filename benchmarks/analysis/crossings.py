@@ -13,7 +13,7 @@ from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import growth
 from benchmarks.core.exhibit import RECORDS, per_row
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.series import width_rules
+from benchmarks.core.naming import width_rules
 
 ALWAYS, NEVER = 0.0, float("inf")  # of all dimensions that were measured
 

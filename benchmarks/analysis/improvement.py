@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import Estimate, of_rows, with_error_of
 from benchmarks.core.frame import arrays_by_case
-from benchmarks.core.series import named
+from benchmarks.core.naming import named
 
 MARK = "↑"
 CURVE = "validation_ll"  # the array of a training's validations

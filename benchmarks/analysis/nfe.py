@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.analysis import sizes
 from benchmarks.analysis.inference import Estimate, of_line
 from benchmarks.analysis.polynomials import tail_polynomial
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 
 FEWEST = 3  # dimensions of a family of data sets
 

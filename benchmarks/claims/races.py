@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.analysis.contests import at_equal_budget, kinds, reached, seconds_to
 from benchmarks.claims.examples import densities
 from benchmarks.claims.scored import scored
-from benchmarks.core.series import named
+from benchmarks.core.naming import named
 
 CALLS = {"density": "per_1000_seconds", "sample": "sampling_seconds"}
 TRAINING = "training to the likelihood that both reach"

@@ -1,4 +1,4 @@
-"""The answer of a run in the terminal: what its records say, and its main table."""
+"""The answer of a run in the terminal: its main table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ if TYPE_CHECKING:
     from benchmarks.report.content import Report
 
 ROWS = 20  # of a table, at most
-LINES = 5  # of what the records say, at most
 BETWEEN = 3  # characters between two columns
 
 
 def show(report: Report) -> None:
-    """Print the first sentences of a report and its main table, as far as it fits."""
-    for line in report.says[:LINES]:
-        console.print(line, soft_wrap=True)
+    """Print the main table of a report, as far as it fits."""
     if (main := report.main) is None:
         return
     headers, rows = main.grid.headers, main.grid.rows

@@ -119,7 +119,7 @@ def measure(
     from benchmarks.core import locks
     from benchmarks.core.naming import counted
     from benchmarks.execution.run import Asked, run, setups
-    from benchmarks.report.facts import noise
+    from benchmarks.report.runs import noise
 
     asked = asked or Asked()
     with usage_errors():
@@ -152,7 +152,7 @@ def measure(
 @contextmanager
 def ending() -> Iterator[None]:
     """End the command where a run was stopped, or its folder or cluster cannot be used."""
-    from benchmarks.core.parts import FolderError
+    from benchmarks.core.store import FolderError
     from benchmarks.execution.run import ClusterError, Terminated
 
     for number in ENDING:
@@ -262,7 +262,7 @@ def status(
     """
     with usage_errors():
         from benchmarks.execution.plan import Shard, faults_of_flows, state
-        from benchmarks.execution.versions import not_checked
+        from benchmarks.report.runs import not_checked
 
         part = Shard.of(shard)
         if watch:

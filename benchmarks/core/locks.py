@@ -13,8 +13,7 @@ from typing import NoReturn
 
 import filelock
 
-from benchmarks.core.parts import FolderError
-from benchmarks.core.store import check_name
+from benchmarks.core.store import FolderError, check_name
 
 HOST = "/tmp"  # not TMPDIR, which batch systems set for each job
 VARIABLE = "FLOWGAUGE_HOST"  # another folder, which containers of one host may share

@@ -22,8 +22,7 @@ from benchmarks.core.study import Result
 from benchmarks.evaluation.subject import Subject, formed
 from flows.conformance import densities
 from flows.conformance.densities import jacobians
-from flows.conformance.rows import NotApplicable
-from flows.conformance.subject import subject_of
+from flows.conformance.subject import NotApplicable, subject_of
 from flows.continuous.cnf import CNF
 from flows.continuous.point import Point
 from flows.continuous.solve import Solver

@@ -15,11 +15,10 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from benchmarks.core import parts, store
+from benchmarks.core import store
 from benchmarks.core.case import Case
+from benchmarks.core.frame import Plan, Planned, place, plan_of
 from benchmarks.core.naming import labels
-from benchmarks.core.plan import Plan, Planned, plan_of
-from benchmarks.core.quotable import place
 from benchmarks.core.record import Record
 from benchmarks.core.study import Result, registry
 from benchmarks.execution.process import plugins_of
@@ -268,7 +267,7 @@ def write_plan(suite: Suite, folder: Path, shard: Shard = WHOLE) -> None:
     ]
     plan = Plan(name=suite.name, about=suite.about, suite=values, cases=planned)
     text = json.dumps(plan.model_dump(mode="json"), indent=1)
-    parts.replace(folder / "suite.json", text.encode())
+    store.replace(folder / "suite.json", text.encode())
 
 
 def faults_of_flows(cases: Iterable[Case], *, each_dim: bool = True) -> dict[str, str]:

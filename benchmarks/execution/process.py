@@ -37,10 +37,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import datasets
 from benchmarks.core.case import Case, digest
-from benchmarks.core.case import studies as registry
 from benchmarks.core.formats import brief
 from benchmarks.core.record import Status
-from benchmarks.core.study import Result
+from benchmarks.core.study import Result, registry
 from benchmarks.datasets import own
 from benchmarks.measure.beside import Beside
 from benchmarks.measure.child import (

@@ -22,8 +22,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from benchmarks.core import locks, parts, store
-from benchmarks.core.case import Case, digest
+from benchmarks.core import locks, store
+from benchmarks.core.case import Case, defaults_of, digest
 from benchmarks.core.record import Record, Status, Values
 from benchmarks.core.study import Result, Skipped, Study, registry
 from benchmarks.execution.plan import (
@@ -170,7 +170,7 @@ def _set_corrupt_aside(folder: Path) -> None:
 
 def _sweep(folder: Path, done: Collection[str]) -> None:
     """Remove temporary files that killed runs have left, and checkpoints of what is done."""
-    parts.sweep(folder, folder / store.RECORDS, folder / CHECKPOINTS)
+    store.sweep(folder, folder / store.RECORDS, folder / CHECKPOINTS)
     for path in (folder / CHECKPOINTS).glob("*"):
         if path.name.partition("-")[0] in done:
             path.unlink()
@@ -276,6 +276,7 @@ class Recorder:
             case=order.cases.get(key, case),
             key=key,
             identity=case.identity,
+            defaults=defaults_of(case),
             declared=dict(needs.declared),
             files=dict(needs.files),
             plugins=plugins_of(case),

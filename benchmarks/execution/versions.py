@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import datasets, protocols
-from benchmarks.core.case import Case, studies
-from benchmarks.core.git import git
-from benchmarks.core.naming import counted
+from benchmarks.core import store
+from benchmarks.core.case import Case
 from benchmarks.core.record import Record
+from benchmarks.core.study import registry as studies
+from benchmarks.datasets import own
 from benchmarks.datasets.disk import Absent, sha256
+from benchmarks.measure.machine import git
 from benchmarks.training.baselines import BASELINES
 from flows import members
 from flows.plugins import PREFIX
@@ -129,11 +131,14 @@ def standing(record: Record) -> Standing:
     return Standing(counts, "; ".join([*versions, *paces]) if record.timed or counts else "")
 
 
-def not_checked(standings: Iterable[Standing]) -> str:
-    """How many records count as current without a check, and why; empty where there are none."""
-    reasons = Counter(now.unchecked for now in standings if now.unchecked)
-    number = counted(reasons.total(), "record")
-    return f"{number} could not be checked: {'; '.join(reasons)}" if reasons else ""
+def standings(records: Iterable[Record]) -> dict[str, tuple[str, str, str, str]]:
+    """The standing of records by key: counts, times, reason, unchecked."""
+    listed = {}
+    for record in records:
+        own.admit(record.case.dataset or "")
+        now = standing(record)
+        listed[record.key] = (now.counts, now.times, now.reason, now.unchecked)
+    return listed
 
 
 def data_files(name: str | None) -> dict[str, str]:
@@ -333,3 +338,7 @@ def _files(root: Path, name: str) -> list[Path]:
     paths = [root.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)]
     own = [root.joinpath(*parts).with_suffix(".py")] if parts else []
     return [p for p in (*paths, *own) if p.is_file()]
+
+
+if __name__ == "__main__":  # the question of a report: which records of a folder are current
+    print(json.dumps(standings(store.read(Path(sys.argv[1])).values())))

@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.core.exhibit import Column
-from benchmarks.core.series import STAR
+from benchmarks.core.naming import STAR
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, and marks for print in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")

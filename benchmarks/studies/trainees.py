@@ -16,9 +16,9 @@ from torch import Tensor
 import flows
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.contender import Contender, K, expanded
 from benchmarks.core.study import Common, Result, Study
 from benchmarks.evaluation.scoring import times
+from benchmarks.studies.contender import Contender, K, expanded
 from benchmarks.training.baselines import BaselineEntry
 from benchmarks.training.settings import Training, TrainingPart
 

@@ -10,7 +10,7 @@ from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import ONCE
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, per_row
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.series import RULES
+from benchmarks.core.naming import RULES
 from flows.continuous import Solver
 
 SETTINGS = {  # column: header, and the column of the records

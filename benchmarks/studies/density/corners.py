@@ -16,7 +16,7 @@ from benchmarks.analysis.contests import validations
 from benchmarks.analysis.paired import facts_of
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
-from benchmarks.core.series import is_baseline, series
+from benchmarks.core.naming import is_baseline, series
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw
 

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from benchmarks.analysis import improvement
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.frame import holding
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw
 from benchmarks.studies.density import corners, portraits, transport

@@ -14,7 +14,7 @@ from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.models import Models, models_of, notes_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.formats import number
-from benchmarks.core.series import of_plugins
+from benchmarks.core.naming import of_plugins
 from benchmarks.studies.density import costs, exactness
 from benchmarks.training.baselines import BASELINES
 

@@ -1,0 +1,1 @@
+"""How accurate is the adjoint's gradient, and what does it cost?"""

@@ -24,10 +24,10 @@ from torch.nn.functional import cosine_similarity
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings, canonical, digest
-from benchmarks.core.contender import Contender
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.measure.calls import timed
 from benchmarks.measure.memory import saved_bytes
+from benchmarks.studies.contender import Contender
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
@@ -82,7 +82,6 @@ class Gradients(Study):
     """The error and the cost of the gradient of -log p, by adjoint, seminorm and backprop."""
 
     name = "gradients"
-    question = "How accurate is the adjoint's gradient, and what does it cost?"
     uses = ("benchmarks.measure", "benchmarks.training")
     Options = GradientsOptions
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.analysis.stats import ratio_of_medians
 from benchmarks.core.exhibit import RECORDS, Column, Table
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from flows.continuous import Solver
 
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-5)  # errors that a gradient may be asked to keep

@@ -1,0 +1,1 @@
+"""Do the equalities hold on which continuous flows are built?"""

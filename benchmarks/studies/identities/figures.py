@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.core.exhibit import Figure
-from benchmarks.core.series import name_runs
+from benchmarks.core.naming import name_runs
 from benchmarks.plotting import draw
 from benchmarks.studies.identities.tables import (
     NAMES,

@@ -10,9 +10,9 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, JsonValue, PositiveFloat, PositiveInt
 
 from benchmarks.core.case import Case, Settings, canonical
-from benchmarks.core.contender import Contender, expanded
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.equalities import IDENTITIES
+from benchmarks.studies.contender import Contender, expanded
 from flows.continuous.trace import Noise, Trace
 
 Sixteenths = Annotated[int, Field(ge=32, multiple_of=16)]
@@ -57,7 +57,6 @@ class Identities(Study):
     """What is left of each equality: residual networks, densities, their rate, and traces."""
 
     name = "identities"
-    question = "Do the equalities hold on which continuous flows are built?"
     uses = ("benchmarks.measure", "benchmarks.evaluation", "flows.conformance")
     Options = IdentitiesOptions
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells
-from benchmarks.core.series import name_runs
+from benchmarks.core.naming import name_runs
 from flows.continuous.trace import Trace
 
 PLACES = {"hutchinson": "d", "bottleneck": "k"}  # estimator: space of its probes, R^D or R^K

@@ -86,7 +86,6 @@ class Modes(TrainingStudy):
     """Which modes samples reach after training by likelihood, and by reverse KL."""
 
     name = "modes"
-    question = "Do flows miss modes, and how much mass do they put between them?"
     Options = ModesOptions
 
     def cases(self, options: ModesOptions, common: Common) -> Iterator[Case]:

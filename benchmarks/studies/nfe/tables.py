@@ -17,6 +17,7 @@ from benchmarks.analysis.nfe import Total
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells
 from benchmarks.core.metrics import METRICS
 
+READS = ("cost",)
 DIGITS = {  # of the metrics of a training
     "nfe_start": ".0f",
     "nfe_end": ".0f",

@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.analysis.levels import Curve
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.frame import arrays_by_case, holding
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from benchmarks.plotting import draw
 from benchmarks.studies.time_to_nll.tables import levels_of, with_curves
 

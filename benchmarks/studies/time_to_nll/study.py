@@ -56,9 +56,6 @@ class TimeToNll(TrainingStudy):
     """How long each flow trains until it reaches a likelihood of the validation set."""
 
     name = "time_to_nll"
-    question = (
-        "How many seconds, updates and FLOPs does each flow take to reach a given likelihood?"
-    )
     uses = ("benchmarks.measure", "benchmarks.training")
     Options = TimeToNllOptions
 

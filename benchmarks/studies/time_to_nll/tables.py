@@ -11,7 +11,7 @@ from benchmarks.analysis import levels
 from benchmarks.analysis.levels import Curve, Levels
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.frame import arrays_by_case
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 
 AXES = {  # column: array of a record
     "seconds": "validation_seconds",

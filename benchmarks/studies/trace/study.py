@@ -16,11 +16,11 @@ from torch import Tensor
 import flows
 from benchmarks.analysis.stats import standard_error
 from benchmarks.core.case import Case, Settings, canonical, digest
-from benchmarks.core.contender import Contender
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.subject import Subject, field_of, formed
 from benchmarks.measure.calls import timed
 from benchmarks.measure.operations import Operations
+from benchmarks.studies.contender import Contender
 from flows.continuous.point import Point
 from flows.continuous.trace import TRACES, Mode, Noise, Trace, exact
 from flows.linalg import logabsdet
@@ -101,7 +101,6 @@ class Traces(Study):
     """The trace by each estimator, and the determinant, of one and the same Jacobian."""
 
     name = "trace"
-    question = "What does a trace cost compared with a determinant, and how large is its error?"
     uses = ("benchmarks.measure", "benchmarks.evaluation")
     Options = TraceOptions
 

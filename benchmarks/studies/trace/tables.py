@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from flows.continuous.trace import Trace
 
 NAMES = {  # of the works that are no estimator
