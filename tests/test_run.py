@@ -15,7 +15,8 @@ from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.record import Values
 from benchmarks.execution.plan import state
-from benchmarks.execution.run import CHECKPOINTS, Asked, run
+from benchmarks.execution.recorder import CHECKPOINTS
+from benchmarks.execution.run import Asked, run
 from benchmarks.execution.suite import Suite
 from runs import Silent, small, trainings
 

@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.core import locks, store
 from benchmarks.execution import suite
-from benchmarks.execution.run import Terminated, run
+from benchmarks.execution.recorder import Terminated
+from benchmarks.execution.run import run
 from runs import Silent, figures
 from stopping import PLUGIN, SUITE, UPDATES, until
 

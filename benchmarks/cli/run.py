@@ -153,7 +153,7 @@ def measure(
 def ending() -> Iterator[None]:
     """End the command where a run was stopped, or its folder or cluster cannot be used."""
     from benchmarks.core.store import FolderError
-    from benchmarks.execution.run import ClusterError, Terminated
+    from benchmarks.execution.recorder import ClusterError, Terminated
 
     for number in ENDING:
         signal.signal(number, _end)
@@ -197,7 +197,7 @@ def check_scheduler(scheduler: str) -> None:
 
 def _end(*_: object) -> NoReturn:
     """Stop at checkpoints; a signal that comes twice, to the group as well, counts once."""
-    from benchmarks.execution.run import Terminated
+    from benchmarks.execution.recorder import Terminated
 
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)

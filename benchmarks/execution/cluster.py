@@ -40,7 +40,7 @@ from benchmarks.core import locks
 from benchmarks.core.study import Result
 from benchmarks.execution.plan import Task, longest_first
 from benchmarks.execution.process import Cancelled, Measured, Setup, Worker
-from benchmarks.execution.run import (
+from benchmarks.execution.recorder import (
     GRACE,
     ClusterError,
     Order,
