@@ -63,14 +63,12 @@ def test_flows_change_no_figure_of_the_blocks_after_them(worker: Worker, tmp_pat
 
 
 def test_settings_that_a_flow_changes_are_undone_within_its_block(
-    worker: Worker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    worker: Worker, tmp_path: Path
 ) -> None:
     (alone,) = results(worker, tmp_path, *counts("realnvp"))
-    with pytest.warns(UserWarning, match="on purpose|undone"):
+    with pytest.warns(UserWarning, match="undone"):
         plugin = load_plugin(PLUGIN)
     names = [name for name in plugin.LEAKS if name in plugin.SETTINGS]
     leaky = [f"leaky_{list(plugin.LEAKS).index(name)}" for name in names]
     *_, last = results(worker, tmp_path, *counts(*leaky, "realnvp"))
     assert figures(last) == figures(alone)
-    output = capfd.readouterr().err
-    assert [name for name in names if name not in output] == []
