@@ -1,8 +1,7 @@
-"""A plug-in of pytest, by whose fixtures `flowgauge compare` can judge any project's benchmarks.
+"""Fixtures of pytest by which `flowgauge compare` can judge the benchmarks of any project.
 
-Every session in an environment with flowgauge loads it. So it imports nothing before a fixture is
-used, and lies beside the packages, not in one: a repository with a ``benchmarks`` of its own may
-have that imported under this name.
+Every session in an environment with flowgauge loads this plug-in. So it imports nothing before a
+fixture is used, and lies beside the packages: a repository may have a ``benchmarks`` of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 
 FACTS = "flowgauge"  # what a file's ``machine_info`` has of this plug-in
-REFERENCES = 15  # samples of the reference workload before a benchmark, and as many after it
+REFERENCES = 15  # samples of the reference workload before a benchmark, and after it
 MACHINE = ("cpu", "cores", "system", "python", "blas", "instructions", "threads")
 HOME = Path(__file__).resolve().parent
 _used = pytest.StashKey[bool]()
@@ -41,9 +40,8 @@ def flowgauge_reference(benchmark: Any, request: pytest.FixtureRequest) -> Itera
     work()
     samples = [seconds_of(work) for _ in range(REFERENCES)]
     yield
-    benchmark.extra_info["reference_seconds"] = samples + [
-        seconds_of(work) for _ in range(REFERENCES)
-    ]
+    samples += [seconds_of(work) for _ in range(REFERENCES)]
+    benchmark.extra_info["reference_seconds"] = samples
 
 
 @pytest.fixture
@@ -76,8 +74,7 @@ def flowgauge_counts(
             call()
         counts = {"flops": operations.flops, "pointwise": operations.elements}
         counts |= {} if flow is None else {"nfe": nfe.forward + nfe.backward}
-        named = {f"{operation}_{what}": number for what, number in counts.items()}
-        exact = {name: number for name, number in named.items() if name in METRICS}
+        exact = {n: v for what, v in counts.items() if (n := f"{operation}_{what}") in METRICS}
         benchmark.extra_info.setdefault("counts", {}).update(exact)
         return exact
 

@@ -21,8 +21,8 @@ from benchmarks import report
 from benchmarks.core.frame import load
 from benchmarks.core.record import Record
 from benchmarks.execution.process import Setup, Worker
-from benchmarks.gate import compare
-from benchmarks.gate.comparison import Verdict
+from benchmarks.gate.comparison import compare
+from benchmarks.gate.verdict import Verdict
 from committed import FOLDERS
 from file_server import Server
 from flows import Flow

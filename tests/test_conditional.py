@@ -14,7 +14,7 @@ import flows
 from benchmarks import datasets
 from benchmarks.core.study import Common
 from benchmarks.core.study import registry as studies
-from benchmarks.datasets import own
+from benchmarks.datasets import tables
 from benchmarks.datasets.simulators import linear_sample
 from benchmarks.studies.choose.plan import entrants
 from benchmarks.studies.choose.study import ChooseOptions
@@ -120,18 +120,18 @@ def test_a_file_with_a_target_is_conditional(tmp_path: Path) -> None:
     frame = pd.DataFrame(generator.normal(size=(400, 4)) * [1, 2, 3, 4], columns=list("abcd"))
     frame.to_csv(tmp_path / "table.csv", index=False)
     name = f"{tmp_path / 'table.csv'}:drop=b:target=d"
-    own.admit(name)
+    tables.admit(name)
     data = datasets.load(name)
     assert (data.dim, data.context_dim, data.columns) == (1, 2, ("d", "a", "c"))
-    assert str(own.Selection.of(name)) == name
+    assert str(tables.Selection.of(name)) == name
     assert data.scaling is not None
     assert data.facts["log_scale"] == pytest.approx(float(data.scaling.factor[0].log()))
-    same = own.load_frame(frame.drop(columns="b"), target=["d"])
+    same = tables.load_frame(frame.drop(columns="b"), target=["d"])
     torch.testing.assert_close(same.train, data.train)
     with pytest.raises(ValueError, match="no column 'z'"):
-        own.load_file(f"{tmp_path / 'table.csv'}:target=z")
+        tables.load_file(f"{tmp_path / 'table.csv'}:target=z")
     with pytest.raises(ValueError, match="depend on"):
-        own.load_file(f"{tmp_path / 'table.csv'}:target=a,b,c,d")
+        tables.load_file(f"{tmp_path / 'table.csv'}:target=a,b,c,d")
 
 
 @pytest.mark.parametrize("dim", [1, 2])
@@ -140,7 +140,7 @@ def test_a_chooser_of_a_target_has_families_that_take_a_context(tmp_path: Path, 
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 4)), columns=list("abcd"))
     frame.to_csv(tmp_path / "table.csv", index=False)
     name = f"{tmp_path / 'table.csv'}:target={'a,b'[: 2 * dim - 1]}"
-    own.admit(name)
+    tables.admit(name)
     listed = entrants(dim, (), 4 - dim)
     assert {"maf", "nsf_ar", "cnf"} <= {one.flow for one in listed}
     assert "ot_flow" not in {one.flow for one in listed}
@@ -157,7 +157,7 @@ def test_a_chooser_of_a_target_has_families_that_take_a_context(tmp_path: Path, 
 def test_a_kept_flow_takes_raw_rows_and_contexts(tmp_path: Path) -> None:
     """Its density is that of standardised columns, less the logarithm of y's scale."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 3)) * [1, 2, 3] + 5)
-    data = own.load_frame(frame, target=["1"])
+    data = tables.load_frame(frame, target=["1"])
     assert data.scaling is not None
     flow = flows.build("maf", 1, hidden=8, layers=2, context_dim=2)
     conditional = Conditional(flow, data.train[:, 1:].float())

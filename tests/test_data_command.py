@@ -24,8 +24,7 @@ def test_a_plug_in_of_one_file_is_downloaded(server, tmp_path, monkeypatch) -> N
 import numpy as np
 import torch
 from benchmarks.datasets import Dataset, register
-from benchmarks.datasets.disk import Absent, data_root
-from benchmarks.datasets.download import Source
+from benchmarks.datasets.disk import Absent, Source, data_root
 
 def files(name, root=None):
     path = data_root(root) / "mine" / "numbers.npy"
@@ -77,8 +76,8 @@ def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
     (root / "miniboone/data.npy").write_bytes(numbers[:1000])
     again = cli.invoke(app, ["data", "verify", "miniboone", "gas", *place])
     assert again.exit_code == 1
-    assert "cut off" in again.stdout
-    assert "put gas/ethylene_CO.pickle there" in again.stdout
+    assert "Expected (500, 43)" in again.stdout
+    assert "put gas/ethylene_CO.parquet, or gas/ethylene_CO.txt there" in again.stdout
 
 
 def test_the_command_describes_a_set() -> None:

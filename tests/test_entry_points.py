@@ -19,19 +19,15 @@ from pydantic import BaseModel
 
 from benchmarks.claims import Verdict, done, keys, outcome
 from benchmarks.claims import register as claim
-from benchmarks.claims.examples import made_up
 from benchmarks.core.study import Result, Study
 from benchmarks.core.study import register as study
-from benchmarks.datasets import register
-from benchmarks.datasets.drawn import drawn
-from benchmarks.datasets.known import gaussian_sample
+from benchmarks.datasets import drawn, register
+from benchmarks.datasets.analytic import gaussian_sample
 
 
-@register("their_gaussian")
-def load(root, seed):
-    """Forty rows."""
-    rows = dict.fromkeys(("train", "val", "test"), 40)
-    return drawn("their_gaussian", seed, partial(gaussian_sample, 2), "A Gaussian", rows=rows)
+rows = dict.fromkeys(("train", "val", "test"), 40)
+gaussian = partial(gaussian_sample, 2)
+register("their_gaussian")(drawn("their_gaussian", "A Gaussian", gaussian, rows=rows))
 
 
 class Options(BaseModel):
@@ -60,10 +56,6 @@ class Theirs(Study):
         return Result({"test_ll": float(datasets.load(case.dataset).train.mean())})
 
 
-def example(value):
-    return made_up("theirs", {"test_ll": value})
-
-
 @claim(
     "their-claim",
     statement="The mean is positive.",
@@ -71,7 +63,6 @@ def example(value):
     studies=("theirs",),
     suite="quick",
     exhibits=(),
-    examples=[("confirmed", partial(example, 1.0)), ("refuted", partial(example, -1.0))],
 )
 def judge(frame):
     rows = done(frame, "theirs", "test_ll")

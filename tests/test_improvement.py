@@ -25,14 +25,14 @@ from benchmarks.analysis.improvement import (
 )
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
 from benchmarks.claims import Claim, claims, registry
-from benchmarks.claims.examples import densities, searched
-from benchmarks.claims.leads import FAMILY
+from benchmarks.claims.densities import FAMILY
 from benchmarks.core.case import Case
 from benchmarks.core.naming import BUDGET
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.studies.density.tables import tables
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
+from claim_examples import EXAMPLES, densities, searched
 
 EFFORT = np.linspace(1000, 1200, 6)
 KNOWN = {GAIN: 0.5, ERROR: 0.01, FREEDOM: 4.0}  # of a training that is still improving
@@ -122,7 +122,7 @@ def test_a_gain_is_shown_or_shown_to_be_none_or_open() -> None:
 
 @pytest.mark.parametrize("claim", LEADS, ids=lambda claim: claim.id)
 def test_what_twice_the_updates_might_turn_is_open(claim: Claim) -> None:
-    _, make = claim.examples[1]  # refuted
+    _, make = EXAMPLES[claim.id][1]  # refuted
     own = make()
     large = {**KNOWN, GAIN: 2.0}  # more than any lead
     rows = own.assign(**{name: own["updates"].gt(0) * value for name, value in large.items()})
@@ -202,7 +202,8 @@ def test_the_best_of_a_kind_is_chosen_on_the_splits_that_all_of_it_have() -> Non
 
 
 def test_an_undertrained_row_is_marked_and_never_bold() -> None:
-    example = next(make for claim in LEADS for _, make in claim.examples if claim.page == 10)()
+    _, make = EXAMPLES["data-glow-ffjord"][0]
+    example = make()
     rows = example.assign(test_ll_se=0.01, train_updates=example["updates"])
     for study_tables, expected in ((tables(rows), False), (tables(rows.assign(**KNOWN)), True)):
         overview, *_ = study_tables

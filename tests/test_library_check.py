@@ -60,6 +60,7 @@ ROW: dict[str, Any] = dict(
         strict=True,
     )
 )
+FILE = str(ROOT / "results" / "audit.json.gz")
 FAILED = {**ROW, "passed": False}
 
 
@@ -140,6 +141,7 @@ def test_a_change_is_one_of_verdict() -> None:
         (["--library", "nflows", "--against", "none.json"], ["none.json", "No such file"]),
         (["--library", "nflows", "--against", __file__], [Path(__file__).name, "--json"]),
         (["--library", "nflows", "--json", "/no/rows.json"], ["/no"]),
+        (["--library", "nflows", "--dim", "7", "--against", FILE], ["no rows of nflows"]),
     ],
 )
 def test_wrong_use_is_one_line_with_status_2(arguments: list[str], words: list[str]) -> None:
@@ -157,7 +159,7 @@ def test_an_absent_library_says_how_to_install_it(tmp_path: Path) -> None:
 
 def test_the_page_has_every_family_and_failed_row_of_the_committed_file() -> None:
     failed: dict[str, set[str]] = {}
-    for row in read_rows(ROOT / "results" / "audit.json.gz"):
+    for row in read_rows(Path(FILE)):
         if row["passed"] is False:
             failed.setdefault(row["family"], set()).add(row["row"])
     table: dict[str, set[str]] = {}

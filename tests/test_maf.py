@@ -13,9 +13,6 @@ import torch
 
 from benchmarks import datasets
 from benchmarks.datasets import maf
-from benchmarks.datasets.pickled import read_table
-from benchmarks.datasets.published import Published, counts
-from benchmarks.datasets.uci import miniboone_rows
 from benchmarks.execution.versions import data_files
 from maf_tables import MINUTES, RNG, ROWS, gas_table, hepmass_tables
 
@@ -26,7 +23,7 @@ def root(tmp_path: Path) -> Path:
     for folder in ("power", "gas", "hepmass", "miniboone", "BSDS300"):
         (tmp_path / folder).mkdir()
     np.save(tmp_path / "power/data.npy", MINUTES)
-    gas_table().to_pickle(tmp_path / "gas/ethylene_CO.pickle")
+    gas_table().to_parquet(tmp_path / "gas/ethylene_CO.parquet")
     train, test = hepmass_tables()
     train.to_csv(tmp_path / "hepmass/1000_train.csv", index=False)
     test.to_csv(tmp_path / "hepmass/1000_test.csv", index=False)
@@ -44,11 +41,11 @@ def test_small_files_load_and_are_said_not_to_be_the_published_set(name: str, ro
     assert torch.equal(data.train, again.train)  # the split is the published one
     assert "NOT the published set" in data.about
     assert f"{len(data.train):,} / {len(data.val):,} / {len(data.test):,} rows" in data.about
-    assert counts(maf.PUBLISHED[name].rows) in data.about
+    assert maf.counts(maf.PUBLISHED[name].rows) in data.about
 
 
 @pytest.mark.parametrize(("name", "row"), maf.PUBLISHED.items())
-def test_the_published_counts_follow_from_tenths(name: str, row: Published) -> None:
+def test_the_published_counts_follow_from_tenths(name: str, row: maf.Published) -> None:
     """And nothing is said of a difference where there is none."""
     assert row.differs(row.dim, row.rows) == ""
     if name in ("power", "gas", "miniboone"):
@@ -75,7 +72,7 @@ def test_power_number_by_number(root: Path) -> None:
 
 
 def test_gas_number_by_number(root: Path) -> None:
-    table = read_table(root / "gas/ethylene_CO.pickle")
+    table = pd.read_parquet(root / "gas/ethylene_CO.parquet")
     x = table[["b", "c", "d"]].to_numpy()  # a: the first of two alike; d: against a, kept
     z = (x - x.mean(0)) / x.std(0, ddof=1)
     data = datasets.load("gas", root)
@@ -123,11 +120,29 @@ def test_the_originals_of_uci_give_the_archives_rows(root: Path) -> None:
     x[3], x[:10, 2] = -999.0, -7.0  # an outlier; a repeated least value
     text = "\n".join(["50 10", *(" ".join(f"{v:.6e}" for v in row) for row in x)])
     (root / "miniboone/MiniBooNE_PID.txt").write_text(text)
-    rows = miniboone_rows(root / "miniboone/MiniBooNE_PID.txt")
+    rows = maf.miniboone_rows(root / "miniboone/MiniBooNE_PID.txt")
     assert np.allclose(rows, np.delete(x, 3, axis=0)[:49][:, [0, 1, 3, 4]], atol=1e-5)
     (root / "miniboone/MiniBooNE_PID.txt").write_text("\n".join(text.split("\n")[:30]))
     with pytest.raises(ValueError, match="50 rows of signal promised, 29 found"):
         datasets.load("miniboone", root)
+
+
+def test_gas_is_read_as_ucis_text_and_never_unpickled(root: Path) -> None:
+    """A line of names with spaces in them, then 19 columns of numbers."""
+    sensors = RNG.normal(size=(ROWS, 16))
+    sensors[:, 5] = 2 * sensors[:, 0] + 1  # the first of two alike is dropped
+    table = np.column_stack((np.arange(ROWS) / 100, np.zeros((ROWS, 2)), sensors))
+    names = "Time (seconds), CO conc (ppm), Ethylene conc (ppm), sensor readings (16 channels)"
+    (root / "gas/ethylene_CO.parquet").rename(root / "gas/ethylene_CO.pickle")
+    with pytest.raises(FileNotFoundError, match=r"ethylene_CO.pickle is a program, .* convert"):
+        datasets.load("gas", root)
+    np.savetxt(root / "gas/ethylene_CO.txt", table, header=names, comments="", fmt="%.17g")
+    data, x = datasets.load("gas", root), sensors[:, 1:]
+    loaded = torch.cat((data.train, data.val, data.test)).numpy()
+    assert np.allclose(loaded, (x - x.mean(0)) / x.std(0, ddof=1), rtol=0, atol=1e-12)
+    np.savetxt(root / "gas/ethylene_CO.txt", table[:, :9], header=names, comments="")
+    with pytest.raises(ValueError, match=r"9 columns; UCI's text has 19"):
+        datasets.load("gas", root)
 
 
 def test_packed_hepmass_and_a_folder_called_data(root: Path) -> None:
@@ -152,15 +167,15 @@ def _cut(path: Path, keep: float) -> None:
             "miniboone",
             "miniboone/data.npy",
             lambda p: _cut(p, 0.5),
-            r"promises .*\(400, 43\)",
+            r"Expected \(400, 43\)",
         ),
-        ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.0001), "NumPy's format"),
+        ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.0001), "cannot read"),
         ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros(9)), r"shape \(9,\)"),
         ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros((9, 2))), "too few"),
         ("power", "power/data.npy", lambda p: np.save(p, np.zeros((50, 7))), "power has 8"),
         ("bsds300", "BSDS300/BSDS300.hdf5", lambda p: _cut(p, 0.5), "BSDS300.hdf5"),
         ("bsds300", "BSDS300/BSDS300.hdf5", lambda p: h5py.File(p, "w").close(), "train"),
-        ("gas", "gas/ethylene_CO.pickle", lambda p: _cut(p, 0.5), "was not unpickled"),
+        ("gas", "gas/ethylene_CO.parquet", lambda p: _cut(p, 0.5), "ethylene_CO.parquet"),
         ("hepmass", "hepmass/1000_test.csv", lambda p: p.write_text("# label,f0,m\n"), "the same"),
         ("hepmass", "hepmass/1000_test.csv", lambda p: p.write_bytes(b""), "1000_t"),
     ],
@@ -176,7 +191,7 @@ def test_an_absent_set_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPa
     with pytest.raises(FileNotFoundError, match=r"put power/data.npy, or .*flowgauge data fetch"):
         datasets.load("power")
     monkeypatch.setenv("FLOWGAUGE_DATA", "nosuch")
-    with pytest.raises(ValueError, match="FLOWGAUGE_DATA is 'nosuch', which is no folder"):
+    with pytest.raises(ValueError, match="FLOWGAUGE_DATA is 'nosuch', which is not a folder"):
         datasets.load("power")
 
 

@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 
 import benchmarks
+from benchmarks.core.case import FORMER
 
 ROOT = Path(__file__).resolve().parent.parent
 PINS = Path(__file__).with_name("pins")
@@ -66,6 +67,10 @@ def frame(folder: str) -> dict[str, str]:
     """A digest for each column of a committed folder's frame, rows by key."""
     rows = benchmarks.load(ROOT / "results" / folder)
     rows = rows.sort_values("key", kind="stable").reset_index(drop=True)
+    former = {of: study for study, of in FORMER.items()}  # studies that were merged since
+    if "setting.part" in rows:
+        parts = zip(rows["study"], rows.pop("setting.part"), strict=True)
+        rows["study"] = [former.get(of, of[0]) for of in parts]
     columns = {}
     for name in [str(name) for name in rows if name not in UNPINNED]:
         values = rows[name].astype(object).where(rows[name].notna(), None)

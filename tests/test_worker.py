@@ -11,7 +11,7 @@ import pytest
 from benchmarks.core.case import Case
 from benchmarks.execution import process
 from benchmarks.execution.process import Files, Measured, Setup, Worker, measured
-from benchmarks.measure.child import MARK
+from benchmarks.measure.process import MARK
 from flows.plugins import load_plugin
 from runs import small
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.inference import standard_error
 from benchmarks.core.naming import is_baseline, series
 
 

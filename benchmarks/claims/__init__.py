@@ -1,10 +1,11 @@
-"""Claims of a lecture, one file each, judged by records; nothing is trained or timed here.
+"""Claims of a lecture, judged by records; nothing is trained or timed here.
 
-A module of this folder defines ``judge(frame) -> Verdict`` and decorates it with `@register(...)`,
-which gives the statement, its place in the `LECTURE`, and made-up records that would confirm or
-refute it (`benchmarks.claims.examples`). What does is in ``criteria.toml``. Every module is
-imported on first use, so there is no list to keep. A verdict and its numbers are computed from the
-frame of `benchmarks.core.frame.load`; missing records make it "not_measured".
+A row of ``criteria.toml`` has the statement of a claim, its place in the `LECTURE`, what it reads,
+and what confirms or refutes it. A module of this folder judges the claims of a subject, each by a
+function ``judge(frame) -> Verdict`` that is decorated with `@register("its-name")`; modules are
+imported on first use. A plug-in gives `register` what the table would have. A verdict and its
+numbers are computed from the frame of `benchmarks.core.frame.load`; missing records make it
+"not_measured".
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from benchmarks.analysis import criteria
-from benchmarks.analysis.criteria import Criterion
 from benchmarks.analysis.inference import Standing
+from benchmarks.claims.criteria import CLAIMS, Criterion, rule
 from benchmarks.core.exhibit import RECORDS
-from benchmarks.datasets import own
 from flows.registry import Registry
 
 LECTURE = "D. Gontar, “Neural ODE. FFJORD.”, HSE 2019"  # whose slides the claims are from
@@ -56,9 +56,8 @@ class Claim:
     claim that is not the lecture's; ``item`` orders the claims of a slide. ``rule`` says what
     confirms and what refutes it. ``studies`` are those whose records it reads, ``suite`` one that
     measures them all, ``exhibits`` the tables and figures that show it; it reads the records of the
-    studies ``also`` too, where a run has some. ``examples`` are outcomes, each with a function that
-    makes up records of it, for tests. ``judge`` gets what ``prepare`` takes from the frame, which
-    claims with one ``prepare`` share, or else the frame itself.
+    studies ``also`` too, where a run has some. ``judge`` gets the frame, or what ``prepare`` makes
+    of it, once for all claims that have the same one.
     """
 
     id: str
@@ -70,7 +69,6 @@ class Claim:
     studies: tuple[str, ...]
     suite: str
     exhibits: tuple[str, ...]
-    examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]]
     judge: Callable[[Any], Verdict]
     also: tuple[str, ...] = ()
     prepare: Callable[[pd.DataFrame], Any] | None = None
@@ -157,27 +155,36 @@ registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",), group="flo
 def register(
     id: str,
     *,
-    statement: str,
-    studies: tuple[str, ...],
-    suite: str,
-    exhibits: tuple[str, ...],
-    examples: Sequence[tuple[Outcome, Callable[[], pd.DataFrame]]],
+    statement: str = "",
+    studies: Sequence[str] = (),
+    suite: str = "",
+    exhibits: Sequence[str] = (),
     criterion: str | None = None,
-    also: tuple[str, ...] = (),
+    also: Sequence[str] = (),
     prepare: Callable[[pd.DataFrame], Any] | None = None,
-    page: int | None = None,
-    slide: str = "",
-    item: int = 1,
 ) -> Callable[[Callable[[Any], Verdict]], Callable[[Any], Verdict]]:
-    """Decorator: register a judge as a `Claim` of these attributes.
+    """Decorator: register a judge as a `Claim`, that of the table if there is no ``criterion``.
 
-    Raises ValueError if there is no ``criterion`` and ``criteria.toml`` has none of that name.
+    Raises ValueError if the table has none of that name.
     """
 
     def decorate(judge: Callable[[Any], Verdict]) -> Callable[[Any], Verdict]:
-        rule = criteria.of(id) if criterion is None else Criterion(criterion)
-        place = (id, page, item, slide, statement)
-        claim = Claim(*place, rule, studies, suite, exhibits, examples, judge, also, prepare)
+        of_claim = rule(id) if criterion is None else Criterion(criterion)
+        row = CLAIMS[id] if criterion is None else {}
+        claim = Claim(
+            id,
+            row.get("page"),
+            row.get("item", 1),
+            row.get("slide", ""),
+            row.get("statement", statement),
+            of_claim,
+            tuple(row.get("studies", studies)),
+            row.get("suite", suite),
+            tuple(row.get("exhibits", exhibits)),
+            judge,
+            tuple(row.get("also", also)),
+            prepare,
+        )
         registry.add(id, claim, judge.__module__)
         return judge
 
@@ -246,5 +253,5 @@ def listed(parts: Iterable[str]) -> str:
 def _of_lecture(frame: pd.DataFrame) -> pd.DataFrame:
     """The records that the lecture speaks of: those on data sets that are no files of a user."""
     names = frame.get("dataset", pd.Series(None, frame.index))
-    files = names.map(lambda name: isinstance(name, str) and own.is_file(name)).astype(bool)
+    files = names.map(lambda name: isinstance(name, str) and bool(Path(name).suffix)).astype(bool)
     return frame[~files].reset_index(drop=True)

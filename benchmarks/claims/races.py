@@ -1,41 +1,20 @@
-"""Seconds of trained flows against each other: of densities, of samples, of training to a fit."""
+"""Claims on speed: trained flows raced by densities, by samples, by training to a fit."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.contests import at_equal_budget, kinds, reached, seconds_to
-from benchmarks.claims.examples import densities
-from benchmarks.claims.scored import scored
-from benchmarks.core.naming import named
+from benchmarks.claims import NotMeasured, Verdict, keys, listed, outcome, register, span
+from benchmarks.claims.densities import scored
+from benchmarks.core.naming import counted, named
 
 CALLS = {"density": "per_1000_seconds", "sample": "sampling_seconds"}
 TRAINING = "training to the likelihood that both reach"
-
-
-def timed_example(seconds: dict[str, float]) -> pd.DataFrame:
-    """Made-up densities of flows, each with these seconds of all that is timed."""
-
-    def of(row: Any) -> float:
-        return seconds[row["flow"]]
-
-    def curve(row: Any) -> dict[str, np.ndarray]:
-        return {
-            "validation_ll": np.array([-2.0, -1.0]),
-            "validation_seconds": np.array([0.0, of(row)]),
-        }
-
-    return densities(
-        dict.fromkeys(seconds, 0.0),
-        per_1000_seconds=of,
-        sample_rate=lambda row: 1 / of(row),
-        train_seconds=of,
-        arrays=curve,
-    )
 
 
 def timed(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -82,3 +61,64 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with their series, which are named on each data set by itself."""
     parts = [named(group) for _, group in rows.groupby("dataset")]
     return pd.concat(parts) if parts else rows.assign(series=[])
+
+
+@register("continuous-faster", prepare=timed)
+def continuous_faster(flows: tuple[pd.DataFrame, pd.DataFrame]) -> Verdict:
+    """Ratios of seconds on each data set, and races to the likelihood that both reach."""
+    rows, races = flows
+    table: dict[str, dict[str, float]] = {}
+    used: list[pd.DataFrame] = []
+    for name, group in rows.groupby("dataset"):
+        on_set = races[races["dataset"] == name]
+        if contest := either(group, on_set, "kind", ("continuous", "discrete")):
+            table[str(name)] = ratios(*contest)
+            used += [*contest[0], *contest[1]]
+    known = pd.DataFrame(table).T
+    if TRAINING not in known:
+        raise NotMeasured(
+            "timed densities of continuous and of discrete flows on one data set, with seconds of "
+            "their trainings"
+        )
+    parts = [f"{span(known[call].dropna())} times for a {call}" for call in known]
+    quickest = known.index[known[TRAINING] < 1]
+    sentence = (
+        f"On {counted(len(known), 'data set')} the quickest continuous flow takes, of the seconds "
+        f"of the quickest discrete one, {', '.join(parts)}; in training the continuous ones are "
+        f"first on {listed(quickest) if len(quickest) else 'none'}."
+    )
+    every = [ratio for own in table.values() for ratio in own.values()]
+    return Verdict(outcome(ratio < 1 for ratio in every), sentence, keys(*used))
+
+
+@register("ffjord-fastest", prepare=timed)
+def ffjord_fastest(flows: tuple[pd.DataFrame, pd.DataFrame]) -> Verdict:
+    """FFJORD's seconds over those of each other continuous flow, on each data set."""
+    rows, races = (part[part["kind"] == "continuous"] for part in flows)
+    table: dict[str, list[dict[str, float]]] = defaultdict(list)
+    used: list[pd.DataFrame] = []
+    for name, group in rows.groupby("dataset"):
+        on_set = races[races["dataset"] == name]
+        for flow in sorted(set(group["flow"]) - {"ffjord"}):
+            contest = either(group, on_set, "flow", ("ffjord", flow))
+            known = ratios(*contest) if contest else {}
+            if contest and TRAINING in known:
+                table[flow].append(known)
+                used += [*contest[0], *contest[1]]
+    every = [ratio for sets in table.values() for known in sets for ratio in known.values()]
+    if not every:
+        raise NotMeasured(
+            "timed densities of ffjord and of another continuous flow on one data set, with "
+            "seconds of their trainings"
+        )
+    parts = []
+    for flow, sets in sorted(table.items()):
+        ends = span((ratio for known in sets for ratio in known.values()), ".2g")
+        parts.append(
+            f"{ends} beside {flow} ({span((s[TRAINING] for s in sets), '.2g')} in training)"
+        )
+    sentence = (
+        "FFJORD takes, of the other's seconds of a density, of a sample and of the training to the "
+        f"likelihood that both reach, {', '.join(parts)}."
+    )
+    return Verdict(outcome(ratio < 1 for ratio in every), sentence, keys(*used))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import itertools
 import json
 import math
@@ -13,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,9 +33,10 @@ from benchmarks.cli.options import Plugin, complete_flows, flows_of, load_plugin
 from benchmarks.core.formats import cell
 
 if TYPE_CHECKING:
-    from benchmarks.measure.fresh import Helper
+    from benchmarks.measure.process import Helper
     from flows import Conformance
     from flows.conformance import Outcome
+    from flows.packages import Library
 
 DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")
@@ -47,11 +46,14 @@ STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the w
 Row = dict[str, Any]  # of a library: where it was judged (PLACE), row, figure, bound, passed
 PLACE = ("library", "version", "family", "dim", "dtype", "parameters")
 FIELDS = (*PLACE, "row", "figure", "bound", "passed")
-LARGE, LARGE_WITHIN = 64, 3.0  # a dimension, judged where the one before took so many seconds
+LARGE, LARGE_WITHIN = (
+    64,
+    3.0,
+)  # a dimension that is judged if the one before took at most these seconds
 FULL = {"dim": (2, 3, 10, LARGE), "dtype": DTYPES, "parameters": ("initial", "moved")}
 QUICK = {"dim": (2, 3), "dtype": ("float64",), "parameters": ("moved",)}
 LIMIT, PATIENCE = 16.0, 6  # seconds of the processor for one judgement; as many times on the clock
-LATE = "time limit"
+LATE, NO_ROW = "time limit", "no row"
 
 
 def check(
@@ -142,7 +144,7 @@ def _check_flows(
     """Check flows and print a table for each; whether any failed."""
     from benchmarks.core.naming import counted
     from benchmarks.execution import faults
-    from benchmarks.measure import fresh
+    from benchmarks.measure.process import Helper
     from flows import members, names
 
     chosen = flows_of(patterns or names())
@@ -151,7 +153,7 @@ def _check_flows(
     if csv_file is not None:
         check_writable(csv_file)  # fail before anything is measured
     results = []
-    with closing(fresh.Helper()) as helper:
+    with closing(Helper()) as helper:
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
                 results.append(_checked(helper, name, d, values))
@@ -168,8 +170,9 @@ def _check_flows(
         )
     failed = _failures(results)
     if not patterns:
-        failed += [f"{name} ({fault})" for name, fault in members.left_out.items()]
-    inapplicable = sum(not _judged(c) for c in results)
+        kinds = {name: "plug-in" if ":" in name else "module" for name in members.left_out}
+        failed += [f"{kinds[n]} {n!r} ({fault})" for n, fault in members.left_out.items()]
+    inapplicable = sum(not _applies(c) for c in results)
     scope = f"{counted(len(chosen), 'flow')} at {counted(len(dims), 'dimension')}"
     unseen = " as far as it was looked at" if undeclared else ""
     verdict = f"failed: {'; '.join(failed)}" if failed else f"all passed{unseen}"
@@ -197,20 +200,21 @@ def _checked(helper: Helper, name: str, dim: int, values: dict[str, Any]) -> Con
     from flows.conformance import Conformance, Outcome
 
     try:
-        result: Conformance = helper.call(_check, name, dim, values)
+        rows = helper.call(_check, name, dim, values)
     except RuntimeError as error:
         return Conformance(name, dim, (Outcome("process", "", None, None, "fail", str(error)),))
-    return result
+    return Conformance(name, dim, tuple(Outcome(**row) for row in rows))
 
 
-def _check(name: str, dim: int, values: dict[str, Any]) -> Conformance:
+def _check(name: str, dim: int, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The outcomes of a flow, in a helper's process."""
     import flows
 
     shorten_warnings()
-    return flows.check(name, dim=dim, **values)
+    return [asdict(row) for row in flows.check(name, dim=dim, **values).rows]
 
 
-def _judged(conformance: Conformance) -> bool:
+def _applies(conformance: Conformance) -> bool:
     """Whether any row applies to the flow at this dimension."""
     return any(row.status != "not applicable" for row in conformance.rows)
 
@@ -247,7 +251,7 @@ def _print_rows(conformance: Conformance, suffix: str, brief: bool) -> None:
     In ``brief`` for the rows that failed alone.
     """
     verdict = ("passed", "green") if conformance.passed else ("FAILED", "bold red")
-    verdict = verdict if _judged(conformance) else ("not applicable", "dim")
+    verdict = verdict if _applies(conformance) else ("not applicable", "dim")
     subject = styled(f"{conformance.flow}, D = {conformance.dim}{suffix}: ")
     title = Text.assemble(subject, verdict, style="italic")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -262,7 +266,7 @@ def _print_rows(conformance: Conformance, suffix: str, brief: bool) -> None:
             continue
         figures = [_figure(by_dtype[dtype]) if dtype in by_dtype else "" for dtype in dtypes]
         table.add_row(name, *figures, styled(worst.status, STYLES[worst.status]))
-        if worst.note and (worst.status == "fail" or not _judged(conformance)):
+        if worst.note and (worst.status == "fail" or not _applies(conformance)):
             notes.setdefault(worst.note, []).append(name)
     console.print(table if table.row_count else title)
     for note, (name, *others) in notes.items():
@@ -276,14 +280,15 @@ def _figure(row: Outcome) -> str:
 
 def _csv(results: Sequence[Conformance]) -> str:
     """Every row of every table as CSV, in full precision."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("flow", "dim", "row", "dtype", "figure", "bound", "status", "note"))
-    for c in results:
-        for r in c.rows:
-            names = (cell(c.flow), c.dim, cell(r.name), r.dtype)
-            writer.writerow((*names, r.value, r.bound, r.status, cell(r.note)))
-    return text.getvalue()
+    import pandas as pd
+
+    names = ("flow", "dim", "row", "dtype", "figure", "bound", "status", "note")
+    rows = [
+        (cell(c.flow), c.dim, cell(r.name), r.dtype, r.value, r.bound, r.status, cell(r.note))
+        for c in results
+        for r in c.rows
+    ]
+    return str(pd.DataFrame(rows, columns=names).to_csv(index=False, lineterminator="\n"))
 
 
 def _check_libraries(
@@ -297,63 +302,66 @@ def _check_libraries(
     Returns whether a row failed, or with ``against`` whether a verdict changed.
     """
     from benchmarks.core.naming import counted
-    from benchmarks.measure import fresh
+    from benchmarks.measure.process import Helper
     from flows.conformance import libraries
 
-    earlier = read_rows(against) if against else []
     chosen = [libraries.library(name) for name in dict.fromkeys(names)]
+    earlier = [
+        row
+        for row in (read_rows(against) if against else [])
+        if row["library"] in names and all(row[key] in scope[key] for key in scope)
+    ]
+    for name in names:
+        if against is not None and all(row["library"] != name for row in earlier):
+            raise ValueError(f"{str(against)!r} has no rows of {name} at these sizes")
     if json_file is not None:
         if against is not None and against.resolve() == json_file.resolve():
             raise ValueError(f"--against {str(against)!r} is the file that --json writes: name two")
         write_rows(json_file, [])  # fail before anything is measured
     rows: list[Row] = []
     outcome = f"the rows so far are in {json_file}" if json_file else "no rows were written"
-    with clean_interrupt(outcome), closing(fresh.Helper()) as helper:
-        for library, family in ((one, name) for one in chosen for name in one.members):
-            start = {"library": library.name, "version": library.version, "family": family}
-            for judgement in _judgements(helper, start, scope):
-                rows += judgement
-                if json_file is not None:
-                    write_rows(json_file, rows)
-                failed = ", ".join(row["row"] for row in judgement if row["passed"] is False)
-                verdict = styled(f"failed: {failed}", "red") if failed else styled("passed")
-                console.print(Text.assemble(_named(judgement[0]), ": ", verdict), soft_wrap=True)
+    with clean_interrupt(outcome), closing(Helper()) as helper:
+        for judgement in itertools.chain(*(_judgements(helper, one, scope) for one in chosen)):
+            rows += judgement
+            if json_file is not None:
+                write_rows(json_file, rows)
+            failed = ", ".join(row["row"] for row in judgement if row["passed"] is False)
+            verdict = styled(f"failed: {failed}" if failed else "passed", "red" if failed else "")
+            console.print(Text.assemble(_named(judgement[0]), ": ", verdict), soft_wrap=True)
     failures = sum(row["passed"] is False for row in rows)
     versions = ", ".join(f"{library.name} {library.version}" for library in chosen)
     console.print(f"{versions}: {counted(len(rows), 'row')}, {failures} failed", soft_wrap=True)
     if against is None:
         return bool(failures)
-    within = [r for r in earlier if r["library"] in names and all(r[k] in scope[k] for k in scope)]
-    before = dict.fromkeys(f"{row['library']} {row['version']}" for row in within)
-    lines = changes(within, rows)
+    lines = changes(earlier, rows)
     for line in lines:
         console.print(styled(line, "red"), soft_wrap=True)
-    console.print(
-        f"{counted(len(lines), 'verdict')} changed since {', '.join(before)}", soft_wrap=True
-    )
+    before = ", ".join(dict.fromkeys(f"{row['library']} {row['version']}" for row in earlier))
+    console.print(f"{counted(len(lines), 'verdict')} changed since {before}", soft_wrap=True)
     return bool(lines)
 
 
 def _judgements(
-    helper: Helper, start: Row, scope: Mapping[str, Sequence[Any]]
+    helper: Helper, library: Library, scope: Mapping[str, Sequence[Any]]
 ) -> Iterator[list[Row]]:
-    """Rows of a family at one size after another, until one takes too long."""
-    spent = 0.0
-    for dim in scope["dim"]:
-        if dim == LARGE and spent > LARGE_WITHIN:
-            return
-        begun = time.monotonic()
-        for dtype, parameters in itertools.product(scope["dtype"], scope["parameters"]):
-            place = {**start, "dim": dim, "dtype": dtype, "parameters": parameters}
-            rows = [{**place, **outcome} for outcome in _outcomes(helper, place)]
-            yield rows
-            if any(row["row"] == LATE for row in rows):
-                return
-        spent = time.monotonic() - begun
+    """Rows of each family at one size after another; a family ends where it takes too long."""
+    for family in library.members:
+        spent, late = 0.0, False
+        for dim in scope["dim"]:
+            if late or (dim == LARGE and spent > LARGE_WITHIN):
+                break
+            start = time.monotonic()
+            for dtype, parameters in itertools.product(scope["dtype"], scope["parameters"]):
+                values = (library.name, library.version, family, dim, dtype, parameters)
+                rows = _judged(helper, dict(zip(PLACE, values, strict=True)))
+                yield rows
+                if late := rows[-1]["row"] == LATE:
+                    break
+            spent = time.monotonic() - start
 
 
-def _outcomes(helper: Helper, place: Row) -> list[Row]:
-    """The outcomes of a judgement; where it ends its process, those before, and that as one."""
+def _judged(helper: Helper, place: Row) -> list[Row]:
+    """The rows of a judgement; if it ends its process, those before, and how it ended."""
     end: list[Row] = []
     with NamedTemporaryFile("r") as file:
         try:
@@ -362,11 +370,11 @@ def _outcomes(helper: Helper, place: Row) -> list[Row]:
             late = str(error).endswith(("SIGPROF", "SIGALRM"))
             name, bound = (LATE, LIMIT) if late else ("process", None)
             end = [{"row": name, "figure": None, "bound": bound, "passed": False}]
-        return [json.loads(line) for line in file] + end
+        return [{**place, **row} for row in [*map(json.loads, file), *end]]
 
 
 def _judge(path: str, limit: float, family: str, dim: int, dtype: str, parameters: str) -> None:
-    """Judge a family and write each outcome as a line of a file; killed by a timer where late.
+    """Judge a family and write each outcome as a line of a file; timers end the process.
 
     Rows that do not apply are left out, but for a refusal to be built.
     """
@@ -383,16 +391,17 @@ def _judge(path: str, limit: float, family: str, dim: int, dtype: str, parameter
 
         def report(outcome: Outcome) -> None:
             passed = None if outcome.status == "not applicable" else outcome.status == "pass"
-            figures = {"figure": _rounded(outcome.value), "bound": _rounded(outcome.bound)}
             if passed is not None or outcome.name == "construction":
-                line = {"row": outcome.name, **figures, "passed": passed}
-                print(json.dumps(line), file=file, flush=True)
+                figure, bound = _rounded(outcome.value), _rounded(outcome.bound)
+                row = {"row": outcome.name, "figure": figure, "bound": bound, "passed": passed}
+                print(json.dumps(row), file=file, flush=True)
 
-        sizes, how = libraries.options(family), {"moved": parameters == "moved", "report": report}
+        sizes, moved = libraries.options(family), parameters == "moved"
+        dtypes = [getattr(torch, dtype)]
         signal.setitimer(signal.ITIMER_PROF, limit)
         signal.setitimer(signal.ITIMER_REAL, PATIENCE * limit)
         try:
-            flows.check(family, dim=dim, dtypes=[getattr(torch, dtype)], **how, **sizes)
+            flows.check(family, dim=dim, dtypes=dtypes, moved=moved, report=report, **sizes)
         except ValueError as error:
             report(Outcome("construction", dtype, None, None, "fail", described(error)))
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -420,41 +429,40 @@ def read_rows(path: Path) -> list[Row]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write all rows as one JSON list, a line a row; a kill leaves the file as it was before."""
-    from benchmarks.core import parts
+    from benchmarks.core import store
 
     text = "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
     data = text.encode()
-    parts.replace(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    store.replace(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 def changes(before: Iterable[Row], after: Iterable[Row]) -> list[str]:
-    """A line for each verdict that differs where both have judged a family, and have not been late.
+    """A line for each verdict that differs where both judged a family and neither was late.
 
     A family that one of them lacks is one line. Figures may differ.
     """
     old, new = _verdicts(before), _verdicts(after)
-    families = [{place[1] for place in verdicts} for verdicts in (old, new)]
-    lines = [f"{family}: no rows before" for family in sorted(families[1] - families[0])]
-    lines += [f"{family}: no rows now" for family in sorted(families[0] - families[1])]
-    words = {True: "passed", False: "failed", None: "not applicable"}
-    for place in (place for place in old if place in new):
-        was, now = old[place], new[place]
-        if LATE in was or LATE in now:
-            continue
-        where = _named(dict(zip((*PLACE[:1], *PLACE[2:]), place, strict=True)))
-        for name in {**was, **now}:
-            verdicts = [words[rows[name]] if name in rows else "no row" for rows in (was, now)]
-            if verdicts[0] != verdicts[1]:
-                lines.append(f"{where}, {name}: {verdicts[0]} before, {verdicts[1]} now")
+    families = [{place[1]: None for place in verdicts} for verdicts in (old, new)]
+    lines = [f"{family}: no rows before" for family in families[1] if family not in families[0]]
+    lines += [f"{family}: no rows now" for family in families[0] if family not in families[1]]
+    for place in old:
+        was, now = old[place], new.get(place, {LATE: ""})
+        if LATE not in {**was, **now}:
+            where = _named(dict(zip((PLACE[0], *PLACE[2:]), place, strict=True)))
+            pairs = {
+                name: (was.get(name, NO_ROW), now.get(name, NO_ROW)) for name in {**was, **now}
+            }
+            lines += [f"{where}, {k}: {a} before, {b} now" for k, (a, b) in pairs.items() if a != b]
     return lines
 
 
-def _verdicts(rows: Iterable[Row]) -> dict[tuple[Any, ...], dict[str, bool | None]]:
-    """Whether each row passed, by library, family, dimension, dtype and parameters."""
-    verdicts: dict[tuple[Any, ...], dict[str, bool | None]] = {}
+def _verdicts(rows: Iterable[Row]) -> dict[tuple[Any, ...], dict[str, str]]:
+    """The verdict of each row, by library, family, dimension, dtype and parameters."""
+    words = {True: "passed", False: "failed", None: "not applicable"}
+    verdicts: dict[tuple[Any, ...], dict[str, str]] = {}
     for row in rows:
         place = tuple(row[key] for key in PLACE if key != "version")
-        verdicts.setdefault(place, {})[row["row"]] = row["passed"]
+        verdicts.setdefault(place, {})[row["row"]] = words[row["passed"]]
     return verdicts
 
 

@@ -23,7 +23,7 @@ from benchmarks.core.formats import plain
 
 if TYPE_CHECKING:
     from benchmarks.core.record import Record
-    from benchmarks.datasets.own import Selection
+    from benchmarks.datasets.tables import Selection
     from benchmarks.execution.suite import Suite
     from benchmarks.studies.choose.plan import Deadline, Plan
     from benchmarks.studies.choose.ranking import Choice
@@ -59,7 +59,7 @@ def choose(
     plugin: Plugin = None,
     keep_weights: KeepWeights = False,
 ) -> None:
-    """Find the flow that gives the best density of a table, in so many minutes.
+    """Find the flow that gives the best density of a table, within minutes.
 
     Families get equal seconds: a search of sizes, learning rates and preprocessing by validation,
     then one longer training that is scored on test rows. Exit status: 0 there is an answer, 1 no
@@ -70,7 +70,7 @@ def choose(
     with usage_errors():
         from benchmarks import datasets
         from benchmarks.core.study import registry
-        from benchmarks.datasets import own
+        from benchmarks.datasets.tables import admit
         from benchmarks.execution.run import most_jobs
         from benchmarks.studies.choose.plan import SLOWEST, Deadline, Plan, entrants
 
@@ -84,7 +84,7 @@ def choose(
         selection = _selected(file, drop, columns, target)
         name = str(selection)
         _check_table(name)
-        own.admit(name)
+        admit(name)
         jobs, passed = most_jobs(1), time.monotonic() - started
         slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))
         left = 60 * minutes - (time.monotonic() - started)
@@ -149,10 +149,10 @@ def _selected(file: str, *lists: Sequence[str] | None) -> Selection:
 
     ValueError for a column that it does not have.
     """
-    from benchmarks.datasets import own
+    from benchmarks.datasets import tables
     from benchmarks.datasets.inspection import quoted
 
-    table, given = next(iter(own.read_whole(file).values())), own.Selection.of(file)
+    table, given = next(iter(tables.read(file).values())), tables.Selection.of(file)
     drop, columns, target = ([n for text in some or () for n in text.split(",")] for some in lists)
     selection = given.narrowed(table, columns, drop, target)
     aside = [name for name in table.attrs.get("targets", ()) if name not in selection.columns]
@@ -168,9 +168,9 @@ def _selected(file: str, *lists: Sequence[str] | None) -> Selection:
 
 def _check_table(name: str) -> None:
     """Print what is doubtful about a table; exit with 2, and all its faults, if it has any."""
-    from benchmarks.datasets import own
+    from benchmarks.datasets.tables import inspect
 
-    inspection = own.inspect(name)
+    inspection = inspect(name)
     for fault in inspection.faults:
         errors.print(f"flowgauge: error: {name}: {fault}", style="red", soft_wrap=True)
     if inspection.faults:

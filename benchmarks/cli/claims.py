@@ -54,8 +54,9 @@ def claims(
 
         load_plugins(plugin)
         selected = _select(only)
-        searched = folders or _results_folders(RESULTS)
-        evidence = {folder: Evidence(of_one_place(load(folder))[0]) for folder in searched}
+        frames = {folder: load(folder) for folder in folders or _results_folders(RESULTS)}
+        searched = folders or sorted(frames, key=lambda folder: (-len(frames[folder]), folder))
+        evidence = {folder: Evidence(of_one_place(frames[folder])[0]) for folder in searched}
         suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
         rows = [_row(claim, *_judge(claim, evidence, suites)) for claim in selected]
         runs = by_run({row["id"]: row["runs"] for row in rows})
@@ -68,7 +69,8 @@ def claims(
         headers = [claim, *(Path(name).name for name in names)]
         outcomes = [[styled(text, STYLES.get(text, "")) for text in row] for row in runs.values]
         print_rows(headers, outcomes)
-    _print_notes(searched)
+    judging = {row["folder"] for row in rows}
+    _print_notes([folder for folder in searched if str(folder) in judging])
 
 
 def _select(only: Sequence[str] | None) -> list[Claim]:
@@ -83,20 +85,17 @@ def _select(only: Sequence[str] | None) -> list[Claim]:
 
 
 def _results_folders(results: Path) -> list[Path]:
-    """The results folders, those with the most records first; ValueError if there are none.
-
-    The baseline, which measures in miniature, is left out.
-    """
+    """The results folders but the baseline, which measures in miniature; ValueError if none."""
     from benchmarks.core import store
-    from benchmarks.report.quoted import BASELINE
+    from benchmarks.report.runs import BASELINE
 
-    paths = [path for path in results.glob("*") if store.is_folder(path) and path.name != BASELINE]
-    counts = {path: len(store.read(path)) for path in paths}
-    if not counts:
+    paths = [path for path in results.glob("*") if path.name != BASELINE]
+    paths = [path for path in paths if store.is_folder(path)]
+    if not paths:
         raise ValueError(
             f"there are no records under {str(results)!r}: measure some by flowgauge run quick"
         )
-    return sorted(counts, key=lambda folder: (-counts[folder], folder))
+    return paths
 
 
 def _judge(
@@ -133,8 +132,7 @@ def _row(
     claim: Claim, verdicts: dict[Path, Verdict], verdict: Verdict, folder: Path | None
 ) -> dict[str, Any]:
     """A claim and its verdict as plain values, with the outcomes of all folders."""
-    from benchmarks.analysis import criteria
-    from benchmarks.claims import LECTURE
+    from benchmarks.claims import LECTURE, criteria
 
     about = ("id", "page", "place", "slide", "statement", "criterion")
     places = [
@@ -161,8 +159,8 @@ def _row(
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line for each verdict, then each claim with its sentence, exhibits and command."""
-    from benchmarks.analysis.criteria import DATE, VERSION
     from benchmarks.claims import LECTURE
+    from benchmarks.claims.criteria import DATE, VERSION
 
     console.print(f"Slides are those of {LECTURE}; criteria are of version {VERSION}, {DATE}.")
     outcomes = {row["id"]: row["verdict"].replace("_", " ") for row in rows}

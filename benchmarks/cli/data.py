@@ -14,8 +14,7 @@ from benchmarks.cli.options import DataRoot, Plugin, complete_data, load_plugins
 from benchmarks.core.formats import brief, plain
 
 if TYPE_CHECKING:
-    from benchmarks.datasets import Dataset
-    from benchmarks.datasets.download import Source
+    from benchmarks.datasets.disk import Source
 
 app = typer.Typer(
     help="List data sets; fetch, verify and describe data sets in files.", no_args_is_help=True
@@ -31,7 +30,7 @@ def list_sets(plugin: Plugin = None, data_root: DataRoot = None) -> None:
     """List all data sets, and whether their files exist."""
     with usage_errors():
         from benchmarks import datasets
-        from benchmarks.datasets.disk import data_root as root
+        from benchmarks.datasets import disk
 
         use_data_root(data_root)
         load_plugins(plugin)
@@ -39,18 +38,7 @@ def list_sets(plugin: Plugin = None, data_root: DataRoot = None) -> None:
         for name in datasets.names():
             table.add_row(name, datasets.module_of(name).rpartition(".")[2], files_of(name))
         console.print(table)
-        console.print(f"data root: {root()}", soft_wrap=True)
-
-
-def files_of(name: str) -> str:
-    """Paths of a data set's files, or a remark that they are absent; "" for a set without files."""
-    from benchmarks import datasets
-    from benchmarks.datasets.disk import Absent
-
-    try:
-        return ", ".join(map(str, datasets.files(name)))
-    except Absent:
-        return f"absent: flowgauge data fetch {name}"
+        console.print(f"data root: {disk.data_root()}", soft_wrap=True)
 
 
 @app.command()
@@ -66,7 +54,7 @@ def fetch(
     checksum: Annotated[
         str | None,
         typer.Option(
-            help="Checksum of that archive, md5:... or sha256:..., instead of the known one."
+            help="Checksum of that archive, md5:... or sha256:..., for the published one."
         ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Replace files that exist.")] = False,
@@ -79,22 +67,25 @@ def fetch(
     """
     with usage_errors():
         from benchmarks import datasets
-        from benchmarks.datasets.disk import data_root as root
-        from benchmarks.datasets.download import FetchError, redirect
+        from benchmarks.datasets import disk
 
         if original and (source or checksum):
             raise ValueError("--from and --checksum apply to the archive: leave out --original")
         load_plugins(plugin)
         wanted = [one for name in _select(sets) for one in datasets.sources(name, original)]
-        sources = redirect(wanted, source, checksum)
+        sources = disk.redirect(wanted, source, checksum)
         if data_root is not None:
-            _make(data_root)
+            try:
+                data_root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                fault = f"{str(data_root)!r} cannot be a data root: {error.strerror}"
+                raise ValueError(fault) from error
         use_data_root(data_root)
-        folder = root()
+        folder = disk.data_root()
     for one in sources:
         try:
             paths = _fetch(one, folder, again)
-        except FetchError as error:
+        except disk.FetchError as error:
             hint = "; for another archive give its --checksum"
             line = f"flowgauge: {error}{hint * (source is not None and checksum is None)}"
             errors.print(line, style="red", soft_wrap=True)
@@ -115,20 +106,26 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
     Exit status: 0 as published, 1 a set differs, is broken or, if named, absent; 2 wrong usage.
     """
     with usage_errors():
-        from benchmarks.datasets.disk import data_root as root
+        from benchmarks.datasets import disk
+        from benchmarks.evaluation.verify import verify as judge
 
         load_plugins(plugin)
         use_data_root(data_root)
-        root()  # raises for a root that is no folder
+        disk.data_root()  # raises for a root that is not a folder
         names = _select(sets)
-    checks = {name: _verify(name, named=bool(sets)) for name in names}
-    results = {name: result for name, result in checks.items() if result is not None}
-    for name, (text, correct) in results.items():
-        style = "green" if correct else "red"
-        console.print(f"{name}: {text}", style=style, soft_wrap=True)
+    results = []
+    for name in names:
+        try:
+            text, correct = judge(name)
+        except ValueError as error:
+            if isinstance(error, disk.Absent) and not sets:
+                continue
+            text, correct = str(error), False
+        results.append(correct)
+        console.print(f"{name}: {text}", style="green" if correct else "red", soft_wrap=True)
     if not results:
         console.print("no such data set exists: see flowgauge data list")
-    raise typer.Exit(0 if results and all(correct for _, correct in results.values()) else 1)
+    raise typer.Exit(0 if results and all(results) else 1)
 
 
 @app.command()
@@ -149,76 +146,21 @@ def info(
     """
     with usage_errors():
         from benchmarks import datasets
-        from benchmarks.datasets import own
+        from benchmarks.datasets import tables
+        from benchmarks.evaluation.verify import gaussian_score
 
         use_data_root(data_root)
         load_plugins(plugin)
         if dequantise:
-            if not own.is_file(name):
+            if not tables.is_file(name):
                 raise ValueError(f"{name!r} is not a file: --dequantise is for files")
-            name = name.removesuffix(own.DEQUANTISE) + own.DEQUANTISE
-        if own.is_file(name) and (faults := own.inspect(name).faults):
+            name = name.removesuffix(tables.DEQUANTISE) + tables.DEQUANTISE
+        if tables.is_file(name) and (faults := tables.inspect(name).faults):
             for fault in faults:
                 errors.print(f"{name}: {fault}", style="red", soft_wrap=True)
             raise typer.Exit(1)
-        own.admit(name)
+        tables.admit(name)
         data = datasets.load(name)
-    _print(data)
-
-
-def _select(sets: list[str] | None) -> list[str]:
-    """Return the downloaded sets named, each once, or all; ValueError for any other name."""
-    from benchmarks import datasets
-
-    for name in sets or ():
-        datasets.sources(name)
-    return list(dict.fromkeys(sets or datasets.downloadable()))
-
-
-def _make(folder: Path) -> None:
-    """Make a data root; ValueError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{str(folder)!r} cannot be a data root: {error.strerror}") from error
-
-
-def _fetch(source: Source, folder: Path, again: bool) -> list[Path]:
-    """Fetch one source with a progress bar; the paths of its new files."""
-    from benchmarks.datasets.download import fetch as bring
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True) as bar:
-        task = bar.add_task(plain(source.name), total=None)
-        return bring(
-            source,
-            folder,
-            again=again,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-
-
-def _verify(name: str, named: bool) -> tuple[str, bool] | None:
-    """Result of one set in a line, and whether it is as published; None if absent and not named."""
-    from benchmarks.datasets.disk import Absent
-    from benchmarks.evaluation.verify import verify as judge
-
-    try:
-        return judge(name)
-    except Absent as error:
-        return (str(error), False) if named else None
-    except ValueError as error:
-        return str(error), False
-
-
-def _print(data: Dataset) -> None:
-    from benchmarks.evaluation.verify import gaussian_score
-
     table = Table(show_header=False, box=None)
     table.add_row("dimension", str(data.dim))
     if data.context_dim:
@@ -233,3 +175,39 @@ def _print(data: Dataset) -> None:
     table.add_row("Gaussian", f"{gaussian_score(data):.4f} nats, mean over the test rows")
     console.print(table)
     console.print(data.about, soft_wrap=True)
+
+
+def files_of(name: str) -> str:
+    """Paths of a data set's files, or a remark that they are absent."""
+    from benchmarks import datasets
+    from benchmarks.datasets.disk import Absent
+
+    try:
+        return ", ".join(map(str, datasets.files(name)))
+    except Absent:
+        return f"absent: flowgauge data fetch {name}"
+
+
+def _select(sets: list[str] | None) -> list[str]:
+    """Return the downloaded sets named, each once, or all; ValueError for any other name."""
+    from benchmarks import datasets
+
+    for name in sets or ():
+        datasets.sources(name)
+    return list(dict.fromkeys(sets or datasets.downloadable()))
+
+
+def _fetch(source: Source, folder: Path, again: bool) -> list[Path]:
+    """Fetch one source with a progress bar; the paths of its new files."""
+    from benchmarks.datasets.disk import fetch as bring
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    description = TextColumn("{task.description}", markup=False)
+    with Progress(description, *columns, console=errors, transient=True) as bar:
+        task = bar.add_task(plain(source.name), total=None)
+        return bring(
+            source,
+            folder,
+            again=again,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )

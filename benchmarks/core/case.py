@@ -9,10 +9,27 @@ from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
 
 Whole = Annotated[StrictInt, Field(gt=0)]
 PROTOCOL = "1"  # raised when numbers measured before and after can no longer be compared
+
+
+# Studies that became parts of another: their keys and versions go on under the names that they had.
+FORMER = {  # study and part, by the name of the former study
+    "gradients": ("numerics", "gradients"),
+    "identities": ("numerics", "identities"),
+    "libraries": ("peers", "libraries"),
+    "library_likelihoods": ("peers", "likelihoods"),
+    "speed": ("peers", "speed"),
+}
+_FORMER_NAMES = {place: name for name, place in FORMER.items()}
+
+
+def of_part(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a suite's entry, or a planned case, with the study and the part of a former study."""
+    study, part = FORMER.get(str(entry.get("study")), ("", ""))
+    return {**entry, "study": study, "part": part} if study else dict(entry)
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -62,6 +79,18 @@ class Case(BaseModel, frozen=True, extra="ignore"):
     needs: tuple[str, ...] = ()
     resolves: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_part(cls, fields: Any) -> Any:
+        """Read a case of a former study as one of the part that it became."""
+        if not isinstance(fields, Mapping) or fields.get("study") not in FORMER:
+            return fields
+        study, part = FORMER[fields["study"]]
+        settings = fields.get("settings", {})
+        if not isinstance(settings, Mapping):
+            return fields
+        return {**fields, "study": study, "settings": {**settings, "part": part}}
+
     @field_validator("settings", mode="before")
     @classmethod
     def _renamed(cls, settings: Any) -> Any:
@@ -72,6 +101,11 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         named = {"preprocessing": "whiten" if training["whiten"] else "none", **training}
         return {**settings, "training": {k: v for k, v in named.items() if k != "whiten"}}
 
+    @property
+    def former(self) -> str:
+        """The name that its study has in keys and versions: that of the study its part once was."""
+        return _FORMER_NAMES.get((self.study, str(self.settings.get("part"))), self.study)
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON: a new field with a default leaves it as it is.
@@ -80,9 +114,13 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         option of its name.
         """
         plain = self.model_dump(mode="json", exclude={"roles", "options", "settings", "resolves"})
+        plain["study"] = self.former
+        settings = canonical(self.settings)
+        if self.former != self.study:
+            del settings["part"]
         nested = {
             "options": different(*_options(self.flow, self.options)),
-            "settings": different(canonical(self.settings), setting_defaults(self.study)),
+            "settings": different(settings, setting_defaults(self.study, self.settings)),
         }
         training = nested["settings"].get("training", {})
         if training.get("preprocessing") == "whiten":  # as in the keys of earlier records
@@ -111,7 +149,15 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         work = self.settings.get("work") or stage
         how = " ".join(map(str, trace.values())) if isinstance(trace, dict) else trace
         seed = f"seed {self.seeds.init}" if self.seeds.init else ""
-        parts = (self.study, self.flow, work, how, self.dataset or f"D={self.dim}", seed)
+        parts = (
+            self.study,
+            self.settings.get("part"),
+            self.flow,
+            work,
+            how,
+            self.dataset or f"D={self.dim}",
+            seed,
+        )
         return " ".join(str(part) for part in parts if part)
 
 
@@ -172,6 +218,9 @@ def disagreement(
     What the identity leaves out is a default, where ``defaults`` of options and settings are given.
     What was resolved after the key was made is not compared.
     """
+    if former := _FORMER_NAMES.get((case["study"], case.get("settings", {}).get("part"))):
+        settings = {name: v for name, v in case["settings"].items() if name != "part"}
+        case = {**case, "study": former, "settings": settings}
     chosen = ("options", "settings", "batch", "updates") if case.get("resolves") else ()
     values = {k: v for k, v in case.items() if k not in ("roles", "resolves", *chosen)}
     stated = {k: v for k, v in identity.items() if k not in chosen}
@@ -182,9 +231,9 @@ def _unlike(values: Mapping[str, Any], stated: Mapping[str, Any], defaults: Any)
     defaults = defaults if isinstance(defaults, Mapping) else {}
     for name in {**stated, **values}:
         value, default = values.get(name), defaults.get(name)
-        other = stated.get(name, default if name in defaults else value)
+        other = stated.get(name, defaults.get(name, value))
         if isinstance(value, Mapping) and isinstance(other, Mapping):
-            if part := _unlike(value, other, default):
+            if part := _unlike(value, stated.get(name, {}), default):
                 return f"{name}.{part}"
         elif isinstance(value, Mapping) or isinstance(other, Mapping):
             continue  # a description, of which a text is the short form
@@ -198,14 +247,14 @@ def defaults_of(case: Case) -> dict[str, dict[str, Any]]:
     from flows import members
 
     options = canonical(members[case.flow].complete({})) if case.flow in members else {}
-    return {"options": options, "settings": setting_defaults(case.study)}
+    return {"options": options, "settings": setting_defaults(case.study, case.settings)}
 
 
-def setting_defaults(study: str) -> dict[str, Any]:
-    """Defaults of a study's settings by name: those of its options of the same names."""
+def setting_defaults(study: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of settings by name: those of the options of their study, or of its part."""
     from benchmarks.core.study import registry  # here: who reads records needs no registry
 
-    return _defaults(registry[study].Options) if study in registry else {}
+    return _defaults(registry[study].part(settings).Options) if study in registry else {}
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -17,8 +17,13 @@ from benchmarks.core.metrics import METRICS, defined
 RECORDS = "records"  # the column of a table's frame that is not shown: each row's records' keys
 
 
-def cells(frame: pd.DataFrame, values: pd.Series) -> pd.Series:
-    """A table's cells: values of the cases that are done, the status of the others."""
+def cells(frame: pd.DataFrame, values: pd.Series | str) -> pd.Series:
+    """A table's cells: values of the cases that are done, the status of the others.
+
+    A metric is named; the frame lacks its column where no case is done.
+    """
+    if isinstance(values, str):
+        values = frame.get(values, pd.Series(float("nan"), frame.index))
     return values.astype(object).where(frame["status"] == "done", frame["status"])
 
 
@@ -128,12 +133,15 @@ class Table:
 
 
 def per_row(frame: pd.DataFrame, metric: str) -> pd.Series:
-    """A metric's values for one row of data; ValueError for one that is of no batch or row."""
+    """A metric's values for one row of data; ValueError for one that is of no batch or row.
+
+    NaN where no case of the frame has it.
+    """
     per = defined(metric).per
     if not per:
         raise ValueError(f"metric {metric!r} is not of a batch: it has no value for a row")
-    values: pd.Series = frame[metric] / frame["batch"] if per == "batch" else frame[metric]
-    return values
+    values: pd.Series = frame.get(metric, pd.Series(float("nan"), frame.index))
+    return values / frame["batch"] if per == "batch" else values
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,35 @@ class Figure:
     draw: Callable[[], Any]
     records: tuple[str, ...] = ()
     within: str = ""
+
+
+# ---- builders of frames of tables ---------------------------------------------------------------
+
+
+def selected(
+    rows: pd.DataFrame, columns: Mapping[str, Column], varying: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Those of the columns that the rows have, in order, with their parts and `RECORDS`.
+
+    Columns of ``varying`` are left out where all rows have one value.
+    """
+    constant = {n for n in varying if n in rows and rows[n].dropna().nunique() <= 1}
+    wanted = {name: column for name, column in columns.items() if name not in constant}
+    names = [name for name in with_parts(wanted) if name in rows]
+    return rows[[*names, RECORDS]].reset_index(drop=True)
+
+
+def described(values: pd.Series, **defaults: Any) -> pd.DataFrame:
+    """Fields of descriptions, such as solvers and traces, a column each.
+
+    A text stands for a description with this first field and all other defaults.
+    """
+    first, *_ = defaults
+    filled = [
+        {**defaults, **(dict(value) if isinstance(value, Mapping) else {first: value})}
+        for value in values
+    ]
+    return pd.DataFrame(filled, values.index, columns=[*defaults])
 
 
 @dataclass(frozen=True)

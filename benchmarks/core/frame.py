@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from benchmarks.core import naming, store
-from benchmarks.core.case import filled
+from benchmarks.core.case import filled, of_part
 from benchmarks.core.formats import brief, plain, readable
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import Record, strict_json
@@ -35,6 +35,11 @@ class Planned(BaseModel):
     study: str
     label: str = ""
     roles: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_part(cls, fields: Any) -> Any:
+        return of_part(fields) if isinstance(fields, Mapping) else fields
 
 
 class Plan(BaseModel):
@@ -220,23 +225,6 @@ def cautions(frame: pd.DataFrame) -> pd.Series:
     scatter = scatter.groupby(block.fillna(frame["key"])).transform("max")
     pairs = zip(frame.get("shared", missing), scatter, strict=True)
     return pd.Series([_caution(shared, spread) for shared, spread in pairs], frame.index, dtype=str)
-
-
-def quotable(
-    frame: pd.DataFrame, cautions: Mapping[str, str], together: Collection[str] = ()
-) -> pd.DataFrame:
-    """A copy of the frame without the times that are not to be quoted, by ``cautions`` of keys.
-
-    Of `SCATTERED` times of the studies that time a block ``together``, in the same rounds, the raw
-    values stay: what slows one slows all, so that ratios of their medians may be quoted, with their
-    intervals.
-    """
-    why = frame["key"].map(cautions)
-    ratios = (why == SCATTERED) & frame["study"].isin(together)
-    raw = {name: name.endswith(".values") for name in time_columns(frame)}
-    return frame.assign(
-        **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
-    )
 
 
 def spread(samples: Sequence[float]) -> float:

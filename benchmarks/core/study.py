@@ -97,6 +97,15 @@ class Study:
     interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
     deciding: ClassVar[frozenset[str]] = frozenset()  # settings that serve `resolved` alone
 
+    def part(self, settings: Mapping[str, Any]) -> Study:
+        """The part that settings or a suite's entry name, of a study of `Parts`; else the study."""
+        return self
+
+    @property
+    def models(self) -> dict[str, type[BaseModel]]:
+        """The models of a suite's entries by the name of the study, and of its part."""
+        return {f"`{self.name}`": self.Options}
+
     def cases(self, options: Any, common: Common) -> Iterable[Case]:
         """The cases that the options of a suite ask for."""
         raise NotImplementedError(f"study {self.name!r} defines no cases")
@@ -163,6 +172,52 @@ class Study:
     @property
     def _folder(self) -> str:
         return type(self).__module__.rpartition(".")[0]
+
+
+class Parts(Study):
+    """A study of several parts: the setting ``part`` of a case and of a suite's entry names one.
+
+    A part is a `Study` with options, versions and uses of its own, which is not registered. Its
+    options and its cases' settings have ``part``.
+    """
+
+    parts: ClassVar[Mapping[str, Study]]
+
+    def part(self, settings: Mapping[str, Any]) -> Study:
+        """The part of settings or of a suite's entry; ValueError where they name none."""
+        if (name := settings.get("part")) not in self.parts:
+            choices = ", ".join(self.parts)
+            raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
+        return self.parts[name]
+
+    @property
+    def models(self) -> dict[str, type[BaseModel]]:
+        """The models of the parts."""
+        return {f"`{self.name}`, part `{part}`": s.Options for part, s in self.parts.items()}
+
+    def cases(self, options: Any, common: Common) -> Iterable[Case]:
+        """The cases of the part that the options are of."""
+        return self.parts[options.part].cases(options, common)
+
+    def block(self, case: Case) -> str:
+        """A block of the case's part."""
+        return f"{case.settings['part']} {self.part(case.settings).block(case)}"
+
+    def resolved(self, case: Case, earlier: Sequence[Record]) -> Case:
+        """The case as its part resolves it."""
+        return self.part(case.settings).resolved(case, earlier)
+
+    def budget(self, case: Case) -> float:
+        """Seconds by the case's part."""
+        return self.part(case.settings).budget(case)
+
+    def alone(self, case: Case) -> bool:
+        """Whether the case's part needs the whole machine for it."""
+        return self.part(case.settings).alone(case)
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Each case's key and result, by the part of the block."""
+        return self.part(cases[0].settings).measure(cases)
 
 
 S = TypeVar("S", bound=type[Study])

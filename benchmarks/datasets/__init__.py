@@ -1,8 +1,11 @@
-"""Data sets by name: one module per source, one registered loader per set.
+"""Data sets by name: one module a source, one registered loader a set.
 
 A module of this folder defines `loader(root, seed) -> Dataset` and decorates it with
 `@register("name")`; all modules are imported on first use. Loading never uses the network: a loader
-that needs files looks for them under `root`.
+that needs files looks for them under `root`, and its module defines
+`files(name, root=None) -> tuple[Path, ...]`, so that records depend on their content. If they can
+be downloaded it also defines `sources(name, original=False) -> tuple[Source, ...]`
+(`benchmarks.datasets.disk`), which `flowgauge data fetch` uses.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,44 +28,25 @@ from flows.preprocessing import Standardization
 from flows.registry import Registry
 
 if TYPE_CHECKING:
-    from benchmarks.datasets.download import Source
-
-__all__ = [
-    "Dataset",
-    "Loader",
-    "Split",
-    "context_dim",
-    "dim",
-    "downloadable",
-    "files",
-    "load",
-    "module_of",
-    "names",
-    "register",
-    "registry",
-    "sources",
-    "stream",
-]
-
+    from benchmarks.datasets.disk import Source
 
 Split = Literal["drawn", "random", "published"]
+ROWS = {"train": 20_000, "val": 5_000, "test": 20_000}  # of sets that are drawn
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in three parts, with its exact density if that is known.
+    """A data set in three parts, with its exact density if there is one.
 
     `train`, `val` and `test` are finite float64 tensors of shape (N, dim). A conditional set, of y
     given x, has `context_dim` columns of x behind the `dim` of y: its rows are (N, width), and
     `log_prob` and `entropy` are those of y given x. `entropy` (nats) is the floor of the negative
-    log-likelihood. `groups` (len(test),) and `val_groups` (len(val),) hold
-    the integer block of each row if rows are dependent, for clustered standard errors. `modes`
-    (K, dim) holds the centres of equally likely modes. `columns` are the names of a table's
-    columns, `remarks` say what is doubtful about it. `levels` is the number of grey levels of
-    images, each of which has become a step of 1 / levels. `split` is what a seed decides: a new
-    draw of all rows, a random split of one table, or nothing, since the published split is kept.
-
-    Raises ValueError if any of them has another shape or type, or a part is not finite.
+    log-likelihood. `groups` (len(test),) and `val_groups` (len(val),) hold the integer block of
+    each row if rows are dependent, for clustered standard errors. `modes` (K, dim) holds the
+    centres of equally likely modes. `columns` are the names of a table's columns, `remarks` list
+    what is doubtful about it. `levels` is the number of grey levels of images, each a step of
+    1 / levels. `split` is what a seed decides: a new draw of all rows, a random split of one table,
+    or nothing, since the published split is kept. Raises ValueError for another shape or type.
     """
 
     name: str
@@ -82,7 +66,7 @@ class Dataset:
     remarks: tuple[str, ...] = ()
     levels: int | None = None
     split: Split = "random"
-    scaling: Standardization | None = None  # that made the columns of raw ones
+    scaling: Standardization | None = None  # of raw columns to these
     original: Dataset | None = None  # of a copy, for what is computed once for all copies
     context_dim: int = 0
 
@@ -117,13 +101,13 @@ class Dataset:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a record says of the data, as JSON."""
+        """Facts of the data for a record, as JSON."""
         names = ("about", "units", "entropy", "split")
         facts: dict[str, Any] = {name: getattr(self, name) for name in names}
         facts["rows"] = {part: len(getattr(self, part)) for part in ("train", "val", "test")}
         if self.columns is not None:
             facts["columns"] = list(self.columns)
-        if self.scaling is not None:  # what log-densities of the raw columns are lower by
+        if self.scaling is not None:  # log-densities of the raw columns are lower by this
             factor = self.scaling.factor
             factor = factor[: self.dim] if self.context_dim else factor
             facts["log_scale"] = factor.log().sum().item()
@@ -134,7 +118,7 @@ class Dataset:
 
 Loader = Callable[[Path | None, int], Dataset]
 
-_dims: dict[str, int] = {}  # of sets that say it before they are loaded
+_dims: dict[str, int] = {}  # of sets that are registered with their dimension
 registry: Registry[Loader] = Registry("data set", packages=(__name__,), group="flowgauge.datasets")
 
 
@@ -144,12 +128,13 @@ def register(
     """Register the decorated loader under `name`; ValueError if another module holds the name.
 
     With `dim`, for a set without context, a suite is planned without loading the set, whose files
-    may be absent. Raise `version` when the rows, their split or what describes them change, so that
-    records of before are stale.
+    may be absent. Raise `version` when the rows, their split or their description change, so that
+    earlier records are stale.
     """
+    module = sys._getframe(1).f_globals["__name__"]  # a loader may be made elsewhere, by `drawn`
 
     def add(loader: Loader) -> Loader:
-        registry.add(name, loader, loader.__module__, version=version, pace=pace)
+        registry.add(name, loader, module, version=version, pace=pace)
         if dim is not None:
             _dims[name] = dim
         return loader
@@ -168,16 +153,13 @@ def module_of(name: str) -> str:
 
 
 def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
-    """Return the files of a data set, none if it is not read from any; raise Absent if missing.
-
-    They are those that the function `files` of its module names (see `benchmarks.datasets.disk`).
-    """
+    """Return the files that a data set is read from; raise Absent if they are missing."""
     find = getattr(_module(name), "files", None)
     return tuple(find(name, root)) if find else ()
 
 
 def sources(name: str, original: bool = False) -> tuple[Source, ...]:
-    """Return what a data set's files are downloaded from; ValueError if they cannot be."""
+    """Return the sources of a data set's files; ValueError if it cannot be downloaded."""
     find = getattr(_module(name), "sources", None)
     if find is None:
         choices = ", ".join(downloadable())
@@ -198,7 +180,7 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
     """Load the data set `name`, split and drawn from `seed`; ValueError for an unknown name.
 
     `root` is the folder of files that are not part of this package; sets without files ignore it.
-    The last sets are cached; what is returned is a copy, which the caller may change.
+    The last sets are cached; the result is a copy, which the caller may change.
     """
     cached = _original(name, None if root is None else Path(root), seed)
     with _disable_current_modes():  # a copy is no operator of what is measured
@@ -206,10 +188,10 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
 
 
 def _original(name: str, root: Path | None = None, seed: int = 0) -> Dataset:
-    """Return the data set that all copies are of."""
+    """Return the cached data set, which callers get copies of."""
     try:
         state = tuple((path, path.stat()) for path in files(name, root))
-    except OSError:  # which the loader raises too, with more to say
+    except OSError:  # the loader raises it too, with more to say
         state = ()
     stamps = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in state)
     return _cached(registry[name], root, seed, stamps)
@@ -243,3 +225,62 @@ def stream(seed: int, label: str) -> torch.Generator:
     """Return the random generator of (seed, label); hashed, so that no two share a stream."""
     digest = hashlib.sha256(f"{seed}/{label}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw standard normal numbers, float64."""
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw uniform numbers in [0, 1), float64."""
+    return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+
+def drawn(
+    name: str,
+    about: str,
+    sample: Callable[[int, torch.Generator], Tensor],
+    log_prob: Callable[[Tensor], Tensor] | None = None,
+    entropy: Callable[[], float | None] = lambda: None,
+    *,
+    modes: Tensor | None = None,
+    rows: Mapping[str, int] = ROWS,
+    context_dim: int = 0,
+) -> Loader:
+    """Return the loader of a sampler's set, (n, generator) -> (n, D) independent rows in raw units.
+
+    Each part has its own generator. With ``context_dim`` C rows are (y, x), (n, D + C), and
+    ``log_prob`` and ``entropy`` (nats) are of y given x. Loading raises ValueError where that
+    leaves no column for y.
+    """
+
+    def load(root: Path | None, seed: int) -> Dataset:
+        parts = {part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()}
+        width = parts["train"].shape[1]
+        if not 0 <= context_dim < width:
+            raise ValueError(
+                f"data set {name!r}: context_dim must be from 0 to {width - 1}, since its rows "
+                f"have {width} columns, got {context_dim}"
+            )
+        known = "exact density" if log_prob else "density not known"
+        return Dataset(
+            name=name,
+            dim=width - context_dim,
+            context_dim=context_dim,
+            **parts,
+            units="raw units",
+            about=f"{about}; {' / '.join(f'{n:,}' for n in rows.values())} independent rows; "
+            f"{known}.",
+            sample=sample,
+            log_prob=log_prob,
+            entropy=entropy(),
+            modes=modes,
+            split="drawn",
+        )
+
+    return load
+
+
+from benchmarks.datasets.tables import load_file as load_file  # noqa: E402
+from benchmarks.datasets.tables import load_frame as load_frame  # noqa: E402

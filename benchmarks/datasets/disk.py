@@ -1,29 +1,45 @@
-"""Files of data sets that do not come with the package: their folder, and reading them safely.
+"""Files of data sets that do not come with the package: folder, hashes, downloads.
 
-A module whose data sets read such files defines `files(name, root=None) -> tuple[Path, ...]`, so
-that records depend on their content. If they can be downloaded it also defines
-`sources(name, original=False) -> tuple[Source, ...]` (`benchmarks.datasets.download`), which
-`flowgauge data fetch` uses.
+pooch keeps what is there, checks sums, and gives no partial file the name of a whole one. sha256
+sums of all files that were unpacked are kept in `SHA256SUMS` under the data root, in the format of
+sha256sum.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.core.formats import brief
-from benchmarks.core.unpacking import BROKEN, read_array
 
 VARIABLE = "FLOWGAUGE_DATA"
+SUMS = "SHA256SUMS"
+FREE, RATIO = 1 << 26, 100  # bytes that a file may unpack to, and for each of its own
+CHUNK = 1 << 16  # bytes of a download that are written at once
+TIMEOUT = (10, 60)  # seconds to connect, and between bytes
+
+ARCHIVE = re.compile(r"\.(tar|tgz|zip)(\.|$)")  # in a file's name
+
+Progress = Callable[[int, int], None]  # bytes so far, and in total
 
 
 class Absent(FileNotFoundError, ValueError):
     """A data set whose files are not there; the message names the places."""
+
+
+class FetchError(RuntimeError):
+    """A download or an archive that cannot be used; the message gives the reason."""
 
 
 def data_root(given: Path | None = None) -> Path:
@@ -35,36 +51,11 @@ def data_root(given: Path | None = None) -> Path:
         return given
     if folder := os.environ.get(VARIABLE):
         if not Path(folder).is_dir():
-            raise ValueError(f"{VARIABLE} is {folder!r}, which is no folder")
+            raise ValueError(f"{VARIABLE} is {folder!r}, which is not a folder")
         return Path(folder)
-    import pooch  # imported here because it is slow, and only this needs it
+    import pooch  # slow
 
     return Path(pooch.os_cache("flowgauge"))
-
-
-def first_complete(root: Path, choices: Iterable[tuple[str, ...]]) -> tuple[Path, ...] | None:
-    """Return the files of the first choice that is complete under ``root`` or ``root/data``."""
-    for names in choices:
-        for folder in (root, root / "data"):
-            paths = tuple(folder / name for name in names)
-            if all(path.is_file() for path in paths):
-                return paths
-    return None
-
-
-def read_npy(path: Path) -> np.ndarray:
-    """Read a two-dimensional array of numbers; ValueError, with what is wrong, for another file."""
-    with path.open("rb") as file:
-        try:
-            array = read_array(file, path.stat().st_size)
-        except BROKEN as error:
-            raise ValueError(f"{str(path)!r} cannot be read: {brief(error)}") from error
-    if array.dtype.kind not in "fiub" or array.ndim != 2:
-        raise ValueError(
-            f"{str(path)!r} must hold a table of numbers, (rows, columns), and holds {array.dtype} "
-            f"of shape {array.shape}"
-        )
-    return array
 
 
 def sha256(path: Path) -> str:
@@ -77,3 +68,192 @@ def sha256(path: Path) -> str:
 def _sha256(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_size(path: Path, size: int) -> None:
+    """ValueError if a file would unpack to more bytes than any table of its size."""
+    if size > (limit := FREE + RATIO * path.stat().st_size):
+        raise ValueError(
+            f"it unpacks to {size:,} bytes, and {limit:,} are the most for a file of its size: "
+            "save it with less compression"
+        )
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Read a two-dimensional array of numbers; ValueError for another."""
+    with path.open("rb") as file:
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    if array.dtype.kind not in "fiub" or array.ndim != 2:
+        raise ValueError(
+            f"{str(path)!r} must hold a table of numbers, (rows, columns), and holds {array.dtype} "
+            f"of shape {array.shape}"
+        )
+    return array
+
+
+class Source(NamedTuple):
+    """An address or a local file, its checksum ("md5:..." or sha256), and the files in it.
+
+    ``members`` are pairs of a path under the data root and a name in the archive. A checksum of
+    None means that none is published.
+    """
+
+    url: str
+    checksum: str | None
+    members: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return PurePosixPath(self.url.partition("?")[0]).name
+
+
+def redirect(sources: Sequence[Source], url: str | None, checksum: str | None) -> list[Source]:
+    """Merge sources of one address, and replace the address and the checksum of the only one.
+
+    Raises ValueError if there are several to replace, and for a malformed address or checksum.
+    """
+    merged: dict[str, Source] = {}
+    for source in sources:
+        before = merged.setdefault(source.url, source._replace(members=()))
+        merged[source.url] = before._replace(members=before.members + source.members)
+    if url and "://" not in url and not Path(url).is_file():
+        raise ValueError(f"--from {url!r} is neither a file nor an address")
+    if checksum and not re.fullmatch(r"md5:[0-9a-f]{32}|(sha256:)?[0-9a-f]{64}", checksum):
+        raise ValueError(f"--checksum {checksum!r} is malformed: write md5:..., or sha256:...")
+    if not (url or checksum):
+        return list(merged.values())
+    if len(merged) != 1:
+        raise ValueError(f"--from and --checksum are for one archive, not for: {', '.join(merged)}")
+    (source,) = merged.values()
+    return [source._replace(url=url or source.url, checksum=checksum or source.checksum)]
+
+
+def fetch(
+    source: Source, root: Path, *, again: bool = False, progress: Progress | None = None
+) -> list[Path]:
+    """Bring a source's files under ``root``; return the new ones.
+
+    Files that are there stay, unless ``again``. The download is kept in ``root/downloads``. Raises
+    FetchError if it fails, if its checksum is wrong, or if it cannot be unpacked.
+    """
+    wanted = {
+        member: name for name, member in source.members if again or not (root / name).exists()
+    }
+    if not wanted:
+        return []
+    try:
+        archive = _archive(source, root, progress or (lambda done, total: None))
+        paths = _unpacked(archive, wanted, root, checked=source.checksum is not None)
+        _record(root, paths)
+    except OSError as error:
+        raise FetchError(f"{str(root)!r} cannot hold the data: {error}") from error
+    return paths
+
+
+def _archive(source: Source, root: Path, progress: Progress) -> Path:
+    """Return the path of a source's archive, downloaded if need be and verified."""
+    import pooch
+    import requests
+
+    folder, path = root / "downloads", source.url
+    part = folder / f"{source.name}.part"
+
+    def resume(url: str, output_file: Any, _: Any) -> None:
+        """Request the missing bytes, all if the server sends no ranges; the sum tells a mixture."""
+        start = part.stat().st_size if part.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if response.status_code == 416:  # the part is of another file, or whole
+                part.unlink()
+                return resume(url, output_file, _)
+            response.raise_for_status()
+            start = start if response.status_code == 206 else 0
+            total = start + int(response.headers.get("Content-Length", 0))
+            with part.open("ab" if start else "wb") as file:
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    progress(file.tell(), total)
+        os.replace(part, output_file)
+
+    try:
+        if "://" in path:
+            folder.mkdir(parents=True, exist_ok=True)
+            pooch.get_logger().setLevel("ERROR")  # the command reports instead
+            path = pooch.retrieve(path, source.checksum, source.name, folder, None, resume)
+        else:
+            pooch.hashes.hash_matches(path, source.checksum, strict=True, source=source.name)
+    except requests.RequestException as error:
+        kept = f"; {part.stat().st_size:,} bytes are kept: run it again" if part.exists() else ""
+        raise FetchError(f"{source.url}: {brief(error)}{kept}") from error
+    except ValueError as error:  # pooch's on a wrong checksum, which guesses at the cause
+        reason = str(error).partition(" Deleted")[0].replace("downloaded file", "the file")
+        raise FetchError(reason) from error
+    return Path(path)
+
+
+def _unpacked(archive: Path, wanted: dict[str, str], root: Path, checked: bool) -> list[Path]:
+    """Write members of a tar or zip, {member: path under ``root``}; another file is its own member.
+
+    Contents alone are read, to their sums: no name, mode, owner or link of an archive reaches the
+    disk. Without a checksum a file that has no sums inside is refused.
+    """
+    try:
+        with ExitStack() as stack:
+            if zipfile.is_zipfile(archive):
+                file = stack.enter_context(zipfile.ZipFile(archive))
+                sizes = {member.filename: member.file_size for member in file.infolist()}
+                opener: Callable[[str], Any] = file.open
+            elif tarfile.is_tarfile(archive):
+                tar = stack.enter_context(tarfile.open(archive))
+                files = {str(PurePosixPath(m.name)): m for m in tar if m.isfile()}
+                while tar.fileobj and tar.fileobj.read(1 << 20):  # the sum is at the end
+                    pass
+                sizes = {name: member.size for name, member in files.items()}
+                opener = lambda name: tar.extractfile(files[name])  # noqa: E731
+            elif ARCHIVE.search(archive.name):
+                raise ValueError("it is not an archive, or cut off")
+            elif not checked and archive.suffix != ".gz":
+                raise FetchError(
+                    f"{archive.name} has no checksum, and nothing in such a file shows a damaged "
+                    f"byte: if it is right, its source can state sha256:{sha256(archive)}"
+                )
+            else:
+                sizes = {archive.name: archive.stat().st_size}
+                opener = lambda name: archive.open("rb")  # noqa: E731
+            check_size(archive, sum(sizes.values()))
+            if lacking := [name for name in wanted if name not in sizes]:
+                raise FetchError(f"{archive.name} lacks {lacking[0]}; it has {', '.join(sizes)}")
+            ordered = [name for name in sizes if name in wanted]  # so that a tar never rewinds
+            return [_written(root / wanted[name], opener(name)) for name in ordered]
+    except Exception as error:
+        if isinstance(error, FetchError) or (isinstance(error, OSError) and error.errno):
+            raise  # the latter of a file that cannot be written
+        raise FetchError(f"{archive.name} cannot be unpacked: {brief(error)}") from error
+
+
+def _written(path: Path, content: IO[bytes]) -> Path:
+    """Write a file that is either whole or not there; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with content, temporary.open("wb") as target:
+            shutil.copyfileobj(content, target, 1 << 20)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _record(root: Path, paths: Iterable[Path]) -> None:
+    """Add the sha256 of files under ``root`` to its sums."""
+    sums = recorded(root) | {str(path.relative_to(root)): sha256(path) for path in paths}
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
+    (root / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def recorded(root: Path) -> dict[str, str]:
+    """Read the sha256 of every file that was fetched into ``root``, by its name there."""
+    path = root / SUMS
+    lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from benchmarks.core.naming import counted
 
 FEWEST = 50  # rows below which a file is refused
 FEW = (1000, 50)  # rows, and rows per column, below which flows can hardly be distinguished
-SHARED = 5  # rows a value from which on equal steps between values are no accident
+SHARED = 5  # rows a value from which on equal steps between values are not an accident
 CLASSES = 10  # values up to which a target is a class
 HEAP = (10, 0.002)  # rows, and share of the rows, of one value that make a heap
 MOST = 6  # names in a sentence
@@ -28,7 +28,7 @@ class Inspection:
 
     ``steps`` are by index of a column the spacing of its values: of whole numbers, or of a few
     values at equal distances. ``repeats`` says whether repeated rows are kept: where all columns
-    have steps, equal rows are no copies.
+    have steps, equal rows are not copies.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Inspection:
 def examine(
     tables: Mapping[str, pd.DataFrame], dequantised: bool, targets: Iterable[str] = ()
 ) -> Inspection:
-    """Inspect the parts of a table; one that is not all finite numbers is inspected no further.
+    """Inspect the parts of a table; one with other than finite numbers is inspected no further.
 
     ``targets`` are the columns whose density given the others is wanted.
     """
@@ -48,25 +48,34 @@ def examine(
     rows, columns = table.shape
     if 0 < rows < 2 * columns:  # before anything that takes minutes for thousands of columns
         return Inspection(_too_few(tables, rows))
-    if not len(table.columns) or not len(table):
-        shape = f"{counted(len(table), 'row')} of {counted(len(table.columns), 'column')}"
-        return Inspection([f"it holds {shape}"])
+    if not table.size:
+        return Inspection([f"it holds {counted(rows, 'row')} of {counted(columns, 'column')}"])
     if faults := _not_numbers(table):
         return Inspection(faults)
     x = table.to_numpy(dtype="float64")
-    spacings = ((place, spacing(x[:, place])) for place in range(x.shape[1]))
-    steps = {place: step for place, step in spacings if step is not None}
-    repeats = len(steps) == x.shape[1]
+    spacings = {place: spacing(x[:, place]) for place in range(columns)}
+    steps = {place: step for place, step in spacings.items() if step is not None}
+    repeats = len(steps) == columns
     kept = table if repeats else table.drop_duplicates()
-    faults = _too_few(tables, len(kept)) or _degenerate(table, x)  # no eigenvalues of a wide table
+    faults = _too_few(tables, len(kept)) or _degenerate(
+        table, x
+    )  # not of a wide table: eigenvalues
     if dequantised and not steps:
         faults.append("no column has whole numbers or equal steps: leave out :dequantise")
     if not dequantised:
-        faults += _classes(table[list(targets)])
+        classes = table[list(targets)].nunique()
+        faults += [
+            f"target {short(name)} has {count} values: a class has no density, take a classifier"
+            for name, count in classes[classes <= CLASSES].items()
+        ]
     shared = [name for name in first.attrs.get("shared", ()) if name in first]
-    remarks = [f"columns of one name in the file: {quoted(shared)}"] * bool(shared)
-    remarks += [*_repeated(tables, table, repeats), *_stepped(table, x, steps, dequantised)]
-    remarks += [*_heaps(kept, steps), *_few(kept)]
+    remarks = [f"columns of one name in the file: {quoted(shared)}"] if shared else []
+    remarks += _repeated(tables, int(table.duplicated().sum()), rows, repeats)
+    remarks += [*_stepped(table, x, steps, dequantised), *_heaps(kept, steps)]
+    if len(kept) < max(FEW[0], FEW[1] * columns):
+        remarks.append(
+            f"{len(kept):,} rows of {counted(columns, 'column')} can hardly tell flows apart"
+        )
     return Inspection(faults, remarks, steps, repeats)
 
 
@@ -92,17 +101,14 @@ def spacing(values: np.ndarray) -> float | None:
 
 
 def heap(values: np.ndarray) -> tuple[float, int, int] | None:
-    """Return the value that most rows of a column (N,) hold, their number, and that of such values.
+    """Return the commonest value of a column (N,), its rows, and the number of such values.
 
     None where no value is held by far more rows than others are.
     """
     distinct, counts = np.unique(values, return_counts=True)
-    least = max(HEAP[0], HEAP[1] * len(values), 10 * float(np.median(counts)))
-    heaped = counts >= least
-    if not heaped.any():
-        return None
+    heaped = counts >= max(HEAP[0], HEAP[1] * len(values), 10 * float(np.median(counts)))
     top = int(counts.argmax())
-    return float(distinct[top]), int(counts[top]), int(heaped.sum())
+    return (float(distinct[top]), int(counts[top]), int(heaped.sum())) if heaped.any() else None
 
 
 def short(text: object) -> str:
@@ -116,17 +122,21 @@ def quoted(names: Iterable[Any], most: int = MOST) -> str:
     return ", ".join(texts[:most]) + f" and {len(texts) - most} more" * (len(texts) > most)
 
 
+def _columns(table: pd.DataFrame, chosen: np.ndarray) -> str:
+    return f"column{'s' * (int(chosen.sum()) > 1)} {quoted(table.columns[chosen])}"
+
+
 def _not_numbers(table: pd.DataFrame) -> list[str]:
     """Faults of columns that are not all finite numbers, and then of constant ones beside them."""
     faults, numeric = [], []
     for name, column in table.items():
         kind = column.dtype
-        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
-            wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
-            content = f"text, {short(wrong.iloc[0])} say" if len(wrong) else str(kind)
-            faults.append(f"column {short(name)} holds {content}: leave it out, or encode it")
-        else:
+        if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind):
             numeric.append(name)
+            continue
+        wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
+        content = f"text, {short(wrong.iloc[0])} say" if len(wrong) else str(kind)
+        faults.append(f"column {short(name)} holds {content}: leave it out, or encode it")
     missing = table.isna()
     if rows := int(missing.any(axis=1).sum()):
         where = _columns(table, missing.any().to_numpy())
@@ -142,15 +152,6 @@ def _constant(table: pd.DataFrame) -> list[str]:
     constant = (table.nunique() == 1).to_numpy()
     where = _columns(table, constant)
     return [f"{where} of one value alone: leave out, or no density exists"] * bool(constant.any())
-
-
-def _classes(targets: pd.DataFrame) -> list[str]:
-    """Faults of targets of few values, which have no density given the others."""
-    counts = targets.nunique()
-    return [
-        f"target {short(name)} has {count} values: a class has no density, take a classifier"
-        for name, count in counts[counts <= CLASSES].items()
-    ]
 
 
 def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
@@ -179,23 +180,22 @@ def _too_few(tables: Mapping[str, pd.DataFrame], kept: int) -> list[str]:
 
 
 def _repeated(
-    tables: Mapping[str, pd.DataFrame], table: pd.DataFrame, repeats: bool
-) -> Iterable[str]:
-    count = int(table.duplicated().sum())
+    tables: Mapping[str, pd.DataFrame], count: int, rows: int, repeats: bool
+) -> Iterator[str]:
     if count and len(tables) > 1:
         yield f"{count:,} rows stand in it more than once, perhaps in two parts"
     elif count and repeats:
         yield f"{count:,} repeated rows, which are kept, since all columns have steps"
     elif count:
         yield (
-            f"{count:,} of {len(table):,} rows are repeats, of which the first alone is kept: the "
+            f"{count:,} of {rows:,} rows are repeats, of which the first alone is kept: the "
             "density is that of distinct rows"
         )
 
 
 def _stepped(
     table: pd.DataFrame, x: np.ndarray, steps: Mapping[int, float], dequantised: bool
-) -> Iterable[str]:
+) -> Iterator[str]:
     """Remarks on columns of whole numbers, together, and on each lattice of other values."""
     if dequantised:
         if steps:
@@ -212,11 +212,8 @@ def _stepped(
         yield f"equal steps in {short(table.columns[place])} ({values} from {first}): {remedy}"
 
 
-def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterable[str]:
-    """Remarks on columns of few values without steps, and on values that many rows of others hold.
-
-    The largest of each column.
-    """
+def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterator[str]:
+    """Remarks on columns of few values without steps, and on the largest heap of each other one."""
     others = [name for place, name in enumerate(table.columns) if place not in steps]
     counts = {name: table[name].nunique() for name in others}
     discrete = [name for name in others if SHARED * counts[name] <= len(table)]
@@ -233,16 +230,6 @@ def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterable[str]:
             heaps.append(f"{number(value, '.6g')} in {rows:,} rows of {short(name)}{more}")
     if heaps:
         yield (
-            f"heaped values, where a flow may put a spike and likelihoods have no bound: "
+            "heaped values, where a flow may put a spike and likelihoods have no bound: "
             f"{', '.join(heaps[:MOST])}{' and others' * (len(heaps) > MOST)}"
         )
-
-
-def _few(table: pd.DataFrame) -> Iterable[str]:
-    rows, columns = table.shape
-    if rows < max(FEW[0], FEW[1] * columns):
-        yield f"{rows:,} rows of {counted(columns, 'column')} can hardly tell flows apart"
-
-
-def _columns(table: pd.DataFrame, chosen: np.ndarray) -> str:
-    return f"column{'s' * (int(chosen.sum()) > 1)} {quoted(table.columns[chosen])}"

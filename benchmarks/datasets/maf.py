@@ -5,32 +5,99 @@ arXiv:1705.07057, and the code published with it (gpapamak/maf, `datasets/*.py`)
 NSF follow. Its quirks are in every log-likelihood of the literature and are kept. Splits and noise
 are the published ones whatever the seed; values are float64, there float32.
 
-Files lie in the layout of the archive (Zenodo record 1161203), or, for power, hepmass and
-miniboone, as UCI has them. Addresses and checksums are those of public loaders. Of gas and bsds300
-the published files cannot be rebuilt from the originals: one is a random quarter, the other random
-patches.
+Files lie in the layout of the archive (Zenodo record 1161203), or as UCI has them. Addresses and
+checksums are those of public loaders. Of gas and bsds300 the published rows cannot be rebuilt from
+the originals: the first are a random quarter, the second random patches. The archive's gas is a
+pickle, a program: it is read once it has been converted (docs/data.md).
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
-from benchmarks.core.unpacking import check, unpacked
+from benchmarks.core.formats import brief
 from benchmarks.datasets import Dataset, Loader, register
-from benchmarks.datasets.disk import read_npy
-from benchmarks.datasets.download import Source
-from benchmarks.datasets.pickled import read_table
-from benchmarks.datasets.published import Parts, Published
-from benchmarks.datasets.uci import miniboone_rows, power_rows, repetitive
+from benchmarks.datasets.disk import VARIABLE, Absent, Source, check_size, data_root, read_npy
 
 ARCHIVE = "https://zenodo.org/records/1161203/files/data.tar.gz"
 ARCHIVE_SUM = "md5:9b9c9b0375315ad270eba4ce80c093ab"
 UCI = "https://archive.ics.uci.edu"
 CORRELATED = 0.98  # correlation in gas above which one of two columns is dropped
+METERS = ["Global_active_power", "Global_reactive_power", "Voltage", "Global_intensity"]
+METERS += [f"Sub_metering_{k}" for k in (1, 2, 3)]
+
+Parts = tuple[np.ndarray, ...]  # rows of train, val and test
+
+
+class Published(NamedTuple):
+    """A published set: how its files are read, what they hold, and where they come from."""
+
+    name: str
+    read: Callable[..., Parts]  # of the paths of its files
+    dim: int
+    rows: tuple[int, int, int]
+    gaussian: float  # mean test log-likelihood, nats, of a Gaussian with full covariance
+    files: tuple[tuple[str, ...], ...]  # alternatives, under the data root
+    quirks: str  # of the set and its preprocessing
+    units: str = "standardised columns"
+    archived: tuple[str, ...] = ()  # files in the archive, if they are not the first alternative
+    originals: tuple[Source, ...] = ()  # UCI's files
+    remedy: str = ""  # where the files are absent
+
+    def paths(self, root: Path | None = None) -> tuple[Path, ...]:
+        """Return the paths of its files; raise Absent if they are not there."""
+        folder = data_root(root)
+        for names in self.files:
+            for place in (folder, folder / "data"):
+                paths = tuple(place / name for name in names)
+                if all(path.is_file() for path in paths):
+                    return paths
+        choices = ", or ".join(" and ".join(names) for names in self.files)
+        raise Absent(
+            f"data set {self.name!r} is not in {str(folder)!r}: put {choices} there, name "
+            f"another folder by --data-root or {VARIABLE}, or try flowgauge data fetch {self.name}"
+            f"{self.remedy}"
+        )
+
+    def differs(self, dim: int, rows: Sequence[int]) -> str:
+        """Say how a size differs from the published one; "" if it does not."""
+        if (dim, *rows) == (self.dim, *self.rows):
+            return ""
+        return (
+            f"NOT the published set: {dim} columns and {counts(rows)} rows, published {self.dim} "
+            f"and {counts(self.rows)}"
+        )
+
+    def load(self, root: Path | None = None) -> Dataset:
+        """Load the set; every seed has the published split."""
+        paths = self.paths(root)
+        try:
+            parts = [np.require(part, "float64", ["C", "W"]) for part in self.read(*paths)]
+        except Exception as error:  # whatever a reader raises for a damaged file
+            reason = brief(error)
+            where = "" if str(paths[0].parent) in reason else f" cannot read {str(paths[0])!r}:"
+            raise ValueError(f"data set {self.name!r}:{where} {reason}") from error
+        dim, rows = parts[0].shape[1], [len(part) for part in parts]
+        size = self.differs(dim, rows) or f"the published {counts(rows)} rows"
+        train, val, test = map(torch.from_numpy, parts)
+        about = (
+            f"{self.name.upper()} as Papamakarios et al. (2017, arXiv:1705.07057) have it: "
+            f"{self.quirks}. Read: {size}."
+        )
+        return Dataset(
+            self.name, dim, train, val, test, units=self.units, about=about, split="published"
+        )
+
+
+def counts(rows: Sequence[int]) -> str:
+    """Format the sizes of parts."""
+    return " / ".join(f"{n:,}" for n in rows)
 
 
 def tails(x: np.ndarray) -> Parts:
@@ -50,11 +117,16 @@ def standardised(parts: Parts) -> Parts:
     return tuple((part - mean) / sd for part in parts)
 
 
-def power(data: Path) -> Parts:
+def repetitive(column: np.ndarray) -> bool:
+    """Return whether the least value (not the commonest) occurs more than 5 times, as published."""
+    return bool((column == column.min()).sum() > 5)
+
+
+def power(path: Path) -> Parts:
     """Shuffle, drop reactive power (1) and intensity (3), add noise in the published order."""
-    x = read_npy(data) if data.suffix == ".npy" else power_rows(data)
+    x = read_npy(path) if path.suffix == ".npy" else power_rows(path)
     if x.shape[1] != 8:
-        raise ValueError(f"{str(data)!r} has {x.shape[1]} columns; power has 8")
+        raise ValueError(f"{str(path)!r} has {x.shape[1]} columns; power has 8")
     rng = np.random.RandomState(42)
     rng.shuffle(x)
     x = np.delete(np.delete(x, 3, axis=1), 1, axis=1)
@@ -63,22 +135,55 @@ def power(data: Path) -> Parts:
     return standardised(tails(x + np.hstack((active, voltage, meters, time))))
 
 
-def gas(data: Path) -> Parts:
+def power_rows(path: Path) -> np.ndarray:
+    """Read the complete minutes of household_power_consumption: (N, 8), last the minute of day.
+
+    Columns are separated by semicolons, as UCI has them (set 235), or commas; "?" or nothing is a
+    missing value.
+    """
+    with path.open(encoding="utf-8") as file:
+        header = file.readline()
+    table = pd.read_csv(
+        path, sep=";" if ";" in header else ",", na_values="?", dtype={"Date": str, "Time": str}
+    )
+    if lacking := [column for column in ["Time", *METERS] if column not in table]:
+        raise ValueError(
+            f"{str(path)!r} has no column {lacking[0]!r}; it has {', '.join(map(str, table))}"
+        )
+    table = table.dropna(subset=METERS)
+    clock = table["Time"].str.split(":", expand=True).astype(float)
+    return np.column_stack((table[METERS].to_numpy(dtype="float64"), 60 * clock[0] + clock[1]))
+
+
+def gas(path: Path) -> Parts:
     """Drop columns from the left until none is correlated; standardise with the test rows."""
-    x = read_table(data).drop(columns=["Meth", "Eth", "Time"])
+    x = gas_table(path).drop(columns=["Meth", "Eth", "Time"])
     while np.any(crowded := (x.corr() > CORRELATED).to_numpy().sum(axis=1) > 1):
         x = x.drop(columns=x.columns[np.flatnonzero(crowded)[0]])
     return tails(((x - x.mean()) / x.std()).to_numpy())
 
 
+def gas_table(path: Path) -> pd.DataFrame:
+    """Read the archive's table, converted to Parquet, or UCI's text (set 322).
+
+    The text has a line of names, then seconds, two concentrations and 16 sensors, in columns
+    separated by spaces.
+    """
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    table = pd.read_csv(path, sep=r"\s+", header=None, skiprows=1)
+    if table.shape[1] != 19:
+        raise ValueError(f"{str(path)!r} has {table.shape[1]} columns; UCI's text has 19")
+    return table.rename(columns={0: "Time", 1: "Meth", 2: "Eth"})
+
+
 def hepmass(train: Path, test: Path) -> Parts:
     """Take the signal, without the test file's last column and without repetitive columns."""
-    tables = []
-    for path in (train, test):
-        with unpacked(path) as file:
-            table = pd.read_csv(file, index_col=False)
-        tables.append(table[table.iloc[:, 0] == 1].iloc[:, 1:])
-    signal, tested = tables[0], tables[1].iloc[:, :-1]
+    signal, tested = (
+        table[table.iloc[:, 0] == 1].iloc[:, 1:]
+        for table in (pd.read_csv(path, index_col=False) for path in (train, test))
+    )
+    tested = tested.iloc[:, :-1]
     if list(signal) != list(tested):
         raise ValueError(
             f"{train.name} has {len(signal.columns)} columns after the label and {test.name} has "
@@ -95,59 +200,89 @@ def hepmass(train: Path, test: Path) -> Parts:
     return seen[:-val], seen[-val:], y[columns].to_numpy()
 
 
-def miniboone(data: Path) -> Parts:
+def miniboone(path: Path) -> Parts:
     """Take the rows of the archive as they are, or clean UCI's by the published rule."""
-    x = read_npy(data) if data.suffix == ".npy" else miniboone_rows(data)
+    x = read_npy(path) if path.suffix == ".npy" else miniboone_rows(path)
     return standardised(tails(x))
 
 
-def bsds300(data: Path) -> Parts:
+def miniboone_rows(path: Path) -> np.ndarray:
+    """Read the signal of MiniBooNE_PID.txt (UCI 199) by the rule of the published loader: (N, D).
+
+    The first line counts signal and background, and the signal comes first. Rows whose first value
+    is below -100 are dropped, then repetitive columns.
+    """
+    with path.open(encoding="utf-8") as file:
+        counted = file.readline().split()
+        if len(counted) != 2:
+            raise ValueError(f"{str(path)!r} lacks the counts of signal and background at its top")
+        signal = int(counted[0])
+        x = pd.read_csv(file, sep=r"\s+", header=None, nrows=signal).to_numpy(dtype="float64")
+    if len(x) < signal:
+        raise ValueError(
+            f"{str(path)!r} is cut off: {signal:,} rows of signal promised, {len(x):,} found"
+        )
+    x = x[x[:, 0] >= -100]
+    return x[:, [not repetitive(column) for column in x.T]]
+
+
+def bsds300(path: Path) -> Parts:
     """Take the three parts of the file as they are."""
     import h5py
 
-    with h5py.File(data, "r") as file:
+    with h5py.File(path, "r") as file:
         parts = [file[key] for key in ("train", "validation", "test")]
-        if any(part.external or part.is_virtual for part in parts):
-            raise ValueError("its data lie in other files")
-        check(data, sum(part.nbytes for part in parts))  # what was never written takes no bytes
+        check_size(path, sum(part.nbytes for part in parts))  # rows never written take no bytes
         return tuple(part[:] for part in parts)
 
 
-_row = partial(Published, by="Papamakarios et al. (2017, arXiv:1705.07057)")
+OLD_UCI = f"{UCI}/ml/machine-learning-databases"
+POWER, GAS, MINIBOONE = (
+    "household_power_consumption.txt",
+    "ethylene_CO.txt",
+    "MiniBooNE_PID.txt",
+)
+HEPMASS = ("1000_train.csv.gz", "1000_test.csv.gz")
 ROWS = (
-    _row(
+    Published(
         "power",
         power,
         6,
         (1_659_917, 184_435, 204_928),
         -7.74,
-        (
-            ("power/data.npy",),
-            ("power/household_power_consumption.txt",),
-            ("power/household_power_consumption.csv",),
-        ),
+        (("power/data.npy",), (f"power/{POWER}",), ("power/household_power_consumption.csv",)),
         "household power by the minute: shuffled by RandomState(42), reactive power and intensity "
         "dropped, uniform noise of 0.01 on voltage, 0.001 on power, 1 on the sub-meters, none on "
         "the minute of day; standardised by train and val together",
         originals=(
             Source(
-                f"{UCI}/ml/machine-learning-databases/00235/household_power_consumption.zip",
+                f"{OLD_UCI}/00235/household_power_consumption.zip",
                 None,
-                (("power/household_power_consumption.txt", "household_power_consumption.txt"),),
+                ((f"power/{POWER}", POWER),),
             ),
         ),
     ),
-    _row(
+    Published(
         "gas",
         gas,
         8,
         (852_174, 94_685, 105_206),
         -3.58,
-        (("gas/ethylene_CO.pickle",),),
+        (("gas/ethylene_CO.parquet",), (f"gas/{GAS}",)),
         "gas sensors, not shuffled: while a correlation is above 0.98 the first such column goes; "
         "standardised by all rows, those of the test part included",
+        archived=("gas/ethylene_CO.pickle",),
+        originals=(
+            Source(
+                f"{UCI}/static/public/322/gas+sensor+array+under+dynamic+gas+mixtures.zip",
+                None,
+                ((f"gas/{GAS}", GAS),),
+            ),
+        ),
+        remedy=" --original; the archive's ethylene_CO.pickle is a program, which you convert to "
+        "ethylene_CO.parquet if you trust it (docs/data.md)",
     ),
-    _row(
+    Published(
         "hepmass",
         hepmass,
         21,
@@ -155,38 +290,34 @@ ROWS = (
         -27.93,
         (
             ("hepmass/1000_train.csv", "hepmass/1000_test.csv"),
-            ("hepmass/1000_train.csv.gz", "hepmass/1000_test.csv.gz"),
+            tuple(f"hepmass/{name}" for name in HEPMASS),
         ),
         "particle collisions, signal alone: the last column of the test file dropped, standardised "
         "by train and val, then without columns whose least value (not their commonest) occurs "
         "more than 5 times; not shuffled",
         originals=tuple(
-            Source(
-                f"{UCI}/ml/machine-learning-databases/00347/{name}",
-                None,
-                ((f"hepmass/{name}", name),),
-            )
-            for name in ("1000_train.csv.gz", "1000_test.csv.gz")
+            Source(f"{OLD_UCI}/00347/{name}", None, ((f"hepmass/{name}", name),))
+            for name in HEPMASS
         ),
     ),
-    _row(
+    Published(
         "miniboone",
         miniboone,
         43,
         (29_556, 3_284, 3_648),
         -37.24,
-        (("miniboone/data.npy",), ("miniboone/MiniBooNE_PID.txt",)),
+        (("miniboone/data.npy",), (f"miniboone/{MINIBOONE}",)),
         "neutrino events, signal alone: outliers and columns with a repeated least value gone "
         "before it was published; standardised by train and val together, not shuffled",
         originals=(
             Source(
                 f"{UCI}/static/public/199/miniboone+particle+identification.zip",
                 "af4573ca81797ca1c5bfc623f0fdf26ed07e626e2717c322224f96e8795f8752",
-                (("miniboone/MiniBooNE_PID.txt", "MiniBooNE_PID.txt"),),
+                ((f"miniboone/{MINIBOONE}", MINIBOONE),),
             ),
         ),
     ),
-    _row(
+    Published(
         "bsds300",
         bsds300,
         63,
@@ -206,13 +337,13 @@ def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
 
 
 def sources(name: str, original: bool = False) -> tuple[Source, ...]:
-    """Return what brings the files of a set: the archive, or UCI's originals.
+    """Return the archive with the files of a set, or UCI's originals.
 
     Raises ValueError for a set that its originals do not give.
     """
     row = PUBLISHED[name]
     if not original:
-        members = tuple((file, f"data/{file}") for file in row.files[0])
+        members = tuple((file, f"data/{file}") for file in row.archived or row.files[0])
         return (Source(ARCHIVE, ARCHIVE_SUM, members),)
     if not row.originals:
         choices = ", ".join(row.name for row in ROWS if row.originals)
@@ -223,11 +354,8 @@ def sources(name: str, original: bool = False) -> tuple[Source, ...]:
 
 
 def _loader(row: Published) -> Loader:
-    def load(root: Path | None, seed: int) -> Dataset:
-        return row.load(root)
-
-    return load
+    return lambda root, seed: row.load(root)
 
 
-for _published in ROWS:
-    register(_published.name, dim=_published.dim)(_loader(_published))
+for _row in ROWS:
+    register(_row.name, dim=_row.dim)(_loader(_row))

@@ -1,25 +1,23 @@
-"""Simulators with a known density of their output: y given the parameters x, and x drawn before.
+"""Simulators whose output y has an exact density given the parameters x.
 
-Rows are (y, x) in raw units. Tasks of Lueckmann, Boelts, Greenberg, Gonçalves and Macke,
-Benchmarking simulation-based inference, 2021, arXiv:2101.04653: `gaussian_linear` (T.1), `slcp`
-(T.3) and `two_moons` (T.8). The densities of the outputs are worked out here.
+Rows are (y, x) in raw units; log densities are of y given x, nats: (n, width) -> (n,). Tasks of
+Lueckmann, Boelts, Greenberg, Gonçalves and Macke, Benchmarking simulation-based inference, 2021,
+arXiv:2101.04653: `gaussian_linear` (T.1), `slcp` (T.3) and `two_moons` (T.8). The densities of the
+outputs are worked out here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from benchmarks.datasets import Dataset, Loader, register
-from benchmarks.datasets.drawn import drawn
+from benchmarks.datasets import drawn, normal, register, uniform
 
-_LOG_2PI = math.log(2 * math.pi)
+LOG_2PI = math.log(2 * math.pi)
 
 COLUMNS = 10  # of the linear Gaussian
 VARIANCE = 0.1  # of its parameters, and of its noise
@@ -28,34 +26,28 @@ RADIUS, THICKNESS = 0.1, 0.01  # of a moon
 OFFSET = 0.25  # of the middle of a moon's circle
 
 
-def _normal(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def _uniform(generator: torch.Generator, *shape: int) -> Tensor:
-    """Uniform on [-1, 1]."""
-    return 2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1
-
-
 def _gaussian(x: Tensor, variance: float) -> Tensor:
     """Log density of N(0, variance I) at x: (n, d) -> (n,)."""
-    return -0.5 * (x.square().sum(1) / variance + x.shape[1] * (_LOG_2PI + math.log(variance)))
+    return -0.5 * (x.square().sum(1) / variance + x.shape[1] * (LOG_2PI + math.log(variance)))
 
 
 def _gaussian_entropy(dim: int, variance: float) -> float:
-    return 0.5 * dim * (1 + _LOG_2PI + math.log(variance))
+    return 0.5 * dim * (1 + LOG_2PI + math.log(variance))
 
 
 def linear_sample(n: int, generator: torch.Generator) -> Tensor:
     """Rows (y, x): x ~ N(0, 0.1 I) and y ~ N(x, 0.1 I) in ten columns each, (n, 20)."""
-    x, noise = VARIANCE**0.5 * _normal(generator, 2, n, COLUMNS)
+    x, noise = VARIANCE**0.5 * normal(generator, 2, n, COLUMNS)
     return torch.cat([x + noise, x], 1)
 
 
 def linear_log_prob(rows: Tensor) -> Tensor:
-    """Log density of y given x, nats: (n, 20) -> (n,)."""
     y, x = rows.chunk(2, 1)
     return _gaussian(y - x, VARIANCE)
+
+
+def linear_entropy() -> float:
+    return _gaussian_entropy(COLUMNS, VARIANCE)
 
 
 def posterior_sample(n: int, generator: torch.Generator) -> Tensor:
@@ -64,9 +56,13 @@ def posterior_sample(n: int, generator: torch.Generator) -> Tensor:
 
 
 def posterior_log_prob(rows: Tensor) -> Tensor:
-    """Log density of the parameters given the output, N(output / 2, 0.05 I): (n, 20) -> (n,)."""
+    """Log density of the parameters given the output, N(output / 2, 0.05 I)."""
     parameters, output = rows.chunk(2, 1)
     return _gaussian(parameters - output / 2, VARIANCE / 2)
+
+
+def posterior_entropy() -> float:
+    return _gaussian_entropy(COLUMNS, VARIANCE / 2)
 
 
 def slcp_sample(n: int, generator: torch.Generator) -> Tensor:
@@ -74,9 +70,9 @@ def slcp_sample(n: int, generator: torch.Generator) -> Tensor:
 
     Its means are x_1 and x_2, its standard deviations x_3² and x_4², its correlation tanh x_5.
     """
-    x = BOUND * _uniform(generator, n, 5)
+    x = BOUND * (2 * uniform(generator, n, 5) - 1)
     mean, deviation, rho = _slcp_moments(x)
-    z = _normal(generator, n, POINTS, 2)
+    z = normal(generator, n, POINTS, 2)
     second = rho * z[..., :1] + (1 - rho.square()).sqrt() * z[..., 1:]
     y = mean + deviation * torch.cat([z[..., :1], second], 2)
     return torch.cat([y.flatten(1), x], 1)
@@ -89,31 +85,26 @@ def _slcp_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def slcp_log_prob(rows: Tensor) -> Tensor:
-    """Log density of y given x, nats: (n, 13) -> (n,)."""
     y, x = rows.split([2 * POINTS, 5], 1)
     mean, deviation, rho = _slcp_moments(x)
     u = (y.reshape(-1, POINTS, 2) - mean) / deviation
     rest = (u[..., 1:] - rho * u[..., :1]) * x[:, None, 4:].cosh()  # 1 / sqrt(1 - tanh²) = cosh
     squares: Tensor = (u[..., :1].square() + rest.square()).sum((1, 2))
-    return -0.5 * squares - POINTS * (_LOG_2PI + _slcp_log_area(x))
-
-
-def _slcp_log_area(x: Tensor) -> Tensor:
-    """Half of the logarithm of the covariance's determinant: (n, 5) -> (n,)."""
-    return x[:, 2:4].square().log().sum(1) - x[:, 4].cosh().log()
+    log_area = x[:, 2:4].square().log().sum(1) - x[:, 4].cosh().log()
+    return -0.5 * squares - POINTS * (LOG_2PI + log_area)
 
 
 def slcp_entropy() -> float:
     """By E ln |x_3| = ln 3 - 1 and a quadrature of E ln cosh x_5, with an error below 1e-12."""
     cosh: float = quad(lambda t: math.log(math.cosh(t)) / BOUND, 0, BOUND, epsabs=1e-13)[0]
-    return POINTS * (1 + _LOG_2PI + 4 * (math.log(BOUND) - 1) - cosh)
+    return POINTS * (1 + LOG_2PI + 4 * (math.log(BOUND) - 1) - cosh)
 
 
 def moons_sample(n: int, generator: torch.Generator) -> Tensor:
     """Rows (y, x): x ~ U(-1, 1)², and y on a moon that x moves, (n, 4)."""
-    x = _uniform(generator, n, 2)
-    angle = 0.5 * math.pi * _uniform(generator, n, 1)
-    radius = RADIUS + THICKNESS * _normal(generator, n, 1)
+    x = 2 * uniform(generator, n, 2) - 1
+    angle = 0.5 * math.pi * (2 * uniform(generator, n, 1) - 1)
+    radius = RADIUS + THICKNESS * normal(generator, n, 1)
     return torch.cat([_centre(x) + radius * torch.cat([angle.cos(), angle.sin()], 1), x], 1)
 
 
@@ -124,10 +115,10 @@ def _centre(x: Tensor) -> Tensor:
 
 
 def moons_log_prob(rows: Tensor) -> Tensor:
-    """Log density of y given x, nats: (n, 4) -> (n,).
+    """Log density of y given x, in polar coordinates about the middle of the moon's circle.
 
-    In polar coordinates about the middle, with a radius that is negative to its left: that of the
-    radius, the angle's 1 / π, and the Jacobian's 1 / |radius|.
+    The radius is negative to its left. The factors are the density of the radius, 1 / π of the
+    angle, and 1 / |radius| of the Jacobian.
     """
     y, x = rows.chunk(2, 1)
     off = y - _centre(x)
@@ -137,74 +128,32 @@ def moons_log_prob(rows: Tensor) -> Tensor:
 
 
 def moons_entropy() -> float:
-    """That of radius and angle, and E ln |radius| by quadrature, with an error below 1e-12."""
+    """Entropy of radius and angle, and E ln |radius| by quadrature, with an error below 1e-12."""
 
     def weighted(z: float) -> float:
-        return math.log(RADIUS + THICKNESS * z) * math.exp(-0.5 * (z * z + _LOG_2PI))
+        return math.log(RADIUS + THICKNESS * z) * math.exp(-0.5 * (z * z + LOG_2PI))
 
     mean: float = quad(weighted, -9, 9, epsabs=1e-13)[0]
     return _gaussian_entropy(1, THICKNESS**2) + math.log(math.pi) + mean
 
 
-class Simulator(NamedTuple):
-    """A row of the table: sampler and log density of rows, entropy, columns of x, description."""
-
-    sample: Callable[[int, torch.Generator], Tensor]
-    log_prob: Callable[[Tensor], Tensor]
-    entropy: float
-    context_dim: int
-    about: str
-
-
-SIMULATORS = {
-    "gaussian_linear": Simulator(
-        linear_sample,
-        linear_log_prob,
-        _gaussian_entropy(COLUMNS, VARIANCE),
-        COLUMNS,
-        "Output of the linear Gaussian simulator given its ten parameters",
-    ),
-    "gaussian_linear_posterior": Simulator(
-        posterior_sample,
-        posterior_log_prob,
-        _gaussian_entropy(COLUMNS, VARIANCE / 2),
-        COLUMNS,
-        "Parameters of the linear Gaussian simulator given its output",
-    ),
-    "slcp": Simulator(
-        slcp_sample,
-        slcp_log_prob,
-        slcp_entropy(),
-        5,
-        "Output of SLCP (simple likelihood, complex posterior) given its five parameters",
-    ),
-    "two_moons": Simulator(
-        moons_sample,
-        moons_log_prob,
-        moons_entropy(),
-        2,
-        "Output of the two-moons simulator, one moon, given its two parameters",
-    ),
+ABOUT = {
+    "gaussian_linear": "Output of the linear Gaussian simulator given its ten parameters",
+    "gaussian_linear_posterior": "Parameters of the linear Gaussian simulator given its output",
+    "slcp": "Output of SLCP (simple likelihood, complex posterior) given its five parameters",
+    "two_moons": "Output of the two-moons simulator, one moon, given its two parameters",
 }
 
 
-def simulated(name: str) -> Loader:
-    """Return the loader of a simulator."""
-    row = SIMULATORS[name]
-
-    def load(root: Path | None, seed: int) -> Dataset:
-        return drawn(
-            name,
-            seed,
-            row.sample,
-            f"{row.about} (arXiv:2101.04653)",
-            log_prob=row.log_prob,
-            entropy=row.entropy,
-            context_dim=row.context_dim,
-        )
-
-    return load
+def _register(name: str, context_dim: int, *density: Any) -> None:
+    about = f"{ABOUT[name]} (arXiv:2101.04653)"
+    loader = drawn(name, about, *density, context_dim=context_dim)
+    register(name, version=2)(loader)  # 2: columns of pictures
 
 
-for _name in SIMULATORS:
-    register(_name, version=2)(simulated(_name))  # 2: columns of pictures
+_register("gaussian_linear", COLUMNS, linear_sample, linear_log_prob, linear_entropy)
+_register(
+    "gaussian_linear_posterior", COLUMNS, posterior_sample, posterior_log_prob, posterior_entropy
+)
+_register("slcp", 5, slcp_sample, slcp_log_prob, slcp_entropy)
+_register("two_moons", 2, moons_sample, moons_log_prob, moons_entropy)

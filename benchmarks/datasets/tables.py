@@ -1,51 +1,276 @@
-"""Tables of numbers in files of several formats."""
+"""Tables of users as data sets: the path is the name wherever a data set is named.
+
+A table of numbers, one row per observation, in any format of `READERS`. An .npz may hold `train`,
+`val` and `test`; anything else is split at random, 80 / 10 / 10. Behind the path may follow
+`:columns=a,b` or `:drop=a,b`, which choose columns by name, then `:target=a,b`, which makes it a
+conditional set of these columns given the others, then `:dequantise`, which adds uniform noise to
+columns of whole numbers or equal steps. Columns are standardised with the training mean and
+standard deviation. Records depend on the file's content.
+"""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
+import torch
 
-from benchmarks.core.unpacking import array, parquet, unpacked, zipped
-from benchmarks.datasets.disk import read_npy
-from benchmarks.datasets.inspection import quoted
+from benchmarks.core.formats import brief
+from benchmarks.datasets import Dataset, names, register, stream
+from benchmarks.datasets.disk import FREE, RATIO, Absent, check_size, read_npy, sha256
+from benchmarks.datasets.inspection import Inspection, examine, quoted
+from benchmarks.datasets.tabular import distinct_rows, shuffled_split, standardised
 
-WIDEST = 100_000  # columns
+DEQUANTISE = ":dequantise"
+NAME = re.compile(rf"(.+?)(?::(columns|drop)=(.+?))?(?::target=(.+?))?({DEQUANTISE})?", re.S)
 PARTS = ("train", "val", "test")
-_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
 SPELLINGS = {"validation": "val", "valid": "val"}
+DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
 
 
-def read_csv(path: Path) -> dict[str, pd.DataFrame]:
+@dataclass(frozen=True)
+class Selection:
+    """A name taken apart: path, columns that are taken or left out, targets, and noise or none.
+
+    Without ``columns`` all are taken but those of ``drop`` and the target of X and y. With a
+    ``target`` its columns come first, and the others are their context.
+    """
+
+    path: Path
+    columns: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    dequantise: bool = False
+    target: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Read a name."""
+        match = NAME.fullmatch(name)
+        if match is None:
+            return cls(Path(name))
+        path, how, listed, target, noise = match.groups()
+        chosen = {how: tuple(listed.split(","))} if how else {}
+        chosen |= {"target": tuple(target.split(","))} if target else {}
+        return cls(Path(path), dequantise=bool(noise), **chosen)
+
+    def __str__(self) -> str:
+        hows = [how for how in ("columns", "drop", "target") if getattr(self, how)]
+        chosen = [f":{how}={','.join(getattr(self, how))}" for how in hows]
+        return f"{self.path}{''.join(chosen)}{DEQUANTISE * self.dequantise}"
+
+    def narrowed(
+        self,
+        table: pd.DataFrame,
+        columns: Sequence[str],
+        drop: Sequence[str],
+        target: Sequence[str],
+    ) -> Selection:
+        """A selection with these columns in place of its own, where any are named."""
+        kept, left_out = tuple(columns) or self.columns, tuple(drop) or self.drop
+        chosen = replace(self, columns=(), drop=left_out, target=tuple(target) or self.target)
+        try:
+            chosen.select(table)
+        except ValueError as error:
+            raise ValueError(f"data file {str(self.path)!r}: {error}") from None
+        if kept and left_out:
+            kept, left_out = tuple(name for name in kept if name not in left_out), ()
+            if not kept:
+                raise ValueError("the columns and those that are left out are the same")
+        return replace(chosen, columns=kept, drop=left_out)
+
+    def select(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The chosen columns of a table.
+
+        ValueError for a column that it does not have, and for a target that is left out.
+        """
+        named = (*self.columns, *self.drop, *self.target)
+        if absent := [name for name in named if name not in table]:
+            close = get_close_matches(absent[0], [str(name) for name in table], 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"choose from: {quoted(table, 50)}"
+            raise ValueError(f"it has no column {absent[0]!r}; {hint}")
+        if both := [name for name in self.target if name in self.drop]:
+            raise ValueError(f"column {both[0]!r} is the target and left out")
+        left_out = {*self.drop, *table.attrs.get("targets", ())}
+        others = self.columns or [name for name in table.columns if name not in left_out]
+        rest = [name for name in others if name not in self.target]
+        if self.target and not rest:
+            raise ValueError(f"no column is left that {quoted(self.target)} could depend on")
+        return table[list(dict.fromkeys((*self.target, *rest)))].copy()
+
+
+def is_file(name: str) -> bool:
+    """Return whether a data set's name is a file's: whether it has a suffix, of any kind."""
+    return bool(Selection.of(name).path.suffix)
+
+
+def admit(name: str) -> None:
+    """Register a file as a data set under its name; do nothing if the name is not a file's."""
+    if is_file(name) and name not in names():
+        register(name, version=2)(lambda root, seed: load_file(name, seed))
+
+
+def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
+    """Return the file of a data set; raise Absent if it does not exist."""
+    path = Selection.of(name).path
+    if path.is_file():
+        return (path,)
+    if path.exists():
+        raise Absent(f"data file {str(path)!r} is not a file")
+    close = get_close_matches(path.name, [other.name for other in path.parent.glob("*")], 1)
+    hint = f", did you mean {close[0]!r}?" if close else ""
+    raise Absent(f"data file {str(path)!r} does not exist{hint}")
+
+
+def inspect(name: str) -> Inspection:
+    """Inspect a file's table; ValueError if it cannot be read."""
+    selection = Selection.of(name)
+    return examine(_selected(name, selection), selection.dequantise, selection.target)
+
+
+def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Dataset:
+    """Load the data set in a file, split and dequantised from ``seed``.
+
+    Raises ValueError with every fault of `inspection`; its remarks are part of ``about``.
+    """
+    name = str(name) + DEQUANTISE * (dequantise and not str(name).endswith(DEQUANTISE))
+    source = f"{name} (sha256 {sha256(files(name)[0])[:12]})"
+    selection = Selection.of(name)
+    return _dataset(name, _selected(name, selection), source, seed, selection)
+
+
+def load_frame(
+    frame: pd.DataFrame,
+    name: str = "table",
+    seed: int = 0,
+    dequantise: bool = False,
+    target: Iterable[str] = (),
+) -> Dataset:
+    """Load the columns of a DataFrame as `load_file` does those of a file."""
+    selection = Selection(Path(name), dequantise=dequantise, target=tuple(target))
+    table = selection.select(frame.rename(columns=str))
+    return _dataset(name, {"all": table}, name, seed, selection)
+
+
+def _selected(name: str, selection: Selection) -> dict[str, pd.DataFrame]:
+    """Read the parts of a file, or its one part `all`, in the columns that are chosen."""
+    tables = read(name)
+    try:
+        return {part: selection.select(table) for part, table in tables.items()}
+    except ValueError as error:
+        raise ValueError(f"data file {str(selection.path)!r}: {error}") from None
+
+
+def _dataset(
+    name: str, tables: Mapping[str, pd.DataFrame], source: str, seed: int, selection: Selection
+) -> Dataset:
+    inspection = examine(tables, selection.dequantise, selection.target)
+    if inspection.faults:
+        raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
+    parts = {part: torch.tensor(table.to_numpy("float64")) for part, table in tables.items()}
+    if "all" in tables and not inspection.repeats:  # or equal rows could lie in two parts
+        parts["all"] = distinct_rows(tables["all"])
+    if selection.dequantise:
+        generator = stream(seed, "own/noise")
+        places, steps = list(inspection.steps), torch.tensor(list(inspection.steps.values()))
+        for x in parts.values():
+            noise = torch.rand(len(x), len(places), generator=generator, dtype=x.dtype)
+            x[:, places] += noise * steps
+    if "all" in parts:
+        parts = shuffled_split(parts["all"], stream(seed, "own/split"))
+    if not parts["train"].std(dim=0).all():
+        raise ValueError(f"data file {name!r}: a column is constant in its training part")
+    parts, scaling = standardised(parts)
+    sizes = " / ".join(f"{len(part):,}" for part in parts.values())
+    split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
+    table = next(iter(tables.values()))
+    if selection.target:
+        split = f"of {quoted(selection.target)} given the other columns, {split}"
+    elif aside := [label for label in table.attrs.get("targets", ()) if label not in table]:
+        split = f"{split}, without {quoted(aside)}"
+    remarks = " ".join(f"{remark[:1].upper()}{remark[1:]}." for remark in inspection.remarks)
+    width, numbered = parts["train"].shape[1], tuple(map(str, range(len(table.columns))))
+    columns = tuple(map(str, table.columns))
+    return Dataset(
+        name,
+        len(selection.target) or width,
+        parts["train"],
+        parts["val"],
+        parts["test"],
+        units="standardised columns",
+        about=f"{source}: {sizes} rows, {split}, standardised with the training mean and sd. "
+        f"{remarks}".strip(),
+        columns=None if columns == numbered else columns,
+        scaling=scaling,
+        remarks=tuple(inspection.remarks),
+        split="published" if len(tables) > 1 else "random",
+        context_dim=width - len(selection.target) if selection.target else 0,
+    )
+
+
+def read(name: str) -> dict[str, pd.DataFrame]:
+    """Read the parts of a file, or its one part `all`, in all columns; ValueError if that fails.
+
+    The last file is kept: nobody may change the result.
+    """
+    (path,) = files(name)
+    state = path.stat()
+    try:
+        return _read(path, state.st_size, state.st_mtime_ns)
+    except Exception as error:  # whatever a library raises for a damaged file
+        reason = brief(error)
+        where = "" if str(path) in reason else f"data file {str(path)!r} cannot be read: "
+        raise ValueError(f"{where}{reason}") from error
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, size: int, changed: int) -> dict[str, pd.DataFrame]:
+    suffix = max((end for end in READERS if path.name.lower().endswith(end)), key=len, default="")
+    if not suffix:
+        raise ValueError(f"write it as one of {', '.join(READERS)}")
+    return READERS[suffix](path)
+
+
+def read_text(path: Path) -> dict[str, pd.DataFrame]:
     """Read values separated by semicolons, tabs, bars, spaces or commas, with or without names.
 
     Unless the separator is a comma, decimals may be written with one. Both are decided by the first
     two lines (`csv.Sniffer`, which pandas' ``sep=None`` uses, fails on numbers without a line of
     names and on a single column). Lines before them that begin with "#" are passed over; the last
-    names the columns if it has as many words. A file that is compressed is decompressed. Columns
-    that share a name get numbers behind it, and are listed in ``attrs["shared"]``.
+    names the columns if it has as many words. Columns that share a name get numbers behind it, and
+    are listed in ``attrs["shared"]``.
     """
-    content = _content(path)
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        content = file.read(FREE + RATIO * path.stat().st_size + 1)
+    check_size(path, len(content))
     try:
-        text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
-        comments, lines = _opening(text)
+        text = io.StringIO(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise ValueError("it is not text in UTF-8: save it in that encoding") from None
+    comments, lines = [], []
+    for line in text:
+        if not line.startswith("#") and line.strip():
+            lines = [line, *islice(text, 1)]
+            break
+        comments.append(line)
     if not lines:
         raise ValueError("it is empty")
-    if (columns := max(map(lines[-1].count, ",;\t|"))) >= WIDEST:
-        raise ValueError(f"it has {columns:,} columns, and {WIDEST:,} are the most")
     separator, rows = _separated(lines)
-    decimal = "," if separator != "," and any(map(_DECIMAL_COMMA.fullmatch, rows[-1])) else "."
-    named = _is_header(*([text.replace(decimal, ".") for text in row] for row in rows))
+    decimal = "," if separator != "," and any(map(DECIMAL_COMMA.fullmatch, rows[-1])) else "."
+    named = _is_header(*([value.replace(decimal, ".") for value in row] for row in rows))
     try:
         table = pd.read_csv(
             io.BytesIO(content),
@@ -60,7 +285,8 @@ def read_csv(path: Path) -> dict[str, pd.DataFrame]:
         )
     except pd.errors.ParserError as error:
         raise ValueError(str(error).strip().rpartition("error: ")[2]) from error
-    words = _words(comments, separator)
+    last = next((line for line in reversed(comments) if line.strip(" #\r\n")), "").strip("# \r\n")
+    words = last.split() if separator == " " else [w.strip() for w in last.split(separator)]
     if not named and len(words) == len(table.columns) == len(set(words)):
         table.columns = pd.Index(words)
     table = table.rename(columns=str)
@@ -69,33 +295,6 @@ def read_csv(path: Path) -> dict[str, pd.DataFrame]:
         pairs = zip(table, rows[0], strict=False)
         table.attrs["shared"] = [column for column, name in pairs if count[name] > 1]
     return {"all": table}
-
-
-def _content(path: Path) -> bytes:
-    """Return the bytes of a file, decompressed."""
-    with unpacked(path) as file:
-        return file.read()
-
-
-def _opening(text: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the comments and empty lines before the values, and their first two lines."""
-    comments: list[str] = []
-    lines: list[str] = []
-    for line in text:
-        if not lines and (line.startswith("#") or not line.strip()):
-            comments.append(line)
-            continue
-        lines.append(line)
-        if len(lines) == 2:
-            break
-    return comments, lines
-
-
-def _words(comments: Sequence[str], separator: str) -> list[str]:
-    """Return the words of the last comment that is not empty."""
-    last = next((line for line in reversed(comments) if line.strip(" #\r\n")), "")
-    text = last.strip("# \r\n")
-    return text.split() if separator == " " else [word.strip() for word in text.split(separator)]
 
 
 def _separated(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
@@ -107,26 +306,38 @@ def _separated(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
     stripped = [line.strip(" \r\n") for line in lines]
     for separator in ";\t| ":
         try:
-            rows = list(
-                csv.reader(stripped, delimiter=separator, skipinitialspace=separator == " ")
-            )
+            rows = list(csv.reader(stripped, delimiter=separator, skipinitialspace=True))
         except csv.Error:  # a wide line of another separator is too long for one value
             continue
-        numbers = all(_is_number(text.replace(",", ".")) for text in rows[-1])
+        numbers = all(_is_number(value.replace(",", ".")) for value in rows[-1])
         if len({len(row) for row in rows}) == 1 < len(rows[0]) and (separator != " " or numbers):
             return separator, rows
     return ",", list(csv.reader(lines))
 
 
+def _is_header(first: Sequence[str], second: Sequence[str] = ()) -> bool:
+    """Return whether the first line names columns: words above numbers, or 0, 1, 2, ..."""
+    words = [bool(value.strip()) and not _is_number(value) for value in first]
+    if not second:
+        return any(words)
+    above = any(word and _is_number(value) for word, value in zip(words, second, strict=False))
+    return above or list(first) == [str(k) for k in range(len(first))]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text.strip() == "?"
+    return True
+
+
 def read_parquet(path: Path) -> dict[str, pd.DataFrame]:
     """Read the columns of a parquet file."""
-    with parquet(path) as file:
-        return {"all": file.read().to_pandas().rename(columns=str)}
-
-
-def read_array(path: Path) -> dict[str, pd.DataFrame]:
-    """Read the array of an .npy file."""
-    return {"all": _named(read_npy(path))}
+    about = pq.read_metadata(path)
+    size = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
+    check_size(path, max(size, 8 * about.num_rows * about.num_columns))
+    return {"all": pd.read_parquet(path).rename(columns=str)}
 
 
 def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
@@ -136,11 +347,12 @@ def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
     """
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not an .npz archive, or cut off")
-    with zipped(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        arrays = {SPELLINGS.get(name, name): array(archive, name) for name in names}
+    with zipfile.ZipFile(path) as archive:
+        check_size(path, sum(member.file_size for member in archive.infolist()))
+    with np.load(path) as content:
+        arrays = {SPELLINGS.get(key, key): content[key] for key in content.files}
     if {key.lower() for key in arrays} == {"x", "y"}:
-        return {"all": _with_target({key.lower(): values for key, values in arrays.items()})}
+        return {"all": _with_target(*(arrays[key] for key in sorted(arrays, key=str.lower)))}
     if len(arrays) == 1:
         arrays = {"all": next(iter(arrays.values()))}
     elif set(arrays) >= set(PARTS):
@@ -154,67 +366,30 @@ def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
             raise ValueError(f"{key} should have the shape (rows, columns), not {values.shape}")
     if len({values.shape[1] for values in arrays.values()}) > 1:
         raise ValueError("train, val and test differ in their number of columns")
-    return {key: _named(values) for key, values in arrays.items()}
+    return {key: _frame(values) for key, values in arrays.items()}
 
 
-def _with_target(arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    x, y = arrays["x"], arrays["y"]
+def _with_target(x: np.ndarray, y: np.ndarray) -> pd.DataFrame:
     if x.ndim != 2 or y.ndim not in (1, 2) or len(y) != len(x) or y.size == 0:
         raise ValueError(
             f"X and y should have the shapes (N, D) and (N,) or (N, K), not {x.shape}, {y.shape}"
         )
-    targets = _named(y.reshape(len(y), -1))
+    targets = _frame(y.reshape(len(y), -1))
     targets.columns = [f"y{name}" for name in targets] if targets.shape[1] > 1 else ["y"]
-    table = pd.concat([_named(x), targets], axis=1)
+    table = pd.concat([_frame(x), targets], axis=1)
     table.attrs["targets"] = list(targets)
     return table
 
 
-TEXT = (".csv", ".tsv", ".dat", ".txt")
-READERS: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {
-    **dict.fromkeys(TEXT, read_csv),
-    **{f"{suffix}.gz": read_csv for suffix in TEXT},
-    ".parquet": read_parquet,
-    ".npy": read_array,
-    ".npz": read_arrays,
-}
-
-
-def read(path: Path) -> dict[str, pd.DataFrame]:
-    """Read the parts of a table, or its one part `all`; ValueError for a file of no known kind.
-
-    The last file is kept: nobody may change what is returned.
-    """
-    state = path.stat()
-    return _read(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
-def _read(path: Path, size: int, changed: int) -> dict[str, pd.DataFrame]:
-    name = path.name.lower()
-    suffix = max((end for end in READERS if name.endswith(end)), key=len, default="")
-    if not suffix:
-        raise ValueError(f"write it as one of {', '.join(READERS)}")
-    return READERS[suffix](path)
-
-
-def _named(values: np.ndarray) -> pd.DataFrame:
+def _frame(values: np.ndarray) -> pd.DataFrame:
     native = values.astype(values.dtype.newbyteorder("="), copy=False)  # pandas takes no other
     return pd.DataFrame(native).rename(columns=str)
 
 
-def _is_header(first: Sequence[str] = (), second: Sequence[str] = ()) -> bool:
-    """Return whether the first line names columns: words above numbers, or 0, 1, 2, ..."""
-    words = [bool(text.strip()) and not _is_number(text) for text in first]
-    if not second:
-        return any(words)
-    above = any(word and _is_number(text) for word, text in zip(words, second, strict=False))
-    return above or list(first) == [str(k) for k in range(len(first))]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text.strip() == "?"
-    return True
+TEXT = (".csv", ".tsv", ".dat", ".txt")
+READERS: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {
+    **dict.fromkeys((*TEXT, *(f"{suffix}.gz" for suffix in TEXT)), read_text),
+    ".parquet": read_parquet,
+    ".npy": lambda path: {"all": _frame(read_npy(path))},
+    ".npz": read_arrays,
+}

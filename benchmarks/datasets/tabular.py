@@ -1,4 +1,4 @@
-"""Real tables shipped with the package: MAGIC (not one of the MAF sets).
+"""Splits and scales of real tables, and the one that is shipped: MAGIC (not one of the MAF sets).
 
 Source of `magic`: Bock, MAGIC Gamma Telescope, 2004, UCI Machine Learning Repository, set 159,
 doi:10.24432/C52C8B, CC BY 4.0. `data/README.md` lists the changes to the file.
@@ -18,13 +18,9 @@ from flows.preprocessing import Standardization
 DATA = Path(__file__).parent / "data"
 
 
-def distinct_rows(frame: pd.DataFrame) -> tuple[Tensor, int]:
-    """Drop repeated rows of a table; return float64 (N, D) and the number that was dropped.
-
-    Of equal rows the first stays, so that no row can be in two parts of a split.
-    """
-    distinct = frame.drop_duplicates()
-    return torch.tensor(distinct.to_numpy(dtype="float64")), len(frame) - len(distinct)
+def distinct_rows(frame: pd.DataFrame) -> Tensor:
+    """Return the distinct rows of a table, float64 (N, D), so that no row is in two parts."""
+    return torch.tensor(frame.drop_duplicates().to_numpy(dtype="float64"))
 
 
 def shuffled_split(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -34,26 +30,19 @@ def shuffled_split(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     return {"train": x[: -2 * tenth], "val": x[-2 * tenth : -tenth], "test": x[-tenth:]}
 
 
-def scaling(parts: dict[str, Tensor]) -> Standardization:
-    """Return the map of raw rows to those of `standardised`."""
-    x = parts["train"]
-    return Standardization(x.mean(dim=0), x.std(dim=0, correction=0))
-
-
-def standardised(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Standardise all parts by the training mean and standard deviation (divisor N)."""
+def standardised(parts: dict[str, Tensor]) -> tuple[dict[str, Tensor], Standardization]:
+    """Standardise by the training mean and standard deviation (divisor N); return the map too."""
     mean = parts["train"].mean(dim=0)
     sd = parts["train"].std(dim=0, correction=0)
-    return {part: (x - mean) / sd for part, x in parts.items()}
+    return {part: (x - mean) / sd for part, x in parts.items()}, Standardization(mean, sd)
 
 
 @register("magic", dim=10)
 def magic(root: Path | None, seed: int) -> Dataset:
     """MAGIC gamma telescope: 10 shape parameters of simulated Cherenkov images, both classes."""
     frame = pd.read_parquet(DATA / "magic.parquet")
-    x, dropped = distinct_rows(frame)
-    raw = shuffled_split(x, stream(seed, "magic"))
-    parts = standardised(raw)
+    x = distinct_rows(frame)
+    parts, scaling = standardised(shuffled_split(x, stream(seed, "magic")))
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     return Dataset(
         name="magic",
@@ -62,9 +51,10 @@ def magic(root: Path | None, seed: int) -> Dataset:
         val=parts["val"],
         test=parts["test"],
         units="standardised columns",
-        scaling=scaling(raw),
+        scaling=scaling,
         columns=tuple(frame.columns),
         about="MAGIC gamma telescope (Bock 2004, UCI 159, doi:10.24432/C52C8B, CC BY 4.0), the 10 "
-        f"features without the class; not a MAF set. {dropped} duplicate rows dropped before a "
-        f"random 80/10/10 split: {sizes} rows, standardised with the training mean and sd.",
+        f"features without the class; not a MAF set. {len(frame) - len(x)} duplicate rows dropped "
+        f"before a random 80/10/10 split: {sizes} rows, standardised with the training mean and "
+        "sd.",
     )

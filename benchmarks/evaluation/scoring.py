@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import flows
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result
 from benchmarks.datasets import Dataset

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.inference import standard_error
 from benchmarks.datasets import Dataset
 
 FOLDS = 5

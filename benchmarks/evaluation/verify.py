@@ -6,8 +6,7 @@ from pathlib import Path
 
 from benchmarks import datasets
 from benchmarks.datasets import Dataset
-from benchmarks.datasets.disk import data_root, sha256
-from benchmarks.datasets.download import recorded
+from benchmarks.datasets.disk import data_root, recorded, sha256
 from benchmarks.datasets.maf import PUBLISHED
 
 CHANGED = "files changed since they were fetched"

@@ -48,8 +48,8 @@ from benchmarks.execution.recorder import (
     Recorder,
     Terminated,
 )
-from benchmarks.measure.child import SAFE
-from benchmarks.measure.resources import memory_bytes
+from benchmarks.measure.machine import memory_bytes
+from benchmarks.measure.process import SAFE
 from flows.plugins import load_plugin, loaded_files
 
 HOST = "flowgauge-host"  # the resource of a worker that may have its host to itself: one a host

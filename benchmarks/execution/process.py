@@ -40,9 +40,17 @@ from benchmarks.core.case import Case, digest
 from benchmarks.core.formats import brief
 from benchmarks.core.record import Status
 from benchmarks.core.study import Result, registry
-from benchmarks.datasets import own
-from benchmarks.measure.beside import Beside
-from benchmarks.measure.child import (
+from benchmarks.datasets.tables import admit
+from benchmarks.measure.machine import (
+    Beside,
+    commit,
+    killed_for_memory,
+    machine,
+    memory_bytes,
+    versions,
+)
+from benchmarks.measure.operations import dispatched
+from benchmarks.measure.process import (
     MARK,
     Growth,
     bound_forks,
@@ -52,9 +60,6 @@ from benchmarks.measure.child import (
     ending,
     family,
 )
-from benchmarks.measure.dispatched import dispatched
-from benchmarks.measure.machine import commit, machine, versions
-from benchmarks.measure.resources import killed_for_memory, memory_bytes
 from benchmarks.training import checkpoint, weights
 from flows import members
 from flows.isolation import unchanged
@@ -462,7 +467,7 @@ def _send_results(pipe: _Pipe, cases: Sequence[Case], operators: bool) -> None:
 def _results(cases: Sequence[Case], operators: bool) -> Iterator[tuple[str, Result]]:
     """Each case's key and result; settings that a case has changed are undone before the next."""
     for case in cases:
-        own.admit(case.dataset or "")
+        admit(case.dataset or "")
     study = registry[cases[0].study]
     results = iter(dispatched(study, cases) if operators else study.measure(cases))
     names = ", ".join(sorted({case.flow for case in cases}))

@@ -38,7 +38,7 @@ from benchmarks.execution.recorder import (
     Terminated,
 )
 from benchmarks.execution.suite import Suite
-from benchmarks.measure import resources
+from benchmarks.measure import machine
 from benchmarks.training import PLATEAU
 
 Phase = Literal["both", "beside", "alone"]
@@ -251,7 +251,7 @@ def setups(suite: Suite, jobs: int) -> list[Setup]:
     """What each worker of a suite may use; ValueError for more of them than there is room for."""
     gpus: list[str | None] = [None] * jobs
     if suite.device.startswith("cuda") and jobs > 1:
-        visible = resources.gpus()
+        visible = machine.gpus()
         if jobs > len(visible):
             raise ValueError(f"--jobs {jobs} needs as many GPUs, and {len(visible)} are visible")
         gpus = list(visible[:jobs])
@@ -270,7 +270,7 @@ def cores_for(jobs: int, threads: int) -> list[frozenset[int] | None]:
     """
     if jobs == 1:
         return [None]
-    cores = resources.cores()
+    cores = machine.cores()
     if jobs * threads > len(cores):
         raise ValueError(
             f"--jobs {jobs} with {threads} threads each needs {jobs * threads} cores, and this "
@@ -285,5 +285,5 @@ def cores_for(jobs: int, threads: int) -> list[frozenset[int] | None]:
 def most_jobs(threads: int, device: str = "cpu") -> int:
     """The number of workers that this machine has room for: by physical cores, or by GPUs."""
     if device.startswith("cuda"):
-        return max(1, len(resources.gpus()))
-    return max(1, len(resources.cores()) // threads)
+        return max(1, len(machine.gpus()))
+    return max(1, len(machine.cores()) // threads)

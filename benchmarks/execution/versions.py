@@ -27,8 +27,8 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.record import Record
 from benchmarks.core.study import registry as studies
-from benchmarks.datasets import own
 from benchmarks.datasets.disk import Absent, sha256
+from benchmarks.datasets.tables import admit
 from benchmarks.measure.machine import git
 from benchmarks.training.baselines import BASELINES
 from flows import members
@@ -68,7 +68,8 @@ class Standing:
 def dependencies(case: Case) -> Dependencies:
     """What a case depends on now; ValueError for a study, flow or data set that there is not."""
     modules = {f"study {case.study}": studies.module_of(case.study)}
-    declared = {f"study {case.study}": studies.declared(case.study)}
+    study = studies[case.study].part(case.settings)
+    declared = {f"study {case.former}": Declared(study.version, study.pace)}
     if case.flow not in BASELINES:
         modules[f"flow {case.flow}"] = members.module_of(case.flow)
         declared[f"flow {case.flow}"] = members.declared(case.flow)
@@ -77,7 +78,7 @@ def dependencies(case: Case) -> Dependencies:
         declared[f"data {case.dataset}"] = datasets.registry.declared(case.dataset)
     if protocol := case.roles.get("by"):
         declared[f"protocol {protocol}"] = Declared(protocols.read(protocol).version)
-    packages = {*studies[case.study].uses, *(p for m in modules.values() for p in _packages(m))}
+    packages = {*study.uses, *(p for m in modules.values() for p in _packages(m))}
     declared |= {name: _declared(name) for name in sorted(packages)}
     files: dict[str, str] = {}
     for module in modules.values():
@@ -135,7 +136,7 @@ def standings(records: Iterable[Record]) -> dict[str, tuple[str, str, str, str]]
     """The standing of records by key: counts, times, reason, unchecked."""
     listed = {}
     for record in records:
-        own.admit(record.case.dataset or "")
+        admit(record.case.dataset or "")
         now = standing(record)
         listed[record.key] = (now.counts, now.times, now.reason, now.unchecked)
     return listed

@@ -1,10 +1,9 @@
 """FLOPs of every registered flow, by a timer whose clock is the FLOP counter.
 
-What pytest-benchmark prints as seconds are FLOPs: equal in every run, so that its own
-``--benchmark-compare-fail=min:0%`` is free of noise. Every call is counted in one round on one
-thread, after it has run once. An ODE is solved by four steps of rk4, since the data decide the
-number of adaptive ones; a flow that chooses its steps itself is left out, and so is sampling, since
-inverses iterate.
+What pytest-benchmark prints as seconds are FLOPs, equal in every run, so that its own
+``--benchmark-compare-fail=min:0%`` is free of noise. An ODE is solved by four steps of rk4, since
+the data decide the number of adaptive ones. A flow that chooses its steps itself is left out, and
+so is sampling, since inverses iterate.
 """
 
 from __future__ import annotations

@@ -30,9 +30,8 @@ def pytest_benchmark_scale_unit(unit: str, benchmarks: list[Any]) -> tuple[str, 
 
 @pytest.fixture(autouse=True)
 def _one_thread_untimed(benchmark: Any) -> Iterator[None]:
-    """Use one thread if nothing is timed: tests may run on the other cores."""
+    """Use one thread if nothing is timed: tests may run on other cores."""
     before = torch.get_num_threads()
-    if not benchmark.enabled:
-        torch.set_num_threads(1)
+    torch.set_num_threads(before if benchmark.enabled else 1)
     yield
     torch.set_num_threads(before)

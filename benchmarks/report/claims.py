@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmarks.analysis import criteria
-from benchmarks.claims import LECTURE, Claim, Evidence, Outcome, Verdict, claims
+from benchmarks.claims import LECTURE, Claim, Evidence, Outcome, Verdict, claims, criteria
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report.runs import Run
 

@@ -82,7 +82,7 @@ def inverse_log_determinant(subject: Subject) -> Finding:
 def estimated_log_determinant(subject: Subject) -> Finding:
     """Standard errors between the mean of 64 estimates and slogdet, at the worst point."""
     if not subject.estimated:
-        raise NotApplicable("its log-determinant is no estimate")
+        raise NotApplicable("its log-determinant is exact")
     x, context = subject.x[:POINTS], subject.contexts(POINTS)
     with torch.no_grad():
         many = [subject.own.using(noise=k).transform(x, context)[1] for k in range(ESTIMATES)]
@@ -137,7 +137,7 @@ def images_alone(subject: Subject) -> Finding:
     transform: Any = subject.flow.transform
     run = parts(transform)
     if not any(hasattr(part, "to_noise") or hasattr(part, "to_data") for part in run):
-        raise NotApplicable("it computes none without its log-determinant")
+        raise NotApplicable("it computes all of them with their log-determinants")
     x, context = subject.x, subject.contexts(len(subject.x))
     z, _ = transform(x, context)
     data, _ = transform.inverse(z, context)

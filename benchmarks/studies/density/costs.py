@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.analysis.levels import Curve
+from benchmarks.analysis.improvement import Curve
 from benchmarks.analysis.models import Models
 from benchmarks.core.exhibit import RECORDS, Column, Table, scientific
 from benchmarks.core.frame import arrays_by_case

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import flows
 from benchmarks import datasets
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets import Dataset

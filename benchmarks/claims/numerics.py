@@ -1,0 +1,196 @@
+"""Claims on formulas: residual networks, gradients, densities, traces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from benchmarks.analysis.contests import trained
+from benchmarks.analysis.inference import Estimate, standings
+from benchmarks.claims import (
+    NotMeasured,
+    Verdict,
+    ahead,
+    done,
+    keys,
+    listed,
+    outcome,
+    register,
+    span,
+)
+from benchmarks.claims.criteria import level_of, rule
+from benchmarks.core.exhibit import described, scientific
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.naming import counted
+from benchmarks.studies.numerics import tables as numerics
+from benchmarks.studies.numerics.tables import with_solver
+
+
+@register("residual-network")
+def residual_network(frame: pd.DataFrame) -> Verdict:
+    """Elements that differ, and the order at the largest number of steps."""
+    rows = done(frame, "numerics")
+    equal, falling = (numerics.done(rows, name) for name in ("euler", "order"))
+    if equal.empty or falling.empty:
+        raise NotMeasured("records of Euler's method in the study numerics")
+    different, total = int(equal["different_elements"].sum()), len(equal)
+    orders = {row["setting.method"]: numerics.convergence(row)[2] for _, row in falling.iterrows()}
+    if "euler" not in orders:
+        raise NotMeasured("records of Euler's order in the study numerics")
+    holds = different == 0 and abs(orders["euler"] - 1) <= rule("residual-network")["within"]
+    bits = "equal bit for bit" if not different else f"different in {different} elements"
+    others = ", ".join(f"{m} {order:.2f}" for m, order in orders.items() if m != "euler")
+    sentence = (
+        f"{counted(total, 'network')} of {span(equal['setting.blocks'], 'g')} blocks are {bits} "
+        "to Euler's method with steps of one, whose error falls with order "
+        f"{orders['euler']:.2f}{f' ({others})' if others else ''}."
+    )
+    return Verdict("confirmed" if holds else "refuted", sentence, keys(equal, falling))
+
+
+@register("adjoint-gradient")
+def adjoint_gradient(frame: pd.DataFrame) -> Verdict:
+    """Errors by tolerance of the adaptive solver, and the bytes held for the backward pass."""
+    rows = with_solver(trained(done(frame, "numerics", "gradient_error")))
+    rows = rows[~rows["fixed"] & (rows["updates"] == rows["updates"].max())]
+    rows = rows[rows["dtype"] == rows["dtype"].max()]  # float64 where there is any
+    kinds = {name: rows[rows["gradient"] == name] for name in ("adjoint", "backprop")}
+    if any(kind["setting"].nunique() < 2 for kind in kinds.values()):
+        raise NotMeasured(
+            "gradients of a trained field by adjoint and by backprop at two tolerances in the "
+            "study numerics"
+        )
+    errors = {
+        name: kind.groupby("setting")["gradient_error"].median() for name, kind in kinds.items()
+    }
+    adjoint = errors["adjoint"]
+    ends = [adjoint.index.max(), adjoint.index.min()]
+    texts = {name: [scientific(own[end]) for end in ends] for name, own in errors.items()}
+    ratios = (adjoint / errors["backprop"]).dropna()
+    saved = METRICS["gradient_bytes"]
+    held = {
+        name: f"{span(kind['gradient_bytes'] * saved.scale, '.2g')} {saved.display_unit}"
+        for name, kind in kinds.items()
+    }
+    sentence = (
+        f"After {rows['updates'].max():,} updates the relative error is {texts['adjoint'][0]} at a "
+        f"tolerance of {ends[0]:g} and {texts['adjoint'][1]} at {ends[1]:g} (backprop's "
+        f"{' and '.join(texts['backprop'])}), {span(ratios, '.2g')} times backprop's at "
+        f"{counted(len(ratios), 'tolerance')}; for {span(kinds['adjoint']['nfe_forward'], '.0f')} "
+        f"evaluations the adjoint holds {held['adjoint']}, backprop {held['backprop']}."
+    )
+    return Verdict(
+        outcome(ratios <= rule("adjoint-gradient")["factor"]), sentence, keys(*kinds.values())
+    )
+
+
+@register("change-of-variables")
+def change_of_variables(frame: pd.DataFrame) -> Verdict:
+    """Errors against their bounds, flow by flow."""
+    rows = numerics.done(done(frame, "numerics"), "density")
+    if rows.empty:
+        raise NotMeasured("densities among the records of the study numerics")
+    wrong = ~(rows["ladj_error"] <= rows["ladj_bound"])
+    mass = ""
+    if "mass_error" in rows and rows["mass_error"].notna().any():
+        wrong |= rows["mass_error"] > rows["mass_bound"]
+        mass = f", and integrate to one within {scientific(rows['mass_error'].max())}"
+    flows = rows["flow"].nunique()
+    sentence = (
+        f"The log-determinants of {counted(flows, 'flow')} at D = {span(rows['dim'], 'g')} are "
+        f"those of their dense Jacobians within {scientific(rows['ladj_error'].max())} nats{mass}"
+        + (f"; not within these errors: {listed(rows['flow'][wrong])}." if wrong.any() else ".")
+    )
+    return Verdict("refuted" if wrong.any() else "confirmed", sentence, keys(rows))
+
+
+@register("rate-of-change")
+def rate_of_change(frame: pd.DataFrame) -> Verdict:
+    """The differences with the most steps, and their order."""
+    rows = numerics.done(done(frame, "numerics"), "rate")
+    fields = [numerics.convergence(row) for _, row in rows.iterrows()]
+    if not fields or any(len(steps) < 2 for steps, _, _ in fields):
+        raise NotMeasured("rates of log p at two numbers of steps in the study numerics")
+    left, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]
+    holds = (
+        max(left) <= rule("rate-of-change")["largest"]
+        and min(orders) >= rule("rate-of-change")["order"]
+    )
+    sentence = (
+        f"In {len(fields)} fields the two differ by {scientific(max(left))} of the trace at most "
+        f"with {max(fields[0][0])} steps, and the difference falls with order "
+        f"{span(orders, '.2f')}."
+    )
+    return Verdict("confirmed" if holds else "refuted", sentence, keys(rows))
+
+
+@register("hutchinson")
+def hutchinson(frame: pd.DataFrame) -> Verdict:
+    """The largest deviations of means and spreads, in standard errors."""
+    rows = numerics.done(done(frame, "numerics"), "estimate")
+    traces = rows.get("option.trace", pd.Series(dtype=object))
+    rows = rows[described(traces, estimator="exact")["estimator"].eq("hutchinson")]
+    if rows.empty:
+        raise NotMeasured("estimates of traces in the study numerics")
+    means, spreads = int(rows["batch"].sum()), len(rows)
+    allowed = [
+        float(scipy.stats.norm.isf(level_of("hutchinson") / 2 / n)) for n in (means, spreads)
+    ]
+    bias = rows["trace_bias"].max()
+    spread = ((rows["trace_rmse"] - rows["trace_rmse_theory"]).abs() / rows["trace_rmse_se"]).max()
+    holds = bias <= allowed[0] and spread <= allowed[1]
+    sentence = (
+        f"The means of {span(rows['setting.draws'], ',.0f')} estimates of {means} rows deviate "
+        f"from their traces by {bias:.1f} standard errors at most, where chance allows "
+        f"{allowed[0]:.1f}, and their spreads from the closed formula by {spread:.1f}, where "
+        f"chance allows {allowed[1]:.1f}; the error of one probe is "
+        f"{span(rows['trace_rmse'], '.2f')} ‖∂f/∂z‖."
+    )
+    return Verdict("confirmed" if holds else "refuted", sentence, keys(rows))
+
+
+@register("bottleneck-trace")
+def bottleneck_trace(frame: pd.DataFrame) -> Verdict:
+    """The largest difference over all fields and rows."""
+    rows = numerics.done(done(frame, "numerics"), "estimate")
+    if rows.empty:
+        raise NotMeasured("traces of fields with a bottleneck in the study numerics")
+    largest = rows["cyclic_error"].max()
+    pairs = rows[["dim", "option.bottleneck"]].drop_duplicates().itertuples(index=False)
+    sentence = (
+        f"They differ by {scientific(largest)} ‖∂f/∂z‖ at most, for (D, H) = "
+        f"{', '.join(f'({d:g}, {h:g})' for d, h in pairs)}."
+    )
+    return Verdict(
+        "confirmed" if largest <= rule("bottleneck-trace")["rounding"] else "refuted",
+        sentence,
+        keys(rows),
+    )
+
+
+@register("bottleneck-variance")
+def bottleneck_variance(frame: pd.DataFrame) -> Verdict:
+    """The ratio of the variances for each field and noise."""
+    rows = numerics.done(done(frame, "numerics"), "estimate")
+    if rows.empty or "variance" not in (fields := numerics.estimates(rows)):
+        raise NotMeasured("estimates in both spaces in the study numerics")
+    fields = fields.dropna(subset=["variance"])
+    error = np.hypot(fields["rmse_d_se"], fields["rmse_k_se"])
+    gain = fields["rmse_d"] - fields["rmse_k"]
+    differences = {  # of spreads, whose errors over thousands of draws are known
+        str(place): (Estimate(float(g), float(e), np.inf), 0.0)
+        for place, g, e in zip(fields.index, gain, error, strict=True)
+    }
+    how = list(standings(differences, level_of("bottleneck-variance")).values())
+    width = np.where(fields["width"] < fields["dim"], "H < D", "H ≥ D")
+    groups = fields.groupby([fields["field"], width, fields["noise"]])["variance"]
+    parts = [
+        f"× {span(variance.round(3), '.2g')} for a {field} with {wide} and {noise} noise"
+        for (field, wide, noise), variance in groups
+    ]
+    sentence = (
+        f"The variance falls for {how.count('ahead')} of {len(fields)} fields and noises: "
+        f"{'; '.join(parts)}."
+    )
+    return Verdict(outcome(ahead(how)), sentence, keys(rows))

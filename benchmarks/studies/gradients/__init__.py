@@ -1,1 +1,0 @@
-"""How accurate is the adjoint's gradient, and what does it cost?"""

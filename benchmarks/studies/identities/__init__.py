@@ -1,1 +1,0 @@
-"""Do the equalities hold on which continuous flows are built?"""
