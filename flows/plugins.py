@@ -104,6 +104,9 @@ def load_only(plugins: Collection[str]) -> None:
     global _admitted
     files = [plugin for plugin in plugins if plugin.endswith(".py")]
     _admitted = frozenset(plugins) - {*files}
+    for group in (group for group in entry_points().groups if group.startswith(GROUPS)):
+        for point in entry_points(group=group) if _admitted else ():
+            load_entry_point(point)
     for plugin in files:
         load_plugin(plugin)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,9 @@ import report_probes
 from benchmarks import report
 from benchmarks.core.frame import load
 from benchmarks.core.record import Record
-from benchmarks.execution.process import Setup
-from benchmarks.execution.worker import Worker
+from benchmarks.execution.process import Setup, Worker
 from benchmarks.gate.comparison import compare
 from benchmarks.gate.verdict import Verdict
-from cluster_commands import Commands
 from committed import FOLDERS
 from file_server import Server
 from flows import Flow
@@ -202,18 +199,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     yield started
     started.http.shutdown()
     started.http.server_close()
-
-
-@pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """Stand-ins of flowgauge, which the test seems to be, and of SLURM with small arrays."""
-    listed = Commands(tmp_path / "bin")
-    flowgauge = listed.add("flowgauge", 'exit "${STATUS:-0}"')
-    listed.add("scontrol", 'echo "MaxArraySize            = 4"')
-    listed.add("sbatch", 'echo "$((100 + $(wc -l <"$log")));cluster"')
-    monkeypatch.setenv("PATH", f"{listed.folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr("sys.argv", [str(flowgauge)])
-    return listed
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from benchmarks.execution.cluster import HOST
 from runs import Silent
 
-SECONDS = 60.0  # in which a condition has to come about, on a loaded machine too
+SECONDS = 300.0  # in which a condition has to come about, on a loaded machine too
 
 
 def until(condition, what):

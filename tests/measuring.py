@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.core.case import Case
 from benchmarks.core.frame import long_frame
 from benchmarks.core.study import Common, Result, registry
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.plan import tasks
 from records import record_result
 
 

@@ -37,7 +37,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 SchedulerParameters=bf_interval=1,sched_interval=1
-MaxArraySize=2
+MaxArraySize=5
 KillWait=5
 ReturnToService=2
 MpiDefault=none

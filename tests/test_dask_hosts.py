@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from benchmarks.execution.state import state
+from benchmarks.execution.plan import state
 from dask_processes import processes, scheduler, until, worker
 from runs import small
 

@@ -9,22 +9,16 @@ import sys
 import dask
 import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import LocalCluster
 
 from benchmarks.cli.console import PlainConsole
 from benchmarks.cli.progress import Display
 from benchmarks.core import store
-from benchmarks.core.store import FolderError
-from benchmarks.execution import cluster as pool
-from benchmarks.execution import connection, remote, suite
-from benchmarks.execution.claims import Claims
-from benchmarks.execution.cluster import HOST
-from benchmarks.execution.pools import ClusterError, Terminated
-from benchmarks.execution.process import Setup
-from benchmarks.execution.remote import Order, measured
+from benchmarks.execution import cluster, suite
+from benchmarks.execution.cluster import HOST, slurm_cluster
+from benchmarks.execution.plan import Task
+from benchmarks.execution.recorder import ClusterError, Terminated
 from benchmarks.execution.run import Asked, run
-from benchmarks.execution.schedulers import slurm_cluster
-from benchmarks.execution.tasks import Task
 from dask_processes import Acting, free_port, until
 from runs import Silent, small, trainings
 from stopping import PLUGIN, SUITE, UPDATES
@@ -54,7 +48,7 @@ def test_a_plan_imports_no_dask_and_none_of_what_only_measures():
 
 
 def test_an_address_without_a_scheduler_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(connection, "CONNECT", 0.5)
+    monkeypatch.setattr(cluster, "CONNECT", 0.5)
     nowhere = f"tcp://127.0.0.1:{free_port()}"
     for address in (nowhere, "nonsense://x"):
         with pytest.raises(ClusterError, match=address):
@@ -62,50 +56,24 @@ def test_an_address_without_a_scheduler_is_named(tmp_path, monkeypatch):
 
 
 def test_what_is_timed_needs_a_worker_with_the_resource(tmp_path, address, monkeypatch):
-    monkeypatch.setattr(pool, "PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
     progress = Acting()
     with pytest.raises(ClusterError, match=f"--resources {HOST}=1"):
         run(small({"flow": "realnvp"}), tmp_path, progress, Asked(scheduler=address))
     assert any(HOST in reason for reason in progress.reasons)
 
 
-def test_a_folder_that_a_worker_does_not_share_is_named(tmp_path, address, monkeypatch):
-    monkeypatch.setattr(remote, "PATIENCE", 0.0)
-    (case, *_) = small({"flow": "realnvp"}).cases()
-    order = Order(Task((case,)), tmp_path, "run-0", 10, Setup(1, "cpu", 0.5), (), {}, False)
-    with (
-        Client(address, set_as_default=False) as client,
-        pytest.raises(FolderError, match="does not see"),
-    ):
-        client.submit(measured, order).result(timeout=60)
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_worker_that_cannot_measure_ends_the_run_with_its_reason(tmp_path, address, monkeypatch):
-    monkeypatch.setattr(pool, "loaded_files", lambda: ["/nowhere/plugin"])
+    monkeypatch.setattr(cluster, "loaded_files", lambda: ["/nowhere/plugin"])
     with pytest.raises(ClusterError, match="/nowhere/plugin"):
         run(trainings(seeds=(0,)), tmp_path, Silent(), Asked(scheduler=address))
     assert not store.read(tmp_path)
 
 
 @pytest.mark.system
-def test_a_task_that_is_done_is_not_done_again_where_it_is_lost(tmp_path, address):
-    (case, *_) = small({"flow": "realnvp", "dims": [2]}).cases()
-    with Claims(tmp_path) as claims, Client(address, set_as_default=False) as client:
-        assert claims.take(claims.run)
-        setup = Setup(1, "cpu", 0.5)
-        order = Order(Task((case,)), tmp_path, claims.run, 100, setup, (), {}, False)
-        blocks = set()
-        for _ in range(2):
-            assert client.submit(measured, order, pure=False).result(timeout=100) is None
-            blocks.add(store.read_one(tmp_path, case.key).block)
-    assert len(blocks) == 1
-
-
-@pytest.mark.system
 def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address, monkeypatch):
     monkeypatch.setenv("PAUSED", str(tmp_path))
-    monkeypatch.setattr("benchmarks.execution.tasks.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PLUGIN),))
     file, out = tmp_path / "one.toml", tmp_path / "out"
     file.write_text(SUITE)
 
@@ -115,7 +83,6 @@ def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, addres
 
     with pytest.raises(Terminated):
         run(suite.read(str(file)), out, Acting(task=[interrupt]), Asked(scheduler=address))
-    assert not list((out / "claims").glob("[!.]*"))
     until(lambda: not _measuring(), "its process has ended")
     assert [path.suffix for path in (out / "checkpoints").iterdir()] == [".safetensors"]
     assert len((tmp_path / "updates").read_text()) == UPDATES // 2
@@ -151,8 +118,8 @@ def test_workers_of_slurm_are_jobs_with_a_resource_each(monkeypatch):
     settings = {"cores": 4, "memory": "2GB", "worker-extra-args": ["--lifetime", "55m"]}
     with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in settings.items()}):
         monkeypatch.setattr("dask_jobqueue.SLURMCluster.scale", lambda self, jobs: None)
-        with slurm_cluster(jobs=3) as cluster:
-            script = cluster.job_script()
+        with slurm_cluster(jobs=3) as started:
+            script = started.job_script()
     assert f"--resources {HOST}=1" in script
     assert "--nthreads 1" in script
     assert "--lifetime 55m" in script

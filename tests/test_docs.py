@@ -17,7 +17,7 @@ from benchmarks.core import store
 from benchmarks.core.frame import TIMES, load, plan_of
 from benchmarks.core.record import Values
 from benchmarks.execution import suite
-from benchmarks.execution.state import state
+from benchmarks.execution.plan import state
 from documents import DOCUMENTS, ROOT, commands, named
 from flows.conformance import ROWS
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
-from benchmarks.core import store
+from benchmarks.core import locks, store
 from benchmarks.core.formats import LONGEST, brief, plain, readable
 from benchmarks.core.frame import plan_of
 from benchmarks.core.study import Result
@@ -126,7 +126,7 @@ def test_a_name_is_a_line_of_text(name: str) -> None:
 
 def test_a_folder_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "results\udcff"
-    with pytest.raises(store.FolderError, match="UTF-8"), store.held(folder):
+    with pytest.raises(store.FolderError, match="UTF-8"), locks.held(folder):
         pass
     put(folder)
     with pytest.raises(store.FolderError, match="UTF-8"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.execution.process import Worker
 from benchmarks.execution.run import run
-from benchmarks.execution.worker import Worker
 from flows.plugins import load_plugin
 from runs import Silent, small
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from benchmarks.core.frame import load
 from benchmarks.core.study import registry
+from benchmarks.execution.plan import Shard, bound, tasks
 from benchmarks.execution.run import run
 from benchmarks.execution.suite import Suite
-from benchmarks.execution.tasks import Shard, bound, tasks
 from benchmarks.studies.frontier.figures import view
 from benchmarks.studies.frontier.rows import finals, labelled
 from benchmarks.training.search import Space, configurations, ranked

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.plan import tasks
 from benchmarks.studies.numerics import study as numerics
 from benchmarks.studies.numerics.tables import MEASURED, by_error, by_setting, with_solver
 from flows.continuous import Solver

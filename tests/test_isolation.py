@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -13,29 +11,19 @@ from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result
 from benchmarks.core.study import registry as studies
-from benchmarks.execution.process import Files, Setup
-from benchmarks.execution.worker import Worker
+from benchmarks.execution.process import Files, Worker
 from flows.plugins import load_plugin
 from runs import SCORING, small, trainings
 
 PLUGIN = Path(__file__).with_name("leaky_flows.py")
-Measuring = Callable[..., list[Result]]
 
 
-@pytest.fixture
-def measured(tmp_path: Path) -> Iterator[Measuring]:
-    """Measures cases as one block by the test's one worker."""
-    worker = Worker(Setup(threads=1, device="cpu", memory_share=0.8))
-
-    def measure(*cases: Case) -> list[Result]:
-        files = {case.key: Files(tmp_path / case.key, tmp_path / "kept") for case in cases}
-        return [measured.result for _, measured in worker.measure(cases, 100, files)]
-
-    yield measure
-    worker.stop()
+def results(worker: Worker, folder: Path, *cases: Case) -> list[Result]:
+    files = {case.key: Files(folder / case.key) for case in cases}
+    return [outcome.result for _, outcome in worker.measure(cases, 100, files)]
 
 
-def costs(*names: str) -> list[Case]:
+def counts(*names: str) -> list[Case]:
     """Calls of flows that are counted together."""
     study = {**small(*names).studies[0], "dims": [2], "sizes": {}, "seconds": 0}
     return trainings(studies=[study]).cases()
@@ -59,18 +47,28 @@ def figures(result: Result) -> str:
     return repr({**values, **arrays})
 
 
-def test_flows_change_no_figure_of_those_after_them(measured: Measuring, capfd: Any) -> None:
-    """Forty-two leaks, then some that only a new process can undo; a training after each few."""
+def test_flows_change_no_figure_of_the_blocks_after_them(worker: Worker, tmp_path: Path) -> None:
+    """Whatever they do; what they have started ends with their block."""
     (_, here), *_ = studies["density"].measure([training("realnvp")])
     before = figures(here)
-    with pytest.warns(UserWarning, match="default dtype on import"):
+    with pytest.warns(UserWarning, match="changes default dtype: undone"):
         plugin = load_plugin(PLUGIN)
-    assert figures(*measured(training("sound"))) == before
-    output, number = "", len(plugin.LEAKS)
-    for first in range(0, number + 1, 8):
-        measured(*costs(*(f"leaky_{n}" for n in range(first, min(first + 8, number + 1)))))
-        assert figures(*measured(training("sound"))) == before, first
-        output += capfd.readouterr().err
+    assert figures(*results(worker, tmp_path, training("sound"))) == before
+    names = [f"leaky_{number}" for number in range(len(plugin.LEAKS))]
+    for first in range(0, len(names), 12):
+        results(worker, tmp_path, *counts(*names[first : first + 12]))
+        assert figures(*results(worker, tmp_path, training("sound"))) == before, first
     naps = [p for p in psutil.process_iter(["cmdline"]) if plugin.NAP in (p.info["cmdline"] or [])]
     assert not naps
-    assert {name for name in plugin.LEAKS if name not in output} == plugin.UNNAMED
+
+
+def test_settings_that_a_flow_changes_are_undone_within_its_block(
+    worker: Worker, tmp_path: Path
+) -> None:
+    (alone,) = results(worker, tmp_path, *counts("realnvp"))
+    with pytest.warns(UserWarning, match="undone"):
+        plugin = load_plugin(PLUGIN)
+    names = [name for name in plugin.LEAKS if name in plugin.SETTINGS]
+    leaky = [f"leaky_{list(plugin.LEAKS).index(name)}" for name in names]
+    *_, last = results(worker, tmp_path, *counts(*leaky, "realnvp"))
+    assert figures(last) == figures(alone)

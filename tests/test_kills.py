@@ -15,8 +15,8 @@ from benchmarks import report
 from benchmarks.core import store
 from benchmarks.core.frame import load
 from benchmarks.execution import suite
+from benchmarks.execution.plan import state
 from benchmarks.execution.run import run
-from benchmarks.execution.state import state
 from flows.plugins import load_plugin
 from runs import Silent, small
 

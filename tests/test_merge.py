@@ -12,8 +12,8 @@ from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.record import Declared
-from benchmarks.execution.merging import merge
-from benchmarks.execution.recorder import CHECKPOINTS, SUPERSEDED
+from benchmarks.execution.merging import SUPERSEDED, merge
+from benchmarks.execution.recorder import CHECKPOINTS
 from benchmarks.execution.versions import dependencies
 from records import record_of
 
@@ -73,8 +73,8 @@ def test_equal_records_and_those_of_one_folder_are_no_conflict(tmp_path):
 def test_checkpoints_of_what_is_not_done_go_along(tmp_path):
     sources = [tmp_path / "a", tmp_path / "b"]
     store.write(sources[0], record(), {})
-    store.write(sources[1], record(CASES[1], pending=True), {})
-    names = [f"{case.key}-0123.kept" for case in CASES]
+    store.write(sources[1], record(CASES[1], status="failed", reason="no"), {})
+    names = [f"{case.key}-0123.safetensors" for case in CASES]
     (sources[1] / CHECKPOINTS).mkdir()
     for name in names:
         (sources[1] / CHECKPOINTS / name).write_text(name)

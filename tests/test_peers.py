@@ -25,7 +25,7 @@ from benchmarks.core.case import FORMER, Case, digest
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result, registry
 from benchmarks.execution import suite
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.plan import tasks
 from benchmarks.execution.versions import standing
 from benchmarks.measure import foreign
 from benchmarks.measure.clock import interleave, spinning

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.execution import suite
-from benchmarks.execution.constructed import faults
+from benchmarks.execution.plan import faults_of_flows
 
 COST = """
 about = "x"
@@ -45,8 +45,8 @@ def test_each_fault_is_told_of_its_case(tmp_path):
     file.write_text(COST)
     cases = suite.read(str(file)).cases()
     by_flow = {case.key: (case.flow, case.dim) for case in cases}
-    assert [by_flow[key] for key in faults(cases)] == [("cnf", 2), ("cnf", 4)]
-    (only,) = faults(cases, each_dim=False).items()
+    assert [by_flow[key] for key in faults_of_flows(cases)] == [("cnf", 2), ("cnf", 4)]
+    (only,) = faults_of_flows(cases, each_dim=False).items()
     assert by_flow[only[0]] == ("cnf", 2)
     assert REASON in only[1]
 

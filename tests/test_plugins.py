@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import flows
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.plan import tasks
 from flows.plugins import load_plugin
 from flows.registry import Registry, needed
 from runs import small

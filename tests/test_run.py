@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,13 +14,11 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.record import Values
-from benchmarks.execution import recorder
-from benchmarks.execution.claims import Claims
+from benchmarks.execution.plan import state
+from benchmarks.execution.recorder import CHECKPOINTS
 from benchmarks.execution.run import Asked, run
-from benchmarks.execution.state import state
-from benchmarks.execution.suite import Suite, read
-from benchmarks.execution.tasks import Task
-from runs import Silent, small
+from benchmarks.execution.suite import Suite
+from runs import Silent, small, trainings
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +129,6 @@ def test_a_record_under_another_name_is_not_read(finished, tmp_path):
         assert store.read(tmp_path) == {}
 
 
-def test_a_run_gives_up_on_a_folder_that_is_held(finished, monkeypatch):
-    chosen, folder, _ = finished
-    monkeypatch.setattr(store, "PATIENCE", 0)
-    with store.held(folder), pytest.raises(store.Busy):
-        run(chosen, folder, Silent())
-
-
 def test_the_plan_lists_every_case(finished):
     chosen, folder, _ = finished
     plan = json.loads((folder / "suite.json").read_text())
@@ -147,16 +136,41 @@ def test_the_plan_lists_every_case(finished):
     assert plan["name"] == chosen.name
 
 
-def test_a_clock_that_is_set_back_shortens_no_measurement(tmp_path, monkeypatch) -> None:
-    hours = itertools.count()
+def test_what_killed_runs_have_left_is_removed(finished, copy):
+    """Temporary files, and checkpoints of what is done; not those that a run goes on from."""
+    chosen, *_ = finished
+    done, failed, *_ = (case.key for case in chosen.cases())
+    record = store.read(copy)[failed].model_copy(update={"status": "failed", "arrays": {}})
+    store.write(copy, record)
+    folder = copy / CHECKPOINTS
+    folder.mkdir()
+    gone = [folder / f"{done}-mark.safetensors", folder / f"{done}-mark-other.safetensors"]
+    gone += [folder / ".k-m.safetensors.h-5-6", copy / ".suite.json.host-1-2"]
+    kept = [folder / f"{failed}-mark.safetensors", folder / "0123-mark.safetensors"]
+    for path in (*gone, *kept):
+        path.write_bytes(b"x")
+    run(chosen, copy, Silent())
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
 
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime(2026, 1, 1, tzinfo=tz) - timedelta(hours=next(hours))
 
-    monkeypatch.setattr(recorder, "datetime", Clock)
-    case = read("smoke").cases()[0]
-    with Claims(tmp_path) as claims:
-        recorder.Recorder(tmp_path, 1.0, claims).fail(Task((case,)), "no reason")
-    assert 0 <= store.read(tmp_path)[case.key].seconds < 60
+def test_an_old_record_without_times_is_done_and_measured_again_on_request(finished, copy):
+    chosen, *_ = finished
+    record = next(iter(store.read(copy).values()))
+    record.pending = True
+    store.write(copy, record, {})
+    now = state(chosen, copy)
+    assert "no times" in now.reason(record.key)
+    assert Asked().wanted(chosen, now) == set()
+    assert Asked(retry=True).wanted(chosen, now) == {record.key}
+
+
+def test_a_phase_leaves_the_rest_out(tmp_path, worker):
+    suite = trainings(seeds=(0,))
+    asked = Asked(phase="beside")
+    now = run(suite, tmp_path, Silent(), asked, worker=worker)
+    assert {now.records[key].case.study for key in now.done} == {"density"}
+    assert not asked.left_over(now)
+    asked = Asked(phase="alone")
+    assert len(asked.left_over(now)) == 4
+    assert not asked.left_over(run(suite, tmp_path, Silent(), asked, worker=worker))

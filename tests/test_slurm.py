@@ -1,56 +1,59 @@
-"""A suite on a real SLURM of one node: stopped in the middle, queued again, timed at the end."""
+"""The SLURM of the documentation, on a real cluster of one node."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
 import dask
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.execution import suite
+from benchmarks.execution.merging import merge
 from benchmarks.execution.run import run
+from documents import ROOT, blocks
 from runs import Silent, figures
 from slurm_node import jobs, logs, output, slurm
 from stopping import PLUGIN, SUITE, UPDATES, until
 
-ROOT = Path(__file__).parent.parent
-ODD = 'it\'s "one" 100%'
+PAGE = {block.language: block.text for block in blocks(ROOT / "docs" / "cores.md")}
+
+
+def test_the_manifest_of_the_page_runs_a_shard_a_pod():
+    spec = yaml.safe_load(PAGE["yaml"])["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert f"JOB_COMPLETION_INDEX + 1))/{spec['completions']} " in container["args"][0]
+    (mount,), (volume,) = container["volumeMounts"], spec["template"]["spec"]["volumes"]
+    assert mount["name"] == volume["name"]
 
 
 @pytest.mark.system
-def test_arrays_run_to_their_end_through_a_requeue(tmp_path, monkeypatch, worker):
+def test_the_script_of_the_page_runs_to_its_end_through_a_requeue(tmp_path, monkeypatch, worker):
     monkeypatch.setenv("PAUSED", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    node, folder, file = tmp_path / "node", tmp_path / ODD, tmp_path / "one.toml"
+    file, script = tmp_path / "one.toml", tmp_path / "run.sh"
     file.write_text(SUITE)
-    asked = [str(file), "--out", str(folder), "--plugin", str(PLUGIN)]
-    with slurm(node, monkeypatch):
-        result = CliRunner().invoke(app, ["submit", *asked, "--slurm", "--tasks", "2", "--now"])
-        assert result.exit_code == 0, result.stderr
+    text = PAGE["bash"].replace("=1-4", "=1-2").replace("/4", "/2").replace("=2\n", "=1\n")
+    command = f"{sys.executable} -m benchmarks run {file} --plugin {PLUGIN}"
+    script.write_text(text.replace("flowgauge run paper", command))
+    monkeypatch.chdir(tmp_path)
+    with slurm(tmp_path / "node", monkeypatch):
+        assert "Submitted" in output("sbatch", str(script))
         begun = tmp_path / "begun"
-        until(begun.exists, 150, lambda: f"no training: {jobs()} {logs(node)}")
+        until(begun.exists, 150, lambda: f"no training: {jobs()} {logs(tmp_path / 'node')}")
         number = begun.read_text()
         output("scancel", "--signal=USR1", "--batch", number)
-        until(lambda: not output("squeue", "-h"), 300, lambda: f"{jobs()} {logs(node)}")
+        until(lambda: not output("squeue", "-h"), 400, lambda: f"{jobs()} {logs(tmp_path)}")
         ended = {job["JobId"]: job for job in jobs()}
-    assert [job["JobState"] for job in ended.values()] == ["COMPLETED"] * 3, logs(node)
+    assert [job["JobState"] for job in ended.values()] == ["COMPLETED"] * 2
     assert {number for number, job in ended.items() if job["Restarts"] == "1"} == {number}
-    beside = [job for job in ended.values() if "beside" in job["JobName"]]
-    (alone,) = (job for job in ended.values() if "alone" in job["JobName"])
-    assert len({job["ArrayJobId"] for job in beside}) == 2  # MaxArraySize allows one task each
-    assert max(job["EndTime"] for job in beside) <= alone["StartTime"]
-    assert alone["OverSubscribe"] == "NO"
     assert len((tmp_path / "updates").read_text()) == UPDATES  # none twice
-    records = store.read(folder)
-    assert [record.status for record in records.values()] == ["done"] * 2
-    assert not any(record.pending for record in records.values())
-    (training,) = (record for record in records.values() if record.case.study == "density")
-    assert training.metrics["train_seconds"].values[0] > 0
+    assert merge(sorted((tmp_path / "parts").iterdir()), tmp_path / "out") == []
     run(suite.read(str(file)), tmp_path / "whole", Silent(), worker=worker)
-    assert figures(folder) == figures(tmp_path / "whole")
+    assert figures(tmp_path / "out") == figures(tmp_path / "whole")
 
 
 @pytest.mark.system

@@ -13,8 +13,8 @@ import pytest
 import flows
 from benchmarks.core.case import Case
 from benchmarks.core.naming import STAR, series
-from benchmarks.execution.sources import commit_of, plugin_files
-from benchmarks.execution.tasks import tasks
+from benchmarks.execution.plan import tasks
+from benchmarks.execution.versions import commit_of, plugin_files
 from benchmarks.measure.machine import git
 from benchmarks.plotting.draw import looks
 from benchmarks.studies.contender import expanded

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from benchmarks.core import store
-from benchmarks.execution import host, suite
-from benchmarks.execution.pools import Terminated
+from benchmarks.core import locks, store
+from benchmarks.execution import suite
+from benchmarks.execution.recorder import Terminated
 from benchmarks.execution.run import run
 from runs import Silent, figures
 from stopping import PLUGIN, SUITE, UPDATES, until
@@ -37,8 +37,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     (record,) = store.read(stopped).values()
     assert (record.case.study, record.status) == ("numerics", "done")
     assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".safetensors"]
-    assert not (stopped / "claims").exists()
-    monkeypatch.setattr("benchmarks.execution.tasks.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PLUGIN),))
     chosen = suite.read(str(file))
     assert len(run(chosen, stopped, Silent(), worker=worker).done) == 2
     assert len((tmp_path / "updates").read_text()) == UPDATES  # none twice
@@ -50,7 +49,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
 def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
     """It comes while a progress is told of the identity, and the training goes on beside."""
     monkeypatch.setenv("PAUSED", str(tmp_path))
-    monkeypatch.setattr("benchmarks.execution.tasks.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PLUGIN),))
     file, out = tmp_path / "one.toml", tmp_path / "out"
     file.write_text(SUITE)
 
@@ -66,14 +65,17 @@ def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.system
-def test_a_run_that_waits_for_the_host_stops_too(tmp_path, monkeypatch):
-    """Another holds the host alone: no training has begun, and none is waited for."""
+def test_a_run_that_waits_for_timings_of_another_stops_too(tmp_path):
     file = tmp_path / "one.toml"
-    file.write_text(SUITE)
+    text = 'threads = 1\n[[studies]]\nstudy = "cost"\nflows = ["realnvp"]\ndims = [2]\n'
+    file.write_text(text + "sizes = { hidden = 4, layers = 1 }\n")
     command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(tmp_path / "out")]
-    with host.alone(), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        locks.timing(tmp_path, print),
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
+    ):
         for line in process.stdout:
-            if "to measure" in line:
+            if line.startswith(f"Waiting for run {os.getpid()}"):
                 break
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)

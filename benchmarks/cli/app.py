@@ -17,11 +17,8 @@ from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
 from benchmarks.cli.gate import ab, baseline, compare
 from benchmarks.cli.list import list_members
-from benchmarks.cli.merge import merge
-from benchmarks.cli.pack import pack
 from benchmarks.cli.report import report
-from benchmarks.cli.run import run
-from benchmarks.cli.status import status
+from benchmarks.cli.run import merge, pack, run, status
 from benchmarks.core.formats import plain
 
 PANELS: dict[str, dict[str, Any]] = {

@@ -71,7 +71,7 @@ def choose(
         from benchmarks import datasets
         from benchmarks.core.study import registry
         from benchmarks.datasets.tables import admit
-        from benchmarks.execution.pools import most_jobs
+        from benchmarks.execution.run import most_jobs
         from benchmarks.studies.choose.plan import SLOWEST, Deadline, Plan, entrants
 
         if not console.is_terminal:
@@ -119,7 +119,7 @@ def _measure(
     from benchmarks.execution.run import Asked, run
 
     again = before is not None
-    asked = Asked(again, jobs=deadline.jobs, keep_weights=keep_weights, throughout=True)
+    asked = Asked(again, jobs=deadline.jobs, keep_weights=keep_weights)
     chooser = Chooser(console, *([before.best] if before else []))
     with ending(), suppress(OutOfTime), _watched(deadline), chooser:
         run(suite, folder, chooser, asked)

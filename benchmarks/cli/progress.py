@@ -17,7 +17,7 @@ from benchmarks.core.naming import counted, duration, labels
 from benchmarks.core.record import Record
 
 if TYPE_CHECKING:
-    from benchmarks.execution.tasks import Task
+    from benchmarks.execution.plan import Task
 
 
 class Display:
@@ -49,7 +49,7 @@ class Display:
 
     def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None:
         """Start a run of these cases, and name those whose flow cannot be constructed."""
-        from benchmarks.execution.constructed import faults
+        from benchmarks.execution.plan import faults_of_flows
 
         self.total, self.budget, self.started = len(cases), budget, time.monotonic()
         self.labels = labels(cases)
@@ -58,7 +58,7 @@ class Display:
         self.console.print(
             f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
         )
-        for key, reason in faults(cases, each_dim=False).items():
+        for key, reason in faults_of_flows(cases, each_dim=False).items():
             self.console.print(f"note: {self.labels[key]}: {reason}", style="yellow")
 
     def task(self, task: Task) -> None:
@@ -68,9 +68,9 @@ class Display:
 
     def waiting(self, reason: str) -> None:
         """Say what the run waits for."""
-        self.bar.update(self.bar_task, description=f"waiting: {reason}")
+        self.bar.update(self.bar_task, description=reason)
         if reason != self.reason and not self.console.is_terminal:
-            self.console.print(f"waiting: {reason}", soft_wrap=True)
+            self.console.print(reason, soft_wrap=True)
         self.reason = reason
 
     def workers(self, count: int) -> None:
@@ -81,27 +81,25 @@ class Display:
         self._describe()
 
     def case(self, task: Task, case: Case, record: Record) -> None:
-        """Count a case whose record was written; one whose times are to come is not yet done."""
-        from benchmarks.execution.tasks import budget
+        """Count a case whose record was written."""
+        from benchmarks.execution.plan import budget
 
         self.running.pop(case.key, None)
         self._describe()
         self.measured.add(case.key)
-        self.spent += budget(case)[task.times]
+        self.spent += budget(case)
         elapsed = time.monotonic() - self.started
         left = max(0.0, self.budget - self.spent) * elapsed / max(self.spent, 1e-9)
-        self.finished += not record.pending
+        self.finished += 1
         self.failures += record.status != "done"
         failed = f"{self.failures} failed" if self.failures else ""
         self.bar.update(
             self.bar_task, completed=self.finished, failed=failed, left=f"{duration(left)} left"
         )
         label = self.labels[case.key]
-        count = "[to be timed]" if record.pending else f"[{self.finished}/{self.total}]"
+        count = f"[{self.finished}/{self.total}]"
         if record.status != "done":
             self.console.print(f"{count} {label}: {record.status}: {record.reason}", style="red")
-        elif task.times and "no_times" in record.notes:
-            self.console.print(f"{label}: no times: {record.notes['no_times']}", style="yellow")
         elif not self.console.is_terminal:
             source = record.notes.get("same_as")
             took = f"as {source}" if source else f"{record.seconds:.1f} s"

@@ -1,10 +1,13 @@
-"""The command ``flowgauge run``: measure what is missing of a suite, and draw its report."""
+"""Commands on a suite and its results folder: run, status, merge, pack."""
 
 from __future__ import annotations
 
+import json
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,13 +18,16 @@ import typer
 from rich.table import Table
 
 from benchmarks.cli import answer
-from benchmarks.cli.console import INTERRUPTED, STOPPED, console, fail, usage_errors
-from benchmarks.cli.options import KeepWeights, check_data, check_device, on_suite
+from benchmarks.cli.console import INTERRUPTED, STOPPED, console, fail, usage_errors, write
+from benchmarks.cli.options import JsonFile, KeepWeights, check_data, check_device, on_suite
 
 ENDING = (signal.SIGTERM, signal.SIGUSR1)  # what asks a run to stop at checkpoints
+WATCHED = 5.0  # seconds between two looks
+LISTED = 12  # labels that one row of the table names
 
 if TYPE_CHECKING:
     from benchmarks.core.case import Case
+    from benchmarks.execution.plan import Shard
     from benchmarks.execution.run import Asked
     from benchmarks.execution.suite import Suite
     from benchmarks.report.content import Report
@@ -70,23 +76,23 @@ def run(
 ) -> None:
     """Measure a suite and draw its report; goes on where an earlier run stopped.
 
-    A suite that counts operators is measured anew by each run.
-    Several runs, on any hosts, may share a results folder and the work. Exit status: 0 all cases
-    done, 1 some failed, 2 wrong usage or configuration, 75 stopped by SIGTERM or SIGUSR1 at
-    checkpoints; with --shard and --phase those of what was asked for.
+    A suite that counts operators is measured anew by each run. A results folder has one run at a
+    time; machines share the work by --scheduler, or by --shard and `flowgauge merge`.
+    Exit status: 0 all cases done, 1 some failed, 2 wrong usage or configuration, 75 stopped by
+    SIGTERM or SIGUSR1 at checkpoints; with --shard and --phase those of what was asked for.
     """
     with usage_errors():
+        from benchmarks.execution.plan import Shard
         from benchmarks.execution.run import Asked
-        from benchmarks.execution.tasks import Shard
 
         part, workers = Shard.of(shard), _jobs(jobs, plan)
         cases = part.part(plan.cases(), plan.operators)
         asked = Asked(retry, renew_times, part, workers, phase, keep_weights, scheduler)
         if dry_run:
             from benchmarks.core.naming import labels
-            from benchmarks.execution.constructed import faults
+            from benchmarks.execution.plan import faults_of_flows
 
-            for key, reason in faults(cases).items():
+            for key, reason in faults_of_flows(cases).items():
                 raise ValueError(f"case {labels(cases)[key]!r}: {reason}")
             _print_plan(cases, workers, plan.operators)
             _print_rest(plan, folder, asked)
@@ -97,7 +103,7 @@ def run(
 def _jobs(text: str, suite: Suite) -> int:
     """The number of workers that --jobs asks for; ValueError for none."""
     if text == "auto":
-        from benchmarks.execution.pools import most_jobs
+        from benchmarks.execution.run import most_jobs
 
         return most_jobs(suite.threads, suite.device)
     if not re.fullmatch(r"[1-9]\d{0,3}", text):
@@ -110,10 +116,9 @@ def measure(
 ) -> NoReturn:
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
     from benchmarks.cli.progress import Display
+    from benchmarks.core import locks
     from benchmarks.core.naming import counted
-    from benchmarks.execution import claims, host
-    from benchmarks.execution.pools import setups
-    from benchmarks.execution.run import Asked, run
+    from benchmarks.execution.run import Asked, run, setups
     from benchmarks.report.runs import noise
 
     asked = asked or Asked()
@@ -123,8 +128,7 @@ def measure(
         if asked.scheduler in ("", "local"):
             check_device(suite.device)
             check_data(suite)
-            host.folder()
-            claims.death()
+            locks.place()
             setups(suite, asked.jobs)
     with ending():
         with Display(console) as display:
@@ -135,14 +139,13 @@ def measure(
     for warning in noise(planned)[1:]:
         console.print(f"note: {warning}", style="yellow")
     failed = len(asked.left_over(result))
-    done = len(result.done | (result.pending if asked.phase == "beside" else set()))
     if old_failures and not asked.retry:
         note = f"{counted(old_failures, 'case')} failed in an earlier run: --retry measures again"
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if elsewhere := len(result.elsewhere & result.done):
         note = f"{elsewhere} cases have times of another machine class or torch: --renew-times"
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
-    console.print(f"{done} done, {failed} not; {drawn}", soft_wrap=True)
+    console.print(f"{len(result.done)} done, {failed} not; {drawn}", soft_wrap=True)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -150,7 +153,7 @@ def measure(
 def ending() -> Iterator[None]:
     """End the command where a run was stopped, or its folder or cluster cannot be used."""
     from benchmarks.core.store import FolderError
-    from benchmarks.execution.pools import ClusterError, Terminated
+    from benchmarks.execution.recorder import ClusterError, Terminated
 
     for number in ENDING:
         signal.signal(number, _end)
@@ -167,19 +170,13 @@ def ending() -> Iterator[None]:
 
 
 def report_of(folder: Path, show: Callable[[Report], None] | None = None) -> str:
-    """Draw the report of a folder and show it, unless other runs go on; what to say of it."""
-    from filelock import FileLock
-
+    """Draw the report of a folder and show it; what to say of it."""
     from benchmarks import report
     from benchmarks.core import store
-    from benchmarks.execution.claims import alive
 
-    if alive(folder):
-        return "the last run on the folder draws the report"
     if not store.is_folder(folder):
         return "nothing to report"
-    with FileLock(folder / ".report.lock"):  # others may have come to their end as well
-        page, content = report.draw(folder)
+    page, content = report.draw(folder)
     if show:
         show(content)
     return f"report: {page}"
@@ -200,7 +197,7 @@ def check_scheduler(scheduler: str) -> None:
 
 def _end(*_: object) -> NoReturn:
     """Stop at checkpoints; a signal that comes twice, to the group as well, counts once."""
-    from benchmarks.execution.pools import Terminated
+    from benchmarks.execution.recorder import Terminated
 
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
@@ -226,7 +223,7 @@ def _cost(cases: Sequence[Case], jobs: int, operators: bool) -> str:
     """ "12 cases, about 1.2 h, 39 min with 2 jobs"."""
     from benchmarks.core.naming import counted, duration
     from benchmarks.core.study import registry
-    from benchmarks.execution.tasks import wall_seconds
+    from benchmarks.execution.plan import wall_seconds
 
     total = duration(sum(registry[case.study].budget(case) for case in cases))
     wall = duration(wall_seconds(cases, jobs, operators))
@@ -237,7 +234,7 @@ def _cost(cases: Sequence[Case], jobs: int, operators: bool) -> str:
 def _print_rest(plan: Suite, folder: Path, asked: Asked) -> None:
     """Print what of a plan a run would measure, where its folder holds records."""
     from benchmarks.core import store
-    from benchmarks.execution.state import state
+    from benchmarks.execution.plan import state
 
     if store.is_folder(folder):
         now = state(plan, folder, asked.shard)
@@ -245,3 +242,130 @@ def _print_rest(plan: Suite, folder: Path, asked: Asked) -> None:
         left = [case for case in now.cases if case.key in keys]
         what = _cost(left, asked.jobs, plan.operators) if left else "nothing"
         console.print(f"left to measure in {folder}: {what}")
+
+
+@on_suite
+def status(
+    plan: Any,
+    folder: Path,
+    json_file: JsonFile = None,
+    shard: Annotated[str, typer.Option(help="K/N: part K of N of the suite alone.")] = "1/1",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until nothing is stale or missing.")
+    ] = False,
+) -> None:
+    """Say which cases are done, failed, stale or missing, and why.
+
+    A record is stale where the version of something that it depends on was raised; where a pace
+    was raised alone, its times are, and its counts and likelihoods are not. Exit status: 0 all
+    cases done, 1 some are not, 2 wrong usage or configuration.
+    """
+    with usage_errors():
+        from benchmarks.execution.plan import Shard, faults_of_flows, state
+        from benchmarks.report.runs import not_checked
+
+        part = Shard.of(shard)
+        if watch:
+            _watch(plan, folder, part)
+        now = state(plan, folder, part)
+        groups = now.named()
+        missing = [case for case in now.cases if case.key in now.missing]
+        reasons = faults_of_flows(missing, each_dim=False) | now.newer
+        for entry in groups["missing"]:
+            entry["reason"] = reasons.get(entry["key"], entry["reason"])
+        if json_file is not None:
+            write(json_file, json.dumps(groups, indent=1, ensure_ascii=False) + "\n")
+    if str(json_file) != "-":
+        _print_groups(groups)
+        if note := not_checked(now.standings.values()):
+            console.print(f"{note}; they count as current", style="yellow")
+        for entry in groups["missing"]:
+            if entry["key"] in reasons:
+                console.print(f"{entry['label']}: {entry['reason']}", style="yellow")
+    raise typer.Exit(0 if len(groups["done"]) == len(now.cases) else 1)
+
+
+def _watch(plan: Any, folder: Path, shard: Shard) -> None:
+    """Print a line whenever the numbers change, until no case is stale or missing."""
+    from benchmarks.execution.plan import state
+
+    before = ""
+    while True:
+        now = state(plan, folder, shard)
+        numbers = {g: len(getattr(now, g)) for g in ("done", "failed", "stale", "missing")}
+        line = ", ".join(f"{number} {group}" for group, number in numbers.items())
+        if line != before:
+            console.print(line)
+        if not (numbers["stale"] or numbers["missing"]):
+            return
+        before = line
+        time.sleep(WATCHED)
+
+
+def _print_groups(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
+    """Print how many cases stand where, and why those do that are not done."""
+    from benchmarks.core.naming import counted
+
+    table = Table("Status", "Cases", "Which")
+    for group, cases in groups.items():
+        names = [case["label"] for case in cases] if group != "done" else []
+        listed = "; ".join(names[:LISTED]) + " …" * (len(names) > LISTED)
+        table.add_row(group, str(len(cases)), listed)
+    console.print(table)
+    for case in groups["failed"]:
+        console.print(f"{case['label']}: {case['reason']}", style="red")
+    for group in ("stale", "done"):
+        for reason, number in Counter(case["reason"] for case in groups[group]).items():
+            if reason:
+                console.print(f"{counted(number, 'case')} {group}: {reason}")
+
+
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders; they stay as they are.")],
+    out: Annotated[Path, typer.Option(help="Folder of the joined results.")],
+) -> None:
+    """Join results folders into one, such as those of shards that ran on several hosts.
+
+    Where two have different records of one case, the current one is taken, then the newer one; the
+    other is kept in OUT/superseded. Exit status: 0, 2 for wrong usage.
+    """
+    with usage_errors():
+        from benchmarks.core import store
+        from benchmarks.execution import merging
+
+        conflicts = merging.merge(folders, out)
+        count = len(store.read(out))
+    for conflict in conflicts:
+        console.print(
+            f"{conflict.label}: taken from {conflict.taken}; that of {conflict.superseded} is in "
+            f"{out / 'superseded'}",
+            style="yellow",
+            soft_wrap=True,
+        )
+    console.print(f"{count} records in {out}", soft_wrap=True)
+
+
+def pack(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    join: Annotated[
+        bool, typer.Option("--all", help="Join all existing parts into the new one.")
+    ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Drop arrays of this name, such as samples, for good; repeatable."),
+    ] = None,
+) -> None:
+    """Move the loose records of a results folder into a new part, which is never rewritten.
+
+    A part is ``records-0001.parquet`` with ``arrays-0001.zip``; all commands read loose and packed
+    records alike. Exit status: 0, 2 for wrong usage or a folder that another command is using.
+    """
+    with usage_errors():
+        from benchmarks.core import locks, store
+
+        with locks.held(store.existing(folder)):
+            table = store.pack(folder, join=join, without=without or ())
+    if table is None:
+        console.print(f"nothing to pack in {str(folder)!r}", soft_wrap=True)
+    else:
+        console.print(f"packed: {table}", soft_wrap=True)

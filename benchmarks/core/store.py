@@ -25,7 +25,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,7 +32,6 @@ import pyarrow.parquet as pq
 from benchmarks.core.formats import brief
 from benchmarks.core.record import Altered, Newer, Record, parsed
 
-PATIENCE = 30.0
 RECORDS = "records"  # the subfolder of loose records
 PART = re.compile(r"records-(\d{4})\.parquet")
 TEMPORARY = re.compile(r"\..+-\d+-\d+")  # of `written`
@@ -49,34 +47,6 @@ class FolderError(ValueError):
     """A results folder that cannot be used; the message says why."""
 
 
-class Busy(FolderError):
-    """Another run holds the results folder."""
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a results folder; FolderError where that cannot be. A killed holder lets go.
-
-    Commands hold it for moments; `Busy` if another does for `PATIENCE` seconds.
-    """
-    _check_name(folder)
-    lock = filelock.FileLock(folder / ".lock", timeout=PATIENCE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout:
-        raise Busy(
-            f"another command holds {str(folder)!r}: wait for it, or choose another --out"
-        ) from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise FolderError(f"{str(folder)!r} cannot be a results folder: {reason}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def is_folder(path: Path) -> bool:
     """Whether a path is a results folder: it has loose records, or packed ones."""
     return (path / RECORDS).is_dir() or bool(tables(path))
@@ -86,7 +56,7 @@ def existing(folder: Path) -> Path:
     """The folder itself; ValueError where there is none and where it holds no records."""
     if not folder.exists():
         raise ValueError(f"there is no folder {str(folder)!r}")
-    _check_name(folder)
+    check_name(folder)
     if not is_folder(folder):
         raise ValueError(
             f"{str(folder)!r} is not a results folder: it has neither records/ nor packed records"
@@ -94,7 +64,8 @@ def existing(folder: Path) -> Path:
     return folder
 
 
-def _check_name(folder: Path) -> None:
+def check_name(folder: Path) -> None:
+    """FolderError for a folder whose name is not in UTF-8."""
     try:
         str(folder.resolve()).encode()
     except UnicodeEncodeError as error:

@@ -45,9 +45,8 @@ class Common:
 class Result:
     """What one case gives: metrics and arrays by name, notes as JSON, or why there are none.
 
-    ``seconds`` are those that the case took of its block, where the study knows them. ``kept`` are
-    the tensors that `Study.times` needs, where times of the case are still to be measured. The
-    texts of notes and failure may be a flow's: they are made plain, and cut where they are long.
+    ``seconds`` are those that the case took of its block, where the study knows them. The texts of
+    notes and failure may be a flow's: they are made plain, and cut where they are long.
     Raises ValueError for a metric that the table of metrics lacks.
     """
 
@@ -96,7 +95,6 @@ class Study:
     uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)
     needs_data: ClassVar[bool] = True  # a run is refused where the files of a data set are absent
     interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
-    together: ClassVar[bool] = False  # whether all cases share processes, of whatever plug-ins
     deciding: ClassVar[frozenset[str]] = frozenset()  # settings that serve `resolved` alone
 
     def part(self, settings: Mapping[str, Any]) -> Study:
@@ -152,10 +150,6 @@ class Study:
     def result(self, case: Case) -> Result:
         """What one case gives."""
         raise NotImplementedError(f"study {self.name!r} defines neither result nor measure")
-
-    def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
-        """Times of a case, measured alone, whose result has ``kept`` what they need."""
-        raise NotImplementedError(f"study {self.name!r} keeps what times need and defines no times")
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """The tables of the study's records, and of those that it reads; none of none."""

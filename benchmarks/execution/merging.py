@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.core import store
+from benchmarks.core import locks, store
 from benchmarks.core.frame import Plan, plan_of
 from benchmarks.core.record import Record
-from benchmarks.execution import claims
-from benchmarks.execution.recorder import CHECKPOINTS, SUPERSEDED
+from benchmarks.execution.recorder import CHECKPOINTS
 from benchmarks.execution.versions import standing
+
+SUPERSEDED = "superseded"  # the subfolder of records that were not taken
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,17 @@ class Conflict:
 def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
     """Put the records of results folders into one; the conflicts between them.
 
-    Of two different records of a key the current one is taken; of two that are alike in this, the
-    one whose times are not still to be measured, then the newer one. The other goes to
-    ``superseded/``. Records that the target has already count as well, and the sources stay as they
-    are. The plan is that of the sources, or all their cases together. FolderError for a folder that
-    cannot be read, held or written, ValueError for one that is no results folder or is named twice.
+    Of two different records of a key the current one is taken; of two that are alike in this, one
+    with its times, then the newer one. The other goes to ``superseded/``. Records that the target
+    has already count as well, and the sources stay as they are. The plan is that of the sources, or
+    all their cases together. FolderError for a folder that cannot be read, held or written,
+    ValueError for one that is not a results folder or is named twice.
     """
     folders = [store.existing(source) for source in sources]
     paths = [folder.resolve() for folder in (*folders, target)]
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise ValueError(f"{str(twice[0])!r} is named twice: merge different folders into another")
-    with claims.at_rest(target):
+    with locks.held(target):
         own = [target] if store.is_folder(target) else []
         conflicts = []
         plans = [plan_of(folder, store.read(folder)) for folder in (*own, *folders)]
@@ -69,7 +70,7 @@ def _add(source: Path, target: Path) -> list[Conflict]:
         else:
             store.write(target / SUPERSEDED / _mark(record), record, arrays)
             conflicts.append(Conflict(record.case.label, target, source))
-    over = {k for k, r in store.read(target).items() if r.status == "done" and not r.pending}
+    over = {key for key, record in store.read(target).items() if record.status == "done"}
     for path in (source / CHECKPOINTS).glob("*"):
         needed = path.is_file() and path.name.partition("-")[0] not in over
         if needed and not (target / CHECKPOINTS / path.name).exists():
@@ -79,7 +80,7 @@ def _add(source: Path, target: Path) -> list[Conflict]:
 
 
 def _rank(record: Record) -> tuple[bool, bool, str]:
-    """What decides between two records of a key: whether it is current, has its times, its date."""
+    """What decides between two records of a key: whether it is current, and has times; its date."""
     return not standing(record).reason, not record.pending, record.started
 
 

@@ -1,38 +1,86 @@
-"""The process that measures: it holds torch, measures blocks of cases, and may die."""
+"""The processes that measure: a server forks a fresh one for each block, which may die.
+
+A server is started by exec, imports torch and this project once, and runs no code of users. Each of
+its forks measures one block: whatever a flow does to its process ends with the block. The context
+"forkserver" of multiprocessing is not used: Dask's workers, which are daemons, may not start its
+processes, these import the caller's main module, and what a flow has forked could not be told from
+other blocks.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import resource
 import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+import traceback
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib import import_module
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Self
+from typing import Any, NoReturn
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
 
 from benchmarks import datasets
-from benchmarks.core import store
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, digest
+from benchmarks.core.formats import brief
+from benchmarks.core.record import Status
 from benchmarks.core.study import Result, registry
 from benchmarks.datasets.tables import admit
-from benchmarks.measure.machine import Beside, memory_bytes
-from benchmarks.measure.operations import dispatched, forget
-from benchmarks.measure.process import bound_forks, end_with_parent
+from benchmarks.measure.machine import (
+    Beside,
+    commit,
+    killed_for_memory,
+    machine,
+    memory_bytes,
+    versions,
+)
+from benchmarks.measure.operations import dispatched
+from benchmarks.measure.process import (
+    MARK,
+    Growth,
+    bound_forks,
+    connected,
+    end_family,
+    end_with_parent,
+    ending,
+    family,
+)
+from benchmarks.training import checkpoint, weights
 from flows import members
-from flows.isolation import Process
+from flows.isolation import unchanged
 from flows.plugins import load_only
+from flows.registry import needed
+from flows.threads import keep_threads
 
 STOP = signal.SIGUSR1  # asks to stop at the next update of a training
-SWARM = signal.SIGUSR2  # ends a worker whose copies go on forking
-PROCESSES = max(100, 2 * (os.cpu_count() or 1))  # that a worker may have at once
-STOPPED = "stopped"  # the answer
-SPENT = "spent"  # what the last block left behind cannot be undone: another process has to go on
+SWARM = signal.SIGUSR2  # ends a process whose copies go on forking
+PROCESSES = max(100, 2 * (os.cpu_count() or 1))  # that a block may have at once
+MANY = f"the worker had started more than {PROCESSES} processes"
+STOPPED = "stopped"  # the answer to STOP
+LOOK = 0.2  # seconds between two looks at the number of processes
+START = 600.0  # seconds in which a process has to begin, on a loaded machine too
+GRACE = 10.0  # seconds in which a process ends that has closed its pipe
+NUMBER = struct.Struct("q")
+IMPORTED = (  # by the server; the first optimiser and the first score would, within a time limit
+    "torch._dynamo",
+    "scipy.stats",
+    "sklearn.ensemble",
+)
 
 
 @dataclass(frozen=True)
@@ -53,38 +101,289 @@ class Setup:
 
 @dataclass(frozen=True)
 class Files:
-    """Files of a case: its checkpoint, the tensors that its times need afterwards, its flow.
-
-    ``weights`` is the folder of the flow, None where that is not to be kept.
-    """
+    """Files of a case: its checkpoint, and the folder of its flow; None if that is not kept."""
 
     checkpoint: Path
-    kept: Path
     weights: Path | None = None
-
-    @classmethod
-    def of(cls, stem: Path, weights: Path | None) -> Self:
-        """Those whose names begin alike."""
-        return cls(stem.with_suffix(".safetensors"), stem.with_suffix(".kept"), weights)
 
 
 @dataclass(frozen=True)
 class Measured:
     """A case's result, the seconds that it took, and what ran beside its block where known.
 
-    Times are ``pending`` where what they need was kept in a file.
+    ``status`` is that of a result that failed; ``facts`` are fields of the record: where, when and
+    with what the block was measured.
     """
 
     result: Result
     seconds: float
     shared: dict[str, float] | None = None
-    pending: bool = False
+    status: Status = "failed"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class WorkerLost(RuntimeError):
+    """The process of a block died or was ended; ``timed_out`` says whether by the clock."""
+
+    def __init__(self, message: str, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+class Cancelled(Exception):
+    """The run was stopped while a block was being measured."""
+
+
+def plugins_of(cases: Iterable[Case]) -> tuple[str, ...]:
+    """The plug-ins that a process needs to measure cases."""
+    return needed(frozenset[str]().union(*(case.words for case in cases)))
+
+
+def measured(
+    worker: Worker, cases: Sequence[Case], limit: float, files: Mapping[str, Files]
+) -> Iterator[tuple[str, Measured]]:
+    """Yield each case's key and result; where the process is lost, go on with one case at a time.
+
+    ``limit`` are the seconds that a block may take.
+    """
+    left, begun = {case.key: case for case in cases}, time.monotonic()
+    try:
+        for key, result in worker.measure(cases, limit, files):
+            del left[key]
+            yield key, result
+    except WorkerLost as loss:
+        if len(cases) > 1:
+            for case in left.values():
+                yield from measured(worker, [case], limit, files)
+            return
+        status: Status = "timeout" if loss.timed_out else "failed"
+        for key in left:
+            seconds = time.monotonic() - begun
+            yield key, Measured(Result(failure=str(loss)), seconds, None, status, worker.facts)
+
+
+class Worker:
+    """A handle on a server and on the process of the block that it measures.
+
+    The server is started on first use, and again after it died. It has this process's environment
+    without the variables named by ``without``.
+    """
+
+    def __init__(self, setup: Setup, without: Collection[str] = ()) -> None:
+        self.setup = setup
+        self.without = without
+        self.facts: dict[str, Any] = {}  # of the latest block
+        self.cancelled = False
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._family = ""  # the mark of the server and of all that its forks start
+        self._child: int | None = None  # the process of the block
+
+    def measure(
+        self, cases: Sequence[Case], limit: float, files: Mapping[str, Files]
+    ) -> Iterator[tuple[str, Measured]]:
+        """Yield each case's key and result as it comes, all from one fresh process.
+
+        ``files`` are those of each case by key. Raises WorkerLost if the process cannot go on, and
+        Cancelled if another thread stopped it.
+        """
+        started, left = datetime.now(UTC), {case.key for case in cases}
+        block = digest([started.isoformat(), sorted(left)])[:16]
+        self.facts |= {"started": started.isoformat(timespec="seconds"), "block": block}
+        killed = killed_for_memory()
+        pipe = self._forked()
+        try:
+            with suppress(OSError):  # a process that has died is noticed below
+                texts = [case.model_dump_json() for case in cases]
+                pipe.send((self.setup, plugins_of(cases), texts, dict(files)))
+            growth = Growth(self._family, PROCESSES)
+            self.facts |= self._receive(pipe, growth, time.monotonic() + START, START, killed)
+            deadline = time.monotonic() + limit
+            while True:
+                match self._receive(pipe, growth, deadline, limit, killed):
+                    case str(key), Measured() as result if key in left:
+                        left.discard(key)
+                        yield key, replace(result, facts=dict(self.facts))
+                    case None if not left:
+                        return
+                    case str(answer) if answer == STOPPED:
+                        raise Cancelled
+                    case _:
+                        raise WorkerLost("the worker sent what is no result of its task")
+        finally:
+            pipe.close()
+            self._end_block()
+
+    def stop(self) -> None:
+        """End the server, and all that its forks have started."""
+        if self._server is not None and self._control is not None:
+            self._control.close()
+            self._server.kill()
+            self._server.wait()
+            end_family(self._family)
+        self._server = self._control = self._child = None
+
+    def cancel(self, gently: bool = False) -> None:
+        """End the block from another thread than the one that measures, which is told.
+
+        ``gently`` asks it to stop at its next checkpoint.
+        """
+        self.cancelled = True
+        server, child = self._server, self._child
+        if child is not None:
+            _kill(child, STOP if gently else signal.SIGKILL)
+        elif server is not None:  # it is starting, or idle
+            server.kill()
+
+    def check(self) -> None:
+        """Cancelled where another thread has said so."""
+        if self.cancelled:
+            raise Cancelled
+
+    def _forked(self) -> Connection:
+        """Let the server fork a process: a pipe to it."""
+        self.check()
+        if self._server is None or self._server.poll() is not None:
+            self.stop()
+            self._family = uuid.uuid4().hex
+            variables = {**os.environ, MARK: self._family}
+            self._server, connection = connected(
+                "benchmarks.execution.process:serve",
+                env={k: v for k, v in variables.items() if k not in self.without},
+            )
+            with connection:
+                self._control = socket.socket(fileno=os.dup(connection.fileno()))
+        assert self._control is not None
+        ours, theirs = Pipe()
+        with theirs, suppress(OSError):
+            socket.send_fds(self._control, [b"."], [theirs.fileno()])
+        self._child = self._number(START)
+        if self._child is None or self.cancelled:
+            ours.close()
+            self.stop()
+            self.check()
+            raise WorkerLost("the server of worker processes has ended: out of memory?")
+        return ours
+
+    def _number(self, seconds: float) -> int | None:
+        """The next number from the server; None where it does not come."""
+        if self._control is None:
+            return None
+        self._control.settimeout(seconds)
+        try:
+            text = self._control.recv(NUMBER.size)
+        except OSError:
+            return None
+        return int(NUMBER.unpack(text)[0]) if len(text) == NUMBER.size else None
+
+    def _end_block(self, grace: float = GRACE) -> int | None:
+        """End the block's process and what it has started; its exit status where it ended itself.
+
+        The exit status is negative for a signal, as of `subprocess`.
+        """
+        if (child := self._child) is None:
+            return None
+        code = self._number(grace)
+        if code is None:
+            _kill(child, signal.SIGKILL)
+            if self._number(GRACE) is None:
+                self.stop()  # the server has died
+        self._child = None
+        server = self._server.pid if self._server else 0
+        while members := [p for p in family(self._family) if p.pid != server]:
+            for process in members:
+                _kill(process.pid, signal.SIGKILL)
+        return code
+
+    def _receive(
+        self, pipe: Connection, growth: Growth, deadline: float, limit: float, killed: int
+    ) -> Any:
+        """The next message; WorkerLost where none comes in time, and where it is none."""
+        late = WorkerLost(f"took longer than its limit of {limit:.0f} s", timed_out=True)
+        while (left := deadline - time.monotonic()) > 0:
+            if growth.beyond():
+                self._end_block(grace=0.01)
+                raise WorkerLost(MANY)
+            # half a message, and no more, would be waited for without end
+            rescue = threading.Timer(left, _kill, (self._child, signal.SIGKILL))
+            try:
+                if pipe.poll(min(left, LOOK)):
+                    rescue.start()
+                    return pipe.recv()
+            except (OSError, EOFError):
+                code = self._end_block()
+                self.check()
+                if time.monotonic() < deadline:
+                    raise WorkerLost(_cause(code, killed)) from None
+                raise late from None
+            except Exception as error:  # whatever unpickling raises
+                self._end_block(grace=0.01)
+                raise WorkerLost(f"the worker sent what is no result: {brief(error)}") from error
+            finally:
+                rescue.cancel()
+        self._end_block(grace=0.01)
+        raise late
+
+
+def _kill(process: int | None, number: signal.Signals) -> None:
+    if process is not None:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+def _cause(code: int | None, killed: int) -> str:
+    """How a process has ended; ``killed`` had been for memory when it began."""
+    if code is None:
+        return "the worker closed its pipe"
+    if code >= 0:
+        return f"the worker ended {ending(code)}"
+    if -code == SWARM:
+        return MANY
+    how = f"the worker was ended {ending(code)}"
+    if -code != signal.SIGKILL:
+        return how
+    if killed_for_memory() > killed:
+        return f"{how}: the system's memory ran out"
+    return f"{how}: by itself or from outside, not for want of memory"
+
+
+def serve(descriptor: str, lifeline: str) -> None:
+    """Fork a process for each pipe that comes by a socket; answer its number, then how it ended.
+
+    Server and fork end with the process that holds the other end of the lifeline.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, STOP):  # the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    _import()
+    with socket.socket(fileno=int(descriptor)) as control, suppress(BrokenPipeError):
+        while pipes := socket.recv_fds(control, 1, 1)[1]:
+            if (child := os.fork()) == 0:
+                control.close()
+                _measure_and_exit(_Pipe(pipes[0]), int(lifeline))
+            os.close(pipes[0])
+            control.send(NUMBER.pack(child))
+            _, status = os.waitpid(child, 0)
+            control.send(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+
+
+def _import() -> None:
+    """Import what each block needs, but plug-ins; find out what costs time and never changes."""
+    for name in IMPORTED:
+        import_module(name)
+    load_only(())
+    for kind in (datasets.registry, registry, members):
+        list(kind)
+    machine(), versions(), commit()
+    gc.collect()
+    gc.freeze()  # collections in a fork would copy all pages
 
 
 class _Pipe(Connection):
     """The pipe of one process: a copy that a flow has forked ends where it has something to say."""
 
-    owner = os.getpid()
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self.owner = os.getpid()
 
     def send(self, message: object) -> None:
         if os.getpid() != self.owner:
@@ -92,15 +391,35 @@ class _Pipe(Connection):
         super().send(message)
 
 
-def main(descriptor: str, lifeline: str) -> None:
-    """Say what machine this is, then measure what comes by a pipe until it ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides
-        signal.signal(number, signal.SIG_IGN)
-    end_with_parent(int(lifeline))
-    pipe = _Pipe(int(descriptor))
+def _measure_and_exit(pipe: _Pipe, lifeline: int) -> NoReturn:
+    """Measure the block that comes by a pipe, and end this process."""
+    status = 1
+    try:
+        _measure(pipe, lifeline)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        with suppress(Exception):
+            traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _measure(pipe: _Pipe, lifeline: int) -> None:
+    """Say what machine this is, then send the results of one block."""
+
+    def stop(*_: object) -> None:
+        checkpoint.stopping = True
+
+    signal.signal(STOP, stop)
+    end_with_parent(lifeline)
     os.register_at_fork(after_in_child=pipe.close)  # a flow may fork, and end before its child
     bound_forks(PROCESSES, SWARM)
-    setup, plugins = pipe.recv()
+    setup, plugins, texts, files = pipe.recv()
     if setup.cores is not None:
         os.sched_setaffinity(0, setup.cores)
     if setup.gpu is not None:  # read when CUDA is first used
@@ -108,111 +427,53 @@ def main(descriptor: str, lifeline: str) -> None:
     if not setup.device.startswith("cuda"):
         limit = int(setup.memory_share * memory_bytes())
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    import torch
-    import torch._dynamo  # as the first optimiser would, within the time limit of its case
-    from threadpoolctl import threadpool_limits
-
-    from benchmarks.measure.machine import machine
-    from benchmarks.training import checkpoint, weights
-    from flows.threads import keep_threads
-
-    def stop(*_: object) -> None:
-        checkpoint.stopping = True
-
-    signal.signal(STOP, stop)
-    threadpool_limits(setup.threads)
+    threadpool_limits(setup.threads)  # variables of the environment come too late after the fork
     torch.set_num_threads(setup.threads)
     keep_threads()
+    facts = {"machine": machine(setup.device), "versions": versions(), "commit": commit()}
     load_only(plugins)
-    for kind in (datasets.registry, registry, members):  # imported before any case is measured
-        list(kind)
     random.seed(0)
     np.random.seed(0)
-    pipe.send(machine(setup.device))
-    before = Process()
-    while True:
-        try:
-            texts, files, times = pipe.recv()
-        except EOFError:
-            return
-        cases = [Case.model_validate_json(text) for text in texts]
-        checkpoint.slots = {key: paths.checkpoint for key, paths in files.items()}
-        weights.folders = {key: own.weights for key, own in files.items() if own.weights}
-        results = _times(cases, files) if times else _results(cases, setup.operators)
-        _measure(pipe, cases, results, files)
-        pipe.send(_restored(before, cases))
+    pipe.send(facts)
+    cases = [Case.model_validate_json(text) for text in texts]
+    checkpoint.slots = {key: paths.checkpoint for key, paths in files.items()}
+    weights.folders = {key: paths.weights for key, paths in files.items() if paths.weights}
+    try:
+        _send_results(pipe, cases, setup.operators)
+    except checkpoint.Stopped:
+        pipe.send(STOPPED)
+    else:
+        pipe.send(None)
 
 
-def _results(cases: Sequence[Case], operators: bool) -> Iterator[tuple[str, Result]]:
-    """Each case's key and result."""
-    for case in cases:
-        admit(case.dataset or "")
-    study = registry[cases[0].study]
-    yield from dispatched(study, cases) if operators else study.measure(cases)
-
-
-def _times(cases: Sequence[Case], files: Mapping[str, Files]) -> Iterator[tuple[str, Result]]:
-    """Each case's key and times, from what was kept."""
-    from benchmarks.training import checkpoint
-
-    for case in cases:
-        admit(case.dataset or "")
-        _, tensors = checkpoint.unpacked(files[case.key].kept)
-        yield case.key, registry[case.study].times(case, tensors)
-
-
-def _measure(
-    pipe: Connection,
-    cases: Sequence[Case],
-    results: Iterator[tuple[str, Result]],
-    files: Mapping[str, Files],
-) -> None:
-    """Send the results of one block; an exception becomes the failure of the cases left behind."""
-    from benchmarks.training import checkpoint
-
+def _send_results(pipe: _Pipe, cases: Sequence[Case], operators: bool) -> None:
+    """Send the results of a block; an exception becomes the failure of the cases left behind."""
     left = {case.key for case in cases}
     lost = Result(failure="the study gave no result")
     beside, start = Beside(), time.perf_counter()
     try:
-        for key, result in results:
+        for key, result in _results(cases, operators):
             elapsed = time.perf_counter() - start
             seconds = elapsed if result.seconds is None else result.seconds
-            kept = _kept(result, files[key].kept)
-            pending = kept.kept is not None
-            plain = replace(kept, kept=None)
-            pipe.send((key, Measured(plain, seconds, beside.shared(), pending)))
+            pipe.send((key, Measured(replace(result, kept=None), seconds, beside.shared())))
             left.discard(key)
             start = time.perf_counter()
     except Exception as error:
         lost = Result.of(error)
-    except checkpoint.Stopped:
-        left.clear()
-        pipe.send(STOPPED)
     for key in left:
         pipe.send((key, Measured(lost, time.perf_counter() - start, beside.shared())))
 
 
-def _restored(before: Process, cases: Sequence[Case]) -> str | None:
-    """Undo what a block has changed in this process, and warn of it; SPENT where that fails."""
-    moved = before.restore()
-    if moved.undone or moved.lost:
-        forget()  # what may have been computed meanwhile
-        names = ", ".join(dict.fromkeys([*moved.undone, *moved.lost]))
-        flows = ", ".join(sorted({case.flow for case in cases}))
-        warnings.warn(f"{cases[0].study} of {flows} changes for other cases: {names}", stacklevel=1)
-    return SPENT if moved.lost else None
-
-
-def _kept(result: Result, path: Path) -> Result:
-    """Write what the times of a result need; the result, which is without times if that fails."""
-    if result.kept is None:
-        return result
-    from benchmarks.training import checkpoint
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.replace(path, checkpoint.packed({}, result.kept))
-    except OSError as error:
-        notes = {**result.notes, "no_times": f"{str(path)!r}: {error.strerror}"}
-        return replace(result, kept=None, notes=notes)
-    return result
+def _results(cases: Sequence[Case], operators: bool) -> Iterator[tuple[str, Result]]:
+    """Each case's key and result; settings that a case has changed are undone before the next."""
+    for case in cases:
+        admit(case.dataset or "")
+    study = registry[cases[0].study]
+    results = iter(dispatched(study, cases) if operators else study.measure(cases))
+    names = ", ".join(sorted({case.flow for case in cases}))
+    while True:
+        with unchanged(f"{study.name} of {names}", silent=False):
+            pair = next(results, None)
+        if pair is None:
+            return
+        yield pair

@@ -32,8 +32,8 @@ from numpy.typing import ArrayLike
 
 from benchmarks.analysis.stats import holm
 from benchmarks.core.formats import markdown_table
-from benchmarks.measure.process import SAFE, ending
 from benchmarks.measure.machine import git, machine, versions
+from benchmarks.measure.process import SAFE, ending
 
 BASE, NEW = "base", "new"
 EXCEPTIONS = {BASE: "appeared", NEW: "vanished"}  # by the side that lacks the flow

@@ -23,6 +23,7 @@ from benchmarks.measure.operations import Operations, counted, parts
 from benchmarks.measure.peers import ForeignError
 from flows.budget import trainable
 from flows.conditional import Conditional
+from flows.isolation import unchanged
 from flows.preprocessing import fit
 
 INITIAL_ROWS = 1024  # of the initialisation of ActNorm
@@ -180,10 +181,11 @@ def measured(
     for case in cases:
         start = perf_counter()
         try:
-            own = build(case)
-            first = own.first() if seconds else {}
-            more = beside(case, own)
-            counts, uncounted = own.count()
+            with unchanged(f"flow {case.flow!r}", silent=False):  # for the next of the block
+                own = build(case)
+                first = own.first() if seconds else {}
+                more = beside(case, own)
+                counts, uncounted = own.count()
             metrics = {**counts, **first, **more}
             results[case.key] = Result(metrics, notes=uncounted, seconds=perf_counter() - start)
             built[case.key] = own

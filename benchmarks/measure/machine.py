@@ -245,7 +245,7 @@ def _own() -> float:
     """Return core-seconds of this process, its children, those alive too, and its parent."""
     own = os.times()
     total = own.user + own.system + own.children_user + own.children_system
-    for process in (*psutil.Process().children(), psutil.Process(os.getppid())):
+    for process in (*psutil.Process().children(), *psutil.Process().parents()[:2]):
         with suppress(psutil.Error):
             times = process.cpu_times()
             total += times.user + times.system

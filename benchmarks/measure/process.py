@@ -302,7 +302,8 @@ def bound_forks(limit: int, end: signal.Signals) -> None:
         number = int.from_bytes(forks[:], "big") + 1
         forks[:] = number.to_bytes(8, "big")
         if number > limit:
-            os.kill(own, end)
+            with suppress(ProcessLookupError):  # it has ended before its copies
+                os.kill(own, end)
             leave(1)
 
     os.register_at_fork(before=count)

@@ -70,7 +70,6 @@ class Choose(TrainingStudy):
     name = NAME
     version = 5  # 2: patience; 3: no depth above `DEEP`; 4: batches by rows, bins; 5: half rates
     Options = ChooseOptions
-    together = True
     deadline: Deadline | None = None  # of the run that this process makes
 
     def cases(self, options: ChooseOptions, common: Common) -> Iterator[Case]:

@@ -1,0 +1,102 @@
+"""Locks that say who holds them: of a results folder, and of this machine for its timings."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from getpass import getuser
+from pathlib import Path
+from typing import NoReturn
+
+import filelock
+
+from benchmarks.core.store import FolderError, check_name
+
+HOST = "/tmp"  # not TMPDIR, which batch systems set for each job
+VARIABLE = "FLOWGAUGE_HOST"  # another folder, which containers of one host may share
+POLL = 0.5  # seconds between two tries
+
+
+class Busy(FolderError):
+    """Another process holds the results folder."""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a results folder; FolderError where that cannot be. A killed holder lets go."""
+
+    def busy(holder: str) -> NoReturn:
+        raise Busy(
+            f"{str(folder)!r} is in use by process {holder}: wait for its end, or choose another "
+            "--out"
+        )
+
+    check_name(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _acquired(folder / ".lock", f"since {datetime.now():%Y-%m-%d %H:%M}", busy)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise FolderError(f"{str(folder)!r} cannot be a results folder: {reason}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def timing(folder: Path, waiting: Callable[[str], object]) -> Iterator[None]:
+    """Hold this machine for the timings of a results folder, once no other run is timing.
+
+    ``waiting`` is told for whom. ValueError where the variable names no folder.
+    """
+    lock = _acquired(
+        place() / "flowgauge-timing.lock",
+        str(folder),
+        lambda holder: waiting(f"Waiting for run {holder} to finish its timings."),
+    )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def place() -> Path:
+    """The folder of the machine's lock; ValueError where the variable names none."""
+    path = Path(os.environ.get(VARIABLE, HOST))
+    if not path.is_dir():
+        raise ValueError(f"{VARIABLE} is {str(path)!r}, which is not a folder")
+    return path
+
+
+def _acquired(path: Path, detail: str, waiting: Callable[[str], object]) -> filelock.BaseFileLock:
+    """Acquire a lock; ``waiting`` is called with its holder as long as there is another.
+
+    Holders write themselves into a file beside, which all users may write.
+    """
+    lock, note = filelock.FileLock(path, mode=0o666), path.with_name(f"{path.name}.holder")
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            break
+        except filelock.Timeout:
+            try:
+                holder = note.read_text(errors="replace").strip()
+            except OSError:
+                holder = ""
+            waiting(holder or "unknown")
+            threading.Event().wait(POLL)
+    with suppress(OSError):
+        note.write_text(f"{os.getpid()} (user {_user()}, {detail})\n", errors="replace")
+        note.chmod(0o666)
+    return lock
+
+
+def _user() -> str:
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a container may know none
+        return str(os.getuid())

@@ -1,0 +1,86 @@
+"""Locks: a results folder has one run at a time, a machine one run that is timing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.cli.app import app
+from benchmarks.core import locks, store
+from folders import case_of
+from records import record_of
+
+cli = CliRunner()
+COST = 'about = "x"\n[[studies]]\nstudy = "cost"\nflows = ["realnvp"]\ndims = [2]\n'
+
+
+@pytest.mark.parametrize("command", ["run", "pack", "merge"])
+def test_who_holds_a_folder_is_named_and_readers_go_on(tmp_path: Path, command: str) -> None:
+    (tmp_path / "one.toml").write_text(COST)
+    folder, other = tmp_path / "out", tmp_path / "other"
+    for place in (folder, other):
+        store.write(place, record_of(case_of()))
+    words = {
+        "run": ["run", str(tmp_path / "one.toml"), "--out", str(folder)],
+        "pack": ["pack", str(folder)],
+        "merge": ["merge", str(other), "--out", str(folder)],
+    }[command]
+    with locks.held(folder):
+        result = cli.invoke(app, words)
+        status = cli.invoke(app, ["status", str(tmp_path / "one.toml"), "--out", str(folder)])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert all(text in result.stderr for text in (str(folder), f"process {os.getpid()} (user "))
+    assert status.exit_code == 1
+    with locks.held(folder):  # it was let go
+        pass
+
+
+class Waits(Exception):
+    """What a test raises in place of waiting."""
+
+
+def test_one_run_is_timing_and_others_are_told_for_whom(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(locks.VARIABLE, str(tmp_path))
+
+    def waiting(reason: str) -> None:
+        raise Waits(reason)
+
+    before = os.umask(0o077)
+    try:
+        with (
+            locks.timing(Path("results/truth"), waiting),
+            pytest.raises(Waits, match=rf"Waiting for run {os.getpid()} \(user .*, results/truth"),
+            locks.timing(Path("results/other"), waiting),
+        ):
+            pass
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {0o666}  # open to all users
+    with locks.timing(Path("results/other"), waiting):
+        pass
+
+
+def test_a_place_of_the_lock_that_is_no_folder_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(locks.VARIABLE, str(tmp_path / "absent"))
+    with pytest.raises(ValueError, match=locks.VARIABLE), locks.timing(tmp_path, print):
+        pass
+
+
+@pytest.mark.parametrize("place", ["records", "suite.json/inner", "."])
+def test_a_place_that_cannot_be_written_is_one_line_and_status_2(tmp_path, place) -> None:
+    """By the way that serves a disk that is full."""
+    (tmp_path / "one.toml").write_text(COST.replace("cost", "identities"))
+    blocked = tmp_path / "out" / place  # . is the folder itself
+    blocked.parent.mkdir(parents=True, exist_ok=True)
+    blocked.write_bytes(b"")
+    command = ["run", "smoke", "--study", "identities", "--out", str(tmp_path / "out")]
+    result = cli.invoke(app, command)
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert str(tmp_path / "out") in result.stderr
