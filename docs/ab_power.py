@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.gate.ab import DEFAULT, Subject, compare
+from benchmarks.gate.ab import DEFAULT, compare
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS, SECONDS, SHARE = 80, 40.0, 0.1
@@ -88,7 +88,7 @@ def rows(run: int) -> list[tuple[object, ...]]:
             family, _, operation = slowed.partition("/")
             with Path("flows/__init__.py").open("a") as file:
                 file.write(SLOWED.format(family=family, operation=operation, share=SHARE))
-        results = compare("HEAD", ".", Subject(root=Path(folder)), seconds=SECONDS).benchmarks
+        results = compare("HEAD", ".", seconds=SECONDS).benchmarks
     table = []
     for name, result in results.items():
         if result.ratio is None:

@@ -50,9 +50,6 @@ def compare(
 ) -> None:
     """List what got worse, better, stayed, appeared or vanished from BASE to NEW.
 
-    A second table shows each metric that changed, over all cases of both results: the ratio of
-    medians, or the difference if it is in nats.
-
     BASE and NEW are each a results folder, a record (records/*.json), a JSON file of
     pytest-benchmark, or a folder of such files, of which the newest counts. Exact counts must be
     equal. Qualities are judged by their standard errors (one that is worse, and has none, is a
@@ -83,7 +80,6 @@ def compare(
         comparisons = (*verdict.notable, *verdict.unresolved)
         styles = ["red" if c.fails else COLOURS.get(c.outcome, "") for c in comparisons]
         _print_table(forms.HEADERS, [c.row for c in comparisons], styles)
-        _print_table(forms.CHANGES, [change.row for change in verdict.moved])
         for line in verdict.summary:
             console.print(line, soft_wrap=True)
     raise typer.Exit(verdict.status)
@@ -209,8 +205,9 @@ def ab(
             results = revisions.compare(
                 base,
                 new,
-                revisions.Subject.of(package, plugin),
                 only or (),
+                package=package,
+                plugin=plugin,
                 seconds=seconds,
                 factor=factor,
                 progress=lambda text: status.update(styled(text)),

@@ -14,7 +14,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from benchmarks.core import store
 from benchmarks.core.formats import number
@@ -110,9 +110,9 @@ def contradictions(history: Iterable[Record]) -> Iterator[str]:
             )
 
 
-def is_guarded(record: Record) -> bool:
+def is_guarded(record: Record | None) -> TypeGuard[Record]:
     """Whether a record has the figures that the guard compares."""
-    return record.status == "done" and OPERATORS in record.notes
+    return record is not None and record.status == "done" and OPERATORS in record.notes
 
 
 def moved(before: Record, after: Record) -> list[str]:
