@@ -365,6 +365,7 @@ def test_the_working_tree_against_its_commit(tmp_path, monkeypatch):
     out, comment = tmp_path / "ab.json", tmp_path / "ab.md"
     command = ["ab", "HEAD", "--only", "realnvp/log_prob", "--seconds", "12", "--require-pace"]
     done = CliRunner().invoke(app, [*command, "--json", str(out), "--markdown", str(comment)])
+    assert out.exists(), done.output
     document = json.loads(out.read_text())
     (entry,) = document["benchmarks"].values()
     statuses = {"slower": 1, "faster": 1, "same": 0, "too few": 2}

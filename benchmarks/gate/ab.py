@@ -55,7 +55,7 @@ SUMMARIES = {  # by verdict
 }
 WORKING_TREE = "."
 OURS = "flows"  # the package of this project
-START_LIMIT, ANSWER_LIMIT = 60.0, 30.0  # seconds to import a revision, and for one visit
+START_LIMIT, ANSWER_LIMIT = 120.0, 30.0  # seconds to import a revision, and for one visit
 TRIAL = 5  # calls before the first block, which estimate the seconds of one
 VISIT = 0.008  # seconds of timed calls that a visit aims at
 
@@ -173,7 +173,7 @@ def package_folders(revisions: Sequence[Revision]) -> list[list[str]]:
         folder = revision.path.with_name(f"{revision.path.name}-venv")
         venv.create(folder, with_pip=True, symlinks=True)
         (packages,) = folder.glob("lib/python*/site-packages")
-        (packages / "inherited.pth").write_text("\n".join(map(os.path.abspath, sys.path)))
+        (packages / "inherited.pth").write_text("\n".join(filter(None, sys.path)))
         folders.append([str(packages)])
         install = [folder / "bin/python", "-P", "-m", "pip", "install", "--quiet", *requirements]
         process = subprocess.run(install, capture_output=True, text=True) if requirements else None
