@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.cli.app import app
 from benchmarks.gate.ab import (
     ABBA,
     BAAB,
     BASE,
-    DEFAULT,
-    LEVEL,
     NEW,
     Measurement,
     Result,
@@ -29,7 +28,6 @@ from benchmarks.gate.ab import (
     judge,
     log_ratios,
     package_folders,
-    select,
 )
 from repositories import commit, git
 
@@ -275,12 +273,6 @@ def test_outside_of_a_repository_it_says_so(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["ab", "HEAD"])
     assert done.exit_code == 2
     assert "not a git repository" in done.stderr
-
-
-def test_benchmarks_by_name():
-    assert select(DEFAULT) == [*DEFAULT]
-    names = ["glow/gradient", "planar/gradient", "maf/sample"]
-    assert select(["glow", "planar", "maf/sample", "glow"]) == names
 
 
 @pytest.mark.system

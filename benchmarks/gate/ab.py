@@ -29,6 +29,7 @@ import psutil
 import scipy
 from numpy.typing import ArrayLike
 
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import holm
 from benchmarks.core.formats import markdown_table
 from benchmarks.measure.machine import git, machine, versions
@@ -46,7 +47,6 @@ DEFAULT = (  # six kinds of flow, each milliseconds a call
     "ffjord/log_prob",
 )
 FACTOR = 1.05  # least change that counts: processes of one revision differ by less (docs/ab.md)
-LEVEL = 0.05
 HEADERS = ("Benchmark", "Base (ms)", "New (ms)", "Ratio", "95 % interval", "p", "Verdict")
 SUMMARIES = {  # by verdict
     ("slower", f"failed in {NEW}"): "slower or failed",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import Estimate, holm, of_repetitions, of_samples
 from benchmarks.core.formats import number, with_error
 from benchmarks.core.frame import NOISY, REFERENCE, spread
@@ -21,7 +22,7 @@ from benchmarks.execution.versions import standing
 from benchmarks.gate import baseline, sources
 from benchmarks.gate.baseline import ABSOLUTE, RELATIVE, is_guarded
 from benchmarks.gate.sources import Entry, grouped
-from benchmarks.gate.verdict import LEVEL, Comparison, Outcome, Verdict
+from benchmarks.gate.verdict import Comparison, Outcome, Verdict
 
 FACTOR = 1.1  # by which a time may grow
 Pair = tuple[Entry, Entry]

@@ -14,13 +14,13 @@ import numpy as np
 import scipy
 from pydantic_core import to_json
 
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.formats import NOTHING, markdown_details, markdown_table, number, plain
 from benchmarks.core.formats import markdown as escape
 from benchmarks.core.metrics import Kind
 from benchmarks.core.naming import counted
 from benchmarks.gate.sources import Entry, grouped
 
-LEVEL = 0.05  # of all two-sided tests of a class together, by Holm's correction
 HEADERS = ("Case", "Metric", "Base", "New", "Change", "Verdict")
 ROWS = 200  # of a table in Markdown: a comment holds 65,536 characters
 MARKS = {"better": "🟢", "appeared": "🔵"}
