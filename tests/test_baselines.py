@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import scipy
 import torch
+from benchmarks.training.baselines.density import columns
+from benchmarks.training.baselines.em import Mixture, products, start
 from sklearn.mixture import GaussianMixture
 
 from benchmarks import datasets
@@ -15,8 +17,6 @@ from benchmarks.core.study import registry
 from benchmarks.evaluation import scoring
 from benchmarks.execution.suite import Suite
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
-from benchmarks.training.baselines.density import columns
-from benchmarks.training.baselines.em import Mixture, products, start
 from flows.preprocessing import FITS
 
 COVARIANCES = ["full", "diagonal"]

@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from benchmarks.evaluation.fields import field_of, trained_by
+from benchmarks.evaluation.settings import Scoring
+from benchmarks.evaluation.two_samples import c2st, compare, sliced_wasserstein
 from nflows.transforms import IdentityTransform
 
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.evaluation import scoring
-from benchmarks.evaluation.fields import field_of, trained_by
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settle
 from benchmarks.evaluation.scoring import likelihood_result, score_flow
-from benchmarks.evaluation.settings import Scoring
-from benchmarks.evaluation.two_samples import c2st, compare, sliced_wasserstein
 from benchmarks.measure import clock
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import train

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from benchmarks.evaluation.speed import timed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import datasets
 from benchmarks.core.study import Common
-from benchmarks.evaluation.speed import timed
 from benchmarks.training import seconds
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training

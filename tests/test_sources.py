@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks.studies.density.says import says
 
 import flows
 from benchmarks.claims.examples import densities
@@ -19,7 +20,6 @@ from benchmarks.core.series import STAR, series
 from benchmarks.execution.sources import commit_of, plugin_files
 from benchmarks.execution.tasks import tasks
 from benchmarks.plotting.draw import looks
-from benchmarks.studies.density.says import says
 from benchmarks.studies.density.tables import tables as density_tables
 from benchmarks.studies.trainees import Trainee
 from flows.plugins import load_plugin

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmarks.studies.time_to_nll import study as time_to_nll
+from benchmarks.studies.time_to_nll.figures import figures
+from benchmarks.studies.time_to_nll.tables import crossings, tables
 
 from benchmarks import datasets
 from benchmarks.analysis import levels
@@ -18,9 +21,6 @@ from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.record import Record
 from benchmarks.core.study import registry
-from benchmarks.studies.time_to_nll import study as time_to_nll
-from benchmarks.studies.time_to_nll.figures import figures
-from benchmarks.studies.time_to_nll.tables import crossings, tables
 from measuring import cases_of
 from records import record_of
 

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from benchmarks.evaluation.settings import Scoring
 
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.evaluation.settings import Scoring
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training

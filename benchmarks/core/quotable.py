@@ -17,6 +17,7 @@ BUSY = 0.1  # busy cores of other processes from which on the machine was shared
 REFERENCE = "reference_seconds"
 UNKNOWN = "unknown machine"
 SCATTERED = "the reference workload's times scattered"
+CPU = tuple(name for name, metric in METRICS.items() if metric.cpu)
 TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
 COMPARED = tuple(name for name in TIMES if METRICS[name].better != "neither")
 
@@ -38,13 +39,15 @@ def cautions(frame: pd.DataFrame) -> pd.Series:
 def quotable(frame: pd.DataFrame, cautions: Mapping[str, str]) -> pd.DataFrame:
     """A copy of the frame without the times that are not to be quoted, by ``cautions`` of keys.
 
+    CPU seconds of a process stay: what ran beside it does not count.
     Of `SCATTERED` times that were measured in the same rounds the raw values stay: what slows one
     slows all, so that ratios of their medians may be quoted, with their intervals.
     """
     why = frame["key"].map(cautions)
     together = [name for name in frame["study"].unique() if _interleaved(name)]
     ratios = (why == SCATTERED) & frame["study"].isin(together)
-    raw = {name: name.endswith(".values") for name in time_columns(frame)}
+    doubtful = [name for name in time_columns(frame) if name.removesuffix(".values") not in CPU]
+    raw = {name: name.endswith(".values") for name in doubtful}
     return frame.assign(
         **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
     )

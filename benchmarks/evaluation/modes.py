@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from benchmarks.datasets import Dataset
+if TYPE_CHECKING:  # the tables of records, which read this module, import no torch
+    from torch import Tensor
+
+    from benchmarks.datasets import Dataset
 
 MISSED = 0.1  # of the share 1/K below which a mode counts as missed
 THIN = 0.5  # and as thin
@@ -20,6 +22,8 @@ def shares(x: Tensor, data: Dataset) -> np.ndarray:
 
     Raises ValueError for a data set without modes.
     """
+    import torch
+
     if data.modes is None:
         raise ValueError(
             f"data set {data.name!r} has no modes: take one that has, 8gaussians or 25gaussians "
@@ -39,6 +43,8 @@ def gap_mass(x: Tensor, data: Dataset) -> float:
 
     Raises ValueError for a data set without a known density.
     """
+    import torch
+
     if data.log_prob is None:
         raise ValueError(
             f"the density of data set {data.name!r} is not known, nor are its gaps: take one with "

@@ -12,7 +12,7 @@ from benchmarks import datasets
 from benchmarks.core.case import Case, Settings
 from benchmarks.core.contender import Contender, expanded
 from benchmarks.core.study import Common
-from benchmarks.evaluation.settings import Scoring
+from benchmarks.evaluation.scoring import Scoring
 from benchmarks.studies.trainees import sized
 from benchmarks.training.baselines import EVERY, BaselineEntry
 from benchmarks.training.search import Configuration, Rung, Space, configurations

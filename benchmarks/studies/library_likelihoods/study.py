@@ -19,8 +19,7 @@ from benchmarks.evaluation.scoring import Metrics, likelihood_result
 from benchmarks.studies.architectures import Groups
 from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.foreign import ForeignTraining
-from benchmarks.training.loop import train
-from benchmarks.training.seconds import update_rates
+from benchmarks.training.loop import train, update_rates
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
 from flows.budget import trainable
