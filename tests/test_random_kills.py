@@ -23,10 +23,9 @@ KILLS = 3
 SEEDS = 4
 CASES = 4 * SEEDS  # of two flows on two sets
 PLUGIN = """
-from benchmarks.training import checkpoint, seconds
+from benchmarks.training import checkpoint
 
 checkpoint.SECONDS = 0.1
-seconds.ROW = 0.0  # an update at a time
 """
 
 

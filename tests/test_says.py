@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from benchmarks.cli import answer
 from benchmarks.cli.console import console
@@ -23,50 +22,6 @@ from benchmarks.studies.frontier.overview import overview
 
 SEEDS = 6
 NOISE = 0.01 * np.array([1.0, -1.0, 2.0, -2.0, 0.5, -0.5])  # of a seed, nats
-
-
-def densities(**likelihoods: float) -> pd.DataFrame:
-    """Records of flows with these mean log-likelihoods; each seed has a draw of its own."""
-    notes = {"data": {"split": "drawn", "rows": {"train": 100, "val": 10, "test": 10}}}
-    common = {"study": "density", "dataset": "made_up", "dim": 2, "status": "done", "arrays": None}
-    rows = [
-        common
-        | {"flow": flow, "seed": seed, "data_seed": seed, "key": f"{flow}{seed}", "notes": notes}
-        | {"test_ll": ll + NOISE[seed] * (1 + place), "updates": 10, "batch": 8}
-        | {"train_flops": 10.0 ** (9 + place)}
-        for place, (flow, ll) in enumerate(likelihoods.items())
-        for seed in range(SEEDS)
-    ]
-    return pd.DataFrame(rows)
-
-
-@pytest.mark.parametrize(
-    ("other", "seeds", "words"),
-    [
-        (-3.0, SEEDS, "is ahead of all other flows"),
-        (-2.0, SEEDS, "is level (within 0.05) with"),
-        (-3.0, 1, "judges no lead"),
-    ],
-)
-def test_a_lead_is_said_as_the_tests_show_it(other: float, seeds: int, words: str) -> None:
-    frame = densities(maf=-1.999, realnvp=other)
-    best, level, *_ = registry["density"].says(frame[frame["seed"] < seeds])
-    assert "maf on made_up" in best
-    assert words in level
-    if seeds == 1:
-        assert "±" not in best
-    else:
-        half = stats.t.ppf(0.975, seeds - 1) * stats.sem(NOISE)  # as differences have it
-        assert f"{-1.999 - other:+.3f} ± {half:.3f} over realnvp)" in best
-
-
-def test_the_effort_and_what_lacks_are_those_of_the_records() -> None:
-    frame = densities(maf=-2.0, realnvp=-3.0)
-    failed = frame.iloc[:1].assign(flow="glow", status="failed", key="x")
-    says = registry["density"].says(pd.concat([frame, failed], ignore_index=True))
-    assert says[-1] == "Without a result: glow on made_up (1 case)."
-    assert any("1.0e9" in line and "maf" in line for line in says)
-    assert registry["density"].says(failed) == []
 
 
 def costs(**powers: float) -> pd.DataFrame:

@@ -7,7 +7,7 @@ that place. A continuous part is cut in time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from typing import Any
 
@@ -90,7 +90,7 @@ def along(
     """Return small arrays of a flow's path from noise to data.
 
     ``path_samples`` (steps, rows, 2), the same rows at every step; ``path_densities`` (steps, side,
-    side), rows from below, in 255ths of ``path_peaks`` (steps,), which `densities` reads; and
+    side), rows from below, in 255ths of ``path_peaks`` (steps,), which the figures read; and
     ``path_extents`` (steps, 4), the (x0, x1, y0, y1) of their images, equal for all steps of a
     continuous flow. Continuous flows also have ``path_times`` (steps,), 0 at the noise and 1 at the
     data, and ``path_lines`` (points, traced, 2), trajectories; others have ``path_layers``
@@ -142,13 +142,6 @@ def _coded(images: np.ndarray) -> dict[str, np.ndarray]:
     peaks = np.maximum(images.max((1, 2)), np.finfo(images.dtype).tiny)
     shares = images / peaks[:, None, None]
     return {"path_densities": np.round(255 * shares).astype(np.uint8), "path_peaks": peaks}
-
-
-def densities(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Decode the densities of the steps, (steps, side, side), from the arrays of `along`."""
-    peaks = arrays["path_peaks"].astype(float)[:, None, None]
-    images: np.ndarray = arrays["path_densities"] * peaks / 255
-    return images
 
 
 def between(learned: Sequence[nn.Module], low: float, high: float) -> list[nn.Module]:

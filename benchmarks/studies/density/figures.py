@@ -215,17 +215,23 @@ def _draw_flow(above: Any, below: Any, held: Arrays) -> Any:
     """The steps of one flow, the first at the left and the last at the right, in unit squares."""
     extents, samples = held["path_extents"].reshape(-1, 2, 2), held["path_samples"].astype(float)
     lengths = np.diff(extents, axis=2)[:, :, 0]
-    peaks = held["path_peaks"].astype(float)[:, None, None]
-    densities = held["path_densities"] * peaks / 255 * lengths.prod(1)[:, None, None]
-    top = float(np.median(np.quantile(densities, 0.999, axis=(1, 2))))
-    for step, x in enumerate(np.linspace(0, (STEPS - 1) * (1 + GAP), len(densities))):
-        image = panels.density(above, densities[step], (x, x + 1, 0, 1), top)
+    images = densities(held) * lengths.prod(1)[:, None, None]
+    top = float(np.median(np.quantile(images, 0.999, axis=(1, 2))))
+    for step, x in enumerate(np.linspace(0, (STEPS - 1) * (1 + GAP), len(images))):
+        image = panels.density(above, images[step], (x, x + 1, 0, 1), top)
         above.text(x + 0.5, 1.04, _place(held, step), ha="center", fontsize=8)
         inside = (samples[step] - extents[step, :, 0]) / lengths[step]
         inside = inside[((inside > 0) & (inside < 1)).all(1)]
         panels.cloud(below, inside + np.array([x, 0]))
         below.add_patch(Rectangle((x, 0), 1, 1, fill=False, ec="#bbbbbb", clip_on=False))
     return image
+
+
+def densities(held: Arrays) -> np.ndarray:
+    """Decode the densities of the steps, (steps, side, side)."""
+    peaks = held["path_peaks"].astype(float)[:, None, None]
+    images: np.ndarray = held["path_densities"] * peaks / 255
+    return images
 
 
 def _place(held: Arrays, step: int) -> str:

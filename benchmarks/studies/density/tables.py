@@ -324,10 +324,11 @@ def matches(models: Models) -> str:
             continue
         least, most = float(means.min()), float(means.max())
         by_width = target is not None and metric == "parameters"
-        span = f"{name} ({text(least)} to {text(most)}{', by their width' if by_width else ''})"
+        span = f"{name} ({text(least)} to {text(most)}"
         alike = least > 0 and most / least <= MATCHED
         if target is not None and by_width:
             alike = target / MATCHED <= least and most <= target * MATCHED
+        span += ", by their width)" if alike and by_width else ")"
         (same if alike else different).append(span)
     what = f"in {' and '.join(same)}, within {MATCHED - 1:.0%}" if same else "in nothing"
     rest = f"; they differ in {', '.join(different)}." if different else "."
@@ -440,7 +441,9 @@ def exactness(models: Models, study: str = "density") -> Table | None:
     ways |= dict.fromkeys(("solver_gap", "checked_ll", "hutchinson_ll", "difference"), _mean)
     groups = cases.groupby("series", sort=False)
     frame = groups.agg(ways)
-    frame["hutchinson_ll_se"] = np.sqrt(groups["variance"].agg(_mean) / groups["hutchinson_ll"].count())
+    frame["hutchinson_ll_se"] = np.sqrt(
+        groups["variance"].agg(_mean) / groups["hutchinson_ll"].count()
+    )
     frame = frame.dropna(axis=1, how="all").rename_axis("model").reset_index()
     frame.insert(1, RECORDS, groups["key"].agg(tuple).tolist())
     note = (

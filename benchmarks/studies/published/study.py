@@ -46,10 +46,8 @@ class Published(TrainingStudy):
             dim = datasets.dim(name)
             yield from fitted(options.baselines, common, name, dim, scoring, study=self.name)
             for each in options.flows:
-                roles = {
-                    "by": each.protocol or options.protocol,
-                    "expected": options.update_seconds,
-                }
+                by, seconds = each.protocol or options.protocol, options.update_seconds
+                roles = {"by": by, "expected": seconds}
                 alone = options.model_copy(update={"flows": (each,)})
                 yield from alone.repeated(common, name, dim, scoring, roles=roles, study=self.name)
 
