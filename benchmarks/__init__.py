@@ -17,12 +17,15 @@ def load(*paths: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from benchmarks.core import frame, pytest_benchmark, store
+    from benchmarks.core import frame, store
 
     if absent := [str(path) for path in paths if not Path(path).exists()]:
         raise ValueError(f"there is no file or folder {absent[0]!r}")
     folders = [path for path in map(Path, paths) if store.is_folder(path)]
     others = [path for path in map(Path, paths) if not store.is_folder(path)]
     frames = [frame.load(*folders)] if folders else []
-    frames += [pytest_benchmark.load(path) for path in others]
+    if others:
+        from benchmarks.core import pytest_benchmark
+
+        frames += [pytest_benchmark.load(path) for path in others]
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]

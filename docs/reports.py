@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks import report
 from benchmarks.report.quoted import folders
+
+from benchmarks import report
 
 RESULTS = Path(__file__).parent.parent / "results"
 

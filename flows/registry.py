@@ -11,9 +11,10 @@ import pkgutil
 import sys
 import unicodedata
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -72,7 +73,7 @@ class Registry(Generic[T]):
         self.folder_module = folder_module
         self._members: dict[str, _Entry[T]] = {}
         self._discovered = False
-        self.left_out: dict[str, str] = {}  # why, for each entry point that cannot be loaded
+        self.left_out: dict[str, str] = {}  # why, for each module and plug-in that cannot be loaded
         _registries.add(self)
 
     def add(
@@ -184,7 +185,8 @@ class Registry(Generic[T]):
         if name not in self._members:
             choices = ", ".join(self)
             more = "load the file that registers it (--plugin FILE), or " * bool(self.group)
-            raise ValueError(f"unknown {self.kind} {name!r}; {more}choose from: {choices}")
+            absent = "".join(f"; {name} was left out: {f}" for name, f in self.left_out.items())
+            raise ValueError(f"unknown {self.kind} {name!r}; {more}choose from: {choices}{absent}")
         entry = self._members[name]
         if not entry.usable:
             raise ValueError(
@@ -202,22 +204,23 @@ class Registry(Generic[T]):
         if self._discovered:
             return
         self._discovered = True  # first, since the modules imported below may look members up
-        try:
-            for package in self.packages:
-                path = importlib.import_module(package).__path__
-                for module in pkgutil.iter_modules(path, package + "."):
-                    importlib.import_module(module.name)
-                for folder in self._folders(path):
-                    importlib.import_module(f"{package}.{folder}.{self.folder_module}")
-        except BaseException:
-            self._discovered = False  # or the next look-up would hide the cause
-            raise
+        for package in self.packages:
+            path = importlib.import_module(package).__path__
+            names = [module.name for module in pkgutil.iter_modules(path, package + ".")]
+            names += [f"{package}.{folder}.{self.folder_module}" for folder in self._folders(path)]
+            for name in names:
+                self._load(f"module {name!r}", name, partial(importlib.import_module, name))
         for point in entry_points(group=self.group) if self.group else ():
-            try:
-                plugins.load_entry_point(point)
-            except FOREIGN as error:  # another distribution's fault must not stop this one
-                fault = self.left_out[point.value] = described(error)
-                warnings.warn(f"plug-in {point.value!r} was left out: {fault}", stacklevel=2)
+            load = partial(plugins.load_entry_point, point)
+            self._load(f"plug-in {point.value!r}", point.value, load)
+
+    def _load(self, label: str, name: str, load: Callable[[], object]) -> None:
+        """Import members; a file that cannot be imported is left out, with one line."""
+        try:
+            load()
+        except FOREIGN as error:
+            fault = self.left_out[name] = described(error)
+            warnings.warn(f"{label} was left out: {fault}", stacklevel=3)
 
     def _folders(self, path: Iterable[str]) -> list[str]:
         """Names of the folders under ``path`` that have the ``folder_module``."""

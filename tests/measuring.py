@@ -17,7 +17,7 @@ from records import record_result
 
 def cases_of(study: str, options: Mapping[str, Any], **common: Any) -> list[Case]:
     """The cases of a study with these options, of a suite with these common settings."""
-    member = registry[study]
+    member = registry[study].part(options)
     return list(member.cases(member.Options.model_validate(options), Common(**common)))
 
 
@@ -59,5 +59,5 @@ def trace_cases(dtype: str = "float32", **changes: Any) -> list[Case]:
 
 
 def gradient_cases(**changes: Any) -> list[Case]:
-    """The gradients study's cases of a small field."""
-    return cases_of("gradients", {**GRADIENTS, **changes})
+    """Cases of gradients of a small field."""
+    return cases_of("numerics", {"part": "gradients", **GRADIENTS, **changes})

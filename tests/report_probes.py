@@ -18,8 +18,8 @@ from benchmarks.core import store
 from benchmarks.core import study as studies
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.exhibit import RECORDS, Column, Figure, Table
+from benchmarks.core.naming import series
 from benchmarks.core.record import Record, Values
-from benchmarks.core.series import series
 from benchmarks.core.study import Study
 from records import declared_now
 

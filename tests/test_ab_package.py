@@ -13,7 +13,7 @@ from benchmarks.ab import worker
 from benchmarks.ab.checkouts import Revision
 from benchmarks.ab.session import RevisionWorker, compare
 from benchmarks.ab.subject import OWN, Subject, resolve
-from benchmarks.core.git import git
+from benchmarks.measure.machine import git
 
 PROJECT = """
 [project]

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.report.facts import Fact
+from benchmarks.report.formats import html as page_of
+from benchmarks.report.references import References
 from matplotlib.figure import Figure as Canvas
 from playwright.sync_api import Browser, Page
 
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
-from benchmarks.core.plan import Plan
+from benchmarks.core.frame import Plan
 from benchmarks.report import content, numbered
-from benchmarks.report.facts import Fact
-from benchmarks.report.formats import html as page_of
-from benchmarks.report.references import References
 from browser import HEIGHT, launched, opened
 
 pytestmark = pytest.mark.slow

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks.report.facts import Fact
+from benchmarks.report.formats import html as page_of
+from benchmarks.report.references import References
 from matplotlib.figure import Figure as Canvas
 from playwright.sync_api import Browser, Page
 
 from benchmarks.core import exhibit
-from benchmarks.core.plan import Plan
+from benchmarks.core.frame import Plan
 from benchmarks.plotting import draw
 from benchmarks.report import content, numbered
-from benchmarks.report.facts import Fact
-from benchmarks.report.formats import html as page_of
-from benchmarks.report.references import References
 from browser import launched, opened
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import flows
-from benchmarks.core.contender import Contender
+from benchmarks.studies.contender import Contender
 from flows.budget import WITHIN, width
 from flows.member import Member
 

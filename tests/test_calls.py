@@ -10,10 +10,10 @@ import torch
 
 import flows
 from benchmarks.core.case import Case
-from benchmarks.core.contender import Contender
 from benchmarks.core.metrics import METRICS
 from benchmarks.measure.calls import COUNTED, calls, measured
 from benchmarks.measure.operations import lu_flops
+from benchmarks.studies.contender import Contender
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 BATCH = 4

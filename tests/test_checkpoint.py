@@ -159,7 +159,7 @@ def test_a_case_that_no_plan_lists_has_a_file_beside_its_blocks(tmp_path, monkey
 
 SMALL: dict[str, dict[str, Any]] = {
     "nfe": {"flows": ["cnf"], "tolerances": [0.1], "checks": 3, "updates": 7},
-    "gradients": {"flows": ["cnf"], "solvers": {"rk4": [0.5]}, "updates": [7]},
+    "numerics": {"part": "gradients", "flows": ["cnf"], "solvers": {"rk4": [0.5]}, "updates": [7]},
 }
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.core.git import git
 from benchmarks.measure import child, fresh, machine, resources
+from benchmarks.measure.machine import git
 
 TRAP = "raise SystemExit('imported from the working folder')\n"
 PARENT = """

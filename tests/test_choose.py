@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 import flows
 from benchmarks import datasets
 from benchmarks.cli.app import app
-from benchmarks.cli.choice import weights
-from benchmarks.cli.question import earlier, suite_of
+from benchmarks.cli.choose import earlier, suite_of
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
@@ -159,7 +158,7 @@ def test_a_family_without_a_final_is_named(folder):
 def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):
     (choice,) = choices(load(folder))
     for ranked in choice.flows:
-        flow = flows.load(weights(folder, ranked.row["key"]))
+        flow = flows.load(folder / "weights" / ranked.row["key"])
         data = datasets.load(choice.data)
         assert data.scaling is not None
         raw, _ = data.scaling.inverse(data.test)

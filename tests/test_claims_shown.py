@@ -8,18 +8,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from benchmarks.report.collect import collect
+from benchmarks.report.sections import noted
 from typer.testing import CliRunner
 
 from benchmarks import report
 from benchmarks.claims import Claim, Evidence, Verdict, claims, register, registry
 from benchmarks.cli.app import app
 from benchmarks.core import store
-from benchmarks.core.frame import load
-from benchmarks.core.quotable import of_one_place
+from benchmarks.core.frame import load, of_one_place
 from benchmarks.report.claims import judge
-from benchmarks.report.collect import collect
 from benchmarks.report.runs import read
-from benchmarks.report.sections import noted
 from committed import FOLDERS, ROOT
 from page import Page
 
@@ -27,7 +26,7 @@ from page import Page
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the committed run of the suite quick has of two studies, with its report."""
-    folder = _part(tmp_path_factory.mktemp("drawn") / "part", "identities", "trace")
+    folder = _part(tmp_path_factory.mktemp("drawn") / "part", "numerics", "trace")
     report.write(folder)
     return folder
 
@@ -64,14 +63,14 @@ def test_claims_follow_the_studies(drawn: Path) -> None:
 
 def test_a_claim_of_no_slide_has_a_row(tmp_path: Path) -> None:
     """As another distribution's has none."""
-    folder = _part(tmp_path / "part", "identities")
+    folder = _part(tmp_path / "part", "numerics")
     with registry.temporary():
 
         @register(
             "of-no-slide",
             statement="There are records.",
             criterion="Confirmed if there are.",
-            studies=("identities",),
+            studies=("numerics",),
             suite="quick",
             exhibits=(),
             examples=(),
@@ -87,7 +86,7 @@ def test_a_claim_of_no_slide_has_a_row(tmp_path: Path) -> None:
 
 def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
     """And a claim that only one of them judges has one; anchors differ."""
-    folders = _part(tmp_path / "a", "identities"), _part(tmp_path / "b", "identities", "trace")
+    folders = _part(tmp_path / "a", "numerics"), _part(tmp_path / "b", "numerics", "trace")
     judged = collect(folders).claims
     assert judged is not None
     runs: dict[str, list[str]] = {}

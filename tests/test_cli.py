@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +13,9 @@ from hypothesis import strategies as st
 from rich.table import Table
 from typer.testing import CliRunner
 
-from benchmarks.cli.app import app
+from benchmarks.cli.app import PANELS, app
 from benchmarks.cli.console import PlainConsole, styled
 from benchmarks.core.formats import plain
-from benchmarks.core.naming import duration
 from benchmarks.execution import suite
 
 ROOT = Path(__file__).parent.parent
@@ -34,13 +32,21 @@ def test_help_does_not_import_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_fourteen_commands_stand_in_four_panels():
+    result = cli.invoke(app, ["--help"])
+    listed = [command for commands in PANELS.values() for command in commands]
+    assert len(listed) == 14
+    assert all(panel in result.stdout for panel in PANELS)
+    assert all(f"│ {command} " in result.stdout for command in listed)
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         ("flowgauge ba", {"baseline"}),
         ("flowgauge '' ba", {"baseline"}),
         ("flowgauge baseline ", {"update", "check"}),
-        ("flowgauge run hi", {"history"}),
+        ("flowgauge run lad", {"ladder"}),
         ("flowgauge check nsf", {"nsf_ar", "nsf_coupling"}),
         ("flowgauge data info 8g", {"8gaussians"}),
     ],
@@ -83,20 +89,3 @@ def test_printed_text_is_neither_markup_nor_terminal_escapes(text):
     assert plain(plain(hostile)) == plain(hostile)
     printable = "".join(c for c in text if c.isprintable())
     assert plain(printable) == printable
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (0.254, "0.25 s"), (59, "59 s"), (90, "1.5 min"), (5400, "1.5 h")],
-)
-def test_durations_have_a_unit_of_their_size(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_a_plan_tells_seconds(tmp_path):
-    """Of each case, and of all."""
-    few = ["-s", 'identities.flows=["maf"]', "-s", "identities.bottlenecks=[[4, 2]]"]
-    few += ["--study", "identities", "--dry-run", "--out", str(tmp_path)]
-    result = cli.invoke(app, ["run", "complexity", *few])
-    assert re.fullmatch(r"\d+ cases, about \d+ s", result.stdout.splitlines()[-1])
-    assert "0.5 s" in result.stdout

@@ -15,8 +15,8 @@ from torch import Tensor
 from continuous_fields import moved
 from flows.continuous import MLPField
 from flows.continuous.activations import ACTIVATIONS, tanh
-from flows.continuous.products import Link, trace_of
 from flows.continuous.time_layers import TIME
+from flows.continuous.vector_fields import Link, trace_of
 
 Normal = Callable[..., Tensor]
 

@@ -12,13 +12,13 @@ import torch
 
 import flows
 from benchmarks import datasets
-from benchmarks.core.case import studies
-from benchmarks.core.contender import Contender
 from benchmarks.core.study import Common
+from benchmarks.core.study import registry as studies
 from benchmarks.datasets import own
 from benchmarks.datasets.simulators import linear_sample
 from benchmarks.studies.choose.plan import entrants
 from benchmarks.studies.choose.study import ChooseOptions
+from benchmarks.studies.contender import Contender
 from benchmarks.studies.trainees import Trainees
 from benchmarks.training import weights
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit

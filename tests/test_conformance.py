@@ -141,16 +141,6 @@ def test_wrong_use_is_named(flow: Any, options: Any, error: Any, message: str) -
         flows.check(flow, **options)
 
 
-def test_the_table_has_every_row() -> None:
-    """As text: a line for each row with figure, bound and status, after the verdict."""
-    result = flows.check("planar", dim=2, layers=2)
-    lines = str(result).splitlines()
-    assert lines[0] == "planar, D = 2: passed"
-    for line, row in itertools.zip_longest(lines[1:], result.rows):
-        assert line.startswith(row.name)
-        assert row.status in line
-
-
 def test_the_kit_is_loaded_when_it_is_asked_for() -> None:
     """``import flows`` and a build leave it out; ``flows.check`` loads it."""
     program = (

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing, crossings
 
 from benchmarks.analysis import sizes
-from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing, crossings
 from benchmarks.analysis.growth import Growth, growth
 from benchmarks.core.case import Case
 from benchmarks.core.exhibit import Table

@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 from benchmarks.cli.console import PlainConsole
 from benchmarks.cli.progress import Display
 from benchmarks.core import store
-from benchmarks.core.parts import FolderError
+from benchmarks.core.store import FolderError
 from benchmarks.execution import cluster as pool
 from benchmarks.execution import connection, remote, suite
 from benchmarks.execution.claims import Claims
@@ -46,8 +46,8 @@ def address():
 def test_a_plan_imports_no_dask_and_none_of_what_only_measures():
     """Every command would wait for it."""
     code = (
-        "import sys, benchmarks.execution.run; from benchmarks.core.case import studies;"
-        "assert set(studies);"
+        "import sys, benchmarks.execution.run; from benchmarks.core.study import registry;"
+        "assert set(registry);"
         "assert not {'dask', 'scipy.stats', 'sklearn'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

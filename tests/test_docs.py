@@ -10,17 +10,15 @@ from typing import Any
 
 import pytest
 import typer
+from benchmarks.report.documents import Documents, rendered
+from benchmarks.report.quoted import Quoted, folders
 
 from benchmarks.cli.app import app
 from benchmarks.core import store
-from benchmarks.core.frame import load
-from benchmarks.core.plan import plan_of
-from benchmarks.core.quotable import TIMES
+from benchmarks.core.frame import TIMES, load, plan_of
 from benchmarks.core.record import Values
 from benchmarks.execution import suite
 from benchmarks.execution.state import state
-from benchmarks.report.documents import Documents, rendered
-from benchmarks.report.quoted import Quoted, folders
 from documents import DOCUMENTS, ROOT, commands, named
 from flows.conformance import ROWS
 

@@ -89,7 +89,7 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     from benchmarks import datasets
     from benchmarks.claims import claims
-    from benchmarks.core.case import studies
+    from benchmarks.core.study import registry as studies
     from benchmarks.core.study import Common
     from benchmarks.execution.versions import dependencies, plugins_of
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.formats import LONGEST, brief, plain, readable
-from benchmarks.core.plan import plan_of
+from benchmarks.core.frame import plan_of
 from benchmarks.core.study import Result
 from benchmarks.execution.suite import Suite
 from flows.plugins import described, load_plugin

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.analysis.stats import holm
+from benchmarks.analysis.inference import holm
 from benchmarks.core.record import Values
 from benchmarks.gate import compare, quality, rendering, times
 from benchmarks.gate.comparison import LEVEL

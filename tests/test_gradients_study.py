@@ -1,20 +1,169 @@
-"""The gradients study: its cases, blocks, and faults that cost no other case."""
+"""Gradients of numerics: errors, memory and evaluations of each, cases, faults and tables."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
+import torch
 
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 from benchmarks.execution.tasks import tasks
-from benchmarks.studies.gradients import study as gradients
+from benchmarks.studies.numerics import study as numerics
+from benchmarks.studies.numerics.tables import MEASURED, by_error, by_setting, with_solver
+from flows.continuous import Solver
 from measuring import GRADIENTS, frame_of, gradient_cases, results_of
 
 pytestmark = pytest.mark.usefixtures("frozen")
 TOLERANCES, STEPS = GRADIENTS["solvers"].values()
-STUDY = registry["gradients"]
+STUDY = registry["numerics"]
+
+# untrained fields are so easy that the direct first step is as good at any tolerance
+HEURISTIC = {"solver": {"first_step": "torchdiffeq"}}
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """The records of the cases, with a column for each part of the solver, and equal times.
+
+    Of the untrained field, dopri5 in float64 alone.
+    """
+    torch.set_num_threads(1)
+    cases = [
+        case
+        for case in gradient_cases(seconds=0, options=HEURISTIC)
+        if case.updates or (case.dtype, case.options["solver"]["method"]) == ("float64", "dopri5")
+    ]
+    rows = frame_of(cases, results_of(cases))
+    assert set(rows["status"]) == {"done"}
+    solver = pd.DataFrame([vars(Solver.of(options)) for options in rows["option.solver"]])
+    times = {"gradient_seconds": 1.0, "reference_seconds": 0.5}
+    times["gradient_seconds.values"] = [[0.9, 1.0, 1.2]] * len(rows)
+    rows = rows.assign(**times)
+    return pd.concat([rows, solver[["method", "rtol", "step_size", "gradient"]]], axis=1)
+
+
+def along(frame: pd.DataFrame, metric: str, **where: Any) -> list[float]:
+    """A metric at each tolerance or step size, from the loosest on."""
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    knob = "step_size" if frame["step_size"].notna().all() else "rtol"
+    assert frame[knob].is_unique
+    return frame.sort_values(knob, ascending=False)[metric].tolist()
+
+
+@pytest.mark.parametrize("updates", [0, 40])
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+def test_the_error_falls_with_the_tolerance(
+    frame: pd.DataFrame, gradient: str, updates: int
+) -> None:
+    """In float64 by orders of magnitude, down to what the reference itself is known to."""
+    place = {"method": "dopri5", "dtype": "float64", "updates": updates, "gradient": gradient}
+    loose, middle, tight = along(frame, "gradient_error", **place)
+    assert loose > middle > tight
+    assert tight < (1e-3 if updates else 0.1) * loose
+    assert tight < 1e-6
+    assert max(along(frame, "reference_shift", **place)) < 0.1 * tight
+    assert along(frame, "gradient_cosine", **place)[-1] == pytest.approx(1, abs=1e-9)
+
+
+def test_steps_of_order_four_have_errors_of_order_four(frame: pd.DataFrame) -> None:
+    """Adjoint and backprop alike: half the step of rk4 leaves about a sixteenth of the error."""
+    for gradient in ("adjoint", "backprop"):
+        place = {"method": "rk4", "dtype": "float64", "updates": 40, "gradient": gradient}
+        first, second, third = along(frame, "gradient_error", **place)
+        assert 6 < first / second < 60
+        assert 8 < second / third < 40
+
+
+def test_float32_has_a_floor(frame: pd.DataFrame) -> None:
+    """At the tightest tolerance its rounding is all that is left, and far above float64's error."""
+    for gradient in ("adjoint", "seminorm", "backprop"):
+        place = {"method": "dopri5", "updates": 40, "gradient": gradient}
+        single, double = (
+            along(frame, "gradient_error", dtype=dtype, **place)[-1]
+            for dtype in ("float32", "float64")
+        )
+        assert 1e-8 < single < 1e-4
+        assert double < 0.3 * single
+
+
+def test_the_adjoint_keeps_as_much_whatever_the_steps(frame: pd.DataFrame) -> None:
+    """Backprop keeps more with every evaluation, the adjoint one evaluation's part."""
+    for dtype, method in (("float32", "rk4"), ("float64", "rk4"), ("float64", "dopri5")):
+        place = {"method": method, "dtype": dtype, "updates": 40}
+        nfe = along(frame, "nfe_forward", gradient="backprop", **place)
+        assert nfe == sorted(set(nfe))
+        by_adjoint = along(frame, "gradient_bytes", gradient="adjoint", **place)
+        assert len(set(by_adjoint)) == 1
+        by_backprop = along(frame, "gradient_bytes", gradient="backprop", **place)
+        assert by_backprop == sorted(set(by_backprop))
+        assert by_backprop[0] > by_adjoint[0]
+    place = {"method": "rk4", "gradient": "backprop", "updates": 40}
+    kept32, kept64 = (
+        along(frame, "gradient_bytes", dtype=dtype, **place) for dtype in ("float32", "float64")
+    )
+    assert kept64 == pytest.approx([2 * by_backprop for by_backprop in kept32], rel=0.05)
+
+
+def test_backprop_evaluates_nothing_backward(frame: pd.DataFrame) -> None:
+    """The adjoint solves another ODE, of which adaptive steps are counted."""
+    backprop = frame["gradient"] == "backprop"
+    for metric in ("nfe_backward", "steps_accepted_backward", "steps_rejected_backward"):
+        assert (frame.loc[backprop, metric] == 0).all()
+    assert (frame.loc[~backprop, "nfe_backward"] > 0).all()
+    adaptive = frame["method"] == "dopri5"
+    assert (frame.loc[adaptive, "steps_accepted"] > 0).all()
+    assert (frame.loc[adaptive & ~backprop, "steps_accepted_backward"] > 0).all()
+    assert (frame.loc[~adaptive, "nfe_forward"] == 4 / frame.loc[~adaptive, "step_size"]).all()
+
+
+def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> None:
+    """A row a field, setting and gradient; what an error costs; a column a field."""
+    quickest, every = by_error(with_solver(frame)), by_setting(with_solver(frame))
+    assert len(every) == len(frame)
+    assert set(every["updates"]) == {0, 40}
+    assert (every["backprop_ratio"] == 1).all()  # by times that are equal
+    assert set(quickest["reference_ratio"]) == {2.0}
+    assert (quickest["gradient_error"] <= quickest["level"]).all()
+    which = ["updates", "dtype", "gradient", "method", "setting"]
+    assert not quickest.duplicated(which).any()
+    for table in STUDY.tables(frame):
+        assert set(MEASURED) <= set(table.frame)
+    assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
+    costs, work = STUDY.figures(frame)
+    assert len(costs.draw().axes) == 6
+    assert len(work.draw().axes) == 6
+    legend = {text.get_text() for text in costs.draw().legends[0].get_texts()}
+    assert {"adjoint", "backprop", "seminorm", "float32", "float64"} <= legend
+    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
+
+
+def test_seeds_are_pooled_and_flows_told_apart(frame: pd.DataFrame) -> None:
+    """Two seeds are one row, two widths two flows."""
+    (_, once), columns = STUDY.tables(frame), len(STUDY.figures(frame))
+    again = pd.concat([frame, frame.assign(seed=1, gradient_error=3 * frame["gradient_error"])])
+    _, pooled = STUDY.tables(again.reset_index(drop=True))
+    assert len(pooled.frame) == len(once.frame)
+    errors = [table.frame["gradient_error"] for table in (once, pooled)]
+    assert errors[1].tolist() == pytest.approx((2 * errors[0]).tolist())
+    wider = pd.concat([frame, frame.assign(**{"option.hidden": 32})]).reset_index(drop=True)
+    assert set(STUDY.tables(wider)[1].frame["series"]) == {"cnf hidden=16", "cnf hidden=32"}
+    assert len(STUDY.figures(wider)) == 2 * columns
+
+
+def test_without_a_clock_there_are_no_times(frame: pd.DataFrame) -> None:
+    """Errors and counts have their table and figure all the same."""
+    counts = frame[[column for column in frame if "_seconds" not in column]]
+    (table,) = STUDY.tables(counts)
+    assert "backprop_ratio" not in table.frame
+    (figure,) = STUDY.figures(counts)
+    assert figure.draw()
+
+
+# ---- cases and faults ---------------------------------------------------------------------------
 
 
 def test_every_number_is_a_metric_with_raw_times() -> None:
@@ -59,7 +208,7 @@ def test_a_block_has_every_gradient_of_one_setting() -> None:
 def test_the_weights_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """For all solvers, gradients and precisions of one field."""
     trainings = []
-    monkeypatch.setattr(gradients, "train", lambda *arguments: trainings.append(arguments))
+    monkeypatch.setattr(numerics, "train", lambda *arguments: trainings.append(arguments))
     few = {"dopri5": [1e-2], "rk4": [0.5]}
     own = {"training_batch": 63, "seconds": 0}  # of no other test
     results = results_of(
@@ -89,7 +238,17 @@ def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
     assert table.frame["gradient_error"].tolist()[2:] == ["failed", "failed"]
     assert len(STUDY.figures(frame)) == 2
     failed = frame[frame["status"] == "failed"]
-    columns = ["key", "flow", "dataset", "updates", "dtype", "seed", "status", "option.solver"]
+    columns = [
+        "key",
+        "flow",
+        "dataset",
+        "updates",
+        "dtype",
+        "seed",
+        "status",
+        "option.solver",
+        "setting.part",
+    ]
     (table,) = STUDY.tables(failed[[*columns, "batch"]])
     assert set(table.frame["gradient_error"]) == {"failed"}
     assert STUDY.figures(failed) == []

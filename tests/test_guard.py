@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import datasets
-from benchmarks.core import parts, store
-from benchmarks.core.case import Case, studies
+from benchmarks.core import store
+from benchmarks.core.case import Case
 from benchmarks.core.record import Record
+from benchmarks.core.study import registry as studies
 from benchmarks.execution import suite
 from benchmarks.gate import compare, guard
 from benchmarks.gate.baseline import faults, renew
@@ -118,14 +119,14 @@ def test_figures_need_a_version_and_operators_a_version_or_a_pace(
     after = after.model_copy(update={"declared": {**after.declared, SHARED: Declared(1, 1 + pace)}})
     raised = version or pace
     refused = (figures and not version) or (operators and not raised)
-    source, parts_before = folder(tmp_path / "new", after), parts.tables(base)
+    source, parts_before = folder(tmp_path / "new", after), store.tables(base)
     failures = compare(base, source).failures
     assert bool(failures) is (figures or operators or raised)
     assert all((AGAIN in failure.note) is not refused for failure in failures)
     if refused:
         with pytest.raises(ValueError, match="version" if figures else "pace"):
             renew(source, base)
-        assert parts.tables(base) == parts_before
+        assert store.tables(base) == parts_before
     else:
         assert renew(source, base) == raised
         assert not compare(base, source).failures
@@ -138,7 +139,7 @@ def test_one_version_with_two_sets_of_figures_is_a_fault(tmp_path: Path) -> None
     for again in (measured(-1.5), measured(operators=4), measured(-1.25, flow=2)):
         assert len(list(guard.contradictions([*history, again]))) == 1
     base = renewed(tmp_path, measured())
-    parts.write(base, [(measured(-1.5), {})])
+    store.write_part(base, [(measured(-1.5), {})])
     assert len(list(faults(base))) == 1
 
 
@@ -175,7 +176,7 @@ def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path: Path) -> Non
     committed(tmp_path, "add", "-A")
     committed(tmp_path, "commit", "-q", "-m", "baseline: start")
     renew(folder(tmp_path / "raised", measured(-1.5, flow=2)), base)
-    first, second = parts.tables(base)
+    first, second = store.tables(base)
     assert not list(faults(base, "HEAD"))
     with pytest.raises(ValueError, match="git"):
         list(faults(base, "no-such-commit"))
@@ -193,12 +194,13 @@ def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path: Path) -> Non
 def test_a_case_is_measured_as_if_it_were_the_first() -> None:
     """What an earlier case has drawn, trained or solved must not be missing among operators."""
     options = {
-        "datasets": ["8gaussians"], "sizes": {"hidden": 4, "depth": 1, "layers": 1}, "batch": 8,
+        "part": "gradients", "datasets": ["8gaussians"], "batch": 8,
+        "sizes": {"hidden": 4, "depth": 1, "layers": 1},
         "solvers": {"euler": [0.5]}, "gradients": ["backprop"], "dtypes": ["float64"],
         "updates": [1], "seconds": 0, "reference": 1e-2,
         "training": {"validations": 1, "validation_rows": 8},
     }  # fmt: skip
-    study, cases = studies["gradients"], cases_of("gradients", options, dtype="float64")
+    study, cases = studies["numerics"], cases_of("numerics", options, dtype="float64")
     (first, second) = (list(dispatched(study, cases)) for _ in range(2))
     assert first[0][1].notes[OPERATORS] == second[0][1].notes[OPERATORS]
     assert first[0][1].metrics == second[0][1].metrics

@@ -18,9 +18,9 @@ import torch
 
 import flows
 from benchmarks.core.case import Case
-from benchmarks.core.contender import Contender
 from benchmarks.measure.calls import Calls, calls
 from benchmarks.measure.operations import Operations
+from benchmarks.studies.contender import Contender
 
 Cost = dict[str, int]
 SOLVER: dict[str, Any] = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}

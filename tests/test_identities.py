@@ -1,4 +1,4 @@
-"""The identities study: every equality holds, and a fault injected into either side shows."""
+"""Identities of numerics: every equality holds, and a fault injected into either side shows."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from benchmarks.evaluation import equalities
 from benchmarks.evaluation.equalities import IDENTITIES
 from benchmarks.execution import suite
 from benchmarks.execution.versions import dependencies
-from benchmarks.studies.identities.figures import figures
-from benchmarks.studies.identities.tables import tables
+from benchmarks.studies.numerics.figures import figures
+from benchmarks.studies.numerics.tables import tables
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from measuring import cases_of
 from records import record_result
 
-STUDY = registry["identities"]
+STUDY = registry["numerics"]
 SMALL: dict[str, Any] = {
+    "part": "identities",
     "flows": [{"flow": "realnvp"}],
     "dims": [2],
     "sizes": {"hidden": 8, "depth": 2},
@@ -44,7 +45,7 @@ SMALL: dict[str, Any] = {
 
 def cases(identity: str, **changes: Any) -> list[Case]:
     """The study's cases of one identity, small."""
-    variants = cases_of("identities", {**SMALL, **changes}, seeds=(3, 4))
+    variants = cases_of("numerics", {**SMALL, **changes}, seeds=(3, 4))
     return [case for case in variants if case.settings["identity"] == identity]
 
 
@@ -80,10 +81,7 @@ def test_cases_are_told_apart_and_in_float64() -> None:
 @pytest.mark.parametrize("name", ["smoke", "quick", "complexity", "full"])
 def test_suites_have_every_identity(name: str) -> None:
     """Each of them, and settings whose names no flow has for an option of its own."""
-    entries = [dict(e) for e in suite.read(name).studies if e["study"] == "identities"]
-    for entry in entries:
-        del entry["study"]
-    cases = [case for entry in entries for case in cases_of("identities", entry)]
+    cases = [case for case in suite.read(name).cases() if case.former == "identities"]
     assert {case.settings["identity"] for case in cases} == set(IDENTITIES)
     options = {option for flow in flows.members for option in flows.members[flow].defaults}
     assert not options & {name for case in cases for name in case.settings}

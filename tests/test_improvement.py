@@ -28,7 +28,7 @@ from benchmarks.claims import Claim, claims, registry
 from benchmarks.claims.examples import densities, searched
 from benchmarks.claims.leads import FAMILY
 from benchmarks.core.case import Case
-from benchmarks.core.series import BUDGET
+from benchmarks.core.naming import BUDGET
 from benchmarks.measure.preparing import prepare
 from benchmarks.studies.density.tables import tables
 from benchmarks.training.loop import train

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import (
     Estimate,
+    holm,
     of_line,
     of_repetitions,
     of_rows,
@@ -21,7 +22,6 @@ from benchmarks.analysis.inference import (
     standings,
 )
 from benchmarks.analysis.paired import compare, standing
-from benchmarks.analysis.stats import holm
 from benchmarks.core.case import Seeds
 
 NUMBERS = st.floats(-5, 5).map(lambda x: round(x, 3))

@@ -9,9 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.core.case import Case, studies
+from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result
+from benchmarks.core.study import registry as studies
 from benchmarks.execution.process import Files, Setup
 from benchmarks.execution.worker import Worker
 from flows.plugins import load_plugin

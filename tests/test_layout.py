@@ -32,20 +32,12 @@ def test_results_hold_packed_records_plans_and_benchmarks_alone() -> None:
     if listed.returncode:
         pytest.skip("not a git checkout")
     files = [ROOT / name for name in listed.stdout.splitlines()]
-    allowed = (
-        "records-*.parquet",
-        "arrays-*.zip",
-        "suite.json",
-        "audit/audit.*json",
-        "history/history.jsonl",
-    )
+    allowed = ("records-*.parquet", "arrays-*.zip", "suite.json", "audit.json.gz")
     for path in files:
         if path.parent.parent.name != "benchmarks":
             assert any(path.match(pattern) for pattern in allowed), path
         else:
             assert path.suffix == ".json", path
-    history = [path for path in files if path.parent.name == "history"]
-    assert sum(path.stat().st_size for path in history) <= 5e5
-    records = [path for path in files if path.parent.name not in ("audit", "history")]
+    records = [path for path in files if path.parent.name != "results"]
     assert sum(path.stat().st_size for path in records) <= 12e6
     assert sum(path.stat().st_size for path in {*files} - {*records}) <= 8e6

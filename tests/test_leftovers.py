@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
-from benchmarks.core import parts, store
+from benchmarks.core import store
 from benchmarks.core.record import Record
 from benchmarks.execution import leftovers
 from folders import case_of
@@ -63,7 +63,7 @@ def test_temporaries_and_files_of_cases_that_are_done_are_removed(tmp_path, pack
 def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder") as error:
-        parts.replace(tmp_path / "folder", b"content")
+        store.replace(tmp_path / "folder", b"content")
     assert error.value.filename == str(tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import flows
 import peer_processes
-from benchmarks.analysis.stats import ratio_of_medians
+from benchmarks.analysis.inference import ratio_of_medians
 from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry

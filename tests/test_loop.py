@@ -10,7 +10,7 @@ import torch
 
 import flows
 from benchmarks import datasets
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case
 from benchmarks.measure.preparing import prepare
 from benchmarks.training.loop import train

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 import flows
-from benchmarks.analysis.stats import bootstrap_medians, standard_error
+from benchmarks.analysis.inference import bootstrap_medians, standard_error
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from benchmarks.measure import clock
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.machine import commit, machine, versions

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import flows
 from benchmarks.core.case import Case
-from benchmarks.core.contender import Contender
 from benchmarks.measure.calls import calls
 from benchmarks.measure.memory import peak_bytes, saved_bytes
+from benchmarks.studies.contender import Contender
 
 N, D, H = 5, 4, 3
 FLOAT = 4  # bytes

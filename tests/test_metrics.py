@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.core import metrics
 from benchmarks.core.exhibit import Column
 from benchmarks.core.metrics import FILE, METRICS, SCALES, read
 from benchmarks.core.study import Result
@@ -43,3 +44,16 @@ def test_a_unit_that_is_shown_otherwise_has_its_factor(unit: str, display: str) 
 def test_a_metric_without_a_row_is_named_with_the_file(use: Any) -> None:
     with pytest.raises(ValueError, match=rf"(?s){UNKNOWN}.*{FILE}"):
         use(UNKNOWN)
+
+
+def test_a_plug_in_adds_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once or more with the same meaning; another meaning needs another name."""
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+    row = {"about": "slope", "unit": "", "better": "lower", "kind": "quality"}
+    for _ in range(2):
+        metrics.register("largest_slope", **row)
+    assert metrics.defined("largest_slope").about == "slope"
+    with pytest.raises(ValueError, match="'parameters' is defined already"):
+        metrics.register("parameters", **row)
+    with pytest.raises(ValueError, match="better"):
+        metrics.register("other", **{**row, "better": "less"})

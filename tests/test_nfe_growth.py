@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
+from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
+from benchmarks.analysis.polynomials import tail_polynomial
 
 from benchmarks.analysis import nfe
-from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
 from benchmarks.analysis.inference import Estimate
-from benchmarks.analysis.polynomials import tail_polynomial
 from benchmarks.core.exhibit import Table
 from benchmarks.core.study import Common, registry
 from benchmarks.studies.nfe.figures import figures

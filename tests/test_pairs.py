@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.core import pairs
+from benchmarks.core import naming as pairs
 from benchmarks.core.case import Case, Seeds
 
 

@@ -12,7 +12,7 @@ import torch
 
 import flows
 from benchmarks import datasets
-from benchmarks.core.parts import content_hash
+from benchmarks.core.store import content_hash
 from benchmarks.evaluation import pictures
 from benchmarks.plotting import panels
 from benchmarks.studies.density.figures import figures

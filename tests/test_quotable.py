@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from benchmarks.core.frame import BUSY, NOISY, cautions, of_one_place, place, quotable, spread
+from benchmarks.core.frame import SCATTERED as SCATTERED_TIMES
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.quotable import BUSY, NOISY, cautions, of_one_place, place, quotable, spread
-from benchmarks.core.quotable import SCATTERED as SCATTERED_TIMES
 
 QUIET = {"other_cores": BUSY / 4, "stolen_cores": BUSY / 4}
 STEADY = [1.0, 1.0 + NOISY / 4, 1.0 + NOISY / 2]
@@ -54,7 +54,7 @@ def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_r
     reasons = [SCATTERED_TIMES, "other work ran on the machine"]
     for study in ("libraries", "cost"):
         frame = pd.DataFrame([_row(key, study=study) for key in "abc"])
-        quoted = quotable(frame, dict(zip("ab", reasons, strict=True)))
+        quoted = quotable(frame, dict(zip("ab", reasons, strict=True)), ("libraries",))
         assert quoted["log_prob_seconds"].notna().tolist() == [False, False, True]
         raw = [study == "libraries", False, True]
         assert quoted["log_prob_seconds.values"].notna().tolist() == raw

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.report.collect import collect
 
 from benchmarks import report
 from benchmarks.report import formats
-from benchmarks.report.collect import collect
 from page import Page
 from report_probes import AWKWARD, PROBE, record_of
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks.report.formats import latex
+from benchmarks.report.numbered import Exhibits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +20,6 @@ from benchmarks.core import formats
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.frame import load
 from benchmarks.report import cells
-from benchmarks.report.formats import latex
-from benchmarks.report.numbered import Exhibits
 from report_probes import PROBE, Probe, record_of
 
 

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks.report.collect import collect
+from benchmarks.report.formats import summary
+from benchmarks.report.numbered import Exhibits
+from benchmarks.report.references import References, spans
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,16 +21,11 @@ from benchmarks import report
 from benchmarks.core import store
 from benchmarks.core import study as studies
 from benchmarks.core.exhibit import RECORDS, Figure, Table
-from benchmarks.core.frame import load
-from benchmarks.core.plan import Plan
+from benchmarks.core.frame import Plan, load
 from benchmarks.core.record import Record
 from benchmarks.execution.versions import Standing
 from benchmarks.report import pictures, runs
-from benchmarks.report.collect import collect
 from benchmarks.report.content import Report, Section
-from benchmarks.report.formats import summary
-from benchmarks.report.numbered import Exhibits
-from benchmarks.report.references import References, spans
 from committed import ROOT
 from page import Page
 from report_probes import BROKEN, PROBE, REFERENCE, SECONDS, Broken, Probe, drawn_lines, record_of

@@ -7,17 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.report.numbered import Exhibits
+from benchmarks.report.references import References
 
 from benchmarks.cli import answer
 from benchmarks.cli.console import console
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS, Column, Table
-from benchmarks.core.plan import Plan
-from benchmarks.core.quotable import quotable
+from benchmarks.core.frame import Plan, quotable
 from benchmarks.core.study import registry
 from benchmarks.report import content
-from benchmarks.report.numbered import Exhibits
-from benchmarks.report.references import References
 from benchmarks.studies.frontier.overview import overview
 
 SEEDS = 6

@@ -7,12 +7,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from benchmarks.analysis.polynomials import exact_polynomial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
 from benchmarks.analysis import scaling_law
-from benchmarks.analysis.polynomials import exact_polynomial
 from benchmarks.analysis.scaling_law import Law
 
 SIZES = 2.0 ** np.arange(1, 11)

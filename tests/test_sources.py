@@ -13,12 +13,12 @@ import pytest
 import flows
 from benchmarks.claims.examples import densities
 from benchmarks.core.case import Case
-from benchmarks.core.contender import expanded
-from benchmarks.core.git import git
-from benchmarks.core.series import STAR, series
+from benchmarks.core.naming import STAR, series
 from benchmarks.execution.sources import commit_of, plugin_files
 from benchmarks.execution.tasks import tasks
+from benchmarks.measure.machine import git
 from benchmarks.plotting.draw import looks
+from benchmarks.studies.contender import expanded
 from benchmarks.studies.density.tables import tables as density_tables
 from benchmarks.studies.trainees import Trainee
 from flows.plugins import load_plugin

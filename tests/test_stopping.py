@@ -35,7 +35,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     assert process.returncode == 75
     assert "stopped" in output
     (record,) = store.read(stopped).values()
-    assert (record.case.study, record.status) == ("identities", "done")
+    assert (record.case.study, record.status) == ("numerics", "done")
     assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".safetensors"]
     assert not (stopped / "claims").exists()
     monkeypatch.setattr("benchmarks.execution.tasks.needed", lambda names: (str(PLUGIN),))

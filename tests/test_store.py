@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import benchmarks
-from benchmarks.core import parts, store
+from benchmarks.core import store
 from folders import BATCH, arrays_of, content, put, values
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_])
@@ -29,7 +29,7 @@ SIZES = st.integers(1, 6)
 def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
     """Whether arrays agree in names, types, shapes and bits."""
     hashes = [
-        {name: parts.content_hash(a) for name, a in arrays.items()} for arrays in (first, second)
+        {name: store.content_hash(a) for name, a in arrays.items()} for arrays in (first, second)
     ]
     return hashes[0] == hashes[1]
 
@@ -52,7 +52,7 @@ def test_records_and_arrays_outlive_writing_packing_and_joining(written, join):
             )
             read = arrays_of(folder)
             assert all(same(read[batch], arrays) for batch, (_, arrays) in written.items())
-        assert len(parts.tables(folder)) == 1
+        assert len(store.tables(folder)) == 1
         assert not store.loose(folder)
 
 
@@ -114,7 +114,7 @@ def test_arrays_that_are_dropped_leave_the_others_and_the_metrics(tmp_path, join
     assert values(tmp_path) == before
     read = arrays_of(tmp_path)
     assert all(same(read[batch], {"b": np.arange(batch)}) for batch in (1, 2))
-    assert len(parts.hashes(tmp_path)) == 2
+    assert len(store.hashes(tmp_path)) == 2
 
 
 def test_arrays_of_a_record_that_was_cut_off_do_not_pass_for_those_of_the_packed_one(tmp_path):

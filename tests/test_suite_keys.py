@@ -6,12 +6,12 @@ import re
 import tomllib
 
 import pytest
+from benchmarks.report.suite_keys import suite_keys
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from benchmarks.core.study import registry
 from benchmarks.execution.suite import Suite
-from benchmarks.report.suite_keys import suite_keys
 
 MODELS = {"A suite": Suite, **{f"The study `{name}`": registry[name].Options for name in registry}}
 PAGE = suite_keys()

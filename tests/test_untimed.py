@@ -25,8 +25,8 @@ RK4 = {"solver": {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}}
 OPTIONS: dict[str, dict[str, Any]] = {
     "cost": {"flows": ["realnvp"], "dims": [2], "sizes": SIZES, "batch": 4, "seconds": 0},
     "trace": {"dims": [2], "sizes": SIZES, "batch": 4, "draws": 100, "seconds": 0},
-    "gradients": {
-        **TRAINED, "updates": [0], "solvers": {"rk4": [0.5]}, "dtypes": ["float64"], "seconds": 0,
+    "numerics": {
+        **TRAINED, "part": "gradients", "updates": [0], "solvers": {"rk4": [0.5]}, "dtypes": ["float64"], "seconds": 0,
     },
     "nfe": {
         **TRAINED, "flows": [{"flow": "cnf", "options": RK4}], "tolerances": [0.1], "seconds": 0,

@@ -29,51 +29,33 @@ cli = CliRunner()
         (["run", "smoke", "-s", "threads=none"], ["threads", "none"]),
         (["run", "smoke", "-s", "cost.speed=1"], ["speed", "batch"]),
         (["run", "smoke", "-s", "density.scoring.row=1"], ["scoring.row", "checked_rows"]),
-        (["run", "smoke", "-s", "density.training.shedule=1"], ["shedule", "warmup"]),
-        (["run", "smoke", "-s", "density.flows.0.training.shedule=1"], ["shedule", "warmup"]),
-        (["submit", "smoke", "--kubernetes", "--image", "i", "--volume", "A_b"], ["'A_b'"]),
-        (["run", "smoke", "-s", "studies.99.batch=1"], ["studies.99.batch"]),
         (["run", "smoke", "-s", "studies.0.study=nosuch"], ["nosuch", "density"]),
         (["run", "smoke", "-s", 'density.datasets=["nosuch"]'], ["nosuch", "magic"]),
-        (["run", "smoke", "-s", 'nfe.flows=["nosuch"]'], ["nosuch", "realnvp"]),
-        (["run", "smoke", "-s", 'density.baselines=["nosuch"]'], ["nosuch", "mixture"]),
         (["run", "smoke", "--device", "nosuch"], ["nosuch"]),
         (["run", "smoke", "--plugin", "nosuch.py"], ["nosuch.py"]),
         (["run", "smoke", "-s", "cost.sizes.hiden=3"], ["hiden", "hidden"]),
         (["run", "smoke", "-s", "seeds=[]"], ["seeds", "at least 1"]),
         (["run", "smoke", "--out", __file__], [Path(__file__).name, "cannot be a results folder"]),
         (["run", "complexity", "--study", "costs"], ["'costs'", "cost, nfe, trace", "identities"]),
-        (["run", "smoke", "-s", "costs.seconds=2"], ["'costs'", "cost, density", "threads"]),
-        (["run", "smoke", "-s", "studies=2", "-s", "cost.batch=2"], ["cost.batch=2"]),
         (["run", "smoke", "--threads", "0"], ["threads", "got 0"]),
-        (["run", "smoke", "-s", "studies.x=5"], ["studies.x", "'x'", "0, 1, 2"]),
-        (["run", "smoke", "-s", "studies.0.flows.99=5"], ["studies.0.flows.99", "'99'"]),
-        (["run", "smoke", "-s", "name.x=5"], ["name.x", "neither a table nor a list"]),
-        (["run", "smoke", "-s", "density.flows=3"], ["flows", "a list"]),
         (["run", "smoke", "-s", "threads=1\nname='a'"], ["threads", "whole number"]),
         (["run", "smoke", "--jobs", "9" * 30], ["--jobs", "auto"]),
         (["status", "smoke", "--out", __file__], [Path(__file__).name, "a file"]),
-        (["submit", "smoke", "--slurm", "--gres", "a\nb"], ["--gres", "one line"]),
         (["run", "smoke", "-s", "name='../../evil'"], ["'../../evil'", "no /"]),
         (["run", "smoke", "-s", f"threads={'9' * 5000}"], ["threads", "999 …"]),
-        (["run", "smoke", "-s", f"cost.dims=[{'9' * 400}]"], ["dims.0", "64 bits", "999 …"]),
         (["run", "smoke", "-s", "seeds=[-1]"], ["seeds.0", "greater than or equal to 0"]),
-        (["run", "smoke", "-s", "density.scoring.tolerance=inf"], ["tolerance", "finite"]),
         (["run", "smoke", "-s", f"density.training.{'a.' * 99}b=1"], ["levels"]),
         (["run", "smoke", "--out", ""], ["'--out'", "empty"]),
         (["run", "smoke", "--out="], ["'smoke'", "empty"]),
         (["run", "sm\udcffke"], ["'sm?ke'", "UTF-8"]),
         (["cost", "maf", "--dim", "9" * 400], ["--dim", "2..512"]),
-        (["cost", "maf", "--dim", f"2..{'9' * 400}"], ["--dim", "2..512"]),
         (["check", "maf", "--dim", "9" * 400], ["dim.0", "64 bits"]),
-        (["check", "maf", "-s", "hidden=nan"], ["hidden", "finite"]),
         (["baseline", "update", str(BASELINE), "--target", __file__], [Path(__file__).name]),
         (["status", "nosuch"], ["nosuch", "smoke"]),
         (["status", str(ROOT / "docs")], ["suite.json", f"--out {ROOT / 'docs'}"]),
         (["report", "nosuch"], ["folder", "nosuch"]),
         (["check", "nosuch"], ["nosuch", "realnvp"]),
         (["check", "maf", "-s", "hiden=3"], ["hiden", "hidden"]),
-        (["check", "maf", "-s", "hidden"], ["hidden", "key=value"]),
         (["check", "maf", "-s", "dim=3"], ["--dim"]),
         (["check", "maf", "--dim", "3", "--dim", "-2"], ["--dim -2", "1 or more"]),
         (["check", "maf", "planar", "-s", "hidden=4"], ["planar", "hidden"]),
@@ -81,7 +63,6 @@ cli = CliRunner()
         (["check", __file__], [Path(__file__).name, "registers no flow"]),
         (["check", "planar", "--dim", "1", "--csv", "/"], ["'/'", "directory"]),
         (["data", "fetch", "mnist"], ["mnist", "power"]),
-        (["data", "fetch", "magic"], ["magic", "power"]),
         (["data", "fetch", "gas", "--original"], ["gas", "miniboone"]),
         (["data", "fetch", "--original", "--from", "x"], ["--from", "--original"]),
         (
@@ -90,9 +71,7 @@ cli = CliRunner()
         ),
         (["data", "fetch", "--from", "http://x/y", "--checksum", "md5:0"], ["md5:0", "sha256"]),
         (["data", "fetch", "--data-root", __file__], [Path(__file__).name]),
-        (["data", "verify", "nosuch"], ["nosuch", "bsds300"]),
         (["data", "verify", "--data-root", "nosuch"], ["nosuch", "no folder"]),
-        (["data", "info", "nosuch"], ["nosuch", "magic"]),
         (["data", "info", "nosuch.csv"], ["nosuch.csv", "does not exist"]),
         (["data", "info", "magic", "--dequantise"], ["magic", "is not a file"]),
         (["data", "info", "power"], ["power", "--data-root"]),
@@ -144,13 +123,6 @@ def test_a_fault_of_a_suite_names_its_place_and_the_remedy(text, message, tmp_pa
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
-
-
-def test_a_long_value_is_cut(tmp_path):
-    (tmp_path / "s.toml").write_text(f"threads = {list(range(99))}\nstudies = []")
-    result = cli.invoke(app, ["run", str(tmp_path / "s.toml")])
-    assert result.stderr.endswith(" …)\n")
-    assert "[0, 1, 2" in result.stderr
 
 
 STEPS = ["studies", "density", "0", "99", "-1", "²", "", "flows", "training", "clip", "name", "x"]

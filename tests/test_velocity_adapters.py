@@ -1,7 +1,6 @@
 """Velocity fields by the call conventions of other libraries: their densities, known exactly.
 
-What stands in for the libraries' classes has their signatures. The adapters are those of the page,
-and so are the trainings by the libraries themselves, where they are installed.
+What stands in for the libraries' classes has their signatures. The adapters are those of the page.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
-from torchdiffeq import odeint
 
 from flows import Flow
 from flows.continuous import CNF
@@ -117,82 +115,3 @@ def test_the_density_is_the_known_one(name: str, trace: str, page: dict[str, Any
         z = torch.linalg.solve_triangular(FACTOR, (x - MEAN).T, upper=False).T
         square = flow.to_noise(x).square().sum(1)
     torch.testing.assert_close(square, z.square().sum(1), atol=1e-6, rtol=1e-6)
-
-
-def test_the_page_names_every_convention() -> None:
-    """The table of adapters has the calls that are tested here."""
-    text = PAGE.read_text()
-    for call in ("MLP(cat([x, t], -1))", "torch_wrapper(net)(t, x)", "f(t, x, args={})"):
-        assert f"`{call}`" in text
-    assert "`velocity_model(x=..., t=..., **extras)`" in text
-
-
-def _from_the_definition(space: dict[str, Any], x: Tensor) -> Tensor:
-    """By torchdiffeq's fixed steps, with the trace of the dense Jacobian of every row."""
-    net, one = space["net"], torch.tensor([1.0, 0.0], dtype=x.dtype)
-
-    def rate(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        def field(row: Tensor) -> Tensor:
-            result: Tensor = net(torch.cat([row, t[None]]))
-            return result
-
-        jacobians = torch.func.vmap(torch.func.jacrev(field))(state[0])
-        return torch.func.vmap(field)(state[0]), torch.einsum("nii->n", jacobians)
-
-    start, how = (x, torch.zeros_like(x[:, 0])), {"method": "rk4", "options": {"step_size": 0.02}}
-    points, traces = odeint(rate, start, one, **how)
-    return NOISE.log_prob(points[-1]).sum(1) + traces[-1]
-
-
-def _by_flow_matching(space: dict[str, Any], x: Tensor) -> Tensor:
-    """By its own solver of the likelihood."""
-    from flow_matching.solver import ODESolver
-
-    solver, noise = ODESolver(space["model"]), lambda z: NOISE.log_prob(z).sum(1)
-    how = {"method": "dopri5", "step_size": None, "exact_divergence": True}
-    log_prob: Tensor = solver.compute_likelihood(x, noise, rtol=1e-9, atol=1e-9, **how)[1]
-    return log_prob
-
-
-def _by_torchdyn(space: dict[str, Any], x: Tensor) -> Tensor:
-    """By its NeuralODE, whose first column is minus the integral of the trace."""
-    model = space["model"]
-    model.atol = model.rtol = 1e-9
-    z = model(torch.cat([torch.zeros(len(x), 1), x], 1))[1][-1].detach()
-    return NOISE.log_prob(z[:, 1:]).sum(1) - z[:, 0]
-
-
-NOISE = torch.distributions.Normal(0.0, 1.0)
-TIGHT = {"rtol": 1e-9, "atol": 1e-9}
-PACKAGES: dict[str, tuple[Callable[[dict[str, Any], Tensor], Tensor], dict[str, Any]]] = {
-    # SELU has a kink, and so jumps in the trace, which cost adaptive steps their order
-    "torchcfm": (_from_the_definition, {"method": "rk4", "step_size": 0.02}),
-    "flow_matching.solver": (_by_flow_matching, TIGHT),
-    "torchdyn.core": (_by_torchdyn, TIGHT),
-}
-
-
-@pytest.mark.filterwarnings("ignore")  # the packages' own notices
-@pytest.mark.parametrize("package", PACKAGES)
-def test_what_a_package_trains_has_the_density_that_it_defines(
-    package: str, page: dict[str, Any]
-) -> None:
-    """In float64, by the page's training; the rows are likelier for it."""
-    pytest.importorskip(package, reason="the page trains by the package itself")
-    blocks = re.findall(r"```python fragment\n(.*?)```", PAGE.read_text(), re.S)
-    (code,) = (b for b in blocks if f"from {package.partition('.')[0]}" in b)
-    torch.manual_seed(0)
-    space = {**page, "data": torch.randn(64, 2) @ torch.tensor([[0.5, 0.3], [0.0, 0.4]]) + 1}
-    exec(compile(code, PAGE.name, "exec"), {**space, "updates": 0}, untrained := {})
-    exec(compile(code, PAGE.name, "exec"), space := {**space, "updates": 60})
-    rows, (theirs, solver) = space["data"].double(), PACKAGES[package]
-    first, flow = (s["flow"].double().using(solver=solver) for s in (untrained, space))
-    with torch.no_grad():
-        assert flow.log_prob(rows).mean() > first.log_prob(rows).mean() + 0.5
-        log_prob = flow.log_prob(rows[:8])
-    torch.set_default_dtype(torch.float64)
-    try:
-        expected = theirs(space, rows[:8])
-    finally:
-        torch.set_default_dtype(torch.float32)
-    torch.testing.assert_close(log_prob, expected, atol=1e-6, rtol=0)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.core.git import git
+from benchmarks.measure.machine import git
 from documents import ROOT, blocks
 
 pytestmark = pytest.mark.system

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.core.git import git
+from benchmarks.measure.machine import git
 
 WORKING_TREE = "."
 HERE = Path()

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from benchmarks.ab.benches import FACTOR
 from benchmarks.ab.schedule import BASE, NEW, Block, Visit
-from benchmarks.analysis.stats import holm
+from benchmarks.analysis.inference import holm
 
 LEVEL = 0.05
 

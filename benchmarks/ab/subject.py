@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ab.checkouts import TIMED
-from benchmarks.core.git import git
+from benchmarks.measure.machine import git
 
 OWN = "flows"  # the package of this project, which times itself
 PROJECT = "pyproject.toml"

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import improvement, levels
+from benchmarks.analysis import improvement
 from benchmarks.analysis.criteria import LEVEL, UPDATES
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import Comparison, compare, standing
 from benchmarks.core.frame import arrays_by_case
-from benchmarks.core.series import BUDGET, LABEL, is_baseline, named
+from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
 EFFORT = ("validation_cpu_seconds", "validation_seconds", "validation_flops")
 # of the training of a whole budget
@@ -168,7 +168,7 @@ def validations(cases: pd.DataFrame) -> pd.Series:
     """Validation likelihood of each case, nats: a baseline's, or a training's best; else NaN."""
     values = cases.get("val_ll", pd.Series(np.nan, cases.index)).astype(float)
     others = arrays_by_case(cases[values.isna()], improvement.CURVE)
-    curves = [levels.best(own) if own else math.nan for own in others]
+    curves = [improvement.best(own) if own else math.nan for own in others]
     values[values.isna()] = np.array(curves)
     return values
 
@@ -191,11 +191,11 @@ def _effort_to(side: pd.DataFrame, axis: str, level: float) -> float:
     means = []
     for _, seeds in side.groupby("series"):
         curves = arrays_by_case(seeds, improvement.CURVE, axis)
-        means.append(float(np.mean([levels.cost_at(curve, axis, level) for curve in curves])))
+        means.append(float(np.mean([improvement.cost_at(curve, axis, level) for curve in curves])))
     return min((mean for mean in means if mean == mean), default=math.nan)
 
 
 def reached(side: pd.DataFrame) -> float:
     """Highest validation likelihood, nats, that every seed of some series comes to."""
-    best = [levels.best(curve) for curve in arrays_by_case(side, improvement.CURVE)]
+    best = [improvement.best(curve) for curve in arrays_by_case(side, improvement.CURVE)]
     return float(pd.Series(best, side.index).groupby(side["series"]).min().max())

@@ -1,31 +1,35 @@
-"""Growth of cost with a size: degrees of exact counts, local exponents of times."""
+"""Growth of costs with a size, and the dimension from which on one flow is cheaper than another."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import scaling_law
-from benchmarks.analysis.polynomials import tail_polynomial
+from benchmarks.analysis import scaling_law, sizes
 from benchmarks.analysis.scaling_law import Law
-from benchmarks.analysis.sizes import FEWEST
-from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.exhibit import RECORDS, per_row
 from benchmarks.core.metrics import METRICS
-from flows.continuous.trace import Trace
+from benchmarks.core.naming import width_rules
 
 ONCE = "precomputation_flops"  # of log_prob's FLOPs: computed once for a batch
 FIXED, FOLLOWS = "fixed", "H = c D"  # the width, against the dimension
+TAIL = 5  # largest sizes that a polynomial of the larger ones needs: enough for one of degree 3
+ALWAYS, NEVER = 0.0, float("inf")  # crossings at all dimensions that were measured, and at none
 
 
 @dataclass(frozen=True)
 class Growth:
     """Growth of a cost with a size.
 
-    ``degree`` is that of the polynomial: of exact counts, None if they are of none, or of the law
+    ``degree`` is that of the polynomial: of exact counts, None if no polynomial fits, or of the law
     fitted to times. ``exponent`` is d ln cost / d ln size at the ``largest`` size, for times with a
     95 % ``interval``. It is a lower bound of the asymptote's unless that is ``reached``.
     ``breaks`` are the sizes from which on times differ by a factor.
@@ -40,7 +44,7 @@ class Growth:
 
 
 def growth(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
-    """Growth of a metric of a batch with the size ``by``; None for fewer than `FEWEST` sizes.
+    """Growth of a metric of a batch with the size ``by``; None below `sizes.FEWEST` sizes.
 
     FLOPs of log_prob grow with D as a row's do: without those that are spent once for a batch.
     Times have no asymptote where the FLOPs of their call are of a higher degree.
@@ -54,28 +58,27 @@ def growth(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
 
 
 def counts(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
-    """Growth of exact counts of a batch as they are; None for fewer than `FEWEST` sizes."""
+    """Growth of exact counts of a batch as they are; None below `sizes.FEWEST` sizes."""
     if metric not in group:
         return None
-    known = group[group[metric] > 0].drop_duplicates(by).sort_values(by)  # seeds have equal counts
-    if len(known) < FEWEST:
+    positive = group[group[metric] > 0].drop_duplicates(by).sort_values(by)  # alike over seeds
+    if len(positive) < sizes.FEWEST:
         return None
-    sizes, values = [int(size) for size in known[by]], [int(value) for value in known[metric]]
+    x, y = positive[by].astype(int).tolist(), positive[metric].astype(int).tolist()
     try:
-        _, coefficients = tail_polynomial(sizes, values)
+        _, coefficients = tail_polynomial(x, y)
     except ValueError:
-        (low, high), (before, after) = sizes[-2:], values[-2:]
-        return Growth(None, float(np.log(after / before) / np.log(high / low)), high)
-    parts = [float(c * sizes[-1] ** power) for power, c in enumerate(coefficients)]
+        return Growth(None, float(np.log(y[-1] / y[-2]) / np.log(x[-1] / x[-2])), x[-1])
+    parts = [float(c * x[-1] ** power) for power, c in enumerate(coefficients)]
     exponent = sum(power * part for power, part in enumerate(parts)) / sum(parts)
-    return Growth(len(parts) - 1, exponent, sizes[-1])
+    return Growth(len(parts) - 1, exponent, x[-1])
 
 
 def _times(group: pd.DataFrame, metric: str, counted: Growth | None, by: str) -> Growth | None:
-    known = group[group[metric].notna()] if metric in group else group[:0]
-    if known[by].nunique() < FEWEST:
+    timed = group[group[metric].notna()] if metric in group else group[:0]
+    if timed[by].nunique() < sizes.FEWEST:
         return None
-    samples = known.groupby(by)[f"{metric}.values"].agg(lambda lists: list(itertools.chain(*lists)))
+    samples = timed.groupby(by)[f"{metric}.values"].agg(lambda lists: list(itertools.chain(*lists)))
     law = _fitted(tuple(samples.index), tuple(map(tuple, samples)))
     steeper = counted is not None and counted.degree is not None and law.degree < counted.degree
     reached = law.asymptotic and not steeper
@@ -84,25 +87,28 @@ def _times(group: pd.DataFrame, metric: str, counted: Growth | None, by: str) ->
 
 
 @lru_cache(1024)
-def _fitted(sizes: tuple[float, ...], samples: tuple[tuple[float, ...], ...]) -> Law:
+def _fitted(x: tuple[float, ...], samples: tuple[tuple[float, ...], ...]) -> Law:
     """The same law for a table and a figure, fitted once."""
-    return scaling_law.fit(sizes, samples)
+    return scaling_law.fit(x, samples)
 
 
 def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Degrees in D of the series of `sizes.scans` whose counts are of a polynomial.
+    """Degrees in D of the series of `sizes.scans` whose counts are polynomials.
 
     Columns: series, flow, trace (estimator; None for a flow without that option), stochastic,
     depth, width (`FIXED` or `FOLLOWS`; a width that parameters decide is neither, and left out),
     degree, dim (the largest) and records (keys).
     """
+    from flows.continuous.trace import Trace  # imports torch, which a report does without
+
     rows = []
     for name, group in scans.groupby("series"):
         grown, first = growth(group, metric), group.iloc[0]
-        if grown is None or grown.degree is None or _ruled(first, "parameters"):
+        if grown is None or grown.degree is None or pd.notna(first.get("setting.parameters")):
             continue
         option = first.get("option.trace")
         trace = Trace.of(option) if isinstance(option, str | dict) else None
+        follows = pd.notna(first.get("setting.hidden_per_dim"))
         rows.append(
             {
                 "series": str(name),
@@ -110,7 +116,7 @@ def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
                 "trace": trace.estimator if trace else None,
                 "stochastic": trace is not None and trace.stochastic,
                 "depth": first.get("option.depth"),
-                "width": FOLLOWS if _ruled(first, "hidden_per_dim") else FIXED,
+                "width": FOLLOWS if follows else FIXED,
                 "degree": grown.degree,
                 "dim": int(grown.largest),
                 RECORDS: tuple(group["key"]),
@@ -120,5 +126,147 @@ def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, RECORDS])
 
 
-def _ruled(first: pd.Series, rule: str) -> bool:
-    return bool(pd.notna(first.get(f"setting.{rule}")))
+# ---- exact counts -------------------------------------------------------------------------------
+
+
+def exact_polynomial(x: Sequence[int], y: Sequence[int]) -> list[Fraction]:
+    """Return the coefficients, from D⁰ up, of the polynomial through exact counts y at sizes x.
+
+    By divided differences, without statistics. ValueError below three different sizes, and where
+    no polynomial fits that these sizes can tell from an interpolation.
+    """
+    if len(x) != len(y):
+        raise ValueError(f"{len(x)} sizes, but {len(y)} counts")
+    if not np.isfinite(np.array([*x, *y], dtype=float)).all():
+        raise ValueError("sizes and exact counts have to be finite numbers")
+    pairs = sorted(set(zip(map(Fraction, x), map(Fraction, y), strict=True)))
+    nodes = [size for size, _ in pairs]
+    if twice := [size for size, after in itertools.pairwise(nodes) if size == after]:
+        raise ValueError(f"size {twice[0]} has more than one count")
+    if len(nodes) < 3:
+        raise ValueError(f"exact counts need three sizes or more, got {len(nodes)}")
+    column, leading = [count for _, count in pairs], list[Fraction]()
+    while len(set(column)) > 1:
+        leading.append(column[0])
+        step = len(leading)
+        column = [
+            (b - a) / (nodes[i + step] - nodes[i])
+            for i, (a, b) in enumerate(itertools.pairwise(column))
+        ]
+    if len(column) < 2:
+        raise ValueError(f"no polynomial of a degree below {len(nodes) - 1} gives the counts")
+    coefficients = [column[0]]
+    for node, difference in zip(reversed(nodes[: len(leading)]), reversed(leading), strict=True):
+        shifted = [Fraction(0), *coefficients]  # Horner: (D - node) times the rest, and the value
+        for power, coefficient in enumerate(coefficients):
+            shifted[power] -= node * coefficient
+        shifted[0] += difference
+        coefficients = shifted
+    while len(coefficients) > 1 and not coefficients[-1]:
+        coefficients.pop()
+    return coefficients
+
+
+def tail_polynomial(x: Sequence[int], y: Sequence[int]) -> tuple[int, list[Fraction]]:
+    """Return the size from which on one polynomial gives exact counts, and `exact_polynomial`.
+
+    Of all sizes, or of the larger ones: a factorisation of an H x D matrix has one polynomial
+    where D < H and another where D > H. ValueError if the `TAIL` largest have none.
+    """
+    pairs = sorted(set(zip(x, y, strict=True)))
+    for start in range(max(1, len(pairs) - TAIL + 1)):
+        tail_x, tail_y = zip(*pairs[start:], strict=True) if pairs else ((), ())
+        with suppress(ValueError):
+            return tail_x[0], exact_polynomial(tail_x, tail_y)
+    raise ValueError(f"no polynomial gives the counts at the {TAIL} largest sizes")
+
+
+# ---- crossings ----------------------------------------------------------------------------------
+
+
+def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Where the first of two series costs less a row than the second, by each metric.
+
+    Pairs of one run, of equal batches and of one rule for the width whose log_prob is of different
+    degree in D, the lower one first; and all pairs that solve an ODE, and of those with dense: of
+    equal degree the one with fewer FLOPs at the largest common D is first. Without a time at some
+    D, since it may not be quoted, no crossing of times is known. Columns: cheaper, than, a
+    `crossing` for each of the metrics, plain (whether one is cheaper at every D by every metric)
+    and records (keys).
+    """
+    costs = {metric: _medians(scans, metric) for metric in metrics if metric in scans}
+    series = {str(name): group for name, group in scans.groupby("series")}
+    grown = {name: growth(group, "log_prob_flops") for name, group in series.items()}
+    degree = {name: counted.degree for name, counted in grown.items() if counted}
+    rows: list[dict[str, Any]] = []
+    for pair in itertools.combinations(degree, 2):
+        one, other = (series[name] for name in pair)
+        gap = _gap(costs["log_prob_flops"], *pair)
+        ranks = [degree[name] for name in pair]
+        ranked = None not in ranks and ranks[0] != ranks[1]
+        comparable = _comparable(one, other)
+        if not _alike(one, other) or gap.empty or not (ranked or comparable):
+            continue
+        if ranks[0] > ranks[1] if ranked else gap.iloc[-1] > 0:  # type: ignore[operator]  # ranked: not None
+            pair = pair[::-1]
+        gaps = {metric: _gap(cost, *pair) for metric, cost in costs.items()}
+        if not _all_timed(gaps, one, other):
+            gaps = {n: gap if METRICS[n].kind != "time" else gap[:0] for n, gap in gaps.items()}
+        where = {metric: crossing(gap) for metric, gap in gaps.items()}
+        back = [crossing(-gap) for gap in gaps.values()]
+        plain = not comparable and (_throughout(where.values()) or _throughout(back))
+        row = {"cheaper": pair[0], "than": pair[1], **where, "plain": plain}
+        rows.append({**row, RECORDS: (*one["key"], *other["key"])})
+    return pd.DataFrame(rows, columns=["cheaper", "than", *costs, "plain", RECORDS])
+
+
+def crossing(gap: pd.Series) -> float:
+    """Return the D from which on the first is cheaper, at all larger ones that were measured.
+
+    ``gap`` is ln of its cost over the second's, by D; between two it is interpolated on logarithmic
+    axes. `ALWAYS` if it is cheaper at every D, `NEVER` if not at the largest, NaN without any.
+    """
+    if gap.empty:
+        return float("nan")
+    if gap.iloc[-1] >= 0:
+        return NEVER
+    dearer = np.flatnonzero(gap >= 0)
+    if not len(dearer):
+        return ALWAYS
+    at = dearer[-1]
+    share = gap.iloc[at] / (gap.iloc[at] - gap.iloc[at + 1])
+    low, high = gap.index[at : at + 2]
+    return float(low * (high / low) ** share)
+
+
+def _medians(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Medians of a row of data, a row for each D and a column for each series."""
+    return per_row(scans, metric).groupby([scans["dim"], scans["series"]]).median().unstack()
+
+
+def _gap(costs: pd.DataFrame, one: str, other: str) -> pd.Series:
+    both = costs[[one, other]].where(costs > 0).dropna()  # a flow without a product has no FLOPs
+    return pd.Series(np.log(both[one] / both[other]))
+
+
+def _alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two series have the same batches, the same rule for the width, and one run."""
+    sides = [(set(width_rules(s)), set(s["batch"]), set(s.get("run", ()))) for s in (one, other)]
+    return sides[0] == sides[1]
+
+
+def _comparable(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether both solve an ODE, or one does and the other is the flow dense."""
+    solves = ["rate_flops" in s and bool(s["rate_flops"].notna().any()) for s in (one, other)]
+    dense = [side["flow"].iloc[0] == "dense" for side in (one, other)]
+    return all(solves) or (solves[0] and dense[1]) or (solves[1] and dense[0])
+
+
+def _all_timed(gaps: Mapping[str, pd.Series], one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether there are times at every D at which both were to be timed."""
+    common = set.intersection(*(set(sizes.asked(side)["dim"]) for side in (one, other)))
+    return all(common <= {*gap.index} for n, gap in gaps.items() if METRICS[n].kind == "time")
+
+
+def _throughout(where: Iterable[float]) -> bool:
+    return all(np.isnan(dim) or dim == ALWAYS for dim in where)

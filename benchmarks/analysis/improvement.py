@@ -1,4 +1,7 @@
-"""Whether a training was still improving at its end, by a continuation at a constant rate.
+"""Learning curves: where one comes to a level, and whether a training was still improving.
+
+A curve is the arrays of a record: ``validation_ll`` (nats) and, by validation, ``validated``
+(updates), ``validation_flops`` and, where it was timed, ``validation_seconds``.
 
 A learning rate that falls to zero flattens every curve, so the last validations do not say whether
 more updates would help. `benchmarks.training.continuation` goes on at a constant rate: the floor of
@@ -9,6 +12,7 @@ counted from the best weights, which a training that overfits has left behind at
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,7 +21,7 @@ from numpy.typing import ArrayLike
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import Estimate, of_rows, with_error_of
 from benchmarks.core.frame import arrays_by_case
-from benchmarks.core.series import named
+from benchmarks.core.naming import named
 
 MARK = "↑"
 CURVE = "validation_ll"  # the array of a training's validations
@@ -28,6 +32,26 @@ NOTE = (
 MARKS = "undertrained"  # the column of a table that has them
 LAST = "val_ll_last"  # at the end of a training, where a row has the best of another
 GAINS = GAIN, ERROR, FREEDOM = "val_ll_gain", "val_ll_gain_se", "val_ll_gain_freedom"
+
+
+Curve = Mapping[str, np.ndarray]
+
+
+def cost_at(curve: Curve, axis: str, level: float) -> float:
+    """Return the value of an axis at the first validation at or above a level, nats.
+
+    Sparse validations come to it late, not early. Infinite if none does; NaN for an axis that the
+    curve does not have, such as seconds that were not measured.
+    """
+    above = np.flatnonzero(curve[CURVE] >= level)
+    if not len(above):
+        return math.inf
+    return float(curve[axis][above[0]]) if axis in curve else math.nan
+
+
+def best(curve: Curve) -> float:
+    """Best validation likelihood of a curve, nats."""
+    return float(curve[CURVE].max())
 
 
 def gain_per_doubling(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.analysis.stats import standard_error
-from benchmarks.core.series import is_baseline, series
+from benchmarks.analysis.inference import standard_error
+from benchmarks.core.naming import is_baseline, series
 
 
 @dataclass(frozen=True)

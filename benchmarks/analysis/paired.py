@@ -21,7 +21,7 @@ from benchmarks.analysis.inference import (
     with_error_of,
 )
 from benchmarks.core.frame import arrays_by_case, holding
-from benchmarks.core.series import is_baseline
+from benchmarks.core.naming import is_baseline
 
 BASES = {  # what an error is over
     "splits": "random splits of one table, paired, the variance corrected for their overlap",

@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
-
-from benchmarks.analysis import least_squares
-from benchmarks.analysis.least_squares import TIE
+from numpy.typing import ArrayLike
 
 DEGREES = 3  # of the polynomial, at most
 POWERS = np.r_[np.linspace(-2.0, -0.1, 77), np.linspace(0.1, 4.0, 157)]  # of a shifted power law
 REPETITIONS = 600  # of the bootstrap
 ABREAST = 50  # problems at once: their arrays stay in the cache
 JUMPS = np.exp(np.linspace(-1.2, 1.2, 49))  # factors by which all sizes from a break on may differ
+TIE = 4.0  # difference in BIC, amid the positive evidence of Kass and Raftery (Bayes Factors, 1995)
 STRONG = 10.0  # difference in BIC that a break has to make
+EXACT = 1e-7  # root mean square of relative errors below which models are not told apart
 
 
 @dataclass(frozen=True)
 class Law:
-    """t(D) = Σ cₖ Dᵏ with cₖ ≥ 0, or a + b Dᵖ where that is clearly better: then ``form`` says so.
+    """t(D) = Σ cₖ Dᵏ with cₖ ≥ 0, or a + b Dᵖ where that is clearly better.
 
-    ``degree`` is the polynomial's and ``coefficients`` are its cₖ from k = 0; ``power`` is (a, b,
-    p). ``exponent`` is d ln t / d ln D at the largest size and ``interval`` its 95 % interval;
-    ``share`` what the leading term contributes there. ``asymptotic`` is False where that is less
-    than half, where a constant law leaves room for a linear term of half the cost, and where no
-    polynomial fits: then the exponent is a lower bound of the one to come.
-    ``breaks`` has the size from which on all times differ by a common factor, if there is one:
-    another cache, or a library that begins to use threads. The law is then that of the largest
-    sizes.
+    ``degree`` is the polynomial's, ``exponent`` is d ln t / d ln D at the largest size and
+    ``interval`` its 95 % interval. The exponent is a lower bound of the one to come unless the law
+    is ``asymptotic``: not where the leading term is less than half, where a constant law leaves
+    room for a linear term of half the cost, and where no polynomial fits. ``breaks`` has the size
+    from which on all times differ by a common factor, if there is one: another cache, or a library
+    that begins to use threads. The law is then that of the largest sizes.
     """
 
     degree: int
-    coefficients: tuple[float, ...]
-    power: tuple[float, float, float]
-    form: Literal["polynomial", "power"]
     exponent: float
     interval: tuple[float, float]
-    share: float
     asymptotic: bool
     breaks: tuple[float, ...]
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        text = f"{'' if self.asymptotic else '≥ '}{self.exponent:.2f} [{low:.2f}, {high:.2f}]"
-        return text.replace("-", "−")
 
 
 def fit(
@@ -78,35 +67,17 @@ def fit(
     better = bool(power.bic[0] < polynomial.bic[0] - TIE)
     chosen, degree = power if better else polynomial, int(polynomial.degree[0])
     rng = np.random.default_rng(seed)
-    truths = _drawn(x, np.broadcast_to(medians, (repetitions, len(x))), rng)
-    refitted = _drawn(x, _redrawn(times, truths, seed), rng)
-    low, high = np.quantile(refitted.exponent, [0.025, 0.975])
+    _, truths, parameters = _drawn(x, np.broadcast_to(medians, (repetitions, len(x))), rng)
+    exponents, _, _ = _drawn(x, _redrawn(times, truths, parameters, seed), rng)
+    low, high = np.quantile(exponents, [0.025, 0.975])
     exponent, share = float(chosen.exponent[0]), float(chosen.share[0])
-    reached = not better and share >= 0.5 and (degree > 0 or high < 0.5)
-    a, b, p = map(float, power.coefficients[0])
     return Law(
         degree=degree,
-        coefficients=tuple(scale * float(c) for c in polynomial.coefficients[0, : degree + 1]),
-        power=(scale * a, scale * b, p),
-        form="power" if better else "polynomial",
         exponent=exponent,
         interval=(min(float(low), exponent), max(float(high), exponent)),
-        share=share,
-        asymptotic=bool(reached),
+        asymptotic=bool(not better and share >= 0.5 and (degree > 0 or high < 0.5)),
         breaks=(float(x[start]),) if start else (),
     )
-
-
-@dataclass(frozen=True)
-class _Family:
-    """The best member of a family of laws for each of B problems."""
-
-    bic: np.ndarray  # (B,)
-    exponent: np.ndarray  # (B,), at the largest size
-    share: np.ndarray  # (B,), of the leading term there
-    predicted: np.ndarray  # (B, n)
-    degree: np.ndarray  # (B,)
-    coefficients: np.ndarray  # (B, K): cₖ from k = 0, or a, b and p
 
 
 def _checked(
@@ -126,67 +97,104 @@ def _checked(
     return x, times
 
 
-def _polynomials(x: np.ndarray, costs: np.ndarray) -> _Family:
-    """For each of the costs (B, n) the polynomial of the lowest degree that is as good as any."""
-    powers, basis = _basis(x)
-    fits = least_squares.fit(basis, costs)
-    degrees = np.array([np.flatnonzero(support).max() for support in fits.supports])
-    by_degree = np.array([fits.bic[degrees == d].min(0) for d in powers])  # (K, B)
-    chosen = np.argmax(by_degree <= by_degree.min(0) + TIE, axis=0)
-    problems = np.arange(costs.shape[0])
-    best = np.where(degrees[:, None] == chosen, fits.bic, np.inf).argmin(0)
-    c = fits.coefficients[best, problems]
-    return _Family(
-        bic=fits.bic[best, problems],
-        exponent=(c * powers).sum(1) / c.sum(1),
-        share=c[problems, chosen] / c.sum(1),
-        predicted=c @ basis.T,
-        degree=chosen,
-        coefficients=c / x[-1] ** powers,
-    )
+@dataclass(frozen=True)
+class _Laws:
+    """The best law of a family for each of B problems.
+
+    The exponent and the ``share`` of the leading term are those at the largest size.
+    """
+
+    exponent: np.ndarray  # (B,)
+    predicted: np.ndarray  # (B, n)
+    parameters: np.ndarray  # (B,), their number
+    bic: np.ndarray  # (B,)
+    share: np.ndarray  # (B,)
+    degree: np.ndarray  # (B,)
 
 
-def _basis(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The powers of D that so many sizes can tell apart, and their values, 1 at the largest."""
-    powers = np.arange(min(DEGREES, len(x) - 3) + 1)
-    return powers, (x[:, None] / x[-1]) ** powers
+# ---- polynomials --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """A law for each of B problems, drawn by the weights of all laws."""
+class _Sums:
+    """Fits of a sum of powers to B costs, a row for each support: a set of terms, others zero."""
 
-    exponent: np.ndarray  # (B,), at the largest size
-    predicted: np.ndarray  # (B, n)
-    parameters: np.ndarray  # (B,)
+    powers: np.ndarray  # (K,)
+    basis: np.ndarray  # (n, K), 1 at the largest size
+    degrees: np.ndarray  # (S,), the highest power of each support
+    coefficients: np.ndarray  # (S, B, K)
+    bic: np.ndarray  # (S, B), infinite where a coefficient would be negative
 
 
-def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> _Drawn:
-    powers, basis = _basis(x)
-    fits, shifted = least_squares.fit(basis, costs), _powers(x, costs)
-    bic = np.concatenate([fits.bic, shifted.bic[None]])  # (laws, B)
-    weights = np.cumsum(np.exp((bic.min(0) - bic) / 2), axis=0)
-    which = (weights < rng.random(len(costs)) * weights[-1]).sum(0)
-    sums, problems = which < len(fits.bic), np.arange(len(costs))
-    c = fits.coefficients[np.where(sums, which, 0), problems]
-    c[~sums] = 1.0  # of no account
-    terms = (shifted.coefficients > 0).sum(1) + (shifted.coefficients[:, 2] < 0)
-    return _Drawn(
-        np.where(sums, (c * powers).sum(1) / c.sum(1), shifted.exponent),
-        np.where(sums[:, None], c @ basis.T, shifted.predicted),
-        np.where(sums, (c > 0).sum(1), terms),
+def _sums(x: np.ndarray, costs: np.ndarray) -> _Sums:
+    """Fit costs (B, n) by powers of D, for every support but the empty one.
+
+    What is minimised is Σ (model / cost - 1)². The best non-negative fit is the best of the
+    supports whose own least squares are positive, so no search is needed.
+    """
+    powers = np.arange(min(DEGREES, len(x) - 3) + 1)  # that so many sizes can tell apart
+    basis = (x[:, None] / x[-1]) ** powers
+    rows = basis / costs[:, :, None]
+    scale = np.sqrt((rows**2).sum(1, keepdims=True))
+    rows = np.divide(rows, scale, out=np.zeros_like(rows), where=scale > 0)
+    supports = np.array(list(itertools.product([False, True], repeat=len(powers)))[1:])
+    supports = supports[supports.sum(1) < len(x) - 1]
+    coefficients = np.zeros((len(supports), len(costs), len(powers)))
+    bic = np.full((len(supports), len(costs)), np.inf)
+    for index, support in enumerate(supports):
+        q, r = np.linalg.qr(rows[:, :, support])
+        solvable = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(1) > 1e-12
+        r[~solvable] = np.eye(r.shape[-1])
+        best = np.linalg.solve(r, q.sum(1)[:, :, None])[:, :, 0]
+        residuals = (rows[:, :, support] @ best[:, :, None])[:, :, 0] - 1
+        valid = solvable & (best > 0).all(1)
+        bic[index, valid] = _criterion((residuals[valid] ** 2).sum(1), len(x), support.sum())
+        coefficients[index][:, support] = best / scale[:, 0, support]
+    degrees = np.array([np.flatnonzero(support).max() for support in supports])
+    return _Sums(powers, basis, degrees, coefficients, bic)
+
+
+def _criterion(squares: np.ndarray, n: int, parameters: ArrayLike) -> np.ndarray:
+    """BIC of n relative errors with this sum of squares, up to a constant (Schwarz, 1978).
+
+    Its penalty is raised by n / (n - parameters - 1), as that of AICc is (Hurvich and Tsai,
+    Regression and time series model selection in small samples, 1989): else one law in ten of few
+    sizes has a term too many. Infinite where they are too many for n.
+    """
+    spread, k = np.maximum(squares / n, EXACT**2), np.asarray(parameters)
+    left = n - k - 1
+    penalty = np.where(left > 0, k * np.log(n) * n / np.maximum(left, 1), np.inf)
+    return np.asarray(n * np.log(spread) + penalty)
+
+
+def _polynomials(x: np.ndarray, costs: np.ndarray) -> _Laws:
+    """For each of the costs (B, n) the polynomial of the lowest degree that is as good as any."""
+    sums, problems = _sums(x, costs), np.arange(len(costs))
+    by_degree = np.array([sums.bic[sums.degrees == d].min(0) for d in sums.powers])  # (K, B)
+    chosen = np.argmax(by_degree <= by_degree.min(0) + TIE, axis=0)
+    best = np.where(sums.degrees[:, None] == chosen, sums.bic, np.inf).argmin(0)
+    c = sums.coefficients[best, problems]
+    return _Laws(
+        exponent=(c * sums.powers).sum(1) / c.sum(1),
+        predicted=c @ sums.basis.T,
+        parameters=(c > 0).sum(1),
+        bic=sums.bic[best, problems],
+        share=c[problems, chosen] / c.sum(1),
+        degree=chosen,
     )
 
 
-def _powers(x: np.ndarray, costs: np.ndarray) -> _Family:
+# ---- shifted powers -----------------------------------------------------------------------------
+
+
+def _powers(x: np.ndarray, costs: np.ndarray) -> _Laws:
     """For each of the costs (B, n) the best shifted power law a + b Dᵖ, a ≥ 0 and b > 0."""
-    parts = np.array_split(costs, -(-len(costs) // ABREAST))
-    fields = zip(*(astuple(_shifted(x, part)) for part in parts), strict=True)
-    return _Family(*map(np.concatenate, fields))
+    parts = [_shifted(x, part) for part in np.array_split(costs, -(-len(costs) // ABREAST))]
+    return _Laws(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
-def _shifted(x: np.ndarray, costs: np.ndarray) -> _Family:
-    """The same, of few costs."""
+def _shifted(x: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The fields of the same laws, of few costs."""
     w, g = 1 / costs, (x / x[-1]) ** POWERS[:, None]
     aa, ab, bb = (w**2).sum(1), g @ (w**2).T, g**2 @ (w**2).T
     to_a, to_b = w.sum(1), g @ w.T
@@ -195,37 +203,56 @@ def _shifted(x: np.ndarray, costs: np.ndarray) -> _Family:
     shifted = a > 0
     a, b = np.where(shifted, a, 0.0), np.where(shifted, b, to_b / bb)
     squares = np.maximum(len(x) - a * to_a - b * to_b, 0.0)
-    bic = np.where(b > 0, least_squares.criterion(squares, len(x), 2 + shifted), np.inf)
+    bic = np.where(b > 0, _criterion(squares, len(x), 2 + shifted), np.inf)
     best, problems = bic.argmin(0), np.arange(len(costs))
     a, b, p = a[best, problems], b[best, problems], POWERS[best]
     share = b / (a + b)
-    return _Family(
-        bic=bic[best, problems],
-        exponent=p * share,
-        share=share,
-        predicted=a[:, None] + b[:, None] * g[best],
-        degree=np.zeros_like(best),
-        coefficients=np.stack([a, b / x[-1] ** p, p], axis=1),
+    terms = 2 + (a > 0)  # b, the power, and the shift
+    predicted = a[:, None] + b[:, None] * g[best]
+    return p * share, predicted, terms, bic[best, problems], share, np.zeros_like(best)
+
+
+# ---- uncertainty --------------------------------------------------------------------------------
+
+
+def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Draw a law for each of the costs (B, n) from all laws by their weights.
+
+    Returns exponents (B,), predictions (B, n) and numbers of parameters (B,).
+    """
+    sums, shifted = _sums(x, costs), _powers(x, costs)
+    bic = np.concatenate([sums.bic, shifted.bic[None]])  # (laws, B)
+    weights = np.cumsum(np.exp((bic.min(0) - bic) / 2), axis=0)
+    which = (weights < rng.random(len(costs)) * weights[-1]).sum(0)
+    polynomial, problems = which < len(sums.bic), np.arange(len(costs))
+    c = sums.coefficients[np.where(polynomial, which, 0), problems]
+    c[~polynomial] = 1.0  # not used
+    return (
+        np.where(polynomial, (c * sums.powers).sum(1) / c.sum(1), shifted.exponent),
+        np.where(polynomial[:, None], c @ sums.basis.T, shifted.predicted),
+        np.where(polynomial, (c > 0).sum(1), shifted.parameters),
     )
 
 
-def _redrawn(times: Sequence[np.ndarray], truths: _Drawn, seed: int) -> np.ndarray:
-    """Medians (B, n) that the same measurement might have given, were the ``truths`` true.
+def _redrawn(
+    times: Sequence[np.ndarray], truths: np.ndarray, parameters: np.ndarray, seed: int
+) -> np.ndarray:
+    """Medians (B, n) that the same measurement might have given, were the ``truths`` (B, n) true.
 
     Each has the deviations of the sizes from its law in another order and with other signs, as
     large as their number and that of the law's parameters leaves uncertain, and those of a size's
     raw samples.
     """
-    rng, (count, n) = np.random.default_rng(seed), truths.predicted.shape
+    rng, (count, n) = np.random.default_rng(seed), truths.shape
     medians = np.array([np.median(t) for t in times])
-    left = np.maximum(1, n - truths.parameters)[:, None]  # degrees of freedom
-    residuals = np.log(medians / truths.predicted) * np.sqrt(n / left)
+    left = np.maximum(1, n - parameters)[:, None]  # degrees of freedom
+    residuals = np.log(medians / truths) * np.sqrt(n / left)
     deviations = np.take_along_axis(residuals, rng.integers(n, size=(count, n)), axis=1)
     deviations *= rng.choice([-1, 1], (count, n)) * np.sqrt(left / rng.chisquare(left))
     for index, t in enumerate(times):
         picks = rng.integers(len(t), size=(count, len(t)))
         deviations[:, index] += np.log(np.median(t[picks], axis=1) / medians[index])
-    return np.asarray(truths.predicted * np.exp(deviations))
+    return np.asarray(truths * np.exp(deviations))
 
 
 def _break(x: np.ndarray, medians: np.ndarray) -> tuple[int, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from benchmarks.core.series import HOW, RULES, series
+from benchmarks.core.naming import HOW, RULES, series
 
 AXES = {"batch": "N", "option.hidden": "H", "option.depth": "ℓ", "option.layers": "L"}
 FEWEST = 4  # sizes that the growth of a cost takes

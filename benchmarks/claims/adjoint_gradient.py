@@ -13,7 +13,7 @@ from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import counted
-from benchmarks.studies.gradients.tables import with_solver
+from benchmarks.studies.numerics.tables import with_solver
 
 CRITERION = criteria.of("adjoint-gradient")
 
@@ -32,7 +32,7 @@ def example(ratio: float) -> pd.DataFrame:
         "gradient_bytes": 1e6,
         "nfe_forward": 50.0,
     }
-    return made_up("gradients", {"updates": 500, "option.solver": solvers, **metrics})
+    return made_up("numerics", {"updates": 500, "option.solver": solvers, **metrics})
 
 
 @register(
@@ -40,7 +40,7 @@ def example(ratio: float) -> pd.DataFrame:
     page=4,
     slide="Continuous Backprop",
     statement="The adjoint ODE gives the gradient of the loss.",
-    studies=("gradients",),
+    studies=("numerics",),
     suite="complexity",
     exhibits=("gradients", "gradients-at-error"),
     examples=[
@@ -50,14 +50,14 @@ def example(ratio: float) -> pd.DataFrame:
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Errors by tolerance of the adaptive solver, and the bytes held for the backward pass."""
-    rows = with_solver(trained(done(frame, "gradients", "gradient_error")))
+    rows = with_solver(trained(done(frame, "numerics", "gradient_error")))
     rows = rows[~rows["fixed"] & (rows["updates"] == rows["updates"].max())]
     rows = rows[rows["dtype"] == rows["dtype"].max()]  # float64 where there is any
     kinds = {name: rows[rows["gradient"] == name] for name in ("adjoint", "backprop")}
     if any(kind["setting"].nunique() < 2 for kind in kinds.values()):
         raise NotMeasured(
             "gradients of a trained field by adjoint and by backprop at two tolerances in the "
-            "study gradients"
+            "study numerics"
         )
     errors = {
         name: kind.groupby("setting")["gradient_error"].median() for name, kind in kinds.items()

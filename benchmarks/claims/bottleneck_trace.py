@@ -10,7 +10,7 @@ from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
-from benchmarks.studies.identities import tables as identities
+from benchmarks.studies.numerics import tables as numerics
 
 CRITERION = criteria.of("bottleneck-trace")
 
@@ -18,7 +18,7 @@ CRITERION = criteria.of("bottleneck-trace")
 def example(difference: float) -> pd.DataFrame:
     """Traces that differ by so much of the Jacobian's norm."""
     fields = {"setting.identity": "estimate", "dim": [16, 64], "option.bottleneck": 4}
-    return made_up("identities", {**fields, "cyclic_error": difference})
+    return made_up("numerics", {**fields, "cyclic_error": difference})
 
 
 @register(
@@ -28,7 +28,7 @@ def example(difference: float) -> pd.DataFrame:
     slide="FFJORD extras",
     statement="For f = g(h(z)) with h in R^H, the trace of the D × D Jacobian equals that of the "
     "H × H product of its factors in reverse order.",
-    studies=("identities",),
+    studies=("numerics",),
     suite="complexity",
     exhibits=("identities-estimate",),
     examples=[
@@ -38,9 +38,9 @@ def example(difference: float) -> pd.DataFrame:
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The largest difference over all fields and rows."""
-    rows = identities.done(done(frame, "identities"), "estimate")
+    rows = numerics.done(done(frame, "numerics"), "estimate")
     if rows.empty:
-        raise NotMeasured("traces of fields with a bottleneck in the study identities")
+        raise NotMeasured("traces of fields with a bottleneck in the study numerics")
     largest = rows["cyclic_error"].max()
     pairs = rows[["dim", "option.bottleneck"]].drop_duplicates().itertuples(index=False)
     sentence = (

@@ -11,7 +11,7 @@ from benchmarks.analysis.criteria import level_of
 from benchmarks.analysis.inference import Estimate, standings
 from benchmarks.claims import NotMeasured, Verdict, ahead, done, keys, outcome, register, span
 from benchmarks.claims.examples import made_up
-from benchmarks.studies.identities import tables as identities
+from benchmarks.studies.numerics import tables as numerics
 
 
 def example(rmse: float, error: float = 0.01) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def example(rmse: float, error: float = 0.01) -> pd.DataFrame:
         "cyclic_error": 1e-16,
     }
     return made_up(
-        "identities",
+        "numerics",
         {**common, "option.trace": {"estimator": "hutchinson"}, "trace_rmse": 1.0},
         {**common, "option.trace": {"estimator": "bottleneck"}, "trace_rmse": rmse},
     )
@@ -40,7 +40,7 @@ def example(rmse: float, error: float = 0.01) -> pd.DataFrame:
     slide="FFJORD extras",
     statement="Estimating the trace of the H × H matrix instead of the D × D one is a useful "
     "trick: the variance of the estimate is smaller.",
-    studies=("identities",),
+    studies=("numerics",),
     suite="complexity",
     exhibits=("identities-estimate",),
     examples=[
@@ -51,9 +51,9 @@ def example(rmse: float, error: float = 0.01) -> pd.DataFrame:
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The ratio of the variances for each field and noise."""
-    rows = identities.done(done(frame, "identities"), "estimate")
-    if rows.empty or "variance" not in (fields := identities.estimates(rows)):
-        raise NotMeasured("estimates in both spaces in the study identities")
+    rows = numerics.done(done(frame, "numerics"), "estimate")
+    if rows.empty or "variance" not in (fields := numerics.estimates(rows)):
+        raise NotMeasured("estimates in both spaces in the study numerics")
     fields = fields.dropna(subset=["variance"])
     error = np.hypot(fields["rmse_d_se"], fields["rmse_k_se"])
     gain = fields["rmse_d"] - fields["rmse_k"]

@@ -10,7 +10,7 @@ from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, register
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.naming import counted
-from benchmarks.studies.identities import tables as identities
+from benchmarks.studies.numerics import tables as numerics
 
 
 def example(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def example(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
     right = {"ladj_error": 1e-12, "mass_error": lambda row: 1e-3 if row["dim"] == 2 else None}
     wrong = {"ladj_error": error, "mass_error": lambda row: mass if row["dim"] == 2 else None}
     return made_up(
-        "identities",
+        "numerics",
         {**common, **flat, "flow": ["cnf", "maf"], **right},
         {**common, **flat, "flow": "glow", **wrong},
     )
@@ -32,7 +32,7 @@ def example(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
     slide="Normalizing Flows",
     statement="A flow's log-density is the log-density of the noise plus the log-determinant of "
     "its Jacobian.",
-    studies=("identities",),
+    studies=("numerics",),
     suite="complexity",
     exhibits=("identities-density",),
     examples=[
@@ -43,9 +43,9 @@ def example(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Errors against their bounds, flow by flow."""
-    rows = identities.done(done(frame, "identities"), "density")
+    rows = numerics.done(done(frame, "numerics"), "density")
     if rows.empty:
-        raise NotMeasured("densities among the records of the study identities")
+        raise NotMeasured("densities among the records of the study numerics")
     wrong = ~(rows["ladj_error"] <= rows["ladj_bound"])
     mass = ""
     if "mass_error" in rows and rows["mass_error"].notna().any():

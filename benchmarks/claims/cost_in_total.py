@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import equal_fit
-from benchmarks.analysis.inference import Estimate, Standing
-from benchmarks.analysis.nfe import Total, families, growth, totals
+from benchmarks.analysis import criteria
+from benchmarks.analysis.inference import Estimate, Standing, standings
+from benchmarks.analysis.nfe import Total, families, fits, growth, parts_of, totals
 from benchmarks.claims import NotMeasured, Verdict, done, keys, outcome, register
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
-from benchmarks.studies.nfe.says import dependence, stands
+from benchmarks.core.formats import number
 
 # Whether NFE do not grow, the claim as an upper bound; and whether they do not fall either.
 BOUND: dict[Standing, bool | None] = {"level": True, "behind": True, "ahead": False, "open": None}
 TIGHT: dict[Standing, bool | None] = {**BOUND, "behind": False}
+CLAIM = "cost-in-total"
+LEVEL = criteria.level_of(CLAIM)
+FLAT = criteria.of(CLAIM)["flat"]  # slope below which NFE do not depend on D
+DEPENDENCES: dict[Standing, str] = {  # on D, by how a slope stands to 0
+    "ahead": "grow",
+    "behind": "fall",
+    "level": "do not depend on D",
+    "open": "may or may not depend on D",
+}
+NAMED = 4  # series that a sentence names
 
 
 def example(slope: float, scatter: float = 0.0) -> pd.DataFrame:
@@ -96,7 +107,7 @@ def judge(frame: pd.DataFrame) -> Verdict:
     rows = done(frame, "nfe", "nfe_end")
     if not (slopes := _slopes(rows)):
         raise NotMeasured("evaluations after training at three dimensions or more")
-    when = "at equal fit" if equal_fit.fits(rows) else "after training"
+    when = "at equal fit" if fits(rows) else "after training"
     sentence = f"Read {when}, {dependence(slopes)}.{_totals(frame)}"
     holds = (reading[how] for reading in (BOUND, TIGHT) for how in stands(slopes).values())
     return Verdict(outcome(holds), sentence, keys(*families(rows).values()))
@@ -104,8 +115,8 @@ def judge(frame: pd.DataFrame) -> Verdict:
 
 def _slopes(rows: pd.DataFrame) -> dict[str, Estimate]:
     """The slope of each series, over all tolerances at equal fit, else after training."""
-    if fits := equal_fit.fits(rows):
-        slopes = {fit.name: fit.growth() for fit in fits}
+    if every := fits(rows):
+        slopes = {fit.name: fit.growth() for fit in every}
     else:
         slopes = {name: growth(group, "nfe_end") for name, group in families(rows).items()}
     return {name: slope for name, slope in slopes.items() if slope}
@@ -131,3 +142,34 @@ def _totals(frame: pd.DataFrame) -> str:
 def _fixed(total: Total) -> bool:
     """Whether the width of a series does not follow D."""
     return bool(total.records.get("setting.hidden_per_dim", pd.Series()).isna().all())
+
+
+def stands(slopes: Mapping[str, Estimate]) -> dict[str, Standing]:
+    """How the slope of ln NFE in ln D of each series stands to 0, by the criterion of the claim."""
+    return standings({name: (slope, FLAT) for name, slope in slopes.items()}, LEVEL)
+
+
+def dependence(slopes: Mapping[str, Estimate]) -> str:
+    """For which series NFE grow with D, for which they fall, and for which neither is shown."""
+    groups: dict[Standing, dict[str, Estimate]] = {}
+    for name, standing in stands(slopes).items():
+        groups.setdefault(standing, {})[name] = slopes[name]
+    parts = [
+        f"{DEPENDENCES[how]} for {_named(groups[how])}" for how in DEPENDENCES if how in groups
+    ]
+    return f"as powers of D with {1 - LEVEL:.0%} intervals, NFE {', '.join(parts)}"
+
+
+def _named(slopes: Mapping[str, Estimate]) -> str:
+    """Some series by name, each with its slope; more by number and slopes, on what data."""
+    parts = []
+    if len(slopes) > NAMED:
+        values = pd.Series({name: slope.value for name, slope in slopes.items()})
+        for data, on_data in values.groupby(lambda name: parts_of(name)[1]):
+            low, high = (number(end, ".2f") for end in (on_data.min(), on_data.max()))
+            parts.append(f"{len(on_data)} series on {data} ({low} to {high})")
+        return " and ".join(parts)
+    for name, slope in slopes.items():
+        value, low, high = (number(v, ".2f") for v in (slope.value, *slope.interval(LEVEL)))
+        parts.append(f"{name} ({value} [{low}, {high}])")
+    return " and ".join(parts)

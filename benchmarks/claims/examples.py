@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.series import BUDGET, LABEL, STAGE
+from benchmarks.core.naming import BUDGET, LABEL, STAGE
 
 ROW: dict[str, Any] = {  # columns of every record, unless an example has them
     "flow": "cnf",

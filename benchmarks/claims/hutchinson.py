@@ -10,7 +10,7 @@ import scipy
 from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.claims.examples import made_up
-from benchmarks.studies.identities import tables as identities
+from benchmarks.studies.numerics import tables as numerics
 from flows.continuous.trace import Trace
 
 LEVEL = criteria.level_of("hutchinson")
@@ -29,7 +29,7 @@ def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
         "trace_rmse_theory": 1.0,
         "trace_rmse_se": 0.01,
     }
-    return made_up("identities", fields)
+    return made_up("numerics", fields)
 
 
 @register(
@@ -39,7 +39,7 @@ def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
     slide="FFJORD extras",
     statement="The trace of A is the expectation of εᵀAε: one product with the Jacobian "
     "estimates it without bias.",
-    studies=("identities",),
+    studies=("numerics",),
     suite="complexity",
     exhibits=("identities-estimate",),
     examples=[
@@ -50,10 +50,10 @@ def example(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The largest deviations of means and spreads, in standard errors."""
-    rows = identities.done(done(frame, "identities"), "estimate")
+    rows = numerics.done(done(frame, "numerics"), "estimate")
     rows = rows[[Trace.of(t).estimator == "hutchinson" for t in rows.get("option.trace", ())]]
     if rows.empty:
-        raise NotMeasured("estimates of traces in the study identities")
+        raise NotMeasured("estimates of traces in the study numerics")
     means, spreads = int(rows["batch"].sum()), len(rows)
     allowed = [float(scipy.stats.norm.isf(LEVEL / 2 / n)) for n in (means, spreads)]
     bias = rows["trace_bias"].max()

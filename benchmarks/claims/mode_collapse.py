@@ -10,8 +10,7 @@ from benchmarks.analysis import criteria
 from benchmarks.analysis.contests import trained
 from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
 from benchmarks.claims.examples import made_up
-from benchmarks.core.naming import counted
-from benchmarks.core.series import series
+from benchmarks.core.naming import counted, series
 from benchmarks.evaluation.modes import RARE, THIN
 
 CRITERION = criteria.of("mode-collapse")

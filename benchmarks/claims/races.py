@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.analysis.contests import at_equal_budget, efforts_to, kinds, reached
 from benchmarks.claims.examples import densities
 from benchmarks.claims.scored import scored
-from benchmarks.core.series import named
+from benchmarks.core.naming import named
 
 CALLS = {"density": "density_seconds", "sample": "sampling_seconds"}
 CPU = ("per_1000_cpu_seconds", "sample_cpu_rate")  # of records now

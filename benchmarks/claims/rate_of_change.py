@@ -10,7 +10,7 @@ from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.claims.examples import made_up
 from benchmarks.core.exhibit import scientific
-from benchmarks.studies.identities import tables as identities
+from benchmarks.studies.numerics import tables as numerics
 
 CRITERION = criteria.of("rate-of-change")
 
@@ -24,7 +24,7 @@ def example(order: float) -> pd.DataFrame:
         "rate_error.values": (1e-4, 1e-4 * 2**-order),
         "convergence_order.values": (order,),
     }
-    return made_up("identities", fields)
+    return made_up("numerics", fields)
 
 
 @register(
@@ -32,7 +32,7 @@ def example(order: float) -> pd.DataFrame:
     page=7,
     slide="Continuous NFs",
     statement="Along a trajectory d log p/dt = −tr ∂f/∂z.",
-    studies=("identities",),
+    studies=("numerics",),
     suite="complexity",
     exhibits=("identities-rate",),
     examples=[
@@ -42,10 +42,10 @@ def example(order: float) -> pd.DataFrame:
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """The differences with the most steps, and their order."""
-    rows = identities.done(done(frame, "identities"), "rate")
-    fields = [identities.convergence(row) for _, row in rows.iterrows()]
+    rows = numerics.done(done(frame, "numerics"), "rate")
+    fields = [numerics.convergence(row) for _, row in rows.iterrows()]
     if not fields or any(len(steps) < 2 for steps, _, _ in fields):
-        raise NotMeasured("rates of log p at two numbers of steps in the study identities")
+        raise NotMeasured("rates of log p at two numbers of steps in the study numerics")
     left, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]
     holds = max(left) <= CRITERION["largest"] and min(orders) >= CRITERION["order"]
     sentence = (

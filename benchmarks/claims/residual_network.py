@@ -10,7 +10,7 @@ from benchmarks.analysis import criteria
 from benchmarks.claims import NotMeasured, Verdict, done, keys, register, span
 from benchmarks.claims.examples import made_up
 from benchmarks.core.naming import counted
-from benchmarks.studies.identities import tables as identities
+from benchmarks.studies.numerics import tables as numerics
 
 CRITERION = criteria.of("residual-network")
 
@@ -19,7 +19,7 @@ def example(different: int = 0, order: float = 1.0) -> pd.DataFrame:
     """Networks with so many different elements, and this order of Euler's method."""
     falling = {"setting.identity": "order", "setting.steps": (8, 16), "dim": 5}
     return made_up(
-        "identities",
+        "numerics",
         {
             "setting.identity": "euler",
             "setting.blocks": [1, 64],
@@ -42,7 +42,7 @@ def example(different: int = 0, order: float = 1.0) -> pd.DataFrame:
     page=3,
     slide="Neural ODE",
     statement="A residual network z + f_t(z) is Euler's method for dz/dt = f(z, t), step by step.",
-    studies=("identities",),
+    studies=("numerics",),
     suite="complexity",
     exhibits=("identities-order", "identities-euler"),
     examples=[
@@ -53,16 +53,14 @@ def example(different: int = 0, order: float = 1.0) -> pd.DataFrame:
 )
 def judge(frame: pd.DataFrame) -> Verdict:
     """Elements that differ, and the order at the largest number of steps."""
-    rows = done(frame, "identities")
-    equal, falling = (identities.done(rows, name) for name in ("euler", "order"))
+    rows = done(frame, "numerics")
+    equal, falling = (numerics.done(rows, name) for name in ("euler", "order"))
     if equal.empty or falling.empty:
-        raise NotMeasured("records of Euler's method in the study identities")
+        raise NotMeasured("records of Euler's method in the study numerics")
     different, total = int(equal["different_elements"].sum()), len(equal)
-    orders = {
-        row["setting.method"]: identities.convergence(row)[2] for _, row in falling.iterrows()
-    }
+    orders = {row["setting.method"]: numerics.convergence(row)[2] for _, row in falling.iterrows()}
     if "euler" not in orders:
-        raise NotMeasured("records of Euler's order in the study identities")
+        raise NotMeasured("records of Euler's order in the study numerics")
     holds = different == 0 and abs(orders["euler"] - 1) <= CRITERION["within"]
     bits = "equal bit for bit" if not different else f"different in {different} elements"
     others = ", ".join(f"{m} {order:.2f}" for m, order in orders.items() if m != "euler")

@@ -7,7 +7,7 @@ import pandas as pd
 from benchmarks.analysis import improvement
 from benchmarks.analysis.contests import trained
 from benchmarks.claims import done
-from benchmarks.core.series import STAGE
+from benchmarks.core.naming import STAGE
 
 STUDIES = ("density", "frontier")
 

@@ -1,8 +1,8 @@
-"""The answer of a run in the terminal: what its records say, and its main table."""
+"""The answer of a run in the terminal: its main table."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from benchmarks.report.content import Report
 
 ROWS = 20  # of a table, at most
-LINES = 5  # of what the records say, at most
+SHORTEST = 16  # characters that the first column may have
 BETWEEN = 3  # characters between two columns
 
 
 def show(report: Report) -> None:
-    """Print the first sentences of a report and its main table, as far as it fits."""
-    for line in report.says[:LINES]:
-        console.print(line, soft_wrap=True)
+    """Print the main table of a report, as far as it fits."""
     if (main := report.main) is None:
         return
     headers, rows = main.grid.headers, main.grid.rows
-    texts = [(header, *(row[i].text for row in rows[:ROWS])) for i, header in enumerate(headers)]
-    widths = [max(map(len, column)) + BETWEEN for column in texts]
+    columns = [[row[i].text for row in rows[:ROWS]] for i in range(len(headers))]
+    longest = [[*h.split(), *column] for h, column in zip(headers, columns, strict=True)]
+    widths = [max(map(len, texts)) + BETWEEN for texts in longest]
+    widths[0] = min(widths[0], max(SHORTEST, console.width // 3))  # long names fold
     fit = sum(sum(widths[: i + 1]) <= console.width for i in range(len(widths))) or 1
     table = Table(title=styled(main.title), title_justify="left", pad_edge=False)
-    for i, header in enumerate(headers[:fit]):
-        right = main.grid.numeric[i]
-        table.add_column(styled(header), justify="right" if right else "left", no_wrap=True)
+    for header, width, right in zip(headers[:fit], widths, main.grid.numeric, strict=False):
+        side: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(styled(header), justify=side, width=width - BETWEEN, overflow="fold")
     for row in rows[:ROWS]:
         cells = [styled(cell.text, "bold" if cell.best else "") for cell in row[:fit]]
         table.add_row(*cells)

@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperGroup
 
 from benchmarks.cli.ab import ab
-from benchmarks.cli.audit import audit
 from benchmarks.cli.baseline import app as baseline
 from benchmarks.cli.check import check
 from benchmarks.cli.choose import choose
@@ -19,25 +18,29 @@ from benchmarks.cli.compare import compare
 from benchmarks.cli.console import console, fail, system_errors
 from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
-from benchmarks.cli.docs import docs
-from benchmarks.cli.history import app as history
 from benchmarks.cli.list import list_members
 from benchmarks.cli.merge import merge
 from benchmarks.cli.pack import pack
 from benchmarks.cli.report import report
 from benchmarks.cli.run import run
 from benchmarks.cli.status import status
-from benchmarks.cli.submit import submit
 from benchmarks.core.formats import plain
+
+PANELS: dict[str, dict[str, Any]] = {
+    "Choose and check": {"choose": choose, "check": check, "list": list_members, "data": data},
+    "Measure": {"run": run, "status": status, "cost": cost, "merge": merge, "pack": pack},
+    "Read": {"report": report, "claims": claims},
+    "Gate": {"compare": compare, "baseline": baseline, "ab": ab},
+}
 
 
 class Commands(TyperGroup):
-    """All commands, whose arguments are not empty and are in UTF-8."""
+    """All commands; arguments must not be empty and must be UTF-8."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an argument that is empty, as an unset variable of a shell is, or no UTF-8.
+        """Refuse an empty argument, as an unset shell variable gives, and one that is not UTF-8.
 
-        Completion, which parses a line that is still being written, refuses none.
+        A line that a shell completes is still being written: nothing of it is refused.
         """
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
@@ -49,16 +52,13 @@ class Commands(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; what the system refuses it, wherever that is, is one line."""
+        """Run a command; an error of the system is one line."""
         with system_errors():
             return super().invoke(ctx)
 
 
 app = typer.Typer(
-    cls=Commands,
-    name="flowgauge",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+    cls=Commands, name="flowgauge", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
 
@@ -80,10 +80,9 @@ def flowgauge(
     """What normalizing-flow families cost and what they are worth, measured."""
 
 
-suites = (run, choose, status, submit, merge, pack, report)
-for command in (*suites, check, audit, cost, claims, compare, ab, docs):
-    app.command()(command)
-app.command("list")(list_members)
-app.add_typer(baseline, name="baseline")
-app.add_typer(data, name="data")
-app.add_typer(history, name="history")
+for panel, commands in PANELS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)

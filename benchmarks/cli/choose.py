@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import psutil
 import typer
+from rich.table import Table
 
-from benchmarks.cli.choice import as_json, choice_of, show
-from benchmarks.cli.console import check_writable, console, usage_errors, write
+from benchmarks.cli.console import WIDEST, check_writable, console, errors, usage_errors, write
 from benchmarks.cli.options import Flows, JsonFile, KeepWeights, Plugin, flows_of, load_plugins
-from benchmarks.cli.question import (
-    Earlier,
-    announce,
-    check_table,
-    earlier,
-    selected,
-    suite_of,
-    wait_for_host,
-)
 from benchmarks.cli.run import ending, report_of
+from benchmarks.core.formats import plain
 
 if TYPE_CHECKING:
+    from benchmarks.core.record import Record
+    from benchmarks.datasets.own import Selection
     from benchmarks.execution.suite import Suite
-    from benchmarks.studies.choose.plan import Deadline
+    from benchmarks.studies.choose.plan import Deadline, Plan
+    from benchmarks.studies.choose.ranking import Choice
+    from benchmarks.studies.frontier.entries import Entrant
+
+EFFORT = 2e9  # FLOPs a second of the mixture's fit, which gets the seconds of a family
 
 Columns = Annotated[list[str] | None, typer.Option(help="Columns of the density, a,b; repeatable.")]
-
-WIDEST = 500  # characters of a line that has to fit no terminal
 
 
 class OutOfTime(Exception):
@@ -83,13 +81,12 @@ def choose(
         elif json_file is not None:
             check_writable(json_file)  # fail before anything is trained
         registered = load_plugins(plugin)
-        selection = selected(file, drop, columns, target)
+        selection = _selected(file, drop, columns, target)
         name = str(selection)
-        check_table(name)
+        _check_table(name)
         own.admit(name)
         jobs, passed = most_jobs(1), time.monotonic() - started
         slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))
-        wait_for_host(30 * minutes)
         left = 60 * minutes - (time.monotonic() - started)
         dim, width = datasets.dim(name), datasets.context_dim(name)
         listed = entrants(dim, flows_of(flow or ()), width, registered)
@@ -99,17 +96,17 @@ def choose(
             console.print(f"going on with what is in {folder}", soft_wrap=True)
         plan = before.plan if before else Plan.of(left, jobs, len(listed), slow)
         suite = suite_of(name, minutes, plan, listed)
-        announce(plan, listed, jobs)
+        _announce(plan, listed, jobs)
         ends, walls = started + 60 * minutes, (plan.places, plan.wall(jobs, slow))
         given = before.seconds if before else 0.0
         registry["choose"].deadline = deadline = Deadline(ends, jobs, slow, *walls, given)
     _measure(suite, folder, deadline, keep_weights, before)
     with usage_errors():
-        drawn, choice = report_of(folder), choice_of(folder)
-        show(choice)
+        drawn, choice = report_of(folder), _choice_of(folder)
+        _print(choice)
         console.print(drawn, soft_wrap=True)
         if json_file is not None:
-            content = as_json(choice, folder, ", ".join(selection.target) or None)
+            content = _as_json(choice, folder, ", ".join(selection.target) or None)
             write(json_file, json.dumps(content, indent=2, allow_nan=False) + "\n")
     raise typer.Exit(0 if choice.flows else 1)
 
@@ -145,3 +142,183 @@ def _watched(deadline: Deadline) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _selected(file: str, *lists: Sequence[str] | None) -> Selection:
+    """The table without columns to drop, in those of the density, and the targets.
+
+    ValueError for a column that it does not have.
+    """
+    from benchmarks.datasets import own
+    from benchmarks.datasets.inspection import quoted
+
+    table, given = next(iter(own.read_whole(file).values())), own.Selection.of(file)
+    drop, columns, target = ([n for text in some or () for n in text.split(",")] for some in lists)
+    selection = given.narrowed(table, columns, drop, target)
+    aside = [name for name in table.attrs.get("targets", ()) if name not in selection.columns]
+    note = ""
+    if targets := selection.target:
+        note = f"the density is that of {', '.join(targets)} given the other columns"
+    elif aside:
+        note = f"left out: {quoted(aside)}; --target {','.join(aside)} asks for the density given X"
+    if note:
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
+    return selection
+
+
+def _check_table(name: str) -> None:
+    """Print what is doubtful about a table; exit with 2, and all its faults, if it has any."""
+    from benchmarks.datasets import own
+
+    inspection = own.inspect(name)
+    for fault in inspection.faults:
+        errors.print(f"flowgauge: error: {name}: {fault}", style="red", soft_wrap=True)
+    if inspection.faults:
+        errors.print("--drop NAME leaves a column out", soft_wrap=True)
+        raise typer.Exit(2)
+    for remark in inspection.remarks:
+        console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
+
+
+def suite_of(name: str, minutes: float, plan: Plan, listed: Sequence[Entrant]) -> Suite:
+    """The suite of a plan for a table and the flows that are asked for, the first of them first."""
+    from benchmarks import datasets
+    from benchmarks.execution.suite import Suite
+    from benchmarks.studies.choose.plan import batch
+
+    entered, left_out = listed[: plan.families], listed[plan.families :]
+    study = {
+        "study": "choose",
+        "datasets": [name],
+        "flows": [entrant.model_dump(mode="json", exclude_defaults=True) for entrant in entered],
+        "baselines": ["gaussian", {"flow": "mixture", "effort": EFFORT * plan.of_family}],
+        "batch": batch(len(datasets.load(name).train)),
+        "configurations": plan.configurations,
+        "places": plan.places,
+        "seconds": plan.trial,
+        "final_seconds": plan.final,
+        "minutes": minutes,
+        "left_out": [entrant.flow for entrant in left_out],
+    }
+    title = plain(f"choose {Path(name.partition(':')[0]).name}")[:99]
+    values: dict[str, Any] = {"name": title, "threads": 1, "time_limit": 60 * minutes}
+    values |= {"about": f"Which flow for {name}: {minutes:g} min.", "studies": (study,)}
+    return Suite.model_validate(values)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run that another continues: its plan, the seconds of its finals, its best by validation.
+
+    Zero seconds where it has no final yet.
+    """
+
+    plan: Plan
+    seconds: float
+    best: tuple[str, float]
+
+    @classmethod
+    def of(cls, plan: Plan, records: Sequence[Record]) -> Self:
+        """Read the records of a plan."""
+        trained = [r for r in records if r.status == "done" and "label" in r.case.settings]
+        finals = [r.case.settings for r in trained if r.case.settings["stage"] == "final"]
+        seconds = max((float(settings["training"]["clock"]) for settings in finals), default=0.0)
+        scores = [(r.metrics["val_ll"].median, str(r.case.settings["label"])) for r in trained]
+        score, label = max(scores, default=(-math.inf, ""))
+        return cls(plan, seconds, (label, score))
+
+
+def earlier(folder: Path, name: str, minutes: float, listed: Sequence[Entrant]) -> Earlier | None:
+    """The run that a folder holds if its question was the same, and it had time for its trials."""
+    from benchmarks.core import store
+    from benchmarks.execution import suite as suites
+    from benchmarks.studies.choose.plan import Plan
+
+    if suites.planned(str(folder)) is None:
+        return None
+    with suppress(ValueError, KeyError, TypeError):
+        before = suites.read(str(folder))
+        (study,) = before.studies
+        values = (study[key] for key in ("configurations", "places", "seconds", "final_seconds"))
+        plan = Plan(len(study["flows"]), *values)
+        again = suite_of(name, minutes, plan, listed)
+        if again.model_dump(mode="json") == before.model_dump(mode="json"):
+            keys = {case.key for case in again.cases()}
+            records = [record for key, record in store.read(folder).items() if key in keys]
+            late = [record for record in records if record.status == "skipped"]
+            if not any(record.case.settings.get("stage") == "trial" for record in late):
+                return Earlier.of(plan, records)
+    return None
+
+
+def _announce(plan: Plan, listed: Sequence[Entrant], jobs: int) -> None:
+    """Print which flows are compared, for how long each, and which are left out."""
+    from benchmarks.core.naming import counted
+
+    names = [entrant.flow for entrant in listed]
+    entered, left_out = names[: plan.families], names[plan.families :]
+    console.print(
+        f"{', '.join(entered)} on {counted(jobs, 'core')}: for each "
+        f"{counted(plan.configurations, 'trial')} of {plan.trial:.1f} s, then about "
+        f"{plan.final:.0f} s",
+        soft_wrap=True,
+    )
+    if left_out:
+        console.print(f"left out for want of time: {', '.join(left_out)}", soft_wrap=True)
+
+
+def _choice_of(folder: Path) -> Choice:
+    """The choice that the records of a folder's plan make."""
+    from benchmarks.report import runs
+    from benchmarks.studies.choose.ranking import choices
+
+    (run,) = runs.read([folder])
+    return choices(run.frame[run.frame["study"] == "choose"])[0]
+
+
+def _print(choice: Choice) -> None:
+    """Print the ranking, the answer and what to know of it."""
+    from benchmarks.report.cells import grid
+    from benchmarks.studies.choose.tables import COLUMNS, TERMINAL, ranking, rows_of
+
+    cells = grid(ranking(choice))
+    places = [place for place, name in enumerate(COLUMNS) if name in TERMINAL]
+    table = Table(box=None)
+    for place, column in enumerate(COLUMNS.values()):
+        if place in places:
+            side: Literal["left", "right"] = "right" if cells.numeric[place] else "left"
+            table.add_column(column.label, justify=side, no_wrap=True)
+    for row in cells.rows:
+        table.add_row(*(row[place].text for place in places))
+    console.print(table)
+    units = "Nats; ± half of the 95 % interval over test rows; seconds of updates."
+    console.print(f"{rows_of(choice)}{units}", soft_wrap=True)
+    if choice.flows:
+        best = choice.flows[0]
+        console.print(f"{best.name}: {best.configuration}", soft_wrap=True)
+    console.print()
+    console.print(choice.answer, style="bold", soft_wrap=True)
+    for warning in choice.warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+
+
+def _as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:
+    """The answer as JSON; a flow whose weights were kept names their folder."""
+    from benchmarks.core import store
+
+    def entries(ranking: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        for ranked in ranking:
+            path = folder / "weights" / ranked.row["key"]
+            case = store.read_one(folder, ranked.row["key"]).case
+            yield ranked.as_json(case, str(path) if path.is_dir() else None)
+
+    return {
+        "answer": choice.answer,
+        "warnings": choice.warnings,
+        "ranking": list(entries(choice.flows)),
+        "baselines": list(entries(choice.baselines)),
+        "data": choice.data,
+        "target": target,
+        "rows": choice.about,
+        "report": str(folder / "report" / "index.html"),
+    }

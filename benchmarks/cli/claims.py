@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Column, Table
 from rich.text import Text
 
-from benchmarks.cli.console import console, styled, usage_errors, write
+from benchmarks.cli.console import console, print_rows, styled, usage_errors, write
 from benchmarks.cli.options import Plugin, load_plugins
 
 if TYPE_CHECKING:
@@ -27,18 +26,19 @@ STYLES = {
 }
 RESULTS = Path("results")
 
-Folders = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Results folders in order of preference (default: all under results/)."),
-]
-Only = Annotated[
-    list[str] | None, typer.Option("--only", help="A claim's name or pattern; repeatable.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print verdicts as JSON.")]
-
 
 def claims(
-    folders: Folders = None, only: Only = None, as_json: Json = False, plugin: Plugin = None
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Results folders in order of preference (default: all under results/)."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="A claim's name or pattern; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print verdicts as JSON.")] = False,
+    plugin: Plugin = None,
 ) -> None:
     """Judge each claim of the lecture by records: confirmed, refuted, conditional or undecided.
 
@@ -49,9 +49,7 @@ def claims(
     """
     with usage_errors():
         from benchmarks.claims import Evidence
-        from benchmarks.core.frame import load
-        from benchmarks.core.plan import plan_of
-        from benchmarks.core.quotable import of_one_place
+        from benchmarks.core.frame import load, of_one_place, plan_of
         from benchmarks.report.claims import by_run
 
         load_plugins(plugin)
@@ -66,44 +64,35 @@ def claims(
         return
     _print(rows)
     if len(searched) > 1 and len(runs):
-        _print_runs(runs)
-    for folder in searched:
-        _warn_of_stale(folder)
-
-
-def _warn_of_stale(folder: Path) -> None:
-    """Print how many records of a folder are stale."""
-    from benchmarks.report import runs
-
-    (run,) = runs.read([folder])
-    if run.stale:
-        note = f"{len(run.stale)} records of {folder} are stale: flowgauge status says why"
-        console.print(f"note: {note}", style="yellow", soft_wrap=True)
-    if run.note:
-        console.print(f"note: {folder}: {run.note}", style="yellow", soft_wrap=True)
+        claim, *names = runs
+        headers = [claim, *(Path(name).name for name in names)]
+        outcomes = [[styled(text, STYLES.get(text, "")) for text in row] for row in runs.values]
+        print_rows(headers, outcomes)
+    _print_notes(searched)
 
 
 def _select(only: Sequence[str] | None) -> list[Claim]:
-    """The claims of these names or patterns, in the lecture's order; ValueError for one of none."""
+    """Claims of these names or patterns, in the lecture's order; ValueError if one has no match."""
     from benchmarks.claims import claims as every
 
-    known = every()
     for pattern in only or ():
-        if not any(fnmatch(claim.id, pattern) for claim in known):
-            ids = ", ".join(claim.id for claim in known)
+        if not any(fnmatch(claim.id, pattern) for claim in every()):
+            ids = ", ".join(claim.id for claim in every())
             raise ValueError(f"no claim is named {pattern!r}; choose from: {ids}")
-    return [c for c in known if only is None or any(fnmatch(c.id, pattern) for pattern in only)]
+    return [c for c in every() if only is None or any(fnmatch(c.id, pattern) for pattern in only)]
 
 
 def _results_folders(results: Path) -> list[Path]:
-    """The results folders but the baseline, which measures in miniature; ValueError where none is.
+    """The results folders, those with the most records first; ValueError if there are none.
 
-    That with the most records comes first.
+    The baseline, which measures in miniature, is left out.
     """
+    from benchmarks.cli.baseline import BASELINE
     from benchmarks.core import store
-    from benchmarks.report.quoted import BASELINE
 
-    paths = [path for path in results.glob("*") if store.is_folder(path) and path.name != BASELINE]
+    paths = [
+        path for path in results.glob("*") if store.is_folder(path) and path.name != BASELINE.name
+    ]
     counts = {path: len(store.read(path)) for path in paths}
     if not counts:
         raise ValueError(
@@ -115,13 +104,22 @@ def _results_folders(results: Path) -> list[Path]:
 def _judge(
     claim: Claim, evidence: dict[Path, Evidence], suites: dict[Path, str]
 ) -> tuple[dict[Path, Verdict], Verdict, Path | None]:
-    """The verdict of each folder, and that of the first that has the records, with the folder.
+    """The verdict of each folder; the first that is one, with its folder.
 
-    Folders of the claim's own suite come first. Of none, why the first could not judge it that has
-    records of the claim's studies.
+    Folders of the claim's own suite come first. Where no folder has the records: the reason of the
+    first that has some of the claim's studies, and None.
     """
+    from benchmarks.claims import Verdict
+    from flows.plugins import FOREIGN, described
+
     order = sorted(evidence, key=lambda folder: suites.get(folder) != claim.suite)
-    verdicts = {folder: _verdict(claim, evidence[folder]) for folder in order}
+    verdicts = {}
+    for folder in order:
+        try:
+            verdicts[folder] = evidence[folder].verdict(claim)
+        except FOREIGN as error:  # the other claims are still judged
+            reason = f"It could not be judged: {described(error)}"
+            verdicts[folder] = Verdict("not_measured", reason)
     for folder, verdict in verdicts.items():
         if verdict.outcome != "not_measured":
             return verdicts, verdict, folder
@@ -133,17 +131,6 @@ def _judge(
     return verdicts, verdicts[min(order, key=elsewhere)], None
 
 
-def _verdict(claim: Claim, evidence: Evidence) -> Verdict:
-    """The verdict; a claim that raises is not measured, so that the others are still judged."""
-    from benchmarks.claims import Verdict
-    from flows.plugins import FOREIGN, described
-
-    try:
-        return evidence.verdict(claim)
-    except FOREIGN as error:
-        return Verdict("not_measured", f"It could not be judged: {described(error)}")
-
-
 def _row(
     claim: Claim, verdicts: dict[Path, Verdict], verdict: Verdict, folder: Path | None
 ) -> dict[str, Any]:
@@ -151,13 +138,14 @@ def _row(
     from benchmarks.analysis import criteria
     from benchmarks.claims import LECTURE
 
-    about = {
-        name: getattr(claim, name)
-        for name in ("id", "page", "place", "slide", "statement", "criterion")
-    }
-    files = [] if folder is None else [str(path) for path in _exhibits(folder, verdict.exhibits)]
+    about = ("id", "page", "place", "slide", "statement", "criterion")
+    places = [
+        (folder or Path()) / "report" / place
+        for name in verdict.exhibits
+        for place in (f"figures/{name}.png", f"tables/{name}.csv")
+    ]
     return {
-        **about,
+        **{name: getattr(claim, name) for name in about},
         "lecture": LECTURE,
         "verdict": verdict.outcome,
         "sentence": verdict.sentence,
@@ -165,22 +153,12 @@ def _row(
         "weakness": verdict.weakness,
         "check": claim.rule.check,
         "criteria": criteria.VERSION,
-        "runs": {str(path): own.outcome for path, own in verdicts.items()},
+        "runs": {str(path): each.outcome for path, each in verdicts.items()},
         "folder": None if folder is None else str(folder),
-        "exhibits": files,
+        "exhibits": [str(path) for path in places if folder is not None and path.is_file()],
         "command": claim.remedy if folder is None else claim.command,
         "records": list(verdict.records),
     }
-
-
-def _exhibits(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """The files of a folder's report that show it, pictures before tables."""
-    for name in names:
-        places = (
-            folder / "report" / "figures" / f"{name}.png",
-            folder / "report" / "tables" / f"{name}.csv",
-        )
-        yield from (path for path in places if path.is_file())
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
@@ -188,16 +166,24 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     from benchmarks.analysis.criteria import DATE, VERSION
     from benchmarks.claims import LECTURE
 
-    table = Table("Slide", "Claim", "Verdict", "Records of")
-    for row in rows:
-        table.add_row(str(row["page"] or "–"), row["id"], _outcome(row), row["folder"] or "")
     console.print(f"Slides are those of {LECTURE}; criteria are of version {VERSION}, {DATE}.")
-    console.print(table)
+    outcomes = {row["id"]: row["verdict"].replace("_", " ") for row in rows}
+    styles = {name: styled(words, STYLES[words]) for name, words in outcomes.items()}
+    cells = [
+        (
+            styled(row["id"]),
+            styled(row["page"] or "–"),
+            styles[row["id"]],
+            styled(row["folder"] or ""),
+        )
+        for row in rows
+    ]
+    print_rows(("Claim", "Slide", "Verdict", "Records of"), cells)
     for row in rows:
         kind = "check, " if row["check"] else ""
         claim = f" ({kind}{row['place']}): {row['statement']}"
         console.print(Text.assemble("\n", styled(row["id"], "bold"), styled(claim)))
-        console.print(Text.assemble("  ", _outcome(row), styled(f": {row['sentence']}")))
+        console.print(Text.assemble("  ", styles[row["id"]], styled(f": {row['sentence']}")))
         for side in ("strength", "weakness"):
             if row[side]:
                 console.print(Text.assemble(f"  {side}: ", styled(row[side])))
@@ -207,16 +193,12 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
             console.print(f"  again: {row['command']}", soft_wrap=True)
 
 
-def _print_runs(runs: Any) -> None:
-    """Print the outcome of each claim by each folder, and where folders contradict each other."""
-    claim, *folders = runs
-    table = Table(Column(claim, no_wrap=True), *(Path(name).name for name in folders))
-    for row in runs.itertuples(index=False):
-        table.add_row(*(styled(text, STYLES.get(text, "")) for text in row))
-    console.print(table)
+def _print_notes(folders: Sequence[Path]) -> None:
+    """Print how many records of each folder are stale, and the note of its run."""
+    from benchmarks.report import runs
 
-
-def _outcome(row: dict[str, Any]) -> Text:
-    """The outcome of a verdict in words and in its colour."""
-    words = row["verdict"].replace("_", " ")
-    return styled(words, STYLES[words])
+    for folder in folders:
+        (run,) = runs.read([folder])
+        stale = f"{len(run.stale)} records of {folder} are stale: flowgauge status says why"
+        for note in ([stale] if run.stale else []) + ([f"{folder}: {run.note}"] * bool(run.note)):
+            console.print(f"note: {note}", style="yellow", soft_wrap=True)

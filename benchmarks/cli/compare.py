@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from benchmarks.cli.console import console, usage_errors, write
-from benchmarks.core.formats import NOTHING
+from benchmarks.cli.console import console, print_rows, styled, usage_errors, write
 
 if TYPE_CHECKING:
     from benchmarks.gate.comparison import Verdict
 
 COLOURS = {"better": "green", "appeared": "blue"}
-WIDEST = 10_000  # columns of a terminal in which every table fits
 
 
 def compare(
@@ -83,28 +79,12 @@ def _show(verdict: Verdict) -> None:
 
     comparisons = (*verdict.notable, *verdict.unresolved)
     styles = ["red" if c.fails else COLOURS.get(c.outcome, "") for c in comparisons]
-    _print_table(rendering.HEADERS, [rendering.row(c) for c in comparisons], styles)
-    moved = [rendering.change_row(change) for change in verdict.moved]
-    _print_table(rendering.CHANGES, moved, [""] * len(moved))
+    rows = [
+        [styled(text, style) for text in rendering.row(comparison)]
+        for comparison, style in zip(comparisons, styles, strict=True)
+    ]
+    print_rows(rendering.HEADERS, rows)
+    moved = [[styled(text) for text in rendering.change_row(change)] for change in verdict.moved]
+    print_rows(rendering.CHANGES, moved)
     for line in verdict.summary:
         console.print(line, soft_wrap=True)
-
-
-def _print_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]
-) -> None:
-    """Print a table unless it is empty; where it is too wide, a paragraph a row."""
-    if not rows:
-        return
-    table = Table(*headers)
-    for cells, style in zip(rows, styles, strict=True):
-        table.add_row(*cells, style=style)
-    needed = console.measure(table, options=console.options.update(width=WIDEST)).maximum
-    if needed <= console.width:
-        console.print(table)
-        return
-    for (title, *cells), style in zip(rows, styles, strict=True):
-        console.print(title, style=style, soft_wrap=True)
-        for header, cell in zip(headers[1:], cells, strict=True):
-            if cell.strip() not in ("", NOTHING):
-                console.print(f"  {header}: {cell}", soft_wrap=True)

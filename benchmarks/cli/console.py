@@ -7,7 +7,7 @@ import errno
 import functools
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -22,11 +22,13 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from benchmarks.core.formats import brief, plain
 
 LONGEST = 4000  # characters of an error: some list all that there is to choose from
+WIDEST = 500  # characters of a line that has to fit no terminal
 INTERRUPTED = 130  # exit status after Ctrl-C
 STOPPED = 75  # after SIGTERM or SIGUSR1, with checkpoints: EX_TEMPFAIL of sysexits.h
 
@@ -37,7 +39,7 @@ def styled(text: object, style: str = "") -> Text:
 
 
 class PlainConsole(Console):
-    """A console on which a string is never markup and has no escapes: a style is a `Text`'s."""
+    """A console that prints strings as they are: no markup, no escapes. A `Text` has a style."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **options)
@@ -49,6 +51,24 @@ class PlainConsole(Console):
 
 console = PlainConsole()
 errors = PlainConsole(stderr=True)
+
+
+def print_rows(headers: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    """Print a table, or a paragraph a row where it is too wide; nothing if it is empty."""
+    if not rows:
+        return
+    table = Table(*headers)
+    for row in rows:
+        table.add_row(*row)
+    options = console.options.update(width=WIDEST)
+    if console.measure(table, options=options).maximum <= console.width:
+        console.print(table)
+        return
+    for title, *cells in rows:
+        console.print(title, soft_wrap=True)
+        for header, cell in zip(headers[1:], cells, strict=True):
+            if cell.plain.strip() not in ("", "–"):
+                console.print(Text.assemble(f"  {header}: ", cell), soft_wrap=True)
 
 
 def bar(on: Console, *columns: ProgressColumn) -> Progress:
@@ -73,21 +93,17 @@ def fail(message: str) -> NoReturn:
 
 def shorten_warnings() -> None:
     """Show each warning once, in one line on standard error, without the code that gave it."""
-    warnings.showwarning = _show  # type: ignore[assignment]  # takes the rest by position
 
+    @functools.cache
+    def warn(text: str) -> None:
+        errors.print(f"flowgauge: warning: {text}", style="yellow", soft_wrap=True)
 
-def _show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-    _warn(str(message))
-
-
-@functools.cache
-def _warn(text: str) -> None:
-    errors.print(f"flowgauge: warning: {text}", style="yellow", soft_wrap=True)
+    warnings.showwarning = lambda message, *rest, **place: warn(str(message))
 
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """Report a ValueError in one line with status 2, and so what the system refuses."""
+    """Report a ValueError, or a file that cannot be read or written, in one line with status 2."""
     try:
         with system_errors():
             yield
@@ -97,11 +113,11 @@ def usage_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """Report a disk that is full, or a file that cannot be read or written, likewise."""
+    """Report a full disk, or a file that cannot be read or written, in one line with status 2."""
     try:
         yield
     except OSError as error:
-        if error.errno in (None, errno.EPIPE):  # the latter is nobody's who reads standard output
+        if error.errno in (None, errno.EPIPE):  # a closed pipe: nobody reads standard output
             raise
         where = "" if error.filename is None else f"{str(error.filename)!r}: "
         fail(f"{where}{error.strerror}")
@@ -109,7 +125,7 @@ def system_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def clean_interrupt(outcome: str) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end with status 130 and what is kept, after all is cleaned up."""
+    """End with status 130 on Ctrl-C and SIGTERM, after clean-up, and print what is kept."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -125,7 +141,7 @@ def clean_interrupt(outcome: str) -> Iterator[None]:
 
 
 def check_writable(path: Path) -> None:
-    """ValueError where a file cannot be written; what it holds stays."""
+    """ValueError where a file cannot be written; its content stays."""
     if path == Path("-"):
         return
     existed = path.exists()

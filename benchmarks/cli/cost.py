@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks.cli import completion
 from benchmarks.cli.console import console, usage_errors
-from benchmarks.cli.options import Plugin, flows_of, load_plugins
+from benchmarks.cli.options import Plugin, complete_flows, flows_of, load_plugins
 from benchmarks.cli.run import measure
 
 STEP = 0.25  # of rk4, for flows that solve an ODE
@@ -23,7 +21,7 @@ def cost(
         list[str],
         typer.Argument(
             help="Names or patterns of flows, or files that register flows.",
-            autocompletion=completion.flows,
+            autocompletion=complete_flows,
         ),
     ],
     dim: Annotated[str, typer.Option(help=f"Dimensions: {NUMBERS}.")],
@@ -73,7 +71,9 @@ def cost(
             )
         sizes = {"hidden": hidden, "depth": depth, "layers": layers}
         grids = {name: numbers(text, name) for name, text in sizes.items() if text is not None}
-        _check_sizes(grids, names)
+        for size in grids:
+            if not any(size in members[name].uses for name in names):
+                raise ValueError(f"none of {', '.join(names)} has a size {size!r}")
         dims = numbers(dim, "dim")
         larger = [] if counted_dim is None else numbers(counted_dim, "counted-dim")
         study = {
@@ -113,15 +113,6 @@ def numbers(text: str, option: str) -> list[int]:
     elif re.fullmatch(r"[1-9]\d{0,17}(,[1-9]\d{0,17})*", text):
         return [int(number) for number in text.split(",")]
     raise ValueError(f"cannot read --{option} {text!r}: write 2..512, or 3,10,63, from 1 on")
-
-
-def _check_sizes(sizes: Iterable[str], names: Sequence[str]) -> None:
-    """Raise ValueError for a size that none of the flows has."""
-    from flows import members
-
-    for size in sizes:
-        if not any(size in members[name].uses for name in names):
-            raise ValueError(f"none of {', '.join(names)} has a size {size!r}")
 
 
 def _solves(case: Any) -> bool:

@@ -9,9 +9,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from benchmarks.cli import completion
 from benchmarks.cli.console import console, errors, usage_errors
-from benchmarks.cli.options import DataRoot, Plugin, load_plugins, use_data_root
+from benchmarks.cli.options import DataRoot, Plugin, complete_data, load_plugins, use_data_root
 from benchmarks.core.formats import brief, plain
 
 if TYPE_CHECKING:
@@ -136,9 +135,7 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
 def info(
     name: Annotated[
         str,
-        typer.Argument(
-            help="A data set, or a file of a table.", autocompletion=completion.data_sets
-        ),
+        typer.Argument(help="A data set, or a file of a table.", autocompletion=complete_data),
     ],
     dequantise: Annotated[
         bool, typer.Option("--dequantise", help="Add uniform noise to columns of whole numbers.")

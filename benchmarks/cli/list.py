@@ -13,7 +13,6 @@ from benchmarks.cli.options import Plugin, load_plugins
 
 if TYPE_CHECKING:
     from flows.member import Member
-    from flows.packages import Library
 
 
 def list_members(plugin: Plugin = None) -> None:
@@ -22,15 +21,12 @@ def list_members(plugin: Plugin = None) -> None:
         from benchmarks import claims, datasets
         from benchmarks.core import study
         from benchmarks.execution import suite
-        from benchmarks.measure.foreign import peers
         from flows import members
 
         load_plugins(plugin)
-        packages = [library.name for library in members.libraries()]
         sections = {
             "Flows": {name: _flow(members[name]) for name in members if not members.fault(name)},
-            "Libraries": {library.name: _library(library) for library in members.libraries()}
-            | {name: _peer(name) for name in peers.names() if name not in packages},
+            "Libraries": _libraries(),
             "Data sets": {name: _origin(name) for name in datasets.names()},
             "Studies": {name: styled(study.registry[name].question) for name in study.registry},
             "Suites": {name: styled(suite.read(name).about) for name in suite.names()},
@@ -49,21 +45,23 @@ def _flow(member: Member) -> Text:
     return Text.assemble(styled(description), "\n", styled(", ".join(member.defaults), "dim"))
 
 
-def _library(library: Library) -> Text:
-    """Version of a library and its number of flows, or why it is of no use and the remedy."""
-    if library.fault:
-        return styled(f"{library.fault}; {library.remedy}")
-    return styled(f"{library.version}, {len(library.members)} flows")
-
-
-def _peer(name: str) -> Text:
-    """Version of a library that runs in a process of its own, or which package it lacks."""
+def _libraries() -> dict[str, Text]:
+    """Version of each library and its number of flows, or its fault and the remedy."""
     from benchmarks.measure.foreign import peers
     from benchmarks.measure.foreign.process import lacking
+    from flows import members
     from flows.packages import version_of
 
-    fault = lacking(peers.peer(name))
-    return styled(fault or f"{version_of(name)}, in a process of its own, in suites alone")
+    rows = {
+        library.name: f"{library.fault}; {library.remedy}"
+        if library.fault
+        else f"{library.version}, {len(library.members)} flows"
+        for library in members.libraries()
+    }
+    for name in peers.names():
+        alone = f"{version_of(name)}, in a process of its own, in suites alone"
+        rows.setdefault(name, lacking(peers.peer(name)) or alone)
+    return {name: styled(text) for name, text in rows.items()}
 
 
 def _origin(name: str) -> Text:

@@ -7,23 +7,37 @@ import os
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmarks.cli import completion
 from benchmarks.cli.console import usage_errors
 from benchmarks.core.formats import brief
 
 if TYPE_CHECKING:
     from benchmarks.execution.suite import Suite
 
+
+def _completed(module: str) -> Callable[[str], list[str]]:
+    """Complete a name in a shell from the ``names()`` of a module, which it imports then."""
+
+    def complete(incomplete: str) -> list[str]:
+        names: list[str] = import_module(module).names()
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+complete_flows = _completed("flows")
+complete_data = _completed("benchmarks.datasets")
+
 SuiteName = Annotated[
     str,
     typer.Argument(
         help="A suite's name, the path of a TOML file, or a folder of results.",
-        autocompletion=completion.suites,
+        autocompletion=_completed("benchmarks.execution.suite"),
     ),
 ]
 Out = Annotated[
@@ -43,7 +57,7 @@ Data = Annotated[
     list[str] | None,
     typer.Option(
         help="A data set, or a file of one, instead of the suite's; repeatable.",
-        autocompletion=completion.data_sets,
+        autocompletion=complete_data,
     ),
 ]
 Threads = Annotated[int | None, typer.Option(help="Threads of the worker.")]
@@ -61,7 +75,7 @@ Flows = Annotated[
     typer.Option(
         "--flow",
         help="A flow, a pattern or a file of flows, in place of all; repeatable.",
-        autocompletion=completion.flows,
+        autocompletion=complete_flows,
     ),
 ]
 KeepWeights = Annotated[

@@ -114,7 +114,7 @@ def measure(
     from benchmarks.execution import claims, host
     from benchmarks.execution.pools import setups
     from benchmarks.execution.run import Asked, run
-    from benchmarks.report.facts import noise
+    from benchmarks.report.runs import noise
 
     asked = asked or Asked()
     with usage_errors():
@@ -149,7 +149,7 @@ def measure(
 @contextmanager
 def ending() -> Iterator[None]:
     """End the command where a run was stopped, or its folder or cluster cannot be used."""
-    from benchmarks.core.parts import FolderError
+    from benchmarks.core.store import FolderError
     from benchmarks.execution.pools import ClusterError, Terminated
 
     for number in ENDING:

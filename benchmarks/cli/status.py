@@ -42,7 +42,7 @@ def status(
         from benchmarks.execution.constructed import faults
         from benchmarks.execution.state import state
         from benchmarks.execution.tasks import Shard
-        from benchmarks.execution.versions import not_checked
+        from benchmarks.report.runs import not_checked
 
         part = Shard.of(shard)
         if watch:

@@ -89,10 +89,10 @@ def submit(
 
 
 def _write(path: Path, text: str) -> None:
-    from benchmarks.core import parts
+    from benchmarks.core import store
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts.replace(path, text.encode())
+    store.replace(path, text.encode())
 
 
 def _command() -> list[str]:

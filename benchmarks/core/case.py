@@ -7,19 +7,26 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
 
-from flows import members
-from flows.registry import Registry
-
+Whole = Annotated[StrictInt, Field(gt=0)]
 PROTOCOL = "1"  # raised when numbers measured before and after can no longer be compared
 
-# here and not in `core.study`, since the defaults of a study's settings decide a case's key
-studies: Registry[Any] = Registry(
-    "study", ("benchmarks.studies",), group="flowgauge.studies", folder_module="study"
-)
+
+# Studies that became parts of another: their keys and versions go on under the names that they had.
+FORMER: dict[str, tuple[str, str]] = {  # study and part, by the name of the former study
+    "gradients": ("numerics", "gradients"),
+    "identities": ("numerics", "identities"),
+}
+_FORMER_NAMES = {place: name for name, place in FORMER.items()}
+
+
+def of_part(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a suite's entry, or a planned case, with the study and the part of a former study."""
+    study, part = FORMER.get(str(entry.get("study")), ("", ""))
+    return {**entry, "study": study, "part": part} if study else dict(entry)
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -29,10 +36,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
 class Seeds(BaseModel, frozen=True, extra="ignore"):
     """Separate streams: data and split, initial weights, noise of the flow, order of batches."""
 
-    data: int = 0
-    init: int = 0
-    noise: int = 0
-    batches: int = 0
+    data: StrictInt = 0
+    init: StrictInt = 0
+    noise: StrictInt = 0
+    batches: StrictInt = 0
 
     @classmethod
     def of(cls, seed: int) -> Seeds:
@@ -54,20 +61,32 @@ class Case(BaseModel, frozen=True, extra="ignore"):
 
     study: str
     flow: str
-    dim: PositiveInt
+    dim: Whole
     options: dict[str, Any] = Field(default_factory=dict)
     dataset: str | None = None
-    batch: PositiveInt
-    updates: int = 0
+    batch: Whole
+    updates: StrictInt = 0
     seeds: Seeds = Seeds()
     settings: dict[str, Any] = Field(default_factory=dict)
     roles: dict[str, Any] = Field(default_factory=dict)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
-    threads: PositiveInt = 1
+    threads: Whole = 1
     protocol: str = PROTOCOL
     needs: tuple[str, ...] = ()
     resolves: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_part(cls, fields: Any) -> Any:
+        """Read a case of a former study as one of the part that it became."""
+        if not isinstance(fields, Mapping) or fields.get("study") not in FORMER:
+            return fields
+        study, part = FORMER[fields["study"]]
+        settings = fields.get("settings", {})
+        if not isinstance(settings, Mapping):
+            return fields
+        return {**fields, "study": study, "settings": {**settings, "part": part}}
 
     @field_validator("settings", mode="before")
     @classmethod
@@ -79,6 +98,11 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         named = {"preprocessing": "whiten" if training["whiten"] else "none", **training}
         return {**settings, "training": {k: v for k, v in named.items() if k != "whiten"}}
 
+    @property
+    def former(self) -> str:
+        """The name that its study has in keys and versions: that of the study its part once was."""
+        return _FORMER_NAMES.get((self.study, str(self.settings.get("part"))), self.study)
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON: a new field with a default leaves it as it is.
@@ -87,9 +111,13 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         option of its name.
         """
         plain = self.model_dump(mode="json", exclude={"roles", "options", "settings", "resolves"})
+        plain["study"] = self.former
+        settings = canonical(self.settings)
+        if self.former != self.study:
+            del settings["part"]
         nested = {
             "options": different(*_options(self.flow, self.options)),
-            "settings": different(canonical(self.settings), setting_defaults(self.study)),
+            "settings": different(settings, setting_defaults(self.study, self.settings)),
         }
         training = nested["settings"].get("training", {})
         if training.get("preprocessing") == "whiten":  # as in the keys of earlier records
@@ -118,7 +146,15 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         work = self.settings.get("work") or stage
         how = " ".join(map(str, trace.values())) if isinstance(trace, dict) else trace
         seed = f"seed {self.seeds.init}" if self.seeds.init else ""
-        parts = (self.study, self.flow, work, how, self.dataset or f"D={self.dim}", seed)
+        parts = (
+            self.study,
+            self.settings.get("part"),
+            self.flow,
+            work,
+            how,
+            self.dataset or f"D={self.dim}",
+            seed,
+        )
         return " ".join(str(part) for part in parts if part)
 
 
@@ -171,21 +207,51 @@ def filled(value: Any, default: Any) -> Any:
     return {**default, **{k: filled(v, default.get(k)) for k, v in value.items()}}
 
 
-def complete_options(flow: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A flow's options with the defaults that they lack; as they are where it is not registered."""
-    if flow not in members:
-        return dict(options)
-    try:
-        return dict(canonical(members[flow].complete(options)))
-    except (TypeError, ValueError):  # measured with an option that there is no more
-        return dict(options)
+def disagreement(
+    case: Mapping[str, Any], identity: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> str:
+    """The first value of a case, as a record has it, that is not that of its identity; or "".
+
+    What the identity leaves out is a default, where ``defaults`` of options and settings are given.
+    What was resolved after the key was made is not compared.
+    """
+    if former := _FORMER_NAMES.get((case["study"], case.get("settings", {}).get("part"))):
+        settings = {name: v for name, v in case["settings"].items() if name != "part"}
+        case = {**case, "study": former, "settings": settings}
+    chosen = ("options", "settings", "batch", "updates") if case.get("resolves") else ()
+    values = {k: v for k, v in case.items() if k not in ("roles", "resolves", *chosen)}
+    stated = {k: v for k, v in identity.items() if k not in chosen}
+    return _unlike(values, stated, {**_FIELDS, **defaults})
 
 
-def setting_defaults(study: str) -> dict[str, Any]:
-    """Defaults of a study's settings by name: those of its options of the same names."""
-    if study not in studies:
-        return {}
-    return _defaults(studies[study].Options)
+def _unlike(values: Mapping[str, Any], stated: Mapping[str, Any], defaults: Any) -> str:
+    defaults = defaults if isinstance(defaults, Mapping) else {}
+    for name in {**stated, **values}:
+        value, default = values.get(name), defaults.get(name)
+        other = stated.get(name, default if name in defaults else value)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            if part := _unlike(value, other, default):
+                return f"{name}.{part}"
+        elif isinstance(value, Mapping) or isinstance(other, Mapping):
+            continue  # a description, of which a text is the short form
+        elif value != other and name not in ("whiten", "preprocessing"):  # two names of one option
+            return name
+    return ""
+
+
+def defaults_of(case: Case) -> dict[str, dict[str, Any]]:
+    """The present defaults of the options of a case's flow and of its study's settings."""
+    from flows import members
+
+    options = canonical(members[case.flow].complete({})) if case.flow in members else {}
+    return {"options": options, "settings": setting_defaults(case.study, case.settings)}
+
+
+def setting_defaults(study: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of settings by name: those of the options of their study, or of its part."""
+    from benchmarks.core.study import registry  # here: who reads records needs no registry
+
+    return _defaults(registry[study].part(settings).Options) if study in registry else {}
 
 
 @cache
@@ -202,6 +268,8 @@ _FIELDS = _defaults(Case)
 
 def _options(flow: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options and defaults of a flow, descriptions such as a Solver with all of their fields."""
+    from flows import members
+
     defaults = members[flow].defaults if flow in members else {}
     values = dict(options)
     for name, default in defaults.items():

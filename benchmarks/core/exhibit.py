@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.core.metrics import defined
+from benchmarks.core.metrics import METRICS, defined
 
 RECORDS = "records"  # the column of a table's frame that is not shown: each row's records' keys
 
@@ -145,3 +149,93 @@ class Figure:
     draw: Callable[[], Any]
     records: tuple[str, ...] = ()
     within: str = ""
+
+
+# ---- builders of frames of tables ---------------------------------------------------------------
+
+
+def selected(
+    rows: pd.DataFrame, columns: Mapping[str, Column], varying: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Those of the columns that the rows have, in order, with their parts and `RECORDS`.
+
+    Columns of ``varying`` are left out where all rows have one value.
+    """
+    constant = {n for n in varying if n in rows and rows[n].dropna().nunique() <= 1}
+    wanted = {name: column for name, column in columns.items() if name not in constant}
+    names = [name for name in with_parts(wanted) if name in rows]
+    return rows[[*names, RECORDS]].reset_index(drop=True)
+
+
+def described(values: pd.Series, **defaults: Any) -> pd.DataFrame:
+    """Fields of descriptions, such as solvers and traces, a column each.
+
+    A text stands for a description with this first field and all other defaults.
+    """
+    first, *_ = defaults
+    filled = [
+        {**defaults, **(dict(value) if isinstance(value, Mapping) else {first: value})}
+        for value in values
+    ]
+    return pd.DataFrame(filled, values.index, columns=[*defaults])
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What the package of a study shows of its records, without the modules that measure.
+
+    Its docstring is the study's question. Its module ``tables`` has a function ``tables(frame)``,
+    and may have ``READS``, the names of other studies whose records these use; ``figures`` has
+    ``figures(frame)``.
+    """
+
+    package: str
+
+    @property
+    def question(self) -> str:
+        """The question, in one line."""
+        text = import_module(self.package).__doc__ if self.package else ""
+        return (text or "").strip().partition("\n")[0]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The other studies."""
+        return tuple(getattr(self._module("tables"), "READS", ()))
+
+    def tables(self, frame: pd.DataFrame) -> list[Table]:
+        """The tables of records; none of none."""
+        return self._made("tables", frame)
+
+    def figures(self, frame: pd.DataFrame) -> list[Figure]:
+        """The figures of records; none of none."""
+        return self._made("figures", frame)
+
+    def _module(self, name: str) -> Any:
+        full = f"{self.package}.{name}"
+        return import_module(full) if self.package and find_spec(full) else None
+
+    def _made(self, kind: str, frame: pd.DataFrame) -> list[Any]:
+        module = None if frame.empty else self._module(kind)
+        return list(getattr(module, kind)(frame)) if module else []
+
+
+def showing(study: str) -> Any:
+    """What shows the records of a study: a `Folder`, the study of a plug-in, or None."""
+    package = f"benchmarks.studies.{study}"
+    if study.isidentifier() and find_spec(package):
+        return Folder(package)
+    if "benchmarks.core.study" in sys.modules or entry_points(group="flowgauge.studies"):
+        from benchmarks.core.study import registry
+
+        if study in registry:
+            return registry[study]
+    return None
+
+
+def plain_table(study: str, frame: pd.DataFrame) -> Table:
+    """The records of a study that nothing shows: a row each, with its metrics."""
+    metrics = [name for name in METRICS if name in frame and frame[name].notna().any()]
+    names = [n for n in ("run", "flow", "dataset", "dim", "seed", "status", *metrics) if n in frame]
+    rows = frame[names].assign(**{RECORDS: [(key,) for key in frame["key"]]})
+    columns = {name: Column.of(name) for name in metrics}
+    return Table(study, f"Records of {study}", "Nothing here shows this study.", rows, columns)

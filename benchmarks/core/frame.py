@@ -1,18 +1,85 @@
-"""The long frame: all records of results folders, a row a case."""
+"""The long frame: all records of results folders, a row a case; plans; which times count."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ValidationError, model_validator
 
-from benchmarks.core import store
-from benchmarks.core.case import complete_options, filled, setting_defaults
-from benchmarks.core.plan import Plan, plan_of
-from benchmarks.core.record import Record
+from benchmarks.core import naming, store
+from benchmarks.core.case import filled, of_part
+from benchmarks.core.formats import brief, plain, readable
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.record import Record, strict_json
+
+NOISY = 0.1  # spread of the reference workload's times above which none of its block is trusted
+BUSY = 0.1  # busy cores of other processes from which on the machine was shared
+REFERENCE = "reference_seconds"
+UNKNOWN = "unknown machine"
+SCATTERED = "the reference workload's times scattered"
+CPU = tuple(name for name, metric in METRICS.items() if metric.cpu)
+TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
+COMPARED = tuple(name for name in TIMES if METRICS[name].better != "neither")
+
+
+class Planned(BaseModel):
+    """One case of a plan; ``roles`` say what it stands for in its comparison."""
+
+    key: str
+    study: str
+    label: str = ""
+    roles: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_part(cls, fields: Any) -> Any:
+        return of_part(fields) if isinstance(fields, Mapping) else fields
+
+
+class Plan(BaseModel):
+    """What ``suite.json`` says: the suite's name and purpose, the suite as read, its cases.
+
+    A case that stands for two points of a comparison is listed twice.
+    """
+
+    name: str
+    about: str = ""
+    suite: dict[str, Any] = {}
+    cases: list[Planned] = []
+
+
+def plan_of(folder: Path, records: Mapping[str, Record]) -> Plan:
+    """The plan of a results folder; where it has none, its records under the folder's name.
+
+    Raises ValueError for a ``suite.json`` that is no plan.
+    """
+    path = folder / "suite.json"
+    if not path.is_file():
+        return Plan(name=folder.resolve().name, cases=_measured(records))
+    try:
+        return Plan.model_validate(readable(strict_json(path.read_bytes())))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise ValueError(f"{str(path)!r} is not a plan: {where}: {first['msg']}") from error
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not a plan: {brief(error)}") from error
+
+
+def _measured(records: Mapping[str, Record]) -> list[Planned]:
+    names = naming.lines(record.case for record in records.values())
+    cases = [
+        Planned(key=key, study=record.case.study, label=name, roles=record.case.roles)
+        for (key, record), name in zip(records.items(), names, strict=True)
+    ]
+    return sorted(cases, key=lambda case: (case.study, case.label, case.key))
 
 
 def load(*folders: str | Path) -> pd.DataFrame:
@@ -38,12 +105,19 @@ def long_frame(
 ) -> pd.DataFrame:
     """Records that were read from a results folder, as `load` shows them."""
     plan = plan or plan_of(folder, records)
-    rows = [
-        {**_row(folder, records[case.key], case.roles), "run": run or folder.resolve().name}
-        for case in plan.cases
-        if case.key in records
-    ]
-    return _with_defaults(pd.DataFrame(rows))
+    cases = [(records[case.key], case.roles) for case in plan.cases if case.key in records]
+    defaults = _defaults(record for record, _ in cases)
+    name = run or folder.resolve().name
+    rows = pd.DataFrame(
+        [{**_row(folder, record, roles, defaults), "run": name} for record, roles in cases]
+    )
+    for column in [str(c) for c in rows if str(c).startswith("setting.")]:
+        name = column.removeprefix("setting.")
+        for row in rows.index[rows[column].isna()]:  # measured before there was the setting
+            default = defaults.get(_study(cases[row][0]), {}).get(name)
+            if default is not None and not isinstance(default, dict | list):
+                rows.loc[row, column] = default
+    return rows
 
 
 def arrays_by_case(cases: pd.DataFrame, *names: str) -> list[dict[str, np.ndarray]]:
@@ -84,12 +158,46 @@ def _ending(path: Path, others: Iterable[Path]) -> Sequence[str]:
     return path.parts
 
 
-def _row(folder: Path, record: Record, roles: Mapping[str, Any]) -> dict[str, Any]:
+def _defaults(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
+    """Defaults of settings and options by the names of studies and flows, the latest of each.
+
+    They are those that the records state; of records of before there were any, those of
+    ``earlier.json``.
+    """
+    defaults = dict(_earlier())
+    for record in sorted((r for r in records if r.defaults), key=lambda record: record.started):
+        for name, part in (
+            (_study(record), "settings"),
+            (f"flow {record.case.flow}", "options"),
+        ):
+            defaults[name] = defaults.get(name, {}) | record.defaults.get(part, {})
+    return defaults
+
+
+@cache
+def _earlier() -> dict[str, dict[str, Any]]:
+    table: dict[str, dict[str, Any]] = json.loads(
+        files(__package__).joinpath("earlier.json").read_text("utf-8")
+    )
+    return table
+
+
+def _study(record: Record) -> str:
+    """The name of a record's study among defaults: the one that it had when it was measured."""
+    return f"study {record.identity.get('study', record.case.study)}"
+
+
+def _row(
+    folder: Path,
+    record: Record,
+    roles: Mapping[str, Any],
+    defaults: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
     case = record.case
     fields = case.model_dump(mode="json", exclude={"options", "settings", "seeds", "roles"})
-    options = complete_options(case.flow, case.options)
-    settings = {**filled(case.settings, setting_defaults(case.study)), **roles}
-    known = {name: settings[name] for name in (*case.settings, *roles)}
+    options = filled(case.options, defaults.get(f"flow {case.flow}", {}))
+    settings = filled(case.settings, defaults.get(_study(record), {}))
+    known = {name: settings[name] for name in case.settings} | dict(roles)
     row = fields | {f"option.{name}": value for name, value in options.items()}
     row |= {f"setting.{name}": value for name, value in known.items()}
     row |= {"seed": case.seeds.init, "data_seed": case.seeds.data}
@@ -106,13 +214,122 @@ def _row(folder: Path, record: Record, roles: Mapping[str, Any]) -> dict[str, An
     return row
 
 
-def _with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
-    """Settings that a record of before does not have, by the default that it was measured with."""
-    for column in [c for c in rows if str(c).startswith("setting.")]:
-        name = str(column).removeprefix("setting.")
-        for study in rows["study"].unique():
-            default = setting_defaults(study).get(name)
-            of_study = (rows["study"] == study) & rows[column].isna()
-            if default is not None and not isinstance(default, dict | list):
-                rows.loc[of_study, column] = default
-    return rows
+def cautions(frame: pd.DataFrame) -> pd.Series:
+    """Why the times of each row are not to be quoted; "" where they are.
+
+    The machine was shared, or that is not known; or the reference workload's times scattered, or
+    nothing timed it beside the row's block.
+    """
+    missing = pd.Series(None, frame.index, dtype=object)
+    scatter = frame.get(f"{REFERENCE}.values", missing).map(_spread).astype(float)
+    block = frame.get("block", missing)
+    scatter = scatter.groupby(block.fillna(frame["key"])).transform("max")
+    pairs = zip(frame.get("shared", missing), scatter, strict=True)
+    return pd.Series([_caution(shared, spread) for shared, spread in pairs], frame.index, dtype=str)
+
+
+def quotable(
+    frame: pd.DataFrame, cautions: Mapping[str, str], together: Collection[str] = ()
+) -> pd.DataFrame:
+    """A copy of the frame without the times that are not to be quoted, by ``cautions`` of keys.
+
+    CPU seconds of a process stay, whatever ran beside it. Of `SCATTERED` times of the studies that time a block ``together``, in the same rounds, the raw
+    values stay: what slows one slows all, so that ratios of their medians may be quoted, with their
+    intervals.
+    """
+    why = frame["key"].map(cautions)
+    ratios = (why == SCATTERED) & frame["study"].isin(together)
+    doubtful = [name for name in time_columns(frame) if name.removesuffix(".values") not in CPU]
+    raw = {name: name.endswith(".values") for name in doubtful}
+    return frame.assign(
+        **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
+    )
+
+
+def spread(samples: Sequence[float]) -> float:
+    """The interquartile range of samples over their median."""
+    low, middle, high = np.quantile(samples, [0.25, 0.5, 0.75])
+    return float((high - low) / middle)
+
+
+def place(machine: Mapping[str, Any], versions: Mapping[str, str], device: str = "cpu") -> str:
+    """What has to be equal for two times to be comparable: machine class and minor torch.
+
+    A class is a processor with its instructions, a number of cores and a system.
+    """
+    parts = [processor(machine), machine.get("cores"), machine.get("system")]
+    parts += [machine.get("gpu")] if device.startswith("cuda") else []
+    named = "/".join(str(part) for part in parts if part) if processor(machine) else UNKNOWN
+    return f"{named}, torch {minor(versions)}"
+
+
+def processor(machine: Mapping[str, Any]) -> str:
+    """ "AMD EPYC (AVX2)": the processor and the instructions that torch uses; "" if not known."""
+    cpu, instructions = (plain(machine.get(name) or "") for name in ("cpu", "instructions"))
+    return f"{cpu} ({instructions})" if cpu and instructions else cpu
+
+
+def minor(versions: Mapping[str, str]) -> str:
+    """The minor version of torch among a record's versions, as "2.13"."""
+    return ".".join(versions.get("torch", "unknown").split(".")[:2])
+
+
+def places(frame: pd.DataFrame) -> pd.Series:
+    """The `place` of each row that was timed; None of the others."""
+    timed = frame[[name for name in COMPARED if name in frame]].notna().any(axis=1)
+    rows = zip(frame["machine"], frame["versions"], frame["device"], strict=True)
+    named = pd.Series([place(*row) for row in rows], frame.index, dtype=object)
+    return named.where(timed, None)
+
+
+def time_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of a frame that hold times, medians and raw values."""
+    return [n for metric in TIMES for n in (metric, f"{metric}.values") if n in frame]
+
+
+def of_one_place(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The frame with the times of one place alone, and what to note of it; "" where all are.
+
+    It is the place of most records. Times of others become missing, and so do the seconds of their
+    learning curves.
+    """
+    if frame.empty:
+        return frame, ""
+    where = places(frame)
+    counts = where.value_counts()
+    if len(counts) < 2:
+        return frame, ""
+    others = where.notna() & (where != counts.index[0])
+    frame = frame.copy()
+    for name in time_columns(frame):
+        frame[name] = frame[name].mask(others)
+    if "array_hashes" in frame:
+        frame["array_hashes"] = frame["array_hashes"].mask(
+            others, frame["array_hashes"].map(_untimed)
+        )
+        frame["arrays"] = frame["arrays"].mask(others & ~frame["array_hashes"].map(bool), None)
+    names = "; ".join(f"{count} of {name}" for name, count in counts.iloc[1:].items())
+    return frame, f"times are those measured on {counts.index[0]}; others are left out: {names}"
+
+
+def _untimed(hashes: Mapping[str, str]) -> dict[str, str]:
+    """The arrays of a record that have no seconds, with their hashes."""
+    return {name: value for name, value in hashes.items() if not name.endswith("seconds")}
+
+
+def _spread(samples: Any) -> float:
+    several = isinstance(samples, list | tuple) and len(samples) > 1
+    return spread(samples) if several else float("nan")
+
+
+def _caution(shared: Any, scatter: float) -> str:
+    if not isinstance(shared, Mapping):
+        return "what else ran on the machine is not known"
+    busy = sum(shared.values())
+    if not busy < BUSY:
+        return "other work ran on the machine"
+    if np.isnan(scatter):
+        return "no reference workload was timed beside it"
+    if scatter > NOISY:
+        return SCATTERED
+    return ""

@@ -4,7 +4,7 @@ Kinds: "exact" counts are equal on every machine for one minor version of torch;
 standard error; "time" travels only as a ratio to the reference workload. Counts of sampling are no
 exact ones: inverses iterate until they converge, which the last bit of a machine can decide.
 Tables, axes, the gate, claims and exports take all of this from here. A new metric is one line of
-``metrics.toml``.
+``metrics.toml``, or a call of `register` in a plug-in.
 """
 
 from __future__ import annotations
@@ -106,5 +106,12 @@ METRICS = read(tomllib.loads(files(__package__).joinpath("metrics.toml").read_te
 def defined(name: str) -> Metric:
     """The metric of a name; ValueError for one that the table lacks."""
     if name not in METRICS:
-        raise ValueError(f"metric {name!r} has no row in {FILE}: define it there first")
+        raise ValueError(f"metric {name!r} has no row in {FILE}: define it there, or register it")
     return METRICS[name]
+
+
+def register(name: str, **row: Any) -> None:
+    """Add a metric of a plug-in by the keys of a row; ValueError if another has the name."""
+    metric = read({name: row})[name]
+    if METRICS.setdefault(name, metric) != metric:
+        raise ValueError(f"metric {name!r} is defined already: choose another name")

@@ -1,14 +1,32 @@
-"""Names that tell configurations apart, and say no more than that takes; numbers of things."""
+"""Names: of cases, of series and of the same case in several folders; numbers of things."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.core.case import Case, studies
+import pandas as pd
+
+from benchmarks.core.case import Case
+
+if TYPE_CHECKING:
+    from benchmarks.core.study import Study
+    from flows.registry import Registry
 
 UNDECIDED = "(to be chosen)"  # the value of what others choose, which is not named
+# settings that decide the width in place of a number: column, and how it is written
+RULES = {"setting.parameters": "{:,.0f} parameters", "setting.hidden_per_dim": "{:g}·D"}
+# settings of the measurement, which do not make another series
+HOW = tuple(
+    f"setting.{n}" for n in ("seconds", "resident", "point", "checks", "tolerances", "expected")
+)
+STAGE, LABEL, BUDGET = (f"setting.{n}" for n in ("stage", "label", "seconds"))  # of a search
+STAR = "★"  # before the names of flows of plug-ins
+WHERE: Mapping[str, Any] = {"device": "cpu", "dtype": "float32", "threads": 1}
+COUNTED = "meta"  # the device of what is counted from shapes, which is none
+MEANS = ({"seconds"}, {name.partition(".")[2] for name in HOW})  # settings: how, and not what
 
 
 def counted(number: int, what: str) -> str:
@@ -54,22 +72,30 @@ def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 
 def labels(cases: Iterable[Case]) -> dict[str, str]:
     """A short line for each case by its key: its label, and what tells it from its like."""
+    from benchmarks.core.study import registry  # here: who reads records needs no registry
+
     listed = list(cases)
+    return dict(zip([case.key for case in listed], lines(listed, registry), strict=True))
+
+
+def lines(cases: Iterable[Case], studies: Registry[Study] | None = None) -> list[str]:
+    """The labels of cases; ``studies`` tell which options of planned cases are to be chosen."""
     rows, others = [], []  # values that are named, and those that are if nothing else differs
-    for case in listed:
+    for case in cases:
         own: dict[str, Any] = {"batch": case.batch, "updates": case.updates, "dtype": case.dtype}
         own |= {"device": case.device, "threads": case.threads}
-        options, settings, deciding = _decided(case)
+        options, settings, deciding = _decided(case, studies)
         roles = {name: value for name, value in case.roles.items() if name != "point"}
         rows.append((case.label, {**options, **settings, **roles, **own}))
         others.append({**deciding, "point": case.roles.get("point")})
-    names = apart(list(zip(apart(rows), others, strict=True)))
-    return dict(zip([case.key for case in listed], names, strict=True))
+    return apart(list(zip(apart(rows), others, strict=True)))
 
 
-def _decided(case: Case) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _decided(
+    case: Case, studies: Registry[Study] | None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The options of a case, its settings, and those settings that only decide the options."""
-    if case.study not in studies:
+    if studies is None or case.study not in studies:
         return case.options, case.settings, {}
     study = studies[case.study]
     undecided = dict.fromkeys(_flat(case.options), UNDECIDED)
@@ -106,3 +132,136 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def starred(names: Iterable[str], frame: pd.DataFrame) -> list[str]:
+    """Names of the rows of a frame, with the `STAR` before those of flows of plug-ins."""
+    foreign = frame["plugin"].eq(True) if "plugin" in frame else [False] * len(frame)
+    pairs = zip(names, foreign, strict=True)
+    return [f"{STAR} {name}" if own else name for name, own in pairs]
+
+
+def flow_of(name: str) -> str:
+    """The flow that the name of a series begins with, starred as it is; empty for no name."""
+    first = next(iter(name.removeprefix(STAR).split()), "")
+    return f"{STAR}{first}" if name.startswith(STAR) else first
+
+
+def places(flows: Sequence[str]) -> str:
+    """The rank of each flow of a plug-in among flows, best first; empty where there is none."""
+    of = f"of {counted(len(flows), 'flow')}"
+    return ", ".join(f"{f} is {n} {of}" for n, f in enumerate(flows, 1) if f.startswith(STAR))
+
+
+def of_plugins(flows: Sequence[str]) -> str:
+    """What the star is and these ranks, to follow a table's note; empty without plug-ins."""
+    return f" {STAR}: of a plug-in; {ranks}." if (ranks := places(flows)) else ""
+
+
+def series(frame: Any) -> list[str]:
+    """Name of each row's series: the flow, and the options in which its configurations differ.
+
+    Rows of one name differ in dimension, data set or seed alone. Where a rule decides the width,
+    the name has the rule in place of the width, which differs from D to D within one series.
+    The run is named where the frame has rows of several. What a search has trained bears the label
+    of its entrant and its budget; what the search chose is no part of the name.
+    """
+    for rule, words in RULES.items():
+        if rule in frame:
+            width, by_rule = frame["option.hidden"].astype(object), frame[rule]
+            width = width.where(by_rule.isna(), by_rule.map(words.format))
+            frame = frame.drop(columns=rule).assign(**{"option.hidden": width})
+    wanted = ("option.", "setting.", "batch", "updates")
+    columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in HOW]
+    options = frame[columns].to_dict("records")
+    rows = [
+        {c.partition(".")[2] or c: value for c, value in row.items() if not _missing(value)}
+        for row in options
+    ]
+    pairs = list(zip(frame["flow"], rows, strict=True))
+    if STAGE in frame:
+        searched = zip(frame[LABEL], frame[BUDGET], frame[STAGE].notna(), strict=True)
+        pairs = [
+            (label, {"seconds": budget}) if own else pair
+            for pair, (label, budget, own) in zip(pairs, searched, strict=True)
+        ]
+    names = starred(apart(pairs), frame)
+    if not several_runs(frame):
+        return names
+    return [f"{name} ({run})" for name, run in zip(names, frame["run"], strict=True)]
+
+
+def _missing(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def width_rules(frame: pd.DataFrame) -> pd.Series:
+    """What decides the width of each row in place of a number; empty where nothing does."""
+    rules = pd.Series("", frame.index)
+    for rule, words in RULES.items():
+        if rule in frame:
+            rules += frame[rule].map(words.format).where(frame[rule].notna(), "")
+    return rules
+
+
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the column "series"."""
+    return pd.concat([frame, pd.Series(series(frame), frame.index, name="series")], axis=1)
+
+
+def name_runs(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The frame with the run added to texts of these columns, where it has rows of several."""
+    if not several_runs(frame):
+        return frame
+    named = {}
+    for column in (name for name in columns if name in frame):
+        texts = [
+            f"{text} ({run})" if isinstance(text, str) else text
+            for text, run in zip(frame[column], frame["run"], strict=True)
+        ]
+        named[column] = pd.Series(texts, frame.index, dtype=object)
+    return frame.assign(**named)
+
+
+def several_runs(frame: pd.DataFrame) -> bool:
+    """Whether the frame has rows of several runs, or is a part of one that has."""
+    if "run" not in frame:
+        return False
+    if isinstance(frame["run"].dtype, pd.CategoricalDtype):
+        return len(frame["run"].dtype.categories) > 1
+    return frame["run"].nunique() > 1
+
+
+def is_baseline(frame: pd.DataFrame) -> pd.Series:
+    """Whether each row is of a baseline, which is fitted without updates."""
+    return frame["updates"] == 0
+
+
+def common(sides: Sequence[Iterable[Case]]) -> list[list[Case]]:
+    """For each case of each side what equals that of the same case of the other sides.
+
+    That is the case without the means by which it was measured (`HOW`), and without device,
+    precision and threads where each side has one of them throughout. Cases of a side that differ in
+    nothing else keep all means but the seconds of timing, and all of them where that is too few.
+    """
+    listed = [list(cases) for cases in sides]
+    timed = [[case for case in cases if case.device != COUNTED] for cases in listed]
+    uniform = [n for n in WHERE if all(len({getattr(c, n) for c in cases}) < 2 for cases in timed)]
+    same = listed
+    for means in MEANS:
+        plain = [[_plain(case, uniform, means) for case in cases] for cases in listed]
+        counts = [Counter(case.key for case in cases) for cases in plain]
+        several = {key for count in counts for key, number in count.items() if number > 1}
+        same = [
+            [full if part.key in several else part for part, full in zip(*parts, strict=True)]
+            for parts in zip(plain, same, strict=True)
+        ]
+    return same
+
+
+def _plain(case: Case, whole: Iterable[str], means: Collection[str]) -> Case:
+    where = {name: WHERE[name] for name in whole}
+    if case.device == COUNTED:
+        where["device"] = COUNTED
+    settings = {name: value for name, value in case.settings.items() if name not in means}
+    return case.changed(**where, settings=settings)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import (
@@ -14,18 +15,26 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    StrictFloat,
+    StrictInt,
     ValidationError,
 )
-from pydantic_core import from_json
 
-from benchmarks.core.case import Case, digest
+from benchmarks.core.case import Case, digest, disagreement
 from benchmarks.core.formats import brief, readable
 from benchmarks.core.metrics import METRICS, Better, Kind, Metric
-from flows.registry import Declared
 
 SCHEMA = 2
 EXACT = ("case", "identity", "metrics")  # fields whose texts are compared, not shown as they are
+WORDS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}  # JSON has none of them
 Status = Literal["done", "failed", "skipped", "timeout"]
+
+
+class Declared(NamedTuple):
+    """What a member declared of its code: see `flows.registry.Declared`."""
+
+    version: StrictInt = 1
+    pace: StrictInt = 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Values:
 
 
 def _read(metrics: Any) -> dict[str, Values]:
-    """Metrics from JSON: numbers, or as text where they are not finite."""
+    """Metrics from JSON: lists of numbers, or of `WORDS` where they are not finite."""
     if not isinstance(metrics, Mapping):
         raise ValueError("metrics are a table of lists of numbers")
     return {
@@ -85,9 +94,17 @@ def _line(reason: str) -> str:
 def _floats(value: Any) -> tuple[float, ...]:
     listed = value if isinstance(value, list | tuple) else [value]
     try:
-        return tuple(float(number) for number in listed)
+        return tuple(_number(number) for number in listed)
     except (TypeError, OverflowError) as error:  # pydantic takes ValueError alone for bad input
         raise ValueError(brief(str(error))) from error
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and value in WORDS:
+        return WORDS[value]
+    if isinstance(value, str | bool):
+        raise ValueError(f"{brief(repr(value))} is not a number")
+    return float(value)
 
 
 def _written(metrics: Mapping[str, Values]) -> dict[str, list[Any]]:
@@ -102,21 +119,25 @@ def _written(metrics: Mapping[str, Values]) -> dict[str, list[Any]]:
 class Record(BaseModel):
     """What became of one case.
 
-    ``identity`` is what the key is made of. ``declared`` are the versions and paces of all that the
-    case depends on, ``files`` the content hashes of plug-ins and data files. ``block`` is equal for
-    cases that were measured together. ``shared`` says what ran on the machine beside the block
-    (average busy cores of other processes; null where that is not known). ``seconds`` are those
-    that the case took. Times of a case that was measured beside others come later (``pending``);
-    the machine and all below it are then those of the times, and ``origin`` has those of the rest.
-    A reader ignores fields that it does not know.
+    ``identity`` is what the key is made of. ``defaults`` are those of the flow's options and of the
+    study's settings when it was measured, for a reader of records of several times. ``digest`` is
+    that of metrics and arrays, of records with defaults. ``declared`` are the versions and paces of
+    all that the case depends on, ``files`` the content hashes of plug-ins and data files. ``block``
+    is equal for cases that were measured together. ``shared`` says what ran on the machine beside
+    the block (average busy cores of other processes; null where that is not known). ``seconds`` are
+    those that the case took. Times of a case that was measured beside others come later
+    (``pending``); the machine and all below it are then those of the times, and ``origin`` has
+    those of the rest. A reader ignores fields that it does not know.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, ser_json_inf_nan="strings")
 
-    schema_: int = Field(default=SCHEMA, alias="schema")
+    schema_: StrictInt = Field(default=SCHEMA, alias="schema")
     case: Case
     key: str
     identity: dict[str, Any] = {}
+    defaults: dict[str, dict[str, Any]] = {}  # of "options" and "settings"
+    digest: str = ""
     declared: dict[str, Declared] = {}
     files: dict[str, str] = {}
     plugins: dict[str, dict[str, str]] = {}  # of "flow" and "data": file and commit
@@ -131,9 +152,9 @@ class Record(BaseModel):
     versions: dict[str, str] = {}
     commit: str = ""
     started: str = ""
-    seconds: float | None = None
+    seconds: StrictFloat | None = None
     block: str | None = None
-    shared: dict[str, float] | None = None
+    shared: dict[str, StrictFloat] | None = None
 
     @property
     def timed(self) -> bool:
@@ -149,25 +170,44 @@ class Record(BaseModel):
     def without(self, names: Collection[str]) -> Record:
         """The record without its arrays of these names."""
         kept = {name: value for name, value in self.arrays.items() if name not in names}
-        return self.model_copy(update={"arrays": kept})
+        return self.model_copy(update={"arrays": kept}).sealed()
+
+    def sealed(self) -> Record:
+        """The record with its digest; as it is if it is of before there were any."""
+        seal = _seal(_written(self.metrics), self.arrays) if self.defaults else ""
+        return self.model_copy(update={"digest": seal})
 
     def json_bytes(self) -> bytes:
         """The record as it is written."""
         return self.model_dump_json(by_alias=True, indent=1).encode()
 
 
+def _seal(metrics: Any, arrays: Any) -> str:
+    return digest({"metrics": metrics, "arrays": arrays})[:16]
+
+
 class Newer(ValueError):
     """A record that a later release has written."""
 
 
+class Altered(ValueError):
+    """A record whose numbers are not those that were measured."""
+
+
 def parsed(content: bytes | str, key: str) -> Record:
-    """The record of a key from JSON; ValueError where it is none, `Newer` for a later schema."""
+    """The record of a key from JSON.
+
+    ValueError for what is no record of the key, `Newer` for one of a later schema, `Altered` where
+    metrics or hashes of arrays are not those of the digest.
+    """
     try:
-        fields = from_json(content)
-    except ValueError as error:
+        fields = strict_json(content)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"it is no record: the whole file: {brief(error)}") from error
     if isinstance(fields, dict):
-        _check_schema(fields.get("schema"))
+        schema = fields.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise Newer(f"its schema {schema} is newer than {SCHEMA}: update flowgauge")
         fields |= {name: readable(part) for name, part in fields.items() if name not in EXACT}
     try:
         record = Record.model_validate(fields)
@@ -179,9 +219,25 @@ def parsed(content: bytes | str, key: str) -> Record:
         raise ValueError("it is no record: a name in its case has control characters")
     if record.key != key or digest(record.identity)[:16] != key:
         raise ValueError(f"it is not the record of {key}: its key is {record.key}")
+    if name := disagreement(fields["case"], record.identity, record.defaults):
+        raise ValueError(f"it is not the record of {key}: its case has another {name}")
+    if record.digest and record.digest != _seal(fields.get("metrics", {}), record.arrays):
+        raise Altered("its numbers are not those that were measured")
     return record
 
 
-def _check_schema(schema: Any) -> None:
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise Newer(f"its schema {schema} is newer than {SCHEMA}: update flowgauge")
+def strict_json(content: bytes | str) -> Any:
+    """A JSON value; ValueError for a key that an object has twice, and for a bare NaN."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"the key {twice!r} stands twice in one object")
+        return fields
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is no number of JSON")
+
+    return json.loads(content, object_pairs_hook=unique, parse_constant=refuse)

@@ -1,31 +1,46 @@
-"""A results folder: loose records (one JSON a case, its arrays beside it), packed ones, the frame.
+"""A results folder: loose records while a run is going, parts at rest.
 
-While a run is going a case is one JSON, written atomically after its arrays. At rest records lie in
-parts (`benchmarks.core.parts`). A loose record is newer than a packed one, a later part than an
-earlier. Reading never changes a folder.
+A loose record is one JSON a case, ``records/KEY.json``, written atomically after its arrays, in an
+npz beside it. A part is never rewritten: ``records-0001.parquet`` has a row a record (a few columns
+to look at, and the record as JSON), ``arrays-0001.zip`` each array once, by its content hash,
+compressed by LZMA. A loose record is newer than a packed one, a later part than an earlier. Reading
+never changes a folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import re
+import socket
+import threading
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from benchmarks.core import parts
 from benchmarks.core.formats import brief
-from benchmarks.core.parts import FolderError
-from benchmarks.core.record import Newer, Record, parsed
-from benchmarks.core.unpacking import BROKEN, array, zipped
+from benchmarks.core.record import Altered, Newer, Record, parsed
+from benchmarks.core.unpacking import BROKEN, array, parquet, zipped
 
 PATIENCE = 30.0
 RECORDS = "records"  # the subfolder of loose records
+PART = re.compile(r"records-(\d{4})\.parquet")
+TEMPORARY = re.compile(r"\..+-\d+-\d+")  # of `written`
+SEEN = ("study", "flow", "dim", "dataset", "batch", "updates")  # columns of a part, for a reader
+
+
+class FolderError(ValueError):
+    """A results folder that cannot be used; the message says why."""
 
 
 class Busy(FolderError):
@@ -58,7 +73,7 @@ def held(folder: Path) -> Iterator[None]:
 
 def is_folder(path: Path) -> bool:
     """Whether a path is a results folder: it has loose records, or packed ones."""
-    return (path / RECORDS).is_dir() or bool(parts.tables(path))
+    return (path / RECORDS).is_dir() or bool(tables(path))
 
 
 def existing(folder: Path) -> Path:
@@ -80,28 +95,19 @@ def _check_name(folder: Path) -> None:
         raise FolderError(f"{str(folder)!r} has no name in UTF-8: rename it") from error
 
 
-def write(folder: Path, record: Record, arrays: Mapping[str, np.ndarray] | None = None) -> None:
-    """Write a record into a results folder, atomically: the arrays first, the JSON last."""
-    records = folder / RECORDS
-    records.mkdir(parents=True, exist_ok=True)
-    if arrays:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        parts.replace(records / f"{record.key}.npz", buffer.getvalue())
-        record.arrays = {name: parts.content_hash(array) for name, array in arrays.items()}
-    parts.replace(records / f"{record.key}.json", record.json_bytes())
-
-
 def read(folder: Path) -> dict[str, Record]:
     """All records of a results folder by key, the newest of each.
 
     A loose record that cannot be read, or is of a newer schema, is left where it is and named in a
-    warning: `corrupt` lists the files. FolderError for a part that cannot be read.
+    warning: `corrupt` lists the files. FolderError for a part that cannot be read, and for a record
+    whose numbers are not those that were measured.
     """
-    records = parts.records(folder)
+    records = {record.key: record for record in history(folder)}
     for path in loose(folder):
         try:
             records[path.stem] = _loose(path)
+        except FolderError:
+            raise
         except ValueError as error:
             warnings.warn(f"record {path.name} is left out: {error}", stacklevel=2)
     return records
@@ -110,7 +116,21 @@ def read(folder: Path) -> dict[str, Record]:
 def read_one(folder: Path, key: str) -> Record:
     """The record of a key; KeyError where there is none, ValueError for one that is corrupt."""
     path = folder / RECORDS / f"{key}.json"
-    return _loose(path) if path.exists() else parts.records(folder)[key]
+    return _loose(path) if path.exists() else {r.key: r for r in history(folder)}[key]
+
+
+def history(folder: Path) -> list[Record]:
+    """All packed records of a folder in the order in which they were packed, older ones too.
+
+    Those of a newer schema are left out with a warning. FolderError for a part that is not whole.
+    """
+    listed: list[Record] = []
+    for table in tables(folder):
+        records, reasons = _part(table, table.stat().st_mtime_ns)
+        listed += records
+        for text in reasons:
+            warnings.warn(f"a record of {str(table)!r} is left out: {text}", stacklevel=2)
+    return listed
 
 
 def loose(folder: Path) -> list[Path]:
@@ -118,12 +138,22 @@ def loose(folder: Path) -> list[Path]:
     return sorted((folder / RECORDS).glob("*.json"))
 
 
+def tables(folder: Path) -> list[Path]:
+    """The tables of a folder's parts, the earliest first."""
+    return sorted(path for path in folder.glob("records-*.parquet") if PART.fullmatch(path.name))
+
+
 def corrupt(folder: Path, *, unread: bool = True) -> dict[Path, str]:
-    """The files of loose records that cannot be used, or ``unread``, with the reason."""
+    """The files of loose records that cannot be used, or ``unread``, with the reason.
+
+    FolderError for a record whose numbers are not those that were measured.
+    """
     reasons = {}
     for path in loose(folder):
         try:
             _archive(path.with_suffix(".npz"), _loose(path).arrays)
+        except FolderError:
+            raise
         except (Newer, MemoryError):
             continue
         except BROKEN as error:
@@ -145,6 +175,11 @@ def newer(folder: Path) -> dict[str, str]:
     return reasons
 
 
+def newer_parts(folder: Path) -> list[Path]:
+    """The tables of the parts that hold records of a newer schema."""
+    return [table for table in tables(folder) if _part(table, table.stat().st_mtime_ns)[1]]
+
+
 def set_aside(folder: Path) -> dict[Path, str]:
     """Move corrupt records to ``corrupt/`` of the folder, held by the caller; what was moved."""
     reasons = corrupt(folder, unread=False)  # what the disk refuses may be whole
@@ -157,19 +192,63 @@ def set_aside(folder: Path) -> dict[Path, str]:
     return reasons
 
 
+def _loose(path: Path) -> Record:
+    try:
+        record = parsed(path.read_bytes(), path.stem)
+    except OSError as error:
+        raise ValueError(error.strerror or type(error).__name__) from error
+    except Altered as error:
+        raise _altered(path, error) from error
+    if record.arrays and not path.with_suffix(".npz").exists():
+        raise ValueError("its arrays are missing")
+    return record
+
+
+@lru_cache(maxsize=32)
+def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """The records of a part, read once while the file stays as it is; reasons for newer ones."""
+    records, reasons = [], set()
+    with reading(table), parquet(table) as file:
+        rows = file.read(columns=["key", "record"])
+        for key, text in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+            try:
+                records.append(parsed(str(text), str(key)))
+            except Newer as error:
+                reasons.add(str(error))
+            except Altered as error:
+                raise _altered(table, error, f"record {key}: ") from error
+    return tuple(records), tuple(sorted(reasons))
+
+
+def _altered(path: Path, error: Altered, record: str = "") -> FolderError:
+    return FolderError(f"{str(path)!r}: {record}{error}: restore it from a copy, or remove it")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise FolderError, naming the file, for one that is not whole."""
+    try:
+        yield
+    except FolderError:
+        raise
+    except (*BROKEN, MemoryError) as error:
+        raise FolderError(
+            f"{str(path)!r} cannot be read: {brief(error)}. Restore it from a copy, or remove it "
+            "to go on without what it holds"
+        ) from error
+
+
 def arrays(row: Any, *names: str) -> dict[str, np.ndarray]:
     """Arrays of a row of the frame, those of ``names`` that it has, or all without names.
 
     Empty without any. A row that was made up holds them itself.
     """
-    held = row["arrays"] if isinstance(row["arrays"], Mapping) else None
-    if held is None and not _has(row):
-        return {}
-    known = row["array_hashes"] if held is None else held
-    wanted = {name: value for name, value in known.items() if not names or name in names}
-    if held is not None:
+    place = row["arrays"]
+    hashes = place if isinstance(place, Mapping) else _hashes(row)
+    wanted = {name: value for name, value in hashes.items() if not names or name in names}
+    if not isinstance(place, str):
         return wanted
-    with parts.reading(path := Path(row["arrays"])):
+    with reading(path := Path(place)):
         return _archive(path, wanted)
 
 
@@ -180,12 +259,11 @@ def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
 
 def array_names(row: Any) -> set[str]:
     """The names of the arrays of a row of the frame."""
-    held = row["arrays"]
-    return set(held if isinstance(held, Mapping) else row["array_hashes"] if _has(row) else ())
+    return set(row["arrays"] if isinstance(row["arrays"], Mapping) else _hashes(row))
 
 
-def _has(row: Any) -> bool:
-    return isinstance(row["arrays"], str)
+def _hashes(row: Any) -> Mapping[str, Any]:
+    return row["array_hashes"] if isinstance(row["arrays"], str) else {}
 
 
 def place(folder: Path, record: Record) -> str | None:
@@ -199,23 +277,62 @@ def place(folder: Path, record: Record) -> str | None:
 def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Arrays of a record from its npz, or of a folder's parts; ValueError where they are others."""
     if not hashes or path.is_dir():
-        return parts.arrays(path, hashes) if hashes else {}
+        return _packed(path, hashes)
     with zipped(path) as archive:
         loaded = {name: array(archive, name) for name in hashes}
     for name, value in loaded.items():
-        if parts.content_hash(value) != hashes[name]:
+        if content_hash(value) != hashes[name]:
             raise ValueError(f"its array {name!r} is not the one that was measured then")
     return loaded
 
 
-def _loose(path: Path) -> Record:
-    try:
-        record = parsed(path.read_bytes(), path.stem)
-    except OSError as error:
-        raise ValueError(error.strerror or type(error).__name__) from error
-    if record.arrays and not path.with_suffix(".npz").exists():
-        raise ValueError("its arrays are missing")
-    return record
+def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Packed arrays by name from their hashes; FolderError for one that no archive has."""
+    left = dict(hashes)
+    loaded: dict[str, np.ndarray] = {}
+    for table in reversed(tables(folder) if hashes else []):
+        if not (path := archive_of(table)).exists():
+            continue
+        with reading(path):
+            state = path.stat()
+            archive, members = _opened(path, state.st_mtime_ns, state.st_size)
+            here = [name for name, value in left.items() if f"{value}.npy" in members]
+            loaded |= {name: array(archive, left.pop(name)) for name in here}
+    if left:
+        raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")
+    return {name: loaded[name] for name in hashes}
+
+
+@lru_cache(maxsize=64)
+def _opened(path: Path, modified: int, size: int) -> tuple[zipfile.ZipFile, frozenset[str]]:
+    """An archive and its members, which take longer to read than an array, read once."""
+    archive = zipped(path)
+    return archive, frozenset(archive.namelist())
+
+
+def content_hash(array: np.ndarray) -> str:
+    """Sixteen digits of an array's type, shape and values."""
+    plain = np.ascontiguousarray(array)
+    head = f"{plain.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(head + plain.tobytes()).hexdigest()[:16]
+
+
+def archive_of(table: Path) -> Path:
+    """The archive that belongs to a part's table."""
+    return table.with_name(f"{table.stem.replace('records', 'arrays')}.zip")
+
+
+def write(folder: Path, record: Record, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+    """Write a record into a results folder, atomically: the arrays first, the JSON last."""
+    records = folder / RECORDS
+    records.mkdir(parents=True, exist_ok=True)
+    if arrays:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        replace(records / f"{record.key}.npz", buffer.getvalue())
+        record.arrays = {name: content_hash(array) for name, array in arrays.items()}
+    record.digest = record.sealed().digest
+    replace(records / f"{record.key}.json", record.json_bytes())
 
 
 def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> Path | None:
@@ -225,26 +342,114 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
     a name that no record has. The caller holds the folder. Loose files and joined parts go once the
     new part is whole; corrupt and newer records stay. FolderError for a part that is not readable.
     """
-    before = parts.tables(folder)
+    before = tables(folder)
     untouched = {path.stem for path in corrupt(folder)} | newer(folder).keys()
     fresh = {path.stem: path for path in loose(folder) if path.stem not in untouched}
     if not fresh and not (join and len(before) > 1):
         return None
-    if join and (tables := parts.newer(folder)):
-        what = f"{str(tables[0])!r} has records of a newer schema, which joining would drop"
+    if join and (parts := newer_parts(folder)):
+        what = f"{str(parts[0])!r} has records of a newer schema, which joining would drop"
         raise FolderError(f"{what}: update flowgauge, or pack without --all")
-    packed = parts.records(folder) if join else {}
+    packed = {record.key: record for record in history(folder)} if join else {}
     items = [(record, folder) for key, record in packed.items() if key not in fresh]
     items += [(_loose(path), path.with_suffix(".npz")) for path in fresh.values()]
     if unknown := {*without} - {name for record, _ in items for name in record.arrays}:
         raise ValueError(f"no record to pack has an array {sorted(unknown)[0]!r}")
     kept = ((record.without(without), path) for record, path in items)
     pairs = ((record, _archive(path, record.arrays)) for record, path in kept)
-    table = parts.write(folder, pairs, () if join else parts.hashes(folder))
+    table = write_part(folder, pairs, () if join else hashes(folder))
     gone = [(path, path.with_suffix(".npz")) for path in fresh.values()]
-    for path, beside in gone + [(old, parts.archive_of(old)) for old in before if join]:
+    for path, beside in gone + [(old, archive_of(old)) for old in before if join]:
         path.unlink()
         beside.unlink(missing_ok=True)
     with suppress(OSError):  # what is left keeps it
         (folder / RECORDS).rmdir()
     return table
+
+
+def hashes(folder: Path) -> set[str]:
+    """The content hashes of all packed arrays of a folder."""
+    names: set[str] = set()
+    for table in tables(folder):
+        if (path := archive_of(table)).exists():
+            with reading(path), zipped(path) as archive:
+                names |= {name.removesuffix(".npy") for name in archive.namelist()}
+    return names
+
+
+def write_part(
+    folder: Path,
+    items: Iterable[tuple[Record, Mapping[str, np.ndarray]]],
+    known: Iterable[str] = (),
+) -> Path:
+    """Write records with their arrays as the next part; the path of its table.
+
+    Arrays whose hashes are ``known`` stand in an earlier part.
+    """
+    number = 1 + max((int(path.stem.partition("-")[2]) for path in tables(folder)), default=0)
+    table = folder / f"records-{number:04d}.parquet"
+    there, rows, path = set(known), [], archive_of(table)
+    with written(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_LZMA) as archive:
+        for record, named in items:
+            for name, array in named.items():
+                if (value := record.arrays[name]) not in there:
+                    buffer = io.BytesIO()
+                    np.save(buffer, np.asarray(array, order="C"), allow_pickle=False)
+                    entry = zipfile.ZipInfo(f"{value}.npy", (1980, 1, 1, 0, 0, 0))
+                    archive.writestr(entry, buffer.getvalue(), zipfile.ZIP_LZMA)
+                    there.add(value)
+            rows.append(_row(record))
+        empty = not archive.namelist()
+    if empty:
+        path.unlink()
+    frame = pa.Table.from_pylist(rows)
+    with written(table) as draft:  # last: without it the part does not exist
+        pq.write_table(frame, draft, compression="zstd", compression_level=19)
+    return table
+
+
+def _row(record: Record) -> dict[str, object]:
+    seen = {name: getattr(record.case, name) for name in SEEN}
+    text = record.model_dump_json(by_alias=True)
+    return {
+        "key": record.key,
+        **seen,
+        "seed": record.case.seeds.init,
+        "status": record.status,
+        "started": record.started,
+        "record": text,
+    }
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path``, which it becomes at the end, or is removed on an error.
+
+    Its name is that of this host, process and thread, so that writers never share one. An OSError
+    names ``path``.
+    """
+    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}.{writer}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        with suppress(OSError):  # there is none, or nothing can be removed
+            temporary.unlink()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, which holds either all of it or what it held before."""
+    with written(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sweep(*folders: Path) -> None:
+    """Remove temporary files that writers have left which were killed, and none of which lives."""
+    for path in (path for folder in folders for path in folder.glob(".*")):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)

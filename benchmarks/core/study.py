@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
-from torch import Tensor
 
-from benchmarks.core.case import Case, Seeds, studies
-from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.case import Case, Seeds
+from benchmarks.core.exhibit import Figure, Folder, Table
 from benchmarks.core.formats import brief, readable
 from benchmarks.core.metrics import defined
 from benchmarks.core.record import Record
 from flows.plugins import described
+from flows.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+registry: Registry[Any] = Registry(
+    "study", ("benchmarks.studies",), group="flowgauge.studies", folder_module="study"
+)
 
 
 @dataclass(frozen=True)
@@ -74,18 +79,17 @@ class Skipped(Exception):
 class Study:
     """A question, and how it is measured: a folder with a module ``study`` that has a subclass.
 
-    A subclass states ``name``, ``question`` and ``Options``, the model of its part of a suite;
-    ``cases``; and ``result`` of one case, or ``measure`` of cases that are measured together.
-    Settings of its cases have the defaults of the options of the same names. The modules ``tables``
-    and ``figures`` of its folder show records, by functions of these names of a frame; ``says``
-    gives sentences.
+    A subclass states ``name`` and ``Options``, the model of its part of a suite; ``cases``; and
+    ``result`` of one case, or ``measure`` of cases that are measured together. Settings of its
+    cases have the defaults of the options of the same names. The docstring of its folder is its
+    question; the modules ``tables`` and ``figures`` there show records, by functions of these names
+    of a frame.
 
     ``version`` is raised when a change moves what the study computes, ``pace`` when it moves how
     fast alone; ``uses`` are the measuring packages that its records depend on beside the flow's.
     """
 
     name: ClassVar[str]
-    question: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
     version: ClassVar[int] = 1
     pace: ClassVar[int] = 1
@@ -93,8 +97,11 @@ class Study:
     needs_data: ClassVar[bool] = True  # a run is refused where the files of a data set are absent
     interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
     together: ClassVar[bool] = False  # whether all cases share processes, of whatever plug-ins
-    reads: ClassVar[tuple[str, ...]] = ()  # other studies whose records its tables may use
     deciding: ClassVar[frozenset[str]] = frozenset()  # settings that serve `resolved` alone
+
+    def part(self, settings: Mapping[str, Any]) -> Study:
+        """The part that settings or a suite's entry name, of a study of `Parts`; else the study."""
+        return self
 
     def cases(self, options: Any, common: Common) -> Iterable[Case]:
         """The cases that the options of a suite ask for."""
@@ -147,27 +154,69 @@ class Study:
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """The tables of the study's records, and of those that it reads; none of none."""
-        return self._exhibits("tables", frame)
+        return Folder(self._folder).tables(frame)
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
         """The figures of the study's records, and of those that it reads; none of none."""
-        return self._exhibits("figures", frame)
+        return Folder(self._folder).figures(frame)
 
-    def says(self, frame: pd.DataFrame) -> list[str]:
-        """What the study's records say, in sentences that a report opens with; none of none."""
-        return self._exhibits("says", frame)
+    @property
+    def question(self) -> str:
+        """What the study asks: the docstring of its folder, unless a subclass says."""
+        return Folder(self._folder).question
 
-    def _exhibits(self, what: str, frame: pd.DataFrame) -> list[Any]:
-        """What a function of the study's folder, in the module of its name, shows of records."""
-        folder = type(self).__module__.rpartition(".")[0]
-        name = f"{folder}.{what}"
-        if frame.empty or not folder or not find_spec(name):
-            return []
-        return list(getattr(import_module(name), what)(frame))
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Other studies whose records its tables may use."""
+        return Folder(self._folder).reads
+
+    @property
+    def _folder(self) -> str:
+        return type(self).__module__.rpartition(".")[0]
+
+
+class Parts(Study):
+    """A study of several parts: the setting ``part`` of a case and of a suite's entry names one.
+
+    A part is a `Study` with options, versions and uses of its own, which is not registered. Its
+    options and its cases' settings have ``part``.
+    """
+
+    parts: ClassVar[Mapping[str, Study]]
+
+    def part(self, settings: Mapping[str, Any]) -> Study:
+        """The part of settings or of a suite's entry; ValueError where they name none."""
+        if (name := settings.get("part")) not in self.parts:
+            choices = ", ".join(self.parts)
+            raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
+        return self.parts[name]
+
+    def cases(self, options: Any, common: Common) -> Iterable[Case]:
+        """The cases of the part that the options are of."""
+        return self.parts[options.part].cases(options, common)
+
+    def block(self, case: Case) -> str:
+        """A block of the case's part."""
+        return f"{case.settings['part']} {self.part(case.settings).block(case)}"
+
+    def resolved(self, case: Case, earlier: Sequence[Record]) -> Case:
+        """The case as its part resolves it."""
+        return self.part(case.settings).resolved(case, earlier)
+
+    def budget(self, case: Case) -> float:
+        """Seconds by the case's part."""
+        return self.part(case.settings).budget(case)
+
+    def alone(self, case: Case) -> bool:
+        """Whether the case's part needs the whole machine for it."""
+        return self.part(case.settings).alone(case)
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Each case's key and result, by the part of the block."""
+        return self.part(cases[0].settings).measure(cases)
 
 
 S = TypeVar("S", bound=type[Study])
-registry = studies
 
 
 def register(study: S) -> S:

@@ -1,6 +1,6 @@
 """Residuals of the equalities that continuous flows rest on, measured in float64.
 
-Every function takes a case of the study `identities` and returns its metrics. Jacobians are formed
+Every function takes a case of the study `numerics` and returns its metrics. Jacobians are formed
 densely, by autograd; no trace or log-determinant of a flow takes part in the other side.
 """
 
@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchdiffeq import odeint
 
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result
 from benchmarks.evaluation.subject import Subject, formed
 from flows.conformance import densities
 from flows.conformance.densities import jacobians
-from flows.conformance.rows import NotApplicable
-from flows.conformance.subject import subject_of
+from flows.conformance.subject import NotApplicable, subject_of
 from flows.continuous.cnf import CNF
 from flows.continuous.point import Point
 from flows.continuous.solve import Solver
@@ -188,14 +187,12 @@ def estimate(case: Case) -> Result:
     subject, trace = _field(case), Trace.of(case.options["trace"])
     inner = inner_jacobian(subject)
     matrices = inner if trace.estimator == "bottleneck" else subject.jacobian
-    errors = _errors(case, subject, trace)
+    errors = subject.errors(trace, int(case.settings["draws"]), case.seeds.noise, AT_ONCE)
     means, spreads = errors.mean(0), errors.std(0)
     deviations = means / (spreads / len(errors) ** 0.5).clamp(min=FLAT)
     squares = errors.square().mean(1)
     rmse = squares.mean().sqrt().item()
-    squared = ((matrices + matrices.mT) / 2 / subject.norm).square()
-    own = torch.einsum("nii->n", squared) if trace.noise == "rademacher" else 0
-    theory = 2 * (squared.sum((1, 2)) - own) / trace.probes
+    theory = subject.variance(trace, matrices)
     return Result(
         {
             "cyclic_error": subject.error(torch.einsum("nii->n", inner)).abs().max().item(),
@@ -205,19 +202,6 @@ def estimate(case: Case) -> Result:
             "trace_rmse_theory": theory.mean().clamp(min=0).sqrt().item(),
         }
     )
-
-
-def _errors(case: Case, subject: Subject, trace: Trace) -> Tensor:
-    """Return relative errors (draws, N) of estimates, each with its own noise."""
-    generator = torch.Generator().manual_seed(case.seeds.noise)
-    draws, parts = int(case.settings["draws"]), []
-    at_once = max(1, AT_ONCE // (subject.x.numel() * trace.probes))
-    for start in range(0, draws, at_once):
-        x = subject.x.repeat(min(at_once, draws - start), 1)
-        noise = trace.draw(subject.field, x, generator)
-        estimates = trace.rate(Point(subject.field, subject.t, x, None), noise)[1]
-        parts.append(subject.error(estimates.view(-1, case.batch)))
-    return torch.cat(parts)
 
 
 def _rms(x: Tensor) -> float:

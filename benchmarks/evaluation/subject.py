@@ -14,7 +14,7 @@ from benchmarks.core.case import Case
 from benchmarks.measure.preparing import prepare
 from flows.continuous.cnf import CNF
 from flows.continuous.point import Point
-from flows.continuous.trace import Mode
+from flows.continuous.trace import Mode, Trace
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,26 @@ class Subject:
     def error(self, traces: Tensor) -> Tensor:
         """Return relative errors of traces (..., N) of the rows."""
         return (traces.double() - torch.einsum("nii->n", self.jacobian)) / self.norm
+
+    def errors(self, trace: Trace, draws: int, seed: int, elements: int) -> Tensor:
+        """Return relative errors (draws, N) of estimates, each with its own noise.
+
+        Rows are repeated to at most so many ``elements`` of noise at once, to bound the memory.
+        """
+        generator, parts = torch.Generator().manual_seed(seed), []
+        at_once = max(1, elements // (self.x.numel() * trace.probes))
+        for start in range(0, draws, at_once):
+            x = self.x.repeat(min(at_once, draws - start), 1)
+            noise = trace.draw(self.field, x, generator)
+            estimates = trace.rate(Point(self.field, self.t, x, None), noise)[1]
+            parts.append(self.error(estimates.view(-1, len(self.x))))
+        return torch.cat(parts)
+
+    def variance(self, trace: Trace, matrices: Tensor) -> Tensor:
+        """Return Hutchinson's variance (N,) by its closed formula, for matrices (N, K, K)."""
+        squared = ((matrices + matrices.mT) / 2 / self.norm).square()
+        own = torch.einsum("nii->n", squared) if trace.noise == "rademacher" else 0
+        return 2 * (squared.sum((1, 2)) - own) / trace.probes
 
 
 def field_of(flow: flows.Flow) -> nn.Module:

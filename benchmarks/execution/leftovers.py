@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.core import parts
+from benchmarks.core import store
 from benchmarks.core.record import Record
 from benchmarks.core.store import RECORDS
 from benchmarks.execution.recorder import CHECKPOINTS
@@ -17,7 +17,7 @@ def sweep(folder: Path, records: Mapping[str, Record]) -> None:
 
     A run was killed before it could. Of cases that failed, or wait for their times, all is kept.
     """
-    parts.sweep(folder, folder / RECORDS, folder / CHECKPOINTS)
+    store.sweep(folder, folder / RECORDS, folder / CHECKPOINTS)
     for path in (folder / CHECKPOINTS).glob("*"):
         if (record := records.get(path.name.partition("-")[0])) is None:
             continue
@@ -35,4 +35,4 @@ def tidy(folder: Path) -> None:
 def _written(folder: Path, key: str) -> float:
     """When a record was written, by the file system's clock."""
     loose = folder / RECORDS / f"{key}.json"
-    return max(p.stat().st_mtime for p in ([loose] if loose.exists() else parts.tables(folder)))
+    return max(p.stat().st_mtime for p in ([loose] if loose.exists() else store.tables(folder)))

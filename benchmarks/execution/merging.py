@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.core import parts, store
-from benchmarks.core.plan import Plan, plan_of
+from benchmarks.core import store
+from benchmarks.core.frame import Plan, plan_of
 from benchmarks.core.record import Record
 from benchmarks.execution import claims
 from benchmarks.execution.recorder import CHECKPOINTS, SUPERSEDED
@@ -46,7 +46,7 @@ def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
         for source in folders:
             conflicts += _add(source, target)
         text = json.dumps(_joined(plans).model_dump(mode="json"), indent=1)
-        parts.replace(target / "suite.json", text.encode())
+        store.replace(target / "suite.json", text.encode())
     return conflicts
 
 

@@ -17,10 +17,9 @@ from typing import Self
 import numpy as np
 
 from benchmarks import datasets
-from benchmarks.core import parts
+from benchmarks.core import store
 from benchmarks.core.case import Case
-from benchmarks.core.case import studies as registry
-from benchmarks.core.study import Result
+from benchmarks.core.study import Result, registry
 from benchmarks.datasets import own
 from benchmarks.measure.beside import Beside
 from benchmarks.measure.child import bound_forks, end_with_parent
@@ -213,7 +212,7 @@ def _kept(result: Result, path: Path) -> Result:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        parts.replace(path, checkpoint.packed({}, result.kept))
+        store.replace(path, checkpoint.packed({}, result.kept))
     except OSError as error:
         notes = {**result.notes, "no_times": f"{str(path)!r}: {error.strerror}"}
         return replace(result, kept=None, notes=notes)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.core import store
-from benchmarks.core.case import Case, digest
+from benchmarks.core.case import Case, defaults_of, digest
 from benchmarks.core.record import Record, Status, Values
 from benchmarks.core.study import Result, Skipped, Study, registry
 from benchmarks.execution import repeats
@@ -203,6 +203,7 @@ class _Measurement:
             case=self.resolved.get(case.key, case),
             key=case.key,
             identity=case.identity,
+            defaults=defaults_of(case),
             declared=dict(needs.declared),
             files=dict(needs.files),
             plugins=plugins_of(case),

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from distributed import get_worker
 
-from benchmarks.core.parts import FolderError
 from benchmarks.core.record import Record
+from benchmarks.core.store import FolderError
 from benchmarks.execution import host
 from benchmarks.execution.claims import CLAIMS, Claims
 from benchmarks.execution.pools import attend

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.core.case import Case, studies
+from benchmarks.core.case import Case
 from benchmarks.core.record import Record
+from benchmarks.core.study import registry as studies
 from benchmarks.execution.versions import standing
 
 

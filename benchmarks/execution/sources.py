@@ -13,8 +13,8 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from benchmarks.core.git import git
 from benchmarks.datasets.disk import sha256
+from benchmarks.measure.machine import git
 from flows.plugins import PREFIX
 
 OURS = ("flows", "benchmarks")

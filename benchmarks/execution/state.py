@@ -7,11 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.core import parts, store
+from benchmarks.core import store
 from benchmarks.core.case import Case
+from benchmarks.core.frame import Plan, Planned, place, plan_of
 from benchmarks.core.naming import labels
-from benchmarks.core.plan import Plan, Planned, plan_of
-from benchmarks.core.quotable import place
 from benchmarks.core.record import Record
 from benchmarks.execution.recorder import WEIGHTS
 from benchmarks.execution.suite import Suite
@@ -138,4 +137,4 @@ def write_plan(suite: Suite, folder: Path, shard: Shard = WHOLE) -> None:
     ]
     plan = Plan(name=suite.name, about=suite.about, suite=asked, cases=planned)
     text = json.dumps(plan.model_dump(mode="json"), indent=1)
-    parts.replace(folder / "suite.json", text.encode())
+    store.replace(folder / "suite.json", text.encode())

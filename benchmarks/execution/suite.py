@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import from_json
 
-from benchmarks.core.case import Case, Settings, canonical, digest
+from benchmarks.core.case import Case, Settings, canonical, digest, of_part
 from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets import own
@@ -55,6 +55,11 @@ class Suite(Settings, frozen=True):
     keys of that study.
     """
 
+    @field_validator("studies", mode="after")
+    @classmethod
+    def _of_parts(cls, studies: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        return tuple(map(of_part, studies))
+
     @field_validator("name")
     @classmethod
     def _of_a_folder(cls, name: str) -> str:
@@ -80,7 +85,7 @@ class Suite(Settings, frozen=True):
             options = dict(entry)
             study = registry[str(options.pop("study", ""))]
             where = f"suite {self.name!r}, study {study.name!r}"
-            model = faults.validated(study.Options, options, where)
+            model = faults.validated(study.part(options).Options, options, where)
             if unknown := set(getattr(model, "sizes", ())) - set(SIZES):
                 known = ", ".join(SIZES)
                 raise ValueError(
@@ -106,20 +111,28 @@ class Suite(Settings, frozen=True):
         return self.model_copy(update={"studies": studies})
 
     def only(self, studies: Sequence[str]) -> Suite:
-        """The entries of these studies alone; ValueError for one that it does not have."""
+        """The entries of these studies or parts alone; ValueError for one that it lacks."""
         for name in studies:
             if name not in (known := studied(self.studies)):
                 raise ValueError(
                     f"suite {self.name!r} has no study {name!r}; choose from: {', '.join(known)}"
                 )
-        entries = tuple(entry for entry in self.studies if entry.get("study") in studies)
+        entries = tuple(entry for entry in self.studies if _named(entry) & {*studies})
         return self.model_copy(update={"studies": entries})
 
 
 def studied(entries: Any) -> list[str]:
-    """The studies that a suite's entries name, each once; whatever else stands there is none."""
+    """The studies and parts that a suite's entries name, each once; other values are skipped."""
     tables = [e for e in entries if isinstance(e, dict)] if isinstance(entries, Sequence) else []
-    return list(dict.fromkeys(str(entry["study"]) for entry in tables if "study" in entry))
+    named = [str(entry[name]) for name in ("study", "part") for entry in tables if name in entry]
+    return list(dict.fromkeys(named))
+
+
+def _named(entry: Any) -> set[str]:
+    """The study of an entry, and the part of it."""
+    return (
+        {str(entry.get(name)) for name in ("study", "part")} if isinstance(entry, dict) else set()
+    )
 
 
 def names() -> list[str]:
@@ -133,7 +146,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
 
     ``name`` is its own, the path of a TOML file, or that of a results folder, whose plan has the
     suite as it was run. ``threads=1`` changes a value of the suite, ``cost.batch=32`` one of every
-    entry of a study, ``studies.0.batch=32`` one of the first. ValueError for what does not exist.
+    entry of a study or of a part, ``studies.0.batch=32`` one of the first. ValueError for what does not exist.
     """
     plan = planned(name)
     values = _toml(name) if plan is None else _of_plan(plan / "suite.json")
@@ -201,7 +214,7 @@ def override(values: dict[str, Any], said: str) -> None:
     value = table["value"] if len(table) == 1 else text
     first, *rest = key.split(".")
     listed = values.get("studies") if first in studied(values.get("studies")) else ()
-    entries = [e for e in listed or () if isinstance(e, dict) and e.get("study") == first]
+    entries = [entry for entry in listed or () if first in _named(entry)]
     for target, steps in [(e, rest) for e in entries] or [(values, [first, *rest])]:
         if not steps:
             raise ValueError(f"cannot set study {first!r} as a whole: name one of its values")

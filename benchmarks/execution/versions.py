@@ -8,17 +8,20 @@ times while the paces are too. Plug-ins and data files declare nothing: their co
 
 from __future__ import annotations
 
+import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from benchmarks import datasets, protocols
-from benchmarks.core.case import Case, studies
-from benchmarks.core.naming import counted
+from benchmarks.core import store
+from benchmarks.core.case import Case
 from benchmarks.core.record import Record
+from benchmarks.core.study import registry as studies
+from benchmarks.datasets import own
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.execution.sources import OURS, commit_of, plugin_files
 from benchmarks.training.baselines import BASELINES
@@ -54,7 +57,8 @@ class Standing:
 def dependencies(case: Case) -> Dependencies:
     """What a case depends on now; ValueError for a study, flow or data set that there is not."""
     modules = {f"study {case.study}": studies.module_of(case.study)}
-    declared = {f"study {case.study}": studies.declared(case.study)}
+    study = studies[case.study].part(case.settings)
+    declared = {f"study {case.former}": Declared(study.version, study.pace)}
     if case.flow not in BASELINES:
         modules[f"flow {case.flow}"] = members.module_of(case.flow)
         declared[f"flow {case.flow}"] = members.declared(case.flow)
@@ -63,7 +67,7 @@ def dependencies(case: Case) -> Dependencies:
         declared[f"data {case.dataset}"] = datasets.registry.declared(case.dataset)
     if protocol := case.roles.get("by"):
         declared[f"protocol {protocol}"] = Declared(protocols.read(protocol).version)
-    packages = {*studies[case.study].uses, *(p for m in modules.values() for p in _packages(m))}
+    packages = {*study.uses, *(p for m in modules.values() for p in _packages(m))}
     declared |= {name: _declared(name) for name in sorted(packages)}
     files: dict[str, str] = {}
     for module in modules.values():
@@ -117,11 +121,14 @@ def standing(record: Record) -> Standing:
     return Standing(counts, "; ".join([*versions, *paces]) if record.timed or counts else "")
 
 
-def not_checked(standings: Iterable[Standing]) -> str:
-    """How many records count as current without a check, and why; empty where there are none."""
-    reasons = Counter(now.unchecked for now in standings if now.unchecked)
-    number = counted(reasons.total(), "record")
-    return f"{number} could not be checked: {'; '.join(reasons)}" if reasons else ""
+def standings(records: Iterable[Record]) -> dict[str, tuple[str, str, str, str]]:
+    """The standing of records by key: counts, times, reason, unchecked."""
+    listed = {}
+    for record in records:
+        own.admit(record.case.dataset or "")
+        now = standing(record)
+        listed[record.key] = (now.counts, now.times, now.reason, now.unchecked)
+    return listed
 
 
 def data_files(name: str | None) -> dict[str, str]:
@@ -162,3 +169,7 @@ def _packages(module: str) -> Iterator[str]:
 def _declared(package: str) -> Declared:
     module = import_module(package)
     return Declared(getattr(module, "version", 1), getattr(module, "pace", 1))
+
+
+if __name__ == "__main__":  # the question of a report: which records of a folder are current
+    print(json.dumps(standings(store.read(Path(sys.argv[1])).values())))

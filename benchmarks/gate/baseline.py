@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core import parts, store
-from benchmarks.core.git import git
+from benchmarks.core import store
 from benchmarks.core.naming import labels
 from benchmarks.core.record import Record
 from benchmarks.gate import guard, sources
 from benchmarks.measure.dispatched import ARRAYS, OPERATORS
+from benchmarks.measure.machine import git
 
 KEPT_NOTES = (OPERATORS, ARRAYS)
 
@@ -44,13 +44,13 @@ def renew(folder: Path, target: Path) -> int:
         for key, record in fresh.items()
         if key not in before or guard.raised(before[key], record)
     ]
-    if fault := next(guard.contradictions([*parts.history(target), *new]), ""):
+    if fault := next(guard.contradictions([*store.history(target), *new]), ""):
         raise ValueError(f"{fault}: raise a version once more")
     target.mkdir(parents=True, exist_ok=True)
     if new:
-        parts.write(target, [(record, {}) for record in new])
+        store.write_part(target, [(record, {}) for record in new])
     if (path := folder / "suite.json").is_file():
-        parts.replace(target / "suite.json", path.read_bytes())
+        store.replace(target / "suite.json", path.read_bytes())
     return len(new)
 
 
@@ -59,7 +59,7 @@ def faults(target: Path, base: str | None = None) -> Iterator[str]:
 
     ValueError where ``base`` is no commit of the repository that holds the baseline.
     """
-    yield from guard.contradictions(parts.history(target))
+    yield from guard.contradictions(store.history(target))
     if base is None:
         return
     listed = git(target, "ls-tree", "-r", f"{base}^{{commit}}", "--", ".")

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from benchmarks.core.frame import REFERENCE
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.quotable import REFERENCE
 from benchmarks.gate.comparison import MetricChange
 from benchmarks.gate.sources import Entry
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Literal
 
-from benchmarks.analysis.stats import holm
+from benchmarks.analysis.inference import holm
 from benchmarks.core.metrics import Kind
 from benchmarks.core.naming import counted
 from benchmarks.gate.sources import Entry

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core import pairs, parts, plan, pytest_benchmark, store
+from benchmarks.core import frame, naming, pytest_benchmark, store
 from benchmarks.core.case import Case
+from benchmarks.core.frame import minor, place
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import labels
 from benchmarks.core.pytest_benchmark import Benchmark
-from benchmarks.core.quotable import minor, place
 from benchmarks.core.record import Record, Values, parsed
 from flows.continuous.solve import FIXED
 
@@ -91,13 +91,13 @@ def read(path: Path) -> Source:
         if faults := store.corrupt(path):
             file, reason = next(iter(faults.items()))
             raise ValueError(f"{str(file)!r}: {reason}")
-        if unread := [*store.newer(path), *map(str, parts.newer(path))]:
+        if unread := [*store.newer(path), *map(str, store.newer_parts(path))]:
             raise ValueError(
                 f"{str(path)!r} has records of a newer schema, {unread[0]!r} among them: "
                 "update flowgauge"
             )
         records = store.read(path)
-        planned = {case.key for case in plan.plan_of(path, records).cases}
+        planned = {case.key for case in frame.plan_of(path, records).cases}
         planned_records = [record for key, record in records.items() if key in planned]
         if not planned_records:
             raise ValueError(f"{str(path)!r} holds no record of its plan")
@@ -115,7 +115,7 @@ def finished(folder: Path) -> Source:
     source = read(store.existing(folder))
     comparable(source, source)
     records = {record.key: record for record in source.records}
-    planned = {case.key for case in plan.plan_of(folder, records).cases}
+    planned = {case.key for case in frame.plan_of(folder, records).cases}
     if missing := len(planned - records.keys()):
         raise ValueError(f"{str(folder)!r} lacks {missing} of the {len(planned)} cases of its plan")
     return source
@@ -154,7 +154,7 @@ def entries(base: Source, new: Source) -> tuple[dict[str, Entry], dict[str, Entr
     if base.benchmarks:
         named = [{b.name: _benchmark(b) for b in source.benchmarks} for source in (base, new)]
         return named[0], named[1]
-    cases = pairs.common([[r.case for r in source.records] for source in (base, new)])
+    cases = naming.common([[r.case for r in source.records] for source in (base, new)])
     known = {case.key: case for side in cases for case in side}
     seedless = {key: case.changed(seeds={}) for key, case in known.items()}
     names = labels(known.values())
@@ -201,7 +201,7 @@ def _benchmark(benchmark: Benchmark) -> Entry:
 
 def _adaptive(case: Case) -> bool:
     """Whether the data decide how often the case's field is evaluated."""
-    if case.device == pairs.COUNTED:  # one evaluation is counted
+    if case.device == naming.COUNTED:  # one evaluation is counted
         return False
     solver = case.options.get("solver")
     if isinstance(solver, Mapping):

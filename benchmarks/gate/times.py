@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import scipy
 
-from benchmarks.core.quotable import NOISY, REFERENCE, spread
+from benchmarks.core.frame import NOISY, REFERENCE, spread
 from benchmarks.gate.comparison import LEVEL, Comparison, corrected
 from benchmarks.gate.sources import Entry
 

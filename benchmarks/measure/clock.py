@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from benchmarks.core.quotable import spread
+from benchmarks.core.frame import spread
 
 Heap = Literal["steady", "default"]
 REFERENCE = "reference"

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from benchmarks.core.exhibit import Column
-from benchmarks.core.series import STAR
+from benchmarks.core.naming import STAR
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, and marks for print in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")
 FOREIGN = "#E3001B"  # of the flows of plug-ins
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FILLS = ("full", "none", "left", "bottom")  # of the marks of the first, second, ... eight series
+SPAN = 1.7  # powers of ten, below which they alone are too few to read an axis by
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -87,20 +91,49 @@ def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> 
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def logarithmic(*axes: Any) -> None:
-    """Make these axes logarithmic, with decades as plain text, and 2 and 5 where there are few.
+def legend_of(figure: Any, panels: Iterable[Any], *, in_order: bool = False) -> None:
+    """The legend of all labelled series of some panels, each once, by name if ``in_order``."""
+    named: dict[str, Any] = {}
+    for panel in panels:
+        named |= {handle.get_label(): handle for handle in panel.get_legend_handles_labels()[0]}
+    names = sorted(named) if in_order else list(named)
+    legend_below(figure, [named[name] for name in names], names)
 
-    Matplotlib's own labels are set by its formula parser, which takes longer than all the rest of
-    a picture.
+
+def samples_of(looks: Mapping[str, Mapping[str, Any]]) -> list[Line2D]:
+    """A legend's handle for each look."""
+    return [Line2D([], [], **look) for look in looks.values()]
+
+
+def logarithmic(*axes: Any) -> None:
+    """Make these axes logarithmic after drawing, with decades as plain text.
+
+    An axis that spans less than `SPAN` decades has ticks at 1, 2 and 5; of a somewhat longer one 2
+    and 5 are named. Matplotlib's own labels are set by its formula parser, which takes longer than
+    all the rest of a picture.
     """
     for axis in axes:
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-        axis.set_major_formatter(lambda value, _: f"10{_raised(round(math.log10(value)))}")
+        low, high = axis.get_view_interval()
+        if 0 < low < high and math.log10(high / low) < SPAN:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(lambda value, _: _short(value))
+        else:
+            axis.set_major_formatter(lambda value, _: f"10{_raised(round(math.log10(value)))}")
         axis.set_minor_formatter(partial(_between, axis))
 
 
+def _short(value: float) -> str:
+    """A plain number; far from one, a digit times a power of ten."""
+    if 1e-3 <= value < 1e4:
+        return f"{value:g}"
+    digit, _, exponent = f"{value:.0e}".partition("e")
+    tens = f"10{_raised(int(exponent))}"
+    return tens if digit == "1" else f"{digit}·{tens}"
+
+
 def _between(axis: Any, value: float, position: int | None = None) -> str:
-    """The text at a mark between two decades: one of its own where an axis is short."""
+    """The text at a mark between two decades: empty unless the axis is short."""
     low, high = axis.get_view_interval()
     decade = math.floor(math.log10(value))
     digit = round(value / 10.0**decade)
@@ -140,3 +173,67 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: 
             annotation_clip=True,
         )
     axes.set_ylim(min(low, y / 10), high)
+
+
+# ---- exponents at the ends of lines -------------------------------------------------------------
+
+LINE = 10.0  # points from one number to the next
+
+
+class End(NamedTuple):
+    """The last point of a series' line, and its exponent there."""
+
+    name: str
+    x: float
+    y: float
+    exponent: float
+
+
+def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+    """Places in [low, high] at least ``gap`` apart, in the order of the wishes and nearest to them.
+
+    Nearest in squares: the isotonic regression, by its max-min formula, of the wishes less the
+    gaps. Where there is no room for the gap, it is the largest that there is room for.
+    """
+    order, count = np.argsort(wishes, kind="stable"), len(wishes)
+    steps = np.arange(count) * min(gap, (high - low) / max(1, count - 1))
+    w = np.asarray(wishes)[order] - steps
+    free = [
+        max(min(w[j : k + 1].mean() for k in range(i, count)) for j in range(i + 1))
+        for i in range(count)
+    ]
+    places = np.empty(count)
+    places[order] = np.clip(free, low, high - steps[-1]) + steps
+    return places
+
+
+def slopes(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height: float) -> None:
+    """Continue the lines of a panel with logarithmic axes, of ``height`` inches, by their slopes.
+
+    Its limits are fixed by this, with room for the numbers on the right.
+    """
+    left, right = panel.get_xlim()
+    bottom, top = panel.get_ylim()
+    reach = (right / left) ** 0.06
+    tips = [end.y * reach**end.exponent for end in ends]
+    top = max(top, *(1.2 * tip for tip in tips), 0)
+    panel.set(xlim=(left, right * reach**3), ylim=(bottom, top))
+    if not ends:
+        return
+    wishes = np.log(np.array(tips) / bottom) / np.log(top / bottom)
+    gap = LINE / 72 / height
+    places = apart(wishes, gap, gap / 2, 1 - gap / 2)
+    for end, tip, wish, place in zip(ends, tips, wishes, places, strict=True):
+        colour = looks[end.name]["color"]
+        panel.plot([end.x, end.x * reach], [end.y, tip], ls=(0, (2, 1.2)), lw=1.2, color=colour)
+        moved = {"arrowstyle": "-", "lw": 0.5, "color": colour, "shrinkA": 0, "shrinkB": 0}
+        panel.annotate(
+            f"{end.exponent:.1f}",
+            (end.x * reach, tip),
+            (end.x * reach**1.4, bottom * (top / bottom) ** place),
+            fontsize=8,
+            color=colour,
+            va="center",
+            bbox={"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none", "alpha": 0.8},
+            arrowprops={**moved, "relpos": (0, 0.5)} if abs(place - wish) > gap / 4 else None,
+        )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from benchmarks.plotting import draw
 
 SLIDE = ("realnvp", "glow", "cnf", "ffjord")  # what comes first, in this order

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from benchmarks.core import store
 from benchmarks.core.frame import labels
-from benchmarks.report import formats
-from benchmarks.report.collect import collect
-from benchmarks.report.content import Report
-from benchmarks.report.files import PAGE, Output, usable
+
+if TYPE_CHECKING:
+    from benchmarks.report.content import Report
+
+FOLDERS = ("tables", "figures")  # these hold nothing but a report's own files
+PAGE = "index.html"  # written last: a folder that has it is one of a report
 
 
 def write(*folders: str | Path, out: str | Path | None = None) -> Path:
@@ -27,11 +32,13 @@ def draw(*folders: str | Path, out: str | Path | None = None) -> tuple[Path, Rep
     make appears as a note in the report, and as a warning. ValueError for a folder without records
     and for an ``out`` that holds files and no earlier report.
     """
+    from benchmarks.report.content import collect
+
     paths = [Path(folder) for folder in folders]
-    root = usable(Path(out)) if out is not None else _usual(paths)
+    root = _usable(Path(out)) if out is not None else _usual(paths)
     report = collect(paths)  # before a folder is made: paths may hold no records
     output = Output(root)
-    for name, content in formats.files(report):
+    for name, content in _files(report):
         output.write(name, content)
     output.remove_others()
     return root / PAGE, report
@@ -43,3 +50,62 @@ def _usual(folders: list[Path]) -> Path:
         return folders[0] / "report"
     name = "-vs-".join(label.replace("/", "-") for label in labels(folders))
     return Path("results") / name / "report"
+
+
+def _files(report: Report) -> Iterator[tuple[str, str | bytes]]:
+    """The files of a report, each rendered when its turn comes; the page last."""
+    from benchmarks.report import cells, html, latex, markdown
+
+    yield "report.md", markdown.render(report)
+    yield "summary.md", markdown.summary(report)
+    for table in report.tables:
+        yield f"tables/{table.name}.csv", cells.csv(table.raw)
+        yield f"tables/{table.name}.tex", latex.latex(table)
+    for figure in report.figures:
+        yield f"figures/{figure.name}.svg", figure.picture.svg
+        yield f"figures/{figure.name}.png", figure.picture.png
+    yield PAGE, html.render(report)
+
+
+def _usable(root: Path) -> Path:
+    """Create the folder of a report if need be; ValueError where it holds files and no report."""
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"{str(root)!r} is no folder: a report is written into one")
+    if root.exists() and any(root.iterdir()) and not (root / PAGE).is_file():
+        raise ValueError(
+            f"{str(root)!r} holds files, and no report: name a new folder, or that of a report"
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"no report can be written into {str(root)!r}: {error.strerror}"
+        ) from error
+    return root
+
+
+class Output:
+    """A folder that knows what has been written into it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.written: set[Path] = set()
+        for name in FOLDERS:
+            (root / name).mkdir(parents=True, exist_ok=True)
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write one file, which holds either all of ``content`` or what it held before."""
+        path = self.root / name
+        store.replace(path, content.encode() if isinstance(content, str) else content)
+        self.written.add(path)
+        return path
+
+    def remove_others(self) -> None:
+        """Remove what an earlier report left: its tables, its figures and its unfinished files."""
+        for name in FOLDERS:
+            for path in (self.root / name).iterdir():
+                if path.is_file() and path not in self.written:
+                    path.unlink()
+        for path in self.written:
+            for unfinished in path.parent.glob(f".{path.name}.*"):
+                unfinished.unlink()

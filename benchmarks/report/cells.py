@@ -1,4 +1,4 @@
-"""The cells of a table as text: digits, "value ± error", the best of a column, marks."""
+"""The cells of a table as text: digits, "value ± error", the best of a column, marks; CSV."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.core.exhibit import Column, Table
-from benchmarks.core.formats import NOTHING, markdown, number, with_error
+from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.formats import NOTHING, cell, markdown, number, with_error
 
 DEFAULT = ".3g"
 MARK = "†"
@@ -83,6 +83,16 @@ def grid(table: Table, doubted: Collection[str] = ()) -> Grid:
             columns[place][i] = replace(cell, text=cell.text + MARK)
     numeric = tuple(any(cell.is_number for cell in column) for column in columns)
     return Grid(tuple(headers), numeric, tuple(zip(*columns, strict=True)), doubtful)
+
+
+def csv(table: Table) -> str:
+    """A table as CSV: its frame in base units, unrounded; in the last column its records' keys."""
+    frame = table.frame.drop(columns=RECORDS, errors="ignore")
+    if any(table.rows_from):
+        keys = pd.Series(map(" ".join, table.rows_from), frame.index, dtype=object)
+        frame = frame.assign(**{RECORDS: keys})
+    text = frame.rename(columns=cell).map(lambda v: cell(v) if isinstance(v, str) else v)
+    return str(text.to_csv(index=False, lineterminator="\n"))
 
 
 def best(values: Sequence[float], errors: Sequence[float] | None, better: str) -> int | None:

@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
 
 from benchmarks.core import exhibit
-from benchmarks.core.plan import Plan
-from benchmarks.core.series import flow_of
-from benchmarks.report.cells import Grid
-from benchmarks.report.claims import Judged
-from benchmarks.report.facts import DOUBTS, Fact
-from benchmarks.report.pictures import Picture
-from benchmarks.report.references import References
+from benchmarks.core.exhibit import RECORDS, Column
+from benchmarks.core.frame import Plan
+from benchmarks.core.naming import flow_of
+from benchmarks.report import claims, runs
+from benchmarks.report.cells import DOUBTFUL, Grid, grid
+from benchmarks.report.pictures import Picture, draw
+from benchmarks.report.runs import DOUBTS, Fact, Run
+from flows.plugins import FOREIGN, described
 
 FLOWS = ("flow", "model", "series", "cheaper", "than")  # columns whose texts begin with a flow
+
+
+@dataclass(frozen=True)
+class References:
+    """The numbers of records by their keys, and the keys of those that are stale."""
+
+    numbers: Mapping[str, int]
+    stale: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, keys: Iterable[str], stale: Iterable[str] = ()) -> References:
+        """Numbers from one, in the order in which the keys are named first."""
+        return cls({key: n for n, key in enumerate(dict.fromkeys(keys), 1)}, frozenset(stale))
+
+    def first(self, keys: Sequence[str]) -> int:
+        """The smallest number of these records."""
+        return min(self.numbers[key] for key in keys)
+
+    def text(self, keys: Sequence[str]) -> str:
+        """ "3", "1–13, 20" or "1–13, 2 stale"."""
+        numbers = spans(self.numbers[key] for key in keys)
+        if not (stale := len(self.stale & set(keys))):
+            return numbers
+        return f"{numbers}, {'stale' if len(keys) == 1 else f'{stale} stale'}"
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Whole numbers in order; three or more that follow each other as "1–3"."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(
+        f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+    )
 
 
 @dataclass(frozen=True)
@@ -55,13 +100,12 @@ class Figure:
 
 @dataclass
 class Section:
-    """One study: its question, its figures and tables, notes to read before them, and a summary."""
+    """One study: its question, its figures and tables, and notes to read before them."""
 
     study: str
     anchor: str
     question: str = ""
     notes: list[str] = field(default_factory=list)
-    says: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
 
@@ -70,7 +114,7 @@ class Section:
 class Claims:
     """The claims that the records judge, and their table."""
 
-    judged: Judged
+    judged: claims.Judged
     table: Table
     by_run: Table | None = None
 
@@ -90,21 +134,14 @@ class Report:
     runs: tuple[str, ...] = ()
 
     @property
-    def says(self) -> list[str]:
-        """What the records say, in sentences."""
-        return [line for section in self.sections for line in section.says]
-
-    @property
     def lead(self) -> Figure | None:
-        """The figure that stands with what the records say: the first of a study that says it."""
-        sections = sorted(self.sections, key=lambda section: not section.says)
-        return next((figure for section in sections for figure in section.figures), None)
+        """The figure that stands at the top: the first."""
+        return next(iter(self.figures), None)
 
     @property
     def main(self) -> Table | None:
-        """The first table of a study that says something, else of any."""
-        sections = sorted(self.sections, key=lambda section: not section.says)
-        return next((table for section in sections for table in section.tables), None)
+        """The table that a terminal shows: the first."""
+        return next((table for section in self.sections for table in section.tables), None)
 
     @property
     def warnings(self) -> list[str]:
@@ -134,3 +171,218 @@ class Report:
         """The figures and tables of these names, as far as the report has them."""
         every: list[Figure | Table] = [*self.figures, *self.tables]
         return [item for name in names for item in every if item.name == name]
+
+
+class Names:
+    """Names that are safe and differ, as files and as anchors."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def name(self, name: str, study: str = "") -> str:
+        """A safe and free form of ``name``: with the study before it, then a number after it."""
+        first = _slug(name)
+        later = (f"{_slug(study)}-{first}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1))
+        free = next(c for c in itertools.chain([first], later) if c.lower() not in self._taken)
+        self._taken.add(free.lower())
+        return free
+
+
+class Exhibits:
+    """The tables and figures of one report, numbered in the order in which they are asked for.
+
+    ``cautions`` are by record why its times are not to be quoted.
+    """
+
+    def __init__(self, cautions: Mapping[str, str] | None = None) -> None:
+        self.cautions = cautions or {}
+        self._figures, self._tables = Names(), Names()
+        self._figure, self._table = itertools.count(1), itertools.count(1)
+
+    def figure(self, raw: exhibit.Figure, study: str, suffix: str = "") -> Figure:
+        """A figure, drawn; ``suffix`` is added to its title."""
+        name = self._figures.name(raw.name, study)
+        picture, title = draw(raw, name), raw.title + suffix
+        return Figure(next(self._figure), name, title, raw.note, picture, tuple(raw.records))
+
+    def table(self, raw: exhibit.Table, study: str, suffix: str = "") -> Table:
+        """A table, formatted; ``suffix`` is added to its title."""
+        cells, name = grid(raw, self.cautions), self._tables.name(raw.name, study)
+        note = f"{raw.note} {DOUBTFUL}".strip() if cells.doubtful else raw.note
+        return Table(next(self._table), name, raw.title + suffix, note, cells, raw)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
+
+
+def collect(folders: Sequence[Path]) -> Report:
+    """Collect the report of results folders; ValueError for one that is none.
+
+    Several are one long frame, whose series name their run. Runs whose times are of different
+    machines or versions of torch are shown one after another, never in one table.
+    """
+    every = runs.read(folders)
+    numbered = Exhibits({key: text for run in every for key, text in run.cautions.items()})
+    listed = sections(every)
+    frames = runs.side_by_side(every)
+    for section in listed:
+        for frame in frames:
+            names = ", ".join(frame["run"].unique()) if len(frames) > 1 else ""
+            fill(section, frame, numbered, f" ({names})" if names else "")
+    claim_section = claims.judge(every, noted)
+    verdicts = numbered.table(claim_section.table, "report") if claim_section.judgements else None
+    by_run = numbered.table(claim_section.by_run, "report") if claim_section.by_run else None
+    undone = _undone(every, numbered)  # before the list of records, which a page shows last
+    records, references = _cited(listed, every, numbered)
+    heads = {run.label: runs.header(run) for run in every}
+    depths = {run.label: runs.provenance(list(run.records.values()), run.outside) for run in every}
+    return Report(
+        _plan(every),
+        runs.beside(heads),
+        listed,
+        undone,
+        runs.beside(depths),
+        records,
+        references,
+        Claims(claim_section, verdicts, by_run) if verdicts else None,
+        tuple(run.label for run in every),
+    )
+
+
+def _plan(every: Sequence[Run]) -> Plan:
+    if len(every) == 1:
+        return every[0].plan
+    abouts = {run.label: [runs.Fact("", (run.plan.about or run.plan.name,))] for run in every}
+    return Plan(
+        name=" vs ".join(run.label for run in every),
+        about=" ".join(runs.beside(abouts)[0].lines),
+        suite={run.label: run.plan.suite for run in every},
+    )
+
+
+def _cited(
+    listed: Iterable[Section], every: Sequence[Run], numbered: Exhibits
+) -> tuple[Table | None, References]:
+    """The list of all records, None of none, and their numbers: those of a row in a row."""
+    sources: list[Iterable[str]] = []
+    for section in listed:
+        for table in section.tables:
+            sources += table.rows_from
+        sources += [figure.records for figure in section.figures]
+    named = list(dict.fromkeys(itertools.chain.from_iterable(sources)))
+    orders = ([key for key in named if key in run.records] + list(run.records) for run in every)
+    stale = itertools.chain.from_iterable(run.stale for run in every)
+    references = References.of(itertools.chain(*orders, named), stale)
+    known = {key: facts for run in every for key, facts in run.listed()}
+    rows = [
+        {"No.": number, "Record": key, **known.get(key, {"State": "not in the plan"})}
+        for key, number in references.numbers.items()
+    ]
+    note = (
+        "Numbered in the order in which the rows of the tables name them. Times: why they are not "
+        "to be quoted, where they are not."
+    )
+    frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    columns = {"Seconds": Column(digits=".1f")}
+    listing = exhibit.Table("records", "Records", note, frame, columns)
+    return (numbered.table(listing, "report") if rows else None), references
+
+
+def _undone(every: Sequence[Run], numbered: Exhibits) -> Table | None:
+    """The cases without a valid result, each with its reason; None where there are none."""
+    rows = [
+        {
+            **({"run": run.label} if len(every) > 1 else {}),
+            "study": case.study,
+            "case": case.label,
+            "status": case.state,
+            "reason": case.reason,
+            "key": case.key,
+            RECORDS: (case.key,) if case.key in run.records else (),
+        }
+        for run in every
+        for case in run.states
+        if case.state != "done"
+    ]
+    if not rows:
+        return None
+    note = (
+        "Missing: planned, and without a record so far. Stale: measured by a version of the code "
+        "that is not the present one, in times alone where only those have changed; the numbers "
+        "are shown. The next run measures both."
+    )
+    table = exhibit.Table("not-done", "Cases without a valid result", note, pd.DataFrame(rows))
+    return numbered.table(table, "report")
+
+
+def sections(every: Sequence[Run]) -> list[Section]:
+    """A section for each planned study, with its question and what to note of its records."""
+    anchors, listed = Names(), []
+    for study in dict.fromkeys(case.study for run in every for case in run.plan.cases):
+        section = Section(study, anchors.name(study))
+        with noted(section.notes, f"Study {study!r}"):
+            section.question = getattr(exhibit.showing(study), "question", "")
+            for run in every:
+                name = f"{run.label}: " if len(every) > 1 else ""
+                section.notes += [f"{name}Study {study!r}: {text}" for text in _notes(run, study)]
+        listed.append(section)
+    return listed
+
+
+def fill(section: Section, frame: pd.DataFrame, numbered: Exhibits, suffix: str = "") -> None:
+    """Ask a study for what it shows of a frame; ``suffix`` is added to every title."""
+    study = section.study
+    if frame.empty or not (frame["study"] == study).any():
+        return
+    shows = exhibit.showing(study)
+    if shows is None:
+        rows = frame[frame["study"] == study].reset_index(drop=True)
+        section.tables.append(numbered.table(exhibit.plain_table(study, rows), study, suffix))
+        return
+    rows = frame[frame["study"].isin([study, *shows.reads])].reset_index(drop=True)
+    figures: list[exhibit.Figure] = []
+    with noted(section.notes, f"Study {study!r}: its figures"):
+        figures = list(shows.figures(rows.copy()))
+    tables: list[exhibit.Table] = []
+    with noted(section.notes, f"Study {study!r}: its tables"):
+        tables = list(shows.tables(rows.copy()))
+    names = {figure.name for figure in figures}
+    for figure in (figure for figure in figures if figure.within not in names):
+        with noted(section.notes, f"Study {study!r}: figure {figure.name!r}"):
+            section.figures.append(numbered.figure(figure, study, suffix))
+    for table in tables:
+        with noted(section.notes, f"Study {study!r}: table {table.name!r}"):
+            section.tables.append(numbered.table(table, study, suffix))
+
+
+@contextmanager
+def noted(notes: list[str], what: str) -> Iterator[None]:
+    """Note and warn of an exception, so that one study's fault does not lose the rest."""
+    try:
+        yield
+    except FOREIGN as error:
+        text = f"{what} could not be shown: {described(error)}"
+        notes.append(text)
+        warnings.warn(text, stacklevel=3)
+
+
+def _notes(run: Run, study: str) -> Iterator[str]:
+    """What to know of a run's records of a study before reading."""
+    own = run.frame[run.frame["study"] == study] if len(run.frame) else run.frame
+    if own.empty and all(case.study != study for case in run.plan.cases):
+        return  # of another suite
+    if own.empty:
+        yield "no case has been measured yet"
+        return
+    alike = own.fillna({"dataset": ""}).groupby(["flow", "dataset"])["fingerprint"]
+    if (versions := int(alike.nunique().max())) > 1:
+        text = f"measured by more than one version of the code ({versions})"
+        yield f"{text}, so that its rows may not be comparable"
+    for state, what in (("stale", "stale"), ("stale in times", "stale in their times")):
+        stale = [case for case in run.states if (case.study, case.state) == (study, state)]
+        reasons = dict.fromkeys(case.reason for case in stale)
+        if stale:
+            yield f"{len(stale)} of {own['key'].nunique()} records are {what}: {'; '.join(reasons)}"
+    if run.note:
+        yield run.note

@@ -1,22 +1,26 @@
-"""Draw figures as SVG with real text, as SVG for use inside HTML, and as PNG."""
+"""Draw figures as SVG with real text, as SVG for use inside HTML, and as PNG.
+
+Within a page each part of a picture says which flow it is of, and each point its values.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import pyplot as plt
-from PIL import Image
+from matplotlib.colors import to_hex
 
 from benchmarks.core.exhibit import Figure
+from benchmarks.core.formats import number
+from benchmarks.core.naming import flow_of
 from benchmarks.plotting.draw import STYLE
-from benchmarks.report import series_marks
-from benchmarks.report.series_marks import Mark
 
 SAVED: dict[str, Any] = {
     **STYLE,
@@ -24,7 +28,15 @@ SAVED: dict[str, Any] = {
     "savefig.facecolor": "white",
     "svg.fonttype": "none",
 }
-COLOURS = 128  # of the palette of a small PNG
+MOST = 200  # points of a line that are named one by one
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The series that an artist belongs to, and what its points say, in their order."""
+
+    series: str
+    points: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ def draw(figure: Figure, name: str) -> Picture:
     with matplotlib.rc_context({**SAVED, "svg.hashsalt": name}):
         picture = figure.draw()
         try:
-            marks = series_marks.mark(picture)
+            marks = mark(picture)
             svg, png = io.BytesIO(), io.BytesIO()
             picture.savefig(svg, format="svg", metadata={"Date": None})
             picture.set_layout_engine("none")  # laid out once is enough, and half the time
@@ -51,20 +63,6 @@ def draw(figure: Figure, name: str) -> Picture:
             plt.close(picture)
     inline, width = embed(svg.getvalue(), f"svg-{name}", figure.title, marks)
     return Picture(svg.getvalue(), png.getvalue(), inline, width)
-
-
-def small_png(figure: Figure) -> bytes:
-    """Draw a figure as a PNG with a palette; the same figure gives the same bytes."""
-    with matplotlib.rc_context({**SAVED, "savefig.dpi": 110}):
-        picture = figure.draw()
-        try:
-            full, small = io.BytesIO(), io.BytesIO()
-            picture.savefig(full, format="png", metadata={"Software": None})
-        finally:
-            plt.close(picture)
-    image = Image.open(full).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    image.save(small, format="PNG", optimize=True)
-    return small.getvalue()
 
 
 def embed(
@@ -80,7 +78,7 @@ def embed(
     parents = {child: parent for parent in root.iter() for child in parent}
     for element in root.iter():
         element.tag = _local(element.tag)
-    series_marks.write(root, marks or {})
+    _write(root, marks or {})
     for element in list(root.iter()):
         element.attrib = {_local(k): _own(_local(k), v, prefix) for k, v in element.items()}
         if element.tag in ("metadata", "style"):
@@ -104,3 +102,79 @@ def _own(name: str, value: str, prefix: str) -> str:
 
 def _local(name: str) -> str:
     return name.rpartition("}")[2]
+
+
+def mark(figure: Any) -> dict[str, Mark]:
+    """Give the artists of each series of the legends an id; what belongs to these ids.
+
+    An artist belongs to the series of its label, else to the one of its colour and mark.
+    """
+    marks: dict[str, Mark] = {}
+    entries = list(_entries(figure))
+
+    def add(artist: Any, mark: Mark) -> None:
+        artist.set_gid(f"series-{len(marks) + 1}")
+        marks[artist.get_gid()] = mark
+
+    for name, handle, text in entries:
+        add(handle, Mark(name))
+        add(text, Mark(name))
+    looks = [(name, _look(handle)) for name, handle, _ in entries]
+    for axes in figure.axes if entries else ():
+        for artist in (*axes.lines, *axes.collections, *axes.texts):
+            if name := _series(artist, looks):
+                add(artist, Mark(name, tuple(_points(artist, axes, name))))
+    return marks
+
+
+def _write(root: ET.Element, marks: Mapping[str, Mark]) -> None:
+    """Write into an SVG without namespaces which flow a group is of, and a title for each point."""
+    for group in root.iter("g"):
+        if (mark := marks.get(group.get("id", ""))) is None:
+            continue
+        group.set("data-flows", flow_of(mark.series))
+        points = list(group.iter("use"))
+        if len(points) == len(mark.points):
+            for point, text in zip(points, mark.points, strict=True):
+                ET.SubElement(point, "title").text = text
+
+
+def _entries(figure: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, handle and text of each entry of the legends."""
+    within = (axes.get_legend() for axes in figure.axes)
+    for legend in filter(None, (*figure.legends, *within)):
+        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+            yield text.get_text(), handle, text
+
+
+def _look(artist: Any) -> tuple[str, str]:
+    """Colour and mark; empty for what has none."""
+    own = next((getattr(artist, f"get_{n}", None) for n in ("color", "facecolor")), None)
+    colours = np.atleast_1d(np.array(own(), dtype=object)) if own else np.array([])
+    first = tuple(colours[0]) if colours.ndim == 2 and len(colours) else None
+    colour = to_hex(first or own()) if own and colours.size else ""
+    marker = getattr(artist, "get_marker", lambda: "None")()
+    return colour, "" if str(marker) in ("None", "") else str(marker)
+
+
+def _series(artist: Any, looks: list[tuple[str, tuple[str, str]]]) -> str:
+    """The series of an artist; empty for none, and where its look is that of several."""
+    if artist.get_label() in (known := dict(looks)):
+        return str(artist.get_label())
+    colour, marker = _look(artist)
+    plain = hasattr(artist, "get_text") and colour == "#000000"  # as are the words of any figure
+    alike = {name for name, (own, _) in looks if own == colour and not plain}
+    same = {name for name in alike if not marker or known[name][1] == marker}
+    return same.pop() if len(same) == 1 else ""
+
+
+def _points(artist: Any, axes: Any, name: str) -> Iterator[str]:
+    """What each point that has a mark says."""
+    if not hasattr(artist, "get_xydata") or not _look(artist)[1]:
+        return
+    values: np.ndarray = np.ma.filled(np.ma.asarray(artist.get_xydata(), dtype=float), np.nan)
+    if len(values) <= MOST:
+        labels = [label and f"{label} " for label in (axes.get_xlabel(), axes.get_ylabel())]
+        for point in values[np.isfinite(values).all(axis=1)]:
+            pairs = zip(labels, (number(value, ".4g") for value in point), strict=True)
+            yield f"{name}: {', '.join(label + value for label, value in pairs)}"

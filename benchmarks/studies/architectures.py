@@ -13,10 +13,10 @@ import pandas as pd
 from pydantic import PositiveInt, model_validator
 
 from benchmarks.core.case import Settings
-from benchmarks.core.contender import Contender, usable
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.measure.foreign import peers
 from benchmarks.measure.foreign.process import lacking
+from benchmarks.studies.contender import Contender, usable
 from flows.budget import WITHIN
 
 TRAITS = {

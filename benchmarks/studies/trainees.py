@@ -15,8 +15,8 @@ from pydantic import model_validator as validator
 import flows
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.contender import Contender, K, expanded
 from benchmarks.core.study import Common, Study
+from benchmarks.studies.contender import Contender, K, expanded
 from benchmarks.training.baselines import BaselineEntry
 from benchmarks.training.settings import Training, TrainingPart
 

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from benchmarks.core.case import Case
-from benchmarks.core.parts import replace
+from benchmarks.core.store import replace
 from benchmarks.measure.dispatched import counting
 from benchmarks.training import PLATEAU
 from benchmarks.training.settings import Training

@@ -19,8 +19,7 @@ from torch import Tensor
 import flows
 from benchmarks.analysis.criteria import UPDATES
 from benchmarks.analysis.improvement import gain_per_doubling
-from benchmarks.analysis.inference import Estimate
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.inference import Estimate, standard_error
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.measure.clock import synchronise

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import flows
-from flows.adapters.noise import OwnNoise, numpy_seeded
+from flows.adapters.library import OwnNoise, Sizes, family, numpy_seeded
 from flows.flow import Flow
+from flows.member import SIZES
 
 
 class FreiaTransform(OwnNoise):
@@ -95,44 +95,38 @@ BLOCKS: Mapping[str, tuple[str, Mapping[str, Any], bool]] = {
 }
 
 
-def _subnet(hidden: int, depth: int, inputs: int, outputs: int) -> nn.Module:
+def _subnet(sizes: Sizes, inputs: int, outputs: int) -> nn.Module:
     """The network of a coupling: ReLU between layers, as FrEIA's readme has it."""
-    sizes = [inputs, *[hidden] * depth]
-    layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(sizes)]
-    return nn.Sequential(*[part for pair in layers for part in pair], nn.Linear(sizes[-1], outputs))
+    widths = [inputs, *sizes.widths]
+    layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)]
+    return nn.Sequential(*chain.from_iterable(layers), nn.Linear(widths[-1], outputs))
 
 
 def _family(name: str, kind: str, options: Mapping[str, Any], conditional: bool) -> None:
     """Register the family of a block; a fixed permutation follows each that makes none itself."""
     coupled = kind != "IResNetLayer"
+    between = ", a random permutation after each" if coupled else ", its log-determinant random"
+    uses = SIZES if conditional else SIZES[:-1]
 
-    def factory(
-        dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 5, context_dim: int = 0
-    ) -> Flow:
+    @family(f"freia_{name}", "FrEIA", uses, least=1 + coupled, about=f"FrEIA's {kind}{between}.")
+    def flow(dim: int, sizes: Sizes) -> Flow:
         from FrEIA import modules
         from FrEIA.framework import SequenceINN
 
-        if coupled and dim < 2:
-            raise ValueError(f"freia_{name} needs two columns or more, got dim={dim}")
         given: dict[str, Any] = dict(options)
         if coupled:
-            given["subnet_constructor"] = partial(_subnet, hidden, depth)
+            given["subnet_constructor"] = partial(_subnet, sizes)
         else:
-            given |= {"internal_size": hidden, "n_internal_layers": depth - 1}
-        if context_dim:
-            given |= {"cond": 0, "cond_shape": (context_dim,)}
+            given |= {"internal_size": sizes.hidden, "n_internal_layers": sizes.depth - 1}
+        if sizes.context_dim:
+            given |= {"cond": 0, "cond_shape": (sizes.context_dim,)}
         network = SequenceINN(dim)
         with numpy_seeded():
-            for _ in range(layers):
+            for _ in range(sizes.layers):
                 network.append(getattr(modules, kind), **given)
                 if coupled and name != "all_in_one":
                     network.append(modules.PermuteRandom)
-        return from_freia(network, dim, context_dim)
-
-    between = ", a random permutation after each" if coupled else ", its log-determinant random"
-    factory.__doc__ = f"FrEIA's {kind}{between}."
-    uses = ("hidden", "depth", "layers", *(["context_dim"] if conditional else []))
-    flows.register(f"freia_{name}", uses=uses, requires="FrEIA")(factory)
+        return from_freia(network, dim, sizes.context_dim)
 
 
 for _name, (_kind, _options, _conditional) in BLOCKS.items():

@@ -1,19 +1,23 @@
-"""Any normflows model as a Flow.
+"""normflows' flows as members, and any normflows model as a Flow.
 
 Its layers run from noise to data, the opposite of a Bijection: `forward` here is its ``inverse``.
-Stimper et al., normflows: A PyTorch Package for Normalizing Flows, 2023, arXiv:2302.12014.
+Its radial flow and its planar one with tanh have no inverse, and so no density of data; layers that
+are stochastic, or of images, are no members. Stimper et al., normflows: A PyTorch Package for
+Normalizing Flows, 2023, arXiv:2302.12014.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flows.adapters.noise import OwnNoise
+from flows.adapters.library import LibraryBase, OwnNoise, Sizes, family
 from flows.flow import Flow
+from flows.member import SIZES
 
 
 class NormflowsTransform(OwnNoise):
@@ -66,24 +70,6 @@ class NormflowsTransform(OwnNoise):
         return x, ladj
 
 
-class NormflowsBase(nn.Module):
-    """The base of a normflows model that is not N(0, I); its tensors are the model's."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self._model = (model,)  # in a tuple: the transform registers and saves it
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """(N, D) -> (N,) nats."""
-        log_prob: Tensor = self._model[0].q0.log_prob(z)
-        return log_prob
-
-    def rsample(self, like: Tensor) -> Tensor:
-        """Samples of the shape of ``like`` (n, D)."""
-        samples: Tensor = self._model[0].q0(len(like))[0].reshape(like.shape)
-        return samples
-
-
 def from_normflows(model: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     """A normflows model as a Flow that shares its parameters: log_prob for log_prob.
 
@@ -101,4 +87,155 @@ def from_normflows(model: nn.Module, dim: int, context_dim: int = 0) -> Flow:
         bool(tensor.any()) or tensor.requires_grad for tensor in (base.loc, base.log_scale)
     )
     transform = NormflowsTransform(model)
-    return Flow(transform, dim, context_dim, None if normal else NormflowsBase(model))
+    return Flow(
+        transform, dim, context_dim, None if normal else LibraryBase(base.log_prob, base.sample)
+    )
+
+
+PLAIN = ("hidden", "depth", "layers")
+Layers = Callable[[Any, int, Sizes], list[Any]]  # of one transformation, from noise to data
+
+
+def _member(
+    name: str, uses: tuple[str, ...] | None = None, least: int = 1, angles: bool = False
+) -> Callable[[Layers], Layers]:
+    """Register a family by the layers of one of its transformations, whose docstring it has.
+
+    They are made of normflows, D and the sizes. The base is N(0, I), or of ``angles`` uniform on
+    [-π, π].
+    """
+
+    def decorate(make: Layers) -> Layers:
+        def flow(dim: int, sizes: Sizes) -> Flow:
+            import normflows
+
+            parts = [part for _ in range(sizes.layers) for part in make(normflows, dim, sizes)]
+            base = normflows.distributions.DiagGaussian(dim, trainable=False)
+            if angles:
+                width = torch.full((dim,), 2 * math.pi)
+                base = normflows.distributions.UniformGaussian(dim, range(dim), width)
+            kind = "ConditionalNormalizingFlow" if sizes.context_dim else "NormalizingFlow"
+            model = getattr(normflows, kind)(base, parts)
+            return from_normflows(model, dim, sizes.context_dim)
+
+        flow.__doc__ = make.__doc__
+        family(f"normflows_{name}", "normflows", uses or SIZES, least=least)(flow)
+        return make
+
+    return decorate
+
+
+def _halves(nf: Any, dim: int, sizes: Sizes, outputs: int) -> Any:
+    """The network of a coupling: the first half of the columns, rounded up, to the second."""
+    widths = [(dim + 1) // 2, *sizes.widths, outputs * (dim // 2)]
+    return nf.nets.MLP(widths, init_zeros=True)
+
+
+@_member("nice", PLAIN, least=2)
+def _nice(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' coupling block without scale, the halves swapped after each.
+
+    Dinh et al., 2014, arXiv:1410.8516.
+    """
+    network = _halves(nf, dim, sizes, 1)
+    return [nf.flows.AffineCouplingBlock(network, scale=False), nf.flows.Permute(dim, mode="swap")]
+
+
+@_member("realnvp", PLAIN, least=2)
+def _realnvp(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' affine coupling block, the halves swapped after each, as its readme has it.
+
+    Dinh et al., 2017, arXiv:1605.08803.
+    """
+    network = _halves(nf, dim, sizes, 2)
+    return [nf.flows.AffineCouplingBlock(network), nf.flows.Permute(dim, mode="swap")]
+
+
+@_member("glow", PLAIN, least=2)
+def _glow(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' Glow for vectors: coupling by a sigmoid, an LU layer and ActNorm.
+
+    ActNorm is set by the first batch that passes, data or noise; ``initialize`` gives it data. The
+    model's ``reverse_kld`` would give it noise. Kingma and Dhariwal, 2018, arXiv:1807.03039.
+    """
+    coupling = nf.flows.AffineCouplingBlock(_halves(nf, dim, sizes, 2), scale_map="sigmoid")
+    return [coupling, nf.flows.InvertibleAffine(dim), nf.flows.ActNorm((dim,))]
+
+
+@_member("maf")
+def _maf(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' MaskedAffineAutoregressive, whose sampling is one pass, and an LU layer.
+
+    So log_prob takes D passes: normflows runs it in the direction of an IAF. Papamakarios et al.,
+    2017, arXiv:1705.07057.
+    """
+    layer = nf.flows.MaskedAffineAutoregressive(
+        dim, sizes.hidden, sizes.context_dim or None, num_blocks=sizes.depth
+    )
+    return [layer, nf.flows.LULinearPermute(dim)]
+
+
+@_member("nsf_coupling", least=2)
+def _nsf_coupling(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' coupled rational-quadratic splines on [-3, 3], and an LU layer.
+
+    Durkan et al., 2019, arXiv:1906.04032.
+    """
+    layer = nf.flows.CoupledRationalQuadraticSpline(
+        dim, sizes.depth, sizes.hidden, sizes.context_dim or None
+    )
+    return [layer, nf.flows.LULinearPermute(dim)]
+
+
+@_member("nsf_ar")
+def _nsf_ar(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' autoregressive rational-quadratic splines on [-3, 3], and an LU layer.
+
+    log_prob is one pass, a sample D. Durkan et al., 2019, arXiv:1906.04032.
+    """
+    layer = nf.flows.AutoregressiveRationalQuadraticSpline(
+        dim, sizes.depth, sizes.hidden, sizes.context_dim or None
+    )
+    return [layer, nf.flows.LULinearPermute(dim)]
+
+
+@_member("ncsf_coupling", PLAIN, least=2, angles=True)
+def _ncsf_coupling(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' circular coupled splines for angles in [-π, π), two with opposite masks.
+
+    Other values are taken modulo 2π, so that it is a density on the torus and not on R^D. Rezende
+    et al., Normalizing Flows on Tori and Spheres, 2020, arXiv:2002.02428.
+    """
+    kind = nf.flows.CircularCoupledRationalQuadraticSpline
+    given = dim, sizes.depth, sizes.hidden, range(dim)
+    pair = [kind(*given, tail_bound=math.pi, reverse_mask=mirrored) for mirrored in (False, True)]
+    return [*pair, nf.flows.PeriodicWrap(range(dim), math.pi)]
+
+
+@_member("ncsf_ar", PLAIN, angles=True)
+def _ncsf_ar(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' circular autoregressive splines for angles, as its coupled ones."""
+    kind = nf.flows.CircularAutoregressiveRationalQuadraticSpline
+    spline = kind(dim, sizes.depth, sizes.hidden, range(dim), tail_bound=math.pi)
+    return [spline, nf.flows.PeriodicWrap(range(dim), math.pi)]
+
+
+@_member("residual", PLAIN)
+def _residual(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' residual flow of Lipschitz networks, and ActNorm.
+
+    The log-determinant is exact at D = 2 in ``eval()``, and else a random estimate of a power
+    series. Chen et al., 2019, arXiv:1906.02735.
+    """
+    network = nf.nets.LipschitzMLP([dim, *sizes.widths, dim], lipschitz_const=0.9)
+    return [nf.flows.Residual(network), nf.flows.ActNorm((dim,))]
+
+
+@_member("planar", uses=("layers",))
+def _planar(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
+    """normflows' planar flow with leaky ReLU, the one of its planar flows that has an inverse.
+
+    Its radial flow has none, and so no density of data. Rezende and Mohamed, 2015,
+    arXiv:1505.05770.
+    """
+    return [nf.flows.Planar((dim,), act="leaky_relu")]

@@ -1,17 +1,22 @@
-"""Any torchflows flow of vectors as a Flow.
+"""torchflows' flows as members, and any torchflows flow of vectors as a Flow.
 
-Nabergoj and Štrumbelj, torchflows, https://github.com/davidnabergoj/torchflows.
+Its planar, radial and Sylvester flows run from noise to data alone: they are no Bijections, and no
+members. Nor are architectures of images. Nabergoj and Štrumbelj, torchflows,
+https://github.com/davidnabergoj/torchflows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
-from flows.adapters.noise import OwnNoise
+from flows.adapters.library import LibraryBase, Make, OwnNoise, Sizes, family
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
+from flows.member import SIZES
 
 
 class TorchflowsTransform(OwnNoise):
@@ -85,24 +90,6 @@ class TorchflowsTransform(OwnNoise):
             norm.first_training_batch_pass = False
 
 
-class TorchflowsBase(nn.Module):
-    """The base of a torchflows flow that is not N(0, I)."""
-
-    def __init__(self, base: Any) -> None:
-        super().__init__()
-        self.base = base
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """(N, D) -> (N,) nats."""
-        log_prob: Tensor = self.base.log_prob(z)
-        return log_prob
-
-    def rsample(self, like: Tensor) -> Tensor:
-        """Samples of the shape of ``like`` (n, D)."""
-        samples: Tensor = self.base.sample((len(like),))
-        return samples
-
-
 def from_torchflows(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     """A torchflows flow as a Flow that shares its parameters: log_prob for log_prob.
 
@@ -123,5 +110,119 @@ def from_torchflows(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     normal = isinstance(base, DiagonalGaussian) and not any(
         bool(tensor.any()) or tensor.requires_grad for tensor in (base.loc, base.log_scale)
     )
-    transform = TorchflowsTransform(flow, context_dim)
-    return Flow(transform, dim, context_dim, None if normal else TorchflowsBase(base))
+    own = None if normal else LibraryBase(base.log_prob, base.sample, by_shape=True)
+    return Flow(TorchflowsTransform(flow, context_dim), dim, context_dim, own)
+
+
+# name -> (class, what it is, columns that it needs)
+AUTOREGRESSIVE: Mapping[str, tuple[str, str, int]] = {
+    "nice": ("NICE", "couplings by a shift", 2),
+    "realnvp": ("RealNVP", "affine couplings", 1),
+    "inverse_realnvp": ("InverseRealNVP", "affine couplings, inverted", 2),
+    "maf": ("MAF", "affine, each column given those before", 2),
+    "iaf": ("IAF", "its inverse: log_prob in D passes", 2),
+    "nsf_coupling": ("CouplingRQNSF", "couplings by rational-quadratic splines", 2),
+    "nsf_ar": ("MaskedAutoregressiveRQNSF", "the same, autoregressive", 2),
+    "nsf_iaf": ("InverseAutoregressiveRQNSF", "its inverse: log_prob in D passes", 2),
+    "lrs_coupling": ("CouplingLRS", "couplings by linear rational splines", 2),
+    "lrs_ar": ("MaskedAutoregressiveLRS", "the same, autoregressive", 2),
+    "lrs_iaf": ("InverseAutoregressiveLRS", "its inverse: log_prob in D passes", 2),
+    "deep_sf_coupling": ("CouplingDeepSF", "couplings by deep sigmoids", 2),
+    "deep_sf_ar": ("MaskedAutoregressiveDeepSF", "the same, autoregressive", 2),
+    "deep_sf_iaf": ("InverseAutoregressiveDeepSF", "its inverse: log_prob in D passes", 2),
+    "dense_sf_coupling": ("CouplingDenseSF", "couplings by dense sigmoids", 2),
+    "dense_sf_ar": ("MaskedAutoregressiveDenseSF", "the same, autoregressive", 2),
+    "dense_sf_iaf": ("InverseAutoregressiveDenseSF", "its inverse: log_prob in D passes", 2),
+    "deep_dense_sf_coupling": ("CouplingDeepDenseSF", "couplings by deep dense sigmoids", 2),
+    "deep_dense_sf_ar": ("MaskedAutoregressiveDeepDenseSF", "the same, autoregressive", 2),
+    "deep_dense_sf_iaf": ("InverseAutoregressiveDeepDenseSF", "its inverse", 2),
+    "umnn_maf": ("UMNNMAF", "integrals of positive networks, autoregressive", 2),
+}
+RESIDUAL = {  # networks of the first two have as many hidden layers as units
+    "iresnet": ("InvertibleResNet", "its log-determinant a truncated random series"),
+    "resflow": ("ResFlow", "its log-determinant a random estimate"),
+    "proximal_resflow": ("ProximalResFlow", "steps of a proximal network"),
+}
+CONTINUOUS = {
+    "ffjord": ("ffjord.FFJORD", "one step of rk4, its trace by new Gaussian noise at each stage"),
+    "rnode": ("rnode.RNODE", "as its FFJORD, with a penalty in its own fit"),
+    "ddnf": ("ddnf.DDNF", "150 Euler steps, its trace by new Gaussian noise at each"),
+    "ot_flow": ("otflow.OTFlowBijection", "one step of rk4 along a potential, its trace exact"),
+}
+
+
+def _build(path: str, dim: int, context_dim: int = 0, **given: Any) -> Flow:
+    """The flow of a class at a dotted path below torchflows' bijections."""
+    from torchflows.flows import ContinuousFlow
+    from torchflows.flows import Flow as TorchflowsFlow
+
+    module, _, kind = path.rpartition(".")
+    bijection = getattr(import_module(f"torchflows.bijections.{module}"), kind)
+    model: Any = ContinuousFlow if path.startswith("continuous.") else TorchflowsFlow
+    if context_dim:
+        given["context_shape"] = (context_dim,)
+    return from_torchflows(model(bijection((dim,), **given)), dim, context_dim)
+
+
+def _autoregressive(name: str, kind: str, about: str, least: int) -> None:
+    """Register an autoregressive family.
+
+    ``units`` are those of a dense sigmoid's layers; a deep one composes ``transforms`` of them.
+    """
+    path = f"finite.autoregressive.architectures.{kind}"
+
+    def plain(dim: int, sizes: Sizes, **given: Any) -> Flow:
+        network = {"n_hidden": sizes.hidden, "n_layers": sizes.depth + 1}
+        given |= {"n_layers": sizes.layers, "conditioner_kwargs": network}
+        return _build(path, dim, sizes.context_dim, **given)
+
+    def dense(dim: int, sizes: Sizes, *, units: int = 8) -> Flow:
+        return plain(dim, sizes, transformer_kwargs={"hidden_size": units})
+
+    def deep_dense(dim: int, sizes: Sizes, *, units: int = 8, transforms: int = 2) -> Flow:
+        transformer = {"hidden_size": units, "n_hidden_layers": transforms}
+        return plain(dim, sizes, transformer_kwargs=transformer)
+
+    make = {"dense": dense, "deep_dense": deep_dense}.get(name.partition("_sf")[0], plain)
+    _member(name, kind, about, least=least, layers=2)(make)
+
+
+def _residual(name: str, kind: str, about: str) -> None:
+    @_member(name, kind, about, "hidden", "layers", hidden=12, layers=2)
+    def flow(dim: int, sizes: Sizes) -> Flow:
+        path = f"finite.residual.architectures.{kind}"
+        return _build(path, dim, n_layers=sizes.layers, layer_kwargs={"hidden_size": sizes.hidden})
+
+
+def _continuous(name: str, path: str, about: str) -> None:
+    path = f"continuous.{path}"
+
+    def potential(dim: int, sizes: Sizes) -> Flow:
+        return _build(path, dim, time_derivative_kwargs={"hidden_size": sizes.hidden})
+
+    def runge_kutta(dim: int, sizes: Sizes, **given: Any) -> Flow:
+        network = {"hidden_size": sizes.hidden, "n_hidden_layers": sizes.depth - 1}
+        return _build(path, dim, nn_kwargs=network, **given)
+
+    def euler(dim: int, sizes: Sizes, *, euler_steps: int = 150) -> Flow:
+        return runge_kutta(dim, sizes, n_steps=euler_steps)
+
+    make = {"ot_flow": potential, "ddnf": euler}.get(name, runge_kutta)
+    uses = ("hidden",) if name == "ot_flow" else ("hidden", "depth")
+    _member(name, path.rpartition(".")[2], about, *uses)(make)
+
+
+def _member(
+    name: str, kind: str, about: str, *uses: str, **defaults: int
+) -> Callable[[Make], Make]:
+    """The decorator that registers a family of a class of torchflows."""
+    line = f"torchflows' {kind}: {about}."
+    return family(f"torchflows_{name}", "torchflows", uses or SIZES, about=line, **defaults)
+
+
+for _name, (_kind, _about, _least) in AUTOREGRESSIVE.items():
+    _autoregressive(_name, _kind, _about, _least)
+for _name, (_kind, _about) in RESIDUAL.items():
+    _residual(_name, _kind, _about)
+for _name, (_path, _about) in CONTINUOUS.items():
+    _continuous(_name, _path, _about)

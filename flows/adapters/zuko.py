@@ -2,15 +2,190 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-import flows
-from flows.adapters.zuko_transforms import ZukoBase, ZukoODE, ZukoTransform
+from flows.adapters.library import Sizes, family
+from flows.continuous import Solver, Trace
+from flows.counting import NFE, new_solve
 from flows.flow import Flow
+
+EXACT = {Trace("exact"): True, Trace("hutchinson"): False}  # the traces that zuko has
+TRACE_SCALE = 1e-2  # by which zuko multiplies the trace, so that its atol is looser for ladj
+LIMIT = 70_000  # evaluations of a solve: zuko itself has no limit
+CHECKED = 64  # evaluations between two looks for NaN, too few to be seen in the clock
+
+
+class ZukoTransform(nn.Module):
+    """A Bijection made of the transform of a zuko flow, which it holds whole."""
+
+    def __init__(self, flow: nn.Module) -> None:
+        super().__init__()
+        self.flow: Any = flow
+
+    @property
+    def iterative(self) -> bool:
+        """Whether the inverse takes several passes."""
+        return any(getattr(module, "passes", 1) > 1 for module in self.flow.modules())
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        return self._call(x, self.flow.transform(context))
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        return self._call(z, self.flow.transform(context).inv)
+
+    def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Data to noise alone: (N, D) -> (N, D)."""
+        return self._image(x, self.flow.transform(context))
+
+    def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Noise to data alone: (N, D) -> (N, D)."""
+        return self._image(z, self.flow.transform(context).inv)
+
+    def _image(self, x: Tensor, transform: Any) -> Tensor:
+        y: Tensor = transform(x) if len(x) else x
+        return y
+
+    def _call(self, x: Tensor, transform: Any) -> tuple[Tensor, Tensor]:
+        if len(x) == 0:  # which zuko cannot reshape
+            return x, x.new_zeros(0)
+        y, ladj = transform.call_and_ladj(x)
+        return y, ladj
+
+
+class ZukoBase(nn.Module):
+    """The noise of a zuko flow as a base density; its tensors are the flow's, which holds them."""
+
+    def __init__(self, flow: Any) -> None:
+        super().__init__()
+        self._flow = (flow,)  # in a tuple: the transform registers and saves it
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(N, D) -> (N,) nats; minus infinity outside of the support."""
+        if len(z) == 0:  # which zuko cannot reshape
+            return z.new_zeros(0)
+        distribution = self._flow[0].base()
+        inside = distribution.support.check(z)
+        inner = distribution.mean.expand_as(z)
+        log_prob: Tensor = distribution.log_prob(torch.where(inside[:, None], z, inner))
+        return torch.where(inside, log_prob, -torch.inf)
+
+    def rsample(self, like: Tensor) -> Tensor:
+        """Samples of the shape of ``like`` (n, D)."""
+        samples: Tensor = self._flow[0].base().rsample((len(like),))
+        return samples
+
+
+class ZukoODE(ZukoTransform):
+    """The transform of a zuko flow with ODEs, ``odes`` its FFJTransforms.
+
+    Evaluations are counted, noise is drawn from this module's own generator, and ``eval()`` leaves
+    the gradient as it is: zuko would forget its parameters there. Raises RuntimeError, where zuko
+    would never end, for a field that returns NaN or cannot be solved in 70,000 evaluations.
+    """
+
+    def __init__(self, flow: nn.Module, odes: list[Any]) -> None:
+        super().__init__(flow)
+        self.odes = odes
+        self.counters: list[NFE] = []
+        self.noise: int | None = None
+        self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        self._solving, self._evaluations, self._number = False, 0, 0
+        for ode in odes:
+            ode.ode.register_forward_hook(self._observe)
+        self.train(self.training)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the log-determinant is a random estimate."""
+        return not all(ode.exact for ode in self.odes)
+
+    @property
+    def tolerance(self) -> float:
+        """To which the log-determinant is solved: the larger of rtol and atol / 0.01."""
+        return float(max(max(ode.rtol, ode.atol / TRACE_SCALE) for ode in self.odes))
+
+    def train(self, mode: bool = True) -> ZukoODE:
+        """Set the mode of all modules but the ODEs, which have no gradient in zuko's eval mode."""
+        super().train(mode)
+        for ode in self.odes:
+            ode.training = True
+        return self
+
+    def use(self, trace: Any, solver: Any, noise: int | None) -> None:
+        """Change how the ODEs are solved; None keeps the present setting.
+
+        Of a solver its tolerances count, for the log-determinant too; a mapping sets those that it
+        has. Raises ValueError for a trace other than "exact" and "hutchinson" with one probe, and
+        for a method other than zuko's own, "dopri5".
+        """
+        exact = None if trace is None else EXACT.get(Trace.of(trace))
+        if trace is not None and exact is None:
+            raise ValueError(f"zuko has no trace {trace!r}; choose from: exact, hutchinson")
+        values: Mapping[str, Any] = {}
+        if solver is not None:
+            complete = Solver.of(solver)
+            if complete.method != "dopri5":
+                raise ValueError(f"zuko has no method {complete.method!r}; choose from: dopri5")
+            values = solver if isinstance(solver, Mapping) else complete.plain()
+        for ode in self.odes:
+            ode.exact = ode.exact if exact is None else exact
+            ode.rtol = values.get("rtol", ode.rtol)
+            ode.atol = values["atol"] * TRACE_SCALE if "atol" in values else ode.atol
+        self.noise = self.noise if noise is None else noise
+
+    def _image(self, x: Tensor, transform: Any) -> Tensor:
+        with self._solve(x):
+            return super()._image(x, transform)
+
+    def _call(self, x: Tensor, transform: Any) -> tuple[Tensor, Tensor]:
+        with self._solve(x):
+            return super()._call(x, transform)
+
+    @contextlib.contextmanager
+    def _solve(self, x: Tensor) -> Iterator[None]:
+        """One forward solve, with zuko's global noise drawn from a seed of this module's."""
+        if torch.finfo(x.dtype).bits < 32:
+            raise ValueError(
+                f"a zuko ODE cannot be solved to its tolerance of {self.tolerance:g} in {x.dtype}: "
+                "use float32 or float64"
+            )
+        self._solving, self._evaluations, self._number = True, 0, new_solve()
+        try:
+            with contextlib.ExitStack() as stack:
+                if self.estimated:
+                    seed = torch.randint(2**62, (), generator=self.generator)
+                    devices = [x.device] if x.device.type == "cuda" else []
+                    stack.enter_context(torch.random.fork_rng(devices))
+                    torch.manual_seed(int(seed) if self.noise is None else self.noise)
+                yield
+        finally:
+            self._solving = False
+
+    def _observe(self, net: nn.Module, inputs: Any, output: Tensor) -> None:
+        """Count an evaluation of the field; RuntimeError for a solve that will not end."""
+        for nfe in self.counters:
+            solve = nfe.of(self._number)
+            solve.forward += self._solving
+            solve.backward += not self._solving
+        self._evaluations += 1
+        if self._evaluations % CHECKED == 0 and not bool(torch.isfinite(output).all()):
+            raise RuntimeError(
+                "the field of a zuko ODE returned NaN or infinity: check its parameters, or lower "
+                "the learning rate"
+            )
+        if self._solving and self._evaluations > LIMIT:
+            raise RuntimeError(
+                f"a zuko ODE passed {LIMIT} evaluations: the field is stiff or the tolerance too "
+                "tight; raise rtol or atol"
+            )
 
 
 def from_zuko(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
@@ -56,10 +231,11 @@ def _standard_normal(base: Any, dim: int) -> bool:
     return base.event_shape == (dim,) and bool((loc == 0).all() and (scale == 1).all())
 
 
-@flows.register("zuko_realnvp", uses=("hidden", "depth", "layers", "context_dim"), requires="zuko")
-def zuko_realnvp(
-    dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 8, context_dim: int = 0
-) -> Flow:
+COUPLED = 2  # columns that a coupling needs
+
+
+@family("zuko_realnvp", "zuko", least=COUPLED, layers=8)
+def _realnvp(dim: int, sizes: Sizes) -> Flow:
     """zuko's RealNVP: affine couplings over alternating halves, without normalisation between.
 
     z_a = x_a, z_b = x_b ⊙ s(x_a) + t(x_a) with ln s within ±ln 1000. log_prob and sampling cost
@@ -68,18 +244,20 @@ def zuko_realnvp(
 
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    from zuko.flows import RealNVP
-
-    if dim < 2:
-        raise ValueError(f"a coupling needs at least two columns, got dim={dim}: try 'zuko_maf'")
-    flow = RealNVP(dim, context_dim, transforms=layers, hidden_features=[hidden] * depth)
-    return from_zuko(flow, dim, context_dim)
+    return _built("RealNVP", dim, sizes)
 
 
-@flows.register("zuko_maf", uses=("hidden", "depth", "layers", "context_dim"), requires="zuko")
-def zuko_maf(
-    dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 5, context_dim: int = 0
-) -> Flow:
+@family("zuko_nice", "zuko", least=COUPLED, layers=8)
+def _nice(dim: int, sizes: Sizes) -> Flow:
+    """zuko's NICE, which is affine by default and thus the same flow as its RealNVP.
+
+    ValueError below two columns. Dinh et al., NICE, 2014, arXiv:1410.8516.
+    """
+    return _built("NICE", dim, sizes)
+
+
+@family("zuko_maf", "zuko")
+def _maf(dim: int, sizes: Sizes) -> Flow:
     """zuko's MAF: affine in each column given those before it, the order reversed by layers.
 
     log_prob costs O(N L (D H + ℓ H²)), a sample D times that; the log-determinant O(N L D). At
@@ -88,22 +266,11 @@ def zuko_maf(
 
     Growth in D at fixed width: log_prob 1, sampling 2.
     """
-    from zuko.flows import MAF
-
-    flow = MAF(dim, context_dim, transforms=layers, hidden_features=[hidden] * depth)
-    return from_zuko(flow, dim, context_dim)
+    return _built("MAF", dim, sizes)
 
 
-@flows.register("zuko_nsf", uses=("hidden", "depth", "layers", "context_dim"), requires="zuko")
-def zuko_nsf(
-    dim: int,
-    *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 5,
-    context_dim: int = 0,
-    bins: int = 8,
-) -> Flow:
+@family("zuko_nsf", "zuko")
+def _nsf(dim: int, sizes: Sizes, *, bins: int = 8) -> Flow:
     """zuko's NSF: autoregressive rational-quadratic splines on [-5, 5], the identity outside.
 
     log_prob costs O(N L (D H + ℓ H² + D K H)) with K ``bins``, a sample D times that. At D = 1
@@ -112,19 +279,88 @@ def zuko_nsf(
 
     Growth in D at fixed width: log_prob 1, sampling 2.
     """
-    from zuko.flows import NSF
-
-    flow = NSF(dim, context_dim, bins=bins, transforms=layers, hidden_features=[hidden] * depth)
-    return from_zuko(flow, dim, context_dim)
+    return _built("NSF", dim, sizes, bins=bins)
 
 
-@flows.register("zuko_cnf", uses=("hidden", "depth", "context_dim"), requires="zuko")
-def zuko_cnf(
+@family("zuko_ncsf", "zuko", layers=3)
+def _ncsf(dim: int, sizes: Sizes, *, bins: int = 8) -> Flow:
+    """zuko's NCSF: circular splines for angles in [-π, π), where its noise is uniform.
+
+    Other values are taken modulo 2π, so that it is a density on the torus and not on R^D.
+    Rezende et al., Normalizing Flows on Tori and Spheres, 2020, arXiv:2002.02428.
+    """
+    return _built("NCSF", dim, sizes, bins=bins)
+
+
+@family("zuko_naf", "zuko", layers=3)
+def _naf(dim: int, sizes: Sizes, *, signal: int = 16) -> Flow:
+    """zuko's NAF: a monotone network in each column, given ``signal`` features of those before it.
+
+    Width and depth are those of the network that gives the features, and of the monotone one.
+    Between layers a soft clip to [-11, 11]. The inverse is bisection on [-10, 10], so columns are
+    to be standardised; outside it is none. In ``eval()`` zuko passes no parameters to it, and its
+    gradient is then that of the data alone. Huang et al., 2018, arXiv:1804.00779.
+    """
+    monotone = {"hidden_features": [max(sizes.hidden, 2)] * sizes.depth}  # its units work in pairs
+    return _built("NAF", dim, sizes, signal=signal, network=monotone)
+
+
+@family("zuko_unaf", "zuko", layers=3)
+def _unaf(dim: int, sizes: Sizes, *, signal: int = 16) -> Flow:
+    """zuko's UNAF: the integral of a positive network in each column, by 32 nodes of Gauss.
+
+    What `zuko_naf` says of sizes, the soft clip, the inverse and ``eval()`` holds here. A sample
+    costs some thousand evaluations of the integrand. Wehenkel and Louppe, Unconstrained Monotonic
+    Neural Networks, 2019, arXiv:1908.05164.
+    """
+    return _built("UNAF", dim, sizes, signal=signal, network={"hidden_features": sizes.widths})
+
+
+@family("zuko_sospf", "zuko", layers=3)
+def _sospf(dim: int, sizes: Sizes, *, degree: int = 4, polynomials: int = 3) -> Flow:
+    """zuko's SOSPF: the integral of a sum of squared polynomials in each column.
+
+    Between layers a soft clip to [-11, 11]; the inverse is bisection on [-10, 10], so columns are
+    to be standardised. Jaini et al., Sum-of-Squares Polynomial Flow, 2019, arXiv:1905.02325.
+    """
+    return _built("SOSPF", dim, sizes, degree=degree, polynomials=polynomials)
+
+
+@family("zuko_bpf", "zuko", layers=3)
+def _bpf(dim: int, sizes: Sizes, *, degree: int = 16) -> Flow:
+    """zuko's BPF: a Bernstein polynomial in each column on [-5, 5], linear outside.
+
+    The inverse is bisection. Sick et al., 2020, arXiv:2004.00464.
+    """
+    return _built("BPF", dim, sizes, degree=degree)
+
+
+@family("zuko_gf", "zuko", layers=3)
+def _gf(dim: int, sizes: Sizes, *, components: int = 8) -> Flow:
+    """zuko's GF: a mixture's distribution function in each column, rotations between.
+
+    Width and depth are those of the network of a context; without one there is none. The inverse is
+    bisection on [-10, 10], so columns are to be standardised. Meng et al., Gaussianization Flows,
+    2020, arXiv:2003.01941.
+    """
+    return _built("GF", dim, sizes, networks=bool(sizes.context_dim), components=components)
+
+
+def _built(kind: str, dim: int, sizes: Sizes, networks: bool = True, **options: Any) -> Flow:
+    """The flow of a class of zuko, whose ``networks`` have the widths of the sizes."""
+    from zuko import flows
+
+    if networks:
+        options["hidden_features"] = sizes.widths
+    flow = getattr(flows, kind)(dim, sizes.context_dim, transforms=sizes.layers, **options)
+    return from_zuko(flow, dim, sizes.context_dim)
+
+
+@family("zuko_cnf", "zuko", ("hidden", "depth", "context_dim"))
+def _cnf(
     dim: int,
+    sizes: Sizes,
     *,
-    hidden: int = 64,
-    depth: int = 2,
-    context_dim: int = 0,
     exact: bool = True,
     atol: float = 1e-6,
     rtol: float = 1e-5,
@@ -149,7 +385,14 @@ def zuko_cnf(
     activations = {"elu": nn.ELU, "tanh": nn.Tanh}
     if activation not in activations:
         raise ValueError(f"zuko_cnf has no activation {activation!r}; choose from: elu, tanh")
-    sizes: dict[str, Any] = {"hidden_features": [hidden] * depth, "freqs": frequencies}
-    sizes["activation"] = activations[activation]
-    flow = CNF(dim, context_dim, exact=exact, atol=atol, rtol=rtol, **sizes)
-    return from_zuko(flow, dim, context_dim)
+    flow = CNF(
+        dim,
+        sizes.context_dim,
+        hidden_features=sizes.widths,
+        freqs=frequencies,
+        activation=activations[activation],
+        exact=exact,
+        atol=atol,
+        rtol=rtol,
+    )
+    return from_zuko(flow, dim, sizes.context_dim)

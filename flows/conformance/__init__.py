@@ -1,7 +1,7 @@
 """The conformance kit: measure whether a flow is a density and behaves as one.
 
 ``check`` returns a figure and its bound for each property that every flow must have. The rows are
-defined in the modules `densities`, `samples`, `gradients`, `contexts` and `conduct`.
+defined in the modules `densities`, `gradients` and `conduct`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ import torch
 from torch import Tensor
 
 import flows
-from flows.conformance import conduct, contexts, densities, gradients, samples
-from flows.conformance.rows import BOTH, Finding, NotApplicable, Row
-from flows.conformance.subject import Refused, Subject, subject_of
+from flows.conformance import conduct, densities, gradients
+from flows.conformance.subject import (
+    BOTH,
+    Finding,
+    NotApplicable,
+    Refused,
+    Row,
+    Subject,
+    subject_of,
+)
 from flows.flow import Flow
 from flows.plugins import FOREIGN, described
 
@@ -26,13 +33,7 @@ __all__ = ["Conformance", "Outcome", "check"]
 version = 2
 pace = 1
 
-ROWS: tuple[Row, ...] = (
-    *densities.rows,
-    *samples.rows,
-    *gradients.rows,
-    *contexts.rows,
-    *conduct.rows,
-)
+ROWS: tuple[Row, ...] = (*densities.rows, *gradients.rows, *conduct.rows)
 GIVEN = " given a context"  # behind the name of a row of the same flow built with one
 Status = Literal["pass", "fail", "not applicable"]
 
@@ -108,34 +109,20 @@ def check(
     name or option, and for points and contexts that do not fit; a flow that fails, or that raises,
     is a failed row.
     """
-    with torch.random.fork_rng([]):
-        return _check(flow, dim, x, context, seed, dtypes, moved, report, options)
-
-
-def _check(
-    flow: Flow | str,
-    dim: int | None,
-    x: Tensor | None,
-    context: Tensor | None,
-    seed: int,
-    dtypes: Sequence[torch.dtype],
-    moved: bool,
-    report: Callable[[Outcome], None],
-    options: dict[str, Any],
-) -> Conformance:
     subjects = [(options, tuple(dtypes), "")]
     if isinstance(flow, str) and context is None and "context_dim" not in options:
         width = flows.members[flow].applicable({"context_dim": 3 if dim == 2 else 2})
         exact = [dtype for dtype in dtypes if dtype == torch.float64]
         subjects += [({**options, **width}, tuple(exact or dtypes), GIVEN)] if width else []
     name, columns, outcomes = str(flow), dim or 0, []
-    for own, types, suffix in subjects:
-        built = partial(subject_of, flow, dim, x, context, seed, options=own, moved=moved)
-        judged, subject = _judged(flow, built, types, suffix, report)
-        outcomes += judged
-        if subject is None:
-            break
-        name, columns = subject.name, subject.dim
+    with torch.random.fork_rng([]):
+        for given, types, suffix in subjects:
+            built = partial(subject_of, flow, dim, x, context, seed, options=given, moved=moved)
+            judged, subject = _judged(flow, built, types, suffix, report)
+            outcomes += judged
+            if subject is None:
+                break
+            name, columns = subject.name, subject.dim
     return Conformance(name, columns, tuple(outcomes))
 
 
@@ -151,19 +138,22 @@ def _judged(
     subject = None
     for dtype in dtypes:
         short = str(dtype).removeprefix("torch.")
-        alone = partial(Outcome, dtype=short, value=None, bound=None)
+
+        def alone(name: str, status: Status, note: str, dtype: str = short) -> list[Outcome]:
+            """The one outcome of a flow on which no row can be measured."""
+            report(outcome := Outcome(name + suffix, dtype, None, None, status, note))
+            return [outcome]
+
         try:
             subject = built(dtype=dtype)
         except Refused as error:  # of this dimension, by the member itself
-            reason = str(error)
-            return [alone(f"construction{suffix}", status="not applicable", note=reason)], None
+            return alone("construction", "not applicable", str(error)), None
         except FOREIGN as error:
-            asked = isinstance(error, ValueError) and not suffix  # wrong, not the flow
-            if asked or not isinstance(flow, str):
-                raise
-            return [alone(f"construction{suffix}", status="fail", note=described(error))], None
+            if not isinstance(flow, str) or (isinstance(error, ValueError) and not suffix):
+                raise  # what was asked for is wrong, not the flow
+            return alone("construction", "fail", described(error)), None
         if fault := _fault(subject):
-            return [alone(f"interface{suffix}", status="fail", note=fault)], subject
+            return alone("interface", "fail", fault), subject
         for row in ROWS:
             if dtype in row.dtypes:
                 outcomes.append(_outcome(row, subject, short, suffix))

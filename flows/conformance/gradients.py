@@ -9,8 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from flows.conformance.rows import ONCE, Finding, NotApplicable, Row, row
-from flows.conformance.subject import LOOSEST, Subject, jitter, tolerance_of
+from flows.conformance.subject import (
+    LOOSEST,
+    ONCE,
+    Finding,
+    NotApplicable,
+    Row,
+    Subject,
+    jitter,
+    row,
+    tolerance_of,
+)
 from flows.flow import Flow
 
 rows: list[Row] = []

@@ -1,4 +1,4 @@
-"""Subjects of the kit: one flow in one dtype, prepared."""
+"""Subjects of the kit, one flow in one dtype, prepared; and rows, what is measured of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 import flows
 from flows.flow import Flow
 from flows.plugins import FOREIGN
+
+BOTH = (torch.float64, torch.float32)
+ONCE = (torch.float64,)
 
 ROWS = 128  # of data, to judge a flow at
 FACTOR = 100  # largest error, in units of the tolerance of the ODEs
@@ -248,3 +251,37 @@ def jitter(flow: nn.Module, spread: float) -> None:
         width = parameter.shape[-1] if parameter.dim() else 1
         size = spread * min(1.0, 2 / max(width, 1) ** 0.5)
         parameter.add_(size * torch.randn_like(parameter))
+
+
+class NotApplicable(Exception):
+    """Raised by a row that does not apply to this flow; the message has the reason."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A figure, the largest value that passes, and a note."""
+
+    value: float
+    bound: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A property of every flow: its name, its measurement, and the dtypes to measure it in."""
+
+    name: str
+    measure: Callable[[Subject], Finding]
+    dtypes: tuple[torch.dtype, ...]
+
+
+def row(
+    rows: list[Row], name: str, dtypes: tuple[torch.dtype, ...] = BOTH
+) -> Callable[[Callable[[Subject], Finding]], Callable[[Subject], Finding]]:
+    """Decorator: add a measurement to the rows of a module."""
+
+    def decorate(measure: Callable[[Subject], Finding]) -> Callable[[Subject], Finding]:
+        rows.append(Row(name, measure, dtypes))
+        return measure
+
+    return decorate

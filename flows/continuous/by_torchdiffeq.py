@@ -11,7 +11,7 @@ from torch import Tensor
 from torchdiffeq import odeint, odeint_adjoint
 
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
-from flows.continuous.steps import Norm
+from flows.continuous.runge_kutta import Norm
 
 FINAL = ("dopri5", "dopri8", "bosh3")  # whose last evaluation is at the solution itself
 

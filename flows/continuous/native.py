@@ -12,9 +12,20 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flows.continuous.dynamics import Dynamics, Parts
-from flows.continuous.runge_kutta import Clock, Problem, adaptive, fixed
-from flows.continuous.steps import Attempt, Control, Norm, Rate, Rates, State, Stepper
-from flows.continuous.tableaus import Method
+from flows.continuous.runge_kutta import (
+    Attempt,
+    Clock,
+    Control,
+    Method,
+    Norm,
+    Problem,
+    Rate,
+    Rates,
+    State,
+    Stepper,
+    adaptive,
+    fixed,
+)
 from flows.threads import threads_back, threads_for
 
 

@@ -10,17 +10,17 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from flows.continuous import by_torchdiffeq, tableaus
+from flows.continuous import by_torchdiffeq, runge_kutta
 from flows.continuous.described import Described
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import Engine
-from flows.continuous.steps import Control, Norm
+from flows.continuous.runge_kutta import Control, Norm
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
-FIXED = (*tableaus.FIXED, *_ADAMS)
+FIXED = (*runge_kutta.FIXED, *_ADAMS)
 SCIPY = ("scipy_solver",)
-NATIVE = (*ADAPTIVE, *tableaus.FIXED)
+NATIVE = (*ADAPTIVE, *runge_kutta.FIXED)
 DIRECT = 0.2  # the first step of "direct", as a share of the time
 Gradient = Literal["adjoint", "seminorm", "backprop"]
 ErrorNorm = Literal["all", "state", "sample"]
@@ -157,9 +157,9 @@ class Solver(Described):
                 self.method, self.rtol, self.atol, self._options, norm, ours, seminorm
             )
         if self.fixed:
-            method = tableaus.FIXED[self.method]
+            method = runge_kutta.FIXED[self.method]
             return Engine(method, self._steps, norm, seminorm)
-        return Engine(tableaus.embedded(self.method), self._control, norm, seminorm)
+        return Engine(runge_kutta.embedded(self.method), self._control, norm, seminorm)
 
     def _control(self, span: float) -> Control:
         return Control(self.rtol, self.atol, self._first(span))

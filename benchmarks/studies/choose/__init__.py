@@ -1,0 +1,1 @@
+"""Which flow fits this table best, in the time that there is?"""

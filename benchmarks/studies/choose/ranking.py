@@ -15,7 +15,7 @@ from benchmarks.analysis.inference import Estimate, Standing, of_rows, standings
 from benchmarks.analysis.paired import mean_by_row
 from benchmarks.core.case import Case
 from benchmarks.core.formats import number
-from benchmarks.core.series import is_baseline
+from benchmarks.core.naming import is_baseline
 from benchmarks.core.store import arrays
 from benchmarks.datasets.inspection import UNBOUNDED
 from benchmarks.studies.frontier.rows import finals, labelled

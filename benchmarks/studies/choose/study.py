@@ -68,7 +68,6 @@ class Choose(TrainingStudy):
 
     name = NAME
     version = 5  # 2: patience; 3: no depth above `DEEP`; 4: batches by rows, bins; 5: half rates
-    question = "Which flow fits this table best, in the time that there is?"
     Options = ChooseOptions
     together = True
     deadline: Deadline | None = None  # of the run that this process makes

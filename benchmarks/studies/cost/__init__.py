@@ -1,0 +1,1 @@
+"""What does a call cost, and how does the cost grow with its sizes?"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -13,8 +14,8 @@ from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import counts, growth
 from benchmarks.core.exhibit import Figure, per_row
 from benchmarks.core.metrics import METRICS
-from benchmarks.plotting import draw, slopes
-from benchmarks.studies.cost.tables import calls, own
+from benchmarks.plotting import draw
+from benchmarks.studies.cost.tables import metrics_of, own
 
 PER_ROW = ("log_prob_flops", "log_prob_seconds", "step_saved_bytes")
 LINEAR = ("linear_flops", "linear_seconds")  # of a batch: its determinant is taken once
@@ -54,43 +55,45 @@ AXES = (
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Cost of a row against D, the parts of a solve, and cost against other sizes."""
     done = own(frame[frame["status"] == "done"])
-    return [*_against_dimension(done), *_along_axes(done)] if len(done) else []
+    if done.empty:
+        return []
+    every = list(_against_dimension(sizes.scans(done)))
+    if lines := sizes.lines(done):
+        groups = [group for along in lines.values() for group in along.values()]
+        keys = tuple(dict.fromkeys(key for group in groups for key in group["key"]))
+        title = "Cost against N, H, depth and layers"
+        every.append(Figure("cost-axes", title, AXES, partial(_axes, lines), keys))
+    return every
 
 
-def _against_dimension(done: pd.DataFrame) -> Iterator[Figure]:
+def _against_dimension(scans: pd.DataFrame) -> Iterator[Figure]:
     """The figures that the records have something for."""
-    scans = sizes.scans(done)
     keys = tuple(dict.fromkeys(scans["key"]))
-
-    def panels(rows: pd.DataFrame, *grid: list[str], **options: Any) -> Any:
-        present = [[metric for metric in row if _has(rows, metric)] for row in grid]
-        return lambda: _panels(rows, present, **options)
-
-    title, note = "Cost per row", f"{ROWS} {SLOPES}"
-    yield Figure("cost-per-sample", title, note, panels(scans, [*PER_ROW], height=4.2), keys)
+    per_sample = partial(_panels, scans, [[m for m in PER_ROW if _has(scans, m)]], height=4.2)
+    yield Figure("cost-per-sample", "Cost per row", f"{ROWS} {SLOPES}", per_sample, keys)
     if _has(scans, "log_prob_seconds"):
-        grid = [[f"{call}_{what}" for call in calls(scans)] for what in ("seconds", "flops")]
-        picture = panels(scans, *grid, sloped=False)
-        yield Figure("cost-against-dimension", "Cost against dimension", ROWS, picture, keys)
+        metrics = [metric for metric in metrics_of(scans) if _has(scans, metric)]
+        grid = [[m for m in metrics if m.endswith(unit)] for unit in ("seconds", "flops")]
+        drawn = partial(_panels, scans, grid, sloped=False)
+        yield Figure("cost-against-dimension", "Cost against dimension", ROWS, drawn, keys)
     layers = scans[scans["linear_flops"].notna()] if "linear_flops" in scans else scans[:0]
     if layers["series"].nunique() > 1:
         title, note = "The linear layer alone", f"{ALONE} {POINTS} {SLOPES}"
-        picture = panels(layers, [*LINEAR], row=False, height=4.2)
-        yield Figure("linear-layer", title, note, picture, keys)
+        grid = [[metric for metric in LINEAR if _has(layers, metric)]]
+        drawn = partial(_panels, layers, grid, row=False, height=4.2)
+        yield Figure("linear-layer", title, note, drawn, keys)
     if _has(scans, "rate_seconds"):
         title = "Where the time of a solve goes"
-        yield Figure("solve-breakdown", title, SHARES, lambda: _breakdown(scans), keys)
+        yield Figure("solve-breakdown", title, SHARES, partial(_breakdown, scans), keys)
 
 
 def _has(scans: pd.DataFrame, metric: str) -> bool:
     """Whether a series has the metric at two D, or at one where none has more."""
     if metric not in scans:
         return False
-    dims, known = (
-        rows.groupby("series")["dim"].nunique().max()
-        for rows in (scans, scans[scans[metric].notna()])
-    )
-    return bool(known >= min(2, dims))
+    dims = scans["dim"].groupby(scans["series"]).nunique().max()
+    measured = scans["dim"][scans[metric].notna()].groupby(scans["series"]).nunique().max()
+    return bool(measured >= min(2, dims))
 
 
 def _panels(
@@ -102,28 +105,26 @@ def _panels(
 ) -> Any:
     """A panel for each metric against D, of a row of data or of a batch."""
     looks = draw.looks(done["series"])
-    handles: dict[str, Any] = {}
     with draw.figure(len(grid), len(grid[0]), height=height) as (figure, axes):
         for panel, metric in zip(axes.flat, chain.from_iterable(grid), strict=True):
-            known = done[done[metric].notna()].sort_values("dim", kind="stable")
+            measured = done[done[metric].notna()].sort_values("dim", kind="stable")
             ends, largest = [], 0.0
-            for name, group in known.groupby("series"):
+            for name, group in measured.groupby("series"):
                 costs = _line(panel, group, metric, row, looks[str(name)], str(name))
                 largest = max(largest, costs.max())
                 slope = _slope(group, metric) if sloped else None
                 if slope is not None:
-                    ends.append(slopes.End(str(name), group["dim"].max(), costs.iloc[-1], slope))
+                    ends.append(draw.End(str(name), group["dim"].max(), costs.iloc[-1], slope))
             draw.logarithmic(panel.xaxis, panel.yaxis)
-            draw.ticks(panel.xaxis, known["dim"])
+            draw.ticks(panel.xaxis, measured["dim"])
             label = draw.axis_label(metric, row=row)
             panel.set(xlabel="D", ylabel=label, title=METRICS[metric].title)
-            if known["dim"].nunique() > 1:
-                end = min(18, known["dim"].max())
+            if measured["dim"].nunique() > 1:
+                end = min(18, measured["dim"].max())
                 draw.guide(panel, [end / 3, end], largest, [1, 2, 3])
             if sloped:
-                slopes.draw(panel, ends, looks, height - 0.9)
-            handles.update(dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)))
-        draw.legend_below(figure, [handles[name] for name in sorted(handles)], sorted(handles))
+                draw.slopes(panel, ends, looks, height - 0.9)
+        draw.legend_of(figure, axes.flat, in_order=True)
     return figure
 
 
@@ -179,38 +180,24 @@ def _breakdown(done: pd.DataFrame) -> Any:
                 below += parts[part].to_numpy()
             panel.set(title=name, xlabel="D", ylim=(0, 1.05))
         axes.flat[0].set_ylabel("share of log_prob")
-        draw.legend_below(figure, *axes.flat[0].get_legend_handles_labels())
+        draw.legend_of(figure, axes.flat[:1])
     return figure
 
 
 # ---- other sizes --------------------------------------------------------------------------------
 
 
-def _along_axes(done: pd.DataFrame) -> list[Figure]:
-    """log_prob's seconds and FLOPs along each axis, relative to those at its smallest size."""
-    lines = sizes.lines(done)
-    if not lines:
-        return []
-    groups = [group for along in lines.values() for group in along.values()]
-    keys = tuple(dict.fromkeys(key for group in groups for key in group["key"]))
-    title = "Cost against N, H, depth and layers"
-    return [Figure("cost-axes", title, AXES, lambda: _axes(lines), keys)]
-
-
 def _axes(lines: dict[str, dict[str, pd.DataFrame]]) -> Any:
     """A column for each axis, a row for each metric."""
     looks = draw.looks(name for along in lines.values() for name in along)
-    handles: dict[str, Any] = {}
     groups = [group for along in lines.values() for group in along.values()]
-    known = [m for m in ALONG if any(m in group for group in groups)]
-    metrics = [m for m in known if any(group[m].notna().all() for group in groups)]
+    metrics = [m for m in ALONG if any(m in g and g[m].notna().all() for g in groups)]
     with draw.figure(len(metrics), len(lines), height=3) as (figure, axes):
         for row, metric in zip(axes, metrics, strict=True):
             for panel, (axis, along) in zip(row, lines.items(), strict=True):
                 _relative(panel, along, axis, metric, looks)
-                handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
             row[0].set_ylabel("relative to the smallest")
-        draw.legend_below(figure, [handles[name] for name in sorted(handles)], sorted(handles))
+        draw.legend_of(figure, axes.flat, in_order=True)
     return figure
 
 

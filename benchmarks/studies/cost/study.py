@@ -11,12 +11,12 @@ import torch
 from pydantic import NonNegativeFloat, PositiveInt
 
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.contender import Contender, expanded
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.measure import fresh, shapes
 from benchmarks.measure.calls import Calls, measured
 from benchmarks.measure.clock import Heap
 from benchmarks.measure.resident import resident_bytes
+from benchmarks.studies.contender import Contender, expanded
 
 FRESH_TIMEOUT = 3600.0  # seconds; the suite's time limit is meant to come first
 
@@ -69,7 +69,6 @@ class Cost(Study):
     """How seconds, FLOPs, bytes and NFE of one call grow with D, N, H, depth and layers."""
 
     name = "cost"
-    question = "What does a call cost, and how does the cost grow with its sizes?"
     Options = CostOptions
 
     def cases(self, options: CostOptions, common: Common) -> Iterator[Case]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.analysis import sizes
-from benchmarks.analysis.crossings import ALWAYS, NEVER, crossings
-from benchmarks.analysis.growth import ONCE, Growth, growth
-from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.analysis.growth import ALWAYS, NEVER, ONCE, Growth, crossings, growth
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, per_row, selected
 from benchmarks.core.metrics import METRICS
-from benchmarks.studies.cost import by_dimension
+from benchmarks.core.naming import RULES
 
 CALLS = ("log_prob", "step", "sample")
-FLOW = Column("Flow")
-Row = tuple[dict[str, Any], dict[str, Growth | None], float]  # place, growth, largest size
 FEW = 10  # pairs of flows that are all shown, however plain
 WORDS = {ALWAYS: "all", NEVER: "none in range"}
 GROWTH_NOTE = (
@@ -61,7 +59,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     done = frame[frame["status"] == "done"]
     scans = sizes.scans(done)
     candidates = [_by_growth(scans), _by_crossing(scans), _by_axis(done)]
-    return [*(table for table in candidates if len(table.frame)), by_dimension.table(frame)]
+    return [*(table for table in candidates if len(table.frame)), by_dimension(frame)]
 
 
 def own(frame: pd.DataFrame) -> pd.DataFrame:
@@ -69,53 +67,71 @@ def own(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.dropna(axis="columns", how="all").reset_index(drop=True)
 
 
-def calls(frame: pd.DataFrame) -> list[str]:
-    """The calls that the records have: old ones are without sampling."""
-    return [call for call in CALLS if f"{call}_flops" in frame]
+def metrics_of(frame: pd.DataFrame) -> list[str]:
+    """FLOPs and seconds of the calls that the records have: old ones are without sampling."""
+    calls = [call for call in CALLS if f"{call}_flops" in frame]
+    return [f"{call}_{what}" for call in calls for what in ("flops", "seconds")]
+
+
+# ---- growth and crossings -----------------------------------------------------------------------
 
 
 def _by_growth(scans: pd.DataFrame) -> Table:
     """A row for each series: growth of the calls' FLOPs and seconds with D."""
-    metrics = [f"{call}_{what}" for call in calls(scans) for what in ("flops", "seconds")]
-    metrics = [*metrics[:1], ONCE, *metrics[1:], "linear_flops", "linear_seconds"]
-    rows: list[Row] = []
+    first, *others = metrics_of(scans) or [""]
+    metrics = [first, ONCE, *others, "linear_flops", "linear_seconds"]
+    rows = []
     for name, group in scans.groupby("series"):
-        grown = {metric: growth(group, metric) for metric in metrics}
-        largest = max((each.largest for each in grown.values() if each), default=0)
-        if largest:
-            place = {"flow": name, "dim": int(largest), RECORDS: tuple(group["key"])}
-            rows.append((place, grown, largest))
-    frame, columns = _grown(rows, metrics)
-    note = " ".join([GROWTH_NOTE, *(text for part, text in GROWTH_PARTS.items() if part in frame)])
-    columns = {"flow": FLOW, "dim": Column("D"), **columns}
-    return Table("cost-growth", "Growth with the dimension", note, frame, columns=columns)
+        grown = {m: found for m in metrics if m and (found := growth(group, m))}
+        if largest := int(max((each.largest for each in grown.values()), default=0)):
+            place = {"flow": name, "dim": largest, RECORDS: tuple(group["key"])}
+            rows.append(place | _cells(grown, largest))
+    columns = {"flow": Column("Flow"), "dim": Column("D"), **_columns(metrics, rows)}
+    notes = [GROWTH_NOTE, *(text for part, text in GROWTH_PARTS.items() if part in columns)]
+    return _table("cost-growth", "Growth with the dimension", " ".join(notes), rows, columns)
 
 
 def _by_axis(done: pd.DataFrame) -> Table:
     """A row for each series along N, H, depth or layers: growth with that size."""
     metrics = [f"{call}_{what}" for call in CALLS[:2] for what in ("flops", "seconds")]
     metrics += ["log_prob_determinant_flops", ONCE, "step_saved_bytes"]
-    rows: list[Row] = []
+    rows = []
     for axis, along in sizes.lines(done).items():
         for name, group in along.items():
             place = {"flow": name, "axis": sizes.AXES[axis], RECORDS: tuple(group["key"])}
             place |= {"from": group[axis].min(), "to": group[axis].max()}
-            rows.append((place, {m: growth(group, m, axis) for m in metrics}, 0))
-    frame, columns = _grown(rows, metrics)
-    ends = {"from": Column("From"), "to": Column("To")}
-    columns = {"flow": FLOW, "axis": Column("Axis"), **ends, **columns}
+            grown = {m: found for m in metrics if (found := growth(group, m, axis))}
+            rows.append(place | _cells(grown, 0))
+    headers = {"flow": "Flow", "axis": "Axis", "from": "From", "to": "To"}
+    columns = {name: Column(header) for name, header in headers.items()}
+    columns |= _columns(metrics, rows)
     title = "Growth in N, H, depth and layers"
-    return Table("cost-axes", title, AXES_NOTE, frame, columns=columns)
+    return _table("cost-axes", title, AXES_NOTE, rows, columns)
 
 
-def _grown(rows: list[Row], metrics: list[str]) -> tuple[pd.DataFrame, dict[str, Column]]:
-    """A column for each metric whose growth a row has: degrees of counts, exponents of times."""
-    known = [metric for metric in metrics if any(grown[metric] for _, grown, _ in rows)]
-    frame = pd.DataFrame(
-        place | {k: v for metric in known for k, v in _cell(metric, grown[metric], largest).items()}
-        for place, grown, largest in rows
-    )
-    columns = {
+def _cells(grown: dict[str, Growth], largest: float) -> dict[str, Any]:
+    """Degrees of counts and exponents of times, with the texts beside them.
+
+    A cell whose largest size is below the ``largest`` of the row says which it is.
+    """
+    row: dict[str, Any] = {}
+    for metric, found in grown.items():
+        at = f"at {found.largest:g}" if found.largest < largest else ""
+        if METRICS[metric].kind == "time":
+            breaks = [f"break at {size:g}" for size in found.breaks]
+            row[metric], row[f"{metric}.interval"] = found.exponent, found.interval
+            row[f"{metric}.bound"] = "" if found.reached else "≥ "
+            row[f"{metric}.mark"] = ", ".join(part for part in (at, *breaks) if part)
+        else:
+            row[metric] = float("nan") if found.degree is None else found.degree
+            row[f"{metric}.mark"] = f"({found.exponent:.2f}) {at}".strip()
+    return row
+
+
+def _columns(metrics: Iterable[str], rows: list[dict[str, Any]]) -> dict[str, Column]:
+    """How degrees and exponents are shown, of the metrics that a row has."""
+    present = [metric for metric in metrics if any(metric in row for row in rows)]
+    return {
         metric: Column(
             label=METRICS[metric].title,
             digits=".2f" if METRICS[metric].kind == "time" else "d",
@@ -124,42 +140,168 @@ def _grown(rows: list[Row], metrics: list[str]) -> tuple[pd.DataFrame, dict[str,
             mark=f"{metric}.mark",
             kind=METRICS[metric].kind,
         )
-        for metric in known
+        for metric in present
     }
-    return frame, columns
 
 
-def _cell(metric: str, grown: Growth | None, largest: float) -> dict[str, Any]:
-    """The degree or exponent, and the texts beside it; ``largest`` is the largest of the row."""
-    if grown is None:
-        return {metric: float("nan"), f"{metric}.mark": ""}
-    at = f"at {grown.largest:g}" if grown.largest < largest else ""
-    if METRICS[metric].kind != "time":
-        degree = float("nan") if grown.degree is None else grown.degree
-        return {metric: degree, f"{metric}.mark": f"({grown.exponent:.2f}) {at}".strip()}
-    breaks = [f"break at {size:g}" for size in grown.breaks]
-    return {
-        metric: grown.exponent,
-        f"{metric}.interval": grown.interval,
-        f"{metric}.bound": "" if grown.reached else "≥ ",
-        f"{metric}.mark": ", ".join(part for part in (at, *breaks) if part),
-    }
+def _table(
+    name: str, title: str, note: str, rows: list[dict[str, Any]], columns: dict[str, Column]
+) -> Table:
+    """The rows, with empty texts beside what a series does not have."""
+    frame = selected(pd.DataFrame(rows), columns) if rows else pd.DataFrame()
+    texts = [column for column in frame if column.endswith((".bound", ".mark"))]
+    frame[texts] = frame[texts].fillna("")
+    return Table(name, title, note, frame, columns)
 
 
 def _by_crossing(scans: pd.DataFrame) -> Table:
     """A row for each pair of series that can cross."""
-    metrics = [f"{call}_{what}" for call in calls(scans) for what in ("flops", "seconds")]
-    pairs = crossings(scans, [metric for metric in metrics if metric in scans])
-    few = len(pairs) <= FEW
-    left_out = 0 if few else int(pairs["plain"].sum())
-    table = pairs if few else pairs[~pairs["plain"].astype(bool)]
-    table = table.sort_values("plain", kind="stable").drop(columns="plain").reset_index(drop=True)
+    metrics = [metric for metric in metrics_of(scans) if metric in scans]
+    pairs = crossings(scans, metrics)
+    plain = pairs["plain"].astype(bool) & (len(pairs) > FEW)
+    table = pairs[~plain].sort_values("plain", kind="stable", ignore_index=True)
+    table = table.drop(columns="plain")
     columns = {"cheaper": Column("Cheaper"), "than": Column("than")}
-    for metric in [metric for metric in metrics if metric in table]:
+    for metric in metrics:
         table[f"{metric}.from"] = ["D ≥ " if 0 < dim < NEVER else "" for dim in table[metric]]
         table[metric] = table[metric].astype(object).replace(WORDS)
         title, kind = METRICS[metric].title, METRICS[metric].kind
         columns[metric] = Column(title, digits=".0f", prefix=f"{metric}.from", kind=kind)
     title = "Where one becomes cheaper than another"
-    note = f"{CROSSINGS_NOTE} {left_out}."
-    return Table("cost-crossings", title, note, table, columns=columns)
+    return Table("cost-crossings", title, f"{CROSSINGS_NOTE} {plain.sum()}.", table, columns)
+
+
+# ---- every case ---------------------------------------------------------------------------------
+
+SETTINGS = {  # column: header, and the column of the records
+    "hidden": ("H", "option.hidden"),
+    "depth": ("Depth", "option.depth"),
+    "layers": ("Layers", "option.layers"),
+    "batch": ("Batch", "batch"),
+    "trace": ("Trace", "option.trace"),
+    "solver": ("Solver", "option.solver"),
+}
+RELATIVE = "log_prob_relative"  # seconds over those of the reference workload
+MEASURED = (
+    "parameters",
+    "log_prob_nfe",
+    "log_prob_flops",
+    "log_prob_determinant_flops",
+    "step_flops",
+    "sample_flops",
+    "log_prob_seconds",
+    "step_seconds",
+    "sample_seconds",
+    "log_prob_first_seconds",
+    "build_seconds",
+    RELATIVE,
+    "step_saved_bytes",
+    "step_peak_bytes",
+    "step_resident_bytes",
+    ONCE,
+)
+WHOLE = ("step_resident_bytes", ONCE)  # shown of a batch, others of a row
+NOTES = {
+    "log_prob_determinant_flops": "Determinant: the LU factorisations within log_prob; the rest "
+    "forms the matrices that are factorised.",
+    "log_prob_first_seconds": "First log_prob: the first call of a newly built flow.",
+    RELATIVE: "log_prob / reference: the time of the batch over that of the reference workload "
+    "in the same rounds; this ratio can be compared between machines.",
+    "step_saved_bytes": "Saved: the most bytes that autograd holds for the backward pass of a "
+    "training step.",
+    "step_peak_bytes": "Peak: the most bytes of live tensors during a training step.",
+    "step_resident_bytes": "Resident: the growth of a fresh process's resident set by a training "
+    "step.",
+    ONCE: "Precomputed: products of weights that a solve computes once for the batch.",
+}
+SOLVER = {"method": "dopri5", "rtol": 1e-5, "atol": 1e-5, "step_size": None, "gradient": "adjoint"}
+SHOWN = {"first_step": None, "max_steps": 10000, "error_norm": "all"}  # where they are not so
+
+
+def by_dimension(frame: pd.DataFrame) -> Table:
+    """A row for each case, with what was measured of it."""
+    table = pd.DataFrame({"flow": sizes.flows(frame), "dim": frame["dim"]}, index=frame.index)
+    columns, common = {"flow": Column("Flow"), "dim": Column("D")}, []
+    for name, (header, column) in _settings(frame).items():
+        if len(frame) > 1 and column.nunique(dropna=False) == 1:
+            common += [f"{header} {_words(value)}" for value in column.dropna().unique()]
+        else:
+            table[name], columns[name] = column, Column(header)
+    order = [str(name) for name in table]
+    for metric, values in _values(frame):
+        table[metric], columns[metric] = cells(frame, values), _column(metric)
+    table[RECORDS] = [(key,) for key in frame["key"]]
+    notes = ["Medians of the raw samples.", *_uncounted(frame)]
+    notes += [text for metric, text in NOTES.items() if metric in table]
+    if common:
+        notes.append(f"In all rows: {', '.join(common)}.")
+    table = table.sort_values(order, ignore_index=True)
+    return Table("cost-by-dimension", "Cost by dimension", " ".join(notes), table, columns)
+
+
+def _values(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """The metrics that the records have, of a row where they are of a batch."""
+    for metric in MEASURED:
+        if metric == RELATIVE and {"log_prob_seconds", "reference_seconds"} <= set(frame):
+            yield metric, frame["log_prob_seconds"] / frame["reference_seconds"]
+        elif metric in frame:
+            row = METRICS[metric].per and metric not in WHOLE
+            yield metric, per_row(frame, metric) if row else frame[metric]
+
+
+def _column(metric: str) -> Column:
+    if metric == RELATIVE:
+        return Column("log_prob / reference", digits=".4g", kind="time")
+    row = bool(METRICS[metric].per) and metric not in WHOLE
+    return Column.of(metric, row=row, digits=",.0f" if metric == "parameters" else ".4g")
+
+
+def _uncounted(frame: pd.DataFrame) -> list[str]:
+    """Operators that the FLOPs are without, by flow."""
+    lacking: dict[str, set[str]] = {}
+    noted = frame.reindex(columns=["flow", "notes"]).dropna()
+    for flow, notes in noted.itertuples(index=False):
+        lacking.setdefault(flow, set()).update(*notes.values())
+    listed = [f"{flow}: {', '.join(sorted(names))}" for flow, names in lacking.items() if names]
+    return [f"Operators whose FLOPs are not counted: {'; '.join(listed)}."] if listed else []
+
+
+def _settings(frame: pd.DataFrame) -> dict[str, tuple[str, pd.Series]]:
+    """Header and values of each setting: numbers, and short texts for all else."""
+    settings = {}
+    for name, (header, source) in SETTINGS.items():
+        if source not in frame:
+            continue
+        column = frame[source]
+        if name == "trace":
+            column = column.map(_words, na_action="ignore")
+        elif name == "solver":
+            column = _solvers(column.dropna()).reindex(column.index)
+        elif pd.api.types.is_float_dtype(column) and column.notna().all():
+            column = column.astype(int)  # floats beside studies without such sizes
+        settings[name] = header, column
+    width = pd.Series(None, frame.index, dtype=object)
+    for rule, words in RULES.items():
+        if rule in frame:
+            width = frame[rule].map(words.format, na_action="ignore").astype(object).fillna(width)
+            settings["width"] = "Width", width
+    return settings
+
+
+def _words(value: Any) -> str:
+    """ "rk4, step size 0.5" of {"method": "rk4", "step_size": 0.5}; numbers and words alone."""
+    if isinstance(value, dict):
+        named = {key.replace("_", " "): v for key, v in value.items() if v is not None}
+        return ", ".join(v if isinstance(v, str) else f"{k} {_words(v)}" for k, v in named.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _solvers(values: pd.Series) -> pd.Series:
+    """ "rk4, step size 0.5, adjoint": method, steps, gradient, and what is not by default."""
+    texts = []
+    for solver in described(values, **SOLVER, **SHOWN).astype(object).to_dict("records"):
+        steps = ("rtol", "atol") if pd.isna(solver["step_size"]) else ("step_size",)
+        named = {name: solver[name] for name in ("method", *steps, "gradient")}
+        named |= {n: solver[n] for n, v in SHOWN.items() if pd.notna(solver[n]) and solver[n] != v}
+        texts.append(_words(named))
+    return pd.Series(texts, values.index, dtype=object)

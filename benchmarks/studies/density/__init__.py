@@ -1,0 +1,1 @@
+"""How good are the densities, and what do they cost?"""

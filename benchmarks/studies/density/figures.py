@@ -18,7 +18,7 @@ from benchmarks.analysis.paired import facts_of
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case, holding
-from benchmarks.core.series import is_baseline, series
+from benchmarks.core.naming import is_baseline, series
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw, panels
 

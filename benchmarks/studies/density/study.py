@@ -30,7 +30,6 @@ class Density(TrainingStudy):
     """How good the densities are that each family learns, and at what cost."""
 
     name = "density"
-    question = "How good are the densities, and what do they cost?"
     Options = DensityOptions
 
     def cases(self, options: DensityOptions, common: Common) -> Iterator[Case]:

@@ -12,13 +12,13 @@ import pandas as pd
 
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL, margin
+from benchmarks.analysis.improvement import Curve
 from benchmarks.analysis.inference import Standing
-from benchmarks.analysis.levels import Curve
 from benchmarks.analysis.models import Models, models_of, notes_of
 from benchmarks.core.exhibit import RECORDS, Column, Table, scientific
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case
-from benchmarks.core.series import of_plugins
+from benchmarks.core.naming import of_plugins
 
 TESTED = f"at a level of {LEVEL:g} over all of its rivals (Student's t, Holm)"
 ABOVE = 3.0  # standard errors above the truth from which on a likelihood is marked

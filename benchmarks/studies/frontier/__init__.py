@@ -1,0 +1,1 @@
+"""Which family reaches which likelihood, with equal effort, at which budget?"""

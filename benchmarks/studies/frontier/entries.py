@@ -10,9 +10,9 @@ from pydantic import model_validator as validator
 
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.contender import Contender, expanded
 from benchmarks.core.study import Common
 from benchmarks.evaluation.scoring import Scoring
+from benchmarks.studies.contender import Contender, expanded
 from benchmarks.studies.trainees import sized
 from benchmarks.training.baselines import EVERY, BaselineEntry
 from benchmarks.training.search import Configuration, Rung, Space, configurations

@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
-from benchmarks.plotting import draw, narrow
+from benchmarks.plotting import draw
 from benchmarks.studies.frontier.rows import by_budget, finals, labelled, on_common_splits
 
 AXES = {"train_flops": "training (FLOP)", "seconds": "budget of updates (s)"}
@@ -94,7 +94,7 @@ def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str,
     for model, level in zip(map(str, levels.index), levels, strict=True):
         panel.axhline(level, lw=1.1, label=model, **looks[model])
     panel.set_ylim(low, high)
-    narrow.logarithmic(panel.xaxis)
+    draw.logarithmic(panel.xaxis)
     if axis == "seconds":
         draw.ticks(panel.xaxis, flows[axis])
 

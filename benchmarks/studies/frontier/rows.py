@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.contests import at_largest_budget, within
-from benchmarks.core.naming import in_words
-from benchmarks.core.quotable import processor
-from benchmarks.core.series import BUDGET, is_baseline, starred
+from benchmarks.core.frame import processor
+from benchmarks.core.naming import BUDGET, in_words, is_baseline, starred
 
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
 

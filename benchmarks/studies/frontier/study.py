@@ -89,7 +89,6 @@ class Frontier(TrainingStudy):
     """
 
     name = NAME
-    question = "Which family reaches which likelihood, with equal effort, at which budget?"
     Options = FrontierOptions
     deciding = frozenset({"extension", "place"})
 

@@ -11,14 +11,14 @@ from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.models import models_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
-from benchmarks.core.naming import counted
-from benchmarks.core.series import is_baseline, of_plugins
+from benchmarks.core.formats import number
+from benchmarks.core.naming import counted, is_baseline, of_plugins
 from benchmarks.studies.density.tables import exactness, note_on_samples
-from benchmarks.studies.frontier.entries import NAME
 from benchmarks.studies.frontier.overview import BOLD, MEANS, overview
 from benchmarks.studies.frontier.rows import by_budget, finals, labelled, last
-from benchmarks.studies.sentences import few_rows
 
+MOST = 5  # models that a note names
+EXTREME = 10  # times the usual error over test rows, which then few rows decide
 COSTS = {
     "model": Column("Model"),
     "seconds": Column("Budget", "s", digits="g"),
@@ -119,8 +119,8 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     )
     if few:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
-    if rare := few_rows({name: {str(model): own for model, own in models}}):
-        note += f" {rare}"
+    if rare := _few_rows({str(model): own for model, own in models}):
+        note += f" Decided by few test rows: {', '.join(rare)}."
     note += improvement.note(frame) + ranks
     frame = frame if budgets else frame.iloc[:0]
     return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
@@ -140,13 +140,8 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
         row["half"], row[improvement.MARKS] = _half(seeds), improvement.mark(seeds)
         for column in ("val_ll", "test_ll", "bits_per_dim"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
-        for column in (
-            "updates",
-            "train_flops",
-            "train_seconds",
-            "train_cpu_seconds",
-            "parameters",
-        ):
+        medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "parameters")
+        for column in medians:
             row[column] = seeds.get(column, pd.Series(dtype=float)).median()
         timed = seeds.get("train_seconds", pd.Series(dtype=float)).count()
         row["timed"] = f"{timed} of {len(seeds)}" if timed else None
@@ -186,7 +181,7 @@ def _uses(name: str, rows: pd.DataFrame) -> Table:
 def _accuracy(name: str, rows: pd.DataFrame) -> Table | None:
     """How exact the likelihoods of the flows that solve an ODE are, at their largest budgets."""
     scored = last(rows)
-    return exactness(models_of(name, scored), NAME) if len(scored) else None
+    return exactness(models_of(name, scored), "frontier") if len(scored) else None
 
 
 def _ladder(name: str, rows: pd.DataFrame) -> Table:
@@ -233,3 +228,18 @@ def trials(name: str, rows: pd.DataFrame) -> Table:
     ]
     note = "Every configuration that was tried, on the split and weights of the first seed."
     return Table(f"frontier-trials-{name}", f"{name}: the search", note, frame, columns=TRIALS)
+
+
+def _few_rows(models: dict[str, pd.DataFrame]) -> list[str]:
+    """The first models of which few test rows decide the mean of a split.
+
+    Its error over these rows is `EXTREME` times the median over all models.
+    """
+    errors = [error for seeds in models.values() for error in seeds["test_ll_se"]]
+    usual = float(pd.Series(errors, dtype=float).median())
+    parts = []
+    for model, seeds in models.items():
+        for _, row in seeds[seeds["test_ll_se"] > EXTREME * usual].iterrows():
+            value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
+            parts.append(f"{model} ({value}, s.e. {error}, on split {row['seed']})")
+    return [*parts[:MOST], *([f"and {len(parts) - MOST} more"] if len(parts) > MOST else [])]

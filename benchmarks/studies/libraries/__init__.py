@@ -1,0 +1,1 @@
+"""Which library is fastest, and is it as accurate?"""

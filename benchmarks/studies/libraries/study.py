@@ -48,7 +48,6 @@ class Libraries(Study):
 
     name = "libraries"
     version = 2  # groups in place of pairs
-    question = "Which library is fastest, and is it as accurate?"
     interleaved = True
     uses = ("benchmarks.measure", "benchmarks.measure.foreign", "benchmarks.evaluation")
     Options = LibrariesOptions

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.stats import ratio_of_medians
+from benchmarks.analysis.inference import ratio_of_medians
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.metrics import METRICS, SCALES
-from benchmarks.core.series import name_runs
+from benchmarks.core.naming import name_runs
 from benchmarks.studies.architectures import differences
 
 CALLS = {call: METRICS[f"{call}_seconds"].name for call in ("log_prob", "step", "sample", "build")}

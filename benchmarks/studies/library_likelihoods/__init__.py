@@ -1,0 +1,1 @@
+"""Which library learns most in equal updates, and in equal seconds?"""

@@ -61,7 +61,6 @@ class LibraryLikelihoods(Study):
     """
 
     name = "library_likelihoods"
-    question = "Which library learns most in equal updates, and in equal seconds?"
     uses = (*TrainingStudy.uses, "benchmarks.measure.foreign")
     Options = LikelihoodsOptions
 

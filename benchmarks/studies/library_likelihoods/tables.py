@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.analysis import paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import RECORDS, Column, Table
-from benchmarks.core.series import name_runs
+from benchmarks.core.naming import name_runs
 from benchmarks.studies.architectures import differences
 
 STAGES = {"updates": "equal updates", "seconds": "equal seconds"}  # what is equal in a group

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import flows
 from benchmarks import datasets
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets import Dataset
@@ -84,7 +84,6 @@ class Modes(TrainingStudy):
     """Which modes samples reach after training by likelihood, and by reverse KL."""
 
     name = "modes"
-    question = "Do flows miss modes, and how much mass do they put between them?"
     Options = ModesOptions
 
     def cases(self, options: ModesOptions, common: Common) -> Iterator[Case]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis.models import mean_of, notes_of
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from benchmarks.evaluation import modes
 
 OBJECTIVES = {"likelihood": "likelihood", "reverse_kl": "reverse KL"}  # of training, in order

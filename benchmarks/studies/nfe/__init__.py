@@ -1,0 +1,1 @@
+"""How many evaluations does the solver need, and for what error?"""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import equal_fit, nfe
-from benchmarks.analysis.equal_fit import Fit, by_family, loosest_first
-from benchmarks.analysis.nfe import Total
+from benchmarks.analysis import nfe
+from benchmarks.analysis.nfe import Fit, Total, by_family, loosest_first
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.plotting import draw
@@ -44,25 +43,25 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     done = rows[(rows["status"] == "done") & rows["arrays"].notna()] if len(rows) else rows
     if done.empty:
         return []
-    picture, used = partial(_training, done), tuple(done["key"])
-    figures = [Figure("nfe", "Function evaluations", TRAINING_NOTE, picture, used)]
+    drawn, used = partial(_training, done), tuple(done["key"])
+    figures = [Figure("nfe", "Function evaluations", TRAINING_NOTE, drawn, used)]
     if families := nfe.families(rows):
         title = "Evaluations against the dimension"
-        used = tuple(key for group in families.values() for key in group["key"])
-        picture = partial(_growth, families)
-        figures.append(Figure("nfe-against-dimension", title, GROWTH_NOTE, picture, used))
-    if fits := equal_fit.fits(rows):
-        title = "Evaluations at equal fit"
-        used = tuple(key for fit in fits for key in fit.rows["key"])
-        figures.append(
-            Figure("nfe-equal-fit", title, FIT + FIT_NOTE, partial(_equal_fit, fits), used)
-        )
+        drawn, used = partial(_growth, families), _keys(families.values())
+        figures.append(Figure("nfe-against-dimension", title, GROWTH_NOTE, drawn, used))
+    if fits := nfe.fits(rows):
+        title, note = "Evaluations at equal fit", FIT + FIT_NOTE
+        drawn, used = partial(_equal_fit, fits), _keys(fit.rows for fit in fits)
+        figures.append(Figure("nfe-equal-fit", title, note, drawn, used))
     solved, direct = nfe.totals(frame)
     if solved and direct:
-        note, used = MEANING + TOTALS_NOTE, keys(solved, direct)
-        picture = partial(_totals, solved, direct)
-        figures.append(Figure("nfe-totals", TOTALS, note, picture, used))
+        drawn, used = partial(_totals, solved, direct), keys(solved, direct)
+        figures.append(Figure("nfe-totals", TOTALS, MEANING + TOTALS_NOTE, drawn, used))
     return figures
+
+
+def _keys(groups: Iterable[pd.DataFrame]) -> tuple[str, ...]:
+    return tuple(key for group in groups for key in group["key"])
 
 
 def _training(done: pd.DataFrame) -> Any:
@@ -79,8 +78,7 @@ def _training(done: pd.DataFrame) -> Any:
             tolerance.set(xlabel="tolerance", ylabel="NFE", ylim=(0, None))
             label = draw.axis_label("log_prob_error", label="error in log p")
             error.set(xlabel="tolerance", ylabel=label)
-        every = {h.get_label(): h for row in axes for h in row[0].get_legend_handles_labels()[0]}
-        draw.legend_below(figure, list(every.values()), list(every))
+        draw.legend_of(figure, axes[:, 0])
     return figure
 
 
@@ -116,7 +114,7 @@ def _growth(families: dict[str, pd.DataFrame]) -> Any:
                 panel.plot(means.index, means, ls=style, label=label, **look)
         panel.set(xscale="log", xlabel="D", ylabel="NFE", ylim=(0, None))
         draw.ticks(panel.xaxis, [d for group in families.values() for d in group["dim"]])
-        draw.legend_below(figure, *panel.get_legend_handles_labels())
+        draw.legend_of(figure, [panel])
     return figure
 
 
@@ -138,8 +136,7 @@ def _equal_fit(fits: Sequence[Fit]) -> Any:
             title = f"{family}, tolerance {tolerance}"
             panel.set(xscale="log", xlabel="D", ylabel="NFE", ylim=(0, None), title=title)
             draw.ticks(panel.xaxis, [d for fit in of_family for d in fit.rows["dim"]])
-        named = {h.get_label(): h for p in axes[0] for h in p.get_legend_handles_labels()[0]}
-        draw.legend_below(figure, list(named.values()), list(named))
+        draw.legend_of(figure, axes[0])
     return figure
 
 
@@ -158,5 +155,5 @@ def _totals(solved: Sequence[Total], direct: Sequence[Total]) -> Any:
         draw.logarithmic(panel.xaxis, panel.yaxis)
         draw.ticks(panel.xaxis, nfe.dims(solved))
         panel.set(xlabel="D", ylabel=draw.axis_label("solve_flops", row=True))
-        draw.legend_below(figure, *panel.get_legend_handles_labels())
+        draw.legend_of(figure, [panel])
     return figure

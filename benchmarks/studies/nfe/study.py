@@ -13,13 +13,13 @@ from pydantic import JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.contender import Contender
 from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation.likelihood import row_flops
 from benchmarks.evaluation.scoring import ROWS, timed
 from benchmarks.measure.operations import Operations
 from benchmarks.measure.preparing import prepare
+from benchmarks.studies.contender import Contender
 from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.baselines import fit
 from benchmarks.training.loop import train
@@ -66,8 +66,6 @@ class Nfe(TrainingStudy):
 
     name = "nfe"
     version = 2
-    question = "How many evaluations does the solver need, and for what error?"
-    reads = ("cost",)
     Options = NfeOptions
 
     def cases(self, options: NfeOptions, common: Common) -> Iterator[Case]:

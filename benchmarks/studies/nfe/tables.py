@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import equal_fit, nfe
+from benchmarks.analysis import nfe
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
-from benchmarks.analysis.equal_fit import SHARE, Fit, loosest_first
+from benchmarks.analysis.growth import ALWAYS, NEVER, crossing
 from benchmarks.analysis.inference import Estimate
-from benchmarks.analysis.nfe import Total
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells
+from benchmarks.analysis.nfe import SHARE, Fit, Total, loosest_first
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
 from benchmarks.core.metrics import METRICS
 
+READS = ("cost",)
 DIGITS = {  # of the metrics of a training
     "nfe_start": ".0f",
     "nfe_end": ".0f",
@@ -29,6 +29,7 @@ DIGITS = {  # of the metrics of a training
 }
 SLOPES = ("nfe_start", "nfe_end", "solve_flops")
 TOTAL_HEADERS = {"flow": "Flow", "batch": "N", "hidden": "H", "layers": "L"}
+SIZES = {"batch": "batch", "hidden": "option.hidden", "layers": "option.layers"}
 TOTALS = "What a density costs with the measured NFE"
 TRAINING_NOTE = (
     "Evaluations of field and trace in one log_prob of a fixed batch at the training tolerance; "
@@ -78,7 +79,9 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     rows = own(frame)
     if rows.empty:
         return []
-    return [_training(rows), *_growth(rows), *_at_equal_fit(rows), *_totals(frame)]
+    solved, direct = nfe.totals(frame)
+    totals = [_totals(solved, direct), _crossings(solved, direct)] if solved and direct else []
+    return [_training(rows), *_growth(nfe.families(rows)), *_at_equal_fit(nfe.fits(rows)), *totals]
 
 
 def own(frame: pd.DataFrame) -> pd.DataFrame:
@@ -86,56 +89,71 @@ def own(frame: pd.DataFrame) -> pd.DataFrame:
     return frame if frame.empty else frame[frame["study"] == "nfe"]
 
 
+def _columns(headers: Mapping[str, str], digits: str = "") -> dict[str, Column]:
+    return {name: Column(header, digits=digits) for name, header in headers.items()}
+
+
 def _training(rows: pd.DataFrame) -> Table:
     """A row for each case."""
     headers = {"dataset": "Data", "series": "Flow", "seed": "Seed", "updates": "Updates"}
-    table = nfe.named(rows)[[*headers]]
-    table[RECORDS] = [(key,) for key in rows["key"]]
-    columns = {name: Column(header) for name, header in headers.items()}
+    table = nfe.named(rows)[[*headers]].assign(**{RECORDS: [(key,) for key in rows["key"]]})
+    columns = _columns(headers)
     for metric, digits in DIGITS.items():
         if METRICS[metric].cpu and metric not in rows:  # of records before there were such
             continue
         table[metric] = cells(rows, rows.get(metric, pd.Series(float("nan"), rows.index)))
         columns[metric] = Column.of(metric, row=METRICS[metric].per == "row", digits=digits)
     title = "Evaluations before and after training"
-    return Table("nfe-training", title, TRAINING_NOTE, table, columns=columns)
+    return Table("nfe-training", title, TRAINING_NOTE, table, columns)
 
 
-def _growth(rows: pd.DataFrame) -> list[Table]:
+def _growth(families: Mapping[str, pd.DataFrame]) -> list[Table]:
     """A row for each family: the slopes in ln D of ln NFE and of the logarithm of FLOPs."""
-    known = [metric for metric in SLOPES if metric in rows]
-    table_rows = []
-    for name, group in nfe.families(rows).items():
+    headers = {"series": "Flow, data", "from": "D from", "to": "D to", "dims": "Dimensions"}
+    columns = _columns({**headers, "seeds": "Seeds"})
+    rows = []
+    for name, group in families.items():
         row: dict[str, Any] = {"series": name, "from": group["dim"].min(), "to": group["dim"].max()}
         row |= {"dims": group["dim"].nunique(), "seeds": group["seed"].nunique()}
-        for metric in known:
+        for metric in [metric for metric in SLOPES if metric in group]:
             row |= _slope(metric, nfe.growth(group, metric))
-        table_rows.append({**row, RECORDS: tuple(group["key"])})
-    headers = {"series": "Flow, data", "from": "D from", "to": "D to", "dims": "Dimensions"}
-    columns = {name: Column(header) for name, header in {**headers, "seeds": "Seeds"}.items()}
-    for metric in known:
-        title, interval = METRICS[metric].title, f"{metric}.interval"
-        columns[metric] = Column(title, digits=".2f", interval=interval)
+            title, interval = METRICS[metric].title, f"{metric}.interval"
+            columns[metric] = Column(title, digits=".2f", interval=interval)
+        rows.append({**row, RECORDS: tuple(group["key"])})
     title = "Evaluations against the dimension"
-    frame = pd.DataFrame(table_rows)
-    return [Table("nfe-growth", title, GROWTH_NOTE, frame, columns=columns)] if table_rows else []
+    return [Table("nfe-growth", title, GROWTH_NOTE, pd.DataFrame(rows), columns)] if rows else []
 
 
-def _at_equal_fit(rows: pd.DataFrame) -> list[Table]:
+def _slope(column: str, slope: Estimate | None) -> dict[str, Any]:
+    """A slope and its interval, as cells of a row."""
+    if slope is None:
+        return {column: float("nan"), f"{column}.interval": None}
+    return {column: slope.value, f"{column}.interval": slope.interval(LEVEL)}
+
+
+def _at_equal_fit(fits: Sequence[Fit]) -> list[Table]:
     """Slopes at equal fit, a row for each series; NFE of each series and dimension."""
-    if not (fits := equal_fit.fits(rows)):
+    if not fits:
         return []
-    slopes = [_fit_growth(fit) for fit in fits]
-    values = [_fit_values(fit, own) for fit in fits for _, own in fit.rows.groupby("dim")]
+    slopes, values = [], []
+    for fit in fits:
+        there = fit.rows[np.isfinite(fit.rows["update"])]
+        row = {"series": fit.name, "reached": _reached(fit.rows), "dims": there["dim"].nunique()}
+        for tolerance in ("mean", *fit.tolerances):
+            row |= _slope(tolerance, fit.growth(*([tolerance] if tolerance != "mean" else [])))
+        slopes.append({**row, RECORDS: tuple(fit.rows["key"])})
+        for dim, group in fit.rows.groupby("dim"):
+            means = group.loc[np.isfinite(group["update"]), ["update", *fit.tolerances]].mean()
+            row = {"series": fit.name, "dim": dim, "reached": _reached(group)}
+            row |= {"share": group["share"].mean(), **means, RECORDS: tuple(group["key"])}
+            values.append(row)
     tolerances = loosest_first(t for fit in fits for t in fit.tolerances)
     at = {"mean": "over all tolerances", **{t: f"at {t}" for t in tolerances}}
-    headers = {"series": "Flow, data", "reached": "Reached by", "dims": "Dimensions"}
-    columns = {name: Column(header) for name, header in headers.items()}
+    columns = _columns({"series": "Flow, data", "reached": "Reached by", "dims": "Dimensions"})
     columns |= {t: Column(f"Slope {at[t]}", digits=".2f", interval=f"{t}.interval") for t in at}
-    headers = {"series": "Flow, data", "dim": "D", "reached": "Reached by"}
-    detail = {name: Column(header) for name, header in headers.items()}
+    detail = _columns({"series": "Flow, data", "dim": "D", "reached": "Reached by"})
     detail |= {"share": Column("Share", digits=".0%"), "update": Column("Updates", digits=".0f")}
-    detail |= {t: Column(f"NFE {at[t]}", digits=".0f") for t in tolerances}
+    detail |= _columns({t: f"NFE {at[t]}" for t in tolerances}, ".0f")
     title = "Evaluations at equal fit"
     slope_title = f"{title} against the dimension"
     return [
@@ -149,65 +167,24 @@ def _reached(rows: pd.DataFrame) -> str:
     return f"{np.isfinite(rows['update']).sum()} of {len(rows)}"
 
 
-def _fit_growth(fit: Fit) -> dict[str, Any]:
-    """A series, and its slope over all tolerances and at each."""
-    there = fit.rows[np.isfinite(fit.rows["update"])]
-    row = {"series": fit.name, "reached": _reached(fit.rows), "dims": there["dim"].nunique()}
-    row |= _slope("mean", fit.growth())
-    for tolerance in fit.tolerances:
-        row |= _slope(tolerance, fit.growth(tolerance))
-    return {**row, RECORDS: tuple(fit.rows["key"])}
-
-
-def _slope(column: str, slope: Estimate | None) -> dict[str, Any]:
-    """A slope and its interval, as cells of a row."""
-    if slope is None:
-        return {column: float("nan"), f"{column}.interval": None}
-    return {column: slope.value, f"{column}.interval": slope.interval(LEVEL)}
-
-
-def _fit_values(fit: Fit, own: pd.DataFrame) -> dict[str, Any]:
-    """A series at one dimension: its share, updates and NFE, means over the seeds."""
-    there = own[["update", *fit.tolerances]][np.isfinite(own["update"])]
-    row = {"series": fit.name, "dim": own["dim"].iloc[0], "reached": _reached(own)}
-    return {**row, "share": own["share"].mean(), **there.mean(), RECORDS: tuple(own["key"])}
-
-
-def _totals(frame: pd.DataFrame) -> list[Table]:
-    """Of records of both studies: the totals, and where one falls below another."""
-    solved, direct = nfe.totals(frame)
-    if not (solved and direct):
-        return []
-    rows = [_total(total) for total in (*solved, *direct)]
-    dims = [f"dim.{dim}" for dim in nfe.dims(solved)]
-    order = [*TOTAL_HEADERS, *(part for dim in dims for part in (dim, f"{dim}.nfe")), RECORDS]
-    columns = {name: Column(header) for name, header in TOTAL_HEADERS.items()}
-    for dim in dims:
-        header = f"D = {dim.partition('.')[2]}"
-        columns[dim] = Column(header, digits=".1e", mark=f"{dim}.nfe")
-    note = MEANING + TOTALS_NOTE
-    totals = pd.DataFrame(rows, columns=order)
-    return [
-        Table("nfe-totals", TOTALS, note, totals, columns=columns),
-        _crossings(solved, direct),
-    ]
-
-
-def _total(total: Total) -> dict[str, Any]:
-    """A series with its sizes, a range where D decides them, and its costs by D."""
-    row: dict[str, Any] = {"flow": total.name, RECORDS: keys([total])}
-    for name, column in (
-        ("batch", "batch"),
-        ("hidden", "option.hidden"),
-        ("layers", "option.layers"),
-    ):
-        if column in total.records and (values := total.records[column].dropna()).size:
-            ends = (values.min(), values.max())
-            row[name] = " to ".join(dict.fromkeys(f"{end:g}" for end in ends))
-    for dim, flops, evaluations in total.costs.itertuples():
-        row[f"dim.{dim}"] = flops
-        row[f"dim.{dim}.nfe"] = f"({evaluations:.0f})" if evaluations else ""
-    return row
+def _totals(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
+    """A row for each series with its sizes, a range where D decides them, and its costs by D."""
+    rows: list[dict[str, Any]] = []
+    for total in (*solved, *direct):
+        row: dict[str, Any] = {"flow": total.name, RECORDS: keys([total])}
+        for name, column in SIZES.items():
+            if column in total.records and (values := total.records[column].dropna()).size:
+                ends = (f"{end:g}" for end in (values.min(), values.max()))
+                row[name] = " to ".join(dict.fromkeys(ends))
+        for dim, flops, evaluations in total.costs.itertuples():
+            row[f"dim.{dim}"] = flops
+            row[f"dim.{dim}.nfe"] = f"({evaluations:.0f})" if evaluations else ""
+        rows.append(row)
+    columns = _columns(TOTAL_HEADERS)
+    for dim in nfe.dims(solved):
+        columns[f"dim.{dim}"] = Column(f"D = {dim}", digits=".1e", mark=f"dim.{dim}.nfe")
+    frame = pd.DataFrame(rows, columns=[*with_parts(columns), RECORDS])
+    return Table("nfe-totals", TOTALS, MEANING + TOTALS_NOTE, frame, columns)
 
 
 def _crossings(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
@@ -221,11 +198,9 @@ def _crossings(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
             row[f"{total.name}.from"] = "D ≥ " if ALWAYS < dim < NEVER else ""
         rows.append({**row, RECORDS: keys([plain], solved)})
     columns = {"flow": Column("Flow")}
-    for total in solved:
-        columns[total.name] = Column(digits=".0f", prefix=f"{total.name}.from")
+    columns |= {t.name: Column(digits=".0f", prefix=f"{t.name}.from") for t in solved}
     title = "Where a flow with an ODE costs less"
-    frame = pd.DataFrame(rows)
-    return Table("nfe-totals-crossings", title, CROSSINGS_NOTE, frame, columns=columns)
+    return Table("nfe-totals-crossings", title, CROSSINGS_NOTE, pd.DataFrame(rows), columns)
 
 
 def keys(*kinds: Sequence[Total]) -> tuple[str, ...]:

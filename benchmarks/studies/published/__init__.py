@@ -1,0 +1,1 @@
+"""How do our figures compare with those of the papers?"""

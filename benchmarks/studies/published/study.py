@@ -35,7 +35,6 @@ class Published(TrainingStudy):
     """Test log-likelihoods beside those of the papers, with what is not alike."""
 
     name = "published"
-    question = "How do our figures compare with those of the papers?"
     needs_data = False  # a record says that a set is absent
     Options = PublishedOptions
 

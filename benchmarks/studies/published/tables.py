@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks import protocols
 from benchmarks.analysis.models import mean_of
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
-from benchmarks.core.series import series
+from benchmarks.core.naming import series
 from benchmarks.studies.published.literature import SETS, Row, figures
 
 UNLIKE = {

@@ -1,0 +1,1 @@
+"""Who is fastest at the same error?"""

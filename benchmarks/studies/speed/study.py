@@ -96,7 +96,6 @@ class Speed(Study):
     """Times of the same calls by all who have the flow, in shuffled turns, with their errors."""
 
     name = "speed"
-    question = "Who is fastest at the same error?"
     interleaved = True
     uses = ("benchmarks.measure", "benchmarks.measure.foreign", "benchmarks.evaluation")
     Options = SpeedOptions

@@ -1,0 +1,1 @@
+"""What does a trace cost compared with a determinant, and how large is its error?"""

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.lines import Line2D
 
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import METRICS
-from benchmarks.plotting import draw, narrow
+from benchmarks.plotting import draw
 from benchmarks.studies.trace.tables import evaluations
 
 SECONDS = "evaluation_seconds"
@@ -61,16 +60,15 @@ def _lines(shown: pd.DataFrame, names: str, looks: Any) -> Iterator[tuple[pd.Dat
         yield line.sort_values(["dim", "probes"]), looks[name] | own
 
 
-def _handles(shown: pd.DataFrame, looks: Any, **others: Any) -> dict[str, Any]:
-    """Of a legend by name: all series, the forward mode where it is drawn, and ``others``."""
+def _named(shown: pd.DataFrame, looks: Any, **others: Any) -> dict[str, Any]:
+    """Looks of a legend: all series, the forward mode where it is drawn, and ``others``."""
     modes = {"forward mode": {"marker": "o", **FORWARD}} if "forward" in set(shown["mode"]) else {}
-    grey = {name: {"color": "#777777", **look} for name, look in (modes | others).items()}
-    return {name: Line2D([], [], **look) for name, look in (looks | grey).items()}
+    return looks | {name: {"color": "#777777", **look} for name, look in (modes | others).items()}
 
 
 def _axes(panel: Any, x: str, y: str, title: str, marks: Sequence[float] = ()) -> None:
     """Logarithmic axes, with ticks of x at its ``marks`` where there are any."""
-    narrow.logarithmic(panel.xaxis, panel.yaxis)
+    draw.logarithmic(panel.xaxis, panel.yaxis)
     if marks:
         draw.ticks(panel.xaxis, marks)
     panel.set(xlabel=x, ylabel=y, title=title)
@@ -94,11 +92,9 @@ def _costs(rows: pd.DataFrame) -> Any:
                 if points["dim"].max() > 12:
                     above = 7 * points[SECONDS].max() * SCALE  # all lines
                     draw.guide(panel, [7, 12], above, [1, 2, 3])
-                named = _handles(
-                    points, {name: looks[name] for name in sorted(set(points["name"]))}
-                )
+                named = _named(points, {name: looks[name] for name in sorted(set(points["name"]))})
                 place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15), "ncols": 2}
-                panel.legend(list(named.values()), list(named), **place)
+                panel.legend(draw.samples_of(named), list(named), **place)
     return figure
 
 
@@ -135,6 +131,6 @@ def _errors(rows: pd.DataFrame) -> Any:
             "time of the closed form": CLOSED,
             "at the smallest D": {"marker": "o"} | SMALLEST,
         }
-        named = _handles(rows, looks, **others)
-        draw.legend_below(figure, list(named.values()), list(named))
+        named = _named(rows, looks, **others)
+        draw.legend_below(figure, draw.samples_of(named), list(named))
     return figure

@@ -14,13 +14,13 @@ from pydantic import Field, JsonValue, NonNegativeFloat, PositiveFloat, Positive
 from torch import Tensor
 
 import flows
-from benchmarks.analysis.stats import standard_error
+from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case, Settings, canonical, digest
-from benchmarks.core.contender import Contender
 from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.subject import Subject, field_of, formed
 from benchmarks.measure.calls import timed
 from benchmarks.measure.operations import Operations
+from benchmarks.studies.contender import Contender
 from flows.continuous.point import Point
 from flows.continuous.trace import TRACES, Mode, Noise, Trace, exact
 from flows.linalg import logabsdet
@@ -101,7 +101,6 @@ class Traces(Study):
     """The trace by each estimator, and the determinant, of one and the same Jacobian."""
 
     name = "trace"
-    question = "What does a trace cost compared with a determinant, and how large is its error?"
     uses = ("benchmarks.measure", "benchmarks.evaluation")
     Options = TraceOptions
 
@@ -175,19 +174,11 @@ def _judged(case: Case, subject: Subject) -> tuple[Work, Result]:
 @torch.no_grad()
 def _estimate_errors(case: Case, subject: Subject, trace: Trace) -> dict[str, float]:
     """RMS error over rows and draws, each with noise of its own, its standard error, and theory."""
-    generator = torch.Generator().manual_seed(case.seeds.noise)
-    at_once = max(1, 2**22 // (subject.x.numel() * trace.probes))  # draws, to bound the memory
-    squares: list[float] = []
-    while (left := case.settings["draws"] - len(squares)) > 0:
-        x = subject.x.repeat(min(left, at_once), 1)
-        noise = trace.draw(subject.field, x, generator)
-        _, estimates = trace.rate(Point(subject.field, subject.t, x, None), noise)
-        squares += subject.error(estimates.view(-1, case.batch)).square().mean(1).tolist()
+    errors = subject.errors(trace, case.settings["draws"], case.seeds.noise, 2**22)
+    squares = errors.square().mean(1).tolist()
     rmse = (sum(squares) / len(squares)) ** 0.5
-    errors = {"trace_rmse": rmse, "trace_rmse_se": standard_error(squares) / (2 * rmse or 1)}
+    metrics = {"trace_rmse": rmse, "trace_rmse_se": standard_error(squares) / (2 * rmse or 1)}
     if trace.estimator == "hutchinson":  # whose law `flows.continuous.trace` states
-        squared = ((subject.jacobian + subject.jacobian.mT) / 2 / subject.norm).square()
-        own = torch.einsum("nii->n", squared) if trace.noise == "rademacher" else 0
-        variance = 2 * (squared.sum((1, 2)) - own) / trace.probes
-        errors["trace_rmse_theory"] = variance.mean().sqrt().item()
-    return errors
+        theory = subject.variance(trace, subject.jacobian)
+        metrics["trace_rmse_theory"] = theory.mean().sqrt().item()
+    return metrics

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells
-from benchmarks.core.series import series
-from flows.continuous.trace import Trace
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, selected
+from benchmarks.core.naming import series
 
 NAMES = {  # of the works that are no estimator
     "field": "field alone",
@@ -46,6 +45,8 @@ REACHED = {
     ),
     "error": replace(MEASURED["error"], kind="time"),  # of as many as fit in a time
 }
+ERRORS = ("trace_rmse", "trace_error", "trace_rmse_se", "trace_rmse_theory")
+UNITS = ("seconds", "flops", "seconds.values")
 COSTS = ("evaluation_seconds", "seconds_ratio", "flops_ratio")
 COST_NOTE = (
     "Medians of one evaluation without a graph; its noise is drawn before, as in a solve. Error: "
@@ -68,30 +69,6 @@ TIME_NOTE = (
 )
 
 
-class Fit(NamedTuple):
-    """How many whole probes fit in a time, 0 where not even the fewest do, and their error."""
-
-    probes: int
-    error: float
-
-
-def fitting(
-    budget: float, probes: Sequence[int], seconds: Sequence[float], errors: Sequence[float]
-) -> Fit:
-    """What fits in ``budget`` seconds, by interpolation between the numbers that were measured.
-
-    Seconds are taken as linear in the probes and errors as linear in their inverse square root,
-    which is what theory has. It never goes beyond the largest number of probes.
-    """
-    order = np.argsort(probes)
-    k, error = np.asarray(probes, float)[order], np.asarray(errors, float)[order]
-    spent = np.maximum.accumulate(np.asarray(seconds, float)[order])  # more cannot take less
-    if budget < spent[0]:
-        return Fit(0, float("nan"))
-    fits = int(np.interp(budget, spent, k) + 1e-9)
-    return Fit(fits, float(np.interp(-(fits**-0.5), -(k**-0.5), error)))
-
-
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Cost of one evaluation, estimates by their probes, and what they reach in equal time."""
     rows = evaluations(frame)
@@ -112,62 +89,55 @@ def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
     the field), error with trace_rmse_se and trace_rmse_theory, evaluation_seconds with its raw
     values, the ratios of seconds and FLOPs to those of the field alone, status and records.
     """
-    options = pd.DataFrame([vars(Trace.of(trace)) for trace in frame["option.trace"]], frame.index)
-    rows = frame[["dim", "status"]].assign(field=_fields(frame), work=frame["setting.work"])
+    defaults = {"estimator": "exact", "probes": 1, "noise": "rademacher", "mode": "backward"}
+    options = described(frame["option.trace"], **defaults)
+    measured = frame.reindex(columns=[*ERRORS, *(f"evaluation_{unit}" for unit in UNITS)])
+    rows = frame[["dim", "status"]].assign(work=frame["setting.work"])
+    rows["field"] = series(frame.drop(columns=["option.trace", "setting.work"]))
     rows[RECORDS] = [(key,) for key in frame["key"]]
     rows["estimator"] = options["estimator"]
     rows["name"] = options["estimator"].where(rows["work"] == "trace", rows["work"].map(NAMES))
-    missing = pd.Series(float("nan"), frame.index)
-    estimated = frame.get("trace_rmse", missing)
-    rows["error"] = estimated.fillna(frame.get("trace_error", missing))
-    for metric in ("trace_rmse_se", "trace_rmse_theory"):
-        rows[metric] = frame.get(metric, missing)
-    rows["estimate"] = estimated.notna().groupby(rows["name"]).transform("any")
+    rows["error"] = measured["trace_rmse"].fillna(measured["trace_error"])
+    rows[["trace_rmse_se", "trace_rmse_theory"]] = measured[["trace_rmse_se", "trace_rmse_theory"]]
+    rows["estimate"] = measured["trace_rmse"].notna().groupby(rows["name"]).transform("any")
     rows["probes"] = options["probes"].where(rows["estimate"])
     for option in ("mode", "noise"):
         varies = options[option].groupby(rows["name"]).transform("nunique") > 1
         rows[option] = options[option].where(varies, None)
     rows["fewest"] = rows["probes"] == rows.groupby("field")["probes"].transform("min")
     place = pd.MultiIndex.from_frame(rows[["field", "dim"]])
-    for ratio, metric in (("seconds", "evaluation_seconds"), ("flops", "evaluation_flops")):
-        values = frame.get(metric, missing)
-        alone = values[rows["work"] == "field"].set_axis(place[rows["work"] == "field"])
-        rows[f"{ratio}_ratio"] = values / alone.reindex(place).to_numpy()
-    raw, batch = frame.get("evaluation_seconds.values", missing), frame["batch"]
-    rows["evaluation_seconds"] = frame.get("evaluation_seconds", missing) / batch
-    rows["evaluation_seconds.values"] = [
-        np.asarray(values) / n for values, n in zip(raw, batch, strict=True)
-    ]
+    alone = rows["work"] == "field"
+    for unit in UNITS[:2]:
+        values = measured[f"evaluation_{unit}"]
+        of_field = values[alone].set_axis(place[alone]).reindex(place)
+        rows[f"{unit}_ratio"] = values / of_field.to_numpy()
+    rows["evaluation_seconds"] = measured["evaluation_seconds"] / frame["batch"]
+    raw = zip(measured["evaluation_seconds.values"], frame["batch"], strict=True)
+    rows["evaluation_seconds.values"] = [np.asarray(values) / n for values, n in raw]
     rows["place"] = rows["work"].replace("trace", "kept").map(list(NAMES).index)
     order = ["field", "dim", "place", "name", "mode", "noise", "probes"]
     return rows.sort_values(order, ignore_index=True).drop(columns="place")
-
-
-def _fields(frame: pd.DataFrame) -> list[str]:
-    """The name of each row's field: the flow, and what tells it from others but D."""
-    return series(frame.drop(columns=["option.trace", "setting.work"]))
 
 
 def _table(
     name: str, title: str, note: str, rows: pd.DataFrame, columns: Mapping[str, Column]
 ) -> Table:
     """The rows with these columns, and of those that say which row it is D and what differs."""
-    known = {w: column for w, column in WHICH.items() if w in rows}
-    which = [w for w in known if w in ("dim", "exact") or rows[w].dropna().nunique() > 1]
-    beside = [part for column in columns.values() for part in column.beside]
-    table = rows[[*which, *columns, *beside, RECORDS]].reset_index(drop=True)
-    return Table(name, title, note, table, columns={**known, **columns})
+    columns = {**WHICH, **columns}
+    frame = selected(rows, columns, varying=WHICH.keys() - {"dim", "exact"})
+    return Table(name, title, note, frame, columns)
 
 
 def _by_time(rows: pd.DataFrame) -> Table:
     """What each estimate reaches in the time of each exact trace."""
-    table = pd.DataFrame(equal_times(rows), columns=[*WHICH, *REACHED, "fewest", "most", RECORDS])
-    none, all_of_them = table["fitting"] == 0, table["fitting"] == table["most"]
+    columns = [*WHICH, *REACHED, "fewest", "most", RECORDS]
+    table = pd.DataFrame(equal_times(rows), columns=columns).drop(columns="probes")
+    none, every = table["fitting"] == 0, table["fitting"] == table["most"]
     table["fitting"] = table["fitting"].mask(none, table["fewest"])
     table["fitting.below"] = none.map({True: "fewer than ", False: ""})
-    table["fitting.beyond"] = all_of_them.map({True: "or more", False: ""})
+    table["fitting.beyond"] = every.map({True: "or more", False: ""})
     title = "Estimates in the time of exact traces"
-    return _table("trace-equal-time", title, TIME_NOTE, table.drop(columns="probes"), REACHED)
+    return _table("trace-equal-time", title, TIME_NOTE, table, REACHED)
 
 
 def equal_times(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -179,21 +149,32 @@ def equal_times(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         exact = group[group["work"].isin(["trace", "kept"]) & ~group["estimate"]]
         closed = exact["estimator"] == "closed_form"
         quickest = exact[~closed].nsmallest(1, "evaluation_seconds")
+        estimates = group[group["estimate"]].groupby(["name", "mode", "noise"], dropna=False)
         for _, reference in pd.concat([exact[closed], quickest]).iterrows():
-            estimates = group[group["estimate"]].groupby(["name", "mode", "noise"], dropna=False)
+            budget = reference["evaluation_seconds"]
             for (name, mode, noise), line in estimates:
                 probes, seconds = line["probes"].astype(int).tolist(), line["evaluation_seconds"]
-                budget = reference["evaluation_seconds"]
-                fit = fitting(budget, probes, seconds.tolist(), line["error"].tolist())
-                place = {"field": field, "dim": dim, "exact": reference["name"], "name": name}
-                yield {
-                    **place,
-                    "mode": mode,
-                    "noise": noise,
-                    "seconds_ratio": seconds.iloc[0] / budget,
-                    "fitting": fit.probes,
-                    "fewest": probes[0],
-                    "most": probes[-1],
-                    "error": fit.error,
-                    RECORDS: (*reference[RECORDS], *chain.from_iterable(line[RECORDS])),
-                }
+                fits, error = fitting(budget, probes, seconds.tolist(), line["error"].tolist())
+                row = {"field": field, "dim": dim, "exact": reference["name"], "name": name}
+                row |= {"mode": mode, "noise": noise, "fitting": fits, "error": error}
+                row |= {"fewest": probes[0], "most": probes[-1]}
+                row["seconds_ratio"] = seconds.iloc[0] / budget
+                yield row | {RECORDS: (*reference[RECORDS], *chain.from_iterable(line[RECORDS]))}
+
+
+def fitting(
+    budget: float, probes: Sequence[int], seconds: Sequence[float], errors: Sequence[float]
+) -> tuple[int, float]:
+    """Return how many whole probes fit in ``budget`` seconds, and their error.
+
+    By interpolation between the numbers that were measured, never beyond: seconds are linear in
+    the probes and errors in their inverse square root, as theory has it. 0 and NaN where not even
+    the fewest fit.
+    """
+    order = np.argsort(probes)
+    k, error = np.asarray(probes, float)[order], np.asarray(errors, float)[order]
+    spent = np.maximum.accumulate(np.asarray(seconds, float)[order])  # more cannot take less
+    if budget < spent[0]:
+        return 0, float("nan")
+    fits = int(np.interp(budget, spent, k) + 1e-9)
+    return fits, float(np.interp(-(fits**-0.5), -(k**-0.5), error))

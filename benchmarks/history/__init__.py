@@ -1,1 +1,0 @@
-"""Figures of commit after commit: one line of JSON each, the steps between them, and their page."""

@@ -1,0 +1,78 @@
+"""The report as one HTML page that needs nothing beside it: style, script and figures inline."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from benchmarks.report.cells import Cell, csv, sentence
+from benchmarks.report.content import Figure, Report, Table
+from benchmarks.report.latex import latex
+
+FILTERED = 13  # rows from which on a table has a field that filters them
+
+
+def render(report: Report) -> str:
+    """The whole report as the text of one HTML file."""
+    suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False) if report.plan.suite else ""
+    return (
+        environment(Path(__file__).parent)
+        .get_template("index.html.jinja")
+        .render(report=report, suite=suite, filtered=FILTERED)
+    )
+
+
+def environment(*folders: Path) -> Environment:
+    """The environment of pages whose templates are in these folders."""
+    environment = Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters: dict[str, Any] = {
+        "svg": _svg,
+        "raw": _raw,
+        "files": _files,
+        "sentence": sentence,
+        "kind": _kind,
+    }
+    environment.filters.update(filters)
+    return environment
+
+
+def _kind(item: Figure | Table) -> str:
+    """What an exhibit is called; its anchor begins with that."""
+    return "Figure" if isinstance(item, Figure) else "Table"
+
+
+def _svg(figure: Figure) -> Markup:
+    return Markup(figure.picture.inline)
+
+
+def _raw(cell: Cell) -> str | None:
+    """The number that a script sorts by; None for a cell that has none."""
+    if cell.value is None or math.isnan(cell.value):
+        return None
+    return repr(cell.value).replace("inf", "Infinity")
+
+
+def _files(table: Table) -> list[tuple[str, str, str]]:
+    """Title, name and content of a table's files, so that the page can be sent alone."""
+    return [
+        ("CSV", f"{table.name}.csv", _data("text/csv", csv(table.raw))),
+        ("LaTeX", f"{table.name}.tex", _data("application/x-tex", latex(table))),
+    ]
+
+
+def _data(media: str, content: str) -> str:
+    """A link that holds the file itself."""
+    return f"data:{media};charset=utf-8;base64,{base64.b64encode(content.encode()).decode()}"

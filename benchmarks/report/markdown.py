@@ -1,0 +1,172 @@
+"""The report in GitHub's Markdown: whole, or as a summary that fits a comment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from benchmarks.core.formats import NOTHING, markdown_details, markdown_table
+from benchmarks.core.formats import markdown as escape
+from benchmarks.report.content import Figure, References, Report, Section, Table
+from benchmarks.report.runs import Fact
+
+LISTED = (
+    "The numbers are those of [tables/{0}.csv](tables/{0}.csv), which has each record's key, case "
+    "and state."
+)
+LIMIT = 65_536  # characters of a comment on GitHub; taken as bytes, which are never fewer
+CUT = "The rest is left out here: it stands in report.md."
+
+
+def render(report: Report) -> str:
+    """The whole report as one Markdown document."""
+    blocks = [*head(report), facts(report.header), *notes(report)]
+    for section in report.sections:
+        blocks += _section(section, report.references)
+    blocks += claims(report)
+    blocks.append("## Not done")
+    if report.undone:
+        blocks += [*table(report.undone, report.references), _files(report.undone)]
+    else:
+        blocks.append("Every case has a result.")
+    blocks += ["## Provenance", facts(report.provenance)]
+    if report.plan.suite:
+        suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False)
+        blocks.append(markdown_details("The suite as read", f"```json\n{suite}\n```"))
+    if report.records:
+        blocks += ["## Records", LISTED.format(report.records.name)]
+    return joined(blocks)
+
+
+def joined(blocks: Iterable[str]) -> str:
+    """Blocks as one document, without those that are empty."""
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def head(report: Report) -> list[str]:
+    """The title of a report, and what was measured for what."""
+    return [f"# {escape(report.plan.name)}", escape(report.plan.about)]
+
+
+def facts(listed: Iterable[Fact]) -> str:
+    """Facts as a list."""
+    return "\n".join(f"- **{fact.term}:** {'; '.join(map(escape, fact.lines))}" for fact in listed)
+
+
+def notes(report: Report) -> list[str]:
+    """The notes of all sections."""
+    return [_notes(section.notes) for section in report.sections]
+
+
+def claims(report: Report) -> list[str]:
+    """The table of verdicts, then what each of them was judged by and what shows it."""
+    if report.claims is None:
+        return []
+    lines, judged = [], report.claims.judged
+    for judgement in judged.judgements:
+        claim, run = judgement.claim, f" ({escape(judgement.run)})" if judgement.run else ""
+        links = [
+            f"[Figure {item.number}](figures/{item.name}.png)"
+            if isinstance(item, Figure)
+            else f"[Table {item.number}](tables/{item.name}.csv)"
+            for item in report.exhibits(judgement.verdict.exhibits)
+        ]
+        again = f"`{claim.command}` measures it again"
+        verdict = judgement.verdict
+        beside = f"For the verdict: {verdict.strength} Against it: {verdict.weakness}"
+        criterion = f"- **{claim.id}**{run}: {escape(claim.criterion)} {escape(beside)}"
+        lines.append(" · ".join([criterion, *links, again]))
+    needed = [f"`{command}` measures what {ids} need" for command, ids in judged.missing.items()]
+    return [
+        "## Claims",
+        _notes(judged.notes),
+        *table(report.claims.table, report.references),
+        *(table(report.claims.by_run) if report.claims.by_run else []),
+        markdown_details("What confirms or refutes them, and what shows it", "\n".join(lines)),
+        f"Not judged by these records: {'; '.join(needed)}." if needed else "",
+    ]
+
+
+def table(item: Table, references: References | None = None, most: int | None = None) -> list[str]:
+    """A title, the table, its note; ``most`` rows of it, ``references`` to records in the last."""
+    cited = references if any(item.rows_from) else None
+    last = ["Records"] if cited else []
+    rows = []
+    for row, keys in list(zip(item.grid.rows, item.rows_from, strict=True))[:most]:
+        numbers = [cited.text(keys) if keys else NOTHING] if cited else []
+        rows.append([*(cell.markdown for cell in row), *numbers])
+    numeric = [place for place, right in enumerate(item.grid.numeric) if right]
+    left = len(item.grid.rows) - len(rows)
+    return [
+        f"### Table {item.number}. {escape(item.title)}",
+        markdown_table([*map(escape, item.grid.headers), *last], rows, numeric),
+        f"{left} of {len(item.grid.rows)} rows are left out here." if left else "",
+        escape(item.note),
+    ]
+
+
+def _section(section: Section, references: References) -> list[str]:
+    blocks = [f"## {escape(section.study)}", escape(section.question), _notes(section.notes)]
+    for figure in section.figures:
+        blocks += _figure(figure, references)
+    for item in section.tables:
+        blocks += [*table(item, references), _files(item)]
+    return blocks
+
+
+def _figure(figure: Figure, references: References) -> list[str]:
+    title = escape(figure.title)
+    return [
+        f"### Figure {figure.number}. {title}",
+        f"![{title}](figures/{figure.name}.png)",
+        escape(figure.note),
+        f"Records {references.text(figure.records)}." if figure.records else "",
+    ]
+
+
+def _files(item: Table) -> str:
+    return f"[CSV](tables/{item.name}.csv) · [LaTeX](tables/{item.name}.tex)"
+
+
+def _notes(listed: Iterable[str]) -> str:
+    return "\n>\n".join(f"> **Note:** {escape(note)}" for note in listed)
+
+
+def summary(report: Report) -> str:
+    """Head, notes, failures and tables, without figures, in at most `LIMIT` bytes.
+
+    All tables are cut to the same number of rows, the largest that fits, and say how many are
+    left out. Where not even titles and notes fit, the text ends early and says so.
+    """
+    longest = max((len(item.grid.rows) for item in report.tables), default=0)
+    low, high = 0, longest  # the number of rows is found by halves: `low` fits, or nothing does
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _fits(_text(report, middle)) else (low, middle - 1)
+    text = _text(report, low)
+    return text if _fits(text) else _cut(text)
+
+
+def _text(report: Report, rows: int) -> str:
+    blocks = [*head(report), facts(report.header), *notes(report)]
+    if report.undone:
+        blocks += table(report.undone, most=rows)
+    for section in report.sections:
+        blocks.append(f"## {escape(section.study)}" if section.tables else "")
+        for item in section.tables:
+            blocks += table(item, most=rows)
+    if report.claims:
+        blocks += ["## Claims", *table(report.claims.table)]
+        blocks += table(report.claims.by_run) if report.claims.by_run else []
+    return joined(blocks)
+
+
+def _fits(text: str) -> bool:
+    return len(text.encode()) <= LIMIT
+
+
+def _cut(text: str) -> str:
+    """The text up to a whole line, and that it was cut."""
+    room = LIMIT - len(f"\n\n{CUT}\n".encode())
+    head = text.encode()[:room].decode(errors="ignore").rpartition("\n")[0]
+    return f"{head.rstrip()}\n\n{CUT}\n"

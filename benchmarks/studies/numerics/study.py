@@ -1,0 +1,348 @@
+"""Numerics: gradients against float64, and the equalities that continuous flows rest on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import product
+from time import perf_counter
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+import torch
+from pydantic import (
+    Field,
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+import flows
+from benchmarks import datasets
+from benchmarks.core.case import Case, Settings, canonical, digest
+from benchmarks.core.study import Common, Parts, Result, Study, register
+from benchmarks.evaluation.equalities import IDENTITIES
+from benchmarks.measure.calls import timed
+from benchmarks.measure.memory import saved_bytes
+from benchmarks.studies.contender import Contender, expanded
+from benchmarks.training.loop import train
+from benchmarks.training.settings import Training
+from benchmarks.training.state import prepared
+from flows.continuous import Solver
+from flows.continuous.solve import FIXED, Gradient
+from flows.continuous.trace import Noise, Trace
+
+BACKPROP: dict[str, Any] = {"method": "dopri5", "gradient": "backprop"}
+
+
+class GradientsOptions(Settings, frozen=True):
+    """Options of the part "gradients"."""
+
+    part: Literal["gradients"]
+    """Part of the study."""
+    flows: tuple[str, ...] = ("cnf",)
+    """Names of flows that solve an ODE."""
+    datasets: tuple[str, ...]
+    """Data sets, by their names or files."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+    options: Mapping[str, JsonValue] = {}
+    """Options of all flows; of their solver those that no other key decides (`error_norm`)."""
+    solvers: dict[str, tuple[PositiveFloat, ...]]
+    """Tolerances (rtol = atol) by adaptive method, and step sizes by method of fixed steps."""
+    gradients: tuple[Gradient, ...] = get_args(Gradient)
+    """Ways to a gradient that are compared."""
+    dtypes: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")
+    """Floating-point types of the solves, in place of the suite's `dtype`."""
+    batch: PositiveInt = 256
+    """Rows whose gradient is taken."""
+    updates: tuple[NonNegativeInt, ...] = (0, 1000)
+    """Updates after which gradients are taken; 0 is the untrained field."""
+    training: Training = Training()
+    """Settings of the trainings."""
+    training_batch: PositiveInt = 256
+    """Rows of a batch in training."""
+    training_solver: dict[str, JsonValue] = canonical(Solver(rtol=1e-4, atol=1e-4, **BACKPROP))
+    """Solver of the trainings."""
+    reference: PositiveFloat = 1e-12
+    """Tolerance of the gradient in float64 that errors refer to."""
+    seconds: NonNegativeFloat = 1.0
+    """Seconds of timing all gradients of one setting of the solver; 0 times nothing."""
+
+
+class Gradients(Study):
+    """The error and the cost of the gradient of -log p, by adjoint, seminorm and backprop."""
+
+    name = "numerics"
+    uses = ("benchmarks.measure", "benchmarks.training")
+    Options = GradientsOptions
+
+    def cases(self, options: GradientsOptions, common: Common) -> Iterator[Case]:
+        """A case for each data set, flow, seed, field, precision, solver setting and gradient.
+
+        Fixed steps have no error norm, so that their seminorm would be their adjoint again.
+        """
+        names = {"part", "training", "training_batch", "training_solver", "reference", "seconds"}
+        settings = options.model_dump(include=names)
+        settings["training_solver"] = canonical(Solver.of(options.training_solver))
+        for name in options.datasets:
+            dim = datasets.dim(name)
+            for flow in options.flows:
+                own = {"solver": {}, **options.options}  # refused by a flow that solves no ODE
+                complete = Contender(flow=flow, options=own).complete(options.sizes, dim)
+                solvers = list(_solvers(Solver.of(complete["solver"]), options))
+                for seed, updates, dtype, solver in product(
+                    common.seeds, options.updates, options.dtypes, solvers
+                ):
+                    yield replace(common, dtype=dtype).case(
+                        seed,
+                        study=self.name,
+                        flow=flow,
+                        dim=dim,
+                        options={**complete, "solver": canonical(solver)},
+                        dataset=name,
+                        batch=options.batch,
+                        updates=updates,
+                        settings=settings,
+                    )
+
+    def block(self, case: Case) -> str:
+        """All gradients at one solver setting of one field."""
+        varied: Any = {"options": {"solver": {"gradient"}}}
+        return digest(case.model_dump(mode="json", exclude=varied))
+
+    def budget(self, case: Case) -> float:
+        """Seconds: the share of the timing, the counted calls, some of the training."""
+        return float(case.settings["seconds"]) / 2 + 0.5 + case.updates / 2000
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Take each gradient's error and counts, then time all of them in shuffled rounds."""
+        works: dict[str, Callable[[], object]] = {}
+        results: dict[str, Result] = {}
+        for case in cases:
+            start = perf_counter()
+            try:
+                works[case.key], metrics = _measured(case)
+                results[case.key] = Result(metrics, seconds=perf_counter() - start)
+            except Exception as error:
+                yield case.key, Result.of(error)
+        yield from timed(cases[0], works, results, "gradient_seconds")
+
+
+def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
+    """Each method of the suite at each of its settings with each gradient."""
+    for method, settings in options.solvers.items():
+        fixed = method in FIXED
+        first_step = None if fixed else base.first_step
+        for value in settings:
+            accuracy = {"step_size": value} if fixed else {"rtol": value, "atol": value}
+            for gradient in options.gradients:
+                if not (fixed and gradient == "seminorm"):
+                    chosen: dict[str, Any] = {"step_size": None, **accuracy, "gradient": gradient}
+                    yield replace(base, method=method, first_step=first_step, **chosen)
+
+
+def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
+    """A call of loss and backward as the case has it, with its error and counts."""
+    training = case.changed(
+        dtype="float32",  # both precisions are given the same field
+        batch=case.settings["training_batch"],
+        options={**case.options, "solver": case.settings["training_solver"]},
+        settings={name: case.settings[name] for name in ("part", "training")},
+    ).model_dump_json()
+    best = _reference(training, case.batch, float(case.settings["reference"]))
+    dtype = getattr(torch, case.dtype)
+    flow, x = _view(_field(training), dtype, case.options["solver"]), _rows(case).to(dtype)
+    step = partial(_step, flow, x)
+    with flows.count_nfe(flow) as nfe:
+        loss, gradient = _gradient(flow, x)
+    if not bool(torch.isfinite(gradient).all()):
+        raise FloatingPointError("the gradient has values that are not finite")
+    metrics = {
+        "gradient_error": _relative(gradient, best.gradient),
+        "gradient_cosine": min(1.0, float(cosine_similarity(gradient, best.gradient, 0))),
+        "reference_shift": best.shift,
+        "loss_error": abs(loss - best.loss),
+        "gradient_bytes": saved_bytes(step, flow.parameters()),
+        "nfe_forward": nfe.forward,
+        "nfe_backward": nfe.backward,
+        "steps_accepted": nfe.accepted,
+        "steps_rejected": nfe.rejected,
+        "steps_accepted_backward": sum(solve.accepted_backward for solve in nfe.solves),
+        "steps_rejected_backward": sum(solve.rejected_backward for solve in nfe.solves),
+    }
+    return step, metrics
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A field's loss and gradient (P,) in float64, and how far the gradient can be relied on."""
+
+    loss: float
+    gradient: Tensor
+    shift: float  # its relative change at a tolerance ten times looser
+
+
+@lru_cache(maxsize=4)
+def _field(training: str) -> flows.Flow:
+    """The flow of a case, given as JSON, once it is trained; kept for the cases that follow."""
+    case = Case.model_validate_json(training)
+    data = datasets.load(str(case.dataset), seed=case.seeds.data)
+    flow, settings = prepared(case, data)
+    if case.updates:
+        train(flow, data, case, settings)
+    return flow
+
+
+@lru_cache(maxsize=4)
+def _reference(training: str, rows: int, tolerance: float) -> Reference:
+    """The gradient of a case's field by backprop through dopri5 at ``tolerance``."""
+    field, case = _field(training), Case.model_validate_json(training)
+    x = _rows(case.changed(batch=rows)).double()
+    (_, loose), (loss, gradient) = (
+        _gradient(_view(field, torch.float64, {**BACKPROP, "rtol": t, "atol": t}), x)
+        for t in (10 * tolerance, tolerance)
+    )
+    return Reference(loss, gradient, _relative(loose, gradient))
+
+
+def _rows(case: Case) -> Tensor:
+    """The batch (N, D): the first rows of the test set, rounded to float32 for every precision."""
+    data = datasets.load(str(case.dataset), seed=case.seeds.data)
+    return data.test[: case.batch].to(case.device, torch.float32)
+
+
+def _view(field: flows.Flow, dtype: torch.dtype, solver: Any) -> flows.Flow:
+    """A copy of the field's flow in ``dtype`` that solves by ``solver``, its noise fixed."""
+    return copy.deepcopy(field).to(dtype).using(solver=solver, noise=0)
+
+
+def _step(flow: flows.Flow, x: Tensor) -> float:
+    """The mean of -log p, in nats; its backward pass leaves the gradient with the parameters.
+
+    It is -log p for all flows, whatever one is trained by: what the solver's error bears upon.
+    """
+    flow.zero_grad()
+    loss = -flow.log_prob(x).mean()
+    loss.backward()
+    return loss.item()
+
+
+def _gradient(flow: flows.Flow, x: Tensor) -> tuple[float, Tensor]:
+    """The loss, and its gradient by all parameters as one float64 vector (P,)."""
+    loss, wanted = _step(flow, x), [p for p in flow.parameters() if p.requires_grad]
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
+    return loss, torch.cat([part.double().flatten() for part in parts])
+
+
+def _relative(gradient: Tensor, best: Tensor) -> float:
+    return float((gradient - best).norm() / best.norm())
+
+
+# ---- identities ---------------------------------------------------------------------------------
+
+Sixteenths = Annotated[int, Field(ge=32, multiple_of=16)]
+ESTIMATORS = ("hutchinson", "bottleneck")  # in R^D, and in R^K
+
+
+class IdentitiesOptions(Settings, frozen=True):
+    """Options of the part "identities". Identities without a flow of their own are those of cnf."""
+
+    part: Literal["identities"]
+    """Part of the study."""
+    flows: tuple[Contender, ...] = (Contender(flow="*"),)
+    """Flows whose densities are held against a dense Jacobian."""
+    dims: tuple[PositiveInt, ...] = (2, 5)
+    """Dimensions D of the flows."""
+    sizes: Mapping[str, PositiveInt] = {"hidden": 16, "depth": 2}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+    times: tuple[str, ...] = ("concat", "concatsquash")
+    """Ways in which t enters the layers of the field."""
+    blocks: tuple[PositiveInt, ...] = (1, 4, 16, 64)
+    """Numbers of blocks of a residual network that is held against Euler's method."""
+    methods: tuple[str, ...] = ("euler", "midpoint", "rk4")
+    """Methods of fixed steps whose order of convergence is measured."""
+    steps: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
+    """Numbers of steps from which that order is taken."""
+    differences: tuple[Sixteenths, ...] = (32, 64)
+    """Numbers of steps of the solutions whose differences give d log p/dt, multiples of 16."""
+    bottlenecks: tuple[tuple[PositiveInt, PositiveInt], ...] = ((16, 4), (64, 8), (8, 32))
+    """Pairs of D and K, the dimension of the bottleneck of Hutchinson's estimate."""
+    gain: PositiveFloat = 3.0
+    """Factor on the initial weight matrices; at 1 the Jacobian is tiny."""
+    batch: PositiveInt = 16
+    """Rows on which the two sides of an identity are compared."""
+    draws: int = Field(default=4000, ge=100)
+    """Estimates of the trace for each row."""
+
+
+class Identities(Study):
+    """What is left of each equality: residual networks, densities, their rate, and traces."""
+
+    name = "numerics"
+    uses = ("benchmarks.measure", "benchmarks.evaluation", "flows.conformance")
+    Options = IdentitiesOptions
+
+    def cases(self, options: IdentitiesOptions, common: Common) -> Iterator[Case]:
+        """The cases of each identity, in float64 whatever the suite says; of its first seed."""
+        common = replace(common, dtype="float64", seeds=common.seeds[:1])
+        shared = {"part": options.part, "gain": options.gain}
+        for identity, contender, dim, settings in _asked(options):
+            yield common.case(
+                common.seeds[0],
+                study=self.name,
+                flow=contender.flow,
+                dim=dim,
+                options=contender.complete(options.sizes, dim),
+                batch=options.batch,
+                settings={**shared, "identity": identity, **settings},
+            )
+
+    def alone(self, case: Case) -> bool:
+        """No: nothing is timed."""
+        return False
+
+    def budget(self, case: Case) -> float:
+        """Seconds."""
+        return 3.0 if case.settings["identity"] == "density" else 0.5
+
+    def result(self, case: Case) -> Result:
+        """What its identity's own function gives."""
+        return IDENTITIES[case.settings["identity"]](case)
+
+
+def _asked(
+    options: IdentitiesOptions,
+) -> Iterator[tuple[str, Contender, int, dict[str, JsonValue]]]:
+    """Identity, flow, dimension and settings of each case."""
+    dim = max(options.dims)
+    for time, blocks in product(options.times, options.blocks):
+        yield "euler", Contender(flow="cnf", options={"time": time}), dim, {"blocks": blocks}
+    for method in options.methods:
+        yield "order", Contender(flow="cnf"), dim, {"method": method, "steps": list(options.steps)}
+    for contender, dim in product(expanded(options.flows), options.dims):
+        yield "density", contender, dim, {}
+    for time, dim in product(options.times, options.dims):
+        settings: dict[str, JsonValue] = {"steps": list(options.differences)}
+        yield "rate", Contender(flow="cnf", options={"time": time}), dim, settings
+    for (dim, width), field in product(options.bottlenecks, ("network", "projection")):
+        if field == "projection" and width > dim:  # which has no orthonormal columns there
+            continue
+        for estimator, noise in product(ESTIMATORS, get_args(Noise)):
+            trace: Any = canonical(Trace(estimator, noise=noise))
+            own = {"bottleneck": width, "trace": trace}
+            settings = {"field": field, "draws": options.draws}
+            yield "estimate", Contender(flow="ffjord", options=own), dim, settings
+
+
+@register
+class Numerics(Parts):
+    """Gradients by adjoint, seminorm and backprop, and the equalities of continuous flows."""
+
+    name = "numerics"
+    parts: ClassVar[Mapping[str, Study]] = {"gradients": Gradients(), "identities": Identities()}

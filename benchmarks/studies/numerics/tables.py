@@ -1,0 +1,321 @@
+"""Tables of numerics: gradients by error and by setting; what is left of each equality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.analysis.inference import ratio_of_medians
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, selected
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.naming import name_runs, series
+
+# ---- gradients ----------------------------------------------------------------------------------
+
+LEVELS = (1e-2, 1e-3, 1e-4, 1e-5)  # errors that a gradient may be asked to keep
+PLACE = ["dataset", "series", "updates", "dtype"]  # a field, in one precision
+WHICH = {
+    "dataset": Column("Data"),
+    "series": Column("Flow"),
+    "updates": Column("Updates", digits=",d"),
+    "dtype": Column("Precision"),
+    "level": Column("Error at most", digits="g"),
+    "method": Column("Solver"),
+    "setting": Column("Setting", digits="g"),
+    "gradient": Column("Gradient"),
+    "reference_ratio": Column("Time / reference", digits=".3g", kind="time"),
+    "backprop_ratio": Column(
+        "Time / backprop", digits=".3g", interval="backprop_ratio.interval", kind="time"
+    ),
+}
+DIGITS = {
+    "gradient_error": ".1e",
+    "gradient_cosine": ".6f",
+    "gradient_bytes": ".3g",
+    "nfe_forward": ".0f",
+    "nfe_backward": ".0f",
+}
+MEASURED = {metric: Column.of(metric, digits=digits) for metric, digits in DIGITS.items()}
+MEANING = (
+    "Updates: training updates of the field, 0 if untrained. Error: ‖g - g*‖ / ‖g*‖ over all "
+    "parameters, with g* by backprop in float64 at a tight tolerance. Saved: the most bytes that "
+    "autograd holds for backward at one time, without parameters. Forward, backward: evaluations "
+    "of either solve. Medians over seeds. "
+)
+QUICKEST_NOTE = (
+    f"The fastest solver setting with at most this error, of {', '.join(map(str, LEVELS))}. A "
+    "setting that is fastest for several errors is listed at the smallest one. Fixed steps have "
+    "no seminorm."
+)
+SETTINGS_NOTE = (
+    "Setting: the tolerance rtol = atol, or the step size of a fixed-step method. Time: loss and "
+    "backward, timed in the same shuffled rounds, as a ratio of medians with its 95 % bootstrap "
+    "interval."
+)
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """Gradients of a given error, gradients by solver setting, and a table for each identity."""
+    parts = dict(list(frame.groupby("setting.part")))
+    listed = _gradients(with_solver(parts["gradients"])) if "gradients" in parts else []
+    if "identities" in parts:
+        groups = name_runs(parts["identities"], *NAMES).groupby("setting.identity", sort=False)
+        listed += [_identity(str(identity), rows) for identity, rows in groups]
+    return listed
+
+
+def _gradients(rows: pd.DataFrame) -> list[Table]:
+    exhibits = [
+        ("gradients-at-error", "Fastest gradient within an error", QUICKEST_NOTE, by_error(rows)),
+        ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting(rows)),
+    ]
+    columns = {**WHICH, **MEASURED}
+    return [
+        Table(name, title, MEANING + note, selected(frame, columns), columns)
+        for name, title, note, frame in exhibits
+        if len(frame)
+    ]
+
+
+def with_solver(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add what tells gradients apart: series, method, fixed, setting and gradient.
+
+    The setting is the tolerance, or the step size where steps are fixed.
+    """
+    defaults = {"method": "dopri5", "rtol": 1e-5, "step_size": math.nan, "gradient": "adjoint"}
+    solver = described(frame["option.solver"], **defaults)
+    steps = solver["step_size"].astype(float)
+    columns = frame.columns.str.match(r"flow$|run$|batch$|setting\.|option\.(?!solver$)")
+    return frame.assign(
+        series=series(frame.loc[:, columns]),
+        method=solver["method"],
+        fixed=steps.notna(),
+        setting=steps.fillna(solver["rtol"]),
+        gradient=solver["gradient"],
+    )
+
+
+def by_setting(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each field, solver setting and gradient, loosest first; medians over seeds.
+
+    Where no seed is done, the status stands for the error.
+    """
+    table: list[dict[str, Any]] = []
+    rows = rows.assign(order=-rows["setting"])
+    for (*place, method, _), block in rows.groupby([*PLACE, "method", "order"]):
+        base = block[(block["gradient"] == "backprop") & (block["status"] == "done")]
+        for gradient, group in block.groupby("gradient"):
+            row = dict(zip(PLACE, place, strict=True))
+            row |= {"method": method, "setting": group["setting"].iloc[0], "gradient": gradient}
+            row[RECORDS] = tuple(dict.fromkeys([*group["key"], *base["key"]]))
+            done = group[group["status"] == "done"]
+            if done.empty:
+                table.append(row | {"gradient_error": group["status"].iloc[0]})
+                continue
+            row |= {metric: done[metric].median() for metric in MEASURED}
+            table.append(row | (_ratio(done, base) if "gradient_seconds" in done else {}))
+    return pd.DataFrame(table)
+
+
+def _ratio(done: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
+    """Seconds over backprop's of the same seed, all seeds pooled."""
+    if set(done["gradient"]) == {"backprop"}:
+        return {"backprop_ratio": 1.0}
+    done, base = (side[side["gradient_seconds"].notna()] for side in (done, base))
+    done = done.sort_values("seed")
+    beside = base.set_index("seed")["gradient_seconds.values"]
+    ours, theirs = [], []
+    for seed, samples in zip(done["seed"], done["gradient_seconds.values"], strict=True):
+        if seed in beside.index:
+            scale = np.median(beside[seed])
+            ours.append(np.asarray(samples) / scale)
+            theirs.append(np.asarray(beside[seed]) / scale)
+    if not ours:
+        return {}
+    value, low, high = ratio_of_medians(np.concatenate(ours), np.concatenate(theirs))
+    return {"backprop_ratio": value, "backprop_ratio.interval": (low, high)}
+
+
+def by_error(rows: pd.DataFrame) -> pd.DataFrame:
+    """For each field, error and gradient the quickest solver setting that keeps the error.
+
+    A setting once, with the smallest of the errors that it is the quickest for.
+    """
+    done = rows[rows["status"] == "done"]
+    if done.empty or "gradient_seconds" not in done:
+        return pd.DataFrame()
+    done = done.assign(reference_ratio=done["gradient_seconds"] / done["reference_seconds"])
+    alike = done.groupby([*PLACE, "gradient", "method", "setting"])
+    settings = alike[["reference_ratio", *MEASURED]].median()
+    settings = settings.assign(**{RECORDS: alike["key"].agg(tuple)}).reset_index()
+    table: list[dict[str, Any]] = []
+    for _, field in settings.groupby(PLACE):
+        quickest: dict[int, dict[str, Any]] = {}
+        for level, gradient in product(LEVELS, sorted(field["gradient"].unique())):
+            candidates = field[(field["gradient"] == gradient) & (field["gradient_error"] <= level)]
+            for index, best in candidates.nsmallest(1, "reference_ratio").iterrows():
+                quickest.pop(index, None)
+                quickest[index] = {**best.to_dict(), "level": level}
+        table += quickest.values()
+    return pd.DataFrame(table)
+
+
+# ---- identities ---------------------------------------------------------------------------------
+
+PLACES = {"hutchinson": "d", "bottleneck": "k"}  # estimator: space of its probes, R^D or R^K
+TITLES = {
+    "euler": "A residual network and Euler's method",
+    "order": "Orders of convergence",
+    "density": "Densities against a dense Jacobian",
+    "rate": "d log p/dt against the trace",
+    "estimate": "Trace in R^D and in R^K, exact and estimated",
+}
+NOTES = {
+    "euler": "A residual network z + f_k(z), layer by layer with the weights of the field at t = "
+    "k, compared with Euler's method at step size one for the same field: float64, 16 rows.",
+    "order": "Root mean square error at t = 1 for each number of steps, relative to a solution "
+    "by dopri8 at 1e-12. Order: log2 of the ratio of errors between the two largest numbers "
+    "of steps.",
+    "density": "Largest difference between the log-determinant and that of the Jacobian by "
+    "autograd, and |∫ p dx - 1| in two dimensions on a grid. Beside each: the error that "
+    "rounding, the solver's tolerance (1e-10) and the grid allow. Weights are moved off "
+    "their initial values.",
+    "rate": "Largest |d log p/dt + tr ∂f/∂z| along trajectories, over the root mean square of "
+    "the trace. d log p/dt is a finite difference of fourth order of log |det| of the "
+    "solution's Jacobian, which rk4 computes in the given number of steps.",
+    "estimate": "A field g(h(x)) with h in R^K; the projection is x U Uᵀ with orthonormal U. "
+    "Error: root mean square over rows and draws of one probe, relative to ‖∂f/∂x‖, in R^D "
+    "and in R^K. Theory: √ of the closed formula, 2 (‖S‖² − Σ S_ii²) for Rademacher and 2 "
+    "‖S‖² for Gaussian noise. Variance: that in R^K over that in R^D. Largest z: the largest "
+    "mean error of a row, in its standard errors. Traces differ: tr of K × K less tr of D × "
+    "D, relative to ‖∂f/∂x‖.",
+}
+ERRORS = {"order": "solver_error", "rate": "rate_error"}  # by step, of a convergence
+CASES = {  # by identity, columns of the table and the records, a row a case
+    "euler": {
+        "time": "option.time",
+        "dim": "dim",
+        "blocks": "setting.blocks",
+        "different_elements": "different_elements",
+        "solver_error": "solver_error",
+    },
+    "density": {
+        name: name
+        for name in ("flow", "dim", "ladj_error", "ladj_bound", "mass_error", "mass_bound")
+    },
+    "estimate": {"dim": "dim", "width": "option.bottleneck"},
+}
+COLUMNS = {
+    "flow": Column("Flow"),
+    "method": Column("Method"),
+    "time": Column("Weights"),
+    "dim": Column("D"),
+    "blocks": Column("Blocks"),
+    "different_elements": Column.of("different_elements", digits="d"),
+    **{
+        name: Column.of(name, digits=".1e")
+        for name in ("solver_error", "ladj_error", "ladj_bound", "mass_error", "mass_bound")
+    },
+    "convergence_order": Column.of("convergence_order", digits=".3f"),
+    "width": Column("K"),
+    "field": Column("Field"),
+    "noise": Column("Noise"),
+    "rmse_d": Column("Error in R^D", error="rmse_d_se"),
+    "theory_d": Column("Theory in R^D"),
+    "rmse_k": Column("Error in R^K", error="rmse_k_se"),
+    "theory_k": Column("Theory in R^K"),
+    "variance": Column("Variance", digits=".3g"),
+    "trace_bias": Column.of("trace_bias", unit="", digits=".2f"),
+    "cyclic_error": Column.of("cyclic_error", unit="", digits=".1e"),
+    "status": Column("Status"),
+}
+NAMES = ("flow", "setting.field", "setting.method", "option.time")  # of a case, in some identity
+
+
+def done(frame: pd.DataFrame, identity: str) -> pd.DataFrame:
+    """The done cases of one identity."""
+    rows = frame[frame["status"] == "done"]
+    return rows[rows["setting.identity"] == identity] if "setting.identity" in rows else rows[:0]
+
+
+def convergence(row: Any) -> tuple[list[int], list[float], float]:
+    """Numbers of steps of a case, the errors with them, and the order at the most steps.
+
+    The order is NaN for a single number of steps.
+    """
+    steps = [int(n) for n in row["setting.steps"]]
+    order = [math.nan, *row["convergence_order.values"]][-1]
+    return steps, list(row[f"{ERRORS[row['setting.identity']]}.values"]), float(order)
+
+
+def estimates(rows: pd.DataFrame) -> pd.DataFrame:
+    """Errors of one probe in R^D and in R^K, a row for each field and noise.
+
+    ``rmse_d`` and ``rmse_k`` are root mean square errors over ‖∂f/∂x‖, ``<name>_se`` their standard
+    errors, ``theory_d`` and ``theory_k`` the closed formula; ``variance`` is the ratio of the
+    variances, K over D, where both were measured.
+    """
+    trace = described(rows["option.trace"], estimator="exact", noise="rademacher")
+    rows = rows.assign(noise=trace["noise"], place=trace["estimator"].map(PLACES))
+    names = {"dim": "dim", "width": "option.bottleneck", "field": "setting.field", "noise": "noise"}
+    fields = []
+    for key, group in rows.groupby([*names.values()], sort=False):
+        field: dict[str, Any] = dict(zip(names, key, strict=True))
+        for _, case in group.sort_values("place").iterrows():
+            place = case["place"]
+            field[f"rmse_{place}"] = case["trace_rmse"]
+            field[f"rmse_{place}_se"] = case["trace_rmse_se"]
+            field[f"theory_{place}"] = case["trace_rmse_theory"]
+        if group["place"].nunique() == 2:
+            field["variance"] = (field["rmse_k"] / field["rmse_d"]) ** 2
+        field |= {name: group[name].max() for name in ("trace_bias", "cyclic_error")}
+        fields.append(field | {RECORDS: tuple(group["key"])})
+    return pd.DataFrame(fields)
+
+
+def _identity(identity: str, rows: pd.DataFrame) -> Table:
+    columns = COLUMNS
+    finished = rows[rows["status"] == "done"]
+    if identity in ERRORS:
+        cases = list(_falling(rows))
+        errors = dict.fromkeys(n for case in cases for n in case if n.startswith("error_"))
+        headers = {name: f"{name.removeprefix('error_')} steps" for name in errors}
+        columns = columns | {name: Column(h, digits=".1e") for name, h in headers.items()}
+        frame = pd.DataFrame(cases)
+    elif identity == "estimate" and len(finished):
+        frame = estimates(finished)
+    else:
+        frame = _cases(rows, CASES[identity])
+    frame = frame.dropna(axis="columns", how="all").reset_index(drop=True)
+    return Table(f"identities-{identity}", TITLES[identity], NOTES[identity], frame, columns)
+
+
+def _cases(rows: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    """A row a case: what it is, and its metrics or else its status."""
+    frame = pd.DataFrame(index=rows.index)
+    measured = [n for n in names if n in METRICS and n in rows]
+    for name, column in names.items():
+        if column in rows:
+            frame[name] = cells(rows, rows[column]) if name in measured else rows[column]
+    if not measured:
+        frame["status"] = rows["status"]
+    return frame.assign(**{RECORDS: [(key,) for key in rows["key"]]})
+
+
+def _falling(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The error of each case at each number of steps, and its order."""
+    for _, row in rows.iterrows():
+        method = row.get("setting.method")
+        named = isinstance(method, str)
+        case: dict[str, Any] = {"method": method} if named else {"time": row["option.time"]}
+        case |= {"dim": row["dim"], RECORDS: (row["key"],)}
+        order: Any = row["status"]
+        if order == "done":
+            steps, errors, order = convergence(row)
+            case |= {f"error_{n}": error for n, error in zip(steps, errors, strict=True)}
+        yield case | {"convergence_order": order}

@@ -1,0 +1,159 @@
+"""What the adapters share: how a library's family is registered, its base, its random streams."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import flows
+from flows.flow import Flow
+from flows.member import SIZES
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a library's flow: width and depth of its networks, layers, context columns."""
+
+    hidden: int = 64
+    depth: int = 2
+    layers: int = 5
+    context_dim: int = 0
+
+    @property
+    def widths(self) -> list[int]:
+        """The width of each hidden layer of a network."""
+        return [self.hidden] * self.depth
+
+
+Make = Callable[..., Flow]
+
+
+def family(
+    name: str,
+    package: str,
+    uses: tuple[str, ...] = SIZES,
+    *,
+    least: int = 1,
+    about: str = "",
+    **defaults: int,
+) -> Callable[[Make], Make]:
+    """Register a library's family by ``make(dim, sizes, **options)``, which builds its Flow.
+
+    The member takes the sizes of ``uses``, whose values are those of `Sizes` but for ``defaults``,
+    and the options that ``make`` takes by keyword. ``about`` is its docstring if ``make`` has none.
+    Building it raises ValueError for fewer columns than ``least``.
+    """
+    sizes = Sizes(**defaults)
+
+    def decorate(make: Make) -> Make:
+        def factory(dim: int, **options: Any) -> Flow:
+            if dim < least:
+                raise ValueError(f"{name} needs {least} columns or more, got dim={dim}")
+            values = {size: options.pop(size) for size in uses if size in options}
+            return make(dim, Sizes(**asdict(sizes) | values), **options)
+
+        parameters = inspect.signature(make).parameters.values()
+        signature = inspect.Signature(
+            [
+                inspect.Parameter("dim", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+                *(
+                    inspect.Parameter(
+                        size, inspect.Parameter.KEYWORD_ONLY, default=getattr(sizes, size)
+                    )
+                    for size in uses
+                ),
+                *(p for p in parameters if p.kind is p.KEYWORD_ONLY),
+            ]
+        )
+        factory.__signature__ = signature  # type: ignore[attr-defined]  # as inspect reads it
+        factory.__doc__ = make.__doc__ or about
+        flows.register(name, uses=uses, requires=package)(factory)
+        return make
+
+    return decorate
+
+
+class LibraryBase(nn.Module):
+    """The base of a library's flow that is not N(0, I); its tensors are those of that flow.
+
+    ``log_prob`` and ``sample`` are the library's methods, bound to it: the second takes a number of
+    samples, or a shape where ``by_shape`` is set.
+    """
+
+    def __init__(
+        self,
+        log_prob: Callable[[Tensor], Tensor],
+        sample: Callable[[Any], Tensor],
+        *,
+        by_shape: bool = False,
+    ) -> None:
+        super().__init__()
+        self._log_prob, self._sample, self.by_shape = log_prob, sample, by_shape
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(N, D) -> (N,) nats."""
+        return self._log_prob(z)
+
+    def rsample(self, like: Tensor) -> Tensor:
+        """Samples of the shape of ``like`` (n, D)."""
+        count = len(like)
+        return self._sample((count,) if self.by_shape else count).reshape(like.shape)
+
+
+@contextlib.contextmanager
+def numpy_seeded() -> Iterator[None]:
+    """Seed numpy's global stream from torch's for the block; it is as it was at the end."""
+    state = np.random.get_state()
+    np.random.seed(int(torch.randint(2**32, ())))
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+class OwnNoise(nn.Module):
+    """A transform whose random estimate of the log-determinant has a stream of its own.
+
+    Without it a density would move the streams of torch and numpy, and calls with the same seed
+    would differ.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise: int | None = None
+        self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the log-determinant is a random estimate."""
+        return False
+
+    def use(self, trace: Any = None, solver: Any = None, noise: int | None = None) -> None:
+        """Draw noise from a seed from now on.
+
+        Raises ValueError for a trace of a random estimate, which has no other.
+        """
+        if trace is not None and self.estimated:
+            raise ValueError(
+                f"this log-determinant is a random estimate: it has no trace {trace!r}"
+            )
+        self.noise = self.noise if noise is None else noise
+
+    @contextlib.contextmanager
+    def seeded(self, x: Tensor) -> Iterator[None]:
+        """Streams from this module's seed, and as they were at the end; x has the device."""
+        if not self.estimated:
+            yield
+            return
+        seed = torch.randint(2**62, (), generator=self.generator)
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            torch.manual_seed(int(seed) if self.noise is None else self.noise)
+            with numpy_seeded():
+                yield

@@ -1,0 +1,492 @@
+"""nflows transforms repaired for today's torch, and made fair where a default is not.
+
+nflows 0.14 dates from 2020. Each class here is the nflows class of the same name with its faults
+mended; the tests show each fault in the original. Two faults need no class of their own: nflows'
+base distribution cannot sample in float64, and its ``sample`` cannot draw in parts with a context
+(`flows.Flow` has a base of its own and takes one context row for all).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from nflows import transforms
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flows.bijection import concrete
+from flows.discrete.splines import Spline
+from flows.linalg import widened
+
+
+class CompositeTransform(transforms.CompositeTransform):
+    """Parts in their order from data to noise.
+
+    The original adds the log-determinants one by one, to zeros; here they are summed at once.
+    """
+
+    @staticmethod
+    def _cascade(inputs: Tensor, funcs: Iterable[Any], context: Tensor | None) -> Any:
+        ladjs = []
+        for function in funcs:
+            inputs, ladj = function(inputs, context)
+            ladjs.append(ladj)
+        return inputs, torch.stack(ladjs).sum(0) if ladjs else inputs.new_zeros(len(inputs))
+
+
+class ReversePermutation(transforms.ReversePermutation):
+    """Columns in reverse; the original copies them by index, and adds up its gradient by index."""
+
+    @staticmethod
+    def _permute(inputs: Tensor, permutation: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        return inputs.flip(dim), inputs.new_zeros(len(inputs))
+
+
+MISSED = 16  # error of a spline's inverse, at most, in roundings of the tail bound
+
+
+class _Coupling:
+    """Mixin of the couplings: one permutation brings the columns that stay to the front.
+
+    The original selects, and later writes, both groups of columns by index, and adds up the
+    gradients by index.
+    """
+
+    identity_features: Any
+    transform_features: Any
+
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name in ("_order", "_places"):
+            self.register_buffer(name, None, persistent=False)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        self._order = torch.cat([self.identity_features, self.transform_features])
+        self._places = torch.argsort(self._order)
+
+    def _load_from_state_dict(self: Any, *args: Any) -> None:
+        super()._load_from_state_dict(*args)  # type: ignore[misc]  # of nn.Module
+        self._arrange()
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        return self._couple("forward", inputs, context)
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        return self._couple("inverse", inputs, context)
+
+    def _couple(
+        self: Any, direction: str, x: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if self.unconditional_transform is not None or x.dim() != 2:  # images
+            images: tuple[Tensor, Tensor] = getattr(super(), direction)(x, context)
+            return images
+        sizes = (len(self.identity_features), len(self.transform_features))
+        kept, changed = x.index_select(1, self._order).split(sizes, 1)
+        transform = getattr(self, f"_coupling_transform_{direction}")
+        changed, ladj = transform(changed, self.transform_net(kept, context))
+        return torch.cat([kept, changed], 1).index_select(1, self._places), ladj
+
+
+class AffineCouplingTransform(_Coupling, transforms.AffineCouplingTransform):
+    """Affine coupling with scale exp(2 tanh(u / 2)), between 0.135 and 7.39, and 1 at u = 0.
+
+    The original's scale, sigmoid(u + 2) + 0.001, is at most 1.001 and can only contract
+    (https://github.com/bayesiains/nflows/issues/49). Dinh et al., Density estimation using Real
+    NVP, 2017, arXiv:1605.08803.
+    """
+
+    def _coupling_transform_forward(
+        self, inputs: Tensor, transform_params: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._shift_and_log_scale(transform_params)
+        return torch.addcmul(shift, inputs, log_scale.exp()), log_scale.flatten(1).sum(1)
+
+    def _coupling_transform_inverse(
+        self, inputs: Tensor, transform_params: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._shift_and_log_scale(transform_params)
+        return (inputs - shift) / log_scale.exp(), -log_scale.flatten(1).sum(1)
+
+    def _shift_and_log_scale(self, transform_params: Tensor) -> tuple[Tensor, Tensor]:
+        shift, unconstrained = transform_params.split(self.num_transform_features, 1)
+        return shift, 2 * torch.tanh(unconstrained / 2)
+
+
+class AdditiveCouplingTransform(_Coupling, transforms.AdditiveCouplingTransform):
+    """Additive coupling; the original multiplies by ones, and sums their logarithms."""
+
+    def _coupling_transform_forward(
+        self, inputs: Tensor, transform_params: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return inputs + transform_params, inputs.new_zeros(len(inputs))
+
+    def _coupling_transform_inverse(
+        self, inputs: Tensor, transform_params: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return inputs - transform_params, inputs.new_zeros(len(inputs))
+
+
+class _Masked:
+    """Mixin of the autoregressive maps: a net that starts at zero, and its empty weights."""
+
+    autoregressive_net: Any
+    _elementwise_inverse: Any
+    iterative = True  # a pass a column
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data, a pass a column: (N, D) -> (N, D), (N,)."""
+        x, ladj = torch.zeros_like(inputs), inputs.new_zeros(len(inputs))
+        for _ in range(inputs.shape[1]):
+            x, ladj = self._elementwise_inverse(inputs, self.autoregressive_net(x, context))
+        return x, ladj
+
+    def _start_at_zero(self) -> None:
+        nn.init.zeros_(self.autoregressive_net.final_layer.weight)
+        nn.init.zeros_(self.autoregressive_net.final_layer.bias)
+
+    @property
+    def structural_zeros(self) -> set[str]:
+        """Names of weights that their mask leaves no entry of, as at D = 1: no gradient comes."""
+        layers = self.autoregressive_net.named_modules(prefix="autoregressive_net")
+        return {f"{name}.weight" for name, m in layers if hasattr(m, "mask") and not m.mask.any()}
+
+
+class MaskedAffineAutoregressiveTransform(_Masked, transforms.MaskedAffineAutoregressiveTransform):
+    """Affine autoregressive map with scale softplus(u + 0.541) + 0.001, which is 1 at u = 0.
+
+    The original starts by contracting every column by 0.69.
+    Papamakarios et al., Masked Autoregressive Flow, 2017, arXiv:1705.07057.
+    """
+
+    def __init__(self, features: int, hidden: int, **net: Any) -> None:
+        super().__init__(features, hidden, use_residual_blocks=False, **net)
+        self._start_at_zero()
+
+    def _elementwise_forward(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        scale, shift = self._scale_and_shift(parameters)
+        return torch.addcmul(shift, inputs, scale), scale.log().sum(1)
+
+    def _elementwise_inverse(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        scale, shift = self._scale_and_shift(parameters)
+        return (inputs - shift) / scale, -scale.log().sum(1)
+
+    def _scale_and_shift(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        scale, shift = parameters.unflatten(1, (self.features, 2)).unbind(2)
+        return F.softplus(scale + math.log(math.expm1(1 - self._epsilon))) + self._epsilon, shift
+
+
+class _Splined:
+    """A rational-quadratic spline with linear tails in place of nflows' own.
+
+    The original's inverse asserts that a discriminant is not negative, which rounding may make it
+    (https://github.com/bayesiains/nflows/issues/87), misses its point by some 1e-3 where bins are
+    steep, runs off its table at a wide tail bound, and cannot be mapped by torch.func. Here the
+    entries whose inverse misses are solved again in float64, and ``fallbacks`` counts them.
+    Durkan et al., Neural Spline Flows, 2019, arXiv:1906.04032.
+    """
+
+    tail_bound: float
+    fallbacks = 0
+
+    def _spline(self, x: Tensor, raw: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        """(N, d), (N, d, 3K - 1) -> (N, d), (N,)."""
+        spline = Spline(raw, self.tail_bound)
+        if not inverse:
+            y, slope = spline.forward(x)
+            return y, slope.sum(1)
+        if x.dtype != torch.float64 and torch.compiler.is_compiling():  # one path for all entries
+            y, slope, _ = spline.double().inverse(x.double())
+            return y.to(x), slope.to(x).sum(1)
+        y, slope, missed = spline.inverse(x)
+        off = ~(missed <= MISSED * torch.finfo(x.dtype).eps * self.tail_bound)
+        if x.dtype != torch.float64 and concrete(off) and bool(off.any()):
+            self.fallbacks += int(off.sum())
+            exact, exact_slope, _ = spline.double().inverse(x.double())
+            y, slope = torch.where(off, exact.to(y), y), torch.where(off, exact_slope.to(y), slope)
+        return y, slope.sum(1)
+
+
+class PiecewiseRationalQuadraticCouplingTransform(
+    _Coupling, _Splined, transforms.PiecewiseRationalQuadraticCouplingTransform
+):
+    """Spline coupling; ``mask``, net factory, ``num_bins`` and ``tail_bound`` as in nflows."""
+
+    def _coupling_transform(
+        self, inputs: Tensor, transform_params: Tensor, inverse: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        shape = (self.num_transform_features, 3 * self.num_bins - 1)
+        return self._spline(inputs, transform_params.unflatten(1, shape), inverse)
+
+
+class MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
+    _Splined, _Masked, transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform
+):
+    """Spline autoregressive map; ``num_bins`` and ``tail_bound`` as in nflows."""
+
+    def __init__(self, features: int, hidden: int, **net: Any) -> None:
+        super().__init__(features, hidden, use_residual_blocks=False, tails="linear", **net)
+        self._start_at_zero()
+
+    def _elementwise(
+        self, inputs: Tensor, autoregressive_params: Tensor, inverse: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        shape = (inputs.shape[1], 3 * self.num_bins - 1)
+        return self._spline(inputs, autoregressive_params.unflatten(1, shape), inverse)
+
+
+_solve_upper = partial(torch.linalg.solve_triangular, upper=True)
+_solve_unit_lower = partial(torch.linalg.solve_triangular, upper=False, unitriangular=True)
+
+
+class _Linear:
+    """Mixin of the linear layers: an optional cache that follows the parameters.
+
+    The original keeps its cached weight after an edit, a loaded state or a change of dtype, and
+    a second backward pass through it fails. Here it serves calls without gradient alone, and is
+    renewed when a parameter has changed (except through ``.data``, which leaves no trace).
+    """
+
+    def forward(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        original: Any = super()
+        return _fresh(self, original.forward, self.forward_no_cache, inputs)
+
+    def inverse(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        original: Any = super()
+        return _fresh(self, original.inverse, self.inverse_no_cache, inputs)
+
+
+def _fresh(
+    layer: Any,
+    cached: Callable[[Tensor], tuple[Tensor, Tensor]],
+    direct: Callable[[Tensor], tuple[Tensor, Tensor]],
+    x: Tensor,
+) -> tuple[Tensor, Tensor]:
+    plain = not layer.using_cache or torch.is_grad_enabled()
+    if plain or any(p.is_inference() for p in layer.parameters()):
+        return direct(x)
+    state = [(p.data_ptr(), p._version, p.dtype) for p in layer.parameters()]
+    if state != getattr(layer, "cached_state", None):
+        layer.cache.invalidate()
+        layer.cached_state = state
+    return cached(x)
+
+
+class NaiveLinear(_Linear, transforms.NaiveLinear):
+    """A dense W with a determinant by LU, O(D³), in every pass and both directions.
+
+    The original's inverse calls torch.solve, which is gone, and its constructor torch.qr.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features, orthogonal_initialization=False)
+        nn.init.orthogonal_(self._weight)
+
+    def forward_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N,); O(D³ + N D²)."""
+        outputs = F.linear(inputs, self._weight, self.bias)
+        return outputs, self.logabsdet().expand(len(outputs))
+
+    def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N,); O(D³ + N D²)."""
+        outputs = widened(torch.linalg.solve, self._weight, (inputs - self.bias).T).T
+        return outputs, (-self.logabsdet()).expand(len(outputs))
+
+    def weight_inverse_and_logabsdet(self) -> tuple[Tensor, Tensor]:
+        """W⁻¹ (D, D) and log |det W|; O(D³)."""
+        return self.weight_inverse(), self.logabsdet()
+
+    def weight_inverse(self) -> Tensor:
+        """W⁻¹ (D, D); O(D³)."""
+        return widened(torch.linalg.inv, self._weight)
+
+    def logabsdet(self) -> Tensor:
+        """log |det W|, a scalar; O(D³)."""
+        return widened(lambda weight: torch.linalg.slogdet(weight)[1], self._weight)
+
+
+class LULinear(_Linear, transforms.LULinear):
+    """W = L U with a log-determinant in O(D), inverted by two triangular solves, O(N D²).
+
+    The original calls torch.triangular_solve, deprecated
+    (https://github.com/bayesiains/nflows/pull/58), and builds its identity in float32 on the CPU
+    whatever the parameters are. It writes L and U by index, entry by entry.
+    """
+
+    _unit: Tensor
+    _places: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        unit = torch.stack([torch.eye(features), torch.zeros(features, features)])
+        self.register_buffer("_unit", unit.flatten(), persistent=False)
+        rows, columns = torch.cat(
+            [
+                torch.tril_indices(features, features, -1),
+                torch.triu_indices(features, features, 1) + torch.tensor([[features], [0]]),
+                torch.arange(features) + torch.tensor([[features], [0]]),
+            ],
+            1,
+        )
+        self.register_buffer("_places", rows * features + columns, persistent=False)
+
+    def forward_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N,)."""
+        lower, upper, diagonal = self._factors()
+        outputs = F.linear(F.linear(inputs, upper), lower, self.bias)
+        return outputs, diagonal.log().sum().expand(len(inputs))
+
+    def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N,)."""
+        outputs = self._solve((inputs - self.bias).T).T
+        return outputs, (-self.logabsdet()).expand(len(inputs))
+
+    def weight_inverse(self) -> Tensor:
+        """W⁻¹ (D, D); O(D³)."""
+        return self._solve(torch.eye(self.features).to(self.bias))
+
+    def _create_lower_upper(self) -> tuple[Tensor, Tensor]:
+        return self._factors()[:2]
+
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """L (D, D), U (D, D) and the diagonal of U (D,)."""
+        diagonal = self.upper_diag
+        entries = torch.cat([self.lower_entries, self.upper_entries, diagonal])
+        both = self._unit.scatter(0, self._places, entries)
+        lower, upper = both.view(2, self.features, self.features).unbind()
+        return lower, upper, diagonal
+
+    def _solve(self, right: Tensor) -> Tensor:
+        lower, upper = self._create_lower_upper()
+        half = widened(_solve_unit_lower, lower, right)
+        return widened(_solve_upper, upper, half)
+
+
+class QRLinear(_Linear, transforms.QRLinear):
+    """W = Q R, Q of Householder reflections: O(N D² + K N D), log-determinant O(D).
+
+    The original calls torch.triangular_solve, deprecated, and builds its identity in float32 on
+    the CPU whatever the parameters are.
+    """
+
+    def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N,)."""
+        half, _ = self.orthogonal.inverse(inputs - self.bias)
+        outputs = widened(_solve_upper, self._create_upper(), half.T).T
+        return outputs, (-self.logabsdet()).expand(len(outputs))
+
+    def weight_inverse(self) -> Tensor:
+        """W⁻¹ (D, D); O(D³ + K D²)."""
+        identity = torch.eye(self.features).to(self.bias)
+        upper = widened(_solve_upper, self._create_upper(), identity)
+        inverse: Tensor = self.orthogonal(upper)[0]
+        return inverse
+
+
+class SVDLinear(_Linear, transforms.SVDLinear):
+    """W = U S Vᵀ, U and V of Householder reflections: O(K N D), log-determinant O(D)."""
+
+
+class HouseholderSequence(transforms.HouseholderSequence):
+    """An orthogonal W of K Householder reflections: O(K N D), log-determinant 0.
+
+    With K > 2D the original starts with reflections of length zero, and gives NaN; its ``matrix``
+    is of float32 on the CPU whatever the parameters are.
+    """
+
+    def __init__(self, features: int, num_transforms: int) -> None:
+        if num_transforms > 2 * features:
+            raise ValueError(
+                f"{num_transforms} reflections are more than twice the {features} columns: "
+                f"{features} reach every orthogonal matrix"
+            )
+        super().__init__(features, num_transforms)
+
+    def matrix(self) -> Tensor:
+        """W (D, D); O(K D²)."""
+        matrix: Tensor = self.inverse(torch.eye(self.features).to(self.q_vectors))[0]
+        return matrix
+
+
+class ActNorm(transforms.ActNorm):
+    """ActNorm that is set by ``initialize`` alone, and refuses a batch it cannot normalise.
+
+    The original initialises itself in the first forward pass in training mode, from whatever
+    comes, and turns a constant column or a single row into NaN
+    (https://github.com/bayesiains/nflows/issues/4). Kingma and Dhariwal, Glow: Generative Flow
+    with Invertible 1x1 Convolutions, 2018, arXiv:1807.03039.
+    """
+
+    initialized: Any
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        del self.initialized  # a buffer, which forward would read back at every call
+        self.initialized = True  # keeps the original from initialising in forward
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        if inputs.dim() != 2:
+            images: tuple[Tensor, Tensor] = super().forward(inputs, context)
+            return images
+        outputs = torch.addcmul(self.shift, inputs, self.scale)
+        return outputs, self.log_scale.sum().expand(len(inputs))
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        if inputs.dim() != 2:
+            images: tuple[Tensor, Tensor] = super().inverse(inputs, context)
+            return images
+        outputs = (inputs - self.shift) / self.scale
+        return outputs, (-self.log_scale.sum()).expand(len(inputs))
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Make the outputs of x (N, D) have mean 0 and variance 1; ValueError if they cannot."""
+        mean, sd = _moments(x, "ActNorm")
+        self.log_scale.copy_(-sd.log())
+        self.shift.copy_(-mean / sd)
+
+
+class BatchNorm(transforms.BatchNorm):
+    """Batch normalisation whose running variance starts at one, or where ``initialize`` puts it.
+
+    The original's starts at zero, so that a fresh flow in evaluation mode scales by 300. In
+    training mode log_prob depends on the batch, as the method has it: score in evaluation mode.
+    Ioffe and Szegedy, Batch Normalization, 2015, arXiv:1502.03167.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        nn.init.ones_(self.running_var)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Take the running mean and variance from x (N, D); ValueError if it has none."""
+        mean, sd = _moments(x, "BatchNorm")
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(sd.square())
+
+
+def _moments(x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column; ValueError where one cannot be divided by."""
+    if len(x) < 2:
+        raise ValueError(f"{layer} needs at least two rows to initialise, got {len(x)}")
+    sd, mean = torch.std_mean(x, 0)
+    unusable = torch.nonzero(~(sd > 0) | ~torch.isfinite(sd)).flatten().tolist()
+    if unusable:
+        raise ValueError(
+            f"{layer} cannot scale columns {unusable}: constant or not finite in {len(x)} rows"
+        )
+    return mean, sd
