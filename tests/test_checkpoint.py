@@ -56,6 +56,9 @@ def test_a_training_that_was_cut_off_twice_comes_to_the_same(flow, how, path):
     assert resumed.evaluations == history.evaluations
     assert resumed.observations == history.observations
     assert list(resumed.flops()) == list(history.flops())
+    spent = [*resumed.validation_cpu_seconds, resumed.cpu_seconds]  # before the cuts too
+    assert spent == sorted(spent)
+    assert spent[0] == 0 < spent[1]
     assert all(torch.equal(again[name], weights[name]) for name in weights)
 
 

@@ -187,12 +187,14 @@ def efforts_to(sides: Sequence[pd.DataFrame], level: float) -> list[float]:
 
 
 def _effort_to(side: pd.DataFrame, axis: str, level: float) -> float:
-    """Least mean over the seeds of a series; NaN if none has the axis."""
+    """Least mean over the seeds of a series; NaN if none has the axis in all of them."""
     means = []
     for _, seeds in side.groupby("series"):
         curves = arrays_by_case(seeds, improvement.CURVE, axis)
-        means.append(float(np.mean([improvement.cost_at(curve, axis, level) for curve in curves])))
-    return min((mean for mean in means if mean == mean), default=math.nan)
+        if all(axis in curve for curve in curves):
+            costs = [improvement.cost_at(curve, axis, level) for curve in curves]
+            means.append(float(np.mean(costs)))
+    return min(means, default=math.nan)
 
 
 def reached(side: pd.DataFrame) -> float:
