@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing, crossings
 
 from benchmarks.analysis import sizes
-from benchmarks.analysis.growth import Growth, growth
-from benchmarks.core.case import Case
+from benchmarks.analysis.growth import ALWAYS, NEVER, Growth, crossing, crossings, growth
 from benchmarks.core.exhibit import Table
-from benchmarks.core.metrics import METRICS
-from benchmarks.core.record import Record, Values
 from benchmarks.measure.calls import COUNTED
-from benchmarks.report import cells, facts
 from benchmarks.studies.cost.figures import figures, shares
 from benchmarks.studies.cost.tables import tables
 
@@ -41,18 +38,6 @@ def _frame(
 
 def _tables(frame: pd.DataFrame) -> dict[str, Table]:
     return {table.name: table for table in tables(frame)}
-
-
-def test_every_number_of_a_table_has_its_definition() -> None:
-    """Columns of metrics are named by them, for values in the metric's own unit."""
-    frame = _frame(COUNTED, **H)
-    table = _tables(frame)["cost-by-dimension"]
-    names = [name for name in table.shown if name in METRICS]
-    assert {"log_prob_seconds", "step_flops"} <= set(names)
-    for name in names:
-        per = BATCH if METRICS[name].per else 1
-        assert (table.frame[name] * per).tolist() == pytest.approx(frame[name].tolist())
-        assert table.column(name).scale == METRICS[name].scale
 
 
 def test_growth_has_the_calls_that_were_measured() -> None:
@@ -145,34 +130,6 @@ def test_what_is_taken_once_for_a_batch_is_shown_apart() -> None:
     assert all(figure.draw() for figure in figures(both))
 
 
-def test_a_grid_is_no_scan_of_the_dimension() -> None:
-    """Points over N at one D neither lengthen the series' name nor are they lines against D."""
-    scan = _frame(COUNTED, **H, **{"setting.seconds": 3.0})
-    points = pd.concat([scan.iloc[2:3].assign(batch=n) for n in (1, 16, 64)])
-    frame = pd.concat([scan, points.assign(**{"setting.seconds": 1.0})], ignore_index=True)
-    scans = sizes.scans(frame)
-    assert scans["series"].unique().tolist() == ["realnvp"]
-    assert scans["dim"].tolist() == [2, 4, 8, 16, 32]
-    assert _tables(frame)["cost-by-dimension"].frame["batch"].nunique() == 4
-
-
-def test_a_record_of_two_series_is_a_row_of_each() -> None:
-    """H = 3 and H = D at D = 3, say, are measured once and stand in both series."""
-    one = _frame(COUNTED, **{"option.hidden": 8})
-    other = _frame(COUNTED, **{"setting.hidden_per_dim": 1.0}).assign(
-        **{"option.hidden": one["dim"]}
-    )
-    other.loc[other["dim"] == 8, "key"] = "shared"
-    one.loc[one["dim"] == 8, "key"] = "shared"
-    other.loc[other["dim"] != 8, "key"] += "x"
-    frame = pd.concat([one, other], ignore_index=True)
-    by_name = _tables(frame)
-    assert len(by_name["cost-by-dimension"].frame) == 10
-    assert [len(keys) for keys in by_name["cost-growth"].rows_from] == [5, 5]
-    for figure in figures(frame):
-        assert len(set(figure.records)) == len(figure.records) == 9
-
-
 def test_the_linear_layer_alone() -> None:
     """Its growth is a column, and where two are compared they have a figure."""
     kinds = {"naive": 3, "lu": 2}
@@ -214,23 +171,6 @@ def test_columns_that_say_nothing_are_left_out() -> None:
     assert set(table.frame["log_prob_first_seconds"]) == {0.5}
 
 
-def test_noise_of_the_machine_is_told() -> None:
-    """The spread of the reference workload, once for a block; a case above a tenth is named."""
-    quiet, loud = [1.0, 1.01, 1.02, 1.03, 1.04], [1.0, 1.1, 1.2, 1.3, 1.4]
-    records = [_record(2, quiet, "a"), _record(3, quiet, "a"), _record(4, loud, "b")]
-    lines = facts.noise(records)
-    assert f"{(0.02 / 1.02 + 0.2 / 1.2) / 2:.1%}" in lines[0]  # the median over blocks
-    assert f"{0.2 / 1.2:.1%}" in lines[0]
-    assert records[2].case.label in lines[1]
-    assert len(facts.noise(records[:1])) == 1
-
-
-def _record(dim: int, times: list[float], block: str) -> Record:
-    case = Case(study="cost", flow="glow", dim=dim, batch=BATCH)
-    metrics = {"reference_seconds": Values.of("reference_seconds", times)}
-    return Record(case=case, key=case.key, status="done", metrics=metrics, block=block)
-
-
 def test_shares_of_a_solve() -> None:
     """Four evaluations in each of two pieces: field, trace and the solver's rest."""
     frame = _frame(COUNTED, "cnf", **{"option.layers": 2, "log_prob_nfe": 8})
@@ -241,10 +181,89 @@ def test_shares_of_a_solve() -> None:
     assert figure.draw()
 
 
-def test_parameters_are_shown_exactly():
-    frame = _frame(("log_prob",))
-    frame["parameters"] = [float(10**dim_digits + 1) for dim_digits in range(2, 7)]
-    (table,) = [t for t in tables(frame) if "parameters" in t.columns]
-    at = list(table.columns).index("parameters")
-    texts = [row[at].text for row in cells.grid(table).rows]
-    assert [int(text.replace(",", "")) for text in texts] == frame["parameters"].tolist()
+# ---- growth with other sizes --------------------------------------------------------------------
+
+Sizes = tuple[int, int, int, int, int]  # D, N, H, depth, layers
+Cost = Callable[[int, int, int, int, int], float]
+BASE = (16, 64, 32, 2, 4)
+
+
+def _points(
+    points: Iterable[Sizes], cost_of: Cost, flow: str = "glow", **more: Any
+) -> pd.DataFrame:
+    """FLOPs and nanoseconds of ``cost_of`` the sizes, with a spread of a hundredth."""
+    rng, rows = np.random.default_rng(0), []
+    for d, n, h, depth, layers in points:
+        flops = float(cost_of(d, n, h, depth, layers))
+        times = (flops * 1e-9 * np.exp(rng.normal(0, 0.01, 9))).tolist()
+        row = {"flow": "glow", "dim": d, "batch": n, "option.hidden": h, "option.depth": depth}
+        row |= {"option.layers": layers, "key": f"glow{len(rows)}", "status": "done"}
+        row |= {"device": "cpu", "setting.seconds": float(d), "log_prob_nfe": 4.0 * layers}
+        row |= {f"{call}_flops": flops for call in ("log_prob", "step")}
+        row |= {f"{call}_seconds": float(np.median(times)) for call in ("log_prob", "step")}
+        row |= {f"{call}_seconds.values": times for call in ("log_prob", "step")}
+        rows.append({**row, **more})
+    return pd.DataFrame(rows)
+
+
+def _cross(*ranges: Iterable[int], base: Sizes = BASE) -> list[Sizes]:
+    """The base, and each size varied alone over its range."""
+    moved = [
+        (*base[:i], size, *base[i + 1 :]) for i, values in enumerate(ranges) for size in values
+    ]
+    return list(dict.fromkeys([base, *moved]))
+
+
+def test_each_axis_has_its_degree() -> None:
+    """N (H² (depth - 1) + D²) layers + D³ layers: a degree each, and exponents at the end."""
+    points = _cross((), (1, 16, 256), (8, 16, 64, 128), (3, 4, 6), (1, 2, 8))
+    frame = _points(points, lambda d, n, h, k, m: m * (n * (h**2 * (k - 1) + d**2) + d**3))
+    frame["log_prob_determinant_flops"] = frame["dim"] ** 3.0 * frame["option.layers"]
+    (table,) = (table for table in tables(frame) if table.name == "cost-axes")
+    rows = table.frame.set_index("axis")
+    assert rows["log_prob_flops"].to_dict() == {"N": 1, "H": 2, "ℓ": 1, "L": 1}
+    assert rows["log_prob_determinant_flops"].to_dict() == {"N": 0, "H": 0, "ℓ": 0, "L": 1}
+    assert rows["from"].to_dict() == {"N": 1, "H": 8, "ℓ": 2, "L": 1}
+    assert rows["to"].to_dict() == {"N": 256, "H": 128, "ℓ": 6, "L": 8}
+    assert set(rows["flow"]) == {"glow"}
+    share = 128**2 / (128**2 + 16**2 + 16**3 / 64)
+    assert rows["log_prob_seconds"]["H"] == pytest.approx(2 * share, abs=0.05)
+    (group,) = sizes.lines(frame)["option.hidden"].values()
+    grown = growth(group, "log_prob_flops", "option.hidden")
+    assert grown is not None
+    assert grown.exponent == pytest.approx(2 * share)
+
+
+def test_all_else_is_equal_along_an_axis() -> None:
+    """Three sizes are no axis, a D of its own is told, and widths that follow D are no grid."""
+    at_two = [*_cross((), (1, 4, 16)), *_cross((), (1, 4, 16), base=(8, *BASE[1:]))]
+    lines = sizes.lines(_points(at_two, lambda d, n, *_: n * d))
+    assert {axis: list(along) for axis, along in lines.items()} == {
+        "batch": ["glow D=16", "glow D=8"]
+    }
+    assert all(group["dim"].nunique() == 1 for group in lines["batch"].values())
+    assert not sizes.lines(_points(_cross((), (1, 4)), lambda d, n, *_: n * d))
+    widths = [(16, 64, h, 2, 4) for h in (8, 16, 32, 64)]
+    ruled = {"setting.parameters": 1e4}
+    assert not sizes.lines(_points(widths, lambda d, n, h, *_: h, **ruled))
+    assert list(sizes.lines(_points(widths, lambda d, n, h, *_: h))) == ["option.hidden"]
+
+
+def test_a_grid_has_its_tables_and_figure() -> None:
+    """Beside those of a scan of D; without a clock the counts alone, of counted rows none."""
+    points = _cross((2, 4, 8, 32), (1, 4, 256), (8, 16, 64, 128), (3, 4, 6), (1, 2, 8))
+    frame = _points(points, lambda d, n, h, k, m: m * n * (d * h + h**2 * (k - 1)))
+    assert {"cost-growth", "cost-axes"} <= {table.name for table in tables(frame)}
+    counts = frame[[column for column in frame if "_seconds" not in column]]
+    for rows, panels in ((frame, 8), (counts, 4)):
+        (figure,) = (figure for figure in figures(rows) if figure.name == "cost-axes")
+        assert len(figure.draw().axes) == panels
+    times = [column for column in frame if "_seconds" in column]
+    smallest = frame[["batch", "option.hidden", "option.depth", "option.layers"]].min(axis=1) == 1
+    quoted = frame.assign(**{name: frame[name].mask(smallest) for name in times})
+    (figure,) = (figure for figure in figures(quoted) if figure.name == "cost-axes")
+    figure.draw()  # some times may not be quoted: their lines are left out
+    at_one = frame.assign(**{name: frame[name].where(frame["dim"] == 16) for name in times})
+    assert "cost-against-dimension" in [figure.name for figure in figures(frame)]
+    assert "cost-against-dimension" not in [figure.name for figure in figures(at_one)]
+    assert not sizes.lines(frame.assign(device="meta"))

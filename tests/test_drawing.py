@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.plotting import draw, narrow, slopes
+from benchmarks.plotting import draw
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_a_short_logarithmic_axis_has_ticks_within_its_powers_of_ten(
     with draw.figure() as (_, axes):
         panel = axes[0, 0]
         panel.plot(values, values)
-        narrow.logarithmic(panel.xaxis)
+        draw.logarithmic(panel.xaxis)
         low, high = panel.get_xlim()
         marks = panel.xaxis.get_majorticklocs()
         texts = panel.xaxis.get_major_formatter().format_ticks(marks)
@@ -34,7 +34,7 @@ def test_a_short_logarithmic_axis_has_ticks_within_its_powers_of_ten(
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_numbers_are_set_apart(wishes: list[float]) -> None:
     """By the gap or as far as there is room, within the panel, in order, and unmoved if apart."""
-    places = slopes.apart(wishes, 0.08, 0.05, 0.95)
+    places = draw.apart(wishes, 0.08, 0.05, 0.95)
     gap = min(0.08, 0.9 / max(1, len(wishes) - 1))
     assert (np.diff(np.sort(places)) >= gap - 1e-9).all()
     assert (np.abs(places - 0.5) <= 0.45 + 1e-9).all()
@@ -47,7 +47,7 @@ def test_numbers_are_set_apart(wishes: list[float]) -> None:
 
 def test_numbers_too_near_are_moved_alike() -> None:
     """Two equal wishes part by half the gap each: the least sum of squares."""
-    assert slopes.apart([0.5, 0.5], 0.1, 0, 1).tolist() == pytest.approx([0.45, 0.55])
+    assert draw.apart([0.5, 0.5], 0.1, 0, 1).tolist() == pytest.approx([0.45, 0.55])
 
 
 def test_every_series_has_a_look_of_its_own() -> None:

@@ -22,7 +22,6 @@ from benchmarks.analysis.inference import (
     standings,
 )
 from benchmarks.analysis.paired import compare, standing
-from benchmarks.core.case import Seeds
 
 NUMBERS = st.floats(-5, 5).map(lambda x: round(x, 3))
 SAMPLES = st.lists(NUMBERS, min_size=2, max_size=8).filter(lambda x: np.ptp(x) > 0.01)
@@ -164,11 +163,6 @@ def test_one_seed_judges_nothing(split: str) -> None:
     assert comparison.basis == "rows"
     assert comparison.half < 0.1
     assert standing({"": comparison}) == {"": "open"}
-
-
-def test_a_seed_changes_every_stream_and_seed_0_is_the_default() -> None:
-    assert Seeds.of(0) == Seeds()
-    assert set(Seeds.of(3).model_dump().values()) == {3}
 
 
 # ---- simulated referees -------------------------------------------------------------------------

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.analysis.crossings import ALWAYS, NEVER, crossing
-from benchmarks.analysis.polynomials import tail_polynomial
 
 from benchmarks.analysis import nfe
+from benchmarks.analysis.growth import ALWAYS, NEVER, crossing, tail_polynomial
 from benchmarks.analysis.inference import Estimate
+from benchmarks.claims.cost_in_total import example_at_equal_fit
 from benchmarks.core.exhibit import Table
 from benchmarks.core.study import Common, registry
 from benchmarks.studies.nfe.figures import figures
@@ -92,21 +93,6 @@ def test_a_name_has_what_varies_within_a_family_of_data() -> None:
     ]
 
 
-def test_too_few_dimensions_show_nothing() -> None:
-    """Two of them make no slope; neither do failed cases."""
-    frame = _frame(0.3)
-    assert not nfe.families(frame[frame["dim"] < 10])
-    assert not nfe.families(frame.assign(status="failed"))
-
-
-def test_a_width_that_follows_the_dimension_is_one_series() -> None:
-    """H = 4 D beside H = 8: two series, though each dimension has a width of its own."""
-    scaled = _frame(0.1).assign(**{"setting.hidden_per_dim": 4.0})
-    scaled["option.hidden"] = 4 * scaled["dim"]
-    both = pd.concat([_frame(0.3), scaled], ignore_index=True)
-    assert set(nfe.families(both)) == {"cnf hidden=4·D, patches", "cnf hidden=8, patches"}
-
-
 def test_flops_have_a_slope_where_they_were_counted() -> None:
     """Those of D evaluations' FLOPs and a NFE that does not change are 1; old records have none."""
     exact = Estimate(pytest.approx(1), pytest.approx(0, abs=1e-9), 2)
@@ -170,7 +156,7 @@ def test_a_polynomial_of_the_larger_sizes() -> None:
         counts = [sum(a * d**k for k, a in enumerate(c)) if d >= first else 0 for d in x]
         start, coefficients = tail_polynomial(x, counts)
         assert (start, list(map(int, coefficients))) == (first, c)
-    with pytest.raises(ValueError, match="5 largest sizes are of no polynomial"):
+    with pytest.raises(ValueError, match="no polynomial gives the counts at the 5 largest sizes"):
         tail_polynomial(x, [0, 0, 0, *(d**2 for d in x[3:])])
 
 
@@ -190,3 +176,62 @@ def test_cases_of_widths_and_flows_with_options() -> None:
     assert [case.options.get("kinetic") for case in cases] == [None, 0.5, None, 0.5]
     assert [case.batch for case in cases] == [256, 7, 256, 7]
     assert all(case.options["solver"]["rtol"] == 1e-3 for case in cases)
+
+
+# ---- at equal fit -------------------------------------------------------------------------------
+
+SLOPES = {"0.001": 0.25, "0.0001": -0.5}
+NONE = pytest.approx(0, abs=1e-9)  # of error
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """Two flows whose NFE grow with D by these powers where 0.9 of the gap is closed."""
+    return example_at_equal_fit(*SLOPES.values())
+
+
+def test_a_training_is_read_where_it_has_closed_the_share(frame: pd.DataFrame) -> None:
+    """At update 200 of 300, not at the end, where NFE grow with D besides."""
+    for fit in nfe.fits(frame):
+        assert (fit.rows["update"] == 200).all()
+        assert fit.rows["share"].to_numpy() == pytest.approx(1)
+        for tolerance, slope in SLOPES.items():
+            assert fit.rows[tolerance].to_numpy() == pytest.approx(
+                38 * fit.rows["dim"].to_numpy() ** slope
+            )
+            assert fit.growth(tolerance) == Estimate(pytest.approx(slope), NONE, 4)
+        assert fit.growth() == Estimate(pytest.approx(-0.125), NONE, 4)
+
+
+def test_without_a_truth_the_best_of_the_split_stands_for_it(frame: pd.DataFrame) -> None:
+    """A flow that ends below nine tenths of the best on its split has no NFE at equal fit."""
+    unknown = frame.drop(columns="truth_ll")
+    ahead = unknown["flow"].eq("cnf") & unknown["dim"].gt(8)
+    unknown.loc[ahead, "val_ll"] += 1.0
+    behind = {fit.name: fit.rows for fit in nfe.fits(unknown)}["ffjord, mixture"]
+    there = np.isfinite(behind["update"])
+    assert behind["dim"][there].tolist() == [2, 4, 8]
+    assert behind["share"][~there].to_numpy() == pytest.approx(0.5)
+    assert behind["0.001"][~there].isna().all()
+
+
+def test_data_that_leave_no_gap_show_nothing(frame: pd.DataFrame) -> None:
+    """Of a Gaussian all is closed before the first update; old records have no likelihood."""
+    assert not nfe.fits(frame.assign(truth_ll=frame["gaussian_ll"]))
+    assert not nfe.fits(frame.drop(columns="gaussian_ll"))
+
+
+def test_tables_and_the_figure_show_every_tolerance(frame: pd.DataFrame) -> None:
+    """Slopes with their interval, NFE by dimension, and a panel a tolerance."""
+    own = frame.assign(
+        nfe_start=14.0, study="nfe", updates=300, parameters=9.0, row_flops=1.0, train_seconds=1.0
+    )
+    exhibits = {table.name: table.frame for table in tables(own)}
+    growth, values = exhibits["nfe-equal-fit-growth"], exhibits["nfe-equal-fit"]
+    assert growth["reached"].tolist() == ["6 of 6"] * 2
+    assert growth[list(SLOPES)].to_numpy() == pytest.approx(np.array([[*SLOPES.values()]] * 2))
+    assert growth["mean"].to_numpy() == pytest.approx(-0.125)
+    assert len(values) == 12
+    (figure,) = (figure for figure in figures(own) if figure.name == "nfe-equal-fit")
+    lines = [panel.get_lines() for panel in figure.draw().axes]
+    assert [len(panel) for panel in lines] == [4, 4]

@@ -25,7 +25,7 @@ from benchmarks.evaluation.scoring import (
     sliced_wasserstein,
     trained_by,
 )
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from flows.continuous import SolveError

@@ -1,4 +1,4 @@
-"""The trace study: its cases, errors as theory has them, counts that add up."""
+"""The trace study: cases, errors as theory has them, counts that add up, tables and figures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import torch
 from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result, registry
-from benchmarks.execution import suite
 from benchmarks.measure.operations import lu_flops
+from benchmarks.studies.trace import study as module
 from benchmarks.studies.trace.study import WORKS, Subject
+from benchmarks.studies.trace.tables import evaluations, fitting
 from flows.continuous.trace import TRACES, Trace
-from measuring import TRACE, results_of, trace_cases
+from measuring import TRACE, frame_of, results_of, trace_cases
 
 BATCH, DIMS, PROBES = (TRACE[name] for name in ("batch", "dims", "probes"))
 STUDY = registry["trace"]
@@ -85,24 +86,9 @@ def test_a_case_is_keyed_by_all_that_tells_it_from_others() -> None:
     assert {(case.dim, case.options["hidden"]) for case in wide} == {(3, 8), (5, 12)}
 
 
-def test_expanding_a_suite_leaves_the_random_stream_alone() -> None:
-    state = torch.get_rng_state()
-    trace_cases()
-    assert torch.equal(state, torch.get_rng_state())
-
-
 def test_a_flow_without_a_field_is_named_as_such() -> None:
     with pytest.raises(ValueError, match="a flow with a vector field, such as 'cnf'"):
         trace_cases(flow="realnvp", sizes={"hidden": 4})
-
-
-@pytest.mark.parametrize("name", ["smoke", "full"])
-def test_suites_have_the_study(name: str) -> None:
-    """Errors of fewer than a hundred draws are refused."""
-    cases = [case for case in suite.read(name).cases() if case.study == "trace"]
-    assert {case.settings["work"] for case in cases} == set(WORKS)
-    with pytest.raises(ValueError, match="draws"):
-        suite.read(name, ["trace.draws=99"]).cases()
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-12)])
@@ -181,3 +167,78 @@ def test_counts_add_up(runs: Any, dim: int) -> None:
         lu = flops("determinant", mode=mode) - flops("jacobian", mode=mode)
         assert lu == flops("determinant_of_formed") == BATCH * lu_flops(dim)
     assert flops("trace_of_formed") == 0
+
+
+# ---- tables and figures -------------------------------------------------------------------------
+
+
+def test_a_fault_costs_no_other_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A work that fails is a failed result; without a field all are."""
+    cases = trace_cases(dims=[2], probes=[1], draws=100)
+
+    def fails(subject: Any, trace: Any) -> Any:
+        raise RuntimeError("on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(module.WORKS, "determinant", fails)
+        results = results_of(cases)
+    failed = [c.settings["work"] for c in cases if results[c.key].failure]
+    assert failed == ["determinant", "determinant"]
+    assert {r.failure for r in results.values()} == {"", "RuntimeError: on purpose"}
+    frame = frame_of(cases, results)
+    cost, *_ = STUDY.tables(frame)
+    failed_rows = cost.frame["evaluation_seconds"] == "failed"
+    keys = {key for keys in cost.frame.loc[failed_rows, "records"] for key in keys}
+    assert keys == {case.key for case in cases if case.settings["work"] == "determinant"}
+    assert all(figure.draw() for figure in STUDY.figures(frame))
+    monkeypatch.setattr(module.Subject, "of", fails)
+    lost = results_of(cases)
+    assert lost.keys() == {case.key for case in cases}
+    assert all(result.failure for result in lost.values())
+    assert set(STUDY.tables(frame_of(cases, lost))[0].frame["evaluation_seconds"]) == {"failed"}
+    assert STUDY.figures(frame_of(cases, lost)) == []
+
+
+def test_what_fits_in_a_time_by_known_numbers() -> None:
+    """Seconds 1 + K and errors 1/√K: in 6.5 seconds five probes, whose error is 1/√5."""
+    probes = [8, 1, 4, 2]
+    seconds, errors = [1.0 + k for k in probes], [k**-0.5 for k in probes]
+    assert fitting(6.5, probes, seconds, errors) == (5, pytest.approx(5**-0.5))
+    assert fitting(5.0, probes, seconds, errors) == (4, pytest.approx(0.5))
+    assert fitting(2.0, probes, seconds, errors) == (1, pytest.approx(1.0))
+    assert fitting(1e3, probes, seconds, errors) == (8, pytest.approx(8**-0.5))
+    fits, error = fitting(1.9, probes, seconds, errors)
+    assert fits == 0
+    assert math.isnan(error)
+    assert fitting(2.5, [1, 2, 4], [2.0, 1.0, 3.0], [1.0, 0.7, 0.5])[0] == 3  # noisy seconds
+    assert fitting(3.0, [1], [2.0], [0.0]) == (1, 0.0)
+
+
+def test_tables_and_figures_of_two_fields() -> None:
+    """Ratios to each field's own; a row of panels for each; no order of records is needed."""
+    cases = trace_cases(probes=[1, 2], draws=100) + trace_cases(
+        probes=[1, 2], draws=100, hidden_per_dim=2
+    )
+    frame = frame_of(cases, results_of(cases)).sample(frac=1, random_state=0)
+    cost, error, equal = (table.frame for table in STUDY.tables(frame))
+    assert set(cost["field"]) == {"cnf hidden=9", "cnf hidden=2·D"}
+    rows = evaluations(frame)
+    alone = rows[rows["work"] == "field"]
+    assert len(alone) == 2 * len(DIMS)
+    assert set(alone["seconds_ratio"]) == set(alone["flops_ratio"]) == {1.0}
+    of_row = frame.set_index("key")["evaluation_seconds"] / BATCH
+    times = {
+        keys[0]: seconds
+        for keys, seconds in zip(rows["records"], rows["evaluation_seconds"], strict=True)
+    }
+    assert times == pytest.approx(of_row.to_dict())
+    assert set(error["probes"]) == {1, 2}
+    assert len(error) == 2 * len(DIMS) * 2 * 2 * 2
+    assert len(equal) == 2 * len(DIMS) * 3 * 4
+    every = (key for table in STUDY.tables(frame) for keys in table.rows_from for key in keys)
+    assert set(every) == {case.key for case in cases}
+    pictures = [figure.draw() for figure in STUDY.figures(frame)]
+    assert [len(picture.axes) for picture in pictures] == [4, 6]
+    legend = {text.get_text() for text in pictures[1].legends[0].get_texts()}
+    assert {"loop", "hutchinson, rademacher"} <= legend
+    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []

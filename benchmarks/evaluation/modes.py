@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:  # the tables of records, which read this module, import no torch
+if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmarks.datasets import Dataset
@@ -22,13 +22,13 @@ def shares(x: Tensor, data: Dataset) -> np.ndarray:
 
     Raises ValueError for a data set without modes.
     """
-    import torch
-
     if data.modes is None:
         raise ValueError(
             f"data set {data.name!r} has no modes: take one that has, 8gaussians or 25gaussians "
             "say, or give it modes (docs/adding.md)"
         )
+    import torch  # here: tables read the constants above
+
     nearest = torch.cdist(x.double(), data.modes.to(x.device)).argmin(dim=1)
     return torch.bincount(nearest, minlength=len(data.modes)).cpu().numpy() / len(x)
 
@@ -43,13 +43,13 @@ def gap_mass(x: Tensor, data: Dataset) -> float:
 
     Raises ValueError for a data set without a known density.
     """
-    import torch
-
     if data.log_prob is None:
         raise ValueError(
             f"the density of data set {data.name!r} is not known, nor are its gaps: take one with "
             "an exact density, 8gaussians say"
         )
+    import torch
+
     level = torch.quantile(data.log_prob(data.test), RARE)
     return float((data.log_prob(x.cpu().double()) < level).double().mean())
 

@@ -21,7 +21,7 @@ from benchmarks.core.study import Result
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation import pictures
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, row_flops, settle
-from benchmarks.measure.dispatched import counting
+from benchmarks.measure.operations import counting
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from benchmarks.training.loop import train
 from benchmarks.training.state import prepared

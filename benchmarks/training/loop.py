@@ -23,8 +23,7 @@ from benchmarks.analysis.inference import Estimate, standard_error
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.measure.clock import synchronise
-from benchmarks.measure.dispatched import counting
-from benchmarks.measure.operations import Operations
+from benchmarks.measure.operations import Operations, counting
 from benchmarks.training import checkpoint, schedules
 from benchmarks.training.settings import Sampler, Training
 from benchmarks.training.state import Count, History, State, initial_state, prepared

@@ -17,7 +17,7 @@ from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN
 from benchmarks.analysis.inference import Estimate
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.training.settings import Training
 from flows import training
 
