@@ -44,10 +44,9 @@ training = { validation_rows = 100 }
 scoring = { rows = 100, grid = 10, samples = 100, compared_rows = 1, seconds = 0.02 }
 """
 PLUGIN = """
-from benchmarks.training import checkpoint, seconds
+from benchmarks.training import checkpoint
 
 checkpoint.SECONDS = 0.1
-seconds.ROW = 0.0
 """
 CODE = (
     "import benchmarks.measure.machine as r; own = r.cores() * 2; r.cores = lambda: own\n"
