@@ -143,24 +143,6 @@ def test_a_search_is_judged_by_its_longest_trainings() -> None:
         assert claim.verdict(rows).outcome == expected
 
 
-def test_a_budget_includes_the_smaller_ones() -> None:
-    """A seed counts by the training that validates best, from which its gain counts too."""
-    own = searched({"ffjord": 0.4, "glow": 0.0})
-    own["val_ll"] -= 100.0 * ((own["flow"] == "glow") & (own[BUDGET] == 60) & (own["seed"] < 2))
-    ends = [{"validation_ll": np.array([-9.0, value])} for value in own["val_ll"]]
-    rows = own.assign(**KNOWN, arrays=ends)
-    for contest in contests(rows, rows["flow"] == "ffjord", rows["flow"] == "glow"):
-        assert contest.other["key"].str.endswith("-15").sum() == 2
-        for side in (contest.one, contest.other):
-            assert sorted(side["seed"]) == list(range(5))
-            assert set(side[BUDGET]) == {60.0}
-            same = rows["flow"].isin(side["flow"]) & rows["dataset"].isin(side["dataset"])
-            end = rows.loc[same & (rows[BUDGET] == 60), "val_ll"].mean()
-            gain = gain_of(side)
-            assert gain is not None
-            assert gain.value == pytest.approx(end + KNOWN[GAIN] - side["val_ll"].mean())
-
-
 def test_a_gain_that_does_not_come_back_to_the_best_weights_is_none() -> None:
     seeds = pd.DataFrame([{"dim": 2, "val_ll": -1.0, **KNOWN, GAIN: 0.5}])
     for end, expected in ((-1.0, True), (-1.4, True), (-1.5, False), (-9.0, False)):

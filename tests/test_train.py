@@ -10,11 +10,10 @@ import torch
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.evaluation.settings import Scoring
+from benchmarks.evaluation.scoring import Scoring
 from benchmarks.measure.calls import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
-from flows.preprocessing import FITS
 from flows.training import PATIENCE, TrainingError
 from measuring import cases_of
 
@@ -43,22 +42,6 @@ def test_training_is_the_same_from_the_same_seeds_and_another_from_others():
     runs = [trained(chosen, learning_rate=1e-2)[1] for chosen in cases]
     assert runs[0].losses == runs[1].losses != runs[2].losses
     assert runs[0].validation_ll[-1] > runs[0].validation_ll[0] + 0.02
-
-
-def test_noise_and_batches_have_seeds_of_their_own():
-    solver = {"method": "euler", "step_size": 0.5}
-    options = {"hidden": 8, "solver": solver}
-    first, noise, batches = (
-        trained(case("ffjord", updates=2, options=options, seeds=seeds))[1].losses
-        for seeds in ({}, {"noise": 1}, {"batches": 1})
-    )
-    assert len({first[0], noise[0], batches[0]}) == 3
-    options = {"hidden": 8}  # its noise is of the global stream
-    first, noise = (
-        trained(case("flow_matching", updates=2, options=options, seeds=seeds))[1].losses
-        for seeds in ({}, {"noise": 1})
-    )
-    assert first[0] != noise[0]
 
 
 def test_fresh_rows_of_a_set_that_is_not_drawn_are_refused_before_any_run():
@@ -110,24 +93,6 @@ def test_a_flow_is_trained_by_its_own_loss():
         flow.__class__ = kind
         losses.append(train(flow, data, chosen, Training()).losses[0])
     assert losses[1] == pytest.approx(losses[0] / 2)
-
-
-def test_a_preprocessing_is_counted():
-    """Behind it ActNorm begins near the identity, and the flow's log-density counts it."""
-    data = datasets.load("magic")
-    x = data.test[:50].float()
-    for name in FITS:
-        flow = prepare(case(dim=10, dataset="magic"), data.train.float(), name)
-        before = FITS[name](data.train.float())
-        z, ladj = before(x)
-        with torch.no_grad():
-            for layer in flow.modules():
-                if hasattr(layer, "log_scale"):
-                    assert layer.log_scale.abs().max() < 0.2
-                    layer.log_scale.zero_()
-                    layer.shift.zero_()
-            expected = flow.base.log_prob(z) + ladj
-            torch.testing.assert_close(flow.log_prob(x), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_a_training_of_an_earlier_run_is_read():

@@ -146,8 +146,10 @@ def budgets(pairs: Sequence[Contest]) -> str:
     """What either had: ", with 4,612 against 4,572 to 9,024 parameters"."""
     sides = [pd.concat(own) for own in zip(*((p.one, p.other) for p in pairs), strict=True)]
     known = [f"{_against(sides, 'parameters', ',.0f')} parameters"]
-    if all("train_seconds" in side and side["train_seconds"].notna().all() for side in sides):
-        known.append(f"{_against(sides, 'train_seconds', '.3g')} seconds of training")
+    for metric, unit in (("train_cpu_seconds", "CPU seconds"), ("train_seconds", "seconds")):
+        if all(metric in side and side[metric].notna().all() for side in sides):
+            known.append(f"{_against(sides, metric, '.3g')} {unit} of training")
+            break
     return f", with {' and '.join(known)}"  # a document has no seconds that were not quiet
 
 

@@ -73,7 +73,7 @@ class Column:
             "label": label,
             "unit": f"{unit}/row" if row and unit else unit,
             "scale": definition.scale,
-            "kind": definition.kind,
+            "kind": "" if definition.cpu else definition.kind,
         }
         return cls(**{**values, **changes})
 

@@ -30,7 +30,7 @@ import psutil
 import scipy
 from numpy.typing import ArrayLike
 
-from benchmarks.analysis.stats import holm
+from benchmarks.analysis.inference import holm
 from benchmarks.core.formats import markdown_table
 from benchmarks.measure.machine import git, machine, versions
 from benchmarks.measure.process import SAFE, ending

@@ -11,34 +11,24 @@ from typing import Any, ClassVar, Self
 
 from pydantic import JsonValue, PositiveInt, ValidationError
 from pydantic import model_validator as validator
-from torch import Tensor
 
 import flows
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.study import Common, Result, Study
-from benchmarks.evaluation.scoring import times
+from benchmarks.core.study import Common, Study
 from benchmarks.studies.contender import Contender, K, expanded
 from benchmarks.training.baselines import BaselineEntry
 from benchmarks.training.settings import Training, TrainingPart
 
 
 class TrainingStudy(Study):
-    """A study of trainings, which run beside others; what their times need is kept for later."""
+    """A study of trainings, which may run beside others."""
 
-    uses: ClassVar[tuple[str, ...]] = (
-        "benchmarks.measure",
-        "benchmarks.training",
-        "benchmarks.evaluation",
-    )
+    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
 
     def alone(self, case: Case) -> bool:
         """Whether the clock ends the training."""
         return bool(case.settings.get("training", {}).get("time_limit"))
-
-    def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
-        """Time the training and the calls of its flow, or a baseline."""
-        return times(case, datasets.load(str(case.dataset), seed=case.seeds.data), kept)
 
 
 class Trainee(Contender, frozen=True):
@@ -94,13 +84,12 @@ class Trainees(Settings, frozen=True):
         roles: Mapping[str, JsonValue] = {},
         **fields: Any,
     ) -> Iterator[Case]:
-        """Yield a case for each flow and seed on a data set.
+        """Yield a case for each flow and seed on a data set; of a conditional set see `entered`.
 
         ``settings``, ``roles`` and ``fields`` are those of every case; ``fixed`` are settings of
         the training that override all others. Raises ValueError if a protocol has no rule for a
         flow on the data set, if training options contradict each other, or if rows are to be fresh
-        and the data set has no distribution. Of a conditional data set the flows are those that
-        take a context, with its ``context_dim``.
+        and the data set has no distribution.
         """
         for contender in entered(self.flows, dataset):
             trainee, training = self.resolve(contender, dataset, fixed)
@@ -123,35 +112,31 @@ class Trainees(Settings, frozen=True):
     def resolve(
         self, trainee: Trainee, dataset: str, fixed: Mapping[str, JsonValue] = {}
     ) -> tuple[Trainee, Training]:
-        """Resolve a flow's options, batch, updates and training on a data set.
-
-        Raises ValueError as `repeated` does.
-        """
+        """Resolve a flow's options, batch, updates and training on a data set; see `repeated`."""
         decided = "hidden" in trainee.options or trainee.rules
         if self.parameters and not decided and "hidden" in flows.members[trainee.flow].uses:
             trainee = trainee.model_copy(update={"parameters": self.parameters})
-        own = trainee.training.model_dump(exclude_unset=True)
-        if (name := trainee.protocol or self.protocol) is None:
-            return trainee, _checked(trainee.flow, {**self.training.model_dump(), **own, **fixed})
-        rule, given = protocols.read(name).of(trainee.flow, dataset), self.model_fields_set
-        sizes = flows.members[trainee.flow].applicable(self.sizes)
-        options = {**rule.options, **sizes, **trainee.options}
-        if trainee.rules and "hidden" not in trainee.options:
-            options.pop("hidden", None)
-        changes = {
-            "options": options,
-            "batch": trainee.batch or (self.batch if "batch" in given else rule.batch),
-            "updates": trainee.updates or (self.updates if "updates" in given else rule.updates),
-        }
-        levels = (
-            self.training.model_dump(),
-            rule.training,
-            self.training.model_dump(exclude_unset=True),
-            own,
-            fixed,
-        )
-        training = {key: value for level in levels for key, value in level.items()}
-        return trainee.model_copy(update=changes), _checked(trainee.flow, training)
+        study, given = self.training.model_dump(exclude_unset=True), self.model_fields_set
+        training, changes = self.training.model_dump(), {}
+        if name := trainee.protocol or self.protocol:
+            rule = protocols.read(name).of(trainee.flow, dataset)
+            training |= {**rule.training, **study}
+            sizes = flows.members[trainee.flow].applicable(self.sizes)
+            options = {**rule.options, **sizes, **trainee.options}
+            if trainee.rules and "hidden" not in trainee.options:
+                options.pop("hidden", None)
+            changes = {
+                "options": options,
+                "batch": trainee.batch or (self.batch if "batch" in given else rule.batch),
+                "updates": trainee.updates
+                or (self.updates if "updates" in given else rule.updates),
+            }
+        training |= {**trainee.training.model_dump(exclude_unset=True), **fixed}
+        try:
+            return trainee.model_copy(update=changes), Training.model_validate(training)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"training of flow {trainee.flow!r}: {reason}") from error
 
 
 def entered(contenders: Sequence[K], dataset: str) -> list[K]:
@@ -173,15 +158,6 @@ def sized(sizes: Mapping[str, int], dataset: str) -> dict[str, int]:
     """Sizes of flows on a data set, with the width of its context if it is conditional."""
     width = datasets.context_dim(dataset)
     return {**sizes, "context_dim": width} if width else dict(sizes)
-
-
-def _checked(flow: str, values: Mapping[str, Any]) -> Training:
-    """Validate the training of a flow; ValueError of one line if values contradict each other."""
-    try:
-        return Training.model_validate(values)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ValueError(f"training of flow {flow!r}: {reason}") from error
 
 
 def fitted(

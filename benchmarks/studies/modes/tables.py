@@ -21,6 +21,7 @@ METRICS = {  # metric: digits
     "test_ll": ".4g",
     "reverse_kl": ".3f",
     "train_seconds": ".1f",
+    "train_cpu_seconds": ".1f",
 }
 COLUMNS = {
     "dataset": Column("Data"),
@@ -28,35 +29,36 @@ COLUMNS = {
     "flow": Column("Flow"),
     "seeds": Column("Seeds"),
     **{name: Column.of(name, digits=d, error=f"{name}_se") for name, d in METRICS.items()},
-    "nll": Column.of("test_ll", label="NLL", digits=METRICS["test_ll"], error="test_ll_se"),
 }
+COLUMNS["nll"] = Column.of("test_ll", label="NLL", digits=".4g", error="test_ll_se")
+NOTE = (
+    "Means over seeds ± their standard error; of one seed, the standard error over its samples if "
+    "known. A sample belongs to the nearest mode. A mode is missed below "
+    f"{modes.MISSED:g} of its due share and thin below {modes.THIN:g}. KL of shares: KL divergence "
+    "of the modes' shares from equal shares; the logarithm of the number of modes if all samples "
+    "are in one. In gaps: samples where the data's density is as low as for its rarest "
+    f"{modes.RARE:.0%}. The data's own test rows: {{gaps}}. NLL: of the test rows. Reverse KL: "
+    "mean of log q - log p over the flow's own samples, which does not see missed modes. Trained "
+    "by reverse KL, a flow keeps its last weights: selection by validation likelihood would hide "
+    "the collapse."
+)
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """A row for each data set, objective and flow."""
     rows = means(frame)
-    cases = rows.assign(
+    rows = rows.assign(
         nll=-rows["test_ll"],
         objective=rows["objective"].map(OBJECTIVES),
         modes_missed=cells(rows, rows["modes_missed"]),
     )
-    order = with_parts(COLUMNS)
-    order[order.index("test_ll")] = "nll"
-    names = [name for name in dict.fromkeys(order) if cases[name].notna().any()]
+    names = ["nll" if name == "test_ll" else name for name in with_parts(COLUMNS)]
+    names = [name for name in dict.fromkeys(names) if rows[name].notna().any()]
     gaps = "; ".join(_of_data(str(name), group) for name, group in frame.groupby("dataset"))
-    note = (
-        "Means over seeds ± their standard error; of one seed, the standard error over its "
-        "samples if known. A sample belongs to the nearest mode. A mode is missed below "
-        f"{modes.MISSED:g} of its due share and thin below {modes.THIN:g}. KL of shares: KL "
-        "divergence of the modes' shares from equal shares; the logarithm of the number of modes "
-        "if all samples are in one. In gaps: samples where the data's density is as low as for "
-        f"its rarest {modes.RARE:.0%}. The data's own test rows: {gaps}. NLL: of the test rows. "
-        "Reverse KL: mean of log q - log p over the flow's own samples, which does not see "
-        "missed modes. Trained by reverse KL, a flow keeps its last weights: selection by "
-        "validation likelihood would hide the collapse."
-    )
-    title = "Modes that samples reach"
-    return [Table("modes", title, note, cases[[*names, RECORDS]], columns=COLUMNS)]
+    rows = rows[[*names, RECORDS]]
+    return [
+        Table("modes", "Modes that samples reach", NOTE.format(gaps=gaps), rows, columns=COLUMNS)
+    ]
 
 
 def groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -84,9 +86,7 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
             for metric in METRICS:
                 row[metric], row[f"{metric}_se"] = mean_of(done, metric)
             rows.append(row)
-    columns = [f"{metric}{end}" for metric in METRICS for end in ("", "_se")]
-    keys = ["dataset", "objective", "flow", "seeds", "status", RECORDS]
-    return pd.DataFrame(rows).reindex(columns=[*keys, *columns])
+    return pd.DataFrame(rows)
 
 
 def _of_data(name: str, group: pd.DataFrame) -> str:

@@ -23,7 +23,9 @@ DIGITS = {  # of the metrics of a training
     "parameters": ",.0f",
     "row_flops": ".3g",
     "per_1000_seconds": ".3g",
+    "per_1000_cpu_seconds": ".3g",
     "train_seconds": ".3g",
+    "train_cpu_seconds": ".3g",
 }
 SLOPES = ("nfe_start", "nfe_end", "solve_flops")
 TOTAL_HEADERS = {"flow": "Flow", "batch": "N", "hidden": "H", "layers": "L"}
@@ -97,6 +99,8 @@ def _training(rows: pd.DataFrame) -> Table:
     table = nfe.named(rows)[[*headers]].assign(**{RECORDS: [(key,) for key in rows["key"]]})
     columns = _columns(headers)
     for metric, digits in DIGITS.items():
+        if METRICS[metric].cpu and metric not in rows:  # of records before there were such
+            continue
         table[metric] = cells(rows, rows.get(metric, pd.Series(float("nan"), rows.index)))
         columns[metric] = Column.of(metric, row=METRICS[metric].per == "row", digits=digits)
     title = "Evaluations before and after training"

@@ -6,11 +6,14 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from benchmarks.core.case import Settings
+
+Set = Literal["power", "gas", "hepmass", "miniboone", "bsds300"]
+SETS: tuple[str, ...] = get_args(Set)
 
 
 class Paper(Settings, frozen=True):
@@ -38,13 +41,8 @@ class Row(Settings, frozen=True):
     certainty: Literal["seen", "second-hand"]
     error_is: str = ""
     caveats: tuple[str, ...] = ()
-    values: dict[Literal["power", "gas", "hepmass", "miniboone", "bsds300"], float]
+    values: dict[Set, float]
     errors: Mapping[str, PositiveFloat] = {}
-
-    @property
-    def by_name(self) -> dict[str, float]:
-        """The likelihoods by data set."""
-        return {str(name): value for name, value in self.values.items()}
 
     @model_validator(mode="after")
     def _errors_are_of_values(self) -> Self:

@@ -12,9 +12,7 @@ from benchmarks import protocols
 from benchmarks.analysis.models import mean_of
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
 from benchmarks.core.naming import series
-from benchmarks.datasets.maf import PUBLISHED
-from benchmarks.studies.published.literature import Row, figures
-from benchmarks.training.baselines import BASELINES
+from benchmarks.studies.published.literature import SETS, Row, figures
 
 UNLIKE = {
     "dataset": Column("Data"),
@@ -33,11 +31,21 @@ COLUMNS = {
     "comparable": Column("Comparable"),
     "seeds": Column("Seeds"),
 }
+FIGURES = {
+    "model": Column("Model"),
+    **{name: Column(name, digits=".2f", error=f"{name}_se") for name in SETS},
+    "source": Column("Source"),
+    "certainty": Column("Certainty"),
+    "error_is": Column("±"),
+}
 NOTE = (
     "Mean test log-likelihood. Our ± is the standard error over seeds, or over the test set for "
     "one seed; the table of the papers' figures explains their ±, which is of another kind. The "
     "difference measures the flow only if a row is comparable: data whose rows are not the "
     "published ones are other data."
+)
+UNLIKE_NOTE = (
+    "From the settings of each case and its protocol; for an absent data set, how to get it."
 )
 NAMES = {"updates": "updates at most"}  # of settings that do not go by their own
 
@@ -46,17 +54,12 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     """Figures side by side, their differences in words, and those of the literature alone."""
     rows = beside(frame)
     compared = rows.assign(test_ll=cells(rows, rows["test_ll"]))
+    compared = compared.reindex(columns=[*with_parts(COLUMNS), RECORDS])
     unlike = rows[[name for name in (*UNLIKE, RECORDS) if name in rows]]
-    note = "From the settings of each case and its protocol; for an absent data set, how to get it."
+    title = "Our figures beside the papers'"
     return [
-        Table(
-            "published",
-            "Our figures beside the papers'",
-            NOTE,
-            compared.reindex(columns=[*with_parts(COLUMNS), RECORDS]),
-            columns=COLUMNS,
-        ),
-        Table("published-unlike", "What is not alike", note, unlike, columns=UNLIKE),
+        Table("published", title, NOTE, compared, columns=COLUMNS),
+        Table("published-unlike", "What is not alike", UNLIKE_NOTE, unlike, columns=UNLIKE),
         _literature(),
     ]
 
@@ -74,16 +77,15 @@ def beside(frame: pd.DataFrame) -> pd.DataFrame:
         for _, group in frame.groupby("dataset", sort=False)
         for _, seeds in group.assign(series=series(group)).groupby("series", sort=False)
     ]
-    return pd.DataFrame(rows).reindex(
-        columns=list(dict.fromkeys(key for row in rows for key in row))
-    )
+    return pd.DataFrame(rows)
 
 
 def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     first, done = seeds.iloc[0], seeds[seeds["status"] == "done"]
-    flow, dataset = str(first["flow"]), str(first["dataset"])
-    published = figures().beside(flow, first["by"])
-    published = published if published and dataset in published.by_name else None
+    dataset = str(first["dataset"])
+    published = figures().beside(str(first["flow"]), first["by"])
+    values: dict[str, float] = {**published.values} if published else {}
+    published = published if dataset in values else None
     row: dict[str, Any] = {"dataset": dataset, "model": str(first["series"])}
     row |= {"theirs": published.model if published else "not published"}
     row |= {RECORDS: tuple(seeds["key"]), "status": "done", "test_ll": math.nan}
@@ -92,13 +94,13 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
         row |= {"status": "absent" if absent else str(first["status"])}
         return row | {"unlike": str(first["reason"])}
     ours, error = mean_of(done, "test_ll")
-    unlike = _data(done) + _training(first) + _standing(first)
-    unlike += list(published.caveats) if published else []
+    rule = _rule(first)
+    data, training = _data(done.iloc[0]), _training(first, rule)
+    unlike = data + training + _standing(first, rule) + list(published.caveats if published else ())
     row |= {"test_ll": ours, "test_ll_se": error, "seeds": len(done)}
-    row |= {"comparable": _comparable(done, first, published)}
+    row |= {"comparable": _comparable(first, published, data, training)}
     row |= {"unlike": "; ".join(unlike) or "nothing that is known"}
     if published:
-        values = published.by_name
         paper = figures().sources[published.source]
         row |= {
             "published_ll": values[dataset],
@@ -110,37 +112,44 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     return row
 
 
-def _comparable(done: pd.DataFrame, first: pd.Series, published: Row | None) -> str:
+def _rule(first: pd.Series) -> protocols.Rule | None:
+    """The rule of a case's protocol; None of a case without one."""
+    if first["by"] is None:
+        return None
+    return protocols.read(str(first["by"])).of(str(first["flow"]), str(first["dataset"]))
+
+
+def _comparable(
+    first: pd.Series, published: Row | None, data: list[str], training: list[str]
+) -> str:
     """Whether the two figures can be compared, in a few words."""
     if published is None:
         return "no: none published"
-    if _data(done):
+    if data:
         return "no: other data"
-    if str(first["flow"]) in BASELINES:
+    if not first["updates"]:  # a baseline
         return "yes"
     if first["by"] is None:
         return "no: by no protocol"
     if published.protocol != first["by"]:
         return "no: another protocol"
-    return "no: trained otherwise" if _training(first) else "as far as settings go"
+    return "no: trained otherwise" if training else "as far as settings go"
 
 
-def _data(done: pd.DataFrame) -> list[str]:
+def _data(first: pd.Series) -> list[str]:
     """Differences of the data from the published set, and of the rows that were scored."""
-    first = done.iloc[0]
     differences = [text for text in [str(first["notes"]["data_differs"])] if text]
-    known = PUBLISHED.get(str(first["dataset"]))
+    rows = _mapping(first["notes"].get("data", {}).get("rows")).get("test", 0)
     scored = int(_mapping(first["setting.scoring"]).get("rows", 0))
-    if known and scored < known.rows[-1]:
-        differences.append(f"{scored:,} of the {known.rows[-1]:,} test rows were scored")
+    if first["dataset"] in SETS and scored < rows:
+        differences.append(f"{scored:,} of the {rows:,} test rows were scored")
     return differences
 
 
-def _training(first: pd.Series) -> list[str]:
+def _training(first: pd.Series, rule: protocols.Rule | None) -> list[str]:
     """Settings of a case that are not those of its protocol, in words."""
-    if first["by"] is None:
+    if rule is None:
         return []
-    rule = protocols.read(str(first["by"])).of(str(first["flow"]), str(first["dataset"]))
     stated = {"batch": rule.batch, "updates": rule.updates, **rule.training, **rule.options}
     ours = {**_mapping(first.get("setting.training")), "batch": first["batch"]}
     ours |= {"updates": first["updates"]}
@@ -155,27 +164,23 @@ def _training(first: pd.Series) -> list[str]:
 
 def _alike(ours: Any, theirs: Any) -> bool:
     """Whether a setting is as the protocol states it; of nested settings, those stated."""
-    if isinstance(theirs, Mapping):
-        return isinstance(ours, Mapping) and all(
-            _alike(ours.get(name), value) for name, value in theirs.items()
-        )
-    return bool(ours == theirs)
+    if not isinstance(theirs, Mapping):
+        return bool(ours == theirs)
+    return isinstance(ours, Mapping) and all(_alike(ours.get(k), v) for k, v in theirs.items())
 
 
-def _standing(first: pd.Series) -> list[str]:
+def _standing(first: pd.Series, rule: protocols.Rule | None) -> list[str]:
     """Differences that no setting removes, and how the test likelihood is computed."""
-    if first["by"] is None:
+    if rule is None:
         return []
-    rule = protocols.read(str(first["by"])).of(str(first["flow"]), str(first["dataset"]))
-    differences = list(rule.differences)
-    solver, scoring = _mapping(rule.options.get("solver")), _mapping(first["setting.scoring"])
-    if "rtol" in solver:
-        tolerance = scoring["tolerance"]
-        differences.append(
-            f"scored by the exact trace in float64 at a tolerance of {tolerance:g} or below, there "
-            f"by the exact trace at rtol {solver['rtol']:g}, atol {solver['atol']:g}"
-        )
-    return differences
+    solver, tolerance = _mapping(rule.options.get("solver")), first["setting.scoring"]["tolerance"]
+    if "rtol" not in solver:
+        return list(rule.differences)
+    return [
+        *rule.differences,
+        f"scored by the exact trace in float64 at a tolerance of {tolerance:g} or below, there "
+        f"by the exact trace at rtol {solver['rtol']:g}, atol {solver['atol']:g}",
+    ]
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -192,23 +197,17 @@ def _text(value: Any) -> str:
 
 def _literature() -> Table:
     """Every figure of the literature that comes with the project."""
-    names = list(PUBLISHED)
     rows: list[dict[str, Any]] = []
     for row in figures().rows:
-        values = row.by_name
-        paper = figures().sources[row.source]
-        numbers = {name: values.get(name, math.nan) for name in names}
-        numbers |= {f"{name}_se": row.errors.get(name, math.nan) for name in names}
-        words = {"source": f"arXiv:{paper.arxiv}", "certainty": row.certainty}
-        rows.append({"model": row.model, **numbers, **words, "error_is": row.error_is})
-    columns = {
-        "model": Column("Model"),
-        **{name: Column(name, digits=".2f", error=f"{name}_se") for name in names},
-        "source": Column("Source"),
-        "certainty": Column("Certainty"),
-        "error_is": Column("±"),
-    }
-    sources = "; ".join(str(source) for source in figures().sources.values())
+        numbers: dict[str, Any] = {**row.values}
+        numbers |= {f"{name}_se": error for name, error in row.errors.items()}
+        words = {"source": f"arXiv:{figures().sources[row.source].arxiv}"}
+        words |= {"certainty": row.certainty, "error_is": row.error_is}
+        rows.append({"model": row.model, **numbers, **words})
+    order = ["model", *SETS, *(f"{name}_se" for name in SETS), "source", "certainty", "error_is"]
+    sources = "; ".join(map(str, figures().sources.values()))
     note = f"Nothing of this was measured here. {sources}."
     title = "The papers' test log-likelihoods (nats)"
-    return Table("published-figures", title, note, pd.DataFrame(rows), columns=columns)
+    return Table(
+        "published-figures", title, note, pd.DataFrame(rows, columns=order), columns=FIGURES
+    )
