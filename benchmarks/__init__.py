@@ -25,7 +25,7 @@ def load(*paths: str | Path) -> pd.DataFrame:
     others = [path for path in map(Path, paths) if not store.is_folder(path)]
     frames = [frame.load(*folders)] if folders else []
     if others:
-        from benchmarks.core import pytest_benchmark
+        from benchmarks.gate import pytest_benchmark
 
         frames += [pytest_benchmark.load(path) for path in others]
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]

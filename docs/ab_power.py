@@ -1,22 +1,23 @@
 """Measure the power of `flowgauge ab`: ``python docs/ab_power.py FILE.csv`` adds missing runs.
 
-In every other run the new side is the base with one benchmark made a tenth slower, each of the
-default ones in turn; in the others both sides are equal. `docs/data/ab_power.csv` holds the runs
-that docs/ab.md quotes, a row for each benchmark of each run.
+In every other run the new side has one benchmark made a tenth slower, each of the default ones in
+turn; in the others both sides are equal. `docs/data/ab_power.csv` holds the runs that docs/ab.md
+quotes, a row for each benchmark of each run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from benchmarks.ab.benches import DEFAULT, FACTOR
-from benchmarks.ab.checkouts import checkouts
-from benchmarks.ab.environments import interpreters
-from benchmarks.ab.session import compare
+from benchmarks.gate.ab import DEFAULT, Subject, compare
 
+ROOT = Path(__file__).resolve().parent.parent
 RUNS, SECONDS, SHARE = 80, 40.0, 0.1
 HEADER = ["run", "slowed", "load", "benchmark", "blocks", "ratio", "low", "high", "p", "verdict"]
 SLOWED = '''
@@ -81,22 +82,21 @@ def rows(run: int) -> list[tuple[object, ...]]:
     """Carry out one run; a row for each benchmark."""
     slowed = DEFAULT[run // 2 % len(DEFAULT)] if run % 2 == 0 else ""
     load = round(os.getloadavg()[0], 2)
-    with checkouts("HEAD", "HEAD") as revisions:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        subprocess.run(["git", "clone", "-q", "--shared", ROOT, "."], check=True)
         if slowed:
             family, _, operation = slowed.partition("/")
-            with (revisions[1].path / "flows" / "__init__.py").open("a") as file:
+            with Path("flows/__init__.py").open("a") as file:
                 file.write(SLOWED.format(family=family, operation=operation, share=SHARE))
-        results = compare(
-            revisions, interpreters(revisions), DEFAULT, seconds=SECONDS, factor=FACTOR, seed=run
-        )
+        results = compare("HEAD", ".", Subject(root=Path(folder)), seconds=SECONDS).benchmarks
     table = []
     for name, result in results.items():
-        if (judgement := result.judgement) is None:
+        if result.ratio is None:
             raise SystemExit(f"run {run}: {name} has no times: {result.verdict} {result.reason}")
-        figures = (f"{x:.5f}" for x in (judgement.ratio, judgement.low, judgement.high))
+        figures = (f"{x:.5f}" for x in (result.ratio, result.low, result.high))
         size = len(result.blocks)
         table.append(
-            (run, slowed, load, name, size, *figures, f"{judgement.p:.3g}", result.verdict)
+            (run, slowed, load, name, size, *figures, f"{result.p:.3g}", result.verdict)
         )
     return table
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks.report.quoted import folders
+from pages import folders
 
 from benchmarks import report
 
-RESULTS = Path(__file__).parent.parent / "results"
-
 
 def main(folder: Path) -> None:
-    """Write FOLDER/NAME/index.html for each run that the documents cite."""
-    for run in folders(RESULTS):
+    """Write FOLDER/NAME/index.html for each run that the documents cite, and a list of them."""
+    links = []
+    for run in folders():
         print(report.write(run, out=folder / run.name))
+        links.append(f'<li><a href="{run.name}/index.html">{run.name}</a></li>')
+    title = "Reports of the committed runs"
+    page = f"<!DOCTYPE html><title>{title}</title><h1>{title}</h1><ul>{''.join(links)}</ul>"
+    (folder / "index.html").write_text(page)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,19 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flows.bijection import Bijection as Bijection
-from flows.budget import width
-from flows.counting import count_nfe as count_nfe
-from flows.flow import Flow as Flow
 from flows.member import SIZES, Member
 from flows.registry import Registry
-from flows.saved import Recipe
-from flows.saved import load as load
-from flows.saved import save as save
 
 if TYPE_CHECKING:
+    from flows.bijection import Bijection as Bijection
     from flows.conformance import Conformance as Conformance
     from flows.conformance import check as check
+    from flows.counting import count_nfe as count_nfe
     from flows.fitting import Fit as Fit
     from flows.fitting import fit as fit
+    from flows.flow import Flow as Flow
+    from flows.saved import load as load
+    from flows.saved import save as save
 
 version = 1
 pace = 1
@@ -78,6 +76,10 @@ def build(name: str, dim: int, *, parameters: int | None = None, **options: Any)
     the weights are those of a build of that width. Raises ValueError for an unknown name or
     option (with the choices), for sizes below one, and where no width meets the budget.
     """
+    from flows.budget import width
+    from flows.flow import Flow
+    from flows.saved import Recipe
+
     member = members[name]
     if parameters is not None:
         options["hidden"] = width(member, dim, parameters, options)
@@ -98,7 +100,12 @@ def own() -> list[str]:
     return [name for name in names() if members[name].library is None]
 
 
-LATER = {  # what this package offers of modules above it, by name
+LATER = {  # what this package offers, by name: imported when asked for, since torch takes seconds
+    "Bijection": "flows.bijection",
+    "Flow": "flows.flow",
+    "count_nfe": "flows.counting",
+    "load": "flows.saved",
+    "save": "flows.saved",
     "check": "flows.conformance",
     "Conformance": "flows.conformance",
     "fit": "flows.fitting",
@@ -107,7 +114,7 @@ LATER = {  # what this package offers of modules above it, by name
 
 
 def __getattr__(name: str) -> Any:
-    """Import a module above this package when one of its names is first asked for."""
+    """Import a module of this package when one of its names is first asked for."""
     if name in LATER:
         return getattr(importlib.import_module(LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

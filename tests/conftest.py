@@ -23,8 +23,8 @@ from benchmarks.core.frame import load
 from benchmarks.core.record import Record
 from benchmarks.execution.process import Setup
 from benchmarks.execution.worker import Worker
-from benchmarks.gate import compare
-from benchmarks.gate.comparison import Verdict
+from benchmarks.gate.comparison import compare
+from benchmarks.gate.verdict import Verdict
 from cluster_commands import Commands
 from committed import FOLDERS
 from file_server import Server

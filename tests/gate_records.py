@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.record import Record, Values
-from benchmarks.gate.comparison import Verdict
+from benchmarks.gate.verdict import Verdict
 
 cli = CliRunner()
 HERE = {"cpu": "a processor", "cores": 2, "system": "Linux", "threads": 1}

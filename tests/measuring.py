@@ -18,7 +18,8 @@ from records import record_result
 def cases_of(study: str, options: Mapping[str, Any], **common: Any) -> list[Case]:
     """The cases of a study with these options, of a suite with these common settings."""
     member = registry[study].part(options)
-    return list(member.cases(member.Options.model_validate(options), Common(**common)))
+    model = member.part(options).Options
+    return list(member.cases(model.model_validate(options), Common(**common)))
 
 
 def results_of(cases: list[Case]) -> dict[str, Result]:

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure.foreign.peers import THEIRS, weights
-from benchmarks.measure.foreign.server import Built, Call
+from benchmarks.measure.foreign import THEIRS, Built, Call, weights
 
 PACKAGES: tuple[str, ...] = ("numpy",)
 EXTRA = "peers"
@@ -78,12 +77,11 @@ def _die_when(seed: object, fatal: int, samples: Callable[[int], Any]) -> Callab
 
 
 def _exit() -> None:
-    print("the last line of all", flush=True)
+    print("the last line", flush=True)
     os._exit(3)
 
 
 def _facts() -> dict[str, np.ndarray]:
     """What the environment says, whether torch was imported, and who this is."""
-    print("what a library prints is no message")
     texts = {name: np.array(os.environ.get(name, "")) for name in VARIABLES}
     return {**texts, "torch": np.array("torch" in sys.modules), "pid": np.array(os.getpid())}

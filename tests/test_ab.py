@@ -1,4 +1,4 @@
-"""Two revisions timed against each other: worktrees, workers, environments, the command."""
+"""`flowgauge ab`: worktrees, workers, the statistics of blocks, the command."""
 
 from __future__ import annotations
 
@@ -6,23 +6,36 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.ab import rendering
-from benchmarks.ab.benches import DEFAULT, MOST, select
-from benchmarks.ab.checkouts import Revision, checkouts
-from benchmarks.ab.environments import dependencies, interpreter, interpreters
-from benchmarks.ab.link import WorkerGone, WorkerProcess
-from benchmarks.ab.schedule import BASE, NEW
-from benchmarks.ab.session import compare
-from benchmarks.ab.subject import Subject
 from benchmarks.cli.app import app
-from repositories import git
+from benchmarks.gate.ab import (
+    ABBA,
+    BAAB,
+    BASE,
+    DEFAULT,
+    LEVEL,
+    NEW,
+    Measurement,
+    Result,
+    Revision,
+    Subject,
+    checkouts,
+    compare,
+    interpreters,
+    judge,
+    log_ratios,
+    select,
+)
+from repositories import commit, git
 
 ROOT = Path(__file__).parent.parent
+NAMES = [f"bench{index}" for index in range(6)]
 FAKE = """
 import os, torch
 def names(): return {names}
@@ -43,17 +56,101 @@ class Fake:
 """
 
 
-def test_benchmarks_by_name():
-    assert select(None) == list(DEFAULT)
-    assert len(DEFAULT) == MOST
-    assert select(["glow", "planar", "maf/sample", "glow"]) == [
-        "glow/gradient",
-        "planar/gradient",
-        "maf/sample",
-    ]
-    for wrong in (["glow/fly"], ["/sample"], [f"f{i}" for i in range(MOST + 1)]):
-        with pytest.raises(ValueError, match=r"gradient|at most 6"):
-            select(wrong)
+# statistics
+
+
+def samples(seed: int, slowed: float = 0.0, noise: float = 0.03, count: int = 40):
+    """Log-ratios of six benchmarks, skewed as times are, the first slower by a share."""
+    random = np.random.default_rng(seed)
+    drawn = {n: noise * (random.gamma(2, size=(2, count)).T @ [1, -1]) / 2**0.5 for n in NAMES}
+    return {**drawn, NAMES[0]: drawn[NAMES[0]] + np.log1p(slowed)}
+
+
+def test_a_slowdown_is_found_and_no_other():
+    for seed in range(40):
+        verdicts = {n: j.verdict for n, j in judge(samples(seed, slowed=0.1)).items()}
+        assert verdicts == {n: "slower" if n == NAMES[0] else "same" for n in NAMES}
+
+
+def test_noise_raises_few_alarms_in_all_benchmarks_together():
+    runs = [judge(samples(seed, noise=0.3), factor=1.0) for seed in range(300)]
+    wrong = sum(any(j.verdict != "same" for j in run.values()) for run in runs)
+    assert wrong <= 300 * LEVEL + 3 * np.sqrt(300 * LEVEL * (1 - LEVEL))
+
+
+def test_the_interval_covers_and_the_sides_are_alike():
+    covered = 0
+    for seed in range(200):
+        values = samples(seed, slowed=0.1, noise=0.2)[NAMES[0]]
+        one, mirrored = (judge({"one": v})["one"] for v in (values, -values))
+        assert one.ratio == pytest.approx(1 / mirrored.ratio)
+        assert (one.low, one.high) == pytest.approx((1 / mirrored.high, 1 / mirrored.low))
+        covered += one.low <= 1.1 <= one.high
+    assert covered >= 200 * 0.95 - 3 * np.sqrt(200 * 0.95 * 0.05)
+
+
+@pytest.mark.parametrize(
+    ("values", "factor", "verdict"),
+    [
+        (samples(0, slowed=0.04)[NAMES[0]], 1.05, "same"),  # below the factor
+        (samples(0, slowed=0.04)[NAMES[0]], 1.02, "slower"),
+        (samples(0, slowed=-0.1)[NAMES[0]], 1.05, "faster"),
+        (samples(0, slowed=0.1, noise=5.0)[NAMES[0]], 1.05, "same"),  # not significant
+        (np.full(5, 0.5), 1.05, "too few"),
+        (np.full(6, 0.5), 1.05, "slower"),
+        (np.zeros(6), 1.05, "same"),
+    ],
+)
+def test_a_verdict_needs_a_factor_and_a_significant_number_of_blocks(values, factor, verdict):
+    assert judge({"one": values}, factor)["one"].verdict == verdict
+    if verdict == "slower" and len(values) == 6:
+        assert judge(dict.fromkeys(NAMES, values))["bench0"].verdict == "too few"
+
+
+@pytest.mark.parametrize("order", [ABBA, BAAB])
+@pytest.mark.parametrize("drift", [1.0, 1.5])  # of the time from a visit to the next
+def test_a_drift_common_to_both_sides_cancels(order, drift):
+    block = {BASE: [], NEW: []}
+    for step, side in enumerate(order):
+        time = (1.1 if side == NEW else 1.0) * drift**step
+        block[side].append({"processor": [2 * time, time, 3 * time]})
+    assert log_ratios([block]) == pytest.approx(np.log(1.1))
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "undeclared"),
+    [
+        ([1, 1], [1, 1], True),
+        ([1, 1], [1, 2], False),
+        ([1, 1], [2, 1], False),
+        (None, [1, 1], False),
+        ([1, 1], None, False),
+        (None, None, False),
+    ],
+)
+def test_a_time_that_moved_needs_a_raised_pace_or_version(base, new, undeclared):
+    sides = {BASE: base, NEW: new}
+    declared = {k: v and {"flow glow": v, "flows": [1, 1]} for k, v in sides.items()}
+    for verdict in ("slower", "faster", "same"):
+        measured = Measurement(declared, 1.0, 1.0, 1.0, 1.0, verdict)
+        result = Result([], 1.0, 1.05, {"glow/gradient": measured})
+        moved = undeclared and verdict != "same"
+        assert result.status(require_pace=True) == moved
+        assert result.status() == (verdict == "slower")
+        assert any("pace" in note for note in result.notes) == moved
+
+
+def test_benchmarks_of_one_side_alone_are_no_pass_and_a_reason_is_given_once():
+    failed = Measurement(verdict=f"failed in {BASE}", reason="no module")
+    measured = {"a/log_prob": failed, "b/log_prob": failed, "c/log_prob": Measurement()}
+    measured["c/log_prob"].verdict = "appeared"
+    result = Result([], 1.0, 1.05, measured)
+    assert result.status() == 2
+    assert result.notes[0] == "a/log_prob, b/log_prob: no module"
+    assert "none slower" not in result.notes[-1]
+
+
+# revisions
 
 
 def state(folder):
@@ -72,15 +169,11 @@ def repository(tmp_path, monkeypatch):
     code = tmp_path / "flows" / "__init__.py"
     code.write_text(FAKE.format(names=["dies", "raises", "never", "both", "gone"], broken=False))
     (tmp_path / "flows" / "dropped").write_text("old")
-    (tmp_path / "elsewhere").write_text("old")
-    git(tmp_path, "init", "-q", "-b", "main")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "one")
+    commit(tmp_path, "one")
     git(tmp_path, "tag", "one")
     code.write_text(FAKE.format(names=["dies", "raises", "never", "both", "come"], broken=True))
     (tmp_path / ".gitignore").write_text("ignored\n")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "two")
+    commit(tmp_path, "two")
     hook = tmp_path / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho hooked > " + str(tmp_path / "hooked"))
@@ -90,61 +183,61 @@ def repository(tmp_path, monkeypatch):
     git(tmp_path, "add", "flows/staged")
     (tmp_path / "flows" / "untracked name").write_text("new")
     (tmp_path / "flows" / "ignored").write_text("never")
-    (tmp_path / "elsewhere").write_text("new")
     return tmp_path
 
 
-def test_worktrees_are_the_revisions_and_leave_no_trace(repository):
+def test_worktrees_are_the_revisions_and_leave_no_trace_after_an_interrupt(repository):
     before = state(repository)
-    with checkouts("one", ".", "HEAD") as (one, present, head):
+    with suppress(KeyboardInterrupt), checkouts("one", ".", "HEAD") as (one, present, head):
         assert "gone" in (one.path / "flows" / "__init__.py").read_text()
         held = [{p.name for p in (r.path / "flows").iterdir()} for r in (present, head)]
         assert held == [{"__init__.py", "staged", "untracked name"}, {"__init__.py", "dropped"}]
-        assert not (present.path / "elsewhere").exists()
         assert present.commit == f"{head.commit}-dirty"
         assert one.commit == git(repository, "rev-parse", "one")[:12]
         (present.path / "flows" / "__init__.py").write_text("")
-    assert not one.path.parent.exists()
-    assert state(repository) == before
-
-
-def test_an_interrupt_leaves_no_trace(repository):
-    before = state(repository)
-    with pytest.raises(KeyboardInterrupt), checkouts("one", ".") as revisions:
         raise KeyboardInterrupt
-    assert not any(revision.path.exists() for revision in revisions)
+    assert not one.path.parent.exists()
     assert state(repository) == before
 
 
 @pytest.mark.system
 def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository):
-    before, pythons = state(repository), [sys.executable] * 2
+    before = state(repository)
     names = [f"{family}/log_prob" for family in ("dies", "raises", "never", "both", "come", "gone")]
-    with checkouts("one", "HEAD") as revisions:
-        results = compare(revisions, pythons, names, seconds=4.0, factor=1e9)
-        with pytest.raises(ValueError, match="neither"):
-            compare(revisions, pythons, ["no/sample"], seconds=0.0, factor=1.05)
-    verdicts = [result.verdict for result in results.values()]
-    assert verdicts[:2] == ["failed in new", "failed in new"]
-    assert verdicts[2] == "failed in base"
+    result = compare("one", "HEAD", Subject(root=repository), names, seconds=9.0, factor=1e9)
+    verdicts = [measured.verdict for measured in result.benchmarks.values()]
+    assert verdicts[:3] == ["failed in new", "failed in new", "failed in base"]
     assert verdicts[3] in ("same", "too few")
     assert verdicts[4:] == ["appeared", "vanished"]
-    assert [result.failed for result in results.values()] == [True, True, *[False] * 4]
-    assert "exit status 3" in results["dies/log_prob"].reason
-    assert "no such luck" in results["raises/log_prob"].reason
-    assert results["both/log_prob"].declared == {
+    assert result.status() == 1
+    assert "exit status 3" in result.benchmarks["dies/log_prob"].reason
+    assert "no such luck" in result.benchmarks["raises/log_prob"].reason
+    assert result.benchmarks["both/log_prob"].declared == {
         side: {"flow both": [2, 1], "flows": [1, 1]} for side in (BASE, NEW)
     }
-    page = rendering.markdown(results, rendering.caption(revisions, 4.0, 1e9))
-    assert page.count("\n| ") == 2 + len(names)
-    assert all(name in page for name in names)
+    assert result.markdown.count("\n| ") == 2 + len(names)
+    assert all(name in result.markdown for name in names)
+    assert [*json.loads(result.json)["benchmarks"]] == names
     assert state(repository) == before
 
 
+def test_a_worker_that_hangs_is_lost(repository, monkeypatch):
+    monkeypatch.setattr("benchmarks.gate.ab.START_LIMIT", 0.05)
+    done = CliRunner().invoke(app, ["ab", "one", "--only", "both/log_prob"])
+    assert done.exit_code == 2
+    assert "no answer within" in done.stderr
+
+
+@pytest.mark.system
 @pytest.mark.parametrize(
-    ("code", "reason"), [("import no_such_package", "no_such_package"), ("", "--package")]
+    ("code", "reason"),
+    [
+        ("import no_such_package", "(flows/__init__.py, line 1): ModuleNotFoundError"),
+        ("x = (", "(flows/__init__.py, line 1): SyntaxError"),
+        ("", "--package"),
+    ],
 )
-def test_a_revision_that_cannot_be_imported_is_said_to_be(repository, code, reason):
+def test_a_revision_that_cannot_be_imported_is_named(repository, code, reason):
     (repository / "flows" / "__init__.py").write_text(code)
     done = CliRunner().invoke(app, ["ab", ".", "one", "--only", "both/log_prob"])
     assert done.exit_code == 2
@@ -154,18 +247,8 @@ def test_a_revision_that_cannot_be_imported_is_said_to_be(repository, code, reas
 
 def test_the_timing_side_imports_no_flows():
     """They may be broken where the command is given."""
-    code = (
-        "import sys; from benchmarks.ab import rendering, session;"
-        "assert not {'flows', 'torch'} & {*sys.modules}"
-    )
+    code = "import sys, benchmarks.gate.ab; assert 'flows' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_worker_that_hangs_is_gone(tmp_path):
-    worker = WorkerProcess(sys.executable, tmp_path, None, start_limit=0.0)
-    with pytest.raises(WorkerGone, match="no answer"):
-        worker.ask({})
-    worker.close()
 
 
 @pytest.mark.parametrize(
@@ -173,8 +256,12 @@ def test_a_worker_that_hangs_is_gone(tmp_path):
     [
         (["one", "nosuch"], ["nosuch", "no commit"]),
         (["one", "--only", "glow/fly"], ["glow/fly", "log_prob"]),
+        (["one", "--only", "/sample"], ["/sample"]),
+        (["one", *(f"--only=f{index}" for index in range(7))], ["at most 6"]),
         (["one", "--json", "/"], ["'/'", "directory"]),
         (["one", "--seconds", "1"], ["seconds", "5"]),
+        (["one", "--package", "mine/inner"], ["--package"]),
+        (["one", "--plugin", __file__], ["--plugin", "outside of the repository"]),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_two(repository, arguments, expected):
@@ -183,12 +270,18 @@ def test_wrong_usage_is_one_line_and_status_two(repository, arguments, expected)
     assert all(text in done.stderr for text in expected), done.stderr
 
 
-def test_outside_of_a_repository_it_is_said_to_be(tmp_path, monkeypatch):
+def test_outside_of_a_repository_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     done = CliRunner().invoke(app, ["ab", "HEAD"])
     assert done.exit_code == 2
     assert "not a git repository" in done.stderr
+
+
+def test_benchmarks_by_name():
+    assert select(DEFAULT) == [*DEFAULT]
+    names = ["glow/gradient", "planar/gradient", "maf/sample"]
+    assert select(["glow", "planar", "maf/sample", "glow"]) == names
 
 
 @pytest.mark.system
@@ -201,18 +294,55 @@ def test_other_dependencies_need_another_environment(tmp_path):
         text = f"[project]\ndependencies = {declared[revision.ref]}"
         (revision.path / "pyproject.toml").write_text(text)
     assert interpreters(revisions[:2]) == [sys.executable] * 2
-    assert dependencies(tmp_path) == set()
-    assert interpreter(revisions[0]) == sys.executable
-    with pytest.raises(ValueError, match=r"different dependencies.*'c'.*no/such"):
-        interpreter(revisions[2])
     with pytest.raises(ValueError, match=r"different dependencies.*'c'.*no/such"):
         interpreters([revisions[2], revisions[0]])
-    theirs, _ = interpreters([revisions[3], revisions[0]], Subject("mine", root=tmp_path))
+    theirs, _ = interpreters([revisions[3], revisions[0]])
     assert theirs != sys.executable  # nothing to install, and what it lacks is that of this one
     subprocess.run([theirs, "-c", "import numpy"], check=True)
     revisions[0].path.joinpath("pyproject.toml").write_text("[")
     with pytest.raises(ValueError, match=r"pyproject\.toml"):
         interpreters(revisions)
+
+
+PROJECT = '[project.entry-points."flowgauge.flows"]\none = "mine.one:register"\nother = "mines"\n'
+FLOW = """
+import flows
+from nflows.transforms import LULinear
+from helper import NAME
+
+@flows.register(NAME, uses=())
+def flow(dim):
+    "One layer."
+    return LULinear(dim)
+"""
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("source", [".", "src"])
+def test_a_package_and_a_plug_in_of_anyone_are_those_of_each_revision(
+    tmp_path, monkeypatch, source
+):
+    """The entry points of the package count, and all that its modules import from the tree."""
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "pyproject.toml": PROJECT,
+        f"{source}/mine/__init__.py": "",
+        f"{source}/mine/one.py": FLOW,
+        f"{source}/helper.py": "NAME = 'theirs_old'",
+        "flows/__init__.py": "raise SystemExit('a package of the repository was imported')",
+        "plugin.py": FLOW.replace("from helper import NAME", "NAME = 'theirs_plugin'"),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    commit(tmp_path, "one")
+    (tmp_path / source / "helper.py").write_text("NAME = 'theirs_new'")
+    result = compare("HEAD", ".", Subject.of("mine", Path("plugin.py")), seconds=9.0, factor=1e9)
+    verdicts = {name: measured.verdict for name, measured in result.benchmarks.items()}
+    assert verdicts.pop("theirs_plugin/gradient") in ("same", "too few")
+    assert verdicts == {"theirs_old/gradient": "vanished", "theirs_new/gradient": "appeared"}
+    with pytest.raises(ValueError, match=r"No module named 'absent'.*--package"):
+        compare("HEAD", ".", Subject.of("absent", None), seconds=5.0)
 
 
 SLOWER = """
@@ -229,14 +359,12 @@ def build(name, dim, **options):
 def test_the_working_tree_against_its_commit(tmp_path, monkeypatch):
     """End to end, with the flows of this repository, of which one is slowed down."""
     shutil.copytree(ROOT / "flows", tmp_path / "flows")
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "one")
+    commit(tmp_path, "one")
     with (tmp_path / "flows" / "__init__.py").open("a") as file:
         file.write(SLOWER)
     monkeypatch.chdir(tmp_path)
     out, comment = tmp_path / "ab.json", tmp_path / "ab.md"
-    command = ["ab", "HEAD", "--only", "realnvp/log_prob", "--seconds", "7", "--require-pace"]
+    command = ["ab", "HEAD", "--only", "realnvp/log_prob", "--seconds", "12", "--require-pace"]
     done = CliRunner().invoke(app, [*command, "--json", str(out), "--markdown", str(comment)])
     document = json.loads(out.read_text())
     (entry,) = document["benchmarks"].values()
@@ -246,5 +374,4 @@ def test_the_working_tree_against_its_commit(tmp_path, monkeypatch):
     for block in entry["blocks"]:
         lengths = {len(times) for side in (BASE, NEW) for v in block[side] for times in v.values()}
         assert len(lengths) == 1
-    assert "realnvp/log_prob" in comment.read_text()
     assert entry["verdict"] in comment.read_text()

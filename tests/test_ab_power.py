@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.ab.benches import DEFAULT, FACTOR
-from benchmarks.ab.judgement import LEVEL
+from benchmarks.gate.ab import DEFAULT, FACTOR, LEVEL
 
 DOCS = Path(__file__).parent.parent / "docs"
 RUNS = pd.read_csv(DOCS / "data" / "ab_power.csv", keep_default_na=False)

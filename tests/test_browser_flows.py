@@ -1,4 +1,4 @@
-"""The report's page in use: the answer first, flows hidden and highlighted, rows filtered."""
+"""The report's page in use: flows hidden and highlighted, rows filtered."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from benchmarks.report.facts import Fact
-from benchmarks.report.formats import html as page_of
-from benchmarks.report.references import References
 from matplotlib.figure import Figure as Canvas
 from playwright.sync_api import Browser, Page
 
 from benchmarks.core import exhibit
 from benchmarks.core.frame import Plan
 from benchmarks.plotting import draw
-from benchmarks.report import content, numbered
+from benchmarks.report import content
+from benchmarks.report import html as page_of
+from benchmarks.report.content import References
+from benchmarks.report.runs import Fact
 from browser import launched, opened
 
 pytestmark = pytest.mark.slow
@@ -48,12 +48,11 @@ def _draw() -> Canvas:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of two studies, of which one says something."""
+    """A report of two studies."""
     rows = [{"flow": flow, "D": size, "cost": size / 3} for flow in FLOWS for size in range(9)]
     pairs = pd.DataFrame({"cheaper": ["maf", "cnf"], "than": ["realnvp large", "realnvp"]})
-    ready = numbered.Exhibits()
+    ready = content.Exhibits()
     sections = [content.Section("silent", "silent"), content.Section("cost", "cost")]
-    sections[1].says.append("maf leads.")
     for section in sections:
         for name in (f"{section.study}-first", f"{section.study}-second"):
             figure = exhibit.Figure(name, "Cost", "Remarks on it.", _draw)
@@ -75,11 +74,11 @@ def page(request: pytest.FixtureRequest, chromium: Browser, path: Path) -> Itera
         yield page
 
 
-def test_the_answer_stands_first_and_its_figure_once(chromium: Browser, path: Path) -> None:
+def test_one_figure_stands_first_and_once(chromium: Browser, path: Path) -> None:
     with opened(chromium, path, WIDTHS[1]) as page:
         tops = [
             page.locator(part).first.evaluate("part => part.getBoundingClientRect().top")
-            for part in (".answer", ".note", "#figure-cost-first", "#study-silent")
+            for part in (".note", "#figure-silent-first", "#study-cost")
         ]
         assert tops == sorted(tops)
         anchors = page.locator("figure").evaluate_all("figures => figures.map(f => f.id)")

@@ -124,8 +124,6 @@ def test_the_ranking_is_by_validation_and_the_answer_names_its_first(folder):
     first, second = choice.flows
     assert first.standing is None
     assert second.standing is not None
-    study = registry["choose"]
-    assert study.says(frame) == [choice.answer, *choice.warnings]
     assert choice.answer.startswith(first.name)
     warned = " ".join(choice.warnings)
     for word in ("'angle'", "9 values at spacing 1 from 0.25", "600 rows", "glow"):
@@ -138,6 +136,7 @@ def test_the_ranking_is_by_validation_and_the_answer_names_its_first(folder):
     entry = json.loads(json.dumps(first.as_json(case, None), allow_nan=False))
     assert entry["flow"] == first.name
     assert entry["options"]["hidden"] == 8
+    study = registry["choose"]
     assert [figure.name for figure in study.figures(frame)] == [f"choose-{choice.data}"]
     assert len(study.tables(frame)[0].frame) == 3
 

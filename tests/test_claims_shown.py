@@ -8,8 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from benchmarks.report.collect import collect
-from benchmarks.report.sections import noted
 from typer.testing import CliRunner
 
 from benchmarks import report
@@ -18,6 +16,7 @@ from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.frame import load, of_one_place
 from benchmarks.report.claims import judge
+from benchmarks.report.content import collect, noted
 from benchmarks.report.runs import read
 from committed import FOLDERS, ROOT
 from page import Page

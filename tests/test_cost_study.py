@@ -12,9 +12,8 @@ from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 from benchmarks.execution.suite import Suite
-from benchmarks.measure import shapes
-from benchmarks.measure.calls import calls
-from benchmarks.measure.resident import resident_bytes
+from benchmarks.measure.calls import calls, resident_bytes
+from benchmarks.measure.operations import count_shapes
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 STEPS = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
@@ -33,7 +32,7 @@ def test_counts_from_shapes_are_those_of_a_run(name: str) -> None:
     computed, counted = cases({"flow": name, "options": solver}, counted_dims=[3])
     assert (computed.device, counted.device) == ("cpu", "meta")
     metrics = calls(computed).count()[0]
-    counts = shapes.count(counted)
+    counts = count_shapes(counted)
     assert counts == {name: metrics[name] for name in counts}
     assert counts["log_prob_flops"] > 0 or counts["log_prob_determinant_flops"] == 0
 
@@ -42,14 +41,14 @@ def test_counts_from_shapes_go_beyond_any_memory() -> None:
     """A batch of dense Jacobians at D = 4096 would take 64 GiB; the count is of LU's degree."""
     options = {"layers": 1, "hidden": 8}
     (case,) = cases({"flow": "dense", "options": options}, batch=1024, dims=[], counted_dims=[4096])
-    counts = shapes.count(case)
+    counts = count_shapes(case)
     assert counts["log_prob_determinant_flops"] == 1024 * (4096 * 4095 * (4 * 4096 + 1) // 6)
 
 
 def test_of_adaptive_steps_one_evaluation_is_counted() -> None:
     """Their number is the data's."""
     (case,) = cases({"flow": "cnf"}, dims=[], counted_dims=[3])
-    counts = shapes.count(case)
+    counts = count_shapes(case)
     assert counts["rate_flops"] > counts["field_flops"] > 0
     assert not any(name.startswith("log_prob") for name in counts)
 

@@ -11,8 +11,9 @@ import pytest
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.record import Record
-from benchmarks.gate import compare, sources
+from benchmarks.gate import sources
 from benchmarks.gate.baseline import renew
+from benchmarks.gate.comparison import compare
 from gate_records import cli, cost, density, folder
 
 

@@ -10,9 +10,10 @@ from scipy import stats
 
 from benchmarks.analysis.inference import holm
 from benchmarks.core.record import Values
-from benchmarks.gate import compare, quality, rendering, times
-from benchmarks.gate.comparison import LEVEL
+from benchmarks.gate import comparison
+from benchmarks.gate.comparison import compare
 from benchmarks.gate.sources import Entry
+from benchmarks.gate.verdict import LEVEL
 from gate_records import Metrics, density, folder, outcomes
 
 SIMULATED = 200
@@ -43,25 +44,14 @@ def test_a_worse_likelihood_fails_and_one_within_the_error_does_not(gate):
     assert "±" in verdict.unresolved[0].change
 
 
-def test_one_seed_is_judged_by_the_error_over_the_test_set(gate):
-    assert outcomes(gate([density(0, -5.0)], [density(0, -5.1)])) == {"test_ll": "worse"}
-    assert outcomes(gate([density(0, -5.0)], [density(0, -4.9)])) == {"test_ll": "better"}
-    assert not outcomes(gate([density(0, -5.0)], [density(0, -5.02)]))
-    for worse in (-6.0, float("nan")):
-        unknown = [density(0, value, float("nan")) for value in (-5.0, worse)]
-        verdict = gate([unknown[0]], [unknown[1]])
-        assert outcomes(verdict) == {"test_ll": "unjudged"}
-        assert "NaN" not in rendering.as_json(verdict)
-
-
 def test_seeds_are_paired_where_both_sides_have_the_same_ones():
     old = {str(seed): value for seed, value in enumerate([-5.0, -7.0, -9.0])}
     new = {seed: value - 0.1 + 0.001 * int(seed) for seed, value in old.items()}
-    paired = quality.difference(old, new, (0.0, 0.0))
+    paired = comparison.difference(old, new, (0.0, 0.0))
     moved = [new[seed] - old[seed] for seed in old]
     assert paired.p == pytest.approx(stats.ttest_1samp(moved, 0).pvalue)
     other = {f"{seed}'": value for seed, value in new.items()}
-    apart = quality.difference(old, other, (0.0, 0.0))
+    apart = comparison.difference(old, other, (0.0, 0.0))
     assert apart.value == pytest.approx(paired.value)
     assert apart.p > 0.5 > 0.001 > paired.p
 
@@ -69,10 +59,10 @@ def test_seeds_are_paired_where_both_sides_have_the_same_ones():
 def test_counts_that_all_move_by_one_step_are_no_certainty():
     """Few prove nothing, nor do those that scatter as much; many do."""
     old, new = ({str(seed): n for seed in range(3)} for n in (14.0, 20.0))
-    assert quality.difference(old, new, (0.0, 0.0)) is None
-    assert quality.difference(old, {**new, "0": 14.0}, (0.0, 0.0)).p > LEVEL
+    assert comparison.difference(old, new, (0.0, 0.0)) is None
+    assert comparison.difference(old, {**new, "0": 14.0}, (0.0, 0.0)).p > LEVEL
     old, new = ({str(seed): n + seed for seed in range(6)} for n in (14.0, 20.0))
-    assert quality.difference(old, new, (0.0, 0.0)).p < LEVEL
+    assert comparison.difference(old, new, (0.0, 0.0)).p < LEVEL
 
 
 def test_holm_is_the_closed_test_of_bonferroni():
@@ -95,7 +85,7 @@ def simulated_qualities(generator, shift: float, groups: int = 8, seeds: int = 4
             for side, mean in zip(sides, (0.0, shift if group == 0 else 0.0), strict=True):
                 value = mean + 0.02 * generator.standard_normal()
                 side.append(entry(f"flow {group}", seed, {"test_ll": value}))
-    return list(quality.judge(*sides))
+    return list(comparison.judge_qualities(*sides))
 
 
 def test_noise_of_seeds_raises_few_alarms_and_a_worse_likelihood_one():
@@ -122,7 +112,7 @@ def simulated_times(generator, slowdown: float, works: int = 8, samples: int = 2
             values = {n: list(s * noise[i]) for i, (n, s) in enumerate(seconds.items())}
             sides.append(entry(f"work {work}", 0, values))
         pairs.append(tuple(sides))
-    return list(times.judge(pairs, 1.1))
+    return list(comparison.judge_times(pairs, 1.1))
 
 
 def test_noise_of_times_raises_few_alarms_and_a_slower_layer_one():
@@ -159,7 +149,7 @@ def test_a_time_is_worse_by_a_factor_and_a_rank_test_on_one_machine(new, outcome
     old = timed(list(np.linspace(1.0, 1.025, 9)))
     if new.metrics["log_prob_seconds"].values[0] == 1.0:
         old = timed([0.98, 0.99, 1.0, 1.01, 1.0125, 1.1, 1.29, 1.31, 1.32])
-    (verdict,) = times.judge([(old, new)], 1.1)
+    (verdict,) = comparison.judge_times([(old, new)], 1.1)
     assert verdict.outcome == outcome
     assert words in verdict.change + verdict.note
     assert verdict.fails == (outcome == "worse")
@@ -168,5 +158,5 @@ def test_a_time_is_worse_by_a_factor_and_a_rank_test_on_one_machine(new, outcome
 def test_a_rate_is_worse_where_it_falls():
     rates = [list(np.linspace(100, 101, 9)), list(np.linspace(80, 81, 9))]
     old, new = (entry("work", 0, {"sample_rate": r, "reference_seconds": 1.0}) for r in rates)
-    (verdict,) = times.judge([(old, new)], 1.1)
+    (verdict,) = comparison.judge_times([(old, new)], 1.1)
     assert (verdict.outcome, verdict.change) == ("worse", "× 1.248")

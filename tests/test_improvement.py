@@ -29,7 +29,7 @@ from benchmarks.claims.examples import densities, searched
 from benchmarks.claims.leads import FAMILY
 from benchmarks.core.case import Case
 from benchmarks.core.naming import BUDGET
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.studies.density.tables import tables
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training

@@ -59,7 +59,7 @@ def test_times_whose_weights_are_gone_are_those_of_a_new_training(tmp_path, work
 
 @pytest.mark.system
 def test_figures_are_equal_for_any_number_of_jobs_and_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.measure.resources.cores", lambda: [frozenset({0})] * 2)
+    monkeypatch.setattr("benchmarks.measure.machine.cores", lambda: [frozenset({0})] * 2)
     suite = trainings()
     run(suite, tmp_path / "one", Silent(), Asked(jobs=1))
     run(suite, tmp_path / "two", Silent(), Asked(jobs=2))
@@ -87,7 +87,7 @@ def test_a_result_of_a_lost_claim_is_set_aside(tmp_path, worker, monkeypatch):
 @pytest.mark.parametrize(("jobs", "threads"), [(1, 8), (2, 1), (3, 2)])
 def test_workers_have_disjoint_cores(monkeypatch, jobs, threads):
     cores = [frozenset({2 * n, 2 * n + 1}) for n in range(6)]
-    monkeypatch.setattr("benchmarks.measure.resources.cores", lambda: cores)
+    monkeypatch.setattr("benchmarks.measure.machine.cores", lambda: cores)
     bound = cores_for(jobs, threads)
     if jobs == 1:
         assert bound == [None]
@@ -97,7 +97,7 @@ def test_workers_have_disjoint_cores(monkeypatch, jobs, threads):
 
 
 def test_more_jobs_than_cores_are_refused_with_what_fits(monkeypatch):
-    monkeypatch.setattr("benchmarks.measure.resources.cores", lambda: [frozenset({0})] * 3)
+    monkeypatch.setattr("benchmarks.measure.machine.cores", lambda: [frozenset({0})] * 3)
     with pytest.raises(ValueError, match="--jobs 1"):
         cores_for(2, 2)
 

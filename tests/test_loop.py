@@ -12,7 +12,7 @@ import flows
 from benchmarks import datasets
 from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.schedules import drops, share
 from benchmarks.training.settings import Training

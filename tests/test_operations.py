@@ -9,10 +9,12 @@ import torch
 
 import flows
 from benchmarks.measure.operations import Operations, cholesky_flops, lu_flops, reflection_flops
+from flows import linalg
 
 D, N, K = 4, 5, 2
 S = torch.randn(N, D, D, generator=torch.Generator().manual_seed(0))
 P = S @ S.mT + torch.eye(D)
+W = torch.ones(K, D)
 B, V, X = torch.ones(N, D, K), torch.ones(N, K, D), torch.ones(N, D)
 TALL, WIDE = torch.ones(6, 3), torch.ones(3, 6)
 LU, PIVOTS = torch.linalg.lu_factor(P)
@@ -23,6 +25,11 @@ def count(call: Callable[[], object]) -> Operations:
     with Operations() as operations:
         _kept = call()
     return operations
+
+
+def test_lu_count_is_the_sum_over_its_steps():
+    for n in range(1, 12):
+        assert lu_flops(n) == sum((n - k) + 2 * (n - k) ** 2 for k in range(1, n))
 
 
 def test_cholesky_count_is_that_of_its_loops():
@@ -47,6 +54,50 @@ R = 4 * (4 * 4 + 3 * 3 + 2 * 2 + 1)  # reflections of a 4 x 4 matrix
 R_TALL = 4 * (6 * 3 + 5 * 2 + 4 * 1)  # of a 6 x 3 matrix, and of a 3 x 6
 Q_FULL = 4 * (6 * 6 + 5 * 5 + 4 * 4)  # three of a 6 x 6
 Q_WIDE = 4 * (3 * 3 + 2 * 2 + 1 * 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "flops", "matrices"),
+    [
+        (lambda: X @ W.T, 2 * N * D * K, 0),
+        (lambda: torch.nn.functional.linear(X, W, torch.zeros(K)), 2 * N * D * K, 0),
+        (lambda: X @ X[0], 2 * N * D, 0),
+        (lambda: X[0] @ X[0], 2 * D, 0),
+        (lambda: torch.addmv(torch.zeros(N), X, X[0]), 2 * N * D, 0),
+        (lambda: torch.addbmm(torch.zeros(D, D), S, S), 2 * N * D**3, 0),
+        (lambda: S @ S, 2 * N * D**3, 0),
+        (lambda: torch.einsum("nd,kd->nk", X, W), 2 * N * D * K, 0),
+        (lambda: torch.linalg.slogdet(S), N * lu_flops(D), N),
+        (lambda: torch.linalg.det(S), N * lu_flops(D), N),
+        (lambda: torch.linalg.lu_factor(S), N * lu_flops(D), N),
+        (lambda: linalg.logabsdet(S), N * lu_flops(D), N),
+        (lambda: torch.linalg.inv(S), N * (lu_flops(D) + 2 * D**3), N),
+        (lambda: torch.linalg.solve(S[0], X.T), lu_flops(D) + 2 * D * D * N, 1),
+        (lambda: torch.linalg.solve(S, B), N * (lu_flops(D) + 2 * D * D * K), N),
+        (lambda: torch.linalg.solve_triangular(S[0], X.T, upper=True), D * D * N, 0),
+        (lambda: X + X, 0, 0),
+    ],
+)
+def test_products_and_determinants_are_those_counted_by_hand(call, flops, matrices):
+    """With the part of LU, the determinant's, apart."""
+    counted = count(call)
+    assert counted.flops == flops
+    assert counted.factorisation == matrices * lu_flops(D)
+
+
+def test_gradients_are_counted_wherever_they_are_taken():
+    net = torch.nn.Sequential(torch.nn.Linear(D, K), torch.nn.Tanh(), torch.nn.Linear(K, D))
+    forward, x = 2 * N * 2 * D * K, X.clone().requires_grad_()
+    assert count(lambda: net(x).sum().backward()).flops == 3 * forward
+    with torch.no_grad():
+        assert count(lambda: torch.func.vjp(net, X)[1](X)).flops == 2 * forward
+        jacobian = count(lambda: torch.func.vmap(torch.func.jacrev(net))(X))
+        assert jacobian.flops == (D + 1) * forward
+
+
+def test_what_cannot_be_counted_is_named():
+    assert "_fft_r2c" in count(lambda: torch.fft.fft(X[0])).uncounted
+    assert not count(lambda: X.T.reshape(-1).clone()).uncounted
 
 
 @pytest.mark.filterwarnings("ignore:torch.(triangular_solve|cholesky) is deprecated")

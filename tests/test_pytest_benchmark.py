@@ -16,8 +16,8 @@ import torch
 import benchmarks
 import flows
 import pytest_flowgauge
-from benchmarks.core import pytest_benchmark
-from benchmarks.gate import compare
+from benchmarks.gate import pytest_benchmark
+from benchmarks.gate.comparison import compare
 from benchmarks.measure.operations import Operations
 
 ROOT = Path(__file__).parent.parent

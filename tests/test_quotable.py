@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pages import quotable
 
-from benchmarks.core.frame import BUSY, NOISY, cautions, of_one_place, place, quotable, spread
+from benchmarks.core.frame import BUSY, NOISY, cautions, of_one_place, place
 from benchmarks.core.frame import SCATTERED as SCATTERED_TIMES
 from benchmarks.core.metrics import METRICS
 
@@ -52,19 +53,14 @@ def test_a_block_is_quotable_as_a_whole_or_not_at_all() -> None:
 
 def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_rounds() -> None:
     reasons = [SCATTERED_TIMES, "other work ran on the machine"]
-    for study in ("libraries", "cost"):
+    for study in ("peers", "cost"):
         frame = pd.DataFrame([_row(key, study=study) for key in "abc"])
-        quoted = quotable(frame, dict(zip("ab", reasons, strict=True)), ("libraries",))
+        quoted = quotable(frame, dict(zip("ab", reasons, strict=True)), ("peers",))
         assert quoted["log_prob_seconds"].notna().tolist() == [False, False, True]
-        raw = [study == "libraries", False, True]
+        raw = [study == "peers", False, True]
         assert quoted["log_prob_seconds.values"].notna().tolist() == raw
         assert quoted["reference_seconds.values"].notna().tolist() == raw
         assert frame["log_prob_seconds"].notna().all()
-
-
-def test_spread_is_the_middle_half_over_the_median() -> None:
-    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 3)
-    assert spread([7.0, 7.0]) == 0.0
 
 
 def test_a_place_is_a_machine_class_and_a_minor_version_of_torch() -> None:

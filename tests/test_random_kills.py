@@ -33,7 +33,7 @@ seconds.ROW = 0.0  # an update at a time
 def start(file: Path, folder: Path) -> subprocess.Popen[str]:
     """The command in a process of its own, on two cores, or twice the only one."""
     code = (
-        "import benchmarks.measure.resources as r; own = r.cores() * 2; r.cores = lambda: own\n"
+        "import benchmarks.measure.machine as r; own = r.cores() * 2; r.cores = lambda: own\n"
         "from benchmarks.__main__ import main; main()"
     )
     plugin = str(file.with_name("checkpoints.py"))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.report.collect import collect
 
 from benchmarks import report
-from benchmarks.report import formats
+from benchmarks.report import html
+from benchmarks.report.content import collect
 from page import Page
 from report_probes import AWKWARD, PROBE, record_of
 
@@ -36,26 +36,12 @@ def test_every_format_writes_its_files(rendered: Path, probes: None) -> None:
     root = rendered / "report"
     written = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
     content = collect([rendered])
-    by_format = {name: dict(formats.registry[name].files(content)) for name in formats.registry}
-    assert all(by_format.values())
-    assert written == {path for files in by_format.values() for path in files}
-    assert len(written) == sum(map(len, by_format.values()))  # no file of two formats
-    for name in ("scores", f"{PROBE}-scores", "not-done", "records"):
-        assert {form.path(table) for form in formats.table_formats() for table in content.tables
-                if table.name == name} <= written  # fmt: skip
+    tables = {f"tables/{table.name}.{s}" for table in content.tables for s in ("csv", "tex")}
+    figures = {f"figures/{figure.name}.{s}" for figure in content.figures for s in ("svg", "png")}
+    assert written == {"index.html", "report.md", "summary.md", *tables, *figures}
+    assert {f"tables/{n}.csv" for n in ("scores", f"{PROBE}-scores", "not-done")} <= tables
     assert (root / "figures/lines.png").read_bytes().startswith(b"\x89PNG")
     ET.fromstring((root / "figures/lines.svg").read_text())
-
-
-def test_a_format_is_a_member_of_the_registry(results: Path) -> None:
-    """A new one is written with the others, and linked where it is of tables."""
-    with formats.registry.temporary():
-        lines = formats.TableFormat("Lines", "txt", "text/plain", lambda table: table.title)
-        formats.registry.add("lines", lines, __name__)
-        index = report.write(results)
-    assert (index.parent / "tables/scores.txt").read_text() == "Scores"
-    assert 'download="scores.txt"' in index.read_text()
-    assert "(tables/scores.txt)" in (index.parent / "report.md").read_text()
 
 
 def test_page_loads_nothing_and_holds_everything(text: str, page: Page) -> None:
@@ -123,17 +109,18 @@ def test_files_of_an_earlier_report_go(results: Path) -> None:
     assert not [p for p in (results / "report").rglob("*") if "old" in p.name or "99" in p.name]
 
 
-def test_an_interrupted_report_leaves_the_page_whole(results: Path) -> None:
+def test_an_interrupted_report_leaves_the_page_whole(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = report.write(results)
     before = index.read_bytes()
 
-    def interrupted(content: Any) -> formats.Files:
+    def interrupted(content: Any) -> str:
         raise KeyboardInterrupt
 
-    with formats.registry.temporary():
-        formats.registry.add("interrupted", formats.Format(interrupted), __name__)
-        with pytest.raises(KeyboardInterrupt):
-            report.write(results)
+    monkeypatch.setattr(html, "render", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        report.write(results)
     assert index.read_bytes() == before
 
 

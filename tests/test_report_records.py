@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from benchmarks.report.collect import collect
-from benchmarks.report.formats import summary
-from benchmarks.report.numbered import Exhibits
-from benchmarks.report.references import References, spans
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,9 +17,9 @@ from benchmarks.core import study as studies
 from benchmarks.core.exhibit import RECORDS, Figure, Table
 from benchmarks.core.frame import Plan, load
 from benchmarks.core.record import Record
-from benchmarks.execution.versions import Standing
-from benchmarks.report import pictures, runs
-from benchmarks.report.content import Report, Section
+from benchmarks.report import markdown, runs
+from benchmarks.report.content import Exhibits, References, Report, Section, collect, spans
+from benchmarks.report.runs import Standing
 from committed import ROOT
 from page import Page
 from report_probes import BROKEN, PROBE, REFERENCE, SECONDS, Broken, Probe, drawn_lines, record_of
@@ -66,11 +60,14 @@ def test_a_record_outside_of_the_plan_can_be_cited(
     assert "of another folder" in [row[1].text for row in content.records.grid.rows]
 
 
-def test_an_unknown_study_is_reported(results: Path) -> None:
-    _plan(results, record_of("nowhere", 0))
-    with pytest.warns(UserWarning, match="'nowhere'"):
-        (*_, section) = collect([results]).sections
-    assert any("'nowhere'" in note for note in section.notes)
+def test_an_unknown_study_is_shown(results: Path) -> None:
+    """As a plain table of its metrics."""
+    record = record_of("nowhere", 0, metrics={"parameters": 7.0})
+    _plan(results, record)
+    (*_, section) = collect([results]).sections
+    (table,) = section.tables
+    assert table.rows_from == ((record.key,),)
+    assert "7" in [cell.text for cell in table.grid.rows[0]]
 
 
 def test_several_versions_of_the_code_are_a_warning_in_the_report(results: Path) -> None:
@@ -86,10 +83,8 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Standing], None]:
     """Lets the first record of a trial have a standing, and the others be current."""
 
     def put(standing: Standing) -> None:
-        def of(record: Record) -> Standing:
-            return standing if record.key == record_of(PROBE, 0).key else Standing()
-
-        monkeypatch.setattr(runs, "standing", of)
+        first = {record_of(PROBE, 0).key: standing}
+        monkeypatch.setattr(runs, "standings", lambda folder, records: first)
 
     return put
 
@@ -97,7 +92,7 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Standing], None]:
 def test_a_stale_record_is_counted_noted_and_cited_as_such(
     results: Path, stand: Callable[[Standing], None]
 ) -> None:
-    stand(Standing("version of x moved from 1 to 2", "version of x moved from 1 to 2"))
+    stand(Standing(*["version of x moved from 1 to 2"] * 3))
     (run,) = runs.read([results])
     assert run.counts == {"stale": 1, "failed": 1, "missing": 1}
     content = collect([results])
@@ -115,7 +110,7 @@ def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(
     timed = record_of(PROBE, 0, metrics={SECONDS: [0.1] * 3, REFERENCE: [1.0] * 3})
     store.write(results, timed)
     assert not runs.read([results])[0].cautions
-    stand(Standing("", "pace of x moved from 1 to 2"))
+    stand(Standing("", *["pace of x moved from 1 to 2"] * 2))
     (run,) = runs.read([results])
     assert run.counts == {"stale in times": 1, "failed": 1, "missing": 1}
     assert run.cautions == {timed.key: "pace of x moved from 1 to 2"}
@@ -133,29 +128,20 @@ def test_spans_name_the_numbers_and_no_others(numbers: list[int]) -> None:
     assert named == sorted(set(numbers))
 
 
-@pytest.mark.parametrize("rows", [1, 100, 5000])
-def test_the_summary_fits_a_comment_and_says_what_it_leaves_out(rows: int) -> None:
-    """As many rows as fit, of every table alike; titles and notes before all rows."""
+@pytest.mark.parametrize(("rows", "notes"), [(1, 1), (100, 1), (100, 200)])
+def test_the_summary_fits_a_comment_and_says_what_it_leaves_out(rows: int, notes: int) -> None:
     frame = pd.DataFrame({"n": range(rows), "text": ["±" * 30] * rows})
-    exhibits, section = Exhibits(), Section("probe", "probe", notes=["Mind <this>."])
-    tables = [Table("long", "Long", "", frame), Table("short", "Short", "", frame[:3])]
-    section.tables += [exhibits.table(table, "probe") for table in tables]
+    exhibits, section = Exhibits(), Section("probe", "probe", notes=["Mind <this>." * 99] * notes)
+    section.tables.append(exhibits.table(Table("long", "Long", "", frame), "probe"))
     nothing = References({})
     content = Report(Plan(name="trial"), [], [section], None, [], None, nothing)
-    text = summary.render(content)
-    assert len(text.encode()) <= summary.LIMIT
+    text = markdown.summary(content)
+    assert len(text.encode()) <= markdown.LIMIT
     assert "Mind &lt;this&gt;." in text
-    assert "Table 2. Short" in text
-    present = text.count("±" * 30) - min(3, rows)
-    assert (f"{rows - present} of {rows} rows are left out here." in text) == (present < rows)
-    assert present == rows or len(text.encode()) > 0.95 * summary.LIMIT
-
-
-def test_a_summary_without_room_for_its_notes_ends_early() -> None:
-    section = Section("probe", "probe", notes=["é" * 900] * 100)
-    text = summary.render(Report(Plan(name="t"), [], [section], None, [], None, References({})))
-    assert len(text.encode()) <= summary.LIMIT
-    assert text.endswith(f"{summary.CUT}\n")
+    assert text.endswith(f"{markdown.CUT}\n") == (notes > 1)
+    if notes == 1:
+        left = rows - text.count("±" * 30)
+        assert (f"{left} of {rows} rows are left out here." in text) == (left > 0)
 
 
 @pytest.mark.parametrize("name", ["reference", "speed"])
@@ -219,14 +205,3 @@ def test_what_is_no_results_folder_or_no_plan_is_named(tmp_path: Path) -> None:
     (tmp_path / "suite.json").write_text('{"about": 3}')
     with pytest.raises(ValueError, match=r"suite\.json' is not a plan: name"):
         report.write(tmp_path)
-
-
-def test_two_figures_alike_share_no_id() -> None:
-    buffer = io.BytesIO()
-    drawn_lines().savefig(buffer, format="svg")
-    ids = [
-        set(re.findall(r'id="([^"]+)"', pictures.embed(buffer.getvalue(), prefix, "a")[0]))
-        for prefix in ("one", "two")
-    ]
-    assert ids[0]
-    assert not ids[0] & ids[1]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from benchmarks.report.collect import collect
 from typer.testing import CliRunner
 
 from benchmarks import report
@@ -16,6 +15,7 @@ from benchmarks.core import store
 from benchmarks.core.frame import load
 from benchmarks.core.record import Record
 from benchmarks.core.study import registry
+from benchmarks.report.content import collect
 from committed import ROOT
 from report_probes import LL, MACHINE, PROBE, REFERENCE, SECONDS, TALLY, record_of
 

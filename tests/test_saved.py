@@ -15,7 +15,7 @@ import torch
 import flows
 from benchmarks.core.case import Case
 from benchmarks.datasets.own import load_file
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.training import weights
 from flows import preprocessing
 from flows.flow import Flow

@@ -20,7 +20,7 @@ from benchmarks.evaluation.scoring import likelihood_result, score_flow
 from benchmarks.evaluation.settings import Scoring
 from benchmarks.evaluation.two_samples import c2st, compare, sliced_wasserstein
 from benchmarks.measure import clock
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from flows.continuous import SolveError

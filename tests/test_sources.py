@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from benchmarks.studies.density.says import says
 
 import flows
 from benchmarks.claims.examples import densities
@@ -142,7 +141,6 @@ def test_it_is_marked_and_its_rank_is_stated() -> None:
     for table in density_tables(frame)[1:]:
         if "leads" in table.frame:
             assert f"{STAR} mine is 2 of 3 flows" in table.note
-    assert f"{STAR} mine is 2 of 3 flows" in says(frame)[1]
     assert set(series(pd.DataFrame(frame).drop(columns="plugin"))) == {"maf", "mine", "glow"}
     styles = looks(series(frame))
     own = styles.pop(f"{STAR} mine")["color"]

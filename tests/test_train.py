@@ -11,7 +11,7 @@ import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.evaluation.settings import Scoring
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from flows.preprocessing import FITS

@@ -26,7 +26,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cost": {"flows": ["realnvp"], "dims": [2], "sizes": SIZES, "batch": 4, "seconds": 0},
     "trace": {"dims": [2], "sizes": SIZES, "batch": 4, "draws": 100, "seconds": 0},
     "numerics": {
-        **TRAINED, "part": "gradients", "updates": [0], "solvers": {"rk4": [0.5]}, "dtypes": ["float64"], "seconds": 0,
+        **{**TRAINED, "part": "gradients", "updates": [0], "solvers": {"rk4": [0.5]}},
+        **{"dtypes": ["float64"], "seconds": 0},
     },
     "nfe": {
         **TRAINED, "flows": [{"flow": "cnf", "options": RK4}], "tolerances": [0.1], "seconds": 0,

@@ -71,7 +71,7 @@ cli = CliRunner()
         ),
         (["data", "fetch", "--from", "http://x/y", "--checksum", "md5:0"], ["md5:0", "sha256"]),
         (["data", "fetch", "--data-root", __file__], [Path(__file__).name]),
-        (["data", "verify", "--data-root", "nosuch"], ["nosuch", "no folder"]),
+        (["data", "verify", "--data-root", "nosuch"], ["nosuch", "not a folder"]),
         (["data", "info", "nosuch.csv"], ["nosuch.csv", "does not exist"]),
         (["data", "info", "magic", "--dequantise"], ["magic", "is not a file"]),
         (["data", "info", "power"], ["power", "--data-root"]),

@@ -10,7 +10,7 @@ from benchmarks.core.case import Case
 from benchmarks.execution import worker as handle
 from benchmarks.execution.process import Setup
 from benchmarks.execution.worker import Worker, WorkerLost
-from benchmarks.measure import child
+from benchmarks.measure import process
 
 PLAYED = """
 import os, signal, sys, time
@@ -44,7 +44,7 @@ def test_a_worker_is_lost_with_its_reason_and_with_what_it_has_started(
     monkeypatch.setattr(handle, "PROCESSES", 5)
     monkeypatch.setattr(handle, "GRACE", 0.2)
     monkeypatch.setattr(
-        child, "command", lambda _, *texts: [sys.executable, "-c", PLAYED + code, *texts]
+        process, "command", lambda _, *texts: [sys.executable, "-c", PLAYED + code, *texts]
     )
     marks: list[str] = []
     end_family = handle.end_family
@@ -56,4 +56,4 @@ def test_a_worker_is_lost_with_its_reason_and_with_what_it_has_started(
             next(worker.measure([case], limit, {}))
         assert loss.value.timed_out == ("limit" in reason)
     assert len(set(marks)) == 2
-    assert not any(map(child.family, marks))
+    assert not any(map(process.family, marks))

@@ -104,10 +104,10 @@ def commit(repository: Path) -> None:
     git(repository, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "change")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Both installed by the action's first step, from a repository of one commit."""
-    place = Place(tmp_path_factory.mktemp("anyone"))
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A repository of one commit; the action's first step installs both."""
+    place = Place(tmp_path)
     for name in (*SHIPPED, str(Path(ACTION).parent)):
         source, target = ROOT / name, place.ours / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
@@ -147,7 +147,7 @@ def _lend_packages(environment: Path) -> None:
 
 
 def test_a_library_is_held_to_its_baseline_and_timed(place: Place) -> None:
-    """The action fails without a baseline, passes with it, and fails where figures moved."""
+    """The action fails without a baseline and if figures moved; `ab` and `compare` judge too."""
     small = "-s cost.dims=[2] --study cost"
     steps = place.steps(suite="exact.toml", options=small)
     assert [step.returncode for step in steps] == [0, 0, 2], steps[-1].stdout + steps[-1].stderr
@@ -175,9 +175,7 @@ def test_a_library_is_held_to_its_baseline_and_timed(place: Place) -> None:
     (name,) = json.loads((place.repository / "ab.json").read_text())["benchmarks"]
     assert name == "bent/gradient", timed.stderr
 
-
-def test_benchmarks_of_a_package_of_our_name_are_judged(place: Place) -> None:
-    """The repository's `benchmarks` is a package too, and imports from itself."""
+    # pytest's fixtures in a repository whose `benchmarks` is a package too, and imports from itself
     options = ("-q", "--import-mode=importlib", "--benchmark-json=new.json")
     fast = ("--benchmark-max-time=0.01", "--benchmark-warmup=off")
     done = place.run("python", "-P", "-m", "pytest", "benchmarks", *options, *fast)

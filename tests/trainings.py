@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import datasets
 from benchmarks.core.case import Case
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 

@@ -20,6 +20,7 @@ from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import width_rules
 
 ONCE = "precomputation_flops"  # of log_prob's FLOPs: computed once for a batch
+STOCHASTIC = ("hutchinson", "bottleneck")  # estimators of the trace
 FIXED, FOLLOWS = "fixed", "H = c D"  # the width, against the dimension
 TAIL = 5  # largest sizes that a polynomial of the larger ones needs: enough for one of degree 3
 ALWAYS, NEVER = 0.0, float("inf")  # crossings at all dimensions that were measured, and at none
@@ -99,22 +100,21 @@ def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
     depth, width (`FIXED` or `FOLLOWS`; a width that parameters decide is neither, and left out),
     degree, dim (the largest) and records (keys).
     """
-    from flows.continuous.trace import Trace  # imports torch, which a report does without
-
     rows = []
     for name, group in scans.groupby("series"):
         grown, first = growth(group, metric), group.iloc[0]
         if grown is None or grown.degree is None or pd.notna(first.get("setting.parameters")):
             continue
         option = first.get("option.trace")
-        trace = Trace.of(option) if isinstance(option, str | dict) else None
+        trace = option.get("estimator") if isinstance(option, dict) else option
+        trace = trace if isinstance(trace, str) else None
         follows = pd.notna(first.get("setting.hidden_per_dim"))
         rows.append(
             {
                 "series": str(name),
                 "flow": first["flow"],
-                "trace": trace.estimator if trace else None,
-                "stochastic": trace is not None and trace.stochastic,
+                "trace": trace,
+                "stochastic": trace in STOCHASTIC,
                 "depth": first.get("option.depth"),
                 "width": FOLLOWS if follows else FIXED,
                 "degree": grown.degree,

@@ -9,9 +9,11 @@ frame of `benchmarks.core.frame.load`; missing records make it "not_measured".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -20,7 +22,6 @@ from benchmarks.analysis import criteria
 from benchmarks.analysis.criteria import Criterion
 from benchmarks.analysis.inference import Standing
 from benchmarks.core.exhibit import RECORDS
-from benchmarks.datasets import own
 from flows.registry import Registry
 
 LECTURE = "D. Gontar, “Neural ODE. FFJORD.”, HSE 2019"  # whose slides the claims are from
@@ -243,8 +244,13 @@ def listed(parts: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def _is_file(name: str) -> bool:
+    """Whether a data set's name is that of a user's file: it has a suffix before any options."""
+    return bool(Path(re.split(r":(?:columns|drop|target)=|:dequantise", name)[0]).suffix)
+
+
 def _of_lecture(frame: pd.DataFrame) -> pd.DataFrame:
     """The records that the lecture speaks of: those on data sets that are no files of a user."""
     names = frame.get("dataset", pd.Series(None, frame.index))
-    files = names.map(lambda name: isinstance(name, str) and own.is_file(name)).astype(bool)
+    files = names.map(lambda name: isinstance(name, str) and _is_file(name)).astype(bool)
     return frame[~files].reset_index(drop=True)

@@ -9,15 +9,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from benchmarks.cli.ab import ab
-from benchmarks.cli.baseline import app as baseline
 from benchmarks.cli.check import check
 from benchmarks.cli.choose import choose
 from benchmarks.cli.claims import claims
-from benchmarks.cli.compare import compare
 from benchmarks.cli.console import console, fail, system_errors
 from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
+from benchmarks.cli.gate import ab, baseline, compare
 from benchmarks.cli.list import list_members
 from benchmarks.cli.merge import merge
 from benchmarks.cli.pack import pack
@@ -48,7 +46,7 @@ class Commands(TyperGroup):
             if not text or (text.startswith("--") and text.endswith("=")):
                 fail(f"an argument after {before!r} is empty: write it, or leave both out")
             if plain(text) != text:
-                fail(f"the argument {plain(text)!r} is no plain text in UTF-8: choose another")
+                fail(f"the argument {plain(text)!r} is not plain text in UTF-8: choose another")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

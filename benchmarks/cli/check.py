@@ -33,7 +33,7 @@ from benchmarks.cli.options import Plugin, complete_flows, flows_of, load_plugin
 from benchmarks.core.formats import cell
 
 if TYPE_CHECKING:
-    from benchmarks.measure.fresh import Helper
+    from benchmarks.measure.process import Helper
     from flows import Conformance
     from flows.conformance import Outcome
     from flows.packages import Library
@@ -46,7 +46,10 @@ STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the w
 Row = dict[str, Any]  # of a library: where it was judged (PLACE), row, figure, bound, passed
 PLACE = ("library", "version", "family", "dim", "dtype", "parameters")
 FIELDS = (*PLACE, "row", "figure", "bound", "passed")
-LARGE, LARGE_WITHIN = 64, 3.0  # a dimension, judged where the one before took so many seconds
+LARGE, LARGE_WITHIN = (
+    64,
+    3.0,
+)  # a dimension that is judged if the one before took at most these seconds
 FULL = {"dim": (2, 3, 10, LARGE), "dtype": DTYPES, "parameters": ("initial", "moved")}
 QUICK = {"dim": (2, 3), "dtype": ("float64",), "parameters": ("moved",)}
 LIMIT, PATIENCE = 16.0, 6  # seconds of the processor for one judgement; as many times on the clock
@@ -141,7 +144,7 @@ def _check_flows(
     """Check flows and print a table for each; whether any failed."""
     from benchmarks.core.naming import counted
     from benchmarks.execution import faults
-    from benchmarks.measure import fresh
+    from benchmarks.measure.process import Helper
     from flows import members, names
 
     chosen = flows_of(patterns or names())
@@ -150,7 +153,7 @@ def _check_flows(
     if csv_file is not None:
         check_writable(csv_file)  # fail before anything is measured
     results = []
-    with closing(fresh.Helper()) as helper:
+    with closing(Helper()) as helper:
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
                 results.append(_checked(helper, name, d, values))
@@ -299,7 +302,7 @@ def _check_libraries(
     Returns whether a row failed, or with ``against`` whether a verdict changed.
     """
     from benchmarks.core.naming import counted
-    from benchmarks.measure import fresh
+    from benchmarks.measure.process import Helper
     from flows.conformance import libraries
 
     chosen = [libraries.library(name) for name in dict.fromkeys(names)]
@@ -317,7 +320,7 @@ def _check_libraries(
         write_rows(json_file, [])  # fail before anything is measured
     rows: list[Row] = []
     outcome = f"the rows so far are in {json_file}" if json_file else "no rows were written"
-    with clean_interrupt(outcome), closing(fresh.Helper()) as helper:
+    with clean_interrupt(outcome), closing(Helper()) as helper:
         for judgement in itertools.chain(*(_judgements(helper, one, scope) for one in chosen)):
             rows += judgement
             if json_file is not None:

@@ -59,7 +59,7 @@ def choose(
     plugin: Plugin = None,
     keep_weights: KeepWeights = False,
 ) -> None:
-    """Find the flow that gives the best density of a table, in so many minutes.
+    """Find the flow that gives the best density of a table, within minutes.
 
     Families get equal seconds: a search of sizes, learning rates and preprocessing by validation,
     then one longer training that is scored on test rows. Exit status: 0 there is an answer, 1 no

@@ -47,8 +47,7 @@ def _flow(member: Member) -> Text:
 
 def _libraries() -> dict[str, Text]:
     """Version of each library and its number of flows, or its fault and the remedy."""
-    from benchmarks.measure.foreign import peers
-    from benchmarks.measure.foreign.process import lacking
+    from benchmarks.measure import foreign
     from flows import members
     from flows.packages import version_of
 
@@ -58,9 +57,9 @@ def _libraries() -> dict[str, Text]:
         else f"{library.version}, {len(library.members)} flows"
         for library in members.libraries()
     }
-    for name in peers.names():
+    for name in foreign.names():
         alone = f"{version_of(name)}, in a process of its own, in suites alone"
-        rows.setdefault(name, lacking(peers.peer(name)) or alone)
+        rows.setdefault(name, foreign.lacking(foreign.peer(name)) or alone)
     return {name: styled(text) for name, text in rows.items()}
 
 

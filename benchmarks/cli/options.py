@@ -95,7 +95,7 @@ def use_data_root(root: Path | None) -> None:
     """Look for data files in a folder, here and in the worker; ValueError where it is none."""
     if root is not None:
         if not root.is_dir():
-            raise ValueError(f"data root {str(root)!r} is no folder")
+            raise ValueError(f"data root {str(root)!r} is not a folder")
         os.environ["FLOWGAUGE_DATA"] = str(root.resolve())
 
 

@@ -16,9 +16,12 @@ PROTOCOL = "1"  # raised when numbers measured before and after can no longer be
 
 
 # Studies that became parts of another: their keys and versions go on under the names that they had.
-FORMER: dict[str, tuple[str, str]] = {  # study and part, by the name of the former study
+FORMER = {  # study and part, by the name of the former study
     "gradients": ("numerics", "gradients"),
     "identities": ("numerics", "identities"),
+    "libraries": ("peers", "libraries"),
+    "library_likelihoods": ("peers", "likelihoods"),
+    "speed": ("peers", "speed"),
 }
 _FORMER_NAMES = {place: name for name, place in FORMER.items()}
 
@@ -228,9 +231,9 @@ def _unlike(values: Mapping[str, Any], stated: Mapping[str, Any], defaults: Any)
     defaults = defaults if isinstance(defaults, Mapping) else {}
     for name in {**stated, **values}:
         value, default = values.get(name), defaults.get(name)
-        other = stated.get(name, default if name in defaults else value)
+        other = stated.get(name, defaults.get(name, value))
         if isinstance(value, Mapping) and isinstance(other, Mapping):
-            if part := _unlike(value, other, default):
+            if part := _unlike(value, stated.get(name, {}), default):
                 return f"{name}.{part}"
         elif isinstance(value, Mapping) or isinstance(other, Mapping):
             continue  # a description, of which a text is the short form

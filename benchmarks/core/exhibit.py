@@ -17,8 +17,13 @@ from benchmarks.core.metrics import METRICS, defined
 RECORDS = "records"  # the column of a table's frame that is not shown: each row's records' keys
 
 
-def cells(frame: pd.DataFrame, values: pd.Series) -> pd.Series:
-    """A table's cells: values of the cases that are done, the status of the others."""
+def cells(frame: pd.DataFrame, values: pd.Series | str) -> pd.Series:
+    """A table's cells: values of the cases that are done, the status of the others.
+
+    A metric is named; the frame lacks its column where no case is done.
+    """
+    if isinstance(values, str):
+        values = frame.get(values, pd.Series(float("nan"), frame.index))
     return values.astype(object).where(frame["status"] == "done", frame["status"])
 
 
@@ -128,12 +133,15 @@ class Table:
 
 
 def per_row(frame: pd.DataFrame, metric: str) -> pd.Series:
-    """A metric's values for one row of data; ValueError for one that is of no batch or row."""
+    """A metric's values for one row of data; ValueError for one that is of no batch or row.
+
+    NaN where no case of the frame has it.
+    """
     per = defined(metric).per
     if not per:
         raise ValueError(f"metric {metric!r} is not of a batch: it has no value for a row")
-    values: pd.Series = frame[metric] / frame["batch"] if per == "batch" else frame[metric]
-    return values
+    values: pd.Series = frame.get(metric, pd.Series(float("nan"), frame.index))
+    return values / frame["batch"] if per == "batch" else values
 
 
 @dataclass(frozen=True)

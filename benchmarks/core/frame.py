@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -225,23 +225,6 @@ def cautions(frame: pd.DataFrame) -> pd.Series:
     scatter = scatter.groupby(block.fillna(frame["key"])).transform("max")
     pairs = zip(frame.get("shared", missing), scatter, strict=True)
     return pd.Series([_caution(shared, spread) for shared, spread in pairs], frame.index, dtype=str)
-
-
-def quotable(
-    frame: pd.DataFrame, cautions: Mapping[str, str], together: Collection[str] = ()
-) -> pd.DataFrame:
-    """A copy of the frame without the times that are not to be quoted, by ``cautions`` of keys.
-
-    Of `SCATTERED` times of the studies that time a block ``together``, in the same rounds, the raw
-    values stay: what slows one slows all, so that ratios of their medians may be quoted, with their
-    intervals.
-    """
-    why = frame["key"].map(cautions)
-    ratios = (why == SCATTERED) & frame["study"].isin(together)
-    raw = {name: name.endswith(".values") for name in time_columns(frame)}
-    return frame.assign(
-        **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
-    )
 
 
 def spread(samples: Sequence[float]) -> float:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import os
 import re
 import socket
 import threading
 import warnings
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -30,12 +32,16 @@ import pyarrow.parquet as pq
 
 from benchmarks.core.formats import brief
 from benchmarks.core.record import Altered, Newer, Record, parsed
-from benchmarks.core.unpacking import BROKEN, array, parquet, zipped
 
 PATIENCE = 30.0
 RECORDS = "records"  # the subfolder of loose records
 PART = re.compile(r"records-(\d{4})\.parquet")
 TEMPORARY = re.compile(r"\..+-\d+-\d+")  # of `written`
+FREE, RATIO = 1 << 26, 100  # bytes that a file may unpack to: free ones, and for each of its own
+BROKEN = (  # what is raised for a file that is damaged, of an unknown compression, or too large
+    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, OverflowError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 SEEN = ("study", "flow", "dim", "dataset", "batch", "updates")  # columns of a part, for a reader
 
 
@@ -208,16 +214,29 @@ def _loose(path: Path) -> Record:
 def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...]]:
     """The records of a part, read once while the file stays as it is; reasons for newer ones."""
     records, reasons = [], set()
-    with reading(table), parquet(table) as file:
-        rows = file.read(columns=["key", "record"])
-        for key, text in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+    names = ["key", "record"]
+    with reading(table), pq.ParquetFile(table, read_dictionary=names) as file:
+        size = 0
+        for key, text in _rows(file.iter_batches(columns=names)):
+            _check_size(table, size := size + len(text))
             try:
-                records.append(parsed(str(text), str(key)))
+                records.append(parsed(text, key))
             except Newer as error:
                 reasons.add(str(error))
             except Altered as error:
                 raise _altered(table, error, f"record {key}: ") from error
     return tuple(records), tuple(sorted(reasons))
+
+
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, str]]:
+    for batch in batches:
+        for key, text in zip(*batch.columns, strict=True):
+            yield str(key.as_py()), str(text.as_py())
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > (most := FREE + RATIO * path.stat().st_size):
+        raise ValueError(f"it unpacks to {size:,} bytes, and {most:,} are the most for its size")
 
 
 def _altered(path: Path, error: Altered, record: str = "") -> FolderError:
@@ -278,8 +297,8 @@ def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Arrays of a record from its npz, or of a folder's parts; ValueError where they are others."""
     if not hashes or path.is_dir():
         return _packed(path, hashes)
-    with zipped(path) as archive:
-        loaded = {name: array(archive, name) for name in hashes}
+    with _zipped(path) as archive:
+        loaded = {name: _array(archive, name) for name in hashes}
     for name, value in loaded.items():
         if content_hash(value) != hashes[name]:
             raise ValueError(f"its array {name!r} is not the one that was measured then")
@@ -297,7 +316,7 @@ def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
             state = path.stat()
             archive, members = _opened(path, state.st_mtime_ns, state.st_size)
             here = [name for name, value in left.items() if f"{value}.npy" in members]
-            loaded |= {name: array(archive, left.pop(name)) for name in here}
+            loaded |= {name: _array(archive, left.pop(name)) for name in here}
     if left:
         raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")
     return {name: loaded[name] for name in hashes}
@@ -306,8 +325,22 @@ def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
 @lru_cache(maxsize=64)
 def _opened(path: Path, modified: int, size: int) -> tuple[zipfile.ZipFile, frozenset[str]]:
     """An archive and its members, which take longer to read than an array, read once."""
-    archive = zipped(path)
+    archive = _zipped(path)
     return archive, frozenset(archive.namelist())
+
+
+def _zipped(path: Path) -> zipfile.ZipFile:
+    archive = zipfile.ZipFile(path)
+    _check_size(path, sum(member.file_size for member in archive.infolist()))
+    return archive
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        values: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):  # at its end is the sum
+            raise ValueError(f"its array {name!r} has more than its header says")
+    return values
 
 
 def content_hash(array: np.ndarray) -> str:
@@ -372,7 +405,7 @@ def hashes(folder: Path) -> set[str]:
     names: set[str] = set()
     for table in tables(folder):
         if (path := archive_of(table)).exists():
-            with reading(path), zipped(path) as archive:
+            with reading(path), _zipped(path) as archive:
                 names |= {name.removesuffix(".npy") for name in archive.namelist()}
     return names
 

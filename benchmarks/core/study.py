@@ -103,6 +103,11 @@ class Study:
         """The part that settings or a suite's entry name, of a study of `Parts`; else the study."""
         return self
 
+    @property
+    def models(self) -> dict[str, type[BaseModel]]:
+        """The models of a suite's entries by the name of the study, and of its part."""
+        return {f"`{self.name}`": self.Options}
+
     def cases(self, options: Any, common: Common) -> Iterable[Case]:
         """The cases that the options of a suite ask for."""
         raise NotImplementedError(f"study {self.name!r} defines no cases")
@@ -190,6 +195,11 @@ class Parts(Study):
             choices = ", ".join(self.parts)
             raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
         return self.parts[name]
+
+    @property
+    def models(self) -> dict[str, type[BaseModel]]:
+        """The models of the parts."""
+        return {f"`{self.name}`, part `{part}`": s.Options for part, s in self.parts.items()}
 
     def cases(self, options: Any, common: Common) -> Iterable[Case]:
         """The cases of the part that the options are of."""

@@ -23,8 +23,7 @@ from benchmarks.core.case import Case
 from benchmarks.evaluation.likelihood import exact
 from benchmarks.measure.calls import Calls, calls
 from benchmarks.measure.clock import Work, turn
-from benchmarks.measure.foreign.flow import ForeignFlow
-from benchmarks.measure.foreign.process import Remote
+from benchmarks.measure.peers import ForeignFlow, Remote
 from flows.budget import trainable
 from flows.continuous import Solver
 
@@ -68,13 +67,23 @@ class Competitor:
     compiles: bool
     metrics: dict[str, float]
     notes: dict[str, Any]
+    device: str
 
-    def compile_seconds(self, device: str) -> dict[str, float]:
+    @property
+    def timed(self) -> dict[str, Work]:
+        """Works that are timed."""
+        return self.works
+
+    def count(self) -> tuple[dict[str, float], dict[str, Any]]:
+        """What is known without a clock, and notes."""
+        return self.metrics, self.notes
+
+    def first(self) -> dict[str, float]:
         """Run each call twice; return the seconds by which the first exceeds the second."""
         seconds = {}
         for name, work in list(self.works.items()) if self.compiles else ():
             try:
-                (first,), (second,) = turn(work, 1, device), turn(work, 1, device)
+                (first,), (second,) = turn(work, 1, self.device), turn(work, 1, self.device)
             except (NotImplementedError, ValueError) as error:
                 if name != "sample":
                     raise
@@ -137,6 +146,7 @@ class Contest:
             bool(flow.facts["compiles"]),
             metrics,
             notes,
+            case.device,
         )
 
 
@@ -183,7 +193,7 @@ def _ours(own: Calls, case: Case, compiled: bool, solution: Callable[[], Solutio
 
     works: dict[str, Work] = {"log_prob": log_prob, "sample": lambda: first.sample(case.batch)}
     works |= {name: partial(gradient, name) for name in views}
-    return Competitor(works, arrays, solution, compiled, metrics, notes)
+    return Competitor(works, arrays, solution, compiled, metrics, notes, case.device)
 
 
 def _gradient(flow: flows.Flow) -> np.ndarray:

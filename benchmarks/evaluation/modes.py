@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from benchmarks.datasets import Dataset
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmarks.datasets import Dataset
 
 MISSED = 0.1  # of the share 1/K below which a mode counts as missed
 THIN = 0.5  # and as thin
@@ -25,6 +27,8 @@ def shares(x: Tensor, data: Dataset) -> np.ndarray:
             f"data set {data.name!r} has no modes: take one that has, 8gaussians or 25gaussians "
             "say, or give it modes (docs/adding.md)"
         )
+    import torch  # here: tables read the constants above
+
     nearest = torch.cdist(x.double(), data.modes.to(x.device)).argmin(dim=1)
     return torch.bincount(nearest, minlength=len(data.modes)).cpu().numpy() / len(x)
 
@@ -44,6 +48,8 @@ def gap_mass(x: Tensor, data: Dataset) -> float:
             f"the density of data set {data.name!r} is not known, nor are its gaps: take one with "
             "an exact density, 8gaussians say"
         )
+    import torch
+
     level = torch.quantile(data.log_prob(data.test), RARE)
     return float((data.log_prob(x.cpu().double()) < level).double().mean())
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import flows
 from benchmarks.core.case import Case
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from flows.continuous.cnf import CNF
 from flows.continuous.point import Point
 from flows.continuous.trace import Mode, Trace

@@ -17,7 +17,7 @@ from benchmarks.execution.recorder import Recorder
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.tasks import Task, longest_first
 from benchmarks.execution.worker import Cancelled, Worker
-from benchmarks.measure import resources
+from benchmarks.measure import machine
 
 GRACE = 90.0  # seconds that workers have to come to a checkpoint
 Host = Callable[[Callable[[], None]], AbstractContextManager[object]]
@@ -74,7 +74,7 @@ def cores_for(
     """
     if jobs == 1:
         return [None]
-    cores = resources.cores() if among is None else among
+    cores = machine.cores() if among is None else among
     if jobs * threads > len(cores):
         raise ValueError(
             f"--jobs {jobs} with {threads} threads each needs {jobs * threads} cores, and this "
@@ -89,15 +89,15 @@ def cores_for(
 def most_jobs(threads: int, device: str = "cpu") -> int:
     """The number of workers that this machine has room for: by physical cores, or by GPUs."""
     if device.startswith("cuda"):
-        return max(1, len(resources.gpus()))
-    return max(1, len(resources.cores()) // threads)
+        return max(1, len(machine.gpus()))
+    return max(1, len(machine.cores()) // threads)
 
 
 def setups(suite: Suite, jobs: int, among: Sequence[frozenset[int]] | None = None) -> list[Setup]:
     """What each worker of a suite may use; ValueError for more of them than there is room for."""
     gpus: list[str | None] = [None] * jobs
     if suite.device.startswith("cuda") and jobs > 1:
-        visible = resources.gpus()
+        visible = machine.gpus()
         if jobs > len(visible):
             raise ValueError(f"--jobs {jobs} needs as many GPUs, and {len(visible)} are visible")
         gpus = list(visible[:jobs])

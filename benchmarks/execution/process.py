@@ -21,10 +21,9 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result, registry
 from benchmarks.datasets import own
-from benchmarks.measure.beside import Beside
-from benchmarks.measure.child import bound_forks, end_with_parent
-from benchmarks.measure.dispatched import dispatched, forget
-from benchmarks.measure.resources import memory_bytes
+from benchmarks.measure.machine import Beside, memory_bytes
+from benchmarks.measure.operations import dispatched, forget
+from benchmarks.measure.process import bound_forks, end_with_parent
 from flows import members
 from flows.isolation import Process
 from flows.plugins import load_only

@@ -24,7 +24,7 @@ from benchmarks.execution.process import Setup
 from benchmarks.execution.recorder import Recorder
 from benchmarks.execution.tasks import Task
 from benchmarks.execution.worker import Cancelled, Worker
-from benchmarks.measure.resources import memory_bytes
+from benchmarks.measure.machine import memory_bytes
 from flows.plugins import load_plugin
 
 NANNY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")

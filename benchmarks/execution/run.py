@@ -21,7 +21,7 @@ from benchmarks.execution.state import WHOLE, State, state, write_plan
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.tasks import Shard, Task, budget, tasks
 from benchmarks.execution.worker import Worker
-from benchmarks.measure import resources
+from benchmarks.measure import machine
 
 if TYPE_CHECKING:
     from benchmarks.execution.cluster import Cluster
@@ -153,7 +153,7 @@ def _pools(
             yield Cluster(connected, single), Cluster(connected, single, alone=True)
             return
         count = asked.jobs * suite.threads if asked.jobs > 1 else 0
-        cores = stack.enter_context(host.reserved(resources.cores(), count))
+        cores = stack.enter_context(host.reserved(machine.cores(), count))
         beside = Pool([Worker(setup) for setup in setups(suite, asked.jobs, cores)])
         alone = beside if asked.jobs == 1 else Pool([Worker(single)])
         stack.callback(alone.stop)

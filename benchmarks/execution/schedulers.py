@@ -15,8 +15,8 @@ from benchmarks.execution.cluster import HOST
 from benchmarks.execution.connection import Connection
 from benchmarks.execution.pools import ClusterError
 from benchmarks.execution.process import Setup
-from benchmarks.measure.child import SAFE
-from benchmarks.measure.resources import memory_bytes
+from benchmarks.measure.machine import memory_bytes
+from benchmarks.measure.process import SAFE
 
 CONFIG: dict[str, Any] = {  # of the schedulers that are started here, and of their workers
     # no numbers of threads, which this process would have too

@@ -129,9 +129,10 @@ def studied(entries: Any) -> list[str]:
 
 
 def _named(entry: Any) -> set[str]:
-    """The study of an entry, and its part."""
-    values = entry if isinstance(entry, dict) else {}
-    return {str(values[name]) for name in ("study", "part") if name in values}
+    """The study of an entry, and the part of it."""
+    return (
+        {str(entry.get(name)) for name in ("study", "part")} if isinstance(entry, dict) else set()
+    )
 
 
 def names() -> list[str]:
@@ -145,8 +146,8 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
 
     ``name`` is its own, the path of a TOML file, or that of a results folder, whose plan has the
     suite as it was run. ``threads=1`` changes a value of the suite, ``cost.batch=32`` one of every
-    entry of a study or part, ``studies.0.batch=32`` one of the first. ValueError for what does not
-    exist.
+    entry of a study or of a part, ``studies.0.batch=32`` one of the first. ValueError for what does
+    not exist.
     """
     plan = planned(name)
     values = _toml(name) if plan is None else _of_plan(plan / "suite.json")

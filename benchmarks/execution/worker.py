@@ -17,8 +17,8 @@ from benchmarks.core.formats import brief
 from benchmarks.execution import process
 from benchmarks.execution.process import PROCESSES, STOP, SWARM, Files, Measured, Setup
 from benchmarks.execution.tasks import plugins_of
-from benchmarks.measure.child import MARK, Growth, connected, end_family, ending
-from benchmarks.measure.resources import killed_for_memory
+from benchmarks.measure.machine import killed_for_memory
+from benchmarks.measure.process import MARK, Growth, connected, end_family, ending
 
 MANY = f"the worker had started more than {PROCESSES} processes"
 LOOK = 0.2  # seconds between two looks at their number

@@ -1,155 +1,348 @@
-"""What a comparison says: a line for each number of both results, for each case and metric."""
+"""Compare two results in four classes: cases, exact counts, qualities and times."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
-from typing import Literal
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
-from benchmarks.analysis.inference import holm
-from benchmarks.core.metrics import Kind
-from benchmarks.core.naming import counted
-from benchmarks.gate.sources import Entry
+import numpy as np
+import scipy
 
-LEVEL = 0.05  # of all two-sided tests of a class together, by Holm's correction
+from benchmarks.analysis.inference import Estimate, holm, of_repetitions, of_samples
+from benchmarks.core.formats import number, with_error
+from benchmarks.core.frame import NOISY, REFERENCE, spread
+from benchmarks.core.metrics import METRICS
+from benchmarks.execution.versions import standing
+from benchmarks.gate import baseline, sources
+from benchmarks.gate.baseline import ABSOLUTE, LOGARITHMIC, RELATIVE
+from benchmarks.gate.sources import Entry, grouped
+from benchmarks.gate.verdict import LEVEL, Comparison, MetricChange, Verdict
 
-Class = Literal["case", Kind]
-CLASSES: tuple[Class, ...] = ("case", "exact", "quality", "time")
-Finding = Literal[
-    "worse",
-    "better",
-    "moved",  # a figure of the guard, whichever way
-    "stayed",
-    "appeared",
-    "vanished",
-    "failed",
-    "unjudged",
-    "incomparable",
-]
-UNKNOWN: tuple[Finding, ...] = ("unjudged", "incomparable")  # nothing was learnt
+FACTOR = 1.1  # by which a time may grow
+Pair = tuple[Entry, Entry]
+BySeed = Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of one case in both results, or, without a metric, what became of a case.
+def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[str] = ()) -> Verdict:
+    """Compare two results; ValueError if they cannot be compared.
 
-    ``base`` and ``new`` are counts, means over seeds, or medians in times of the reference
-    workload. ``change`` says the difference as text, ``p`` is corrected for the number of tests,
-    ``note`` is the reason for the outcome.
+    ``factor`` is what a time may grow by, ``allow`` patterns of labels of cases that may vanish, or
+    be worse in a quality that cannot be judged.
     """
+    if not 1 <= factor < math.inf:
+        raise ValueError(f"a time may grow by a finite factor of 1 or more: got {factor:g}")
+    sides = sources.read(base), sources.read(new)
+    sources.check_comparable(*sides)
+    before, after = sources.entries(*sides)
+    common = {key: (before[key], after[key]) for key in before if key in after}
+    guarded = {
+        key: (old.label, old.record, new.record)
+        for key, (old, new) in common.items()
+        if old.record
+        and new.record
+        and baseline.is_guarded(old.record)
+        and baseline.is_guarded(new.record)
+    }
+    done = [
+        [e for key, e in side.items() if e.status == "done" and key not in guarded]
+        for side in (before, after)
+    ]
+    pairs = [
+        pair
+        for key, pair in common.items()
+        if key not in guarded and all(entry.status == "done" for entry in pair)
+    ]
+    comparisons = (
+        *judge_cases(before, after, allow),
+        *baseline.judge(guarded.values()),
+        *judge_counts(pairs),
+        *judge_qualities(*done, allow),
+        *judge_times(pairs, factor),
+    )
+    reasons = Counter(standing(record).reason for record in sides[1].records)
+    return Verdict(
+        base=str(base),
+        new=str(new),
+        factor=factor,
+        comparisons=comparisons,
+        changes=tuple(metric_changes(pairs)),
+        measured=tuple(after.values()),
+        raised=baseline.movers(guarded.values()),
+        aged={reason: count for reason, count in reasons.items() if reason},
+    )
 
-    case: str
-    metric: str
-    kind: Class
-    outcome: Finding
-    fails: bool = False
-    unit: str = ""
-    base: float | None = None
-    new: float | None = None
-    change: str = ""
-    p: float | None = None
-    note: str = ""
 
+def judge_cases(
+    before: Mapping[str, Entry], after: Mapping[str, Entry], allow: Sequence[str]
+) -> Iterator[Comparison]:
+    """Compare the cases themselves, and which measurements they have.
 
-@dataclass(frozen=True)
-class MetricChange:
-    """How a metric changed over all cases that have it in both results; nothing is judged.
-
-    A ``difference`` of what is in nats, else a ratio, of the medians of each case's values.
-    ``equal`` counts the cases whose value is the very same. ``per_workload`` is the median ratio
-    of times in units of each result's own reference workload.
+    A case that was renamed has vanished and appeared.
     """
-
-    metric: str
-    difference: bool
-    cases: int
-    equal: int
-    median: float
-    smallest: float
-    largest: float
-    per_workload: float | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Everything that was compared, and whether the build fails."""
-
-    base: str
-    new: str
-    factor: float
-    comparisons: tuple[Comparison, ...]
-    changes: tuple[MetricChange, ...]
-    measured: tuple[Entry, ...]  # of the new result
-    raised: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by version the cases moved
-    aged: Mapping[str, int] = field(default_factory=dict)  # stale records of the new result, by why
-
-    @property
-    def failures(self) -> list[Comparison]:
-        """What makes the gate fail."""
-        return [comparison for comparison in self.comparisons if comparison.fails]
-
-    @property
-    def judged(self) -> int:
-        """How many numbers were compared with another."""
-        numbers = [c for c in self.comparisons if c.kind != "case"]
-        return sum(comparison.outcome not in UNKNOWN for comparison in numbers)
-
-    @property
-    def status(self) -> int:
-        """Exit status: 0 passed, 1 failed, 2 where nothing was judged, which is no pass."""
-        return 1 if self.failures else 0 if self.judged else 2
-
-    @property
-    def notable(self) -> list[Comparison]:
-        """What a person has to see, failures first: all but what stayed or cannot be compared."""
-        moved = [c for c in self.comparisons if c.outcome not in ("stayed", "incomparable")]
-        return sorted(moved, key=lambda comparison: not comparison.fails)
-
-    @property
-    def unresolved(self) -> list[Comparison]:
-        """Qualities that differ by less than their error can resolve."""
-        stayed = [c for c in self.comparisons if c.outcome == "stayed" and c.kind == "quality"]
-        return [comparison for comparison in stayed if comparison.base != comparison.new]
-
-    @property
-    def moved(self) -> list[MetricChange]:
-        """The metrics that are not equal in all cases."""
-        return [change for change in self.changes if change.equal < change.cases]
-
-    @property
-    def incomparable(self) -> dict[str, int]:
-        """How many numbers could not be compared, by reason."""
-        return dict(Counter(c.note for c in self.comparisons if c.outcome == "incomparable"))
-
-    @property
-    def summary(self) -> list[str]:
-        """A line for each class, and the last for the verdict."""
-        lines = []
-        for kind in CLASSES:
-            counts = Counter(c.outcome for c in self.comparisons if c.kind == kind)
-            if counts:
-                outcomes = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
-                lines.append(f"{kind}: {outcomes}")
-        lines += [f"{n} not comparable: {why}" for why, n in self.incomparable.items()]
-        for name, labels in self.raised.items():
-            moved = f"figures moved in {len(labels)} cases: {'; '.join(labels)}"
-            lines.append(f"raised: {name}; {moved if labels else 'no figure moved'}")
-        for why, n in self.aged.items():
-            lines.append(f"older than the code here: {counted(n, 'record')} of {self.new} ({why})")
-        if self.failures:
-            return [*lines, f"FAILED: {counted(len(self.failures), 'failure')}"]
-        return [*lines, "passed" if self.judged else "NOT COMPARABLE: nothing was judged"]
+    for key, old in before.items():
+        new = after.get(key)
+        if new is None:
+            yield _vanished(old.label, "", allow)
+        elif new.status == "done" and old.status == "done":
+            yield Comparison(old.label, "", "case", "stayed")
+            for name in sorted(old.metrics):
+                if name not in new.metrics:
+                    yield _vanished(old.label, name, allow)
+                elif _is_sound(old, name) and not _is_sound(new, name):
+                    numbers = "above zero" if new.kind(name) == "time" else "numbers"
+                    note = f"its values are not all {numbers} now"
+                    note = note if new.metrics[name].values else "it has no values now"
+                    yield Comparison(old.label, name, "case", "failed", fails=True, note=note)
+        elif new.status == "done":
+            yield Comparison(old.label, "", "case", "appeared", note=f"was {old.status} before")
+        elif old.status == "done":
+            yield _failed(new)
+        else:
+            yield Comparison(old.label, "", "case", "stayed", note=f"{new.status} before and now")
+    for new in (entry for key, entry in after.items() if key not in before):
+        done = new.status == "done"
+        yield Comparison(new.label, "", "case", "appeared") if done else _failed(new)
 
 
-def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
+def _vanished(label: str, metric: str, allow: Sequence[str]) -> Comparison:
+    allowed = _is_allowed(label, allow)
+    note = "allowed" if allowed else ""
+    return Comparison(label, metric, "case", "vanished", fails=not allowed, note=note)
+
+
+def _failed(entry: Entry) -> Comparison:
+    note = f"{entry.status}: {entry.reason}" if entry.reason else entry.status
+    return Comparison(entry.label, "", "case", "failed", fails=True, note=note)
+
+
+def _is_allowed(label: str, patterns: Iterable[str]) -> bool:
+    return any(label == pattern or fnmatch(label, pattern) for pattern in patterns)
+
+
+def _is_sound(entry: Entry, name: str) -> bool:
+    """Whether a metric has values, and each is a number; a time or rate is above zero."""
+    values, least = entry.metrics[name].values, 0.0 if entry.kind(name) == "time" else -math.inf
+    return bool(values) and all(least < value < math.inf for value in values)
+
+
+def judge_counts(pairs: Iterable[Pair]) -> Iterator[Comparison]:
+    """Compare every exact count that both results have: equal, or the gate fails.
+
+    One that is better fails too, or a later change could lose it unseen: renew the baseline.
+    """
+    for before, after in pairs:
+        for name, old in before.metrics.items():
+            new = after.metrics.get(name)
+            if before.kind(name) != "exact" or new is None:
+                continue
+            comparison = Comparison(before.label, name, "exact", "stayed", unit=old.unit)
+            comparison = replace(comparison, base=old.median, new=new.median)
+            if np.array_equal(old.values, new.values, equal_nan=True):
+                yield comparison
+                continue
+            share = f" ({new.median / old.median - 1:+.2%})" if old.median else ""
+            change = f"{new.median - old.median:+,.0f}{share}"
+            if (new.median < old.median) == (old.better == "lower"):
+                comparison = replace(comparison, outcome="better", note="renew the baseline")
+            else:
+                comparison = replace(comparison, outcome="worse")
+            yield replace(comparison, fails=True, change=change)
+
+
+class Test(NamedTuple):
+    """New less base, its standard error, and the two-sided p-value of there being none."""
+
+    value: float
+    error: float
+    p: float
+
+
+def judge_qualities(
+    before: Iterable[Entry], after: Iterable[Entry], allow: Sequence[str] = ()
+) -> Iterator[Comparison]:
+    """Compare every quality of every group of cases that differ in nothing but their seeds.
+
+    One that is worse and cannot be judged is a failure, unless its label is in ``allow``.
+    """
+    old, new = grouped(before), grouped(after)
+    comparisons = [c for g in old if g in new for c in _qualities(g, old[g], new[g])]
+    for each in _corrected(comparisons):
+        if each.fails and _is_allowed(each.case, allow):
+            yield replace(each, fails=False, note=f"{each.note}; allowed")
+        elif each.p is None:
+            yield each
+        elif each.p < LEVEL:
+            yield replace(each, fails=each.outcome == "worse")
+        else:
+            yield replace(each, outcome="stayed")
+
+
+def _qualities(label: str, before: list[Entry], after: list[Entry]) -> Iterator[Comparison]:
+    """Compare the metrics of a group, each in the direction that it moved, with p uncorrected."""
+    metrics = {name: (entry, metric) for entry in before for name, metric in entry.metrics.items()}
+    for name, (entry, metric) in metrics.items():
+        old, new = _by_seed(before, name), _by_seed(after, name)
+        if min(len(old), len(new)) == 1 and (shared := old.keys() & new.keys()):
+            old, new = ({seed: side[seed] for seed in shared} for side in (old, new))
+        if entry.kind(name) != "quality" or metric.better == "neither" or not old or not new:
+            continue
+        base, now = (float(np.mean(list(side.values()))) for side in (old, new))
+        better = (now > base) == (metric.better == "higher")
+        comparison = Comparison(label, name, "quality", "better" if better else "worse")
+        comparison = replace(comparison, unit=metric.unit, base=base, new=now)
+        companions = [_by_seed(side, f"{name}_se") for side in (before, after)]
+        errors = [side.get(next(iter(old)), math.nan) for side in companions]
+        if old.keys() == new.keys() and all(_is_same(old[seed], new[seed]) for seed in old):
+            yield replace(comparison, outcome="stayed")
+        elif result := difference(old, new, (errors[0], errors[1])):
+            change = with_error(result.value, result.error, ".3g")
+            yield replace(comparison, change=change, p=result.p)
+        else:
+            finite = math.isfinite(base) and math.isfinite(now)
+            why = "no error of the difference is known, take more seeds" if finite else "not finite"
+            change = number(now - base, ".3g")
+            lost = not better if finite else not math.isfinite(now)
+            yield replace(comparison, outcome="unjudged", change=change, note=why, fails=lost)
+
+
+def _by_seed(entries: Iterable[Entry], name: str) -> dict[str, float]:
+    """A metric's value of each seed that has it."""
+    members = [entry for entry in entries if name in entry.metrics and entry.metrics[name].values]
+    return {entry.seed: entry.metrics[name].median for entry in members}
+
+
+def _is_same(old: float, new: float) -> bool:
+    """Whether two values are equal but for rounding, which differs between machines."""
+    both_nan = old != old and new != new
+    return both_nan or math.isclose(old, new, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+
+
+def difference(old: BySeed, new: BySeed, errors: tuple[float, float]) -> Test | None:
+    """Test the difference of two means over seeds; None if no test can.
+
+    Seeds are compared in pairs if both results have the same ones, else by Welch's test. With a
+    single seed each, ``errors`` are the standard errors over the test set. Counts, which take few
+    values, are ranked instead (Wilcoxon; Mann and Whitney) if there are enough of them for ranks to
+    tell anything. Fewer that all moved by one step of the solver have no spread and prove nothing.
+    """
+    a, b = (np.array(list(side.values()), dtype=float) for side in (old, new))
+    if not np.isfinite([*a, *b]).all():
+        return None
+    counts, paired = not np.any(np.concatenate([a, b]) % 1), old.keys() == new.keys() and len(a) > 1
+    moves = np.array([new[seed] - old[seed] for seed in old]) if paired else b
+    several = min(len(a), len(b)) > 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        if paired:
+            estimate = of_repetitions(moves)
+        elif several:
+            estimate = of_samples(b, a)
+        else:
+            error = float(np.hypot(*errors)) if len(a) == len(b) == 1 else math.nan
+            estimate = Estimate(float(b.mean() - a.mean()), error or math.nan, math.inf)
+    p = estimate.p
+    if counts and paired and 2 / 2 ** np.count_nonzero(moves) < LEVEL:
+        p = float(scipy.stats.wilcoxon(moves).pvalue)
+    elif counts and several and not paired and 2 / math.comb(len(a) + len(b), len(b)) < LEVEL:
+        p = float(scipy.stats.mannwhitneyu(a, b).pvalue)
+    elif counts and not estimate.error and np.any(moves):
+        return None
+    valid = math.isfinite(estimate.value) and math.isfinite(estimate.error) and p == p
+    return Test(estimate.value, estimate.error, p) if valid else None
+
+
+def judge_times(pairs: Iterable[Pair], factor: float) -> Iterator[Comparison]:
+    """Compare every time that both results have, in units of the reference workload.
+
+    One is worse by a factor and by a rank test. Rates are inverted, so that more is slower.
+    """
+    for each in _corrected(comparison for pair in pairs for comparison in _times(*pair)):
+        if each.p is None or each.base is None or each.new is None:
+            yield each
+            continue
+        ratio = each.new / each.base
+        comparison = replace(each, change=f"× {ratio:.3f}")
+        if each.p < LEVEL and ratio > factor:
+            yield replace(comparison, outcome="worse", fails=True)
+        elif each.p < LEVEL and ratio < 1 / factor:
+            yield replace(comparison, outcome="better")
+        else:
+            yield comparison
+
+
+def _times(before: Entry, after: Entry) -> Iterator[Comparison]:
+    for name, metric in before.metrics.items():
+        if before.kind(name) != "time" or metric.better == "neither" or name not in after.metrics:
+            continue
+        comparison = Comparison(before.label, name, "time", "stayed", unit="reference")
+        old, new = before.relative(name), after.relative(name)
+        if why := _incomparable(before, after, old, new):
+            yield replace(comparison, outcome="incomparable", note=why)
+        elif old is not None and new is not None:
+            p = float(scipy.stats.mannwhitneyu(old, new).pvalue)
+            yield replace(comparison, base=float(np.median(old)), new=float(np.median(new)), p=p)
+
+
+def _incomparable(
+    before: Entry, after: Entry, old: np.ndarray | None, new: np.ndarray | None
+) -> str:
+    """Why relative times cannot be compared; empty if they can."""
+    if old is None or new is None:
+        return "no reference workload beside it"
+    if not np.isfinite([*old, *new]).all():
+        return "not all finite"
+    if not before.place or not after.place:
+        return "the machine is not known"
+    if before.place != after.place:
+        return f"another machine or number of threads ({before.place} against {after.place})"
+    if max(spread(entry.metrics[REFERENCE].values) for entry in (before, after)) > NOISY:
+        return "the machine was too noisy, by the reference workload"
+    least = 2 / math.comb(len(old) + len(new), len(new))  # p of samples that do not overlap
+    return "" if least < LEVEL else f"too few samples ({len(old)} against {len(new)})"
+
+
+def _corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """Correct the p-values of those that were tested for their number."""
     listed = list(comparisons)
     adjusted = iter(holm([each.p for each in listed if each.p is not None]))
     return [each if each.p is None else replace(each, p=next(adjusted)) for each in listed]
 
 
-def allowed(label: str, patterns: Iterable[str]) -> bool:
-    """Whether a label is one of these, or matches a pattern."""
-    return any(label == pattern or fnmatch(label, pattern) for pattern in patterns)
+def metric_changes(pairs: Sequence[Pair]) -> Iterator[MetricChange]:
+    """The change of each metric that cases have in both results; of times only on one machine."""
+    for name, metric in METRICS.items():
+        timed, difference = metric.kind == "time", metric.unit == LOGARITHMIC
+        same = [pair for pair in pairs if not timed or (pair[0].place == pair[1].place != "")]
+        changes = [(pair, move) for pair in same if (move := _change(*pair, name)) is not None]
+        if not changes:
+            continue
+        moves = sorted(move for _, move in changes)
+        units = [(move, _change(*pair, REFERENCE)) for pair, move in changes if timed]
+        ratios = [move / unit for move, unit in units if unit]
+        yield MetricChange(
+            metric=name,
+            difference=difference,
+            cases=len(moves),
+            equal=moves.count(0.0 if difference else 1.0),
+            median=median(moves),
+            smallest=moves[0],
+            largest=moves[-1],
+            per_workload=median(ratios) if ratios and name != REFERENCE else None,
+        )
+
+
+def _change(before: Entry, after: Entry, name: str) -> float | None:
+    """Ratio of the medians of a metric's values, or their difference in nats; None without both."""
+    base, new = before.median(name), after.median(name)
+    if base is None or new is None:
+        return None
+    if METRICS[name].unit == LOGARITHMIC:
+        return new - base if new != base else 0.0
+    if new == base:
+        return 1.0
+    return new / base if base else math.copysign(math.inf, new)

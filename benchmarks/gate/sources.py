@@ -1,29 +1,30 @@
-"""What is compared: results folders, records, or files of pytest-benchmark."""
+"""What is compared: results folders, single records, or files of pytest-benchmark."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core import frame, naming, pytest_benchmark, store
+import numpy as np
+
+from benchmarks.core import naming, store
 from benchmarks.core.case import Case
-from benchmarks.core.frame import minor, place
-from benchmarks.core.metrics import METRICS
+from benchmarks.core.frame import REFERENCE, minor, place, plan_of
 from benchmarks.core.naming import labels
-from benchmarks.core.pytest_benchmark import Benchmark
 from benchmarks.core.record import Record, Values, parsed
+from benchmarks.gate import pytest_benchmark
 from flows.continuous.solve import FIXED
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One case of a result: ``group`` is what it shows of the same case of other seeds.
+    """One case of a result; cases of one ``group`` differ in nothing but their seeds.
 
-    ``adaptive`` says that the data decide how often the case's field is evaluated. Times can be
-    compared where ``place`` is equal and known.
+    Times can be compared if ``place`` is equal and not empty. ``adaptive`` says that the data
+    decide how often the case's field is evaluated.
     """
 
     label: str
@@ -36,26 +37,38 @@ class Entry:
     adaptive: bool = False
     record: Record | None = None  # None of a benchmark of pytest-benchmark
 
-    def kind(self, metric: str) -> str:
-        """How a metric of this case is compared: evaluations that data decide are not exact."""
-        known = METRICS.get(metric)
-        kind = known.kind if known else self.metrics[metric].kind
-        solves = self.adaptive and known is not None and known.solves
-        return "quality" if kind == "exact" and solves else kind
+    def kind(self, name: str) -> str:
+        """How a metric is compared: evaluations that the data decide are not exact."""
+        metric = self.metrics[name].metric
+        inexact = metric.kind == "exact" and metric.solves and self.adaptive
+        return "quality" if inexact else metric.kind
 
-    def median(self, metric: str) -> float | None:
-        """The median of a metric's values; None where there is none."""
-        middle = self.metrics[metric].median if metric in self.metrics else math.nan
+    def median(self, name: str) -> float | None:
+        """The median of a metric's values; None if there is none."""
+        middle = self.metrics[name].median if name in self.metrics else math.nan
         return None if math.isnan(middle) else middle
+
+    def relative(self, name: str) -> np.ndarray | None:
+        """Samples of a time, or inverse ones of a rate, over the reference workload's median.
+
+        None if either is missing, NaN if the reference workload's values are not times.
+        """
+        metric, reference = self.metrics[name], self.metrics.get(REFERENCE)
+        if reference is None or not reference.values or not metric.values:
+            return None
+        values = np.asarray(metric.values, dtype=float)
+        unit = reference.median if 0 < min(reference.values) < math.inf else math.nan
+        with np.errstate(divide="ignore"):  # a rate of zero
+            return np.asarray((1 / values if metric.better == "higher" else values) / unit)
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a path holds: records, or benchmarks of pytest-benchmark."""
+    """What a path holds: records, or rows of `pytest_benchmark`."""
 
     path: Path
-    records: list[Record] = field(default_factory=list)
-    benchmarks: list[Benchmark] = field(default_factory=list)
+    records: Sequence[Record] = ()
+    benchmarks: Sequence[Mapping[str, Any]] = ()
 
     @property
     def form(self) -> str:
@@ -64,84 +77,65 @@ class Source:
 
     @property
     def torch(self) -> set[str]:
-        """Minor versions of torch that it was measured with."""
+        """Minor versions of torch."""
         versions = [record.versions for record in self.records]
-        return {minor(v) for v in versions + [b.versions for b in self.benchmarks]}
+        return {minor(v) for v in versions + [row["versions"] for row in self.benchmarks]}
 
     @property
-    def protocols(self) -> set[str]:
-        """Versions of the protocol that it was measured by."""
-        named = {str(b.machine.get("protocol", "unknown")) for b in self.benchmarks}
-        return named | {record.case.protocol for record in self.records}
+    def protocol(self) -> set[str]:
+        """Versions of the protocol of measuring."""
+        micro = {str(row["machine"].get("protocol", "unknown")) for row in self.benchmarks}
+        return micro | {record.case.protocol for record in self.records}
 
 
-def read(path: Path) -> Source:
-    """What a path holds; ValueError where that is nothing to compare.
+def read(path: Path, *, whole: bool = False) -> Source:
+    """Read a path; ValueError if it holds nothing to compare, or cannot be read.
 
-    Of a results folder that has a plan, the cases of the plan count.
+    In a results folder that has a plan, the cases of the plan count; all have to be there for a
+    ``whole`` run.
     """
     if not path.exists():
         raise ValueError(
             f"{str(path)!r} does not exist: flowgauge run measures a suite, flowgauge baseline "
             "update makes a baseline of its results, pytest --benchmark-json writes a file"
         )
-    if path.is_dir() and not store.is_folder(path):
+    if whole or (path.is_dir() and store.is_folder(path)):
+        return Source(path, _records(store.existing(path), whole))
+    if path.is_dir() or "case" not in pytest_benchmark.content(path):
         return Source(path, benchmarks=pytest_benchmark.read(path))
-    if path.is_dir():
-        if faults := store.corrupt(path):
-            file, reason = next(iter(faults.items()))
-            raise ValueError(f"{str(file)!r}: {reason}")
-        if unread := [*store.newer(path), *map(str, store.newer_parts(path))]:
-            raise ValueError(
-                f"{str(path)!r} has records of a newer schema, {unread[0]!r} among them: "
-                "update flowgauge"
-            )
-        records = store.read(path)
-        planned = {case.key for case in frame.plan_of(path, records).cases}
-        planned_records = [record for key, record in records.items() if key in planned]
-        if not planned_records:
-            raise ValueError(f"{str(path)!r} holds no record of its plan")
-        return Source(path, planned_records)
-    if "case" in pytest_benchmark.content(path):
-        return Source(path, [_record(path)])
-    return Source(path, benchmarks=pytest_benchmark.read(path))
-
-
-def finished(folder: Path) -> Source:
-    """The records of a whole run; ValueError where cases of its plan lack or it is no such folder.
-
-    ValueError as well where its records cannot be compared with each other.
-    """
-    source = read(store.existing(folder))
-    comparable(source, source)
-    records = {record.key: record for record in source.records}
-    planned = {case.key for case in frame.plan_of(folder, records).cases}
-    if missing := len(planned - records.keys()):
-        raise ValueError(f"{str(folder)!r} lacks {missing} of the {len(planned)} cases of its plan")
-    return source
-
-
-def _record(path: Path) -> Record:
-    """A record's file; ValueError where it is none, for a gate must not pass over one."""
     try:
-        return parsed(path.read_bytes(), path.stem)
+        return Source(path, [parsed(path.read_bytes(), path.stem)])
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: {error}") from error
 
 
-def comparable(base: Source, new: Source) -> None:
-    """ValueError where two results cannot be compared at all."""
+def _records(folder: Path, whole: bool) -> list[Record]:
+    for file, reason in store.corrupt(folder).items():
+        raise ValueError(f"{str(file)!r}: {reason}")
+    if unread := [*store.newer(folder), *map(str, store.newer_parts(folder))]:
+        raise ValueError(
+            f"{str(folder)!r} has records of a newer schema, {unread[0]!r} among them: "
+            "update flowgauge"
+        )
+    records = store.read(folder)
+    planned = {case.key for case in plan_of(folder, records).cases}
+    missing = len(planned - records.keys())
+    if missing and whole:
+        raise ValueError(f"{str(folder)!r} lacks {missing} of the {len(planned)} cases of its plan")
+    if missing == len(planned):
+        raise ValueError(f"{str(folder)!r} holds no record of its plan")
+    return [record for key, record in records.items() if key in planned]
+
+
+def check_comparable(base: Source, new: Source) -> None:
+    """ValueError if two results cannot be compared at all."""
     if base.form != new.form:
         raise ValueError(
             f"compare like with like: {str(base.path)!r} holds {base.form}, "
             f"{str(new.path)!r} {new.form}"
         )
-    aspects: dict[str, Callable[[Source], set[str]]] = {
-        "protocol": lambda source: source.protocols,
-        "torch": lambda source: source.torch,
-    }
-    for what, of in aspects.items():
-        old, now = (", ".join(sorted(of(source))) for source in (base, new))
+    for what in ("protocol", "torch"):
+        old, now = (", ".join(sorted(getattr(source, what))) for source in (base, new))
         if old != now or "," in old:
             raise ValueError(
                 f"cannot compare {str(base.path)!r} and {str(new.path)!r}: {what} {old} against "
@@ -152,12 +146,13 @@ def comparable(base: Source, new: Source) -> None:
 def entries(base: Source, new: Source) -> tuple[dict[str, Entry], dict[str, Entry]]:
     """The cases of both results by what they have in common, with labels that tell them apart."""
     if base.benchmarks:
-        named = [{b.name: _benchmark(b) for b in source.benchmarks} for source in (base, new)]
-        return named[0], named[1]
+        sides = [[_micro(row) for row in source.benchmarks] for source in (base, new)]
+        before, after = ({entry.label: entry for entry in side} for side in sides)
+        return before, after
     cases = naming.common([[r.case for r in source.records] for source in (base, new)])
-    known = {case.key: case for side in cases for case in side}
-    seedless = {key: case.changed(seeds={}) for key, case in known.items()}
-    names = labels(known.values())
+    by_key = {case.key: case for side in cases for case in side}
+    seedless = {key: case.changed(seeds={}) for key, case in by_key.items()}
+    names = labels(by_key.values())
     groups = labels({case.key: case for case in seedless.values()}.values())
     before, after = (
         {
@@ -179,7 +174,7 @@ def grouped(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 def _entry(record: Record, label: str, group: str) -> Entry:
     case, seeds = record.case, record.case.seeds
-    where = _place(record.machine, record.versions, case.threads, case.device)
+    where = place(record.machine, record.versions, case.device)
     return Entry(
         label=label,
         group=group,
@@ -187,16 +182,17 @@ def _entry(record: Record, label: str, group: str) -> Entry:
         status=record.status,
         reason=record.reason,
         metrics=record.metrics,
-        place=where,
+        place=f"{where}, {case.threads} threads" if record.machine.get("cpu") else "",
         adaptive=_adaptive(case),
         record=record,
     )
 
 
-def _benchmark(benchmark: Benchmark) -> Entry:
-    threads = benchmark.information.get("threads", benchmark.machine.get("threads"))
-    where = _place(benchmark.machine, benchmark.versions, threads)
-    return Entry(benchmark.name, benchmark.name, "0", "done", "", benchmark.metrics, where)
+def _micro(row: Mapping[str, Any]) -> Entry:
+    machine, name = row["machine"], row["setting.work"]
+    threads = row["threads"] or machine.get("threads")
+    where = f"{place(machine, row['versions'])}, {threads} threads" if machine.get("cpu") else ""
+    return Entry(name, name, "0", "done", "", row["metrics"], where)
 
 
 def _adaptive(case: Case) -> bool:
@@ -207,15 +203,3 @@ def _adaptive(case: Case) -> bool:
     if isinstance(solver, Mapping):
         return solver.get("method", "dopri5") not in FIXED
     return not {"rtol", "atol"}.isdisjoint(case.options)
-
-
-def _place(
-    machine: Mapping[str, Any], versions: Mapping[str, str], threads: Any, device: str = "cpu"
-) -> str:
-    """The class of a machine and the number of threads; empty where a record does not say it."""
-    cpu = machine.get("cpu", "")
-    if isinstance(cpu, Mapping):  # pytest-benchmark's own
-        machine = {**machine, "cpu": cpu.get("brand_raw", ""), "cores": cpu.get("count")}
-    if not machine.get("cpu"):
-        return ""
-    return f"{place(machine, versions, device)}, {threads} threads"

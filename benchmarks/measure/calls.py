@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
+import psutil
 import torch
 from torch import Tensor
 
 import flows
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result
+from benchmarks.measure import process
 from benchmarks.measure.clock import REFERENCE, Heap, Work, interleave, seconds_of
 from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
-from benchmarks.measure.operations import Operations
-from benchmarks.measure.parts import counted, parts
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.operations import Operations, counted, parts
+from benchmarks.measure.peers import ForeignError
 from flows.budget import trainable
+from flows.conditional import Conditional
+from flows.preprocessing import fit
 
+INITIAL_ROWS = 1024  # of the initialisation of ActNorm
+TIMEOUT = 300.0  # seconds of measuring a resident set
 COUNTED = ("log_prob", "step", "sample")  # "build" is only timed: it computes nothing
+
+
+def prepare(case: Case, train: Tensor, preprocessing: str = "none") -> flows.Flow:
+    """Build the flow of a case, behind its preprocessing, on its device and from its seeds.
+
+    Of a case with ``context_dim`` C the rows are (N, D + C), and so are those of the flow: its
+    density is that of the first D columns given the others (`flows.conditional`).
+    """
+    torch.manual_seed(case.seeds.init)
+    flow = flows.build(case.flow, case.dim, **case.options)
+    flow.to(getattr(torch, case.dtype))
+    if preprocessing != "none":
+        own = train[:, : case.dim] if train.shape[1] > case.dim else train
+        flow.prepend(fit(preprocessing, own))
+    if flow.context_dim and train.shape[1] > case.dim:
+        flow = Conditional(flow, train[:, case.dim :])
+    generator = torch.Generator().manual_seed(case.seeds.batches)
+    picks = torch.randperm(len(train), generator=generator)[:INITIAL_ROWS]
+    flow.to(case.device).initialize(train[picks].to(case.device))
+    for module in flow.modules():
+        if isinstance(noise := getattr(module, "generator", None), torch.Generator):
+            noise.manual_seed(case.seeds.noise)
+    return flow
 
 
 @dataclass(frozen=True)
@@ -133,12 +163,16 @@ def measured(
     beside: Callable[[Case, Any], dict[str, float]] = lambda case, calls: {},
     heap: Heap = "steady",
     build: Callable[[Case], Costed] = calls,
+    reference: Mapping[str, Work] = {},
+    meanwhile: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    warm: int = 0,
 ) -> Iterator[tuple[str, Result]]:
     """Count the calls of each case, then time all in shuffled rounds; yield keys and results.
 
-    ``build`` gives the calls of a case; ``beside`` measures more of it, before they are counted. A
-    case that fails gives a failed result and does not affect the others. ``heap`` is that of
-    `interleave`.
+    ``build`` gives the calls of a case; ``beside`` measures more of it, before they are counted.
+    Works of ``reference`` are timed beside, within ``meanwhile``, and every case has their seconds.
+    ``heap`` and ``warm`` are those of `interleave`. A case that fails gives a failed result and
+    does not affect the others: without a peer that fails while it is timed, all are timed anew.
     """
     built: dict[str, Costed] = {}
     results: dict[str, Result] = {}
@@ -155,13 +189,24 @@ def measured(
             built[case.key] = own
         except Exception as error:
             yield case.key, Result.of(error)
-    works = {f"{k}/{n}": work for k, own in built.items() for n, work in own.timed.items()}
-    device = cases[0].device
-    samples = interleave(works, seconds=seconds, device=device, heap=heap) if works else {}
-    for key, result in results.items():
-        names = built[key].timed if samples else {}
+    samples: dict[str, list[float]] = {}
+    how: dict[str, Any] = {"seconds": seconds, "device": cases[0].device, "heap": heap}
+    while built:
+        works = {f"{k}/{n}": work for k, own in built.items() for n, work in own.timed.items()}
+        try:
+            with meanwhile():
+                samples = interleave({**works, **reference}, warm=warm, **how)
+            break
+        except ForeignError as error:
+            peers = {key: results[key].notes.get("peer", {}) for key in built}
+            for key in [k for k, peer in peers.items() if peer.get("module") == error.module]:
+                del built[key]
+                yield key, replace(Result.of(error), seconds=results[key].seconds)
+    for key, own in built.items():
+        names = own.timed if samples else {}
         times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in names}
-        yield key, with_times(result, times, samples.get(REFERENCE))
+        times |= {f"{name}_seconds": samples[name] for name in reference if samples}
+        yield key, with_times(results[key], times, samples.get(REFERENCE))
 
 
 def timed(
@@ -190,3 +235,40 @@ def with_times(
     metrics = {**result.metrics, **times, "reference_seconds": reference}
     own = sum(map(sum, times.values()))
     return replace(result, metrics=metrics, seconds=(result.seconds or 0.0) + own)
+
+
+def resident_bytes(case: Case, call: str) -> int:
+    """Return the bytes by which the peak of the resident set exceeds the set before the call.
+
+    A new process builds the flow, makes the call with a single row, so that libraries are loaded,
+    and then with the batch. Everything that its allocator holds counts, freed blocks included, in
+    pages. Raises as `process.call`, with the limit `TIMEOUT`.
+    """
+    request = {"case": case.model_dump(mode="json"), "call": call}
+    return int(process.call(growth, request, TIMEOUT))
+
+
+def growth(request: dict[str, Any]) -> int:
+    """Return the growth of this process's resident set, in bytes, by a call of a case."""
+    case, call = Case.model_validate(request["case"]), request["call"]
+    torch.set_num_threads(case.threads)
+    calls(case.changed(batch=1)).works[call]()
+    work = calls(case).works[call]
+    before = psutil.Process().memory_info().rss
+    _forget_peak()
+    work()
+    return max(0, _peak() - before)
+
+
+def _forget_peak() -> None:
+    """Reset the peak (proc(5): write 5 to clear_refs)."""
+    peak = Path("/proc/self/clear_refs")
+    if not peak.exists():
+        raise RuntimeError("this system has no /proc/self/clear_refs: measure on Linux")
+    peak.write_text("5")
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import gc
 import random
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +19,11 @@ from benchmarks.core.frame import spread
 
 Heap = Literal["steady", "default"]
 REFERENCE = "reference"
+SPIN = (  # until its input is closed, as it is with the parent
+    "import os, sys, threading\n"
+    "threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()\n"
+    "while True: pass"
+)
 STEADY = 0.05  # interquartile range over median below which more rounds add nothing
 
 
@@ -137,3 +144,16 @@ def _shortest(work: Work, device: str) -> float:
     """Seconds of one undisturbed call: the least of three if it is short."""
     (seconds,) = turn(work, 1, device)
     return min([seconds, *turn(work, 2, device)]) if seconds < 0.05 else seconds
+
+
+@contextmanager
+def spinning(processes: int) -> Iterator[None]:
+    """Keep cores busy by so many processes of one thread, which end with this one."""
+    command = [sys.executable, "-P", "-c", SPIN]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()

@@ -1,7 +1,7 @@
-"""Counts of operations by dispatch: FLOPs of products and factorisations, element operations.
+"""Counts by dispatch: FLOPs of products and factorisations, element operations, operators.
 
 torch's own counter covers matrix products, convolutions and attention; it has neither LU nor
-triangular solves, which hold the O(D³) terms, and refuses `autograd.grad`. This mode uses its
+triangular solves, which hold the O(D³) terms, and refuses `autograd.grad`. `Operations` uses its
 formulas, adds the missing ones, counts element operations separately, and names every operator that
 it could not count. Never time under it.
 
@@ -12,19 +12,34 @@ GVL: Golub and Van Loan, Matrix Computations, 4th ed., 2013.
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from typing import Any, Self
 
+import numpy as np
 import torch
+from nflows.transforms.linear import Linear
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.measure.elements import ELEMENTS, FREE, results
+import flows
+from benchmarks.core.case import Case
+from benchmarks.core.study import Result, Study
+from flows.budget import trainable
+from flows.continuous import CNF
+from flows.continuous.point import Point
+from flows.continuous.solve import Solver
 
 aten = torch.ops.aten
+Work = Callable[[], object]
+CACHED = type(cache(len))
+OPERATORS, ARRAYS = "operators", "array_figures"  # their names among the notes of a record
 
 
 def lu_flops(n: int) -> int:
@@ -156,6 +171,61 @@ LU = frozenset(
 COMPOSED = frozenset({aten.linalg_matrix_exp})
 
 
+def results(*rest: Any, out_val: Any, **options: Any) -> int:
+    """Return the number of elements of an operator's (first) result."""
+    return int((out_val[0] if isinstance(out_val, (tuple, list)) else out_val).numel())
+
+
+def _sorted(a: Tensor, dim: int = -1, *rest: Any, **options: Any) -> int:
+    return a.numel() * (a.shape[dim] - 1).bit_length() if a.numel() and a.dim() else 0
+
+
+def _names(*lines: str) -> frozenset[str]:
+    return frozenset(name for line in lines for name in line.split())
+
+
+# operators with one element operation a result, which torch does not tag as pointwise
+_RESULT = _names(
+    "_softmax _log_softmax _softmax_backward_data _log_softmax_backward_data cumsum cumprod",
+    "logcumsumexp cummax cummin gather masked_fill_ softplus_backward elu_backward",
+    "leaky_relu_backward hardtanh_backward log_sigmoid_forward log_sigmoid_backward glu",
+    "glu_backward mse_loss_backward",
+)
+
+# operations of an operator by its name, from its arguments and its result ``out_val``
+ELEMENTS: dict[str, Callable[..., int]] = {
+    **dict.fromkeys(_RESULT, results),
+    # one per element of the input
+    **dict.fromkeys(_names("nonzero unique_consecutive mse_loss"), lambda a, *_, **__: a.numel()),
+    **dict.fromkeys(
+        _names("scatter scatter_ scatter_add scatter_add_ scatter_reduce"),
+        lambda a, dim, index, *_, **__: index.numel(),
+    ),
+    "index_add": lambda a, dim, index, source, **_: source.numel(),
+    # comparisons: of a merge sort n log2 n, of a binary search log2(n + 1), both rounded up
+    "sort": _sorted,
+    "_unique2": lambda a, *_, **__: _sorted(a.reshape(-1)),
+    "searchsorted": lambda a, *_, out_val, **__: out_val.numel() * a.shape[-1].bit_length(),
+    "bucketize": lambda x, a, *_, out_val, **__: out_val.numel() * a.shape[-1].bit_length(),
+}
+
+# operators that move, create or inspect data and compute nothing
+FREE = _names(
+    "copy_ _to_copy clone cat stack index index_put index_put_ index_put_.default _unsafe_index",
+    "index_select select_backward slice_backward slice_scatter select_scatter zeros zeros_like",
+    "empty empty_like empty_strided new_empty new_empty_strided new_zeros new_ones new_full ones",
+    "ones_like full full_like fill_ zero_ arange eye scalar_tensor lift_fresh _local_scalar_dense",
+    "rand randn randint randperm randn_like random_ uniform_ normal_ bernoulli_ view_copy",
+    "_reshape_alias _unsafe_view resize_ set_ repeat linspace tril_indices triu_indices",
+    "unsafe_split flip roll constant_pad_nd index_fill tril triu tril_ triu_ lu_unpack diag_embed",
+    "diagonal_backward diagonal_scatter _linalg_check_errors",
+    "_record_function_enter_new _record_function_exit",  # marks of an optimiser for the profiler
+    # forward mode: zeros that are never formed, and (add, mul of prims) the shapes of their sums
+    "is_same_size _has_same_storage_numel _new_zeros_with_same_feature_meta _efficientzerotensor",
+    "add mul",
+)
+
+
 class Operations(TorchDispatchMode):
     """Counts within its ``with`` block: ``flops``, ``elements`` and the ``uncounted`` operators.
 
@@ -221,3 +291,169 @@ def _by_parts(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if key is not None and func.has_kernel_for_dispatch_key(key):
             return func._op_dk(key, *args, **kwargs)
     return func.decompose(*args, **kwargs)
+
+
+def parts(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
+    """Return works of the parts that the flow has, on x (N, D), without gradients.
+
+    "field" and "rate" (field and trace) are one evaluation of every ODE; what a solve keeps of the
+    weights between evaluations is computed at the first call. "linear" is one pass through every
+    invertible linear layer, with its log-determinant.
+    """
+    return {**_evaluations(flow, batch), **_linear(flow, batch)}
+
+
+def _evaluations(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
+    odes = [module for module in flow.modules() if isinstance(module, CNF)]
+    if not odes:
+        return {}
+    generator, t = torch.Generator().manual_seed(0), torch.full((), 0.5).to(batch)
+    solves: list[tuple[CNF, Any, Any]] = []
+    for ode in odes:
+        field: Any = ode.field
+        prepared = field.for_solve() if hasattr(field, "for_solve") else field
+        solves.append((ode, prepared, ode.trace.draw(field, batch, generator)))
+
+    def field_alone() -> None:
+        with torch.no_grad():
+            for _, field, _ in solves:
+                field(t, batch)
+
+    def rate() -> None:
+        with torch.no_grad():
+            for ode, field, probes in solves:
+                ode.trace.rate(Point(field, t, batch, None), probes)
+
+    return {"field": field_alone, "rate": rate}
+
+
+def _linear(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
+    layers = [module for module in flow.modules() if isinstance(module, Linear)]
+
+    def linear() -> None:
+        with torch.no_grad():
+            for layer in layers:
+                layer(batch)
+
+    return {"linear": linear} if layers else {}
+
+
+def counted(works: dict[str, Work]) -> dict[str, float]:
+    """Count FLOPs of each work; "precomputation_flops" are those of the first call only."""
+    flops: dict[str, list[int]] = {}
+    for name, work in works.items():
+        for _ in range(2):
+            with Operations() as operations:
+                work()
+            flops.setdefault(name, []).append(operations.flops)
+    metrics: dict[str, float] = {f"{name}_flops": again for name, (_, again) in flops.items()}
+    if "rate" in flops:
+        metrics["precomputation_flops"] = flops["rate"][0] - flops["rate"][1]
+    return metrics
+
+
+def count_shapes(case: Case) -> dict[str, float]:
+    """Count FLOPs of log_prob of a batch and of its parts on torch's meta device, without data.
+
+    A flow without an ODE runs as a whole. With an ODE, one evaluation runs and is multiplied by
+    their number, which with fixed steps does not depend on D; the number of adaptive steps depends
+    on data, so only the parts are counted then.
+    """
+    dtype = getattr(torch, case.dtype)
+    flow = flows.build(case.flow, case.dim, **case.options).to("meta", dtype).eval()
+    batch = torch.empty(case.batch, case.dim, dtype=dtype, device="meta")
+    metrics: dict[str, float] = {
+        "parameters": trainable(flow),
+        **counted(parts(flow, batch)),
+    }
+    if "rate_flops" in metrics:
+        return metrics | _solved(case, metrics)
+    with torch.no_grad(), Operations() as operations:
+        flow.log_prob(batch)
+    metrics["log_prob_determinant_flops"] = operations.factorisation
+    return {**metrics, "log_prob_flops": operations.flops, "log_prob_nfe": 0}
+
+
+def _solved(case: Case, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return evaluations, counted at D = 2, and FLOPs of log_prob for fixed steps."""
+    if not Solver.of(case.options.get("solver", {})).fixed:
+        return {}
+    small = flows.build(case.flow, 2, **case.options)
+    with torch.no_grad(), flows.count_nfe(small) as nfe:
+        small.log_prob(torch.zeros(1, 2))
+    once, each = metrics["precomputation_flops"], metrics["rate_flops"]  # of all solves
+    flops = once + each * nfe.forward / len(nfe.solves)
+    return {"log_prob_flops": flops, "log_prob_nfe": nfe.forward, "log_prob_determinant_flops": 0}
+
+
+class Dispatched(TorchDispatchMode):
+    """Counts the operators that are dispatched within its ``with`` block, by name."""
+
+    entered = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        Dispatched.entered += 1
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        Dispatched.entered -= 1
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def counting() -> bool:
+    """Return whether operators are counted, so that nothing is timed."""
+    return Dispatched.entered > 0
+
+
+def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+    """Measure each case alone; yield key and result, with operators and arrays in the notes."""
+    for case in cases:
+        forget()
+        with _drawn_in(getattr(torch, case.dtype)), Dispatched() as mode:
+            results = list(study.measure([case]))
+        for key, result in results:
+            notes = {OPERATORS: dict(sorted(mode.counts.items())), ARRAYS: summary(result.arrays)}
+            yield key, replace(result, notes={**result.notes, **notes})
+
+
+@contextmanager
+def _drawn_in(dtype: torch.dtype) -> Iterator[None]:
+    """Draw initial weights and noise in ``dtype``; in float32 other processors round otherwise."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def forget() -> None:
+    """Empty the caches of our functions, so that what they compute is computed in each case."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("flows", "benchmarks"):
+            for value in list(vars(module).values()):
+                if isinstance(value, CACHED):
+                    value.cache_clear()
+
+
+def summary(arrays: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    """Return the size of each array without seconds, and mean and RMS of its finite values."""
+    figures = {}
+    for name, array in sorted((n, a) for n, a in arrays.items() if not n.endswith("seconds")):
+        values = np.asarray(array, dtype=float).ravel()
+        finite = values[np.isfinite(values)]
+        figures[name] = [float(values.size), 0.0, 0.0]
+        if len(finite):
+            figures[name][1:] = [float(finite.mean()), float(np.sqrt(np.mean(finite**2)))]
+    return figures

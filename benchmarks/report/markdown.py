@@ -15,6 +15,7 @@ LISTED = (
     "and state."
 )
 LIMIT = 65_536  # characters of a comment on GitHub; taken as bytes, which are never fewer
+ROWS = 30  # of a table in a summary
 CUT = "The rest is left out here: it stands in report.md."
 
 
@@ -135,38 +136,22 @@ def _notes(listed: Iterable[str]) -> str:
 def summary(report: Report) -> str:
     """Head, notes, failures and tables, without figures, in at most `LIMIT` bytes.
 
-    All tables are cut to the same number of rows, the largest that fits, and say how many are
-    left out. Where not even titles and notes fit, the text ends early and says so.
+    Tables have at most `ROWS` rows, and say how many are left out. Where that is too long, the text
+    ends early and says so.
     """
-    longest = max((len(item.grid.rows) for item in report.tables), default=0)
-    low, high = 0, longest  # the number of rows is found by halves: `low` fits, or nothing does
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if _fits(_text(report, middle)) else (low, middle - 1)
-    text = _text(report, low)
-    return text if _fits(text) else _cut(text)
-
-
-def _text(report: Report, rows: int) -> str:
     blocks = [*head(report), facts(report.header), *notes(report)]
     if report.undone:
-        blocks += table(report.undone, most=rows)
+        blocks += table(report.undone, most=ROWS)
     for section in report.sections:
         blocks.append(f"## {escape(section.study)}" if section.tables else "")
         for item in section.tables:
-            blocks += table(item, most=rows)
+            blocks += table(item, most=ROWS)
     if report.claims:
         blocks += ["## Claims", *table(report.claims.table)]
         blocks += table(report.claims.by_run) if report.claims.by_run else []
-    return joined(blocks)
-
-
-def _fits(text: str) -> bool:
-    return len(text.encode()) <= LIMIT
-
-
-def _cut(text: str) -> str:
-    """The text up to a whole line, and that it was cut."""
+    text = joined(blocks)
+    if len(text.encode()) <= LIMIT:
+        return text
     room = LIMIT - len(f"\n\n{CUT}\n".encode())
-    head = text.encode()[:room].decode(errors="ignore").rpartition("\n")[0]
-    return f"{head.rstrip()}\n\n{CUT}\n"
+    head_of = text.encode()[:room].decode(errors="ignore").rpartition("\n")[0]
+    return f"{head_of.rstrip()}\n\n{CUT}\n"

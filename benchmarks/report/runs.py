@@ -34,6 +34,7 @@ from benchmarks.core.frame import (
 from benchmarks.core.naming import counted, duration
 from benchmarks.core.record import Record
 
+BASELINE = "baseline"  # the gate's folder: the suite ci, which nobody cites
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
 DOUBTS = ("Noise", "Caution")  # facts that warn of numbers
 STATES = ("done", "stale", "stale in times", "failed", "timeout", "skipped", "missing")
@@ -141,8 +142,8 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     planned = dict.fromkeys(case.key for case in plan.cases)
     planned_records = {key: records[key] for key in planned if key in records}
     prefix = f"{label}/" if several else ""
-    now = _standings(folder, planned_records)
-    standings = {prefix + key: now.get(key, Standing()) for key in planned_records}
+    now = standings(folder, planned_records)
+    current = {prefix + key: now.get(key, Standing()) for key in planned_records}
     named = {prefix + key: record for key, record in planned_records.items()}
     frame = long_frame(folder, planned_records, plan, label)
     reasons: dict[str, str] = {}
@@ -150,24 +151,25 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     if len(frame):
         frame["key"] = prefix + frame["key"]
         timed = places(frame)
-        reasons = _cautions(frame[timed.notna()], standings)
+        reasons = _cautions(frame[timed.notna()], current)
         place = next(iter(timed.value_counts().index), "")
     frame, note = of_one_place(frame)
-    states = tuple(_states(plan, named, standings, prefix))
-    outside, unchecked = len(records) - len(planned_records), not_checked(standings.values())
+    states = tuple(_states(plan, named, current, prefix))
+    outside, unchecked = len(records) - len(planned_records), not_checked(current.values())
     return Run(label, plan, named, states, frame, place, note, reasons, outside, unchecked)
 
 
-def _standings(folder: Path, records: Mapping[str, Record]) -> dict[str, Standing]:
+def standings(folder: Path, records: Mapping[str, Record]) -> dict[str, Standing]:
     """Which records the present code would measure alike, by key.
 
     Only the code itself can say. It is asked in a process of its own where this one has not
     imported it, so that a report needs no torch.
     """
     if "torch" in sys.modules:
-        from benchmarks.execution.versions import standings
+        from benchmarks.execution import versions
 
-        return {key: Standing(*now) for key, now in standings(records.values()).items()}
+        known = versions.standings(records.values())
+        return {key: Standing(*now) for key, now in known.items()}
     command = [sys.executable, "-m", "benchmarks.execution.versions", str(folder)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:

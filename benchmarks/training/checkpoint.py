@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.core.case import Case
 from benchmarks.core.store import replace
-from benchmarks.measure.dispatched import counting
+from benchmarks.measure.operations import counting
 from benchmarks.training import PLATEAU
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmarks.core.case import Case, different
 from benchmarks.datasets import Dataset
-from benchmarks.measure.foreign.flow import Fitted, ForeignFlow
-from benchmarks.measure.foreign.wire import Arrays
+from benchmarks.measure.peers import Fitted, ForeignFlow
+from benchmarks.measure.process import Arrays
 from benchmarks.training import schedules
 from benchmarks.training.seconds import LEAST
 from benchmarks.training.settings import Training

@@ -13,7 +13,7 @@ import flows
 from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
-from benchmarks.measure.dispatched import counting
+from benchmarks.measure.operations import counting
 from benchmarks.training import checkpoint, schedules
 from benchmarks.training.continuation import continued
 from benchmarks.training.history import History

@@ -20,7 +20,7 @@ from torch import Tensor
 import flows
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
-from benchmarks.measure.dispatched import counting
+from benchmarks.measure.operations import counting
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
 from benchmarks.training.state import initial_state, prepared

@@ -14,7 +14,7 @@ from torch import Tensor
 import flows
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
-from benchmarks.measure.preparing import prepare
+from benchmarks.measure.calls import prepare
 from benchmarks.training.history import History
 from benchmarks.training.settings import Training
 from flows import training

@@ -50,7 +50,7 @@ checkpoint.SECONDS = 0.1
 seconds.ROW = 0.0
 """
 CODE = (
-    "import benchmarks.measure.resources as r; own = r.cores() * 2; r.cores = lambda: own\n"
+    "import benchmarks.measure.machine as r; own = r.cores() * 2; r.cores = lambda: own\n"
     "from benchmarks.__main__ import main; main()"
 )  # as many jobs on a machine of one core
 Snapshot = dict[str, tuple[str, str]]

@@ -1,9 +1,183 @@
 """Other libraries, each in a process of its own that times its own calls.
 
 Two libraries in one process share its cores badly, and JAX decides on threads and precision as it
-is imported. `process` is our end of the pipe, `server` the other one, `wire` what passes between
-them; a peer is a module of `peers`. The other process never imports torch unless its peer does.
+is imported. Each module here is a peer, named as its library; this one is what peers share, and
+`benchmarks.measure.peers` is our end of the pipe. The process of a peer imports torch only if the
+peer does. A peer imports its library where it is used, and has
+
+- ``PACKAGES``: what it cannot do without, and ``EXTRA`` of flowgauge that installs them;
+- ``FAMILIES``: our flows whose counterparts it builds;
+- ``build(request)``, which returns a `Built`. ``request`` has the ``family``, ``dim``, ``dtype``,
+  ``device``, ``seed``, our flow's ``options`` and number of ``parameters``, the batch ``x`` (N, D),
+  and our flow's weights as ``ours.NAME``.
+
+Calls are "log_prob" of the batch, "gradient" (loss and its gradient by all parameters), "sample"
+(as many rows as the batch has), and where there is one "adjoint" (the gradient by the adjoint ODE).
+The arrays of "log_prob" may have ``nfe``, evaluations of the field. Facts are the number of
+``parameters``, whether they have the ``same_weights`` as ours, and whether the peer ``compiles``.
+
+A peer that is a member of groups too takes any "x" for "log_prob" and "n" for "sample", and has
+"step" (gradient and an update of Adam by a rate of 0), "construct" and "fit": updates that go on
+from those before, on the rows "picks" (U, N) of "x" by "rates" (U,) with gradients of a norm up to
+"clip", with "seconds" and "loss" of each. Without the same weights, a call "weights" gives arrays
+from which another process, in float64, builds the same model: there the request has them as
+``theirs.NAME``.
 """
+
+from __future__ import annotations
+
+import gc
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from importlib.util import find_spec
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure.process import Arrays, Message
 
 version = 1  # raised when a change moves what a peer computes
 pace = 1  # raised when it moves measured times alone
+
+WIDEST = 2**16
+OURS, THEIRS = "ours.", "theirs."  # begin the names of arrays that are weights
+
+
+@dataclass(frozen=True)
+class Call:
+    """Something to be timed: ``run`` returns once everything is computed.
+
+    ``run`` takes the options and arrays of a request by name. ``arrays`` are those of its result,
+    outside of the clock.
+    """
+
+    run: Callable[..., Any]
+    arrays: Callable[[Any], Arrays] = lambda result: {}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A peer's model: its calls by name, and facts about it, as JSON."""
+
+    calls: Mapping[str, Call]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def names() -> list[str]:
+    """Return the names of all peers, installed or not."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def peer(name: str) -> ModuleType:
+    """Import a peer's module; ValueError for an unknown name."""
+    if name not in names():
+        raise ValueError(f"unknown peer {name!r}; choose from: {', '.join(names())}")
+    return import_module(f"{__name__}.{name}")
+
+
+def lacking(peer: ModuleType) -> str:
+    """Say in one line which package a peer lacks, and how to get it; empty if it has all."""
+    for package in peer.PACKAGES:
+        if find_spec(package) is None:
+            remedy = f"pip install 'flowgauge[{peer.EXTRA}]'"
+            return f"needs the package {package!r}, which is not installed: {remedy}"
+    return ""
+
+
+def answering(module: str) -> Callable[[dict[str, Any], Arrays], Message]:
+    """Import a peer in its process; return what answers requests, of which "build" is the first.
+
+    A request has the name of a ``call``, its ``options``, how often to ``repeat`` it, and whether
+    to ``fetch`` the arrays of the last run. The answer has the ``seconds`` of each run, and of
+    "build" the ``facts`` of the model, its ``calls`` and the ``versions`` of its packages.
+    """
+    peer = import_module(module)
+    for package in peer.PACKAGES:
+        import_module(package)
+    calls = {"build": Call(lambda **request: peer.build(request))}
+
+    def answer(request: dict[str, Any], arrays: Arrays) -> Message:
+        if (name := request["call"]) not in calls:
+            raise ValueError(f"unknown call {name!r}; choose from: {', '.join(calls)}")
+        call, facts = calls[name], {}
+        seconds, result = _timed(call, request["repeat"], {**request["options"], **arrays})
+        if isinstance(result, Built):
+            calls.update(result.calls)
+            versions = {package: _version(package) for package in peer.PACKAGES}
+            facts = {"versions": versions, **result.facts, "calls": list(result.calls)}
+        fetched = call.arrays(result) if request["fetch"] else {}
+        return {"seconds": seconds, "facts": facts}, fetched
+
+    return answer
+
+
+def _timed(call: Call, repeat: int, arguments: Mapping[str, Any]) -> tuple[list[float], Any]:
+    """Return the seconds of each run, and what the last one returned."""
+    seconds, result = [], None
+    gc.collect(0)
+    gc.disable()
+    try:
+        for _ in range(repeat):
+            start = perf_counter()
+            result = call.run(**arguments)
+            seconds.append(perf_counter() - start)
+    finally:
+        gc.enable()
+    return seconds, result
+
+
+def _version(package: str) -> str:
+    try:
+        return installed(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def weights(request: Mapping[str, Any], of: str) -> dict[str, np.ndarray]:
+    """Return the weights of a request, `OURS` or `THEIRS`, by name and in order."""
+    return {name.removeprefix(of): value for name, value in request.items() if name.startswith(of)}
+
+
+def width(count: Callable[[int], int], parameters: int) -> int:
+    """Return the width whose number of parameters, which rises with it, is nearest to the given.
+
+    ValueError where no width below `WIDEST` has as many.
+    """
+    upper = 1
+    while count(upper) < parameters:
+        upper *= 2
+        if upper > WIDEST:
+            raise ValueError(f"no width up to {WIDEST} gives {parameters} parameters")
+    lower = upper // 2
+    while upper - lower > 1:
+        middle = (lower + upper) // 2
+        lower, upper = (middle, upper) if count(middle) < parameters else (lower, middle)
+    return min({max(1, lower), upper}, key=lambda size: abs(count(size) - parameters))
+
+
+def called(
+    run: Callable[..., Any], arrays: Callable[[Any], Mapping[Any, Any]] = lambda result: {}
+) -> Call:
+    """Return a call of JAX, which ends when everything is computed."""
+    import jax
+
+    def waited(**given: Any) -> Any:
+        return jax.block_until_ready(run(**given))
+
+    return Call(waited, lambda result: {str(n): np.asarray(a) for n, a in arrays(result).items()})
+
+
+def jitted(
+    function: Callable[..., Any], *arguments: Any, arrays: Callable[[Any], Mapping[str, Any]]
+) -> Call:
+    """Return a call of a function that JAX compiles at its first run."""
+    import jax
+
+    return called(partial(jax.jit(function), *arguments), arrays)

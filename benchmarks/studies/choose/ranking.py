@@ -17,7 +17,6 @@ from benchmarks.core.case import Case
 from benchmarks.core.formats import number
 from benchmarks.core.naming import is_baseline
 from benchmarks.core.store import arrays
-from benchmarks.datasets.inspection import UNBOUNDED
 from benchmarks.studies.frontier.rows import finals, labelled
 
 FITTED = {"gaussian": "a Gaussian", "mixture": "a mixture of Gaussians"}
@@ -144,7 +143,7 @@ class Choice:
                 parts.append(f"not on the test rows ({tested})")
         if promising := self._promising(first):
             parts.append(f"without {', '.join(promising)}, cut off and better in trials")
-        if any(UNBOUNDED in remark for remark in first.data.get("remarks", [])):
+        if any("have no bound" in remark for remark in first.data.get("remarks", [])):
             parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
         elif undertrained(first.row):
             parts.append(f"still improving: train longer with {self._longer}")

@@ -12,10 +12,10 @@ from pydantic import NonNegativeFloat, PositiveInt
 
 from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Common, Result, Study, register
-from benchmarks.measure import fresh, shapes
-from benchmarks.measure.calls import Calls, measured
+from benchmarks.measure import process
+from benchmarks.measure.calls import Calls, measured, resident_bytes
 from benchmarks.measure.clock import Heap
-from benchmarks.measure.resident import resident_bytes
+from benchmarks.measure.operations import count_shapes
 from benchmarks.studies.contender import Contender, expanded
 
 FRESH_TIMEOUT = 3600.0  # seconds; the suite's time limit is meant to come first
@@ -111,7 +111,7 @@ class Cost(Study):
 
     def result(self, case: Case) -> Result:
         """Counts of log_prob from its shapes alone."""
-        return Result(shapes.count(case))
+        return Result(count_shapes(case))
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each contender's calls, then time all of them in shuffled rounds."""
@@ -119,7 +119,7 @@ class Cost(Study):
             yield from super().measure(cases)
         elif cases[0].settings.get("heap") == "default":
             plain = [case.model_dump(mode="json") for case in cases]
-            results = fresh.call(measure_afresh, plain, FRESH_TIMEOUT)
+            results = process.call(measure_afresh, plain, FRESH_TIMEOUT)
             yield from ((key, Result(**result)) for key, result in results.items())
         else:
             yield from measured(cases, _resident)

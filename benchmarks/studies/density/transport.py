@@ -11,7 +11,6 @@ from matplotlib.patches import Rectangle
 
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.frame import arrays_by_case, holding
-from benchmarks.evaluation import paths
 from benchmarks.plotting import panels
 
 FLOWS = 6  # flows of a figure of steps
@@ -72,6 +71,8 @@ def _draw_flow(above: Any, below: Any, held: dict[str, np.ndarray]) -> Any:
     """The steps of one flow, the first at the left and the last at the right, in unit squares."""
     extents, samples = held["path_extents"].reshape(-1, 2, 2), held["path_samples"].astype(float)
     lengths = np.diff(extents, axis=2)[:, :, 0]
+    from benchmarks.evaluation import paths  # here: it imports torch
+
     densities = paths.densities(held) * lengths.prod(1)[:, None, None]
     top = float(np.median(np.quantile(densities, 0.999, axis=(1, 2))))
     for step, x in enumerate(np.linspace(0, (STEPS - 1) * (1 + GAP), len(densities))):

@@ -18,8 +18,8 @@ from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation.likelihood import row_flops
 from benchmarks.evaluation.speed import ROWS, timed
+from benchmarks.measure.calls import prepare
 from benchmarks.measure.operations import Operations
-from benchmarks.measure.preparing import prepare
 from benchmarks.studies.contender import Contender
 from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.baselines import fit

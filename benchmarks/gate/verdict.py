@@ -1,0 +1,295 @@
+"""What a comparison says, and how tables, Markdown, JSON, JUnit and a GitHub action write it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+import scipy
+from pydantic_core import to_json
+
+from benchmarks.core.formats import NOTHING, markdown_details, markdown_table, number, plain
+from benchmarks.core.formats import markdown as escape
+from benchmarks.core.metrics import METRICS, Kind
+from benchmarks.core.naming import counted
+from benchmarks.gate.sources import Entry, grouped
+
+LEVEL = 0.05  # of all two-sided tests of a class together, by Holm's correction
+HEADERS = ("Case", "Metric", "Base", "New", "Change", "Verdict")
+CHANGES = ("Metric", "Change", "Cases", "Equal", "Median", "Smallest", "Largest", "Per workload")
+ROWS = 200  # of a table in Markdown: a comment holds 65,536 characters
+MARKS = {"better": "🟢", "appeared": "🔵"}
+NOT_XML = dict.fromkeys((0xFFFE, 0xFFFF))  # characters that XML cannot hold
+
+Class = Literal["case", Kind]
+CLASSES: tuple[Class, ...] = ("case", "exact", "quality", "time")
+Outcome = Literal[
+    "worse",
+    "better",
+    "moved",  # a figure of the guard, in either direction
+    "stayed",
+    "appeared",
+    "vanished",
+    "failed",
+    "unjudged",
+    "incomparable",
+]
+UNKNOWN: tuple[Outcome, ...] = ("unjudged", "incomparable")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one case in both results, or, without a metric, what became of a case.
+
+    ``base`` and ``new`` are counts, means over seeds, or medians in times of the reference
+    workload. ``p`` is corrected for the number of tests, ``note`` is the reason for the outcome.
+    """
+
+    case: str
+    metric: str
+    kind: Class
+    outcome: Outcome
+    fails: bool = False
+    unit: str = ""
+    base: float | None = None
+    new: float | None = None
+    change: str = ""
+    p: float | None = None
+    note: str = ""
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Cells under `HEADERS`."""
+        values = (self._value(value) for value in (self.base, self.new))
+        verdict = f"{self.outcome}: {self.note}" if self.note else self.outcome
+        return (self.case, self.metric, *values, self.change, verdict)
+
+    def _value(self, value: float | None) -> str:
+        if value is None:
+            return "" if self.kind == "case" else NOTHING
+        return f"{number(value, ',.0f' if self.kind == 'exact' else '.5g')} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class MetricChange:
+    """How a metric changed over all cases that both results have; nothing is judged.
+
+    The change is a ``difference`` of what is in nats, else a ratio, of the medians of a case's
+    values. ``equal`` counts the cases with identical values. ``per_workload`` is the median ratio
+    of times in units of each result's own reference workload.
+    """
+
+    metric: str
+    difference: bool
+    cases: int
+    equal: int
+    median: float
+    smallest: float
+    largest: float
+    per_workload: float | None = None
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Cells under `CHANGES`."""
+        digits = ".9g" if METRICS[self.metric].kind == "exact" else ".4g"  # one in a million
+        moves = [number(move, digits) for move in (self.median, self.smallest, self.largest)]
+        kind = "new − base" if self.difference else "new ÷ base"
+        workload = "" if self.per_workload is None else number(self.per_workload, ".4g")
+        return (self.metric, kind, str(self.cases), str(self.equal), *moves, workload)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Everything that was compared, and whether the build fails."""
+
+    base: str
+    new: str
+    factor: float
+    comparisons: tuple[Comparison, ...]
+    changes: tuple[MetricChange, ...]
+    measured: tuple[Entry, ...]  # of the new result
+    raised: Mapping[str, Sequence[str]] = field(default_factory=dict)  # cases moved, by version
+    aged: Mapping[str, int] = field(default_factory=dict)  # stale records of the new result, by why
+
+    @property
+    def failures(self) -> list[Comparison]:
+        """What makes the gate fail."""
+        return [comparison for comparison in self.comparisons if comparison.fails]
+
+    @property
+    def judged(self) -> int:
+        """How many numbers were compared with another."""
+        return sum(c.kind != "case" and c.outcome not in UNKNOWN for c in self.comparisons)
+
+    @property
+    def status(self) -> int:
+        """Exit status: 0 passed, 1 failed, 2 if nothing was judged."""
+        return 1 if self.failures else 0 if self.judged else 2
+
+    @property
+    def notable(self) -> list[Comparison]:
+        """All but what stayed or cannot be compared, failures first."""
+        moved = [c for c in self.comparisons if c.outcome not in ("stayed", "incomparable")]
+        return sorted(moved, key=lambda comparison: not comparison.fails)
+
+    @property
+    def unresolved(self) -> list[Comparison]:
+        """Qualities that differ by less than their error can resolve."""
+        stayed = [c for c in self.comparisons if c.outcome == "stayed" and c.kind == "quality"]
+        return [comparison for comparison in stayed if comparison.base != comparison.new]
+
+    @property
+    def moved(self) -> list[MetricChange]:
+        """The metrics that are not equal in all cases."""
+        return [change for change in self.changes if change.equal < change.cases]
+
+    @property
+    def summary(self) -> list[str]:
+        """A line for each class, and the last for the verdict."""
+        lines = []
+        for kind in CLASSES:
+            counts = Counter(c.outcome for c in self.comparisons if c.kind == kind)
+            if counts:
+                outcomes = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
+                lines.append(f"{kind}: {outcomes}")
+        reasons = Counter(c.note for c in self.comparisons if c.outcome == "incomparable")
+        lines += [f"{n} not comparable: {why}" for why, n in reasons.items()]
+        for name, labels in self.raised.items():
+            moved = f"figures moved in {len(labels)} cases: {'; '.join(labels)}"
+            lines.append(f"raised: {name}; {moved if labels else 'no figure moved'}")
+        for why, n in self.aged.items():
+            lines.append(f"older than the code here: {counted(n, 'record')} of {self.new} ({why})")
+        if self.failures:
+            return [*lines, f"FAILED: {counted(len(self.failures), 'failure')}"]
+        return [*lines, "passed" if self.judged else "NOT COMPARABLE: nothing was judged"]
+
+
+def as_markdown(verdict: Verdict) -> str:
+    """Write for a comment on a pull request or the summary of a job."""
+    *classes, result = verdict.summary
+    blocks = [
+        f"### Gate: {escape(result)}",
+        f"{escape(verdict.new)} against {escape(verdict.base)}",
+        "\n".join(f"- {escape(line)}" for line in classes),
+    ]
+    if verdict.notable:
+        blocks.append(_table(verdict.notable))
+    if verdict.unresolved:
+        summary = f"{len(verdict.unresolved)} qualities moved by less than their error resolves"
+        blocks.append(markdown_details(summary, _table(verdict.unresolved)))
+    if verdict.moved:
+        rows = [tuple(map(escape, change.row)) for change in verdict.moved]
+        table = markdown_table(CHANGES, rows, range(2, len(CHANGES)))
+        blocks.append(markdown_details(f"{len(rows)} metrics changed", table))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(comparisons: Sequence[Comparison]) -> str:
+    rows = []
+    for comparison in comparisons[:ROWS]:
+        *cells, verdict = map(escape, comparison.row)
+        mark = "🔴" if comparison.fails else MARKS.get(comparison.outcome, "⚪")
+        rows.append((*cells, f"{mark} {verdict}"))
+    table = markdown_table(HEADERS, rows, range(2, len(HEADERS) - 1))
+    more = len(comparisons) - ROWS
+    return f"{table}\n\nand {more} more" if more > 0 else table
+
+
+def as_json(verdict: Verdict) -> str:
+    """Write everything that was compared, what stayed too; null for numbers that JSON lacks."""
+    content = {
+        "base": verdict.base,
+        "new": verdict.new,
+        "fails": bool(verdict.failures),
+        "judged": verdict.judged,
+        "level": LEVEL,
+        "factor": verdict.factor,
+        "summary": verdict.summary,
+        "comparisons": verdict.comparisons,
+        "changes": verdict.changes,
+    }
+    return to_json(content, indent=1, inf_nan_mode="null").decode() + "\n"
+
+
+def as_junit(verdict: Verdict) -> str:
+    """Write a suite for each class and in it a test for each case, which fails if the gate does.
+
+    A case is skipped in a class of which nothing could be compared.
+    """
+    root = ElementTree.Element("testsuites", name="flowgauge compare")
+    for kind in CLASSES:
+        cases: dict[str, list[Comparison]] = {}
+        for comparison in verdict.comparisons:
+            if comparison.kind == kind:
+                cases.setdefault(comparison.case, []).append(comparison)
+        suite = ElementTree.SubElement(root, "testsuite", name=kind)
+        for label, comparisons in cases.items():
+            about = {"classname": f"flowgauge.{kind}", "name": _xml(label), "time": "0"}
+            test = ElementTree.SubElement(suite, "testcase", about)
+            rows = [_xml(" | ".join(filter(None, c.row[1:]))) for c in comparisons if c.fails]
+            if rows:
+                message = rows[0] if len(rows) == 1 else f"{len(rows)} failures"
+                failure = ElementTree.SubElement(test, "failure", type=kind, message=message)
+                failure.text = "\n".join(rows)
+            elif all(c.outcome in UNKNOWN for c in comparisons):
+                ElementTree.SubElement(test, "skipped", message=_xml(comparisons[0].note))
+    for element in (*root, root):
+        for name, tag in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
+            element.set(name, str(len(list(element.iter(tag)))))
+        element.attrib.update(errors="0", time="0")
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml(text: str) -> str:
+    return plain(text).translate(NOT_XML)
+
+
+def as_github_benchmark(verdict: Verdict) -> str:
+    """Write the new result as ``customSmallerIsBetter``: an array of name, unit, value and range.
+
+    Times are in units of the reference workload, with half their interquartile range, qualities
+    means over seeds with their standard error. A metric that is better if larger is negated and
+    named so ("negative test_ll"), and a rate is inverted.
+    """
+    groups = grouped(verdict.measured).items()
+    items = [item for label, group in groups for item in _items(label, group)]
+    return json.dumps(items, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _items(label: str, entries: list[Entry]) -> Iterator[dict[str, Any]]:
+    for name, metric in entries[0].metrics.items():
+        smaller, kind, unit, error = (
+            metric.better == "lower",
+            entries[0].kind(name),
+            metric.unit,
+            0.0,
+        )
+        if metric.better == "neither":
+            continue
+        members = [entry for entry in entries if name in entry.metrics]
+        if kind == "time":
+            samples = [x for entry in members if (x := entry.relative(name)) is not None]
+            if not samples:
+                continue
+            values = np.array([np.median(x) for x in samples])
+            unit, prefix = "reference workloads", "" if smaller else "inverse "
+            error = float(scipy.stats.iqr(np.concatenate(samples)) / 2)
+        else:
+            values = np.array([entry.metrics[name].median for entry in members])
+            values, prefix = (values, "") if smaller else (-values, "negative ")
+            companion = entries[0].metrics.get(f"{name}_se")
+            if kind == "quality" and len(values) > 1:
+                error = float(scipy.stats.sem(values))
+            elif kind == "quality" and companion is not None:
+                error = companion.median
+        value = float(values.mean())
+        if math.isfinite(value):
+            item = {"name": f"{label}: {prefix}{name}", "unit": unit or "1", "value": value}
+            yield {**item, "range": f"± {error:.3g}"} if error > 0 else item

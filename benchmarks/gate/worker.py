@@ -1,0 +1,189 @@
+"""The timing process of one revision: a script whose argument is its task, `ab.Subject.task`.
+
+It imports a revision's packages from its checkout, and nothing of this package, so that another
+interpreter can run it. Of ``flows`` it needs what every revision has (names, build, initialize,
+log_prob, loss, sample), and takes declared versions if they exist. It writes a line of JSON when it
+is ready, and another for each line of its standard input.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import itertools
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+DIM, ROWS = 8, 64
+HINT = "name by --package the package to time"
+
+
+def call_of(family: str, operation: str) -> Callable[[], object]:
+    """Build one operation of a family at its default sizes, on a fixed batch."""
+    import torch
+
+    import flows
+
+    torch.manual_seed(0)
+    x = torch.randn(ROWS, DIM)
+    flow = flows.build(family, DIM).initialize(torch.randn(256, DIM))
+
+    def log_prob() -> None:
+        with torch.no_grad():
+            flow.log_prob(x)
+
+    def gradient() -> None:
+        flow.zero_grad()
+        flow.loss(x).backward()
+
+    return {"log_prob": log_prob, "gradient": gradient, "sample": lambda: flow.sample(ROWS)}[
+        operation
+    ]
+
+
+def seconds_of(call: Callable[[], object], calls: int) -> dict[str, list[float]]:
+    """Seconds of the processor and of the clock of each call, each from torch's seed 0.
+
+    The first is not counted: the other process has used the caches.
+    """
+    import torch
+
+    times: list[tuple[float, float]] = []
+    gc.disable()
+    for _ in range(1 + calls):
+        torch.manual_seed(0)
+        start, processor_start = time.perf_counter(), time.process_time()
+        call()
+        processor_seconds = time.process_time() - processor_start
+        times.append((processor_seconds, time.perf_counter() - start))
+    gc.enable()
+    gc.collect(0)  # reference cycles of the calls
+    return {"processor": [p for p, _ in times[1:]], "clock": [c for _, c in times[1:]]}
+
+
+def answer(built: dict[str, Any], family: str, operation: str, calls: int) -> dict[str, Any]:
+    """Time a benchmark, built on first use; or report that it is missing or what it raised."""
+    import flows
+
+    if family not in flows.names():
+        return {"missing": True}
+    name = f"{family}/{operation}"
+    try:
+        built[name] = built.get(name) or call_of(family, operation)
+        return seconds_of(built[name], calls)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def declared_versions() -> dict[str, dict[str, list[int]]]:
+    """Version and pace of each family and of the packages of ours that it lies in.
+
+    Empty for a revision whose families declare none.
+    """
+    import flows
+
+    members = getattr(flows, "members", None)
+    if members is None or not hasattr(members, "declared"):
+        return {}
+    versions: dict[str, dict[str, list[int]]] = {}
+    for family in flows.names():
+        versions[family] = {f"flow {family}": list(members.declared(family))}
+        *parents, _ = members.module_of(family).split(".")
+        for package in itertools.accumulate(parents, "{}.{}".format):
+            if package.partition(".")[0] == "flows":
+                module = sys.modules[package]
+                versions[family][package] = [getattr(module, n, 1) for n in ("version", "pace")]
+    return versions
+
+
+def load(task: dict[str, Any]) -> list[str]:
+    """Import the subject of a task; the families that it registers.
+
+    Paths of the working tree are replaced by those of the checkout. Another package than ours is
+    looked for after the installed flows are imported: beside it may be a ``flows`` of its own.
+    """
+    moved = [path for path in (counterpart(path, task) for path in sys.path) if path]
+    moved = [os.path.join(task["checkout"], "src"), task["checkout"], *moved]
+    sys.path[:] = [path for path in sys.path if not counterpart(path, task)]
+    sys.path[:0] = moved if task["own"] else []
+    import flows
+
+    if not hasattr(flows, "names"):
+        raise ImportError(f"the package flows is not flowgauge's: {HINT}")
+    if task["own"]:
+        return list(flows.names())
+    sys.path[:0] = moved
+    if task["modules"]:
+        modules = [importlib.import_module(name) for name in task["modules"]]
+    else:
+        flows.plugins.load_only(())  # entry points are those of the working tree
+        modules = []
+    if task["plugin"]:
+        modules.append(flows.plugins.load_plugin(task["plugin"]))
+    prefixes = tuple(f"{module.__name__}." for module in modules)
+    return [n for n in flows.names() if f"{flows.members.module_of(n)}.".startswith(prefixes)]
+
+
+def counterpart(path: str, task: dict[str, Any]) -> str:
+    """The checkout's counterpart of a path of the working tree; empty if there is none.
+
+    An environment within the tree is not part of a revision.
+    """
+    path, root = os.path.realpath(path), task["root"]
+    roots = [task["checkout"], *(p for p in (sys.prefix, sys.base_prefix) if p != root)]
+    if any(_is_within(path, inner) for inner in roots) or not _is_within(path, root):
+        return ""
+    moved = os.path.join(task["checkout"], os.path.relpath(path, root))
+    return moved if os.path.exists(moved) else ""
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return os.path.isabs(path) and os.path.commonpath([path, folder]) == folder
+
+
+def fault(error: BaseException, checkout: str) -> str:
+    """An error of an import, and the last line of the checkout that it comes from."""
+    cause = error.__cause__ or error  # of what a plug-in raises
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(cause.__traceback__)]
+    places += [(cause.filename or "", cause.lineno)] if isinstance(cause, SyntaxError) else []
+    places = [(file, line) for file, line in places if _is_within(file, checkout)]
+    where = "".join(f" ({os.path.relpath(f, checkout)}, line {n})" for f, n in places[-1:])
+    text = cause.msg if isinstance(cause, SyntaxError) else cause
+    hint = f": {HINT}" if isinstance(cause, ImportError) else ""
+    return f"cannot import it{where}: {type(cause).__name__}: {text}{hint}"
+
+
+def main() -> None:
+    """Answer until the input ends; all other output goes to standard error."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    task = json.loads(sys.argv[1])
+    if task["core"] is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {task["core"]})
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        families = load(task)
+    except (Exception, SystemExit) as error:
+        raise SystemExit(fault(error, task["checkout"])) from error
+    for module in [*sys.modules.values()]:
+        file = getattr(module, "__file__", None) or ""
+        if os.path.realpath(file) != os.path.realpath(__file__) and counterpart(file, task):
+            raise SystemExit(f"imported {file!r}, which is not the revision's: {HINT}")
+    greeting = {"families": families, "declared": declared_versions()}
+    gc.collect()
+    gc.freeze()
+    print(json.dumps(greeting), file=replies, flush=True)
+    built: dict[str, Any] = {}
+    for line in sys.stdin:
+        print(json.dumps(answer(built, **json.loads(line))), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""Which library is fastest, and is it as accurate?"""

@@ -1,1 +1,0 @@
-"""Which library learns most in equal updates, and in equal seconds?"""

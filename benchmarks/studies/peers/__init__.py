@@ -1,0 +1,1 @@
+"""Which library is fastest at the same error, and which learns most?"""

@@ -1,0 +1,472 @@
+"""Other libraries beside ours: times and errors of one architecture, likelihoods, speed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from itertools import zip_longest
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import (
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from torch import nn
+
+import flows
+from benchmarks import datasets
+from benchmarks.core.case import Case, Seeds, Settings, canonical, filled
+from benchmarks.core.record import Record
+from benchmarks.core.study import Common, Parts, Result, Study, register
+from benchmarks.evaluation.contest import MODES, Contest
+from benchmarks.evaluation.likelihood import exact, in_chunks, solve_loosely
+from benchmarks.evaluation.scoring import Metrics, likelihood_result
+from benchmarks.measure import foreign
+from benchmarks.measure.calls import Calls, Costed, calls, measured, prepare, rows_of
+from benchmarks.measure.clock import spinning
+from benchmarks.measure.peers import ForeignFlow
+from benchmarks.studies.contender import Contender, usable
+from benchmarks.studies.peers.tables import ARCHITECTURES, MEMBERS, ROWS
+from benchmarks.studies.trainees import TrainingStudy
+from benchmarks.training.foreign import ForeignTraining
+from benchmarks.training.loop import train
+from benchmarks.training.seconds import update_rates
+from benchmarks.training.settings import Training
+from benchmarks.training.state import prepared
+from flows.budget import trainable
+from flows.threads import threads_by_work
+
+USES = ("benchmarks.measure", "benchmarks.measure.foreign", "benchmarks.evaluation")
+RATE = 1e-3  # of the updates that move a flow off its initial weights
+CHUNK = 1000  # rows for which an ODE is solved together
+UPDATE_RATE = 60.0  # updates a second that a plan expects
+STARTS = 10.0  # seconds in which it expects a peer's processes to start and compile
+MATMUL = "matmul"  # the product of square matrices that measures the machine's peak
+
+
+class GroupMember(Contender, frozen=True):
+    """A flow of a library: a member, or the counterpart of a flow of ours by a peer."""
+
+    by: str = ""
+    """Peer that has the counterpart of `flow`, in a process of its own; a member if left out."""
+    label: str = ""
+    """Name in tables; that of the flow, after the peer's, if left out."""
+
+    @property
+    def name(self) -> str:
+        """The name in tables."""
+        return self.label or (f"{self.by}_{self.flow}" if self.by else self.flow)
+
+    def usable(self) -> bool:
+        """Whether its packages can be used; one line of warning where they cannot."""
+        fault = foreign.lacking(foreign.peer(self.by)) if self.by else ""
+        if fault:
+            warnings.warn(f"flows of {self.by} are left out: it {fault}", stacklevel=1)
+        return not fault and usable(self)
+
+
+class Group(Settings, frozen=True):
+    """Flows of one architecture; what it leaves out it takes from the study."""
+
+    name: str
+    """Name of the group: of an architecture, whose members it then has. It alone may stand in
+    place of the table.
+    """
+    members: tuple[GroupMember, ...]
+    """Flows that are compared; ratios and differences are those to the first."""
+    parameters: PositiveInt | None = None
+    """Number of trainable parameters of all of them; that of the study if left out."""
+    updates: PositiveInt | None = None
+    """Updates of each of them; those of the study if left out."""
+    same_weights: bool = False
+    """Whether all get the initial weights of the first, which then have to have the same shapes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        given = {"name": given} if isinstance(given, str) else given
+        if not isinstance(given, Mapping) or "members" in given or "name" not in given:
+            return given
+        if (name := given["name"]) not in ARCHITECTURES:
+            choices = ", ".join(ARCHITECTURES)
+            raise ValueError(f"unknown architecture {name!r}; give members or one of: {choices}")
+        members = [{"flow": member, **MEMBERS.get(member, {})} for member in ARCHITECTURES[name]]
+        return {**given, "members": members}
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        names = [member.name for member in self.members]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"group {self.name!r} has two members {twice[0]!r}: give each a label")
+        return self
+
+    def cases(
+        self,
+        options: LibrariesOptions | LikelihoodsOptions,
+        common: Common,
+        dim: int,
+        **fields: Any,
+    ) -> Iterator[Case]:
+        """The case of each member that can be used, at D; ``fields`` are those that all have.
+
+        Raises ValueError where no width has so many parameters as are asked for.
+        """
+        size = self.parameters or options.parameters
+        settings = {"part": options.part, "group": self.name, "parameters": size}
+        for place, entry in enumerate(self.members):
+            if entry.usable():
+                budgeted = entry.model_copy(update={"parameters": size})
+                own = {"member": entry.name} | ({"by": entry.by} if entry.by else {})
+                yield common.case(
+                    common.seeds[0] if "dataset" in fields else 0,
+                    study="peers",
+                    flow=entry.flow,
+                    dim=dim,
+                    batch=entry.batch or options.batch,
+                    options=budgeted.complete(options.sizes, dim),
+                    roles={"place": place},
+                    **{**fields, "settings": {**settings, **own, **fields["settings"]}},
+                )
+
+
+class Groups(Settings, frozen=True):
+    """What a part of groups takes from a suite in any case."""
+
+    groups: tuple[Group, ...]
+    """Flows that are compared, an architecture a group."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
+
+
+class LibrariesOptions(Groups, frozen=True):
+    """The options of the part `libraries`."""
+
+    part: Literal["libraries"]
+    """The part of the study: times and errors of one architecture by each library."""
+    dims: tuple[PositiveInt, ...]
+    """Dimensions D of the flows."""
+    parameters: PositiveInt = 100_000
+    """Number of trainable parameters of every flow, within 5 %; it decides the width."""
+    batch: PositiveInt = 64
+    """Rows of a batch."""
+    updates: PositiveInt = 10
+    """Updates that move a flow off its initial weights, at which some densities are exact."""
+    tolerance: PositiveFloat = 1e-10
+    """Tolerance of the solution in float64 that errors refer to."""
+    accuracy: PositiveFloat | None = None
+    """Error in nats that solvers are loosened to; without it they stay as they are."""
+    seconds: NonNegativeFloat = 15.0
+    """Seconds of timing one group at one D; 0 times nothing."""
+
+
+class Libraries(Study):
+    """What the same flow costs in each library, with the error that each makes beside it."""
+
+    name = "peers"
+    version = 2  # groups in place of pairs
+    interleaved = True
+    uses = USES
+    Options = LibrariesOptions
+
+    def cases(self, options: LibrariesOptions, common: Common) -> Iterator[Case]:
+        """A case for each member of each group at each dimension."""
+        names = {"tolerance", "seconds", "accuracy"}
+        shared = options.model_dump(include=names, exclude_none=True)
+        for dim in options.dims:
+            for group in options.groups:
+                updates, weights = group.updates or options.updates, None
+                for case in group.cases(options, common, dim, updates=updates, settings=shared):
+                    if weights:
+                        case = case.changed(settings={**case.settings, "weights": weights})
+                    yield case
+                    if group.same_weights and not weights:
+                        weights = {"flow": case.flow, "options": case.options}
+
+    def block(self, case: Case) -> str:
+        """A group at one dimension."""
+        return f"{case.settings['group']} D={case.dim}"
+
+    def budget(self, case: Case) -> float:
+        """Seconds: a part of the timing, the updates, and the solution that errors refer to."""
+        return float(case.settings["seconds"]) / 4 + 2 + case.dim / 10
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Take the errors of all flows, count their calls, then time them in shuffled rounds.
+
+        A peer's flow runs in its own process: its times are by its own clock, compiling apart, and
+        nothing of it is counted.
+        """
+        with ExitStack() as stack:
+
+            def build(case: Case) -> Costed:
+                if name := case.settings.get("by"):
+                    batch, parameters = rows_of(case)[: case.batch], case.settings["parameters"]
+                    return ForeignFlow.start(stack, str(name), case, batch.numpy(), int(parameters))
+                return calls(case)
+
+            yield from measured(cases, _error, build=build)
+
+
+def _error(case: Case, built: Calls | ForeignFlow) -> dict[str, float]:
+    """Largest error of log_prob over the batch, after the updates, against a tight float64 one.
+
+    Where the case asks for an accuracy, its ODE is solved from then on by the loosest tolerances.
+    """
+    if isinstance(built, ForeignFlow):
+        rows = rows_of(case)[: case.batch].numpy()
+        picks = np.tile(np.arange(case.batch), (case.updates, 1))
+        built.fit(rows, picks, np.full(case.updates, RATE))
+        (density,) = built.precise("log_prob")
+        return {"log_prob_error": float(np.abs(density["log_prob"] - built.log_prob(rows)).max())}
+    flow, batch = built.flow, built.batch
+    if source := case.settings.get("weights"):
+        copy_weights(prepare(case.changed(**source), batch.cpu()), flow)
+    optimiser = torch.optim.Adam(flow.parameters(), lr=RATE)
+    for _ in range(case.updates):
+        optimiser.zero_grad()
+        flow.loss(batch).backward()
+        optimiser.step()
+    best, metrics = exact(flow, float(case.settings["tolerance"])), {}
+    with torch.no_grad():
+        expected = best.log_prob(batch.double())
+        if accuracy := case.settings.get("accuracy"):
+            solver = case.options.get("solver") or {}
+            metrics = solve_loosely(flow, batch, expected, accuracy, solver)
+        errors = flow.log_prob(batch) - expected
+    return {**metrics, "log_prob_error": errors.abs().max().item()}
+
+
+@torch.no_grad()
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy all parameters in order; ValueError where shapes differ."""
+    pairs = list(zip_longest(source.parameters(), target.parameters()))
+    for one, other in pairs:
+        if one is None or other is None or one.shape != other.shape:
+            raise ValueError("same_weights needs two flows with parameters of the same shapes")
+        other.copy_(one)
+
+
+class LikelihoodsOptions(Groups, frozen=True):
+    """The options of the part `likelihoods`."""
+
+    part: Literal["likelihoods"]
+    """The part of the study: what each library's flow learns in equal updates and seconds."""
+    datasets: tuple[str, ...]
+    """Data sets, by their names or files."""
+    parameters: PositiveInt = 20_000
+    """Number of trainable parameters of every flow, within 5 %; it decides the width."""
+    batch: PositiveInt = 128
+    """Rows of a batch."""
+    updates: PositiveInt = 500
+    """Updates of the trainings by equal updates."""
+    seconds: PositiveFloat = 5.0
+    """Seconds of updates of the trainings by equal seconds, alone on the machine."""
+    rate_seconds: PositiveFloat = 2.0
+    """Seconds in which the rate of updates is measured."""
+    training: Training = Training(preprocessing="standardize", learning_rate=3e-3)
+    """Settings of all trainings."""
+    rows: PositiveInt = 2000
+    """Rows of the test set that are scored, at most."""
+    tolerance: PositiveFloat = 1e-6
+    """Tolerance of ODEs in the test log-likelihood, which is computed in float64."""
+
+
+class Likelihoods(Study):
+    """What each library's flow of one architecture learns in equal updates and equal seconds.
+
+    The rate of updates of each flow is measured first, alone on the machine. It makes of the
+    seconds a whole number of updates, the same for all seeds, and compiling counts in none.
+    """
+
+    name = "peers"
+    uses = (*TrainingStudy.uses, "benchmarks.measure.foreign")
+    Options = LikelihoodsOptions
+
+    def cases(self, options: LikelihoodsOptions, common: Common) -> Iterator[Case]:
+        """For each data set and flow its rate, then both trainings with each seed."""
+        rated = {"stage": "rate", "seconds": options.rate_seconds}
+        rated |= {"training": options.training.model_dump()}
+        scored = options.model_dump(include={"rows", "tolerance"})
+        for name in options.datasets:
+            for group in options.groups:
+                updates, dim = group.updates or options.updates, datasets.dim(name)
+                for rate in group.cases(options, common, dim, dataset=name, settings=rated):
+                    yield rate
+                    timed = {**rate.settings, **scored, "stage": "seconds"}
+                    equal = {k: v for k, v in timed.items() if k != "seconds"}
+                    equal, timed = (
+                        equal | {"stage": "updates"},
+                        timed | {"seconds": options.seconds},
+                    )
+                    for seeds in map(Seeds.of, common.seeds):
+                        yield rate.changed(seeds=seeds, settings=equal, updates=updates)
+                        yield rate.changed(seeds=seeds, settings=timed, needs=(rate.key,))
+
+    def alone(self, case: Case) -> bool:
+        """Whether the case is a rate."""
+        return bool(case.settings["stage"] == "rate")
+
+    def budget(self, case: Case) -> float:
+        """Seconds: of the updates, a guess where their number is given, the score, and a start."""
+        start = STARTS if case.settings.get("by") else 0.0
+        return 2 + start + float(case.settings.get("seconds", case.updates / UPDATE_RATE))
+
+    def resolved(self, case: Case, earlier: Sequence[Record]) -> Case:
+        """The case with as many updates as its seconds are, by the rate."""
+        (rate,) = earlier
+        if rate.status != "done":
+            raise ValueError(f"its rate of updates is not known: {rate.status}, {rate.reason}")
+        updates = int(rate.metrics["update_rate"].median * float(case.settings["seconds"]))
+        return case.changed(updates=max(1, updates))
+
+    def result(self, case: Case) -> Result:
+        """Measure a rate, or train and score."""
+        data = datasets.load(str(case.dataset), seed=case.seeds.data)
+        x, settings = data.test[: int(case.settings.get("rows", 0))], case.settings
+        rated = float(settings["seconds"]) if settings["stage"] == "rate" else 0.0
+        metrics: Metrics
+        with ExitStack() as stack:
+            if settings.get("by"):
+                theirs = ForeignTraining(stack, case, data)
+                if rated:
+                    return Result(theirs.rate(rated))
+                metrics = {**theirs.train()}
+                log_prob = theirs.log_prob(x)
+            elif rated:
+                return Result({"update_rate": update_rates(case, data, rated)})
+            else:
+                flow, training = prepared(case, data)
+                history = train(flow, data, case, training)
+                metrics = {"parameters": trainable(flow), **history.metrics()}
+                view = exact(flow, float(settings["tolerance"]))
+                log_prob = in_chunks(view, x, CHUNK).numpy()
+        result = likelihood_result(metrics, {}, {}, log_prob, data)
+        return result if data.split == "published" else replace(result, arrays={})
+
+
+class Subject(Settings, frozen=True):
+    """A flow at one size, as our library has it."""
+
+    flow: str
+    """Name of the flow."""
+    dim: PositiveInt
+    """Dimension D."""
+    batch: PositiveInt
+    """Rows of a batch."""
+    options: Mapping[str, JsonValue] = {}
+    """Options of the flow by name, where they differ from its defaults."""
+
+
+class Entry(Settings, frozen=True):
+    """A competitor: a mode of ours or a peer, with changes to the options of every subject."""
+
+    by: str
+    """Mode of this project or name of a library. It alone may stand in place of the table."""
+    options: Mapping[str, JsonValue] = {}
+    """Changes to the options of every subject."""
+    label: str = ""
+    """Name in tables; that of the mode or library if left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"by": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.by not in (known := (*MODES, *foreign.names())):
+            raise ValueError(f"unknown competitor {self.by!r}; choose from: {', '.join(known)}")
+        return self
+
+
+class SpeedOptions(Settings, frozen=True):
+    """The options of the part `speed`."""
+
+    part: Literal["speed"]
+    """The part of the study: one flow by eager torch, compiled, and by other libraries."""
+    subjects: tuple[Subject, ...]
+    """Flows at one size each, which all competitors run."""
+    competitors: tuple[Entry, ...] = tuple(Entry(by=name) for name in (*MODES, *foreign.names()))
+    """Modes of this project and libraries that are compared."""
+    gain: PositiveFloat = 1.0
+    """Factor on the initial weight matrices; at 1 the fields are too easy to solve."""
+    updates: NonNegativeInt = 0
+    """Updates that move a flow off its initial weights, at which some densities are exact."""
+    tolerance: PositiveFloat = 1e-10
+    """Tolerance of the solution in float64 that errors refer to."""
+    seconds: NonNegativeFloat = 30.0
+    """Seconds of timing one subject; 0 times nothing."""
+    busy: NonNegativeInt = 0
+    """Processes that keep a core busy each meanwhile, as on a shared node."""
+
+
+class Speed(Study):
+    """Times of the same calls by all who have the flow, in shuffled turns, with their errors."""
+
+    name = "peers"
+    interleaved = True
+    uses = USES
+    Options = SpeedOptions
+
+    def cases(self, options: SpeedOptions, common: Common) -> Iterator[Case]:
+        """A case for each subject and each competitor that has such a flow."""
+        settings = options.model_dump(include={"part", "gain", "tolerance", "seconds", "busy"})
+        for subject in options.subjects:
+            member = flows.members[subject.flow]
+            for entry in options.competitors:
+                if entry.by in MODES or subject.flow in foreign.peer(entry.by).FAMILIES:
+                    changed = filled(entry.options, subject.options)
+                    yield common.case(
+                        study=self.name,
+                        **subject.model_dump(exclude={"options"}),
+                        options=canonical(member.complete(changed)),
+                        updates=options.updates,
+                        settings={**settings, "by": entry.by},
+                        roles={"label": entry.label} if entry.label else {},
+                    )
+
+    def block(self, case: Case) -> str:
+        """A flow at one size, on a machine as busy."""
+        size = f"D={case.dim} N={case.batch} H={case.options.get('hidden')}"
+        return f"{case.flow} {size} busy={case.settings['busy']}"
+
+    def budget(self, case: Case) -> float:
+        """Seconds: a part of the timing, compilation, and the solution that errors refer to."""
+        return float(case.settings["seconds"]) / 4 + 15 + case.dim / 4
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Take all errors and compile, then time in shuffled turns; a failure costs no other.
+
+        Solves take as many threads as where nobody has set them: that is what a user gets.
+        """
+        with threads_by_work(), ExitStack() as stack:
+            yield from measured(
+                cases,
+                lambda case, competitor: competitor.solution().errors(competitor),
+                build=Contest(stack).enter,
+                reference={MATMUL: _matmul(cases[0])},
+                meanwhile=partial(spinning, int(cases[0].settings["busy"])),
+                warm=1,
+            )
+
+
+def _matmul(case: Case) -> Callable[[], object]:
+    matrix = torch.ones(ROWS, ROWS, device=case.device, dtype=getattr(torch, case.dtype))
+    return lambda: matrix @ matrix
+
+
+@register
+class Peers(Parts):
+    """Flows of other libraries beside ours, in processes of their own where they need one."""
+
+    name = "peers"
+    parts: ClassVar = {"libraries": Libraries(), "likelihoods": Likelihoods(), "speed": Speed()}

@@ -1,1 +1,0 @@
-"""Who is fastest at the same error?"""

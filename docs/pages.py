@@ -1,0 +1,288 @@
+"""Write the pages of results, and their figures, from the committed runs: ``python docs/pages.py``.
+
+Each docs/*.md.jinja becomes docs/*.md, and the figures that they show stand in docs/figures. Times
+that were not measured quietly, or are stale, are left out.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import pandas as pd
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from benchmarks.claims import Claim, Evidence, Verdict, claims
+from benchmarks.core import store
+from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.formats import markdown, markdown_table
+from benchmarks.core.frame import SCATTERED, processor, time_columns
+from benchmarks.core.naming import counted
+from benchmarks.core.study import registry
+from benchmarks.execution import suite
+from benchmarks.report import runs
+from benchmarks.report.cells import grid
+from benchmarks.report.claims import by_run
+from benchmarks.report.pictures import SAVED
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "results"
+LEFT_OUT = "*Not shown: its records are stale, and are to be measured anew.*"
+COLOURS = 128  # of the palette of a PNG
+
+
+def folders(results: Path = RESULTS) -> list[Path]:
+    """The folders of the runs that documents cite: those at rest, except the baseline."""
+    planned = sorted(path.parent for path in results.glob("*/suite.json"))
+    return [folder for folder in planned if store.tables(folder) and folder.name != runs.BASELINE]
+
+
+class Quoted:
+    """The tables and figures of one run, by name, with the times that may be quoted alone."""
+
+    def __init__(self, folder: Path) -> None:
+        (self.run,) = runs.read([folder])
+        self.name, self.suite = folder.name, self.run.plan.name
+        self._exhibits: dict[tuple[str, str], list[Any]] = {}
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The long frame without times that were not measured quietly, or are stale."""
+        together = [name for name in registry if registry[name].interleaved]
+        frame = quotable(self.run.frame, self.run.cautions, together)
+        empty = [name for name in time_columns(frame) if frame[name].isna().all()]
+        return frame.drop(columns=empty).copy()  # in one piece
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What claims are judged by."""
+        return Evidence(self.frame)
+
+    def exhibit(self, kind: str, name: str) -> Any:
+        """One of the "tables" or "figures" of its studies; None where stale records give none."""
+        faults = []
+        for study in map(str, self.frame["study"].unique()):
+            try:
+                exhibits = self._made(kind, study)
+            except Exception as error:  # one study's fault; the name may be another's
+                faults.append(f"({study}: {error!r})")
+                continue
+            for item in exhibits:
+                if item.name == name:
+                    return item
+        if self.stale():
+            return None
+        raise ValueError(f"run {self.name!r} has no {name!r} among its {kind}{', '.join(faults)}")
+
+    def _made(self, kind: str, study: str) -> list[Any]:
+        if (kind, study) not in self._exhibits:
+            names = {study, *registry[study].reads}
+            rows = self.frame[self.frame["study"].isin(names)].reset_index(drop=True)
+            self._exhibits[kind, study] = getattr(registry[study], kind)(rows)
+        return self._exhibits[kind, study]
+
+    def facts(self) -> dict[str, Any]:
+        """Its row in a table of runs."""
+        records = self.run.records.values()
+        timed = sum(record.timed for record in records)
+        measured = [record for record in records if record.status != "skipped"]
+        machines = {processor(record.machine) or "unknown" for record in measured}
+        torch = {record.versions.get("torch", "unknown") for record in measured}
+        states = self.run.counts
+        lacking = sum(c.key not in self.run.records for c in suite.read(self.suite).cases())
+        return {
+            "Run": self.name,
+            "Suite": self.suite,
+            "Cases": len(self.run.states),
+            "Lacking": lacking,
+            "Stale": states["stale"],
+            "Stale in times": states["stale in times"],
+            "Timed": timed,
+            "Times quoted": timed - len(self.run.cautions),
+            "Machine": ", ".join(sorted(machines)),
+            "torch": ", ".join(sorted(torch)),
+        }
+
+    def stale(self) -> Counter[str]:
+        """How many cases are stale for which reason."""
+        return Counter(case.reason for case in self.run.states if case.state.startswith("stale"))
+
+
+class Documents:
+    """What templates can call, by the names of these methods; figures that they show are kept."""
+
+    def __init__(self, results: Path = RESULTS) -> None:
+        self.runs = {folder.name: Quoted(folder) for folder in folders(results)}
+        self.shown: dict[str, Figure] = {}
+
+    def pages(self, docs: Path = DOCS) -> Iterator[tuple[Path, str]]:
+        """Each document that has a template, and its text."""
+        environment = jinja2.Environment(
+            undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+        )
+        names = "table note figure figure_note claims claims_by_run overview datasets stale"
+        environment.globals.update({name: getattr(self, name) for name in names.split()})
+        for template in sorted(docs.glob("*.md.jinja")):
+            text = environment.from_string(template.read_text()).render()
+            yield docs / template.name.removesuffix(".jinja"), text
+
+    def datasets(self, run: str, study: str, **values: Any) -> list[str]:
+        """The data sets of a study's cases that are done and in which columns have these values."""
+        frame = self.runs[run].frame
+        rows = frame[(frame["study"] == study) & (frame["status"] == "done")]
+        return list(_where(rows, values)["dataset"].unique())
+
+    def overview(self) -> str:
+        """A row for each run: suite, cases, machine, versions."""
+        return _markdown(pd.DataFrame([run.facts() for run in self.runs.values()]))
+
+    def stale(self) -> str:
+        """A line for each reason for which records of a run are stale."""
+        reasons = [(run, *item) for run in self.runs.values() for item in run.stale().items()]
+        lines = [f"- {run.name}: {counted(n, 'case')}, {markdown(why)}" for run, why, n in reasons]
+        return "\n".join(lines) or "No record is stale."
+
+    def table(self, run: str, name: str, columns: Sequence[str] = (), **values: Any) -> str:
+        """A table of a run; ``columns`` of it, and the rows in which columns have these values.
+
+        Columns without any value, such as times of a run that was not quiet, are left out. A
+        table of stale records that cannot be made without them is a sentence.
+        """
+        table = self.runs[run].exhibit("tables", name)
+        if table is None:
+            return LEFT_OUT
+        frame = _where(table.frame, values)
+        if columns:
+            beside = [n for c in columns for n in table.column(c).beside if n in frame]
+            frame = frame[[c for c in [*columns, *beside] if c in frame]]
+        return _table(replace(table, frame=frame.reset_index(drop=True)))
+
+    def note(self, run: str, name: str, kind: str = "tables") -> str:
+        """The note of a table."""
+        exhibit = self.runs[run].exhibit(kind, name)
+        return markdown(exhibit.note) if exhibit else ""
+
+    def figure_note(self, run: str, name: str) -> str:
+        """The note of a figure."""
+        return self.note(run, name, "figures")
+
+    def figure(self, run: str, name: str) -> str:
+        """A figure of a run, which is drawn beside the document."""
+        figure = self.runs[run].exhibit("figures", name)
+        if figure is None:
+            return LEFT_OUT
+        self.shown[f"{run}-{name}.png"] = figure
+        return f"![{markdown(figure.title)}](figures/{run}-{name}.png)"
+
+    def claims(self) -> str:
+        """Every claim with its verdict, the sentence with its numbers, and its slide."""
+        rows = []
+        for claim in claims():
+            verdict, run = self._judge(claim)
+            rows.append(
+                {
+                    "Claim": claim.title,
+                    "Verdict": verdict.outcome.replace("_", " "),
+                    "Measured": verdict.sentence if run else "Not measured quietly by these runs.",
+                    "Strength": verdict.strength,
+                    "Weakness": verdict.weakness,
+                    "Run": run or "–",
+                    "Slide": "–" if claim.page is None else claim.page,
+                }
+            )
+        return _markdown(pd.DataFrame(rows))
+
+    def claims_by_run(self) -> str:
+        """The verdicts of every run on every claim, and where they differ."""
+        outcomes = {
+            claim.title: {n: run.evidence.verdict(claim).outcome for n, run in self.runs.items()}
+            for claim in claims()
+        }
+        return _markdown(by_run(outcomes))
+
+    def _judge(self, claim: Claim) -> tuple[Verdict, str]:
+        """The verdict of the first run that can judge a claim, that of its own suite before others.
+
+        The name of the run is empty where none can.
+        """
+        order = sorted(
+            self.runs.values(), key=lambda run: (run.suite != claim.suite, -len(run.frame))
+        )
+        verdicts = ((run.evidence.verdict(claim), run.name) for run in order)
+        measured = ((v, name) for v, name in verdicts if v.outcome != "not_measured")
+        return next(measured, (Verdict("not_measured", ""), ""))
+
+
+def quotable(
+    frame: pd.DataFrame, cautions: Mapping[str, str], together: Collection[str] = ()
+) -> pd.DataFrame:
+    """A copy of the frame without the times that are not to be quoted, by ``cautions`` of keys.
+
+    Of `SCATTERED` times of the studies that time a block ``together``, in the same rounds, the raw
+    values stay: what slows one slows all, so that ratios of their medians may be quoted, with their
+    intervals.
+    """
+    why = frame["key"].map(cautions)
+    ratios = (why == SCATTERED) & frame["study"].isin(together)
+    raw = {name: name.endswith(".values") for name in time_columns(frame)}
+    return frame.assign(
+        **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
+    )
+
+
+def _where(frame: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows in which columns have these values, or one of a list of them."""
+    for column, value in values.items():
+        frame = frame[frame[column].isin(value if isinstance(value, list | tuple) else [value])]
+    return frame
+
+
+def _table(table: Table) -> str:
+    """A table as Markdown, without columns that have no value."""
+    cells = grid(table)
+    positions = [i for i, name in enumerate(table.shown) if table.frame[name].notna().any()]
+    rows = [[row[i].markdown for i in positions] for row in cells.rows]
+    numbers = [place for place, i in enumerate(positions) if cells.numeric[i]]
+    return markdown_table([markdown(cells.headers[i]) for i in positions], rows, numbers)
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    return _table(Table("", "", "", frame))
+
+
+def png(figure: Figure) -> bytes:
+    """Draw a figure as a PNG with a palette; the same figure gives the same bytes."""
+    with matplotlib.rc_context({**SAVED, "savefig.dpi": 110}):
+        picture = figure.draw()
+        full, small = io.BytesIO(), io.BytesIO()
+        picture.savefig(full, format="png", metadata={"Software": None})
+        plt.close(picture)
+    image = Image.open(full).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    image.save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def main() -> None:
+    """Write the pages, draw what they show, and remove all other figures."""
+    documents = Documents()
+    for page, text in documents.pages():
+        store.replace(page, text.encode())
+        print(page)
+    (DOCS / "figures").mkdir(exist_ok=True)
+    for path in (DOCS / "figures").glob("*.png"):
+        if path.name not in documents.shown:
+            path.unlink()
+    for name, figure in documents.shown.items():
+        store.replace(DOCS / "figures" / name, png(figure))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Interpreters that are started: what passes, whose clock counts, and that none outlives us."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from multiprocessing.connection import Pipe
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import peer_processes
+from benchmarks.measure import process
+from benchmarks.measure.peers import Foreign, ForeignError, Remote
+
+PEER = peer_processes.__name__
+TRAP = "raise SystemExit('imported from the working folder')\n"
+PARENT = """
+import subprocess, sys
+from benchmarks.measure import process
+line = process.lifeline()
+held = subprocess.Popen(process.command("held_child:hold", str(line)), pass_fds=[line])
+held.wait()
+"""
+HELD = """
+import ctypes
+from benchmarks.measure.process import end_with_parent
+
+def hold(lifeline):
+    end_with_parent(int(lifeline))
+    print("holds", flush=True)
+    ctypes.PyDLL(None).sleep(60)  # with the interpreter's lock
+"""
+
+
+@pytest.fixture
+def peer() -> Iterator[Foreign]:
+    with Foreign(PEER, threads=3) as child:
+        child.call("build")
+        yield child
+
+
+def _fail(reason: str) -> None:
+    raise ValueError(reason)
+
+
+def test_a_process_imports_nothing_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does what it starts, as `multiprocessing` does, which knows nothing of our flags."""
+    for name in ("signal", "json", "random", "flows", "benchmarks"):
+        (tmp_path / f"{name}.py").write_text(TRAP)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert process.call(math.sqrt, 9.0, 100) == 3.0
+    code = "import multiprocessing as m; m.get_context('spawn').Process(target=print).start()"
+    environment = {**os.environ, **process.SAFE}
+    subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True)
+
+
+def test_a_helper_calls_functions_and_survives_their_faults() -> None:
+    """A ValueError is raised here; a process that ends is one line, and the next is another."""
+    helper = process.Helper()
+    assert helper.call(math.hypot, 3.0, 4.0) == 5.0
+    with pytest.raises(ValueError, match=r"^no such flow$"):
+        helper.call(_fail, "no such flow")
+    with pytest.raises(RuntimeError, match="TypeError: must be real number"):
+        helper.call(math.sqrt, "x")
+    with pytest.raises(RuntimeError, match=r"^the process ended by SIGABRT$"):
+        helper.call(os.abort)
+    assert helper.call(math.sqrt, 4.0) == 2.0
+    helper.close()
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        arrays.arrays(
+            st.sampled_from(["<f4", "<f8", "<i8", "|b1", ">f4"]),
+            arrays.array_shapes(min_dims=0, min_side=0, max_side=4),
+        ),
+        max_size=3,
+    )
+)
+def test_arrays_pass_bit_for_bit(sent: dict[str, np.ndarray]) -> None:
+    """Of any type and shape, strided ones too, beside a header of JSON."""
+    sent = {name: array.T for name, array in sent.items()}
+    here, there = Pipe()
+    with here, there:
+        process.send(here, {"call": "é"}, sent)
+        header, received = process.receive(there)
+    assert header == {"call": "é"}
+    assert list(received) == list(sent)
+    for name, array in sent.items():
+        assert (received[name].dtype, received[name].shape) == (array.dtype, array.shape)
+        assert received[name].tobytes() == array.tobytes()
+
+
+def test_a_peer_answers_with_arrays_of_its_own_process(peer: Foreign) -> None:
+    """Its libraries see threads and precision as they are imported, and none of ours is there."""
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(peer.call("echo", arrays={"x": x}).arrays["x"], x)
+    facts = peer.call("facts").arrays
+    assert facts["OMP_NUM_THREADS"] == "3"
+    assert (facts["JAX_ENABLE_X64"], facts["JAX_PLATFORMS"]) == ("0", "cpu")
+    assert not facts["torch"]
+    with Foreign(PEER, threads=1, dtype="float64") as other:
+        assert other.call("build").facts["versions"] == {"numpy": np.__version__}
+        precise = other.call("facts").arrays
+    assert precise["JAX_ENABLE_X64"] == "1"
+    assert precise["pid"] != facts["pid"]
+
+
+def test_seconds_are_those_of_the_peers_clock(peer: Foreign) -> None:
+    """One a run, without what the pipe takes; arrays come where they are wanted."""
+    start = time.perf_counter()
+    reply = peer.call("log_prob", repeat=5, fetch=False)
+    elapsed = time.perf_counter() - start
+    assert len(reply.seconds) == 5
+    assert 0 < sum(reply.seconds) < elapsed
+    assert reply.arrays == {}
+    assert peer.call("log_prob").arrays["log_prob"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        ("fail", "peer 'peer_processes' cannot 'fail': ZeroDivisionError: division by zero"),
+        ("nothing", "peer 'peer_processes' cannot 'nothing': ValueError: unknown call 'nothing'; "),
+        ("exit", "peer 'peer_processes' printed 'the last line' and ended with exit status 3"),
+        ("kill", "peer 'peer_processes' ended by SIGKILL"),
+        ("wait", "peer 'peer_processes' took longer than 0.5 s"),
+    ],
+)
+def test_a_failure_is_one_line_that_names_peer_and_reason(
+    peer: Foreign, call: str, line: str
+) -> None:
+    """An exception leaves the process as it is; after its end each call says that it has ended."""
+    with pytest.raises(ForeignError) as caught:
+        peer.call(call, timeout=0.5 if call == "wait" else 300)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+    if call in ("fail", "nothing"):
+        assert len(peer.call("log_prob").seconds) == 1
+    else:
+        with pytest.raises(ForeignError, match="ended"):
+            peer.call("log_prob")
+
+
+def test_what_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A refusal of the model, a missing package with its remedy, a module that is broken."""
+    with Foreign(PEER, threads=1) as child, pytest.raises(ForeignError, match=r"refused$"):
+        child.call("build", {"refuse": True})
+    monkeypatch.setattr(peer_processes, "PACKAGES", ("no_such_package",))
+    with pytest.raises(ForeignError, match=r"pip install 'flowgauge\[peers\]'$"):
+        Foreign(PEER, threads=1)
+    broken = "import os\nif 'JAX_ENABLE_X64' in os.environ: raise OSError('no')\nPACKAGES = ()\n"
+    (tmp_path / "broken_peer.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    with (
+        Foreign("broken_peer", threads=1) as child,
+        pytest.raises(ForeignError, match=r"cannot 'build': OSError: no$"),
+    ):
+        child.call("build")
+
+
+def test_a_closed_process_is_gone(peer: Foreign) -> None:
+    child = psutil.Process(int(peer.call("facts").arrays["pid"]))
+    peer.close()
+    assert not child.is_running()
+    with pytest.raises(ForeignError, match="was closed"):
+        Remote(peer, "log_prob").seconds(1)
+
+
+def test_a_peer_ends_with_its_parent() -> None:
+    """Even when the parent is killed while it computes."""
+    script = (
+        "import sys; sys.path[:] = sys.argv[1:]\n"
+        "from benchmarks.measure.peers import Foreign\n"
+        f"peer = Foreign({PEER!r}, threads=1); peer.call('build')\n"
+        "print(int(peer.call('facts').arrays['pid']), flush=True)\n"
+        "peer.call('wait')"
+    )
+    command = [sys.executable, "-c", script, *sys.path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    _ended([child])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a lock that is held is waited for")
+def test_a_process_that_holds_the_interpreter_ends_with_its_parent(tmp_path: Path) -> None:
+    (tmp_path / "held_child.py").write_text(HELD)
+    search = os.pathsep.join([str(tmp_path), *sys.path])
+    command, environment = [sys.executable, "-c", PARENT], {**os.environ, "PYTHONPATH": search}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "holds\n"
+        (held,) = psutil.Process(parent.pid).children()
+        parent.kill()
+    _ended([held])
+
+
+def test_copies_that_go_on_forking_end_the_process() -> None:
+    """Sixteen processes at most, should nothing bound them."""
+    code = (
+        "import os, signal, sys; from benchmarks.measure.process import bound_forks\n"
+        "bound_forks(int(sys.argv[1]), signal.SIGUSR2)\n"
+        "[os.fork() for _ in range(4)]\n"
+        "os.write(1, b'x')"
+    )
+    for limit, status in ((100, 0), (5, -signal.SIGUSR2)):
+        command = [sys.executable, "-c", code, str(limit)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+        assert done.returncode == status
+        assert (len(done.stdout) == 16) == (status == 0)
+
+
+def test_a_family_ends_with_what_has_left_its_session() -> None:
+    mark = uuid.uuid4().hex
+    command, environment = "setsid sleep 600 & echo; sleep 600", {**os.environ, process.MARK: mark}
+    with subprocess.Popen(["sh", "-c", command], env=environment, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        shell.stdout.readline()
+        family = [psutil.Process(shell.pid), *psutil.Process(shell.pid).children(recursive=True)]
+        process.end_family(mark)
+    assert len(family) >= 2
+    _ended(family)
+
+
+def _ended(processes: list[psutil.Process]) -> None:
+    """A process that nobody waits for remains a zombie."""
+    running = [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs(running, timeout=20)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
