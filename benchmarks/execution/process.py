@@ -311,9 +311,10 @@ class Worker:
                     rescue.start()
                     return pipe.recv()
             except (OSError, EOFError):
+                in_time = time.monotonic() < deadline
                 code = self._end_block()
                 self.check()
-                if time.monotonic() < deadline:
+                if in_time:
                     raise WorkerLost(_cause(code, killed)) from None
                 raise late from None
             except Exception as error:  # whatever unpickling raises
