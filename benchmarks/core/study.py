@@ -184,7 +184,7 @@ class Parts(Study):
 
     def part(self, settings: Mapping[str, Any]) -> Study:
         """The part of settings or of a suite's entry; ValueError where they name none."""
-        if (name := settings.get("part")) not in self.parts:
+        if (name := str(settings.get("part"))) not in self.parts:
             choices = ", ".join(self.parts)
             raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
         return self.parts[name]
