@@ -125,8 +125,8 @@ class Record(BaseModel):
     all that the case depends on, ``files`` the content hashes of plug-ins and data files. ``block``
     is equal for cases that were measured together. ``shared`` says what ran on the machine beside
     the block (average busy cores of other processes; null where that is not known). ``seconds`` are
-    those that the case took. Records of earlier releases may lack their times (``pending``), or have
-    the machine and all below it of their times, and those of the rest in ``origin``. A reader
+    those that the case took. Records of earlier releases may lack their times (``pending``), or
+    have the machine and all below it of their times, and those of the rest in ``origin``. A reader
     ignores fields that it does not know.
     """
 
