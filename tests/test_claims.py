@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import claims as package
-from benchmarks.claims import Claim, Evidence, Outcome, claims, criteria, registry
+from benchmarks.claims import RULES, Claim, Evidence, Outcome, claims, registry
 from benchmarks.claims.densities import FAMILY
 from benchmarks.core.frame import load
 from benchmarks.core.store import is_folder
@@ -164,13 +164,13 @@ def test_one_seed_judges_no_lead(claim: Claim, examples: Examples) -> None:
 
 def test_every_claim_has_a_criterion_that_says_what_refutes_it() -> None:
     """With strength and weakness of such a verdict, and examples; the table has no other."""
-    assert {claim.id for claim in claims()} == set(criteria.CLAIMS) == set(EXAMPLES)
+    assert {claim.id for claim in claims()} == set(RULES) == set(EXAMPLES)
     for claim in claims():
         assert re.search("Confirmed|confirmed", claim.criterion)
         assert "refuted" in claim.criterion
         assert "{" not in claim.criterion
-        assert claim.rule.strength.endswith(".")
-        assert claim.rule.weakness.endswith(".")
+        assert claim.strength.endswith(".")
+        assert claim.weakness.endswith(".")
 
 
 def test_a_stochastic_trace_is_no_exact_one(frames: dict[str, pd.DataFrame]) -> None:

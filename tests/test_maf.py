@@ -41,7 +41,7 @@ def test_small_files_load_and_are_said_not_to_be_the_published_set(name: str, ro
     assert torch.equal(data.train, again.train)  # the split is the published one
     assert "NOT the published set" in data.about
     assert f"{len(data.train):,} / {len(data.val):,} / {len(data.test):,} rows" in data.about
-    assert maf.counts(maf.PUBLISHED[name].rows) in data.about
+    assert datasets.counts(maf.PUBLISHED[name].rows) in data.about
 
 
 @pytest.mark.parametrize(("name", "row"), maf.PUBLISHED.items())

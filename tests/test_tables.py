@@ -20,7 +20,7 @@ from benchmarks import datasets
 from benchmarks.cli.app import app
 from benchmarks.core.frame import load
 from benchmarks.datasets import load_file, load_frame, tables
-from benchmarks.datasets.inspection import examine, heap, spacing
+from benchmarks.datasets.tables import examine, heap, spacing
 from benchmarks.execution.suite import Suite, read
 from benchmarks.execution.versions import dependencies
 
