@@ -28,6 +28,9 @@ from benchmarks.report.runs import Fact
 
 pytestmark = pytest.mark.slow
 
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+HEIGHT = 800
+LIMIT = 300_000  # milliseconds after which a missing element is an error, however slow the machine
 NARROW, WIDE = 360, 1400
 LETTER = 965  # pixels of a sheet of letter paper on its side, within the margins
 LONG = "RuntimeError: step size underflow at t = 0.7312 after 1000 steps, dt = 1.2e-17, " * 3
@@ -63,6 +66,26 @@ CONTRAST = """
   return least;
 }
 """
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A browser; the test is skipped where there is none."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        pytest.skip(f"none of {', '.join(PROGRAMS)} is on the PATH")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu"]
+        with playwright.chromium.launch(executable_path=program, args=arguments) as browser:
+            yield browser
+
+
+def opened(chromium: Browser, path: Path, width: int) -> Page:
+    """Show a file in a window of ``width`` pixels."""
+    page = chromium.new_page(viewport={"width": width, "height": HEIGHT})
+    page.set_default_timeout(LIMIT)
+    page.goto(path.as_uri())
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -307,28 +330,3 @@ def test_values_are_said_on_hover(report: Page) -> None:
     )
     wanted = {f"{n}: D {s}, cost {s * (i + 1)}" for i, n in enumerate(FLOWS) for s in DIMS}
     assert set(titles) == wanted
-
-
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-HEIGHT = 800
-LIMIT = 300_000  # milliseconds after which a missing element is an error, however slow the machine
-
-
-@contextmanager
-def launched() -> Iterator[Browser]:
-    """A browser; the test is skipped where there is none."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        pytest.skip(f"none of {', '.join(PROGRAMS)} is on the PATH")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu"]
-        with playwright.chromium.launch(executable_path=program, args=arguments) as browser:
-            yield browser
-
-
-def opened(chromium: Browser, path: Path, width: int) -> Page:
-    """Show a file in a window of ``width`` pixels."""
-    page = chromium.new_page(viewport={"width": width, "height": HEIGHT})
-    page.set_default_timeout(LIMIT)
-    page.goto(path.as_uri())
-    return page
