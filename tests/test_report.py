@@ -18,7 +18,7 @@ from benchmarks import report
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core import study as studies
-from benchmarks.core.exhibit import RECORDS, Figure, Table
+from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.core.frame import Plan, load
 from benchmarks.core.record import Record
 from benchmarks.core.study import registry
@@ -38,7 +38,6 @@ from report_probes import (
     TALLY,
     Broken,
     Probe,
-    drawn_lines,
     record_of,
 )
 
@@ -183,17 +182,6 @@ def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) ->
     assert "KeyError: 'no &lt;column&gt;'" in marked
     assert (results / "report/figures/good.png").exists()
     assert (results / "report/tables/scores.csv").exists()
-
-
-def test_a_record_outside_of_the_plan_can_be_cited(
-    results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cite = [Figure("far", "Far", "", drawn_lines, ("of another folder",))]
-    monkeypatch.setattr(Probe, "figures", lambda self, frame: cite)
-    content = collect([results])
-    assert content.references.text(["of another folder"]) == "3"
-    assert content.records is not None
-    assert "of another folder" in [row[1].text for row in content.records.grid.rows]
 
 
 def test_an_unknown_study_is_shown(results: Path) -> None:

@@ -261,7 +261,9 @@ def drawn(
     """
 
     def load(root: Path | None, seed: int) -> Dataset:
-        parts = {part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()}
+        parts: dict[str, Any] = {
+            part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()
+        }
         width = parts["train"].shape[1]
         if not 0 <= context_dim < width:
             raise ValueError(

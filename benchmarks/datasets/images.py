@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -108,7 +108,8 @@ def cut(photos: Tensor, places: Tensor, k: int, generator: torch.Generator) -> T
 def _patches(name: str, k: int) -> Loader:
     def load(root: Path | None, seed: int) -> Dataset:
         photos = photographs()
-        parts, places = {}, {}
+        places: dict[str, Tensor] = {}
+        parts: dict[str, Any] = {}
         for part, tiles in tile_split(tuple(photos.shape), seed).items():
             generator = stream(seed, f"{name}/{part}")
             places[part] = positions(tiles, k, ROWS[part], generator)
@@ -142,7 +143,7 @@ def digits(root: Path | None, seed: int) -> Dataset:
     pixels = torch.tensor(load_digits().data, dtype=torch.float64)
     generator = stream(seed, "digits")
     noise = torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype)
-    parts = shuffled_split((pixels + noise) / LEVELS, generator)
+    parts: dict[str, Any] = shuffled_split((pixels + noise) / LEVELS, generator)
     return Dataset(
         "digits",
         pixels.shape[1],

@@ -89,8 +89,10 @@ class Published(NamedTuple):
             f"{self.name.upper()} as Papamakarios et al. (2017, arXiv:1705.07057) have it: "
             f"{self.quirks}. Read: {size}."
         )
-        tensors = map(torch.from_numpy, parts)
-        return Dataset(self.name, dim, *tensors, units=self.units, about=about, split="published")
+        train, val, test = map(torch.from_numpy, parts)
+        return Dataset(
+            self.name, dim, train, val, test, units=self.units, about=about, split="published"
+        )
 
 
 def tails(x: np.ndarray) -> Parts:

@@ -189,7 +189,9 @@ def _dataset(
 ) -> Dataset:
     if (inspection := examine(tables, selection.dequantise, selection.target)).faults:
         raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
-    parts = {part: torch.tensor(table.to_numpy("float64")) for part, table in tables.items()}
+    parts: dict[str, Any] = {
+        part: torch.tensor(table.to_numpy("float64")) for part, table in tables.items()
+    }
     if "all" in tables and not inspection.repeats:  # or equal rows could lie in two parts
         parts["all"] = distinct_rows(tables["all"])
     if selection.dequantise:

@@ -7,6 +7,7 @@ doi:10.24432/C52C8B, CC BY 4.0. `data/README.md` lists the changes to the file.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -42,6 +43,7 @@ def magic(root: Path | None, seed: int) -> Dataset:
     """MAGIC gamma telescope: 10 shape parameters of simulated Cherenkov images, both classes."""
     frame = pd.read_parquet(DATA / "magic.parquet")
     x = distinct_rows(frame)
+    parts: dict[str, Any]
     parts, scaling = standardised(shuffled_split(x, stream(seed, "magic")))
     return Dataset(
         "magic",
