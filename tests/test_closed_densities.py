@@ -106,6 +106,7 @@ def test_the_mixture_entropy_has_converged(dim: int) -> None:
     assert abs(analytic.mixture_entropy(dim) - analytic.mixture_entropy(dim, 0.1, 20.0)) < 1e-10
 
 
+@pytest.mark.slow
 def test_plane_entropies_and_densities_have_converged() -> None:
     for rings in toys.RINGS.values():
         assert abs(toys.rings_entropy(rings) - toys.rings_entropy(rings, 1000)) < 1e-10

@@ -21,6 +21,7 @@ from benchmarks.core.frame import load
 from benchmarks.execution import suite
 from benchmarks.execution.merging import merge
 from benchmarks.execution.plan import Shard, state
+from benchmarks.execution.process import Worker
 from benchmarks.execution.run import Asked, cores_for, run
 from flows.plugins import load_plugin
 from runs import Silent, figures, small, started, trainings, trainings_of
@@ -220,3 +221,44 @@ def test_more_jobs_than_cores_are_refused_with_what_fits(monkeypatch):
     monkeypatch.setattr("benchmarks.measure.machine.cores", lambda: [frozenset({0})] * 3)
     with pytest.raises(ValueError, match="--jobs 1"):
         cores_for(2, 2)
+
+
+FORKING = """
+import ctypes
+import os
+import torch
+from nflows.transforms import IdentityTransform
+import flows
+
+done = []
+
+class Forks(IdentityTransform):
+    def __init__(self, fork):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.zeros(()))
+        self.fork = fork
+
+    def forward(self, inputs, context=None):
+        if self.fork not in done:
+            done.append(self.fork)  # before the fork: a child of a child would never end
+            self.fork()
+        return inputs + 0 * self.scale, inputs.new_zeros(len(inputs))
+
+@flows.register("forks", uses=())
+def forks(dim):
+    return Forks(os.fork)
+
+@flows.register("forks_in_c", uses=())
+def forks_in_c(dim):
+    return Forks(ctypes.CDLL(None).fork)
+"""
+
+
+def test_flows_that_fork_have_one_record_each_and_so_have_the_next(tmp_path: Path, worker: Worker):
+    (tmp_path / "forking.py").write_text(FORKING)
+    load_plugin(tmp_path / "forking.py")
+    suite = small("forks", "forks_in_c")
+    now = run(suite, tmp_path / "out", Silent(), worker=worker)
+    statuses = {record.case.flow: record.status for record in now.records.values()}
+    assert set(statuses.values()) == {"done"}
+    assert len(now.records) == len(suite.cases())
