@@ -66,7 +66,7 @@ def test_samples_fit_the_slope_of_the_density(name: str) -> None:
     if data.sample is None or data.log_prob is None or data.dim > LARGEST:
         pytest.skip("no sampler or density, or of too many dimensions")
     if data.context_dim:
-        pytest.skip("of y given x: see test_simulators")
+        pytest.skip("of y given x: tested below")
     x = data.sample(4_000, datasets.stream(1, "stein")).requires_grad_()
     log_prob = data.log_prob(x)
     if not log_prob.requires_grad:

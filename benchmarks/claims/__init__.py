@@ -177,8 +177,8 @@ def register(
         row |= {"criterion": criterion, "exhibits": exhibits, "also": also}
         if criterion is None:
             row = _of_table(id)
-        lists = {name: tuple(row.pop(name, ())) for name in ("studies", "exhibits", "also")}
-        registry.add(id, Claim(id, judge, prepare=prepare, **lists, **row), judge.__module__)
+        row |= {name: tuple(row.get(name, ())) for name in ("studies", "exhibits", "also")}
+        registry.add(id, Claim(id, judge, prepare=prepare, **row), judge.__module__)
         return judge
 
     return decorate
