@@ -132,7 +132,7 @@ def _row(
     claim: Claim, verdicts: dict[Path, Verdict], verdict: Verdict, folder: Path | None
 ) -> dict[str, Any]:
     """A claim and its verdict as plain values, with the outcomes of all folders."""
-    from benchmarks.claims import LECTURE, criteria
+    from benchmarks.claims import LECTURE, VERSION
 
     about = ("id", "page", "place", "slide", "statement", "criterion")
     places = [
@@ -147,8 +147,8 @@ def _row(
         "sentence": verdict.sentence,
         "strength": verdict.strength,
         "weakness": verdict.weakness,
-        "check": claim.rule.check,
-        "criteria": criteria.VERSION,
+        "check": claim.check,
+        "criteria": VERSION,
         "runs": {str(path): each.outcome for path, each in verdicts.items()},
         "folder": None if folder is None else str(folder),
         "exhibits": [str(path) for path in places if folder is not None and path.is_file()],
@@ -159,8 +159,7 @@ def _row(
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line for each verdict, then each claim with its sentence, exhibits and command."""
-    from benchmarks.claims import LECTURE
-    from benchmarks.claims.criteria import DATE, VERSION
+    from benchmarks.claims import DATE, LECTURE, VERSION
 
     console.print(f"Slides are those of {LECTURE}; criteria are of version {VERSION}, {DATE}.")
     outcomes = {row["id"]: row["verdict"].replace("_", " ") for row in rows}
