@@ -347,7 +347,7 @@ def _judgements(
     """
     from flows.conformance import Outcome
 
-    words = {"pass": True, "fail": False, "not applicable": None}
+    verdicts = {"pass": True, "fail": False, "not applicable": None}
     for family in library.members:
         spent, late = 0.0, False
         for dim in scope["dim"]:
@@ -357,28 +357,17 @@ def _judgements(
             for dtype, parameters in itertools.product(scope["dtype"], scope["parameters"]):
                 try:
                     moved = parameters == "moved"
-                    rows = _judged(helper, family, dim, {}, [dtype], moved, LIMIT).rows
+                    outcomes = _judged(helper, family, dim, {}, [dtype], moved, LIMIT).rows
                 except ValueError as error:
-                    rows = (Outcome("construction", dtype, None, None, "fail", str(error)),)
-                values = (library.name, library.version, family, dim, dtype, parameters)
-                yield [
-                    dict(
-                        zip(
-                            FIELDS,
-                            (
-                                *values,
-                                r.name,
-                                _rounded(r.value),
-                                _rounded(r.bound),
-                                words[r.status],
-                            ),
-                            strict=True,
-                        )
-                    )
-                    for r in rows
-                    if r.status != "not applicable" or r.name == "construction"
+                    outcomes = (Outcome("construction", dtype, None, None, "fail", str(error)),)
+                place = (library.name, library.version, family, dim, dtype, parameters)
+                cells = [
+                    (*place, o.name, _rounded(o.value), _rounded(o.bound), verdicts[o.status])
+                    for o in outcomes
+                    if o.status != "not applicable" or o.name == "construction"
                 ]
-                if late := rows[-1].name == LATE:
+                yield [dict(zip(FIELDS, row, strict=True)) for row in cells]
+                if late := outcomes[-1].name == LATE:
                     break
             spent = time.monotonic() - start
 

@@ -8,7 +8,6 @@ import functools
 import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -61,7 +60,7 @@ def print_rows(
 ) -> None:
     """Print a table, or a paragraph a row where it is too wide; nothing if it is empty."""
     table = Table(*headers)
-    styled_rows = list(zip_longest(rows, styles, fillvalue=""))
+    styled_rows = list(zip(rows, [*styles] or [""] * len(rows), strict=True))
     for row, style in styled_rows:
         table.add_row(*row, style=style)
     width = console.measure(table, options=console.options.update(width=WIDEST)).maximum
@@ -140,7 +139,7 @@ def clean_interrupt(outcome: str) -> Iterator[None]:
 
 def check_writable(path: Path | None) -> None:
     """OSError where a file cannot be written, before anything is measured; its content stays."""
-    if path not in (None, PRINTED):
+    if path is not None and path != PRINTED:
         existed = path.exists()
         path.open("a").close()
         if not existed:

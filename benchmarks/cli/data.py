@@ -30,6 +30,7 @@ app = Typer(
 Sets = Annotated[Texts, Argument(help="Data sets (default: all that can be downloaded).")]
 NAME = "A data set, or a file of a table."
 ORIGINAL = "Fetch UCI's original files instead of the MAF archive."
+SOURCE = "Another address or file of the archive."
 CHECKSUM = "Checksum of that archive, md5:... or sha256:..., for the published one."
 NOISE = "Add uniform noise to columns of whole numbers."
 
@@ -109,9 +110,7 @@ def list_sets(plugin: Plugin = None, data_root: DataRoot = None) -> None:
 def fetch(
     sets: Sets = None,
     original: Annotated[bool, Option("--original", help=ORIGINAL)] = False,
-    source: Annotated[
-        str | None, Option("--from", help="Another address or file of the archive.")
-    ] = None,
+    source: Annotated[str | None, Option("--from", help=SOURCE)] = None,
     checksum: Annotated[str | None, Option(help=CHECKSUM)] = None,
     again: Annotated[bool, Option("--again", help="Replace files that exist.")] = False,
     plugin: Plugin = None,
@@ -131,11 +130,7 @@ def fetch(
         wanted = [one for name in _select(sets) for one in datasets.sources(name, original)]
         sources = disk.redirect(wanted, source, checksum)
         if data_root is not None:
-            try:
-                data_root.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                fault = f"{str(data_root)!r} cannot be a data root: {error.strerror}"
-                raise ValueError(fault) from error
+            data_root.mkdir(parents=True, exist_ok=True)
         use_data_root(data_root)
         folder = disk.data_root()
     for one in sources:
