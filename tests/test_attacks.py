@@ -158,7 +158,8 @@ def test_readers_see_each_record_whole_while_a_run_replaces_it(tmp_path, monkeyp
         number += 1
         monkeypatch.setattr(Player, "number", number)
         assert invoke(file, folder)[0] == 0
-    assert reader.returncode == 0, reader.communicate()[0]
+    output, _ = reader.communicate()
+    assert reader.returncode == 0, output
     assert number > 2
     assert content(folder).keys() == keys
     assert not (folder / "corrupt").exists()
