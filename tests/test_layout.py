@@ -1,4 +1,4 @@
-"""The layout: harness modules lie in rooms, and no module is long. import-linter does the rest."""
+"""The layout: harness modules lie in rooms, one subject in 600 lines. import-linter does the rest."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LINES, ROOMS = 250, 19
+LINES, ROOMS = 600, 16
 
 
-def test_modules_are_short() -> None:
+def test_no_module_is_longer_than_a_subject() -> None:
     modules = [
         path for room in ("flows", "benchmarks", "tests") for path in ROOT.glob(f"{room}/**/*.py")
     ]
