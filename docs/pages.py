@@ -228,7 +228,7 @@ def quotable(
 ) -> pd.DataFrame:
     """A copy of the frame without the times that are not to be quoted, by ``cautions`` of keys.
 
-    Of `SCATTERED` times the raw values stay where a block is timed ``together``, in the same rounds:
+    Of `SCATTERED` times the raw values stay of cases that are timed ``together`` with their block:
     what slows one slows all, so that ratios of medians may be quoted, with their intervals.
     """
     why = frame["key"].map(cautions)

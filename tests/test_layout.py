@@ -1,4 +1,4 @@
-"""The layout: harness modules lie in rooms, one subject in 600 lines. import-linter does the rest."""
+"""The layout: harness modules lie in rooms, in at most 600 lines. import-linter does the rest."""
 
 from __future__ import annotations
 
