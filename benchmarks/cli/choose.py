@@ -199,7 +199,8 @@ def _selected(file: str, *lists: Sequence[str] | None) -> Selection:
     if targets := selection.target:
         note(f"the density is that of {', '.join(targets)} given the other columns")
     elif aside:
-        note(f"left out: {tables.quoted(aside)}; --target {','.join(aside)} asks for the density given X")
+        remedy = f"--target {','.join(aside)} asks for the density given X"
+        note(f"left out: {tables.quoted(aside)}; {remedy}")
     return selection
 
 
