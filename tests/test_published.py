@@ -14,7 +14,7 @@ from benchmarks.core.study import Result, registry
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.execution import suite
 from benchmarks.execution.versions import absent
-from benchmarks.studies.published.literature import figures
+from benchmarks.studies.published.tables import figures
 from records import write_result
 
 STUDY = registry["published"]

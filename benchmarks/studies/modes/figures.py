@@ -16,9 +16,8 @@ from benchmarks.studies.modes.tables import OBJECTIVES, groups
 
 CROSS = {"ls": "", "marker": "x", "color": draw.COLOURS[1]}  # at modes that are missed
 NOTE = (
-    "Above: samples of the first seed; crosses mark missed modes. Below: the share of samples "
-    "nearest to each mode, one scale per row; dotted: the due share of each mode; crosses: "
-    "missed modes."
+    "Above: samples of the first seed. Below: the share of samples nearest to each mode, one scale "
+    "per row; dotted: the due share. Crosses: missed modes."
 )
 
 
@@ -63,6 +62,7 @@ def _draw(group: pd.DataFrame) -> Any:
                 below.bar(places, 100 * share, color=draw.COLOURS[0], width=0.8)
                 below.axhline(100 / len(share), ls=":", lw=1, color="#555555")
                 below.plot(places[missed], np.full(missed.sum(), 0.04 * top), ms=3.5, **CROSS)
-                below.set(ylim=(0, top), xlabel=f"{len(share)} modes, to {top:.0f} %")
+                below.set(ylim=(0, top))
+                below.set_title(f"up to {top:.0f} %", fontsize=8, pad=3)
             panels.label(figure, pair[0, 0], pair[1, 0], f"by {objective}")
     return figure
