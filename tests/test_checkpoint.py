@@ -12,7 +12,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from benchmarks.core.case import Case
 from benchmarks.core.study import registry
 from benchmarks.training import checkpoint as checkpoints
 from benchmarks.training import loop
@@ -147,17 +146,6 @@ def test_a_checkpoint_that_does_not_fit_starts_the_training_anew(damage, through
         again, resumed = trained("realnvp", settings)
     assert resumed.losses == history.losses
     assert all(torch.equal(again[name], weights[name]) for name in weights)
-
-
-def test_a_case_that_no_plan_lists_has_a_file_beside_its_blocks(tmp_path, monkeypatch):
-    planned, other = (Case(study="x", flow="maf", dim=dim, batch=1) for dim in (2, 3))
-    assert checkpoints.slot(planned) is None
-    monkeypatch.setitem(checkpoints.slots, planned.key, tmp_path / "a-1.safetensors")
-    assert checkpoints.slot(planned) == tmp_path / "a-1.safetensors"
-    beside = checkpoints.slot(other)
-    assert beside.parent == tmp_path
-    assert beside.name.startswith("a-1-")
-    assert beside.suffix == ".safetensors"
 
 
 SMALL: dict[str, dict[str, Any]] = {

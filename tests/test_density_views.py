@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from benchmarks.analysis import paired
-from benchmarks.analysis.contests import contests
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
@@ -129,24 +128,6 @@ def test_a_baseline_stands_beside_every_training_on_its_split(tmp_path):
     assert (comparison.basis, comparison.seeds) == ("trainings", 3)
     assert comparison.estimate.value == pytest.approx(0.99)
     assert bold(tables(tmp_path)["density-made_up"]) == ["maf"]
-
-
-def test_leads_are_the_same_to_claims_and_tables(tmp_path):
-    """Of the series that validation chooses, which the test rows would not."""
-    for seed in range(3):
-        for width, test, validation in ((8, -1.0, -3.0), (16, -1.2, -2.0)):
-            lls = curve([-9, validation], [0, 1], [0, 1])
-            options = {"hidden": width}
-            record(tmp_path, "maf", test + 0.1 * seed, seed=seed, curve=lls, options=options)
-        record(tmp_path, "gaussian", -2.0 + 0.11 * seed, seed=seed)
-    frame = load(tmp_path)
-    (contest,) = contests(frame, frame["flow"] == "maf", frame["flow"] == "gaussian")
-    assert set(contest.one["option.hidden"]) == {16}
-    frame = frame[frame["option.hidden"] != 8]
-    (table,) = (t for t in density.tables(frame) if t.name == "density-made_up")
-    row, comparison = table.frame.set_index("model").loc["gaussian"], contest.comparison
-    assert comparison.estimate.value == pytest.approx(row["behind"])
-    assert comparison.half == pytest.approx(row["behind_half"])
 
 
 @pytest.mark.parametrize(("gap", "marked"), [(-0.02, False), (-0.04, True), (0.04, False)])

@@ -80,21 +80,6 @@ def test_an_unsolvable_ode_is_skipped_and_told():
         trained(case("ffjord", options=options))
 
 
-class Halved(flows.Flow):
-    def loss(self, x, context=None):
-        return super().loss(x, context) / 2
-
-
-def test_a_flow_is_trained_by_its_own_loss():
-    chosen, data = case(updates=1), datasets.load("8gaussians")
-    losses = []
-    for kind in (flows.Flow, Halved):
-        flow = prepare(chosen, data.train.float())
-        flow.__class__ = kind
-        losses.append(train(flow, data, chosen, Training()).losses[0])
-    assert losses[1] == pytest.approx(losses[0] / 2)
-
-
 def test_a_training_of_an_earlier_run_is_read():
     assert Training.model_validate({"whiten": True}) == WHITENED
     assert Training.model_validate({"whiten": False}) == Training()
