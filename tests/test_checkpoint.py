@@ -107,7 +107,6 @@ def without(prefix: str):
 
 DAMAGE = {
     "half": lambda path: path.write_bytes(path.read_bytes()[:1000]),
-    "empty": lambda path: path.write_bytes(b""),
     "a bit": flipped,
     "metadata": lambda path: path.write_bytes(save({"order": torch.zeros(1)}, {"state": "{"})),
     **{
@@ -115,7 +114,6 @@ DAMAGE = {
         for name, change in {
             "shape": widened,
             "weights": without("flow."),
-            "best": without("best."),
             "moments": without("optimiser."),
             "stream": without("stream."),
             "order": without("order"),
@@ -124,7 +122,6 @@ DAMAGE = {
             "random state": lambda c, tensors: tensors["stream.batches"].zero_(),
             "counter": lambda content, tensors: content["scalars"].update(update=3),
             "rows": lambda content, tensors: tensors["order"].add_(10**6),
-            "foreign": lambda content, tensors: tensors.update({"flow.new": torch.zeros(2)}),
         }.items()
     },
 }

@@ -13,7 +13,6 @@ import torch
 
 import flows
 from benchmarks import datasets
-from benchmarks.claims import registry as claims
 from benchmarks.core.frame import load
 from benchmarks.core.study import registry
 from benchmarks.datasets import Dataset, stream
@@ -148,24 +147,3 @@ def test_the_picture_has_samples_and_shares_of_each(measured: pd.DataFrame) -> N
         heights = np.array([bar.get_height() for bar in panel.patches])
         assert heights.sum() == pytest.approx(100)
         assert len(panel.lines[1].get_xdata()) == (modes.of_due(heights / 100) < 0.1).sum()
-
-
-def test_the_claim_follows_its_records(measured: pd.DataFrame) -> None:
-    """Any outcome; reverse KL stands beside it without a say, and a blur shows nothing."""
-    frame = measured.assign(updates=500, gap_mass=0.1)
-    likely = frame["setting.objective"] == "likelihood"
-    judge = claims["mode-collapse"].verdict
-    good, bad = frame.assign(least_share=0.9), frame.assign(least_share=0.01)
-    assert judge(good).outcome == "confirmed"
-    assert judge(bad).outcome == "refuted"
-    assert judge(frame.assign(least_share=likely * 0.9)).outcome == "confirmed"
-    assert judge(good[likely]).outcome == "confirmed"
-    assert "reverse" not in judge(good[likely]).sentence
-    assert "By reverse KL" in judge(good).sentence
-    other = bad[likely].assign(flow="glow")
-    mixed = judge(pd.concat([good[likely], other]))
-    assert mixed.outcome == "conditional"
-    assert "glow on 8gaussians" in mixed.sentence
-    assert judge(frame.assign(least_share=0.9, gap_mass=0.9)).outcome == "undecided"
-    for none in (good[~likely], frame.assign(updates=30)):
-        assert judge(none).outcome == "not_measured"

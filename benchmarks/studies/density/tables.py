@@ -27,11 +27,6 @@ UNTRAINED = "untrained"  # in place of a likelihood: no update was validated wit
 # columns: half of the interval of test_ll over seeds, its standard error over rows
 OVER_SEEDS, OVER_ROWS = "half_over_seeds", "se_over_rows"
 BESIDE: dict[Standing, str] = {"ahead": "behind", "level": "level", "open": "not decided"}
-FITTED = {  # baselines in words
-    "gaussian": "one Gaussian with full covariance",
-    "kde": "Gaussian kernels about 20,000 training rows",
-    "mixture": "up to 200 Gaussians by EM",
-}
 MODEL = {"model": Column("Model")}
 COLUMNS = MODEL | {
     "test_ll": Column.of("test_ll", digits=".3f", leads="leads", mark=improvement.MARKS),
@@ -170,9 +165,6 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
     note = (
         f"Mean log-density of the test rows in nats{given}. Bold: ahead of every other, {TESTED}."
     )
-    kinds = {model.partition(" ")[0] for model in records.index}
-    if baselines := [f"{name}, {about}" for name, about in FITTED.items() if name in kinds]:
-        note += f" Fitted baselines: {'; '.join(baselines)}."
     note += improvement.note(every)
     return Table("density", "Test log-likelihood by data set", note, frame, columns=columns)
 
@@ -201,9 +193,9 @@ def _note(models: Models, frame: pd.DataFrame) -> str:
     if isinstance(facts.get("entropy"), float):
         parts.append(f"Entropy: {number(facts['entropy'], '.4f')} nats.")
     several = any(len(seeds) > 1 for seeds in models.done.values())
-    over = f"half of the {1 - LEVEL:.0%} interval over" if several else "the standard error of one"
+    over = f"half of the {1 - LEVEL:.0%} interval over seeds" if several else "of the test rows"
     parts.append(
-        f"± is {over} seed{'s' * several}; Behind best is paired. Bold: ahead of every other, "
+        f"± is {over}; Behind best is paired. Bold: ahead of every other, "
         f"{TESTED}; level: less than {margin(models.dim):g} nats apart, by two one-sided tests."
     )
     marks = frame.get("gap_mark", pd.Series("", frame.index))
