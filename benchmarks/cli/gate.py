@@ -45,9 +45,6 @@ def compare(
 ) -> None:
     """List what got worse, better, stayed, appeared or vanished from BASE to NEW.
 
-    A second table shows each metric that changed, over all cases of both results: the ratio of
-    medians, or the difference if it is in nats.
-
     BASE and NEW are each a results folder, a record (records/*.json), a JSON file of
     pytest-benchmark, or a folder of such files, of which the newest counts. Exact counts must be
     equal. Qualities are judged by their standard errors (one that is worse, and has none, is a
@@ -78,7 +75,6 @@ def compare(
         comparisons = (*verdict.notable, *verdict.unresolved)
         styles = ["red" if c.fails else COLOURS.get(c.outcome, "") for c in comparisons]
         print_rows(forms.HEADERS, [c.row for c in comparisons], styles)
-        print_rows(forms.CHANGES, [change.row for change in verdict.moved])
         for line in verdict.summary:
             say(line)
     raise Exit(verdict.status)
@@ -155,8 +151,9 @@ def ab(
             results = revisions.compare(
                 base,
                 new,
-                revisions.Subject.of(package, plugin),
                 only or (),
+                package=package,
+                plugin=plugin,
                 seconds=seconds,
                 factor=factor,
                 progress=lambda text: status.update(styled(text)),
