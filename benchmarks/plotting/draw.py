@@ -123,6 +123,14 @@ def logarithmic(*axes: Any) -> None:
         axis.set_minor_formatter(partial(_between, axis))
 
 
+def finish(panel: Any, *, log: str = "xy", marks: Iterable[float] = (), **labels: Any) -> None:
+    """Label a panel that is drawn; ``log`` names logarithmic axes, ``marks`` are ticks of x."""
+    logarithmic(*(getattr(panel, f"{name}axis") for name in log))
+    if marks := sorted(set(marks)):
+        ticks(panel.xaxis, marks)
+    panel.set(**labels)
+
+
 def _short(value: float) -> str:
     """A plain number; far from one, a digit times a power of ten."""
     if 1e-3 <= value < 1e4:
