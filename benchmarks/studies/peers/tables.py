@@ -104,35 +104,32 @@ DIFFERENCES = (
 )
 LIBRARIES = (
     "Medians of one call on the whole batch, timed in the same shuffled rounds, with the "
-    "interquartile range of the raw samples in brackets. The ratio is that of the median to the "
-    "first member's, with a 95 % bootstrap interval: above 1 the first is faster. Compiling is in "
-    "no other time, and in calls the number of calls that take as long. Error: the largest error "
-    "of log_prob over the batch, relative to the same weights in float64, an ODE at a tight "
-    "tolerance; a ratio is a fair comparison only if both errors are about the same. FLOPs of "
-    "peers are not counted."
+    "interquartile range in brackets. Ratio: the median over the first member's, with a 95 % "
+    "bootstrap interval; above 1 the first is faster. Compiling is in no other time; in calls it "
+    "is the number of calls that take as long. Error: the largest error of log_prob over the "
+    "batch, relative to the same weights in float64; a ratio is a fair comparison only if both "
+    "errors are about the same."
 )
 LIKELIHOODS = (
-    "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
-    f"{1 - LEVEL:.0%} interval, after equal updates, and after as many updates as equal seconds "
-    "have room for, alone on the machine, by the rate that was measured first. No seconds of "
-    "compiling count there. Difference: to the first member, paired by seed and split, with its "
-    "interval in brackets. Against the first a member is ahead, level, behind or not told apart, "
-    f"tested together for its group at a level of {LEVEL:g} (Student's t, Holm). Rows, batches, "
-    "learning rates and validations are the same for all members."
+    f"Mean test log-likelihood in nats over seeds, ± half of its {1 - LEVEL:.0%} interval, after "
+    "equal updates, and after as many updates as equal seconds have room for, without compiling, "
+    "by the rate that was measured first. Difference: to the first member, paired by seed and "
+    "split, with its interval in brackets. Against the first a member is ahead, level, behind or "
+    f"not told apart, tested together for its group at a level of {LEVEL:g} (Student's t, Holm)."
 )
 SPEED = (
     "Median of one call on the whole batch, timed in the same shuffled turns, with the "
-    "interquartile range in brackets. Loss and backward is a training step without the optimiser. "
-    "Peak: FLOPs of the eager flow's call over the time, as a share of those of a large matrix "
-    "product beside it. Error: the largest of log_prob over the batch, and that of the gradient "
-    "over its norm, relative to a float64 solution. Compiling is the first call less the second, "
-    "and in no time. Busy: processes that kept a core each busy meanwhile."
+    "interquartile range in brackets. Peak: FLOPs of the eager flow's call over the time, as a "
+    "share of those of a large matrix product beside it. Error: the largest of log_prob over the "
+    "batch, and that of the gradient over its norm, relative to a float64 solution. Compile time "
+    "is the first call minus the second; no other time includes it. Busy: processes that kept a "
+    "core each busy meanwhile."
 )
 RATIOS = (
     "Median time of ours over that of the other library's, with a 95 % bootstrap interval: below 1 "
     "ours is faster. Errors are those of log_prob (nats, the largest) and of gradients (over their "
     f"norm). They are equal within a factor of {EQUAL:g}, or where both are below {FLOOR:g}, which "
-    "is rounding; otherwise the ratio compares two accuracies, and the table says which is better."
+    "is rounding; otherwise the ratio compares two accuracies."
 )
 
 
