@@ -22,8 +22,8 @@ ALONG = ("log_prob_seconds", "log_prob_flops")
 DECADES = 50  # range of an axis below which powers of two tell more than those of ten
 PARTS = {"field": "#0072B2", "trace": "#E69F00", "solver": "#999999"}
 SLOPES = (
-    "Points are medians, bars the interquartile range. Dotted: slopes D, D² and D³. Dashed line "
-    "and number: the exponent d ln cost / d ln D at the largest D, of seconds from the fitted law "
+    "Points are medians, bars the interquartile range. Dotted: slopes D, D² and D³. Number at "
+    "the right: the exponent d ln cost / d ln D at the largest D, of seconds from the fitted law "
     "if it has reached its asymptote."
 )
 ROWS = (
@@ -104,7 +104,7 @@ def _panels(done: pd.DataFrame, metrics: list[str], row: bool = True) -> Any:
                 grown = growth(group, metric) if timed else counts(group, metric)
                 if grown and grown.reached:
                     last = group.iloc[-1]
-                    ends.append(draw.End(name, last["dim"], last["cost"], grown.exponent))
+                    ends.append(draw.End(name, last["cost"], grown.exponent))
             labels = {"ylabel": draw.axis_label(metric, row=row), "title": METRICS[metric].title}
             draw.finish(panel, marks=measured["dim"], xlabel="D", **labels)
             if measured["dim"].nunique() > 1:
