@@ -191,7 +191,6 @@ def _selected(file: str, *lists: Sequence[str] | None) -> Selection:
     ValueError for a column that it does not have.
     """
     from benchmarks.datasets import tables
-    from benchmarks.datasets.inspection import quoted
 
     table, given = next(iter(tables.read(file).values())), tables.Selection.of(file)
     drop, columns, target = ([n for text in some or () for n in text.split(",")] for some in lists)
@@ -200,7 +199,8 @@ def _selected(file: str, *lists: Sequence[str] | None) -> Selection:
     if targets := selection.target:
         note(f"the density is that of {', '.join(targets)} given the other columns")
     elif aside:
-        note(f"left out: {quoted(aside)}; --target {','.join(aside)} asks for the density given X")
+        remedy = f"--target {','.join(aside)} asks for the density given X"
+        note(f"left out: {tables.quoted(aside)}; {remedy}")
     return selection
 
 

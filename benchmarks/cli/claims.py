@@ -108,7 +108,7 @@ def _row(claim: Claim, evidence: Mapping[Path, Evidence]) -> dict[str, Any]:
 
     Where no folder has the records: the reason of the first that has some of the claim's studies.
     """
-    from benchmarks.claims import LECTURE, Verdict, criteria
+    from benchmarks.claims import LECTURE, VERSION, Verdict
     from flows.plugins import FOREIGN, described
 
     verdicts = {}
@@ -140,8 +140,8 @@ def _row(claim: Claim, evidence: Mapping[Path, Evidence]) -> dict[str, Any]:
         "sentence": verdict.sentence,
         "strength": verdict.strength,
         "weakness": verdict.weakness,
-        "check": claim.rule.check,
-        "criteria": criteria.VERSION,
+        "check": claim.check,
+        "criteria": VERSION,
         "runs": {str(path): each.outcome for path, each in verdicts.items()},
         "folder": None if folder is None else str(folder),
         "exhibits": [str(path) for path in places if folder is not None and path.is_file()],
@@ -152,8 +152,7 @@ def _row(claim: Claim, evidence: Mapping[Path, Evidence]) -> dict[str, Any]:
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line for each verdict, then each claim with its sentence, exhibits and command."""
-    from benchmarks.claims import LECTURE
-    from benchmarks.claims.criteria import DATE, VERSION
+    from benchmarks.claims import DATE, LECTURE, VERSION
 
     console.print(f"Slides are those of {LECTURE}; criteria are of version {VERSION}, {DATE}.")
     words = [row["verdict"].replace("_", " ") for row in rows]
