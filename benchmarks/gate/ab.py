@@ -47,7 +47,7 @@ DEFAULT = (  # six kinds of flow, each milliseconds a call
     "cnf/log_prob",
     "ffjord/log_prob",
 )
-FACTOR = 1.05  # least change that counts: processes of one revision differ by less (docs/ab.md)
+FACTOR = 1.05  # least change that counts: processes of one revision differ by less
 LEVEL = 0.05
 HEADERS = ("Benchmark", "Base (ms)", "New (ms)", "Ratio", "95 % interval", "p", "Verdict")
 WORKING_TREE = "."
