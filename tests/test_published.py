@@ -107,7 +107,7 @@ def test_two_figures_are_comparable_where_nothing_is_known_to_differ(
     overrides = ["seeds=[0]", 'published.datasets=["power"]']
     cases = suite.read("paper", overrides).cases()
     (case,) = (case for case in cases if case.flow == "ffjord")
-    case = case.model_copy(update={"batch": changes.get("batch", case.batch)})
+    case = case.changed(batch=changes.get("batch", case.batch))
     notes = {"data_differs": changes.get("data", "")}
     write_result(tmp_path, case, Result({"test_ll": 0.4, "test_ll_se": 0.1}, notes=notes))
     beside = STUDY.tables(load(tmp_path))[0]
