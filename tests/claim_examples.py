@@ -265,7 +265,7 @@ def _cost_of_flows(degree: int) -> pd.DataFrame:
     """FLOPs of log_prob of two discrete flows that grow with D to this power."""
     counts = {
         "flow": ["dense", "glow"],
-        "dim": [2, 3, 5, 8, 12, 16, 24, 32, 48, 64],
+        "dim": DIMS,
         "option.hidden": 64,
         "log_prob_nfe": 0.0,
         "log_prob_flops": lambda row: float(row["batch"] * row["dim"] ** degree),
@@ -276,7 +276,7 @@ def _cost_of_flows(degree: int) -> pd.DataFrame:
 def _cost_of_cnf(degree: int) -> pd.DataFrame:
     """FLOPs of an evaluation with an exact trace that grow with D to this power."""
     common = {
-        "dim": [2, 3, 5, 8, 12, 16, 24, 32, 48, 64],
+        "dim": DIMS,
         "option.trace": {"estimator": "closed_form"},
         "option.depth": 2,
         "rate_flops": lambda row: float(row["batch"] * row["dim"] ** degree),
@@ -289,7 +289,7 @@ def _cost_of_ffjord(share: float, power: int = 1, timed: bool = True) -> pd.Data
     """Costs of an evaluation of FFJORD whose trace takes this share of those of f, (D H)^power."""
     common = {
         "flow": "ffjord",
-        "dim": [2, 3, 5, 8, 12, 16, 24, 32, 48, 64],
+        "dim": DIMS,
         "option.trace": {"estimator": "hutchinson"},
         "option.depth": 2,
         "field_flops": lambda row: row["batch"] * float(row["dim"] * row["option.hidden"]) ** power,
@@ -396,16 +396,6 @@ def timed_example(seconds: dict[str, float]) -> pd.DataFrame:
     )
 
 
-def _continuous_faster(factor: float) -> pd.DataFrame:
-    """Densities of a continuous flow that take so many times the seconds of a discrete one."""
-    return timed_example({"cnf": factor, "glow": 1.0})
-
-
-def _ffjord_fastest(factor: float) -> pd.DataFrame:
-    """FFJORD and two other continuous flows, whose seconds it takes so many times."""
-    return timed_example({"ffjord": factor, "cnf": 1.0, "rnode": 1.0})
-
-
 EXAMPLES: dict[str, list[tuple[Outcome, Example]]] = {
     "residual-network": [
         ("confirmed", _residual_network),
@@ -472,19 +462,19 @@ EXAMPLES: dict[str, list[tuple[Outcome, Example]]] = {
         ("refuted", partial(at_equal_fit, 0.5, 1.0)),
         ("conditional", partial(at_equal_fit, -0.5, 0.0)),
     ],
-    "data-glow-ffjord": _examples(*("ffjord", "glow")),
-    "useful-instrument": _examples(*("maf", "gaussian")),
-    "continuous-powerful": _examples(*("cnf", "glow")),
+    "data-glow-ffjord": _examples("ffjord", "glow"),
+    "useful-instrument": _examples("maf", "gaussian"),
+    "continuous-powerful": _examples("cnf", "glow"),
     "mode-collapse": [
         ("confirmed", partial(_mode_collapse, 0.9)),
         ("refuted", partial(_mode_collapse, 0.01)),
     ],
     "continuous-faster": [
-        ("confirmed", partial(_continuous_faster, 0.1)),
-        ("refuted", partial(_continuous_faster, 10.0)),
+        ("confirmed", partial(timed_example, {"cnf": 0.1, "glow": 1.0})),
+        ("refuted", partial(timed_example, {"cnf": 10.0, "glow": 1.0})),
     ],
     "ffjord-fastest": [
-        ("confirmed", partial(_ffjord_fastest, 0.5)),
-        ("refuted", partial(_ffjord_fastest, 2.0)),
+        ("confirmed", partial(timed_example, {"ffjord": 0.5, "cnf": 1.0, "rnode": 1.0})),
+        ("refuted", partial(timed_example, {"ffjord": 2.0, "cnf": 1.0, "rnode": 1.0})),
     ],
 }

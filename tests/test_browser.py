@@ -1,4 +1,4 @@
-"""The report's page in a real browser: no errors, no sideways scrolling, tables that sort, print.
+"""The report's page in a real browser: it loads nothing, fits, sorts, filters, hides and prints.
 
 Playwright drives the Chromium of the system.
 """
@@ -6,26 +6,31 @@ Playwright drives the Chromium of the system.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
 from benchmarks.core.frame import Plan
+from benchmarks.plotting import draw
 from benchmarks.report import content
 from benchmarks.report import html as page_of
 from benchmarks.report.content import References
 from benchmarks.report.runs import Fact
-from browser import HEIGHT, launched, opened
 
 pytestmark = pytest.mark.slow
 
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+HEIGHT = 800
+LIMIT = 300_000  # milliseconds after which a missing element is an error, however slow the machine
 NARROW, WIDE = 360, 1400
 LETTER = 965  # pixels of a sheet of letter paper on its side, within the margins
 LONG = "RuntimeError: step size underflow at t = 0.7312 after 1000 steps, dt = 1.2e-17, " * 3
@@ -61,6 +66,26 @@ CONTRAST = """
   return least;
 }
 """
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A browser; the test is skipped where there is none."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        pytest.skip(f"none of {', '.join(PROGRAMS)} is on the PATH")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu"]
+        with playwright.chromium.launch(executable_path=program, args=arguments) as browser:
+            yield browser
+
+
+def opened(chromium: Browser, path: Path, width: int) -> Page:
+    """Show a file in a window of ``width`` pixels."""
+    page = chromium.new_page(viewport={"width": width, "height": HEIGHT})
+    page.set_default_timeout(LIMIT)
+    page.goto(path.as_uri())
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +223,110 @@ def test_the_page_prints(chromium: Browser, path: Path) -> None:
         header = page.locator("thead button").first
         # Chromium repeats no button on the next sheet
         assert header.evaluate("button => getComputedStyle(button).display") == "contents"
+
+
+WIDTHS = (390, 1400)
+FLOWS = ("cnf", "maf", "realnvp")
+DIMS = (2, 8, 32)
+VISIBLE = "parts => parts.filter(p => getComputedStyle(p).display !== 'none').length"
+OPACITY = "parts => parts.map(part => Number(getComputedStyle(part).opacity))"
+
+
+def _draw_flows() -> Canvas:
+    looks = draw.looks(FLOWS)
+    with draw.figure() as (figure, axes):
+        panel = axes[0, 0]
+        for place, name in enumerate(FLOWS):
+            panel.plot(DIMS, [size * (place + 1) for size in DIMS], **looks[name])
+        panel.set(xlabel="D", ylabel="cost")
+        handles = panel.lines
+        draw.legend_below(figure, handles, FLOWS)
+    return figure
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of two studies."""
+    rows = [{"flow": flow, "D": size, "cost": size / 3} for flow in FLOWS for size in range(9)]
+    pairs = pd.DataFrame({"cheaper": ["maf", "cnf"], "than": ["realnvp large", "realnvp"]})
+    ready = content.Exhibits()
+    sections = [content.Section("silent", "silent"), content.Section("cost", "cost")]
+    for section in sections:
+        for name in (f"{section.study}-first", f"{section.study}-second"):
+            figure = exhibit.Figure(name, "Cost", "Remarks on it.", _draw_flows)
+            section.figures.append(ready.figure(figure, section.study))
+        for name, frame in (("all", pd.DataFrame(rows)), ("pairs", pairs)):
+            table = exhibit.Table(f"{section.study}-{name}", name, "Remarks on it.", frame)
+            section.tables.append(ready.table(table, section.study))
+    header = [Fact("Caution", ("times are not to be quoted",))]
+    made = content.Report(Plan(name="t"), header, sections, None, [], None, References({}))
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(page_of.render(made))
+    return path
+
+
+@pytest.fixture(params=WIDTHS)
+def report(request: pytest.FixtureRequest, chromium: Browser, studies: Path) -> Iterator[Page]:
+    with opened(chromium, studies, request.param) as page:
+        page.locator("details").evaluate_all("all => all.forEach(d => { d.open = true })")
+        yield page
+
+
+def test_one_figure_stands_first_and_once(chromium: Browser, studies: Path) -> None:
+    with opened(chromium, studies, WIDTHS[1]) as page:
+        tops = [
+            page.locator(part).first.evaluate("part => part.getBoundingClientRect().top")
+            for part in (".note", "#figure-silent-first", "#study-cost")
+        ]
+        assert tops == sorted(tops)
+        anchors = page.locator("figure").evaluate_all("figures => figures.map(f => f.id)")
+        assert len(anchors) == len(set(anchors)) == 4
+        remarks = page.locator(".remark p")
+        assert remarks.count() == 8
+        assert not any(remarks.nth(i).is_visible() for i in range(8))
+        assert not page.locator("#figure-cost-second").is_visible()
+        page.evaluate("location.hash = 'figure-cost-second'")
+        page.locator("#figure-cost-second").wait_for(state="visible")
+
+
+def test_a_flow_is_hidden_everywhere(report: Page) -> None:
+    rows, lines = report.locator("tr[data-flows]"), report.locator("svg [data-flows]")
+    all_rows, all_lines = (part.evaluate_all(VISIBLE) for part in (rows, lines))
+    assert (all_rows, all_lines) == (2 * (27 + 2), 4 * 3 * 3)  # a line, and a handle with its name
+    report.click("#flows [aria-label='Hide realnvp']")
+    assert rows.evaluate_all(VISIBLE) == 2 * 18
+    assert lines.evaluate_all(VISIBLE) == 4 * 3 * 2
+    report.click("#flows [aria-label='Hide realnvp']")
+    assert rows.evaluate_all(VISIBLE) == all_rows
+
+
+def test_a_highlighted_flow_stands_out_in_figures(report: Page) -> None:
+    report.click("#flows button[title='Highlight maf']")
+    assert report.locator("tr.lit").count() == 2 * (9 + 1)
+    assert min(report.locator("svg [data-flows='maf']").evaluate_all(OPACITY)) == 1
+    assert max(report.locator("svg [data-flows='cnf']").evaluate_all(OPACITY)) < 0.5
+    report.click("#flows > button")
+    assert report.locator(".lit").count() == 0
+
+
+def test_words_filter_the_rows_of_a_large_table(report: Page) -> None:
+    table = report.locator("#table-cost-all")
+    table.locator("input").fill("maf 2.33")
+    assert table.locator("tbody tr").evaluate_all(VISIBLE) == 1
+    table.locator("input").fill("")
+    assert table.locator("tbody tr").evaluate_all(VISIBLE) == 27
+    assert report.locator("#table-cost-pairs input").count() == 0
+
+
+def test_values_are_said_on_hover(report: Page) -> None:
+    """Of a rounded cell every digit; of a point its series and coordinates."""
+    cell = report.locator("#table-cost-all tbody td[data-value]").nth(3)
+    cell.hover()
+    assert float(cell.get_attribute("title") or "nan") == float(
+        cell.get_attribute("data-value") or "nan"
+    )
+    titles = report.locator("#figure-cost-first use title").evaluate_all(
+        "titles => titles.map(title => title.textContent)"
+    )
+    wanted = {f"{n}: D {s}, cost {s * (i + 1)}" for i, n in enumerate(FLOWS) for s in DIMS}
+    assert set(titles) == wanted

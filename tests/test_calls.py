@@ -20,6 +20,7 @@ from benchmarks.measure.calls import COUNTED, calls, measured
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.operations import lu_flops
 from benchmarks.studies.contender import Contender
+from measuring import cases_of, results_of
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 BATCH = 4
@@ -80,12 +81,6 @@ def test_interleaving_keeps_every_sample_and_times_a_reference_beside():
     assert all(value >= 0 for values in samples.values() for value in values)
 
 
-def test_no_seconds_run_nothing():
-    calls = []
-    assert interleave({"a": lambda: calls.append(1)}, seconds=0) == {}
-    assert calls == []
-
-
 # minor page faults per page of a hundred tensors of 1 MiB, after timing with either heap
 FAULTS = """
 import json, resource, torch
@@ -124,3 +119,47 @@ def test_rounds_end_when_the_times_are_steady(monkeypatch):
         monkeypatch.setattr(clock, "seconds_of", lambda work, device, ticks=ticks: next(ticks))
         samples = interleave({"a": lambda: None}, seconds=60, rounds=(3, 9), steady=7)
         assert len(samples["a"]) == done
+
+
+TRAINED = {
+    "datasets": ["8gaussians"],
+    "sizes": SIZES,
+    "batch": 16,
+    "updates": 2,
+    "training": {"validations": 1, "validation_rows": 50},
+}
+SCORING = {
+    "rows": 100, "checked_rows": 50, "compared_rows": 100, "projections": 5, "grid": 8,
+    "samples": 20, "seconds": 0,
+}  # fmt: skip
+RK4 = {"solver": {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "cost": {"flows": ["realnvp"], "dims": [2], "sizes": SIZES, "batch": 4, "seconds": 0},
+    "trace": {"dims": [2], "sizes": SIZES, "batch": 4, "draws": 100, "seconds": 0},
+    "numerics": {
+        **{**TRAINED, "part": "gradients", "updates": [0], "solvers": {"rk4": [0.5]}},
+        **{"dtypes": ["float64"], "seconds": 0},
+    },
+    "nfe": {
+        **TRAINED, "flows": [{"flow": "cnf", "options": RK4}], "tolerances": [0.1], "seconds": 0,
+    },
+    "density": {
+        **TRAINED, "flows": ["realnvp"], "baselines": ["gaussian"], "scoring": SCORING,
+    },
+}  # fmt: skip
+FROM_THE_LOOP = {
+    "train_process_seconds",
+    "train_cpu_seconds",
+}  # sums of updates, which are timed in any case
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_no_seconds_give_counts_and_no_times(name: str) -> None:
+    cases = cases_of(name, OPTIONS[name])
+    results = results_of(cases)
+    assert len(results) == len(cases) > 0
+    for result in results.values():
+        assert not result.failure
+        kinds = {METRICS[metric].kind for metric in result.metrics.keys() - FROM_THE_LOOP}
+        assert kinds
+        assert "time" not in kinds

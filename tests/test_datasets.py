@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import datasets
-from benchmarks.datasets import Dataset, analytic, images, tabular, toys
+from benchmarks.datasets import Dataset, analytic, images, tabular
 
 PARTS = ("train", "val", "test")
 SIZES = {
@@ -131,12 +131,6 @@ def test_a_density_in_two_dimensions_has_mass_one(name: str) -> None:
     x, y = (torch.arange(a + step / 2, b, step).double() for a, b in zip(low, high, strict=True))
     mass = data.log_prob(torch.cartesian_prod(x, y)).exp().sum() * step**2
     assert float(mass) == pytest.approx(1.0, abs=1e-6)
-
-
-def test_8gaussians_entropy_has_converged() -> None:
-    coarse, fine = toys.circle_entropy(), toys.circle_entropy(0.025, 7.0)
-    assert abs(coarse - fine) < 1e-12
-    assert fine == pytest.approx(2.832, abs=1e-3)
 
 
 def test_magic_is_the_file_described_without_its_duplicates() -> None:

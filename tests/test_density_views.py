@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
 from benchmarks.analysis import paired
-from benchmarks.analysis.contests import contests
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.frame import load
 from benchmarks.report.cells import grid
-from benchmarks.studies.density import costs
 from benchmarks.studies.density import tables as density
 from benchmarks.studies.density.figures import training
 from benchmarks.training.baselines import BASELINES
@@ -74,14 +71,6 @@ def test_a_loss_that_is_no_curve_is_drawn(tmp_path, loss):
     assert figure.draw()
 
 
-def test_no_data_set_is_loaded_for_a_table(tmp_path):
-    """The name of the set is nobody's, and all that is said of it is in the records."""
-    record(tmp_path, "maf", -1.0)
-    table = tables(tmp_path)["density-made_up"]
-    assert table.title == "made_up (2-D, raw units)"
-    assert table.note.startswith("Made up.")
-
-
 @pytest.mark.parametrize("shared", [True, False])
 def test_bold_goes_by_the_paired_difference(tmp_path, shared):
     """A lead of 0.5 under a spread of 3: seen where a split is hard for both alike."""
@@ -94,16 +83,6 @@ def test_bold_goes_by_the_paired_difference(tmp_path, shared):
     assert bold(views["density"]) == (["maf"] if shared else [])
     behind = views["density-made_up"].frame.iloc[1]
     assert behind["standing"] == ("behind" if shared else "not decided")
-
-
-def test_dependent_rows_are_clustered_as_the_records_say(tmp_path):
-    noise = np.repeat([1.0, -1.0] * 4, ROWS // 8)
-    groups = {"test_groups": np.repeat(np.arange(8), ROWS // 8)}
-    record(tmp_path, "maf", -1.0, curve=groups)
-    record(tmp_path, "iaf", -1.1, noise=noise, curve=groups)
-    frame = load(tmp_path).set_index("flow", drop=False)
-    estimate = paired.compare(frame.loc[["maf"]], frame.loc[["iaf"]]).estimate
-    assert (estimate.error, estimate.freedom) == pytest.approx((1 / 7**0.5, 7), rel=1e-3)
 
 
 def test_several_seeds_are_paired_by_seed_and_the_test_set_has_its_own_error(tmp_path):
@@ -151,24 +130,6 @@ def test_a_baseline_stands_beside_every_training_on_its_split(tmp_path):
     assert bold(tables(tmp_path)["density-made_up"]) == ["maf"]
 
 
-def test_leads_are_the_same_to_claims_and_tables(tmp_path):
-    """Of the series that validation chooses, which the test rows would not."""
-    for seed in range(3):
-        for width, test, validation in ((8, -1.0, -3.0), (16, -1.2, -2.0)):
-            lls = curve([-9, validation], [0, 1], [0, 1])
-            options = {"hidden": width}
-            record(tmp_path, "maf", test + 0.1 * seed, seed=seed, curve=lls, options=options)
-        record(tmp_path, "gaussian", -2.0 + 0.11 * seed, seed=seed)
-    frame = load(tmp_path)
-    (contest,) = contests(frame, frame["flow"] == "maf", frame["flow"] == "gaussian")
-    assert set(contest.one["option.hidden"]) == {16}
-    frame = frame[frame["option.hidden"] != 8]
-    (table,) = (t for t in density.tables(frame) if t.name == "density-made_up")
-    row, comparison = table.frame.set_index("model").loc["gaussian"], contest.comparison
-    assert comparison.estimate.value == pytest.approx(row["behind"])
-    assert comparison.half == pytest.approx(row["behind_half"])
-
-
 @pytest.mark.parametrize(("gap", "marked"), [(-0.02, False), (-0.04, True), (0.04, False)])
 def test_a_flow_above_the_truth_is_flagged(tmp_path, gap, marked):
     record(tmp_path, "maf", -1.0, metrics={"gap": gap, "gap_se": 0.01})
@@ -197,8 +158,6 @@ def test_budgets_of_several_seeds_are_paired_by_seed(tmp_path):
             record(tmp_path, flow, -1.0, seed=seed, curve=curve(lls, [0, 10], [0, 1]))
     table = tables(tmp_path)["density-budget-made_up"]
     assert bold(table) == ["maf"]
-    lls = curve([1, 3, 2, 9], [0, 1, 2, 3], [0, 1, 1, 9])
-    assert costs.best_within(lls, "validation_flops", 2.5) == (3.0, 0.1, 20)
 
 
 def test_a_flow_that_is_not_validated_within_the_budget_is_said_to_be_untrained(tmp_path):
@@ -208,27 +167,5 @@ def test_a_flow_that_is_not_validated_within_the_budget_is_said_to_be_untrained(
         record(tmp_path, "ffjord", -1.0, seed=seed, curve=curve([-8, -1], [0, 0], [0, 1]))
     table = tables(tmp_path)["density-budget-made_up"]
     rows = table.frame.set_index("model")["ll_at_flops"]
-    assert rows.to_dict() == {"maf": -2, "cnf": costs.UNTRAINED, "ffjord": -1}
+    assert rows.to_dict() == {"maf": -2, "cnf": density.UNTRAINED, "ffjord": -1}
     assert bold(table) == ["ffjord"]
-
-
-@pytest.mark.parametrize(("second", "matched"), [(1040, True), (1060, False)])
-def test_a_table_says_what_its_flows_are_matched_in(tmp_path, second, matched):
-    budget = {"settings": {"parameters": 1000}, "options": {"hidden": 8}}
-    record(tmp_path, "maf", -1.0, metrics={"parameters": 1000, "train_flops": 1e6}, **budget)
-    record(tmp_path, "iaf", -1.1, metrics={"parameters": second, "train_flops": 5e6}, **budget)
-    note = tables(tmp_path)["density-cost-made_up"].note
-    assert ("matched in parameters" in note) == matched
-    assert ("by their width" in note) == matched
-    assert "they differ in" in note
-    assert "training FLOPs (1.0e6 to 5.0e6)" in note
-
-
-def test_what_has_not_settled_and_what_has_no_estimate_is_said(tmp_path):
-    metrics = {"ll_shift": 1e-3, "ll_shift_row": 0.1, "test_tolerance": 1e-9, "solver_gap": 0.0}
-    notes = {"not_settled": "still moves", "no_hutchinson": "TypeError: no product"}
-    record(tmp_path, "cnf", -1.0, metrics=metrics, notes=notes)
-    table = tables(tmp_path)["density-exact-made_up"]
-    assert "cnf: has not settled (still moves)." in table.note
-    assert "cnf: no estimate (TypeError: no product)." in table.note
-    assert pd.isna(table.frame.get("hutchinson_ll", pd.Series([np.nan]))).all()

@@ -89,13 +89,6 @@ def test_commands_print_records_of_others_plainly(tmp_path, monkeypatch, command
     assert not CONTROLS.search(result.output)
 
 
-def test_records_and_plans_of_others_are_read_plainly(tmp_path: Path) -> None:
-    hostile(tmp_path)
-    (record,) = store.read(tmp_path).values()
-    assert not CONTROLS.search(record.model_dump_json())
-    assert not CONTROLS.search(plan_of(tmp_path, {}).model_dump_json())
-
-
 def test_a_record_of_a_case_with_control_characters_is_left_out(tmp_path: Path) -> None:
     path = put(tmp_path)
     record = json.loads(path.read_bytes())

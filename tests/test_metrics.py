@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.core import metrics
 from benchmarks.core.exhibit import Column
-from benchmarks.core.metrics import FILE, METRICS, SCALES, read
+from benchmarks.core.metrics import FILE, METRICS, read
 from benchmarks.core.study import Result
 
 ROW = {"about": "an error", "unit": "s", "better": "lower", "kind": "time"}
@@ -30,12 +30,6 @@ def test_a_faulty_row_is_named_with_its_file(change: dict[str, Any]) -> None:
     assert read({"fine": ROW})["fine"].unit == "s"
     with pytest.raises(ValueError, match=rf"(?s)odd_metric.*{FILE}"):
         read({"fine": ROW, "odd_metric": ROW | change})
-
-
-@pytest.mark.parametrize(("unit", "display"), SCALES)
-def test_a_unit_that_is_shown_otherwise_has_its_factor(unit: str, display: str) -> None:
-    metric = read({"one": ROW | {"unit": unit, "display": display}})["one"]
-    assert (metric.scale, metric.display_unit) == (SCALES[unit, display], display)
 
 
 @pytest.mark.parametrize(

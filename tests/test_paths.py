@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import flows
-from benchmarks.evaluation import paths
-from benchmarks.studies.density.transport import detours
+from benchmarks.evaluation import pictures
+from benchmarks.studies.density.figures import densities, detours
 from flows import Flow
 from flows.bijection import parts
 from flows.continuous.solve import Solver
@@ -35,7 +35,7 @@ def _whitened(make_flow: Callable[..., Flow], name: str) -> Flow:
 def _along(flow: Flow, name: str) -> dict[str, Any]:
     if name not in _found:
         layers = SIZES["layers"] if "layers" in flows.members[name].uses else 0
-        path = paths.along(flow, rows=400, side=SIDE, traced=20, layers=layers)
+        path = pictures.along(flow, rows=400, side=SIDE, traced=20, layers=layers)
         _found[name] = {key: array.astype(float) for key, array in path.items()}
     return _found[name]
 
@@ -49,14 +49,14 @@ def test_the_ends_of_a_path_are_the_flow(name: str, make_flow: Callable[..., Flo
     whitening = parts(flow.transform)[0]
     with torch.no_grad():
         apart = flow.to_noise(last) - whitening(first)[0]
-        exact = flow.log_prob(paths.grid(path["path_extents"][-1], SIDE)).exp()
-        z, ladj = whitening(paths.grid(path["path_extents"][0], SIDE))
+        exact = flow.log_prob(pictures.lattice(path["path_extents"][-1], SIDE)).exp()
+        z, ladj = whitening(pictures.lattice(path["path_extents"][0], SIDE))
         normal = (flow.base.log_prob(z) + ladj).exp()
     assert apart.abs().median() < 0.01  # what float16 leaves of a sample
     for end, density in ((-1, exact), (0, normal)):
         expected = density.reshape(SIDE, SIDE).numpy()
         unit = path["path_peaks"][end] / 255
-        np.testing.assert_allclose(paths.densities(path)[end], expected, rtol=0, atol=unit)
+        np.testing.assert_allclose(densities(path)[end], expected, rtol=0, atol=unit)
 
 
 @EVERY
@@ -66,9 +66,9 @@ def test_every_step_is_a_density_of_its_samples(name: str, make_flow: Callable[.
     extents = path["path_extents"].reshape(-1, 2, 2)
     lengths = np.diff(extents, axis=2)[:, :, 0]
     cells = lengths.prod(1) / (SIDE - 1) ** 2
-    densities = paths.densities(path)
-    np.testing.assert_allclose(densities.sum((1, 2)) * cells, 1, atol=0.03)
-    for step, (samples, density) in enumerate(zip(path["path_samples"], densities, strict=True)):
+    images = densities(path)
+    np.testing.assert_allclose(images.sum((1, 2)) * cells, 1, atol=0.03)
+    for step, (samples, density) in enumerate(zip(path["path_samples"], images, strict=True)):
         places = (samples - extents[step, :, 0]) / lengths[step] * (SIDE - 1)
         inside = ((places >= 0) & (places <= SIDE - 1)).all(1)
         assert inside.mean() > 0.98
@@ -76,25 +76,6 @@ def test_every_step_is_a_density_of_its_samples(name: str, make_flow: Callable[.
         own, squared = density[row, column], np.square(density).sum() * cells[step]
         error = own.std() / len(own) ** 0.5
         assert own.mean() == pytest.approx(squared, abs=5 * error + 0.05 * squared)
-
-
-@EVERY
-def test_steps_go_from_noise_to_data(name: str, make_flow: Callable[..., Flow]) -> None:
-    """In time for continuous flows, with their trajectories; by whole layers for others."""
-    flow = _whitened(make_flow, name)
-    path = _along(flow, name)
-    continuous = "path_times" in path
-    places = path["path_times" if continuous else "path_layers"]
-    assert places[0] == 0
-    assert (np.diff(places) > 0).all()
-    assert len(places) == len(path["path_samples"]) == len(path["path_densities"])
-    if continuous:
-        np.testing.assert_allclose(places, np.linspace(0, 1, paths.STEPS))
-        steps = path["path_lines"][:: paths.BETWEEN]
-        np.testing.assert_array_equal(steps, path["path_samples"][:, :20])
-    else:
-        assert (places == np.round(places)).all()
-        assert places[-1] >= min(SIZES["layers"], len(parts(flow.transform)) - 1)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -107,7 +88,7 @@ def test_a_path_is_that_of_the_ode(layers: int, make_flow: Callable[..., Flow]) 
         once = flow.transform(x)[0]
         y, places = x, np.linspace(0, layers, 6)
         for low, high in pairwise(places):
-            for part in paths.between(learned, low, high):
+            for part in pictures.between(learned, low, high):
                 y = part(y)[0]
     torch.testing.assert_close(y, once, rtol=1e-3, atol=1e-4)
 
@@ -115,13 +96,8 @@ def test_a_path_is_that_of_the_ode(layers: int, make_flow: Callable[..., Flow]) 
 def test_flow_matching_runs_the_other_way(make_flow: Callable[..., Flow]) -> None:
     """Its time is 1 at the data, and cuts count from there all the same."""
     (cnf,) = parts(make_flow("flow_matching", 2, hidden=8).transform)
-    (cut,) = paths.between([cnf], 0.25, 1.0)
+    (cut,) = pictures.between([cnf], 0.25, 1.0)
     assert (cut.t0, cut.t1) == (0.75, 0.0)
-
-
-def test_a_path_is_of_two_dimensions(make_flow: Callable[..., Flow]) -> None:
-    with pytest.raises(ValueError, match="two dimensions, got dim=3"):
-        paths.along(make_flow("realnvp", 3, hidden=4))
 
 
 def test_detours_of_known_paths() -> None:

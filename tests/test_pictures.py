@@ -13,9 +13,8 @@ import torch
 import flows
 from benchmarks import datasets
 from benchmarks.core.store import content_hash
-from benchmarks.evaluation import pictured
+from benchmarks.evaluation import pictures
 from benchmarks.plotting import panels
-from benchmarks.studies.density import figures as density_pictures
 from benchmarks.studies.density.figures import figures
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 
@@ -35,7 +34,7 @@ def _plane(name: str, data: datasets.Dataset) -> dict[str, np.ndarray]:
     flow = flows.build(name, 2, **flows.members[name].applicable(SIZES))
     flow.initialize(data.train[:500].float())
     view = flow.using(trace="exact", solver={"method": "dopri5", "rtol": 1e-2, "atol": 1e-2})
-    return pictured.plane(view, view.sample(50), data, grid=20, layers=2)
+    return pictures.plane(view, view.sample(50), data, grid=20, layers=2)
 
 
 def _row(folder: Path, dataset: str, flow: str, seed: int, **arrays: Any) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         rows += [_row(folder, flat.name, name, seed, **held) for seed in (1, 0)]
     for name in ("realnvp", "maf", "cnf"):
         flow = flows.build(name, table.dim, hidden=8)
-        held = pictured.corner(flow.initialize(table.train[:500].float()).sample(1000), table)
+        held = pictures.corner(flow.initialize(table.train[:500].float()).sample(1000), table)
         rows.append(_row(folder, table.name, name, 0, **held, **_history(rng)))
     for name in BASELINES:
         entry = {"flow": name} | ({"effort": 1e9} if name == "mixture" else {})
@@ -74,7 +73,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
             table.name,
             name,
             0,
-            **pictured.corner(torch.as_tensor(fitted.sample(1000)), table),
+            **pictures.corner(torch.as_tensor(fitted.sample(1000)), table),
         )
         rows.append({**row, "updates": 0})
     return pd.DataFrame(rows)
@@ -110,58 +109,9 @@ def test_the_slide_comes_first_then_the_best(frame: pd.DataFrame) -> None:
     assert [name for name in titles if name][:5] == ["Data", "realnvp", "glow", "cnf", "ffjord"]
 
 
-def test_columns_of_a_file_keep_their_names(frame: pd.DataFrame) -> None:
-    row = frame[frame["key"] == "magic-maf-0"]
-    names = [f"feature {letter}" for letter in "ABCDEFGHIJ"]
-    named = row.assign(notes=[{"data": {"columns": names}}])
-    chosen = np.load(row["arrays"].iloc[0])["columns"]
-    (corner,) = (f for f in figures(named) if f.name.startswith("corner"))
-    labels = [panel.get_xlabel() for panel in corner.draw().axes if panel.get_xlabel()]
-    assert labels == [names[i] for i in chosen]
-
-
-def test_densities_of_a_set_share_one_scale(frame: pd.DataFrame) -> None:
-    """In each figure of it."""
-    for figure in figures(frame):
-        if figure.name.startswith("picture"):
-            images = [image for panel in figure.draw().axes for image in panel.images]
-            assert len({image.get_clim() for image in images}) == 1
-
-
-def test_sets_of_a_figure_share_their_columns(frame: pd.DataFrame) -> None:
-    """The slide's flows, then those that the most sets have, by their likelihood."""
-    rows = frame[(frame["dataset"] == "checkerboard") & (frame["seed"] == 0)]
-    few = rows[rows["flow"].isin(["cnf", "maf", "iaf"])].copy()
-    few.loc[few["flow"] == "iaf", "test_ll"] = -1.0
-    sets = {"a": panels.ordered(few), "b": panels.ordered(few[few["flow"] != "iaf"])}
-    ((sheet, names),) = panels.sheets(sets, 5, 2)
-    assert names == ["cnf", "maf"]
-    assert [list(rows["series"]) for rows in sheet.values()] == [["cnf", "maf"]] * 2
-    assert next(panels.sheets({"a": sets["a"]}, 5, 2))[1] == ["cnf", "iaf"]
-
-
-def test_many_sets_are_shown_in_several_figures(frame: pd.DataFrame) -> None:
-    """Each with no more than a page holds."""
-    rows = frame[frame["flow"].isin(["realnvp", "cnf"]) & (frame["dim"] == 2)]
-    many = pd.concat([rows.assign(dataset=f"set {number}") for number in range(7)])
-    names = [figure.name for figure in figures(many)]
-    for name in ("pictures", "trajectories", "validation"):
-        assert {name, f"{name}-2"} <= set(names)
-
-
-def test_a_training_that_was_never_validated_is_drawn(frame: pd.DataFrame, tmp_path: Path) -> None:
-    """Its losses are there, and no validation that could be solved."""
-    row = frame[frame["flow"] == "cnf"].iloc[0]
-    held = dict(np.load(row["arrays"])) | {"validation_ll": np.full(3, -np.inf)}
-    np.savez(tmp_path / "lost.npz", **held)
-    lost = frame[frame["key"] == row["key"]].assign(arrays=str(tmp_path / "lost.npz"))
-    lost["array_hashes"] = [{name: content_hash(value) for name, value in held.items()}]
-    assert next(figure for figure in figures(lost) if figure.name == "validation").draw()
-
-
 def test_without_a_trained_density_there_is_no_picture(frame: pd.DataFrame) -> None:
-    assert density_pictures.figures(frame.assign(status="failed")) == []
-    assert density_pictures.figures(frame.iloc[:0]) == []
+    assert figures(frame.assign(status="failed")) == []
+    assert figures(frame.iloc[:0]) == []
 
 
 def test_pictured_columns_are_the_least_gaussian() -> None:
@@ -170,18 +120,8 @@ def test_pictured_columns_are_the_least_gaussian() -> None:
     x[:, ::2] = x[:, ::2].exp()
     data = datasets.Dataset("probe", 8, x, x, x[:300], "", "")
     samples = torch.linspace(0, 1, 5000)[:, None].expand(-1, 8)  # in order, as a mixture's are
-    held = pictured.corner(samples, data)
+    held = pictures.corner(samples, data)
     assert held["columns"].tolist() == [0, 2, 4, 6]
     assert held["samples"].shape == (1000, 4)
     assert held["samples"].mean() == pytest.approx(0.5, abs=0.01)
     np.testing.assert_allclose(held["data_samples"], x[:300, ::2], rtol=1e-3, atol=1e-3)
-
-
-def test_pictured_columns_of_a_context_only_fill_up() -> None:
-    """However far from normal those of the context are."""
-    y, given = torch.randn(2000, 3, dtype=torch.float64), torch.rand(2000, 3, dtype=torch.float64)
-    x = torch.cat([y, given.exp()], 1)
-    data = datasets.Dataset("probe", 3, x, x, x[:300], "", "", context_dim=3)
-    columns = pictured.corner(x, data)["columns"].tolist()
-    assert columns[:3] == [0, 1, 2]
-    assert len(columns) == 4

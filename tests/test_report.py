@@ -1,20 +1,47 @@
-"""Reports: the page, its files, and what they have in common."""
+"""Reports: the page and its files, what they say of records, several folders in one."""
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks import report
-from benchmarks.report import html
-from benchmarks.report.content import collect
+from benchmarks.cli.app import app
+from benchmarks.core import store
+from benchmarks.core import study as studies
+from benchmarks.core.exhibit import RECORDS, Table
+from benchmarks.core.frame import Plan, load
+from benchmarks.core.record import Record
+from benchmarks.core.study import registry
+from benchmarks.report import html, markdown, runs
+from benchmarks.report.content import Exhibits, References, Report, Section, collect
+from benchmarks.report.runs import Standing
+from committed import ROOT
 from page import Page
-from report_probes import AWKWARD, PROBE, record_of
+from report_probes import (
+    AWKWARD,
+    BROKEN,
+    LL,
+    MACHINE,
+    PROBE,
+    REFERENCE,
+    SECONDS,
+    TALLY,
+    Broken,
+    Probe,
+    record_of,
+)
+
+pytestmark = pytest.mark.usefixtures("probes")
 
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "action", "poster", "background"}
 LOADED = re.compile(r"@import|url\((?!#|data:)|fetch\(|XMLHttpRequest|import\(", re.IGNORECASE)
@@ -133,3 +160,283 @@ def test_a_report_overwrites_nothing_but_a_report(results: Path, tmp_path: Path)
     out = tmp_path / "other"
     for _ in range(2):
         assert report.write(results, out=out) == out / "index.html"
+
+
+def _plan(results: Path, record: Record) -> None:
+    """Write a record and add it to the plan."""
+    store.write(results, record)
+    plan = json.loads((results / "suite.json").read_text())
+    plan["cases"].append({"key": record.key, "study": record.case.study, "label": "added"})
+    (results / "suite.json").write_text(json.dumps(plan))
+
+
+def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) -> None:
+    _plan(results, record_of(BROKEN, 0))
+    with pytest.warns(UserWarning, match=BROKEN) as warned:
+        index = report.write(results)
+    assert len(warned) == 2
+    text = "".join(Page(index.read_text()).texts)
+    marked = (results / "report/report.md").read_text()
+    assert "KeyError: 'no <column>'" in text
+    assert "ZeroDivisionError" in text
+    assert "KeyError: 'no &lt;column&gt;'" in marked
+    assert (results / "report/figures/good.png").exists()
+    assert (results / "report/tables/scores.csv").exists()
+
+
+def test_an_unknown_study_is_shown(results: Path) -> None:
+    """As a plain table of its metrics."""
+    record = record_of("nowhere", 0, metrics={"parameters": 7.0})
+    _plan(results, record)
+    (*_, section) = collect([results]).sections
+    (table,) = section.tables
+    assert table.rows_from == ((record.key,),)
+    assert "7" in [cell.text for cell in table.grid.rows[0]]
+
+
+def test_several_versions_of_the_code_are_a_warning_in_the_report(results: Path) -> None:
+    _plan(results, record_of(PROBE, 3, files={"plugin.py": "e" * 16}))
+    store.write(results, record_of(PROBE, 4))
+    (section,) = collect([results]).sections
+    assert len(section.notes) == 1
+    assert runs.read([results])[0].outside == 1
+
+
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Standing], None]:
+    """Lets the first record of a trial have a standing, and the others be current."""
+
+    def put(standing: Standing) -> None:
+        first = {record_of(PROBE, 0).key: standing}
+        monkeypatch.setattr(runs, "standings", lambda folder, records: first)
+
+    return put
+
+
+def test_a_stale_record_is_counted_noted_and_cited_as_such(
+    results: Path, stand: Callable[[Standing], None]
+) -> None:
+    stand(Standing(*["version of x moved from 1 to 2"] * 3))
+    (run,) = runs.read([results])
+    assert run.counts == {"stale": 1, "failed": 1, "missing": 1}
+    content = collect([results])
+    (note,) = content.sections[0].notes
+    assert "version of x moved from 1 to 2" in note
+    key = record_of(PROBE, 0).key
+    assert content.references.stale == {key}
+    assert content.references.text([key]) != References(content.references.numbers).text([key])
+
+
+def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(
+    results: Path, stand: Callable[[Standing], None]
+) -> None:
+    """Its times are marked, and it is cited like a current one."""
+    timed = record_of(PROBE, 0, metrics={SECONDS: [0.1] * 3, REFERENCE: [1.0] * 3})
+    store.write(results, timed)
+    assert not runs.read([results])[0].cautions
+    stand(Standing("", *["pace of x moved from 1 to 2"] * 2))
+    (run,) = runs.read([results])
+    assert run.counts == {"stale in times": 1, "failed": 1, "missing": 1}
+    assert run.cautions == {timed.key: "pace of x moved from 1 to 2"}
+    content = collect([results])
+    assert not content.references.stale
+    assert content.sections[0].tables[0].grid.doubtful
+
+
+@pytest.mark.parametrize(("rows", "notes"), [(1, 1), (100, 1), (100, 200)])
+def test_the_summary_fits_a_comment_and_says_what_it_leaves_out(rows: int, notes: int) -> None:
+    frame = pd.DataFrame({"n": range(rows), "text": ["±" * 30] * rows})
+    exhibits, section = Exhibits(), Section("probe", "probe", notes=["Mind <this>." * 99] * notes)
+    section.tables.append(exhibits.table(Table("long", "Long", "", frame), "probe"))
+    nothing = References({})
+    content = Report(Plan(name="trial"), [], [section], None, [], None, nothing)
+    text = markdown.summary(content)
+    assert len(text.encode()) <= markdown.LIMIT
+    assert "Mind &lt;this&gt;." in text
+    assert text.endswith(f"{markdown.CUT}\n") == (notes > 1)
+    if notes == 1:
+        left = rows - text.count("±" * 30)
+        assert (f"{left} of {rows} rows are left out here." in text) == (left > 0)
+
+
+@pytest.mark.parametrize("name", ["reference", "speed"])
+def test_each_row_of_each_study_says_which_records_it_comes_from(name: str) -> None:
+    """Of committed runs; and all of a study's records are somewhere."""
+    frame = load(ROOT / name)
+    for study, own in frame.groupby("study"):
+        every: set[str] = set()
+        for table in studies.registry[str(study)].tables(own.reset_index(drop=True)):
+            assert RECORDS in table.frame, table.name
+            assert all(table.rows_from), table.name
+            every |= {key for keys in table.rows_from for key in keys}
+        assert every == set(own["key"])
+
+
+def test_a_study_is_shown_the_records_that_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside its own, which alone are asked for versions of the code, and without which is none."""
+    monkeypatch.setattr(Probe, "reads", (BROKEN,))
+    monkeypatch.setattr(Broken, "reads", (), raising=False)
+    own, other = record_of(PROBE, 0), record_of(BROKEN, 0, files={"plugin.py": "e"})
+    store.write(tmp_path / "both", own)
+    store.write(tmp_path / "both", other)
+    store.write(tmp_path / "other", other)
+    with pytest.warns(UserWarning, match="could not be shown"):
+        sections = {s.study: s for s in collect([tmp_path / "both"]).sections}
+    assert set(sections[PROBE].tables[0].rows_from) == {(own.key,), (other.key,)}
+    assert not sections[PROBE].notes
+    with pytest.warns(UserWarning, match="could not be shown"):
+        (section,) = collect([tmp_path / "other"]).sections
+    assert section.study == BROKEN
+
+
+def test_records_without_a_plan_or_a_machine_are_enough(tmp_path: Path) -> None:
+    record = record_of(PROBE, 0)
+    record.machine, record.versions, record.commit, record.started = {}, {}, "", ""
+    store.write(tmp_path / "bare", record)
+    index = report.write(tmp_path / "bare")
+    text = "".join(Page(index.read_text()).texts)
+    assert "bare" in text
+    assert collect([tmp_path / "bare"]).undone is None
+
+
+def test_a_plan_without_records_shows_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    plan = {"name": "new", "cases": [{"key": "0" * 16, "study": PROBE, "label": "one"}]}
+    (tmp_path / "suite.json").write_text(json.dumps(plan))
+    assert report.write(tmp_path).is_file()
+    content = collect([tmp_path])
+    (section,) = content.sections
+    assert section.notes
+    assert content.undone is not None
+    assert [row[-1].text for row in content.undone.grid.rows] == ["0" * 16]
+
+
+def test_what_is_no_results_folder_or_no_plan_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a results folder"):
+        report.write(tmp_path)
+    (tmp_path / "records").mkdir()
+    (tmp_path / "suite.json").write_text('{"about": 3}')
+    with pytest.raises(ValueError, match=r"suite\.json' is not a plan: name"):
+        report.write(tmp_path)
+
+
+def _record(flow: str, seconds: float = 1.0, **changes: Any) -> Record:
+    metrics = {SECONDS: [seconds] * 3, REFERENCE: [1.0] * 3, LL: -seconds}
+    return record_of(TALLY, case={"flow": flow}, metrics=metrics, **changes)
+
+
+def _folder(path: Path, *records: Record) -> Path:
+    for record in records:
+        store.write(path, record)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Two runs that share two cases; each has one of its own, the first a failed one."""
+    failed = record_of(TALLY, case={"flow": "glow"}, status="failed", reason="it broke")
+    before = (_record("maf", 4.0), _record("realnvp", 2.0), failed)
+    after = (_record("maf", 3.0), _record("realnvp", 1.0), _record("nice"))
+    return _folder(tmp_path / "a" / "run", *before), _folder(tmp_path / "b" / "run", *after)
+
+
+def _rows(table: Any) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.grid.rows]
+
+
+def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, Path]) -> None:
+    content = collect(folders)
+    assert content.runs == ("a/run", "b/run")
+    (section,) = content.sections
+    (figure,) = section.figures
+    (table,) = section.tables
+    likelihoods = {name: value for name, value, _ in _rows(table)}
+    assert likelihoods == {
+        "glow (a/run)": "–",
+        "maf (a/run)": "−4",
+        "maf (b/run)": "−3",
+        "nice (b/run)": "−1",
+        "realnvp (a/run)": "−2",
+        "realnvp (b/run)": "−1",
+    }
+    keys = {f"{run}/{path.stem}" for run, folder in zip(content.runs, folders, strict=True)
+            for path in store.loose(folder)}  # fmt: skip
+    assert {key for row in table.rows_from for key in row} == keys == set(figure.records)
+    assert set(content.references.numbers) == keys
+    assert content.undone is not None
+    assert [row[:2] for row in _rows(content.undone)] == [["a/run", TALLY]]
+
+
+def test_one_run_is_not_named(folders: tuple[Path, Path]) -> None:
+    (section,) = collect(folders[:1]).sections
+    assert [row[0] for row in _rows(section.tables[0])] == ["glow", "maf", "realnvp"]
+
+
+def test_runs_of_different_machines_share_no_table(tmp_path: Path) -> None:
+    """Two of one machine stand in one, the third in another; so with versions of torch."""
+    for change in ({"machine": {**MACHINE, "cpu": "other"}}, {"versions": {"torch": "2.14.1"}}):
+        root = tmp_path / next(iter(change))
+        paths = [
+            _folder(root / "a", _record("maf")),
+            _folder(root / "b", _record("maf")),
+            _folder(root / "c", _record("maf", **change)),
+        ]
+        (section,) = collect(paths).sections
+        names = [[row[0] for row in _rows(table)] for table in section.tables]
+        assert names == [["maf (a)", "maf (b)"], ["maf (c)"]]
+        assert len({table.title for table in section.tables}) == 2
+        assert len({table.name for table in section.tables}) == 2
+
+
+def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path: Path) -> None:
+    elsewhere = _record("nice", 9.0, machine={**MACHINE, "cpu": "other"})
+    (section,) = collect(
+        [_folder(tmp_path / "a", _record("maf"), _record("nsf_ar"), elsewhere)]
+    ).sections
+    assert {row[0]: row[1:] for row in _rows(section.tables[0])}["nice"] == ["−9", "–"]
+    assert any("other" in note for note in section.notes)
+
+
+COMMITTED = ("reference", "truth")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMITTED)
+def test_no_row_of_a_study_mixes_two_runs(name: str) -> None:
+    """Of committed records, each taken twice: as many rows for each run as for one alone."""
+    alone = load(ROOT / name)
+    runs = [alone.assign(run=run, key=f"{run}/" + alone["key"]) for run in ("a", "b")]
+    both = pd.concat(runs, ignore_index=True)
+    both["run"] = pd.Categorical(both["run"], ["a", "b"])
+    for study in alone["study"].unique():
+        chosen = [study, *registry[study].reads]
+        one, two = (
+            registry[study].tables(frame[frame["study"].isin(chosen)].reset_index(drop=True).copy())
+            for frame in (alone, both)
+        )
+        rows = {table.name: len(table.frame) for table in one}
+        for table in two:
+            sides = [{key[0] for key in keys} for keys in table.rows_from]
+            assert all(len(side) == 1 for side in sides), table.name
+            assert len(sides) == 2 * rows[table.name], table.name
+
+
+def test_the_command_writes_beside_the_results_and_never_into_them(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["report", *map(str, folders)])
+    assert done.exit_code == 0, done.output
+    root = tmp_path / "results" / "a-run-vs-b-run" / "report"
+    assert (root / "index.html").is_file()
+    assert not any((folder / "report").exists() for folder in folders)
+    first = (root / "index.html").read_bytes()
+    assert report.write(*folders) == Path("results/a-run-vs-b-run/report/index.html")
+    assert (root / "index.html").read_bytes() == first
+
+
+def test_a_folder_given_twice_is_wrong_usage(folders: tuple[Path, Path]) -> None:
+    done = CliRunner().invoke(app, ["report", str(folders[0]), str(folders[0] / ".." / "run")])
+    assert done.exit_code == 2

@@ -71,21 +71,6 @@ def test_latex_goes_over_pages_where_a_table_is_long() -> None:
     assert "longtable" not in short
 
 
-@pytest.mark.parametrize(
-    ("text", "escaped"),
-    [
-        ("1.2×10⁻³", r"1.2$\times$10$^{-3}$"),
-        ("−1 ± ∞", r"$-$1 $\pm$ $\infty$"),
-        ("\\ {x}^~ $#", r"\textbackslash{} \{x\}\textasciicircum{}\textasciitilde{} \$\#"),
-        ("λ –", r"$\lambda$ --"),
-        ("‖J‖², Jᵀ, xₖ", r"$\Vert$J$\Vert$$^{2}$, J$^{T}$, x$_{k}$"),
-        ("Bézier ÷ ☃", r"B\'{e}zier $\div$ (snowman)"),
-    ],
-)
-def test_latex_escapes(text: str, escaped: str) -> None:
-    assert latex.escape(text) == escaped
-
-
 @given(st.text())
 def test_latex_is_ascii_and_balanced_whatever_the_text(text: str) -> None:
     escaped = latex.escape(text)
@@ -113,10 +98,6 @@ def test_latex_compiles(rendered: Path, tmp_path: Path) -> None:
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
-
-
-def test_markdown_escapes() -> None:
-    assert formats.markdown("*a* `b` [c](d) $x$\ne") == r"\*a\* \`b\` \[c\](d) \$x\$<br>e"
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
-import typer
 
-from benchmarks.cli.run import measure
 from benchmarks.core import store
-from benchmarks.core.case import Case
 from benchmarks.core.frame import load
-from benchmarks.core.record import Values
 from benchmarks.execution.plan import state
 from benchmarks.execution.recorder import CHECKPOINTS
 from benchmarks.execution.run import Asked, run
@@ -86,25 +81,6 @@ def test_a_case_of_another_setting_is_missing(finished):
     assert (len(now.missing), len(now.done)) == (2, 2)
 
 
-@pytest.mark.parametrize("planned", [True, False])
-def test_a_run_reports_the_noise_of_its_own_plan_alone(planned, finished, tmp_path, capsys):
-    """Not that of records that an earlier run of another suite has left in the folder."""
-    chosen, folder, _ = finished
-    for record in store.read(folder).values():
-        for batch in (record.case.batch, 5):
-            scattered = planned == (batch != 5)
-            seconds = [1.0, 2.0, 3.0, 9.0] if scattered else [1.0, 1.0]
-            case = Case(**record.case.model_dump() | {"batch": batch})
-            changed = {"case": case, "key": case.key, "identity": case.identity, "arrays": {}}
-            times = {"reference_seconds": Values.of("reference_seconds", seconds)}
-            changed["metrics"] = record.metrics | times
-            store.write(tmp_path, record.model_copy(update=changed))
-    with pytest.raises(typer.Exit):
-        measure(chosen, tmp_path, draws=False)
-    assert ("note: " in capsys.readouterr().out) == planned
-    assert not (tmp_path / "report").exists()
-
-
 def test_a_corrupt_record_is_named_set_aside_and_measured_again(finished, copy, worker):
     chosen, *_ = finished
     victim = sorted((copy / "records").glob("*.json"))[0]
@@ -127,13 +103,6 @@ def test_a_record_under_another_name_is_not_read(finished, tmp_path):
     (tmp_path / "records" / "0123456789abcdef.json").write_bytes(source.read_bytes())
     with pytest.warns(UserWarning, match="0123456789abcdef"):
         assert store.read(tmp_path) == {}
-
-
-def test_the_plan_lists_every_case(finished):
-    chosen, folder, _ = finished
-    plan = json.loads((folder / "suite.json").read_text())
-    assert [case["key"] for case in plan["cases"]] == [case.key for case in chosen.cases()]
-    assert plan["name"] == chosen.name
 
 
 def test_what_killed_runs_have_left_is_removed(finished, copy):

@@ -1,19 +1,25 @@
-"""Suites: their cases, keys and labels, overrides, folders that stand for them."""
+"""Suites and plans: cases, keys, overrides, folders that stand for them, faults of flows."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import tomllib
+import warnings
 from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
+from benchmarks.core import store
 from benchmarks.core.case import Case
-from benchmarks.core.naming import apart, labels
+from benchmarks.core.naming import labels
 from benchmarks.execution import suite
+from benchmarks.execution.plan import Shard, budget, dealt, tasks, wall_seconds
 
 ROOT = Path(__file__).parent.parent
 cli = CliRunner()
@@ -63,17 +69,6 @@ def test_every_suite_expands_to_distinct_cases(name):
         assert names[case.key].startswith(case.label)
 
 
-def test_equal_labels_say_what_differs():
-    """A nested option by its last name; what only one of them has, too."""
-    rows = [("glow", {"linear": "lu", "solver": {"rtol": 1e-5}}), ("glow", {"linear": "naive"})]
-    assert apart(rows) == ["glow linear=lu rtol=1e-05", "glow linear=naive"]
-    assert apart([("glow", {"a": 1}), ("maf", {"a": 2}), ("glow", {"a": 1})]) == [
-        "glow",
-        "maf",
-        "glow",
-    ]
-
-
 def test_overrides_reach_every_part_of_a_suite():
     overrides = ["threads=1", "seeds=[3, 4]", "cost.batch=7", "density.training.clip=2.0"]
     chosen = suite.read("smoke", overrides)
@@ -96,3 +91,133 @@ def test_whatever_can_change_a_number_changes_the_key(change):
     case = {"study": "cost", "flow": "realnvp", "dim": 2, "batch": 4, "options": {"hidden": 4}}
     assert Case(**case).key != Case(**{**case, **change}).key
     assert Case(**case).key == Case(**dict(reversed(case.items()))).key
+
+
+COST = """
+about = "x"
+threads = 1
+[[studies]]
+study = "cost"
+dims = [2, 4]
+seconds = 0
+flows = [{ flow = "realnvp" }, { flow = "cnf", options = { hidden = -5 } }]
+"""
+REASON = "hidden"  # the option at fault
+DENSITY = """
+about = "x"
+[[studies]]
+study = "density"
+datasets = ["8gaussians"]
+flows = [{ flow = "realnvp", updates = 7 }, { flow = "maf" }]
+"""
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """The command line, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_dry_run_and_status_name_what_cannot_be_constructed(invoke, tmp_path):
+    (tmp_path / "one.toml").write_text(COST)
+    dry = invoke("run", "one.toml", "--dry-run")
+    assert dry.exit_code == 2
+    assert REASON in dry.stderr
+    status = invoke("status", "one.toml", "--json", "-")
+    assert status.exit_code == 1
+    missing = json.loads(status.stdout)["missing"]
+    assert sum(REASON in case["reason"] for case in missing) == 1
+    assert REASON in invoke("status", "one.toml").stdout
+
+
+@pytest.mark.slow
+def test_failures_that_are_kept_are_told_with_the_remedy(invoke, tmp_path):
+    (tmp_path / "one.toml").write_text(COST.replace("[2, 4]", "[2]"))
+    for kept in (False, True):
+        result = invoke("run", "one.toml")
+        assert result.exit_code == 1
+        assert (REASON in result.stdout) != kept
+        assert ("--retry" in result.stdout) == kept
+    assert {r.status for r in store.read(tmp_path / "results" / "one").values()} == {
+        "done",
+        "failed",
+    }
+
+
+def test_report_takes_the_name_of_a_suite_that_was_run(invoke, tmp_path):
+    """As status does."""
+    assert invoke("report", "quick").exit_code == 2
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "results" / "quick" / "records").mkdir(parents=True)
+    result = invoke("report", "quick")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "results" / "quick" / "report").is_dir()
+
+
+@pytest.mark.parametrize(("key", "flows"), [("updates", ["realnvp"]), ("batch", [])])
+def test_an_override_names_the_flows_that_it_does_not_reach(key, flows):
+    values = tomllib.loads(DENSITY)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        suite.override(values, f"density.{key}=5")
+    assert values["studies"][0][key] == 5
+    assert values["studies"][0]["flows"][0]["updates"] == 7
+    for flow in ("realnvp", "maf"):
+        assert any(flow in str(w.message) for w in caught) == (flow in flows)
+
+
+def test_a_machine_without_data_or_gpu_plans_what_others_measure(invoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path))
+    chosen = ["quick", "--study", "density", "--data", "gas", "--device", "cuda"]
+    assert invoke("run", *chosen, "--dry-run").exit_code == 0
+    status = invoke("status", *chosen, "--json", "-")
+    assert len(json.loads(status.stdout)["missing"]) > 0
+    refused = invoke("run", *chosen)
+    assert refused.exit_code == 2
+    assert "cuda" in refused.stderr
+    chosen = [part for part in chosen if part not in ("--device", "cuda")]
+    assert "data fetch gas" in invoke("run", *chosen).stderr
+
+
+budgets = st.lists(st.floats(0.01, 1000), min_size=1, max_size=60)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """The cases of a suite of every study."""
+    return suite.read("smoke").cases()
+
+
+@given(budgets, st.integers(1, 12))
+def test_dealing_loses_nothing_and_is_near_the_lower_bound(given_budgets, count):
+    hands = dealt(given_budgets, count)
+    assert sorted(index for hand in hands for index in hand) == list(range(len(given_budgets)))
+    longest = max(sum(given_budgets[i] for i in hand) for hand in hands)
+    bound = max(sum(given_budgets) / count, *given_budgets)
+    assert longest <= (4 / 3) * bound * (1 + 1e-9) + max(given_budgets) / 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_are_a_partition_that_keeps_blocks_whole(cases, count):
+    parts = [Shard(number, count).part(cases) for number in range(1, count + 1)]
+    assert sorted(c.key for part in parts for c in part) == sorted(c.key for c in cases)
+    place = {case.key: number for number, part in enumerate(parts) for case in part}
+    for task in tasks(cases):
+        assert len({place[case.key] for case in task.cases}) == 1
+    assert [c.key for c in parts[0]] == [c.key for c in cases if place[c.key] == 0]
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "a/b", "1/2/3", "-1/2", "1.5/2"])
+def test_what_is_no_shard_is_refused(text):
+    with pytest.raises(ValueError, match="K/N"):
+        Shard.of(text)
+
+
+def test_more_jobs_shorten_what_runs_side_by_side_alone(cases):
+    total = sum(budget(case) for case in cases)
+    walls = [wall_seconds(cases, jobs) for jobs in (1, 2, 4, 1000)]
+    assert walls[0] == pytest.approx(total)
+    assert walls == sorted(walls, reverse=True)
+    alone = sum(task.budget for task in tasks(cases) if task.alone)
+    assert walls[-1] > alone > 0

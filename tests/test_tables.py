@@ -20,8 +20,8 @@ from benchmarks import datasets
 from benchmarks.cli.app import app
 from benchmarks.core.frame import load
 from benchmarks.datasets import load_file, load_frame, tables
-from benchmarks.datasets.inspection import examine, heap, spacing
-from benchmarks.execution.suite import Suite, read
+from benchmarks.datasets.tables import examine, spacing
+from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import dependencies
 
 cli = CliRunner()
@@ -297,15 +297,6 @@ def test_steps_are_those_of_any_lattice(step, start, count, dtype):
     assert spacing(values + rng.normal(0, step, len(values))) is None
 
 
-def test_steps_of_whole_numbers_and_heaps() -> None:
-    assert spacing(np.array([4.0, 10.0, 28.0])) == 6  # the greatest common divisor
-    assert spacing(np.array([1e300, -1e300])) == 1
-    values = np.random.default_rng(0).normal(size=20_000)
-    assert heap(values) is None
-    values[:454] = 12.023
-    assert heap(values) == (12.023, 454, 1)
-
-
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 99))
 def test_dequantised_columns_keep_their_whole_part(tmp_path, seed) -> None:
@@ -365,14 +356,6 @@ def test_the_content_decides_what_is_stale(tmp_path: Path) -> None:
     written(tmp_path, FRAME + 1, "stale.csv")
     assert dependencies(case).declared == before.declared
     assert dependencies(case).files != before.files
-
-
-def test_a_suite_runs_on_other_data() -> None:
-    first = read("smoke").on(["magic"])
-    assert {tuple(e["datasets"]) for e in first.studies if "datasets" in e} == {("magic",)}
-    cost = Suite(name="s", studies=({"study": "cost", "flows": ["maf"], "dims": [2]},))
-    with pytest.raises(ValueError, match="'s' has no study that takes data sets"):
-        cost.on(["magic"])
 
 
 def test_a_file_goes_through_run_status_and_report(tmp_path: Path, monkeypatch) -> None:

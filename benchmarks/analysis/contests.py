@@ -19,9 +19,10 @@ from benchmarks.analysis.paired import Comparison, compare, standing
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
-CURVE = (improvement.CURVE, "validation_seconds")
+EFFORT = ("validation_cpu_seconds", "validation_seconds", "validation_flops")
 # of the training of a whole budget
-TAKEN = (*improvement.GAINS, improvement.LAST, "train_flops", "train_seconds")
+TAKEN = (*improvement.GAINS, improvement.LAST)
+TAKEN += ("train_flops", "train_seconds", "train_cpu_seconds")
 
 
 @dataclass(frozen=True)
@@ -172,20 +173,31 @@ def validations(cases: pd.DataFrame) -> pd.Series:
     return values
 
 
-def seconds_to(side: pd.DataFrame, level: float) -> float:
-    """Least mean time of training, s, in which a series comes to a validation likelihood.
+def efforts_to(sides: Sequence[pd.DataFrame], level: float) -> list[float]:
+    """Least mean effort of training by which a series of each side comes to a validation level.
 
-    NaN if none was timed.
+    The effort is CPU seconds where both sides have such, else the seconds of older records, else
+    FLOPs; NaN where there is no common one.
     """
+    for axis in EFFORT:
+        efforts = [_effort_to(side, axis, level) for side in sides]
+        if not any(math.isnan(effort) for effort in efforts):
+            return efforts
+    return [math.nan] * len(sides)
+
+
+def _effort_to(side: pd.DataFrame, axis: str, level: float) -> float:
+    """Least mean over the seeds of a series; NaN if none has the axis in all of them."""
     means = []
     for _, seeds in side.groupby("series"):
-        curves = arrays_by_case(seeds, *CURVE)
-        times = [improvement.cost_at(curve, "validation_seconds", level) for curve in curves]
-        means.append(float(np.mean(times)))
-    return min((mean for mean in means if mean == mean), default=math.nan)
+        curves = arrays_by_case(seeds, improvement.CURVE, axis)
+        if all(axis in curve for curve in curves):
+            costs = [improvement.cost_at(curve, axis, level) for curve in curves]
+            means.append(float(np.mean(costs)))
+    return min(means, default=math.nan)
 
 
 def reached(side: pd.DataFrame) -> float:
     """Highest validation likelihood, nats, that every seed of some series comes to."""
-    best = [improvement.best(curve) for curve in arrays_by_case(side, *CURVE)]
+    best = [improvement.best(curve) for curve in arrays_by_case(side, improvement.CURVE)]
     return float(pd.Series(best, side.index).groupby(side["series"]).min().max())

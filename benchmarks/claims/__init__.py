@@ -1,29 +1,35 @@
 """Claims of a lecture, judged by records; nothing is trained or timed here.
 
-A row of ``criteria.toml`` has the statement of a claim, its place in the `LECTURE`, what it reads,
-and what confirms or refutes it. A module of this folder judges the claims of a subject, each by a
-function ``judge(frame) -> Verdict`` that is decorated with `@register("its-name")`; modules are
-imported on first use. A plug-in gives `register` what the table would have. A verdict and its
-numbers are computed from the frame of `benchmarks.core.frame.load`; missing records make it
-"not_measured".
+A row of ``criteria.toml`` has the statement of a claim, its slide in the `LECTURE`, what it reads,
+and what confirms or refutes it, versioned and dated. A module of this folder judges the claims of
+a subject, each by a function ``judge(frame) -> Verdict`` that is decorated with
+`@register("its-name")`; modules are imported on first use. A plug-in gives `register` what the
+table would have. A verdict and its numbers are computed from the frame of
+`benchmarks.core.frame.load`; missing records make it "not_measured".
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from benchmarks.analysis.criteria import LEVEL, MARGIN, UPDATES
 from benchmarks.analysis.inference import Standing
-from benchmarks.claims.criteria import CLAIMS, Criterion, rule
 from benchmarks.core.exhibit import RECORDS
 from flows.registry import Registry
 
 LECTURE = "D. Gontar, “Neural ODE. FFJORD.”, HSE 2019"  # whose slides the claims are from
+TABLE: dict[str, Any] = tomllib.loads((files(__package__) / "criteria.toml").read_text("utf-8"))
+RULES: dict[str, dict[str, Any]] = TABLE["claims"]  # rows of the lecture's claims, thresholds too
+VERSION: int = TABLE["version"]
+DATE: str = TABLE["date"].isoformat()
 
 Outcome = Literal["confirmed", "refuted", "conditional", "undecided", "not_measured"]
 
@@ -53,25 +59,29 @@ class Claim:
     """A statement, and how records judge it.
 
     ``page`` is the number of its slide in the `LECTURE` and ``slide`` the title, None and "" of a
-    claim that is not the lecture's; ``item`` orders the claims of a slide. ``rule`` says what
-    confirms and what refutes it. ``studies`` are those whose records it reads, ``suite`` one that
-    measures them all, ``exhibits`` the tables and figures that show it; it reads the records of the
-    studies ``also`` too, where a run has some. ``judge`` gets the frame, or what ``prepare`` makes
-    of it, once for all claims that have the same one.
+    claim that is not the lecture's; ``item`` orders the claims of a slide. ``criterion`` says what
+    confirms and what refutes it, ``strength`` and ``weakness`` what speaks for such a verdict and
+    against it; a ``check`` holds by construction. ``studies`` are those whose records it reads,
+    ``suite`` one that measures them all, ``exhibits`` the tables and figures that show it; it reads
+    the records of the studies ``also`` too, where a run has some. ``judge`` gets the frame, or what
+    ``prepare`` makes of it, once for all claims that have the same one.
     """
 
     id: str
-    page: int | None
-    item: int
-    slide: str
+    judge: Callable[[Any], Verdict]
     statement: str
-    rule: Criterion
+    criterion: str
     studies: tuple[str, ...]
     suite: str
-    exhibits: tuple[str, ...]
-    judge: Callable[[Any], Verdict]
+    exhibits: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     prepare: Callable[[pd.DataFrame], Any] | None = None
+    page: int | None = None
+    item: int = 1
+    slide: str = ""
+    strength: str = ""
+    weakness: str = ""
+    check: bool = False
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -79,14 +89,9 @@ class Claim:
         return (*self.studies, *self.also)
 
     @property
-    def criterion(self) -> str:
-        """What confirms and what refutes it."""
-        return self.rule.text
-
-    @property
     def title(self) -> str:
         """The statement; of a claim that holds by construction, that it is a check."""
-        return f"Check: {self.statement}" if self.rule.check else self.statement
+        return f"Check: {self.statement}" if self.check else self.statement
 
     @property
     def place(self) -> str:
@@ -131,8 +136,7 @@ class Evidence:
             verdict = claim.judge(self._of(claim))
         except NotMeasured as missing:
             return Verdict("not_measured", f"There are no {missing}: {claim.remedy} measures them.")
-        rule = claim.rule
-        sentences = (verdict.strength, rule.strength), (verdict.weakness, rule.weakness)
+        sentences = (verdict.strength, claim.strength), (verdict.weakness, claim.weakness)
         strength, weakness = (" ".join(filter(None, parts)) for parts in sentences)
         return replace(verdict, exhibits=claim.exhibits, strength=strength, weakness=weakness)
 
@@ -169,26 +173,37 @@ def register(
     """
 
     def decorate(judge: Callable[[Any], Verdict]) -> Callable[[Any], Verdict]:
-        of_claim = rule(id) if criterion is None else Criterion(criterion)
-        row = CLAIMS[id] if criterion is None else {}
-        claim = Claim(
-            id,
-            row.get("page"),
-            row.get("item", 1),
-            row.get("slide", ""),
-            row.get("statement", statement),
-            of_claim,
-            tuple(row.get("studies", studies)),
-            row.get("suite", suite),
-            tuple(row.get("exhibits", exhibits)),
-            judge,
-            tuple(row.get("also", also)),
-            prepare,
-        )
-        registry.add(id, claim, judge.__module__)
+        row: dict[str, Any] = {"statement": statement, "studies": studies, "suite": suite}
+        row |= {"criterion": criterion, "exhibits": exhibits, "also": also}
+        if criterion is None:
+            row = _of_table(id)
+        row |= {name: tuple(row.get(name, ())) for name in ("studies", "exhibits", "also")}
+        registry.add(id, Claim(id, judge, prepare=prepare, **row), judge.__module__)
         return judge
 
     return decorate
+
+
+def _of_table(id: str) -> dict[str, Any]:
+    """Return the fields of a claim of the lecture."""
+    if id not in RULES:
+        raise ValueError(f"claim {id!r} has no criterion: give register(..., criterion=...)")
+    rule = RULES[id]
+    level = level_of(id if id in TABLE["shares"] else "leads")
+    shared = {"level": level, "updates": UPDATES, "margin": MARGIN, "beyond": TABLE["beyond"]}
+    page = [name for name, other in RULES.items() if other["page"] == rule["page"]]
+    return {
+        **{name: value for name, value in rule.items() if name in Claim.__dataclass_fields__},
+        "criterion": rule["text"].format(**shared, **rule),
+        "suite": TABLE["suites"][rule["studies"][0]],
+        "slide": TABLE["slides"][str(rule["page"])],
+        "item": 1 + page.index(id),
+    }
+
+
+def level_of(tests: str) -> float:
+    """Return the level of a claim's tests, or of "leads": its share of `LEVEL` (Bonferroni)."""
+    return LEVEL * float(TABLE["shares"][tests])
 
 
 def claims() -> list[Claim]:

@@ -10,8 +10,18 @@ from benchmarks.analysis import nfe, sizes
 from benchmarks.analysis.growth import FIXED, FOLLOWS, ONCE, degrees, growth
 from benchmarks.analysis.inference import Estimate, Standing, standings
 from benchmarks.analysis.nfe import Total, families, parts_of, totals
-from benchmarks.claims import NotMeasured, Verdict, done, keys, listed, outcome, register, span
-from benchmarks.claims.criteria import level_of, rule
+from benchmarks.claims import (
+    RULES,
+    NotMeasured,
+    Verdict,
+    done,
+    keys,
+    level_of,
+    listed,
+    outcome,
+    register,
+    span,
+)
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.studies.trace.tables import evaluations
@@ -31,7 +41,7 @@ NO_TRACES = "counts of exact traces against D, at a fixed width and at H = c D"
 BOUND: dict[Standing, bool | None] = {"level": True, "behind": True, "ahead": False, "open": None}
 TIGHT: dict[Standing, bool | None] = {**BOUND, "behind": False}
 LEVEL = level_of("cost-in-total")
-FLAT = rule("cost-in-total")["flat"]  # slope below which NFE do not depend on D
+FLAT = RULES["cost-in-total"]["flat"]  # slope below which NFE do not depend on D
 DEPENDENCES: dict[Standing, str] = {  # on D, by how a slope stands to 0
     "ahead": "grow",
     "behind": "fall",
@@ -59,7 +69,7 @@ def readings(of_dim: pd.DataFrame, allowed: Mapping[str, int]) -> tuple[list[boo
 @register("trace-and-determinant")
 def trace_and_determinant(frame: pd.DataFrame) -> Verdict:
     """Seconds over those of the determinant, the quickest of each way, at each D and field."""
-    most = rule("trace-and-determinant")["cheap"]  # of the determinant's time
+    most = RULES["trace-and-determinant"]["cheap"]  # of the determinant's time
     rows = done(frame, "trace", "evaluation_seconds")
     known = evaluations(rows)
     known = known[~known["estimate"] | known["fewest"]]
@@ -95,7 +105,7 @@ def trace_and_determinant(frame: pd.DataFrame) -> Verdict:
 @register("cost-of-f")
 def cost_of_f(frame: pd.DataFrame) -> Verdict:
     """Degrees in D by what decides the width, and in H."""
-    formula = rule("cost-of-f")["degrees"].values()
+    formula = RULES["cost-of-f"]["degrees"].values()
     rows = done(frame, "cost", "field_flops")
     of_dim = degrees(sizes.scans(rows), "field_flops")
     along = sizes.lines(rows).get(HIDDEN, {})
@@ -133,7 +143,7 @@ def cost_of_flows(frame: pd.DataFrame) -> Verdict:
         if (grown := growth(group, "log_prob_determinant_flops", "batch")) and grown.degree == 0
     ]
     paid = f"; {listed(once)} computes its determinant once for a batch" if once else ""
-    holds, text = readings(of_dim, rule("cost-of-flows")["degrees"])
+    holds, text = readings(of_dim, RULES["cost-of-flows"]["degrees"])
     sentence = f"log_prob's FLOPs are of degree {'; '.join(parts)}{paid}: {text}."
     return Verdict(outcome(holds), sentence, keys(of_dim))
 
@@ -165,7 +175,7 @@ def cost_of_cnf(frame: pd.DataFrame) -> Verdict:
         else ""
     )
     judged = exact[exact["name"].isin(by_width.index)]
-    formula = rule("cost-of-cnf")["degrees"]
+    formula = RULES["cost-of-cnf"]["degrees"]
     holds, text = readings(judged, formula)
     sentence = (
         "The FLOPs of an evaluation are of degree, at a fixed width and at H = c D, "
@@ -195,7 +205,7 @@ def cost_of_ffjord(frame: pd.DataFrame) -> Verdict:
     if "seconds" in prices:
         dims = prices["seconds"].index.get_level_values("dim").to_series()
         times = f"{span(prices['seconds'], '.2f')} times its seconds at D = {span(dims, 'g')}"
-    criterion = rule("cost-of-ffjord")
+    criterion = RULES["cost-of-ffjord"]
     holds, text = readings(of_dim, criterion["degrees"])
     sentence = (
         f"The FLOPs of an evaluation are of degree {' and '.join(parts)}: {text}. It takes "

@@ -16,17 +16,18 @@ from benchmarks.analysis.contests import Contest, contests, kinds, trained
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.paired import OPEN, standing
 from benchmarks.claims import (
+    RULES,
     NotMeasured,
     Verdict,
     ahead,
     done,
     keys,
+    level_of,
     listed,
     outcome,
     register,
     span,
 )
-from benchmarks.claims.criteria import level_of, rule
 from benchmarks.core.naming import STAGE, counted, quoted, series
 from benchmarks.evaluation.modes import RARE, THIN
 
@@ -146,8 +147,10 @@ def budgets(pairs: Sequence[Contest]) -> str:
     """What either had: ", with 4,612 against 4,572 to 9,024 parameters"."""
     sides = [pd.concat(own) for own in zip(*((p.one, p.other) for p in pairs), strict=True)]
     known = [f"{_against(sides, 'parameters', ',.0f')} parameters"]
-    if all("train_seconds" in side and side["train_seconds"].notna().all() for side in sides):
-        known.append(f"{_against(sides, 'train_seconds', '.3g')} seconds of training")
+    for metric, unit in (("train_cpu_seconds", "CPU seconds"), ("train_seconds", "seconds")):
+        if all(metric in side and side[metric].notna().all() for side in sides):
+            known.append(f"{_against(sides, metric, '.3g')} {unit} of training")
+            break
     return f", with {' and '.join(known)}"  # a document has no seconds that were not quiet
 
 
@@ -176,7 +179,7 @@ def _against(sides: Sequence[pd.DataFrame], metric: str, digits: str) -> str:
 def useful_instrument(rows: pd.DataFrame) -> list[Contest]:
     """The best flow against the best baseline, on each set whose truth is no baseline's model."""
     names = rows["dataset"].str.replace(r"_\d+$", "", regex=True)
-    rows = rows[~names.isin(rule("useful-instrument")["mixtures"])]
+    rows = rows[~names.isin(RULES["useful-instrument"]["mixtures"])]
     baseline = kinds(rows) == "baseline"
     return contests(rows, ~baseline, baseline)
 
@@ -184,7 +187,7 @@ def useful_instrument(rows: pd.DataFrame) -> list[Contest]:
 @register("mode-collapse")
 def mode_collapse(frame: pd.DataFrame) -> Verdict:
     """The least share of a mode, and the share of samples between them, by either training."""
-    criterion = rule("mode-collapse")
+    criterion = RULES["mode-collapse"]
     rows = trained(done(frame, "modes", "least_share", "modes_missed", "gap_mass"))
     objective = rows["setting.objective"]
     by_likelihood, others = rows[objective == "likelihood"], rows[objective == "reverse_kl"]

@@ -9,17 +9,18 @@ import scipy
 from benchmarks.analysis.contests import trained
 from benchmarks.analysis.inference import Estimate, standings
 from benchmarks.claims import (
+    RULES,
     NotMeasured,
     Verdict,
     ahead,
     done,
     keys,
+    level_of,
     listed,
     outcome,
     register,
     span,
 )
-from benchmarks.claims.criteria import level_of, rule
 from benchmarks.core.exhibit import described, scientific
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import counted
@@ -27,18 +28,25 @@ from benchmarks.studies.numerics import tables as numerics
 from benchmarks.studies.numerics.tables import with_solver
 
 
+def identities(frame: pd.DataFrame, name: str, what: str) -> pd.DataFrame:
+    """The done records of an identity; NotMeasured if there are none."""
+    rows = numerics.done(done(frame, "numerics"), name)
+    if rows.empty:
+        raise NotMeasured(f"{what} in the study numerics")
+    return rows
+
+
 @register("residual-network")
 def residual_network(frame: pd.DataFrame) -> Verdict:
     """Elements that differ, and the order at the largest number of steps."""
-    rows = done(frame, "numerics")
-    equal, falling = (numerics.done(rows, name) for name in ("euler", "order"))
-    if equal.empty or falling.empty:
-        raise NotMeasured("records of Euler's method in the study numerics")
+    equal, falling = (
+        identities(frame, name, "records of Euler's method") for name in ("euler", "order")
+    )
     different, total = int(equal["different_elements"].sum()), len(equal)
     orders = {row["setting.method"]: numerics.convergence(row)[2] for _, row in falling.iterrows()}
     if "euler" not in orders:
         raise NotMeasured("records of Euler's order in the study numerics")
-    holds = different == 0 and abs(orders["euler"] - 1) <= rule("residual-network")["within"]
+    holds = different == 0 and abs(orders["euler"] - 1) <= RULES["residual-network"]["within"]
     bits = "equal bit for bit" if not different else f"different in {different} elements"
     others = ", ".join(f"{m} {order:.2f}" for m, order in orders.items() if m != "euler")
     sentence = (
@@ -81,16 +89,14 @@ def adjoint_gradient(frame: pd.DataFrame) -> Verdict:
         f"evaluations the adjoint holds {held['adjoint']}, backprop {held['backprop']}."
     )
     return Verdict(
-        outcome(ratios <= rule("adjoint-gradient")["factor"]), sentence, keys(*kinds.values())
+        outcome(ratios <= RULES["adjoint-gradient"]["factor"]), sentence, keys(*kinds.values())
     )
 
 
 @register("change-of-variables")
 def change_of_variables(frame: pd.DataFrame) -> Verdict:
     """Errors against their bounds, flow by flow."""
-    rows = numerics.done(done(frame, "numerics"), "density")
-    if rows.empty:
-        raise NotMeasured("densities among the records of the study numerics")
+    rows = identities(frame, "density", "densities among the records")
     wrong = ~(rows["ladj_error"] <= rows["ladj_bound"])
     mass = ""
     if "mass_error" in rows and rows["mass_error"].notna().any():
@@ -108,14 +114,14 @@ def change_of_variables(frame: pd.DataFrame) -> Verdict:
 @register("rate-of-change")
 def rate_of_change(frame: pd.DataFrame) -> Verdict:
     """The differences with the most steps, and their order."""
-    rows = numerics.done(done(frame, "numerics"), "rate")
+    rows = identities(frame, "rate", "rates of log p among the records")
     fields = [numerics.convergence(row) for _, row in rows.iterrows()]
-    if not fields or any(len(steps) < 2 for steps, _, _ in fields):
+    if any(len(steps) < 2 for steps, _, _ in fields):
         raise NotMeasured("rates of log p at two numbers of steps in the study numerics")
     left, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]
     holds = (
-        max(left) <= rule("rate-of-change")["largest"]
-        and min(orders) >= rule("rate-of-change")["order"]
+        max(left) <= RULES["rate-of-change"]["largest"]
+        and min(orders) >= RULES["rate-of-change"]["order"]
     )
     sentence = (
         f"In {len(fields)} fields the two differ by {scientific(max(left))} of the trace at most "
@@ -128,7 +134,7 @@ def rate_of_change(frame: pd.DataFrame) -> Verdict:
 @register("hutchinson")
 def hutchinson(frame: pd.DataFrame) -> Verdict:
     """The largest deviations of means and spreads, in standard errors."""
-    rows = numerics.done(done(frame, "numerics"), "estimate")
+    rows = identities(frame, "estimate", "estimates of traces")
     traces = rows.get("option.trace", pd.Series(dtype=object))
     rows = rows[described(traces, estimator="exact")["estimator"].eq("hutchinson")]
     if rows.empty:
@@ -153,9 +159,7 @@ def hutchinson(frame: pd.DataFrame) -> Verdict:
 @register("bottleneck-trace")
 def bottleneck_trace(frame: pd.DataFrame) -> Verdict:
     """The largest difference over all fields and rows."""
-    rows = numerics.done(done(frame, "numerics"), "estimate")
-    if rows.empty:
-        raise NotMeasured("traces of fields with a bottleneck in the study numerics")
+    rows = identities(frame, "estimate", "traces of fields with a bottleneck")
     largest = rows["cyclic_error"].max()
     pairs = rows[["dim", "option.bottleneck"]].drop_duplicates().itertuples(index=False)
     sentence = (
@@ -163,7 +167,7 @@ def bottleneck_trace(frame: pd.DataFrame) -> Verdict:
         f"{', '.join(f'({d:g}, {h:g})' for d, h in pairs)}."
     )
     return Verdict(
-        "confirmed" if largest <= rule("bottleneck-trace")["rounding"] else "refuted",
+        "confirmed" if largest <= RULES["bottleneck-trace"]["rounding"] else "refuted",
         sentence,
         keys(rows),
     )
@@ -172,8 +176,8 @@ def bottleneck_trace(frame: pd.DataFrame) -> Verdict:
 @register("bottleneck-variance")
 def bottleneck_variance(frame: pd.DataFrame) -> Verdict:
     """The ratio of the variances for each field and noise."""
-    rows = numerics.done(done(frame, "numerics"), "estimate")
-    if rows.empty or "variance" not in (fields := numerics.estimates(rows)):
+    rows = identities(frame, "estimate", "estimates of traces")
+    if "variance" not in (fields := numerics.estimates(rows)):
         raise NotMeasured("estimates in both spaces in the study numerics")
     fields = fields.dropna(subset=["variance"])
     error = np.hypot(fields["rmse_d_se"], fields["rmse_k_se"])

@@ -8,70 +8,63 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.contests import at_equal_budget, kinds, reached, seconds_to
+from benchmarks.analysis.contests import at_equal_budget, efforts_to, kinds, reached
 from benchmarks.claims import NotMeasured, Verdict, keys, listed, outcome, register, span
 from benchmarks.claims.densities import scored
 from benchmarks.core.naming import counted, named
 
-CALLS = {"density": "per_1000_seconds", "sample": "sampling_seconds"}
+CALLS = {"density": "density_seconds", "sample": "sampling_seconds"}
+CPU = ("per_1000_cpu_seconds", "sample_cpu_rate")  # of records now
+CLOCK = ("per_1000_seconds", "sample_rate")  # of older ones
 TRAINING = "training to the likelihood that both reach"
 
 
-def timed(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trained flows whose densities and samples were timed; races of time_to_nll; with series."""
-    rows = scored(frame, "per_1000_seconds", "sample_rate")
+def timed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Trained flows whose densities and samples were timed, with kind and series.
+
+    Times are CPU seconds where there are such, else the seconds of older records.
+    """
+    metrics = CPU if frame.reindex(columns=[*CPU]).notna().any(axis=None) else CLOCK
+    rows = scored(frame, *metrics)
     rows = rows[rows["arrays"].notna() & (rows["updates"] > 0)]
-    columns = {"sampling_seconds": 1 / rows["sample_rate"], "kind": kinds(rows)}
+    density, rate = (rows[name] for name in metrics)
+    columns = {"density_seconds": density, "sampling_seconds": 1 / rate, "kind": kinds(rows)}
     rows = pd.concat([rows, pd.DataFrame(columns)], axis=1)
-    own = frame[(frame["study"] == "time_to_nll") & (frame["status"] == "done")]
-    own = pd.concat([own, kinds(own).rename("kind")], axis=1)
-    return _named(rows), _named(own)
+    parts = [named(group) for _, group in rows.groupby("dataset")]
+    return pd.concat(parts) if parts else rows.assign(series=[])
 
 
-def either(
-    rows: pd.DataFrame, races: pd.DataFrame, column: str, names: Sequence[str]
-) -> tuple[list[pd.DataFrame], list[pd.DataFrame]] | None:
+def either(rows: pd.DataFrame, column: str, names: Sequence[str]) -> list[list[pd.DataFrame]]:
     """Both sides on a data set, by values of a column, and the trainings that race.
 
-    Calls are those of the largest common budget. The trainings are the races where both sides have
-    some, else those of the timed flows at any budget. None where a side has no timed flow.
+    Calls are those of the largest common budget; trainings race at any budget. Empty where a side
+    has no timed flow.
     """
-    timed_flows, racing = ([part[part[column] == n] for n in names] for part in (rows, races))
-    sides = at_equal_budget(*timed_flows)
-    if any(side.empty for side in sides):
-        return None
-    return sides, timed_flows if any(side.empty for side in racing) else racing
+    racing = [rows[rows[column] == name] for name in names]
+    sides = at_equal_budget(*racing)
+    return [] if any(side.empty for side in sides) else [sides, racing]
 
 
 def ratios(sides: Sequence[pd.DataFrame], racing: Sequence[pd.DataFrame]) -> dict[str, float]:
-    """Seconds of the fastest series of one side over those of the other, without what is not known.
+    """Cost of the fastest series of one side over that of the other, without what is not known.
 
     ``sides`` are the timed flows of both, ``racing`` their trainings; all are of one data set.
     """
     costs = [side.groupby("series")[[*CALLS.values()]].mean().min() for side in sides]
     values = {call: float(costs[0][c] / costs[1][c]) for call, c in CALLS.items()}
-    level = min(map(reached, racing))
-    first, second = (seconds_to(side, level) for side in racing)
+    first, second = efforts_to(racing, min(map(reached, racing)))
     started = min(first, second) > 0  # or one begins at the level, and there is no race
     values[TRAINING] = first / second if started else np.nan
     return {call: value for call, value in values.items() if value == value}
 
 
-def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with their series, which are named on each data set by itself."""
-    parts = [named(group) for _, group in rows.groupby("dataset")]
-    return pd.concat(parts) if parts else rows.assign(series=[])
-
-
 @register("continuous-faster", prepare=timed)
-def continuous_faster(flows: tuple[pd.DataFrame, pd.DataFrame]) -> Verdict:
+def continuous_faster(rows: pd.DataFrame) -> Verdict:
     """Ratios of seconds on each data set, and races to the likelihood that both reach."""
-    rows, races = flows
     table: dict[str, dict[str, float]] = {}
     used: list[pd.DataFrame] = []
     for name, group in rows.groupby("dataset"):
-        on_set = races[races["dataset"] == name]
-        if contest := either(group, on_set, "kind", ("continuous", "discrete")):
+        if contest := either(group, "kind", ("continuous", "discrete")):
             table[str(name)] = ratios(*contest)
             used += [*contest[0], *contest[1]]
     known = pd.DataFrame(table).T
@@ -92,15 +85,14 @@ def continuous_faster(flows: tuple[pd.DataFrame, pd.DataFrame]) -> Verdict:
 
 
 @register("ffjord-fastest", prepare=timed)
-def ffjord_fastest(flows: tuple[pd.DataFrame, pd.DataFrame]) -> Verdict:
+def ffjord_fastest(rows: pd.DataFrame) -> Verdict:
     """FFJORD's seconds over those of each other continuous flow, on each data set."""
-    rows, races = (part[part["kind"] == "continuous"] for part in flows)
+    rows = rows[rows["kind"] == "continuous"]
     table: dict[str, list[dict[str, float]]] = defaultdict(list)
     used: list[pd.DataFrame] = []
-    for name, group in rows.groupby("dataset"):
-        on_set = races[races["dataset"] == name]
+    for _, group in rows.groupby("dataset"):
         for flow in sorted(set(group["flow"]) - {"ffjord"}):
-            contest = either(group, on_set, "flow", ("ffjord", flow))
+            contest = either(group, "flow", ("ffjord", flow))
             known = ratios(*contest) if contest else {}
             if contest and TRAINING in known:
                 table[flow].append(known)

@@ -41,7 +41,8 @@ class Metric:
     a batch is shown for a row where a table asks for it. ``display`` is the unit of tables and axes
     where it is not ``unit``. ``label`` is the short name of headers and axes; ``about`` explains.
     ``solves`` says that a count grows with the evaluations of a solver, so that it is exact only
-    where the solver's steps are fixed.
+    where the solver's steps are fixed. ``cpu`` says that a time is in CPU seconds of one process,
+    which may be quoted whatever ran beside it.
     """
 
     about: str
@@ -52,6 +53,7 @@ class Metric:
     per: Literal["", "batch", "row"] = ""
     display: str = ""
     solves: bool = False
+    cpu: bool = False
 
     def __post_init__(self) -> None:
         if self.display and (self.unit, self.display) not in SCALES:

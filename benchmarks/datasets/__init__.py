@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -227,6 +227,11 @@ def stream(seed: int, label: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
 
 
+def counts(rows: Iterable[int]) -> str:
+    """Format the sizes of parts."""
+    return " / ".join(f"{n:,}" for n in rows)
+
+
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
     """Draw standard normal numbers, float64."""
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -256,7 +261,9 @@ def drawn(
     """
 
     def load(root: Path | None, seed: int) -> Dataset:
-        parts = {part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()}
+        parts: dict[str, Any] = {
+            part: sample(n, stream(seed, f"{name}/{part}")) for part, n in rows.items()
+        }
         width = parts["train"].shape[1]
         if not 0 <= context_dim < width:
             raise ValueError(
@@ -265,15 +272,12 @@ def drawn(
             )
         known = "exact density" if log_prob else "density not known"
         return Dataset(
-            name=name,
-            dim=width - context_dim,
+            name,
+            width - context_dim,
+            **parts,
             context_dim=context_dim,
-            train=parts["train"],
-            val=parts["val"],
-            test=parts["test"],
             units="raw units",
-            about=f"{about}; {' / '.join(f'{n:,}' for n in rows.values())} independent rows; "
-            f"{known}.",
+            about=f"{about}; {counts(rows.values())} independent rows; {known}.",
             sample=sample,
             log_prob=log_prob,
             entropy=entropy(),

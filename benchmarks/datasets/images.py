@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.datasets import Dataset, Loader, register, stream
+from benchmarks.datasets import Dataset, Loader, counts, register, stream
 from benchmarks.datasets.tabular import shuffled_split
 
 # Pixels, about. Small tiles spread every part over the scenes: between seeds, the mean test
@@ -108,22 +108,21 @@ def cut(photos: Tensor, places: Tensor, k: int, generator: torch.Generator) -> T
 def _patches(name: str, k: int) -> Loader:
     def load(root: Path | None, seed: int) -> Dataset:
         photos = photographs()
-        parts, places = {}, {}
+        places: dict[str, Tensor] = {}
+        parts: dict[str, Any] = {}
         for part, tiles in tile_split(tuple(photos.shape), seed).items():
             generator = stream(seed, f"{name}/{part}")
             places[part] = positions(tiles, k, ROWS[part], generator)
             parts[part] = cut(photos, places[part], k, generator)
         return Dataset(
-            name=name,
-            dim=k * k - 1,
-            train=parts["train"],
-            val=parts["val"],
-            test=parts["test"],
+            name,
+            k * k - 1,
+            **parts,
             units="raw units",
             about=f"{k}x{k} grey patches of scikit-learn's two sample photographs (china.jpg by "
             "danielbuechele, flower.jpg by vultilion, CC BY 2.0), made the way of BSDS300 but not "
             "BSDS300. Patches overlap within a part, hence the groups; the parts come from "
-            f"disjoint image tiles: {' / '.join(f'{len(x):,}' for x in parts.values())} rows.",
+            f"disjoint image tiles: {counts(map(len, parts.values()))} rows.",
             groups=places["test"][:, 0].clone(),
             val_groups=places["val"][:, 0].clone(),
         )
@@ -144,17 +143,14 @@ def digits(root: Path | None, seed: int) -> Dataset:
     pixels = torch.tensor(load_digits().data, dtype=torch.float64)
     generator = stream(seed, "digits")
     noise = torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype)
-    parts = shuffled_split((pixels + noise) / LEVELS, generator)
-    sizes = " / ".join(f"{len(part):,}" for part in parts.values())
+    parts: dict[str, Any] = shuffled_split((pixels + noise) / LEVELS, generator)
     return Dataset(
-        name="digits",
-        dim=pixels.shape[1],
-        train=parts["train"],
-        val=parts["val"],
-        test=parts["test"],
+        "digits",
+        pixels.shape[1],
+        **parts,
         units="pixels in [0, 1)",
         levels=LEVELS,
         about="Handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak 1998, UCI 80, "
-        f"doi:10.24432/C50P49, CC BY 4.0), dequantised by uniform noise; random split: {sizes} "
-        "rows.",
+        f"doi:10.24432/C50P49, CC BY 4.0), dequantised by uniform noise; random split: "
+        f"{counts(map(len, parts.values()))} rows.",
     )

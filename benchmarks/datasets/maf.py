@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from benchmarks.core.formats import brief
-from benchmarks.datasets import Dataset, Loader, register
+from benchmarks.datasets import Dataset, Loader, counts, register
 from benchmarks.datasets.disk import VARIABLE, Absent, Source, check_size, data_root, read_npy
 
 ARCHIVE = "https://zenodo.org/records/1161203/files/data.tar.gz"
@@ -85,19 +85,14 @@ class Published(NamedTuple):
             raise ValueError(f"data set {self.name!r}:{where} {reason}") from error
         dim, rows = parts[0].shape[1], [len(part) for part in parts]
         size = self.differs(dim, rows) or f"the published {counts(rows)} rows"
-        train, val, test = map(torch.from_numpy, parts)
         about = (
             f"{self.name.upper()} as Papamakarios et al. (2017, arXiv:1705.07057) have it: "
             f"{self.quirks}. Read: {size}."
         )
+        train, val, test = map(torch.from_numpy, parts)
         return Dataset(
             self.name, dim, train, val, test, units=self.units, about=about, split="published"
         )
-
-
-def counts(rows: Sequence[int]) -> str:
-    """Format the sizes of parts."""
-    return " / ".join(f"{n:,}" for n in rows)
 
 
 def tails(x: np.ndarray) -> Parts:

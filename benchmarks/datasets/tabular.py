@@ -7,12 +7,13 @@ doi:10.24432/C52C8B, CC BY 4.0. `data/README.md` lists the changes to the file.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmarks.datasets import Dataset, register, stream
+from benchmarks.datasets import Dataset, counts, register, stream
 from flows.preprocessing import Standardization
 
 DATA = Path(__file__).parent / "data"
@@ -42,19 +43,17 @@ def magic(root: Path | None, seed: int) -> Dataset:
     """MAGIC gamma telescope: 10 shape parameters of simulated Cherenkov images, both classes."""
     frame = pd.read_parquet(DATA / "magic.parquet")
     x = distinct_rows(frame)
+    parts: dict[str, Any]
     parts, scaling = standardised(shuffled_split(x, stream(seed, "magic")))
-    sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     return Dataset(
-        name="magic",
-        dim=x.shape[1],
-        train=parts["train"],
-        val=parts["val"],
-        test=parts["test"],
+        "magic",
+        x.shape[1],
+        **parts,
         units="standardised columns",
         scaling=scaling,
         columns=tuple(frame.columns),
         about="MAGIC gamma telescope (Bock 2004, UCI 159, doi:10.24432/C52C8B, CC BY 4.0), the 10 "
         f"features without the class; not a MAF set. {len(frame) - len(x)} duplicate rows dropped "
-        f"before a random 80/10/10 split: {sizes} rows, standardised with the training mean and "
-        "sd.",
+        f"before a random 80/10/10 split: {counts(map(len, parts.values()))} rows, standardised "
+        "with the training mean and sd.",
     )

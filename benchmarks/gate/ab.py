@@ -46,7 +46,7 @@ DEFAULT = (  # six kinds of flow, each milliseconds a call
     "cnf/log_prob",
     "ffjord/log_prob",
 )
-FACTOR = 1.05  # least change that counts: processes of one revision differ by less (docs/ab.md)
+FACTOR = 1.05  # least change that counts: processes of one revision differ by less
 HEADERS = ("Benchmark", "Base (ms)", "New (ms)", "Ratio", "95 % interval", "p", "Verdict")
 SUMMARIES = {  # by verdict
     ("slower", f"failed in {NEW}"): "slower or failed",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmarks.claims import LECTURE, Claim, Evidence, Outcome, Verdict, claims, criteria
+from benchmarks.claims import DATE, LECTURE, VERSION, Claim, Evidence, Outcome, Verdict, claims
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report.runs import Run
 
@@ -16,7 +16,7 @@ TITLE = "What becomes of the claims"
 ABOUT = (
     f"The claims of a lecture, {LECTURE}, slide by slide, then those without a slide, and what "
     "these records make of them: confirmed, refuted, conditional on what the sentence names, or "
-    f"undecided where it shows neither. Criteria of version {criteria.VERSION}, {criteria.DATE}."
+    f"undecided where it shows neither. Criteria of version {VERSION}, {DATE}."
 )
 BY_RUN = "Verdicts by run"
 BY_RUN_NOTE = (

@@ -11,34 +11,24 @@ from typing import Any, ClassVar, Self
 
 from pydantic import JsonValue, PositiveInt, ValidationError
 from pydantic import model_validator as validator
-from torch import Tensor
 
 import flows
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case, Settings
-from benchmarks.core.study import Common, Result, Study
-from benchmarks.evaluation.scoring import times
+from benchmarks.core.study import Common, Study
 from benchmarks.studies.contender import Contender, K, expanded
 from benchmarks.training.baselines import BaselineEntry
 from benchmarks.training.settings import Training, TrainingPart
 
 
 class TrainingStudy(Study):
-    """A study of trainings, which run beside others; what their times need is kept for later."""
+    """A study of trainings, which may run beside others."""
 
-    uses: ClassVar[tuple[str, ...]] = (
-        "benchmarks.measure",
-        "benchmarks.training",
-        "benchmarks.evaluation",
-    )
+    uses = ("benchmarks.measure", "benchmarks.training", "benchmarks.evaluation")
 
     def alone(self, case: Case) -> bool:
         """Whether the clock ends the training."""
         return bool(case.settings.get("training", {}).get("time_limit"))
-
-    def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
-        """Time the training and the calls of its flow, or a baseline."""
-        return times(case, datasets.load(str(case.dataset), seed=case.seeds.data), kept)
 
 
 class Trainee(Contender, frozen=True):
@@ -63,9 +53,7 @@ class Trainees(Settings, frozen=True):
     sizes: Mapping[str, PositiveInt] = {}
     """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
     parameters: PositiveInt | None = None
-    """Number of trainable parameters that decides the width of every flow without a width of its
-    own.
-    """
+    """Number of trainable parameters that decides the width of flows without one of their own."""
     batch: PositiveInt = 256
     """Rows of a batch."""
     updates: PositiveInt = 1000
@@ -96,11 +84,9 @@ class Trainees(Settings, frozen=True):
     ) -> Iterator[Case]:
         """Yield a case for each flow and seed on a data set.
 
-        ``settings``, ``roles`` and ``fields`` are those of every case; ``fixed`` are settings of
-        the training that override all others. Raises ValueError if a protocol has no rule for a
-        flow on the data set, if training options contradict each other, or if rows are to be fresh
-        and the data set has no distribution. Of a conditional data set the flows are those that
-        take a context, with its ``context_dim``.
+        ``fixed`` are settings of the training that override all others. Raises ValueError if a
+        protocol has no rule for a flow on the data set, if training options contradict each other,
+        or if rows are to be fresh and the data set has no distribution.
         """
         for contender in entered(self.flows, dataset):
             trainee, training = self.resolve(contender, dataset, fixed)
@@ -123,35 +109,28 @@ class Trainees(Settings, frozen=True):
     def resolve(
         self, trainee: Trainee, dataset: str, fixed: Mapping[str, JsonValue] = {}
     ) -> tuple[Trainee, Training]:
-        """Resolve a flow's options, batch, updates and training on a data set.
-
-        Raises ValueError as `repeated` does.
-        """
+        """Resolve a flow's options, batch, updates and training on a data set; see `repeated`."""
+        member = flows.members[trainee.flow]
         decided = "hidden" in trainee.options or trainee.rules
-        if self.parameters and not decided and "hidden" in flows.members[trainee.flow].uses:
+        if self.parameters and not decided and "hidden" in member.uses:
             trainee = trainee.model_copy(update={"parameters": self.parameters})
-        own = trainee.training.model_dump(exclude_unset=True)
-        if (name := trainee.protocol or self.protocol) is None:
-            return trainee, _checked(trainee.flow, {**self.training.model_dump(), **own, **fixed})
-        rule, given = protocols.read(name).of(trainee.flow, dataset), self.model_fields_set
-        sizes = flows.members[trainee.flow].applicable(self.sizes)
-        options = {**rule.options, **sizes, **trainee.options}
-        if trainee.rules and "hidden" not in trainee.options:
-            options.pop("hidden", None)
-        changes = {
-            "options": options,
-            "batch": trainee.batch or (self.batch if "batch" in given else rule.batch),
-            "updates": trainee.updates or (self.updates if "updates" in given else rule.updates),
-        }
-        levels = (
-            self.training.model_dump(),
-            rule.training,
-            self.training.model_dump(exclude_unset=True),
-            own,
-            fixed,
-        )
-        training = {key: value for level in levels for key, value in level.items()}
-        return trainee.model_copy(update=changes), _checked(trainee.flow, training)
+        training, changes = self.training.model_dump(), {}
+        if name := trainee.protocol or self.protocol:
+            rule = protocols.read(name).of(trainee.flow, dataset)
+            training |= {**rule.training, **self.training.model_dump(exclude_unset=True)}
+            options = {**rule.options, **member.applicable(self.sizes), **trainee.options}
+            if trainee.rules and "hidden" not in trainee.options:
+                options.pop("hidden", None)
+            changes["options"] = options
+            for size in ("batch", "updates"):
+                nearer = self if size in self.model_fields_set else rule
+                changes[size] = getattr(trainee, size) or getattr(nearer, size)
+        training |= {**trainee.training.model_dump(exclude_unset=True), **fixed}
+        try:
+            return trainee.model_copy(update=changes), Training.model_validate(training)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"training of flow {trainee.flow!r}: {reason}") from error
 
 
 def entered(contenders: Sequence[K], dataset: str) -> list[K]:
@@ -162,26 +141,17 @@ def entered(contenders: Sequence[K], dataset: str) -> list[K]:
     every = expanded(contenders)
     if not datasets.context_dim(dataset):
         return every
-    for name in sorted({contender.flow for contender in contenders} - {"*"}):
-        if "context_dim" not in flows.members[name].uses:
-            what = f"flow {name!r} is left out on {dataset}: it takes no context"
-            warnings.warn(what, stacklevel=1)
-    return [one for one in every if "context_dim" in flows.members[one.flow].uses]
+    unfit = {one.flow for one in every if "context_dim" not in flows.members[one.flow].uses}
+    for name in sorted(unfit.intersection(contender.flow for contender in contenders)):
+        what = f"flow {name!r} is left out on {dataset}: it takes no context"
+        warnings.warn(what, stacklevel=1)
+    return [one for one in every if one.flow not in unfit]
 
 
 def sized(sizes: Mapping[str, int], dataset: str) -> dict[str, int]:
     """Sizes of flows on a data set, with the width of its context if it is conditional."""
     width = datasets.context_dim(dataset)
     return {**sizes, "context_dim": width} if width else dict(sizes)
-
-
-def _checked(flow: str, values: Mapping[str, Any]) -> Training:
-    """Validate the training of a flow; ValueError of one line if values contradict each other."""
-    try:
-        return Training.model_validate(values)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ValueError(f"training of flow {flow!r}: {reason}") from error
 
 
 def fitted(
@@ -194,6 +164,6 @@ def fitted(
 ) -> Iterator[Case]:
     """Yield a case for each baseline and seed on a data set."""
     for entry in map(BaselineEntry.model_validate, baselines):
-        own = {"flow": entry.flow, "dim": dim, "dataset": dataset, "batch": 1, **fields}
-        own["settings"] = {**settings, **entry.settings}
-        yield from (common.case(seed, **own) for seed in common.seeds)
+        fields |= {"flow": entry.flow, "dim": dim, "dataset": dataset, "batch": 1}
+        fields["settings"] = {**settings, **entry.settings}
+        yield from (common.case(seed, **fields) for seed in common.seeds)

@@ -24,9 +24,8 @@ from benchmarks.core.case import Case
 from benchmarks.core.store import replace
 from benchmarks.measure.operations import counting
 from benchmarks.training import PLATEAU
-from benchmarks.training.history import History
 from benchmarks.training.settings import Training
-from benchmarks.training.state import State
+from benchmarks.training.state import History, State
 
 SECONDS = 30.0  # between two checkpoints
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam and AdamW keep of each parameter
@@ -73,12 +72,9 @@ def write(path: Path, state: State, owner: str) -> None:
 
     A training goes on where its file cannot be written; a warning says so.
     """
-    tensors = _tensors(state)
+    tensors = {**_tensors(state), "order": state.order}
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
-    tensors["order"] = state.order
-    for update, weights in state.snapshots.items():
-        tensors |= {f"snapshot.{update}.{name}": value for name, value in weights.items()}
     scalars = {name: getattr(state, name) for name in state.SCALARS}
     content = {"owner": owner, "scalars": scalars, "history": asdict(state.history)}
     try:
@@ -124,12 +120,16 @@ def read(path: Path, state: State, owner: str, latest: int, rows: int) -> bool:
         content, tensors = unpacked(path)
         if content["owner"] != owner:
             raise ValueError("it is of another training")
-        if content["scalars"]["update"] > latest:
+        scalars = {name: content["scalars"][name] for name in state.SCALARS}
+        if scalars["update"] > latest:
             return False
         history = TypeAdapter(History).validate_python(content["history"])
-        scalars = {name: content["scalars"][name] for name in state.SCALARS}
+        if scalars["update"] != history.updates:
+            raise ValueError(f"it counts {scalars['update']} updates, {history.updates} losses")
+        order = tensors["order"]
+        if order.numel() and not 0 <= int(order.min()) <= int(order.max()) < rows:
+            raise ValueError(f"its batches are of other rows than the {rows} there are")
         _check(state, tensors)
-        _check_progress(scalars, history, tensors["order"], rows)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         warnings.warn(
             f"checkpoint {path.name} cannot be used, the training starts anew: {error!r}",
@@ -155,40 +155,26 @@ def _tensors(state: State) -> dict[str, Tensor]:
 
 def _check(state: State, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError, or RuntimeError for a random stream, where tensors do not fit the state."""
-    expected = {name: (value.shape, value.dtype) for name, value in _tensors(state).items()}
-    expected["order"] = tensors["order"].shape[:1], torch.int64
-    weights = {name: (value.shape, value.dtype) for name, value in state.best.items()}
-    for update in _snapshots(tensors):
-        expected |= {f"snapshot.{update}.{name}": layout for name, layout in weights.items()}
-    moments = _moments(tensors)
+    order = torch.empty(len(tensors["order"]), dtype=torch.long)
+    expected = {**_tensors(state), "order": order}
     parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
-    for index, names in moments.items():
+    for index, names in _moments(tensors).items():
         if set(names) != MOMENTS or index >= len(parameters):
             raise ValueError(f"its optimiser holds {sorted(names)} of parameter {index}")
-        expected |= {
-            f"optimiser.{index}.{name}": (
-                parameters[index].shape if name != "step" else torch.Size([]),
-                value.dtype,
-            )
-            for name, value in names.items()
-        }
-    layout = {name: (value.shape, value.dtype) for name, value in tensors.items()}
-    if layout != expected:
-        unfit = sorted(n for n in layout | expected if layout.get(n) != expected.get(n))
+        for name, value in names.items():
+            like = parameters[index] if name != "step" else value.new_empty(())
+            expected[f"optimiser.{index}.{name}"] = like
+    layouts = [
+        {name: (value.shape, value.dtype) for name, value in own.items()}
+        for own in (tensors, expected)
+    ]
+    if layouts[0] != layouts[1]:
+        own, right = layouts
+        unfit = sorted(name for name in own | right if own.get(name) != right.get(name))
         raise ValueError(f"its tensors do not fit the flow: {', '.join(unfit[:3])}")
     for name, stream in state.streams.items():
         device = "cpu" if stream is None else stream.device
         torch.Generator(device).set_state(tensors[f"stream.{name}"])
-
-
-def _check_progress(
-    scalars: Mapping[str, float], history: History, order: Tensor, rows: int
-) -> None:
-    """Raise ValueError where the counters disagree, or batches are of rows that there are not."""
-    if not scalars["update"] == history.updates == len(history.losses):
-        raise ValueError(f"it counts {scalars['update']} updates, and {len(history.losses)} losses")
-    if order.numel() and not 0 <= int(order.min()) <= int(order.max()) < rows:
-        raise ValueError(f"its batches are of other rows than the {rows} there are")
 
 
 def _restore(state: State, tensors: Mapping[str, Tensor]) -> None:
@@ -196,7 +182,6 @@ def _restore(state: State, tensors: Mapping[str, Tensor]) -> None:
     state.flow.load_state_dict(_under("flow.", tensors))
     device = next(iter(state.best.values())).device
     state.best = {name: value.to(device) for name, value in _under("best.", tensors).items()}
-    state.snapshots = _snapshots(tensors)
     groups = state.optimiser.state_dict()["param_groups"]
     state.optimiser.load_state_dict({"state": _moments(tensors), "param_groups": groups})
     for name, stream in state.streams.items():
@@ -214,15 +199,6 @@ def _moments(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         index, _, key = name.partition(".")
         moments.setdefault(int(index), {})[key] = value
     return moments
-
-
-def _snapshots(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """The snapshots of weights, by the number of updates and by name."""
-    snapshots: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("snapshot.", tensors).items():
-        update, _, key = name.partition(".")
-        snapshots.setdefault(int(update), {})[key] = value
-    return snapshots
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:

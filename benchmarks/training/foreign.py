@@ -14,7 +14,7 @@ from benchmarks.datasets import Dataset
 from benchmarks.measure.peers import Fitted, ForeignFlow
 from benchmarks.measure.process import Arrays
 from benchmarks.training import schedules
-from benchmarks.training.seconds import LEAST
+from benchmarks.training.loop import LEAST
 from benchmarks.training.settings import Training
 from flows.preprocessing import fit
 from flows.training import next_picks
@@ -50,7 +50,7 @@ class ForeignTraining:
     def rate(self, seconds: float) -> dict[str, float]:
         """Measure updates a second in about so many seconds, and those of compiling an update.
 
-        The median update of the second half counts, as in `seconds.update_rates`.
+        The median update of the second half counts, as in `loop.update_rates`.
         """
         first = self._fit(self._picks(LEAST), np.full(LEAST, self.settings.learning_rate))
         count = max(LEAST, math.ceil(seconds / np.median(first.seconds[1:])))

@@ -1,27 +1,40 @@
-"""Trainings of cases: the one loop with counts, seconds, validations and checkpoints."""
+"""Trainings of cases: the one loop with counts, seconds, validations and checkpoints.
+
+Training reports its FLOPs, which are exact, and the CPU seconds of its own process. After it has
+ended it may go on at a constant rate, to say whether it was still improving.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import flows
-from benchmarks.analysis.inference import standard_error
+from benchmarks.analysis.criteria import UPDATES
+from benchmarks.analysis.improvement import gain_per_doubling
+from benchmarks.analysis.inference import Estimate, standard_error
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
-from benchmarks.measure.operations import counting
+from benchmarks.measure.clock import synchronise
+from benchmarks.measure.operations import Operations, counting
 from benchmarks.training import checkpoint, schedules
-from benchmarks.training.continuation import continued
-from benchmarks.training.history import History
-from benchmarks.training.settings import Training
-from benchmarks.training.state import State, initial_state
-from benchmarks.training.updates import count, next_batch, objective_at, update
-from benchmarks.training.validation import Validation, in_float64
-from flows.training import Objective, Turns, loop, own_loss
+from benchmarks.training.settings import Sampler, Training
+from benchmarks.training.state import Count, History, State, initial_state, prepared
+from flows.continuous import SolveError
+from flows.training import PATIENCE, Objective, Turns, likelihood, loop, own_loss
+
+CHUNK = 5000  # validation rows at once
+WINDOWS = 8  # of a continuation
+SETTLING = 2  # windows at its start, in which the noise of the rate comes back: not validated
+LEAST = 3  # updates that a rate is measured by
+ENDLESS = 1_000_000  # updates of a training whose rate is measured
 
 Observer = Callable[[int], tuple[int | float, ...] | None]  # of the number of updates done
 
@@ -59,14 +72,72 @@ def train(
     state, history = turns.state, turns.state.history
     end = loop(state, turns)
     history.stopped = "patience" if turns.fell else "" if end == "updates" else end
-    share = 0.0 if turns.fell else continuation
-    history.gain = continued(
-        state, turns.validation, turns.batch, turns.case, settings, objective, share
-    )
+    history.gain = continued(turns, 0.0 if turns.fell else continuation)
     if settings.keep == "best":
         flow.load_state_dict(state.best)
-    history.snapshots = state.snapshots
     return history
+
+
+def update_rates(case: Case, data: Dataset, seconds: float) -> list[float]:
+    """Return the updates a second of a training, from its first ``seconds``; 1 if none is timed.
+
+    They are those of the median update of their second half: an ODE takes more evaluations once its
+    field has learned something. A training that the likelihood finishes has a second rate.
+    """
+    flow, settings = prepared(case, data)
+    state, source = initial_state(flow, case, settings), settings.source(data)
+    rows = data.train.to(case.device, getattr(torch, case.dtype))
+    seconds, endless = 0.0 if counting() else seconds, case.changed(updates=ENDLESS)
+    rates = []
+    for objective in (own_loss, likelihood) if settings.finish == "likelihood" else (own_loss,):
+        start, until = time.perf_counter(), [state.history.seconds]
+        while len(until) <= LEAST or time.perf_counter() - start < seconds:
+            update(state, next_batch(state, case, source, rows), objective, settings, endless)
+            until.append(state.history.seconds)
+        late = np.diff(until)[(len(until) - 1) // 2 :]
+        rates.append(1.0 if counting() else float(1 / np.median(late)))
+    return rates
+
+
+def next_batch(state: State, case: Case, source: Sampler | None, rows: Tensor) -> Tensor:
+    """Return the next batch (N, D): fresh rows of the source, or rows of the training set."""
+    if source is not None:
+        return source(case.batch, state.generator).to(rows)
+    return rows[state.picks(len(rows), case.batch).to(case.device)]
+
+
+def update(state: State, x: Tensor, objective: Objective, settings: Training, case: Case) -> str:
+    """Make one timed and counted update; return the reason if it was skipped, else ""."""
+    history = state.history
+    share = schedules.share(settings, state.update, case.updates, state.drops)
+    with flows.count_nfe(state.flow) as nfe:
+        synchronise(case.device)
+        start, cpu = time.perf_counter(), time.process_time()
+        loss, fault = state.step(x, objective, settings.learning_rate * share, settings.clip)
+        synchronise(case.device)
+        history.seconds += time.perf_counter() - start
+        history.cpu_seconds += time.process_time() - cpu
+    history.losses.append(loss)
+    history.update_evaluations.append((nfe.forward, nfe.backward))
+    history.skipped += bool(fault)
+    return fault
+
+
+def count(state: State, x: Tensor, objective: Objective) -> None:
+    """Count FLOPs and evaluations of an update at x by a copy of the flow, if it can be solved."""
+    device = [x.device] if x.device.type == "cuda" else []
+    flow = copy.deepcopy(state.flow)
+    with torch.random.fork_rng(device), flows.count_nfe(flow) as nfe:
+        try:
+            with Operations() as forward:
+                loss = objective(flow, x)
+            with Operations() as backward:
+                loss.backward()
+        except SolveError:
+            return
+    first = state.update if state.history.counts else 0
+    flops, evaluations = (forward.flops, backward.flops), (nfe.forward, nfe.backward)
+    state.history.counts.append(Count(first, flops, evaluations))
 
 
 class _Turns(Turns):
@@ -91,12 +162,18 @@ class _Turns(Turns):
         self.slot = None if self.clock else checkpoint.slot(case)
         self.name = getattr(objective, "__qualname__", type(objective).__qualname__)
         self.owner = f"{case.key} {self.name} {settings.model_dump_json()}"
-        self.rows = data.train.to(case.device, getattr(torch, case.dtype))
+        dtype = getattr(torch, case.dtype)
+        self.rows = data.train.to(case.device, dtype)
         self.shared = checkpoint.plateau(case, settings)
         self.stable = schedules.stable(settings, case.updates)
         if not self._resumed():
             count(self.state, self.rows[: case.batch], objective)
-        self.validation = Validation(flow, data, case, settings)
+        tolerance = settings.validation_tolerance
+        solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
+        self.exact = flow.using(trace="exact", solver=solver)
+        self.held_out = data.val[: settings.validation_rows].to(case.device, dtype)
+        groups = data.val_groups
+        self.groups = None if groups is None else groups[: len(self.held_out)].numpy()
         # decided by the clock, so nothing may run beside it
         self.state.history.alone = settings.time_limit > 0
         self.every, self.written = settings.every(case.updates), time.monotonic()
@@ -129,15 +206,23 @@ class _Turns(Turns):
             return self.clock.validates(self.settings.validations)
         return self.state.update % self.every == 0
 
+    @torch.no_grad()
+    def log_prob(self) -> Tensor | None:
+        """Exact log-density of each validation row, nats, (N,); None without a finite mean."""
+        try:
+            parts = [self.exact.log_prob(part) for part in torch.split(self.held_out, CHUNK)]
+        except SolveError:
+            return None
+        log_prob = torch.cat(parts)
+        return log_prob if math.isfinite(log_prob.mean().item()) else None
+
     def validate(self) -> None:
         state, score, error = self.state, -math.inf, math.nan
-        if (log_prob := self.validation.log_prob()) is not None:
-            rows = in_float64(log_prob)
-            score, error = log_prob.mean().item(), standard_error(rows, self.validation.groups)
+        if (log_prob := self.log_prob()) is not None:
+            score = log_prob.mean().item()
+            error = standard_error(log_prob.double().cpu().numpy(), self.groups)
         state.history.add_validation(score, error)
         state.keep_best(score)
-        if not counting():  # for times afterwards
-            state.add_snapshot()
         state.drops = schedules.drops(self.settings, state.drops, state.waiting)
         if self.clock:
             self._fall(self.clock)
@@ -164,14 +249,18 @@ class _Turns(Turns):
         if (observation := self.observer(self.state.update)) is not None:
             self.state.history.observations.append(observation)
 
+    def goal(self, update: int) -> Objective:
+        """What an update minimises: the objective, or the likelihood where that finishes."""
+        finish = self.settings.finish == "likelihood"
+        last = finish and update >= schedules.stable(self.settings, self.case.updates)
+        return likelihood if last else self.objective
+
     def update(self) -> str:
-        state, settings = self.state, self.settings
-        x = self.batch(state)
-        goal = objective_at(state.update, self.case, settings, self.objective)
+        state, x, goal = self.state, self.batch(self.state), self.goal(self.state.update)
         counts = len(state.history.counts)
         if not counts or (goal is not self.objective and counts < 2):
             count(state, x, goal)
-        return update(state, x, goal, settings, self.case)
+        return update(state, x, goal, self.settings, self.case)
 
     def close(self) -> None:
         due = time.monotonic() - self.written >= checkpoint.SECONDS
@@ -181,6 +270,67 @@ class _Turns(Turns):
         if checkpoint.stopping:
             raise checkpoint.Stopped
 
-    def batch(self, of: State) -> Tensor:
+    def batch(self, state: State) -> Tensor:
         """The next batch (N, D) of a state."""
-        return next_batch(of, self.case, self.source, self.rows)
+        return next_batch(state, self.case, self.source, self.rows)
+
+
+def continued(turns: _Turns, share: float) -> Estimate | None:
+    """Estimate the gain of validation likelihood, nats, by as many updates again.
+
+    The training goes on by ``share`` of its updates at its own rate without the schedule's fall;
+    the state is as before afterwards. Validated are means of the weights over windows of updates:
+    they take away most of the noise of the rate, which would hide the trend. None of fewer than
+    `criteria.UPDATES`, which are no training, and where an update or a density cannot be computed.
+    Raises `checkpoint.Stopped` if the process was asked to stop. Izmailov et al., Averaging Weights
+    Leads to Wider Optima and Better Generalization, 2018, arXiv:1803.05407.
+    """
+    state, settings, case = turns.state, turns.settings, turns.case
+    done = state.update
+    if share == 0 or done < UPDATES:
+        return None
+    goal, rate = turns.goal(done - 1), settings.learning_rate * 10.0**-state.drops
+    constant = {"schedule": "constant", "warmup": 0, "learning_rate": rate}
+    steady, each = settings.model_copy(update=constant), max(1, round(share * done / WINDOWS))
+    own = replace(state, history=History(), in_a_row=0)
+
+    def step() -> bool:
+        if checkpoint.stopping:
+            raise checkpoint.Stopped
+        update(own, turns.batch(own), goal, steady, case)
+        return own.in_a_row < PATIENCE
+
+    with state.undone():
+        if not all(step() for _ in range(SETTLING * each)):
+            return None
+        curves = list(_curves(turns, step, each))
+    if len(curves) < WINDOWS - SETTLING:
+        return None
+    before = sum(schedules.share(settings, n, case.updates, 0) for n in range(done))
+    effort = [before + each * (n + 0.5) for n in range(SETTLING, WINDOWS)]
+    return gain_per_doubling(curves, effort, turns.groups)
+
+
+def _curves(turns: _Turns, step: Callable[[], bool], each: int) -> Iterator[np.ndarray]:
+    """Log-densities (N,) by the mean weights of each window, until one cannot be computed."""
+    weights = list(turns.state.flow.parameters())
+    for _ in range(WINDOWS - SETTLING):
+        means = [torch.zeros_like(p) for p in weights]
+        for _ in range(each):
+            if not step():
+                return
+            for mean, p in zip(means, weights, strict=True):
+                mean += p.detach() / each
+        own = [p.detach().clone() for p in weights]
+        _copy(means, weights)
+        log_prob = turns.log_prob()
+        _copy(own, weights)
+        if log_prob is None:
+            return
+        yield log_prob.double().cpu().numpy()
+
+
+@torch.no_grad()
+def _copy(values: Sequence[Tensor], to: Sequence[Tensor]) -> None:
+    for own, value in zip(to, values, strict=True):
+        own.copy_(value)

@@ -12,8 +12,7 @@ from benchmarks import datasets
 from benchmarks.core.case import Case, Settings
 from benchmarks.core.record import Record
 from benchmarks.core.study import Common, Result, Skipped, register
-from benchmarks.evaluation.scoring import score
-from benchmarks.evaluation.settings import Scoring
+from benchmarks.evaluation.scoring import Scoring, score
 from benchmarks.studies.choose.plan import Deadline
 from benchmarks.studies.frontier.entries import Entrant
 from benchmarks.studies.frontier.study import trial

@@ -1,118 +1,426 @@
-"""Figures of densities: densities and samples beside data, the way there, and the training."""
+"""Figures of densities: beside their data, the way there, in a few columns, and the training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from scipy.ndimage import gaussian_filter1d
+from matplotlib.patches import Patch, Rectangle
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from benchmarks.analysis import improvement
+from benchmarks.analysis.contests import kinds, validations
+from benchmarks.analysis.paired import facts_of
 from benchmarks.core.exhibit import Figure
-from benchmarks.core.frame import holding
-from benchmarks.core.naming import series
+from benchmarks.core.formats import number
+from benchmarks.core.frame import arrays_by_case, holding
+from benchmarks.core.naming import named
 from benchmarks.core.store import arrays
-from benchmarks.plotting import draw
-from benchmarks.studies.density import corners, portraits, transport
+from benchmarks.plotting import draw, panels
 
-SETS = 4  # data sets of a figure of training
-NOTE = (
-    "Left and middle: validation log-likelihood, by the exact trace and an adaptive solver, "
-    "against updates and against seconds of training (without validation). A mark shows the "
-    "weights that were kept, a bar the end of a training that stopped early; a curve that still "
-    "rises at its end was cut off by its budget. The steep first fifth of a curve may lie below "
-    "the panel. Right: the training loss (faint: raw), which for some flows is not a likelihood. "
-    "One line per seed."
+Arrays = dict[str, np.ndarray]
+Sets = dict[str, pd.DataFrame]
+
+FLOWS, SETS = 6, 5  # flows beside the data, and data sets, of a figure of several sets
+ABREAST = 6  # panels of a row in a figure of one set, the data among them
+PORTRAIT_NOTE = (
+    "Above: the density (for the data a histogram of the training set), all panels of a data set "
+    "on one scale; grey: not evaluated. Below: samples (for the data test rows). Numbers are test "
+    "log-likelihoods in nats. First seed."
+)
+STEPS, GAP = 8, 0.05  # steps abreast, and the gap between two as a share of their side
+STEPS_NOTE = (
+    "From noise (left) to data (right): densities above 800 samples. A continuous flow is shown "
+    "at equally spaced times on common axes, any other after the given number of layers on axes "
+    "of its own. Densities of a flow share one scale. First seed of at most six flows."
+)
+PATHS_ABREAST = 7  # flows of a figure of trajectories
+PATHS, STARTS, ENDS = "#56B4E9", "#000000", "#D55E00"
+PATHS_NOTE = (
+    "Paths of 100 points from noise (black) to data (orange) under each continuous flow. Length: "
+    "that of the paths over the distance between their ends. Energy: integral of the squared speed "
+    "over that of straight paths at constant speed. First seed."
+)
+BINS, SMOOTH = 40, 1.5  # bins of a histogram, and the width of its smoothing in bins
+LEVELS = (0.5, 0.8, 0.95)  # shares of the data within the contours
+DATA, SAMPLES = "#555555", "#D55E00"
+DOTS = {"ls": "", "marker": ".", "ms": 1.6, "mec": "none", "color": SAMPLES, "alpha": 0.6}
+CORNER_NOTE = (
+    "{name}, test log-likelihood {ll} nats. Test rows (grey; contours hold 50, 80 and 95 % of "
+    "them) and samples (orange), in the least normally distributed of {width} columns{given}. "
+    "First seed."
+)
+TRAININGS = 4  # data sets of a figure of training
+TRAINING_NOTE = (
+    "Left and middle: validation log-likelihood, by the exact trace and an adaptive solver. A mark "
+    "shows the weights that were kept, a bar a training that stopped early. Right: the training "
+    "loss (faint: raw), which for some flows is not a likelihood. One line per seed."
 )
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Every figure of the study."""
-    done = frame[(frame["status"] == "done") & frame["arrays"].notna()]
-    done = improvement.marked(done)
+    done = improvement.marked(frame[(frame["status"] == "done") & frame["arrays"].notna()])
     trained = done[done["updates"] > 0]
     flat = holding(trained[trained["dim"] == 2], "path_samples")
-    wide = holding(done, "columns")
-    plane = [*portraits.figures(flat), *transport.figures(flat)]
-    return [*plane, *corners.figures(wide), *training(trained)]
+    plane = [*portraits(flat), *steps(flat), *trajectories(flat)]
+    return [*plane, *corners(holding(done, "columns")), *training(trained)]
+
+
+def _sets(rows: pd.DataFrame) -> Sets:
+    """The first seed of each series, by data set."""
+    groups = rows.groupby("dataset", sort=False)
+    return {str(name): panels.ordered(group) for name, group in groups}
+
+
+def _figure(name: str, title: str, note: str, draw: Any, sets: Sets, within: str = "") -> Figure:
+    keys = tuple(key for rows in sets.values() for key in rows["key"])
+    return Figure(name, title, note, partial(draw, sets), keys, within)
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}-{number}" if number > 1 else name
+
+
+# ---- densities beside their data ----------------------------------------------------------------
+
+
+class Portrait(NamedTuple):
+    """Contents of a pair of panels."""
+
+    name: str
+    below: str  # the line below the name
+    image: np.ndarray  # density
+    samples: np.ndarray
+
+
+def portraits(flat: pd.DataFrame) -> list[Figure]:
+    """All data sets at a glance, then each with all of its flows; several figures for many sets."""
+    sets, pictures, within = _sets(flat), [], {}
+    for n, (part, names) in enumerate(panels.sheets(sets, SETS, FLOWS), 1):
+        name = _numbered("pictures", n)
+        within |= {data: name for data in part if set(sets[data]["series"]) <= {*names}}
+        note = PORTRAIT_NOTE + improvement.note(pd.concat(part.values()))
+        glance = partial(_glance, names)
+        pictures.append(_figure(name, "Data and densities", note, glance, part))
+    for data, rows in sets.items():
+        title, note = f"{data}: data and densities", PORTRAIT_NOTE + improvement.note(rows)
+        whole = within.get(data, "")
+        pictures.append(_figure(f"picture-{data}", title, note, _each, {data: rows}, whole))
+    return pictures
+
+
+def _glance(flows: list[str], sets: Sets) -> Any:
+    """A pair of rows of panels a data set, a column a flow."""
+    lines = []
+    for name, rows in sets.items():
+        every, extent = _portraits(rows)
+        lines.append((name, [every.get(flow) for flow in ("Data", *flows)], extent))
+    return _pairs(lines, 1.5)
+
+
+def _each(sets: Sets) -> Any:
+    """All flows of one data set, a pair of rows of panels for every `ABREAST`."""
+    by_name, extent = _portraits(*sets.values())
+    every: list[Portrait | None] = list(by_name.values())
+    columns = min(ABREAST, len(every))
+    every += [None] * (-len(every) % columns)
+    starts = range(0, len(every), columns)
+    return _pairs([("", every[at : at + columns], extent) for at in starts], 1.75)
+
+
+def _portraits(rows: pd.DataFrame) -> tuple[dict[str, Portrait], np.ndarray]:
+    """The data and each flow by name, and the extent of the images."""
+    every = arrays_by_case(rows)
+    first = every[0]
+    portraits = {"Data": Portrait("Data", "", first["data_image"], first["data_samples"])}
+    for (_, row), content in zip(rows.iterrows(), every, strict=True):
+        likelihood = f"{number(row['test_ll'], '.3f')} {row.get(improvement.MARKS, '')}".strip()
+        samples = content["samples"][: len(first["data_samples"])]
+        image, name = np.exp(content["image"].astype(float)), str(row["series"])
+        portraits[name] = Portrait(name, likelihood, image, samples)
+    return portraits, first["extent"]
+
+
+def _pairs(lines: Sequence[tuple[str, Sequence[Portrait | None], np.ndarray]], most: float) -> Any:
+    """Pairs of rows: densities above, samples below, on the scale of the first of all, the data."""
+    columns, top = len(lines[0][1]), None
+    side = min(most, 9.2 / columns)
+    with panels.squares([panels.NAME, panels.NEXT] * len(lines), columns, side) as (figure, axes):
+        for pair, (name, portraits, extent) in zip(
+            axes.reshape(len(lines), 2, columns), lines, strict=True
+        ):
+            if portraits[0] is not None and portraits[0].name == "Data":
+                image = portraits[0].image.astype(float)
+                top = float(np.quantile(image[image > 0], 0.95))
+            for (above, below), portrait in zip(pair.T, portraits, strict=True):
+                if portrait is None:
+                    above.set_visible(False)
+                    below.set_visible(False)
+                    continue
+                last = (panels.density(above, portrait.image, extent, top), above)
+                panels.cloud(below, portrait.samples)
+                above.set_facecolor(panels.UNSEEN)  # beyond an image that is not square
+                panels.window(above, extent)
+                panels.window(below, extent)
+                panels.title(above, portrait.name, portrait.below, side)
+            panels.scale(figure, *last)
+            panels.label(figure, pair[0, 0], pair[1, 0], name)
+    return figure
+
+
+# ---- from noise to data -------------------------------------------------------------------------
+
+
+def steps(flat: pd.DataFrame) -> list[Figure]:
+    """A figure for each data set, of flows that have something between noise and data."""
+    pictures = []
+    for name, rows in _sets(flat).items():
+        counts = [len(content["path_samples"]) for content in arrays_by_case(rows, "path_samples")]
+        rows = rows[np.array(counts) > 2].iloc[:FLOWS]
+        if len(rows):
+            title = f"{name}: from noise to data"
+            pictures.append(_figure(f"steps-{name}", title, STEPS_NOTE, _steps, {name: rows}))
+    return pictures
+
+
+def _steps(sets: Sets) -> Any:
+    """A pair of rows for each flow, each one panel with all steps: many panels are slow."""
+    (rows,) = sets.values()
+    gaps, across = [0.25, panels.NEXT] * len(rows), STEPS * (1 + GAP) - GAP
+    with panels.squares(gaps, 1, 1.1, across) as (figure, axes):
+        flows = zip(rows["series"], arrays_by_case(rows), strict=True)
+        for (above, below), (name, path) in zip(axes.reshape(-1, 2), flows, strict=True):
+            for panel in (above, below):
+                panel.set(xlim=(0, across), ylim=(0, 1))
+                panel.spines[:].set_visible(False)
+            panels.scale(figure, _flow(above, below, path), above)
+            panels.label(figure, above, below, str(name))
+    return figure
+
+
+def _flow(above: Any, below: Any, path: Arrays) -> Any:
+    """The steps of one flow, the first at the left and the last at the right, in unit squares."""
+    extents, samples = path["path_extents"].reshape(-1, 2, 2), path["path_samples"].astype(float)
+    lengths = np.diff(extents, axis=2)[:, :, 0]
+    images = densities(path) * lengths.prod(1)[:, None, None]
+    top = float(np.median(np.quantile(images, 0.999, axis=(1, 2))))
+    layers = path.get("path_layers", np.zeros(1))
+    names = [f"t = {time:.2f}" for time in path.get("path_times", ())]
+    names = ["noise", *(names or [f"{n} of {layers[-1]}" for n in layers])[1:-1], "data"]
+    for step, x in enumerate(np.linspace(0, (STEPS - 1) * (1 + GAP), len(images))):
+        image = panels.density(above, images[step], (x, x + 1, 0, 1), top)
+        above.text(x + 0.5, 1.04, names[step], ha="center", fontsize=8)
+        inside = (samples[step] - extents[step, :, 0]) / lengths[step]
+        inside = inside[((inside > 0) & (inside < 1)).all(1)]
+        panels.cloud(below, inside + np.array([x, 0]))
+        below.add_patch(Rectangle((x, 0), 1, 1, fill=False, ec="#bbbbbb", clip_on=False))
+    return image
+
+
+def densities(path: Arrays) -> np.ndarray:
+    """Decode the densities of the steps, (steps, side, side)."""
+    peaks = path["path_peaks"].astype(float)[:, None, None]
+    images: np.ndarray = path["path_densities"] * peaks / 255
+    return images
+
+
+def detours(lines: np.ndarray) -> tuple[float, float]:
+    """Length and energy of trajectories (points, n, 2), equally spaced in time, over the least.
+
+    The least are those of straight paths with the same ends and constant speed.
+    """
+    lines = lines.astype(float)
+    steps = np.linalg.norm(np.diff(lines, axis=0), axis=2)
+    ends = np.linalg.norm(lines[-1] - lines[0], axis=1)
+    energy = len(steps) * np.square(steps).sum(0).mean() / np.square(ends).mean()
+    return float(steps.sum(0).mean() / ends.mean()), float(energy)
+
+
+def trajectories(flat: pd.DataFrame) -> list[Figure]:
+    """All data sets and their continuous flows, a row a set; several figures for many sets."""
+    sheets = panels.sheets(_sets(holding(flat, "path_lines")), SETS, PATHS_ABREAST)
+    title = "Paths from noise to data"
+    return [
+        _figure(_numbered("trajectories", n), title, PATHS_NOTE, partial(_paths, names), part)
+        for n, (part, names) in enumerate(sheets, 1)
+    ]
+
+
+def _paths(names: list[str], sets: Sets) -> Any:
+    """A row of panels a data set, a column a flow."""
+    side = min(1.8, 9.2 / len(names))
+    with panels.squares([panels.NAME + 0.15] * len(sets), len(names), side) as (figure, axes):
+        for row, (name, rows) in zip(axes, sets.items(), strict=True):
+            contents = arrays_by_case(rows, "path_lines")
+            lines = [content["path_lines"].astype(float) for content in contents]
+            points = np.concatenate([path.reshape(-1, 2) for path in lines])
+            extent = np.stack([points.min(0), points.max(0)], 1).flatten()
+            by_flow = dict(zip(rows["series"], lines, strict=True))
+            for panel, flow in zip(row, names, strict=True):
+                panel.set_visible(flow in by_flow)
+                if flow not in by_flow:
+                    continue
+                path = by_flow[flow]
+                panel.plot(path[:, :, 0], path[:, :, 1], color=PATHS, lw=0.5, alpha=0.8)
+                for ends, colour in ((path[0], STARTS), (path[-1], ENDS)):
+                    panel.plot(*ends.T, ls="", marker="o", ms=1.8, mec="none", color=colour)
+                panels.window(panel, extent, 0.03)
+                numbers = "length {:.2f}\nenergy {:.2f}".format(*detours(path))
+                panels.title(panel, flow, numbers, side)
+            panels.label(figure, row[0], row[0], name)
+    return figure
+
+
+# ---- samples against data in a few columns of a table -------------------------------------------
+
+
+def corners(wide: pd.DataFrame) -> list[Figure]:
+    """A plot of the best discrete and the best continuous flow, and the mixture, of each set.
+
+    The best by validation likelihood, in its first seed.
+    """
+    pictures = []
+    for name, group in wide.groupby("dataset", sort=False):
+        rows = named(group).sort_values("seed", kind="stable").drop_duplicates("series")
+        rows = rows.iloc[np.argsort(-validations(rows), kind="stable")]
+        of = kinds(rows)
+        masks = (of == "discrete", of == "continuous", rows["flow"] == "mixture")
+        for row in (rows[mask].iloc[:1] for mask in masks if mask.any()):
+            first = row.iloc[0]
+            given = facts_of(row).get("context_dim", 0)
+            words = f", of which {given} are given: samples are drawn at theirs" if given else ""
+            about = {"name": first["series"], "ll": number(first["test_ll"], ".3f")}
+            about |= {"width": first["dim"] + given, "given": words}
+            note = CORNER_NOTE.format(**about) + improvement.note(row)
+            title = f"{name}: data and samples of {first['series']}"
+            figure = f"corner-{name}-{first['flow']}"
+            pictures.append(_figure(figure, title, note, _corner, {str(name): row}))
+    return pictures
+
+
+def _corner(sets: Sets) -> Any:
+    (rows,) = sets.values()
+    row, known = rows.iloc[0], facts_of(rows).get("columns")
+    content = arrays(row)
+    data, samples = (content[name].astype(float) for name in ("data_samples", "samples"))
+    names = [
+        f"{known[i] if known else f'column {i}'}{'' if i < row['dim'] else ' (given)'}"
+        for i in content["columns"]
+    ]
+    ends = np.quantile(data, [0.005, 0.995], axis=0)
+    ends += np.array([[-0.08], [0.08]]) * np.ptp(ends, axis=0)
+    count = len(names)
+    with draw.figure(count, count, height=1.5) as (figure, axes):
+        figure.set_size_inches(1.5 * count + 0.3, 1.5 * count + 0.3)
+        for (i, j), panel in np.ndenumerate(axes):
+            panel.grid(False)
+            panel.set_xlim(ends[:, j])
+            if i < j:
+                panel.set_visible(False)
+            elif i == j:
+                bins = np.linspace(*ends[:, i], BINS + 1)
+                panel.hist(data[:, i], bins, density=True, color=DATA, alpha=0.4)
+                line = {"histtype": "step", "color": SAMPLES, "lw": 1.2}
+                panel.hist(samples[:, i], bins, density=True, **line)
+                panel.set_yticks([])
+                panel.spines["left"].set_visible(False)
+            else:
+                panel.set_ylim(ends[:, i])
+                _pair(panel, data[:, [j, i]], samples[:, [j, i]], ends[:, [j, i]])
+            panel.tick_params(labelbottom=i == count - 1, labelleft=j == 0 < i, labelsize=7)
+            panel.set_xlabel(names[j] if i == count - 1 else "")
+            panel.set_ylabel(names[i] if j == 0 < i else "")
+        dots = Line2D([], [], ls="", marker="o", ms=4, mec="none", color=SAMPLES)
+        handles = [Patch(color=DATA, alpha=0.4), dots]
+        figure.legend(handles, ["data", str(row["series"])], loc="upper right")
+    return figure
+
+
+def _pair(panel: Any, data: np.ndarray, samples: np.ndarray, ends: np.ndarray) -> None:
+    counts, xs, ys = np.histogram2d(data[:, 0], data[:, 1], bins=BINS, range=ends.T)
+    smooth = gaussian_filter(counts, SMOOTH).T
+    ranked = np.sort(smooth.flatten())[::-1]
+    within = np.cumsum(ranked) / ranked.sum()
+    levels = sorted({float(ranked[np.searchsorted(within, share)]) for share in LEVELS})
+    middles = [(edges[1:] + edges[:-1]) / 2 for edges in (xs, ys)]
+    panel.plot(*samples.T, rasterized=True, **DOTS)
+    panel.contour(*middles, smooth, levels=levels, colors=DATA, linewidths=[0.6, 0.9, 1.2])
+
+
+# ---- the training -------------------------------------------------------------------------------
 
 
 def training(done: pd.DataFrame) -> list[Figure]:
     """Validation against updates and seconds, and the loss, a row of panels a data set."""
-    groups = [
-        (str(name), group.assign(series=series(group)))
-        for name, group in done.groupby("dataset", sort=False)
-    ]
-    parts = [groups[start : start + SETS] for start in range(0, len(groups), SETS)]
-    return [
-        Figure(
-            f"validation-{number}" if number > 1 else "validation",
-            "Training",
-            NOTE + improvement.note(pd.concat(group for _, group in part)),
-            partial(_draw, part),
-            tuple(key for _, group in part for key in group["key"]),
-        )
-        for number, part in enumerate(parts, start=1)
-    ]
+    groups = done.groupby("dataset", sort=False)
+    sets = [(str(name), named(group)) for name, group in groups]
+    pictures = []
+    for start in range(0, len(sets), TRAININGS):
+        part = dict(sets[start : start + TRAININGS])
+        name = _numbered("validation", 1 + start // TRAININGS)
+        note = TRAINING_NOTE + improvement.note(pd.concat(part.values()))
+        pictures.append(_figure(name, "Training", note, _trainings, part))
+    return pictures
 
 
-def _draw(groups: list[tuple[str, pd.DataFrame]]) -> Any:
-    looks = draw.looks(name for _, group in groups for name in group["series"])
-    with draw.figure(len(groups), 3, height=2.7) as (figure, axes):
-        for line, (name, group) in zip(axes, groups, strict=True):
-            for series, seeds in group.groupby("series", sort=False):
-                look = dict(looks[str(series)])
-                width = 1.4 if len(seeds) == 1 else 0.8
-                for _, row in seeds.iterrows():
-                    _training(line, row, arrays(row), look, width)
+def _trainings(sets: Sets) -> Any:
+    looks = draw.looks(name for group in sets.values() for name in group["series"])
+    with draw.figure(len(sets), 3, height=2.7) as (figure, axes):
+        for line, (name, group) in zip(axes, sets.items(), strict=True):
+            curves = arrays_by_case(group)
+            cpu = all("validation_cpu_seconds" in curve for curve in curves)
+            axis = "validation_cpu_seconds" if cpu else "validation_seconds"
+            counts = group.groupby("series")["key"].transform("size")
+            for (_, row), curve, count in zip(group.iterrows(), curves, counts, strict=True):
+                width = 1.4 if count == 1 else 0.8
+                _training(line, row, curve, axis, looks[str(row["series"])], width)
             _limits(line)
-            line[0].set(xlabel="updates", ylabel="validation LL (nats)")
-            line[1].set(xlabel="seconds of training", ylabel="validation LL (nats)")
-            line[2].set(xlabel="updates", ylabel="training loss")
-            for panel in line:
-                panel.set_title(name)
-        handles = [Line2D([], [], **look) for look in looks.values()]
-        draw.legend_below(figure, handles, list(looks))
+            for panel, x in zip(line, ("updates", "seconds of training", "updates"), strict=True):
+                label = "training loss" if panel is line[2] else "validation LL (nats)"
+                panel.set(title=name, xlabel=x, ylabel=label)
+            if cpu:
+                line[1].set_xlabel("CPU seconds of training")
+        draw.legend_below(figure, draw.samples_of(looks), list(looks))
     return figure
 
 
 def _training(
-    line: Any, row: Any, held: dict[str, np.ndarray], look: dict[str, Any], width: float
+    line: Any, row: Any, curve: Arrays, axis: str, look: dict[str, Any], width: float
 ) -> None:
     """Draw one training into its three panels."""
-    score = np.where(np.isfinite(held["validation_ll"]), held["validation_ll"], np.nan)
+    colour, values = look["color"], curve["validation_ll"]
+    score = np.where(np.isfinite(values), values, np.nan)
     keep = (row.get("setting.training") or {}).get("keep", "best")
-    best = len(score) - 1 if keep == "last" else int(np.argmax(held["validation_ll"]))
-    early = row.get("train_updates", row["updates"]) < row["updates"]
-    unknown = np.full(len(score), np.nan)  # seconds that are still to be measured
-    seconds = held.get("validation_seconds", unknown)
-    for panel, x in ((line[0], held["validated"]), (line[1], seconds)):
-        panel.plot(x, score, color=look["color"], lw=width)
+    best = len(score) - 1 if keep == "last" else int(np.argmax(values))
+    for panel, name in ((line[0], "validated"), (line[1], axis)):
+        x = curve.get(name, np.full(len(score), np.nan))
+        panel.plot(x, score, color=colour, lw=width)
         panel.plot(x[best], score[best], ls="", **look)
-        if early:
-            panel.plot(x[-1], score[-1], color=look["color"], marker="|", ms=9, mew=1.5)
+        if row.get("train_updates", row["updates"]) < row["updates"]:
+            panel.plot(x[-1], score[-1], color=colour, marker="|", ms=9, mew=1.5)
         if mark := row.get(improvement.MARKS):
             above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
-            panel.annotate(mark, (x[-1], score[-1]), color=look["color"], **above)
-    losses = held["losses"].astype(float)
-    updates = np.arange(1, len(losses) + 1)
-    finite = np.isfinite(losses)
+            panel.annotate(mark, (x[-1], score[-1]), color=colour, **above)
+    losses = curve["losses"].astype(float)
+    updates, finite = np.arange(1, len(losses) + 1), np.isfinite(losses)
     smooth = gaussian_filter1d(losses[finite], max(1.0, len(losses) / 60))
-    line[2].plot(updates, losses, color=look["color"], lw=0.5, alpha=0.2, rasterized=True)
-    line[2].plot(updates[finite], smooth, color=look["color"], lw=width)
+    line[2].plot(updates, losses, color=colour, lw=0.5, alpha=0.2, rasterized=True)
+    line[2].plot(updates[finite], smooth, color=colour, lw=width)
 
 
 def _limits(panels: Any) -> None:
     """Leave out the first fifth of each curve, where it is steep, and outliers of the losses."""
     for panel in panels[:2]:
-        values = (line.get_ydata() for line in panel.lines)
-        curves = [y for y in values if len(y) > 1 and np.isfinite(y).any()]
-        starts = [float(y[max(1, len(y) // 5)]) for y in curves]
-        low = min((y for y in starts if np.isfinite(y)), default=0.0)
-        high = max((float(np.nanmax(y)) for y in curves), default=0.0)
+        curves = [np.asarray(line.get_ydata(), dtype=float) for line in panel.lines]
+        late = [y[max(1, len(y) // 5) :] for y in curves if len(y) > 1]
+        late = [y for y in late if np.isfinite(y[0])]
+        low = min((float(y[0]) for y in late), default=0.0)
+        high = max((float(np.nanmax(y)) for y in late), default=0.0)
         panel.set_ylim(low - 0.05 * (high - low or 1), high + 0.08 * (high - low or 1))
     losses = np.concatenate([np.asarray(c.get_ydata(), dtype=float) for c in panels[2].lines])
     losses = losses[np.isfinite(losses)]

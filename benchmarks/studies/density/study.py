@@ -9,8 +9,7 @@ from pydantic import PositiveFloat
 from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, register
-from benchmarks.evaluation.scoring import score
-from benchmarks.evaluation.settings import Scoring
+from benchmarks.evaluation.scoring import Scoring, score
 from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
 from benchmarks.training.baselines import BASELINES, BaselineEntry
 

@@ -1,35 +1,34 @@
-"""Tables of densities: likelihood and samples of each model on each data set, and the leader."""
+"""Tables of densities: likelihoods and samples, costs, likelihoods at equal budgets, exactness."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL, margin
+from benchmarks.analysis.improvement import Curve
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.models import Models, models_of, notes_of
-from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.exhibit import RECORDS, Column, Table, scientific, selected
 from benchmarks.core.formats import number
+from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import of_plugins
-from benchmarks.studies.density import costs, exactness
 
-BASELINES = {
-    "gaussian": "one Gaussian with full covariance, by maximum likelihood",
-    "kde": "gaussian kernels about 20,000 training rows, of a bandwidth chosen on validation",
-    "mixture": "gaussians by EM, up to 200; number, covariance and regulariser are chosen on "
-    "validation",
-}
 TESTED = f"at a level of {LEVEL:g} over all of its rivals (Student's t, Holm)"
 ABOVE = 3.0  # standard errors above the truth from which on a likelihood is marked
 MARK = "‡"
+UNTRAINED = "untrained"  # in place of a likelihood: no update was validated within the budget
 # columns: half of the interval of test_ll over seeds, its standard error over rows
 OVER_SEEDS, OVER_ROWS = "half_over_seeds", "se_over_rows"
 BESIDE: dict[Standing, str] = {"ahead": "behind", "level": "level", "open": "not decided"}
-COLUMNS = {
-    "model": Column("Model"),
+MODEL = {"model": Column("Model")}
+COLUMNS = MODEL | {
     "test_ll": Column.of("test_ll", digits=".3f", leads="leads", mark=improvement.MARKS),
     OVER_SEEDS: Column("± over seeds"),
     OVER_ROWS: Column("± over test rows", digits=".3f"),
@@ -44,6 +43,43 @@ COLUMNS = {
     improvement.GAIN: Column.of(improvement.GAIN, digits="+.3f", error="gain_half"),
     "seeds": Column("Seeds"),
 }
+COST_DIGITS = {
+    "parameters": ",.0f",
+    "train_updates": ",.0f",
+    "train_flops": ".3g",
+    "train_seconds": ".1f",
+    "train_cpu_seconds": ".1f",
+    "train_nfe": ".1f",
+    "row_flops": ".3g",
+    "per_1000_seconds": ".3g",
+    "per_1000_cpu_seconds": ".3g",
+    "sample_rate": ".3g",
+    "sample_cpu_rate": ".3g",
+    "test_nfe": ".0f",
+}
+COSTS = MODEL | {
+    name: Column.of(name, row=name == "row_flops", digits=digits)
+    for name, digits in COST_DIGITS.items()
+}
+AXES: dict[str, tuple[str, str, Callable[[float], str]]] = {  # array, name, number as text
+    "flops": ("validation_flops", "FLOPs", lambda budget: f"{scientific(budget)} FLOP"),
+    "seconds": ("validation_seconds", "seconds", "{:.2g} s".format),
+    "cpu": ("validation_cpu_seconds", "CPU seconds", "{:.2g} CPU s".format),
+}
+EXACT_DIGITS = {
+    "test_tolerance": ".0e",
+    "ll_shift": ".1e",
+    "ll_shift_row": ".1e",
+    "solver_gap": "+.1e",
+    "checked_ll": ".3f",
+    "hutchinson_ll": ".3f",
+}
+EXACT = MODEL | {name: Column.of(name, digits=digits) for name, digits in EXACT_DIGITS.items()}
+EXACT |= {
+    "difference": Column("Hutchinson less exact", "nats", digits="+.4f", error="hutchinson_ll_se"),
+    "hutchinson_ll_se": Column(digits=".4f"),
+}
+FAULTS = {"not_settled": "has not settled", "no_hutchinson": "no estimate"}  # notes of records
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
@@ -51,81 +87,38 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     sets = [models_of(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
     if not sets:
         return []
-    likelihoods = [_likelihoods(models) for models in sets]
-    ordered = [_overview(sets, likelihoods)]
-    for models, table in zip(sets, likelihoods, strict=True):
-        others = (costs.table(models), costs.at_budgets(models), exactness.table(models))
-        ordered += [table, *(other for other in others if other is not None)]
-    return ordered
+    summaries = [_summary(models) for models in sets]
+    listed: list[Table | None] = [_overview(sets, summaries)]
+    for models, rows in zip(sets, summaries, strict=True):
+        listed += [_likelihoods(models, rows), _costs(models), _budgets(models), exactness(models)]
+    return [table for table in listed if table is not None]
 
 
-def _overview(sets: list[Models], likelihoods: list[Table]) -> Table:
-    """The test log-likelihoods of all data sets side by side, a row a model."""
-    records: dict[str, tuple[str, ...]] = {}
-    for table in likelihoods:
-        for model, keys in zip(table.frame["model"], table.rows_from, strict=True):
-            records[model] = records.get(model, ()) + keys
-    frame, columns = pd.DataFrame({"model": list(records)}), {"model": COLUMNS["model"]}
-    for models, table in zip(sets, likelihoods, strict=True):
-        value, error, leads, mark = (
-            f"{part}.{models.data}" for part in ("test_ll", "se", "leads", "mark")
-        )
-        rows = table.frame.set_index("model").reindex(frame["model"])
-        frame[value] = rows["test_ll"].tolist()
-        frame[leads] = rows["leads"].eq(True).tolist()
-        if (own := table.columns["test_ll"].error) in rows:
-            frame[error] = rows[own].tolist()
-        if improvement.MARKS in rows:
-            frame[mark] = rows[improvement.MARKS].tolist()
-        columns[value] = Column(models.data, digits=".3f", error=error, leads=leads, mark=mark)
-    frame[RECORDS] = list(records.values())
-    conditional = [models.data for models in sets if models.facts.get("context_dim")]
-    given = f" ({', '.join(conditional)}: given their context)" if conditional else ""
-    note = (
-        f"Mean log-density of the test rows in nats{given}; the tables below have costs and paired "
-        f"errors. Bold: ahead of every other, {TESTED}."
-    )
-    note += improvement.note(pd.concat(table.frame for table in likelihoods))
-    kinds = {model.partition(" ")[0] for model in records}
-    if baselines := [f"{name}, {about}" for name, about in BASELINES.items() if name in kinds]:
-        note += f" Fitted to the training rows, and no flows: {'; '.join(baselines)}."
-    title = "Test log-likelihood by data set"
-    return Table("density", title, note, frame, columns=columns)
-
-
-def _likelihoods(models: Models) -> Table:
-    """The models of one data set by likelihood, each with the mean of its seeds."""
+def _summary(models: Models) -> pd.DataFrame:
+    """A row a model of one data set, best first: means over its seeds, and how it stands."""
+    first, first_flow = (next(iter(m), None) for m in (models.done, models.flows))
     behind = _behind_first(models.done)
-    first_flow, first = (next(iter(m), None) for m in (models.flows, models.done))
-    behind_flow = {} if first_flow == first else _behind_first(models.flows)
+    lags = {"behind": (first, behind)}
+    if first_flow not in (first, None):
+        lags["behind_flow"] = (first_flow, _behind_first(models.flows))
     standings, leads = paired.standing(behind), paired.leader(behind)
     rows = []
-    for model, seeds in models.every.items():
-        row: dict[str, Any] = {"model": model, "seeds": 0, RECORDS: tuple(seeds["key"])}
-        if model in models.done:
-            row |= _means(models.done[model])
-            row[improvement.MARKS] = improvement.mark(models.done[model])
-            row["behind"] = 0.0 if model == first else None
-            row["behind_flow"] = 0.0 if behind_flow and model == first_flow else None
-            for name, of in (("behind", behind), ("behind_flow", behind_flow)):
-                if model in of:
-                    row[name], row[f"{name}_half"] = of[model].estimate.value, of[model].half
-            row["standing"] = BESIDE[standings[model]] if model in standings else None
-        else:
-            row["test_ll"] = str(seeds["status"].iloc[0])
-        leading = leads and model == first and not row.get(improvement.MARKS)
-        rows.append(row | {"leads": leading})
-    frame = pd.DataFrame(rows).dropna(axis=1, how="all")
-    order = [part for name, column in COLUMNS.items() for part in (name, *column.beside)]
-    frame = frame[[name for name in (*order, RECORDS) if name in frame]]
-    error = OVER_SEEDS if OVER_SEEDS in frame else OVER_ROWS
-    columns = {name: column for name, column in COLUMNS.items() if name in frame}
-    columns["test_ll"] = replace(COLUMNS["test_ll"], error=error)
-    units = f", {models.facts['units']}" if "units" in models.facts else ""
-    title = f"{models.data} ({models.dim}-D{units})"
-    note = _note(models, behind, [row["model"] for row in rows if row.get("gap_mark")])
-    note += improvement.note(frame) + of_plugins(list(models.flows))
-    return Table(f"density-{models.data}", title, note, frame, columns=columns)
+    for model, every in models.every.items():
+        row: dict[str, Any] = {"model": model, "seeds": 0, RECORDS: tuple(every["key"])}
+        if model not in models.done:
+            rows.append(row | {"test_ll": str(every["status"].iloc[0]), "leads": False})
+            continue
+        seeds = models.done[model]
+        mark = improvement.mark(seeds)
+        row |= {**_means(seeds), improvement.MARKS: mark}
+        row["leads"] = leads and model == first and not mark
+        row["standing"] = BESIDE[standings[model]] if model in standings else None
+        for name, (best, others) in lags.items():
+            row[name] = 0.0 if model == best else None
+            if model in others:
+                row |= {name: others[model].estimate.value, f"{name}_half": others[model].half}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _behind_first(models: dict[str, pd.DataFrame]) -> dict[str, paired.Comparison]:
@@ -136,49 +129,77 @@ def _behind_first(models: dict[str, pd.DataFrame]) -> dict[str, paired.Compariso
 
 def _means(seeds: pd.DataFrame) -> dict[str, Any]:
     """Means over a model's seeds with their errors; medians of the tests of samples."""
-    notes = notes_of(seeds)[0]
     row: dict[str, Any] = {"seeds": len(seeds), "test_ll": seeds["test_ll"].mean()}
     row[OVER_ROWS] = paired.error_over_rows(seeds)
     if len(seeds) > 1:
         row[OVER_SEEDS] = paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
     if "gap" in seeds and seeds["gap"].notna().any():
-        row["gap"] = seeds["gap"].mean()
-        row["gap_se"] = seeds.get("gap_se", pd.Series(dtype=float)).mean()
+        row |= seeds.reindex(columns=["gap", "gap_se"]).mean().to_dict()
         row["gap_mark"] = MARK if row["gap"] < -ABOVE * row["gap_se"] else ""
     if (gain := improvement.gain_of(seeds)) is not None:
         row |= {improvement.GAIN: gain.value, "gain_half": gain.half(LEVEL)}
-    for metric in ("sliced_wasserstein", "told_apart", "told_apart_se"):
-        row[metric] = seeds.get(metric, pd.Series(dtype=float)).median()
-    return row | {name: notes.get(name) for name in ("components", "trained_by")}
+    tests = ["sliced_wasserstein", "told_apart", "told_apart_se"]
+    row |= seeds.reindex(columns=tests).median().to_dict()
+    return row | {name: notes_of(seeds)[0].get(name) for name in ("components", "trained_by")}
 
 
-def _note(models: Models, behind: dict[str, paired.Comparison], above: list[str]) -> str:
+def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
+    """The test log-likelihoods of all data sets side by side, a row a model."""
+    every = pd.concat(summaries)
+    records = every.groupby("model", sort=False)[RECORDS].sum()
+    frame, columns = pd.DataFrame({"model": records.index}), dict(MODEL)
+    for models, summary in zip(sets, summaries, strict=True):
+        rows = summary.set_index("model").reindex(records.index)
+        value, error, leads, mark = (
+            f"{p}.{models.data}" for p in ("test_ll", "se", "leads", "mark")
+        )
+        parts = {value: "test_ll", error: _error_of(summary), mark: improvement.MARKS}
+        frame = frame.assign(
+            **{p: rows[name].tolist() for p, name in parts.items() if name in rows}
+        )
+        frame[leads] = rows["leads"].eq(True).tolist()
+        columns[value] = Column(models.data, digits=".3f", error=error, leads=leads, mark=mark)
+    frame[RECORDS] = records.tolist()
+    conditional = [models.data for models in sets if models.facts.get("context_dim")]
+    given = f" ({', '.join(conditional)}: given their context)" if conditional else ""
+    note = (
+        f"Mean log-density of the test rows in nats{given}. Bold: ahead of every other, {TESTED}."
+    )
+    note += improvement.note(every)
+    return Table("density", "Test log-likelihood by data set", note, frame, columns=columns)
+
+
+def _error_of(summary: pd.DataFrame) -> str:
+    """The column with the error of test_ll: over seeds where there are several, else over rows."""
+    several = OVER_SEEDS in summary and summary[OVER_SEEDS].notna().any()
+    return OVER_SEEDS if several else OVER_ROWS
+
+
+def _likelihoods(models: Models, summary: pd.DataFrame) -> Table:
+    """The models of one data set by likelihood, each with the mean of its seeds."""
+    frame = selected(summary.dropna(axis=1, how="all"), COLUMNS)
+    columns = COLUMNS | {"test_ll": replace(COLUMNS["test_ll"], error=_error_of(summary))}
+    units = f", {models.facts['units']}" if "units" in models.facts else ""
+    title = f"{models.data} ({models.dim}-D{units})"
+    note = _note(models, frame) + improvement.note(frame) + of_plugins(list(models.flows))
+    return Table(f"density-{models.data}", title, note, frame, columns=columns)
+
+
+def _note(models: Models, frame: pd.DataFrame) -> str:
     facts, every = models.facts, pd.concat(models.every.values())
     parts = [str(facts["about"])] if "about" in facts else []
     if given := facts.get("context_dim"):
         parts.append(f"Densities are those of {models.dim} columns given {given} others.")
     if isinstance(facts.get("entropy"), float):
         parts.append(f"Entropy: {number(facts['entropy'], '.4f')} nats.")
-    if any(len(seeds) > 1 for seeds in models.done.values()):
-        parts.append(
-            f"± is half of the {1 - LEVEL:.0%} interval over seeds, that over test rows one s.e."
-        )
-    else:
-        parts.append("One seed: ± is the standard error over the test set.")
-    bases = dict.fromkeys(c.about for c in behind.values() if c.half == c.half)
-    interval = f" ± half of its {1 - LEVEL:.0%} interval, over {'; or over '.join(bases)}"
+    several = any(len(seeds) > 1 for seeds in models.done.values())
+    over = f"half of the {1 - LEVEL:.0%} interval over seeds" if several else "of the test rows"
     parts.append(
-        f"Behind best is a difference{interval if bases else ' without an interval'}. Bold: ahead "
-        f"of every other, {TESTED}; level: less than {margin(models.dim):g} nats apart, by two "
-        "one-sided tests. Where a baseline leads, Behind best flow is the same difference to the "
-        "best flow."
+        f"± is {over}; Behind best is paired. Bold: ahead of every other, "
+        f"{TESTED}; level: less than {margin(models.dim):g} nats apart, by two one-sided tests."
     )
-    if "gap" in every and every["gap"].notna().any():
-        parts.append(
-            "Gap to the truth: the data's own log-density less the model's, paired over test rows "
-            "where it is known, else from the entropy."
-        )
-    if above:
+    marks = frame.get("gap_mark", pd.Series("", frame.index))
+    if above := frame.loc[marks == MARK, "model"].tolist():
         parts.append(
             f"{MARK} {', '.join(above)}: above the truth by more than {ABOVE:g} standard errors, "
             "which is impossible for a density: the log-determinant is wrong (flowgauge check)."
@@ -192,10 +213,8 @@ def note_on_samples(every: pd.DataFrame) -> list[str]:
         return []
     first = every[every["told_apart"].notna()].iloc[0]
     return [
-        "Samples beside test rows, in standard deviations of the training set, "
-        f"{first['compared_rows']:,.0f} of each: the sliced Wasserstein distance W₂, and the "
-        "accuracy of a classifier two-sample test (C2ST) by gradient-boosted trees, "
-        "cross-validated (0.5: indistinguishable). Medians over seeds. Training rows have "
+        f"W₂ (sliced, in standard deviations) and C2ST compare {first['compared_rows']:,.0f} "
+        "samples with test rows, medians over seeds; training rows have "
         f"{first['sliced_wasserstein_floor']:.3f} and {first['told_apart_floor']:.3f}: the floor.",
         *(
             f"{flow}: {notes['no_comparison']}."
@@ -206,27 +225,148 @@ def note_on_samples(every: pd.DataFrame) -> list[str]:
 
 
 def _note_on_fields(models: Models) -> list[str]:
-    """Flows that train one and the same field in different ways, and the lead of the best."""
-    fields: dict[str, list[str]] = {}
-    for model, seeds in models.flows.items():
-        if field := notes_of(seeds)[0].get("field"):
-            fields.setdefault(field, []).append(model)
-    parts = []
-    for field, members in fields.items():
-        if len(members) > 1:
-            ways = [f"{m} ({notes_of(models.flows[m])[0]['trained_by']})" for m in members]
-            parts.append(f"One and the same field, {field}, is trained as {', '.join(ways)}.")
-            parts += _at_equal_updates({m: models.flows[m] for m in members})
-    return parts
+    """Flows that train one and the same field in different ways."""
+    ways: dict[str, list[str]] = {}
+    for model, notes in ((model, notes_of(seeds)[0]) for model, seeds in models.flows.items()):
+        if notes.get("field"):
+            ways.setdefault(notes["field"], []).append(f"{model} ({notes['trained_by']})")
+    return [
+        f"Same field, {field}, trained in different ways: {', '.join(members)}."
+        for field, members in ways.items()
+        if len(members) > 1
+    ]
 
 
-def _at_equal_updates(members: dict[str, pd.DataFrame]) -> list[str]:
-    """Lead of the first of these, the best, over those of as many updates and rows a batch."""
-    best, *others = members
-    same = ["updates", "batch"]
-    leads = []
-    for other in others:
-        if members[best][same].iloc[0].equals(members[other][same].iloc[0]):
-            lead = paired.compare(members[best], members[other])
-            leads.append(f"{lead.estimate.value:.4f} ± {lead.half:.4f} nats ahead of {other}")
-    return [f"At as many updates {best} is {' and '.join(leads)}, in pairs."] if leads else []
+def _costs(models: Models) -> Table | None:
+    """Means over the seeds of each model, best first; None if nothing is done."""
+    if not models.done:
+        return None
+    done = pd.concat(models.done.values())
+    means = done.reindex(columns=[*COST_DIGITS]).astype(float).groupby(done["series"], sort=False)
+    frame = means.mean().dropna(axis=1, how="all").rename_axis("model").reset_index()
+    frame[RECORDS] = [tuple(seeds["key"]) for seeds in models.done.values()]
+    note = (
+        "Means over seeds; times are of one process on the record's machine. Training FLOPs are "
+        "those of one counted update times the updates or, with an ODE, times the ratio of "
+        "evaluations; NFE of an update counts forward and backward evaluations."
+    )
+    title = f"{models.data}: cost of the densities"
+    return Table(f"density-cost-{models.data}", title, note, frame, columns=COSTS)
+
+
+def _budgets(models: Models) -> Table | None:
+    """Best validation likelihood so far at the least budget that all flows have spent.
+
+    None if fewer than two flows have curves.
+    """
+    flows = models.flows
+    if len(flows) < 2:
+        return None
+    cases = pd.concat(flows.values())
+    curves = arrays_by_case(cases)
+    axes = {name: axis for name, axis in AXES.items() if all(axis[0] in c for c in curves)}
+    if not axes:
+        return None
+    marks = {model: improvement.mark(seeds) for model, seeds in flows.items()}
+    frame, columns = pd.DataFrame({"model": list(flows)}), dict(MODEL)
+    frame[RECORDS] = [tuple(seeds["key"]) for seeds in flows.values()]
+    frame[improvement.MARKS] = list(marks.values())
+    for name, (axis, quantity, text) in axes.items():
+        # a total of 0 is that of a training whose updates were not counted
+        budget = min(float(c[axis][-1]) for c in curves if c[axis][-1] > 0)
+        at = pd.DataFrame([best_within(curve, axis, budget) for curve in curves], cases.index)
+        groups = dict(iter(cases.join(at).groupby("series", sort=False)))
+        reached = {
+            str(model): seeds for model, seeds in groups.items() if (seeds["until"] > 0).all()
+        }
+        leader = _leader(reached)
+        value, error, leads, until = (f"{p}_at_{name}" for p in ("ll", "se", "leads", "updates"))
+        frame[value] = [
+            float(seeds["best_ll"].mean()) if model in reached else UNTRAINED
+            for model, seeds in groups.items()
+        ]
+        frame[error] = [_half(reached[m]) if m in reached else math.nan for m in flows]
+        frame[leads] = [model == leader and not marks[model] for model in flows]
+        frame[until] = [float(seeds["until"].mean()) for seeds in groups.values()]
+        parts = {"error": error, "leads": leads, "mark": improvement.MARKS}
+        label = f"Validation LL at {text(budget)}"
+        columns[value] = Column(label, "nats", digits=".3f", **parts)
+        columns[until] = Column(f"Updates until then ({quantity})")
+    first = pd.to_numeric(frame[f"ll_at_{next(iter(axes))}"], errors="coerce")
+    frame = frame.loc[first.sort_values(ascending=False).index].reset_index(drop=True)
+    several = max(map(len, flows.values())) > 1
+    note = (
+        "Validation log-likelihood of the best weights at the last validation within the smallest "
+        "total budget that all of these flows have spent. "
+        f"{UNTRAINED}: the first validation after an update came later. "
+    )
+    note += (
+        f"± is half of the {1 - LEVEL:.0%} interval over seeds; bold: ahead of all, {TESTED}."
+        if several
+        else "One seed: ± is over the validation rows, and no row is bold."
+    )
+    note += improvement.note(frame)
+    title = f"{models.data}: at matched budgets"
+    return Table(f"density-budget-{models.data}", title, note, frame, columns=columns)
+
+
+def best_within(curve: Curve, axis: str, budget: float) -> dict[str, float]:
+    """Best validation likelihood within a budget, its error over rows, updates until the end."""
+    within = np.flatnonzero(curve[axis] <= budget * (1 + 1e-9))
+    last = within[-1] if len(within) else 0
+    values = curve["validation_ll"][: last + 1]
+    best = int(np.argmax(values))
+    error = float(curve["validation_se"][best]) if "validation_se" in curve else math.nan
+    return {
+        "best_ll": float(values[best]),
+        "best_se": error,
+        "until": int(curve["validated"][last]),
+    }
+
+
+def _half(seeds: pd.DataFrame) -> float:
+    """Half of the interval over seeds; the standard error over rows of a single seed."""
+    if len(seeds) == 1:
+        return float(seeds["best_se"].iloc[0])
+    return paired.over_seeds(seeds, seeds["best_ll"].to_numpy()).half(LEVEL)
+
+
+def _leader(sides: dict[str, pd.DataFrame]) -> str | None:
+    """The best model if it is ahead of all others over seeds."""
+    best = max(sides, key=lambda model: float(sides[model]["best_ll"].mean()), default="")
+    others = {m: paired.compare(sides[best], s, "best_ll") for m, s in sides.items() if m != best}
+    return best if paired.leader(others) else None
+
+
+def exactness(models: Models, study: str = "density") -> Table | None:
+    """How exact the likelihoods of flows with an ODE are; None if there is none.
+
+    Tightest tolerance and largest shifts of the seeds; means of the rest.
+    """
+    done = pd.concat([pd.DataFrame(columns=["series"]), *models.done.values()])
+    done = done.reindex(columns=["series", "key", *EXACT, "notes"])
+    done = done[done["ll_shift"].notna().groupby(done["series"]).transform("any").astype(bool)]
+    if done.empty:
+        return None
+    done["difference"] = done["hutchinson_ll"] - done["checked_ll"]
+    ways: dict[str, Any] = dict.fromkeys([*EXACT_DIGITS, "difference"], "mean")
+    ways |= {"test_tolerance": "min", "ll_shift": "max", "ll_shift_row": "max"}
+    ways["hutchinson_ll_se"] = lambda errors: math.sqrt((errors**2).mean() / max(1, errors.count()))
+    groups = done.groupby("series", sort=False)
+    frame = groups.agg(ways).dropna(axis=1, how="all").rename_axis("model").reset_index()
+    frame.insert(1, RECORDS, groups["key"].agg(tuple).tolist())
+    note = (
+        "Test log-likelihood by the exact trace in float64, by dopri5 at the tolerance where it "
+        "has settled; shifts are those at a tenfold tighter one. Own solver: the mean by the "
+        "solver of the training less the exact one. Hutchinson: one Rademacher probe a solve, ± "
+        "its standard error over draws."
+    )
+    faults = [
+        f"{model}: {words} ({notes[name]})."
+        for model, seeds in models.done.items()
+        for notes in notes_of(seeds)
+        for name, words in FAULTS.items()
+        if name in notes
+    ]
+    name, title = f"{study}-exact-{models.data}", f"{models.data}: accuracy of the likelihoods"
+    return Table(name, title, " ".join([note, *dict.fromkeys(faults)]), frame, columns=EXACT)

@@ -11,7 +11,7 @@ from pydantic import model_validator as validator
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Common
-from benchmarks.evaluation.settings import Scoring
+from benchmarks.evaluation.scoring import Scoring
 from benchmarks.studies.contender import Contender, expanded
 from benchmarks.studies.trainees import sized
 from benchmarks.training.baselines import EVERY, BaselineEntry

@@ -15,9 +15,8 @@ from benchmarks.datasets.disk import Absent
 from benchmarks.evaluation.scoring import score
 from benchmarks.studies.frontier.entries import NAME, Entry, FrontierOptions, extended
 from benchmarks.studies.trainees import TrainingStudy, entered, fitted
-from benchmarks.training.loop import train
+from benchmarks.training.loop import train, update_rates
 from benchmarks.training.search import ranked
-from benchmarks.training.seconds import update_rates
 from benchmarks.training.state import prepared
 from flows.budget import trainable
 

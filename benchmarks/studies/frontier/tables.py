@@ -13,8 +13,7 @@ from benchmarks.analysis.models import models_of
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.formats import number
 from benchmarks.core.naming import counted, is_baseline, of_plugins
-from benchmarks.studies.density import exactness
-from benchmarks.studies.density.tables import note_on_samples
+from benchmarks.studies.density.tables import exactness, note_on_samples
 from benchmarks.studies.frontier.overview import BOLD, MEANS, overview
 from benchmarks.studies.frontier.rows import by_budget, finals, labelled, last
 
@@ -30,6 +29,7 @@ COSTS = {
     "updates": Column("Updates", digits=",.0f"),
     "train_flops": Column.of("train_flops", digits=".3g"),
     "train_seconds": Column.of("train_seconds", digits=".3g"),
+    "train_cpu_seconds": Column.of("train_cpu_seconds", digits=".3g"),
     "timed": Column("Seeds timed"),
     "parameters": Column.of("parameters", digits=",.0f"),
 }
@@ -41,8 +41,10 @@ USES = {
     "told_apart": Column.of("told_apart", digits=".3f", error="told_apart_se"),
     "row_flops": Column.of("row_flops", row=True, digits=".3g"),
     "per_1000_seconds": Column.of("per_1000_seconds", digits=".3g"),
+    "per_1000_cpu_seconds": Column.of("per_1000_cpu_seconds", digits=".3g"),
     "test_nfe": Column.of("test_nfe", digits=".0f"),
     "sample_rate": Column.of("sample_rate", digits=".3g"),
+    "sample_cpu_rate": Column.of("sample_cpu_rate", digits=".3g"),
 }
 TRIALS = {
     "model": Column("Model"),
@@ -138,7 +140,8 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
         row["half"], row[improvement.MARKS] = _half(seeds), improvement.mark(seeds)
         for column in ("val_ll", "test_ll", "bits_per_dim"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
-        for column in ("updates", "train_flops", "train_seconds", "parameters"):
+        medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "parameters")
+        for column in medians:
             row[column] = seeds.get(column, pd.Series(dtype=float)).median()
         timed = seeds.get("train_seconds", pd.Series(dtype=float)).count()
         row["timed"] = f"{timed} of {len(seeds)}" if timed else None
@@ -178,7 +181,7 @@ def _uses(name: str, rows: pd.DataFrame) -> Table:
 def _accuracy(name: str, rows: pd.DataFrame) -> Table | None:
     """How exact the likelihoods of the flows that solve an ODE are, at their largest budgets."""
     scored = last(rows)
-    return exactness.table(models_of(name, scored), "frontier") if len(scored) else None
+    return exactness(models_of(name, scored), "frontier") if len(scored) else None
 
 
 def _ladder(name: str, rows: pd.DataFrame) -> Table:

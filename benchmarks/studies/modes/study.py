@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import JsonValue, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
@@ -20,10 +19,9 @@ from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation import modes as of_samples
 from benchmarks.evaluation.likelihood import exact
-from benchmarks.evaluation.speed import timed
+from benchmarks.evaluation.scoring import timed
 from benchmarks.studies.trainees import Trainees, TrainingStudy
 from benchmarks.training.loop import train
-from benchmarks.training.seconds import kept
 from benchmarks.training.state import prepared
 from flows.continuous import SolveError
 from flows.training import Objective, own_loss
@@ -95,13 +93,11 @@ class Modes(TrainingStudy):
                 known = ", ".join(OBJECTIVES)
                 raise ValueError(f"unknown objective {objective!r}; choose from: {known}")
             data = datasets.load(name)
-            of_samples.figures(data.val, data)  # that its modes and density are known
-            fixed: dict[str, JsonValue] = {"keep": "last"} if objective == "reverse_kl" else {}
+            of_samples.figures(data.val, data)  # raises if its modes or density are not known
+            how: dict[str, Any] = {"study": self.name, "roles": {"expected": options.seconds}}
+            how["fixed"] = {"keep": "last"} if objective == "reverse_kl" else {}
             settings = {"objective": objective, **options.model_dump(include=SETTINGS)}
-            roles = {"expected": options.seconds}
-            yield from options.repeated(
-                common, name, data.dim, settings, fixed, roles, study=self.name
-            )
+            yield from options.repeated(common, name, data.dim, settings, **how)
 
     def budget(self, case: Case) -> float:
         """Seconds: what the suite expects of a training, and a second for its samples."""
@@ -114,13 +110,8 @@ class Modes(TrainingStudy):
         objective = OBJECTIVES[case.settings["objective"]](data)
         history = train(flow, data, case, settings, objective=objective)
         precise = exact(flow, float(case.settings["tolerance"]))
-        return replace(scored(precise, data, case, history.metrics()), kept=kept(flow, history))
-
-    def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
-        """Time the training by the case's objective, and the calls of its flow."""
-        data = datasets.load(str(case.dataset), seed=case.seeds.data)
-        objective = OBJECTIVES[case.settings["objective"]](data)
-        return timed(case, data, kept, TIMED, objective)
+        result = scored(precise, data, case, history.metrics())
+        return timed(result, flow, case, data, TIMED)
 
 
 @torch.no_grad()
@@ -134,8 +125,8 @@ def scored(
     """
     x, log_q = flow.rsample_and_log_prob(int(case.settings["samples"]))
     x, log_q = x.cpu(), log_q.cpu()
-    assert data.log_prob is not None  # or there were no such case
-    assert data.modes is not None
+    if data.log_prob is None or data.modes is None:
+        raise ValueError(f"data set {data.name!r} has no modes or no exact density")
     excess = (log_q - data.log_prob(x)).numpy()
     metrics |= of_samples.figures(x, data)
     metrics |= {"reverse_kl": float(excess.mean()), "reverse_kl_se": standard_error(excess)}
@@ -145,15 +136,12 @@ def scored(
     except SolveError as error:
         notes["test_ll"] = str(error)
     else:
-        row_log_probs = log_prob.cpu().numpy()
-        if bad := int((~np.isfinite(row_log_probs)).sum()):
-            notes["test_ll"] = f"log_prob is not finite for {bad} of {len(row_log_probs)} test rows"
+        rows = log_prob.cpu().numpy()
+        if bad := int((~np.isfinite(rows)).sum()):
+            notes["test_ll"] = f"log_prob is not finite for {bad} of {len(rows)} test rows"
         else:
-            groups = None if data.groups is None else data.groups[: len(row_log_probs)].numpy()
-            metrics |= {
-                "test_ll": float(row_log_probs.mean()),
-                "test_ll_se": standard_error(row_log_probs, groups),
-            }
+            groups = None if data.groups is None else data.groups[: len(rows)].numpy()
+            metrics |= {"test_ll": float(rows.mean()), "test_ll_se": standard_error(rows, groups)}
     arrays = {
         "mode_shares": of_samples.shares(x, data),
         "samples": x[:DRAWN].numpy().astype(np.float16),

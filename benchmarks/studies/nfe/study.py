@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
 
 import flows
 from benchmarks import datasets
@@ -17,14 +16,13 @@ from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation.likelihood import row_flops
-from benchmarks.evaluation.speed import ROWS, timed
+from benchmarks.evaluation.scoring import ROWS, timed
 from benchmarks.measure.calls import prepare
 from benchmarks.measure.operations import Operations
 from benchmarks.studies.contender import Contender
 from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.baselines import fit
 from benchmarks.training.loop import train
-from benchmarks.training.seconds import kept
 from benchmarks.training.settings import Training
 from flows.budget import trainable
 from flows.continuous.solve import ADAPTIVE
@@ -108,11 +106,6 @@ class Nfe(TrainingStudy):
         """Train, counting as training goes, then solve at each tolerance."""
         return _measured(case)
 
-    def times(self, case: Case, kept: Mapping[str, Tensor]) -> Result:
-        """Time the training and the calls of its flow."""
-        data = datasets.load(str(case.dataset), seed=case.seeds.data)
-        return timed(_by_the_heuristic(case), data, kept, _seconds(case))
-
 
 def _by_the_heuristic(case: Case) -> Case:
     """The case with torchdiffeq's first step, as papers count, where its solver names none."""
@@ -169,7 +162,8 @@ def _measured(case: Case) -> Result:
         "row_flops": row_flops(flow.using(trace="exact"), data.test[:ROWS].to(case.device, dtype)),
     }
     arrays = {**history.arrays(), **arrays}
-    return Result(metrics, arrays, kept=kept(flow, history) if _seconds(case) else None)
+    seconds = float(case.settings.get("seconds", 0.5))
+    return timed(Result(metrics, arrays), flow, case, data, seconds)
 
 
 def _levels(data: Dataset, case: Case, settings: Training) -> dict[str, float]:
@@ -180,11 +174,6 @@ def _levels(data: Dataset, case: Case, settings: Training) -> dict[str, float]:
     if data.log_prob is not None:
         levels["truth_ll"] = data.log_prob(rows).mean().item()
     return levels
-
-
-def _seconds(case: Case) -> float:
-    """Seconds of timing a case."""
-    return float(case.settings.get("seconds", 0.5))
 
 
 @torch.no_grad()

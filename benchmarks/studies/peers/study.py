@@ -38,8 +38,7 @@ from benchmarks.studies.contender import Contender, usable
 from benchmarks.studies.peers.tables import ARCHITECTURES, MEMBERS, ROWS
 from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.foreign import ForeignTraining
-from benchmarks.training.loop import train
-from benchmarks.training.seconds import update_rates
+from benchmarks.training.loop import train, update_rates
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
 from flows.budget import trainable

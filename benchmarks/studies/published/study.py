@@ -12,8 +12,7 @@ from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets.disk import Absent
 from benchmarks.datasets.maf import PUBLISHED
-from benchmarks.evaluation.scoring import score
-from benchmarks.evaluation.settings import Scoring
+from benchmarks.evaluation.scoring import Scoring, score
 from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
 from benchmarks.training.baselines import BaselineEntry
 
@@ -46,10 +45,8 @@ class Published(TrainingStudy):
             dim = datasets.dim(name)
             yield from fitted(options.baselines, common, name, dim, scoring, study=self.name)
             for each in options.flows:
-                roles = {
-                    "by": each.protocol or options.protocol,
-                    "expected": options.update_seconds,
-                }
+                by, seconds = each.protocol or options.protocol, options.update_seconds
+                roles = {"by": by, "expected": seconds}
                 alone = options.model_copy(update={"flows": (each,)})
                 yield from alone.repeated(common, name, dim, scoring, roles=roles, study=self.name)
 

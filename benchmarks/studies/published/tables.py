@@ -1,21 +1,25 @@
-"""Tables of our figures beside those of the literature: the difference, and what is not alike."""
+"""Our figures beside those of the literature, `benchmarks/published.toml`: what is not alike."""
 
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, get_args
 
 import pandas as pd
+from pydantic import PositiveFloat
 
 from benchmarks import protocols
 from benchmarks.analysis.models import mean_of
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
-from benchmarks.core.naming import series
-from benchmarks.datasets.maf import PUBLISHED
-from benchmarks.studies.published.literature import Row, figures
-from benchmarks.training.baselines import BASELINES
+from benchmarks.core.case import Settings
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, selected, with_parts
+from benchmarks.core.naming import named
 
+Set = Literal["power", "gas", "hepmass", "miniboone", "bsds300"]
+SETS: tuple[str, ...] = get_args(Set)
 UNLIKE = {
     "dataset": Column("Data"),
     "model": Column("Model"),
@@ -33,30 +37,69 @@ COLUMNS = {
     "comparable": Column("Comparable"),
     "seeds": Column("Seeds"),
 }
+FIGURES = {
+    "model": Column("Model"),
+    **{name: Column(name, digits=".2f", error=f"{name}_se") for name in SETS},
+    "source": Column("Source"),
+    "certainty": Column("Certainty"),
+    "error_is": Column("±"),
+}
 NOTE = (
     "Mean test log-likelihood. Our ± is the standard error over seeds, or over the test set for "
-    "one seed; the table of the papers' figures explains their ±, which is of another kind. The "
-    "difference measures the flow only if a row is comparable: data whose rows are not the "
-    "published ones are other data."
+    "one seed; theirs is of another kind. The difference measures the flow only if a row is "
+    "comparable: data whose rows are not the published ones are other data."
 )
-NAMES = {"updates": "updates at most"}  # of settings that do not go by their own
+UNLIKE_NOTE = "From the settings of each case and its protocol."
+
+
+class Row(Settings, frozen=True):
+    """A model's test log-likelihoods, nats, by data set; their errors, and what these are.
+
+    ``flow`` is the member that it is set beside, ``protocol`` the one by which it was trained.
+    """
+
+    model: str
+    source: str
+    flow: str | None = None
+    protocol: str | None = None
+    certainty: Literal["seen", "second-hand"]
+    error_is: str = ""
+    caveats: tuple[str, ...] = ()
+    values: dict[Set, float]
+    errors: Mapping[Set, PositiveFloat] = {}
+
+
+class Figures(Settings, frozen=True):
+    """All rows, and the papers that they name."""
+
+    sources: dict[str, protocols.Source]
+    rows: tuple[Row, ...]
+
+    def beside(self, flow: str, protocol: str | None) -> Row | None:
+        """The row that a flow trained by a protocol is set beside, if there is one.
+
+        One that was trained by that protocol, or else one without a protocol of ours.
+        """
+        rows = [row for row in self.rows if row.flow == flow]
+        wanted = [row for row in rows if row.protocol == protocol]
+        return next(iter(wanted or [row for row in rows if row.protocol is None]), None)
+
+
+@cache
+def figures() -> Figures:
+    """The figures that come with the project."""
+    text = (resources.files("benchmarks") / "published.toml").read_text("utf-8")
+    return Figures.model_validate(tomllib.loads(text))
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Figures side by side, their differences in words, and those of the literature alone."""
     rows = beside(frame)
-    compared = rows.assign(test_ll=cells(rows, rows["test_ll"]))
-    unlike = rows[[name for name in (*UNLIKE, RECORDS) if name in rows]]
-    note = "From the settings of each case and its protocol; for an absent data set, how to get it."
+    compared = selected(rows.assign(test_ll=cells(rows, "test_ll")), COLUMNS)
+    title, unlike = "Our figures beside the papers'", selected(rows, UNLIKE)
     return [
-        Table(
-            "published",
-            "Our figures beside the papers'",
-            NOTE,
-            compared.reindex(columns=[*with_parts(COLUMNS), RECORDS]),
-            columns=COLUMNS,
-        ),
-        Table("published-unlike", "What is not alike", note, unlike, columns=UNLIKE),
+        Table("published", title, NOTE, compared, columns=COLUMNS),
+        Table("published-unlike", "What is not alike", UNLIKE_NOTE, unlike, columns=UNLIKE),
         _literature(),
     ]
 
@@ -72,33 +115,33 @@ def beside(frame: pd.DataFrame) -> pd.DataFrame:
     rows = [
         _row(seeds)
         for _, group in frame.groupby("dataset", sort=False)
-        for _, seeds in group.assign(series=series(group)).groupby("series", sort=False)
+        for _, seeds in named(group).groupby("series", sort=False)
     ]
-    return pd.DataFrame(rows).reindex(
-        columns=list(dict.fromkeys(key for row in rows for key in row))
-    )
+    return pd.DataFrame(rows)
 
 
 def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     first, done = seeds.iloc[0], seeds[seeds["status"] == "done"]
-    flow, dataset = str(first["flow"]), str(first["dataset"])
-    published = figures().beside(flow, first["by"])
-    published = published if published and dataset in published.by_name else None
+    dataset = str(first["dataset"])
+    published = figures().beside(str(first["flow"]), first["by"])
+    values: dict[str, float] = {**published.values} if published else {}
+    published = published if dataset in values else None
     row: dict[str, Any] = {"dataset": dataset, "model": str(first["series"])}
     row |= {"theirs": published.model if published else "not published"}
-    row |= {RECORDS: tuple(seeds["key"]), "status": "done", "test_ll": math.nan}
+    row |= {RECORDS: tuple(seeds["key"]), "status": "done"}
+    row |= dict.fromkeys(["test_ll", "test_ll_se", "published_ll", "difference"], math.nan)
     if done.empty:
         absent = first["notes"].get("absent")
         row |= {"status": "absent" if absent else str(first["status"])}
         return row | {"unlike": str(first["reason"])}
     ours, error = mean_of(done, "test_ll")
-    unlike = _data(done) + _training(first) + _standing(first)
-    unlike += list(published.caveats) if published else []
+    rule = _rule(first)
+    data, training = _data(done.iloc[0]), _training(first, rule)
+    unlike = data + training + _standing(first, rule) + list(published.caveats if published else ())
     row |= {"test_ll": ours, "test_ll_se": error, "seeds": len(done)}
-    row |= {"comparable": _comparable(done, first, published)}
+    row |= {"comparable": _comparable(first, published, data, training)}
     row |= {"unlike": "; ".join(unlike) or "nothing that is known"}
     if published:
-        values = published.by_name
         paper = figures().sources[published.source]
         row |= {
             "published_ll": values[dataset],
@@ -110,43 +153,51 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     return row
 
 
-def _comparable(done: pd.DataFrame, first: pd.Series, published: Row | None) -> str:
+def _rule(first: pd.Series) -> protocols.Rule | None:
+    """The rule of a case's protocol; None of a case without one."""
+    if first["by"] is None:
+        return None
+    return protocols.read(str(first["by"])).of(str(first["flow"]), str(first["dataset"]))
+
+
+def _comparable(
+    first: pd.Series, published: Row | None, data: list[str], training: list[str]
+) -> str:
     """Whether the two figures can be compared, in a few words."""
     if published is None:
         return "no: none published"
-    if _data(done):
+    if data:
         return "no: other data"
-    if str(first["flow"]) in BASELINES:
+    if not first["updates"]:  # a baseline
         return "yes"
     if first["by"] is None:
         return "no: by no protocol"
     if published.protocol != first["by"]:
         return "no: another protocol"
-    return "no: trained otherwise" if _training(first) else "as far as settings go"
+    return "no: trained otherwise" if training else "as far as settings go"
 
 
-def _data(done: pd.DataFrame) -> list[str]:
+def _data(first: pd.Series) -> list[str]:
     """Differences of the data from the published set, and of the rows that were scored."""
-    first = done.iloc[0]
-    differences = [text for text in [str(first["notes"]["data_differs"])] if text]
-    known = PUBLISHED.get(str(first["dataset"]))
+    differences = [text for text in [str(first["notes"].get("data_differs", ""))] if text]
+    rows = _mapping(first["notes"].get("data", {}).get("rows")).get("test", 0)
     scored = int(_mapping(first["setting.scoring"]).get("rows", 0))
-    if known and scored < known.rows[-1]:
-        differences.append(f"{scored:,} of the {known.rows[-1]:,} test rows were scored")
+    if first["dataset"] in SETS and scored < rows:
+        differences.append(f"{scored:,} of the {rows:,} test rows were scored")
     return differences
 
 
-def _training(first: pd.Series) -> list[str]:
+def _training(first: pd.Series, rule: protocols.Rule | None) -> list[str]:
     """Settings of a case that are not those of its protocol, in words."""
-    if first["by"] is None:
+    if rule is None:
         return []
-    rule = protocols.read(str(first["by"])).of(str(first["flow"]), str(first["dataset"]))
     stated = {"batch": rule.batch, "updates": rule.updates, **rule.training, **rule.options}
     ours = {**_mapping(first.get("setting.training")), "batch": first["batch"]}
     ours |= {"updates": first["updates"]}
     ours |= {str(k)[7:]: v for k, v in first.items() if str(k).startswith("option.")}
     return [
-        f"{NAMES.get(name, name.replace('_', ' '))} {_text(ours.get(name))}, "
+        f"{'updates at most' if name == 'updates' else name.replace('_', ' ')} "
+        f"{_text(ours.get(name))}, "
         f"{'the protocol as read here' if name in rule.ours else 'there'} {_text(value)}"
         for name, value in stated.items()
         if value is not None and not _alike(ours.get(name), value)
@@ -155,27 +206,23 @@ def _training(first: pd.Series) -> list[str]:
 
 def _alike(ours: Any, theirs: Any) -> bool:
     """Whether a setting is as the protocol states it; of nested settings, those stated."""
-    if isinstance(theirs, Mapping):
-        return isinstance(ours, Mapping) and all(
-            _alike(ours.get(name), value) for name, value in theirs.items()
-        )
-    return bool(ours == theirs)
+    if not isinstance(theirs, Mapping):
+        return bool(ours == theirs)
+    return isinstance(ours, Mapping) and all(_alike(ours.get(k), v) for k, v in theirs.items())
 
 
-def _standing(first: pd.Series) -> list[str]:
+def _standing(first: pd.Series, rule: protocols.Rule | None) -> list[str]:
     """Differences that no setting removes, and how the test likelihood is computed."""
-    if first["by"] is None:
+    if rule is None:
         return []
-    rule = protocols.read(str(first["by"])).of(str(first["flow"]), str(first["dataset"]))
-    differences = list(rule.differences)
-    solver, scoring = _mapping(rule.options.get("solver")), _mapping(first["setting.scoring"])
-    if "rtol" in solver:
-        tolerance = scoring["tolerance"]
-        differences.append(
-            f"scored by the exact trace in float64 at a tolerance of {tolerance:g} or below, there "
-            f"by the exact trace at rtol {solver['rtol']:g}, atol {solver['atol']:g}"
-        )
-    return differences
+    solver, tolerance = _mapping(rule.options.get("solver")), first["setting.scoring"]["tolerance"]
+    if "rtol" not in solver:
+        return list(rule.differences)
+    return [
+        *rule.differences,
+        f"scored by the exact trace in float64 at a tolerance of {tolerance:g} or below, there "
+        f"by the exact trace at rtol {solver['rtol']:g}, atol {solver['atol']:g}",
+    ]
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -192,23 +239,14 @@ def _text(value: Any) -> str:
 
 def _literature() -> Table:
     """Every figure of the literature that comes with the project."""
-    names = list(PUBLISHED)
-    rows: list[dict[str, Any]] = []
-    for row in figures().rows:
-        values = row.by_name
-        paper = figures().sources[row.source]
-        numbers = {name: values.get(name, math.nan) for name in names}
-        numbers |= {f"{name}_se": row.errors.get(name, math.nan) for name in names}
-        words = {"source": f"arXiv:{paper.arxiv}", "certainty": row.certainty}
-        rows.append({"model": row.model, **numbers, **words, "error_is": row.error_is})
-    columns = {
-        "model": Column("Model"),
-        **{name: Column(name, digits=".2f", error=f"{name}_se") for name in names},
-        "source": Column("Source"),
-        "certainty": Column("Certainty"),
-        "error_is": Column("±"),
-    }
-    sources = "; ".join(str(source) for source in figures().sources.values())
-    note = f"Nothing of this was measured here. {sources}."
+    rows = [
+        {"model": row.model, **row.values}
+        | {f"{name}_se": error for name, error in row.errors.items()}
+        | {"source": f"arXiv:{figures().sources[row.source].arxiv}"}
+        | {"certainty": row.certainty, "error_is": row.error_is}
+        for row in figures().rows
+    ]
+    frame = pd.DataFrame(rows, columns=with_parts(FIGURES))
+    note = f"Nothing of this was measured here. {'; '.join(map(str, figures().sources.values()))}."
     title = "The papers' test log-likelihoods (nats)"
-    return Table("published-figures", title, note, pd.DataFrame(rows), columns=columns)
+    return Table("published-figures", title, note, frame, columns=FIGURES)

@@ -1,28 +1,86 @@
-"""The path of a trained two-dimensional flow from noise to data, in a few steps, for pictures.
+"""Small arrays of a record that pictures of a density are drawn from, without the data set.
 
-A flow x -> z cut at any place is again a flow: the part between there and the noise gives the
-density of the samples at that place. A continuous part is cut in time.
+Of a two-dimensional flow they have its path from noise to data in a few steps. A flow x -> z cut at
+any place is again a flow: the part between there and the noise gives the density of the samples at
+that place. A continuous part is cut in time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise, takewhile
+from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
+from benchmarks.datasets import Dataset
 from flows.bijection import parts
 from flows.continuous.cnf import CNF
 from flows.flow import Flow
 from flows.preprocessing import Preprocessing
 
+ROWS = 2000  # of the data
+BINS = 80  # per side of the histogram of the data
+COLUMNS = 4  # of more than two dimensions
+SAMPLES = 1000  # of those columns
+CHOSEN_BY = 5000  # training rows that decide the columns
 STEPS = 8  # at most, noise and data included
 BETWEEN = 4  # solves between two steps; their ends are the points of a trajectory
 EDGE = 0.002  # share of a step's samples that may lie beyond each side of its image
 FARTHEST = 6e4  # largest value in float16, about
+
+
+@torch.no_grad()
+def plane(flow: Flow, x: Tensor, data: Dataset, *, grid: int, layers: int) -> dict[str, Any]:
+    """Return arrays of a two-dimensional density, of samples x (N, 2) of it, and of its data.
+
+    ``image`` (grid, grid), the log-density over ``extent`` (x0, x1, y0, y1), rows from below;
+    ``samples``; ``data_image``, a histogram of the training rows over the same extent as a density;
+    ``data_samples``, test rows; and those of `along`, which takes ``layers``.
+    """
+    low, high = data.train.amin(0), data.train.amax(0)
+    margin = 0.05 * (high - low)
+    extent = torch.stack([low - margin, high + margin], 1).flatten().numpy()
+    image = flow.log_prob(lattice(extent, grid).to(x)).clamp(min=-1e4).reshape(grid, grid)
+    xs, ys = data.train.numpy().T
+    histogram, _, _ = np.histogram2d(xs, ys, BINS, extent.reshape(2, 2), density=True)
+    return {
+        "image": half(image),
+        "extent": extent,
+        "samples": half(x),
+        "data_image": histogram.T.astype(np.float16),
+        "data_samples": half(_some(data.test, ROWS)),
+        **along(flow, layers=layers),
+    }
+
+
+def corner(x: Tensor, data: Dataset) -> dict[str, Any]:
+    """Return arrays of the least Gaussian columns, for a corner plot of samples x (N, D).
+
+    Their training rows are farthest from a normal distribution by Kolmogorov's distance; of a
+    context columns are only taken where those of y are too few. ``columns`` (c,), from 0, in order;
+    ``samples`` (rows, c) and ``data_samples`` (rows, c) of the test set.
+    """
+    rows = data.train[:CHOSEN_BY]
+    scaled = ((rows - rows.mean(0)) / rows.std(0)).numpy()
+    distances = [scipy.stats.kstest(column, "norm").statistic for column in scaled.T]
+    order = np.argsort(distances)[::-1]
+    order = np.concatenate([order[order < data.dim], order[order >= data.dim]])
+    columns = np.sort(order[:COLUMNS])
+    return {
+        "columns": columns,
+        "samples": half(_some(x, SAMPLES)[:, columns]),
+        "data_samples": half(_some(data.test, ROWS)[:, columns]),
+    }
+
+
+def _some(rows: Tensor, most: int) -> Tensor:
+    """Take at most ``most`` rows at equal steps: samples of a mixture come by component."""
+    return rows[:: -(-len(rows) // most)]
 
 
 @torch.no_grad()
@@ -32,7 +90,7 @@ def along(
     """Return small arrays of a flow's path from noise to data.
 
     ``path_samples`` (steps, rows, 2), the same rows at every step; ``path_densities`` (steps, side,
-    side), rows from below, in 255ths of ``path_peaks`` (steps,), which `densities` reads; and
+    side), rows from below, in 255ths of ``path_peaks`` (steps,), which the figures read; and
     ``path_extents`` (steps, 4), the (x0, x1, y0, y1) of their images, equal for all steps of a
     continuous flow. Continuous flows also have ``path_times`` (steps,), 0 at the noise and 1 at the
     data, and ``path_lines`` (points, traced, 2), trajectories; others have ``path_layers``
@@ -62,7 +120,7 @@ def along(
         Flow(
             CompositeTransform([*fixed, *between(learned, place, len(learned))]), 2, base=flow.base
         )
-        .log_prob(grid(extent, side).to(x))
+        .log_prob(lattice(extent, side).to(x))
         .double()
         .exp()
         .reshape(side, side)
@@ -84,13 +142,6 @@ def _coded(images: np.ndarray) -> dict[str, np.ndarray]:
     peaks = np.maximum(images.max((1, 2)), np.finfo(images.dtype).tiny)
     shares = images / peaks[:, None, None]
     return {"path_densities": np.round(255 * shares).astype(np.uint8), "path_peaks": peaks}
-
-
-def densities(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Decode the densities of the steps, (steps, side, side), from the arrays of `along`."""
-    peaks = arrays["path_peaks"].astype(float)[:, None, None]
-    images: np.ndarray = arrays["path_densities"] * peaks / 255
-    return images
 
 
 def between(learned: Sequence[nn.Module], low: float, high: float) -> list[nn.Module]:
@@ -135,7 +186,7 @@ def _extent(x: Tensor) -> np.ndarray:
     return np.stack([middle - half_side, middle + half_side], 1).flatten()
 
 
-def grid(extent: np.ndarray, side: int) -> Tensor:
+def lattice(extent: np.ndarray, side: int) -> Tensor:
     """Return points (side², 2) that cover (x0, x1, y0, y1), row by row from below, float64."""
     x0, x1, y0, y1 = map(float, extent)
     xs, ys = torch.linspace(x0, x1, side), torch.linspace(y0, y1, side)

@@ -1,0 +1,524 @@
+"""Baselines: densities that are fitted, not trained, which a flow has to beat.
+
+One Gaussian, a kernel density estimate, and a Gaussian mixture that grows by EM. All choices are
+made on validation rows. Everything is in float64.
+
+EM is products of matrices: a component's log-density is linear in the products of two entries of
+(1, x), so that one matrix product evaluates all components, and one more forms all statistics of a
+step. Its data are (D, N), a column a row of the data set.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import torch
+from pydantic import PositiveFloat
+from pydantic import model_validator as validator
+from torch import Tensor
+
+from benchmarks.core.case import Settings
+from flows import preprocessing
+from flows.bijection import Bijection
+
+Covariance = Literal["full", "diagonal"]
+
+KERNELS = 20_000  # training rows that carry a kernel, at most
+KERNEL_VALIDATION = 2_000  # validation rows of the bandwidth, at most
+KERNEL_CHUNK = 32  # rows whose distances are held together
+NOTHING = -100.0  # exponent beside the largest, below which a kernel is lost in rounding
+OCTAVES = range(-5, 3)  # of the bandwidth beside Scott's
+FINER = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)  # octaves about the best of those
+
+CHUNK = 1024  # rows whose products are formed together
+# what a step of EM does beside its products of matrices, in FLOPs that take as long:
+WEIGHING = 250  # of a row by a component
+FORMING = 100  # of a product of two entries of a row
+NARROW = 0.9  # share of the variance along a split that moves between the halves
+COMPONENTS = 200  # at most
+ROWS = 100_000  # of the training set, at most
+RATIO = 2  # of rows to parameters, with which a mixture grows at least
+PRODUCTS = 20_000_000  # of two entries of a row, with which it grows at least
+VALIDATION = 5_000  # rows at most
+GROWTH = 1.1  # ratio of components from one size to the next
+STEPS = 5  # of EM at a size
+PATIENCE = 5  # sizes, or times `STEPS` at the end, without a better validation
+ENTRANTS: tuple[tuple[Covariance, float], ...] = (  # with what is added to their variances
+    ("full", 1e-6),
+    ("full", 1e-6),  # from another seed
+    ("full", 1e-4),
+    ("full", 1e-4),
+    ("full", 1e-2),
+    ("diagonal", 1e-4),
+)
+EFFORT = 1e13  # FLOPs of EM: minutes of one thread at 63 dimensions, seconds at two
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Gaussians: ``logits`` (K,), ``means`` (K, D), ``factors`` (K, D, D) lower triangular."""
+
+    covariance: Covariance
+    logits: Tensor  # logarithms of the weights
+    means: Tensor
+    factors: Tensor  # of Cholesky
+
+    @classmethod
+    def of(cls, statistics: Tensor, covariance: Covariance, ridge: float) -> Mixture:
+        """The M-step: components from their sums of products (K, F), ``ridge`` on all variances.
+
+        A component that has less than one row is left out.
+        """
+        statistics = statistics[statistics[:, 0] >= 1]
+        rows, features = statistics[:, 0], statistics.shape[1]
+        dim = (features - 1) // 2 if covariance == "diagonal" else math.isqrt(2 * features) - 1
+        means = statistics[:, 1 : dim + 1] / rows[:, None]
+        i, j = _pairs(dim, covariance)
+        spread = statistics[:, dim + 1 :] / rows[:, None] - means[:, i] * means[:, j]
+        matrices = means.new_zeros(len(rows), dim, dim)
+        matrices[:, i, j] = matrices[:, j, i] = spread
+        matrices.diagonal(dim1=1, dim2=2).add_(ridge)
+        return cls(covariance, rows.div(rows.sum()).log(), means, torch.linalg.cholesky(matrices))
+
+    @property
+    def features(self) -> int:
+        """F, the number of products of a row."""
+        dim = self.means.shape[1]
+        return 1 + dim + len(_pairs(dim, self.covariance)[0])
+
+    @property
+    def parameters(self) -> int:
+        """The number of free parameters."""
+        return len(self.means) * self.features - 1
+
+    def coefficients(self) -> Tensor:
+        """(K, F): what times the products of a row gives the logarithms of weight and density."""
+        dim = self.means.shape[1]
+        i, j = _pairs(dim, self.covariance)
+        precisions = torch.cholesky_inverse(self.factors)
+        slopes = (precisions @ self.means[:, :, None])[:, :, 0]
+        constants = (
+            self.logits - 0.5 * (self.means * slopes).sum(1) - 0.5 * dim * math.log(math.tau)
+        )
+        constants = constants - self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        curvatures = -precisions[:, i, j] * torch.where(i == j, 0.5, 1.0)
+        return torch.cat([constants[:, None], slopes, curvatures], 1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-densities of data: (D, N) -> (N,)."""
+        coefficients = self.coefficients()
+        parts = [coefficients @ products(part, self.covariance) for part in x.split(CHUNK, 1)]
+        return torch.cat([part.logsumexp(0) for part in parts])
+
+    def step(self, x: Tensor, ridge: float) -> Mixture:
+        """One step of EM on data (D, N)."""
+        coefficients = self.coefficients()
+        statistics = torch.zeros_like(coefficients)
+        buffer = x.new_empty(self.features, CHUNK)
+        for chunk in x.split(CHUNK, 1):
+            features = products(chunk, self.covariance, buffer[:, : chunk.shape[1]])
+            statistics.addmm_((coefficients @ features).softmax(0), features.T)
+        return Mixture.of(statistics, self.covariance, ridge)
+
+    def flops(self, rows: int) -> float:
+        """The work of a step on so many rows, in FLOPs of a product of matrices."""
+        weighing = len(self.means) * (4 * self.features + WEIGHING)
+        return float(rows * (weighing + self.features * FORMING))
+
+    def split(self, count: int, generator: torch.Generator) -> Mixture:
+        """The heaviest ``count`` components halved along random directions; moments are kept."""
+        picks = self.logits.argsort(descending=True)[:count]
+        factors = self.factors[picks]
+        noise = torch.randn(len(picks), factors.shape[1], 1, generator=generator).to(factors)
+        shift = NARROW**0.5 * (factors @ (noise / noise.norm(dim=1, keepdim=True)))
+        logits, means, halves = self.logits.clone(), self.means.clone(), self.factors.clone()
+        logits[picks] -= math.log(2)
+        means[picks] += shift[:, :, 0]
+        # the direction is a unit vector in the component's own coordinates
+        matrices = factors @ factors.mT - shift @ shift.mT
+        if self.covariance == "diagonal":
+            matrices = torch.diag_embed(matrices.diagonal(dim1=1, dim2=2))
+        halves[picks] = torch.linalg.cholesky(matrices)
+        return Mixture(
+            self.covariance,
+            torch.cat([logits, logits[picks]]),
+            torch.cat([means, self.means[picks] - shift[:, :, 0]]),
+            torch.cat([halves, halves[picks]]),
+        )
+
+    def sample(self, rows: int, generator: torch.Generator) -> Tensor:
+        """Draws (rows, D)."""
+        picks = torch.multinomial(self.logits.exp(), rows, replacement=True, generator=generator)
+        noise = torch.randn(rows, self.means.shape[1], 1, generator=generator).to(self.means)
+        draws = self.means.new_empty(rows, self.means.shape[1])
+        for component in picks.unique():
+            own = picks == component
+            draws[own] = self.means[component] + noise[own, :, 0] @ self.factors[component].T
+        return draws
+
+    def leading(self, count: int) -> Mixture:
+        """The density of the first ``count`` columns alone."""
+        factors = self.factors[:, :count, :count]
+        return Mixture(self.covariance, self.logits, self.means[:, :count], factors)
+
+    def completed(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws (N, D) whose first C columns are x (N, C)."""
+        first = self.leading(x.shape[1])
+        off = x.T - first.means[:, :, None]
+        noise = torch.linalg.solve_triangular(first.factors, off, upper=False)  # (K, C, N)
+        scale = first.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        weights = (self.logits - scale)[:, None] - 0.5 * noise.square().sum(1)
+        picks = torch.multinomial(weights.softmax(0).T, 1, generator=generator)[:, 0]
+        own = noise.permute(2, 0, 1)[torch.arange(len(x)), picks]
+        rest = torch.randn(len(x), self.means.shape[1] - x.shape[1], generator=generator).to(x)
+        steps = self.factors[picks] @ torch.cat([own, rest], 1)[:, :, None]
+        return torch.cat([x, (self.means[picks] + steps[:, :, 0])[:, x.shape[1] :]], 1)
+
+
+def products(x: Tensor, covariance: Covariance, out: Tensor | None = None) -> Tensor:
+    """1, the entries of each column of x (D, N) and their products: (F, N), in ``out`` if given.
+
+    F = (D + 1) (D + 2) / 2 with a full covariance, 2 D + 1 with a diagonal one.
+    """
+    one = torch.cat([torch.ones_like(x[:1]), x])
+    if covariance == "diagonal":
+        return torch.cat([one, x.square()], out=out)
+    if out is None:
+        out = x.new_empty(len(one) * (len(one) + 1) // 2, x.shape[1])
+    for row, part in zip(one, out.split([*range(len(one), 0, -1)]), strict=True):
+        torch.mul(row, one[-len(part) :], out=part)
+    return out
+
+
+def start(x: Tensor, covariance: Covariance, ridge: float) -> Mixture:
+    """One Gaussian, by maximum likelihood, of data (D, N)."""
+    chunks = [products(chunk, covariance).sum(1) for chunk in x.split(CHUNK, 1)]
+    return Mixture.of(torch.stack(chunks).sum(0, keepdim=True), covariance, ridge)
+
+
+def _pairs(dim: int, covariance: Covariance) -> tuple[Tensor, Tensor]:
+    """Indices of the entries of a covariance that are free, in the order of `products`."""
+    if covariance == "diagonal":
+        return torch.arange(dim), torch.arange(dim)
+    i, j = torch.triu_indices(dim, dim)
+    return i, j
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A fitted density: ``log_prob`` (N, D) -> (N,) nats, ``sample`` n -> (n, D).
+
+    Of its first C columns, for any C, ``marginal`` (N, C) -> (N,) is the log-density, nats, and
+    ``completed`` (N, C) -> (N, D) draws rows that have them.
+    """
+
+    parameters: int
+    log_prob: Callable[[np.ndarray], np.ndarray]
+    sample: Callable[[int], np.ndarray]
+    marginal: Callable[[np.ndarray], np.ndarray]
+    completed: Callable[[np.ndarray], np.ndarray]
+    notes: Mapping[str, Any] = field(default_factory=dict)  # choices that were made
+
+    @classmethod
+    def of(cls, model: Mixture, seed: int, notes: Mapping[str, Any]) -> Self:
+        """A mixture with a stream of samples."""
+        generator = torch.Generator().manual_seed(seed)
+        return cls(
+            parameters=model.parameters,
+            log_prob=lambda rows: model.log_prob(columns(rows)).numpy(),
+            sample=lambda n: model.sample(n, generator).numpy(),
+            marginal=lambda x: model.leading(x.shape[1]).log_prob(columns(x)).numpy(),
+            completed=lambda x: model.completed(torch.from_numpy(x), generator).numpy(),
+            notes=notes,
+        )
+
+
+def columns(rows: np.ndarray) -> Tensor:
+    """(N, D) -> (D, N) in float64."""
+    return torch.from_numpy(np.ascontiguousarray(rows.T, dtype=np.float64))
+
+
+def gaussian(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
+    """One Gaussian with full covariance, by maximum likelihood."""
+    return Baseline.of(start(columns(train), "full", 0.0), seed, {})
+
+
+def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
+    """Gaussian kernels about 20,000 training rows, of a bandwidth chosen on validation."""
+    picks = np.random.default_rng(seed).permutation(len(train))[:KERNELS]
+    centres, held = (
+        torch.from_numpy(x).double() for x in (train[picks], validation[:KERNEL_VALIDATION])
+    )
+    rows, dim = centres.shape
+    scott = rows ** (-1 / (dim + 4))  # Scott, Multivariate Density Estimation, 1992
+    tried: dict[float, float] = {}
+    for octaves in (OCTAVES, FINER):
+        middle = max(tried, key=lambda width: tried[width]) if tried else scott
+        widths = [middle * 2**octave for octave in octaves]
+        tried |= zip(widths, _by_kernels(held, centres, widths).mean(1).tolist(), strict=True)
+    width = max(tried, key=lambda width: tried[width])
+    generator = torch.Generator().manual_seed(seed)
+
+    def noisy(picks: Tensor) -> Tensor:
+        own = centres[picks]
+        return own + width * torch.randn(own.shape, generator=generator, dtype=own.dtype)
+
+    def density(x: np.ndarray) -> np.ndarray:
+        """Of the first columns, as many as x (N, C) has."""
+        own = centres[:, : x.shape[1]] if x.shape[1] < dim else centres
+        values: np.ndarray = _by_kernels(torch.from_numpy(x).double(), own, [width])[0].numpy()
+        return values
+
+    def completed(x: np.ndarray) -> np.ndarray:
+        draws = []
+        for chunk in torch.from_numpy(x).double().split(KERNEL_CHUNK):
+            squares = torch.cdist(chunk, centres[:, : x.shape[1]]).square()
+            weights = (-0.5 / width**2 * squares).softmax(1)
+            own = noisy(torch.multinomial(weights, 1, generator=generator)[:, 0])
+            draws.append(torch.cat([chunk, own[:, x.shape[1] :]], 1))
+        return torch.cat(draws).numpy()
+
+    return Baseline(
+        parameters=rows * dim + 1,
+        log_prob=density,
+        sample=lambda n: noisy(torch.randint(rows, (n,), generator=generator)).numpy(),
+        marginal=density,
+        completed=completed,
+        notes={
+            "bandwidth": width,
+            "validation_ll": tried[width],
+            "validation_rows": len(held),
+            "rows": rows,
+            "tried": [{"bandwidth": h, "validation_ll": tried[h]} for h in sorted(tried)],
+        },
+    )
+
+
+def _by_kernels(x: Tensor, centres: Tensor, widths: Sequence[float]) -> Tensor:
+    """Log-densities of x (N, D) by Gaussian kernels about (M, D), for each width: (W, N)."""
+    rows, dim = centres.shape
+    squares = centres.square().sum(1)
+    parts = []
+    for chunk in x.split(KERNEL_CHUNK):
+        distances = torch.addmm(squares, chunk, centres.T, alpha=-2)
+        nearest = distances.amin(1, keepdim=True)
+        distances -= nearest
+        nearest = nearest[:, 0] + chunk.square().sum(1)
+        sums = []
+        for width in widths:  # clamped, since numbers below the smallest normal one are slow
+            kernels = torch.mul(distances, -0.5 / width**2).clamp_(min=NOTHING).exp_()
+            sums.append(kernels.sum(1).log() - 0.5 / width**2 * nearest)
+        parts.append(torch.stack(sums))
+    scales = [math.log(rows) + dim * math.log(math.sqrt(math.tau) * width) for width in widths]
+    return torch.cat(parts, 1) - x.new_tensor(scales)[:, None]
+
+
+@dataclass
+class Entrant:
+    """A mixture that grows with a covariance type and a ridge, and the best that it was."""
+
+    model: Mixture
+    ridge: float
+    generator: torch.Generator
+    best: Mixture
+    score: float  # validation, nats
+    stale: int = 0  # sizes since then
+    steps: int = 0
+    spent: float = 0.0  # FLOPs
+
+    @classmethod
+    def begun(
+        cls, train: Tensor, validation: Tensor, seed: int, covariance: Covariance, ridge: float
+    ) -> Entrant:
+        """One Gaussian that is to grow."""
+        model = start(train, covariance, ridge)
+        score = float(model.log_prob(validation).mean())
+        return cls(model, ridge, torch.Generator().manual_seed(seed), model, score)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is as large as it may be, or has not gained for `PATIENCE` sizes."""
+        return self.stale >= PATIENCE or len(self.model.means) >= COMPONENTS
+
+    def about(self) -> dict[str, Any]:
+        """What it was at its best, for the record."""
+        return {
+            "components": len(self.best.means),
+            "covariance": self.best.covariance,
+            "regulariser": self.ridge,
+            "validation_ll": self.score,
+        }
+
+    def grow(self, train: Tensor, validation: Tensor, limit: float) -> bool:
+        """Split the heaviest components and fit, if that is less work than ``limit``."""
+        components = len(self.model.means)
+        larger = min(COMPONENTS, max(components + 1, int(components * GROWTH)))
+        model = self.model.split(larger - components, self.generator)
+        rows = max(RATIO * model.parameters, PRODUCTS // model.features)
+        return self.fit(model, train[:, :rows], validation, limit)
+
+    def fit(self, model: Mixture, train: Tensor, validation: Tensor, limit: float) -> bool:
+        """Take `STEPS` of EM on data (D, N) and validate, if that is less work than ``limit``."""
+        work = STEPS * model.flops(train.shape[1]) + model.flops(validation.shape[1]) / 2
+        if work > limit:
+            return False
+        self.spent += work
+        self.steps += STEPS
+        self.model = model
+        for _ in range(STEPS):
+            self.model = self.model.step(train, self.ridge)
+        score = float(self.model.log_prob(validation).mean())
+        self.stale = 0 if score > self.score else self.stale + 1
+        if not self.stale:
+            self.best, self.score = self.model, score
+        return True
+
+
+def mixture(
+    train: np.ndarray, seed: int, validation: np.ndarray, effort: float = EFFORT
+) -> Baseline:
+    """Gaussians by EM, up to 200; number, covariance and regulariser are chosen on validation.
+
+    For whitened rows (N, D): the regularisers are in units of their variances. ``effort`` bounds
+    the FLOPs. Each of `ENTRANTS` grows by splitting components; the better half grows on, until
+    one is left, each round with an equal share of the effort. That one is then fitted to all rows,
+    as long as validation gains. Splitting: Ueda et al., SMEM algorithm for mixture models, Neural
+    Computation 12, 2000.
+    """
+    picks = np.random.default_rng(seed).permutation(len(train))[:ROWS]
+    x, held = columns(train[picks]), columns(validation[:VALIDATION])
+    entrants = [Entrant.begun(x, held, seed + k, *entry) for k, entry in enumerate(ENTRANTS)]
+
+    def spent() -> float:
+        return sum(entrant.spent for entrant in entrants)
+
+    growing = list(entrants)
+    for rounds in range(len(entrants).bit_length(), 0, -1):
+        share = (effort - spent()) / rounds / len(growing)
+        for entrant in growing:
+            end = entrant.spent + share
+            while not entrant.finished and entrant.grow(x, held, end - entrant.spent):
+                pass
+        growing = sorted(growing, key=lambda entrant: -entrant.score)[: max(1, len(growing) // 2)]
+    winner, tried = growing[0], [entrant.about() for entrant in entrants]
+    winner.model, winner.stale = winner.best, 0
+    while winner.stale < PATIENCE and winner.fit(winner.model, x, held, effort - spent()):
+        pass
+    notes = {**winner.about(), "validation_rows": held.shape[1], "rows": x.shape[1]}
+    notes |= {"steps": winner.steps, "flops": spent(), "tried": tried}
+    return Baseline.of(winner.best, seed, notes)
+
+
+# functions of training rows (N, D), of about unit variance, a seed, and validation rows
+BASELINES: dict[str, Callable[..., Baseline]] = {
+    "gaussian": gaussian,
+    "kde": kde,
+    "mixture": mixture,
+}
+
+
+class BaselineEntry(Settings, frozen=True):
+    """A baseline of a suite, by its name alone or as a table."""
+
+    flow: str
+    """Name of the baseline: "gaussian", "kde" or "mixture". A name alone may stand in place of the
+    table.
+    """
+    preprocessing: str = "whiten"
+    """Preprocessing that is fitted to the training rows and put before the baseline: "standardize",
+    "whiten" or "radial".
+    """
+    effort: PositiveFloat | None = None
+    """FLOPs that the search of a baseline may take, for one that searches (`mixture`)."""
+
+    @validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"flow": value} if isinstance(value, str) else value
+
+    @validator(mode="after")
+    def _known(self) -> Self:
+        checked: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+            ("baseline", self.flow, BASELINES),
+            ("preprocessing of a baseline", self.preprocessing, preprocessing.FITS),
+        )
+        for what, name, choices in checked:
+            if name not in choices:
+                raise ValueError(f"unknown {what}: {name!r}; choose from: {', '.join(choices)}")
+        if self.effort and "effort" not in inspect.signature(BASELINES[self.flow]).parameters:
+            raise ValueError(f"baseline {self.flow!r} has one way to be fitted: leave out effort")
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What differs from the defaults, for a case."""
+        return self.model_dump(exclude={"flow"}, exclude_defaults=True)
+
+
+EVERY = tuple(
+    BaselineEntry(flow=name, preprocessing=first)
+    for name in BASELINES
+    for first in ("whiten", "radial")
+)
+
+
+def fit(
+    baseline: BaselineEntry | str,
+    train: np.ndarray,
+    seed: int,
+    validation: np.ndarray,
+    given: int = 0,
+) -> Baseline:
+    """Fit a baseline to raw rows (N, D), after its preprocessing.
+
+    The preprocessing is fitted to the training rows and counted in densities; samples are of the
+    raw data. With ``given`` C the rows are (y, x), (N, D + C), and the density is that of y given
+    x: of the joint density q(x, y) / q(x), of one Gaussian thus a linear regression. y and x have
+    a preprocessing each, and samples have the training set's x.
+    """
+    entry = BaselineEntry.model_validate(baseline)
+    split = train.shape[1] - given
+    parts = [train[:, :split], *([train[:, split:]] if given else [])]
+    first, *context = (
+        cast(Bijection, preprocessing.fit(entry.preprocessing, torch.from_numpy(part).double()))
+        for part in parts
+    )
+
+    def mapped(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that are fitted, x before y, and the log-determinant of y's map."""
+        z, ladj = first.forward(torch.from_numpy(rows[:, :split]).double())
+        known = [_image(own.forward, rows[:, split:]) for own in context]
+        return np.concatenate([*known, z.numpy()], 1), ladj.numpy()
+
+    def log_prob(rows: np.ndarray) -> np.ndarray:
+        z, ladj = mapped(rows)
+        density: np.ndarray = fitted.log_prob(z) + ladj
+        return density - fitted.marginal(z[:, :given]) if given else density
+
+    def sample(n: int) -> np.ndarray:
+        if not given:
+            return _image(first.inverse, fitted.sample(n))
+        x = train[np.arange(n) % len(train)]
+        z = fitted.completed(mapped(x)[0][:, :given])
+        return np.concatenate([_image(first.inverse, z[:, given:]), x[:, split:]], 1)
+
+    settings = {"effort": entry.effort} if entry.effort else {}
+    held, ladj = mapped(validation)
+    fitted = BASELINES[entry.flow](mapped(train)[0], seed, held, **settings)
+    notes = {**fitted.notes, "preprocessing": entry.preprocessing}
+    if "tried" in notes:  # validation likelihoods of the raw rows
+        shift = float(ladj[: notes["validation_rows"]].mean())
+        for own in (notes, *(tried := [dict(one) for one in notes["tried"]])):
+            own["validation_ll"] += shift
+        notes["tried"] = tried
+    return replace(fitted, log_prob=log_prob, sample=sample, notes=notes)
+
+
+def _image(move: Callable[[Tensor], tuple[Tensor, Tensor]], rows: np.ndarray) -> np.ndarray:
+    image: np.ndarray = move(torch.from_numpy(rows).double())[0].numpy()
+    return image
