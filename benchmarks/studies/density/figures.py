@@ -100,7 +100,8 @@ class Portrait(NamedTuple):
 
 def portraits(flat: pd.DataFrame) -> list[Figure]:
     """All data sets at a glance, then each with all of its flows; several figures for many sets."""
-    sets, pictures, within = _sets(flat), [], {}
+    sets, pictures = _sets(flat), []
+    within: dict[str, str] = {}
     for n, (part, names) in enumerate(panels.sheets(sets, SETS, FLOWS), 1):
         name = _numbered("pictures", n)
         within |= {data: name for data in part if set(sets[data]["series"]) <= {*names}}
@@ -148,7 +149,7 @@ def _portraits(rows: pd.DataFrame) -> tuple[dict[str, Portrait], np.ndarray]:
 
 def _pairs(lines: Sequence[tuple[str, Sequence[Portrait | None], np.ndarray]], most: float) -> Any:
     """Pairs of rows: densities above, samples below, on the scale of the first of all, the data."""
-    columns, top = len(lines[0][1]), None
+    columns, top = len(lines[0][1]), 1.0
     side = min(most, 9.2 / columns)
     with panels.squares([panels.NAME, panels.NEXT] * len(lines), columns, side) as (figure, axes):
         for pair, (name, portraits, extent) in zip(
@@ -323,7 +324,7 @@ def _corner(sets: Sets) -> Any:
             if i < j:
                 panel.set_visible(False)
             elif i == j:
-                bins = np.linspace(*ends[:, i], BINS + 1)
+                bins = np.linspace(ends[0, i], ends[1, i], BINS + 1)
                 panel.hist(data[:, i], bins, density=True, color=DATA, alpha=0.4)
                 line = {"histtype": "step", "color": SAMPLES, "lw": 1.2}
                 panel.hist(samples[:, i], bins, density=True, **line)

@@ -134,12 +134,12 @@ def _means(seeds: pd.DataFrame) -> dict[str, Any]:
     if len(seeds) > 1:
         row[OVER_SEEDS] = paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
     if "gap" in seeds and seeds["gap"].notna().any():
-        row |= seeds.reindex(columns=["gap", "gap_se"]).mean().to_dict()
+        row["gap"], row["gap_se"] = seeds.reindex(columns=["gap", "gap_se"]).mean()
         row["gap_mark"] = MARK if row["gap"] < -ABOVE * row["gap_se"] else ""
     if (gain := improvement.gain_of(seeds)) is not None:
         row |= {improvement.GAIN: gain.value, "gain_half": gain.half(LEVEL)}
     tests = ["sliced_wasserstein", "told_apart", "told_apart_se"]
-    row |= seeds.reindex(columns=tests).median().to_dict()
+    row |= zip(tests, seeds.reindex(columns=tests).median(), strict=True)
     return row | {name: notes_of(seeds)[0].get(name) for name in ("components", "trained_by")}
 
 
@@ -288,7 +288,7 @@ def _budgets(models: Models) -> Table | None:
         frame[error] = [_half(reached[m]) if m in reached else math.nan for m in flows]
         frame[leads] = [model == leader and not marks[model] for model in flows]
         frame[until] = [float(seeds["until"].mean()) for seeds in groups.values()]
-        parts = {"error": error, "leads": leads, "mark": improvement.MARKS}
+        parts: dict[str, Any] = {"error": error, "leads": leads, "mark": improvement.MARKS}
         label = f"Validation LL at {text(budget)}"
         columns[value] = Column(label, "nats", digits=".3f", **parts)
         columns[until] = Column(f"Updates until then ({quantity})")

@@ -66,7 +66,7 @@ class Row(Settings, frozen=True):
     error_is: str = ""
     caveats: tuple[str, ...] = ()
     values: dict[Set, float]
-    errors: Mapping[Set, PositiveFloat] = {}
+    errors: Mapping[str, PositiveFloat] = {}
 
 
 class Figures(Settings, frozen=True):
@@ -124,7 +124,7 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     first, done = seeds.iloc[0], seeds[seeds["status"] == "done"]
     dataset = str(first["dataset"])
     published = figures().beside(str(first["flow"]), first["by"])
-    values: dict[str, float] = {**published.values} if published else {}
+    values: dict[str, float] = published.model_dump()["values"] if published else {}
     published = published if dataset in values else None
     row: dict[str, Any] = {"dataset": dataset, "model": str(first["series"])}
     row |= {"theirs": published.model if published else "not published"}
@@ -239,13 +239,13 @@ def _text(value: Any) -> str:
 
 def _literature() -> Table:
     """Every figure of the literature that comes with the project."""
-    rows = [
-        {"model": row.model, **row.values}
-        | {f"{name}_se": error for name, error in row.errors.items()}
-        | {"source": f"arXiv:{figures().sources[row.source].arxiv}"}
-        | {"certainty": row.certainty, "error_is": row.error_is}
-        for row in figures().rows
-    ]
+    rows = []
+    for row in figures().rows:
+        stated = row.model_dump()
+        errors = {f"{name}_se": error for name, error in stated["errors"].items()}
+        words = {"source": f"arXiv:{figures().sources[row.source].arxiv}"}
+        words |= {"certainty": row.certainty, "error_is": row.error_is}
+        rows.append({"model": row.model, **stated["values"], **errors, **words})
     frame = pd.DataFrame(rows, columns=with_parts(FIGURES))
     note = f"Nothing of this was measured here. {'; '.join(map(str, figures().sources.values()))}."
     title = "The papers' test log-likelihoods (nats)"
