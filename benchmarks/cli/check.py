@@ -414,10 +414,10 @@ def changes(before: Iterable[Row], after: Iterable[Row]) -> list[str]:
     lines = [f"{family}: no rows before" for family in families[1] if family not in families[0]]
     lines += [f"{family}: no rows now" for family in families[0] if family not in families[1]]
     for key in (key for key in old if key in new and LATE not in {**old[key], **new[key]}):
-        for row in {**old[key], **new[key]}:
-            was, now = (side[key].get(row, "no row") for side in sides)
+        for name in {**old[key], **new[key]}:
+            was, now = (side[key].get(name, "no row") for side in sides)
             if was != now:
-                lines.append(f"{key[1]}, {row}: {was} before, {now} now")
+                lines.append(f"{key[1]}, {name}: {was} before, {now} now")
     return lines
 
 

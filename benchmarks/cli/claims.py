@@ -71,7 +71,7 @@ def claims(
         return
     _print(rows)
     if len(searched) > 1 and len(runs):
-        claim_column, *names = runs
+        claim_column, *names = map(str, runs)
         headers = [claim_column, *(Path(name).name for name in names)]
         cells = [[styled(text, STYLES.get(text, "")) for text in row] for row in runs.values]
         print_rows(headers, cells)
