@@ -133,7 +133,7 @@ class Traces(Study):
         """Seconds: a share of the timing, and the draws."""
         probes = case.settings["draws"] * Trace.of(case.options["trace"]).probes
         timing = float(case.settings["seconds"]) / 40
-        return 0.02 + timing + case.batch * case.dim * probes / 3e7
+        return 0.02 + timing + float(case.batch * case.dim * probes) / 3e7
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each work and take its error, then time all of them in shuffled rounds."""
