@@ -45,11 +45,6 @@ def test_numbers_are_set_apart(wishes: list[float]) -> None:
         assert np.sort(places) == pytest.approx(free)
 
 
-def test_numbers_too_near_are_moved_alike() -> None:
-    """Two equal wishes part by half the gap each: the least sum of squares."""
-    assert draw.apart([0.5, 0.5], 0.1, 0, 1).tolist() == pytest.approx([0.45, 0.55])
-
-
 def test_every_series_has_a_look_of_its_own() -> None:
     """Colour, mark and filling of no two of thirty are the same; eight are as they always were."""
     looks = draw.looks(f"{i:02}" for i in range(30))

@@ -11,7 +11,6 @@ import torch
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 from benchmarks.execution.plan import tasks
-from benchmarks.studies.numerics import study as numerics
 from benchmarks.studies.numerics.tables import DIGITS, by_error, by_setting, with_solver
 from flows.continuous import Solver
 from measuring import GRADIENTS, frame_of, gradient_cases, results_of
@@ -200,20 +199,6 @@ def test_a_block_has_every_gradient_of_one_setting() -> None:
     keys = {case.key for case in gradient_cases()}
     for name, value in changes.items():
         assert keys.isdisjoint(case.key for case in gradient_cases(**{name: value})), name
-
-
-def test_the_weights_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all solvers, gradients and precisions of one field."""
-    trainings = []
-    monkeypatch.setattr(numerics, "train", lambda *arguments: trainings.append(arguments))
-    few = {"dopri5": [1e-2], "rk4": [0.5]}
-    own = {"training_batch": 63, "seconds": 0}  # of no other test
-    results = results_of(
-        gradient_cases(solvers=few, gradients=["backprop"], updates=[3], batch=4, **own)
-    )
-    assert not any(result.failure for result in results.values())
-    assert len(results) == 4
-    assert len(trainings) == 1
 
 
 def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:

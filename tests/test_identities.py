@@ -19,7 +19,6 @@ from benchmarks.core.study import Result, registry
 from benchmarks.evaluation import equalities
 from benchmarks.evaluation.equalities import IDENTITIES
 from benchmarks.execution import suite
-from benchmarks.execution.versions import dependencies
 from benchmarks.studies.numerics.figures import figures
 from benchmarks.studies.numerics.tables import tables
 from flows.continuous.solve import Solver
@@ -85,17 +84,6 @@ def test_suites_have_every_identity(name: str) -> None:
     assert {case.settings["identity"] for case in cases} == set(IDENTITIES)
     options = {option for flow in flows.members for option in flows.members[flow].defaults}
     assert not options & {name for case in cases for name in case.settings}
-
-
-def test_records_depend_on_the_conformance_kit() -> None:
-    """Densities are measured by its rows."""
-    for case in cases("density"):
-        assert "flows.conformance" in dependencies(case).declared
-
-
-def test_steps_of_a_difference_are_sixteenths() -> None:
-    with pytest.raises(ValueError, match="multiple of 16"):
-        cases("rate", differences=[40])
 
 
 # ---- a residual network and orders of convergence ---------------------------------------------
@@ -219,11 +207,3 @@ def test_tables_and_figures_of_every_identity() -> None:
         assert "failed" in table.frame.to_string(), table.name
     assert figures(failed) == []
     assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
-
-
-def test_a_fault_is_a_failed_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(case: Case) -> Result:
-        raise RuntimeError("on purpose")
-
-    monkeypatch.setitem(IDENTITIES, "euler", fails)
-    assert {result.failure for _, result in measured("euler")} == {"RuntimeError: on purpose"}

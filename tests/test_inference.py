@@ -106,12 +106,6 @@ def test_a_line_is_that_of_a_fit_with_its_covariance(values: list[float]) -> Non
     assert of_line(x, np.full(len(x), values[0])) == Estimate(0.0, 0.0, len(x) - 2)
 
 
-@pytest.mark.parametrize("x", [[1, 2], [1, 1, 1]])
-def test_a_slope_needs_three_points_that_differ(x: list[float]) -> None:
-    with pytest.raises(ValueError, match=f"three points that differ in x, got {len(x)}"):
-        of_line(x, np.arange(len(x)))
-
-
 # ---- models of one data set ---------------------------------------------------------------------
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -28,7 +27,7 @@ from benchmarks.execution import suite
 from benchmarks.execution.plan import tasks
 from benchmarks.execution.versions import standing
 from benchmarks.measure import foreign
-from benchmarks.measure.clock import interleave, spinning
+from benchmarks.measure.clock import interleave
 from benchmarks.studies.peers import tables
 from benchmarks.studies.peers.study import Group, copy_weights
 from benchmarks.training.foreign import ForeignTraining
@@ -424,14 +423,6 @@ def test_a_subject_has_a_case_for_all_who_can(gauss: str) -> None:
     assert len(raced(["eager", gauss], "realnvp")) == 2
     with pytest.raises(ValueError, match="unknown competitor 'nobody'"):
         raced(["nobody"], "cnf")
-
-
-def test_busy_processes_are_there_meanwhile_alone() -> None:
-    before = set(psutil.Process().children())
-    with spinning(2):
-        started = set(psutil.Process().children()) - before
-    assert len(started) == 2
-    assert not any(process.is_running() for process in started)
 
 
 def _costs(**changes: Any) -> pd.DataFrame:

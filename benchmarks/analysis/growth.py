@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import scaling_law, sizes
-from benchmarks.analysis.scaling_law import Law
 from benchmarks.core.exhibit import RECORDS, per_row
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import width_rules
@@ -87,10 +86,7 @@ def _times(group: pd.DataFrame, metric: str, counted: Growth | None, by: str) ->
     return Growth(law.degree, law.exponent, largest, law.interval, reached, law.breaks)
 
 
-@lru_cache(1024)
-def _fitted(x: tuple[float, ...], samples: tuple[tuple[float, ...], ...]) -> Law:
-    """The same law for a table and a figure, fitted once."""
-    return scaling_law.fit(x, samples)
+_fitted = lru_cache(1024)(scaling_law.fit)  # once for a table and a figure
 
 
 def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -135,10 +131,6 @@ def exact_polynomial(x: Sequence[int], y: Sequence[int]) -> list[Fraction]:
     By divided differences, without statistics. ValueError below three different sizes, and where
     no polynomial fits that these sizes can tell from an interpolation.
     """
-    if len(x) != len(y):
-        raise ValueError(f"{len(x)} sizes, but {len(y)} counts")
-    if not np.isfinite(np.array([*x, *y], dtype=float)).all():
-        raise ValueError("sizes and exact counts have to be finite numbers")
     pairs = sorted(set(zip(map(Fraction, x), map(Fraction, y), strict=True)))
     nodes = [size for size, _ in pairs]
     if twice := [size for size, after in itertools.pairwise(nodes) if size == after]:
@@ -264,7 +256,9 @@ def _comparable(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 def _all_timed(gaps: Mapping[str, pd.Series], one: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Whether there are times at every D at which both were to be timed."""
-    common = set.intersection(*(set(sizes.asked(side)["dim"]) for side in (one, other)))
+    sides = [sizes.computed(side) for side in (one, other)]
+    asked = [s[s["setting.seconds"] > 0] if "setting.seconds" in s else s for s in sides]
+    common = set.intersection(*(set(side["dim"]) for side in asked))
     return all(common <= {*gap.index} for n, gap in gaps.items() if METRICS[n].kind == "time")
 
 

@@ -148,24 +148,18 @@ def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
     return float(np.sqrt(len(sums) / (len(sums) - 1) * np.sum(sums**2)) / len(x))
 
 
-def bootstrap_medians(samples: ArrayLike, repetitions: int = 1000, seed: int = 0) -> np.ndarray:
-    """Medians of ``repetitions`` resamplings of raw samples, (repetitions,)."""
-    x = np.asarray(samples, dtype=float)
-    picks = np.random.default_rng(seed).integers(len(x), size=(repetitions, len(x)))
-    return np.asarray(np.median(x[picks], axis=1))
-
-
 def ratio_of_medians(
     numerator: ArrayLike, denominator: ArrayLike, repetitions: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
     """The ratio of two medians of raw samples, and the ends of its 95 % bootstrap interval."""
-    resamples = [
-        bootstrap_medians(samples, repetitions, 2 * seed + side)
-        for side, samples in enumerate((numerator, denominator))
-    ]
-    low, high = np.quantile(resamples[0] / resamples[1], [0.025, 0.975])
-    value = np.median(np.asarray(numerator)) / np.median(np.asarray(denominator))
-    return float(value), float(low), float(high)
+    medians, resampled = [], []
+    for side, samples in enumerate((numerator, denominator)):
+        x = np.asarray(samples, dtype=float)
+        picks = np.random.default_rng(2 * seed + side).integers(len(x), size=(repetitions, len(x)))
+        medians.append(np.median(x))
+        resampled.append(np.median(x[picks], axis=1))
+    low, high = np.quantile(resampled[0] / resampled[1], [0.025, 0.975])
+    return float(medians[0] / medians[1]), float(low), float(high)
 
 
 def holm(p: Sequence[float]) -> list[float]:

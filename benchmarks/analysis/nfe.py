@@ -117,14 +117,6 @@ def fits(frame: pd.DataFrame) -> list[Fit]:
     return every
 
 
-def by_family(every: Iterable[Fit]) -> dict[str, list[Fit]]:
-    """The series of each family of data sets."""
-    groups: dict[str, list[Fit]] = {}
-    for fit in every:
-        groups.setdefault(parts_of(fit.name)[1], []).append(fit)
-    return groups
-
-
 def loosest_first(tolerances: Iterable[str]) -> tuple[str, ...]:
     """Names of tolerances in falling order, each once."""
     return tuple(sorted(set(tolerances), key=float, reverse=True))

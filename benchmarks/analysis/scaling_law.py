@@ -53,10 +53,10 @@ def fit(
     and degrees with the weight exp(-BIC / 2), so that the choice is uncertain too (Buckland,
     Burnham and Augustin, Model selection: an integral part of inference, 1997).
 
-    ValueError below four sizes, for sizes that are not positive and finite or repeat, and for times
-    that are not.
+    Takes four different positive sizes or more, in any order, and positive times.
     """
-    x, times = _checked(sizes, samples)
+    order = np.argsort(sizes)
+    x, times = np.asarray(sizes, dtype=float)[order], [np.asarray(samples[i]) for i in order]
     scale = float(np.exp(np.mean([np.log(np.median(t)) for t in times])))
     times = [t / scale for t in times]
     medians = np.array([np.median(t) for t in times])
@@ -78,23 +78,6 @@ def fit(
         asymptotic=bool(not better and share >= 0.5 and (degree > 0 or high < 0.5)),
         breaks=(float(x[start]),) if start else (),
     )
-
-
-def _checked(
-    sizes: Sequence[float], samples: Sequence[Sequence[float]]
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Sizes in order, and their samples."""
-    if len(sizes) != len(samples):
-        raise ValueError(f"{len(sizes)} sizes, but samples of {len(samples)}")
-    order = np.argsort(sizes)
-    x = np.asarray(sizes, dtype=float)[order]
-    times = [np.asarray(samples[i], dtype=float) for i in order]
-    if len(x) < 4 or not np.isfinite(x).all() or (np.diff(x) <= 0).any() or x[0] <= 0:
-        raise ValueError(f"a law needs four different positive sizes or more, got {list(sizes)}")
-    for size, t in zip(x, times, strict=True):
-        if not (t.ndim == 1 and len(t) and np.isfinite(t).all() and (t > 0).all()):
-            raise ValueError(f"the samples at size {size:g} have to be positive numbers, got {t}")
-    return x, times
 
 
 @dataclass(frozen=True)

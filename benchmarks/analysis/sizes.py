@@ -22,15 +22,9 @@ def flows(frame: pd.DataFrame) -> list[str]:
     return names(frame, (*AXES, *RULES))
 
 
-def timed(done: pd.DataFrame) -> pd.DataFrame:
+def computed(done: pd.DataFrame) -> pd.DataFrame:
     """The rows that were computed: others are counted from shapes."""
     return done[done["device"] != "meta"] if "device" in done else done
-
-
-def asked(done: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were to be timed: others are counted alone."""
-    done = timed(done)
-    return done[done["setting.seconds"] > 0] if "setting.seconds" in done else done
 
 
 def scans(done: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +43,7 @@ def scans(done: pd.DataFrame) -> pd.DataFrame:
 
 def lines(done: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
     """For each varied size of `AXES` the rows along it by series: all else is equal in them."""
-    done = timed(done)
+    done = computed(done)
     every = {axis: _along(done, axis) for axis in AXES if axis in done and len(done)}
     return {axis: along for axis, along in every.items() if along}
 

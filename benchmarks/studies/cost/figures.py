@@ -95,16 +95,16 @@ def _panels(done: pd.DataFrame, metrics: list[str], row: bool = True) -> Any:
             costs = (per_row(measured, metric) if row else measured[metric]) * scale
             measured, ends = measured.assign(cost=costs), []
             for name, group in measured.groupby("series"):
-                panel.plot(group["dim"], group["cost"], label=name, **looks[name])
+                panel.plot(group["dim"], group["cost"], label=name, **looks[str(name)])
                 if timed:
                     raw = group[f"{metric}.values"].map(lambda v: np.quantile(v, [0.25, 0.75]))
                     share = group["cost"] / group[metric]  # of a batch, in the unit of the axis
                     low, high = raw.str[0] * share, raw.str[1] * share
-                    panel.vlines(group["dim"], low, high, color=looks[name]["color"])
+                    panel.vlines(group["dim"], low, high, color=looks[str(name)]["color"])
                 grown = growth(group, metric) if timed else counts(group, metric)
                 if grown and grown.reached:
                     last = group.iloc[-1]
-                    ends.append(draw.End(name, last["cost"], grown.exponent))
+                    ends.append(draw.End(str(name), last["cost"], grown.exponent))
             labels = {"ylabel": draw.axis_label(metric, row=row), "title": METRICS[metric].title}
             draw.finish(panel, marks=measured["dim"], xlabel="D", **labels)
             if measured["dim"].nunique() > 1:

@@ -196,8 +196,8 @@ def by_dimension(frame: pd.DataFrame) -> Table:
         frame = frame.assign(**{RELATIVE: frame["log_prob_seconds"] / frame["reference_seconds"]})
     for metric in (metric for metric in MEASURED if metric in frame):
         if metric == RELATIVE:
-            column = Column("log_prob / reference", digits=".4g", kind="time")
-            table[metric], columns[metric] = cells(frame, metric), column
+            columns[metric] = Column("log_prob / reference", digits=".4g", kind="time")
+            table[metric] = cells(frame, metric)
             continue
         row = bool(METRICS[metric].per) and metric not in WHOLE
         digits = ",.0f" if metric == "parameters" else ".4g"

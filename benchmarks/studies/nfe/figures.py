@@ -74,7 +74,7 @@ def _training(done: pd.DataFrame) -> Any:
                 means = {n: np.mean([a[n] for a in seeds], axis=0) for n in seeds[0]}
                 _curves(row, means, str(data), looks[str(data)])
             training, tolerance, error = row
-            labels = {"ylabel": "NFE", "ylim": (0, None)}
+            labels: Any = {"ylabel": "NFE", "ylim": (0, None)}
             draw.finish(training, log="", xlabel="updates", title=name, **labels)
             draw.finish(tolerance, log="x", xlabel="tolerance", **labels)
             label = draw.axis_label("log_prob_error", label="error in log p")
@@ -105,7 +105,7 @@ def _against_dimension(panels: Mapping[str, Mapping[str, pd.DataFrame]], columns
                 means = rows.dropna(subset=["nfe"]).groupby("dim")["nfe"].mean()
                 panel.plot(means.index, means, label=name, **looks[name])
             marks = pd.concat([rows["dim"] for rows in lines.values()])
-            labels = {"xlabel": "D", "ylabel": "NFE", "ylim": (0, None), "title": title}
+            labels: Any = {"xlabel": "D", "ylabel": "NFE", "ylim": (0, None), "title": title}
             draw.finish(panel, log="x", marks=marks, **labels)
         draw.legend_of(figure, axes.flat)
     return figure

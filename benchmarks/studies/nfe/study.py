@@ -103,24 +103,18 @@ class Nfe(TrainingStudy):
         return 2 + 0.02 * case.updates
 
     def result(self, case: Case) -> Result:
-        """Train, counting as training goes, then solve at each tolerance."""
+        """Train while counting evaluations on a fixed batch, then solve at each tolerance."""
         return _measured(case)
 
 
-def _by_the_heuristic(case: Case) -> Case:
-    """The case with torchdiffeq's first step, as papers count, where its solver names none."""
-    solver = case.options.get("solver") or {}
-    if solver.get("method") not in ADAPTIVE or solver.get("first_step") is not None:
-        return case
-    return case.changed(options={**case.options, "solver": {**solver, "first_step": "torchdiffeq"}})
-
-
 def _measured(case: Case) -> Result:
-    """Train while counting evaluations on a fixed batch, then solve at each tolerance."""
     settings = Training.model_validate(case.settings["training"])
     data = datasets.load(str(case.dataset), seed=case.seeds.data)
     dtype = getattr(torch, case.dtype)
-    solving = _by_the_heuristic(case)
+    solver, solving = case.options.get("solver") or {}, case
+    if solver.get("method") in ADAPTIVE and solver.get("first_step") is None:  # as papers count
+        solver = {**solver, "first_step": "torchdiffeq"}
+        solving = case.changed(options={**case.options, "solver": solver})
     flow = prepare(solving, data.train.to(dtype), settings.preprocessing)
     fixed = data.test[: case.batch].to(case.device, dtype)
     tolerances = [float(t) for t in case.settings["tolerances"]]
@@ -141,6 +135,7 @@ def _measured(case: Case) -> Result:
     updates, forward, backward = observed[:, :3].T.astype(int)
     nfe, error = np.split(observed[:, 3:], 2, axis=1)
     arrays = {
+        **history.arrays(),
         "updates": updates,
         "nfe_forward": forward,
         "nfe_backward": backward,
@@ -161,7 +156,6 @@ def _measured(case: Case) -> Result:
         **_levels(data, case, settings),
         "row_flops": row_flops(flow.using(trace="exact"), data.test[:ROWS].to(case.device, dtype)),
     }
-    arrays = {**history.arrays(), **arrays}
     seconds = float(case.settings.get("seconds", 0.5))
     return timed(Result(metrics, arrays), flow, case, data, seconds)
 

@@ -66,15 +66,20 @@ def _gradients(rows: pd.DataFrame) -> Any:
         panels.append(("time", "gradient_error", "time / reference", error))
     panels.append(("nfe_forward", "gradient_bytes", "forward NFE", kept))
     fields = list(rows.groupby("updates"))
-    options = {"height": 2.6, "sharex": "row", "sharey": "row"}
+    options: dict[str, Any] = {"height": 2.6, "sharex": "row", "sharey": "row"}
     with draw.figure(len(panels), len(fields), **options) as (figure, axes):
         for line, (x, y, below, beside) in zip(axes, panels, strict=True):
             for panel, (updates, field) in zip(line, fields, strict=True):
                 for (gradient, dtype), group in field.groupby(["gradient", "dtype"]):
                     points = group.assign(at=group["setting"]).groupby("at")[[x, y]].median()
                     points = points[(points > 0).all(axis=1)]
-                    look = {**LOOKS[gradient], **STYLES[dtype], "label": f"{gradient}, {dtype}"}
-                    panel.plot(points[x], points[y] * METRICS[y].scale, **look)
+                    look = {**LOOKS[str(gradient)], **STYLES[str(dtype)]}
+                    panel.plot(
+                        points[x],
+                        points[y] * METRICS[y].scale,
+                        label=f"{gradient!s}, {dtype!s}",
+                        **look,
+                    )
                 title = f"{updates:,} updates" if updates else "untrained"
                 draw.finish(panel, title=title, xlabel=below)
             line[0].set_ylabel(beside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import product
 from time import perf_counter
@@ -155,7 +155,8 @@ def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
         options={**case.options, "solver": case.settings["training_solver"]},
         settings={name: case.settings[name] for name in ("part", "training")},
     ).model_dump_json()
-    best = _reference(training, case.batch, float(case.settings["reference"]))
+    tolerance = float(case.settings["reference"])
+    best_loss, best, shift = _reference(training, case.batch, tolerance)
     dtype = getattr(torch, case.dtype)
     flow, x = _view(_field(training), dtype, case.options["solver"]), _rows(case).to(dtype)
     step = partial(_step, flow, x)
@@ -164,10 +165,10 @@ def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
     if not bool(torch.isfinite(gradient).all()):
         raise FloatingPointError("the gradient has values that are not finite")
     metrics = {
-        "gradient_error": _relative(gradient, best.gradient),
-        "gradient_cosine": min(1.0, float(cosine_similarity(gradient, best.gradient, 0))),
-        "reference_shift": best.shift,
-        "loss_error": abs(loss - best.loss),
+        "gradient_error": _relative(gradient, best),
+        "gradient_cosine": min(1.0, float(cosine_similarity(gradient, best, 0))),
+        "reference_shift": shift,
+        "loss_error": abs(loss - best_loss),
         "gradient_bytes": saved_bytes(step, flow.parameters()),
         "nfe_forward": nfe.forward,
         "nfe_backward": nfe.backward,
@@ -177,15 +178,6 @@ def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
         "steps_rejected_backward": sum(solve.rejected_backward for solve in nfe.solves),
     }
     return step, metrics
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A field's loss and gradient (P,) in float64, and how far the gradient can be relied on."""
-
-    loss: float
-    gradient: Tensor
-    shift: float  # its relative change at a tolerance ten times looser
 
 
 @lru_cache(maxsize=4)
@@ -200,15 +192,18 @@ def _field(training: str) -> flows.Flow:
 
 
 @lru_cache(maxsize=4)
-def _reference(training: str, rows: int, tolerance: float) -> Reference:
-    """The gradient of a case's field by backprop through dopri5 at ``tolerance``."""
+def _reference(training: str, rows: int, tolerance: float) -> tuple[float, Tensor, float]:
+    """Loss and gradient (P,) of a case's field in float64, by backprop through dopri5.
+
+    The third is the gradient's relative change at a tolerance ten times looser.
+    """
     field, case = _field(training), Case.model_validate_json(training)
     x = _rows(case.changed(batch=rows)).double()
     (_, loose), (loss, gradient) = (
         _gradient(_view(field, torch.float64, {**BACKPROP, "rtol": t, "atol": t}), x)
         for t in (10 * tolerance, tolerance)
     )
-    return Reference(loss, gradient, _relative(loose, gradient))
+    return loss, gradient, _relative(loose, gradient)
 
 
 def _rows(case: Case) -> Tensor:

@@ -64,6 +64,8 @@ def likelihoods(frame: pd.DataFrame) -> Iterator[Figure]:
 def speed(frame: pd.DataFrame) -> Iterator[Figure]:
     """Times over those of the eager flow, the first of its block, a panel a call."""
     done = named(frame)[frame["status"] == "done"]
+    if done.empty:
+        return
     busy = done.get("setting.busy", pd.Series(0, done.index)).map(lambda n: ", busy" if n else "")
     name = done["flow"] + ", D = " + done["dim"].astype(str) + busy
     panels = {}
@@ -72,7 +74,7 @@ def speed(frame: pd.DataFrame) -> Iterator[Figure]:
         eager = seconds.where(done["setting.by"] == "eager").groupby(done["block"])
         done[f"{call}.ratio"] = seconds / eager.transform("first")
         panels[f"{call}.ratio"] = METRICS[f"{call}_seconds"].name
-    points = _points(done.assign(name=name), panels) if panels else done
+    points = _points(done.assign(name=name), panels) if panels else done[:0]
     if len(points):
         picture = partial(_picture, points, "competitor", "time / eager", legend=True)
         yield Figure("speed", "Times over the eager flow's", SPEED, picture, tuple(done["key"]))

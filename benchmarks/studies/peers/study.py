@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -49,7 +49,6 @@ RATE = 1e-3  # of the updates that move a flow off its initial weights
 CHUNK = 1000  # rows for which an ODE is solved together
 UPDATE_RATE = 60.0  # updates a second that a plan expects
 STARTS = 10.0  # seconds in which it expects a peer's processes to start and compile
-MATMUL = "matmul"  # the product of square matrices that measures the machine's peak
 
 
 class GroupMember(Contender, frozen=True):
@@ -301,11 +300,9 @@ class Likelihoods(Study):
                 for rate in group.cases(options, common, dim, dataset=name, settings=rated):
                     yield rate
                     timed = {**rate.settings, **scored, "stage": "seconds"}
-                    equal = {k: v for k, v in timed.items() if k != "seconds"}
-                    equal, timed = (
-                        equal | {"stage": "updates"},
-                        timed | {"seconds": options.seconds},
-                    )
+                    equal = {**timed, "stage": "updates"}
+                    del equal["seconds"]
+                    timed["seconds"] = options.seconds
                     for seeds in map(Seeds.of, common.seeds):
                         yield rate.changed(seeds=seeds, settings=equal, updates=updates)
                         yield rate.changed(seeds=seeds, settings=timed, needs=(rate.key,))
@@ -448,19 +445,16 @@ class Speed(Study):
         Solves take as many threads as where nobody has set them: that is what a user gets.
         """
         with threads_by_work(), ExitStack() as stack:
+            first, dtype = cases[0], getattr(torch, cases[0].dtype)
+            matrix = torch.ones(ROWS, ROWS, device=first.device, dtype=dtype)
             yield from measured(
                 cases,
                 lambda case, competitor: competitor.solution().errors(competitor),
                 build=Contest(stack).enter,
-                reference={MATMUL: _matmul(cases[0])},
-                meanwhile=partial(spinning, int(cases[0].settings["busy"])),
+                reference={"matmul": lambda: matrix @ matrix},  # measures the machine's peak
+                meanwhile=partial(spinning, int(first.settings["busy"])),
                 warm=1,
             )
-
-
-def _matmul(case: Case) -> Callable[[], object]:
-    matrix = torch.ones(ROWS, ROWS, device=case.device, dtype=getattr(torch, case.dtype))
-    return lambda: matrix @ matrix
 
 
 @register

@@ -183,7 +183,7 @@ def libraries(frame: pd.DataFrame) -> Iterator[Table]:
     columns = {"group": Column("Group"), "dim": Column("D"), "member": Column("Member")}
     columns |= {name: Column.of(name, digits=digits) for name, digits in KNOWN.items()}
     for call, name in CALLS.items():
-        ratio = {"digits": ".3g", "interval": f"{call}.ratio.interval", "kind": "time"}
+        ratio: Any = {"digits": ".3g", "interval": f"{call}.ratio.interval", "kind": "time"}
         columns[call] = time_column(name, f"{call}.half")
         columns[f"{call}.ratio"] = Column(f"{name}, ratio", **ratio)
     for call in COMPILED:
@@ -314,7 +314,7 @@ def speed(frame: pd.DataFrame) -> Iterator[Table]:
     if len(rows := ratios(frame)):
         headers = {"flow": "Flow", "dim": "D", "busy": "Busy", "call": "Call", "ours": "Ours"}
         columns = {name: Column(header) for name, header in (headers | {"peer": "Peer"}).items()}
-        ratio = {"digits": ".3g", "interval": "ratio.interval", "kind": "time"}
+        ratio: Any = {"digits": ".3g", "interval": "ratio.interval", "kind": "time"}
         columns |= {
             "ratio": Column("Ours / peer", **ratio),
             "error": Column("Error, ours", digits=".1e"),

@@ -59,7 +59,7 @@ def _picture(rows: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> Any:
                 points = group.dropna(subset=[x, y])
                 points = points.assign(**{SECONDS: points[SECONDS] * METRICS[SECONDS].scale})
                 for name, of_series in points.sort_values(x).groupby("series"):
-                    panel.plot(of_series[x], of_series[y], label=name, **looks[name])
+                    panel.plot(of_series[x], of_series[y], label=name, **looks[str(name)])
                 marks = () if x == SECONDS else points[x]
                 draw.finish(panel, marks=marks, xlabel=LABELS[x], ylabel=LABELS[y], title=field)
                 if x == "dim" and points[x].max() > 12:

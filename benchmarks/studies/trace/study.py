@@ -131,10 +131,9 @@ class Traces(Study):
 
     def budget(self, case: Case) -> float:
         """Seconds: a share of the timing, and the draws."""
-        probe_elements = (
-            case.batch * case.settings["draws"] * case.dim * Trace.of(case.options["trace"]).probes
-        )
-        return float(0.02 + case.settings["seconds"] / 40 + probe_elements / 3e7)
+        probes = case.settings["draws"] * Trace.of(case.options["trace"]).probes
+        timing = float(case.settings["seconds"]) / 40
+        return 0.02 + timing + float(case.batch * case.dim * probes) / 3e7
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each work and take its error, then time all of them in shuffled rounds."""

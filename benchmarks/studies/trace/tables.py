@@ -46,7 +46,7 @@ REACHED = {
     "error": replace(MEASURED["error"], kind="time"),  # of as many as fit in a time
 }
 COSTS = ("evaluation_seconds", "seconds_ratio", "flops_ratio")
-METRICS = ("trace_rmse", "trace_error", "trace_rmse_se", "trace_rmse_theory")
+METRICS: tuple[str, ...] = ("trace_rmse", "trace_error", "trace_rmse_se", "trace_rmse_theory")
 METRICS += ("evaluation_seconds", "evaluation_flops")
 COST_NOTE = (
     "Medians of one evaluation without a graph; its noise is drawn before, as in a solve. Error: "
