@@ -1,10 +1,12 @@
-"""Parametrisations over the registered flows, with small sizes."""
+"""Parametrisations over the registered flows, with small sizes; operators that read values."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import flows
 
@@ -28,10 +30,16 @@ def _of(package: str) -> dict[str, dict[str, Any]]:
 every_member = over(MEMBERS)
 every_continuous = over(_of("flows.continuous"))
 every_discrete = over(_of("flows.discrete"))
-every_conditional = over(
-    {
-        name: {**sizes, **CONDITIONAL}
-        for name, sizes in MEMBERS.items()
-        if flows.members[name].applicable(CONDITIONAL)
-    }
-)
+
+
+class Reads(TorchDispatchMode):
+    """Names of operators that read a value, and so wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._overloadpacket is torch.ops.aten._local_scalar_dense:
+            self.names.append(func.name())
+        return func(*args, **(kwargs or {}))

@@ -1,25 +1,27 @@
-"""Conditional densities of rows (y, x): of flows, of baselines, and of tables with a target."""
+"""Conditional densities of rows (y, x): of flows, baselines, simulators, tables with a target."""
 
 from __future__ import annotations
 
-import copy
+import itertools
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
+from torch import Tensor
 
 import flows
 from benchmarks import datasets
 from benchmarks.core.study import Common
 from benchmarks.core.study import registry as studies
-from benchmarks.datasets import tables
+from benchmarks.datasets import drawn, simulators, tables
 from benchmarks.datasets.simulators import linear_sample
 from benchmarks.studies.choose.plan import entrants
 from benchmarks.studies.choose.study import ChooseOptions
-from benchmarks.studies.contender import Contender
-from benchmarks.studies.trainees import Trainees
 from benchmarks.training import weights
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from flows.conditional import Conditional
@@ -51,14 +53,6 @@ def test_the_density_of_rows_is_that_of_y_given_x() -> None:
     torch.manual_seed(1)
     torch.testing.assert_close(sample[:, :D], flow.flow.sample(N, x))
     assert {name.removeprefix("flow.") for name in flow.state_dict()} == {*flow.flow.state_dict()}
-
-
-def test_a_copy_and_a_view_are_conditional_too() -> None:
-    flow, rows = _flow()
-    for other in (copy.deepcopy(flow), flow.using(noise=0)):
-        torch.testing.assert_close(other.log_prob(rows), flow.log_prob(rows))
-    with pytest.raises(ValueError, match=r"\(N, 5\)"):
-        flow.log_prob(rows[:, :D])
 
 
 def test_a_gaussian_given_x_is_the_linear_regression() -> None:
@@ -100,18 +94,6 @@ def test_a_baseline_given_x_has_mass_one_and_samples_of_it(name: str) -> None:
     transformed = np.sort(np.array(cdf) * (line[1] - line[0]))
     distance = np.abs(transformed - (np.arange(40) + 0.5) / 40).max()
     assert distance < 2.2 / 40**0.5  # Kolmogorov's, at a level of 1e-4
-
-
-def test_a_conditional_set_is_for_flows_that_take_a_context() -> None:
-    """Each with its width; others are left out, and one that is named with a line."""
-    chosen = Trainees(flows=({"flow": "maf"}, {"flow": "planar"}), datasets=("two_moons",))  # type: ignore[arg-type]
-    with pytest.warns(UserWarning, match="'planar'"):
-        cases = list(chosen.repeated(Common(), "two_moons", 2, {}, study="density"))
-    assert [(case.flow, case.options["context_dim"]) for case in cases] == [("maf", 2)]
-    every = Trainees(flows=(Contender(flow="*").model_dump(),), datasets=())  # type: ignore[arg-type]
-    planned = {case.flow for case in every.repeated(Common(), "two_moons", 2, {}, study="density")}
-    taking = {name for name in flows.own() if "context_dim" in flows.members[name].uses}
-    assert planned == taking
 
 
 def test_a_file_with_a_target_is_conditional(tmp_path: Path) -> None:
@@ -170,3 +152,68 @@ def test_a_kept_flow_takes_raw_rows_and_contexts(tmp_path: Path) -> None:
     expected = conditional.log_prob(data.test.float()) - data.facts["log_scale"]
     log_prob = loaded.log_prob(raw[:, :1], raw[:, 1:])
     torch.testing.assert_close(log_prob, expected, atol=1e-4, rtol=1e-4)
+
+
+CONDITIONAL = sorted(simulators.ABOUT)
+N = 40_000
+
+
+def _uniforms_of_gaussians(rows: Tensor, centre: Callable[[Tensor], Tensor], variance: float):
+    y, x = rows.chunk(2, 1)
+    return torch.special.ndtr((y - centre(x)) / variance**0.5)
+
+
+def _uniforms_of_slcp(rows: Tensor) -> Tensor:
+    y, x = rows.split([8, 5], 1)
+    u = (y.reshape(-1, 4, 2) - x[:, None, :2]) / x[:, None, 2:4].square()
+    rho = x[:, None, 4].tanh()
+    rest = (u[..., 1] - rho * u[..., 0]) / (1 - rho.square()).sqrt()
+    return torch.special.ndtr(torch.cat([u[..., 0], rest], 1))
+
+
+def _uniforms_of_moons(rows: Tensor) -> Tensor:
+    off = rows[:, :2] - simulators._centre(rows[:, 2:])
+    radius = torch.special.ndtr((off.norm(dim=1) - 0.1) / 0.01)
+    return torch.stack([radius, torch.atan2(off[:, 1], off[:, 0]) / math.pi + 0.5], 1)
+
+
+UNIFORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gaussian_linear": lambda rows: _uniforms_of_gaussians(rows, lambda x: x, 0.1),
+    "gaussian_linear_posterior": lambda rows: _uniforms_of_gaussians(rows, lambda x: x / 2, 0.05),
+    "slcp": _uniforms_of_slcp,
+    "two_moons": _uniforms_of_moons,
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_samples_have_the_density(name: str) -> None:
+    """Probability integral transforms are uniform, each column by Kolmogorov and Smirnov.
+
+    They are independent of x too: so they are where its first column is above its median.
+    """
+    data = datasets.load(name)
+    assert data.sample is not None
+    rows = data.sample(N, torch.Generator().manual_seed(5))
+    assert rows.shape == (N, data.width)
+    x = rows[:, data.dim]
+    values = UNIFORMS[name](rows)
+    for column, part in itertools.product(values.T, (x > x.median(), x <= x.median())):
+        assert stats.kstest(column[part].numpy(), "uniform").pvalue > 1e-5
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_the_density_is_the_change_of_variables_of_its_uniforms(name: str) -> None:
+    """log p(y | x) is log |det| of the derivative by y of the probability integral transform."""
+    data = datasets.load(name)
+    assert data.log_prob is not None
+    rows = data.test[:5]
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda row: UNIFORMS[name](row[None])[0]))(rows)
+    log_det = torch.linalg.slogdet(jacobian[:, :, : data.dim])[1]
+    torch.testing.assert_close(data.log_prob(rows), log_det, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("context_dim", [-1, 3, 4])
+def test_a_context_leaves_a_column_for_what_is_given_it(context_dim: int) -> None:
+    loader = drawn("mine", "made up", lambda n, g: torch.randn(n, 3), context_dim=context_dim)
+    with pytest.raises(ValueError, match=r"'mine'.*from 0 to 2"):
+        loader(None, 0)

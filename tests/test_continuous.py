@@ -1,9 +1,9 @@
-"""Continuous flows against linear ODEs, scipy, differences, and their own identities."""
+"""Continuous flows against linear ODEs, scipy and their own identities; noise and threads."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,17 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
-from torch import Tensor
+from torch import Tensor, nn
 
 import flows
-from continuous_fields import DOPRI5, Linear, Rowwise, mlp_field, mlp_flow
-from flows import Flow
-from flows.continuous import CNF
+from continuous_fields import DOPRI5, Linear, Rowwise, Waves, mlp_flow
+from flows import Flow, threads
+from flows.continuous import CNF, MLPField, SolveError, Solver
+from flows.continuous.ffjord import TABLE_4
 from flows.continuous.solve import ADAPTIVE, FIXED
+from flows.counting import Solve
 
 Normal = Callable[..., Tensor]
-Solve = dict[str, Any]
 
 # ---- against what is known otherwise ---------------------------------------------------------
 
@@ -68,24 +69,6 @@ def test_against_scipy(normal: Normal) -> None:
     np.testing.assert_allclose(flow.log_prob(x).detach(), expected, atol=1e-9, rtol=0)
 
 
-def test_velocity_fields_of_flow_matching(normal: Normal) -> None:
-    """A field trained with noise at 0 and data at 1 is a Flow with t0=1 and t1=0."""
-    rate = torch.tensor([0.5, -1.0], dtype=torch.float64)
-    flow = Flow(CNF(Linear(torch.diag(rate)), t0=1.0, t1=0.0, solver=DOPRI5))
-    x = normal(6, 2)
-    assert flow.dim == 2
-    scaled = torch.distributions.Normal(torch.zeros(2).double(), rate.exp())  # noise times e^rate
-    torch.testing.assert_close(
-        flow.log_prob(x).detach(), scaled.log_prob(x).sum(1), atol=1e-7, rtol=0
-    )
-    torch.testing.assert_close(flow.sample(4000).std(0), rate.exp(), atol=0, rtol=0.06)
-
-    velocity = mlp_field(2)
-    z = Flow(CNF(velocity, t0=1.0, t1=0.0, solver=DOPRI5)).to_noise(x)
-    data = Flow(CNF(velocity, solver={"method": "rk4", "step_size": 0.01})).to_noise(z)  # 0 to 1
-    torch.testing.assert_close(data, x, atol=1e-7, rtol=0)
-
-
 # ---- accuracy --------------------------------------------------------------------------------
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
@@ -111,27 +94,12 @@ def test_order_of_convergence(method: str, normal: Normal) -> None:
 def test_every_method_solves(method: str, normal: Normal) -> None:
     """Each name of the table is one of torchdiffeq's, and comes near the solution."""
     flow, x = mlp_flow(2), normal(4, 2)
-    solver: Solve = {"method": method}
+    solver: dict[str, Any] = {"method": method}
     solver |= {"step_size": 0.02} if method in FIXED else {"rtol": 1e-4, "atol": 1e-4}
     view = flow.using(solver=solver)
     log_prob = view.log_prob(x)
     torch.testing.assert_close(log_prob, flow.log_prob(x), atol=0.05, rtol=0)
     log_prob.sum().backward()
-
-
-@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
-@pytest.mark.parametrize("error_norm", ["all", "state", "sample"])
-def test_error_norms_run(error_norm: str, gradient: str, normal: Normal) -> None:
-    """Each choice, with a context and a gradient, is near the solution."""
-    flow = mlp_flow(3, context_dim=2)
-    x, context = normal(6, 3), normal(6, 2, seed=1)
-    parameters = list(flow.parameters())
-    solver = {"rtol": 1e-7, "atol": 1e-7, "gradient": gradient, "error_norm": error_norm}
-    results = [f.log_prob(x, context) for f in (flow.using(solver=solver), flow)]
-    torch.testing.assert_close(*results, atol=1e-4, rtol=0)
-    gradients = [torch.autograd.grad(result.sum(), parameters) for result in results]
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-4, 1e-5])
@@ -177,20 +145,202 @@ def test_pieces_cover_the_interval(make_flow: Any, normal: Normal) -> None:
     torch.testing.assert_close(flow.log_prob(x), single.log_prob(x), atol=1e-7, rtol=0)
 
 
-def test_empty_batches(normal: Normal) -> None:
-    """No rows: no steps, in both directions, and a graph that reaches every parameter."""
-    for width in (0, 2):
-        flow = mlp_flow(3, context_dim=width)
-        context = normal(0, width) if width else None
-        with flows.count_nfe(flow) as nfe:
-            log_prob = flow.log_prob(normal(0, 3), context)
-            assert flow.sample(0, context).shape == (0, 3)
-        assert (log_prob.shape, nfe.accepted) == ((0,), 0)
-        log_prob.sum().backward()
-        assert all(p.grad is not None and not p.grad.any() for p in flow.parameters())
+def test_published_nets() -> None:
+    """The nets of FFJORD's Table 4 have the parameters that their sizes give."""
+    counts = {"POWER": 43_325, "GAS": 278_565, "HEPMASS": 546_850}
+    counts |= {"MINIBOONE": 820_613, "BSDS300": 6_698_666}
+    for name, expected in counts.items():
+        flow = flows.build("ffjord", **TABLE_4[name])
+        assert sum(p.numel() for p in flow.parameters()) == expected
+    assert TABLE_4.keys() == counts.keys()
 
 
-@pytest.mark.parametrize("value", ["no", 0, 1, None])
-def test_whether_an_end_time_is_trained_is_said_by_true_or_false_alone(value):
-    with pytest.raises(ValueError, match="train_end_time"):
-        flows.build("cnf", 2, train_end_time=value)
+@pytest.mark.parametrize(("method", "share"), [("dopri5", 0.1), ("dopri8", 1e-3), ("bosh3", 1.0)])
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_the_last_step_lands(method: str, share: float, direction: str, normal: Normal) -> None:
+    """Where steps are long the error is a share of the tolerance.
+
+    Interpolated within a step beyond the end it would be several times the tolerance, or 180.
+    """
+    torch.manual_seed(0)
+    field = MLPField(3, hidden=16).double()
+    x = normal(64, 3)
+    with torch.no_grad():
+        run = {t: CNF(field, solver={"method": method, "rtol": t, "atol": t}) for t in (1e-3, 1e-5)}
+        exact = getattr(CNF(field, solver={"rtol": 1e-11, "atol": 1e-11}), direction)(x)
+        for tolerance, cnf in run.items():
+            for value, true in zip(getattr(cnf, direction)(x), exact, strict=True):
+                assert (value - true).abs().max() < share * tolerance
+
+
+@pytest.mark.parametrize("trace", ["hutchinson", {"estimator": "hutchinson", "noise": "gaussian"}])
+def test_the_same_seed_gives_the_same_bits(trace: Any, normal: Normal) -> None:
+    """Construction from one seed: equal log_prob, samples and gradients, call after call."""
+    x, results = normal(6, 3, dtype=torch.float32), []
+    for _ in range(2):
+        torch.manual_seed(11)
+        flow = flows.build("ffjord", 3, hidden=8, trace=trace)
+        calls = [flow.log_prob(x), flow.log_prob(x), flow.sample(4)]
+        gradients = torch.autograd.grad(flow.loss(x), list(flow.parameters()))
+        results.append([*calls, *gradients])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert not torch.equal(results[0][0], results[0][1])  # each solve draws anew
+
+
+def test_scipy_solves_and_differentiates(normal: Normal) -> None:
+    """LSODA behind the same interface: value, gradient, counts, and what it cannot do."""
+    field, x = Waves(3), normal(4, 3)
+    flow = Flow(CNF(field, solver={"method": "scipy_solver", "rtol": 1e-9, "atol": 1e-9}))
+    reference = flow.using(solver={"rtol": 1e-10, "atol": 1e-10})
+    with flows.count_nfe(flow) as nfe:
+        gradients = [
+            torch.autograd.grad(f.loss(x), list(field.parameters())) for f in (flow, reference)
+        ]
+    assert min(nfe.forward, nfe.backward) > 0
+    assert nfe.solves == [Solve(nfe.forward, nfe.backward)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+    assert flow.sample(3).shape == (3, 3)
+    with pytest.raises(SolveError, match=r" 9 .*t="):
+        flow.using(solver={"method": "scipy_solver", "max_steps": 9}).log_prob(x)
+    for fields in ({"gradient": "backprop"}, {"error_norm": "sample"}):
+        with pytest.raises(ValueError, match=r"gradient='adjoint'.*error_norm='all'"):
+            Solver(method="scipy_solver", **fields)
+
+
+def test_fixed_noise_is_reproducible(normal: Normal) -> None:
+    """``using(noise=7)`` gives equal results at each call and from each fresh view."""
+    flow, x = mlp_flow(3, trace="hutchinson"), normal(6, 3)
+    view = flow.using(noise=7)
+    first = view.log_prob(x)
+    for again in (view, flow.using(noise=7), flow.using(noise=7).train(False)):
+        torch.testing.assert_close(again.log_prob(x), first, atol=0, rtol=0)
+    assert not torch.allclose(flow.using(noise=8).log_prob(x), first)
+    assert not torch.allclose(flow.log_prob(x), flow.log_prob(x))  # the original draws on
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_hutchinson_is_unbiased(layers: int, make_flow: Any, normal: Normal) -> None:
+    """The mean of log_prob over probes and over seeds is the exact log_prob, within its error."""
+    steps = {"method": "rk4", "step_size": 0.25}
+    flow = make_flow("ffjord", 3, hidden=8, layers=layers).using(solver=steps)
+    x = normal(1, 3)
+    with torch.no_grad():
+        exact = flow.using(trace="exact").log_prob(x)
+        rows = flow.using(noise=3).log_prob(x.expand(4000, -1))
+        some = x.expand(20, -1)
+        seeds = torch.cat([flow.using(noise=seed).log_prob(some) for seed in range(50)])
+    for estimates in (rows, seeds):
+        error = estimates.std() / math.sqrt(len(estimates))
+        assert error > 0
+        assert abs(estimates.mean() - exact) < 4 * error
+
+
+def test_two_solves_before_a_backward_keep_their_noise(normal: Normal) -> None:
+    """An adjoint solves with the probes of its own forward pass."""
+    flow, x, y = mlp_flow(3, trace="hutchinson"), normal(5, 3), normal(5, 3, seed=1)
+    parameters = list(flow.parameters())
+    state = flow.transform.generator.get_state()
+    first, second = flow.log_prob(x).sum(), flow.log_prob(y).sum()
+    together = torch.autograd.grad(first + second, parameters)
+    flow.transform.generator.set_state(state)
+    apart = [torch.autograd.grad(flow.log_prob(data).sum(), parameters) for data in (x, y)]
+    backprop = flow.using(solver={**DOPRI5, "gradient": "backprop"})
+    backprop.transform.generator.set_state(state)
+    reference = torch.autograd.grad(
+        backprop.log_prob(x).sum() + backprop.log_prob(y).sum(), parameters
+    )
+    for value, one, two, expected in zip(together, *apart, reference, strict=True):
+        torch.testing.assert_close(value, one + two, atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-6)
+
+
+class _Seen(torch.autograd.Function):
+    """The identity, which notes the threads of its forward and backward passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seen: list[int], fails: bool) -> Tensor:
+        seen.append(torch.get_num_threads())
+        ctx.seen, ctx.fails = seen, fails
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        ctx.seen.append(torch.get_num_threads())
+        if ctx.fails:
+            raise RuntimeError("a backward pass that fails")
+        return gradient, None, None
+
+
+class _Field(nn.Module):
+    def __init__(self, seen: list[int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((2, 2), 0.1, dtype=torch.float64))
+        self.seen, self.fails = seen, False
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        y: Tensor = _Seen.apply(torch.tanh(x @ self.weight), self.seen, self.fails)
+        return y
+
+    def trace(self, t: Tensor, x: Tensor) -> Tensor:
+        return x.sum(1)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
+@pytest.mark.parametrize("small", [True, False])
+def test_one_thread_for_small_solves(
+    gradient: str, small: bool, normal: Normal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward and backward; large ones take the caller's; none is changed for the caller."""
+    if not small:
+        monkeypatch.setattr(threads, "WORK", 0)
+    seen: list[int] = []
+    flow = Flow(CNF(_Field(seen), solver={"gradient": gradient}), 2)
+    loss = flow.loss(normal(5, 2))
+    assert torch.get_num_threads() == 2
+    loss.backward()
+    assert torch.get_num_threads() == 2
+    assert set(seen) == {1 if small else 2}
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_threads_after_failures(normal: Normal) -> None:
+    """Of the forward pass at once, of a backward pass at the next solve."""
+    x = normal(5, 2)
+    with pytest.raises(RuntimeError):
+        Flow(CNF(Rowwise(lambda x: x * float("nan")))).log_prob(x)
+    assert torch.get_num_threads() == 2
+    for gradient in ("adjoint", "backprop"):
+        field = _Field([])
+        flow = Flow(CNF(field, solver={"gradient": gradient}), 2)
+        field.fails = True
+        loss = flow.loss(x)
+        with pytest.raises(RuntimeError, match="fails"):
+            loss.backward()
+        field.fails = False
+        flow.log_prob(x)
+        assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_threads_that_are_kept(normal: Normal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a worker the number that was set is in force, but for a block that asks otherwise."""
+    monkeypatch.setattr(threads._State, "fixed", False)
+    threads.keep_threads()
+    seen: list[int] = []
+    Flow(CNF(_Field(seen)), 2).loss(normal(5, 2)).backward()
+    assert set(seen) == {2}
+    seen.clear()
+    with threads.threads_by_work():
+        Flow(CNF(_Field(seen)), 2).loss(normal(5, 2)).backward()
+    assert set(seen) == {1}
+    assert threads._State.fixed

@@ -1,23 +1,28 @@
-"""Members among the continuous flows: their fields by formula, traces by Jacobian, penalties."""
+"""Members among the continuous flows: their fields by formula, penalties, flow matching."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from nflows.transforms import LULinear
 from torch import Tensor
 
 import flows
+from continuous_fields import moved
 from flows import Flow
 from flows.bijection import parts
+from flows.continuous.flow_matching import assignment
 from flows.continuous.hollow import HollowField
 from flows.continuous.ot_flow import PotentialField
 from flows.continuous.planar_cnf import PlanarField
 from flows.continuous.point import Point
 from flows.continuous.regularizers import REGULARIZERS, collect
 from flows.continuous.trace import Trace
+from flows.preprocessing import Whitening
 from variants import variants
 
 Make = Callable[..., Flow]
@@ -34,16 +39,6 @@ penalised = pytest.mark.parametrize("name", PENALISED)
 every_dim = pytest.mark.parametrize("dim", DIMS)
 
 
-def _moved(field: Any, seed: int = 0) -> Any:
-    """In float64, with every parameter off its initial value."""
-    generator = torch.Generator().manual_seed(seed)
-    field = field.double()
-    with torch.no_grad():
-        for parameter in field.parameters():
-            parameter += 0.4 * torch.randn(parameter.shape, generator=generator).double()
-    return field
-
-
 def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Of every row by itself: (N, D, ...)."""
     rows = [torch.func.jacrev(lambda row: function(row[None])[0])(row) for row in x]
@@ -57,7 +52,7 @@ def test_the_trace_is_that_of_the_jacobian(case: tuple[str, str], dim: int, norm
     torch.manual_seed(0)
     options = {**flows.members[case[0]].applicable({"hidden": 7}), **FIELDS[case]}
     last: Any = parts(flows.build(case[0], dim, **options).transform)[-1]
-    field, x, width = _moved(last.field), normal(5, dim), options.get("context_dim", 0)
+    field, x, width = moved(last.field), normal(5, dim), options.get("context_dim", 0)
     context = normal(1, width, seed=5) if width else None
     jacobian = _jacobian(lambda row: field(T, row, context), x)
     context = None if context is None else context.expand(5, -1)
@@ -72,7 +67,7 @@ def test_the_trace_is_that_of_the_jacobian(case: tuple[str, str], dim: int, norm
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_a_potential_field_descends_its_potential(dim: int, depth: int, normal: Normal) -> None:
     """f = -∇ₓΦ and ∂Φ/∂t by autograd of the paper's formula; the Hessian is symmetric."""
-    field, x = _moved(PotentialField(dim, hidden=7, depth=depth)), normal(5, dim)
+    field, x = moved(PotentialField(dim, hidden=7, depth=depth)), normal(5, dim)
 
     def potential(s: Tensor) -> Tensor:
         u, h = (field.layers[0](s), 1 / max(1, depth - 1))
@@ -93,18 +88,10 @@ def test_a_potential_field_descends_its_potential(dim: int, depth: int, normal: 
     assert field.A.shape == (min(10, dim + 1), dim + 1)
 
 
-def test_a_potential_does_not_overflow() -> None:
-    """Far out, where eᵃ would, in float32."""
-    x = torch.full((2, 3), 1e4)
-    dx, trace = PotentialField(3, hidden=8, depth=3).with_trace(torch.tensor(0.5), x)
-    assert bool(torch.isfinite(dx).all())
-    assert bool(torch.isfinite(trace).all())
-
-
 @every_dim
 def test_a_planar_field_is_its_sum(dim: int, normal: Normal) -> None:
     """Σ_h u_h σ(a_h t + c_h) tanh(w_hᵀx + b_h + V_h context), term by term."""
-    field = _moved(PlanarField(dim, hidden=4, context_dim=2))
+    field = moved(PlanarField(dim, hidden=4, context_dim=2))
     x, context, total = normal(5, dim), normal(5, 2, seed=1), torch.zeros(5, dim).double()
     for h in range(4):
         wave = torch.tanh(
@@ -119,7 +106,7 @@ def test_a_planar_field_is_its_sum(dim: int, normal: Normal) -> None:
 def test_a_hollow_field_is_hollow(dim: int, normal: Normal) -> None:
     """∂c_i/∂x_i is zero and no other ∂c_i/∂x_j is; with c fixed the Jacobian is diagonal."""
     torch.manual_seed(0)
-    field, x = _moved(HollowField(dim, hidden=10, depth=2, features=3)), normal(4, dim)
+    field, x = moved(HollowField(dim, hidden=10, depth=2, features=3)), normal(4, dim)
     of_c = _jacobian(lambda row: field.conditioner(T, row), x)  # (N, D, 2 F, D)
     reaches = of_c.abs().amax((0, 2)) > 0
     assert bool((reaches == ~torch.eye(dim, dtype=torch.bool)).all())
@@ -129,27 +116,6 @@ def test_a_hollow_field_is_hollow(dim: int, normal: Normal) -> None:
         assert bool((fixed == torch.diag(fixed.diagonal())).all())
     at_another_time = field.conditioner(T + 0.1, x)
     assert not torch.allclose(at_another_time, field.conditioner(T, x))
-
-
-@pytest.mark.parametrize("dim", [1, 2])
-def test_what_a_hollow_field_declares_has_no_gradient(dim: int, normal: Normal) -> None:
-    """At D = 1 the weights that are masked whole; at D = 2 every parameter is reached."""
-    field = _moved(HollowField(dim, hidden=6, depth=2))
-    field(T, normal(5, dim)).square().sum().backward()
-    still = {n for n, p in field.named_parameters() if not bool(p.grad.abs().max() > 0)}
-    assert still == field.structural_zeros
-    assert bool(still) == (dim == 1)
-
-
-@pytest.mark.parametrize("kind", [PlanarField, HollowField])
-def test_a_context_is_asked_for_and_refused(kind: Any, normal: Normal) -> None:
-    """By the width at construction."""
-    with pytest.raises(ValueError, match=f"{kind.__name__}.*context_dim"):
-        kind(2).double()(T, normal(3, 2), normal(3, 1))
-    with pytest.raises(ValueError, match=f"{kind.__name__}.*context_dim"):
-        kind(2, context_dim=1).double()(T, normal(3, 2))
-    with pytest.raises(ValueError, match=r"PotentialField.*context"):
-        PotentialField(2).double()(T, normal(3, 2), normal(3, 1))
 
 
 # ---- penalties --------------------------------------------------------------------------------
@@ -233,14 +199,81 @@ def test_the_gradient_of_the_loss(
     agrees_with_differences(lambda: flow.loss(x), flow.named_parameters(), tolerance=1e-5)
 
 
-@pytest.mark.parametrize("name", PENALISED)
-def test_weights_of_zero_are_the_likelihood_alone(
-    name: str, make_flow: Make, normal: Normal
-) -> None:
-    """Nothing is integrated beside it."""
-    flow = make_flow(name, 2, hidden=4, **dict.fromkeys(PENALISED[name], 0.0)).using(noise=1)
-    x = normal(5, 2)
-    with collect(flow) as penalties:
-        log_prob = flow.log_prob(x)
-    assert not penalties
-    assert torch.equal(flow.loss(x), -log_prob.mean())
+Draw = Callable[..., Tensor]
+COUPLINGS = ("independent", "optimal_transport")
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("width", [0, 2])
+def test_the_loss_is_its_formula(coupling: str, width: int, normal: Draw) -> None:
+    """‖v(t, x_t) - (x₁ - x₀)‖², row by row, with the context of the row of data."""
+    options = {"hidden": 8, "context_dim": width, "coupling": coupling, "time": "concatsquash"}
+    flow = flows.build("flow_matching", 3, **options).double()
+    x, context = normal(20, 3, seed=1), normal(20, width, seed=2) if width else None
+    torch.manual_seed(5)
+    loss = flow.loss(x, context)
+    torch.manual_seed(5)
+    noise, t = torch.randn(20, 3, dtype=torch.float64), torch.rand(20, dtype=torch.float64)
+    noise = noise[assignment(x, noise)] if coupling == "optimal_transport" else noise
+    total = 0.0
+    for i in range(20):
+        at = (1 - t[i]) * noise[i] + t[i] * x[i]
+        inputs = (t[i], at[None]) if context is None else (t[i], at[None], context[i : i + 1])
+        total += (flow.transform.field(*inputs)[0] - (x[i] - noise[i])).square().sum().item()
+    assert loss.item() == pytest.approx(total / 20, rel=1e-12)
+    loss.backward()
+    assert all(bool(p.grad.abs().max() > 0) for p in flow.parameters())
+
+
+def test_the_assignment_is_optimal(normal: Draw) -> None:
+    """A permutation whose cost is the least of all, by trying them."""
+    for seed in range(20):
+        x, noise = 100 + 2 * normal(5, 3, seed=seed), normal(5, 3, seed=100 + seed)
+        cost = torch.cdist(x, noise, compute_mode="donot_use_mm_for_euclid_dist").square()
+        rows = torch.arange(5)
+        least = min(cost[rows, list(p)].sum().item() for p in itertools.permutations(range(5)))
+        order = assignment(x, noise)
+        assert sorted(order.tolist()) == list(range(5))
+        assert cost[rows, order].sum().item() == pytest.approx(least, rel=1e-12)
+        assert least <= cost.trace().item()
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_the_loss_is_one_of_whitened_data(coupling: str, normal: Draw) -> None:
+    """What is prepended, twice here, is run before the regression; the density counts it."""
+    x = 5 + normal(200, 3, seed=1) @ normal(3, 3, seed=2)
+    flow = flows.build("flow_matching", 3, hidden=8, coupling=coupling).double()
+    first = Whitening.fit(x)
+    second = Whitening(torch.ones(3).double(), 2 * torch.eye(3).double())
+    white = second(first(x)[0])[0]
+    torch.manual_seed(3)
+    expected = flow.loss(white)
+    whitened = flows.build("flow_matching", 3, hidden=8, coupling=coupling).double()
+    whitened.load_state_dict(flow.state_dict())
+    whitened.prepend(second).prepend(first)
+    torch.manual_seed(3)
+    assert whitened.loss(x).item() == pytest.approx(expected.item(), rel=1e-12)
+    moved = flow.log_prob(white) + first(x)[1] + second(white)[1]
+    torch.testing.assert_close(whitened.log_prob(x), moved, atol=1e-4, rtol=0)
+
+
+def test_what_is_prepended_cannot_be_trained() -> None:
+    """The regression would rather shrink the data."""
+    flow = flows.build("flow_matching", 2).prepend(LULinear(2))
+    with pytest.raises(ValueError, match=r"LULinear.*requires_grad_\(False\)"):
+        flow.loss(torch.randn(5, 2))
+    flow.transform.requires_grad_(False)
+    assert bool(torch.isfinite(flow.loss(torch.randn(5, 2))))
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_the_loss_solves_no_ode(coupling: str) -> None:
+    """Neither forward nor backward; log_prob does."""
+    flow = flows.build("flow_matching", 2, coupling=coupling)
+    x = torch.randn(10, 2)
+    with flows.count_nfe(flow) as nfe:
+        flow.loss(x).backward()
+    assert (nfe.forward, nfe.backward, nfe.solves) == (0, 0, [])
+    with flows.count_nfe(flow) as nfe:
+        flow.log_prob(x)
+    assert nfe.forward > 0

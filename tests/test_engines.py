@@ -1,4 +1,4 @@
-"""Two engines: equal rules give equal steps, evaluations, values and gradients."""
+"""Two engines: equal rules give equal steps, values and gradients; counts of evaluations."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import flows
-from continuous_fields import Waves, mlp_field, mlp_flow
+from continuous_fields import OF_AN_MLP, Waves, mlp_field, mlp_flow
 from flows import Flow
 from flows.continuous import CNF, Solver
 from flows.continuous.solve import ADAPTIVE, DIRECT, NATIVE
 from flows.counting import NFE
+from member_marks import Reads
 
 Normal = Callable[..., Tensor]
 STEPS = {name: {"rtol": 1e-4, "atol": 1e-5} for name in ADAPTIVE}
@@ -88,38 +88,14 @@ def test_equal_steps_by_every_norm(norm: str, gradient: str, traced: bool, norma
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
-def test_against_a_tight_solution(gradient: str, normal: Normal) -> None:
-    """z, ladj and every gradient, against torchdiffeq's dopri8 at 1e-12: 1e-6 relative."""
-    field, x = mlp_field(3, spread=0.6), normal(6, 3)
-    tight = {"rtol": 1e-9, "atol": 1e-10, "gradient": gradient}
-    ours, _ = solved(field, x, None, False, tight)
-    reference = {"method": "dopri8", "rtol": 1e-12, "atol": 1e-12, "engine": "torchdiffeq"}
-    exact, _ = solved(field, x, None, False, {**reference, "gradient": "backprop"})
-    for a, b in zip(ours, exact, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
-
-
-class _Reads(TorchDispatchMode):
-    """Counts the numbers that are read from tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten._local_scalar_dense.default
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_step_reads_one_number(layers: int, make_flow: Any, normal: Normal) -> None:
     """The ratio of its error; neither checks nor times read any."""
     flow, x = make_flow("cnf", 3, hidden=8, layers=layers, spread=0.5), normal(9, 3)
     for grad in (False, True):
-        with torch.set_grad_enabled(grad), flows.count_nfe(flow) as nfe, _Reads() as reads:
+        with torch.set_grad_enabled(grad), flows.count_nfe(flow) as nfe, Reads() as reads:
             flow.log_prob(x)
-        assert 0 < reads.count <= nfe.accepted + nfe.rejected
+        assert 0 < len(reads.names) <= nfe.accepted + nfe.rejected
 
 
 @pytest.mark.parametrize("method", ADAPTIVE)
@@ -179,3 +155,71 @@ def test_a_second_derivative_of_an_adjoint_is_refused(normal: Normal) -> None:
     (first,) = torch.autograd.grad(flow.log_prob(x).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match=r"once_differentiable|not have been used"):
         torch.autograd.grad(first.square().sum(), x)
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+@pytest.mark.parametrize(
+    ("layers", "first_step"), [(1, "torchdiffeq"), (2, "torchdiffeq"), (2, None), (2, 0.5)]
+)
+def test_nfe_of_dopri5(
+    gradient: str, layers: int, first_step: Any, make_flow: Any, normal: Normal
+) -> None:
+    """A solve takes 1 + 6 (accepted + rejected), and 1 for the heuristic; adjoints the same."""
+    solver = {"rtol": 1e-6, "atol": 1e-6, "gradient": gradient, "first_step": first_step}
+    start = 2 if first_step == "torchdiffeq" else 1
+    flow = make_flow("cnf", 3, hidden=8, layers=layers, spread=0.5).using(solver=solver)
+    with flows.count_nfe(flow) as nfe:
+        loss = flow.loss(normal(8, 3))
+        forward = nfe.forward
+        assert forward == start * layers + 6 * (nfe.accepted + nfe.rejected)
+        assert nfe.backward == 0
+        accepted = nfe.accepted
+        loss.backward()
+    assert (nfe.forward, nfe.accepted) == (forward, accepted)
+    assert len(nfe.solves) == layers
+    for solve in nfe.solves:
+        assert solve.forward == start + 6 * (solve.accepted + solve.rejected)
+        back = solve.accepted_backward + solve.rejected_backward
+        assert solve.backward == (0 if gradient == "backprop" else start + 6 * back)
+        assert (back > 0) == (gradient != "backprop")
+
+
+@pytest.mark.parametrize(
+    ("method", "stages"),
+    [("euler", 1), ("midpoint", 2), ("heun2", 2), ("heun3", 3), ("rk4", 4)],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_nfe_of_fixed_steps(method: str, stages: int, dtype: torch.dtype, make_flow: Any) -> None:
+    """Stages times steps, for every cut of the interval: rounding adds no step and no error."""
+    for layers, steps in ((1, 7), (3, 49), (5, 2)):
+        solver = {"method": method, "step_size": 1 / (layers * steps)}
+        flow = make_flow("cnf", 1, hidden=2, depth=1, layers=layers, dtype=dtype)
+        flow = flow.using(solver=solver)
+        for run in (flow.transform.forward, flow.transform.inverse):
+            with flows.count_nfe(flow) as nfe:
+                run(torch.ones(1, 1, dtype=dtype))
+            assert nfe.forward == stages * layers * steps
+            assert (nfe.accepted, nfe.rejected) == (0, 0)
+
+
+def test_steps_are_at_most_the_step_size(normal: Normal) -> None:
+    """A step size that does not divide the interval is made smaller; one beyond it is one step."""
+    flow = mlp_flow(2)
+    for step_size, steps in ((0.3, 4), (0.5, 2), (0.51, 2), (1.0, 1), (5.0, 1)):
+        view = flow.using(solver={"method": "euler", "step_size": step_size})
+        with flows.count_nfe(view) as nfe:
+            view.log_prob(normal(3, 2))
+        assert nfe.forward == steps
+
+
+@pytest.mark.parametrize("trace", OF_AN_MLP)
+def test_a_count_is_field_and_trace_together(trace: str, normal: Normal) -> None:
+    """Whatever the trace needs, an evaluation counts once; a nested counter sees its block."""
+    flow = mlp_flow(3, trace=trace, solver={"method": "euler", "step_size": 0.25})
+    with flows.count_nfe(flow) as outer:
+        flow.log_prob(normal(3, 3))
+        with flows.count_nfe(flow) as inner:
+            flow.sample(2)
+    flow.log_prob(normal(3, 3))
+    assert (outer.forward, inner.forward) == (8, 4)
+    assert flow.transform.counters == []

@@ -1,22 +1,168 @@
-"""Members from outside: plug-in files, entry points, and packages that are looked up late."""
+"""Members: what registries list and refuse, plug-in files, entry points, packages of libraries."""
 
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
+from nflows.transforms import IdentityTransform
+from torch import nn
+from torch.distributions import Distribution
 
 import flows
 from benchmarks.execution.plan import tasks
+from flows.continuous.trace import TRACES, Trace
+from flows.member import SIZES, Member
 from flows.plugins import load_plugin
 from flows.registry import Registry, needed
 from runs import small
+from variants import options_of
+
+
+def test_unknown_flow_lists_the_choices() -> None:
+    """The error names what was asked for and everything there is."""
+    with pytest.raises(ValueError, match="'glwo'") as caught:
+        flows.build("glwo", 2)
+    for name in flows.names():
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", flows.own())
+def test_options_are_refused_with_those_that_exist(name: str) -> None:
+    """An option that a member lacks, and a size that it does not use."""
+    member = flows.members[name]
+    with pytest.raises(ValueError, match=f"{name!r}.*'hiden'") as caught:
+        flows.build(name, 2, hiden=3)
+    assert all(option in str(caught.value) for option in member.defaults)
+    for size in SIZES:
+        if size not in member.uses:
+            with pytest.raises(ValueError, match=f"{name!r}.*{size!r}"):
+                flows.build(name, 2, **{size: 1})
+            assert size not in member.defaults
+
+
+@pytest.mark.parametrize("name", flows.own())
+@pytest.mark.parametrize("value", [0, -1, 2.0, "3", True, None])
+def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
+    """Each size is named with the value that was received."""
+    for size in ("dim", *(s for s in flows.members[name].uses if s != "context_dim")):
+        sizes = {"dim": 2, size: value}
+        with pytest.raises(ValueError, match=f"{name!r}.*{size} .*{value!r}"):
+            flows.build(name, **sizes)
+    if value != 0 and "context_dim" in flows.members[name].uses:
+        with pytest.raises(ValueError, match=f"context_dim .*{value!r}"):
+            flows.build(name, 2, context_dim=value)
+
+
+@pytest.mark.parametrize("name", flows.own())
+def test_choices_of_an_option_are_listed(name: str) -> None:
+    """An unknown value of an option that has names to choose from."""
+    for option, hint, default in options_of(name):
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        choices = TRACES if isinstance(default, Trace) else choices
+        if choices:
+            with pytest.raises(ValueError, match="'nope'") as caught:
+                flows.build(name, 2, **{option: "nope"})
+            assert all(choice in str(caught.value) for choice in choices)
+
+
+def test_register_checks_the_signature() -> None:
+    """``uses`` names sizes that the factory takes as keyword arguments."""
+    with pytest.raises(TypeError, match=r"'odd'.*\['depth'\].*\['hidden'\]"):
+
+        @flows.register("odd", uses=("hidden", "depth"))
+        def _odd(dim: int, *, hidden: int = 3) -> nn.Module:
+            raise AssertionError
+
+    with pytest.raises(TypeError, match="width"):
+
+        @flows.register("odd", uses=("width",))
+        def _wide(dim: int, *, width: int = 3) -> nn.Module:
+            raise AssertionError
+
+    assert "odd" not in flows.names()
+
+
+def test_a_factory_may_return_a_flow() -> None:
+    """A Flow is taken as it is, a Bijection is wrapped with its dimension."""
+    flow = flows.Flow(IdentityTransform(), dim=2)
+
+    @flows.register("ready", uses=())
+    def _ready(dim: int) -> flows.Flow:
+        """A flow that exists."""
+        return flow
+
+    assert flows.build("ready", 2) is flow
+    assert flows.build("realnvp", 4).dim == 4
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [("flows.discrete.needy", r"'flowgauge\[no_such_package\]'"), ("theirs", "no_such_package")],
+)
+def test_a_member_without_its_package_is_not_listed_and_says_what_to_install(
+    module: str, remedy: str
+) -> None:
+    """Ours by an extra of this distribution, others' by the package's name."""
+    registry: Registry[int] = Registry("flow", ("flows.discrete",))
+    registry.add("plain", 1, module)
+    registry.add("needy", 2, module, requires="no_such_package")
+    assert list(registry) == ["plain"]
+    for look in (registry.__getitem__, registry.module_of):
+        with pytest.raises(
+            ValueError,
+            match=f"^flow 'needy' needs the package 'no_such_package', which is not installed: "
+            f"pip install {remedy}$",
+        ):
+            look("needy")
+    with pytest.raises(ValueError, match=r"unknown flow 'neddy'; choose from: plain$"):
+        registry["neddy"]
+
+
+def test_a_library_is_usable_or_says_in_one_line_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is present, absent, or fails as it is imported."""
+    (tmp_path / "broken_library.py").write_text("raise AttributeError('gone\\nfor ever')")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[int] = Registry("flow", ("flows.discrete",))
+    for name, package in (("a", "wave"), ("b", "broken_library"), ("c", "no_such_package")):
+        registry.add(name, 1, "flows.discrete.needy", requires=package)
+    libraries = {library.name: library for library in registry.libraries()}
+    assert [libraries[p].members for p in sorted(libraries)] == [("b",), ("c",), ("a",)]
+    faults = {name: library.fault for name, library in libraries.items()}
+    assert faults == {
+        "wave": "",
+        "broken_library": "cannot be imported: AttributeError: gone",
+        "no_such_package": "is not installed",
+    }
+    assert libraries["no_such_package"].remedy == "pip install 'flowgauge[no_such_package]'"
+    member = Member("b", lambda dim: None, (), library="broken_library")
+    with pytest.raises(ValueError, match=r"'b' needs the package 'broken_library', which .* gone$"):
+        member.construct(2, {})
+
+
+def test_a_library_changes_no_setting_as_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its flows are called in one state, whatever was measured before its import."""
+    text = "from torch.distributions import Distribution\nDistribution._validate_args = None\n"
+    (tmp_path / "careless_library.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = Distribution._validate_args
+    Member("c", lambda dim: None, (), library="careless_library").construct(2, {})
+    assert "careless_library" in sys.modules
+    assert Distribution._validate_args is before
+
 
 PLUGIN = '''
 """A plug-in with one flow."""
@@ -57,7 +203,7 @@ def test_a_process_needs_the_plug_ins_of_its_members_and_those_without_any(tmp_p
     assert [name for name in needed({"two"}) if str(tmp_path) in name] == [str(two), str(bare)]
     cases = small({"flow": "realnvp"}, {"flow": "one_flow"}, {"flow": "two"}).cases()
     listed = tasks(cases)
-    assert len({task.name for task in listed}) == len(listed) == 6
+    assert len(listed) == 6
     assert all(len({case.flow for case in task.cases}) == 1 for task in listed)
     assert [task.plugins for task in listed] == sorted(task.plugins for task in listed)
 
@@ -172,3 +318,139 @@ def test_a_module_that_cannot_be_imported_is_left_out(
     assert len(warned) == 1
     with pytest.raises(ValueError, match="left out: ModuleNotFoundError"):
         registry["any"]
+
+
+MEMBERS = '''
+"""A data set, a study of it, and a claim of the study."""
+
+from functools import partial
+
+from pydantic import BaseModel
+
+from benchmarks.claims import Verdict, done, keys, outcome
+from benchmarks.claims import register as claim
+from benchmarks.core.study import Result, Study
+from benchmarks.core.study import register as study
+from benchmarks.datasets import drawn, register
+from benchmarks.datasets.analytic import gaussian_sample
+
+
+rows = dict.fromkeys(("train", "val", "test"), 40)
+gaussian = partial(gaussian_sample, 2)
+register("their_gaussian")(drawn("their_gaussian", "A Gaussian", gaussian, rows=rows))
+
+
+class Options(BaseModel):
+    """No options."""
+
+
+@study
+class Theirs(Study):
+    """The mean of a data set."""
+
+    name = "theirs"
+    question = "Where is the middle?"
+    Options = Options
+
+    def cases(self, options, common):
+        yield common.case(
+            study=self.name, flow="gaussian", dim=2, dataset="their_gaussian", batch=1
+        )
+
+    def alone(self, case):
+        return False
+
+    def result(self, case):
+        from benchmarks import datasets
+
+        return Result({"test_ll": float(datasets.load(case.dataset).train.mean())})
+
+
+@claim(
+    "their-claim",
+    statement="The mean is positive.",
+    criterion="Confirmed if it is.",
+    studies=("theirs",),
+    suite="quick",
+    exhibits=(),
+)
+def judge(frame):
+    rows = done(frame, "theirs", "test_ll")
+    return Verdict(outcome([rows["test_ll"].mean() > 0]), "By one record.", keys(rows))
+'''
+POINTS = "".join(
+    f"[flowgauge.{group}]\nbroken = no_such_module_of_theirs\ngood = their_members\n"
+    for group in ("datasets", "studies", "claims")
+)
+CODE = """
+import json, warnings
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from benchmarks import datasets
+    from benchmarks.claims import claims
+    from benchmarks.core.study import Common
+    from benchmarks.core.study import registry as studies
+    from benchmarks.execution.versions import dependencies, plugins_of
+
+    study, shape = studies["theirs"], datasets.load("their_gaussian").train.shape
+    ids = [claim.id for claim in claims()]
+from flows.plugins import load_plugin
+from flows.registry import needed
+
+(case,) = study.cases(study.Options(), Common())
+print(json.dumps({
+    "claim": "their-claim" in ids,
+    "messages": [str(w.message) for w in caught if "no_such_module" in str(w.message)],
+    "plugins": {kind: fact["file"] for kind, fact in plugins_of(case).items()},
+    "files": list(dependencies(case).files),
+    "needed": [needed(case.words), needed({"maf"})],
+    "again": load_plugin("their_members.py").__name__,
+    "status": [shape[0], *(result.failure for _, result in study.measure([case]))],
+}))
+"""
+
+
+@pytest.fixture
+def distribution(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that finds the distribution."""
+    (tmp_path / "their_members.py").write_text(MEMBERS)
+    info = tmp_path / "theirs-1.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text(POINTS)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    root = Path(__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, tmp_path)))}
+
+
+def test_entry_points_add_data_sets_studies_and_claims(
+    distribution: dict[str, str], tmp_path: Path
+) -> None:
+    """Each is listed, its records name the module and its file, a broken one is a line.
+
+    Its file as a plug-in is the same module.
+    """
+    command = [sys.executable, "-c", CODE]
+    output = subprocess.check_output(command, cwd=tmp_path, env=distribution, text=True)
+    facts = json.loads(output)
+    messages = facts.pop("messages")
+    assert len(messages) == 3
+    assert all("\n" not in text and "left out" in text for text in messages)
+    assert facts == {
+        "claim": True,
+        "plugins": {"data": "their_members.py", "study": "their_members.py"},
+        "files": ["file their_members.py"],
+        "needed": [["their_members"], []],
+        "again": "their_members",
+        "status": [40, ""],
+    }
+
+
+def test_the_claims_of_a_file_are_asked_for_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "their_members.py"
+    file.write_text(MEMBERS)
+    root = Path(__file__).parents[1]
+    command = ["claims", "results/slide", "--plugin", str(file), "--only", "their-claim"]
+    line = [sys.executable, "-m", "benchmarks", *command, "--json"]
+    (row,) = json.loads(subprocess.check_output(line, cwd=root, text=True))
+    assert (row["id"], row["verdict"]) == ("their-claim", "not_measured")

@@ -46,21 +46,7 @@ def test_its_log_determinant_is_counted(normal: Normal) -> None:
     torch.testing.assert_close(ladj, torch.linalg.slogdet(jacobian)[1].expand(len(x)))
 
 
-def test_it_round_trips(normal: Normal) -> None:
-    """Both directions, and samples agree with log_prob; an empty batch passes."""
-    x = _data(normal)
-    whitening = Whitening.fit(x)
-    z, ladj = whitening(x)
-    back, opposite = whitening.inverse(z)
-    torch.testing.assert_close(back, x, atol=1e-9, rtol=1e-12)
-    torch.testing.assert_close(ladj + opposite, torch.zeros(len(x)).double(), atol=1e-12, rtol=0)
-    sample, log_prob = Flow(whitening, dim=3).rsample_and_log_prob(20)
-    torch.testing.assert_close(Flow(whitening, dim=3).log_prob(sample), log_prob)
-    assert whitening(x[:0])[0].shape == (0, 3)
-    assert whitening.inverse(x[:0])[1].shape == (0,)
-
-
-@pytest.mark.parametrize("name", flows.own())
+@pytest.mark.parametrize("name", ["maf", "cnf", "flow_matching"])
 def test_prepend_composes(name: str, normal: Normal) -> None:
     """After ``prepend`` the density is that of the raw data: log p(w(x)) + ladj(w)."""
     x = _data(normal)[:8]
@@ -76,13 +62,6 @@ def test_prepend_composes(name: str, normal: Normal) -> None:
     assert not any("factor" in parameter for parameter, _ in flow.named_parameters())
     assert {key for key in flow.state_dict() if key.endswith(("mean", "factor"))}
     flow.initialize(_data(normal))
-
-
-def test_dtype_follows_the_data(normal: Normal) -> None:
-    """Fitted in float64, kept in the dtype of the data."""
-    x = normal(100, 2, dtype=torch.float32)
-    z, ladj = Whitening.fit(x)(x)
-    assert z.dtype == ladj.dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -159,14 +138,6 @@ def test_radii_become_those_of_normal_numbers(dim: int, normal: Normal) -> None:
     truth = stats.multivariate_t(np.zeros(dim), np.eye(dim), df=3).logpdf(test.numpy())
     gap = float(truth.mean()) - flow.log_prob(test).mean().item()
     assert abs(gap) < 0.03
-
-
-def test_the_mass_of_a_line_is_one(normal: Normal) -> None:
-    """By quadrature in log r, where the curve is smooth."""
-    flow = Flow(RadialGaussianization.fit(_heavy(normal, 500, 1)), dim=1)
-    logs = torch.linspace(-40, 20, 60_001).double()
-    density = flow.log_prob(logs.exp()[:, None]).exp() * logs.exp()
-    assert 2 * torch.trapezoid(density, logs).item() == pytest.approx(1, abs=1e-6)
 
 
 @given(st.integers(0, 2**20), st.integers(1, 12), st.floats(-40, 40), st.floats(0.2, 5))

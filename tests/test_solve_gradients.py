@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import flows
-from continuous_fields import Waves
+from continuous_fields import DOPRI5, OF_AN_MLP, Waves, mlp_flow
 from flows import Flow
 from flows.continuous import CNF
 
@@ -23,103 +20,62 @@ Normal = Callable[..., Tensor]
 TIGHT = {"rtol": 1e-8, "atol": 1e-8}
 
 
-def _independent(field: Waves, x: np.ndarray) -> tuple[np.ndarray, ...]:
-    """z, log p and its gradients by x, A, B, c: DOP853 at 1e-11 of the forward sensitivities.
+def _independent(field: Waves, x: Tensor, steps: int = 400) -> tuple[Tensor, Tensor]:
+    """z and log p by steps of RK4 written out, with the trace of A diag(cos) B by hand."""
 
-    Of one row: dx/dt = f, dS/dt = J S for the sensitivities S to x and to the parameters, and the
-    integrals of the trace and of its gradient, all written out in numpy.
-    """
-    a, b, c = (p.detach().numpy() for p in (field.a, field.b, field.c))
-    dim = len(c)
-    parameters = 2 * dim * dim + dim
-    width = dim + parameters
+    def rate(t: float, x: Tensor) -> tuple[Tensor, Tensor]:
+        phase = x @ field.b.T + field.c * t
+        return phase.sin() @ field.a.T, phase.cos() @ (field.b @ field.a).diagonal()
 
-    def augmented(t: float, y: np.ndarray) -> np.ndarray:
-        state, sensitivity = y[:dim], y[dim : dim + dim * width].reshape(dim, width)
-        phase = b @ state + c * t
-        sine, cosine = np.sin(phase), np.cos(phase)
-        jacobian = a @ (cosine[:, None] * b)
-        direct = np.zeros((dim, width))  # ∂f/∂parameters
-        direct_trace = np.zeros(width)  # ∂tr/∂parameters; tr = Σ_k cos_k (B A)_kk
-        diagonal = np.einsum("ki,ik->k", b, a)
-        for i, k in itertools.product(range(dim), range(dim)):
-            at_a = dim + i * dim + k
-            at_b = dim + dim * dim + k * dim + i
-            direct[i, at_a] = sine[k]
-            direct[:, at_b] = a[:, k] * cosine[k] * state[i]
-            direct_trace[at_a] = cosine[k] * b[k, i]
-            direct_trace[at_b] = cosine[k] * a[i, k] - sine[k] * state[i] * diagonal[k]
-        direct[:, -dim:] = a * (cosine * t)
-        direct_trace[-dim:] = -sine * t * diagonal
-        by_state = -(sine * diagonal) @ b
-        rates = (jacobian @ sensitivity + direct).ravel()
-        return np.concatenate(
-            [a @ sine, rates, [cosine @ diagonal], by_state @ sensitivity + direct_trace]
+    h, ladj = 1 / steps, torch.zeros(len(x), dtype=x.dtype)
+    for k in range(steps):
+        t = k * h
+        rates = [rate(t, x)]
+        for part in (h / 2, h / 2, h):
+            rates.append(rate(t + part, x + part * rates[-1][0]))
+        x, ladj = (
+            y + h / 6 * (r[0] + 2 * r[1] + 2 * r[2] + r[3])
+            for y, r in zip((x, ladj), zip(*rates, strict=True), strict=True)
         )
-
-    start = np.zeros((dim, width))
-    start[:, :dim] = np.eye(dim)
-    y0 = np.concatenate([x, start.ravel(), np.zeros(1 + width)])
-    solved = solve_ivp(augmented, (0, 1), y0, "DOP853", rtol=1e-11, atol=1e-11).y[:, -1]
-    z, sensitivity = solved[:dim], solved[dim : dim + dim * width].reshape(dim, width)
-    log_prob = -0.5 * z @ z - 0.5 * dim * np.log(2 * np.pi) + solved[dim + dim * width]
-    gradient = -z @ sensitivity + solved[dim + dim * width + 1 :]
-    return z, log_prob, gradient
+    normal = torch.distributions.Normal(torch.zeros(()).to(x), 1.0)
+    return x, normal.log_prob(x).sum(1) + ladj
 
 
 @pytest.mark.parametrize("dim", [2, 6, 21])
 @pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
-def test_against_forward_sensitivities(dim: int, gradient: str, normal: Normal) -> None:
+def test_against_a_solution_written_out(dim: int, gradient: str, normal: Normal) -> None:
     """z, log p and every gradient of a user's field, within a relative 1e-6 at rtol 1e-8."""
     field = Waves(dim)
     flow = Flow(CNF(field, solver={**TIGHT, "gradient": gradient}))
     x = normal(2, dim).requires_grad_()
-    with torch.no_grad():
-        z = flow.to_noise(x)
-    log_prob = flow.log_prob(x)
-    gradients = torch.autograd.grad(log_prob.sum(), [x, field.a, field.b, field.c])
-    rows = [_independent(field, row) for row in x.detach().numpy()]
-    expected = [
-        np.stack([gradient[:dim] for _, _, gradient in rows]),
-        *np.split(sum(g[dim:] for _, _, g in rows), [dim * dim, 2 * dim * dim]),
-    ]
-    results = [z, log_prob.detach(), *gradients]
-    for result, reference in zip(
-        results, [[r[0] for r in rows], [r[1] for r in rows], *expected], strict=True
-    ):
-        true = torch.as_tensor(np.array(reference)).reshape(result.shape)
+    inputs = [x, field.a, field.b, field.c]
+    (z, log_prob), (true_z, expected) = (flow.to_noise(x), flow.log_prob(x)), _independent(field, x)
+    results = [z, log_prob, *torch.autograd.grad(log_prob.sum(), inputs)]
+    reference = [true_z, expected, *torch.autograd.grad(expected.sum(), inputs)]
+    for result, true in zip(results, reference, strict=True):
         assert (result - true).norm() < 1e-6 * true.norm()
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
 @pytest.mark.parametrize("method", ["dopri5", "rk4"])
-def test_gradient_of_the_end_time(gradient: str, method: str, normal: Normal) -> None:
+def test_gradient_of_the_end_time(
+    gradient: str, method: str, normal: Normal, agrees_with_differences: Differences
+) -> None:
     """d log p / dt1 and / dt0 of tensors, and of the parameter of a trained end, by differences."""
     steps = {"step_size": 0.05} if method == "rk4" else {"rtol": 1e-9, "atol": 1e-9}
     solver, x = {"method": method, "gradient": gradient, **steps}, normal(3, 2)
-    field = Waves(2)
-
-    def mean(t0: Any, t1: Any) -> Tensor:
-        return Flow(CNF(field, solver=solver, t0=t0, t1=t1)).log_prob(x).mean()
-
-    times = [torch.tensor(t, dtype=torch.float64, requires_grad=True) for t in (0.1, 0.8)]
-    gradients = torch.autograd.grad(mean(*times), times)
-    step, tolerance = 1e-4, 1e-6
-    for index in range(2):
-        values = []
-        for sign in (step, -step):
-            at = [0.1, 0.8]
-            at[index] += sign
-            values.append(mean(*at).item())
-        assert abs(gradients[index] - (values[0] - values[1]) / (2 * step)) < tolerance
-
-    cnf = CNF(field, solver=solver, t1=0.49, train_end_time=True).double()
+    t0, t1 = (torch.tensor(t, dtype=torch.float64, requires_grad=True) for t in (0.1, 0.8))
+    cnf = CNF(Waves(2), solver=solver, t1=0.49, train_end_time=True).double()
     assert cnf.t1.item() == pytest.approx(0.49)
-    Flow(cnf).log_prob(x).mean().backward()
-    values = [mean(0.0, (0.7 + sign) ** 2).item() for sign in (step, -step)]
-    assert cnf.sqrt_end_time.grad.item() == pytest.approx(
-        (values[0] - values[1]) / (2 * step), abs=1e-6
-    )
+
+    def between() -> Tensor:
+        return Flow(CNF(cnf.field, solver=solver, t0=t0, t1=t1)).log_prob(x).mean()
+
+    def trained() -> Tensor:
+        return Flow(cnf).log_prob(x).mean()
+
+    agrees_with_differences(between, [("t0", t0), ("t1", t1)], step=1e-4)
+    agrees_with_differences(trained, [("end", cnf.sqrt_end_time)], step=1e-4)
 
 
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
@@ -170,44 +126,75 @@ def test_adjoint_and_backprop_agree_as_tolerance_falls(normal: Normal) -> None:
     assert distances[-1] < 1e-8
 
 
-def test_gradients_in_stacks_and_with_context(normal: Normal) -> None:
-    """x, context and every parameter of two stacked pieces, in both directions, by differences."""
-    torch.manual_seed(0)
-    solver = {"rtol": 1e-9, "atol": 1e-9}
-    flow = flows.build("cnf", 2, hidden=5, layers=2, context_dim=2, solver=solver).double()
-    x, context = normal(3, 2).requires_grad_(), normal(3, 2, seed=1).requires_grad_()
-    names, parameters = zip(*flow.named_parameters(), strict=True)
-    for inverse in (False, True):
-
-        def objective(inverse: bool = inverse) -> Tensor:
-            run = flow.transform.inverse if inverse else flow.transform
-            y, ladj = run(x, context)
-            return (y.sin().sum() + ladj.cos().sum()) / 3
-
-        gradients = torch.autograd.grad(objective(), [x, context, *parameters])
-        for name, tensor, gradient in zip(
-            ("x", "context", *names), (x, context, *parameters), gradients, strict=True
-        ):
-            flat, index = tensor.detach().view(-1), int(gradient.abs().argmax())
-            before, values = flat[index].item(), []
-            for offset in (1e-5, -1e-5):
-                flat[index] = before + offset
-                with torch.no_grad():
-                    values.append(objective().item())
-            flat[index] = before
-            difference = (values[0] - values[1]) / 2e-5
-            assert gradient.reshape(-1)[index].item() == pytest.approx(difference, abs=1e-6), name
+Differences = Callable[..., None]
 
 
-def test_no_graph_without_gradients(normal: Normal) -> None:
-    """Under no_grad nothing of a solve is kept, whatever the trace and the method of gradients."""
-    x = normal(4, 3)
-    for trace, gradient in itertools.product(
-        ("loop", "basis", "hutchinson", "closed_form"), ("adjoint", "backprop")
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+@pytest.mark.parametrize("trace", ["closed_form", "loop", "hutchinson"])
+@pytest.mark.parametrize("direction", ["log_prob", "rsample"])
+def test_gradients(
+    gradient: str,
+    trace: str,
+    direction: str,
+    make_flow: Any,
+    normal: Normal,
+    agrees_with_differences: Differences,
+) -> None:
+    """Of two stacked pieces, for parameters, x and context: adjoints = backprop = differences."""
+    built = make_flow("cnf", 2, hidden=5, depth=1, layers=2, context_dim=2)
+    flow = built.using(trace=trace, solver={**DOPRI5, "gradient": gradient}, noise=1)
+    x = normal(3, 2).requires_grad_()
+    context = normal(3, 2, seed=1).requires_grad_()
+    weights = normal(3, 2, seed=2)
+
+    def objective(flow: Flow = flow) -> Tensor:
+        if direction == "log_prob":
+            return (flow.log_prob(x, context) * weights[:, 0]).sum()
+        torch.manual_seed(0)
+        sample, log_prob = flow.rsample_and_log_prob(3, context)
+        return (sample * weights).sum() + (log_prob * weights[:, 1]).sum()
+
+    tensors = [*flow.named_parameters(), ("context", context)]
+    tensors += [("x", x)] if direction == "log_prob" else []
+    if gradient == "backprop":
+        agrees_with_differences(objective, tensors, coordinates=0, step=1e-3, tolerance=3e-6)
+        return
+    backprop = built.using(trace=trace, solver={**DOPRI5, "gradient": "backprop"}, noise=1)
+    values = [tensor for _, tensor in tensors]
+    for mine, reference in zip(
+        torch.autograd.grad(objective(), values),
+        torch.autograd.grad(objective(backprop), values),
+        strict=True,
     ):
-        solver = {"method": "rk4", "step_size": 0.5, "gradient": gradient}
-        flow = flows.build("cnf", 3, hidden=5, trace=trace, solver=solver).double()
-        with torch.no_grad():
-            log_prob = flow.log_prob(x)
-        assert log_prob.grad_fn is None
-        assert not log_prob.requires_grad
+        torch.testing.assert_close(mine, reference, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["rk4", "midpoint"])
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
+def test_fixed_steps_have_an_adjoint(method: str, gradient: str, normal: Normal) -> None:
+    """The adjoint of a fixed-step solve takes as many steps and is right to its order."""
+    flow, x = mlp_flow(3), normal(4, 3)
+    parameters = list(flow.parameters())
+    reference = torch.autograd.grad(flow.loss(x), parameters)
+    view = flow.using(solver={"method": method, "step_size": 0.01, "gradient": gradient})
+    with flows.count_nfe(view) as nfe:
+        gradients = torch.autograd.grad(view.loss(x), parameters)
+    assert nfe.backward == nfe.forward
+    for got, expected in zip(gradients, reference, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("trace", OF_AN_MLP)
+def test_modes_without_grad(trace: str, normal: Normal) -> None:
+    """no_grad and inference_mode return what grad mode does, in both directions."""
+    flow, x = mlp_flow(3, trace=trace).using(noise=1), normal(5, 3)
+    reference = flow.log_prob(x).detach()
+    torch.manual_seed(1)
+    sample, log_prob = (part.detach() for part in flow.rsample_and_log_prob(5))
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(flow.log_prob(x), reference, atol=1e-12, rtol=0)
+            torch.manual_seed(1)
+            for got, expected in zip(flow.rsample_and_log_prob(5), (sample, log_prob), strict=True):
+                assert not got.requires_grad
+                torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)
