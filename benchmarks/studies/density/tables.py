@@ -341,7 +341,7 @@ def _budgets(models: Models) -> Table | None:
     None if fewer than two flows have curves.
     """
     flows = models.flows
-    cases = pd.concat(flows.values()) if flows else pd.DataFrame()
+    cases = pd.concat(flows.values()).copy() if flows else pd.DataFrame()  # in one block
     curves = arrays_by_case(cases) if flows else []
     axes = {name: axis for name, axis in AXES.items() if all(axis[0] in c for c in curves)}
     if len(flows) < 2 or not axes:
