@@ -56,7 +56,9 @@ class Quoted:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The long frame without times that were not measured quietly, or are stale."""
-        together = [name for name in registry if registry[name].interleaved]
+        cases = {key: record.case for key, record in self.run.records.items()}
+        parts = {key: registry[case.study].part(case.settings) for key, case in cases.items()}
+        together = [key for key, part in parts.items() if part.interleaved]
         frame = quotable(self.run.frame, self.run.cautions, together)
         empty = [name for name in time_columns(frame) if frame[name].isna().all()]
         return frame.drop(columns=empty).copy()  # in one piece
@@ -68,19 +70,19 @@ class Quoted:
 
     def exhibit(self, kind: str, name: str) -> Any:
         """One of the "tables" or "figures" of its studies; None where stale records give none."""
-        faults = []
         for study in map(str, self.frame["study"].unique()):
             try:
                 exhibits = self._made(kind, study)
-            except Exception as error:  # one study's fault; the name may be another's
-                faults.append(f"({study}: {error!r})")
+            except Exception:  # what is stale may lack what a table needs
+                if not self.stale():
+                    raise
                 continue
             for item in exhibits:
                 if item.name == name:
                     return item
         if self.stale():
             return None
-        raise ValueError(f"run {self.name!r} has no {name!r} among its {kind}{', '.join(faults)}")
+        raise ValueError(f"run {self.name!r} has no {name!r} among its {kind}")
 
     def _made(self, kind: str, study: str) -> list[Any]:
         if (kind, study) not in self._exhibits:
@@ -226,12 +228,11 @@ def quotable(
 ) -> pd.DataFrame:
     """A copy of the frame without the times that are not to be quoted, by ``cautions`` of keys.
 
-    Of `SCATTERED` times of the studies that time a block ``together``, in the same rounds, the raw
-    values stay: what slows one slows all, so that ratios of their medians may be quoted, with their
-    intervals.
+    Of `SCATTERED` times the raw values stay of cases that are timed ``together`` with their block:
+    what slows one slows all, so that ratios of medians may be quoted, with their intervals.
     """
     why = frame["key"].map(cautions)
-    ratios = (why == SCATTERED) & frame["study"].isin(together)
+    ratios = (why == SCATTERED) & frame["key"].isin(together)
     raw = {name: name.endswith(".values") for name in time_columns(frame)}
     return frame.assign(
         **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}

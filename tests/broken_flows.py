@@ -1,18 +1,182 @@
-"""Flows that are broken on purpose, each with the row of the conformance kit that catches it."""
+"""Flows that are broken on purpose, each with the row of the kit that finds it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from nflows.transforms import BatchNorm, CompositeTransform, IdentityTransform, LULinear
 from torch import Tensor, nn
+from torch.distributions import Independent, Laplace
 
-from broken_bases import Wide, WrongBase, WrongGradient
-from broken_contexts import Affine, AverageContext, FirstColumn, Kept, OneForAll, Tempered
 from flows import Flow
+from flows.adapters.distributions import DistributionBase
+from flows.bijection import StandardNormal
+
+
+class WrongBase(StandardNormal):
+    """Draws what is not its density; or, ``heavy``, a density of mass two."""
+
+    def __init__(self, scale: float, heavy: bool = False) -> None:
+        super().__init__()
+        self.scale, self.heavy = scale, heavy
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return super().log_prob(z) + (torch.log(torch.tensor(2.0)) if self.heavy else 0)
+
+    def rsample(self, like: Tensor) -> Tensor:
+        return self.scale * super().rsample(like)
+
+
+class Wide(DistributionBase):
+    """A Laplace density that is drawn from twice as widely."""
+
+    def __init__(self) -> None:
+        super().__init__(Independent(Laplace(torch.zeros(3), torch.ones(3)), 1))
+
+    def rsample(self, like: Tensor) -> Tensor:
+        return 2 * super().rsample(like)
+
+
+class WrongGradient(torch.autograd.Function):
+    """The identity, whose gradient is one per cent too large."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 1.01 * gradient
+
+
+class Affine(nn.Module):
+    """z = (x - shift) exp(-scale), both linear in the context; sound unless ``change`` spoils it.
+
+    ``change`` is applied to contexts (N, C) in both directions, or in the inverse alone.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        context_dim: int,
+        change: Callable[[Tensor], Tensor] = lambda context: context,
+        forward: bool = True,
+    ) -> None:
+        super().__init__()
+        self.own = nn.Parameter(torch.zeros(2 * dim))
+        self.net = nn.Linear(context_dim, 2 * dim, bias=False) if context_dim else None
+        self.change, self.changed = change, (forward, True)
+
+    def of(self, context: Tensor | None, rows: int, inverse: bool) -> tuple[Tensor, Tensor]:
+        """Shift and logarithm of the scale, (N, D) each."""
+        seen = self.own.expand(rows, -1)
+        if self.net is not None and context is not None:
+            context = self.change(context) if self.changed[inverse] else context
+            seen = seen + self.seen(context)
+        shift, scale = seen.chunk(2, 1)
+        return shift, 0.1 * scale
+
+    def seen(self, context: Tensor) -> Tensor:
+        """What both directions make of a context: (N, C) -> (N, 2 D)."""
+        return self.net(context)  # type: ignore[misc]
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        shift, scale = self.of(context, len(x), False)
+        return (x - shift) * (-scale).exp(), -scale.sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        shift, scale = self.of(context, len(z), True)
+        return z * scale.exp() + shift, scale.sum(1)
+
+
+class Unscaled(Affine):
+    """Its log-determinants lack the part of the scale that comes from the context."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return super().forward(x, context)[0], super().forward(x)[1]
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return super().inverse(z, context)[0], super().inverse(z)[1]
+
+
+class Kept(Affine):
+    """The first context of a number of rows is kept."""
+
+    def __init__(self, dim: int, context_dim: int) -> None:
+        super().__init__(dim, context_dim)
+        self.kept: dict[int, Tensor] = {}
+
+    def seen(self, context: Tensor) -> Tensor:
+        if self.training or torch.is_grad_enabled():
+            return super().seen(context)
+        return self.kept.setdefault(len(context), super().seen(context))
+
+
+class KeptTensor(Affine):
+    """What a tensor of contexts has given is kept, though its values may have changed."""
+
+    last: tuple[Any, Tensor] | None = None
+
+    def seen(self, context: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return super().seen(context)
+        place = (context.data_ptr(), context.shape, context.stride())
+        if self.last is None or self.last[0] != place:
+            self.last = (place, super().seen(context.clone()))
+        return self.last[1]
+
+
+def _changed(change: Callable[[Tensor], Tensor], forward: bool = True) -> Callable[..., Affine]:
+    return partial(Affine, change=change, forward=forward)
+
+
+detached = _changed(lambda context: context.detach())
+first_row = _changed(lambda context: context[:1].expand_as(context))
+first_column = _changed(lambda context: torch.cat([context[:, :1], 0 * context[:, 1:]], 1))
+# a context of one row, which has the stride 0, is taken for another
+one_for_all = _changed(lambda context: context if context.stride(0) else context + 1)
+ERRORS: dict[str, tuple[Callable[..., Affine], set[str]]] = {
+    "ignored in the inverse": (
+        _changed(lambda context: 0 * context, forward=False),
+        {"round trip from data", "log_prob of samples"},
+    ),
+    "ignored": (_changed(lambda context: 0 * context), {"columns of the context"}),
+    "one column": (first_column, {"columns of the context"}),
+    "one row": (first_row, {"batch independence"}),
+    "centred": (_changed(lambda context: context - context.mean(0)), {"batch independence"}),
+    "no scale": (Unscaled, {"log-determinant", "inverse log-determinant", "total mass"}),
+    "detached": (detached, {"gradient for the context", "gradient of samples"}),
+    "far contexts cut off": (
+        _changed(lambda context: context.clamp(-3, 3), forward=False),
+        {"round trip from noise"},
+    ),
+    "kept": (Kept, {"contexts in turn"}),
+    "kept by tensor": (KeptTensor, {"contexts in turn"}),
+    "one for all": (one_for_all, {"one context for all rows"}),
+    "single precision": (
+        _changed(lambda context: context.float().to(context.dtype)),
+        {"gradient for the context"},
+    ),
+}
+
+
+class Tempered(Flow):
+    """Samples are wider or narrower by their context, which cancels over contexts."""
+
+    def sample(self, n: int, context: Tensor | None = None) -> Tensor:
+        samples = super().sample(n, context)
+        return samples if context is None else samples * (1 + 0.3 * context.mean(1, True).tanh())
+
+
+class AverageContext(Flow):
+    """The loss is that given the average of the contexts."""
+
+    def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return super().loss(x, None if context is None else context.mean(0, True))
 
 
 class Broken(nn.Module):
@@ -63,21 +227,6 @@ class Beside(Broken):
         self.order = torch.randperm(3)
 
 
-class Conditional(Broken):
-    """Shifts by its context, by as much as ``seen`` makes of it."""
-
-    def __init__(self, seen: Callable[[Tensor], Tensor], there: bool = True) -> None:
-        super().__init__(lambda y, ladj: (y, ladj))
-        self.seen, self.there = seen, there
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, ladj = super().forward(x)
-        return y + (self.seen(context) if self.there else context), ladj
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return super().inverse(z - (context if self.there else self.seen(context)))
-
-
 class InPlace(Broken):
     """Shifts its input where it stands."""
 
@@ -115,132 +264,105 @@ class Shared(Broken):
         return self
 
 
+def _spoiled(row: str, spoil: Callable[..., Any], **where: bool) -> tuple[Any, str]:
+    return lambda: Flow(Broken(spoil, **where), 3), row
+
+
+def _sound(*results: Any) -> Any:
+    return results
+
+
 BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
-    "log-determinant off by a constant": (
-        lambda: Flow(Broken(lambda y, ladj: (y, ladj + 0.01), inverse=False), 3),
-        "log-determinant",
+    "log-determinant off by a constant": _spoiled(
+        "log-determinant", lambda y, ladj: (y, ladj + 0.01), inverse=False
     ),
-    "log-determinant off by a sign": (
-        lambda: Flow(Broken(lambda y, ladj: (y, -ladj)), 3),
-        "log-determinant",
+    "log-determinant off by a sign": _spoiled("log-determinant", lambda y, ladj: (y, -ladj)),
+    "log-determinant of the inverse": _spoiled(
+        "inverse log-determinant", lambda y, ladj: (y, ladj + 0.01), forward=False
     ),
-    "log-determinant of the inverse": (
-        lambda: Flow(Broken(lambda y, ladj: (y, ladj + 0.01), forward=False), 3),
-        "inverse log-determinant",
+    "log_prob of samples": _spoiled(
+        "log_prob of samples", lambda y, ladj: (y, ladj + 0.01), forward=False
     ),
-    "log_prob of samples": (
-        lambda: Flow(Broken(lambda y, ladj: (y, ladj + 0.01), forward=False), 3),
-        "log_prob of samples",
+    "log-determinant in another shape": _spoiled("interface", lambda y, ladj: (y, ladj.sum())),
+    "no tuple": _spoiled("interface", lambda y, ladj: y),
+    "a log-determinant off in the tails alone": _spoiled(
+        "log-determinant", lambda y, ladj: (y, ladj + (y.abs().amax(1) > 9).to(ladj))
     ),
-    "log-determinant in another shape": (
-        lambda: Flow(Broken(lambda y, ladj: (y, ladj.sum())), 3),
-        "interface",
-    ),
-    "zero gradient": (
-        lambda: Flow(Broken(lambda y, ladj: (y.detach(), ladj.detach())), 3),
-        "parameters without gradient",
-    ),
-    "gradient of the log-determinant cut": (
-        lambda: Flow(Broken(lambda y, ladj: (y, ladj.detach())), 3),
-        "gradient for parameters",
-    ),
-    "gradient of samples cut": (
-        lambda: Flow(Broken(lambda y, ladj: (y.detach() + 0 * y, ladj), forward=False), 3),
-        "gradient of samples",
+    "a float32 log-determinant": _spoiled("dtype and device", lambda y, ladj: (y, ladj.float())),
+    "zero gradient": _spoiled(
+        "parameters without gradient", lambda y, ladj: (y.detach(), ladj.detach())
     ),
     "one parameter unused": (lambda: Flow(Unused(), 3), "parameters without gradient"),
-    "inverse off by 1e-3": (
-        lambda: Flow(Broken(lambda y, ladj: (y + 1e-3, ladj), forward=False), 3),
-        "round trip from data",
+    "gradient of the log-determinant cut": _spoiled(
+        "gradient for parameters", lambda y, ladj: (y, ladj.detach())
+    ),
+    "gradient of samples cut": _spoiled(
+        "gradient of samples", lambda y, ladj: (y.detach() + 0 * y, ladj), forward=False
+    ),
+    "a gradient that is one per cent too large": _spoiled(
+        "gradient for x", lambda y, ladj: (WrongGradient.apply(y), ladj)
+    ),
+    "inverse off by 1e-3": _spoiled(
+        "round trip from data", lambda y, ladj: (y + 1e-3, ladj), forward=False
+    ),
+    "noise to data off where data to noise is not": _spoiled(
+        "round trip from noise", lambda y, ladj: (y * 1.001, ladj), forward=False
+    ),
+    "an inverse that is right near zero alone": _spoiled(
+        "round trip in the tails", lambda y, ladj: (y.clamp(-9, 9), ladj), forward=False
     ),
     "a density that depends on the batch": (
         lambda: Flow(CompositeTransform([LULinear(3, identity_init=False), BatchNorm(3)]), 3),
         "batch independence",
     ),
-    "samples that depend on the batch": (
-        lambda: Flow(Broken(lambda y, ladj: (y + 1e-5 * y.mean(0), ladj), forward=False), 3),
+    "samples that depend on the batch": _spoiled(
         "batch independence of samples",
+        lambda y, ladj: (y + 1e-5 * y.mean(0), ladj),
+        forward=False,
     ),
-    "a float32 log-determinant": (
-        lambda: Flow(Broken(lambda y, ladj: (y, ladj.float())), 3),
-        "dtype and device",
+    "no empty batch": _spoiled("small batches", lambda y, ladj: (y, ladj + 0 * y.max())),
+    "NaN made a number": _spoiled("NaN and infinity", lambda y, ladj: (y.nan_to_num(), ladj)),
+    "NaN spread to the other rows": _spoiled(
+        "NaN and infinity", lambda y, ladj: (y + 0 * y.sum(), ladj)
     ),
     "samples of another density": (
         lambda: Flow(IdentityTransform(), 3, base=WrongBase(1.3)),
+        "samples and density",
+    ),
+    "draws that are not those of the base density": (
+        lambda: Flow(IdentityTransform(), 3, base=Wide()),
+        "samples and density",
+    ),
+    "samples that are wrong by their context": (
+        lambda: Tempered(Affine(3, 3), 3, 3),
         "samples and density",
     ),
     "mass two": (
         lambda: Flow(IdentityTransform(), 2, base=WrongBase(1.0, heavy=True)),
         "total mass",
     ),
-    "copies that are not apart": (lambda: Flow(Shared(lambda y, ladj: (y, ladj)), 3), "deepcopy"),
-    "no empty batch": (
-        lambda: Flow(Broken(lambda y, ladj: (y, ladj + 0 * y.max())), 3),
-        "small batches",
-    ),
-    "other noise without a density": (lambda: Flow(Alone(lambda *pair: pair), 3), "images alone"),
-    "no tuple": (lambda: Flow(Broken(lambda y, ladj: y), 3), "interface"),
-    "a log-determinant off in the tails alone": (
-        lambda: Flow(Broken(lambda y, ladj: (y, ladj + (y.abs().amax(1) > 9).to(ladj))), 3),
-        "log-determinant",
-    ),
-    "noise to data off where data to noise is not": (
-        lambda: Flow(Broken(lambda y, ladj: (y * 1.001, ladj), forward=False), 3),
-        "round trip from noise",
-    ),
-    "an inverse that is right near zero alone": (
-        lambda: Flow(Broken(lambda y, ladj: (y.clamp(-9, 9), ladj), forward=False), 3),
-        "round trip in the tails",
-    ),
-    "a gradient that is one per cent too large": (
-        lambda: Flow(Broken(lambda y, ladj: (WrongGradient.apply(y), ladj)), 3),
-        "gradient for x",
-    ),
     "a context that is cut off": (
-        lambda: Flow(Conditional(lambda context: context.detach()), 3, 3),
+        lambda: Flow(detached(3, 3), 3, 3),
         "gradient for the context",
     ),
     "a column of the context that nothing depends on": (
-        lambda: Flow(FirstColumn(3, 3), 3, 3),
+        lambda: Flow(first_column(3, 3), 3, 3),
         "columns of the context",
     ),
     "another density where one context is given for all": (
-        lambda: Flow(OneForAll(3, 3), 3, 3),
+        lambda: Flow(one_for_all(3, 3), 3, 3),
         "one context for all rows",
     ),
     "a context that is kept": (lambda: Flow(Kept(3, 3), 3, 3).eval(), "contexts in turn"),
     "samples of the first row's context": (
-        lambda: Flow(Conditional(lambda context: context[:1], there=False), 3, 3),
+        lambda: Flow(first_row(3, 3, forward=False), 3, 3),
         "log_prob of samples",
     ),
-    "NaN made a number": (
-        lambda: Flow(Broken(lambda y, ladj: (y.nan_to_num(), ladj)), 3),
-        "NaN and infinity",
-    ),
-    "NaN spread to the other rows": (
-        lambda: Flow(Broken(lambda y, ladj: (y + 0 * y.sum(), ladj)), 3),
-        "NaN and infinity",
-    ),
-    "another density in evaluation": (
-        lambda: Flow(Modes(lambda y, ladj: (y, ladj)), 3),
-        "train and eval",
-    ),
-    "a tensor beside the state": (lambda: Flow(Beside(), 3), "state through safetensors"),
-    "a stale cache": (
-        lambda: Flow(Cached(lambda *pair: pair), 3).train(),
-        "cache in evaluation",
-    ),
-    "an input changed in place": (
-        lambda: Flow(InPlace(lambda y, ladj: (y, ladj)), 3),
-        "inputs changed in place",
-    ),
-    "samples that are wrong by their context": (
-        lambda: Tempered(Affine(3, 3), 3, 3),
-        "samples and density",
-    ),
     "a loss given another context": (lambda: AverageContext(Affine(3, 3), 3, 3), "loss"),
-    "draws that are not those of the base density": (
-        lambda: Flow(IdentityTransform(), 3, base=Wide()),
-        "samples and density",
-    ),
+    "copies that are not apart": (lambda: Flow(Shared(_sound), 3), "deepcopy"),
+    "other noise without a density": (lambda: Flow(Alone(_sound), 3), "images alone"),
+    "another density in evaluation": (lambda: Flow(Modes(_sound), 3), "train and eval"),
+    "a tensor beside the state": (lambda: Flow(Beside(), 3), "state through safetensors"),
+    "a stale cache": (lambda: Flow(Cached(_sound), 3).train(), "cache in evaluation"),
+    "an input changed in place": (lambda: Flow(InPlace(_sound), 3), "inputs changed in place"),
 }

@@ -34,7 +34,7 @@ def blocks(page: Path) -> list[Block]:
 def commands(page: Path) -> list[str]:
     """What follows ``flowgauge`` in each line of a page's blocks that calls it."""
     fences = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.M | re.S)
-    return [line for text in fences for line in re.findall(r"^flowgauge (.*)$", text, re.M)]
+    return [line for text in fences for line in re.findall(r"^flowgauge (.*?)(?: &)?$", text, re.M)]
 
 
 def named(page: Path) -> str:

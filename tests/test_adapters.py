@@ -1,21 +1,32 @@
-"""Flows of other libraries behind our interface: their densities, names and refusals."""
+"""Flows, distributions and velocity fields of other libraries: densities and refusals."""
 
 from __future__ import annotations
 
-import inspect
+import copy
+import math
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+import zuko
+from torch import Tensor, nn
+from torch import distributions as td
+from torch.distributions import MultivariateNormal
 
 import flows
+from flows import Flow
+from flows.adapters import zuko as adapter
+from flows.adapters.distributions import from_distribution
+from flows.continuous import CNF, Solver
 
-DIM, ROWS = 2, 4
-SMALL = {"hidden": 4, "depth": 1, "layers": 2}
+DIM, ROWS = 3, 4
+SMALL = {"hidden": 8, "depth": 2, "layers": 2}
 NAMES = [name for name in flows.names() if name not in flows.own()]
+Make = Callable[..., flows.Flow]
 Normal = Callable[..., Tensor]
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own notices
 
@@ -72,18 +83,12 @@ def test_log_prob_is_the_librarys_own(name: str, context_dim: int, normal: Norma
     assert torch.allclose(view.log_prob(x, **given), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("library", flows.members.libraries(), ids=lambda library: library.name)
-def test_a_librarys_members_say_what_they_are(library: Any) -> None:
-    """By their names, the first line of their docstrings, and the extra that installs them."""
-    assert library.remedy == f"pip install 'flowgauge[{library.name}]'"
-    if library.fault:
-        pytest.skip(f"{library.name} {library.fault}")
-    for name in library.members:
-        member = flows.members[name]
-        assert name.startswith(f"{library.name.lower()}_")
-        assert member.library == library.name
-        assert inspect.getdoc(member.factory)
-        assert member.description.endswith(".")
+@pytest.mark.parametrize(
+    "library",
+    [library for library in flows.members.libraries() if not library.fault],
+    ids=lambda library: library.name,
+)
+def test_what_is_no_flow_of_a_library_is_refused(library: Any) -> None:
     adapter = import_module(f"flows.adapters.{library.name.lower()}")
     with pytest.raises(TypeError, match="Linear"):
         getattr(adapter, f"from_{library.name.lower()}")(torch.nn.Linear(2, 2), 2)
@@ -101,3 +106,288 @@ def test_a_view_is_of_the_same_density_or_says_that_it_has_no_other_trace(
         assert not torch.equal(flow.log_prob(x), flow.log_prob(x))
     else:
         assert torch.equal(flow.using(trace="exact").log_prob(x), flow.log_prob(x))
+
+
+ZUKO = [name for name in NAMES if flows.members.module_of(name) == adapter.__name__]
+ODES = [name for name in ZUKO if "exact" in flows.members[name].defaults]
+
+
+def sizes(name: str, **more: Any) -> dict[str, Any]:
+    return flows.members[name].applicable({**SMALL, **more})
+
+
+@pytest.mark.parametrize("name", ZUKO)
+def test_members_are_made_as_zuko_makes_them(name: str) -> None:
+    """From one seed, the parameters of the family's own constructor, one for one."""
+    classes = {kind.lower(): value for kind, value in vars(zuko.flows).items()}
+    options = sizes(name)
+    theirs: dict[str, Any] = {"hidden_features": [options["hidden"]] * options["depth"]}
+    theirs |= {"transforms": options["layers"]} if "layers" in options else {}
+    torch.manual_seed(5)
+    flow = flows.build(name, DIM, **options)
+    torch.manual_seed(5)
+    own = classes[name.removeprefix("zuko_")](DIM, **theirs)
+    for mine, other in zip(flow.parameters(), own.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_any_zuko_flow_becomes_a_flow(normal: Normal) -> None:
+    """Other families, and transforms composed by hand, an ODE among them."""
+    base = zuko.flows.MAF(DIM).base
+    mixed = [
+        zuko.flows.MaskedAutoregressiveTransform(DIM, hidden_features=[8]),
+        zuko.flows.continuous.FFJTransform(DIM, hidden_features=[8]),
+    ]
+    for theirs in (zuko.flows.NICE(DIM), zuko.flows.SOSPF(DIM), zuko.lazy.Flow(mixed, base)):
+        flow, x = adapter.from_zuko(theirs.double(), DIM), normal(4, DIM)
+        assert torch.allclose(flow.log_prob(x), theirs().log_prob(x), rtol=0, atol=1e-12)
+        assert next(flow.parameters()) is next(theirs.parameters())
+
+
+def test_any_noise_of_a_zuko_flow_is_the_base(normal: Normal) -> None:
+    """Another mean, noise that trains, uniform noise: with its gradient, its copy and its dtype."""
+    shifted, trained = zuko.flows.MAF(DIM), zuko.flows.MAF(DIM)
+    shifted.base.loc += 1
+    trains, of = zuko.lazy.UnconditionalDistribution, zuko.distributions.DiagNormal
+    trained.base = trains(of, loc=torch.zeros(DIM), scale=torch.ones(DIM))
+    x = normal(5, DIM).clamp(-3, 3)
+    for theirs in (shifted, trained, zuko.flows.NCSF(DIM)):
+        flow = copy.deepcopy(adapter.from_zuko(theirs, DIM)).double()
+        torch.testing.assert_close(flow.log_prob(x), flow.transform.flow().log_prob(x))
+        assert flow.sample(3).dtype == torch.float64
+        assert len([*flow.parameters()]) == len([*theirs.parameters()])
+    flow = adapter.from_zuko(trained, DIM)
+    flow.loss(x.float()).backward()
+    assert all(p.grad is not None for p in trained.base.parameters())
+
+
+def test_what_is_no_zuko_flow_of_these_dimensions_is_refused() -> None:
+    """Another dimension, in one line."""
+    for dim, context_dim in ((DIM + 1, 0), (DIM, 2)):
+        with pytest.raises(ValueError, match=f"dim={dim}.*context_dim={context_dim}"):
+            adapter.from_zuko(zuko.flows.MAF(DIM), dim, context_dim)
+    with pytest.raises(ValueError, match="dim=1"):
+        flows.build("zuko_realnvp", 1)
+
+
+@pytest.mark.parametrize("name", ODES)
+def test_evaluations_are_counted_forward_and_backward(
+    make_flow: Make, normal: Normal, name: str
+) -> None:
+    """Each call of the network once, also on a view; seven a step of Dormand and Prince."""
+    flow, x = make_flow(name, DIM, **sizes(name)), normal(5, DIM)
+    for view in (flow, flow.using(noise=0), copy.deepcopy(flow)):
+        calls: list[int] = []
+        (ode,) = view.transform.odes
+        handle = ode.ode.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        with flows.count_nfe(view) as nfe:
+            loss = view.loss(x)
+            assert nfe.forward == len(calls)
+            assert nfe.backward == 0
+            loss.backward()
+        handle.remove()
+        assert nfe.forward + nfe.backward == len(calls)
+        assert nfe.forward % 7 == 0
+        assert nfe.backward > 0
+
+
+@pytest.mark.parametrize("name", ODES)
+def test_a_tighter_tolerance_has_a_smaller_error(
+    make_flow: Make, normal: Normal, name: str
+) -> None:
+    """``using(solver=)`` takes tolerances that hold for the log-determinant too."""
+    flow, x, errors = make_flow(name, DIM, **sizes(name)), normal(5, DIM), []
+    exact = flow.using(solver=Solver(rtol=1e-9, atol=1e-9)).log_prob(x)
+    for tolerance in (1e-2, 1e-4, 1e-6):
+        view = flow.using(solver={"rtol": tolerance, "atol": tolerance})
+        assert view.transform.tolerance == pytest.approx(tolerance)
+        errors.append((view.log_prob(x) - exact).abs().max().item())
+        assert errors[-1] < 100 * tolerance  # ELU has a kink in its slope, and so in the trace
+    assert errors[-1] < errors[0]
+    assert flow.transform.tolerance == pytest.approx(1e-4)  # of its own atol, 1e-6
+
+
+@pytest.mark.parametrize("name", ODES)
+def test_the_estimate_is_unbiased_and_its_noise_can_be_frozen(
+    make_flow: Make, normal: Normal, name: str
+) -> None:
+    """The mean over calls is the exact density; frozen, equal calls are equal."""
+    flow = make_flow(name, DIM, exact=False, spread=0.5, **sizes(name))
+    x, stream = normal(2, DIM), torch.get_rng_state()
+    with torch.no_grad():
+        draws = torch.stack([flow.log_prob(x) for _ in range(64)])
+        exact = flow.using(trace="exact").log_prob(x)
+    assert bool((draws.std(0) > 0).all())
+    assert bool(((draws.mean(0) - exact).abs() < 4 * draws.std(0) / math.sqrt(64)).all())
+    frozen = flow.using(noise=3)
+    assert torch.equal(frozen.log_prob(x), frozen.log_prob(x))
+    assert torch.equal(torch.get_rng_state(), stream)
+
+
+@pytest.mark.parametrize("name", ODES)
+def test_a_solve_that_would_not_end_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, make_flow: Make, normal: Normal, name: str
+) -> None:
+    """NaN in the parameters, and a tolerance that takes too many evaluations."""
+    flow, x = make_flow(name, DIM, **sizes(name)), normal(5, DIM)
+    broken = copy.deepcopy(flow)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(float("nan"))
+    with pytest.raises(RuntimeError, match="NaN"):
+        broken.log_prob(x)
+    monkeypatch.setattr(adapter, "LIMIT", 50)
+    with pytest.raises(RuntimeError, match=" 50 "):
+        flow.using(solver={"rtol": 1e-10, "atol": 1e-10}).log_prob(x)
+
+
+@pytest.mark.parametrize("name", ODES)
+def test_what_zuko_cannot_do_is_refused(name: str) -> None:
+    """With the choices."""
+    flow = flows.build(name, DIM, **sizes(name))
+    with pytest.raises(ValueError, match=r"'rk4'.*dopri5"):
+        flow.using(solver={"method": "rk4", "step_size": 0.1})
+    with pytest.raises(ValueError, match=r"'loop'.*exact, hutchinson"):
+        flow.using(trace="loop")
+
+
+def _vector(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+DISTRIBUTIONS: dict[str, Callable[[], td.Distribution]] = {
+    "independent columns": lambda: td.Normal(_vector(0.0, 1.0, -1.0), _vector(1.0, 2.0, 0.5)),
+    "a scalar": lambda: td.StudentT(torch.tensor(5.0, dtype=torch.float64)),
+    "a full covariance": lambda: td.MultivariateNormal(
+        _vector(1.0, -1.0), torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    ),
+    "a mixture": lambda: td.MixtureSameFamily(
+        td.Categorical(_vector(0.3, 0.7)),
+        td.Independent(td.Normal(torch.eye(2, dtype=torch.float64) * 3, _vector(1.0, 0.7)), 1),
+    ),
+    "a transformed one": lambda: td.TransformedDistribution(
+        td.Independent(td.Normal(_vector(0.0, 0.0), _vector(1.0, 1.0)), 1),
+        [td.AffineTransform(_vector(1.0, 2.0), _vector(0.5, 3.0), event_dim=1)],
+    ),
+}
+
+
+@pytest.mark.parametrize("label", DISTRIBUTIONS)
+def test_it_conforms_and_is_the_same_density(label: str) -> None:
+    """The kit passes in both dtypes; log_prob is the distribution's own."""
+    distribution = DISTRIBUTIONS[label]()
+    flow = from_distribution(distribution)
+    result = flows.check(flow)
+    assert result.passed, str(result)
+    x = flow.sample(50)
+    own = distribution.log_prob(x[:, 0] if distribution.batch_shape == () and flow.dim == 1 else x)
+    own = own.sum(1) if own.dim() == 2 else own
+    torch.testing.assert_close(flow.log_prob(x), own)
+    narrow = flow.float()
+    assert narrow.sample(3).dtype == torch.float32
+    torch.testing.assert_close(narrow.log_prob(x.float()), own.float(), atol=1e-4, rtol=1e-4)
+
+
+def test_samples_without_reparameterisation_have_no_gradient() -> None:
+    """A mixture can be sampled, but not with a gradient."""
+    flow = from_distribution(DISTRIBUTIONS["a mixture"]())
+    assert flow.sample(4).shape == (4, 2)
+    with pytest.raises(NotImplementedError, match="MixtureSameFamily"):
+        flow.rsample_and_log_prob(4)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "error", "message"),
+    [
+        (td.Poisson(torch.ones(2)), ValueError, "Poisson"),
+        (td.Normal(torch.zeros(2, 3), 1.0), ValueError, r"batch shape \(2, 3\)"),
+        (td.MultivariateNormal(torch.zeros(4, 2), torch.eye(2)), ValueError, r"batch shape \(4,\)"),
+        (torch.nn.Identity(), TypeError, "Distribution.*Identity"),
+    ],
+)
+def test_what_is_no_density_over_vectors_is_refused(distribution, error, message) -> None:
+    """Discrete ones, batches over vectors, and what is no distribution."""
+    with pytest.raises(error, match=message):
+        from_distribution(distribution)
+
+
+@pytest.mark.parametrize("kind", [td.LogNormal, td.Gamma, td.Weibull])
+def test_a_row_outside_the_support_spoils_no_other(kind: type[td.Distribution]) -> None:
+    """Neither value nor gradient of the rows inside."""
+    flow = from_distribution(kind(torch.ones(2), torch.full((2,), 2.0)))
+    x = torch.tensor([[1.0, 2.0], [-1.0, 2.0]], requires_grad=True)
+    log_prob = flow.log_prob(x)
+    assert torch.isfinite(log_prob).tolist() == [True, False]
+    log_prob[0].backward()
+    assert bool(torch.isfinite(x.grad).all())
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "velocity_fields.md"
+MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+FACTOR = torch.tensor([[0.8, 0.0, 0.0], [0.3, 0.5, 0.0], [-0.2, 0.4, 1.2]], dtype=torch.float64)
+TRUTH = MultivariateNormal(MEAN, scale_tril=FACTOR)
+
+
+def velocity(t: Tensor, x: Tensor) -> Tensor:
+    """E[x₁ - x₀ | (1 - t) x₀ + t x₁ = x] of noise N(0, I) and data N(m, S), t of each row (N,)."""
+    s, eye, t = FACTOR @ FACTOR.T, torch.eye(DIM, dtype=x.dtype), t[:, None, None]
+    covariance = t**2 * s + (1 - t) ** 2 * eye
+    centred = x[:, :, None] - t * MEAN[:, None]
+    return MEAN + ((t * s - (1 - t) * eye) @ torch.linalg.solve(covariance, centred))[:, :, 0]
+
+
+class Torchcfm(nn.Module):
+    """As torchcfm's ``MLP``: x and t in one tensor (N, D + 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == DIM + 1
+        return velocity(x[:, -1], x[:, :-1])
+
+
+class Torchdyn(nn.Module):
+    """As the field of torchdyn's ``NeuralODE``: a scalar t, and arguments that may be empty."""
+
+    def forward(self, t: Tensor, x: Tensor, args: dict[str, Any] = {}) -> Tensor:  # noqa: B006
+        assert args == {}
+        assert t.dim() == 0
+        return velocity(t.expand(len(x)), x)
+
+
+class FlowMatchingNet(nn.Module):
+    """As a net of flow_matching's examples: t of each row, and a condition by keyword."""
+
+    def forward(self, x: Tensor, t: Tensor, label: int | None = None) -> Tensor:
+        assert label == 3
+        assert t.shape == (len(x),)
+        return velocity(t, x)
+
+
+@pytest.fixture(scope="module")
+def page() -> dict[str, Any]:
+    """The names that the page's blocks define."""
+    space: dict[str, Any] = {"__name__": "velocity_fields"}
+    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S):
+        if "class Concatenated" in code or "class ByName" in code or "import torch\n" in code:
+            exec(compile(code, PAGE.name, "exec"), space)
+    return space
+
+
+FIELDS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "torchcfm": lambda page: page["Concatenated"](Torchcfm()),
+    "torchdyn": lambda page: Torchdyn(),
+    "flow_matching": lambda page: page["ByName"](FlowMatchingNet(), label=3),
+}
+
+
+@pytest.mark.parametrize("trace", ["exact", "basis"])
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_density_is_the_known_one(name: str, trace: str, page: dict[str, Any]) -> None:
+    """That of N(m, S), at its own samples and far off; the noise of its samples is standard."""
+    torch.manual_seed(0)
+    x = torch.cat([TRUTH.sample((20,)), 3 * torch.randn(5, DIM, dtype=torch.float64)])
+    solver = {"rtol": 1e-9, "atol": 1e-9}
+    flow = Flow(CNF(FIELDS[name](page), t0=1.0, t1=0.0, trace=trace, solver=solver), dim=DIM)
+    with torch.no_grad():
+        torch.testing.assert_close(flow.log_prob(x), TRUTH.log_prob(x), atol=1e-6, rtol=0)
+        z = torch.linalg.solve_triangular(FACTOR, (x - MEAN).T, upper=False).T
+        square = flow.to_noise(x).square().sum(1)
+    torch.testing.assert_close(square, z.square().sum(1), atol=1e-6, rtol=1e-6)

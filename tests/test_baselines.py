@@ -11,9 +11,6 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from benchmarks import datasets
-from benchmarks.core.study import registry
-from benchmarks.evaluation import scoring
-from benchmarks.execution.suite import Suite
 from benchmarks.training.baselines import (
     BASELINES,
     BaselineEntry,
@@ -50,13 +47,6 @@ def grown(rows: np.ndarray, covariance: str, components: int = 4, ridge: float =
     return model
 
 
-def moments(model: Mixture) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean (D,) and second moment (D, D) of a mixture."""
-    weights = model.logits.exp()
-    squares = model.factors @ model.factors.mT + model.means[:, :, None] * model.means[:, None]
-    return weights @ model.means, (weights[:, None, None] * squares).sum(0)
-
-
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_the_density_of_a_mixture_is_that_of_its_gaussians(rows, covariance) -> None:
     model = grown(rows, covariance)
@@ -83,27 +73,6 @@ def test_a_step_is_that_of_another_implementation(rows, covariance, other) -> No
     ).fit(rows)  # fmt: skip
     own = model.step(columns(rows), 1e-3).log_prob(columns(rows))
     assert np.allclose(own, peer.score_samples(rows), atol=1e-7)
-
-
-@pytest.mark.parametrize("covariance", COVARIANCES)
-def test_no_step_lowers_the_likelihood(rows, covariance) -> None:
-    x, generator = columns(rows), torch.Generator().manual_seed(1)
-    model = start(x, covariance, 0.0).split(1, generator).split(2, generator)
-    scores = []
-    for _ in range(20):
-        scores.append(float(model.log_prob(x).mean()))
-        model = model.step(x, 0.0)
-    assert (np.diff(scores) > -1e-12).all()
-    assert scores[-1] > scores[0] + 0.1
-
-
-@pytest.mark.parametrize("covariance", COVARIANCES)
-def test_samples_have_the_moments(rows, covariance) -> None:
-    model = grown(rows, covariance)
-    x = model.sample(20_000, torch.Generator().manual_seed(0))
-    for values, expected in zip((x, x[:, :, None] * x[:, None]), moments(model), strict=True):
-        error = values.std(0) / len(x) ** 0.5
-        assert ((values.mean(0) - expected).abs() < 5 * error).all()
 
 
 def test_the_components_of_a_mixture_are_recovered() -> None:
@@ -176,21 +145,3 @@ def test_an_entry_that_cannot_be_fitted_is_refused(entry, words) -> None:
     with pytest.raises(ValueError, match=words[0]) as error:
         BaselineEntry.model_validate(entry)
     assert words[1] in str(error.value)
-
-
-def test_a_case_holds_what_its_entry_says() -> None:
-    """Cases of one baseline are told apart; what is the default changes no key."""
-    entries = ["gaussian", {"flow": "gaussian", "preprocessing": "whiten"}]
-    entries += [{"flow": "gaussian", "preprocessing": name} for name in ("standardize", "radial")]
-    study = {"study": "density", "datasets": ["banana_2"], "flows": [], "baselines": entries}
-    study["scoring"] = {"compared_rows": 100, "projections": 10}
-    cases = list(Suite(name="s", about="a", threads=1, studies=(study,)).cases())
-    assert len({case.key for case in cases}) == 3
-    data = datasets.load("banana_2")
-    scores = {
-        case.settings.get("preprocessing"): scoring.score_baseline(case, data).metrics["test_ll"]
-        for case in cases
-    }
-    assert scores["standardize"] == pytest.approx(scores[None])
-    assert scores["radial"] != pytest.approx(scores[None], abs=1e-3)
-    assert registry["density"].budget(cases[0]) > 0

@@ -12,7 +12,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from benchmarks.core.case import Case
 from benchmarks.core.study import registry
 from benchmarks.training import checkpoint as checkpoints
 from benchmarks.training import loop
@@ -108,7 +107,6 @@ def without(prefix: str):
 
 DAMAGE = {
     "half": lambda path: path.write_bytes(path.read_bytes()[:1000]),
-    "empty": lambda path: path.write_bytes(b""),
     "a bit": flipped,
     "metadata": lambda path: path.write_bytes(save({"order": torch.zeros(1)}, {"state": "{"})),
     **{
@@ -116,7 +114,6 @@ DAMAGE = {
         for name, change in {
             "shape": widened,
             "weights": without("flow."),
-            "best": without("best."),
             "moments": without("optimiser."),
             "stream": without("stream."),
             "order": without("order"),
@@ -125,7 +122,6 @@ DAMAGE = {
             "random state": lambda c, tensors: tensors["stream.batches"].zero_(),
             "counter": lambda content, tensors: content["scalars"].update(update=3),
             "rows": lambda content, tensors: tensors["order"].add_(10**6),
-            "foreign": lambda content, tensors: tensors.update({"flow.new": torch.zeros(2)}),
         }.items()
     },
 }
@@ -147,17 +143,6 @@ def test_a_checkpoint_that_does_not_fit_starts_the_training_anew(damage, through
         again, resumed = trained("realnvp", settings)
     assert resumed.losses == history.losses
     assert all(torch.equal(again[name], weights[name]) for name in weights)
-
-
-def test_a_case_that_no_plan_lists_has_a_file_beside_its_blocks(tmp_path, monkeypatch):
-    planned, other = (Case(study="x", flow="maf", dim=dim, batch=1) for dim in (2, 3))
-    assert checkpoints.slot(planned) is None
-    monkeypatch.setitem(checkpoints.slots, planned.key, tmp_path / "a-1.safetensors")
-    assert checkpoints.slot(planned) == tmp_path / "a-1.safetensors"
-    beside = checkpoints.slot(other)
-    assert beside.parent == tmp_path
-    assert beside.name.startswith("a-1-")
-    assert beside.suffix == ".safetensors"
 
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -62,9 +62,7 @@ def folder(tmp_path_factory, worker):
     }
     with datasets.registry.temporary():
         suite = Suite(name="choose", threads=1, studies=(study,))
-        after = run(
-            suite, root / "out", Silent(), Asked(throughout=True, keep_weights=True), worker=worker
-        )
+        after = run(suite, root / "out", Silent(), Asked(keep_weights=True), worker=worker)
         assert len(after.done) == len(after.cases) == 1 + 2 * 2 + 2
         yield root / "out"
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
-from benchmarks.cli.cost import numbers
+from benchmarks.cli.run import numbers
 
 PLUGIN = """
 import flows

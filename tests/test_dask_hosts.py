@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.cli.console import console
-from benchmarks.cli.progress import Display
+from benchmarks.cli.run import Display
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.suite import Suite
 

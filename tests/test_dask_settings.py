@@ -12,7 +12,7 @@ import pytest
 from distributed import LocalCluster
 
 from benchmarks.cli.console import PlainConsole
-from benchmarks.cli.progress import Display
+from benchmarks.cli.run import Display
 from benchmarks.core import store
 from benchmarks.execution import cluster, suite
 from benchmarks.execution.cluster import HOST, slurm_cluster

@@ -1,4 +1,4 @@
-"""MLP fields and the fields of users: values, closed forms, and the estimates of traces."""
+"""Fields: values and closed forms of traces, their derivatives, time, and fields of users."""
 
 from __future__ import annotations
 
@@ -6,57 +6,18 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
 from torch import Tensor, nn
 
-from continuous_fields import DOPRI5, Linear, Rowwise, at_times, mlp_field, rate_of
+from benchmarks.measure.operations import Operations
+from continuous_fields import DOPRI5, Rowwise, at_times, mlp_field, moved, rate_of
 from flows import Flow
-from flows.continuous import CNF
-from flows.continuous.activations import ACTIVATIONS
+from flows.continuous import CNF, MLPField
+from flows.continuous.activations import ACTIVATIONS, tanh
 from flows.continuous.time_layers import TIME
 
 Normal = Callable[..., Tensor]
-
-generated = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-
-
-FIELDS = {
-    "dim": st.integers(1, 6),
-    "hidden": st.integers(1, 9),
-    "depth": st.integers(1, 3),
-    "activation": st.sampled_from(sorted(ACTIVATIONS)),
-    "time": st.sampled_from(sorted(TIME)),
-    "context_dim": st.integers(0, 2),
-}
-
-
-@generated
-@given(options=st.fixed_dictionaries(FIELDS), seed=st.integers(0, 10**6))
-def test_traces_agree(options: dict[str, Any], seed: int) -> None:
-    """Closed form, loop and Jacobian agree to rounding, for narrow and wide fields of any kind."""
-    field = mlp_field(seed=seed, **options)
-    dim, width = options["dim"], options["context_dim"]
-    x = 2 * torch.randn(4, dim, dtype=torch.float64)
-    context = torch.randn(4, width, dtype=torch.float64) if width else None
-    (t,) = at_times(torch.rand(()).item())
-    rows = [None] * 4 if context is None else context[:, None]
-    jacobians = torch.stack(
-        [
-            torch.autograd.functional.jacobian(lambda x, c=c: field(t, x[None], c)[0], row)
-            for row, c in zip(x, rows, strict=True)
-        ]
-    )
-    size = jacobians.flatten(1).norm(dim=1) + 1e-3
-    loop_dx, loop = rate_of("loop", field, t, x, context)
-    dx, closed = rate_of("closed_form", field, t, x, context)
-    torch.testing.assert_close(loop_dx, field(t, x, context), atol=0, rtol=0)
-    torch.testing.assert_close(dx, loop_dx, atol=1e-14, rtol=1e-14)
-    assert bool(((loop - closed).abs() <= 1e-12 * size).all())
-    exact = jacobians.diagonal(dim1=1, dim2=2).sum(1)
-    assert bool(((exact - closed).abs() <= 1e-12 * size).all())
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -77,14 +38,6 @@ def test_every_closed_form(activation: str, time: str, depth: int, dim: int, hid
     ]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-11)
-
-
-@pytest.mark.parametrize("time", TIME)
-def test_time_enters_as_its_kind_says(time: str, normal: Normal) -> None:
-    """Only "ignore" does not depend on t."""
-    field, x = mlp_field(3, time=time), normal(4, 3)
-    early, late = (field(t, x) for t in at_times(0.1, 0.9))
-    assert torch.allclose(early, late) == (time == "ignore")
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -129,37 +82,21 @@ def test_user_fields_with_a_trace(offer: str, conditional: bool, normal: Normal)
     inner = mlp_field(3, context_dim=2 if conditional else 0)
     calls: list[str] = []
 
-    class Field(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = inner
+    def asked(t: Tensor, x: Tensor, context: Tensor | None = None) -> Any:
+        calls.append(offer)
+        both = inner.with_trace(t, x, context)
+        return both if offer == "with_trace" else both[1]
 
-        if conditional:
-
-            def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-                return self.inner(t, x, context)
-        else:
-
-            def forward(self, t: Tensor, x: Tensor) -> Tensor:
-                return self.inner(t, x)
-
-        if offer == "with_trace":
-
-            def with_trace(self, t: Tensor, x: Tensor, context: Tensor | None) -> Any:
-                calls.append(offer)
-                return self.inner.with_trace(t, x, context)
-        elif offer == "trace":
-
-            def trace(self, t: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
-                calls.append(offer)
-                return self.inner.with_trace(t, x, context)[1]
-        elif not conditional:
-
-            def trace(self, t: Tensor, x: Tensor) -> Tensor:
-                calls.append(offer)
-                return self.inner.with_trace(t, x)[1]
-
-    flow = Flow(CNF(Field(), solver=DOPRI5), dim=3)
+    methods: dict[str, Any] = {"forward": lambda self, t, x: inner(t, x)}
+    if conditional:
+        methods["forward"] = lambda self, t, x, context=None: inner(t, x, context)
+    if offer != "trace without context":
+        methods[offer] = lambda self, t, x, context: asked(t, x, context)
+    elif not conditional:
+        methods["trace"] = lambda self, t, x: asked(t, x)
+    field = type("Field", (nn.Module,), methods)()
+    field.inner = inner
+    flow = Flow(CNF(field, solver=DOPRI5), dim=3)
     x, context = normal(4, 3), normal(4, 2, seed=1) if conditional else None
     reference = Flow(CNF(inner, solver=DOPRI5)).log_prob(x, context)
     torch.testing.assert_close(flow.log_prob(x, context), reference, atol=1e-8, rtol=0)
@@ -169,8 +106,122 @@ def test_user_fields_with_a_trace(offer: str, conditional: bool, normal: Normal)
     torch.testing.assert_close(loop, reference, atol=1e-8, rtol=0)
 
 
-def test_closed_form_needs_a_field_that_has_one(normal: Normal) -> None:
-    """The error names the field and the remedies."""
-    flow = Flow(CNF(Linear(torch.eye(2).double()), trace="closed_form"))
-    with pytest.raises(TypeError, match=r"Linear.*trace='loop'"):
-        flow.log_prob(normal(3, 2))
+T = torch.tensor(0.3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("time", ["concat", "concatsquash"])
+@pytest.mark.parametrize(("depth", "context_dim"), [(1, 0), (2, 0), (2, 2)])
+def test_derivatives_of_value_and_trace(
+    activation: str, time: str, depth: int, context_dim: int, normal: Normal
+) -> None:
+    """First and second ones in t, x, the context and every parameter, against differences."""
+    field = mlp_field(
+        3, hidden=4, depth=depth, activation=activation, time=time, context_dim=context_dim
+    )
+    names = [f"field.{name}" for name, _ in field.named_parameters()]
+    context = (normal(5, context_dim, seed=9),) if context_dim else ()
+    inputs = (T, normal(5, 3), *context, *field.parameters())
+    count = 2 + len(context)
+
+    def call(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return torch.func.functional_call(
+            WithTrace(field), dict(zip(names, tensors[count:], strict=True)), tensors[:count]
+        )
+
+    tracked = tuple(tensor.detach().clone().requires_grad_() for tensor in inputs)
+    assert torch.autograd.gradcheck(call, tracked, fast_mode=True)
+    assert torch.autograd.gradgradcheck(call, tracked, fast_mode=True)
+
+
+class WithTrace(torch.nn.Module):
+    def __init__(self, field: MLPField) -> None:
+        super().__init__()
+        self.field = field
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.field.with_trace(*inputs)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_trace_without_weight_costs_nothing(depth: int, activation: str, normal: Normal) -> None:
+    """Where its gradient is zero the others are the field's own, for the field's own products."""
+    field, x = (
+        mlp_field(3, hidden=4, depth=depth, activation=activation),
+        normal(5, 3).requires_grad_(),
+    )
+    tensors, weights, gradients, flops = [x, *field.parameters()], normal(5, 3, seed=4), [], []
+    for with_trace in (True, False):
+        dx, trace = field.with_trace(T, x) if with_trace else (field(T, x), torch.zeros(()))
+        with Operations() as counted:
+            gradients.append(torch.autograd.grad((dx * weights).sum() + 0 * trace.sum(), tensors))
+        flops.append(counted.flops)
+    torch.testing.assert_close(*gradients, atol=1e-13, rtol=1e-13)
+    shared = 0 if depth == 1 else 3 * 2 * 3 * 4**2  # of the products of weights, once a solve
+    assert flops[0] <= flops[1] + shared
+    dx, trace = field.with_trace(T, x)
+    batched = torch.autograd.grad(dx, x, torch.stack([weights, -weights]), is_grads_batched=True)
+    torch.testing.assert_close(batched[0], torch.stack([gradients[1][0], -gradients[1][0]]))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_value_and_trace_within_torch_func(depth: int, normal: Normal) -> None:
+    """Row by row, in forward mode and with stacked parameters: the same numbers."""
+    field, x = mlp_field(3, hidden=4, depth=depth), normal(5, 3)
+    with torch.no_grad():
+        dx, trace = field.with_trace(T, x)
+    jacobian = torch.func.vmap(torch.func.jacfwd(lambda row: field.with_trace(T, row[None])[0][0]))
+    torch.testing.assert_close(jacobian(x).diagonal(dim1=1, dim2=2).sum(1), trace)
+    gradient = torch.func.grad(lambda x: field.with_trace(T, x)[1].sum())(x)
+    tracked = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(field.with_trace(T, tracked)[1].sum(), tracked)
+    torch.testing.assert_close(gradient, expected)
+    stacked = {f"field.{n}": torch.stack([p, 2 * p]) for n, p in field.named_parameters()}
+    both = torch.func.vmap(
+        lambda parameters: torch.func.functional_call(WithTrace(field), parameters, (T, x))
+    )(stacked)
+    torch.testing.assert_close(both[0][0], dx)
+    torch.testing.assert_close(both[1][0], trace)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tanh_is_tanh(dtype: torch.dtype) -> None:
+    """To rounding near one; the same bits with a graph, without, and within torch.func."""
+    a = torch.cat([torch.linspace(-30, 30, 2001), torch.tensor([-1e30, 1e-30, 1e30])]).to(dtype)
+    error = (tanh(a).double() - a.double().tanh()).abs().max()
+    assert error <= 2 * torch.finfo(dtype).eps
+    assert torch.equal(tanh(a.clone().requires_grad_()), tanh(a))
+    assert torch.equal(torch.func.vmap(tanh)(a), tanh(a))
+    assert bool(tanh(torch.tensor(torch.nan)).isnan())
+
+
+@pytest.mark.parametrize("time", TIME)
+def test_time_enters_by_its_formula(time: str, normal: Normal) -> None:
+    """The folded map at one t is the layer's formula with that t in each row; gradients agree."""
+    layer: Any = moved(TIME[time](4, 3))
+    x = normal(5, 4)
+    times = torch.rand(5, 1, dtype=torch.float64)
+    rows = layer.of_rows(times, x)
+    for index in range(5):
+        weight, bias = layer.at(times[index, 0])
+        torch.testing.assert_close(rows[index], weight @ x[index] + bias)
+    field = moved(MLPField(4, hidden=6, time=time))
+    together = field(times[:, 0], x)
+    for index in range(5):
+        torch.testing.assert_close(together[index], field(times[index, 0], x[index : index + 1])[0])
+
+
+def test_gates_by_hand(normal: Normal) -> None:
+    """squash, concatsquash and blend, computed from their parameters."""
+    x, t = normal(5, 4), torch.full((5, 1), 0.3, dtype=torch.float64)
+    layers: Any = {name: moved(TIME[name](4, 3)) for name in ("squash", "concatsquash", "blend")}
+    for name in ("squash", "concatsquash"):
+        layer = layers[name]
+        gate = 1 / (1 + torch.exp(-(0.3 * layer.gate.weight[:, 0] + layer.gate.bias)))
+        expected = (x @ layer.weight.T + layer.bias) * gate
+        expected = expected + 0.3 * layer.shift if name == "concatsquash" else expected
+        torch.testing.assert_close(layer.of_rows(t, x), expected)
+    blend = layers["blend"]
+    expected = 0.7 * blend.start(x) + 0.3 * blend.end(x)
+    torch.testing.assert_close(blend.of_rows(t, x), expected)

@@ -1,4 +1,4 @@
-"""What every flow offers beside what the conformance kit judges: views, torch.func, devices."""
+"""What every flow offers beside the conformance kit: views, derivatives, low precision, errors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from nflows.transforms import IdentityTransform
-from torch import Tensor
+from nflows.transforms import CompositeTransform, IdentityTransform, InverseTransform
+from torch import Tensor, nn
 
 import flows
 from flows import Flow
+from flows.discrete.linear import LINEAR
 from flows.discrete.nflows_compat import ActNorm
-from member_marks import every_conditional, every_continuous, every_discrete, every_member
+from flows.linalg import inv, logabsdet
+from flows.preprocessing import Whitening
+from member_marks import CONDITIONAL, every_discrete, every_member
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
@@ -78,19 +81,6 @@ def test_a_view_shares_every_tensor(
     assert not torch.allclose(view.log_prob(x).detach(), before)
 
 
-@every_conditional
-def test_context_matters_and_one_row_serves_all(
-    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
-) -> None:
-    """log p(x | c) depends on c, and a context (1, C) is that of every row."""
-    flow = make_flow(name, 3, **options).using(noise=1)
-    x, context = normal(4, 3), normal(1, 2)
-    one = flow.log_prob(x, context)
-    torch.testing.assert_close(one, flow.log_prob(x, context.expand(4, -1)))
-    assert not torch.allclose(one, flow.log_prob(x, context + 1))
-    assert flow.sample(4, context).shape == (4, 3)
-
-
 @every_discrete
 def test_meta_device(name: str, options: dict[str, Any], make_flow: Make) -> None:
     """A discrete member moved to meta tells shapes without values; an ODE's steps need values."""
@@ -101,21 +91,8 @@ def test_meta_device(name: str, options: dict[str, Any], make_flow: Make) -> Non
         assert (log_prob.device.type, log_prob.shape) == ("meta", (4,))
 
 
-@every_continuous
-def test_log_prob_without_grad_is_the_same(
-    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
-) -> None:
-    """no_grad and inference_mode change nothing of an ODE's log_prob but its graph."""
-    flow = make_flow(name, 3, **options).using(noise=1)
-    x = normal(5, 3)
-    reference = flow.log_prob(x)
-    for mode in (torch.no_grad, torch.inference_mode):
-        with mode():
-            torch.testing.assert_close(flow.log_prob(x), reference.detach(), atol=1e-12, rtol=0)
-
-
 def test_a_flow_is_made_of_a_bijection(normal: Normal) -> None:
-    """Any object with its two methods serves; without a dimension a Flow cannot sample."""
+    """Any object with its two methods serves."""
 
     class Doubling:
         def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -128,19 +105,218 @@ def test_a_flow_is_made_of_a_bijection(normal: Normal) -> None:
     half = torch.distributions.Normal(torch.zeros(3).double(), 0.5)
     torch.testing.assert_close(flow.log_prob(x), half.log_prob(x).sum(1))
     assert flows.check(flow).passed
-    with pytest.raises(TypeError, match=r"int.*forward.*inverse"):
-        Flow(3)
-    with pytest.raises(ValueError, match="dim=D"):
-        Flow(IdentityTransform()).sample(3)
 
 
-def test_a_loss_is_that_of_an_overridden_density(normal: Normal) -> None:
-    """A Flow whose log_prob is its own trains on it."""
+BAD: dict[str, tuple[Any, Any, str]] = {
+    "columns": (lambda f, x, c: f.log_prob(x[:, :2], c), ValueError, r"\(N, 3\).*\(4, 2\)"),
+    "one row": (lambda f, x, c: f.to_noise(x[0], c), ValueError, r"\(N, 3\).*\(3,\)"),
+    "dtype": (lambda f, x, c: f.log_prob(x.float(), c), TypeError, r"float64.*torch\.float32"),
+    "array": (lambda f, x, c: f.log_prob(x.numpy(), c), TypeError, r"\(N, 3\).*ndarray"),
+    "NaN": (lambda f, x, c: f.loss(_spoiled(x, math.nan), c), ValueError, r"x.* 2 of 4 "),
+    "infinity": (lambda f, x, c: f.initialize(_spoiled(x, math.inf), c), ValueError, r" 2 of 4 "),
+    "negative": (lambda f, x, c: f.sample(-1, c), ValueError, "-1"),
+    "fraction": (lambda f, x, c: f.sample(2.5, c), ValueError, r"2\.5"),
+    "no context": (lambda f, x, c: f.log_prob(x), ValueError, r"context.*\(N, 2\)"),
+    "no context to sample": (lambda f, x, c: f.sample(4), ValueError, r"context.*\(N, 2\)"),
+    "rows of context": (lambda f, x, c: f.log_prob(x, c[:3]), ValueError, r"\(4, C\).*\(3, 2\)"),
+    "a row of context": (lambda f, x, c: f.log_prob(x, c[0]), ValueError, r"\(4, C\).*\(2,\)"),
+    "columns of context": (lambda f, x, c: f.sample(4, x), ValueError, "context.* 2.* 3"),
+    "dtype of context": (lambda f, x, c: f.loss(x, c.float()), TypeError, "context.*64.*float32"),
+    "NaN of context": (lambda f, x, c: f.loss(x, c * math.nan), ValueError, "context.* 4 of 4 "),
+    "list": (lambda f, x, c: f.loss(x, [1.0]), TypeError, "context.*Tensor.*list"),
+}
 
-    class Shifted(Flow):
-        def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-            return super().log_prob(x, context) - 1.0
 
-    x = normal(4, 2)
-    transform = flows.build("realnvp", 2, hidden=4).double().transform
-    assert Shifted(transform, 2).loss(x) == Flow(transform, 2).loss(x) + 1.0
+def _spoiled(x: Tensor, value: float) -> Tensor:
+    x[1:3, 0] = value
+    return x
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("name", ["maf", "cnf"])
+def test_bad_input_is_named(name: str, case: str, make_flow: Make, normal: Normal) -> None:
+    """Shape, dtype and values that are not finite: what was expected and what was received."""
+    call, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        call(make_flow(name, 3, hidden=8, **CONDITIONAL), normal(4, 3), normal(4, 2))
+
+
+class _Hiding:
+    """A Bijection whose parameters no Flow would find."""
+
+    def __init__(self) -> None:
+        self.net = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x, x.new_zeros(len(x))
+
+    inverse = forward
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Flow(_Hiding(), dim=2), TypeError, "_Hiding.*net.*nn.Module"),
+        (lambda: Flow(IdentityTransform, dim=2), TypeError, "IdentityTransform"),
+        (lambda: Flow(nn.Linear(2, 2), dim=2), TypeError, "Linear.*inverse"),
+        (lambda: Flow(IdentityTransform(), dim=0), ValueError, "0"),
+        (lambda: Flow(IdentityTransform(), dim="3"), ValueError, "'3'"),
+        (
+            lambda: Flow(IdentityTransform(), 2, base=torch.distributions.Normal(0.0, 1.0)),
+            TypeError,
+            "Normal.*flows.adapters.distributions",
+        ),
+        (
+            lambda: flows.build("maf", 2).log_prob(torch.ones(4, 2), torch.ones(4, 2)),
+            ValueError,
+            r"context.*\(4, 2\)",
+        ),
+        (lambda: Flow(3), TypeError, r"int.*forward.*inverse"),
+        (lambda: Flow(IdentityTransform()).sample(3), ValueError, "dim=D"),
+    ],
+)
+def test_what_a_flow_cannot_be_made_of_is_named(make: Any, error: Any, message: str) -> None:
+    """At construction, not at the first call."""
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_initialize_tells_what_it_cannot_reach(normal: Normal) -> None:
+    """An ActNorm that runs backward from data to noise; one that runs twice is set once."""
+    x = 3 * normal(100, 2) + 1
+    backward = Flow(InverseTransform(ActNorm(2)), dim=2).double()
+    with pytest.raises(ValueError, match="_transform"):
+        backward.initialize(x)
+    norm = ActNorm(2).double()
+    Flow(CompositeTransform([norm, norm]), dim=2).initialize(x)
+    torch.testing.assert_close(norm(x)[0].std(0), torch.ones(2).double())
+
+
+def test_initialize_gives_a_part_its_context(normal: Normal) -> None:
+    """A part that takes one; its own input, where others come before it."""
+
+    class Centre(IdentityTransform):
+        def initialize(self, x: torch.Tensor, context: torch.Tensor) -> None:
+            self.seen = x, context
+
+    x, context, centre = normal(20, 2), normal(20, 3), Centre()
+    Flow(CompositeTransform([ActNorm(2).double(), centre]), 2, 3).initialize(x, context)
+    assert torch.equal(centre.seen[1], context)
+    torch.testing.assert_close(centre.seen[0].std(0), torch.ones(2).double())
+
+
+SMALL = {"hidden": 4, "depth": 2, "layers": 1}
+STEPS = {"method": "rk4", "step_size": 1.0, "gradient": "backprop"}
+DIRECTIONS = ("forward", "inverse")
+
+
+def _smooth(name: str, make: Make) -> Flow:
+    """The flow with ODEs solved by differentiable steps; skip one that has no such steps."""
+    member = flows.members[name]
+    options: dict[str, Any] = member.applicable(SMALL)
+    if "solver" in member.defaults:
+        options["solver"] = STEPS
+    flow = make(name, 2, **options).using(noise=0)
+    if _tolerance(flow) > 0:
+        pytest.skip("its ODE is differentiated by an adjoint, which has no second derivative")
+    return flow
+
+
+def _tolerance(flow: Flow) -> float:
+    """The largest tolerance of its ODEs; 0 at fixed steps and where there is none."""
+    return max(getattr(module, "tolerance", 0.0) for module in flow.modules())
+
+
+@pytest.mark.parametrize("name", flows.own())
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_second_derivatives_agree_with_differences(
+    name: str, direction: str, make_flow: Make, normal: Normal
+) -> None:
+    """Of the image and of the log-determinant, in x and in all parameters."""
+    flow = _smooth(name, make_flow)
+
+    class Map(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flow = flow
+
+        def forward(self, x: Tensor) -> Any:
+            return getattr(self.flow.transform, direction)(x)
+
+    module = Map()
+    names = [key for key, _ in module.named_parameters()]
+
+    def evaluated(x: Tensor, *parameters: Tensor) -> Any:
+        return torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (x,))
+
+    x = normal(3, 2).requires_grad_()
+    values = [p.detach().clone().requires_grad_() for p in module.parameters()]
+    assert torch.autograd.gradgradcheck(evaluated, (x, *values), fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [*((name, {}) for name in flows.own()), *(("glow", {"linear": kind}) for kind in LINEAR)],
+    ids=str,
+)
+def test_a_flow_of_bfloat16_computes_or_is_refused(
+    name: str, more: dict[str, str], make_flow: Make
+) -> None:
+    """log_prob and samples are finite and near float32's, else ValueError names the dtype."""
+    member = flows.members[name]
+    options = {**member.applicable({**SMALL, "layers": 2}), **more}
+    if "solver" in member.defaults:
+        options["solver"] = {"method": "rk4", "step_size": 0.25}
+    flow = make_flow(name, 3, spread=0.05, dtype=torch.float32, **options)
+    low = make_flow(name, 3, spread=0.05, dtype=torch.bfloat16, **options)
+    # a rounding of bfloat16 is 2⁻⁸: a few dozen of them, of entries near one, are allowed
+    x = torch.randn(50, 3).bfloat16()
+    if _tolerance(flow) > 0:
+        with pytest.raises(ValueError, match="bfloat16"):
+            low.log_prob(x)
+        return
+    log_prob = low.using(noise=0).log_prob(x)
+    assert log_prob.dtype == torch.bfloat16
+    reference = flow.using(noise=0).log_prob(x.float())
+    assert (log_prob.float() - reference).abs().mean() < 0.2
+    sample, density = low.rsample_and_log_prob(20)
+    assert sample.dtype == density.dtype == torch.bfloat16
+    assert bool(torch.isfinite(sample).all())
+    low.loss(x).backward()
+    (sample.sum() + density.sum()).backward()
+    gradients = [p.grad for p in low.parameters() if p.grad is not None]
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_factorisations_of_low_precision_round_those_of_float32(dtype: torch.dtype) -> None:
+    """Inverse, log-determinant and whitening of matrices that the dtype holds exactly."""
+    a = (torch.randn(5, 4, 4) + 4 * torch.eye(4)).to(dtype)
+    assert torch.equal(inv(a), inv(a.float()).to(dtype))
+    assert torch.equal(logabsdet(a), logabsdet(a.float()).to(dtype))
+    x = torch.randn(30, 3)
+    low = Whitening.fit(x).to(dtype)
+    torch.testing.assert_close(
+        low(x.to(dtype))[0].float(), Whitening.fit(x)(x)[0], atol=0.1, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", flows.own())
+def test_views_refuse_unknown_names(name: str) -> None:
+    """An unknown trace or solver is refused with the choices, whether or not there is an ODE."""
+    flow = flows.build(name, 2)
+    for option in ("trace", "solver"):
+        with pytest.raises(ValueError, match="'anything'"):
+            flow.using(**{option: "anything"})
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in flows.own() if flows.members.module_of(n).startswith("flows.discrete")]
+)
+def test_a_view_of_a_flow_without_an_ode_computes_the_same(
+    name: str, make_flow: Make, normal: Normal
+) -> None:
+    """A known trace or solver changes nothing of it."""
+    flow, x = make_flow(name, 2, **flows.members[name].applicable(SMALL)), normal(4, 2)
+    view = flow.using(trace={"estimator": "hutchinson", "probes": 3}, solver="bosh3", noise=1)
+    assert torch.equal(view.log_prob(x), flow.log_prob(x))

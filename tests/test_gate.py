@@ -13,8 +13,6 @@ import flows
 from benchmarks.core.case import Case
 from benchmarks.core.record import Record
 from benchmarks.execution.versions import dependencies
-from benchmarks.gate.baseline import renew
-from benchmarks.gate.comparison import compare
 from benchmarks.measure.calls import measured
 from flows.bijection import Bijection
 from flows.registry import Declared
@@ -103,21 +101,6 @@ def test_a_side_with_several_numbers_of_threads_is_compared_by_them(gate):
     assert not gate(both, both).failures
 
 
-def test_a_better_count_fails_until_the_baseline_is_renewed(tmp_path):
-    """Which is refused as long as no version was raised."""
-    raised = cost(flops=99, declared={"flow realnvp": Declared(2)})
-    renew(folder(tmp_path / "old", cost()), tmp_path / "base")
-    for number, new in enumerate((cost(flops=99), raised)):
-        run = folder(tmp_path / f"run{number}", new)
-        verdict = compare(tmp_path / "base", run)
-        assert outcomes(verdict) == {"log_prob_flops": "better"}
-        assert verdict.failures
-    with pytest.raises(ValueError, match="no version was raised"):
-        renew(tmp_path / "run0", tmp_path / "base")
-    renew(run, tmp_path / "base")
-    assert not compare(tmp_path / "base", run).failures
-
-
 def test_evaluations_of_an_adaptive_solver_are_no_exact_counts(gate):
     def solve(method: str, nfe: float) -> Record:
         step = {"step_size": 0.25} if method == "rk4" else {}
@@ -134,13 +117,6 @@ def test_evaluations_of_an_adaptive_solver_are_no_exact_counts(gate):
 
 
 # cases
-
-
-def test_a_case_may_vanish_where_that_is_allowed(gate):
-    for pattern in ("cost realnvp D=3", "*D=3"):
-        verdict = gate([cost(2), cost(3)], [cost(2)], allow=[pattern])
-        assert not verdict.failures
-        assert outcomes(verdict) == {"case": "vanished"}
 
 
 def test_records_of_an_earlier_version_are_said_to_be_old(gate):

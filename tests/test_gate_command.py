@@ -78,7 +78,10 @@ def test_other_versions_are_not_comparable(tmp_path, what):
 
 def test_a_factor_below_one_and_a_file_that_cannot_be_written_are_wrong_usage(tmp_path):
     base = str(folder(tmp_path / "base", cost()))
-    for option, message in (("--factor=0.9", "0.9"), (f"--json={tmp_path}", "directory")):
+    for option, message in (
+        *((f"--factor={factor}", factor) for factor in ("0.9", "nan", "inf")),
+        (f"--json={tmp_path}", "directory"),
+    ):
         result = cli.invoke(app, ["compare", base, base, option])
         assert result.exit_code == 2
         assert message in result.stderr
@@ -108,4 +111,4 @@ def test_the_gate_runs_with_the_torch_of_its_baseline():
     """Another minor version's counts could not be compared."""
     root = Path(__file__).parent.parent
     (pin,) = re.findall(r"TORCH:==(\d+\.\d+)\.\*", (root / "tox.ini").read_text())
-    assert sources.read(root / "results" / "baseline").torch == {pin}
+    assert sources.read(root / "results" / "baseline").facts["torch"] == pin

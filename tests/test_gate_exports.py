@@ -8,38 +8,31 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
-from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
-from benchmarks.core.record import Record, Values
+from benchmarks.core.record import Record
+from gate_records import cli, folder, record
 
-cli = CliRunner()
 
-
-def record(dim: int, *, seed: int = 0, cpu: str = "a", **metrics: float | list[float]) -> Record:
+def maf(dim: int, *, seed: int = 0, cpu: str = "a", **metrics: float | list[float]) -> Record:
     """A record of one case with these metrics."""
     case = Case(study="cost", flow="maf", dim=dim, batch=4, seeds=Seeds.of(seed))
-    values = {name: Values.of(name, value) for name, value in metrics.items()}
-    about = {"versions": {"torch": "2.13.0"}, "machine": {"cpu": cpu, "threads": 1}}
-    return Record(
-        case=case, key=case.key, identity=case.identity, status="done", metrics=values, **about
-    )  # fmt: skip
+    return record(case, metrics, machine={"cpu": cpu, "threads": 1})
 
 
 BASE = [
-    record(2, log_prob_flops=100, parameters=7),
-    record(3, log_prob_flops=100),
-    record(4, log_prob_seconds=[0.2] * 9, reference_seconds=[0.1] * 9),
-    *(record(5, seed=seed, test_ll=-2.0 + 0.1 * seed) for seed in range(3)),
-    record(6, test_ll=1.5, test_ll_se=0.25, sample_rate=[10.0] * 5, reference_seconds=[0.1]),
+    maf(2, log_prob_flops=100, parameters=7),
+    maf(3, log_prob_flops=100),
+    maf(4, log_prob_seconds=[0.2] * 9, reference_seconds=[0.1] * 9),
+    *(maf(5, seed=seed, test_ll=-2.0 + 0.1 * seed) for seed in range(3)),
+    maf(6, test_ll=1.5, test_ll_se=0.25, sample_rate=[10.0] * 5, reference_seconds=[0.1]),
 ]
 NEW = [
-    record(2, log_prob_flops=110, parameters=7),
-    record(4, cpu="b", log_prob_seconds=[0.3, 0.4, 0.5, 0.6], reference_seconds=[0.2] * 9),
+    maf(2, log_prob_flops=110, parameters=7),
+    maf(4, cpu="b", log_prob_seconds=[0.3, 0.4, 0.5, 0.6], reference_seconds=[0.2] * 9),
     *BASE[3:],
-    record(7, log_prob_flops=9),
+    maf(7, log_prob_flops=9),
 ]
 
 
@@ -49,10 +42,7 @@ def exported(tmp_path) -> Callable[..., str]:
 
     def export(option: str, base: list[Record] = BASE, new: list[Record] = NEW, status=1) -> str:
         sides = {"base": base, "new": new}
-        for name, records in sides.items():
-            for record in records:
-                store.write(tmp_path / name, record)
-        paths = [str(tmp_path / name) for name in sides]
+        paths = [str(folder(tmp_path / name, *records)) for name, records in sides.items()]
         file: Path = tmp_path / "export"
         result = cli.invoke(app, ["compare", *paths, option, str(file)])
         assert result.exit_code == status, result.output
@@ -96,27 +86,22 @@ def check_junit(text: str) -> dict[tuple[str, str], str]:
     most one of failure, error and skipped, and attributes that count them.
     """
     root = ElementTree.fromstring(text)
-    assert root.tag == "testsuites"
+    assert (root.tag, {suite.tag for suite in root}) == ("testsuites", {"testsuite"})
+    assert all(suite.get("name") for suite in root)
     ended = {}
-    for suite in root:
-        assert suite.tag == "testsuite"
-        assert suite.get("name")
-        tests = list(suite)
-        for test in tests:
-            assert test.tag == "testcase"
-            name, group = test.get("name"), test.get("classname")
-            assert name
-            assert group
-            assert float(test.get("time", "0")) >= 0
-            assert len(test) <= 1
-            assert all(result.tag in ("failure", "error", "skipped") for result in test)
-            assert all(result.get("message") for result in test)
-            ended[group, name] = test[0].tag if len(test) else "passed"
-        for element, inside in ((suite, tests), (root, list(root.iter("testcase")))):
-            counts = {"tests": len(inside)}
-            for attribute, tag in TAGS.items():
-                counts[attribute] = sum(test.find(tag) is not None for test in inside)
-            assert {name: int(element.get(name, -1)) for name in counts} == counts
+    for test in (test for suite in root for test in suite):
+        assert test.tag == "testcase"
+        assert all(test.get(name) for name in ("name", "classname"))
+        assert float(test.get("time", "0")) >= 0
+        assert len(test) <= 1
+        assert all(result.tag in TAGS.values() and result.get("message") for result in test)
+        ended[test.get("classname"), test.get("name")] = test[0].tag if len(test) else "passed"
+    for element in (root, *root):
+        tests = list(element.iter("testcase"))
+        assert int(element.get("tests", -1)) == len(tests)
+        for attribute, tag in TAGS.items():
+            number = sum(test.find(tag) is not None for test in tests)
+            assert int(element.get(attribute, -1)) == number
     return ended
 
 

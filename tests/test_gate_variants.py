@@ -226,6 +226,9 @@ def test_what_is_worse_and_cannot_be_judged_fails_unless_its_case_is_allowed(
         to("test_ll", -100.0)(new["single"])
         assert status(new, base) == FAILED
         assert status(new, base, "density nsf*") == PASSED
+    fewer = {name: fields for name, fields in SOUND.items() if name != "other"}
+    for pattern in ("cost realnvp D=3", "*D=3"):
+        assert status(fewer, SOUND, pattern) == PASSED
     steps = [
         changed(*((f"seed {seed}", to("sample_nfe", nfe)) for seed in range(4))) for nfe in (14, 20)
     ]

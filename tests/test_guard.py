@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -26,6 +24,7 @@ from benchmarks.measure.operations import ARRAYS, OPERATORS, dispatched
 from flows.registry import Declared
 from gate_records import folder, record
 from measuring import cases_of
+from repositories import commit
 
 BY_THE_CLOCK = {"choose"}  # studies whose figures are those of the seconds that there were
 FLOW, SHARED = "flow maf", "benchmarks.training"
@@ -160,20 +159,9 @@ def test_a_raised_shared_version_names_the_cases_that_moved(tmp_path: Path) -> N
     assert len(labels) == 2
 
 
-def committed(path: Path, *arguments: str) -> str:
-    """What git prints in a folder."""
-    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", "-C", str(path), *who, *arguments], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
 def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path: Path) -> None:
     base = renewed(tmp_path, measured())
-    committed(tmp_path, "init", "-q")
-    committed(tmp_path, "add", "-A")
-    committed(tmp_path, "commit", "-q", "-m", "baseline: start")
+    commit(tmp_path, "baseline: start")
     renew(folder(tmp_path / "raised", measured(-1.5, flow=2)), base)
     first, second = store.tables(base)
     assert not list(faults(base, "HEAD"))
@@ -210,7 +198,11 @@ def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data() -> None:
     assert {entry["study"] for entry in entries} == set(studies) - BY_THE_CLOCK
     assert any("*" in str(entry.get("flows")) for entry in entries if entry["study"] == "density")
     listed = {name for entry in entries for name in entry.get("datasets", ())}
-    without_files = {name for name in datasets.names() if not hasattr(_module(name), "files")}
+    without_files = {
+        name
+        for name in datasets.names()
+        if not hasattr(import_module(datasets.module_of(name)), "files")
+    }
     assert {datasets.module_of(name) for name in without_files} == {
         datasets.module_of(name) for name in listed
     }
@@ -221,10 +213,6 @@ def test_the_baseline_is_sound_and_of_the_suite_ci() -> None:
     assert not list(faults(base))
     done = [r for r in store.read(base).values() if r.status == "done"]
     assert all(OPERATORS in record.notes for record in done)
-
-
-def _module(name: str) -> ModuleType:
-    return import_module(datasets.module_of(name))
 
 
 def test_a_move_has_its_old_and_new_figures_and_no_direction(tmp_path) -> None:

@@ -76,12 +76,11 @@ def run(*arguments: object) -> Result:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
-def test_a_family_that_fails_in_any_way_is_a_failed_row(name: str, tmp_path: Path) -> None:
+def test_a_family_that_fails_in_any_way_is_a_failed_row(tmp_path: Path) -> None:
     """Rows that were measured before stay, and all families are judged."""
-    (tmp_path / "bad.py").write_text(PLUGIN)
-    file = tmp_path / name
-    arguments = "--library", "wave", "--plugin", tmp_path / "bad.py", "--quick", "--dim", 2
+    plugin, file = tmp_path / "wave_bad.py", tmp_path / "rows.json.gz"
+    plugin.write_text(PLUGIN)
+    arguments = "--library", "wave", "--plugin", plugin, "--quick", "--dim", 2
     result = run(*arguments, "--json", file)
     assert result.exit_code == 1, result.output
     rows = read_rows(file)
@@ -152,8 +151,9 @@ def test_wrong_use_is_one_line_with_status_2(arguments: list[str], words: list[s
 
 
 def test_an_absent_library_says_how_to_install_it(tmp_path: Path) -> None:
-    (tmp_path / "bad.py").write_text(PLUGIN.replace("wave", "absent"))
-    result = run("--library", "absent", "--plugin", tmp_path / "bad.py")
+    plugin = tmp_path / "absent_bad.py"
+    plugin.write_text(PLUGIN.replace("wave", "absent"))
+    result = run("--library", "absent", "--plugin", plugin)
     assert (result.exit_code, "pip install absent" in result.stderr) == (2, True)
 
 

@@ -1,4 +1,4 @@
-"""The training loop: FLOPs, validation errors, schedules, and what ends a training."""
+"""The training loop: reproducible, counted, validated, scheduled, and what ends a training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,20 @@ from benchmarks.training.loop import train
 from benchmarks.training.schedules import drops, share
 from benchmarks.training.settings import Training
 from flows.continuous import SolveError
+from flows.training import PATIENCE, TrainingError
+from measuring import cases_of
 from trainings import trained
+
+
+def fitted(flow="realnvp", options=None, seeds=None, **settings):
+    """Train a small flow for 20 updates; return it and its history."""
+    case = Case(
+        study="density", flow=flow, dim=2, dataset="8gaussians", batch=64, updates=20,
+        options=options or {"hidden": 16, "layers": 2}, **({"seeds": seeds} if seeds else {}),
+    )  # fmt: skip
+    data, training = datasets.load("8gaussians"), Training(**settings)
+    built = prepare(case, data.train.float(), training.preprocessing)
+    return built, train(built, data, case, training)
 
 
 def test_the_first_update_that_can_be_solved_is_counted():
@@ -108,3 +121,51 @@ def test_a_time_limit_ends_a_training_and_the_last_weights_are_validated():
     settings = Training(time_limit=1e-9, validation_rows=50)
     _, history = trained("realnvp", settings)
     assert (history.stopped, history.updates, history.validated) == ("time", 1, [0, 1])
+
+
+def test_training_is_the_same_from_the_same_seeds_and_another_from_others():
+    runs = [fitted(learning_rate=1e-2, seeds={"init": seed})[1] for seed in (0, 0, 1)]
+    assert runs[0].losses == runs[1].losses != runs[2].losses
+    assert runs[0].validation_ll[-1] > runs[0].validation_ll[0] + 0.02
+
+
+def test_fresh_rows_of_a_set_that_is_not_drawn_are_refused_before_any_run():
+    options = {
+        "flows": ["realnvp"],
+        "datasets": ["8gaussians", "magic"],
+        "training": {"fresh": True},
+    }
+    with pytest.raises(ValueError, match=r"magic.*fresh = false"):
+        cases_of("density", options)
+
+
+def test_the_best_validated_weights_stay():
+    settings = {"learning_rate": 1.0, "schedule": "constant", "validations": 20}
+    flow, history = fitted(**settings)
+    best = max(history.validation_ll)
+    data = datasets.load("8gaussians").val.float()[:2000]
+    with torch.no_grad():
+        assert flow.log_prob(data).mean().item() == pytest.approx(best, rel=1e-5)
+    assert best > history.validation_ll[-1]
+
+
+def test_a_training_without_a_finite_loss_fails_and_says_so():
+    class Lossless(flows.Flow):
+        def loss(self, x, context=None):
+            return math.nan * super().loss(x, context)
+
+    with pytest.raises(TrainingError, match=f"{PATIENCE} updates in a row.*nan"):
+        trained("realnvp", Training(), kind=Lossless, updates=2 * PATIENCE)
+
+
+def test_an_unsolvable_ode_is_skipped_and_told():
+    options = {"hidden": 8, "solver": {"max_steps": 1}}
+    with pytest.raises(TrainingError, match="limit of 1 steps"):
+        fitted("ffjord", options)
+
+
+def test_a_training_of_an_earlier_run_is_read():
+    assert Training.model_validate({"whiten": True}) == Training(preprocessing="whiten")
+    assert Training.model_validate({"whiten": False}) == Training()
+    with pytest.raises(ValueError, match=r"'pca'.*none, standardize, whiten, radial"):
+        Training(preprocessing="pca")

@@ -78,25 +78,6 @@ def test_every_step_is_a_density_of_its_samples(name: str, make_flow: Callable[.
         assert own.mean() == pytest.approx(squared, abs=5 * error + 0.05 * squared)
 
 
-@EVERY
-def test_steps_go_from_noise_to_data(name: str, make_flow: Callable[..., Flow]) -> None:
-    """In time for continuous flows, with their trajectories; by whole layers for others."""
-    flow = _whitened(make_flow, name)
-    path = _along(flow, name)
-    continuous = "path_times" in path
-    places = path["path_times" if continuous else "path_layers"]
-    assert places[0] == 0
-    assert (np.diff(places) > 0).all()
-    assert len(places) == len(path["path_samples"]) == len(path["path_densities"])
-    if continuous:
-        np.testing.assert_allclose(places, np.linspace(0, 1, pictures.STEPS))
-        steps = path["path_lines"][:: pictures.BETWEEN]
-        np.testing.assert_array_equal(steps, path["path_samples"][:, :20])
-    else:
-        assert (places == np.round(places)).all()
-        assert places[-1] >= min(SIZES["layers"], len(parts(flow.transform)) - 1)
-
-
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_path_is_that_of_the_ode(layers: int, make_flow: Callable[..., Flow]) -> None:
     """Pieces of time, each with a field of its own, solved in other pieces come to the same."""

@@ -109,16 +109,6 @@ def test_the_slide_comes_first_then_the_best(frame: pd.DataFrame) -> None:
     assert [name for name in titles if name][:5] == ["Data", "realnvp", "glow", "cnf", "ffjord"]
 
 
-def test_columns_of_a_file_keep_their_names(frame: pd.DataFrame) -> None:
-    row = frame[frame["key"] == "magic-maf-0"]
-    names = [f"feature {letter}" for letter in "ABCDEFGHIJ"]
-    named = row.assign(notes=[{"data": {"columns": names}}])
-    chosen = np.load(row["arrays"].iloc[0])["columns"]
-    (corner,) = (f for f in figures(named) if f.name.startswith("corner"))
-    labels = [panel.get_xlabel() for panel in corner.draw().axes if panel.get_xlabel()]
-    assert labels == [names[i] for i in chosen]
-
-
 def test_without_a_trained_density_there_is_no_picture(frame: pd.DataFrame) -> None:
     assert figures(frame.assign(status="failed")) == []
     assert figures(frame.iloc[:0]) == []

@@ -57,8 +57,6 @@ def test_faults_name_the_choices() -> None:
         protocols.read("nsf").of("glow", "power")
     with pytest.raises(ValueError, match=r"'mine'.*rules\.0\.batch"):
         protocols.parsed("mine", 'about = ""\n[[rules]]\nbatch = 0')
-    with pytest.raises(ValueError, match=r"'mine'.*learning_rat"):
-        protocols.parsed("mine", 'about = ""\n[[rules]]\ntraining = { learning_rat = 1 }')
 
 
 def test_nearer_options_override() -> None:

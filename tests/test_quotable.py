@@ -53,11 +53,11 @@ def test_a_block_is_quotable_as_a_whole_or_not_at_all() -> None:
 
 def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_rounds() -> None:
     reasons = [SCATTERED_TIMES, "other work ran on the machine"]
-    for study in ("peers", "cost"):
-        frame = pd.DataFrame([_row(key, study=study) for key in "abc"])
-        quoted = quotable(frame, dict(zip("ab", reasons, strict=True)), ("peers",))
+    for keys in ("abc", ""):
+        frame = pd.DataFrame([_row(key) for key in "abc"])
+        quoted = quotable(frame, dict(zip("ab", reasons, strict=True)), keys)
         assert quoted["log_prob_seconds"].notna().tolist() == [False, False, True]
-        raw = [study == "peers", False, True]
+        raw = [bool(keys), False, True]
         assert quoted["log_prob_seconds.values"].notna().tolist() == raw
         assert quoted["reference_seconds.values"].notna().tolist() == raw
         assert frame["log_prob_seconds"].notna().all()

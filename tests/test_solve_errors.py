@@ -17,6 +17,9 @@ import flows
 from continuous_fields import Linear, Rowwise, Scaled, mlp_field
 from flows import Flow
 from flows.continuous import CNF, MLPField, SolveError, Solver
+from flows.continuous.hollow import HollowField
+from flows.continuous.ot_flow import PotentialField
+from flows.continuous.planar_cnf import PlanarField
 
 Normal = Callable[..., Tensor]
 Solve = dict[str, Any]
@@ -46,20 +49,19 @@ def test_a_field_that_is_not_finite(
         run(4 if direction == "sample" else normal(4, 2))
 
 
-@on_both_engines({}, ADJUSTED, {"gradient": "backprop"})
-def test_finite_time_blow_up(solver: Solve) -> None:
-    """x' = x² from 2 leaves every bound at t = 1/2: an error, and never an endless solve."""
-    flow = Flow(CNF(Rowwise(lambda x: x * x, dim=1), solver=solver))
-    with pytest.raises(SolveError, match=r"t=|not finite"):
+@pytest.mark.parametrize("engine", [{}, THEIRS], ids=["ours", "theirs"])
+@pytest.mark.parametrize(
+    ("field", "solver"),
+    [
+        *((lambda x: x * x, solver) for solver in ({}, ADJUSTED, {"gradient": "backprop"})),
+        *((lambda x: 1e8 * x, {**ADJUSTED, "gradient": by}) for by in ("adjoint", "backprop")),
+    ],
+)
+def test_a_state_that_overflows_is_an_error(field: Any, solver: Solve, engine: Solve) -> None:
+    """x' = x² from 2 leaves every bound at t = 1/2; a finite log-determinant is no excuse."""
+    flow = Flow(CNF(Rowwise(field, dim=1), solver={**solver, **engine}))
+    with pytest.raises(SolveError, match=r"t=|not finite|NaN or infinity"):
         flow.log_prob(torch.full((3, 1), 2.0, dtype=torch.float64))
-
-
-@on_both_engines(ADJUSTED, {**ADJUSTED, "gradient": "backprop"})
-def test_a_state_that_overflows_is_an_error(solver: Solve) -> None:
-    """A finite log-determinant does not excuse an infinite state."""
-    flow = Flow(CNF(Rowwise(lambda x: 1e8 * x, dim=1), solver=solver))
-    with pytest.raises(SolveError, match=r"not finite|NaN or infinity"):
-        flow.log_prob(torch.ones(2, 1, dtype=torch.float64))
 
 
 @on_both_engines(*({"gradient": gradient} for gradient in ("adjoint", "seminorm", "backprop")))
@@ -167,50 +169,48 @@ def test_solvers_that_cannot_be(fields: dict[str, Any], message: str) -> None:
         flows.build("cnf", 2, solver=fields)
 
 
-def test_a_solver_from_its_forms() -> None:
-    """Itself, a name, a mapping; frozen and hashable."""
-    assert Solver.of("bosh3") == Solver(method="bosh3")
-    assert Solver.of({"rtol": 1e-3}) == Solver(rtol=1e-3)
-    solver = Solver()
-    assert Solver.of(solver) is solver
-    assert len({Solver(), Solver(), Solver(rtol=1e-2)}) == 2
+class _Plain(torch.nn.Module):
+    """A user's field, which has no say in contexts."""
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return -x
 
 
-def test_cnfs_that_cannot_be() -> None:
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda field: CNF(field, t0=1.0, t1=1.0), r"t1 = 1\.0"),
+        (lambda field: CNF(field, trace="exakt"), r"'exakt'.*exact, loop"),
+        (lambda field: CNF(field, train_end_time=1), "train_end_time"),
+        (lambda field: Flow(CNF(field)).using(trace="exakt"), "'exakt'"),
+        (lambda field: MLPField(2, activation="relu"), r"'relu'.*tanh"),
+        (lambda field: MLPField(2, time="sin"), r"'sin'.*ignore, concat"),
+        (lambda field: MLPField(2, hidden=0, depth=1), r"hidden.* 2, 0, 1"),
+    ],
+)
+def test_cnfs_that_cannot_be(make: Any, message: str) -> None:
     """Equal times, unknown traces and unknown parts of a field."""
-    field = mlp_field(2)
-    with pytest.raises(ValueError, match=r"t1 = 1\.0"):
-        CNF(field, t0=1.0, t1=1.0)
-    with pytest.raises(ValueError, match=r"'exakt'.*exact, loop"):
-        CNF(field, trace="exakt")
-    with pytest.raises(ValueError, match="'exakt'"):
-        Flow(CNF(field)).using(trace="exakt")
-    with pytest.raises(ValueError, match=r"'relu'.*tanh"):
-        MLPField(2, activation="relu")
-    with pytest.raises(ValueError, match=r"'sin'.*ignore, concat"):
-        MLPField(2, time="sin")
-    with pytest.raises(ValueError, match=r"hidden.* 2, 0, 1"):
-        MLPField(2, hidden=0, depth=1)
+    with pytest.raises(ValueError, match=message):
+        make(mlp_field(2))
 
 
-@pytest.mark.parametrize("width", [0, 2])
-def test_a_context_is_never_ignored(width: int, normal: Normal) -> None:
+@pytest.mark.parametrize("field", [lambda t, x: -x, torch.nn.Linear(2, 2), torch.nn.Linear])
+def test_a_field_is_refused_at_construction(field: Any) -> None:
+    """A plain function, whose parameters no flow would find, and a module of x alone."""
+    with pytest.raises(TypeError, match=type(field).__name__):
+        CNF(field)
+
+
+@pytest.mark.parametrize("kind", [MLPField, PlanarField, HollowField, PotentialField, _Plain])
+def test_a_context_is_never_ignored(kind: Any, normal: Normal) -> None:
     """A field that takes none refuses one, a field that needs one refuses to do without."""
-    flow = Flow(CNF(MLPField(2, hidden=4, context_dim=width).double()))
-    context = None if width else normal(3, 2)
-    with pytest.raises(ValueError, match="context"):
-        flow.log_prob(normal(3, 2), context)
-
-
-def test_a_field_without_context_refuses_one(normal: Normal) -> None:
-    """Also a user's own field, which has no say in it."""
-
-    class Field(torch.nn.Module):
-        def forward(self, t: Tensor, x: Tensor) -> Tensor:
-            return -x
-
-    with pytest.raises(ValueError, match=r"Field.*context"):
-        Flow(CNF(Field(), trace="loop")).log_prob(normal(3, 2), normal(3, 2))
+    x, context, name = normal(3, 2), normal(3, 1), f"{kind.__name__}.*context"
+    plain = kind() if kind is _Plain else kind(2)
+    with pytest.raises(ValueError, match=name):
+        Flow(CNF(plain.double(), trace="loop")).log_prob(x, context)
+    if kind not in (_Plain, PotentialField):
+        with pytest.raises(ValueError, match=name):
+            Flow(CNF(kind(2, context_dim=1).double())).log_prob(x)
 
 
 @pytest.mark.parametrize("trace", ["loop", "hutchinson", "closed_form"])
@@ -226,3 +226,15 @@ def test_a_field_of_another_shape_is_refused(trace: str, normal: Normal) -> None
 
     with pytest.raises(ValueError, match=r"Field.* \(3, 2\).* \(3, 1\)"):
         Flow(CNF(Field(), trace=trace)).log_prob(normal(3, 2))
+
+
+def test_times_that_cannot_be() -> None:
+    """Equal times at construction, and times that have become equal or infinite since."""
+    x = torch.zeros(2, 2, dtype=torch.float64)
+    t1 = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+    flow = Flow(CNF(mlp_field(2), t1=t1))
+    for value in (0.0, float("nan")):
+        with torch.no_grad():
+            t1.fill_(value)
+        with pytest.raises(SolveError, match=r"times.* 0"):
+            flow.log_prob(x)

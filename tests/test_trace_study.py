@@ -238,7 +238,7 @@ def test_tables_and_figures_of_two_fields() -> None:
     every = (key for table in STUDY.tables(frame) for keys in table.rows_from for key in keys)
     assert set(every) == {case.key for case in cases}
     pictures = [figure.draw() for figure in STUDY.figures(frame)]
-    assert [len(picture.axes) for picture in pictures] == [4, 6]
+    assert [len(picture.axes) for picture in pictures] == [2, 4]
     legend = {text.get_text() for text in pictures[1].legends[0].get_texts()}
     assert {"loop", "hutchinson, rademacher"} <= legend
     assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []

@@ -63,7 +63,7 @@ cli = CliRunner()
         (["check", __file__], [Path(__file__).name, "registers no flow"]),
         (["check", "planar", "--dim", "1", "--csv", "/"], ["'/'", "directory"]),
         (["data", "fetch", "mnist"], ["mnist", "power"]),
-        (["data", "fetch", "gas", "--original"], ["gas", "miniboone"]),
+        (["data", "fetch", "bsds300", "--original"], ["bsds300", "miniboone"]),
         (["data", "fetch", "--original", "--from", "x"], ["--from", "--original"]),
         (
             ["data", "fetch", "--from", "nosuch.tar"],

@@ -13,12 +13,11 @@ from benchmarks.cli.check import check
 from benchmarks.cli.choose import choose
 from benchmarks.cli.claims import claims
 from benchmarks.cli.console import console, fail, system_errors
-from benchmarks.cli.cost import cost
 from benchmarks.cli.data import app as data
+from benchmarks.cli.data import list_members
 from benchmarks.cli.gate import ab, baseline, compare
-from benchmarks.cli.list import list_members
-from benchmarks.cli.report import report
-from benchmarks.cli.run import merge, pack, run, status
+from benchmarks.cli.records import merge, pack, report, status
+from benchmarks.cli.run import cost, run
 from benchmarks.core.formats import plain
 
 PANELS: dict[str, dict[str, Any]] = {

@@ -13,17 +13,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import psutil
-import typer
+from rich.console import Console
 from rich.table import Table
+from typer import Argument, Exit, Option
 
-from benchmarks.cli.console import WIDEST, check_writable, console, errors, usage_errors, write
-from benchmarks.cli.options import Flows, JsonFile, KeepWeights, Plugin, flows_of, load_plugins
-from benchmarks.cli.run import ending, report_of
+from benchmarks.cli.console import (
+    PRINTED,
+    WIDEST,
+    check_writable,
+    console,
+    errors,
+    note,
+    say,
+    usage_errors,
+    write,
+)
+from benchmarks.cli.options import (
+    File,
+    JsonFile,
+    KeepWeights,
+    Plugin,
+    Texts,
+    complete_flows,
+    flows_of,
+    load_plugins,
+)
+from benchmarks.cli.run import Display, ending, report_of
+from benchmarks.core.case import Case
 from benchmarks.core.formats import plain
+from benchmarks.core.naming import counted
+from benchmarks.core.record import Record
 
 if TYPE_CHECKING:
-    from benchmarks.core.record import Record
     from benchmarks.datasets.tables import Selection
+    from benchmarks.execution.plan import Task
     from benchmarks.execution.suite import Suite
     from benchmarks.studies.choose.plan import Deadline, Plan
     from benchmarks.studies.choose.ranking import Choice
@@ -31,7 +54,12 @@ if TYPE_CHECKING:
 
 EFFORT = 2e9  # FLOPs a second of the mixture's fit, which gets the seconds of a family
 
-Columns = Annotated[list[str] | None, typer.Option(help="Columns of the density, a,b; repeatable.")]
+COLUMNS = "Columns of the density, a,b; repeatable."
+DROP = "Columns that are left out, a,b; repeatable."
+FLOW = "A flow, a pattern or a file of flows, in place of all; repeatable."
+MINUTES = "Minutes on the clock for all, on all cores."
+OUT = "Results folder (default: results/choose-<file>)."
+TARGET = "Columns whose density given the others is found, a,b; repeatable."
 
 
 class OutOfTime(Exception):
@@ -39,23 +67,14 @@ class OutOfTime(Exception):
 
 
 def choose(
-    file: Annotated[str, typer.Argument(help="A table in a file.")],
-    minutes: Annotated[
-        float, typer.Option(min=0.1, help="Minutes on the clock for all, on all cores.")
-    ] = 10.0,
-    drop: Annotated[
-        list[str] | None, typer.Option(help="Columns that are left out, a,b; repeatable.")
-    ] = None,
-    columns: Columns = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(help="Columns whose density given the others is found, a,b; repeatable."),
-    ] = None,
+    file: Annotated[str, Argument(help="A table in a file.")],
+    minutes: Annotated[float, Option(min=0.1, help=MINUTES)] = 10.0,
+    drop: Annotated[Texts, Option(help=DROP)] = None,
+    columns: Annotated[Texts, Option(help=COLUMNS)] = None,
+    target: Annotated[Texts, Option(help=TARGET)] = None,
     json_file: JsonFile = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Results folder (default: results/choose-<file>).")
-    ] = None,
-    flow: Flows = None,
+    out: Annotated[File, Option(help=OUT)] = None,
+    flow: Annotated[Texts, Option(help=FLOW, autocompletion=complete_flows)] = None,
     plugin: Plugin = None,
     keep_weights: KeepWeights = False,
 ) -> None:
@@ -76,10 +95,9 @@ def choose(
 
         if not console.is_terminal:
             console.width = WIDEST
-        if json_file == Path("-"):
+        if json_file == PRINTED:
             console.stderr = True  # standard output is the answer's alone
-        elif json_file is not None:
-            check_writable(json_file)  # fail before anything is trained
+        check_writable(json_file)
         registered = load_plugins(plugin)
         selection = _selected(file, drop, columns, target)
         name = str(selection)
@@ -93,7 +111,7 @@ def choose(
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
         before = earlier(folder, name, minutes, listed)
         if before:
-            console.print(f"going on with what is in {folder}", soft_wrap=True)
+            say(f"going on with what is in {folder}")
         plan = before.plan if before else Plan.of(left, jobs, len(listed), slow)
         suite = suite_of(name, minutes, plan, listed)
         _announce(plan, listed, jobs)
@@ -104,18 +122,17 @@ def choose(
     with usage_errors():
         drawn, choice = report_of(folder), _choice_of(folder)
         _print(choice)
-        console.print(drawn, soft_wrap=True)
+        say(drawn)
         if json_file is not None:
             content = _as_json(choice, folder, ", ".join(selection.target) or None)
             write(json_file, json.dumps(content, indent=2, allow_nan=False) + "\n")
-    raise typer.Exit(0 if choice.flows else 1)
+    raise Exit(0 if choice.flows else 1)
 
 
 def _measure(
     suite: Suite, folder: Path, deadline: Deadline, keep_weights: bool, before: Earlier | None
 ) -> None:
     """Measure until all is done, or the time is over: then what is not done is given up."""
-    from benchmarks.cli.progress import Chooser
     from benchmarks.execution.run import Asked, run
 
     again = before is not None
@@ -123,6 +140,30 @@ def _measure(
     chooser = Chooser(console, *([before.best] if before else []))
     with ending(), suppress(OutOfTime), _watched(deadline), chooser:
         run(suite, folder, chooser, asked)
+
+
+class Chooser(Display):
+    """The progress of a run, with the best training so far by validation."""
+
+    def __init__(self, console: Console, best: tuple[str, float] = ("", -math.inf)) -> None:
+        super().__init__(console, estimates=False)  # the minutes are given
+        self._lead(*best)
+
+    def _lead(self, label: str, score: float) -> None:
+        self.score = score
+        self.leader = f"best so far: {label}, {score:.3f} nats in validation" if label else ""
+        self.prefix = f"{self.leader} | " if label else ""
+
+    def case(self, task: Task, case: Case, record: Record) -> None:
+        """Count a case, and name it where it is the best so far by validation."""
+        label = case.settings.get("label")
+        score = record.metrics["val_ll"].median if "val_ll" in record.metrics else -math.inf
+        leads = bool(label) and score > self.score
+        if leads:
+            self._lead(str(label), score)
+        super().case(task, case, record)
+        if leads and not self.console.is_terminal:
+            self.console.print(self.leader)
 
 
 @contextmanager
@@ -155,14 +196,11 @@ def _selected(file: str, *lists: Sequence[str] | None) -> Selection:
     drop, columns, target = ([n for text in some or () for n in text.split(",")] for some in lists)
     selection = given.narrowed(table, columns, drop, target)
     aside = [name for name in table.attrs.get("targets", ()) if name not in selection.columns]
-    note = ""
     if targets := selection.target:
-        note = f"the density is that of {', '.join(targets)} given the other columns"
+        note(f"the density is that of {', '.join(targets)} given the other columns")
     elif aside:
         remedy = f"--target {','.join(aside)} asks for the density given X"
-        note = f"left out: {tables.quoted(aside)}; {remedy}"
-    if note:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True)
+        note(f"left out: {tables.quoted(aside)}; {remedy}")
     return selection
 
 
@@ -172,12 +210,12 @@ def _check_table(name: str) -> None:
 
     inspection = inspect(name)
     for fault in inspection.faults:
-        errors.print(f"flowgauge: error: {name}: {fault}", style="red", soft_wrap=True)
+        say(f"flowgauge: error: {name}: {fault}", "red", on=errors)
     if inspection.faults:
-        errors.print("--drop NAME leaves a column out", soft_wrap=True)
-        raise typer.Exit(2)
+        say("--drop NAME leaves a column out", on=errors)
+        raise Exit(2)
     for remark in inspection.remarks:
-        console.print(f"warning: {remark}", style="yellow", soft_wrap=True)
+        say(f"warning: {remark}", "yellow")
 
 
 def suite_of(name: str, minutes: float, plan: Plan, listed: Sequence[Entrant]) -> Suite:
@@ -253,18 +291,13 @@ def earlier(folder: Path, name: str, minutes: float, listed: Sequence[Entrant]) 
 
 def _announce(plan: Plan, listed: Sequence[Entrant], jobs: int) -> None:
     """Print which flows are compared, for how long each, and which are left out."""
-    from benchmarks.core.naming import counted
-
     names = [entrant.flow for entrant in listed]
     entered, left_out = names[: plan.families], names[plan.families :]
-    console.print(
-        f"{', '.join(entered)} on {counted(jobs, 'core')}: for each "
-        f"{counted(plan.configurations, 'trial')} of {plan.trial:.1f} s, then about "
-        f"{plan.final:.0f} s",
-        soft_wrap=True,
-    )
+    trials = f"{counted(plan.configurations, 'trial')} of {plan.trial:.1f} s"
+    cores = counted(jobs, "core")
+    say(f"{', '.join(entered)} on {cores}: for each {trials}, then about {plan.final:.0f} s")
     if left_out:
-        console.print(f"left out for want of time: {', '.join(left_out)}", soft_wrap=True)
+        say(f"left out for want of time: {', '.join(left_out)}")
 
 
 def _choice_of(folder: Path) -> Choice:
@@ -292,14 +325,14 @@ def _print(choice: Choice) -> None:
         table.add_row(*(row[place].text for place in places))
     console.print(table)
     units = "Nats; ± half of the 95 % interval over test rows; seconds of updates."
-    console.print(f"{rows_of(choice)}{units}", soft_wrap=True)
+    say(f"{rows_of(choice)}{units}")
     if choice.flows:
         best = choice.flows[0]
-        console.print(f"{best.name}: {best.configuration}", soft_wrap=True)
-    console.print()
-    console.print(choice.answer, style="bold", soft_wrap=True)
+        say(f"{best.name}: {best.configuration}")
+    say("")
+    say(choice.answer, "bold")
     for warning in choice.warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+        say(f"warning: {warning}", "yellow")
 
 
 def _as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.text import Text
+from typer import Argument, Option
 
-from benchmarks.cli.console import console, print_rows, styled, usage_errors, write
-from benchmarks.cli.options import Plugin, load_plugins
+from benchmarks.cli.console import (
+    PRINTED,
+    console,
+    note,
+    print_rows,
+    say,
+    styled,
+    usage_errors,
+    write,
+)
+from benchmarks.cli.options import Plugin, Texts, load_plugins
 
 if TYPE_CHECKING:
-    from benchmarks.claims import Claim, Evidence, Verdict
+    from benchmarks.claims import Claim, Evidence
 
 STYLES = {
     "confirmed": "green",
@@ -25,19 +34,13 @@ STYLES = {
     "not measured": "dim",
 }
 RESULTS = Path("results")
+FOLDERS = "Results folders in order of preference (default: all under results/)."
 
 
 def claims(
-    folders: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Results folders in order of preference (default: all under results/)."
-        ),
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="A claim's name or pattern; repeatable.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print verdicts as JSON.")] = False,
+    folders: Annotated[list[Path] | None, Argument(help=FOLDERS)] = None,
+    only: Annotated[Texts, Option(help="A claim's name or pattern; repeatable.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print verdicts as JSON.")] = False,
     plugin: Plugin = None,
 ) -> None:
     """Judge each claim of the lecture by records: confirmed, refuted, conditional or undecided.
@@ -53,90 +56,80 @@ def claims(
         from benchmarks.report.claims import by_run
 
         load_plugins(plugin)
-        selected = _select(only)
-        frames = {folder: load(folder) for folder in folders or _results_folders(RESULTS)}
+        selected = _select(only or ["*"])
+        frames = {folder: load(folder) for folder in folders or _results_folders()}
         searched = folders or sorted(frames, key=lambda folder: (-len(frames[folder]), folder))
         evidence = {folder: Evidence(of_one_place(frames[folder])[0]) for folder in searched}
         suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
-        rows = [_row(claim, *_judge(claim, evidence, suites)) for claim in selected]
+        rows = []
+        for claim in selected:
+            order = sorted(searched, key=lambda folder: suites.get(folder) != claim.suite)
+            rows.append(_row(claim, {folder: evidence[folder] for folder in order}))
         runs = by_run({row["id"]: row["runs"] for row in rows})
     if as_json:
-        write(Path("-"), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+        write(PRINTED, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
         return
     _print(rows)
     if len(searched) > 1 and len(runs):
-        claim, *names = runs
-        headers = [claim, *(Path(name).name for name in names)]
-        outcomes = [[styled(text, STYLES.get(text, "")) for text in row] for row in runs.values]
-        print_rows(headers, outcomes)
+        claim_column, *names = runs
+        headers = [claim_column, *(Path(name).name for name in names)]
+        cells = [[styled(text, STYLES.get(text, "")) for text in row] for row in runs.values]
+        print_rows(headers, cells)
     judging = {row["folder"] for row in rows}
     _print_notes([folder for folder in searched if str(folder) in judging])
 
 
-def _select(only: Sequence[str] | None) -> list[Claim]:
+def _select(patterns: Sequence[str]) -> list[Claim]:
     """Claims of these names or patterns, in the lecture's order; ValueError if one has no match."""
     from benchmarks.claims import claims as every
 
-    for pattern in only or ():
-        if not any(fnmatch(claim.id, pattern) for claim in every()):
-            ids = ", ".join(claim.id for claim in every())
+    listed = every()
+    for pattern in patterns:
+        if not any(fnmatch(claim.id, pattern) for claim in listed):
+            ids = ", ".join(claim.id for claim in listed)
             raise ValueError(f"no claim is named {pattern!r}; choose from: {ids}")
-    return [c for c in every() if only is None or any(fnmatch(c.id, pattern) for pattern in only)]
+    return [claim for claim in listed if any(fnmatch(claim.id, pattern) for pattern in patterns)]
 
 
-def _results_folders(results: Path) -> list[Path]:
+def _results_folders() -> list[Path]:
     """The results folders but the baseline, which measures in miniature; ValueError if none."""
     from benchmarks.core import store
     from benchmarks.report.runs import BASELINE
 
-    paths = [path for path in results.glob("*") if path.name != BASELINE]
-    paths = [path for path in paths if store.is_folder(path)]
+    paths = [p for p in RESULTS.glob("*") if p.name != BASELINE and store.is_folder(p)]
     if not paths:
-        raise ValueError(
-            f"there are no records under {str(results)!r}: measure some by flowgauge run quick"
-        )
+        fault = f"there are no records under {str(RESULTS)!r}"
+        raise ValueError(f"{fault}: measure some by flowgauge run quick")
     return paths
 
 
-def _judge(
-    claim: Claim, evidence: dict[Path, Evidence], suites: dict[Path, str]
-) -> tuple[dict[Path, Verdict], Verdict, Path | None]:
-    """The verdict of each folder; the first that is one, with its folder.
+def _row(claim: Claim, evidence: Mapping[Path, Evidence]) -> dict[str, Any]:
+    """A claim as plain values: the first verdict that is one, and the outcomes of all folders.
 
-    Folders of the claim's own suite come first. Where no folder has the records: the reason of the
-    first that has some of the claim's studies, and None.
+    Where no folder has the records: the reason of the first that has some of the claim's studies.
     """
-    from benchmarks.claims import Verdict
+    from benchmarks.claims import LECTURE, VERSION, Verdict
     from flows.plugins import FOREIGN, described
 
-    order = sorted(evidence, key=lambda folder: suites.get(folder) != claim.suite)
     verdicts = {}
-    for folder in order:
+    for path, records in evidence.items():
         try:
-            verdicts[folder] = evidence[folder].verdict(claim)
+            verdicts[path] = records.verdict(claim)
         except FOREIGN as error:  # the other claims are still judged
             reason = f"It could not be judged: {described(error)}"
-            verdicts[folder] = Verdict("not_measured", reason)
-    for folder, verdict in verdicts.items():
-        if verdict.outcome != "not_measured":
-            return verdicts, verdict, folder
+            verdicts[path] = Verdict("not_measured", reason)
 
-    def elsewhere(folder: Path) -> bool:
-        frame = evidence[folder].frame
-        return bool(frame.empty or not frame["study"].isin(claim.studies).any())
+    def rank(path: Path) -> int:
+        """0 for a folder that judges the claim, 1 for one that has records of its studies."""
+        frame = evidence[path].frame
+        related = not frame.empty and frame["study"].isin(claim.studies).any()
+        return 0 if verdicts[path].outcome != "not_measured" else 2 - bool(related)
 
-    return verdicts, verdicts[min(order, key=elsewhere)], None
-
-
-def _row(
-    claim: Claim, verdicts: dict[Path, Verdict], verdict: Verdict, folder: Path | None
-) -> dict[str, Any]:
-    """A claim and its verdict as plain values, with the outcomes of all folders."""
-    from benchmarks.claims import LECTURE, VERSION
-
+    chosen = min(verdicts, key=rank)
+    verdict, folder = verdicts[chosen], None if rank(chosen) else chosen
     about = ("id", "page", "place", "slide", "statement", "criterion")
     places = [
-        (folder or Path()) / "report" / place
+        chosen / "report" / place
         for name in verdict.exhibits
         for place in (f"figures/{name}.png", f"tables/{name}.csv")
     ]
@@ -162,30 +155,25 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     from benchmarks.claims import DATE, LECTURE, VERSION
 
     console.print(f"Slides are those of {LECTURE}; criteria are of version {VERSION}, {DATE}.")
-    outcomes = {row["id"]: row["verdict"].replace("_", " ") for row in rows}
-    styles = {name: styled(words, STYLES[words]) for name, words in outcomes.items()}
+    words = [row["verdict"].replace("_", " ") for row in rows]
+    outcomes = [styled(word, STYLES[word]) for word in words]
     cells = [
-        (
-            styled(row["id"]),
-            styled(row["page"] or "–"),
-            styles[row["id"]],
-            styled(row["folder"] or ""),
-        )
-        for row in rows
+        (row["id"], str(row["page"] or "–"), outcome, row["folder"] or "")
+        for row, outcome in zip(rows, outcomes, strict=True)
     ]
     print_rows(("Claim", "Slide", "Verdict", "Records of"), cells)
-    for row in rows:
+    for row, outcome in zip(rows, outcomes, strict=True):
         kind = "check, " if row["check"] else ""
         claim = f" ({kind}{row['place']}): {row['statement']}"
         console.print(Text.assemble("\n", styled(row["id"], "bold"), styled(claim)))
-        console.print(Text.assemble("  ", styles[row["id"]], styled(f": {row['sentence']}")))
+        console.print(Text.assemble("  ", outcome, styled(f": {row['sentence']}")))
         for side in ("strength", "weakness"):
             if row[side]:
-                console.print(Text.assemble(f"  {side}: ", styled(row[side])))
+                console.print(f"  {side}: {row[side]}")
         for path in row["exhibits"]:
-            console.print(f"  {path}", soft_wrap=True)
+            say(f"  {path}")
         if row["folder"]:
-            console.print(f"  again: {row['command']}", soft_wrap=True)
+            say(f"  again: {row['command']}")
 
 
 def _print_notes(folders: Sequence[Path]) -> None:
@@ -194,6 +182,7 @@ def _print_notes(folders: Sequence[Path]) -> None:
 
     for folder in folders:
         (run,) = runs.read([folder])
-        stale = f"{len(run.stale)} records of {folder} are stale: flowgauge status says why"
-        for note in ([stale] if run.stale else []) + ([f"{folder}: {run.note}"] * bool(run.note)):
-            console.print(f"note: {note}", style="yellow", soft_wrap=True)
+        if run.stale:
+            note(f"{len(run.stale)} records of {folder} are stale: flowgauge status says why")
+        if run.note:
+            note(f"{folder}: {run.note}")

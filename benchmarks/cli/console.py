@@ -1,4 +1,4 @@
-"""Output of the commands: plain text on two consoles, files, and usage errors in one line."""
+"""Output of the commands: plain text on two consoles, tables, files, and errors in one line."""
 
 from __future__ import annotations
 
@@ -7,30 +7,22 @@ import errno
 import functools
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.core.formats import brief, plain
+from benchmarks.core.formats import NOTHING, brief, plain
 
 LONGEST = 4000  # characters of an error: some list all that there is to choose from
 WIDEST = 500  # characters of a line that has to fit no terminal
 INTERRUPTED = 130  # exit status after Ctrl-C
-STOPPED = 75  # after SIGTERM or SIGUSR1, with checkpoints: EX_TEMPFAIL of sysexits.h
+PRINTED = Path("-")  # a file that is standard output
 
 
 def styled(text: object, style: str = "") -> Text:
@@ -53,41 +45,46 @@ console = PlainConsole()
 errors = PlainConsole(stderr=True)
 
 
-def print_rows(headers: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+def say(text: object, style: str = "", *, on: Console = console) -> None:
+    """Print one line, however long."""
+    on.print(text, style=style, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a line that deserves attention."""
+    say(f"note: {text}", "yellow")
+
+
+def print_rows(
+    headers: Sequence[str], rows: Sequence[Sequence[str | Text]], styles: Iterable[str] = ()
+) -> None:
     """Print a table, or a paragraph a row where it is too wide; nothing if it is empty."""
-    if not rows:
-        return
     table = Table(*headers)
-    for row in rows:
-        table.add_row(*row)
-    options = console.options.update(width=WIDEST)
-    if console.measure(table, options=options).maximum <= console.width:
+    styled_rows = list(zip(rows, [*styles] or [""] * len(rows), strict=True))
+    for row, style in styled_rows:
+        table.add_row(*row, style=style)
+    width = console.measure(table, options=console.options.update(width=WIDEST)).maximum
+    if rows and width <= console.width:
         console.print(table)
         return
-    for title, *cells in rows:
-        console.print(title, soft_wrap=True)
+    for (title, *cells), style in styled_rows:
+        say(title, style)
         for header, cell in zip(headers[1:], cells, strict=True):
-            if cell.plain.strip() not in ("", "–"):
-                console.print(Text.assemble(f"  {header}: ", cell), soft_wrap=True)
+            if str(cell).strip() not in ("", NOTHING):
+                say(Text.assemble(f"  {header}: ", cell if isinstance(cell, Text) else plain(cell)))
 
 
-def bar(on: Console, *columns: ProgressColumn) -> Progress:
-    """Return a live bar on a terminal, hidden elsewhere: what is done, failures, time, columns."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("[red]{task.fields[failed]}[/]"),
-        TimeElapsedColumn(),
-        *columns,
-        console=on,
-        disable=not on.is_terminal,
-    )
+def print_list(rows: Iterable[tuple[str, str | Text]], title: str | None = None) -> None:
+    """Print names and what each stands for."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    for name, description in rows:
+        table.add_row(styled(name, "bold"), description)
+    console.print(table)
 
 
 def fail(message: str) -> NoReturn:
     """End with exit status 2 and one line on standard error."""
-    errors.print(f"flowgauge: error: {brief(message, LONGEST)}", style="red", soft_wrap=True)
+    say(f"flowgauge: error: {brief(message, LONGEST)}", "red", on=errors)
     raise typer.Exit(2)
 
 
@@ -96,7 +93,7 @@ def shorten_warnings() -> None:
 
     @functools.cache
     def warn(text: str) -> None:
-        errors.print(f"flowgauge: warning: {text}", style="yellow", soft_wrap=True)
+        say(f"flowgauge: warning: {text}", "yellow", on=errors)
 
     warnings.showwarning = lambda message, *rest, **place: warn(str(message))
 
@@ -140,26 +137,18 @@ def clean_interrupt(outcome: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def check_writable(path: Path) -> None:
-    """ValueError where a file cannot be written; its content stays."""
-    if path == Path("-"):
-        return
-    existed = path.exists()
-    try:
-        with path.open("a"):
-            pass
+def check_writable(path: Path | None) -> None:
+    """OSError where a file cannot be written, before anything is measured; its content stays."""
+    if path is not None and path != PRINTED:
+        existed = path.exists()
+        path.open("a").close()
         if not existed:
             path.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file, or to standard output for "-"; ValueError if that fails."""
-    if path == Path("-"):
+def write(path: Path | None, text: str) -> None:
+    """Write a file, or to standard output for "-"; nothing for None."""
+    if path == PRINTED:
         typer.echo(plain(text), nl=False)
-        return
-    try:
+    elif path is not None:
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot write {str(path)!r}: {error.strerror}") from error

@@ -1,28 +1,93 @@
-"""The command ``flowgauge data``: list data sets, fetch and check their files."""
+"""The commands ``flowgauge list`` and ``flowgauge data``: members, data sets and their files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
+from typer import Argument, Exit, Option, Typer
 
-from benchmarks.cli.console import console, errors, usage_errors
-from benchmarks.cli.options import DataRoot, Plugin, complete_data, load_plugins, use_data_root
+from benchmarks.cli.console import console, errors, print_list, say, styled, usage_errors
+from benchmarks.cli.options import (
+    DataRoot,
+    Plugin,
+    Texts,
+    complete_data,
+    load_plugins,
+    use_data_root,
+)
 from benchmarks.core.formats import brief, plain
 
 if TYPE_CHECKING:
     from benchmarks.datasets.disk import Source
 
-app = typer.Typer(
+app = Typer(
     help="List data sets; fetch, verify and describe data sets in files.", no_args_is_help=True
 )
+Sets = Annotated[Texts, Argument(help="Data sets (default: all that can be downloaded).")]
+NAME = "A data set, or a file of a table."
+ORIGINAL = "Fetch UCI's original files instead of the MAF archive."
+SOURCE = "Another address or file of the archive."
+CHECKSUM = "Checksum of that archive, md5:... or sha256:..., for the published one."
+NOISE = "Add uniform noise to columns of whole numbers."
 
-Sets = Annotated[
-    list[str] | None, typer.Argument(help="Data sets (default: all that can be downloaded).")
-]
+
+def list_members(plugin: Plugin = None) -> None:
+    """List flows, the libraries that they come from, data sets, studies, suites and claims."""
+    with usage_errors():
+        from benchmarks import claims, datasets
+        from benchmarks.core import study
+        from benchmarks.execution import suite
+        from flows import members
+
+        load_plugins(plugin)
+        flows = {name: members[name] for name in members if not members.fault(name)}
+        sections: dict[str, dict[str, str | Text]] = {
+            "Flows": {
+                name: Text.assemble(
+                    styled(member.description.replace("``", "")),
+                    "\n",
+                    styled(", ".join(member.defaults), "dim"),
+                )
+                for name, member in flows.items()
+            },
+            "Libraries": _libraries(),
+            "Data sets": {name: _origin(name) for name in datasets.names()},
+            "Studies": {name: study.registry[name].question for name in study.registry},
+            "Suites": {name: suite.read(name).about for name in suite.names()},
+            "Claims": {claim.id: claim.statement for claim in claims.claims()},
+        }
+    for title, rows in sections.items():
+        print_list(rows.items(), title)
+
+
+def _libraries() -> dict[str, str | Text]:
+    """Version of each library and its number of flows, or its fault and the remedy."""
+    from benchmarks.measure import foreign
+    from flows import members
+    from flows.packages import version_of
+
+    rows: dict[str, str | Text] = {
+        library.name: f"{library.fault}; {library.remedy}"
+        if library.fault
+        else f"{library.version}, {len(library.members)} flows"
+        for library in members.libraries()
+    }
+    for name in foreign.names():
+        alone = f"{version_of(name)}, in a process of its own, in suites alone"
+        rows.setdefault(name, foreign.lacking(foreign.peer(name)) or alone)
+    return rows
+
+
+def _origin(name: str) -> Text:
+    """Module of a data set, and whether its files are absent."""
+    from benchmarks import datasets
+
+    module, files = datasets.module_of(name).rpartition(".")[2], files_of(name)
+    return Text.assemble(styled(module), styled(f" ({files})" * files.startswith("absent"), "dim"))
 
 
 @app.command("list")
@@ -38,26 +103,16 @@ def list_sets(plugin: Plugin = None, data_root: DataRoot = None) -> None:
         for name in datasets.names():
             table.add_row(name, datasets.module_of(name).rpartition(".")[2], files_of(name))
         console.print(table)
-        console.print(f"data root: {disk.data_root()}", soft_wrap=True)
+        say(f"data root: {disk.data_root()}")
 
 
 @app.command()
 def fetch(
     sets: Sets = None,
-    original: Annotated[
-        bool,
-        typer.Option("--original", help="Fetch UCI's original files instead of the MAF archive."),
-    ] = False,
-    source: Annotated[
-        str | None, typer.Option("--from", help="Another address or file of the archive.")
-    ] = None,
-    checksum: Annotated[
-        str | None,
-        typer.Option(
-            help="Checksum of that archive, md5:... or sha256:..., for the published one."
-        ),
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Replace files that exist.")] = False,
+    original: Annotated[bool, Option("--original", help=ORIGINAL)] = False,
+    source: Annotated[str | None, Option("--from", help=SOURCE)] = None,
+    checksum: Annotated[str | None, Option(help=CHECKSUM)] = None,
+    again: Annotated[bool, Option("--again", help="Replace files that exist.")] = False,
     plugin: Plugin = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -75,11 +130,7 @@ def fetch(
         wanted = [one for name in _select(sets) for one in datasets.sources(name, original)]
         sources = disk.redirect(wanted, source, checksum)
         if data_root is not None:
-            try:
-                data_root.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                fault = f"{str(data_root)!r} cannot be a data root: {error.strerror}"
-                raise ValueError(fault) from error
+            data_root.mkdir(parents=True, exist_ok=True)
         use_data_root(data_root)
         folder = disk.data_root()
     for one in sources:
@@ -87,14 +138,14 @@ def fetch(
             paths = _fetch(one, folder, again)
         except disk.FetchError as error:
             hint = "; for another archive give its --checksum"
-            line = f"flowgauge: {error}{hint * (source is not None and checksum is None)}"
-            errors.print(line, style="red", soft_wrap=True)
-            raise typer.Exit(1) from None
+            hint *= source is not None and checksum is None
+            say(f"flowgauge: {error}{hint}", "red", on=errors)
+            raise Exit(1) from None
         for path in paths:
-            console.print(f"{path}", soft_wrap=True)
+            say(path)
         if not paths:
             present = ", ".join(name for name, _ in one.members)
-            console.print(f"already in {folder}: {present} (--again replaces)", soft_wrap=True)
+            say(f"already in {folder}: {present} (--again replaces)")
         elif one.checksum is None:
             console.print(f"no checksum of {one.name} is published: the sums in it agree")
 
@@ -122,21 +173,16 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
                 continue
             text, correct = str(error), False
         results.append(correct)
-        console.print(f"{name}: {text}", style="green" if correct else "red", soft_wrap=True)
+        say(f"{name}: {text}", "green" if correct else "red")
     if not results:
         console.print("no such data set exists: see flowgauge data list")
-    raise typer.Exit(0 if results and all(results) else 1)
+    raise Exit(0 if results and all(results) else 1)
 
 
 @app.command()
 def info(
-    name: Annotated[
-        str,
-        typer.Argument(help="A data set, or a file of a table.", autocompletion=complete_data),
-    ],
-    dequantise: Annotated[
-        bool, typer.Option("--dequantise", help="Add uniform noise to columns of whole numbers.")
-    ] = False,
+    name: Annotated[str, Argument(help=NAME, autocompletion=complete_data)],
+    dequantise: Annotated[bool, Option("--dequantise", help=NOISE)] = False,
     plugin: Plugin = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -157,24 +203,21 @@ def info(
             name = name.removesuffix(tables.DEQUANTISE) + tables.DEQUANTISE
         if tables.is_file(name) and (faults := tables.inspect(name).faults):
             for fault in faults:
-                errors.print(f"{name}: {fault}", style="red", soft_wrap=True)
-            raise typer.Exit(1)
+                say(f"{name}: {fault}", "red", on=errors)
+            raise Exit(1)
         tables.admit(name)
         data = datasets.load(name)
-    table = Table(show_header=False, box=None)
-    table.add_row("dimension", str(data.dim))
-    if data.context_dim:
-        table.add_row("given", f"{data.context_dim} columns")
-    for part in ("train", "val", "test"):
-        table.add_row(part, f"{len(getattr(data, part)):,} rows")
-    if data.columns is not None:
-        table.add_row("columns", brief(", ".join(data.columns)))
-    table.add_row("units", data.units)
-    if data.entropy is not None:
-        table.add_row("entropy", f"{data.entropy:.6f} nats")
-    table.add_row("Gaussian", f"{gaussian_score(data):.4f} nats, mean over the test rows")
-    console.print(table)
-    console.print(data.about, soft_wrap=True)
+    facts = {
+        "dimension": str(data.dim),
+        "given": f"{data.context_dim} columns" if data.context_dim else None,
+        **{part: f"{len(getattr(data, part)):,} rows" for part in ("train", "val", "test")},
+        "columns": None if data.columns is None else brief(", ".join(data.columns)),
+        "units": data.units,
+        "entropy": None if data.entropy is None else f"{data.entropy:.6f} nats",
+        "Gaussian": f"{gaussian_score(data):.4f} nats, mean over the test rows",
+    }
+    print_list((term, text) for term, text in facts.items() if text is not None)
+    say(data.about)
 
 
 def files_of(name: str) -> str:
@@ -205,9 +248,8 @@ def _fetch(source: Source, folder: Path, again: bool) -> list[Path]:
     description = TextColumn("{task.description}", markup=False)
     with Progress(description, *columns, console=errors, transient=True) as bar:
         task = bar.add_task(plain(source.name), total=None)
-        return bring(
-            source,
-            folder,
-            again=again,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def progress(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return bring(source, folder, again=again, progress=progress)

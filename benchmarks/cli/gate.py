@@ -2,56 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from rich.table import Table
+from typer import Argument, Exit, Option, Typer
 
 from benchmarks.cli.console import (
+    PRINTED,
     check_writable,
     clean_interrupt,
     console,
     errors,
+    print_rows,
+    say,
     styled,
     usage_errors,
     write,
 )
-from benchmarks.core.formats import NOTHING
+from benchmarks.cli.options import File, Texts
 
 COLOURS = {"better": "green", "appeared": "blue"}
 AB_COLOURS = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
-WIDEST = 10_000  # columns of a terminal in which every table fits
-PRINTED = Path("-")
+BASELINE = Path("results/baseline")
+GITHUB = "Write NEW as customSmallerIsBetter of github-action-benchmark."
+ALLOW = "Cases that may vanish, or be worse unjudged, by label or pattern; repeatable."
+FACTOR = "Smallest ratio new over base that counts as slower."
+ONLY = "FAMILY or FAMILY/OPERATION (gradient, log_prob, sample); repeatable."
+PACKAGE = "Package of the repository whose flows are timed, instead of flows."
+PLUGIN = "File of the repository whose flows are timed, with those of PACKAGE."
+PACE = "Fail only if times changed without a new version or pace."
 
 
 def compare(
-    base: Annotated[Path, typer.Argument(help="The results to compare with.")],
-    new: Annotated[Path, typer.Argument(help="The results to judge.")],
-    factor: Annotated[float, typer.Option(help="Largest ratio by which a time may grow.")] = 1.1,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Cases that may vanish, or be worse unjudged, by label or pattern; repeatable."
-        ),
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write Markdown to a file, or - for the terminal.")
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write JSON to a file, or - for the terminal.")
-    ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML to a file.")] = None,
-    github_benchmark: Annotated[
-        Path | None,
-        typer.Option(help="Write NEW as customSmallerIsBetter of github-action-benchmark."),
-    ] = None,
+    base: Annotated[Path, Argument(help="The results to compare with.")],
+    new: Annotated[Path, Argument(help="The results to judge.")],
+    factor: Annotated[float, Option(help="Largest ratio by which a time may grow.")] = 1.1,
+    allow: Annotated[Texts, Option(help=ALLOW)] = None,
+    markdown: Annotated[File, Option(help="Write Markdown; - prints it.")] = None,
+    json: Annotated[File, Option(help="Write JSON; - prints it.")] = None,
+    junit: Annotated[File, Option(help="Write JUnit's XML to a file.")] = None,
+    github_benchmark: Annotated[File, Option(help=GITHUB)] = None,
 ) -> None:
     """List what got worse, better, stayed, appeared or vanished from BASE to NEW.
-
-    A second table shows each metric that changed, over all cases of both results: the ratio of
-    medians, or the difference if it is in nats.
 
     BASE and NEW are each a results folder, a record (records/*.json), a JSON file of
     pytest-benchmark, or a folder of such files, of which the newest counts. Exact counts must be
@@ -82,45 +74,20 @@ def compare(
     if PRINTED not in files.values():
         comparisons = (*verdict.notable, *verdict.unresolved)
         styles = ["red" if c.fails else COLOURS.get(c.outcome, "") for c in comparisons]
-        _print_table(forms.HEADERS, [c.row for c in comparisons], styles)
-        _print_table(forms.CHANGES, [change.row for change in verdict.moved])
+        print_rows(forms.HEADERS, [c.row for c in comparisons], styles)
         for line in verdict.summary:
-            console.print(line, soft_wrap=True)
-    raise typer.Exit(verdict.status)
+            say(line)
+    raise Exit(verdict.status)
 
 
-def _print_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], styles: Iterable[str] = ()
-) -> None:
-    """Print a table unless it is empty; if it is too wide, a paragraph a row."""
-    if not rows:
-        return
-    table, styles = Table(*headers), [*styles] or [""] * len(rows)
-    for cells, style in zip(rows, styles, strict=True):
-        table.add_row(*cells, style=style)
-    needed = console.measure(table, options=console.options.update(width=WIDEST)).maximum
-    if needed <= console.width:
-        console.print(table)
-        return
-    for (title, *cells), style in zip(rows, styles, strict=True):
-        console.print(title, style=style, soft_wrap=True)
-        for header, cell in zip(headers[1:], cells, strict=True):
-            if cell.strip() not in ("", NOTHING):
-                console.print(f"  {header}: {cell}", soft_wrap=True)
-
-
-baseline = typer.Typer(no_args_is_help=True, help="The figures that the gate compares with.")
-Target = Annotated[Path, typer.Option(help="Folder of the baseline.")]
-BASELINE = Path("results/baseline")
+baseline = Typer(no_args_is_help=True, help="The figures that the gate compares with.")
+Finished = Annotated[Path, Argument(help="A finished results folder of the baseline's suite.")]
+Target = Annotated[Path, Option(help="Folder of the baseline.")]
+COMMIT = "A commit; its parts of the baseline must be unchanged."
 
 
 @baseline.command()
-def update(
-    folder: Annotated[
-        Path, typer.Argument(help="A finished results folder of the baseline's suite.")
-    ] = Path("results/ci"),
-    target: Target = BASELINE,
-) -> None:
+def update(folder: Finished = Path("results/ci"), target: Target = BASELINE) -> None:
     """Add the records of new versions in a results folder to the committed baseline.
 
     Refused if a case fails that was measured before, if figures changed and no version was raised,
@@ -135,10 +102,7 @@ def update(
 
 @baseline.command()
 def check(
-    target: Target = BASELINE,
-    base: Annotated[
-        str | None, typer.Option(help="A commit; its parts of the baseline must be unchanged.")
-    ] = None,
+    target: Target = BASELINE, base: Annotated[str | None, Option(help=COMMIT)] = None
 ) -> None:
     """Check that each version in the baseline has one set of figures, and that no part was changed.
 
@@ -151,44 +115,22 @@ def check(
 
         problems = list(faults(store.existing(target), base))
     for fault in problems:
-        console.print(fault, style="red", soft_wrap=True)
+        say(fault, "red")
     console.print("the baseline is sound" if not problems else counted(len(problems), "fault"))
-    raise typer.Exit(1 if problems else 0)
+    raise Exit(1 if problems else 0)
 
 
 def ab(
-    base: Annotated[str, typer.Argument(help="A branch, tag or commit to compare against.")],
-    new: Annotated[
-        str, typer.Argument(help="The revision to judge; '.' is the working tree.")
-    ] = ".",
-    package: Annotated[
-        str | None,
-        typer.Option(help="Package of the repository whose flows are timed, instead of flows."),
-    ] = None,
-    plugin: Annotated[
-        Path | None,
-        typer.Option(help="File of the repository whose flows are timed, with those of PACKAGE."),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="FAMILY or FAMILY/OPERATION (gradient, log_prob, sample); repeatable."),
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=5, max=60, help="Seconds of timing in total.")] = 40,
-    factor: Annotated[
-        float, typer.Option(min=1, help="Smallest ratio new over base that counts as slower.")
-    ] = 1.05,
-    json: Annotated[
-        Path | None, typer.Option(help="Write verdicts and all samples as JSON; - prints it.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write the table as Markdown; - prints it.")
-    ] = None,
-    require_pace: Annotated[
-        bool,
-        typer.Option(
-            "--require-pace", help="Fail only if times changed without a new version or pace."
-        ),
-    ] = False,
+    base: Annotated[str, Argument(help="A branch, tag or commit to compare against.")],
+    new: Annotated[str, Argument(help="The revision to judge; '.' is the working tree.")] = ".",
+    package: Annotated[str | None, Option(help=PACKAGE)] = None,
+    plugin: Annotated[File, Option(help=PLUGIN)] = None,
+    only: Annotated[Texts, Option(help=ONLY)] = None,
+    seconds: Annotated[float, Option(min=5, max=60, help="Seconds of timing in total.")] = 40,
+    factor: Annotated[float, Option(min=1, help=FACTOR)] = 1.05,
+    json: Annotated[File, Option(help="Write verdicts and samples as JSON; - prints it.")] = None,
+    markdown: Annotated[File, Option(help="Write the table as Markdown; - prints it.")] = None,
+    require_pace: Annotated[bool, Option("--require-pace", help=PACE)] = False,
 ) -> None:
     """Time the flows of two git revisions against each other on this machine.
 
@@ -203,14 +145,15 @@ def ab(
     with usage_errors(), clean_interrupt("nothing is kept"):
         from benchmarks.gate import ab as revisions
 
-        for file in filter(None, (json, markdown)):
-            check_writable(file)  # fail before anything is timed
+        for file in (json, markdown):
+            check_writable(file)
         with errors.status("laying out both revisions") as status:
             results = revisions.compare(
                 base,
                 new,
-                revisions.Subject.of(package, plugin),
                 only or (),
+                package=package,
+                plugin=plugin,
                 seconds=seconds,
                 factor=factor,
                 progress=lambda text: status.update(styled(text)),
@@ -220,10 +163,9 @@ def ab(
         if json is not None:
             write(json, results.json)
     if PRINTED not in (json, markdown):
-        rows = results.rows
-        styles = [AB_COLOURS.get(row[-1], "") for row in rows]
-        _print_table(revisions.HEADERS, rows, styles)
+        styles = [AB_COLOURS.get(row[-1], "") for row in results.rows]
+        print_rows(revisions.HEADERS, results.rows, styles)
         console.print(results.caption, style="dim")
     for line in results.notes:
-        errors.print(line, soft_wrap=True)
-    raise typer.Exit(results.status(require_pace))
+        say(line, on=errors)
+    raise Exit(results.status(require_pace))

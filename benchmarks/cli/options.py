@@ -9,86 +9,43 @@ from fnmatch import fnmatch
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from benchmarks.cli.console import usage_errors
-from benchmarks.core.formats import brief
 
-if TYPE_CHECKING:
-    from benchmarks.execution.suite import Suite
+File = Path | None
+Texts = list[str] | None
 
 
 def _completed(module: str) -> Callable[[str], list[str]]:
     """Complete a name in a shell from the ``names()`` of a module, which it imports then."""
 
     def complete(incomplete: str) -> list[str]:
-        names: list[str] = import_module(module).names()
-        return [name for name in names if name.startswith(incomplete)]
+        return [name for name in import_module(module).names() if name.startswith(incomplete)]
 
     return complete
 
 
 complete_flows = _completed("flows")
 complete_data = _completed("benchmarks.datasets")
+complete_suites = _completed("benchmarks.execution.suite")
 
-SuiteName = Annotated[
-    str,
-    typer.Argument(
-        help="A suite's name, the path of a TOML file, or a folder of results.",
-        autocompletion=_completed("benchmarks.execution.suite"),
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", help="Results folder (default: results/<suite>, or SUITE if it is one)."),
-]
-Studies = Annotated[
-    list[str] | None,
-    typer.Option("--study", help="A study of the suite, instead of all of them; repeatable."),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("-s", "--set", help="key=value for any value of the suite; repeatable."),
-]
-Device = Annotated[str | None, typer.Option(help="Device to measure on: cpu, cuda, cuda:1.")]
-Data = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="A data set, or a file of one, instead of the suite's; repeatable.",
-        autocompletion=complete_data,
-    ),
-]
-Threads = Annotated[int | None, typer.Option(help="Threads of the worker.")]
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="Write it as JSON to a file; - for standard output.")
-]
-Plugin = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help="A Python file that registers flows, data sets, studies or claims; repeatable."
-    ),
-]
-Flows = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--flow",
-        help="A flow, a pattern or a file of flows, in place of all; repeatable.",
-        autocompletion=complete_flows,
-    ),
-]
-KeepWeights = Annotated[
-    bool,
-    typer.Option(
-        "--keep-weights",
-        help="Keep each flow that is trained and scored, in weights/KEY, for flows.load.",
-    ),
-]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(help="Folder of data files (else that of FLOWGAUGE_DATA, or a cache)."),
-]
+NUMBERS = "2..512 doubles up to 512; 3,10,63 lists values"
+JsonFile = Annotated[File, Option("--json", help="Write JSON to a file; - for standard output.")]
+PLUGIN = "A Python file that registers flows, data sets, studies or claims; repeatable."
+Plugin = Annotated[list[Path] | None, Option(help=PLUGIN)]
+KEEP = "Keep each flow that is trained and scored, in weights/KEY, for flows.load."
+KeepWeights = Annotated[bool, Option("--keep-weights", help=KEEP)]
+ROOT = "Folder of data files (else that of FLOWGAUGE_DATA, or a cache)."
+DataRoot = Annotated[File, Option(help=ROOT)]
+SUITE = "A suite's name, the path of a TOML file, or a folder of results."
+SuiteName = Annotated[str, Argument(help=SUITE, autocompletion=complete_suites)]
+OUT = "Results folder (default: results/<suite>, or SUITE if it is one)."
+STUDY = "A study of the suite, instead of all of them; repeatable."
+VALUE = "key=value for any value of the suite; repeatable."
+DATA = "A data set, or a file of one, instead of the suite's; repeatable."
 
 
 def use_data_root(root: Path | None) -> None:
@@ -116,32 +73,22 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
 
     names: list[str] = []
     for pattern in patterns:
-        if pattern.endswith(".py"):
-            matches = load_plugins([Path(pattern)])
-            if not matches:
-                raise ValueError(
-                    f"{pattern!r} registers no flow: decorate one with @flows.register"
-                )
+        if not pattern.endswith(".py"):
+            names += [name for name in members if fnmatch(name, pattern)] or [pattern]
+        elif registered := load_plugins([Path(pattern)]):
+            names += registered
         else:
-            matches = [name for name in members if fnmatch(name, pattern)] or [pattern]
-        names += matches
+            raise ValueError(f"{pattern!r} registers no flow: decorate one with @flows.register")
     return list(dict.fromkeys(names))
-
-
-def results_folder(name: Path) -> Path:
-    """The folder that a path or a suite's name stands for, as `read_suite` would resolve it."""
-    path, suites = Path("results") / name, Path(__file__).parents[1] / "suites"
-    named = (suites / f"{name}.toml").is_file()
-    return path if named and not name.exists() and path.is_dir() else name
 
 
 def on_suite(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate a command of a suite: it takes the options that name one, as `read_suite` has them.
 
-    The command itself is called with the suite, its results folder, and its own options.
+    The command itself is called with the suite, its results folder, and its other options.
     """
     shared = inspect.signature(read_suite, eval_str=True).parameters.values()
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[2:]
+    others = list(inspect.signature(command, eval_str=True).parameters.values())[2:]
 
     @wraps(command)
     def wrapper(**options: Any) -> None:
@@ -149,7 +96,7 @@ def on_suite(command: Callable[..., None]) -> Callable[..., None]:
             plan = read_suite(**{option.name: options.pop(option.name) for option in shared})
         command(*plan, **options)
 
-    merged = [option.replace(kind=option.KEYWORD_ONLY) for option in (*shared, *own)]
+    merged = [option.replace(kind=option.KEYWORD_ONLY) for option in (*shared, *others)]
     wrapper.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]  # typer's source
     wrapper.__annotations__ = {option.name: option.annotation for option in merged}
     return wrapper
@@ -157,13 +104,13 @@ def on_suite(command: Callable[..., None]) -> Callable[..., None]:
 
 def read_suite(
     suite: SuiteName,
-    study: Studies = None,
-    out: Out = None,
-    device: Device = None,
-    threads: Threads = None,
+    study: Annotated[Texts, Option(help=STUDY)] = None,
+    out: Annotated[File, Option(help=OUT)] = None,
+    device: Annotated[str | None, Option(help="Device to measure on: cpu, cuda, cuda:1.")] = None,
+    threads: Annotated[int | None, Option(help="Threads of the worker.")] = None,
     plugin: Plugin = None,
-    overrides: Overrides = None,
-    data: Data = None,
+    overrides: Annotated[Texts, Option("-s", "--set", help=VALUE)] = None,
+    data: Annotated[Texts, Option(help=DATA, autocompletion=complete_data)] = None,
     data_root: DataRoot = None,
 ) -> Any:
     """Resolve the options of a suite: the suite and its results folder; ValueError for wrong ones.
@@ -183,23 +130,3 @@ def read_suite(
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{str(folder)!r} cannot be a results folder: it is a file")
     return chosen, folder
-
-
-def check_device(device: str) -> None:
-    """ValueError for a device that this machine does not have."""
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} cannot be used here: {brief(error)}") from error
-
-
-def check_data(suite: Suite) -> None:
-    """ValueError, with how to fetch them, where files of a suite's data sets are absent here."""
-    from benchmarks import datasets
-    from benchmarks.core.study import registry
-
-    needed = {case.dataset for case in suite.cases() if registry[case.study].needs_data}
-    for name in sorted(needed - {None}, key=str):
-        datasets.files(str(name))

@@ -1,78 +1,78 @@
-"""Commands on a suite and its results folder: run, status, merge, pack."""
+"""The commands that measure, ``run`` and ``cost``: their progress, their end and their answer."""
 
 from __future__ import annotations
 
-import json
 import re
 import signal
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
 
-import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from typer import Argument, Exit, Option
 
-from benchmarks.cli import answer
-from benchmarks.cli.console import INTERRUPTED, STOPPED, console, fail, usage_errors, write
-from benchmarks.cli.options import JsonFile, KeepWeights, check_data, check_device, on_suite
-
-ENDING = (signal.SIGTERM, signal.SIGUSR1)  # what asks a run to stop at checkpoints
-WATCHED = 5.0  # seconds between two looks
-LISTED = 12  # labels that one row of the table names
+from benchmarks.cli.console import INTERRUPTED, console, fail, note, say, styled, usage_errors
+from benchmarks.cli.options import (
+    NUMBERS,
+    KeepWeights,
+    Plugin,
+    complete_flows,
+    flows_of,
+    load_plugins,
+    on_suite,
+)
+from benchmarks.core.case import Case
+from benchmarks.core.formats import brief, plain
+from benchmarks.core.naming import counted, duration, labels
+from benchmarks.core.record import Record
 
 if TYPE_CHECKING:
-    from benchmarks.core.case import Case
-    from benchmarks.execution.plan import Shard
+    from benchmarks.execution.plan import Task
     from benchmarks.execution.run import Asked
     from benchmarks.execution.suite import Suite
     from benchmarks.report.content import Report
+
+STOPPED = 75  # exit status after a signal of these, with checkpoints: EX_TEMPFAIL of sysexits.h
+ENDING = (signal.SIGTERM, signal.SIGUSR1)  # what asks a run to stop at checkpoints
+ROWS = 20  # of a table in the terminal, at most
+SHORTEST = 16  # characters that the first column may have
+BETWEEN = 3  # characters between two columns
+STEP = 0.25  # of rk4, for flows that solve an ODE
+
+RENEW = "Measure cases again whose times are of another machine class or torch."
+JOBS = "Workers for what is not timed, each on cores of its own; auto: as many as fit."
+SHARD = "K/N: part K of N of the suite, equal in expected time."
+SCHEDULER = "Measure on Dask: a scheduler's address, local, or slurm (extras dask, slurm)."
+PHASE = "Measure only what runs beside others, or only what runs alone."
+FLOWS = "Names or patterns of flows, or files that register flows."
+PER_DIM = "The factor c of a width H = c D, rounded; instead of --hidden."
+LAYERS = "Numbers of transformations, or of pieces of time of an ODE."
+COUNTED = "Larger dimensions, where log_prob is counted from its shapes alone."
+SECONDS = "Seconds of timing at each dimension; 0 for exact counts only."
+Retry = Annotated[bool, Option("--retry", help="Measure failed and skipped cases again.")]
+NoReport = Annotated[bool, Option("--no-report", help="`flowgauge report` draws it later.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Print cases and their expected time, and stop.")]
+Flows = Annotated[list[str], Argument(help=FLOWS, autocompletion=complete_flows)]
 
 
 @on_suite
 def run(
     plan: Any,
     folder: Path,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Measure failed and skipped cases again.")
-    ] = False,
-    renew_times: Annotated[
-        bool,
-        typer.Option(
-            "--renew-times",
-            help="Measure cases again whose times are of another machine class or torch.",
-        ),
-    ] = False,
-    jobs: Annotated[
-        str,
-        typer.Option(
-            help="Workers for what is not timed, each on cores of its own; auto: as many as fit."
-        ),
-    ] = "1",
-    shard: Annotated[
-        str, typer.Option(help="K/N: part K of N of the suite, equal in expected time.")
-    ] = "1/1",
-    scheduler: Annotated[
-        str,
-        typer.Option(
-            help="Measure on Dask: a scheduler's address, local, or slurm (extras dask, slurm)."
-        ),
-    ] = "",
-    phase: Annotated[
-        Literal["both", "beside", "alone"],
-        typer.Option(help="Measure only what runs beside others, or only what runs alone."),
-    ] = "both",
+    retry: Retry = False,
+    renew_times: Annotated[bool, Option("--renew-times", help=RENEW)] = False,
+    jobs: Annotated[str, Option(help=JOBS)] = "1",
+    shard: Annotated[str, Option(help=SHARD)] = "1/1",
+    scheduler: Annotated[str, Option(help=SCHEDULER)] = "",
+    phase: Annotated[Literal["both", "beside", "alone"], Option(help=PHASE)] = "both",
     keep_weights: KeepWeights = False,
-    no_report: Annotated[
-        bool, typer.Option("--no-report", help="Draw none: `flowgauge report` does so later.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the cases and their expected time, and stop.")
-    ] = False,
+    no_report: NoReport = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Measure a suite and draw its report; goes on where an earlier run stopped.
 
@@ -82,71 +82,78 @@ def run(
     SIGTERM or SIGUSR1 at checkpoints; with --shard and --phase those of what was asked for.
     """
     with usage_errors():
-        from benchmarks.execution.plan import Shard
-        from benchmarks.execution.run import Asked
+        from benchmarks.execution.plan import Shard, faults_of_flows
+        from benchmarks.execution.run import Asked, most_jobs
 
-        part, workers = Shard.of(shard), _jobs(jobs, plan)
+        if jobs != "auto" and not re.fullmatch(r"[1-9]\d{0,3}", jobs):
+            raise ValueError(f"--jobs {jobs!r} is neither a positive number nor auto")
+        workers = most_jobs(plan.threads, plan.device) if jobs == "auto" else int(jobs)
+        part = Shard.of(shard)
         cases = part.part(plan.cases(), plan.operators)
         asked = Asked(retry, renew_times, part, workers, phase, keep_weights, scheduler)
         if dry_run:
-            from benchmarks.core.naming import labels
-            from benchmarks.execution.plan import faults_of_flows
-
             for key, reason in faults_of_flows(cases).items():
                 raise ValueError(f"case {labels(cases)[key]!r}: {reason}")
-            _print_plan(cases, workers, plan.operators)
-            _print_rest(plan, folder, asked)
+            _print_plan(plan, folder, asked, cases)
             return
     measure(plan, folder, asked, draws=not no_report)
-
-
-def _jobs(text: str, suite: Suite) -> int:
-    """The number of workers that --jobs asks for; ValueError for none."""
-    if text == "auto":
-        from benchmarks.execution.run import most_jobs
-
-        return most_jobs(suite.threads, suite.device)
-    if not re.fullmatch(r"[1-9]\d{0,3}", text):
-        raise ValueError(f"--jobs {text!r} is neither a positive number nor auto")
-    return int(text)
 
 
 def measure(
     suite: Suite, folder: Path, asked: Asked | None = None, *, draws: bool = True
 ) -> NoReturn:
     """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
-    from benchmarks.cli.progress import Display
-    from benchmarks.core import locks
-    from benchmarks.core.naming import counted
-    from benchmarks.execution.run import Asked, run, setups
+    from benchmarks.execution.run import Asked, run
     from benchmarks.report.runs import noise
 
     asked = asked or Asked()
     with usage_errors():
-        if asked.scheduler:
-            check_scheduler(asked.scheduler)
-        if asked.scheduler in ("", "local"):
-            check_device(suite.device)
-            check_data(suite)
-            locks.place()
-            setups(suite, asked.jobs)
+        _check_place(suite, asked)
     with ending():
         with Display(console) as display:
             result = run(suite, folder, display, asked)
-        drawn = report_of(folder, answer.show) if draws else "no report was drawn"
-    old_failures = len(result.failed - display.measured)
+        drawn = report_of(folder, _print_answer) if draws else "no report was drawn"
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
-        console.print(f"note: {warning}", style="yellow")
-    failed = len(asked.left_over(result))
-    if old_failures and not asked.retry:
-        note = f"{counted(old_failures, 'case')} failed in an earlier run: --retry measures again"
-        console.print(f"note: {note}", style="yellow", soft_wrap=True)
+        note(warning)
+    if (old := len(result.failed - display.measured)) and not asked.retry:
+        note(f"{counted(old, 'case')} failed in an earlier run: --retry measures again")
     if elsewhere := len(result.elsewhere & result.done):
-        note = f"{elsewhere} cases have times of another machine class or torch: --renew-times"
-        console.print(f"note: {note}", style="yellow", soft_wrap=True)
-    console.print(f"{len(result.done)} done, {failed} not; {drawn}", soft_wrap=True)
-    raise typer.Exit(1 if failed else 0)
+        note(f"{elsewhere} cases have times of another machine class or torch: --renew-times")
+    failed = len(asked.left_over(result))
+    say(f"{len(result.done)} done, {failed} not; {drawn}")
+    raise Exit(1 if failed else 0)
+
+
+def _check_place(suite: Suite, asked: Asked) -> None:
+    """ValueError, with the remedy, for a scheduler, device or data set that is absent here."""
+    from benchmarks import datasets
+    from benchmarks.core import locks
+    from benchmarks.core.study import registry
+    from benchmarks.execution.run import setups
+
+    scheduler = asked.scheduler
+    needs = {"distributed": "dask"} if scheduler else {}
+    needs |= {"dask_jobqueue": "slurm"} if scheduler == "slurm" else {}
+    for package, extra in needs.items():
+        if find_spec(package) is None:
+            install = f"pip install 'flowgauge[{extra}]'"
+            raise ValueError(f"--scheduler {scheduler} needs the package {package}: {install}")
+    if scheduler == "slurm" and which("sbatch") is None:
+        raise ValueError("--scheduler slurm: the command sbatch is not here: run where SLURM is")
+    if scheduler not in ("", "local"):
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=suite.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {suite.device!r} cannot be used here: {brief(error)}") from error
+    for name in sorted({str(c.dataset) for c in suite.cases() if registry[c.study].needs_data}):
+        if name != "None":
+            datasets.files(name)
+    locks.place()
+    setups(suite, asked.jobs)
 
 
 @contextmanager
@@ -155,18 +162,24 @@ def ending() -> Iterator[None]:
     from benchmarks.core.store import FolderError
     from benchmarks.execution.recorder import ClusterError, Terminated
 
+    def end(*_: object) -> NoReturn:
+        """Stop at checkpoints; a signal that comes twice, to the group as well, counts once."""
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
+        raise Terminated
+
     for number in ENDING:
-        signal.signal(number, _end)
+        signal.signal(number, end)
     try:
         yield
     except (FolderError, ClusterError) as error:
         fail(str(error))
     except Terminated:
         console.print("stopped: the next run goes on from the last checkpoints")
-        raise typer.Exit(STOPPED) from None
+        raise Exit(STOPPED) from None
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept, and the next run goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None
 
 
 def report_of(folder: Path, show: Callable[[Report], None] | None = None) -> str:
@@ -182,190 +195,238 @@ def report_of(folder: Path, show: Callable[[Report], None] | None = None) -> str
     return f"report: {page}"
 
 
-def check_scheduler(scheduler: str) -> None:
-    """ValueError where the packages or commands that a scheduler needs are absent."""
-    needs = {"distributed": "dask"} | ({"dask_jobqueue": "slurm"} if scheduler == "slurm" else {})
-    for package, extra in needs.items():
-        if find_spec(package) is None:
-            raise ValueError(
-                f"--scheduler {scheduler} needs the package {package}: pip install "
-                f"'flowgauge[{extra}]'"
-            )
-    if scheduler == "slurm" and which("sbatch") is None:
-        raise ValueError("--scheduler slurm: the command sbatch is not here: run where SLURM is")
-
-
-def _end(*_: object) -> NoReturn:
-    """Stop at checkpoints; a signal that comes twice, to the group as well, counts once."""
-    from benchmarks.execution.recorder import Terminated
-
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
-    raise Terminated
-
-
-def _print_plan(cases: Sequence[Case], jobs: int, operators: bool) -> None:
-    """Print the cases with their expected durations, and that of the run."""
-    from benchmarks.core.naming import duration, labels
-    from benchmarks.core.study import registry
-
-    names = labels(cases)
-    table = Table("Key", "Case", "Batch", "Updates", "Time")
-    for case in cases:
-        budget = registry[case.study].budget(case)
-        updates = str(case.updates or "")
-        table.add_row(case.key, names[case.key], str(case.batch), updates, duration(budget))
+def _print_answer(report: Report) -> None:
+    """Print the main table of a report, as far as it fits."""
+    if (main := report.main) is None:
+        return
+    headers, rows = main.grid.headers, main.grid.rows
+    table = Table(title=styled(main.title), title_justify="left", pad_edge=False)
+    taken = fit = 0
+    for place, header in enumerate(headers):
+        width = max(map(len, [*header.split(), *(row[place].text for row in rows[:ROWS])]))
+        if not place:  # long names fold
+            width = min(width, max(SHORTEST, console.width // 3) - BETWEEN)
+        taken += width + BETWEEN
+        if taken > console.width and place:
+            break
+        fit += 1
+        side: Literal["left", "right"] = "right" if main.grid.numeric[place] else "left"
+        table.add_column(styled(header), justify=side, width=width, overflow="fold")
+    for row in rows[:ROWS]:
+        table.add_row(*(styled(cell.text, "bold" if cell.best else "") for cell in row[:fit]))
     console.print(table)
-    console.print(_cost(cases, jobs, operators))
+    left = {"rows": len(rows) - ROWS, "columns": len(headers) - fit}
+    if words := [f"{count} more {what}" for what, count in left.items() if count > 0]:
+        say(f"{' and '.join(words)} in the report")
 
 
-def _cost(cases: Sequence[Case], jobs: int, operators: bool) -> str:
-    """ "12 cases, about 1.2 h, 39 min with 2 jobs"."""
-    from benchmarks.core.naming import counted, duration
-    from benchmarks.core.study import registry
-    from benchmarks.execution.plan import wall_seconds
-
-    total = duration(sum(registry[case.study].budget(case) for case in cases))
-    wall = duration(wall_seconds(cases, jobs, operators))
-    side_by_side = f", {wall} with {counted(jobs, 'job')}" if jobs > 1 else ""
-    return f"{counted(len(cases), 'case')}, about {total}{side_by_side}"
-
-
-def _print_rest(plan: Suite, folder: Path, asked: Asked) -> None:
-    """Print what of a plan a run would measure, where its folder holds records."""
+def _print_plan(suite: Suite, folder: Path, asked: Asked, cases: Sequence[Case]) -> None:
+    """Print cases with their expected time, that of the run, and what a folder's records leave."""
     from benchmarks.core import store
-    from benchmarks.execution.plan import state
+    from benchmarks.execution.plan import budget, state, wall_seconds
 
-    if store.is_folder(folder):
-        now = state(plan, folder, asked.shard)
-        keys = asked.wanted(plan, now)
-        left = [case for case in now.cases if case.key in keys]
-        what = _cost(left, asked.jobs, plan.operators) if left else "nothing"
-        console.print(f"left to measure in {folder}: {what}")
+    def cost(cases: Sequence[Case]) -> str:
+        """ "12 cases, about 1.2 h, 39 min with 2 jobs"."""
+        text = f"{counted(len(cases), 'case')}, about {duration(sum(map(budget, cases)))}"
+        wall = duration(wall_seconds(cases, asked.jobs, suite.operators))
+        return text + f", {wall} with {asked.jobs} jobs" * (asked.jobs > 1)
 
-
-@on_suite
-def status(
-    plan: Any,
-    folder: Path,
-    json_file: JsonFile = None,
-    shard: Annotated[str, typer.Option(help="K/N: part K of N of the suite alone.")] = "1/1",
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Go on until nothing is stale or missing.")
-    ] = False,
-) -> None:
-    """Say which cases are done, failed, stale or missing, and why.
-
-    A record is stale where the version of something that it depends on was raised; where a pace
-    was raised alone, its times are, and its counts and likelihoods are not. Exit status: 0 all
-    cases done, 1 some are not, 2 wrong usage or configuration.
-    """
-    with usage_errors():
-        from benchmarks.execution.plan import Shard, faults_of_flows, state
-        from benchmarks.report.runs import not_checked
-
-        part = Shard.of(shard)
-        if watch:
-            _watch(plan, folder, part)
-        now = state(plan, folder, part)
-        groups = now.named()
-        missing = [case for case in now.cases if case.key in now.missing]
-        reasons = faults_of_flows(missing, each_dim=False) | now.newer
-        for entry in groups["missing"]:
-            entry["reason"] = reasons.get(entry["key"], entry["reason"])
-        if json_file is not None:
-            write(json_file, json.dumps(groups, indent=1, ensure_ascii=False) + "\n")
-    if str(json_file) != "-":
-        _print_groups(groups)
-        if note := not_checked(now.standings.values()):
-            console.print(f"{note}; they count as current", style="yellow")
-        for entry in groups["missing"]:
-            if entry["key"] in reasons:
-                console.print(f"{entry['label']}: {entry['reason']}", style="yellow")
-    raise typer.Exit(0 if len(groups["done"]) == len(now.cases) else 1)
-
-
-def _watch(plan: Any, folder: Path, shard: Shard) -> None:
-    """Print a line whenever the numbers change, until no case is stale or missing."""
-    from benchmarks.execution.plan import state
-
-    before = ""
-    while True:
-        now = state(plan, folder, shard)
-        numbers = {g: len(getattr(now, g)) for g in ("done", "failed", "stale", "missing")}
-        line = ", ".join(f"{number} {group}" for group, number in numbers.items())
-        if line != before:
-            console.print(line)
-        if not (numbers["stale"] or numbers["missing"]):
-            return
-        before = line
-        time.sleep(WATCHED)
-
-
-def _print_groups(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
-    """Print how many cases stand where, and why those do that are not done."""
-    from benchmarks.core.naming import counted
-
-    table = Table("Status", "Cases", "Which")
-    for group, cases in groups.items():
-        names = [case["label"] for case in cases] if group != "done" else []
-        listed = "; ".join(names[:LISTED]) + " …" * (len(names) > LISTED)
-        table.add_row(group, str(len(cases)), listed)
+    names, table = labels(cases), Table("Key", "Case", "Batch", "Updates", "Time")
+    for case in cases:
+        updates, seconds = str(case.updates or ""), duration(budget(case))
+        table.add_row(case.key, names[case.key], str(case.batch), updates, seconds)
     console.print(table)
-    for case in groups["failed"]:
-        console.print(f"{case['label']}: {case['reason']}", style="red")
-    for group in ("stale", "done"):
-        for reason, number in Counter(case["reason"] for case in groups[group]).items():
-            if reason:
-                console.print(f"{counted(number, 'case')} {group}: {reason}")
+    console.print(cost(cases))
+    if store.is_folder(folder):
+        now = state(suite, folder, asked.shard)
+        keys = asked.wanted(suite, now)
+        left = [case for case in now.cases if case.key in keys]
+        console.print(f"left to measure in {folder}: {cost(left) if left else 'nothing'}")
 
 
-def merge(
-    folders: Annotated[list[Path], typer.Argument(help="Results folders; they stay as they are.")],
-    out: Annotated[Path, typer.Option(help="Folder of the joined results.")],
-) -> None:
-    """Join results folders into one, such as those of shards that ran on several hosts.
+class Display:
+    """Show a run on a console: a live bar on a terminal, plain lines elsewhere.
 
-    Where two have different records of one case, the current one is taken, then the newer one; the
-    other is kept in OUT/superseded. Exit status: 0, 2 for wrong usage.
+    The bar counts expected seconds of cases, from which rich estimates the time that is left.
     """
-    with usage_errors():
-        from benchmarks.core import store
-        from benchmarks.execution import merging
 
-        conflicts = merging.merge(folders, out)
-        count = len(store.read(out))
-    for conflict in conflicts:
-        console.print(
-            f"{conflict.label}: taken from {conflict.taken}; that of {conflict.superseded} is in "
-            f"{out / 'superseded'}",
-            style="yellow",
-            soft_wrap=True,
+    def __init__(self, console: Console, *, estimates: bool = True) -> None:
+        self.console, self.estimates = console, estimates
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[count]}[red]{task.fields[failed]}[/]"),
+            TimeElapsedColumn(),
+            *([TimeRemainingColumn()] if estimates else []),
+            console=console,
+            disable=not console.is_terminal,
+            speed_estimate_period=float("inf"),
         )
-    console.print(f"{count} records in {out}", soft_wrap=True)
+        self.total = self.failures = 0
+        self.measured: set[str] = set()  # keys
+        self.running: dict[str, Task] = {}  # by key of a case
+        self.prefix = self.reason = ""
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        self.bar_task = self.bar.add_task("starting", total=None, count="", failed="")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None:
+        """Start a run of these cases, and name those whose flow cannot be constructed."""
+        from benchmarks.execution.plan import faults_of_flows
+
+        self.total, self.labels = len(cases), labels(cases)
+        self.bar.update(self.bar_task, total=budget, count=f"0/{self.total}")
+        left = f", about {duration(budget)}" if cases and self.estimates else ""
+        count = f"{counted(len(cases), 'case')} to measure{left}"
+        self.console.print(f"{count}; {kept} kept from before")
+        for key, reason in faults_of_flows(cases, each_dim=False).items():
+            self.console.print(f"note: {self.labels[key]}: {reason}", style="yellow")
+
+    def task(self, task: Task) -> None:
+        """Name the tasks that are being measured."""
+        self.running |= {case.key: task for case in task.cases}
+        self._describe()
+
+    def waiting(self, reason: str) -> None:
+        """Say what the run waits for."""
+        self.bar.update(self.bar_task, description=reason)
+        if reason != self.reason and not self.console.is_terminal:
+            say(reason, on=self.console)
+        self.reason = reason
+
+    def workers(self, count: int) -> None:
+        """Show how many workers a cluster has."""
+        before, self.prefix = self.prefix, f"{counted(count, 'worker')}: "
+        if self.prefix != before and not self.console.is_terminal:
+            self.console.print(counted(count, "worker"))
+        self._describe()
+
+    def case(self, task: Task, case: Case, record: Record) -> None:
+        """Count a case whose record was written."""
+        from benchmarks.execution.plan import budget
+
+        self.running.pop(case.key, None)
+        self._describe()
+        self.measured.add(case.key)
+        self.failures += record.status != "done"
+        count = f"{len(self.measured)}/{self.total}"
+        failed = f", {self.failures} failed" if self.failures else ""
+        self.bar.update(self.bar_task, advance=budget(case), count=count, failed=failed)
+        line = f"[{count}] {self.labels[case.key]}: "
+        if record.status != "done":
+            self.console.print(f"{line}{record.status}: {record.reason}", style="red")
+        elif not self.console.is_terminal:
+            source = record.notes.get("same_as")
+            self.console.print(line + (f"as {source}" if source else f"{record.seconds:.1f} s"))
+
+    def _describe(self) -> None:
+        """Name one of the cases that are being measured, and how many others."""
+        keys = list(self.running)
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        text = plain(self.labels[keys[0]]) + more if keys else "starting"
+        self.reason = ""
+        self.bar.update(self.bar_task, description=self.prefix + text)
 
 
-def pack(
-    folder: Annotated[Path, typer.Argument(help="A results folder.")],
-    join: Annotated[
-        bool, typer.Option("--all", help="Join all existing parts into the new one.")
-    ] = False,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(help="Drop arrays of this name, such as samples, for good; repeatable."),
-    ] = None,
+def cost(
+    flows: Flows,
+    dim: Annotated[str, Option(help=f"Dimensions: {NUMBERS}.")],
+    hidden: Annotated[str | None, Option(help="Widths, for flows that have one.")] = None,
+    hidden_per_dim: Annotated[float | None, Option(help=PER_DIM)] = None,
+    depth: Annotated[str | None, Option(help="Numbers of hidden layers of a network.")] = None,
+    layers: Annotated[str | None, Option(help=LAYERS)] = None,
+    batch: Annotated[str, Option(help="Batch sizes.")] = "64",
+    counted_dim: Annotated[str | None, Option(help=COUNTED)] = None,
+    seconds: Annotated[float, Option(min=0, help=SECONDS)] = 3.0,
+    threads: Annotated[int, Option(min=1, help="Threads of the worker.")] = 1,
+    out: Annotated[Path, Option(help="Results folder.")] = Path("results/cost"),
+    plugin: Plugin = None,
 ) -> None:
-    """Move the loose records of a results folder into a new part, which is never rewritten.
+    """Measure log_prob, a training step and sampling of FLOWS against their sizes.
 
-    A part is ``records-0001.parquet`` with ``arrays-0001.zip``; all commands read loose and packed
-    records alike. Exit status: 0, 2 for wrong usage or a folder that another command is using.
+    --dim, --hidden, --depth, --layers and --batch take several values; all combinations are
+    measured. Flows with an option "solver" solve their ODE by four steps of rk4 (at least one for
+    each piece of time) and backpropagation, so that the number of evaluations does not change with
+    D; a note names other flows that solve an ODE. The report shows the cases of this command, the
+    folder keeps those of all earlier commands. Exit status: 0 all cases done, 1 some failed, 2
+    wrong usage.
     """
     with usage_errors():
-        from benchmarks.core import locks, store
+        from benchmarks.execution.faults import validated
+        from benchmarks.execution.suite import Suite
+        from flows import members
 
-        with locks.held(store.existing(folder)):
-            table = store.pack(folder, join=join, without=without or ())
-    if table is None:
-        console.print(f"nothing to pack in {str(folder)!r}", soft_wrap=True)
-    else:
-        console.print(f"packed: {table}", soft_wrap=True)
+        load_plugins(plugin)
+        names = flows_of(flows)
+        if hidden_per_dim is not None and (hidden is not None or hidden_per_dim <= 0):
+            raise ValueError(
+                f"--hidden-per-dim {hidden_per_dim:g}: give a number above 0, and no --hidden"
+            )
+        sizes = {"hidden": hidden, "depth": depth, "layers": layers}
+        grids = {name: numbers(text, name) for name, text in sizes.items() if text is not None}
+        for size in grids:
+            if not any(size in members[name].uses for name in names):
+                raise ValueError(f"none of {', '.join(names)} has a size {size!r}")
+        dims = numbers(dim, "dim")
+        larger = [] if counted_dim is None else numbers(counted_dim, "counted-dim")
+        solver = {"method": "rk4", "step_size": STEP, "gradient": "backprop"}
+        solving = {name for name in names if "solver" in members[name].defaults}
+        entries = [
+            {
+                "flow": name,
+                "options": {"solver": solver} if name in solving else {},
+                "hidden_per_dim": hidden_per_dim,
+            }
+            for name in names
+        ]
+        study = {
+            "study": "cost",
+            "dims": dims,
+            "counted_dims": [d for d in larger if d not in dims],
+            "sizes": grids,
+            "batch": numbers(batch, "batch"),
+            "seconds": seconds,
+            "flows": entries,
+        }
+        about = f"Cost of {', '.join(names)} at D = {dim}."
+        values = {"name": out.resolve().name, "about": about, "threads": threads}
+        suite = validated(Suite, {**values, "studies": [study]}, "cost")
+        smallest = {case.flow: case for case in reversed(suite.cases())}
+        for name in names:
+            if name not in solving and _solves(smallest[name]):
+                note(f"{name} has no option 'solver' and is measured with its own solver")
+    measure(suite, out)
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Parse "2..512" as 2, 4, ..., 512, the end always the last; "3,10,63" as it is.
+
+    ValueError for a text that is neither, naming the ``option``.
+    """
+    if span := re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", text):
+        first, last = map(int, span.groups())
+        if 1 <= first < last:
+            doubled = [first]
+            while doubled[-1] * 2 < last:
+                doubled.append(doubled[-1] * 2)
+            return [*doubled, last]
+    elif re.fullmatch(r"[1-9]\d{0,17}(,[1-9]\d{0,17})*", text):
+        return [int(number) for number in text.split(",")]
+    raise ValueError(f"cannot read --{option} {text!r}: write 2..512, or 3,10,63, from 1 on")
+
+
+def _solves(case: Case) -> bool:
+    """Whether a case's flow solves an ODE; False if it cannot be built, as its record will say."""
+    from flows import build
+    from flows.plugins import FOREIGN
+
+    try:
+        flow = build(case.flow, case.dim, **case.options)
+    except FOREIGN:
+        return False
+    return any(hasattr(module, "counters") for module in flow.modules())

@@ -22,9 +22,9 @@ def cells(frame: pd.DataFrame, values: pd.Series | str) -> pd.Series:
 
     A metric is named; the frame lacks its column where no case is done.
     """
-    if isinstance(values, str):
-        values = frame.get(values, pd.Series(float("nan"), frame.index))
-    return values.astype(object).where(frame["status"] == "done", frame["status"])
+    absent = pd.Series(float("nan"), frame.index)
+    series = frame.get(values, absent) if isinstance(values, str) else values
+    return series.astype(object).where(frame["status"] == "done", frame["status"])
 
 
 def scientific(value: float) -> str:
@@ -244,6 +244,7 @@ def plain_table(study: str, frame: pd.DataFrame) -> Table:
     """The records of a study that nothing shows: a row each, with its metrics."""
     metrics = [name for name in METRICS if name in frame and frame[name].notna().any()]
     names = [n for n in ("run", "flow", "dataset", "dim", "seed", "status", *metrics) if n in frame]
-    rows = frame[names].assign(**{RECORDS: [(key,) for key in frame["key"]]})
+    rows = frame[names].copy()
+    rows[RECORDS] = [(key,) for key in frame["key"]]
     columns = {name: Column.of(name) for name in metrics}
     return Table(study, f"Records of {study}", "Nothing here shows this study.", rows, columns)

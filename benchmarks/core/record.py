@@ -125,9 +125,9 @@ class Record(BaseModel):
     all that the case depends on, ``files`` the content hashes of plug-ins and data files. ``block``
     is equal for cases that were measured together. ``shared`` says what ran on the machine beside
     the block (average busy cores of other processes; null where that is not known). ``seconds`` are
-    those that the case took. Times of a case that was measured beside others come later
-    (``pending``); the machine and all below it are then those of the times, and ``origin`` has
-    those of the rest. A reader ignores fields that it does not know.
+    those that the case took. Records of earlier releases may lack their times (``pending``), or
+    have the machine and all below it of their times, and those of the rest in ``origin``. A reader
+    ignores fields that it does not know.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, ser_json_inf_nan="strings")
@@ -146,7 +146,7 @@ class Record(BaseModel):
     metrics: Annotated[dict[str, Values], BeforeValidator(_read), PlainSerializer(_written)] = {}
     arrays: dict[str, str] = {}  # content hash by name; the arrays themselves stand beside
     notes: dict[str, Any] = {}  # what belongs to the numbers and is none: operators not counted
-    pending: bool = False  # times are still to be measured
+    pending: bool = False
     origin: dict[str, Any] | None = None
     machine: dict[str, Any] = {}
     versions: dict[str, str] = {}

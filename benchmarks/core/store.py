@@ -9,6 +9,7 @@ never changes a folder.
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import io
 import lzma
@@ -112,12 +113,21 @@ def history(folder: Path) -> list[Record]:
 
 def loose(folder: Path) -> list[Path]:
     """The files of loose records, sorted."""
-    return sorted((folder / RECORDS).glob("*.json"))
+    return _listed(folder / RECORDS, "*.json")
 
 
 def tables(folder: Path) -> list[Path]:
     """The tables of a folder's parts, the earliest first."""
-    return sorted(path for path in folder.glob("records-*.parquet") if PART.fullmatch(path.name))
+    return [path for path in _listed(folder, "records-*.parquet") if PART.fullmatch(path.name)]
+
+
+def _listed(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder, sorted; OSError if it cannot be listed, where glob finds none."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / name for name in sorted(fnmatch.filter(names, pattern))]
 
 
 def corrupt(folder: Path, *, unread: bool = True) -> dict[Path, str]:

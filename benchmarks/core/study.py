@@ -19,7 +19,7 @@ from flows.plugins import described
 from flows.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 registry: Registry[Any] = Registry(
     "study", ("benchmarks.studies",), group="flowgauge.studies", folder_module="study"
@@ -55,7 +55,6 @@ class Result:
     notes: Mapping[str, Any] = field(default_factory=dict)
     failure: str = ""
     seconds: float | None = None
-    kept: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         for name in self.metrics:
@@ -185,7 +184,7 @@ class Parts(Study):
 
     def part(self, settings: Mapping[str, Any]) -> Study:
         """The part of settings or of a suite's entry; ValueError where they name none."""
-        if (name := settings.get("part")) not in self.parts:
+        if (name := str(settings.get("part"))) not in self.parts:
             choices = ", ".join(self.parts)
             raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
         return self.parts[name]

@@ -96,9 +96,10 @@ def score_flow(case: Case, data: Dataset) -> Result:
     rows, tolerance = data.test[: scoring.rows].to(case.device), scoring.tolerance
     checked = rows[: scoring.checked_rows]
     with flows.count_nfe(view) as nfe:
-        own = in_chunks(view, checked.to(dtype), scoring.chunk)
+        ours = in_chunks(view, checked.to(dtype), scoring.chunk)
     if nfe.forward:
-        tolerance = _solved(flow, checked, own, scoring, case.seeds.noise, metrics, notes)
+        tolerance, solved = _solved(flow, checked, ours, scoring, case.seeds.noise, notes)
+        metrics |= solved
     precise = exact(flow, tolerance)
     with flows.count_nfe(precise) as nfe:
         log_prob = in_chunks(precise, rows, scoring.chunk)
@@ -106,7 +107,9 @@ def score_flow(case: Case, data: Dataset) -> Result:
         metrics["test_nfe"] = nfe.forward / math.ceil(len(rows) / scoring.chunk)
     arrays = history.arrays()
     try:
-        _draw(flow, case, data, scoring, metrics, arrays, notes)
+        compared, drawn = _draw(flow, case, data, scoring, notes)
+        metrics |= compared
+        arrays |= drawn
     except SolveError as error:  # the likelihood is kept
         notes["no_comparison"] = f"samples cannot be drawn: {error}"
     result = likelihood_result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
@@ -132,20 +135,15 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     arrays = pictures.corner(torch.as_tensor(samples), data) if data.width > 2 else {}
     log_prob = fitted.log_prob(test[: scoring.rows])
     result = likelihood_result(metrics, arrays, notes, log_prob, data)
-    calls = {
-        "log_prob": lambda: fitted.log_prob(test[:ROWS]),
-        "sample": lambda: fitted.sample(ROWS),
-    }
-    return result if result.failure else _timed(result, calls, len(test[:ROWS]), scoring.seconds)
+    if result.failure:
+        return result
+    x = test[:ROWS]
+    calls = (lambda: fitted.log_prob(x)), (lambda: fitted.sample(ROWS))
+    return _timed(result, *calls, len(x), scoring.seconds)
 
 
 def timed(result: Result, flow: flows.Flow, case: Case, data: Dataset, seconds: float) -> Result:
-    """Add to a result the CPU seconds of log_prob and of sampling, by the flow's own solver.
-
-    About so many seconds are spent on them; 0 times nothing.
-    """
-    if not seconds or counting():
-        return result
+    """Add the CPU seconds of log_prob and of sampling by the flow's own solver; see `_timed`."""
     x = data.test[:ROWS].to(case.device, getattr(torch, case.dtype))
     view = flow.using(trace="exact")
 
@@ -153,35 +151,40 @@ def timed(result: Result, flow: flows.Flow, case: Case, data: Dataset, seconds: 
         with torch.no_grad():
             view.log_prob(x)
 
-    calls = {"log_prob": log_prob, "sample": lambda: view.sample(ROWS)}
-    return _timed(result, calls, len(x), seconds)
+    return _timed(result, log_prob, lambda: view.sample(ROWS), len(x), seconds)
 
 
 def _timed(
-    result: Result, calls: Mapping[str, Callable[[], object]], rows: int, seconds: float
+    result: Result,
+    log_prob: Callable[[], object],
+    sample: Callable[[], object],
+    rows: int,
+    seconds: float,
 ) -> Result:
     """Add the CPU seconds of log_prob of ``rows`` rows, and of drawing `ROWS` samples.
 
-    Each call first runs unrecorded. A call that cannot be solved is left out, with a note.
+    About so many seconds are spent on them; 0 times nothing. Each call first runs unrecorded. A
+    call that cannot be solved is left out, with a note.
     """
+    if not seconds or counting():
+        return result
     metrics, notes = dict(result.metrics), dict(result.notes)
-    for name, call in calls.items() if seconds and not counting() else ():
+    for name, call in (("log_prob", log_prob), ("sample", sample)):
         samples: list[float] = []
+        least, most = TIMED
         try:
             call()
-            while len(samples) < TIMED[0] or (
-                len(samples) < TIMED[1] and sum(samples) < seconds / len(calls)
-            ):
+            while len(samples) < least or (len(samples) < most and sum(samples) < seconds / 2):
                 start = time.process_time()
                 call()
                 samples.append(time.process_time() - start)
         except SolveError as error:
             notes["no_speed"] = f"{name} cannot be timed: {error}"
+            continue
+        if call is log_prob:
+            metrics["per_1000_cpu_seconds"] = [s * 1000 / rows for s in samples]
         else:
-            if name == "log_prob":
-                metrics["per_1000_cpu_seconds"] = [s * 1000 / rows for s in samples]
-            else:
-                metrics["sample_cpu_rate"] = [ROWS / s for s in samples]
+            metrics["sample_cpu_rate"] = [ROWS / s for s in samples]
     return replace(result, metrics=metrics, notes=notes)
 
 
@@ -209,35 +212,20 @@ def field_of(flow: flows.Flow, options: Mapping[str, Any]) -> str | None:
 
 
 def _draw(
-    flow: flows.Flow,
-    case: Case,
-    data: Dataset,
-    scoring: Scoring,
-    metrics: Metrics,
-    arrays: dict[str, np.ndarray],
-    notes: dict[str, Any],
-) -> None:
-    """Add samples and pictures, in float64 and by an adaptive solver, to hide no solver's error."""
-    precise = exact(flow, DRAWN)
+    flow: flows.Flow, case: Case, data: Dataset, scoring: Scoring, notes: dict[str, Any]
+) -> tuple[Metrics, dict[str, np.ndarray]]:
+    """Metrics of samples and arrays of pictures, in float64 and by an adaptive solver."""
+    precise, arrays = exact(flow, DRAWN), {}
     with torch.random.fork_rng([case.device] if case.device.startswith("cuda") else []):
         torch.manual_seed(case.seeds.noise)
         samples = precise.sample(max(scoring.samples, scoring.compared_rows))
-        arrays |= _pictures(precise, samples, case, data, scoring)
+        if data.width > 2:
+            arrays = pictures.corner(samples, data)
+        elif case.dim == 2:
+            layers, drawn = int(case.options.get("layers", 0)), samples[: scoring.samples]
+            arrays = pictures.plane(precise, drawn, data, grid=scoring.grid, layers=layers)
     x = samples.cpu().numpy()
-    metrics |= compare(x, data, scoring.compared_rows, scoring.projections, notes)
-
-
-def _pictures(
-    flow: flows.Flow, samples: Tensor, case: Case, data: Dataset, scoring: Scoring
-) -> dict[str, np.ndarray]:
-    """Return the arrays that pictures of a flow are drawn from."""
-    if data.width > 2:
-        return pictures.corner(samples, data)
-    if case.dim < 2:
-        return {}
-    layers = int(case.options.get("layers", 0))
-    own = samples[: scoring.samples]
-    return pictures.plane(flow, own, data, grid=scoring.grid, layers=layers)
+    return compare(x, data, scoring.compared_rows, scoring.projections, notes), arrays
 
 
 def likelihood_result(
@@ -278,47 +266,32 @@ def likelihood_result(
 
 
 def _solved(
-    flow: flows.Flow,
-    x: Tensor,
-    own: Tensor,
-    scoring: Scoring,
-    seed: int,
-    metrics: Metrics,
-    notes: dict[str, Any],
-) -> float:
-    """Find the tolerance at which the exact log-densities of x (N, D) settle; add their metrics.
+    flow: flows.Flow, x: Tensor, ours: Tensor, scoring: Scoring, seed: int, notes: dict[str, Any]
+) -> tuple[float, Metrics]:
+    """Find the tolerance at which the exact log-densities of x (N, D) settle, and their metrics.
 
-    ``own`` (N,) are the log-densities of x by the flow's own solver.
+    ``ours`` (N,) are the log-densities of x by the flow's own solver.
     """
     bounds = {"mean": scoring.settled, "row": scoring.settled_row}
     bounds |= {"start": scoring.tolerance, "end": scoring.tightest}
     settled = settle(flow, x, scoring.chunk, **bounds)
     if settled.fault:
         notes["not_settled"] = settled.fault
-    metrics |= {
+    metrics: Metrics = {
         "test_tolerance": settled.tolerance,
         "ll_shift": settled.shift,
         "ll_shift_row": settled.shift_row,
-        "solver_gap": (own - settled.log_prob).mean().item(),
+        "solver_gap": (ours - settled.log_prob).mean().item(),
     }
+    how: dict[str, Any] = {"tolerance": settled.tolerance, "draws": scoring.draws, "seed": seed}
     try:
-        estimate, error = hutchinson(
-            flow,
-            x,
-            scoring.chunk,
-            tolerance=settled.tolerance,
-            draws=scoring.draws,
-            seed=seed,
-        )
+        estimate, error = hutchinson(flow, x, scoring.chunk, **how)
     except (RuntimeError, TypeError, ValueError) as fault:  # a field without such products
         notes["no_hutchinson"] = f"{type(fault).__name__}: {fault}".splitlines()[0]
-        return settled.tolerance
-    metrics |= {
-        "checked_ll": settled.log_prob.mean().item(),
-        "hutchinson_ll": estimate,
-        "hutchinson_ll_se": error,
-    }
-    return settled.tolerance
+    else:
+        metrics |= {"hutchinson_ll": estimate, "hutchinson_ll_se": error}
+        metrics["checked_ll"] = settled.log_prob.mean().item()
+    return settled.tolerance, metrics
 
 
 def sliced_wasserstein(
@@ -378,8 +351,7 @@ def compare(
         notes["no_comparison"] = "samples are not all finite"
         return {}
     (test, picks), _ = _parts(data, size)
-    spread = data.train.std(0).numpy()
-    own = samples[:size].astype(float) / spread
+    own = samples[:size].astype(float) / data.train.std(0).numpy()
     groups = None if data.groups is None else data.groups.numpy()[picks]
     accuracy, error = c2st(own, test, groups=groups)
     floor, distance_floor = _floors(data.original or data, size, projections)

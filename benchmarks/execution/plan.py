@@ -61,7 +61,8 @@ class Task:
 
 def budget(case: Case) -> float:
     """Seconds that a case is expected to take."""
-    return registry[case.study].budget(case)
+    seconds: float = registry[case.study].budget(case)
+    return seconds
 
 
 def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:

@@ -311,9 +311,10 @@ class Worker:
                     rescue.start()
                     return pipe.recv()
             except (OSError, EOFError):
+                in_time = time.monotonic() < deadline
                 code = self._end_block()
                 self.check()
-                if time.monotonic() < deadline:
+                if in_time:
                     raise WorkerLost(_cause(code, killed)) from None
                 raise late from None
             except Exception as error:  # whatever unpickling raises
@@ -455,7 +456,7 @@ def _send_results(pipe: _Pipe, cases: Sequence[Case], operators: bool) -> None:
         for key, result in _results(cases, operators):
             elapsed = time.perf_counter() - start
             seconds = elapsed if result.seconds is None else result.seconds
-            pipe.send((key, Measured(replace(result, kept=None), seconds, beside.shared())))
+            pipe.send((key, Measured(result, seconds, beside.shared())))
             left.discard(key)
             start = time.perf_counter()
     except Exception as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.core import store
 from benchmarks.core.case import Case, defaults_of, digest
-from benchmarks.core.record import Record, Status, Values
+from benchmarks.core.record import Declared, Record, Status, Values
 from benchmarks.core.study import Result, Skipped, Study, registry
 from benchmarks.execution.plan import WEIGHTS, Task
 from benchmarks.execution.process import Files, Measured, Worker, measured
@@ -111,7 +111,7 @@ class Recorder:
             key=key,
             identity=case.identity,
             defaults=defaults_of(case),
-            declared=dict(needs.declared),
+            declared={name: Declared(*own) for name, own in needs.declared.items()},
             files=dict(needs.files),
             plugins=plugins_of(case),
             status=outcome.status if result.failure else "done",

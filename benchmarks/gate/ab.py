@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tomllib
 import venv
@@ -23,20 +22,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psutil
 import scipy
 from numpy.typing import ArrayLike
 
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import holm
 from benchmarks.core.formats import markdown_table
 from benchmarks.measure.machine import git, machine, versions
-from benchmarks.measure.process import SAFE, ending
+from benchmarks.measure.process import Child, ChildError, environment
 
 BASE, NEW = "base", "new"
-EXCEPTIONS = {BASE: "appeared", NEW: "vanished"}  # by the side that lacks the flow
 ABBA, BAAB = (BASE, NEW, NEW, BASE), (NEW, BASE, BASE, NEW)
 OPERATIONS = ("gradient", "log_prob", "sample")  # gradient: a training step without the optimiser
 DEFAULT = (  # six kinds of flow, each milliseconds a call
@@ -47,24 +46,18 @@ DEFAULT = (  # six kinds of flow, each milliseconds a call
     "cnf/log_prob",
     "ffjord/log_prob",
 )
-FACTOR = 1.05  # least change that counts: processes of one revision differ by less (docs/ab.md)
-LEVEL = 0.05
+FACTOR = 1.05  # least change that counts: processes of one revision differ by less
 HEADERS = ("Benchmark", "Base (ms)", "New (ms)", "Ratio", "95 % interval", "p", "Verdict")
+SUMMARIES = {  # by verdict
+    ("slower", f"failed in {NEW}"): "slower or failed",
+    ("faster",): "faster",
+    ("too few",): "too few blocks to judge, give more seconds",
+}
 WORKING_TREE = "."
-OWN = "flows"  # the package of this project
-WORKER = Path(__file__).with_name("worker.py")
-START_LIMIT, ANSWER_LIMIT = 60.0, 30.0  # seconds to import a revision, and for one visit
+OURS = "flows"  # the package of this project
+START_LIMIT, ANSWER_LIMIT = 120.0, 30.0  # seconds to import a revision, and for one visit
 TRIAL = 5  # calls before the first block, which estimate the seconds of one
 VISIT = 0.008  # seconds of timed calls that a visit aims at
-STEADY = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "PYTHONHASHSEED": "0",
-    **SAFE,
-    # glibc keeps freed blocks, as with `measure.clock.steady_heap`
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
-}
 
 Visit = dict[str, list[float]]  # "processor" and "clock": seconds of each call
 Block = dict[str, list[Visit]]  # two visits of each side
@@ -91,46 +84,6 @@ def select(patterns: Sequence[str]) -> list[str]:
             "choose some with --only"
         )
     return list(names)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is timed: a dotted package, a plug-in's file by its path in the repository, or both.
-
-    ``root`` is the repository's working tree. Flows of another package than ours run on the
-    installed library.
-    """
-
-    package: str = OWN
-    plugin: str = ""
-    root: Path = Path()
-
-    @classmethod
-    def of(cls, package: str | None, plugin: Path | None) -> Subject:
-        """The subject of two options, in the repository of the working folder; else ValueError."""
-        root = Path(git(Path(), "rev-parse", "--show-toplevel")).resolve()
-        if package and not all(part.isidentifier() for part in package.split(".")):
-            raise ValueError(f"--package {package!r} is not a package: write it as in `import`")
-        if plugin is None:
-            return cls(package or OWN, root=root)
-        if not plugin.resolve().is_relative_to(root):
-            raise ValueError(
-                f"--plugin {str(plugin)!r} lies outside of the repository {str(root)!r}"
-            )
-        return cls(package or "", str(plugin.resolve().relative_to(root)), root)
-
-    def task(self, revision: Revision) -> dict[str, Any]:
-        """What the worker of a revision imports: the package and its modules that declare flows."""
-        points = revision.project.get("entry-points", {}).get("flowgauge.flows", {})
-        modules = {str(point).partition(":")[0].strip() for point in points.values()}
-        modules = {name for name in modules if f"{name}.".startswith(f"{self.package}.")}
-        return {
-            "checkout": str(revision.path),
-            "root": str(self.root),
-            "own": self.package == OWN,
-            "modules": [*sorted(modules), *filter(None, [self.package])],
-            "plugin": self.plugin and str(revision.path / self.plugin),
-        }
 
 
 @dataclass(frozen=True)
@@ -205,25 +158,24 @@ def _overlay(root: Path, tree: Path) -> bool:
     return bool(names)
 
 
-def interpreters(revisions: Sequence[Revision]) -> list[str]:
-    """Choose a Python for each revision: the running one if all declare the same dependencies.
+def package_folders(revisions: Sequence[Revision]) -> list[list[str]]:
+    """Folders of packages that each revision has in front of those of this environment.
 
-    Otherwise each has an environment beside its checkout: pip installs what the revision declares
-    and this environment does not satisfy. ValueError if that fails.
+    None if all declare the same dependencies. Otherwise pip installs what a revision declares and
+    this environment does not satisfy, beside its checkout; ValueError if that fails.
     """
     declared = [revision.project.get("dependencies", ()) for revision in revisions]
     needs = [sorted({"".join(text.split()).lower() for text in texts}) for texts in declared]
     if all(other == needs[0] for other in needs):
-        return [sys.executable] * len(revisions)
-    pythons = []
+        return [[] for _ in revisions]
+    folders = []
     for revision, requirements in zip(revisions, needs, strict=True):
         folder = revision.path.with_name(f"{revision.path.name}-venv")
         venv.create(folder, with_pip=True, symlinks=True)
         (packages,) = folder.glob("lib/python*/site-packages")
-        inherited = [os.path.abspath(path) for path in sys.path if path]
-        (packages / "inherited.pth").write_text("\n".join(inherited))
-        pythons.append(str(folder / "bin" / "python"))
-        install = [pythons[-1], "-P", "-m", "pip", "install", "--quiet", *requirements]
+        (packages / "inherited.pth").write_text("\n".join(filter(None, sys.path)))
+        folders.append([str(packages)])
+        install = [folder / "bin/python", "-P", "-m", "pip", "install", "--quiet", *requirements]
         process = subprocess.run(install, capture_output=True, text=True) if requirements else None
         if process is not None and process.returncode:
             reason = (process.stderr or process.stdout).strip().splitlines()[-1:]
@@ -231,106 +183,53 @@ def interpreters(revisions: Sequence[Revision]) -> list[str]:
                 f"different dependencies are declared: those of {revision.ref!r} could not be "
                 f"installed into an environment of its own: {''.join(reason)}"
             )
-    return pythons
+    return folders
 
 
 class Worker:
-    """The timing process of a revision, pinned to a core; it is started again after it was lost.
+    """The timing process of a revision, which `worker` serves; it is started again if it is lost.
 
-    It takes a line of JSON and answers with another. ``greeting`` has its flows and their versions.
+    ``task`` says what it imports, ``folders`` are in front of its import path.
     """
 
-    def __init__(self, revision: Revision, python: str, core: int | None, subject: Subject) -> None:
-        self.revision, self.python = revision, python
-        self.task = json.dumps({"core": core, **subject.task(revision)})
-        self.greeting: dict[str, Any] = {}
-        self._process: subprocess.Popen[str] | None = None
+    def __init__(self, task: Mapping[str, Any], folders: Sequence[str]) -> None:
+        self.task, self.folders = json.dumps(task), folders
+        self._child: Child | None = None
 
-    def start(self) -> None:
-        """Start the process, which imports the revision."""
-        search = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        path = os.pathsep.join(map(os.path.abspath, search))
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [self.python, "-P", str(WORKER), self.task],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            cwd=self.revision.path,
-            env={**os.environ, **STEADY, "PYTHONPATH": path},
-            start_new_session=True,  # interrupts are handled by the parent
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Return the answer to a request; its "error" is the reason if there is none."""
+        limit = ANSWER_LIMIT if self._child else START_LIMIT
+        self._child = self._child or Child(
+            "benchmarks.gate.worker:serve",
+            self.task,
+            variables={**environment(1, "cpu", "float32"), "PYTHONHASHSEED": "0"},
+            path=self.folders,
         )
-
-    def wait(self) -> None:
-        """Wait until the revision is imported; ValueError if that fails."""
-        self.greeting = self._ask({}, START_LIMIT)
-        if reason := self.greeting.get("lost"):
-            raise ValueError(f"{self.revision.ref!r} cannot be timed: its worker {reason}")
+        try:
+            return self._child.ask(request, timeout=limit)[0]
+        except ChildError as error:
+            self.close()
+            return {"error": f"the worker {error}"}
 
     def time(self, benchmark: str, calls: int) -> Visit | str:
         """Seconds of each call; the reason if it failed, "" if the family does not exist."""
-        if self._process is None:
-            self.start()
-            self.wait()
-        family, _, operation = benchmark.partition("/")
-        request = {"family": family, "operation": operation, "calls": calls}
-        answer = self._ask(request, ANSWER_LIMIT)
-        if reason := answer.get("lost"):
-            return f"the worker {reason}"
+        answer = self.ask(benchmark=benchmark, calls=calls)
         return "" if "missing" in answer else answer.get("error", answer)
 
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._errors.close()
-        self._process = None
-
-    def _ask(self, request: Mapping[str, Any], limit: float) -> dict[str, Any]:
-        """Send a request, if any, and read an answer; "lost" says why none came in time."""
-        process, deadline, line = self._process, time.monotonic() + limit, ""
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        timer = threading.Timer(limit, process.kill)
-        timer.start()
-        with contextlib.suppress(BrokenPipeError):
-            if request:
-                print(json.dumps(request), file=process.stdin, flush=True)
-            line = process.stdout.readline()
-        timer.cancel()
-        if line:
-            return dict(json.loads(line))
-        reason = f"ended {ending(process.wait())}"
-        self._errors.seek(0)
-        reason = ": ".join([reason, *self._errors.read().strip().splitlines()[-1:]])
-        self.close()
-        late = time.monotonic() > deadline
-        return {"lost": f"gave no answer within {limit:.0f} s" if late else reason}
-
-
-class Judgement(NamedTuple):
-    """A ratio new over base with its 95 % interval, its corrected p value and its verdict.
-
-    slower, faster: the ratio is beyond the factor and p is below `LEVEL`; same: otherwise;
-    too few: so few blocks could not be significant.
-    """
-
-    ratio: float
-    low: float
-    high: float
-    p: float
-    verdict: str
+        if self._child is not None:
+            self._child.close()
+        self._child = None
 
 
 @dataclass
 class Measurement:
-    """The blocks of a benchmark, the verdict on them, and the versions that its flow rests on.
+    """A ratio new over base, its 95 % interval, corrected p value and verdict, and the blocks.
 
-    The verdict is that of a `Judgement`, or appeared, vanished, failed in base, failed in new.
-    ``declared`` is None for a revision that declares no versions.
+    slower, faster: the ratio is beyond the factor and p is below `LEVEL`; same: otherwise; too few:
+    so few blocks could not be significant; else appeared, vanished, failed in base, failed in new.
+    ``declared`` has the versions that the flow rests on, None for a revision that declares none.
     """
 
     declared: dict[str, dict[str, list[int]] | None] = field(default_factory=dict)
@@ -352,20 +251,14 @@ class Measurement:
         """Cells under `HEADERS`: medians of the shortest calls of visits."""
         if self.ratio is None or self.p is None:
             return (name, "", "", "", "", "", self.verdict)
-        times = [
+        base, new = (
             np.median([min(visit["processor"]) for block in self.blocks for visit in block[side]])
             for side in (BASE, NEW)
-        ]
+        )
         interval = f"{self.low:.3f} to {self.high:.3f}"
         p = f"{self.p:.3f}" if self.p >= 0.001 else "< 0.001"
-        return (
-            name,
-            *(f"{1e3 * t:.3g}" for t in times),
-            f"{self.ratio:.3f}",
-            interval,
-            p,
-            self.verdict,
-        )
+        ratio = f"{self.ratio:.3f}"
+        return (name, f"{1e3 * base:.3g}", f"{1e3 * new:.3g}", ratio, interval, p, self.verdict)
 
 
 @dataclass
@@ -380,10 +273,10 @@ class Result:
     def status(self, require_pace: bool = False) -> int:
         """Exit status: 0 none slower, 1 some slower or failed, 2 too little to judge."""
         results = self.benchmarks.values()
-        if any(result.verdict == f"failed in {NEW}" for result in results):
-            return 1
-        if any(r.undeclared if require_pace else r.verdict == "slower" for r in results):
-            return 1
+        for result in results:
+            slow = result.undeclared if require_pace else result.verdict == "slower"
+            if slow or result.verdict == f"failed in {NEW}":
+                return 1
         few = any(result.verdict == "too few" for result in results)
         return 2 if few or all(result.ratio is None for result in results) else 0
 
@@ -399,8 +292,7 @@ class Result:
         verdicts: dict[str, list[str]] = {}
         raises: dict[str, str] = {}
         for name, result in self.benchmarks.items():
-            verdict = "slower" if result.verdict == f"failed in {NEW}" else result.verdict
-            verdicts.setdefault(verdict, []).append(name)
+            verdicts.setdefault(result.verdict, []).append(name)
             reasons.setdefault(result.reason, []).append(name)
             if result.undeclared:
                 family = name.partition("/")[0]
@@ -409,15 +301,12 @@ class Result:
                     f"{family}: its times moved, its version and pace did not; if that is meant, "
                     f"raise its pace to {pace + 1} where it is registered"
                 )
-        summary = [] if "slower" in verdicts else ["none slower"]
-        if not {"slower", "faster", "same", "too few"} & verdicts.keys():
+        summary = [] if {"slower", f"failed in {NEW}"} & verdicts.keys() else ["none slower"]
+        if verdicts.keys() <= {"appeared", "vanished", f"failed in {BASE}"}:
             summary = ["no benchmark runs on both sides: nothing was judged"]
-        texts = {
-            "slower": "slower or failed",
-            "faster": "faster",
-            "too few": "too few blocks to judge, give more seconds",
-        }
-        summary += [f"{texts[v]}: {', '.join(verdicts[v])}" for v in texts if v in verdicts]
+        for kinds, text in SUMMARIES.items():
+            if names := [name for kind in kinds for name in verdicts.get(kind, ())]:
+                summary.append(f"{text}: {', '.join(names)}")
         failures = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items() if reason]
         return [*failures, *raises.values(), "; ".join(summary)]
 
@@ -461,51 +350,72 @@ class Result:
 def compare(
     base: str,
     new: str,
-    subject: Subject,
     only: Sequence[str] = (),
     *,
+    package: str | None = None,
+    plugin: Path | None = None,
     seconds: float,
     factor: float = FACTOR,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Time two revisions for so many seconds in all.
+    """Time two revisions of the repository of the working folder for so many seconds.
 
-    Of our own flows the `DEFAULT` benchmarks are timed unless ``only`` names others, of another
-    package the gradient of each flow. ValueError for a benchmark that neither revision has, and if
-    a revision cannot be imported.
+    Of our own flows the `DEFAULT` benchmarks are timed unless ``only`` names others; of another
+    ``package``, or the file ``plugin``, the gradient of each flow. ValueError for a benchmark that
+    neither revision has, and if a revision cannot be imported.
     """
-    benchmarks = select(only or (DEFAULT if subject.package == OWN else ()))
+    root = Path(git(Path(), "rev-parse", "--show-toplevel")).resolve()
+    if package and not all(part.isidentifier() for part in package.split(".")):
+        raise ValueError(f"--package {package!r} is not a package: write it as in `import`")
+    if plugin and not plugin.resolve().is_relative_to(root):
+        raise ValueError(f"--plugin {str(plugin)!r} lies outside of the repository {str(root)!r}")
+    package = package or ("" if plugin else OURS)
+    file = str(plugin.resolve().relative_to(root)) if plugin else ""
+    benchmarks = select(only or (DEFAULT if package == OURS else ()))
     with contextlib.ExitStack() as stack:
         revisions = stack.enter_context(checkouts(base, new))
-        deadline, core = time.monotonic() + seconds, _idlest_core()
-        workers: dict[str, Worker] = {}
-        for side, revision, python in zip(
-            (BASE, NEW), revisions, interpreters(revisions), strict=True
-        ):
-            workers[side] = Worker(revision, python, core, subject)
-            stack.callback(workers[side].close)
-            workers[side].start()
         progress("importing both revisions")
-        for worker in workers.values():
-            worker.wait()
-        greetings = {side: worker.greeting for side, worker in workers.items()}
+        core, workers, greetings = _idlest_core(), {}, {}
+        folders = package_folders(revisions)
+        for side, revision, paths in zip((BASE, NEW), revisions, folders, strict=True):
+            worker = Worker({"core": core, **_imports(revision, root, package, file)}, paths)
+            stack.callback(worker.close)
+            workers[side], greetings[side] = worker, worker.ask()
+            if reason := greetings[side].get("error"):
+                reason = reason.removeprefix("ImportError: ")
+                raise ValueError(f"{revision.ref!r} cannot be timed: {reason}")
         families = {name for greeting in greetings.values() for name in greeting["families"]}
         if not (benchmarks := benchmarks or select(sorted(families))):
-            what = subject.package or subject.plugin
-            raise ValueError(f"neither revision registers a flow in {what!r}")
+            raise ValueError(f"neither revision registers a flow in {package or file!r}")
         results = {}
         for name in benchmarks:
             family = name.partition("/")[0]
             declared = {side: g["declared"].get(family) for side, g in greetings.items()}
             results[name] = Measurement(declared)
+        deadline = time.monotonic() + seconds
         calls = {name: n for name in benchmarks if (n := _trial(workers, name, results[name]))}
         for name, block in _blocks(workers, results, calls, deadline):
             results[name].blocks.append(block)
             progress(f"block {sum(len(result.blocks) for result in results.values())}")
     samples = {name: log_ratios(results[name].blocks) for name in calls if results[name].blocks}
-    for name, judgement in judge(samples, factor).items():
-        results[name] = replace(results[name], **judgement._asdict())
+    for name, judged in judge(samples, factor).items():
+        before = results[name]
+        results[name] = replace(judged, declared=before.declared, blocks=before.blocks)
     return Result(revisions, seconds, factor, results)
+
+
+def _imports(revision: Revision, root: Path, package: str, plugin: str) -> dict[str, Any]:
+    """What the worker of a revision imports: the package and its modules that declare flows."""
+    points = revision.project.get("entry-points", {}).get("flowgauge.flows", {})
+    modules = {str(point).partition(":")[0].strip() for point in points.values()}
+    modules = {name for name in modules if f"{name}.".startswith(f"{package}.")}
+    return {
+        "checkout": str(revision.path),
+        "root": str(root),
+        "ours": package == OURS,
+        "modules": [*sorted(modules), *filter(None, [package])],
+        "plugin": plugin and str(revision.path / plugin),
+    }
 
 
 def _trial(workers: Mapping[str, Worker], name: str, result: Measurement) -> int:
@@ -515,8 +425,8 @@ def _trial(workers: Mapping[str, Worker], name: str, result: Measurement) -> int
         raise ValueError(f"neither revision has the flow of {name!r}")
     for side, answer in answers.items():  # a failure of the base is not the new side's
         if isinstance(answer, str):
-            result.verdict = f"failed in {side}" if answer else EXCEPTIONS[side]
-            result.reason = answer
+            absent = "appeared" if side == BASE else "vanished"
+            result.verdict, result.reason = f"failed in {side}" if answer else absent, answer
     times = [min(answer["processor"]) for answer in answers.values() if isinstance(answer, dict)]
     return max(2, min(12, round(VISIT / max(*times, 1e-9)))) if len(times) == 2 else 0
 
@@ -568,7 +478,7 @@ def log_ratios(blocks: Sequence[Block], clock: str = "processor") -> np.ndarray:
     return np.array([level(block[NEW]) - level(block[BASE]) for block in blocks])
 
 
-def judge(samples: Mapping[str, ArrayLike], factor: float = FACTOR) -> dict[str, Judgement]:
+def judge(samples: Mapping[str, ArrayLike], factor: float = FACTOR) -> dict[str, Measurement]:
     """Judge each benchmark by the log-ratios of its blocks, (blocks,) with blocks >= 1.
 
     If both revisions are equally fast a log-ratio is symmetric about zero, whatever the noise,
@@ -579,7 +489,7 @@ def judge(samples: Mapping[str, ArrayLike], factor: float = FACTOR) -> dict[str,
     """
     logs = {name: np.asarray(values, dtype=float) for name, values in samples.items()}
     raw = [float(scipy.stats.wilcoxon(x).pvalue) if np.any(x) else 1.0 for x in logs.values()]
-    judgements = {}
+    results = {}
     for (name, x), p in zip(logs.items(), holm(raw), strict=True):
         n = len(x)
         rows, columns = np.triu_indices(n)
@@ -594,5 +504,5 @@ def judge(samples: Mapping[str, ArrayLike], factor: float = FACTOR) -> dict[str,
             verdict = "same"
         else:
             verdict = "slower" if ratio > 1 else "faster"
-        judgements[name] = Judgement(ratio, low, high, p, verdict)
-    return judgements
+        results[name] = Measurement({}, ratio, low, high, p, verdict)
+    return results

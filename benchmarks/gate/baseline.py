@@ -14,7 +14,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 from benchmarks.core import store
 from benchmarks.core.formats import number
@@ -72,11 +72,10 @@ def renew(folder: Path, target: Path) -> int:
 
 def _without_times(record: Record) -> Record:
     """A record without what a clock or the machine decided."""
-    blank: dict[str, Any] = dict.fromkeys(("seconds", "shared", "block"))
     metrics = {name: m for name, m in record.metrics.items() if m.kind != "time"}
     notes = {name: record.notes[name] for name in (OPERATORS, ARRAYS) if name in record.notes}
-    blank |= {"metrics": metrics, "notes": notes, "arrays": {}, "machine": {}}
-    return record.model_copy(update=blank)
+    blank = {"metrics": metrics, "notes": notes, "arrays": {}, "machine": {}}
+    return record.model_copy(update=blank | dict.fromkeys(("seconds", "shared", "block")))
 
 
 def faults(target: Path, base: str | None = None) -> Iterator[str]:
@@ -85,16 +84,12 @@ def faults(target: Path, base: str | None = None) -> Iterator[str]:
     ValueError if ``base`` is not a commit of the repository that holds the baseline.
     """
     yield from contradictions(store.history(target))
-    if base is None:
-        return
-    for line in git(target, "ls-tree", "-r", f"{base}^{{commit}}", "--", ".").splitlines():
-        about, _, name = line.partition("\t")
+    listing = git(target, "ls-tree", "-r", f"{base}^{{commit}}", "--", ".") if base else ""
+    for about, _, name in (line.partition("\t") for line in listing.splitlines()):
         path = target / Path(name).name
-        if path.suffix != ".parquet":
-            continue
-        if not path.is_file():
+        if path.suffix == ".parquet" and not path.is_file():
             yield f"{path.name} of {base} is missing: a part of the baseline is never removed"
-        elif git(target, "hash-object", path.name) != about.split()[2]:
+        elif path.suffix == ".parquet" and git(target, "hash-object", path.name) not in about:
             yield f"{path.name} differs from {base}: a part of the baseline is never rewritten"
 
 
@@ -110,9 +105,9 @@ def contradictions(history: Iterable[Record]) -> Iterator[str]:
             )
 
 
-def is_guarded(record: Record) -> bool:
+def is_guarded(record: Record | None) -> TypeGuard[Record]:
     """Whether a record has the figures that the guard compares."""
-    return record.status == "done" and OPERATORS in record.notes
+    return record is not None and record.status == "done" and OPERATORS in record.notes
 
 
 def moved(before: Record, after: Record) -> list[str]:
@@ -155,16 +150,13 @@ def judge(pairs: Iterable[Guarded]) -> Iterator[Comparison]:
         if not names and not changes:
             yield Comparison(label, "", "exact", "stayed")
             continue
-        note = refusal(before, after)
-        if not note:
-            versions = ", ".join(
-                f"{name} {old.version}.{old.pace} → {new.version}.{new.pace}"
-                for name, (old, new) in changes.items()
-            )
-            what = f"moved: {_shortened(names)}" if names else "no figure moved"
-            note = f"{versions}; {what}; {RENEW}"
-        change = "; ".join(_differences(names, before, after))
-        metric = _shortened(names)
+        versions = ", ".join(
+            f"{name} {old.version}.{old.pace} → {new.version}.{new.pace}"
+            for name, (old, new) in changes.items()
+        )
+        metric, change = _shortened(names), "; ".join(_differences(names, before, after))
+        what = f"moved: {metric}" if names else "no figure moved"
+        note = refusal(before, after) or f"{versions}; {what}; {RENEW}"
         yield Comparison(label, metric, "exact", "moved", fails=True, change=change, note=note)
 
 

@@ -7,22 +7,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 import scipy
 
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import Estimate, holm, of_repetitions, of_samples
 from benchmarks.core.formats import number, with_error
 from benchmarks.core.frame import NOISY, REFERENCE, spread
-from benchmarks.core.metrics import METRICS
 from benchmarks.execution.versions import standing
 from benchmarks.gate import baseline, sources
-from benchmarks.gate.baseline import ABSOLUTE, LOGARITHMIC, RELATIVE
+from benchmarks.gate.baseline import ABSOLUTE, RELATIVE, is_guarded
 from benchmarks.gate.sources import Entry, grouped
-from benchmarks.gate.verdict import LEVEL, Comparison, MetricChange, Verdict
+from benchmarks.gate.verdict import Comparison, Outcome, Verdict
 
 FACTOR = 1.1  # by which a time may grow
 Pair = tuple[Entry, Entry]
@@ -40,38 +40,28 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
     sides = sources.read(base), sources.read(new)
     sources.check_comparable(*sides)
     before, after = sources.entries(*sides)
-    common = {key: (before[key], after[key]) for key in before if key in after}
     guarded = {
-        key: (old.label, old.record, new.record)
-        for key, (old, new) in common.items()
-        if old.record
-        and new.record
-        and baseline.is_guarded(old.record)
-        and baseline.is_guarded(new.record)
+        key: (entry.label, entry.record, other.record)
+        for key, entry in before.items()
+        if (other := after.get(key)) and is_guarded(entry.record) and is_guarded(other.record)
     }
-    done = [
-        [e for key, e in side.items() if e.status == "done" and key not in guarded]
+    done, done_now = (
+        {key: e for key, e in side.items() if e.status == "done" and key not in guarded}
         for side in (before, after)
-    ]
-    pairs = [
-        pair
-        for key, pair in common.items()
-        if key not in guarded and all(entry.status == "done" for entry in pair)
-    ]
-    comparisons = (
-        *judge_cases(before, after, allow),
-        *baseline.judge(guarded.values()),
-        *judge_counts(pairs),
-        *judge_qualities(done[0], done[1], allow),
-        *judge_times(pairs, factor),
     )
+    pairs = [(done[key], done_now[key]) for key in done if key in done_now]
     reasons = Counter(standing(record).reason for record in sides[1].records)
     return Verdict(
         base=str(base),
         new=str(new),
         factor=factor,
-        comparisons=comparisons,
-        changes=tuple(metric_changes(pairs)),
+        comparisons=(
+            *judge_cases(before, after, allow),
+            *baseline.judge(guarded.values()),
+            *judge_counts(pairs),
+            *judge_qualities(done.values(), done_now.values(), allow),
+            *judge_times(pairs, factor),
+        ),
         measured=tuple(after.values()),
         raised=baseline.movers(guarded.values()),
         aged={reason: count for reason, count in reasons.items() if reason},
@@ -85,43 +75,37 @@ def judge_cases(
 
     A case that was renamed has vanished and appeared.
     """
-    for key, old in before.items():
-        new = after.get(key)
+    for key, entry in {**before, **after}.items():
+        case = Comparison(entry.label, "", "case", "stayed")
+        failed = replace(case, outcome="failed", fails=True)
+        vanished = replace(failed, outcome="vanished")
+        if is_allowed(entry.label, allow):
+            vanished = replace(vanished, fails=False, note="allowed")
+        old, new = before.get(key), after.get(key)
         if new is None:
-            yield _vanished(old.label, "", allow)
-        elif new.status == "done" and old.status == "done":
-            yield Comparison(old.label, "", "case", "stayed")
+            yield vanished
+        elif new.status != "done":
+            if old is not None and old.status != "done":
+                yield replace(case, note=f"{new.status} before and now")
+            else:
+                yield replace(failed, note=": ".join(filter(None, (new.status, new.reason))))
+        elif old is None or old.status != "done":
+            note = f"was {old.status} before" if old is not None else ""
+            yield replace(case, outcome="appeared", note=note)
+        else:
+            yield case
             for name in sorted(old.metrics):
                 if name not in new.metrics:
-                    yield _vanished(old.label, name, allow)
+                    yield replace(vanished, metric=name)
                 elif _is_sound(old, name) and not _is_sound(new, name):
                     numbers = "above zero" if new.kind(name) == "time" else "numbers"
                     note = f"its values are not all {numbers} now"
                     note = note if new.metrics[name].values else "it has no values now"
-                    yield Comparison(old.label, name, "case", "failed", fails=True, note=note)
-        elif new.status == "done":
-            yield Comparison(old.label, "", "case", "appeared", note=f"was {old.status} before")
-        elif old.status == "done":
-            yield _failed(new)
-        else:
-            yield Comparison(old.label, "", "case", "stayed", note=f"{new.status} before and now")
-    for new in (entry for key, entry in after.items() if key not in before):
-        done = new.status == "done"
-        yield Comparison(new.label, "", "case", "appeared") if done else _failed(new)
+                    yield replace(failed, metric=name, note=note)
 
 
-def _vanished(label: str, metric: str, allow: Sequence[str]) -> Comparison:
-    allowed = _is_allowed(label, allow)
-    note = "allowed" if allowed else ""
-    return Comparison(label, metric, "case", "vanished", fails=not allowed, note=note)
-
-
-def _failed(entry: Entry) -> Comparison:
-    note = f"{entry.status}: {entry.reason}" if entry.reason else entry.status
-    return Comparison(entry.label, "", "case", "failed", fails=True, note=note)
-
-
-def _is_allowed(label: str, patterns: Iterable[str]) -> bool:
+def is_allowed(label: str, patterns: Iterable[str]) -> bool:
+    """Whether a label is among the patterns, or matches one."""
     return any(label == pattern or fnmatch(label, pattern) for pattern in patterns)
 
 
@@ -141,18 +125,17 @@ def judge_counts(pairs: Iterable[Pair]) -> Iterator[Comparison]:
             new = after.metrics.get(name)
             if before.kind(name) != "exact" or new is None:
                 continue
-            comparison = Comparison(before.label, name, "exact", "stayed", unit=old.unit)
-            comparison = replace(comparison, base=old.median, new=new.median)
+            values = {"unit": old.unit, "base": old.median, "new": new.median}
+            count = partial(Comparison, before.label, name, "exact", **values)
             if np.array_equal(old.values, new.values, equal_nan=True):
-                yield comparison
+                yield count("stayed")
                 continue
             share = f" ({new.median / old.median - 1:+.2%})" if old.median else ""
             change = f"{new.median - old.median:+,.0f}{share}"
             if (new.median < old.median) == (old.better == "lower"):
-                comparison = replace(comparison, outcome="better", note="renew the baseline")
+                yield count("better", fails=True, change=change, note="renew the baseline")
             else:
-                comparison = replace(comparison, outcome="worse")
-            yield replace(comparison, fails=True, change=change)
+                yield count("worse", fails=True, change=change)
 
 
 class Test(NamedTuple):
@@ -173,14 +156,12 @@ def judge_qualities(
     old, new = grouped(before), grouped(after)
     comparisons = [c for g in old if g in new for c in _qualities(g, old[g], new[g])]
     for each in _corrected(comparisons):
-        if each.fails and _is_allowed(each.case, allow):
+        if each.fails and is_allowed(each.case, allow):
             yield replace(each, fails=False, note=f"{each.note}; allowed")
-        elif each.p is None:
-            yield each
-        elif each.p < LEVEL:
-            yield replace(each, fails=each.outcome == "worse")
-        else:
+        elif each.p is not None and each.p >= LEVEL:
             yield replace(each, outcome="stayed")
+        else:
+            yield replace(each, fails=each.fails or each.outcome == "worse")
 
 
 def _qualities(label: str, before: list[Entry], after: list[Entry]) -> Iterator[Comparison]:
@@ -194,21 +175,24 @@ def _qualities(label: str, before: list[Entry], after: list[Entry]) -> Iterator[
             continue
         base, now = (float(np.mean(list(side.values()))) for side in (old, new))
         better = (now > base) == (metric.better == "higher")
-        comparison = Comparison(label, name, "quality", "better" if better else "worse")
-        comparison = replace(comparison, unit=metric.unit, base=base, new=now)
-        companions = [_by_seed(side, f"{name}_se") for side in (before, after)]
-        errors = [side.get(next(iter(old)), math.nan) for side in companions]
+        quality = partial(Comparison, label, name, "quality", unit=metric.unit, base=base, new=now)
+        error, error_now = (
+            _by_seed(side, f"{name}_se").get(next(iter(old)), math.nan) for side in (before, after)
+        )
         if old.keys() == new.keys() and all(_is_same(old[seed], new[seed]) for seed in old):
-            yield replace(comparison, outcome="stayed")
-        elif result := difference(old, new, (errors[0], errors[1])):
-            change = with_error(result.value, result.error, ".3g")
-            yield replace(comparison, change=change, p=result.p)
+            yield quality("stayed")
+        elif test := difference(old, new, (error, error_now)):
+            change = with_error(test.value, test.error, ".3g")
+            yield quality("better" if better else "worse", change=change, p=test.p)
         else:
             finite = math.isfinite(base) and math.isfinite(now)
-            why = "no error of the difference is known, take more seeds" if finite else "not finite"
-            change = number(now - base, ".3g")
-            lost = not better if finite else not math.isfinite(now)
-            yield replace(comparison, outcome="unjudged", change=change, note=why, fails=lost)
+            note = "no error of the difference is known, take more seeds"
+            yield quality(
+                "unjudged",
+                change=number(now - base, ".3g"),
+                note=note if finite else "not finite",
+                fails=not better if finite else not math.isfinite(now),
+            )
 
 
 def _by_seed(entries: Iterable[Entry], name: str) -> dict[str, float]:
@@ -234,14 +218,12 @@ def difference(old: BySeed, new: BySeed, errors: tuple[float, float]) -> Test | 
     a, b = (np.array(list(side.values()), dtype=float) for side in (old, new))
     if not np.isfinite([*a, *b]).all():
         return None
-    counts, paired = not np.any(np.concatenate([a, b]) % 1), old.keys() == new.keys() and len(a) > 1
+    counts, several = not np.any(np.concatenate([a, b]) % 1), min(len(a), len(b)) > 1
+    paired = several and old.keys() == new.keys()
     moves = np.array([new[seed] - old[seed] for seed in old]) if paired else b
-    several = min(len(a), len(b)) > 1
     with np.errstate(over="ignore", invalid="ignore"):
-        if paired:
-            estimate = of_repetitions(moves)
-        elif several:
-            estimate = of_samples(b, a)
+        if several:
+            estimate = of_repetitions(moves) if paired else of_samples(b, a)
         else:
             error = float(np.hypot(*errors)) if len(a) == len(b) == 1 else math.nan
             estimate = Estimate(float(b.mean() - a.mean()), error or math.nan, math.inf)
@@ -252,7 +234,7 @@ def difference(old: BySeed, new: BySeed, errors: tuple[float, float]) -> Test | 
         p = float(scipy.stats.mannwhitneyu(a, b).pvalue)
     elif counts and not estimate.error and np.any(moves):
         return None
-    valid = math.isfinite(estimate.value) and math.isfinite(estimate.error) and p == p
+    valid = np.isfinite([estimate.value, estimate.error, p]).all()
     return Test(estimate.value, estimate.error, p) if valid else None
 
 
@@ -266,34 +248,29 @@ def judge_times(pairs: Iterable[Pair], factor: float) -> Iterator[Comparison]:
             yield each
             continue
         ratio = each.new / each.base
-        comparison = replace(each, change=f"× {ratio:.3f}")
-        if each.p < LEVEL and ratio > factor:
-            yield replace(comparison, outcome="worse", fails=True)
-        elif each.p < LEVEL and ratio < 1 / factor:
-            yield replace(comparison, outcome="better")
-        else:
-            yield comparison
+        moved = each.p < LEVEL and not 1 / factor <= ratio <= factor
+        outcome: Outcome = "stayed" if not moved else "worse" if ratio > 1 else "better"
+        change = f"× {ratio:.3f}"
+        yield replace(each, change=change, outcome=outcome, fails=outcome == "worse")
 
 
 def _times(before: Entry, after: Entry) -> Iterator[Comparison]:
     for name, metric in before.metrics.items():
         if before.kind(name) != "time" or metric.better == "neither" or name not in after.metrics:
             continue
-        comparison = Comparison(before.label, name, "time", "stayed", unit="reference")
+        time = partial(Comparison, before.label, name, "time", unit="reference")
         old, new = before.relative(name), after.relative(name)
-        if why := _incomparable(before, after, old, new):
-            yield replace(comparison, outcome="incomparable", note=why)
-        elif old is not None and new is not None:
+        if old is None or new is None:
+            yield time("incomparable", note="no reference workload beside it")
+        elif note := _incomparable(before, after, old, new):
+            yield time("incomparable", note=note)
+        else:
             p = float(scipy.stats.mannwhitneyu(old, new).pvalue)
-            yield replace(comparison, base=float(np.median(old)), new=float(np.median(new)), p=p)
+            yield time("stayed", base=float(np.median(old)), new=float(np.median(new)), p=p)
 
 
-def _incomparable(
-    before: Entry, after: Entry, old: np.ndarray | None, new: np.ndarray | None
-) -> str:
+def _incomparable(before: Entry, after: Entry, old: np.ndarray, new: np.ndarray) -> str:
     """Why relative times cannot be compared; empty if they can."""
-    if old is None or new is None:
-        return "no reference workload beside it"
     if not np.isfinite([*old, *new]).all():
         return "not all finite"
     if not before.place or not after.place:
@@ -311,38 +288,3 @@ def _corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
     listed = list(comparisons)
     adjusted = iter(holm([each.p for each in listed if each.p is not None]))
     return [each if each.p is None else replace(each, p=next(adjusted)) for each in listed]
-
-
-def metric_changes(pairs: Sequence[Pair]) -> Iterator[MetricChange]:
-    """The change of each metric that cases have in both results; of times only on one machine."""
-    for name, metric in METRICS.items():
-        timed, difference = metric.kind == "time", metric.unit == LOGARITHMIC
-        same = [pair for pair in pairs if not timed or (pair[0].place == pair[1].place != "")]
-        changes = [(pair, move) for pair in same if (move := _change(*pair, name)) is not None]
-        if not changes:
-            continue
-        moves = sorted(move for _, move in changes)
-        units = [(move, _change(*pair, REFERENCE)) for pair, move in changes if timed]
-        ratios = [move / unit for move, unit in units if unit]
-        yield MetricChange(
-            metric=name,
-            difference=difference,
-            cases=len(moves),
-            equal=moves.count(0.0 if difference else 1.0),
-            median=median(moves),
-            smallest=moves[0],
-            largest=moves[-1],
-            per_workload=median(ratios) if ratios and name != REFERENCE else None,
-        )
-
-
-def _change(before: Entry, after: Entry, name: str) -> float | None:
-    """Ratio of the medians of a metric's values, or their difference in nats; None without both."""
-    base, new = before.median(name), after.median(name)
-    if base is None or new is None:
-        return None
-    if METRICS[name].unit == LOGARITHMIC:
-        return new - base if new != base else 0.0
-    if new == base:
-        return 1.0
-    return new / base if base else math.copysign(math.inf, new)

@@ -76,16 +76,13 @@ class Source:
         return "records" if self.records else "benchmarks of pytest-benchmark"
 
     @property
-    def torch(self) -> set[str]:
-        """Minor versions of torch."""
-        versions = [record.versions for record in self.records]
-        return {minor(v) for v in versions + [row["versions"] for row in self.benchmarks]}
-
-    @property
-    def protocol(self) -> set[str]:
-        """Versions of the protocol of measuring."""
-        micro = {str(row["machine"].get("protocol", "unknown")) for row in self.benchmarks}
-        return micro | {record.case.protocol for record in self.records}
+    def facts(self) -> dict[str, str]:
+        """Versions of the protocol of measuring and minor ones of torch, each in one text."""
+        protocols = {record.case.protocol for record in self.records}
+        protocols |= {str(row["machine"].get("protocol", "unknown")) for row in self.benchmarks}
+        torch = {minor(record.versions) for record in self.records}
+        torch |= {minor(row["versions"]) for row in self.benchmarks}
+        return {"protocol": ", ".join(sorted(protocols)), "torch": ", ".join(sorted(torch))}
 
 
 def read(path: Path, *, whole: bool = False) -> Source:
@@ -134,8 +131,8 @@ def check_comparable(base: Source, new: Source) -> None:
             f"compare like with like: {str(base.path)!r} holds {base.form}, "
             f"{str(new.path)!r} {new.form}"
         )
-    for what in ("protocol", "torch"):
-        old, now = (", ".join(sorted(getattr(source, what))) for source in (base, new))
+    for what, old in base.facts.items():
+        now = new.facts[what]
         if old != now or "," in old:
             raise ValueError(
                 f"cannot compare {str(base.path)!r} and {str(new.path)!r}: {what} {old} against "
@@ -175,17 +172,10 @@ def grouped(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 def _entry(record: Record, label: str, group: str) -> Entry:
     case, seeds = record.case, record.case.seeds
     where = place(record.machine, record.versions, case.device)
-    return Entry(
-        label=label,
-        group=group,
-        seed=f"{seeds.init} {seeds.noise} {seeds.batches}",
-        status=record.status,
-        reason=record.reason,
-        metrics=record.metrics,
-        place=f"{where}, {case.threads} threads" if record.machine.get("cpu") else "",
-        adaptive=_adaptive(case),
-        record=record,
-    )
+    where = f"{where}, {case.threads} threads" if record.machine.get("cpu") else ""
+    seed = f"{seeds.init} {seeds.noise} {seeds.batches}"
+    about = (record.status, record.reason, record.metrics, where, _adaptive(case), record)
+    return Entry(label, group, seed, *about)
 
 
 def _micro(row: Mapping[str, Any]) -> Entry:
@@ -199,7 +189,6 @@ def _adaptive(case: Case) -> bool:
     """Whether the data decide how often the case's field is evaluated."""
     if case.device == naming.COUNTED:  # one evaluation is counted
         return False
-    solver = case.options.get("solver")
-    if isinstance(solver, Mapping):
+    if isinstance(solver := case.options.get("solver"), Mapping):
         return solver.get("method", "dopri5") not in FIXED
     return not {"rtol", "atol"}.isdisjoint(case.options)

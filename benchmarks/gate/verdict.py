@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -14,32 +14,22 @@ import numpy as np
 import scipy
 from pydantic_core import to_json
 
+from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.formats import NOTHING, markdown_details, markdown_table, number, plain
 from benchmarks.core.formats import markdown as escape
-from benchmarks.core.metrics import METRICS, Kind
+from benchmarks.core.metrics import Kind
 from benchmarks.core.naming import counted
 from benchmarks.gate.sources import Entry, grouped
 
-LEVEL = 0.05  # of all two-sided tests of a class together, by Holm's correction
 HEADERS = ("Case", "Metric", "Base", "New", "Change", "Verdict")
-CHANGES = ("Metric", "Change", "Cases", "Equal", "Median", "Smallest", "Largest", "Per workload")
 ROWS = 200  # of a table in Markdown: a comment holds 65,536 characters
 MARKS = {"better": "🟢", "appeared": "🔵"}
 NOT_XML = dict.fromkeys((0xFFFE, 0xFFFF))  # characters that XML cannot hold
 
 Class = Literal["case", Kind]
 CLASSES: tuple[Class, ...] = ("case", "exact", "quality", "time")
-Outcome = Literal[
-    "worse",
-    "better",
-    "moved",  # a figure of the guard, in either direction
-    "stayed",
-    "appeared",
-    "vanished",
-    "failed",
-    "unjudged",
-    "incomparable",
-]
+Comparable = Literal["worse", "better", "stayed", "unjudged", "incomparable"]
+Outcome = Literal[Comparable, "appeared", "vanished", "failed", "moved"]  # moved: of the guard
 UNKNOWN: tuple[Outcome, ...] = ("unjudged", "incomparable")
 
 
@@ -77,45 +67,20 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class MetricChange:
-    """How a metric changed over all cases that both results have; nothing is judged.
-
-    The change is a ``difference`` of what is in nats, else a ratio, of the medians of a case's
-    values. ``equal`` counts the cases with identical values. ``per_workload`` is the median ratio
-    of times in units of each result's own reference workload.
-    """
-
-    metric: str
-    difference: bool
-    cases: int
-    equal: int
-    median: float
-    smallest: float
-    largest: float
-    per_workload: float | None = None
-
-    @property
-    def row(self) -> tuple[str, ...]:
-        """Cells under `CHANGES`."""
-        digits = ".9g" if METRICS[self.metric].kind == "exact" else ".4g"  # one in a million
-        moves = [number(move, digits) for move in (self.median, self.smallest, self.largest)]
-        kind = "new − base" if self.difference else "new ÷ base"
-        workload = "" if self.per_workload is None else number(self.per_workload, ".4g")
-        return (self.metric, kind, str(self.cases), str(self.equal), *moves, workload)
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """Everything that was compared, and whether the build fails."""
+    """Everything that was compared, and whether the build fails.
+
+    ``measured`` are the cases of the new result, ``raised`` the cases that moved with each version
+    that was raised, and ``aged`` the number of stale records of the new result by reason.
+    """
 
     base: str
     new: str
     factor: float
     comparisons: tuple[Comparison, ...]
-    changes: tuple[MetricChange, ...]
-    measured: tuple[Entry, ...]  # of the new result
-    raised: Mapping[str, Sequence[str]] = field(default_factory=dict)  # cases moved, by version
-    aged: Mapping[str, int] = field(default_factory=dict)  # stale records of the new result, by why
+    measured: tuple[Entry, ...]
+    raised: Mapping[str, Sequence[str]]
+    aged: Mapping[str, int]
 
     @property
     def failures(self) -> list[Comparison]:
@@ -143,11 +108,6 @@ class Verdict:
         """Qualities that differ by less than their error can resolve."""
         stayed = [c for c in self.comparisons if c.outcome == "stayed" and c.kind == "quality"]
         return [comparison for comparison in stayed if comparison.base != comparison.new]
-
-    @property
-    def moved(self) -> list[MetricChange]:
-        """The metrics that are not equal in all cases."""
-        return [change for change in self.changes if change.equal < change.cases]
 
     @property
     def summary(self) -> list[str]:
@@ -183,10 +143,6 @@ def as_markdown(verdict: Verdict) -> str:
     if verdict.unresolved:
         summary = f"{len(verdict.unresolved)} qualities moved by less than their error resolves"
         blocks.append(markdown_details(summary, _table(verdict.unresolved)))
-    if verdict.moved:
-        rows = [tuple(map(escape, change.row)) for change in verdict.moved]
-        table = markdown_table(CHANGES, rows, range(2, len(CHANGES)))
-        blocks.append(markdown_details(f"{len(rows)} metrics changed", table))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -212,7 +168,6 @@ def as_json(verdict: Verdict) -> str:
         "factor": verdict.factor,
         "summary": verdict.summary,
         "comparisons": verdict.comparisons,
-        "changes": verdict.changes,
     }
     return to_json(content, indent=1, inf_nan_mode="null").decode() + "\n"
 
@@ -223,22 +178,20 @@ def as_junit(verdict: Verdict) -> str:
     A case is skipped in a class of which nothing could be compared.
     """
     root = ElementTree.Element("testsuites", name="flowgauge compare")
-    for kind in CLASSES:
-        cases: dict[str, list[Comparison]] = {}
-        for comparison in verdict.comparisons:
-            if comparison.kind == kind:
-                cases.setdefault(comparison.case, []).append(comparison)
-        suite = ElementTree.SubElement(root, "testsuite", name=kind)
-        for label, comparisons in cases.items():
-            about = {"classname": f"flowgauge.{kind}", "name": _xml(label), "time": "0"}
-            test = ElementTree.SubElement(suite, "testcase", about)
-            rows = [_xml(" | ".join(filter(None, c.row[1:]))) for c in comparisons if c.fails]
-            if rows:
-                message = rows[0] if len(rows) == 1 else f"{len(rows)} failures"
-                failure = ElementTree.SubElement(test, "failure", type=kind, message=message)
-                failure.text = "\n".join(rows)
-            elif all(c.outcome in UNKNOWN for c in comparisons):
-                ElementTree.SubElement(test, "skipped", message=_xml(comparisons[0].note))
+    suites = {kind: ElementTree.SubElement(root, "testsuite", name=kind) for kind in CLASSES}
+    tests: dict[tuple[Class, str], list[Comparison]] = {}
+    for comparison in verdict.comparisons:
+        tests.setdefault((comparison.kind, comparison.case), []).append(comparison)
+    for (kind, label), comparisons in tests.items():
+        about = {"classname": f"flowgauge.{kind}", "name": _xml(label), "time": "0"}
+        test = ElementTree.SubElement(suites[kind], "testcase", about)
+        rows = [_xml(" | ".join(filter(None, c.row[1:]))) for c in comparisons if c.fails]
+        if rows:
+            message = rows[0] if len(rows) == 1 else f"{len(rows)} failures"
+            failure = ElementTree.SubElement(test, "failure", type=kind, message=message)
+            failure.text = "\n".join(rows)
+        elif all(c.outcome in UNKNOWN for c in comparisons):
+            ElementTree.SubElement(test, "skipped", message=_xml(comparisons[0].note))
     for element in (*root, root):
         for name, tag in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
             element.set(name, str(len(list(element.iter(tag)))))
@@ -264,32 +217,25 @@ def as_github_benchmark(verdict: Verdict) -> str:
 
 
 def _items(label: str, entries: list[Entry]) -> Iterator[dict[str, Any]]:
-    for name, metric in entries[0].metrics.items():
-        smaller, kind, unit, error = (
-            metric.better == "lower",
-            entries[0].kind(name),
-            metric.unit,
-            0.0,
-        )
-        if metric.better == "neither":
-            continue
+    first = entries[0]
+    for name, metric in first.metrics.items():
+        kind, unit, error, prefix = first.kind(name), metric.unit, 0.0, ""
         members = [entry for entry in entries if name in entry.metrics]
         if kind == "time":
             samples = [x for entry in members if (x := entry.relative(name)) is not None]
-            if not samples:
-                continue
             values = np.array([np.median(x) for x in samples])
-            unit, prefix = "reference workloads", "" if smaller else "inverse "
-            error = float(scipy.stats.iqr(np.concatenate(samples)) / 2)
+            error = float(scipy.stats.iqr(np.concatenate(samples)) / 2) if samples else 0.0
+            unit = "reference workloads"
         else:
             values = np.array([entry.metrics[name].median for entry in members])
-            values, prefix = (values, "") if smaller else (-values, "negative ")
-            companion = entries[0].metrics.get(f"{name}_se")
             if kind == "quality" and len(values) > 1:
                 error = float(scipy.stats.sem(values))
-            elif kind == "quality" and companion is not None:
-                error = companion.median
-        value = float(values.mean())
-        if math.isfinite(value):
+            elif kind == "quality":
+                error = first.median(f"{name}_se") or 0.0
+        if metric.better == "higher":
+            prefix = "inverse " if kind == "time" else "negative "
+            values = values if kind == "time" else -values
+        value = float(values.mean()) if len(values) else math.nan
+        if math.isfinite(value) and metric.better != "neither":
             item = {"name": f"{label}: {prefix}{name}", "unit": unit or "1", "value": value}
             yield {**item, "range": f"± {error:.3g}"} if error > 0 else item

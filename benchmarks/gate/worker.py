@@ -1,9 +1,8 @@
-"""The timing process of one revision: a script whose argument is its task, `ab.Subject.task`.
+"""The timing process of one revision; `ab.Worker` asks it.
 
-It imports a revision's packages from its checkout, and nothing of this package, so that another
-interpreter can run it. Of ``flows`` it needs what every revision has (names, build, initialize,
-log_prob, loss, sample), and takes declared versions if they exist. It writes a line of JSON when it
-is ready, and another for each line of its standard input.
+It imports a revision's packages from its checkout. Of ``flows`` it needs what every revision has
+(names, build, initialize, log_prob, loss, sample), and takes declared versions if they exist. Of
+this package it has `benchmarks.measure.process` alone, which imports no flow.
 """
 
 from __future__ import annotations
@@ -19,8 +18,49 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.measure.process import NONE, Arrays, Message
+
 DIM, ROWS = 8, 64
 HINT = "name by --package the package to time"
+
+
+def serve(text: str) -> Callable[[dict[str, Any], Arrays], Message]:
+    """Import what a task in JSON names; return what answers requests.
+
+    An empty request is answered with the flows and their versions, one for a benchmark with the
+    seconds of its calls. ImportError if the revision cannot be imported.
+    """
+    task, earlier = json.loads(text), {*sys.modules}
+    if task["core"] is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {task["core"]})
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        families = load(task)
+    except (Exception, SystemExit) as error:
+        raise ImportError(fault(error, task["checkout"])) from error
+    for name, module in [*sys.modules.items()]:
+        file = getattr(module, "__file__", None) or ""
+        if name not in earlier and counterpart(file, task):
+            raise ImportError(f"imported {file!r}, which is not the revision's: {HINT}")
+    greeting = {"families": families, "declared": declared_versions()}
+    built: dict[str, Callable[[], object]] = {}
+    gc.collect()
+    gc.freeze()
+
+    def answer(request: dict[str, Any], _: Arrays) -> Message:
+        import flows
+
+        if not request:
+            return greeting, NONE
+        family, _, operation = (name := request["benchmark"]).partition("/")
+        if family not in flows.names():
+            return {"missing": True}, NONE
+        built[name] = built.get(name) or call_of(family, operation)
+        return seconds_of(built[name], request["calls"]), NONE
+
+    return answer
 
 
 def call_of(family: str, operation: str) -> Callable[[], object]:
@@ -66,20 +106,6 @@ def seconds_of(call: Callable[[], object], calls: int) -> dict[str, list[float]]
     return {"processor": [p for p, _ in times[1:]], "clock": [c for _, c in times[1:]]}
 
 
-def answer(built: dict[str, Any], family: str, operation: str, calls: int) -> dict[str, Any]:
-    """Time a benchmark, built on first use; or report that it is missing or what it raised."""
-    import flows
-
-    if family not in flows.names():
-        return {"missing": True}
-    name = f"{family}/{operation}"
-    try:
-        built[name] = built.get(name) or call_of(family, operation)
-        return seconds_of(built[name], calls)
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-
-
 def declared_versions() -> dict[str, dict[str, list[int]]]:
     """Version and pace of each family and of the packages of ours that it lies in.
 
@@ -104,18 +130,20 @@ def declared_versions() -> dict[str, dict[str, list[int]]]:
 def load(task: dict[str, Any]) -> list[str]:
     """Import the subject of a task; the families that it registers.
 
-    Paths of the working tree are replaced by those of the checkout. Another package than ours is
-    looked for after the installed flows are imported: beside it may be a ``flows`` of its own.
+    Paths of the working tree are replaced by those of the checkout, the working folder too. Another
+    package than ours is looked for after the installed flows are imported: beside it may be a
+    ``flows`` of its own.
     """
-    moved = [path for path in (counterpart(path, task) for path in sys.path) if path]
-    moved = [os.path.join(task["checkout"], "src"), task["checkout"], *moved]
+    moved = [os.path.join(task["checkout"], "src"), task["checkout"]]
+    moved += filter(None, [counterpart(path, task) for path in sys.path])
     sys.path[:] = [path for path in sys.path if not counterpart(path, task)]
-    sys.path[:0] = moved if task["own"] else []
+    os.chdir(task["checkout"])
+    sys.path[:0] = moved if task["ours"] else []
     import flows
 
     if not hasattr(flows, "names"):
         raise ImportError(f"the package flows is not flowgauge's: {HINT}")
-    if task["own"]:
+    if task["ours"]:
         return list(flows.names())
     sys.path[:0] = moved
     if task["modules"]:
@@ -156,34 +184,3 @@ def fault(error: BaseException, checkout: str) -> str:
     text = cause.msg if isinstance(cause, SyntaxError) else cause
     hint = f": {HINT}" if isinstance(cause, ImportError) else ""
     return f"cannot import it{where}: {type(cause).__name__}: {text}{hint}"
-
-
-def main() -> None:
-    """Answer until the input ends; all other output goes to standard error."""
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    task = json.loads(sys.argv[1])
-    if task["core"] is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {task["core"]})
-    import torch
-
-    torch.set_num_threads(1)
-    try:
-        families = load(task)
-    except (Exception, SystemExit) as error:
-        raise SystemExit(fault(error, task["checkout"])) from error
-    for module in [*sys.modules.values()]:
-        file = getattr(module, "__file__", None) or ""
-        if os.path.realpath(file) != os.path.realpath(__file__) and counterpart(file, task):
-            raise SystemExit(f"imported {file!r}, which is not the revision's: {HINT}")
-    greeting = {"families": families, "declared": declared_versions()}
-    gc.collect()
-    gc.freeze()
-    print(json.dumps(greeting), file=replies, flush=True)
-    built: dict[str, Any] = {}
-    for line in sys.stdin:
-        print(json.dumps(answer(built, **json.loads(line))), file=replies, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -39,31 +39,38 @@ SAFE = {"PYTHONSAFEPATH": "1"}  # for those that the children start, such as `mu
 MARK = "FLOWGAUGE_FAMILY"  # the variable that names a process's family
 
 
-def command(function: str, *arguments: str) -> list[str]:
-    """Return the command that calls ``module:name`` with texts, with this process's path."""
+def command(function: str, *arguments: str, path: Sequence[str] = ()) -> list[str]:
+    """Return the command that calls ``module:name`` with texts, with this process's path.
+
+    Folders of ``path`` come first.
+    """
     module, _, name = function.partition(":")
     last = 1 + len(arguments)
     code = (
         f"import sys; sys.path[:] = sys.argv[{last}:]; "
         f"from {module} import {name}; {name}(*sys.argv[1:{last}])"
     )
-    return [sys.executable, "-P", "-c", code, *arguments, *sys.path]
+    return [sys.executable, "-P", "-c", code, *arguments, *path, *sys.path]
 
 
 def connected(
-    function: str, *arguments: str, env: Mapping[str, str] | None = None, **how: Any
+    function: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    path: Sequence[str] = (),
+    **how: Any,
 ) -> tuple[subprocess.Popen[bytes], Connection]:
     """Start a process that calls ``module:name``; it, and this end of a pipe to it.
 
     The function is called with the descriptors of the other end and of the `lifeline`, and with
-    these texts. ``env`` are all its variables, by default those of this process, and ``how`` other
-    arguments of Popen.
+    these texts. ``env`` are all its variables, by default those of this process, ``path`` folders
+    in front of this one's import path, and ``how`` other arguments of Popen.
     """
     ours, theirs = Pipe()
     with theirs:
         descriptors = theirs.fileno(), lifeline()
         process = subprocess.Popen(
-            command(function, *map(str, descriptors), *arguments),
+            command(function, *map(str, descriptors), *arguments, path=path),
             stdin=subprocess.DEVNULL,
             env={**(os.environ if env is None else env), **SAFE},
             pass_fds=descriptors,
@@ -124,8 +131,9 @@ class Child:
 
     ``function`` is ``module:name``, called there with ``arguments`` when the first request comes;
     it returns the function that maps a request to an answer. ``variables`` are added to the
-    environment, in which libraries read threads and precision as they are imported. What the child
-    prints is kept for the message of its end; with ``prints`` it goes where ours goes.
+    environment, in which libraries read threads and precision as they are imported; folders of
+    ``path`` come before the import path of this process. What the child prints is kept for the
+    message of its end; with ``prints`` it goes where ours goes.
     """
 
     def __init__(
@@ -133,13 +141,14 @@ class Child:
         function: str,
         *arguments: str,
         variables: Mapping[str, str] | None = None,
+        path: Sequence[str] = (),
         prints: bool = False,
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         place = {} if prints else {"stdout": self._log, "stderr": self._log}
         env = {**os.environ, **(variables or {})}
         self._process, self._pipe = connected(
-            f"{__name__}:serve", function, *arguments, env=env, **place
+            f"{__name__}:serve", function, *arguments, env=env, path=path, **place
         )
 
     def __enter__(self) -> Self:

@@ -63,11 +63,8 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     for i, name in enumerate(name for name in every if name not in styles):
         turn, place = divmod(i, len(COLOURS))
         fill = {"fillstyle": FILLS[turn % len(FILLS)]} if turn else {}
-        styles[name] = {
-            "color": COLOURS[place],
-            "marker": MARKS[(place + turn) % len(MARKS)],
-            **fill,
-        }
+        mark = MARKS[(place + turn) % len(MARKS)]
+        styles[name] = {"color": COLOURS[place], "marker": mark, **fill}
     return styles
 
 
@@ -121,6 +118,14 @@ def logarithmic(*axes: Any) -> None:
         else:
             axis.set_major_formatter(lambda value, _: f"10{_raised(round(math.log10(value)))}")
         axis.set_minor_formatter(partial(_between, axis))
+
+
+def finish(panel: Any, *, log: str = "xy", marks: Iterable[float] = (), **labels: Any) -> None:
+    """Label a panel that is drawn; ``log`` names logarithmic axes, ``marks`` are ticks of x."""
+    logarithmic(*(getattr(panel, f"{name}axis") for name in log))
+    if marks := sorted(set(marks)):
+        ticks(panel.xaxis, marks)
+    panel.set(**labels)
 
 
 def _short(value: float) -> str:
@@ -181,10 +186,9 @@ LINE = 10.0  # points from one number to the next
 
 
 class End(NamedTuple):
-    """The last point of a series' line, and its exponent there."""
+    """The last value of a series' line, and its exponent there."""
 
     name: str
-    x: float
     y: float
     exponent: float
 
@@ -195,6 +199,8 @@ def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.nd
     Nearest in squares: the isotonic regression, by its max-min formula, of the wishes less the
     gaps. Where there is no room for the gap, it is the largest that there is room for.
     """
+    if not wishes:
+        return np.empty(0)
     order, count = np.argsort(wishes, kind="stable"), len(wishes)
     steps = np.arange(count) * min(gap, (high - low) / max(1, count - 1))
     w = np.asarray(wishes)[order] - steps
@@ -208,32 +214,14 @@ def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.nd
 
 
 def slopes(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height: float) -> None:
-    """Continue the lines of a panel with logarithmic axes, of ``height`` inches, by their slopes.
+    """Write the exponent of each line right of a panel with logarithmic axes, ``height`` inches.
 
-    Its limits are fixed by this, with room for the numbers on the right.
+    Its limits are fixed by this.
     """
-    left, right = panel.get_xlim()
     bottom, top = panel.get_ylim()
-    reach = (right / left) ** 0.06
-    tips = [end.y * reach**end.exponent for end in ends]
-    top = max(top, *(1.2 * tip for tip in tips), 0)
-    panel.set(xlim=(left, right * reach**3), ylim=(bottom, top))
-    if not ends:
-        return
-    wishes = np.log(np.array(tips) / bottom) / np.log(top / bottom)
+    panel.set(xlim=panel.get_xlim(), ylim=(bottom, top))
+    wishes = [math.log(end.y / bottom) / math.log(top / bottom) for end in ends]
     gap = LINE / 72 / height
-    places = apart(wishes, gap, gap / 2, 1 - gap / 2)
-    for end, tip, wish, place in zip(ends, tips, wishes, places, strict=True):
-        colour = looks[end.name]["color"]
-        panel.plot([end.x, end.x * reach], [end.y, tip], ls=(0, (2, 1.2)), lw=1.2, color=colour)
-        moved = {"arrowstyle": "-", "lw": 0.5, "color": colour, "shrinkA": 0, "shrinkB": 0}
-        panel.annotate(
-            f"{end.exponent:.1f}",
-            (end.x * reach, tip),
-            (end.x * reach**1.4, bottom * (top / bottom) ** place),
-            fontsize=8,
-            color=colour,
-            va="center",
-            bbox={"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none", "alpha": 0.8},
-            arrowprops={**moved, "relpos": (0, 0.5)} if abs(place - wish) > gap / 4 else None,
-        )
+    for end, place in zip(ends, apart(wishes, gap, gap / 2, 1 - gap / 2), strict=True):
+        style = {"fontsize": 8, "color": looks[end.name]["color"], "va": "center"}
+        panel.annotate(f"{end.exponent:.1f}", (1.01, place), xycoords="axes fraction", **style)

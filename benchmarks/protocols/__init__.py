@@ -10,13 +10,11 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache, reduce
 from importlib import resources
-from typing import Any, Self
+from typing import Any
 
 from pydantic import JsonValue, PositiveInt, ValidationError
-from pydantic import model_validator as validator
 
 from benchmarks.core.case import Settings
-from benchmarks.training.settings import Training
 
 
 class Source(Settings, frozen=True):
@@ -76,14 +74,6 @@ class Protocol(Settings, frozen=True):
     source: Source | None = None  # None: our own
     rules: tuple[Rule, ...]
 
-    @validator(mode="after")
-    def _trainable(self) -> Self:
-        for flow in {flow for rule in self.rules for flow in rule.flows}:
-            for dataset in {name for rule in self.rules for name in rule.datasets}:
-                if rules := [rule for rule in self.rules if rule.holds(flow, dataset)]:
-                    Training.model_validate(_merged(rules).training)
-        return self
-
     def of(self, flow: str, dataset: str) -> Rule:
         """Merge all rules for a flow on a data set.
 
@@ -99,11 +89,7 @@ class Protocol(Settings, frozen=True):
                 f"protocol {self.name!r} has no rule for flow {flow!r} on {dataset!r}; it has the "
                 f"{kind}: {', '.join(sorted(choices))}"
             )
-        return _merged(rules)
-
-
-def _merged(rules: list[Rule]) -> Rule:
-    return reduce(Rule.under, rules, Rule())
+        return reduce(Rule.under, rules, Rule())
 
 
 def names() -> list[str]:

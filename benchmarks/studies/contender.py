@@ -20,16 +20,12 @@ from flows.member import Member
 class Contender(Settings, frozen=True):
     """A flow in a comparison; what it leaves out it takes from the study.
 
-    The flow "*" stands for every registered flow that is of no other library and that the
-    comparison does not name otherwise, except those that ``without`` names or matches ("nsf_*"):
-    that is how a new flow comes into every table. In place of the study's ``hidden``, a budget of
-    ``parameters`` decides the width, or ``hidden_per_dim``, the c of H = c D.
+    The flow "*" stands for every registered flow of this project or of a plug-in that no other
+    entry names and ``without`` does not match.
     """
 
     flow: str
-    """Name of the flow. "*" stands for every registered flow that no other entry names. A name
-    alone may stand in place of the table.
-    """
+    """Name of the flow, or "*"; a name alone may stand in place of the table."""
     options: Mapping[str, JsonValue] = {}
     """Options of the flow by name, where they differ from its defaults."""
     parameters: PositiveInt | None = None
@@ -51,8 +47,7 @@ class Contender(Settings, frozen=True):
     @property
     def rules(self) -> dict[str, JsonValue]:
         """What decides the width in place of a number, by name: roles of a case."""
-        rules = {"parameters": self.parameters, "hidden_per_dim": self.hidden_per_dim}
-        return {name: value for name, value in rules.items() if value is not None}
+        return self.model_dump(include={"parameters", "hidden_per_dim"}, exclude_none=True)
 
     def complete(self, sizes: Mapping[str, int], dim: int) -> dict[str, Any]:
         """The flow's full options at D: its defaults, the study's sizes that it uses, its own."""
@@ -92,18 +87,16 @@ def expanded(contenders: Sequence[K]) -> list[K]:
     A flow of a plug-in among them has the `shared` settings of its first peer that is named with
     some: a flow that solves an ODE if it does, else one that does not.
     """
-    named = {contender.flow for contender in contenders} - {"*"}
+    named = [contender.flow for contender in contenders if contender.flow != "*"]
     result: list[K] = []
     for contender in contenders:
-        if contender.flow == "*":
-            left_out = [*named, *contender.without]
-            others = [n for n in flows.own() if not any(fnmatch(n, p) for p in left_out)]
-            result += [
-                contender.model_copy(update={"flow": name, **_of_peer(name, contenders)})
-                for name in others
-            ]
-        elif usable(contender):
-            result.append(contender)
+        if contender.flow != "*":
+            result += [contender] if usable(contender) else []
+            continue
+        for name in flows.own():
+            if not any(fnmatch(name, pattern) for pattern in (*named, *contender.without)):
+                changes = {"flow": name, **_of_peer(name, contenders)}
+                result.append(contender.model_copy(update=changes))
     return result
 
 

@@ -53,9 +53,7 @@ class Trainees(Settings, frozen=True):
     sizes: Mapping[str, PositiveInt] = {}
     """Sizes of the networks by name (`hidden`, `depth`, `layers`), for flows that use them."""
     parameters: PositiveInt | None = None
-    """Number of trainable parameters that decides the width of every flow without a width of its
-    own.
-    """
+    """Number of trainable parameters that decides the width of flows without one of their own."""
     batch: PositiveInt = 256
     """Rows of a batch."""
     updates: PositiveInt = 1000
@@ -84,12 +82,11 @@ class Trainees(Settings, frozen=True):
         roles: Mapping[str, JsonValue] = {},
         **fields: Any,
     ) -> Iterator[Case]:
-        """Yield a case for each flow and seed on a data set; of a conditional set see `entered`.
+        """Yield a case for each flow and seed on a data set.
 
-        ``settings``, ``roles`` and ``fields`` are those of every case; ``fixed`` are settings of
-        the training that override all others. Raises ValueError if a protocol has no rule for a
-        flow on the data set, if training options contradict each other, or if rows are to be fresh
-        and the data set has no distribution.
+        ``fixed`` are settings of the training that override all others. Raises ValueError if a
+        protocol has no rule for a flow on the data set, if training options contradict each other,
+        or if rows are to be fresh and the data set has no distribution.
         """
         for contender in entered(self.flows, dataset):
             trainee, training = self.resolve(contender, dataset, fixed)
@@ -113,24 +110,21 @@ class Trainees(Settings, frozen=True):
         self, trainee: Trainee, dataset: str, fixed: Mapping[str, JsonValue] = {}
     ) -> tuple[Trainee, Training]:
         """Resolve a flow's options, batch, updates and training on a data set; see `repeated`."""
+        member = flows.members[trainee.flow]
         decided = "hidden" in trainee.options or trainee.rules
-        if self.parameters and not decided and "hidden" in flows.members[trainee.flow].uses:
+        if self.parameters and not decided and "hidden" in member.uses:
             trainee = trainee.model_copy(update={"parameters": self.parameters})
-        study, given = self.training.model_dump(exclude_unset=True), self.model_fields_set
         training, changes = self.training.model_dump(), {}
         if name := trainee.protocol or self.protocol:
             rule = protocols.read(name).of(trainee.flow, dataset)
-            training |= {**rule.training, **study}
-            sizes = flows.members[trainee.flow].applicable(self.sizes)
-            options = {**rule.options, **sizes, **trainee.options}
+            training |= {**rule.training, **self.training.model_dump(exclude_unset=True)}
+            options = {**rule.options, **member.applicable(self.sizes), **trainee.options}
             if trainee.rules and "hidden" not in trainee.options:
                 options.pop("hidden", None)
-            changes = {
-                "options": options,
-                "batch": trainee.batch or (self.batch if "batch" in given else rule.batch),
-                "updates": trainee.updates
-                or (self.updates if "updates" in given else rule.updates),
-            }
+            changes["options"] = options
+            for size in ("batch", "updates"):
+                nearer = self if size in self.model_fields_set else rule
+                changes[size] = getattr(trainee, size) or getattr(nearer, size)
         training |= {**trainee.training.model_dump(exclude_unset=True), **fixed}
         try:
             return trainee.model_copy(update=changes), Training.model_validate(training)
@@ -147,11 +141,11 @@ def entered(contenders: Sequence[K], dataset: str) -> list[K]:
     every = expanded(contenders)
     if not datasets.context_dim(dataset):
         return every
-    for name in sorted({contender.flow for contender in contenders} - {"*"}):
-        if "context_dim" not in flows.members[name].uses:
-            what = f"flow {name!r} is left out on {dataset}: it takes no context"
-            warnings.warn(what, stacklevel=1)
-    return [one for one in every if "context_dim" in flows.members[one.flow].uses]
+    unfit = {one.flow for one in every if "context_dim" not in flows.members[one.flow].uses}
+    for name in sorted(unfit.intersection(contender.flow for contender in contenders)):
+        what = f"flow {name!r} is left out on {dataset}: it takes no context"
+        warnings.warn(what, stacklevel=1)
+    return [one for one in every if one.flow not in unfit]
 
 
 def sized(sizes: Mapping[str, int], dataset: str) -> dict[str, int]:
@@ -170,6 +164,6 @@ def fitted(
 ) -> Iterator[Case]:
     """Yield a case for each baseline and seed on a data set."""
     for entry in map(BaselineEntry.model_validate, baselines):
-        own = {"flow": entry.flow, "dim": dim, "dataset": dataset, "batch": 1, **fields}
-        own["settings"] = {**settings, **entry.settings}
-        yield from (common.case(seed, **own) for seed in common.seeds)
+        fields |= {"flow": entry.flow, "dim": dim, "dataset": dataset, "batch": 1}
+        fields["settings"] = {**settings, **entry.settings}
+        yield from (common.case(seed, **fields) for seed in common.seeds)

@@ -393,40 +393,25 @@ def mixture(
     picks = np.random.default_rng(seed).permutation(len(train))[:ROWS]
     x, held = columns(train[picks]), columns(validation[:VALIDATION])
     entrants = [Entrant.begun(x, held, seed + k, *entry) for k, entry in enumerate(ENTRANTS)]
-    winner = _tournament(entrants, x, held, effort)
-    tried = [entrant.about() for entrant in entrants]
-    winner.model, winner.stale = winner.best, 0
-    left = effort - _spent(entrants)
-    while winner.stale < PATIENCE and winner.fit(winner.model, x, held, left):
-        left = effort - _spent(entrants)
-    notes = {
-        **winner.about(),
-        "validation_rows": held.shape[1],
-        "rows": x.shape[1],
-        "steps": winner.steps,
-        "flops": _spent(entrants),
-        "tried": tried,
-    }
-    return Baseline.of(winner.best, seed, notes)
 
+    def spent() -> float:
+        return sum(entrant.spent for entrant in entrants)
 
-def _tournament(
-    entrants: Sequence[Entrant], train: Tensor, validation: Tensor, effort: float
-) -> Entrant:
-    """The best entrant, after rounds in which the better half of them grows on."""
     growing = list(entrants)
     for rounds in range(len(entrants).bit_length(), 0, -1):
-        share = (effort - _spent(entrants)) / rounds / len(growing)
+        share = (effort - spent()) / rounds / len(growing)
         for entrant in growing:
             end = entrant.spent + share
-            while not entrant.finished and entrant.grow(train, validation, end - entrant.spent):
+            while not entrant.finished and entrant.grow(x, held, end - entrant.spent):
                 pass
         growing = sorted(growing, key=lambda entrant: -entrant.score)[: max(1, len(growing) // 2)]
-    return growing[0]
-
-
-def _spent(entrants: Sequence[Entrant]) -> float:
-    return sum(entrant.spent for entrant in entrants)
+    winner, tried = growing[0], [entrant.about() for entrant in entrants]
+    winner.model, winner.stale = winner.best, 0
+    while winner.stale < PATIENCE and winner.fit(winner.model, x, held, effort - spent()):
+        pass
+    notes = {**winner.about(), "validation_rows": held.shape[1], "rows": x.shape[1]}
+    notes |= {"steps": winner.steps, "flops": spent(), "tried": tried}
+    return Baseline.of(winner.best, seed, notes)
 
 
 # functions of training rows (N, D), of about unit variance, a seed, and validation rows
@@ -458,13 +443,13 @@ class BaselineEntry(Settings, frozen=True):
 
     @validator(mode="after")
     def _known(self) -> Self:
-        for what, name, choices in (
-            ("baseline {!r}", self.flow, BASELINES),
-            ("preprocessing {!r} of a baseline", self.preprocessing, preprocessing.FITS),
-        ):
+        checked: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+            ("baseline", self.flow, BASELINES),
+            ("preprocessing of a baseline", self.preprocessing, preprocessing.FITS),
+        )
+        for what, name, choices in checked:
             if name not in choices:
-                known = ", ".join(choices)
-                raise ValueError(f"unknown {what.format(name)}; choose from: {known}")
+                raise ValueError(f"unknown {what}: {name!r}; choose from: {', '.join(choices)}")
         if self.effort and "effort" not in inspect.signature(BASELINES[self.flow]).parameters:
             raise ValueError(f"baseline {self.flow!r} has one way to be fitted: leave out effort")
         return self

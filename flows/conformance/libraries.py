@@ -58,7 +58,7 @@ def register() -> None:
     """Register nflows' own families, under names that begin with ``nflows_``."""
     for name, build in dict(_families()).items():
         factory = partial(_built, build)
-        factory.__doc__ = f"nflows' own {name}."  # type: ignore[attr-defined]
+        factory.__doc__ = f"nflows' own {name}."
         factory.__module__ = __name__
         flows.register(f"nflows_{name}", uses=("hidden", "layers"), requires="nflows")(factory)
 

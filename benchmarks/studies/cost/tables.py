@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -17,39 +17,26 @@ CALLS = ("log_prob", "step", "sample")
 FEW = 10  # pairs of flows that are all shown, however plain
 WORDS = {ALWAYS: "all", NEVER: "none in range"}
 GROWTH_NOTE = (
-    "FLOPs: the degree in D of the polynomial that gives the exact counts (of the larger D only, "
-    "if the smallest do not fit; – if no polynomial fits), and in parentheses d ln cost / d ln D "
-    "at the largest D. Seconds: the exponent of the fitted law at the largest D with its 95 % "
-    "interval, which includes the noise of the samples and a drift of each size. ≥: the "
-    "asymptote is not reached, because the leading term is below half of the cost or of a lower "
-    "degree than that of the FLOPs, or because no polynomial fits. A break is a size from which "
-    "all times differ by a factor; the law is fitted to the larger sizes. D is the largest that "
-    "was counted; a cell whose series ends earlier says where. Determinants of weights, as in "
-    "glow, are computed once for a batch; those of Jacobians, as in dense, once for each row."
+    "FLOPs: the degree in D of the polynomial that gives the exact counts (– if none fits), and in "
+    "parentheses d ln cost / d ln D at the largest D. Seconds: the exponent of the fitted law at "
+    "the largest D with its 95 % interval; ≥: the asymptote is not reached. A break is a size from "
+    "which all times differ by a factor; the law is fitted to the larger sizes. Precomputed and "
+    "linear layer: what is computed once for a batch; log_prob excludes products of weights that a "
+    "solve precomputes."
 )
-GROWTH_PARTS = {
-    ONCE: "Precomputed: products of weights that a solve computes once for the batch. The FLOPs "
-    "of log_prob exclude them, so that their growth is that of one row.",
-    "linear_flops": "Linear layer: one pass of the batch through the invertible linear layers of "
-    "the flow, with their log-determinant.",
-}
 AXES_NOTE = (
     "N is the batch size, H the width, ℓ the depth, L the number of layers; all other sizes are "
     "equal along an axis. All costs are per batch. FLOPs and bytes: the degree of the polynomial "
     "that gives the exact counts (– if none fits), and in parentheses d ln cost / d ln size at "
     "the largest size. Seconds: the exponent of the fitted law with its 95 % interval; ≥: the "
-    "asymptote is not reached. A cost of degree 0 in N is computed once for a batch, as are the "
-    "determinant of weights and the products of weights that a solve precomputes."
+    "asymptote is not reached."
 )
 CROSSINGS_NOTE = (
     "The dimension from which on the first flow costs less per row than the second, at all "
     "larger D that were measured; interpolated between measured D on logarithmic axes. Pairs "
-    "have equal batches and the same rule for the width. If their log_prob differs in degree in "
-    "D, the flow of lower degree is first. Two flows that solve an ODE, and a flow that solves "
-    "one with dense, are compared at equal degree too: the one with fewer FLOPs at the largest "
-    "common D is first. The table by dimension has the evaluations (NFE) of flows that solve an "
-    "ODE; trained fields may take more. Pairs left out because one flow is cheaper at every D in "
-    "every column:"
+    "have equal batches and the same rule for the width. The flow of lower degree in D is first; "
+    "of equal degree, where both solve an ODE or one is dense, that with fewer FLOPs. Pairs left "
+    "out because one flow is cheaper at every D in every column:"
 )
 
 
@@ -78,17 +65,16 @@ def metrics_of(frame: pd.DataFrame) -> list[str]:
 
 def _by_growth(scans: pd.DataFrame) -> Table:
     """A row for each series: growth of the calls' FLOPs and seconds with D."""
-    first, *others = metrics_of(scans) or [""]
+    first, *others = metrics_of(scans) or ["log_prob_flops"]
     metrics = [first, ONCE, *others, "linear_flops", "linear_seconds"]
     rows = []
     for name, group in scans.groupby("series"):
-        grown = {m: found for m in metrics if m and (found := growth(group, m))}
+        grown = {m: found for m in metrics if (found := growth(group, m))}
         if largest := int(max((each.largest for each in grown.values()), default=0)):
             place = {"flow": name, "dim": largest, RECORDS: tuple(group["key"])}
             rows.append(place | _cells(grown, largest))
-    columns = {"flow": Column("Flow"), "dim": Column("D"), **_columns(metrics, rows)}
-    notes = [GROWTH_NOTE, *(text for part, text in GROWTH_PARTS.items() if part in columns)]
-    return _table("cost-growth", "Growth with the dimension", " ".join(notes), rows, columns)
+    headers = {"flow": "Flow", "dim": "D"}
+    return _table("cost-growth", "Growth with the dimension", GROWTH_NOTE, rows, headers, metrics)
 
 
 def _by_axis(done: pd.DataFrame) -> Table:
@@ -103,10 +89,8 @@ def _by_axis(done: pd.DataFrame) -> Table:
             grown = {m: found for m in metrics if (found := growth(group, m, axis))}
             rows.append(place | _cells(grown, 0))
     headers = {"flow": "Flow", "axis": "Axis", "from": "From", "to": "To"}
-    columns = {name: Column(header) for name, header in headers.items()}
-    columns |= _columns(metrics, rows)
     title = "Growth in N, H, depth and layers"
-    return _table("cost-axes", title, AXES_NOTE, rows, columns)
+    return _table("cost-axes", title, AXES_NOTE, rows, headers, metrics)
 
 
 def _cells(grown: dict[str, Growth], largest: float) -> dict[str, Any]:
@@ -128,26 +112,25 @@ def _cells(grown: dict[str, Growth], largest: float) -> dict[str, Any]:
     return row
 
 
-def _columns(metrics: Iterable[str], rows: list[dict[str, Any]]) -> dict[str, Column]:
-    """How degrees and exponents are shown, of the metrics that a row has."""
-    present = [metric for metric in metrics if any(metric in row for row in rows)]
-    return {
-        metric: Column(
-            label=METRICS[metric].title,
+def _table(
+    name: str,
+    title: str,
+    note: str,
+    rows: list[dict[str, Any]],
+    headers: Mapping[str, str],
+    metrics: Iterable[str],
+) -> Table:
+    """The rows with the metrics that one has, and empty texts beside what a series does not."""
+    columns = {name: Column(header) for name, header in headers.items()}
+    for metric in (metric for metric in metrics if any(metric in row for row in rows)):
+        columns[metric] = Column(
+            METRICS[metric].title,
             digits=".2f" if METRICS[metric].kind == "time" else "d",
             interval=f"{metric}.interval",
             prefix=f"{metric}.bound",
             mark=f"{metric}.mark",
             kind=METRICS[metric].kind,
         )
-        for metric in present
-    }
-
-
-def _table(
-    name: str, title: str, note: str, rows: list[dict[str, Any]], columns: dict[str, Column]
-) -> Table:
-    """The rows, with empty texts beside what a series does not have."""
     frame = selected(pd.DataFrame(rows), columns) if rows else pd.DataFrame()
     texts = [column for column in frame if column.endswith((".bound", ".mark"))]
     frame[texts] = frame[texts].fillna("")
@@ -183,37 +166,18 @@ SETTINGS = {  # column: header, and the column of the records
 }
 RELATIVE = "log_prob_relative"  # seconds over those of the reference workload
 MEASURED = (
-    "parameters",
-    "log_prob_nfe",
-    "log_prob_flops",
-    "log_prob_determinant_flops",
-    "step_flops",
-    "sample_flops",
-    "log_prob_seconds",
-    "step_seconds",
-    "sample_seconds",
-    "log_prob_first_seconds",
-    "build_seconds",
-    RELATIVE,
-    "step_saved_bytes",
-    "step_peak_bytes",
-    "step_resident_bytes",
-    ONCE,
-)
+    "parameters log_prob_nfe log_prob_flops log_prob_determinant_flops step_flops sample_flops "
+    "log_prob_seconds step_seconds sample_seconds log_prob_first_seconds build_seconds "
+    f"{RELATIVE} step_saved_bytes step_peak_bytes step_resident_bytes {ONCE}"
+).split()
 WHOLE = ("step_resident_bytes", ONCE)  # shown of a batch, others of a row
-NOTES = {
-    "log_prob_determinant_flops": "Determinant: the LU factorisations within log_prob; the rest "
-    "forms the matrices that are factorised.",
-    "log_prob_first_seconds": "First log_prob: the first call of a newly built flow.",
-    RELATIVE: "log_prob / reference: the time of the batch over that of the reference workload "
-    "in the same rounds; this ratio can be compared between machines.",
-    "step_saved_bytes": "Saved: the most bytes that autograd holds for the backward pass of a "
-    "training step.",
-    "step_peak_bytes": "Peak: the most bytes of live tensors during a training step.",
-    "step_resident_bytes": "Resident: the growth of a fresh process's resident set by a training "
-    "step.",
-    ONCE: "Precomputed: products of weights that a solve computes once for the batch.",
-}
+NOTE = (
+    "Medians of the raw samples. Determinant: the LU factorisations within log_prob. log_prob / "
+    "reference: the time of the batch over that of the reference workload in the same rounds. "
+    "Saved: the most bytes that autograd holds for the backward pass of a training step; peak: of "
+    "live tensors; resident: the growth of a fresh process. Precomputed: products of weights that "
+    "a solve computes once for the batch."
+)
 SOLVER = {"method": "dopri5", "rtol": 1e-5, "atol": 1e-5, "step_size": None, "gradient": "adjoint"}
 SHOWN = {"first_step": None, "max_steps": 10000, "error_norm": "all"}  # where they are not so
 
@@ -228,32 +192,23 @@ def by_dimension(frame: pd.DataFrame) -> Table:
         else:
             table[name], columns[name] = column, Column(header)
     order = [str(name) for name in table]
-    for metric, values in _values(frame):
-        table[metric], columns[metric] = cells(frame, values), _column(metric)
+    if {"log_prob_seconds", "reference_seconds"} <= set(frame):
+        frame = frame.assign(**{RELATIVE: frame["log_prob_seconds"] / frame["reference_seconds"]})
+    for metric in (metric for metric in MEASURED if metric in frame):
+        if metric == RELATIVE:
+            column = Column("log_prob / reference", digits=".4g", kind="time")
+            table[metric], columns[metric] = cells(frame, metric), column
+            continue
+        row = bool(METRICS[metric].per) and metric not in WHOLE
+        digits = ",.0f" if metric == "parameters" else ".4g"
+        columns[metric] = Column.of(metric, row=row, digits=digits)
+        table[metric] = cells(frame, per_row(frame, metric) if row else frame[metric])
     table[RECORDS] = [(key,) for key in frame["key"]]
-    notes = ["Medians of the raw samples.", *_uncounted(frame)]
-    notes += [text for metric, text in NOTES.items() if metric in table]
+    notes = [NOTE, *_uncounted(frame)]
     if common:
         notes.append(f"In all rows: {', '.join(common)}.")
     table = table.sort_values(order, ignore_index=True)
     return Table("cost-by-dimension", "Cost by dimension", " ".join(notes), table, columns)
-
-
-def _values(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
-    """The metrics that the records have, of a row where they are of a batch."""
-    for metric in MEASURED:
-        if metric == RELATIVE and {"log_prob_seconds", "reference_seconds"} <= set(frame):
-            yield metric, frame["log_prob_seconds"] / frame["reference_seconds"]
-        elif metric in frame:
-            row = METRICS[metric].per and metric not in WHOLE
-            yield metric, per_row(frame, metric) if row else frame[metric]
-
-
-def _column(metric: str) -> Column:
-    if metric == RELATIVE:
-        return Column("log_prob / reference", digits=".4g", kind="time")
-    row = bool(METRICS[metric].per) and metric not in WHOLE
-    return Column.of(metric, row=row, digits=",.0f" if metric == "parameters" else ".4g")
 
 
 def _uncounted(frame: pd.DataFrame) -> list[str]:

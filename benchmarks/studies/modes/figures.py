@@ -16,9 +16,8 @@ from benchmarks.studies.modes.tables import OBJECTIVES, groups
 
 CROSS = {"ls": "", "marker": "x", "color": draw.COLOURS[1]}  # at modes that are missed
 NOTE = (
-    "Above: samples of the first seed; crosses mark missed modes. Below: the share of samples "
-    "nearest to each mode, one scale per row; dotted: the due share of each mode; crosses: "
-    "missed modes."
+    "Above: samples of the first seed. Below: the share of samples nearest to each mode, one scale "
+    "per row; dotted: the due share. Crosses: missed modes."
 )
 
 
@@ -35,43 +34,35 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 def _draw(group: pd.DataFrame) -> Any:
     """Two rows of panels an objective, a column for the data and each flow."""
     data = arrays_by_case(group.iloc[:1])[0]
-    own = {"samples": data["data_samples"], "mode_shares": data["data_shares"]}
-    ends = data["data_samples"].min(0), data["data_samples"].max(0)
-    margin = 0.05 * (ends[1] - ends[0])
-    window = list(zip(ends[0] - margin, ends[1] + margin, strict=True))
+    points = data["data_samples"]
+    extent = np.stack([points.min(0), points.max(0)], 1)
+    of_data = {"samples": points, "mode_shares": data["data_shares"]}
     lines = []
     for _, objective, cases in groups(group):
         first = cases.drop_duplicates("series")
-        held = dict(zip(first["series"], arrays_by_case(first), strict=True))
-        lines.append((OBJECTIVES[objective], {"Data": own, **held}))
-    columns = ["Data", *sorted({name for _, held in lines for name in held} - {"Data"})]
-    with draw.figure(2 * len(lines), len(columns)) as (figure, axes):
-        figure.set_size_inches(1.75 * len(columns), 3.0 * len(lines))
-        for panel in axes.flat:
-            panel.set_visible(False)
-        for (objective, held), pair in zip(lines, axes.reshape(len(lines), 2, -1), strict=True):
-            top = max(a["mode_shares"].max() for a in held.values())
-            for flow, a in held.items():
-                above, below = pair[:, columns.index(flow)]
-                missed = modes.of_due(a["mode_shares"]) < modes.MISSED
-                panels.cloud(above, a["samples"])
+        by_flow = dict(zip(first["series"], arrays_by_case(first), strict=True))
+        lines.append((OBJECTIVES[objective], {"Data": of_data, **by_flow}))
+    columns = ["Data", *sorted({name for _, line in lines for name in line} - {"Data"})]
+    gaps = [panels.NAME, panels.NAME / 2] * len(lines)
+    with panels.squares(gaps, len(columns), 1.5) as (figure, axes):
+        for pair, (objective, line) in zip(axes.reshape(len(lines), 2, -1), lines, strict=True):
+            top = 105 * max(float(content["mode_shares"].max()) for content in line.values())
+            for (above, below), name in zip(pair.T, columns, strict=True):
+                above.set_visible(name in line)
+                below.set_visible(name in line)
+                if name not in line:
+                    continue
+                share = line[name]["mode_shares"]
+                missed = modes.of_due(share) < modes.MISSED
+                panels.cloud(above, line[name]["samples"])
                 above.plot(*data["modes"][missed].T, ms=5, mew=1.5, **CROSS)
-                above.set(xlim=window[0], ylim=window[1], aspect="equal", xticks=[], yticks=[])
-                above.set(visible=True, title=flow)
-                above.grid(False)
-                for spine in above.spines.values():
-                    spine.set(visible=True, color="#bbbbbb")
-                _bars(below, 100 * a["mode_shares"], missed, 100 * top)
-                below.tick_params(labelleft=flow == "Data")
-            pair[0, 0].set_ylabel(f"by {objective}")
-            pair[1, 0].set_ylabel("share of samples (%)")
+                panels.window(above, extent, 0.05)
+                panels.title(above, name, "", 1.5)
+                places = np.arange(len(share))
+                below.bar(places, 100 * share, color=draw.COLOURS[0], width=0.8)
+                below.axhline(100 / len(share), ls=":", lw=1, color="#555555")
+                below.plot(places[missed], np.full(missed.sum(), 0.04 * top), ms=3.5, **CROSS)
+                below.set(ylim=(0, top))
+                below.set_title(f"up to {top:.0f} %", fontsize=8, pad=3)
+            panels.label(figure, pair[0, 0], pair[1, 0], f"by {objective}")
     return figure
-
-
-def _bars(panel: Any, share: np.ndarray, missed: np.ndarray, top: float) -> None:
-    places = np.arange(len(share))
-    panel.bar(places, share, color=draw.COLOURS[0], width=0.8)
-    panel.axhline(100 / len(share), ls=":", lw=1, color="#555555")
-    panel.plot(places[missed], np.full(missed.sum(), 0.04 * top), ms=3.5, **CROSS)
-    panel.set(visible=True, ylim=(0, 1.05 * top), xticks=[], xlabel=f"{len(share)} modes")
-    panel.grid(False, axis="x")

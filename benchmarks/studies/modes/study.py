@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import JsonValue, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
@@ -94,12 +94,10 @@ class Modes(TrainingStudy):
                 raise ValueError(f"unknown objective {objective!r}; choose from: {known}")
             data = datasets.load(name)
             of_samples.figures(data.val, data)  # raises if its modes or density are not known
-            fixed: dict[str, JsonValue] = {"keep": "last"} if objective == "reverse_kl" else {}
+            how: dict[str, Any] = {"study": self.name, "roles": {"expected": options.seconds}}
+            how["fixed"] = {"keep": "last"} if objective == "reverse_kl" else {}
             settings = {"objective": objective, **options.model_dump(include=SETTINGS)}
-            roles = {"expected": options.seconds}
-            yield from options.repeated(
-                common, name, data.dim, settings, fixed, roles, study=self.name
-            )
+            yield from options.repeated(common, name, data.dim, settings, **how)
 
     def budget(self, case: Case) -> float:
         """Seconds: what the suite expects of a training, and a second for its samples."""
@@ -127,8 +125,8 @@ def scored(
     """
     x, log_q = flow.rsample_and_log_prob(int(case.settings["samples"]))
     x, log_q = x.cpu(), log_q.cpu()
-    assert data.log_prob is not None  # or there were no such case
-    assert data.modes is not None
+    if data.log_prob is None or data.modes is None:
+        raise ValueError(f"data set {data.name!r} has no modes or no exact density")
     excess = (log_q - data.log_prob(x)).numpy()
     metrics |= of_samples.figures(x, data)
     metrics |= {"reverse_kl": float(excess.mean()), "reverse_kl_se": standard_error(excess)}

@@ -37,35 +37,28 @@ TRAINING_NOTE = (
 )
 GROWTH_NOTE = (
     "Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at each "
-    "dimension: 0 where the number of evaluations does not depend on D. FLOPs: the slope of what "
-    "one log_prob of a row takes after training, by the flow's own solver and trace."
+    "dimension. FLOPs: the slope of what one log_prob of a row takes after training, by the flow's "
+    "own solver and trace."
 )
 FIT = (
     f"Each training is read at the first validation that has closed {SHARE:.0%} of the gap between "
-    "a Gaussian and the truth or, where that is not known, the best likelihood of these trainings "
-    "on the same split, which may be another flow's at another D. Evaluations of one log_prob of a "
-    "fixed batch there, in float64, at atol = rtol, interpolated between the checks of a training. "
+    "a Gaussian and the truth or, where that is not known, the best likelihood on the same split. "
+    "Evaluations of one log_prob of a fixed batch there, in float64, at atol = rtol, interpolated "
+    "between the checks of a training. "
 )
 FIT_GROWTH_NOTE = (
-    FIT + "Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at the "
-    "dimensions where the share was reached; over all tolerances that of the mean of their ln NFE. "
-    "The interval is by the scatter over D; it has no width where NFE are equal at every D."
+    f"{FIT}Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at the "
+    "dimensions where the share was reached."
 )
 FIT_NOTE = (
-    FIT + "Means over the seeds that reached the share, and how many did. Share: of the gap at the "
+    f"{FIT}Means over the seeds that reached the share, and how many did. Share: of the gap at the "
     "end of the training."
 )
-MEANING = (
-    "FLOPs of log_prob per row. Flows with an ODE are those of this study after training, each by "
-    "its own solver and trace at the number of evaluations that it then takes. The others are "
-    "those of the cost study with their L layers: the polynomial in D that their exact counts are "
-    "of or, where D is below the sizes that it holds for and where there is none, an interpolation "
-    "between the counts on logarithmic axes. "
-    "What is computed once for a batch is shared by its rows. "
-)
 TOTALS_NOTE = (
-    "In parentheses the evaluations, both a mean over seeds. N: rows of the call. H: the width; "
-    "compare flows of equal H, or those whose H grows with D with each other."
+    "FLOPs of log_prob per row; what is computed once for a batch is shared by its rows. Flows "
+    "with an ODE are those of this study after training, each by its own solver and trace. The "
+    "others are those of the cost study: the polynomial in D of their exact counts, or an "
+    "interpolation between the counts where there is none."
 )
 CROSSINGS_NOTE = (
     "The D from which on the flow with an ODE (column) takes fewer FLOPs per row than the one "
@@ -99,10 +92,9 @@ def _training(rows: pd.DataFrame) -> Table:
     table = nfe.named(rows)[[*headers]].assign(**{RECORDS: [(key,) for key in rows["key"]]})
     columns = _columns(headers)
     for metric, digits in DIGITS.items():
-        if METRICS[metric].cpu and metric not in rows:  # of records before there were such
-            continue
-        table[metric] = cells(rows, rows.get(metric, pd.Series(float("nan"), rows.index)))
-        columns[metric] = Column.of(metric, row=METRICS[metric].per == "row", digits=digits)
+        if metric in rows or not METRICS[metric].cpu:  # old records are without CPU seconds
+            table[metric] = cells(rows, metric)
+            columns[metric] = Column.of(metric, row=METRICS[metric].per == "row", digits=digits)
     title = "Evaluations before and after training"
     return Table("nfe-training", title, TRAINING_NOTE, table, columns)
 
@@ -184,7 +176,8 @@ def _totals(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
     for dim in nfe.dims(solved):
         columns[f"dim.{dim}"] = Column(f"D = {dim}", digits=".1e", mark=f"dim.{dim}.nfe")
     frame = pd.DataFrame(rows, columns=[*with_parts(columns), RECORDS])
-    return Table("nfe-totals", TOTALS, MEANING + TOTALS_NOTE, frame, columns)
+    note = f"{TOTALS_NOTE} In parentheses the evaluations. N: rows of the call; H: the width."
+    return Table("nfe-totals", TOTALS, note, frame, columns)
 
 
 def _crossings(solved: Sequence[Total], direct: Sequence[Total]) -> Table:

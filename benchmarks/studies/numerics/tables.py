@@ -1,9 +1,8 @@
-"""Tables of numerics: gradients by error and by setting; what is left of each equality."""
+"""Tables of numerics: gradients by error and solver; what is left of each equality."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -11,15 +10,21 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.inference import ratio_of_medians
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, selected
-from benchmarks.core.metrics import METRICS
+from benchmarks.core.exhibit import RECORDS, Column, Table, described, selected
 from benchmarks.core.naming import name_runs, series
 
 # ---- gradients ----------------------------------------------------------------------------------
 
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-5)  # errors that a gradient may be asked to keep
 PLACE = ["dataset", "series", "updates", "dtype"]  # a field, in one precision
-WHICH = {
+DIGITS = {
+    "gradient_error": ".1e",
+    "gradient_cosine": ".6f",
+    "gradient_bytes": ".3g",
+    "nfe_forward": ".0f",
+    "nfe_backward": ".0f",
+}
+GRADIENTS = {
     "dataset": Column("Data"),
     "series": Column("Flow"),
     "updates": Column("Updates", digits=",d"),
@@ -32,54 +37,40 @@ WHICH = {
     "backprop_ratio": Column(
         "Time / backprop", digits=".3g", interval="backprop_ratio.interval", kind="time"
     ),
+    **{metric: Column.of(metric, digits=digits) for metric, digits in DIGITS.items()},
 }
-DIGITS = {
-    "gradient_error": ".1e",
-    "gradient_cosine": ".6f",
-    "gradient_bytes": ".3g",
-    "nfe_forward": ".0f",
-    "nfe_backward": ".0f",
-}
-MEASURED = {metric: Column.of(metric, digits=digits) for metric, digits in DIGITS.items()}
 MEANING = (
-    "Updates: training updates of the field, 0 if untrained. Error: ‖g - g*‖ / ‖g*‖ over all "
-    "parameters, with g* by backprop in float64 at a tight tolerance. Saved: the most bytes that "
-    "autograd holds for backward at one time, without parameters. Forward, backward: evaluations "
-    "of either solve. Medians over seeds. "
+    "Error: ‖g - g*‖ / ‖g*‖ over all parameters, with g* by backprop in float64 at a tight "
+    "tolerance. Saved: the most bytes that autograd holds for backward, without parameters. "
+    "Medians over seeds. "
 )
 QUICKEST_NOTE = (
-    f"The fastest solver setting with at most this error, of {', '.join(map(str, LEVELS))}. A "
-    "setting that is fastest for several errors is listed at the smallest one. Fixed steps have "
-    "no seminorm."
+    f"The fastest solver setting with at most this error, of {', '.join(map(str, LEVELS))}; once, "
+    "at the smallest, where it is fastest for several."
 )
 SETTINGS_NOTE = (
     "Setting: the tolerance rtol = atol, or the step size of a fixed-step method. Time: loss and "
-    "backward, timed in the same shuffled rounds, as a ratio of medians with its 95 % bootstrap "
-    "interval."
+    "backward as a ratio of medians, with its 95 % bootstrap interval."
 )
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Gradients of a given error, gradients by solver setting, and a table for each identity."""
     parts = dict(list(frame.groupby("setting.part")))
-    listed = _gradients(with_solver(parts["gradients"])) if "gradients" in parts else []
+    listed = []
+    if "gradients" in parts:
+        rows = with_solver(parts["gradients"])
+        for name, title, note, table in (
+            ("gradients-at-error", "Fastest gradient within an error", QUICKEST_NOTE, by_error),
+            ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting),
+        ):
+            if len(shown := table(rows)):
+                shown = selected(shown, GRADIENTS)
+                listed.append(Table(name, title, MEANING + note, shown, GRADIENTS))
     if "identities" in parts:
         groups = name_runs(parts["identities"], *NAMES).groupby("setting.identity", sort=False)
         listed += [_identity(str(identity), rows) for identity, rows in groups]
     return listed
-
-
-def _gradients(rows: pd.DataFrame) -> list[Table]:
-    exhibits = [
-        ("gradients-at-error", "Fastest gradient within an error", QUICKEST_NOTE, by_error(rows)),
-        ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting(rows)),
-    ]
-    columns = {**WHICH, **MEASURED}
-    return [
-        Table(name, title, MEANING + note, selected(frame, columns), columns)
-        for name, title, note, frame in exhibits
-        if len(frame)
-    ]
 
 
 def with_solver(frame: pd.DataFrame) -> pd.DataFrame:
@@ -115,29 +106,28 @@ def by_setting(rows: pd.DataFrame) -> pd.DataFrame:
             row[RECORDS] = tuple(dict.fromkeys([*group["key"], *base["key"]]))
             done = group[group["status"] == "done"]
             if done.empty:
-                table.append(row | {"gradient_error": group["status"].iloc[0]})
-                continue
-            row |= {metric: done[metric].median() for metric in MEASURED}
-            table.append(row | (_ratio(done, base) if "gradient_seconds" in done else {}))
+                row["gradient_error"] = group["status"].iloc[0]
+            else:
+                row |= {metric: done[metric].median() for metric in DIGITS}
+            if gradient == "backprop" and len(done) and "gradient_seconds" in done:
+                row["backprop_ratio"] = 1.0
+            elif "gradient_seconds" in done:
+                row |= _ratio(done, base)
+            table.append(row)
     return pd.DataFrame(table)
 
 
 def _ratio(done: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     """Seconds over backprop's of the same seed, all seeds pooled."""
-    if set(done["gradient"]) == {"backprop"}:
-        return {"backprop_ratio": 1.0}
-    done, base = (side[side["gradient_seconds"].notna()] for side in (done, base))
-    done = done.sort_values("seed")
-    beside = base.set_index("seed")["gradient_seconds.values"]
-    ours, theirs = [], []
-    for seed, samples in zip(done["seed"], done["gradient_seconds.values"], strict=True):
-        if seed in beside.index:
-            scale = np.median(beside[seed])
-            ours.append(np.asarray(samples) / scale)
-            theirs.append(np.asarray(beside[seed]) / scale)
-    if not ours:
+    timed = [side[side["gradient_seconds"].notna()].set_index("seed") for side in (done, base)]
+    ours, theirs = (side["gradient_seconds.values"] for side in timed)
+    if not (seeds := sorted(set(ours.index) & set(theirs.index))):
         return {}
-    value, low, high = ratio_of_medians(np.concatenate(ours), np.concatenate(theirs))
+    scaled = [
+        np.concatenate([np.asarray(side[seed]) / np.median(theirs[seed]) for seed in seeds])
+        for side in (ours, theirs)
+    ]
+    value, low, high = ratio_of_medians(*scaled)
     return {"backprop_ratio": value, "backprop_ratio.interval": (low, high)}
 
 
@@ -151,7 +141,7 @@ def by_error(rows: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     done = done.assign(reference_ratio=done["gradient_seconds"] / done["reference_seconds"])
     alike = done.groupby([*PLACE, "gradient", "method", "setting"])
-    settings = alike[["reference_ratio", *MEASURED]].median()
+    settings = alike[["reference_ratio", *DIGITS]].median()
     settings = settings.assign(**{RECORDS: alike["key"].agg(tuple)}).reset_index()
     table: list[dict[str, Any]] = []
     for _, field in settings.groupby(PLACE):
@@ -168,48 +158,53 @@ def by_error(rows: pd.DataFrame) -> pd.DataFrame:
 # ---- identities ---------------------------------------------------------------------------------
 
 PLACES = {"hutchinson": "d", "bottleneck": "k"}  # estimator: space of its probes, R^D or R^K
-TITLES = {
-    "euler": "A residual network and Euler's method",
-    "order": "Orders of convergence",
-    "density": "Densities against a dense Jacobian",
-    "rate": "d log p/dt against the trace",
-    "estimate": "Trace in R^D and in R^K, exact and estimated",
-}
-NOTES = {
-    "euler": "A residual network z + f_k(z), layer by layer with the weights of the field at t = "
-    "k, compared with Euler's method at step size one for the same field: float64, 16 rows.",
-    "order": "Root mean square error at t = 1 for each number of steps, relative to a solution "
-    "by dopri8 at 1e-12. Order: log2 of the ratio of errors between the two largest numbers "
-    "of steps.",
-    "density": "Largest difference between the log-determinant and that of the Jacobian by "
-    "autograd, and |∫ p dx - 1| in two dimensions on a grid. Beside each: the error that "
-    "rounding, the solver's tolerance (1e-10) and the grid allow. Weights are moved off "
-    "their initial values.",
-    "rate": "Largest |d log p/dt + tr ∂f/∂z| along trajectories, over the root mean square of "
-    "the trace. d log p/dt is a finite difference of fourth order of log |det| of the "
-    "solution's Jacobian, which rk4 computes in the given number of steps.",
-    "estimate": "A field g(h(x)) with h in R^K; the projection is x U Uᵀ with orthonormal U. "
-    "Error: root mean square over rows and draws of one probe, relative to ‖∂f/∂x‖, in R^D "
-    "and in R^K. Theory: √ of the closed formula, 2 (‖S‖² − Σ S_ii²) for Rademacher and 2 "
-    "‖S‖² for Gaussian noise. Variance: that in R^K over that in R^D. Largest z: the largest "
-    "mean error of a row, in its standard errors. Traces differ: tr of K × K less tr of D × "
-    "D, relative to ‖∂f/∂x‖.",
-}
 ERRORS = {"order": "solver_error", "rate": "rate_error"}  # by step, of a convergence
-CASES = {  # by identity, columns of the table and the records, a row a case
-    "euler": {
-        "time": "option.time",
-        "dim": "dim",
-        "blocks": "setting.blocks",
-        "different_elements": "different_elements",
-        "solver_error": "solver_error",
-    },
-    "density": {
-        name: name
-        for name in ("flow", "dim", "ladj_error", "ladj_bound", "mass_error", "mass_bound")
-    },
-    "estimate": {"dim": "dim", "width": "option.bottleneck"},
+IDENTITIES: dict[str, tuple[str, str, list[str], list[str]]] = {
+    # title, note, what a case is, and what is measured of it
+    "euler": (
+        "A residual network and Euler's method",
+        "A residual network z + f_k(z), layer by layer with the weights of the field at t = k, "
+        "beside Euler's method at step size one for the same field: float64, 16 rows.",
+        ["time", "dim", "blocks"],
+        ["different_elements", "solver_error"],
+    ),
+    "order": (
+        "Orders of convergence",
+        "Root mean square error at t = 1 for each number of steps, relative to a solution by "
+        "dopri8 at 1e-12. Order: log2 of the ratio of errors between the two largest numbers of "
+        "steps.",
+        ["method", "dim"],
+        ["convergence_order"],
+    ),
+    "density": (
+        "Densities against a dense Jacobian",
+        "Largest difference between the log-determinant and that of the Jacobian by autograd, and "
+        "|∫ p dx - 1| in two dimensions on a grid. Beside each: the error that rounding, the "
+        "solver's tolerance (1e-10) and the grid allow.",
+        ["flow", "dim"],
+        ["ladj_error", "ladj_bound", "mass_error", "mass_bound"],
+    ),
+    "rate": (
+        "d log p/dt against the trace",
+        "Largest |d log p/dt + tr ∂f/∂z| along trajectories, over the root mean square of the "
+        "trace. d log p/dt is a finite difference of fourth order of log |det| of the solution's "
+        "Jacobian, which rk4 computes in the given number of steps.",
+        ["time", "dim"],
+        ["convergence_order"],
+    ),
+    "estimate": (
+        "Trace in R^D and in R^K, exact and estimated",
+        "A field g(h(x)) with h in R^K; the projection is x U Uᵀ with orthonormal U. Error: root "
+        "mean square over rows and draws of one probe, relative to ‖∂f/∂x‖. Theory: √ of the "
+        "closed formula, 2 (‖S‖² − Σ S_ii²) for Rademacher and 2 ‖S‖² for Gaussian noise. "
+        "Variance: that in R^K over that in R^D. Largest z: the largest mean error of a row, in "
+        "its standard errors.",
+        ["dim", "width"],
+        ["status"],
+    ),
 }
+SOURCES = {"time": "option.time", "blocks": "setting.blocks", "method": "setting.method"}
+SOURCES |= {"width": "option.bottleneck"}
 COLUMNS = {
     "flow": Column("Flow"),
     "method": Column("Method"),
@@ -266,7 +261,7 @@ def estimates(rows: pd.DataFrame) -> pd.DataFrame:
     fields = []
     for key, group in rows.groupby([*names.values()], sort=False):
         field: dict[str, Any] = dict(zip(names, key, strict=True))
-        for _, case in group.sort_values("place").iterrows():
+        for case in group.sort_values("place").to_dict("records"):
             place = case["place"]
             field[f"rmse_{place}"] = case["trace_rmse"]
             field[f"rmse_{place}_se"] = case["trace_rmse_se"]
@@ -279,43 +274,26 @@ def estimates(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _identity(identity: str, rows: pd.DataFrame) -> Table:
-    columns = COLUMNS
+    title, note, *_ = IDENTITIES[identity]
     finished = rows[rows["status"] == "done"]
-    if identity in ERRORS:
-        cases = list(_falling(rows))
-        errors = dict.fromkeys(n for case in cases for n in case if n.startswith("error_"))
-        headers = {name: f"{name.removeprefix('error_')} steps" for name in errors}
-        columns = columns | {name: Column(h, digits=".1e") for name, h in headers.items()}
-        frame = pd.DataFrame(cases)
-    elif identity == "estimate" and len(finished):
+    if identity == "estimate" and len(finished):
         frame = estimates(finished)
     else:
-        frame = _cases(rows, CASES[identity])
-    frame = frame.dropna(axis="columns", how="all").reset_index(drop=True)
-    return Table(f"identities-{identity}", TITLES[identity], NOTES[identity], frame, columns)
+        frame = pd.DataFrame([_case(row) for row in rows.to_dict("records")])
+    frame = frame.dropna(axis="columns", how="all")
+    steps = {n: n.removeprefix("error_") for n in map(str, frame) if n.startswith("error_")}
+    columns = COLUMNS | {n: Column(f"{number} steps", digits=".1e") for n, number in steps.items()}
+    return Table(f"identities-{identity}", title, note, frame, columns)
 
 
-def _cases(rows: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    """A row a case: what it is, and its metrics or else its status."""
-    frame = pd.DataFrame(index=rows.index)
-    measured = [n for n in names if n in METRICS and n in rows]
-    for name, column in names.items():
-        if column in rows:
-            frame[name] = cells(rows, rows[column]) if name in measured else rows[column]
-    if not measured:
-        frame["status"] = rows["status"]
-    return frame.assign(**{RECORDS: [(key,) for key in rows["key"]]})
-
-
-def _falling(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The error of each case at each number of steps, and its order."""
-    for _, row in rows.iterrows():
-        method = row.get("setting.method")
-        named = isinstance(method, str)
-        case: dict[str, Any] = {"method": method} if named else {"time": row["option.time"]}
-        case |= {"dim": row["dim"], RECORDS: (row["key"],)}
-        order: Any = row["status"]
-        if order == "done":
-            steps, errors, order = convergence(row)
-            case |= {f"error_{n}": error for n, error in zip(steps, errors, strict=True)}
-        yield case | {"convergence_order": order}
+def _case(row: dict[Any, Any]) -> dict[str, Any]:
+    """What a case is, with its metrics or else its status; of a convergence errors by step."""
+    *_, which, metrics = IDENTITIES[row["setting.identity"]]
+    case = {name: row[SOURCES.get(name, name)] for name in which} | {RECORDS: (row["key"],)}
+    if row["status"] != "done":
+        return case | dict.fromkeys(metrics, row["status"])
+    if row["setting.identity"] in ERRORS:
+        steps, errors, order = convergence(row)
+        case |= {f"error_{n}": error for n, error in zip(steps, errors, strict=True)}
+        return case | {"convergence_order": order}
+    return case | {metric: row[metric] for metric in metrics}

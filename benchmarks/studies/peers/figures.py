@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import METRICS
@@ -40,96 +38,82 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def libraries(frame: pd.DataFrame) -> Iterator[Figure]:
     """The ratios with their intervals, a panel a call."""
-    rows = costs(done) if len(done := frame[frame["status"] == "done"]) else pd.DataFrame()
-    names = [f"{call}.ratio" for call in CALLS if f"{call}.ratio" in rows]
-    if names:
-        rows = rows.dropna(subset=names, how="all")
+    done = frame[frame["status"] == "done"]
+    rows = costs(done) if len(done) else pd.DataFrame()
+    panels = {f"{call}.ratio": title for call, title in CALLS.items() if f"{call}.ratio" in rows}
+    if panels:
         rows = rows.assign(name=rows["member"] + ", D = " + rows["dim"].astype(str))
-        panels = [(title, rows, f"{call}.ratio") for call, title in CALLS.items()]
-        picture = partial(_picture, [panels], "group", "over ours", log=LogLocator())
+        picture = partial(_picture, _points(rows, panels), "group", "over ours")
         yield Figure("libraries", "Over ours", LIBRARIES, picture, tuple(done["key"]))
 
 
 def likelihoods(frame: pd.DataFrame) -> Iterator[Figure]:
     """Differences with their intervals, a row of panels a data set, a panel a stage."""
-    names = [f"{stage}.difference" for stage in STAGES]
-    rows = scores(frame).dropna(subset=names, how="all")
+    columns = {f"{stage}.difference": words for stage, words in STAGES.items()}
+    rows = scores(frame).dropna(subset=list(columns), how="all")
     if len(rows):
-        rows = rows.assign(name=rows["member"])
-        panels = [
-            [(f"{dataset}, {words}", own, f"{s}.difference") for s, words in STAGES.items()]
-            for dataset, own in rows.groupby("dataset", sort=False)
-        ]
+        points = _points(rows.assign(name=rows["member"]), columns)
+        points = points.assign(panel=points["dataset"] + ", " + points["panel"])
+        points = points.sort_values("dataset", kind="stable")
         keys = tuple(key for records in rows["records"] for key in records)
-        title, picture = "Likelihood less that of ours", partial(_picture, panels, "group", "nats")
+        picture = partial(_picture, points, "group", "nats", len(STAGES), zero=0.0)
+        title = "Likelihood less that of ours"
         yield Figure("library_likelihoods", title, LIKELIHOODS, picture, keys)
 
 
 def speed(frame: pd.DataFrame) -> Iterator[Figure]:
-    """Times over those of the eager flow, a panel a call."""
+    """Times over those of the eager flow, the first of its block, a panel a call."""
     done = named(frame)[frame["status"] == "done"]
-    rows = relative(done)
-    if len(rows):
-        panels = [
-            (METRICS[f"{call}_seconds"].name, rows[rows["call"] == call], "ratio")
-            for call in SPEED_CALLS
-            if (rows["call"] == call).any()
-        ]
-        log = LogLocator(subs=(1, 2, 5))
-        picture = partial(_picture, [panels], "competitor", "time / eager", log=log)
+    busy = done.get("setting.busy", pd.Series(0, done.index)).map(lambda n: ", busy" if n else "")
+    name = done["flow"] + ", D = " + done["dim"].astype(str) + busy
+    panels = {}
+    for call in (call for call in SPEED_CALLS if f"{call}_seconds" in done):
+        seconds = done[f"{call}_seconds"]
+        eager = seconds.where(done["setting.by"] == "eager").groupby(done["block"])
+        done[f"{call}.ratio"] = seconds / eager.transform("first")
+        panels[f"{call}.ratio"] = METRICS[f"{call}_seconds"].name
+    points = _points(done.assign(name=name), panels) if panels else done
+    if len(points):
+        picture = partial(_picture, points, "competitor", "time / eager", legend=True)
         yield Figure("speed", "Times over the eager flow's", SPEED, picture, tuple(done["key"]))
 
 
-def relative(done: pd.DataFrame) -> pd.DataFrame:
-    """A row for each call of a competitor: subject (name), competitor, call, and time over eager's.
-
-    The eager flow is the first of its block.
-    """
-    rows = []
-    for _, group in done.groupby("block", sort=False):
-        eager = group[group["setting.by"] == "eager"].head(1)
-        for call in (c for c in SPEED_CALLS if f"{c}_seconds" in group and len(eager)):
-            base = eager[f"{call}_seconds"].iloc[0]
-            for _, row in group[group[f"{call}_seconds"].notna()].iterrows():
-                busy = ", busy" * bool(row.get("setting.busy"))
-                subject = {"name": f"{row['flow']}, D = {row['dim']}{busy}", "call": call}
-                ratio = row[f"{call}_seconds"] / base
-                rows.append(subject | {"competitor": row["competitor"], "ratio": ratio})
-    return pd.DataFrame(rows)
+def _points(rows: pd.DataFrame, panels: Mapping[str, str]) -> pd.DataFrame:
+    """A row for each value of the columns, with its interval and the title of its panel."""
+    parts = [
+        rows.assign(panel=title, value=rows[name], interval=rows.get(f"{name}.interval"))
+        for name, title in panels.items()
+    ]
+    return pd.concat(parts).dropna(subset=["value"])
 
 
 def _picture(
-    panels: list[list[tuple[str, pd.DataFrame, str]]],
+    points: pd.DataFrame,
     series: str,
     label: str,
-    log: LogLocator | None = None,
+    columns: int = 0,
+    zero: float = 1.0,
+    legend: bool = False,
 ) -> Any:
-    """Points of rows by name, with intervals where there are any, about the line of no difference.
+    """Points by name with their intervals, about the line ``zero`` of no difference.
 
-    A panel is a title, its rows and the column that it draws; ``series`` is the column by which
-    points are coloured, and has a legend unless names tell it.
+    ``series`` is the column by which points are coloured; ratios have logarithmic axes.
     """
-    every = pd.concat([rows for line in panels for _, rows, _ in line])
-    names, looks = list(dict.fromkeys(every["name"])), draw.looks(every[series])
-    legend = series == "competitor"
-    height, handles = 0.2 * len(names) * (1.5 if legend else 1) + 0.9 + 0.7 * legend, {}
-    share = {"sharex": "row" if log is None else not legend, "sharey": True}
-    with draw.figure(len(panels), len(panels[0]), height, **share) as (figure, axes):
-        for panel, (title, rows, column) in zip(axes.flat, chain(*panels), strict=True):
-            for row in rows.dropna(subset=[column]).to_dict("records"):
+    panels = list(points.groupby("panel", sort=False))
+    names, looks = list(dict.fromkeys(points["name"])), draw.looks(points[series])
+    columns = columns or len(panels)
+    height = 0.2 * len(names) * (1.5 if legend else 1) + 0.9
+    with draw.figure(-(-len(panels) // columns), columns, height, sharey=True) as (figure, axes):
+        for panel, (title, rows) in zip(axes.flat, panels, strict=True):
+            for row in rows.to_dict("records"):
                 y, look = names.index(row["name"]), looks[row[series]]
-                (handles[row[series]],) = panel.plot(row[column], y, ls="", **look)
-                if isinstance(interval := row.get(f"{column}.interval"), tuple):
-                    panel.hlines(y, *interval, color=look["color"])
-            panel.axvline(0 if log is None else 1, color="#555555", lw=1)
-            panel.set(title=title, xlabel=label)
-            if log is not None:
-                panel.set_xscale("log")
-                panel.xaxis.set_major_locator(log)
-                panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-                panel.xaxis.set_minor_formatter(NullFormatter())
+                panel.plot(row["value"], y, ls="", label=row[series], **look)
+                if isinstance(row["interval"], tuple):
+                    panel.hlines(y, *row["interval"], color=look["color"])
+            panel.axvline(zero, color="#555555", lw=1)
+            draw.finish(panel, log="x" if zero else "", title=title, xlabel=label)
         axes[0, 0].set_yticks(range(len(names)), names)
         axes[0, 0].invert_yaxis()
         if legend:
-            draw.legend_below(figure, list(handles.values()), list(handles))
+            draw.legend_of(figure, axes.flat)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from benchmarks.analysis import paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import ratio_of_medians
-from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, selected
 from benchmarks.core.metrics import METRICS, SCALES
 from benchmarks.core.naming import name_runs
 
@@ -104,35 +105,32 @@ DIFFERENCES = (
 )
 LIBRARIES = (
     "Medians of one call on the whole batch, timed in the same shuffled rounds, with the "
-    "interquartile range of the raw samples in brackets. The ratio is that of the median to the "
-    "first member's, with a 95 % bootstrap interval: above 1 the first is faster. Compiling is in "
-    "no other time, and in calls the number of calls that take as long. Error: the largest error "
-    "of log_prob over the batch, relative to the same weights in float64, an ODE at a tight "
-    "tolerance; a ratio is a fair comparison only if both errors are about the same. FLOPs of "
-    "peers are not counted."
+    "interquartile range in brackets. Ratio: the median over the first member's, with a 95 % "
+    "bootstrap interval; above 1 the first is faster. Compiling is in no other time; in calls it "
+    "is the number of calls that take as long. Error: the largest error of log_prob over the "
+    "batch, relative to the same weights in float64; a ratio is a fair comparison only if both "
+    "errors are about the same."
 )
 LIKELIHOODS = (
-    "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
-    f"{1 - LEVEL:.0%} interval, after equal updates, and after as many updates as equal seconds "
-    "have room for, alone on the machine, by the rate that was measured first. No seconds of "
-    "compiling count there. Difference: to the first member, paired by seed and split, with its "
-    "interval in brackets. Against the first a member is ahead, level, behind or not told apart, "
-    f"tested together for its group at a level of {LEVEL:g} (Student's t, Holm). Rows, batches, "
-    "learning rates and validations are the same for all members."
+    f"Mean test log-likelihood in nats over seeds, ± half of its {1 - LEVEL:.0%} interval, after "
+    "equal updates, and after as many updates as equal seconds have room for, without compiling, "
+    "by the rate that was measured first. Difference: to the first member, paired by seed and "
+    "split, with its interval in brackets. Against the first a member is ahead, level, behind or "
+    f"not told apart, tested together for its group at a level of {LEVEL:g} (Student's t, Holm)."
 )
 SPEED = (
     "Median of one call on the whole batch, timed in the same shuffled turns, with the "
-    "interquartile range in brackets. Loss and backward is a training step without the optimiser. "
-    "Peak: FLOPs of the eager flow's call over the time, as a share of those of a large matrix "
-    "product beside it. Error: the largest of log_prob over the batch, and that of the gradient "
-    "over its norm, relative to a float64 solution. Compiling is the first call less the second, "
-    "and in no time. Busy: processes that kept a core each busy meanwhile."
+    "interquartile range in brackets. Peak: FLOPs of the eager flow's call over the time, as a "
+    "share of those of a large matrix product beside it. Error: the largest of log_prob over the "
+    "batch, and that of the gradient over its norm, relative to a float64 solution. Compile time "
+    "is the first call minus the second; no other time includes it. Busy: processes that kept a "
+    "core each busy meanwhile."
 )
 RATIOS = (
     "Median time of ours over that of the other library's, with a 95 % bootstrap interval: below 1 "
     "ours is faster. Errors are those of log_prob (nats, the largest) and of gradients (over their "
     f"norm). They are equal within a factor of {EQUAL:g}, or where both are below {FLOOR:g}, which "
-    "is rounding; otherwise the ratio compares two accuracies, and the table says which is better."
+    "is rounding; otherwise the ratio compares two accuracies."
 )
 
 
@@ -180,27 +178,19 @@ def time_column(header: str, interval: str) -> Column:
     return Column(header, "ms", SCALES["s", "ms"], digits=".3g", interval=interval, kind="time")
 
 
-def cut(rows: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
-    """Rows with those columns that have values, what belongs to them, and their records."""
-    known = [name for name in columns if name in rows and rows[name].notna().any()]
-    beside = [part for name in known for part in columns[name].beside if part in rows]
-    return rows[[*known, *beside, RECORDS]]
-
-
 def libraries(frame: pd.DataFrame) -> Iterator[Table]:
     """A row for each group, dimension and member."""
     columns = {"group": Column("Group"), "dim": Column("D"), "member": Column("Member")}
     columns |= {name: Column.of(name, digits=digits) for name, digits in KNOWN.items()}
     for call, name in CALLS.items():
+        ratio = {"digits": ".3g", "interval": f"{call}.ratio.interval", "kind": "time"}
         columns[call] = time_column(name, f"{call}.half")
-        interval = f"{call}.ratio.interval"
-        ratio = Column(f"{name}, ratio", digits=".3g", interval=interval, kind="time")
-        columns[f"{call}.ratio"] = ratio
+        columns[f"{call}.ratio"] = Column(f"{name}, ratio", **ratio)
     for call in COMPILED:
         seconds = Column.of(f"{call}_compile_seconds", digits=".2g")
         columns[f"{call}_compile_seconds"] = seconds
         columns[f"{call}.compiling"] = Column(f"{seconds.label}, calls", digits=",.0f", kind="time")
-    rows = cut(costs(frame), columns)
+    rows = selected(costs(frame).dropna(axis="columns", how="all"), columns)
     yield Table("libraries", "One architecture by library", LIBRARIES, rows, columns)
 
 
@@ -261,7 +251,7 @@ def likelihoods(frame: pd.DataFrame) -> Iterator[Table]:
         columns[f"{stage}.difference"] = Column(header, "nats", digits="+.3f", interval=interval)
         columns[f"{stage}.stands"] = Column(f"Stands, {words}")
     for name, rows in scores(frame).groupby("dataset", sort=False):
-        table = cut(rows, columns).reset_index(drop=True)
+        table = selected(rows.dropna(axis="columns", how="all"), columns)
         title = f"{name}: likelihood by library"
         yield Table(f"library_likelihoods-{name}", title, LIKELIHOODS, table, columns)
 
@@ -297,24 +287,23 @@ def _stage(frame: pd.DataFrame, members: list[Any]) -> dict[Any, dict[str, Any]]
     """Columns of each member by its trainings of one stage, the reference first."""
     trained = {member: frame[frame["setting.member"] == member] for member in members}
     done = {member: rows[rows["status"] == "done"] for member, rows in trained.items()}
-    first = done[members[0]]
-    others = {m: rows for m, rows in done.items() if m != members[0] and len(rows) and len(first)}
-    compared = {member: paired.compare(rows, first) for member, rows in others.items()}
+    first, *others = members
+    others = [m for m in others if len(done[m]) and len(done[first])]
+    compared = {member: paired.compare(done[member], done[first]) for member in others}
     standings = paired.standing(compared)
     columns: dict[Any, dict[str, Any]] = {}
     for member, rows in done.items():
         if rows.empty:
-            status = trained[member]["status"]
-            columns[member] = {"test_ll": status.iloc[0] if len(status) else np.nan}
+            columns[member] = {"test_ll": next(iter(trained[member]["status"]), np.nan)}
             continue
         values = rows["test_ll"].to_numpy(dtype=float)
         error = paired.over_seeds(rows, values).half(LEVEL) if len(rows) > 1 else np.nan
-        own = {"updates": rows["updates"].median(), "test_ll": values.mean(), "half": error}
+        column = {"updates": rows["updates"].median(), "test_ll": values.mean(), "half": error}
         if member in compared:
             value, size = compared[member].estimate.value, compared[member].half
-            own |= {"difference": value, "difference.interval": (value - size, value + size)}
-            own["stands"] = STANDS[standings[member]]
-        columns[member] = own
+            column |= {"difference": value, "difference.interval": (value - size, value + size)}
+            column["stands"] = STANDS[standings[member]]
+        columns[member] = column
     return columns
 
 
@@ -322,23 +311,18 @@ def speed(frame: pd.DataFrame) -> Iterator[Table]:
     """Times of every competitor, and the ratios of ours to peers."""
     frame = named(frame)
     yield _times(frame)
-    rows = ratios(frame)
-    if len(rows):
-        columns = {
-            "flow": Column("Flow"),
-            "dim": Column("D"),
-            "busy": Column("Busy"),
-            "call": Column("Call"),
-            "ours": Column("Ours"),
-            "peer": Column("Peer"),
-            "ratio": Column("Ours / peer", digits=".3g", interval="ratio.interval", kind="time"),
+    if len(rows := ratios(frame)):
+        headers = {"flow": "Flow", "dim": "D", "busy": "Busy", "call": "Call", "ours": "Ours"}
+        columns = {name: Column(header) for name, header in (headers | {"peer": "Peer"}).items()}
+        ratio = {"digits": ".3g", "interval": "ratio.interval", "kind": "time"}
+        columns |= {
+            "ratio": Column("Ours / peer", **ratio),
             "error": Column("Error, ours", digits=".1e"),
             "error.peer": Column("Error, peer", digits=".1e"),
             "accuracy": Column("Accuracy"),
         }
         rows = rows.assign(call=rows["call"].map(lambda call: METRICS[f"{call}_seconds"].name))
-        cells = [name for name in rows if name in {*columns, "ratio.interval", RECORDS}]
-        yield Table("speed-ratios", "Ours over peers", RATIOS, rows[cells], columns)
+        yield Table("speed-ratios", "Ours over peers", RATIOS, selected(rows, columns), columns)
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
@@ -372,44 +356,35 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
     for _, group in done.groupby([*_subject(done), "block"], sort=False, dropna=False):
         own = group["setting.by"].isin(MODES)
         own &= group.get("setting.label", pd.Series(None, group.index)).isna()
-        for call in SPEED_CALLS:
-            for one in group[own].to_dict("records"):
-                for other in group[~own].to_dict("records"):
-                    mine, theirs = samples(one, call), samples(other, call)
-                    if mine is not None and theirs is not None:
-                        row = _ratio(one, other, call, ratio_of_medians(mine, theirs))
-                        names = {n.rpartition(".")[2]: one[n] for n in _subject(done)}
-                        listed.append(names | row)
+        sides = (group[side].to_dict("records") for side in (own, ~own))
+        for call, one, other in product(SPEED_CALLS, *sides):
+            mine, theirs = samples(one, call), samples(other, call)
+            if mine is None or theirs is None:
+                continue
+            value, *interval = ratio_of_medians(mine, theirs)
+            metric = f"{call}_error" if call != "sample" else "log_prob_error"
+            ours, peer = one[metric], other[metric]
+            equal = max(ours, peer) <= max(FLOOR, EQUAL * min(ours, peer))
+            row = {name.rpartition(".")[2]: one[name] for name in _subject(done)}
+            row |= {"call": call, "ours": one["competitor"], "peer": other["competitor"]}
+            row |= {"ratio": value, "ratio.interval": tuple(interval)}
+            row |= {"error": ours, "error.peer": peer}
+            row["accuracy"] = "equal" if equal else f"{'ours' if ours < peer else 'peer'} better"
+            listed.append(row | {RECORDS: (one["key"], other["key"])})
     return pd.DataFrame(listed)
 
 
-def _ratio(
-    one: Mapping[Any, Any], other: Mapping[Any, Any], call: str, ratio: tuple[float, float, float]
-) -> dict[str, Any]:
-    metric = f"{call}_error" if call != "sample" else "log_prob_error"
-    ours, peer = one[metric], other[metric]
-    equal = max(ours, peer) <= max(FLOOR, EQUAL * min(ours, peer))
-    return {
-        "call": call,
-        "ours": one["competitor"],
-        "peer": other["competitor"],
-        "ratio": ratio[0],
-        "ratio.interval": tuple(ratio[1:]),
-        "error": ours,
-        "error.peer": peer,
-        "accuracy": "equal" if equal else "ours better" if ours < peer else "peer better",
-        RECORDS: (one["key"], other["key"]),
-    }
-
-
 def _times(frame: pd.DataFrame) -> Table:
-    names = [*_subject(frame), "competitor"]
-    rows = frame[names].rename(columns=lambda name: str(name).rpartition(".")[2])
-    headers = {"flow": "Flow", "dim": "D", "hidden": "H", "batch": "N", "busy": "Busy"}
-    columns = {name: Column(header) for name, header in (headers | {"competitor": "By"}).items()}
+    """A row for each competitor of a subject."""
+    rows = frame.rename(columns=lambda name: str(name).removeprefix("option."))
+    rows = rows.rename(columns={"setting.busy": "busy"})
+    rows[RECORDS] = [(key,) for key in frame["key"]]
+    names = [name.rpartition(".")[2] for name in _subject(frame)]
+    headers = {"flow": "Flow", "dim": "D", "batch": "N", "hidden": "H", "busy": "Busy"}
+    columns = {name: Column(headers[name]) for name in names} | {"competitor": Column("By")}
     for call in (call for call in SPEED_CALLS if f"{call}_seconds" in frame):
         name, header = f"{call}_seconds", METRICS[f"{call}_seconds"].name
-        rows[name] = frame[name].astype(object).where(frame["status"] == "done", frame["status"])
+        rows[name] = cells(frame, name)
         halves = [half(row, call) for row in frame.to_dict("records")]
         rows[f"{name}.half"] = pd.Series(halves, frame.index, dtype=object)
         columns[name] = time_column(header, f"{name}.half")
@@ -420,11 +395,8 @@ def _times(frame: pd.DataFrame) -> Table:
     digits = {"log_prob_error": ".1e", "gradient_error": ".1e", "adjoint_error": ".1e"}
     digits |= {"parameters": ",.0f", "log_prob_nfe": ".0f"}
     digits |= {f"{call}_compile_seconds": ".1f" for call in SPEED_CALLS}
-    for name in (name for name in digits if name in frame):
-        rows[name] = frame[name]
-        columns[name] = Column.of(name, digits=digits[name])
-    rows[RECORDS] = [(key,) for key in frame["key"]]
-    return Table("speed", "Times by competitor", SPEED, rows, columns)
+    columns |= {name: Column.of(name, digits=digits[name]) for name in digits if name in frame}
+    return Table("speed", "Times by competitor", SPEED, selected(rows, columns), columns)
 
 
 def _subject(frame: pd.DataFrame) -> list[str]:

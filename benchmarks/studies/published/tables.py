@@ -1,19 +1,25 @@
-"""Tables of our figures beside those of the literature: the difference, and what is not alike."""
+"""Our figures beside those of the literature, `benchmarks/published.toml`: what is not alike."""
 
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, get_args
 
 import pandas as pd
+from pydantic import PositiveFloat
 
 from benchmarks import protocols
 from benchmarks.analysis.models import mean_of
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
-from benchmarks.core.naming import series
-from benchmarks.studies.published.literature import SETS, Row, figures
+from benchmarks.core.case import Settings
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, selected, with_parts
+from benchmarks.core.naming import named
 
+Set = Literal["power", "gas", "hepmass", "miniboone", "bsds300"]
+SETS: tuple[str, ...] = get_args(Set)
 UNLIKE = {
     "dataset": Column("Data"),
     "model": Column("Model"),
@@ -40,23 +46,57 @@ FIGURES = {
 }
 NOTE = (
     "Mean test log-likelihood. Our ± is the standard error over seeds, or over the test set for "
-    "one seed; the table of the papers' figures explains their ±, which is of another kind. The "
-    "difference measures the flow only if a row is comparable: data whose rows are not the "
-    "published ones are other data."
+    "one seed; theirs is of another kind. The difference measures the flow only if a row is "
+    "comparable: data whose rows are not the published ones are other data."
 )
-UNLIKE_NOTE = (
-    "From the settings of each case and its protocol; for an absent data set, how to get it."
-)
-NAMES = {"updates": "updates at most"}  # of settings that do not go by their own
+UNLIKE_NOTE = "From the settings of each case and its protocol."
+
+
+class Row(Settings, frozen=True):
+    """A model's test log-likelihoods, nats, by data set; their errors, and what these are.
+
+    ``flow`` is the member that it is set beside, ``protocol`` the one by which it was trained.
+    """
+
+    model: str
+    source: str
+    flow: str | None = None
+    protocol: str | None = None
+    certainty: Literal["seen", "second-hand"]
+    error_is: str = ""
+    caveats: tuple[str, ...] = ()
+    values: dict[Set, float]
+    errors: Mapping[Set, PositiveFloat] = {}
+
+
+class Figures(Settings, frozen=True):
+    """All rows, and the papers that they name."""
+
+    sources: dict[str, protocols.Source]
+    rows: tuple[Row, ...]
+
+    def beside(self, flow: str, protocol: str | None) -> Row | None:
+        """The row that a flow trained by a protocol is set beside, if there is one.
+
+        One that was trained by that protocol, or else one without a protocol of ours.
+        """
+        rows = [row for row in self.rows if row.flow == flow]
+        wanted = [row for row in rows if row.protocol == protocol]
+        return next(iter(wanted or [row for row in rows if row.protocol is None]), None)
+
+
+@cache
+def figures() -> Figures:
+    """The figures that come with the project."""
+    text = (resources.files("benchmarks") / "published.toml").read_text("utf-8")
+    return Figures.model_validate(tomllib.loads(text))
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Figures side by side, their differences in words, and those of the literature alone."""
     rows = beside(frame)
-    compared = rows.assign(test_ll=cells(rows, rows["test_ll"]))
-    compared = compared.reindex(columns=[*with_parts(COLUMNS), RECORDS])
-    unlike = rows[[name for name in (*UNLIKE, RECORDS) if name in rows]]
-    title = "Our figures beside the papers'"
+    compared = selected(rows.assign(test_ll=cells(rows, "test_ll")), COLUMNS)
+    title, unlike = "Our figures beside the papers'", selected(rows, UNLIKE)
     return [
         Table("published", title, NOTE, compared, columns=COLUMNS),
         Table("published-unlike", "What is not alike", UNLIKE_NOTE, unlike, columns=UNLIKE),
@@ -75,7 +115,7 @@ def beside(frame: pd.DataFrame) -> pd.DataFrame:
     rows = [
         _row(seeds)
         for _, group in frame.groupby("dataset", sort=False)
-        for _, seeds in group.assign(series=series(group)).groupby("series", sort=False)
+        for _, seeds in named(group).groupby("series", sort=False)
     ]
     return pd.DataFrame(rows)
 
@@ -88,7 +128,8 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     published = published if dataset in values else None
     row: dict[str, Any] = {"dataset": dataset, "model": str(first["series"])}
     row |= {"theirs": published.model if published else "not published"}
-    row |= {RECORDS: tuple(seeds["key"]), "status": "done", "test_ll": math.nan}
+    row |= {RECORDS: tuple(seeds["key"]), "status": "done"}
+    row |= dict.fromkeys(["test_ll", "test_ll_se", "published_ll", "difference"], math.nan)
     if done.empty:
         absent = first["notes"].get("absent")
         row |= {"status": "absent" if absent else str(first["status"])}
@@ -138,7 +179,7 @@ def _comparable(
 
 def _data(first: pd.Series) -> list[str]:
     """Differences of the data from the published set, and of the rows that were scored."""
-    differences = [text for text in [str(first["notes"]["data_differs"])] if text]
+    differences = [text for text in [str(first["notes"].get("data_differs", ""))] if text]
     rows = _mapping(first["notes"].get("data", {}).get("rows")).get("test", 0)
     scored = int(_mapping(first["setting.scoring"]).get("rows", 0))
     if first["dataset"] in SETS and scored < rows:
@@ -155,7 +196,8 @@ def _training(first: pd.Series, rule: protocols.Rule | None) -> list[str]:
     ours |= {"updates": first["updates"]}
     ours |= {str(k)[7:]: v for k, v in first.items() if str(k).startswith("option.")}
     return [
-        f"{NAMES.get(name, name.replace('_', ' '))} {_text(ours.get(name))}, "
+        f"{'updates at most' if name == 'updates' else name.replace('_', ' ')} "
+        f"{_text(ours.get(name))}, "
         f"{'the protocol as read here' if name in rule.ours else 'there'} {_text(value)}"
         for name, value in stated.items()
         if value is not None and not _alike(ours.get(name), value)
@@ -197,17 +239,14 @@ def _text(value: Any) -> str:
 
 def _literature() -> Table:
     """Every figure of the literature that comes with the project."""
-    rows: list[dict[str, Any]] = []
-    for row in figures().rows:
-        numbers: dict[str, Any] = {**row.values}
-        numbers |= {f"{name}_se": error for name, error in row.errors.items()}
-        words = {"source": f"arXiv:{figures().sources[row.source].arxiv}"}
-        words |= {"certainty": row.certainty, "error_is": row.error_is}
-        rows.append({"model": row.model, **numbers, **words})
-    order = ["model", *SETS, *(f"{name}_se" for name in SETS), "source", "certainty", "error_is"]
-    sources = "; ".join(map(str, figures().sources.values()))
-    note = f"Nothing of this was measured here. {sources}."
+    rows = [
+        {"model": row.model, **row.values}
+        | {f"{name}_se": error for name, error in row.errors.items()}
+        | {"source": f"arXiv:{figures().sources[row.source].arxiv}"}
+        | {"certainty": row.certainty, "error_is": row.error_is}
+        for row in figures().rows
+    ]
+    frame = pd.DataFrame(rows, columns=with_parts(FIGURES))
+    note = f"Nothing of this was measured here. {'; '.join(map(str, figures().sources.values()))}."
     title = "The papers' test log-likelihoods (nats)"
-    return Table(
-        "published-figures", title, note, pd.DataFrame(rows, columns=order), columns=FIGURES
-    )
+    return Table("published-figures", title, note, frame, columns=FIGURES)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, selected
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, selected, with_parts
 from benchmarks.core.naming import series
 
 NAMES = {  # of the works that are no estimator
@@ -45,17 +45,16 @@ REACHED = {
     ),
     "error": replace(MEASURED["error"], kind="time"),  # of as many as fit in a time
 }
-ERRORS = ("trace_rmse", "trace_error", "trace_rmse_se", "trace_rmse_theory")
-UNITS = ("seconds", "flops", "seconds.values")
 COSTS = ("evaluation_seconds", "seconds_ratio", "flops_ratio")
+METRICS = ("trace_rmse", "trace_error", "trace_rmse_se", "trace_rmse_theory")
+METRICS += ("evaluation_seconds", "evaluation_flops")
 COST_NOTE = (
     "Medians of one evaluation without a graph; its noise is drawn before, as in a solve. Error: "
     "the largest in a batch for exact traces, the root mean square over rows and draws for "
-    "estimates, here with the fewest probes; against the trace of the float64 Jacobian J, in "
-    "units of ‖J‖, the root mean square over rows of its Frobenius norm. The determinant "
-    "includes forming the Jacobian; the rows below it show its parts. If H < D the determinant "
-    "is 0, and only its cost is meaningful. Kept: a later evaluation of a solve, which reuses "
-    "the products of weights that do not depend on t."
+    "estimates, here with the fewest probes; both relative to ‖J‖, the root mean square over rows "
+    "of the Frobenius norm of the float64 Jacobian J. The determinant includes forming the "
+    "Jacobian; it is 0 if H < D, where only its cost is meaningful. Kept: a later evaluation of a "
+    "solve, which reuses the products of weights that do not depend on t."
 )
 ERROR_NOTE = (
     "Root mean square error over rows and draws, relative to ‖J‖, with its standard error. Theory, "
@@ -74,10 +73,16 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     rows = evaluations(frame)
     table = rows.assign(**{name: cells(rows, rows[name]) for name in COSTS})
     costs, estimates = table[~rows["estimate"] | rows["fewest"]], table[rows["estimate"]]
+    equal = pd.DataFrame(equal_times(rows), columns=[*WHICH, *with_parts(REACHED), RECORDS])
+    exhibits = [
+        ("trace-cost", "Cost of one evaluation", COST_NOTE, costs, MEASURED),
+        ("trace-error", "Estimates", ERROR_NOTE, estimates, ESTIMATED),
+        ("trace-equal-time", "Estimates in the time of exact traces", TIME_NOTE, equal, REACHED),
+    ]
+    varying = WHICH.keys() - {"dim", "exact"}
     return [
-        _table("trace-cost", "Cost of one evaluation", COST_NOTE, costs, MEASURED),
-        _table("trace-error", "Estimates", ERROR_NOTE, estimates, ESTIMATED),
-        _by_time(rows),
+        Table(name, title, note, selected(rows, WHICH | columns, varying), WHICH | columns)
+        for name, title, note, rows, columns in exhibits
     ]
 
 
@@ -86,80 +91,59 @@ def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns: field, dim, work (the setting), estimator, name (of the work or its estimator), mode
     and noise (None where a work has one alone), probes (of estimates), estimate, fewest (probes of
-    the field), error with trace_rmse_se and trace_rmse_theory, evaluation_seconds with its raw
-    values, the ratios of seconds and FLOPs to those of the field alone, status and records.
+    the field), error with trace_rmse_se and trace_rmse_theory, evaluation_seconds, the ratios of
+    seconds and FLOPs to those of the field alone, status and records.
     """
     defaults = {"estimator": "exact", "probes": 1, "noise": "rademacher", "mode": "backward"}
     options = described(frame["option.trace"], **defaults)
-    measured = frame.reindex(columns=[*ERRORS, *(f"evaluation_{unit}" for unit in UNITS)])
-    rows = frame[["dim", "status"]].assign(work=frame["setting.work"])
+    rows = frame.reindex(columns=["dim", "status", *METRICS]).assign(work=frame["setting.work"])
     rows["field"] = series(frame.drop(columns=["option.trace", "setting.work"]))
     rows[RECORDS] = [(key,) for key in frame["key"]]
     rows["estimator"] = options["estimator"]
     rows["name"] = options["estimator"].where(rows["work"] == "trace", rows["work"].map(NAMES))
-    rows["error"] = measured["trace_rmse"].fillna(measured["trace_error"])
-    rows[["trace_rmse_se", "trace_rmse_theory"]] = measured[["trace_rmse_se", "trace_rmse_theory"]]
-    rows["estimate"] = measured["trace_rmse"].notna().groupby(rows["name"]).transform("any")
+    rows["error"] = rows["trace_rmse"].fillna(rows["trace_error"])
+    rows["estimate"] = rows["trace_rmse"].notna().groupby(rows["name"]).transform("any")
     rows["probes"] = options["probes"].where(rows["estimate"])
     for option in ("mode", "noise"):
         varies = options[option].groupby(rows["name"]).transform("nunique") > 1
         rows[option] = options[option].where(varies, None)
     rows["fewest"] = rows["probes"] == rows.groupby("field")["probes"].transform("min")
     place = pd.MultiIndex.from_frame(rows[["field", "dim"]])
-    alone = rows["work"] == "field"
-    for unit in UNITS[:2]:
-        values = measured[f"evaluation_{unit}"]
-        of_field = values[alone].set_axis(place[alone]).reindex(place)
-        rows[f"{unit}_ratio"] = values / of_field.to_numpy()
-    rows["evaluation_seconds"] = measured["evaluation_seconds"] / frame["batch"]
-    raw = zip(measured["evaluation_seconds.values"], frame["batch"], strict=True)
-    rows["evaluation_seconds.values"] = [np.asarray(values) / n for values, n in raw]
+    alone = rows[rows["work"] == "field"].set_index(["field", "dim"])
+    for unit in ("seconds", "flops"):
+        metric = f"evaluation_{unit}"
+        rows[f"{unit}_ratio"] = rows[metric] / alone[metric].reindex(place).to_numpy()
+    rows["evaluation_seconds"] /= frame["batch"]
     rows["place"] = rows["work"].replace("trace", "kept").map(list(NAMES).index)
     order = ["field", "dim", "place", "name", "mode", "noise", "probes"]
     return rows.sort_values(order, ignore_index=True).drop(columns="place")
 
 
-def _table(
-    name: str, title: str, note: str, rows: pd.DataFrame, columns: Mapping[str, Column]
-) -> Table:
-    """The rows with these columns, and of those that say which row it is D and what differs."""
-    columns = {**WHICH, **columns}
-    frame = selected(rows, columns, varying=WHICH.keys() - {"dim", "exact"})
-    return Table(name, title, note, frame, columns)
-
-
-def _by_time(rows: pd.DataFrame) -> Table:
-    """What each estimate reaches in the time of each exact trace."""
-    columns = [*WHICH, *REACHED, "fewest", "most", RECORDS]
-    table = pd.DataFrame(equal_times(rows), columns=columns).drop(columns="probes")
-    none, every = table["fitting"] == 0, table["fitting"] == table["most"]
-    table["fitting"] = table["fitting"].mask(none, table["fewest"])
-    table["fitting.below"] = none.map({True: "fewer than ", False: ""})
-    table["fitting.beyond"] = every.map({True: "or more", False: ""})
-    title = "Estimates in the time of exact traces"
-    return _table("trace-equal-time", title, TIME_NOTE, table, REACHED)
-
-
 def equal_times(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """A row for each D, estimate and exact trace: the closed forms, and the quickest of others.
-
-    ``fitting`` is the number of probes that fit, 0 if not even the ``fewest`` that were measured.
-    """
+    """A row for each D, estimate and exact trace: the closed forms, and the quickest of others."""
     for (field, dim), group in rows[rows["evaluation_seconds"].notna()].groupby(["field", "dim"]):
         exact = group[group["work"].isin(["trace", "kept"]) & ~group["estimate"]]
         closed = exact["estimator"] == "closed_form"
         quickest = exact[~closed].nsmallest(1, "evaluation_seconds")
         estimates = group[group["estimate"]].groupby(["name", "mode", "noise"], dropna=False)
-        for _, reference in pd.concat([exact[closed], quickest]).iterrows():
-            budget = reference["evaluation_seconds"]
-            for (name, mode, noise), line in estimates:
-                probes, seconds = line["probes"].astype(int).tolist(), line["evaluation_seconds"]
-                fits, error = fitting(budget, probes, seconds.tolist(), line["error"].tolist())
-                row = {"field": field, "dim": dim, "exact": reference["name"], "name": name}
-                row |= {"mode": mode, "noise": noise, "fitting": fits, "error": error}
-                row |= {"fewest": probes[0], "most": probes[-1]}
-                row["seconds_ratio"] = seconds.iloc[0] / budget
-                yield row | {RECORDS: (*reference[RECORDS], *chain.from_iterable(line[RECORDS]))}
+        for (_, reference), (which, line) in product(
+            pd.concat([exact[closed], quickest]).iterrows(), estimates
+        ):
+            budget, seconds = reference["evaluation_seconds"], line["evaluation_seconds"].tolist()
+            probes = line["probes"].astype(int).tolist()
+            fits, error = fitting(budget, probes, seconds, line["error"].tolist())
+            yield {
+                "field": field,
+                "dim": dim,
+                "exact": reference["name"],
+                **dict(zip(("name", "mode", "noise"), which, strict=True)),
+                "seconds_ratio": seconds[0] / budget,
+                "fitting": fits or probes[0],
+                "fitting.below": "" if fits else "fewer than ",
+                "fitting.beyond": "or more" if fits == probes[-1] else "",
+                "error": error,
+                RECORDS: (*reference[RECORDS], *chain.from_iterable(line[RECORDS])),
+            }
 
 
 def fitting(

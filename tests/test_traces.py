@@ -1,8 +1,7 @@
-"""Trace estimators against the Jacobian: exact ones to rounding, stochastic ones by their law."""
+"""Trace estimators: exact ones to rounding, stochastic ones by their law, and what they cost."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure.operations import Operations
 from continuous_fields import moved
 from flows import Flow
-from flows.continuous import CNF, BottleneckField, BottleneckMLPField, MLPField, Trace
+from flows.continuous import CNF, BottleneckMLPField, MLPField, Trace
 from flows.continuous.point import Point
 from flows.continuous.trace import TRACES
 
@@ -164,31 +164,6 @@ def test_modes_agree(estimator: str, normal: Normal) -> None:
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-11)
 
 
-def test_bottlenecks_of_any_modules(normal: Normal) -> None:
-    """Linear halves: the estimate over all probes is exact in mean, and log_prob unbiased."""
-
-    class Half(nn.Module):
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__()
-            self.linear = nn.Linear(inputs, outputs).double()
-
-        def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-            value: Tensor = self.linear(x)
-            return value
-
-    field = BottleneckField(Half(4, 2), Half(2, 4), dim=4, bottleneck=2)
-    probes = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=2)), dtype=torch.float64)
-    x = normal(1, 4).expand(4, -1)
-    _, estimates = _rate("bottleneck", field, x, noise=(probes,))
-    exact = _rate("exact", field, x)[1]
-    torch.testing.assert_close(estimates.mean(), exact[0])
-    flow = Flow(CNF(field, trace="bottleneck", solver={"rtol": 1e-8, "atol": 1e-8}), 4)
-    with torch.no_grad():
-        many = flow.log_prob(normal(1, 4).expand(4000, -1))
-        log_prob = flow.using(trace="loop").log_prob(normal(1, 4))
-    assert abs(many.mean() - log_prob) < 5 * many.std() / 4000**0.5
-
-
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -207,3 +182,24 @@ def test_traces_that_cannot_be(value: Any, message: str) -> None:
         Trace.of(value)
     with pytest.raises(TypeError, match=r"Trace.*3"):
         Trace.of(3)  # type: ignore[arg-type]  # the error is the point
+
+
+NOW = torch.tensor(0.3)  # float32
+
+
+def _flops(trace: Any, field: Any, x: Tensor) -> int:
+    estimator = Trace.of(trace)
+    noise = estimator.draw(field, x, torch.Generator().manual_seed(0))
+    with torch.no_grad(), Operations() as counted:
+        estimator.rate(Point(field, NOW, x, None), noise)
+    assert not counted.uncounted
+    return counted.flops
+
+
+def test_forward_mode_multiplies_by_no_zeros() -> None:
+    """An estimate is another field a probe, and none multiplies the weights' tangents."""
+    field, x = MLPField(5, hidden=32, depth=3), torch.randn(40, 5)
+    alone = 2 * 40 * (2 * 5 * 32 + 2 * 32**2)
+    for probes in (1, 3):
+        trace = {"estimator": "hutchinson", "mode": "forward", "probes": probes}
+        assert _flops(trace, field, x) == (1 + probes) * alone

@@ -1,0 +1,273 @@
+"""Parts of discrete flows where they are hard: splines, planar layers, batched LU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from nflows import transforms
+from nflows.transforms.splines import unconstrained_rational_quadratic_spline as theirs
+from nflows.utils import create_alternating_binary_mask
+from torch import Tensor, nn
+
+import flows
+from flows import linalg
+from flows.discrete.nflows_compat import PiecewiseRationalQuadraticCouplingTransform
+from flows.discrete.planar import Planar
+from flows.discrete.splines import FLATTEST, NARROWEST, UNIT_SLOPE, Spline
+
+Normal = Callable[..., Tensor]
+generated = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+
+
+@generated
+@given(
+    bins=st.integers(2, 12),
+    bound=st.floats(0.5, 100),
+    spread=st.floats(0, 3),
+    seed=st.integers(0, 10**6),
+)
+def test_it_is_nflows_spline_and_inverts(bins: int, bound: float, spread: float, seed: int) -> None:
+    """The same map as nflows' own where that is sound; its slope is autograd's; it is monotone."""
+    generator = torch.Generator().manual_seed(seed)
+    raw = spread * torch.randn(40, 2, 3 * bins - 1, generator=generator, dtype=torch.float64)
+    x = 0.7 * bound * torch.randn(40, 2, generator=generator, dtype=torch.float64)
+    x.requires_grad_()
+    spline = Spline(raw, bound)
+    y, log_slope = spline.forward(x)
+    widths, heights, slopes = raw.split((bins, bins, bins - 1), -1)
+    reference = theirs(
+        x,
+        widths,
+        heights,
+        slopes + UNIT_SLOPE,
+        tail_bound=bound,
+        min_bin_width=NARROWEST,
+        min_bin_height=NARROWEST,
+        min_derivative=FLATTEST,
+    )
+    torch.testing.assert_close(y, reference[0], atol=1e-9 * bound, rtol=0)
+    torch.testing.assert_close(log_slope, reference[1], atol=1e-7, rtol=0)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(slope.log(), log_slope, atol=1e-9, rtol=0)
+    back, opposite, missed = spline.inverse(y)
+    assert bool((missed <= 1e-9 * bound).all())
+    assert bool(((spline.forward(back)[0] - y).abs() <= 1e-9 * bound).all())
+    torch.testing.assert_close(spline.forward(back)[1], -opposite, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("bound", [3.0, 50.0])
+def test_the_ends_belong_to_the_tails(bound: float) -> None:
+    """At ±bound, just inside and beyond: continuous."""
+    raw = 2 * torch.randn(6, 1, 14)
+    ends = torch.tensor([[-bound], [bound], [bound * 2], [-bound * 9], [-1e30], [1e30]])
+    y, slope = Spline(raw, bound).forward(ends)
+    assert torch.equal(y, ends)
+    assert torch.equal(slope, torch.zeros_like(ends))
+    inside = ends[:2] * (1 - 1e-5)
+    torch.testing.assert_close(
+        Spline(raw[:2], bound).forward(inside)[0], ends[:2], rtol=1e-3, atol=0
+    )
+
+
+def _coupling(kind: type[nn.Module], raw: Tensor, **options: object) -> nn.Module:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.raw = raw
+
+        def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+            return raw
+
+    mask = create_alternating_binary_mask(2, even=True)
+    return kind(mask, lambda i, o: Fixed(), num_bins=8, tails="linear", tail_bound=3.0, **options)
+
+
+@pytest.mark.filterwarnings("ignore:Inputs to the softmax are not scaled down")
+def test_an_inverse_that_rounding_spoils_is_solved_in_float64(normal: Normal) -> None:
+    """In float32 the original misses by 1e-3; ours solves those again, and counts them."""
+    raw = 20 * normal(100_000, 23, dtype=torch.float32)
+    y = 1.5 * normal(100_000, 2, seed=1, dtype=torch.float32)
+    missed = {}
+    for kind in (
+        transforms.PiecewiseRationalQuadraticCouplingTransform,
+        PiecewiseRationalQuadraticCouplingTransform,
+    ):
+        coupling = _coupling(kind, raw)
+        x, ladj = coupling.inverse(y)
+        assert x.dtype == ladj.dtype == torch.float32
+        missed[kind] = (coupling.forward(x)[0] - y).abs().max().item()
+    theirs, ours = missed.values()
+    assert theirs > 1e-3
+    assert ours < theirs / 4
+    assert 0 < coupling.fallbacks < 5_000
+    for sound in (_coupling(kind, raw.double()), _coupling(kind, 0.02 * raw)):
+        sound.inverse(y.to(sound.transform_net.raw))
+        assert sound.fallbacks == 0
+
+
+def test_the_inverse_never_fails(normal: Normal) -> None:
+    """Slopes a million times apart: finite, within its bin, and as near as rounding allows."""
+    for dtype in (torch.float32, torch.float64):
+        raw = normal(20_000, 2, 23, dtype=dtype) * 6
+        raw[..., 16:] *= 1e6
+        y = 3 * normal(20_000, 2, seed=1, dtype=dtype)
+        x, slope, _ = Spline(raw, 3.0).inverse(y)
+        assert bool(torch.isfinite(x).all() & torch.isfinite(slope).all())
+        assert bool(((x.abs() <= 3.0) | (x == y)).all())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bins": 1}, "bins.* 2 to 999.* 1"),
+        ({"bins": 1000}, "bins.* 1000"),
+        ({"bins": 2.5}, r"bins.* 2\.5"),
+        ({"tail_bound": 0}, "tail_bound.* 0"),
+        ({"tail_bound": float("nan")}, "tail_bound.* nan"),
+        ({"tail_bound": "5"}, "tail_bound.* '5'"),
+        ({"linear": ["lu"]}, r"\['lu'\].*naive"),
+    ],
+)
+@pytest.mark.parametrize("name", ["nsf_coupling", "nsf_ar"])
+def test_what_is_no_spline_is_refused(name: str, options: dict[str, object], message: str) -> None:
+    """In one line, when the flow is built."""
+    with pytest.raises(ValueError, match=message):
+        flows.build(name, 3, **options)
+
+
+def _planar(u: Tensor, w: Tensor) -> Planar:
+    layer = Planar(len(u)).to(u.dtype)
+    with torch.no_grad():
+        layer.u.copy_(u)
+        layer.w.copy_(w)
+    return layer
+
+
+def _check(layer: Planar, x: Tensor, tolerance: float) -> None:
+    """ladj is that of the Jacobian, the inverse finds the point again, gradients are finite."""
+    z, ladj = layer(x)
+    jacobians = torch.stack(
+        [torch.autograd.functional.jacobian(lambda r: layer(r[None])[0][0], row) for row in x]
+    )
+    torch.testing.assert_close(
+        ladj, torch.linalg.slogdet(jacobians.double())[1].to(ladj), atol=tolerance, rtol=0
+    )
+    back, opposite = layer.inverse(z)
+    torch.testing.assert_close(back, x, atol=tolerance, rtol=0)
+    torch.testing.assert_close(opposite, -ladj, atol=tolerance, rtol=0)
+    for result in (z.sum() + ladj.sum(), back.sum() + opposite.sum()):
+        for gradient in torch.autograd.grad(result, list(layer.parameters()), retain_graph=True):
+            assert bool(torch.isfinite(gradient).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [0.0, 1e-20, 1e-8, 1.0, 30.0])
+def test_any_length_of_w(size: float, dtype: torch.dtype, normal: Normal) -> None:
+    """Down to w = 0, where the layer is a shift."""
+    x, u, w = normal(6, 3, dtype=dtype), normal(3, seed=1, dtype=dtype), normal(3, seed=2)
+    _check(_planar(u, size * w.to(dtype)), x, 1e-4 if dtype == torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("wu", [-5.0, -20.0, -60.0, 60.0])
+def test_strong_bends_stay_finite(wu: float, normal: Normal) -> None:
+    """Where 1 + wᵀû is smaller than rounding can add to 1, log |det| is still its logarithm."""
+    x = normal(50, 2) * torch.tensor([[1.0], [0.0]]).repeat(25, 1)  # the bend's middle among them
+    layer = _planar(torch.tensor([wu, 0.5]).double(), torch.tensor([1.0, 0.0]).double())
+    z, ladj = layer(x)
+    back, opposite = layer.inverse(z)
+    again, _ = layer(back)
+    assert bool(torch.isfinite(ladj).all() & torch.isfinite(opposite).all())
+    torch.testing.assert_close(again, z, atol=1e-9, rtol=0)
+    if wu < 0:
+        assert ladj.min().item() == pytest.approx(wu + 0.541, abs=0.3)
+
+
+@pytest.fixture
+def _two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("_two_threads")
+@pytest.mark.parametrize("size", [127, 160, 256])
+def test_large_batches_agree_with_numpy(size: int, normal: Normal) -> None:
+    """Forward and backward with two threads, where torch's batched LU may be silently wrong."""
+    a = normal(6, size, size).requires_grad_()
+    inverse = np.linalg.inv(a.detach().numpy())
+    scale = np.abs(inverse).max()
+
+    logabsdet = linalg.logabsdet(a)
+    np.testing.assert_allclose(
+        logabsdet.detach().numpy(), np.linalg.slogdet(a.detach().numpy())[1], atol=1e-9, rtol=0
+    )
+    (gradient,) = torch.autograd.grad(logabsdet.sum(), a)
+    np.testing.assert_allclose(gradient, inverse.swapaxes(1, 2), atol=1e-10 * scale, rtol=0)
+
+    weights = normal(6, size, size, seed=1)
+    ours = linalg.inv(a)
+    np.testing.assert_allclose(ours.detach(), inverse, atol=1e-10 * scale, rtol=0)
+    (gradient,) = torch.autograd.grad((ours * weights).sum(), a)
+    transposed = inverse.swapaxes(1, 2)
+    reference = -transposed @ weights.numpy() @ transposed
+    np.testing.assert_allclose(gradient, reference, atol=1e-9 * np.abs(reference).max(), rtol=0)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_vmap_hides_a_batch_and_is_right_too(normal: Normal) -> None:
+    """Under torch.func the batch is not in the shape; large ones must not reach torch's routine."""
+    a = normal(4, 256, 256)
+    inverse = np.linalg.inv(a.numpy())
+    scale = np.abs(inverse).max()
+    logabsdet = torch.vmap(linalg.logabsdet)(a)
+    np.testing.assert_allclose(logabsdet, np.linalg.slogdet(a.numpy())[1], atol=1e-9, rtol=0)
+    np.testing.assert_allclose(torch.vmap(linalg.inv)(a), inverse, atol=1e-10 * scale, rtol=0)
+    gradient = torch.vmap(torch.func.grad(linalg.logabsdet))(a)
+    np.testing.assert_allclose(gradient, inverse.swapaxes(1, 2), atol=1e-10 * scale, rtol=0)
+
+
+@pytest.mark.parametrize("function", [linalg.inv, linalg.logabsdet])
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4, 4), (2, 3, 2, 2), (2, 1, 1)])
+def test_gradients(
+    function: Callable[[Tensor], Tensor], shape: tuple[int, ...], normal: Normal
+) -> None:
+    """First and second derivatives are those of differences."""
+    a = (normal(*shape) + 2 * torch.eye(shape[-1])).requires_grad_()
+    assert torch.autograd.gradcheck(function, (a,))
+    assert torch.autograd.gradgradcheck(function, (a,))
+
+
+@pytest.mark.usefixtures("_two_threads")
+@pytest.mark.parametrize("size", [3, 130])
+@pytest.mark.parametrize("batch", [(), (1,), (2, 3), (0,), (2, 0)])
+def test_batch_shapes(size: int, batch: tuple[int, ...], normal: Normal) -> None:
+    """(..., n, n) -> (..., n, n) and (...), with gradients; empty batches included."""
+    a = normal(*batch, size, size).requires_grad_()
+    inverse, logabsdet = linalg.inv(a), linalg.logabsdet(a)
+    assert inverse.shape == (*batch, size, size)
+    assert logabsdet.shape == batch
+    identity = torch.eye(size).double().expand_as(inverse)
+    torch.testing.assert_close(inverse.detach() @ a.detach(), identity, atol=1e-9, rtol=0)
+    reference = np.linalg.slogdet(a.detach().numpy())[1]
+    np.testing.assert_allclose(logabsdet.detach(), reference, atol=1e-10, rtol=0)
+    (gradient,) = torch.autograd.grad(logabsdet.sum() + inverse.sum(), a)
+    assert gradient.shape == a.shape
+
+
+@pytest.mark.usefixtures("_two_threads")
+@pytest.mark.parametrize("size", [3, 130])
+def test_singular_matrices(size: int, normal: Normal) -> None:
+    """log |det| is -inf where singular, right beside it; an inverse does not exist."""
+    a = normal(2, size, size)
+    a[0, 1] = 0
+    values = linalg.logabsdet(a)
+    assert values[0] == -torch.inf
+    assert values[1].item() == pytest.approx(np.linalg.slogdet(a[1].numpy())[1])
+    with pytest.raises(torch.linalg.LinAlgError, match="singular"):
+        linalg.inv(a)
