@@ -262,7 +262,7 @@ def _budgets(models: Models) -> Table | None:
     flows = models.flows
     if len(flows) < 2:
         return None
-    cases = pd.concat(flows.values())
+    cases = pd.concat(flows.values()).copy()  # in one block
     curves = arrays_by_case(cases)
     axes = {name: axis for name, axis in AXES.items() if all(axis[0] in c for c in curves)}
     if not axes:
