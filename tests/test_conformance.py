@@ -154,6 +154,7 @@ def test_a_sound_flow_passes_and_is_left_alone() -> None:
     assert all(parameter.grad is None for parameter in flow.parameters())
 
 
+@pytest.mark.slow
 def test_a_biased_estimate_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hutchinson's estimate times 1.05 does not pass for an estimate of the log-determinant."""
     sound = traces.TRACES["hutchinson"]
