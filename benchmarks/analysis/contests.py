@@ -21,7 +21,7 @@ from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
 EFFORT = ("validation_cpu_seconds", "validation_seconds", "validation_flops")
 # of the training of a whole budget
-TAKEN = (*improvement.GAINS, improvement.LAST)
+TAKEN: tuple[str, ...] = (*improvement.GAINS, improvement.LAST)
 TAKEN += ("train_flops", "train_seconds", "train_cpu_seconds")
 
 

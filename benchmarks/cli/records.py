@@ -67,7 +67,7 @@ def status(
             write(json_file, json.dumps(groups, indent=1, ensure_ascii=False) + "\n")
     if json_file != PRINTED:
         _print_groups(groups)
-        if words := not_checked(now.standings.values()):
+        if words := not_checked(s.unchecked for s in now.standings.values()):
             say(f"{words}; they count as current", "yellow")
         for entry in groups["missing"]:
             if entry["key"] in reasons:

@@ -89,9 +89,10 @@ def slcp_log_prob(rows: Tensor) -> Tensor:
     mean, deviation, rho = _slcp_moments(x)
     u = (y.reshape(-1, POINTS, 2) - mean) / deviation
     rest = (u[..., 1:] - rho * u[..., :1]) * x[:, None, 4:].cosh()  # 1 / sqrt(1 - tanh²) = cosh
-    squares: Tensor = (u[..., :1].square() + rest.square()).sum((1, 2))
+    squares = (u[..., :1].square() + rest.square()).sum((1, 2))
     log_area = x[:, 2:4].square().log().sum(1) - x[:, 4].cosh().log()
-    return -0.5 * squares - POINTS * (LOG_2PI + log_area)
+    log_prob: Tensor = -0.5 * squares - POINTS * (LOG_2PI + log_area)
+    return log_prob
 
 
 def slcp_entropy() -> float:

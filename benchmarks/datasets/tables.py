@@ -218,7 +218,9 @@ def _dataset(
     return Dataset(
         name,
         len(selection.target) or width,
-        **parts,
+        parts["train"],
+        parts["val"],
+        parts["test"],
         units="standardised columns",
         about=f"{source}: {sizes} rows, {split}, standardised with the training mean and sd. "
         f"{remarks}".strip(),

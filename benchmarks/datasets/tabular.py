@@ -7,7 +7,6 @@ doi:10.24432/C52C8B, CC BY 4.0. `data/README.md` lists the changes to the file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -43,12 +42,13 @@ def magic(root: Path | None, seed: int) -> Dataset:
     """MAGIC gamma telescope: 10 shape parameters of simulated Cherenkov images, both classes."""
     frame = pd.read_parquet(DATA / "magic.parquet")
     x = distinct_rows(frame)
-    parts: dict[str, Any]
     parts, scaling = standardised(shuffled_split(x, stream(seed, "magic")))
     return Dataset(
         "magic",
         x.shape[1],
-        **parts,
+        parts["train"],
+        parts["val"],
+        parts["test"],
         units="standardised columns",
         scaling=scaling,
         columns=tuple(frame.columns),

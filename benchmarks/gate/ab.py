@@ -175,7 +175,8 @@ def package_folders(revisions: Sequence[Revision]) -> list[list[str]]:
         (packages,) = folder.glob("lib/python*/site-packages")
         (packages / "inherited.pth").write_text("\n".join(filter(None, sys.path)))
         folders.append([str(packages)])
-        install = [folder / "bin/python", "-P", "-m", "pip", "install", "--quiet", *requirements]
+        python = str(folder / "bin/python")
+        install = [python, "-P", "-m", "pip", "install", "--quiet", *requirements]
         process = subprocess.run(install, capture_output=True, text=True) if requirements else None
         if process is not None and process.returncode:
             reason = (process.stderr or process.stdout).strip().splitlines()[-1:]

@@ -125,8 +125,15 @@ def judge_counts(pairs: Iterable[Pair]) -> Iterator[Comparison]:
             new = after.metrics.get(name)
             if before.kind(name) != "exact" or new is None:
                 continue
-            values = {"unit": old.unit, "base": old.median, "new": new.median}
-            count = partial(Comparison, before.label, name, "exact", **values)
+            count = partial(
+                Comparison,
+                before.label,
+                name,
+                "exact",
+                unit=old.unit,
+                base=old.median,
+                new=new.median,
+            )
             if np.array_equal(old.values, new.values, equal_nan=True):
                 yield count("stayed")
                 continue

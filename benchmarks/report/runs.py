@@ -155,7 +155,8 @@ def _read(folder: Path, label: str, several: bool) -> Run:
         place = next(iter(timed.value_counts().index), "")
     frame, note = of_one_place(frame)
     states = tuple(_states(plan, named, current, prefix))
-    outside, unchecked = len(records) - len(planned_records), not_checked(current.values())
+    outside = len(records) - len(planned_records)
+    unchecked = not_checked(now.unchecked for now in current.values())
     return Run(label, plan, named, states, frame, place, note, reasons, outside, unchecked)
 
 
@@ -178,9 +179,12 @@ def standings(folder: Path, records: Mapping[str, Record]) -> dict[str, Standing
     return {key: Standing(*now) for key, now in json.loads(answer.stdout).items()}
 
 
-def not_checked(standings: Iterable[Standing]) -> str:
-    """How many records count as current without a check, and why; empty where there are none."""
-    reasons = Counter(now.unchecked for now in standings if now.unchecked)
+def not_checked(faults: Iterable[str]) -> str:
+    """How many records count as current without a check, and why; empty where there are none.
+
+    ``faults`` are why each record was not checked, empty for one that was.
+    """
+    reasons = Counter(filter(None, faults))
     number = counted(reasons.total(), "record")
     return f"{number} could not be checked: {'; '.join(reasons)}" if reasons else ""
 
@@ -238,7 +242,7 @@ def header(run: Run) -> list[Fact]:
         _fact("Software", [", ".join(versions + python)]),
         _fact("Measured", [_when(records)]),
         *([_fact("Noise", warning)] if warning else []),
-        *([_fact("Caution", cautions)] if any(cautions := _warnings(run)) else []),
+        *([_fact("Caution", warnings)] if any(warnings := _warnings(run)) else []),
     ]
 
 

@@ -132,7 +132,7 @@ def _table(
             kind=METRICS[metric].kind,
         )
     frame = selected(pd.DataFrame(rows), columns) if rows else pd.DataFrame()
-    texts = [column for column in frame if column.endswith((".bound", ".mark"))]
+    texts = [name for name in map(str, frame) if name.endswith((".bound", ".mark"))]
     frame[texts] = frame[texts].fillna("")
     return Table(name, title, note, frame, columns)
 

@@ -89,7 +89,8 @@ def _columns(headers: Mapping[str, str], digits: str = "") -> dict[str, Column]:
 def _training(rows: pd.DataFrame) -> Table:
     """A row for each case."""
     headers = {"dataset": "Data", "series": "Flow", "seed": "Seed", "updates": "Updates"}
-    table = nfe.named(rows)[[*headers]].assign(**{RECORDS: [(key,) for key in rows["key"]]})
+    table = nfe.named(rows)[[*headers]].copy()
+    table[RECORDS] = [(key,) for key in rows["key"]]
     columns = _columns(headers)
     for metric, digits in DIGITS.items():
         if metric in rows or not METRICS[metric].cpu:  # old records are without CPU seconds

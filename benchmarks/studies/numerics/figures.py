@@ -77,10 +77,10 @@ def _gradients(rows: pd.DataFrame) -> Any:
                     panel.plot(
                         points[x],
                         points[y] * METRICS[y].scale,
-                        label=f"{gradient!s}, {dtype!s}",
+                        label=", ".join((str(gradient), str(dtype))),
                         **look,
                     )
-                title = f"{updates:,} updates" if updates else "untrained"
+                title = f"{int(str(updates)):,} updates" if updates else "untrained"
                 draw.finish(panel, title=title, xlabel=below)
             line[0].set_ylabel(beside)
         draw.legend_of(figure, axes.flat)

@@ -123,11 +123,11 @@ def _ratio(done: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     ours, theirs = (side["gradient_seconds.values"] for side in timed)
     if not (seeds := sorted(set(ours.index) & set(theirs.index))):
         return {}
-    ours, theirs = (
+    ours_pooled, theirs_pooled = (
         np.concatenate([np.asarray(side[seed]) / np.median(theirs[seed]) for seed in seeds])
         for side in (ours, theirs)
     )
-    value, low, high = ratio_of_medians(ours, theirs)
+    value, low, high = ratio_of_medians(ours_pooled, theirs_pooled)
     return {"backprop_ratio": value, "backprop_ratio.interval": (low, high)}
 
 
