@@ -1,4 +1,4 @@
-"""Compiled views: equal to the flow with first gradients, few versions, clear errors."""
+"""Compiled views: equal to the flow with first gradients and counts, few versions, clear errors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import pytest
 import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import flows
+from continuous_fields import OF_AN_MLP, Rowwise, Waves, mlp_field, mlp_flow
 from flows import Flow
-from member_marks import CONDITIONAL, MEMBERS, over
+from flows.continuous import CNF, SolveError
+from member_marks import CONDITIONAL, MEMBERS, Reads, every_continuous, over
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
+QUICK = {"method": "adaptive_heun", "rtol": 1e-2, "atol": 1e-2}  # one stage, so quick to compile
+BACKPROP = {**QUICK, "gradient": "backprop"}
+STEPS = {"method": "midpoint", "step_size": 0.3, "gradient": "backprop"}
 
 
 def _discrete(name: str) -> bool:
@@ -41,37 +45,40 @@ def _forget() -> Iterator[None]:
 
 
 def _built(kind: str, options: dict[str, Any], make_flow: Make, normal: Normal) -> tuple[Any, ...]:
-    """A flow, points that need a gradient, and a context or None."""
+    """A flow, points (5, 3), and a context (5, 2) or None."""
     flow = make_flow(kind.split()[0], 3, **options)
-    context = normal(5, 2, seed=3).requires_grad_() if "context_dim" in options else None
-    return flow, normal(5, 3, seed=2).requires_grad_(), context
-
-
-CALLS = ("log_prob", "loss", "to_noise", "rsample", "sample")
+    return flow, normal(5, 3, seed=2), normal(5, 2, seed=3) if "context_dim" in options else None
 
 
 def _assert_equal(
-    flow: Flow, view: Flow, x: Tensor, context: Tensor | None, calls: tuple[str, ...] = CALLS
+    flow: Flow, x: Tensor, context: Tensor | None = None, brief: bool = False, **options: Any
 ) -> None:
-    """Results and all first gradients, to 1e-9."""
+    """Results, all first gradients and counts of the view are those of the flow, to 1e-9."""
     weights = torch.linspace(-1.0, 2.0, x.numel(), dtype=x.dtype).view_as(x)
-    for call in calls:
-        sides = []
-        for side in (flow, view):
+    results, counts = [], []
+    for side in (flow, flow.compiled(**options)):
+        given = [x.clone().requires_grad_()]
+        given += [] if context is None else [context.clone().requires_grad_()]
+        inputs = given + [p for p in side.parameters() if p.requires_grad]
+
+        def gradients(scalar: Tensor, inputs: list[Tensor] = inputs) -> list[Tensor]:
+            return [scalar.detach(), *torch.autograd.grad(scalar, inputs, materialize_grads=True)]
+
+        with flows.count_nfe(side) as nfe:
             torch.manual_seed(7)
-            if call == "sample":
-                sides.append([side.sample(len(x), None if context is None else context[:1])])
-                continue
-            if call == "rsample":
-                sample, log_prob = side.rsample_and_log_prob(len(x), context)
-                result, given = sample * log_prob[:, None], (context,)
-            else:
-                result, given = getattr(side, call)(x, context), (x, context)
-            wanted = [*(tensor for tensor in given if tensor is not None), *side.parameters()]
-            scalar = (result * weights.flatten()[: result.numel()].view_as(result)).sum()
-            gradients = torch.autograd.grad(scalar, wanted, materialize_grads=True)
-            sides.append([result, *gradients])
-        torch.testing.assert_close(sides[1], sides[0], atol=1e-9, rtol=1e-9)
+            values = [side.sample(4, None if context is None else context[:1])]
+            values += gradients(side.loss(*given))
+            if not brief:
+                with torch.no_grad():
+                    values.append(side.log_prob(*given))
+                torch.manual_seed(7)
+                sample, log_prob = side.rsample_and_log_prob(len(x), *given[1:])
+                values += gradients((sample * weights * log_prob[:, None]).sum())
+                values += gradients((side.to_noise(*given) * weights).sum())
+        results.append(values)
+        counts.append(nfe.solves)
+    torch.testing.assert_close(results[1], results[0], atol=1e-9, rtol=1e-9)
+    assert counts[1] == counts[0]
 
 
 @pytest.mark.slow
@@ -80,26 +87,69 @@ def test_one_graph_equals_the_flow(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal
 ) -> None:
     """Every family without an ODE is captured whole, with first gradients of all its inputs."""
-    flow, x, context = _built(name, options, make_flow, normal)
-    _assert_equal(flow, flow.compiled(backend="aot_eager"), x, context)
-
-
-@pytest.mark.parametrize("name", ["realnvp", "nsf_coupling"])
-def test_inductor_equals_the_flow(name: str, make_flow: Make, normal: Normal) -> None:
-    """By the default backend, with the inverse."""
-    flow, x, context = _built(name, MEMBERS[name], make_flow, normal)
-    _assert_equal(flow, flow.compiled(), x, context, ("loss", "sample"))
+    _assert_equal(*_built(name, options, make_flow, normal), backend="aot_eager")
 
 
 @pytest.mark.slow
 @pytest.mark.inductor
-@every_kind
+@every_continuous
+def test_steps_equal_those_of_the_flow(
+    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
+) -> None:
+    """Every family with an ODE, by its own loss: by the adjoint, and through fixed steps."""
+    for solver in ({**QUICK, "gradient": "adjoint"}, STEPS):
+        flow = make_flow(name, 3, **options).using(solver=solver, noise=0)
+        _assert_equal(flow, normal(5, 3), brief=True, backend="aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trace", [name for name in OF_AN_MLP if name != "jacobian"])
+def test_every_trace(trace: str, normal: Normal) -> None:
+    """All estimators, of a field with a context, through adaptive steps."""
+    flow = mlp_flow(3, trace=trace, solver=BACKPROP, **CONDITIONAL).using(noise=0)
+    _assert_equal(flow, normal(5, 3), normal(5, 2), brief=True, backend="aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("gradient", "trace"),
+    [("adjoint", "closed_form"), ("seminorm", "hutchinson"), ("adjoint", "loop")],
+)
+def test_the_adjoint(gradient: str, trace: str, normal: Normal) -> None:
+    """Its steps, with a context and an end time that is trained, of a field with frozen weights."""
+    field = mlp_field(3, context_dim=2)
+    field.layers[0].requires_grad_(False)
+    solver = {**QUICK, "gradient": gradient}
+    flow = Flow(CNF(field, trace=trace, solver=solver, train_end_time=True).double(), 3)
+    _assert_equal(flow.using(noise=0), normal(5, 3), normal(5, 2), brief=True, backend="aot_eager")
+
+
+def test_a_field_of_ones_own(normal: Normal) -> None:
+    """Without a closed form; with an end time that is trained; in both directions."""
+    solver = {**BACKPROP, "error_norm": "sample"}
+    cnf = CNF(Waves(3), trace="loop", solver=solver, train_end_time=True)
+    _assert_equal(Flow(cnf.double(), 3), normal(5, 3), brief=True, backend="aot_eager")
+
+
+@pytest.mark.parametrize("name", ["nsf_coupling", "cnf"])
+def test_inductor_equals_the_flow(name: str, make_flow: Make, normal: Normal) -> None:
+    """By the default backend, with the inverse."""
+    flow, x, _ = _built(name, MEMBERS[name], make_flow, normal)
+    flow = flow.using(solver=BACKPROP) if name == "cnf" else flow
+    _assert_equal(flow, x, brief=True)
+
+
+@pytest.mark.slow
+@pytest.mark.inductor
+@over(KINDS | {name: sizes for name, sizes in MEMBERS.items() if not _discrete(name)})
 def test_inductor_equals_every_flow(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal
 ) -> None:
-    """By the default backend, every family without an ODE."""
+    """By the default backend, every family."""
     flow, x, context = _built(name, options, make_flow, normal)
-    _assert_equal(flow, flow.compiled(), x, context)
+    ode = name in MEMBERS and not _discrete(name)
+    flow = flow.using(solver=BACKPROP, noise=0) if ode else flow
+    _assert_equal(flow, x, context, brief=ode)
 
 
 def test_float32_inverts_steep_splines(make_flow: Make, normal: Normal) -> None:
@@ -109,8 +159,7 @@ def test_float32_inverts_steep_splines(make_flow: Make, normal: Normal) -> None:
     torch.manual_seed(0)
     x = single.sample(2000)
     torch.manual_seed(0)
-    z = torch.randn(2000, 3)
-    expected = flow.transform.inverse(z.double())[0]
+    expected = flow.transform.inverse(torch.randn(2000, 3).double())[0]
     torch.testing.assert_close(x.double(), expected, atol=1e-3, rtol=1e-3)
 
 
@@ -119,8 +168,7 @@ def test_an_ode_is_left_between_compiled_parts(make_flow: Make, normal: Normal) 
     """Couplings around a CNF, in both directions."""
     sizes = {"hidden": 6, "depth": 1, "layers": 1}
     inner = [make_flow(name, 3, **sizes).transform for name in ("realnvp", "cnf", "glow")]
-    flow = Flow(CompositeTransform(inner), 3)
-    _assert_equal(flow, flow.compiled(backend="aot_eager"), normal(5, 3).requires_grad_(), None)
+    _assert_equal(Flow(CompositeTransform(inner), 3), normal(5, 3), backend="aot_eager")
 
 
 def _versions() -> int:
@@ -142,12 +190,35 @@ def test_versions_are_few(make_flow: Make, normal: Normal) -> None:
     assert _versions() == before + 2
 
 
+@pytest.mark.slow
+def test_one_function_for_all_steps(make_flow: Make, normal: Normal) -> None:
+    """Of any time, length, piece and solve, and one for all first evaluations.
+
+    As many more for gradients, and for other batch sizes.
+    """
+    flow = make_flow("cnf", 3, hidden=6, layers=3, spread=0.8)
+    view = flow.using(solver={**BACKPROP, "rtol": 1e-4}).compiled(backend="aot_eager")
+    torch._dynamo.utils.counters.clear()
+    with flows.count_nfe(view) as nfe:
+        for seed in range(3):
+            with torch.no_grad():
+                view.log_prob(normal(6, 3, seed=seed))
+    assert nfe.accepted > 20
+    assert _versions() == 2
+    for seed in range(3):
+        view.loss(normal(6, 3, seed=seed)).backward()
+    assert _versions() == 4
+    for rows in (2, 3, 5, 9):
+        view.loss(normal(rows, 3)).backward()
+    assert _versions() == 6
+    view.log_prob(normal(1, 3))
+
+
 def test_parameters_are_shared_and_copies_have_their_own(make_flow: Make, normal: Normal) -> None:
     """An edit of the flow is seen by its view, and by no copy of the view; a view has views."""
     flow, x = make_flow("realnvp", 3, **MEMBERS["realnvp"]), normal(5, 3)
     view = flow.compiled(backend="aot_eager")
     before = view.log_prob(x)
-    assert all(a is b for a, b in zip(flow.parameters(), view.parameters(), strict=True))
     assert view.state_dict().keys() == flow.state_dict().keys()
     twin, other = copy.deepcopy(view), view.using()
     with torch.no_grad():
@@ -156,8 +227,7 @@ def test_parameters_are_shared_and_copies_have_their_own(make_flow: Make, normal
     for same in (view, other):
         torch.testing.assert_close(same.log_prob(x), flow.log_prob(x))
     torch.testing.assert_close(twin.log_prob(x), before)
-    single = twin.float()
-    assert single.log_prob(x.float()).dtype == torch.float32
+    assert twin.float().log_prob(x.float()).dtype == torch.float32
 
 
 def test_checks_stay(make_flow: Make, normal: Normal) -> None:
@@ -170,28 +240,39 @@ def test_checks_stay(make_flow: Make, normal: Normal) -> None:
         view.to_noise(x[:, :2])
     with pytest.raises(TypeError, match="float32"):
         view.loss(x.float())
-    for n in (0, 1):
-        assert view.log_prob(x[:n]).shape == (n,)
+
+
+def test_failures_of_solves_keep_their_types(normal: Normal) -> None:
+    """A field that is not finite, and a limit of steps."""
+    for function, solver in (
+        (lambda x: x * torch.nan, {}),
+        (lambda x: torch.sin(200 * x), {"max_steps": 12}),
+    ):
+        flow = Flow(CNF(Rowwise(function), trace="loop", solver=solver), 2)
+        with torch.no_grad(), pytest.raises(SolveError, match="t="):
+            flow.compiled(backend="aot_eager").log_prob(normal(4, 2))
 
 
 def test_what_a_view_lacks_is_named(make_flow: Make, normal: Normal) -> None:
-    """Second derivatives, torch.func, forward mode: the error names the flow."""
+    """Second derivatives, torch.func, forward mode, steps of torchdiffeq: each error says it."""
     view = make_flow("realnvp", 3, **MEMBERS["realnvp"]).compiled(backend="aot_eager")
+    ode = mlp_flow(3, solver=BACKPROP).compiled(backend="aot_eager")
     x = normal(4, 3).requires_grad_()
-    with pytest.raises(RuntimeError, match=r"first derivatives.*the flow itself"):
-        torch.autograd.grad(view.loss(x), x, create_graph=True)
-    (gradient,) = torch.autograd.grad(view.loss(x), x)
-    assert not gradient.requires_grad
+    for each in (view, ode):
+        with pytest.raises(RuntimeError, match=r"first derivatives.*the flow itself"):
+            torch.autograd.grad(each.loss(x), x, create_graph=True)
     rows = torch.vmap(lambda row: view.log_prob(row[None])[0])
-    with pytest.raises(RuntimeError, match=r"torch\.func.*the flow itself"):
-        rows(x.detach())
-    with pytest.raises(RuntimeError, match=r"torch\.func.*the flow itself"):
-        torch.func.grad(view.loss)(x.detach())
+    for mapped in (rows, torch.func.grad(view.loss)):
+        with pytest.raises(RuntimeError, match=r"torch\.func.*the flow itself"):
+            mapped(x.detach())
     with (
         torch.autograd.forward_ad.dual_level(),
         pytest.raises(RuntimeError, match=r"forward-mode.*the flow itself"),
     ):
         view.log_prob(torch.autograd.forward_ad.make_dual(x.detach(), x.detach()))
+    for solver in ({"engine": "torchdiffeq"}, {"method": "scipy_solver"}):
+        with pytest.raises(ValueError, match=r"torchdiffeq.*the flow itself"):
+            ode.using(solver=solver).log_prob(x)
 
 
 def test_what_cannot_be_compiled_is_named(make_flow: Make, normal: Normal) -> None:
@@ -221,25 +302,12 @@ def test_what_cannot_be_compiled_is_named(make_flow: Make, normal: Normal) -> No
     cpp_builder.cpp_compiler_search.cache_clear()
 
 
-class _Reads(TorchDispatchMode):
-    """Names of operators that read a value, and so wait for a device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._overloadpacket is torch.ops.aten._local_scalar_dense:
-            self.names.append(func.name())
-        return func(*args, **(kwargs or {}))
-
-
 @every_kind
 def test_log_prob_reads_no_value(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal
 ) -> None:
     """No operator of an eager log_prob waits for a device."""
     flow, x, context = _built(name, options, make_flow, normal)
-    with _Reads() as reads:
+    with Reads() as reads:
         flow.log_prob(x, context).sum().backward()
     assert reads.names == []
