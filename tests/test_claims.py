@@ -210,7 +210,7 @@ def test_claims_follow_the_studies(drawn: Path) -> None:
     parts = Page(page)
     targets = [str(anchor["href"]) for anchor in parts.all("a") if "href" in anchor]
     assert {target[1:] for target in targets if target.startswith("#")} <= set(parts.ids)
-    assert text.index("\n## identities") < text.index("## Claims")
+    assert text.index("\n## numerics") < text.index("## Claims")
     for claim in claims():
         verdict = claim.verdict(frame)
         is_judged = verdict.outcome != "not_measured"

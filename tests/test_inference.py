@@ -15,7 +15,6 @@ from scipy import stats as scipy_stats
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import (
     Estimate,
-    bootstrap_medians,
     holm,
     of_line,
     of_repetitions,
@@ -215,11 +214,6 @@ def test_clustered_standard_error_counts_copies_once():
     assert standard_error(copies, groups) == pytest.approx(standard_error(values))
     assert standard_error(copies) < standard_error(values) / 2
     assert np.isnan(standard_error([1.0]))
-
-
-def test_bootstrap_is_reproducible():
-    values = [1.0, 2.0, 4.0]
-    assert (bootstrap_medians(values, 50) == bootstrap_medians(values, 50)).all()
 
 
 def test_the_interval_of_a_ratio_covers_it() -> None:

@@ -53,7 +53,7 @@ def test_a_block_is_quotable_as_a_whole_or_not_at_all() -> None:
 
 def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_rounds() -> None:
     reasons = [SCATTERED_TIMES, "other work ran on the machine"]
-    for keys in ("abc", ""):
+    for keys in (["a", "b", "c"], []):
         frame = pd.DataFrame([_row(key) for key in "abc"])
         quoted = quotable(frame, dict(zip("ab", reasons, strict=True)), keys)
         assert quoted["log_prob_seconds"].notna().tolist() == [False, False, True]

@@ -11,9 +11,7 @@ import pandas as pd
 import pytest
 
 import flows
-from benchmarks.core.case import Case
 from benchmarks.core.naming import STAR, series
-from benchmarks.execution.plan import tasks
 from benchmarks.execution.versions import commit_of, plugin_files
 from benchmarks.measure.machine import git
 from benchmarks.plotting.draw import looks
@@ -118,20 +116,6 @@ def test_it_has_the_settings_of_its_peers(plugin: str) -> None:
     assert mine.updates == 600
     assert mine.training.model_dump(exclude_unset=True) == {"learning_rate": 3e-3}
     assert trainees["glow"].updates == 50
-
-
-def test_a_study_of_the_clock_has_processes_in_common(plugin: str) -> None:
-    """No process is replaced between a family of the project and one of a plug-in."""
-    for study, shares in (("choose", True), ("density", False)):
-        cases = [
-            Case(
-                study=study, flow=flow, dim=3, batch=4, settings={"place": place, "stage": "trial"}
-            )
-            for place, flow in enumerate(["mine_flow", "maf", "mine_flow"])
-        ]
-        listed = tasks(cases)
-        assert ([task.cases[0] for task in listed] == cases) is shares
-        assert (len({task.plugins for task in listed}) == 1) is shares
 
 
 def test_it_is_marked_and_its_rank_is_stated() -> None:

@@ -61,10 +61,11 @@ class Claim:
     ``page`` is the number of its slide in the `LECTURE` and ``slide`` the title, None and "" of a
     claim that is not the lecture's; ``item`` orders the claims of a slide. ``criterion`` says what
     confirms and what refutes it, ``strength`` and ``weakness`` what speaks for such a verdict and
-    against it; a ``check`` holds by construction. ``studies`` are those whose records it reads,
-    ``suite`` one that measures them all, ``exhibits`` the tables and figures that show it; it reads
-    the records of the studies ``also`` too, where a run has some. ``judge`` gets the frame, or what
-    ``prepare`` makes of it, once for all claims that have the same one.
+    against it; a ``check`` holds by construction. ``studies`` are those whose records it reads, or
+    one of which it reads a ``part``; ``suite`` is one that measures them all, ``exhibits`` the
+    tables and figures that show it. It reads the records of the studies ``also`` too, where a run
+    has some. ``judge`` gets the frame, or what ``prepare`` makes of it, once for all claims that
+    have the same one.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Claim:
     strength: str = ""
     weakness: str = ""
     check: bool = False
+    part: str = ""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class Claim:
     @property
     def command(self) -> str:
         """Command that measures its studies again, in a folder without records of them."""
-        studies = " ".join(f"--study {name}" for name in self.studies)
+        studies = " ".join(f"--study {self.part or name}" for name in self.studies)
         return f"{self.remedy} {studies} --out results/again"
 
     def verdict(self, frame: pd.DataFrame) -> Verdict:

@@ -202,7 +202,7 @@ def parsed(content: bytes | str, key: str) -> Record:
     """
     try:
         fields = strict_json(content)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"it is no record: the whole file: {brief(error)}") from error
     if isinstance(fields, dict):
         schema = fields.get("schema")
@@ -227,7 +227,7 @@ def parsed(content: bytes | str, key: str) -> Record:
 
 
 def strict_json(content: bytes | str) -> Any:
-    """A JSON value; ValueError for a key that an object has twice, and for a bare NaN."""
+    """A JSON value; ValueError for a key twice in an object, a bare NaN, and lists without end."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
@@ -240,4 +240,7 @@ def strict_json(content: bytes | str) -> Any:
     def refuse(word: str) -> Any:
         raise ValueError(f"{word} is no number of JSON")
 
-    return json.loads(content, object_pairs_hook=unique, parse_constant=refuse)
+    try:
+        return json.loads(content, object_pairs_hook=unique, parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

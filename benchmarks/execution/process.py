@@ -311,6 +311,7 @@ class Worker:
                     rescue.start()
                     return pipe.recv()
             except (OSError, EOFError):
+                rescue.cancel()
                 in_time = time.monotonic() < deadline
                 code = self._end_block()
                 self.check()

@@ -105,8 +105,8 @@ def samples_of(looks: Mapping[str, Mapping[str, Any]]) -> list[Line2D]:
 def logarithmic(*axes: Any) -> None:
     """Make these axes logarithmic after drawing, with decades as plain text.
 
-    An axis that spans less than `SPAN` decades has ticks at 1, 2 and 5; of a somewhat longer one 2
-    and 5 are named. Matplotlib's own labels are set by its formula parser, which takes longer than
+    An axis that spans less than `SPAN` decades has ticks at 1, 2 and 5; of a somewhat longer y axis
+    2 and 5 are named. Matplotlib's own labels are set by its formula parser, which takes longer than
     all the rest of a picture.
     """
     for axis in axes:
@@ -138,8 +138,10 @@ def _short(value: float) -> str:
 
 
 def _between(axis: Any, value: float, position: int | None = None) -> str:
-    """The text at a mark between two decades: empty unless the axis is short."""
+    """The text at a mark between two decades: empty unless it has room, on a short upright axis."""
     low, high = axis.get_view_interval()
+    if axis.axis_name != "y":
+        return ""
     decade = math.floor(math.log10(value))
     digit = round(value / 10.0**decade)
     return f"{digit}·10{_raised(decade)}" if high < 100 * low and digit in (2, 5) else ""
