@@ -106,8 +106,8 @@ def logarithmic(*axes: Any) -> None:
     """Make these axes logarithmic after drawing, with decades as plain text.
 
     An axis that spans less than `SPAN` decades has ticks at 1, 2 and 5; of a somewhat longer y axis
-    2 and 5 are named. Matplotlib's own labels are set by its formula parser, which takes longer than
-    all the rest of a picture.
+    2 and 5 are named. Matplotlib's own labels are set by its formula parser, which takes longer
+    than all the rest of a picture.
     """
     for axis in axes:
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
