@@ -187,7 +187,8 @@ def estimate(case: Case) -> Result:
     subject, trace = _field(case), Trace.of(case.options["trace"])
     inner = inner_jacobian(subject)
     matrices = inner if trace.estimator == "bottleneck" else subject.jacobian
-    errors = subject.errors(trace, int(case.settings["draws"]), case.seeds.noise, AT_ONCE)
+    draws = int(case.settings["draws"])
+    errors = torch.cat(list(subject.errors(trace, draws, case.seeds.noise, AT_ONCE)))
     means, spreads = errors.mean(0), errors.std(0)
     deviations = means / (spreads / len(errors) ** 0.5).clamp(min=FLAT)
     squares = errors.square().mean(1)

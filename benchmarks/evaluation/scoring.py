@@ -135,7 +135,7 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     arrays = pictures.corner(torch.as_tensor(samples), data) if data.width > 2 else {}
     log_prob = fitted.log_prob(test[: scoring.rows])
     result = likelihood_result(metrics, arrays, notes, log_prob, data)
-    if result.failure:
+    if result.failure or not scoring.seconds or counting():
         return result
     x = test[:ROWS]
     calls = (lambda: fitted.log_prob(x)), (lambda: fitted.sample(ROWS))
@@ -144,6 +144,8 @@ def score_baseline(case: Case, data: Dataset) -> Result:
 
 def timed(result: Result, flow: flows.Flow, case: Case, data: Dataset, seconds: float) -> Result:
     """Add the CPU seconds of log_prob and of sampling by the flow's own solver; see `_timed`."""
+    if not seconds or counting():
+        return result
     x = data.test[:ROWS].to(case.device, getattr(torch, case.dtype))
     view = flow.using(trace="exact")
 
@@ -163,11 +165,9 @@ def _timed(
 ) -> Result:
     """Add the CPU seconds of log_prob of ``rows`` rows, and of drawing `ROWS` samples.
 
-    About so many seconds are spent on them; 0 times nothing. Each call first runs unrecorded. A
-    call that cannot be solved is left out, with a note.
+    About so many seconds are spent on them. Each call first runs unrecorded. A call that cannot be
+    solved is left out, with a note.
     """
-    if not seconds or counting():
-        return result
     metrics, notes = dict(result.metrics), dict(result.notes)
     for name, call in (("log_prob", log_prob), ("sample", sample)):
         samples: list[float] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,19 +54,18 @@ class Subject:
         """Return relative errors of traces (..., N) of the rows."""
         return (traces.double() - torch.einsum("nii->n", self.jacobian)) / self.norm
 
-    def errors(self, trace: Trace, draws: int, seed: int, elements: int) -> Tensor:
-        """Return relative errors (draws, N) of estimates, each with its own noise.
+    def errors(self, trace: Trace, draws: int, seed: int, elements: int) -> Iterator[Tensor]:
+        """Yield relative errors (draws, N) of estimates, each draw with its own noise.
 
         Rows are repeated to at most so many ``elements`` of noise at once, to bound the memory.
         """
-        generator, parts = torch.Generator().manual_seed(seed), []
+        generator = torch.Generator().manual_seed(seed)
         at_once = max(1, elements // (self.x.numel() * trace.probes))
         for start in range(0, draws, at_once):
             x = self.x.repeat(min(at_once, draws - start), 1)
             noise = trace.draw(self.field, x, generator)
             estimates = trace.rate(Point(self.field, self.t, x, None), noise)[1]
-            parts.append(self.error(estimates.view(-1, len(self.x))))
-        return torch.cat(parts)
+            yield self.error(estimates.view(-1, len(self.x)))
 
     def variance(self, trace: Trace, matrices: Tensor) -> Tensor:
         """Return Hutchinson's variance (N,) by its closed formula, for matrices (N, K, K)."""

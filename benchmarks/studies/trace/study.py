@@ -174,7 +174,7 @@ def _judged(case: Case, subject: Subject) -> tuple[Work, Result]:
 def _estimate_errors(case: Case, subject: Subject, trace: Trace) -> dict[str, float]:
     """RMS error over rows and draws, each with noise of its own, its standard error, and theory."""
     errors = subject.errors(trace, case.settings["draws"], case.seeds.noise, 2**22)
-    squares = errors.square().mean(1).tolist()
+    squares = [square for part in errors for square in part.square().mean(1).tolist()]
     rmse = (sum(squares) / len(squares)) ** 0.5
     metrics = {"trace_rmse": rmse, "trace_rmse_se": standard_error(squares) / (2 * rmse or 1)}
     if trace.estimator == "hutchinson":  # whose law `flows.continuous.trace` states
