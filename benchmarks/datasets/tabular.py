@@ -30,11 +30,17 @@ def shuffled_split(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     return {"train": x[: -2 * tenth], "val": x[-2 * tenth : -tenth], "test": x[-tenth:]}
 
 
+def scaling(parts: dict[str, Tensor]) -> Standardization:
+    """Return the map of raw rows to those of `standardised`."""
+    x = parts["train"]
+    return Standardization(x.mean(dim=0), x.std(dim=0, correction=0))
+
+
 def standardised(parts: dict[str, Tensor]) -> tuple[dict[str, Tensor], Standardization]:
     """Standardise by the training mean and standard deviation (divisor N); return the map too."""
     mean = parts["train"].mean(dim=0)
     sd = parts["train"].std(dim=0, correction=0)
-    return {part: (x - mean) / sd for part, x in parts.items()}, Standardization(mean, sd)
+    return {part: (x - mean) / sd for part, x in parts.items()}, scaling(parts)
 
 
 @register("magic", dim=10)
@@ -42,7 +48,7 @@ def magic(root: Path | None, seed: int) -> Dataset:
     """MAGIC gamma telescope: 10 shape parameters of simulated Cherenkov images, both classes."""
     frame = pd.read_parquet(DATA / "magic.parquet")
     x = distinct_rows(frame)
-    parts, scaling = standardised(shuffled_split(x, stream(seed, "magic")))
+    parts, raw_to_standard = standardised(shuffled_split(x, stream(seed, "magic")))
     return Dataset(
         "magic",
         x.shape[1],
@@ -50,7 +56,7 @@ def magic(root: Path | None, seed: int) -> Dataset:
         parts["val"],
         parts["test"],
         units="standardised columns",
-        scaling=scaling,
+        scaling=raw_to_standard,
         columns=tuple(frame.columns),
         about="MAGIC gamma telescope (Bock 2004, UCI 159, doi:10.24432/C52C8B, CC BY 4.0), the 10 "
         f"features without the class; not a MAF set. {len(frame) - len(x)} duplicate rows dropped "

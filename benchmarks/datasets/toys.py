@@ -185,9 +185,12 @@ def arcs_entropy(arcs: Arcs, step: float = 0.25, margin: float = 9.0) -> float:
     """
     u = torch.linspace(0, 1, 1000, dtype=torch.float64)
     places = torch.cat([curve(u) for curve in arcs.curves])
-    low, high = places.amin(dim=0).tolist(), places.amax(dim=0).tolist()
+    low, high = places.amin(dim=0), places.amax(dim=0)
     h, rim = step * arcs.spread, margin * arcs.spread
-    x, y = (torch.arange(low[i] - rim, high[i] + rim, h, dtype=torch.float64) for i in (0, 1))
+    x, y = (
+        torch.arange(float(low[i]) - rim, float(high[i]) + rim, h, dtype=torch.float64)
+        for i in (0, 1)
+    )
     log_p = arcs.log_prob(torch.cartesian_prod(x, y))
     return -(h**2) * float((log_p.exp() * log_p).sum())
 

@@ -327,7 +327,7 @@ class Likelihoods(Study):
     def result(self, case: Case) -> Result:
         """Measure a rate, or train and score."""
         data = datasets.load(str(case.dataset), seed=case.seeds.data)
-        x, settings = data.test[: int(case.settings.get("rows", 0))], case.settings
+        settings = case.settings
         rated = float(settings["seconds"]) if settings["stage"] == "rate" else 0.0
         metrics: Metrics
         with ExitStack() as stack:
@@ -336,7 +336,7 @@ class Likelihoods(Study):
                 if rated:
                     return Result(theirs.rate(rated))
                 metrics = {**theirs.train()}
-                log_prob = theirs.log_prob(x)
+                log_prob = theirs.log_prob(data.test[: int(settings["rows"])])
             elif rated:
                 return Result({"update_rate": update_rates(case, data, rated)})
             else:
@@ -344,7 +344,7 @@ class Likelihoods(Study):
                 history = train(flow, data, case, training)
                 metrics = {"parameters": trainable(flow), **history.metrics()}
                 view = exact(flow, float(settings["tolerance"]))
-                log_prob = in_chunks(view, x, CHUNK).numpy()
+                log_prob = in_chunks(view, data.test[: int(settings["rows"])], CHUNK).numpy()
         result = likelihood_result(metrics, {}, {}, log_prob, data)
         return result if data.split == "published" else replace(result, arrays={})
 
