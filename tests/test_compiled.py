@@ -131,6 +131,7 @@ def test_a_field_of_ones_own(normal: Normal) -> None:
     _assert_equal(Flow(cnf.double(), 3), normal(5, 3), brief=True, backend="aot_eager")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nsf_coupling", "cnf"])
 def test_inductor_equals_the_flow(name: str, make_flow: Make, normal: Normal) -> None:
     """By the default backend, with the inverse."""
