@@ -115,7 +115,7 @@ def test_a_disk_that_refuses_an_operation_costs_no_record(tmp_path, monkeypatch)
     file, half, folder = (tmp_path / name for name in ("one.toml", "half", "attacked"))
     file.write_text(SUITE.format(operators="false"))
     assert invoke(file, half)[0] == 0
-    whole = content(half).keys()
+    names = content(half).keys()
     for path in store.loose(half)[::2]:
         path.unlink()
     before = content(half)
@@ -138,9 +138,9 @@ def test_a_disk_that_refuses_an_operation_costs_no_record(tmp_path, monkeypatch)
         assert before.keys() <= after.keys(), place
         changed = [name for name in before if after[name] != before[name]]
         assert len(changed) <= 1, place  # what could not be read is measured again
-        assert status or after.keys() == whole, place
+        assert status or after.keys() == names, place
         assert invoke(file, folder)[0] == 0, place
-        assert content(folder).keys() == whole, place
+        assert content(folder).keys() == names, place
         assert not (folder / "corrupt").exists(), place
         drafts = [path.name for path in folder.rglob(".*") if not path.name.startswith(".lock")]
         assert not drafts, place

@@ -259,9 +259,9 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
             table = exhibit.Table(f"{section.study}-{name}", name, "Remarks on it.", frame)
             section.tables.append(ready.table(table, section.study))
     header = [Fact("Caution", ("times are not to be quoted",))]
-    made = content.Report(Plan(name="t"), header, sections, None, [], None, References({}))
+    drawn = content.Report(Plan(name="t"), header, sections, None, [], None, References({}))
     path = tmp_path_factory.mktemp("page") / "index.html"
-    path.write_text(page_of.render(made))
+    path.write_text(page_of.render(drawn))
     return path
 
 

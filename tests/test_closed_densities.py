@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -13,12 +11,11 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from benchmarks import datasets
-from benchmarks.datasets import analytic, drawn, simulators, toys
+from benchmarks.datasets import analytic, toys
 
 LARGEST = 8  # dimension in which densities are held to samples
 
@@ -154,68 +151,3 @@ def test_what_is_not_known_is_refused() -> None:
         analytic.loader("tunnel", 2)
     with pytest.raises(ValueError, match="dimension from 1, got 0"):
         analytic.loader("funnel", 0)
-
-
-CONDITIONAL = sorted(simulators.ABOUT)
-N = 40_000
-
-
-def _uniforms_of_gaussians(rows: Tensor, centre: Callable[[Tensor], Tensor], variance: float):
-    y, x = rows.chunk(2, 1)
-    return torch.special.ndtr((y - centre(x)) / variance**0.5)
-
-
-def _uniforms_of_slcp(rows: Tensor) -> Tensor:
-    y, x = rows.split([8, 5], 1)
-    u = (y.reshape(-1, 4, 2) - x[:, None, :2]) / x[:, None, 2:4].square()
-    rho = x[:, None, 4].tanh()
-    rest = (u[..., 1] - rho * u[..., 0]) / (1 - rho.square()).sqrt()
-    return torch.special.ndtr(torch.cat([u[..., 0], rest], 1))
-
-
-def _uniforms_of_moons(rows: Tensor) -> Tensor:
-    off = rows[:, :2] - simulators._centre(rows[:, 2:])
-    radius = torch.special.ndtr((off.norm(dim=1) - 0.1) / 0.01)
-    return torch.stack([radius, torch.atan2(off[:, 1], off[:, 0]) / math.pi + 0.5], 1)
-
-
-UNIFORMS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gaussian_linear": lambda rows: _uniforms_of_gaussians(rows, lambda x: x, 0.1),
-    "gaussian_linear_posterior": lambda rows: _uniforms_of_gaussians(rows, lambda x: x / 2, 0.05),
-    "slcp": _uniforms_of_slcp,
-    "two_moons": _uniforms_of_moons,
-}
-
-
-@pytest.mark.parametrize("name", CONDITIONAL)
-def test_samples_have_the_density(name: str) -> None:
-    """Probability integral transforms are uniform, each column by Kolmogorov and Smirnov.
-
-    They are independent of x too: so they are where its first column is above its median.
-    """
-    data = datasets.load(name)
-    assert data.sample is not None
-    rows = data.sample(N, torch.Generator().manual_seed(5))
-    assert rows.shape == (N, data.width)
-    x = rows[:, data.dim]
-    values = UNIFORMS[name](rows)
-    for column, part in itertools.product(values.T, (x > x.median(), x <= x.median())):
-        assert stats.kstest(column[part].numpy(), "uniform").pvalue > 1e-5
-
-
-@pytest.mark.parametrize("name", CONDITIONAL)
-def test_the_density_is_the_change_of_variables_of_its_uniforms(name: str) -> None:
-    """log p(y | x) is log |det| of the derivative by y of the probability integral transform."""
-    data = datasets.load(name)
-    assert data.log_prob is not None
-    rows = data.test[:5]
-    jacobian = torch.func.vmap(torch.func.jacrev(lambda row: UNIFORMS[name](row[None])[0]))(rows)
-    log_det = torch.linalg.slogdet(jacobian[:, :, : data.dim])[1]
-    torch.testing.assert_close(data.log_prob(rows), log_det, rtol=1e-8, atol=1e-8)
-
-
-@pytest.mark.parametrize("context_dim", [-1, 3, 4])
-def test_a_context_leaves_a_column_for_what_is_given_it(context_dim: int) -> None:
-    loader = drawn("mine", "made up", lambda n, g: torch.randn(n, 3), context_dim=context_dim)
-    with pytest.raises(ValueError, match=r"'mine'.*from 0 to 2"):
-        loader(None, 0)

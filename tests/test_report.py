@@ -20,11 +20,10 @@ from benchmarks.core import store
 from benchmarks.core import study as studies
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.core.frame import Plan, load
-from benchmarks.core.record import Record
+from benchmarks.core.record import Record, Standing
 from benchmarks.core.study import registry
 from benchmarks.report import html, markdown, runs
 from benchmarks.report.content import Exhibits, References, Report, Section, collect
-from benchmarks.report.runs import Standing
 from committed import ROOT
 from page import Page
 from report_probes import (

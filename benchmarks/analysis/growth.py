@@ -195,11 +195,12 @@ def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         one, other = (series[name] for name in pair)
         gap = _gap(costs["log_prob_flops"], *pair)
         ranks = [degree[name] for name in pair]
-        ranked = None not in ranks and ranks[0] != ranks[1]
+        known = [rank for rank in ranks if rank is not None]
+        ranked = len(set(known)) == 2
         comparable = _comparable(one, other)
         if not _alike(one, other) or gap.empty or not (ranked or comparable):
             continue
-        if ranks[0] > ranks[1] if ranked else gap.iloc[-1] > 0:  # type: ignore[operator]  # ranked: not None
+        if known[0] > known[1] if ranked else gap.iloc[-1] > 0:
             pair = pair[::-1]
         gaps = {metric: _gap(cost, *pair) for metric, cost in costs.items()}
         if not _all_timed(gaps, one, other):

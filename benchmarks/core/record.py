@@ -37,6 +37,22 @@ class Declared(NamedTuple):
     pace: StrictInt = 1
 
 
+class Standing(NamedTuple):
+    """Why a record's counts and qualities, and why its times, are stale; empty where current.
+
+    ``unchecked`` says what is not there that would decide it; such a record counts as current.
+    """
+
+    counts: str = ""
+    times: str = ""
+    unchecked: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The reason that weighs more, in one line; empty where all is current."""
+        return self.counts or (f"times alone: {self.times}" if self.times else "")
+
+
 @dataclass(frozen=True)
 class Values:
     """The raw values of one metric, with what the table of metrics says of them."""

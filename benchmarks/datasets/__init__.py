@@ -288,5 +288,6 @@ def drawn(
     return load
 
 
+# at the end, since it needs what stands above
 from benchmarks.datasets.tables import load_file as load_file  # noqa: E402
 from benchmarks.datasets.tables import load_frame as load_frame  # noqa: E402

@@ -15,7 +15,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
@@ -200,17 +200,18 @@ def _unpacked(archive: Path, wanted: dict[str, str], root: Path, checked: bool) 
     """
     try:
         with ExitStack() as stack:
+            opened: dict[str, Callable[[], Any]]
             if zipfile.is_zipfile(archive):
                 file = stack.enter_context(zipfile.ZipFile(archive))
                 sizes = {member.filename: member.file_size for member in file.infolist()}
-                opener: Callable[[str], Any] = file.open
+                opened = {name: partial(file.open, name) for name in sizes}
             elif tarfile.is_tarfile(archive):
                 tar = stack.enter_context(tarfile.open(archive))
                 files = {str(PurePosixPath(m.name)): m for m in tar if m.isfile()}
                 while tar.fileobj and tar.fileobj.read(1 << 20):  # the sum is at the end
                     pass
                 sizes = {name: member.size for name, member in files.items()}
-                opener = lambda name: tar.extractfile(files[name])  # noqa: E731
+                opened = {name: partial(tar.extractfile, file) for name, file in files.items()}
             elif ARCHIVE.search(archive.name):
                 raise ValueError("it is not an archive, or cut off")
             elif not checked and archive.suffix != ".gz":
@@ -220,12 +221,12 @@ def _unpacked(archive: Path, wanted: dict[str, str], root: Path, checked: bool) 
                 )
             else:
                 sizes = {archive.name: archive.stat().st_size}
-                opener = lambda name: archive.open("rb")  # noqa: E731
+                opened = {archive.name: partial(archive.open, "rb")}
             check_size(archive, sum(sizes.values()))
             if lacking := [name for name in wanted if name not in sizes]:
                 raise FetchError(f"{archive.name} lacks {lacking[0]}; it has {', '.join(sizes)}")
             ordered = [name for name in sizes if name in wanted]  # so that a tar never rewinds
-            return [_written(root / wanted[name], opener(name)) for name in ordered]
+            return [_written(root / wanted[name], opened[name]()) for name in ordered]
     except Exception as error:
         if isinstance(error, FetchError) or (isinstance(error, OSError) and error.errno):
             raise  # the latter of a file that cannot be written

@@ -19,11 +19,11 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import Plan, Planned, place, plan_of
 from benchmarks.core.naming import labels
-from benchmarks.core.record import Record
+from benchmarks.core.record import Record, Standing
 from benchmarks.core.study import Result, registry
 from benchmarks.execution.process import plugins_of
 from benchmarks.execution.suite import Suite
-from benchmarks.execution.versions import Standing, standing
+from benchmarks.execution.versions import standing
 from benchmarks.measure.machine import machine, versions
 from flows import members
 from flows.plugins import FOREIGN

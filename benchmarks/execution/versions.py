@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks import datasets, protocols
 from benchmarks.core import store
 from benchmarks.core.case import Case
-from benchmarks.core.record import Record
+from benchmarks.core.record import Record, Standing
 from benchmarks.core.study import registry as studies
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.datasets.tables import admit
@@ -46,23 +46,6 @@ class Dependencies:
 
     declared: Mapping[str, Declared]
     files: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Why a record's counts and qualities, and why its times, are stale; empty where current.
-
-    ``unchecked`` says what is not there that would decide it; such a record counts as current.
-    """
-
-    counts: str = ""
-    times: str = ""
-    unchecked: str = ""
-
-    @property
-    def reason(self) -> str:
-        """The reason that weighs more, in one line; empty where all is current."""
-        return self.counts or (f"times alone: {self.times}" if self.times else "")
 
 
 def dependencies(case: Case) -> Dependencies:
@@ -132,13 +115,12 @@ def standing(record: Record) -> Standing:
     return Standing(counts, "; ".join([*versions, *paces]) if record.timed or counts else "")
 
 
-def standings(records: Iterable[Record]) -> dict[str, tuple[str, str, str, str]]:
-    """The standing of records by key: counts, times, reason, unchecked."""
+def standings(records: Iterable[Record]) -> dict[str, Standing]:
+    """The standing of records by key."""
     listed = {}
     for record in records:
         admit(record.case.dataset or "")
-        now = standing(record)
-        listed[record.key] = (now.counts, now.times, now.reason, now.unchecked)
+        listed[record.key] = standing(record)
     return listed
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -32,24 +32,12 @@ from benchmarks.core.frame import (
     spread,
 )
 from benchmarks.core.naming import counted, duration
-from benchmarks.core.record import Record
+from benchmarks.core.record import Record, Standing
 
 BASELINE = "baseline"  # the gate's folder: the suite ci, which nobody cites
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
 DOUBTS = ("Noise", "Caution")  # facts that warn of numbers
 STATES = ("done", "stale", "stale in times", "failed", "timeout", "skipped", "missing")
-
-
-class Standing(NamedTuple):
-    """Why counts, and why times, of a record are stale, the heavier reason, and what is unchecked.
-
-    Empty where there is none: see `benchmarks.execution.versions.Standing`.
-    """
-
-    counts: str = ""
-    times: str = ""
-    reason: str = ""
-    unchecked: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,8 +157,7 @@ def standings(folder: Path, records: Mapping[str, Record]) -> dict[str, Standing
     if "torch" in sys.modules:
         from benchmarks.execution import versions
 
-        known = versions.standings(records.values())
-        return {key: Standing(*now) for key, now in known.items()}
+        return versions.standings(records.values())
     command = [sys.executable, "-m", "benchmarks.execution.versions", str(folder)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:

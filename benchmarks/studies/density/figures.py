@@ -110,8 +110,8 @@ def portraits(flat: pd.DataFrame) -> list[Figure]:
         pictures.append(_figure(name, "Data and densities", note, glance, part))
     for data, rows in sets.items():
         title, note = f"{data}: data and densities", PORTRAIT_NOTE + improvement.note(rows)
-        whole = within.get(data, "")
-        pictures.append(_figure(f"picture-{data}", title, note, _each, {data: rows}, whole))
+        sheet = within.get(data, "")  # the figure that has all of this one
+        pictures.append(_figure(f"picture-{data}", title, note, _each, {data: rows}, sheet))
     return pictures
 
 

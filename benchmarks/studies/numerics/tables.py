@@ -64,9 +64,9 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             ("gradients-at-error", "Fastest gradient within an error", QUICKEST_NOTE, by_error),
             ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting),
         ):
-            if len(shown := table(rows)):
-                shown = selected(shown, GRADIENTS)
-                listed.append(Table(name, title, MEANING + note, shown, GRADIENTS))
+            if len(solvers := table(rows)):
+                columns = selected(solvers, GRADIENTS)
+                listed.append(Table(name, title, MEANING + note, columns, GRADIENTS))
     if "identities" in parts:
         groups = name_runs(parts["identities"], *NAMES).groupby("setting.identity", sort=False)
         listed += [_identity(str(identity), rows) for identity, rows in groups]
