@@ -15,7 +15,7 @@ from continuous_fields import DOPRI5, Rowwise, at_times, mlp_field, moved, rate_
 from flows import Flow
 from flows.continuous import CNF, MLPField
 from flows.continuous.activations import ACTIVATIONS, tanh
-from flows.continuous.time_layers import TIME
+from flows.continuous.vector_fields import TIME
 
 Normal = Callable[..., Tensor]
 

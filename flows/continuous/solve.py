@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from flows.continuous import by_torchdiffeq, runge_kutta
-from flows.continuous.described import Described
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import Engine
 from flows.continuous.runge_kutta import Control, Norm
+from flows.member import Described
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
