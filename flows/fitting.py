@@ -98,11 +98,12 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         flow, train, val = _prepared(flow, train, val, width, preprocessing, options)
-        turns = _Turns(flow, train, val, width, generator, batch, progress)
-        turns.updates, turns.every, turns.rate = updates, every, learning_rate
-        turns.patience = patience
-        turns.fit.stopped = loop(turns.state, turns)
-    flow.load_state_dict(turns.state.best)
+        optimiser = torch.optim.Adam(flow.parameters())
+        state = State(flow, optimiser, generator, flow.state_dict())
+        batch, rate = min(batch, len(train)), learning_rate
+        turns = _Turns(state, train, val, width, batch, updates, rate, every, progress, patience)
+        turns.fit.stopped = loop(state, turns)
+    flow.load_state_dict(state.best)
     return turns.fit
 
 
@@ -190,29 +191,24 @@ def _split(rows: Tensor, width: int) -> tuple[Tensor, Tensor | None]:
     return rows[:, :width], rows[:, width:] if rows.shape[1] > width else None
 
 
+@dataclass
 class _Turns(Turns):
     """A training on tensors, with a line of progress."""
 
+    state: State
+    train: Tensor
+    val: Tensor
+    width: int  # columns before those of the context
+    batch: int
     updates: int
-    every: int
     rate: float
+    every: int
+    progress: bool
+    patience: int = 0
 
-    def __init__(
-        self,
-        flow: Flow,
-        train: Tensor,
-        val: Tensor,
-        width: int,
-        generator: torch.Generator,
-        batch: int,
-        progress: bool,
-    ) -> None:
-        optimiser = torch.optim.Adam(flow.parameters())
-        self.state = State(flow, optimiser, generator, flow.state_dict())
-        self.exact = flow.using(trace="exact")
-        self.train, self.val, self.width = train, val, width
-        self.batch, self.progress = min(batch, len(train)), progress
-        self.fit = Fit(flow)
+    def __post_init__(self) -> None:
+        self.exact = self.state.flow.using(trace="exact")
+        self.fit = Fit(self.state.flow)
 
     def end(self) -> str:
         return "updates" if self.state.update == self.updates else ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from flows.packages import import_fault
+from flows.registry import import_fault
 
 SIZES = ("hidden", "depth", "layers", "context_dim")
 

@@ -7,6 +7,7 @@ registers itself where it is defined, and no list of members is kept anywhere.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import sys
 import unicodedata
@@ -15,13 +16,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from flows import plugins
-from flows.packages import Library, import_fault, installed, version_of
+from flows.isolation import unchanged
 from flows.plugins import FOREIGN, described
 
 T = TypeVar("T")
@@ -36,6 +37,54 @@ class Declared(NamedTuple):
 
     version: int = 1
     pace: int = 1
+
+
+@dataclass(frozen=True)
+class Library:
+    """A package with the members that need it, whether or not it can be used.
+
+    ``fault`` is one line that says why it cannot, empty if it can; ``remedy`` the command that
+    installs it.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    version: str | None  # None if it is not installed
+    fault: str
+    remedy: str
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be found; it is not imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def import_fault(package: str) -> str:
+    """Why a package cannot be imported, in one line; empty if it can, and then it is.
+
+    What the import does to settings of torch or of the process is undone, as after any case: a
+    library's flows are called in one state, whether or not it was just imported.
+    """
+    if package in sys.modules:
+        return ""
+    if not installed(package):
+        return "is not installed"
+    try:
+        with warnings.catch_warnings(action="ignore"), unchanged(package):  # its notices too
+            importlib.import_module(package)
+    except FOREIGN as error:
+        return f"cannot be imported: {described(error)}"
+    return ""
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package, "unknown" if it does not tell; None if it is absent."""
+    if not installed(package):
+        return None
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 @dataclass(frozen=True)
@@ -124,10 +173,6 @@ class Registry(Generic[T]):
     def declared(self, name: str) -> Declared:
         """Version and pace that the member declares; ValueError for an unknown name."""
         return self._entry(name).declared
-
-    def package_of(self, name: str) -> str | None:
-        """The package that the member needs beside this one's own, if any."""
-        return self._entry(name).requires
 
     def libraries(self) -> list[Library]:
         """The packages that members need, in order, each imported if it is installed."""

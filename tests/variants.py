@@ -21,7 +21,7 @@ def variants(name: str) -> list[dict[str, Any]]:
     more, and so on. A group of options that flows share (`flows.continuous.cnf`) is varied in
     the first of them alone, by name; of another library's flow the context alone.
     """
-    if flows.members.package_of(name) is not None:
+    if flows.members[name].library is not None:
         return [{"context_dim": 2}] if "context_dim" in flows.members[name].uses else []
     lists = {option[0]: _alternatives(name, *option) for option in options_of(name)}
     most = max(map(len, lists.values()), default=0)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from benchmarks.measure.process import Helper
     from flows import Conformance
     from flows.conformance import Outcome
-    from flows.packages import Library
+    from flows.registry import Library
 
 DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")

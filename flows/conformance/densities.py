@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flows.bijection import StandardNormal, parts, to_data, to_noise
-from flows.conformance.subject import LOOSEST, ONCE, Finding, NotApplicable, Row, Subject, row
+from flows.conformance.subject import LOOSEST, ONCE, Finding, NotApplicable, Row, Subject
 from flows.flow import Flow
-
-rows: list[Row] = []
 
 POINTS = 32  # for Jacobians; in float64 half as many in the tails too
 ESTIMATES = 64  # of a random log-determinant
@@ -51,7 +50,8 @@ def _reference(subject: Subject, direction: str, x: Tensor) -> tuple[Tensor, Ten
     return ladj, subject.dim * torch.finfo(torch.float64).eps * condition
 
 
-def _log_determinant(subject: Subject, direction: str) -> Finding:
+def log_determinant(subject: Subject, direction: str = "forward") -> Finding:
+    """Largest difference, in nats, from slogdet of the autograd Jacobian of a direction."""
     x = subject.x[:POINTS]
     if subject.dtype == torch.float64:
         x = torch.cat([x, TAILS * x[::2]])
@@ -66,19 +66,6 @@ def _log_determinant(subject: Subject, direction: str) -> Finding:
     return Finding(error[worst].item(), bounds[worst].item())
 
 
-@row(rows, "log-determinant")
-def log_determinant(subject: Subject) -> Finding:
-    """Largest difference, in nats, from slogdet of the autograd Jacobian, data to noise."""
-    return _log_determinant(subject, "forward")
-
-
-@row(rows, "inverse log-determinant")
-def inverse_log_determinant(subject: Subject) -> Finding:
-    """The same from noise to data."""
-    return _log_determinant(subject, "inverse")
-
-
-@row(rows, "estimated log-determinant")
 def estimated_log_determinant(subject: Subject) -> Finding:
     """Standard errors between the mean of 64 estimates and slogdet, at the worst point."""
     if not subject.estimated:
@@ -93,13 +80,14 @@ def estimated_log_determinant(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def _round_trip(subject: Subject, there: str, back: str, scale: float = 1.0) -> Finding:
+def round_trip(subject: Subject, there: str = "forward", scale: float = 1.0) -> Finding:
     """Error of the points that went there, back and there again, relative to the largest.
 
     Where a map is all but flat no inverse finds the point again, but its image it must: so each
     row's error is that of the point or that of its image, whichever is less. The nats by which the
     log-determinants of both ways differ count in float64; elsewhere rounding moves what is steep.
     """
+    back = "inverse" if there == "forward" else "forward"
     x, transform = scale * subject.x, subject.flow.transform
     context = subject.contexts(len(x))
     y, _ = getattr(transform, there)(x, context)
@@ -118,19 +106,6 @@ def _relative(y: Tensor, x: Tensor) -> Tensor:
     return (y - x).abs().amax(1) / max(1.0, x.abs().max().item())
 
 
-@row(rows, "round trip from data")
-def round_trip_from_data(subject: Subject) -> Finding:
-    """Data to noise and back: relative error of the points or nats left over, the larger."""
-    return _round_trip(subject, "forward", "inverse")
-
-
-@row(rows, "round trip from noise")
-def round_trip_from_noise(subject: Subject) -> Finding:
-    """Noise to data and back."""
-    return _round_trip(subject, "inverse", "forward")
-
-
-@row(rows, "images alone")
 @torch.no_grad()
 def images_alone(subject: Subject) -> Finding:
     """Relative error of noise and of data that come without a log-determinant, the larger."""
@@ -145,13 +120,6 @@ def images_alone(subject: Subject) -> Finding:
     return Finding(torch.stack(errors).max().item(), subject.bound(1e-7, 2e-3))
 
 
-@row(rows, "round trip in the tails")
-def round_trip_in_the_tails(subject: Subject) -> Finding:
-    """Data to noise and back, ten times farther out."""
-    return _round_trip(subject, "forward", "inverse", TAILS)
-
-
-@row(rows, "total mass", ONCE)
 def mass_at_contexts(subject: Subject) -> Finding:
     """`resolved_mass`, the worst of a few contexts where there are any."""
     if subject.context is None:
@@ -218,7 +186,6 @@ def _masses(subject: Subject, side: int) -> tuple[float, float, float]:
     return masses.sum().item(), coarse, edges
 
 
-@row(rows, "log_prob of samples")
 @torch.no_grad()
 def log_prob_of_samples(subject: Subject) -> Finding:
     """log_prob of samples against the base density less the inverse's log-determinant."""
@@ -228,7 +195,6 @@ def log_prob_of_samples(subject: Subject) -> Finding:
     return Finding(error, subject.bound(1e-7, 5e-3))
 
 
-@row(rows, "samples and density", ONCE)
 def samples_and_density(subject: Subject) -> Finding:
     """Whether the noise of samples is distributed as the base density.
 
@@ -286,3 +252,17 @@ def _kolmogorov(a: Tensor, b: Tensor) -> float:
         torch.searchsorted(part.sort().values, both, right=True) / len(part) for part in (a, b)
     ]
     return (ranks[0] - ranks[1]).abs().max().item()
+
+
+rows = (
+    Row("log-determinant", log_determinant),
+    Row("inverse log-determinant", partial(log_determinant, direction="inverse")),
+    Row("estimated log-determinant", estimated_log_determinant),
+    Row("round trip from data", round_trip),
+    Row("round trip from noise", partial(round_trip, there="inverse")),
+    Row("images alone", images_alone),
+    Row("round trip in the tails", partial(round_trip, scale=TAILS)),
+    Row("total mass", mass_at_contexts, ONCE),
+    Row("log_prob of samples", log_prob_of_samples),
+    Row("samples and density", samples_and_density, ONCE),
+)

@@ -17,12 +17,9 @@ from flows.conformance.subject import (
     Row,
     Subject,
     jitter,
-    row,
     tolerance_of,
 )
 from flows.flow import Flow
-
-rows: list[Row] = []
 
 POINTS = 8
 DIRECTIONS = 8  # of the context, where one may miss that it is rounded
@@ -101,14 +98,12 @@ def _of_log_prob(
     )
 
 
-@row(rows, "gradient for x", ONCE)
 def gradient_for_x(subject: Subject) -> Finding:
     """Against central differences, relative to one and the slope."""
     x = subject.x[:POINTS].clone().requires_grad_()
     return _of_log_prob(subject, x, subject.contexts(POINTS), {"x": x})
 
 
-@row(rows, "gradient for the context", ONCE)
 def gradient_for_the_context(subject: Subject) -> Finding:
     """The same for what the density is conditioned on."""
     context = subject.contexts(POINTS)
@@ -118,14 +113,12 @@ def gradient_for_the_context(subject: Subject) -> Finding:
     return _of_log_prob(subject, subject.x[:POINTS], context, {"context": context}, DIRECTIONS)
 
 
-@row(rows, "gradient for parameters", ONCE)
 def gradient_for_parameters(subject: Subject) -> Finding:
     """Against central differences for every parameter; the note names the worst."""
     parameters = dict(subject.flow.named_parameters())
     return _of_log_prob(subject, subject.x[:POINTS], subject.contexts(POINTS), parameters)
 
 
-@row(rows, "gradient of samples", ONCE)
 def gradient_of_samples(subject: Subject) -> Finding:
     """Of samples and their log-densities at fixed noise, for parameters and the context."""
     weights = torch.randn(POINTS, subject.dim + 1, dtype=subject.dtype)
@@ -145,7 +138,6 @@ def gradient_of_samples(subject: Subject) -> Finding:
         raise NotApplicable(f"its samples have no gradient: {error}") from error
 
 
-@row(rows, "loss", ONCE)
 @torch.no_grad()
 def loss(subject: Subject) -> Finding:
     """How far a loss of its own is from the mean of -log_prob, in nats."""
@@ -159,7 +151,6 @@ def loss(subject: Subject) -> Finding:
     return Finding(difference.abs().item(), subject.bound(1e-9, 1e-3))
 
 
-@row(rows, "parameters without gradient", ONCE)
 def parameters_without_gradient(subject: Subject) -> Finding:
     """How many the loss does not reach, but for those that a module declares.
 
@@ -184,3 +175,13 @@ def parameters_without_gradient(subject: Subject) -> Finding:
     ]
     note = ", ".join(missing) or (f"declared: {', '.join(sorted(declared))}" if declared else "")
     return Finding(len(missing), 0, note)
+
+
+rows = (
+    Row("gradient for x", gradient_for_x, ONCE),
+    Row("gradient for the context", gradient_for_the_context, ONCE),
+    Row("gradient for parameters", gradient_for_parameters, ONCE),
+    Row("gradient of samples", gradient_of_samples, ONCE),
+    Row("loss", loss, ONCE),
+    Row("parameters without gradient", parameters_without_gradient, ONCE),
+)

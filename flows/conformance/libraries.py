@@ -17,7 +17,7 @@ from nflows.nn.nets import ResidualNet
 from nflows.utils import create_alternating_binary_mask as mask
 
 import flows
-from flows.packages import Library
+from flows.registry import Library
 
 SIZES = {"hidden": 16, "depth": 2, "layers": 2, "context_dim": 0}  # small: a fault stands out
 SIGMOIDS = {"layers": 1, "hidden": 4}

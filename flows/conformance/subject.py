@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -96,7 +96,10 @@ def subject_of(
     fresh: Callable[[], Flow] | None = None
     if isinstance(flow, str):
         own, name, original = _built(flow, dim, options), flow, None
-        fresh = partial(_fresh, flow, own.dim or 0, options, dtype)
+
+        def fresh() -> Flow:
+            return flows.build(name, own.dim or 0, **options).to(dtype)
+
         jitter(own, 0.2 if moved else 0.0)
         data = 1.5 * torch.randn(ROWS, own.dim or 1, dtype=torch.float64) + 0.3
         context = _drawn(own, options.get("context_dim", 0)) if context is None else context
@@ -142,10 +145,6 @@ def _built(name: str, dim: int | None, options: Mapping[str, Any]) -> Flow:
         if dim == 1 and "dim=1" in str(error):
             raise Refused(str(error)) from error
         raise
-
-
-def _fresh(name: str, dim: int, options: Mapping[str, Any], dtype: torch.dtype) -> Flow:
-    return flows.build(name, dim, **options).to(dtype)
 
 
 def _copied(flow: Flow) -> Flow:
@@ -272,16 +271,4 @@ class Row:
 
     name: str
     measure: Callable[[Subject], Finding]
-    dtypes: tuple[torch.dtype, ...]
-
-
-def row(
-    rows: list[Row], name: str, dtypes: tuple[torch.dtype, ...] = BOTH
-) -> Callable[[Callable[[Subject], Finding]], Callable[[Subject], Finding]]:
-    """Decorator: add a measurement to the rows of a module."""
-
-    def decorate(measure: Callable[[Subject], Finding]) -> Callable[[Subject], Finding]:
-        rows.append(Row(name, measure, dtypes))
-        return measure
-
-    return decorate
+    dtypes: tuple[torch.dtype, ...] = BOTH

@@ -16,6 +16,7 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 import flows
+from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
 from flows.continuous.activations import ActivationName
 from flows.continuous.compiled_steps import Compiled, Evaluation
@@ -25,7 +26,6 @@ from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField, TimeName
 from flows.counting import NFE
-from flows.graphs import Functions
 
 
 class CNF(nn.Module):

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
+from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
 from flows.continuous.dynamics import Parts, Progress
 from flows.continuous.native import Attempt, Rates, State, Step, Stepper
 from flows.continuous.point import Point
 from flows.continuous.trace import Probes, Trace
-from flows.graphs import Functions
 
 
 @dataclass(frozen=True)

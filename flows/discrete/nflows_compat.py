@@ -9,7 +9,7 @@ base distribution cannot sample in float64, and its ``sample`` cannot draw in pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -255,29 +255,31 @@ class _Linear:
 
     def forward(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to noise: (N, D) -> (N, D), (N,)."""
-        original: Any = super()
-        return _fresh(self, original.forward, self.forward_no_cache, inputs)
+        if not self._cached():
+            direct: tuple[Tensor, Tensor] = self.forward_no_cache(inputs)
+            return direct
+        cached: tuple[Tensor, Tensor] = super().forward(inputs)  # type: ignore[misc]  # of nflows
+        return cached
 
     def inverse(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
         """Noise to data: (N, D) -> (N, D), (N,)."""
-        original: Any = super()
-        return _fresh(self, original.inverse, self.inverse_no_cache, inputs)
+        if not self._cached():
+            direct: tuple[Tensor, Tensor] = self.inverse_no_cache(inputs)
+            return direct
+        cached: tuple[Tensor, Tensor] = super().inverse(inputs)  # type: ignore[misc]  # of nflows
+        return cached
 
-
-def _fresh(
-    layer: Any,
-    cached: Callable[[Tensor], tuple[Tensor, Tensor]],
-    direct: Callable[[Tensor], tuple[Tensor, Tensor]],
-    x: Tensor,
-) -> tuple[Tensor, Tensor]:
-    plain = not layer.using_cache or torch.is_grad_enabled()
-    if plain or any(p.is_inference() for p in layer.parameters()):
-        return direct(x)
-    state = [(p.data_ptr(), p._version, p.dtype) for p in layer.parameters()]
-    if state != getattr(layer, "cached_state", None):
-        layer.cache.invalidate()
-        layer.cached_state = state
-    return cached(x)
+    def _cached(self: Any) -> bool:
+        """Whether the cache may serve a call; renew it if a parameter has changed."""
+        if not self.using_cache or torch.is_grad_enabled():
+            return False
+        if any(p.is_inference() for p in self.parameters()):
+            return False
+        state = [(p.data_ptr(), p._version, p.dtype) for p in self.parameters()]
+        if state != getattr(self, "cached_state", None):
+            self.cache.invalidate()
+            self.cached_state = state
+        return True
 
 
 class NaiveLinear(_Linear, transforms.NaiveLinear):
