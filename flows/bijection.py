@@ -90,7 +90,11 @@ def module_of(bijection: Any) -> nn.Module:
         )
     if isinstance(bijection, nn.Module):
         return bijection
-    learned = [k for k, v in getattr(bijection, "__dict__", {}).items() if _is_learned(v)]
+    learned = [
+        name
+        for name, value in getattr(bijection, "__dict__", {}).items()
+        if isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
+    ]
     if learned:
         raise TypeError(
             f"{_kind(bijection)} holds {', '.join(learned)}, which would not be found: make it an "
@@ -127,10 +131,6 @@ def base_of(base: nn.Module | None) -> Any:
 
 def _kind(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-
-
-def _is_learned(value: Any) -> bool:
-    return isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
 
 
 def parts(transform: nn.Module) -> list[nn.Module]:

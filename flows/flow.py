@@ -156,8 +156,12 @@ class Flow(nn.Module):
         solving: list[Any] = [module for module in view.modules() if hasattr(module, "use")]
         for module in solving:
             module.use(trace=trace, solver=solver, noise=noise)
-        if not solving:
-            _check_names(trace, solver)
+        if not solving:  # none of which refuses an unknown name
+            from flows.continuous import Solver, Trace  # above this module
+
+            for kind, value in ((Trace, trace), (Solver, solver)):
+                if value is not None:
+                    kind.of(value)
         return view
 
     def compiled(self, *, backend: str = "inductor") -> Self:
@@ -237,13 +241,3 @@ def _check_finite(name: str, rows: Tensor) -> None:
         raise ValueError(
             f"expected finite {name}, got {bad} of {len(rows)} rows with NaN or infinity"
         )
-
-
-def _check_names(trace: Any, solver: Any) -> None:
-    """ValueError for an unknown trace or solver, in a flow without an ODE to refuse it."""
-    from flows.continuous import Solver, Trace  # above this module
-
-    if trace is not None:
-        Trace.of(trace)
-    if solver is not None:
-        Solver.of(solver)

@@ -12,7 +12,7 @@ import pkgutil
 import sys
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -252,7 +252,10 @@ class Registry(Generic[T]):
         for package in self.packages:
             path = importlib.import_module(package).__path__
             names = [module.name for module in pkgutil.iter_modules(path, package + ".")]
-            names += [f"{package}.{folder}.{self.folder_module}" for folder in self._folders(path)]
+            if self.folder_module:
+                files = [p for root in path for p in Path(root).glob(f"*/{self.folder_module}.py")]
+                folders = sorted(file.parent.name for file in files)
+                names += [f"{package}.{folder}.{self.folder_module}" for folder in folders]
             for name in names:
                 self._load(f"module {name!r}", name, partial(importlib.import_module, name))
         for point in entry_points(group=self.group) if self.group else ():
@@ -266,13 +269,6 @@ class Registry(Generic[T]):
         except FOREIGN as error:
             fault = self.left_out[name] = described(error)
             warnings.warn(f"{label} was left out: {fault}", stacklevel=3)
-
-    def _folders(self, path: Iterable[str]) -> list[str]:
-        """Names of the folders under ``path`` that have the ``folder_module``."""
-        if not self.folder_module:
-            return []
-        modules = (p for root in path for p in Path(root).glob(f"*/{self.folder_module}.py"))
-        return sorted(module.parent.name for module in modules)
 
     def _plugins(self, names: Collection[str] | None = None) -> set[str]:
         """The plug-ins that have registered members, of these names if any are given."""

@@ -14,7 +14,7 @@ from benchmarks.measure.operations import Operations
 from continuous_fields import DOPRI5, Rowwise, at_times, mlp_field, moved, rate_of
 from flows import Flow
 from flows.continuous import CNF, MLPField
-from flows.continuous.activations import ACTIVATIONS, tanh
+from flows.continuous.shallow import ACTIVATIONS, tanh
 from flows.continuous.vector_fields import TIME
 
 Normal = Callable[..., Tensor]

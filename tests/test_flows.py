@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import flows
 from flows import Flow
-from flows.discrete.linear import LINEAR
+from flows.discrete.glow import LINEAR
 from flows.discrete.nflows_compat import ActNorm
 from flows.linalg import inv, logabsdet
 from flows.preprocessing import Whitening

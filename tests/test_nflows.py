@@ -19,7 +19,7 @@ import flows
 from flows import Flow
 from flows.continuous import CNF, MLPField
 from flows.discrete import nflows_compat
-from flows.discrete.linear import LINEAR
+from flows.discrete.glow import LINEAR
 
 Normal = Callable[..., Tensor]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 
 import flows
-from flows.continuous.activations import ACTIVATIONS
+from flows.continuous.shallow import ACTIVATIONS
 from flows.member import SIZES
 
 

@@ -13,15 +13,7 @@ import torch
 from torch import Tensor
 
 from flows.compiled import log_density
-from flows.conformance.subject import (
-    ONCE,
-    Finding,
-    NotApplicable,
-    Row,
-    Subject,
-    dtype_of,
-    jitter,
-)
+from flows.conformance.subject import ONCE, Finding, NotApplicable, Row, Subject, dtype_of, jitter
 from flows.flow import Flow
 
 POINTS = 64

@@ -69,10 +69,7 @@ def _built(build: Build, dim: int, *, hidden: int = 16, layers: int = 2) -> flow
 
 def _families() -> Iterator[tuple[str, Build]]:
     yield "realnvp", lambda *sizes: SimpleRealNVP(*sizes, 1)._transform
-    yield (
-        "nice",
-        lambda *sizes: SimpleRealNVP(*sizes, 1, use_volume_preserving=True)._transform,
-    )
+    yield ("nice", lambda *sizes: SimpleRealNVP(*sizes, 1, use_volume_preserving=True)._transform)
     yield "maf", lambda *sizes: MaskedAutoregressiveFlow(*sizes, 1)._transform
     yield "glow", _glow
     for spline in ("Linear", "Quadratic", "Cubic", "RationalQuadratic"):

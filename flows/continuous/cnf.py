@@ -18,10 +18,10 @@ from torch import Tensor, nn
 import flows
 from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
-from flows.continuous.activations import ActivationName
 from flows.continuous.compiled_steps import Compiled, Evaluation
 from flows.continuous.dynamics import Dynamics, Parts, Progress
 from flows.continuous.point import arity
+from flows.continuous.shallow import ActivationName
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField, TimeName
@@ -245,10 +245,7 @@ def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> Composit
 @flows.register("cnf", uses=("hidden", "depth", "layers", "context_dim"))
 @flat
 def cnf(
-    dim: int,
-    *,
-    net: Net = Net(),
-    ode: ODE = ODE(trace=Trace("closed_form")),
+    dim: int, *, net: Net = Net(), ode: ODE = ODE(trace=Trace("closed_form"))
 ) -> CompositeTransform:
     """CNF: an ODE with an MLP field and the exact trace, in closed form or ``trace="loop"``.
 

@@ -86,11 +86,7 @@ def assignment(x: Tensor, noise: Tensor) -> Tensor:
 @flows.register("flow_matching", uses=("hidden", "depth", "context_dim"))
 @flat
 def flow_matching(
-    dim: int,
-    *,
-    net: Net = Net(),
-    coupling: Coupling = "independent",
-    solver: Solver = Solver(),
+    dim: int, *, net: Net = Net(), coupling: Coupling = "independent", solver: Solver = Solver()
 ) -> FlowMatching:
     """Flow matching: a CNF with an MLP field, trained by regression instead of likelihood.
 

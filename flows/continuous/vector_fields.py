@@ -15,8 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flows.continuous.activations import ACTIVATIONS, ActivationName
-from flows.continuous.shallow import affine, paths, value_and_trace
+from flows.continuous.shallow import (
+    ACTIVATIONS,
+    ActivationName,
+    affine,
+    check_context,
+    paths,
+    value_and_trace,
+)
 
 
 class TimeLayer(nn.Linear):
@@ -257,10 +263,7 @@ class MLP(nn.Module):
         return value, push
 
     def _bias(self, context: Tensor | None) -> Tensor | None:
-        if (context is None) != (self.context is None):
-            takes = "takes no context" if self.context is None else "needs a context"
-            name = type(self).__name__
-            raise ValueError(f"this {name} {takes}: context_dim decides, at construction")
+        check_context(self, context, self.context is not None)
         return None if self.context is None else self.context(context)
 
 

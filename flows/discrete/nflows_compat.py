@@ -74,11 +74,9 @@ class _Coupling:
         self._arrange()
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
         return self._couple("forward", inputs, context)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
         return self._couple("inverse", inputs, context)
 
     def _couple(
@@ -254,7 +252,6 @@ class _Linear:
     """
 
     def forward(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
         if not self._cached():
             direct: tuple[Tensor, Tensor] = self.forward_no_cache(inputs)
             return direct
@@ -262,7 +259,6 @@ class _Linear:
         return cached
 
     def inverse(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
         if not self._cached():
             direct: tuple[Tensor, Tensor] = self.inverse_no_cache(inputs)
             return direct
@@ -435,7 +431,6 @@ class ActNorm(transforms.ActNorm):
         self.initialized = True  # keeps the original from initialising in forward
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
         if inputs.dim() != 2:
             images: tuple[Tensor, Tensor] = super().forward(inputs, context)
             return images
@@ -443,7 +438,6 @@ class ActNorm(transforms.ActNorm):
         return outputs, self.log_scale.sum().expand(len(inputs))
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
         if inputs.dim() != 2:
             images: tuple[Tensor, Tensor] = super().inverse(inputs, context)
             return images

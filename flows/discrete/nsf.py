@@ -10,7 +10,7 @@ from typing import Any
 import flows
 from flows.discrete.autoregressive import made_options
 from flows.discrete.coupling import coupling
-from flows.discrete.linear import LinearName, linear_layer
+from flows.discrete.glow import LinearName, linear_layer
 from flows.discrete.nflows_compat import (
     ActNorm,
     CompositeTransform,
