@@ -26,8 +26,8 @@ class Bijection(Protocol):
     - Map each row independently of the others, leave the inputs unchanged, keep dtype and device,
       and let gradients pass in both directions, through an iterative inverse too.
     - Offer ``initialize(x)`` where data (N, D) sets parameters before training,
-      ``to_noise(x, context)`` and ``to_data(z, context)`` where an image alone costs less than with
-      its log-determinant, ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`),
+      ``to_noise(x, context)`` and ``to_data(z, context)`` where an image costs less without its
+      log-determinant, ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`),
       and ``iterative = True`` where the inverse iterates (see `Flow.compiled`). Then let
       ``flows.check(flows.Flow(bijection, dim=D))`` measure all of this, and register a factory by
       `flows.register` to have it built, compared and reported by name.
@@ -141,17 +141,14 @@ def parts(transform: nn.Module) -> list[nn.Module]:
 
 
 def to_noise(run: Sequence[nn.Module], x: Tensor, context: Tensor | None) -> Tensor:
-    """Noise of data x by Bijections one after the other, without log-determinants if that is less.
-
-    (N, D) -> (N, D).
-    """
+    """Noise of data x by Bijections in turn, without log-determinants if that is less: (N, D)."""
     for part in run:
         x = _image(part, "to_noise", "__call__", x, context)
     return x
 
 
 def to_data(run: Sequence[nn.Module], z: Tensor, context: Tensor | None) -> Tensor:
-    """Data of noise z, likewise: (N, D) -> (N, D)."""
+    """Data of noise z, likewise: (N, D)."""
     for part in reversed(run):
         z = _image(part, "to_data", "inverse", z, context)
     return z

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flows.member import Member
+from flows.registry import Member
 
 MOST = 10**8  # largest budget: the search may build a flow of four times as many
 WITHIN = 0.05  # relative error of the nearest width, at most

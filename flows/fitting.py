@@ -62,15 +62,14 @@ def fit(
     """Train a flow, or the family of a name with these ``options``, on rows of raw data.
 
     ``data`` are rows (N, D), as an array, a tensor or a table, or a pair of them and their context
-    (N, C), which is taken as it is: of mean 0 and deviation 1, best. ``validation`` is a share of
-    the rows, chosen at random, or rows of the same kind. ``preprocessing`` is fitted to the
-    training rows and put before the flow: a name of `flows.preprocessing` or "none"; by default
-    "standardize" for a family and "none" for a flow.
-    The rate falls by a cosine to zero over ``updates``. Weights are validated ``every`` so many of
-    them, by the exact trace; ``patience`` validations in a row without a better one end the
-    training, 0 does not. The flow is trained in place and ends with the best weights, in the dtype
-    and on the device that it has; a family is built in float32. Equal seeds give equal results on
-    one machine.
+    (N, C), which should have mean 0 and deviation 1. ``validation`` is a share of the rows, chosen
+    at random, or rows of the same kind. ``preprocessing`` is fitted to the training rows and put
+    before the flow: a name of `flows.preprocessing` or "none"; by default "standardize" for a
+    family and "none" for a flow.
+    The rate falls by a cosine to zero over ``updates``. Weights are validated after ``every``
+    updates, by the exact trace; ``patience`` validations in a row without a better one end the
+    training (0: never). The flow is trained in place and ends with the best weights, in its dtype
+    and on its device; a family is built in float32. Equal seeds give equal results on one machine.
 
     Warns of columns of whole numbers, on which likelihoods have no bound. Raises ValueError for
     data of another shape, values that are not finite, constant and repeated columns, too few rows
@@ -108,7 +107,7 @@ def fit(
 
 
 def _rows(name: str, data: Any) -> tuple[Tensor, int]:
-    """Rows beside their context, (N, D + C) float64, and D; ValueError for what is no table."""
+    """Rows beside their context, (N, D + C) float64, and D; ValueError for another shape."""
     parts = data if isinstance(data, tuple) else (data,)
     tables = [torch.tensor(_numbers(name, part)) for part in parts]
     shapes = ", ".join(str(tuple(table.shape)) for table in tables)

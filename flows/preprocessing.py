@@ -95,10 +95,10 @@ class Whitening(_Affine):
 class RadialGaussianization(Preprocessing):
     """z' = z r'/r with r = ‖z‖ and log r' a monotone curve of log r: the direction stays.
 
-    The curve makes of the distribution of r that of the norm of D normal numbers, so that what is
-    elliptically symmetric with heavy tails, such as patches of images, becomes normal. It is
-    rational-quadratic between ``knots``, once continuously differentiable, of slope one towards the
-    origin and a line beyond the last knot. Lyu and Simoncelli, Nonlinear Extraction of Independent
+    r' is distributed as the norm of D normal numbers, so that data that is elliptically symmetric
+    with heavy tails, such as patches of images, becomes normal. The curve is rational-quadratic
+    between ``knots``, once continuously differentiable, of slope one towards the origin and a line
+    beyond the last knot. Lyu and Simoncelli, Nonlinear Extraction of Independent
     Components of Natural Images Using Radial Gaussianization, Neural Computation 21, 2009; Gregory
     and Delbourgo, Piecewise Rational Quadratic Interpolation to Monotonic Data, 1982.
     """
@@ -186,7 +186,7 @@ def _log_radius(x: Tensor) -> Tensor:
 
 
 def _apart(values: np.ndarray, gap: float) -> np.ndarray:
-    """Of rising values those that are at least a gap above the one before."""
+    """Those of rising values that are at least a gap above the one before."""
     kept = [values[0]]
     for value in values[1:]:
         if value - kept[-1] >= gap:

@@ -21,9 +21,8 @@ from torch.distributions import Distribution
 import flows
 from benchmarks.execution.plan import tasks
 from flows.continuous.trace import TRACES, Trace
-from flows.member import SIZES, Member
 from flows.plugins import load_plugin
-from flows.registry import Registry, needed
+from flows.registry import SIZES, Member, Registry, needed
 from runs import small
 from variants import options_of
 

@@ -11,7 +11,7 @@ import torch
 
 import flows
 from flows.continuous.shallow import ACTIVATIONS
-from flows.member import SIZES
+from flows.registry import SIZES
 
 
 def variants(name: str) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pydantic import JsonValue, PositiveFloat, PositiveInt, model_validator
 import flows
 from benchmarks.core.case import Settings, canonical
 from flows.budget import width
-from flows.member import Member
+from flows.registry import Member
 
 
 class Contender(Settings, frozen=True):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flows.adapters.library import LibraryTransform, Sizes, family, numpy_seeded
 from flows.flow import Flow
-from flows.member import SIZES
+from flows.registry import SIZES
 
 
 class FreiaTransform(LibraryTransform):

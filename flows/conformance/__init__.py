@@ -101,13 +101,12 @@ def check(
     at, by default samples of the flow; some rows are enough. ``context`` (N, C) or (1, C) is that
     of a conditional flow, by default a random one. A family that takes ``context_dim`` is judged
     a second time with a context, in float64, unless ``options`` or ``context`` say which: its rows
-    end in "given a context". ODEs are solved by dopri5 at a tolerance of 1e-10
-    (float64) or 1e-5 (float32), those of other libraries, and all at the thousands of points of the
-    rows "total mass" and "samples and density", at 1e-6, or as the flow has it where they cannot
-    be; batch independence is judged as the flow has it. ``report`` is given each outcome as
-    it comes. torch's random stream is left as it was. Raises ValueError or TypeError for an unknown
-    name or option, and for points and contexts that do not fit; a flow that fails, or that raises,
-    is a failed row.
+    end in "given a context". ODEs are solved by dopri5 at a tolerance of 1e-10 (float64) or 1e-5
+    (float32). Those of other libraries, and all in the rows "total mass" and "samples and density",
+    are solved at 1e-6. Where that fails, and for batch independence, the flow's own solver counts.
+    ``report`` is given each outcome as it comes. torch's random stream is left as it was. Raises
+    ValueError or TypeError for an unknown name or option, and for points and contexts that do not
+    fit; a flow that fails, or that raises, is a failed row.
     """
     subjects = [(options, tuple(dtypes), "")]
     if isinstance(flow, str) and context is None and "context_dim" not in options:

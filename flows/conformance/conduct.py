@@ -18,16 +18,8 @@ from flows.flow import Flow
 
 POINTS = 64
 FEW = 16  # points of the rows on contexts
-IN_TURN = 13  # rows, of which nothing else has as many, since a cache may go by their number
+IN_TURN = 13  # rows; no other batch has as many, since a cache may go by their number
 UNMOVED = 1e-6  # nats by which the tolerance of an ODE may move what does not depend on a context
-
-
-def _contexts(subject: Subject, n: int = FEW) -> Tensor:
-    """n rows of context; NotApplicable for a flow without."""
-    context = subject.contexts(n)
-    if context is None:
-        raise NotApplicable("it is not conditional")
-    return context
 
 
 @torch.no_grad()
@@ -36,7 +28,7 @@ def columns_of_the_context(subject: Subject) -> Finding:
 
     On a copy whose parameters are moved a little, since nets that start at zero hide the rest.
     """
-    context, flow, x = _contexts(subject), copy.deepcopy(subject.flow), subject.x[:FEW]
+    context, flow, x = subject.needed_contexts(FEW), copy.deepcopy(subject.flow), subject.x[:FEW]
     jitter(flow, 0.05)
     before, unused = flow.log_prob(x, context), []
     for column, spread in enumerate(context.std(0).tolist()):
@@ -49,11 +41,11 @@ def columns_of_the_context(subject: Subject) -> Finding:
 
 @torch.no_grad()
 def one_context_for_all_rows(subject: Subject) -> Finding:
-    """Difference between a context of one row and the same context at every row.
+    """Difference between a context of one row and the same at every row.
 
-    Of log_prob, in nats, and of samples from the same noise, the larger.
+    The larger of that of log_prob, in nats, and that of samples from the same noise.
     """
-    context, x = _contexts(subject)[:1], subject.x[:FEW]
+    context, x = subject.needed_contexts(FEW)[:1], subject.x[:FEW]
     differences = []
     for call in (lambda c: subject.flow.log_prob(x, c), lambda c: _drawn(subject, c)):
         one, many = call(context), call(context.repeat(FEW, 1))
@@ -74,18 +66,14 @@ def contexts_in_turn(subject: Subject) -> Finding:
     Of log_prob, in nats, and of the inverse, in training and in evaluation: what a flow keeps of
     an earlier context, or of a tensor that has changed since, shows here.
     """
-    first, x = _contexts(subject, IN_TURN), subject.x[:IN_TURN]
+    first, x = subject.needed_contexts(IN_TURN), subject.x[:IN_TURN]
     second = first.flip(0)
     if torch.equal(first, second):
         raise NotApplicable("its contexts are all the same")
 
-    def inverse(flow: Any, context: Tensor) -> Tensor:
-        z: Tensor = flow.transform.inverse(x, context)[0]
-        return z
-
-    calls: tuple[Callable[[Flow, Tensor], Tensor], ...] = (
+    calls: tuple[Callable[[Any, Tensor], Tensor], ...] = (
         lambda flow, context: flow.log_prob(x, context),
-        inverse,
+        lambda flow, context: flow.transform.inverse(x, context)[0],
     )
     differences = []
     for training in (True, False):
@@ -115,7 +103,7 @@ def batch_independence(subject: Subject) -> Finding:
 
 @torch.no_grad()
 def batch_independence_of_samples(subject: Subject) -> Finding:
-    """The same of its way from noise to data: of the point, relative, or in nats, the larger."""
+    """The same from noise to data: the larger of the relative move of points and that in nats."""
     flow = _frozen(subject)
     transform: Any = flow.transform
 

@@ -106,10 +106,7 @@ def gradient_for_x(subject: Subject) -> Finding:
 
 def gradient_for_the_context(subject: Subject) -> Finding:
     """The same for what the density is conditioned on."""
-    context = subject.contexts(POINTS)
-    if context is None:
-        raise NotApplicable("it is not conditional")
-    context.requires_grad_()
+    context = subject.needed_contexts(POINTS).requires_grad_()
     return _of_log_prob(subject, subject.x[:POINTS], context, {"context": context}, DIRECTIONS)
 
 

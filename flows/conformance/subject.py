@@ -35,11 +35,10 @@ class Refused(ValueError):
 class Subject:
     """One flow under test, in one dtype.
 
-    ``own`` is a copy of the ``original`` that solves its ODEs by its own settings; ``flow`` a view
-    of it that solves them tightly and, where its log-determinant is an estimate, with the exact
-    trace (or, without one, with frozen noise); ``reference`` the same in float64, differentiated
-    through its steps. ``fresh`` builds another of its kind. ``x`` is (ROWS, D), ``context`` None or
-    (ROWS, C).
+    ``own`` is a copy of the ``original`` with its own solver; ``flow`` a view of it that solves
+    ODEs tightly, with the exact trace or, where there is none, with frozen noise; ``reference`` the
+    same in float64, differentiated through its steps. ``fresh`` builds another of its kind. ``x``
+    is (ROWS, D), ``context`` None or (ROWS, C).
     """
 
     name: str
@@ -74,6 +73,12 @@ class Subject:
     def contexts(self, n: int) -> Tensor | None:
         """n context rows, over and over where n is more than there are."""
         return None if self.context is None else _cycled(self.context, n)
+
+    def needed_contexts(self, n: int) -> Tensor:
+        """n context rows; NotApplicable for a flow without."""
+        if (context := self.contexts(n)) is None:
+            raise NotApplicable("it is not conditional")
+        return context
 
     def bound(self, of_float64: float, of_float32: float, flow: Flow | None = None) -> float:
         """The bound of this dtype, or what the tolerance of the ODEs leaves, if that is more."""

@@ -191,10 +191,7 @@ class Net:
 
 @dataclass(frozen=True)
 class ODE:
-    """The ODE of a flow: ``layers`` pieces of time, each with a field of its own, and how to solve.
-
-    The others are arguments of `CNF`.
-    """
+    """The ODE of a flow: ``layers`` pieces of time with a field each, and arguments of `CNF`."""
 
     layers: int = 1
     trace: Trace = Trace()
@@ -233,10 +230,7 @@ def flat(factory: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> CompositeTransform:
-    """[0, 1] in equal pieces, each a CNF with a field of its own; ``options`` are further of CNF's.
-
-    ``field`` builds one.
-    """
+    """[0, 1] in equal pieces, each a CNF with a new field; ``options`` are those of `CNF`."""
     options.update(trace=ode.trace, solver=ode.solver, train_end_time=ode.train_end_time)
     times = pairwise(k / ode.layers for k in range(ode.layers + 1))
     return CompositeTransform([CNF(field(), t0=t0, t1=t1, **options) for t0, t1 in times])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.continuous.point import Point
-from flows.member import Described
+from flows.registry import Described
 
 Noise = Literal["rademacher", "gaussian"]
 Mode = Literal["backward", "forward"]
