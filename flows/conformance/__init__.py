@@ -1,7 +1,7 @@
 """The conformance kit: measure whether a flow is a density and behaves as one.
 
 ``check`` returns a figure and its bound for each property that every flow must have. The rows are
-defined in the modules `densities`, `gradients` and `conduct`.
+defined in the modules `densities` and `conduct`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import flows
-from flows.conformance import conduct, densities, gradients
+from flows.conformance import conduct, densities
 from flows.conformance.subject import (
     BOTH,
     Finding,
@@ -33,7 +33,7 @@ __all__ = ["Conformance", "Outcome", "check"]
 version = 2
 pace = 1
 
-ROWS: tuple[Row, ...] = (*densities.rows, *gradients.rows, *conduct.rows)
+ROWS: tuple[Row, ...] = (*densities.rows, *conduct.rows)
 GIVEN = " given a context"  # behind the name of a row of the same flow built with one
 Status = Literal["pass", "fail", "not applicable"]
 
