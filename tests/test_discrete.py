@@ -16,9 +16,14 @@ from torch import Tensor, nn
 
 import flows
 from flows import linalg
-from flows.discrete.nflows_compat import PiecewiseRationalQuadraticCouplingTransform
+from flows.discrete.nflows_compat import (
+    FLATTEST,
+    NARROWEST,
+    UNIT_SLOPE,
+    PiecewiseRationalQuadraticCouplingTransform,
+    Spline,
+)
 from flows.discrete.planar import Planar
-from flows.discrete.splines import FLATTEST, NARROWEST, UNIT_SLOPE, Spline
 
 Normal = Callable[..., Tensor]
 generated = settings(max_examples=60, deadline=None, derandomize=True, database=None)

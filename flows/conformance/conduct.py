@@ -279,7 +279,7 @@ def not_finite(subject: Subject) -> Finding:
 
 
 def small_batches(subject: Subject) -> Finding:
-    """How many results have the wrong shape for a batch of none or of one."""
+    """How many results have the wrong shape for a batch of no row or of one."""
     wrong = []
     for n in (0, 1):
         for name, result in _results(subject, n).items():

@@ -12,12 +12,12 @@ from flows.discrete.autoregressive import made_options
 from flows.discrete.coupling import coupling
 from flows.discrete.glow import LinearName, linear_layer
 from flows.discrete.nflows_compat import (
+    NARROWEST,
     ActNorm,
     CompositeTransform,
     MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
     PiecewiseRationalQuadraticCouplingTransform,
 )
-from flows.discrete.splines import NARROWEST
 
 
 def _spline(bins: int, tail_bound: float) -> dict[str, Any]:
