@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import flows
 from continuous_fields import OF_AN_MLP, Waves, mlp_field, mlp_flow
 from flows import Flow
-from flows.continuous import CNF, Solver
-from flows.continuous.solve import ADAPTIVE, DIRECT, NATIVE
+from flows.continuous import CNF
+from flows.continuous.solve import ADAPTIVE, NATIVE
 from flows.counting import NFE
 from member_marks import Reads
 
@@ -98,43 +98,6 @@ def test_a_step_reads_one_number(layers: int, make_flow: Any, normal: Normal) ->
         assert 0 < len(reads.names) <= nfe.accepted + nfe.rejected
 
 
-@pytest.mark.parametrize("method", ADAPTIVE)
-def test_the_first_step(method: str, normal: Normal) -> None:
-    """Directly: no evaluation more, and steps that grow from there."""
-    flow, x = mlp_flow(2), normal(4, 2)
-    counts = {}
-    for rule in ("direct", "torchdiffeq", None, DIRECT):
-        view = flow.using(solver={**OPTIONS[method], "first_step": rule})
-        with flows.count_nfe(view) as nfe:
-            view.log_prob(x)
-        counts[rule] = nfe.forward, nfe.accepted + nfe.rejected
-    assert counts["direct"] == counts[None] == counts[DIRECT]
-    stages = {"dopri5": 6, "dopri8": 13, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 1}[method]
-    assert counts["direct"][0] == 1 + stages * counts["direct"][1]
-    assert counts["torchdiffeq"][0] == 2 + stages * counts["torchdiffeq"][1]
-
-
-def test_no_graph_without_gradients(normal: Normal) -> None:
-    """Under no_grad and for a view whose parameters are frozen, results have no graph."""
-    flow, x = mlp_flow(2), normal(4, 2)
-    with torch.no_grad():
-        assert not flow.log_prob(x).requires_grad
-    flow.requires_grad_(False)
-    assert not flow.log_prob(x).requires_grad
-
-
-def test_engines_that_cannot_be() -> None:
-    """An unknown engine, and the native one for a method that it does not have."""
-    with pytest.raises(ValueError, match=r"'jax'.*native, torchdiffeq"):
-        Solver(engine="jax")  # type: ignore[arg-type]
-    for method in ({"method": "scipy_solver"}, {"method": "implicit_adams", "step_size": 0.1}):
-        assert not Solver.of(method).native
-        with pytest.raises(ValueError, match=r"native.*torchdiffeq"):
-            Solver.of({**method, "engine": "native"})
-    with pytest.raises(ValueError, match=r"first_step.*direct, torchdiffeq.*'short'"):
-        Solver(first_step="short")  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
 def test_a_graph_goes_back_twice(gradient: str, normal: Normal) -> None:
     """With the same gradients, and counts that add up."""
@@ -157,30 +120,32 @@ def test_a_second_derivative_of_an_adjoint_is_refused(normal: Normal) -> None:
         torch.autograd.grad(first.square().sum(), x)
 
 
+STAGES = {"dopri5": 6, "dopri8": 13, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 1}
+
+
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
-@pytest.mark.parametrize(
-    ("layers", "first_step"), [(1, "torchdiffeq"), (2, "torchdiffeq"), (2, None), (2, 0.5)]
-)
-def test_nfe_of_dopri5(
-    gradient: str, layers: int, first_step: Any, make_flow: Any, normal: Normal
+@pytest.mark.parametrize("first_step", ["torchdiffeq", "direct", None, 0.5])
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_nfe_of_adaptive_steps(
+    method: str, first_step: Any, gradient: str, make_flow: Any, normal: Normal
 ) -> None:
-    """A solve takes 1 + 6 (accepted + rejected), and 1 for the heuristic; adjoints the same."""
-    solver = {"rtol": 1e-6, "atol": 1e-6, "gradient": gradient, "first_step": first_step}
-    start = 2 if first_step == "torchdiffeq" else 1
+    """1 + stages (accepted + rejected), and 1 for torchdiffeq's first step; adjoints the same."""
+    layers, stages, start = 2, STAGES[method], 2 if first_step == "torchdiffeq" else 1
+    solver = {**OPTIONS[method], "gradient": gradient, "first_step": first_step}
     flow = make_flow("cnf", 3, hidden=8, layers=layers, spread=0.5).using(solver=solver)
     with flows.count_nfe(flow) as nfe:
         loss = flow.loss(normal(8, 3))
         forward = nfe.forward
-        assert forward == start * layers + 6 * (nfe.accepted + nfe.rejected)
+        assert forward == start * layers + stages * (nfe.accepted + nfe.rejected)
         assert nfe.backward == 0
         accepted = nfe.accepted
         loss.backward()
     assert (nfe.forward, nfe.accepted) == (forward, accepted)
     assert len(nfe.solves) == layers
     for solve in nfe.solves:
-        assert solve.forward == start + 6 * (solve.accepted + solve.rejected)
+        assert solve.forward == start + stages * (solve.accepted + solve.rejected)
         back = solve.accepted_backward + solve.rejected_backward
-        assert solve.backward == (0 if gradient == "backprop" else start + 6 * back)
+        assert solve.backward == (0 if gradient == "backprop" else start + stages * back)
         assert (back > 0) == (gradient != "backprop")
 
 

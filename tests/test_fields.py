@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure.operations import Operations
-from continuous_fields import DOPRI5, Rowwise, at_times, mlp_field, moved, rate_of
+from continuous_fields import DOPRI5, Rowwise, mlp_field, moved, rate_of
 from flows import Flow
 from flows.continuous import CNF, MLPField
 from flows.continuous.activations import ACTIVATIONS, tanh
@@ -25,32 +24,11 @@ Normal = Callable[..., Tensor]
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize(("dim", "hidden"), [(3, 7), (7, 3)])
 def test_every_closed_form(activation: str, time: str, depth: int, dim: int, hidden: int) -> None:
-    """Each combination once, so that none is left to chance; its gradient is the loop's."""
+    """The loop's trace, for each combination."""
     field = mlp_field(dim, hidden=hidden, depth=depth, activation=activation, time=time)
-    x = torch.randn(3, dim, dtype=torch.float64, requires_grad=True)
-    (t,) = at_times(0.3)
-    results = [rate_of(trace, field, t, x)[1] for trace in ("loop", "closed_form")]
+    x = torch.randn(3, dim, dtype=torch.float64)
+    results = [rate_of(trace, field, T, x)[1] for trace in ("loop", "closed_form")]
     torch.testing.assert_close(*results, atol=1e-12, rtol=1e-12)
-    tensors = [x, *field.parameters()]
-    gradients = [
-        torch.autograd.grad(r.sum(), tensors, allow_unused=True, materialize_grads=True)
-        for r in results
-    ]
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-11)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_hutchinson_over_all_probes(depth: int, normal: Normal) -> None:
-    """Over all 2^D probes the mean is the trace and the variance 2 (‖S‖² - Σ S_ii²), exactly."""
-    field, (t,), x = mlp_field(4, depth=depth), at_times(0.4), normal(1, 4)
-    probes = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=4)), dtype=torch.float64)
-    _, estimates = rate_of("hutchinson", field, t, x.expand(16, -1), noise=(probes,))
-    jacobian = torch.autograd.functional.jacobian(lambda x: field(t, x[None])[0], x[0])
-    symmetric = (jacobian + jacobian.T) / 2
-    variance = 2 * (symmetric.square().sum() - symmetric.diagonal().square().sum())
-    torch.testing.assert_close(estimates.mean(), jacobian.trace(), atol=1e-12, rtol=0)
-    torch.testing.assert_close(estimates.var(correction=0), variance, atol=1e-12, rtol=1e-10)
 
 
 @pytest.mark.parametrize("trace", ["loop", "exact", "hutchinson"])
