@@ -232,12 +232,35 @@ def test_householder_sequences_keep_dtype_and_length(normal: Normal) -> None:
         nflows_compat.HouseholderSequence(2, 6)
 
 
+LINEAR_LAYERS = {"NaiveLinear": (4,), "LULinear": (4,), "QRLinear": (4, 4), "SVDLinear": (4, 4)}
+
+
 @pytest.mark.filterwarnings("ignore:.*qr is deprecated")
-def test_linear_layers_take_the_state_of_the_originals(normal: Normal) -> None:
+@pytest.mark.parametrize("name", LINEAR_LAYERS)
+def test_linear_layers_take_the_state_of_the_originals(name: str, normal: Normal) -> None:
     """And compute the same."""
-    sizes = {"NaiveLinear": ((4, False), (4,)), "QRLinear": ((4, 4),) * 2, "LULinear": ((4,),) * 2}
-    for name, (theirs, ours) in sizes.items():
-        original = moved(getattr(transforms, name)(*theirs), normal)
-        layer = getattr(nflows_compat, name)(*ours).double()
-        layer.load_state_dict(original.state_dict(), strict=True)
-        torch.testing.assert_close(layer(normal(3, 4)), original(normal(3, 4)))
+    sizes = (4, False) if name == "NaiveLinear" else LINEAR_LAYERS[name]
+    original = moved(getattr(transforms, name)(*sizes), normal)
+    ours = getattr(nflows_compat, name)(*LINEAR_LAYERS[name]).double()
+    ours.load_state_dict(original.state_dict(), strict=True)
+    torch.testing.assert_close(ours(normal(3, 4)), original(normal(3, 4)))
+    assert_bijection(ours, normal(3, 4))
+
+
+@pytest.mark.parametrize("name", LINEAR_LAYERS)
+def test_caches_follow_the_parameters(name: str, normal: Normal) -> None:
+    """The original serves a stale weight, fails after float(), and in a second backward pass."""
+    layer, x = (
+        moved(getattr(nflows_compat, name)(*LINEAR_LAYERS[name]), normal).eval(),
+        normal(5, 4),
+    )
+    layer.use_cache()
+    with torch.no_grad():
+        before = layer(x)[1]
+        for parameter in layer.parameters():
+            parameter += 0.1
+        torch.testing.assert_close(layer(x)[1], layer.forward_no_cache(x)[1])
+        assert not torch.allclose(layer(x)[1], before)
+    for loss in [layer(x)[0].sum() for _ in range(2)]:
+        loss.backward()
+    assert layer.float()(x.float())[0].dtype == torch.float32
