@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.core import locks, store
 from benchmarks.core.frame import Plan, plan_of
 from benchmarks.core.record import Record
-from benchmarks.execution.recorder import CHECKPOINTS
+from benchmarks.execution.run import CHECKPOINTS
 from benchmarks.execution.versions import standing
 
 SUPERSEDED = "superseded"  # the subfolder of records that were not taken
