@@ -357,8 +357,7 @@ def cost(
     wrong usage.
     """
     with usage_errors():
-        from benchmarks.execution.faults import validated
-        from benchmarks.execution.suite import Suite
+        from benchmarks.execution.suite import Suite, validated
         from flows import members
 
         load_plugins(plugin)

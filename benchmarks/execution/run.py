@@ -257,7 +257,10 @@ def run(
         now = state(suite, folder, asked.shard)
         write_plan(suite, folder, asked.shard)
         wanted = asked.wanted(suite, now)
-        _sweep(folder, now.done - wanted)
+        store.sweep(folder, folder / store.RECORDS, folder / CHECKPOINTS)
+        for path in (folder / CHECKPOINTS).glob("*"):  # of killed runs
+            if path.name.partition("-")[0] in now.done - wanted:
+                path.unlink()
         todo = [case for case in now.cases if case.key in wanted]
         listed = [task for task in tasks(todo, suite.operators) if asked.admits(task)]
         progress.begin(todo, len(now.cases) - len(todo), sum(task.budget for task in listed))
@@ -270,14 +273,6 @@ def run(
             for path in (folder / CHECKPOINTS).glob(f"{PLATEAU}-*"):  # what trainings share
                 path.unlink(missing_ok=True)
     return now
-
-
-def _sweep(folder: Path, done: Collection[str]) -> None:
-    """Remove temporary files that killed runs have left, and checkpoints of what is done."""
-    store.sweep(folder, folder / store.RECORDS, folder / CHECKPOINTS)
-    for path in (folder / CHECKPOINTS).glob("*"):
-        if path.name.partition("-")[0] in done:
-            path.unlink()
 
 
 @contextmanager
@@ -368,22 +363,17 @@ class Pool:
             except BaseException as error:
                 left.clear()
                 if isinstance(error, Terminated):
-                    _cancel(workers, threads)
+                    for worker in workers:
+                        worker.cancel(gently=True)
+                    deadline = time.monotonic() + GRACE
+                    for thread in threads:
+                        thread.join(max(0.0, deadline - time.monotonic()))
                 for worker in workers:
                     worker.cancel()
                 raise
             finally:
                 for thread in threads:
                     thread.join()
-
-
-def _cancel(workers: Sequence[Worker], threads: Sequence[threading.Thread]) -> None:
-    """Let workers stop at their next checkpoints, and wait for their threads."""
-    for worker in workers:
-        worker.cancel(gently=True)
-    deadline = time.monotonic() + GRACE
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def setups(suite: Suite, jobs: int) -> list[Setup]:
