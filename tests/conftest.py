@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import flows
-import gate_records
+import records as made
 import report_probes
 from benchmarks import report
 from benchmarks.core.frame import load
@@ -148,7 +148,7 @@ def gate(tmp_path: Path) -> Callable[..., Verdict]:
         suffix = "" if number == 1 else str(number)
         folders = [tmp_path / f"{name}{suffix}" for name in ("base", "new")]
         for folder, records in zip(folders, (base, new), strict=True):
-            gate_records.folder(folder, *records)
+            made.folder(folder, *records)
         return compare(*folders, **options)
 
     return judge

@@ -17,11 +17,9 @@ from benchmarks.core import store
 from benchmarks.execution import cluster, suite
 from benchmarks.execution.cluster import HOST, slurm_cluster
 from benchmarks.execution.plan import Task
-from benchmarks.execution.recorder import ClusterError, Terminated
-from benchmarks.execution.run import Asked, run
-from dask_processes import Acting, free_port, until
-from runs import Silent, small, trainings
-from stopping import PLUGIN, SUITE, UPDATES
+from benchmarks.execution.run import Asked, ClusterError, Terminated, run
+from dask_processes import Acting, free_port
+from runs import PAUSED, STOPPED, UPDATES, Silent, small, trainings, until
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +71,9 @@ def test_a_worker_that_cannot_measure_ends_the_run_with_its_reason(tmp_path, add
 @pytest.mark.system
 def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address, monkeypatch):
     monkeypatch.setenv("PAUSED", str(tmp_path))
-    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PAUSED),))
     file, out = tmp_path / "one.toml", tmp_path / "out"
-    file.write_text(SUITE)
+    file.write_text(STOPPED)
 
     def interrupt():
         until((tmp_path / "begun").exists, "the training has begun")

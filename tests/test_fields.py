@@ -13,8 +13,8 @@ from continuous_fields import DOPRI5, Rowwise, mlp_field, moved, rate_of
 from flows import Flow
 from flows.continuous import CNF, BottleneckMLPField, MLPField, Trace
 from flows.continuous.activations import ACTIVATIONS, tanh
-from flows.continuous.time_layers import TIME
 from flows.continuous.trace import TRACES
+from flows.continuous.vector_fields import TIME
 
 Normal = Callable[..., Tensor]
 T = torch.tensor(0.3, dtype=torch.float64)

@@ -11,7 +11,7 @@ from benchmarks.analysis.inference import holm
 from benchmarks.core.record import Values
 from benchmarks.gate import comparison
 from benchmarks.gate.sources import Entry
-from gate_records import Metrics
+from records import Metrics
 
 SIMULATED = 200
 
