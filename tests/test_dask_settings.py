@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 
@@ -11,12 +10,9 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from benchmarks.cli.console import PlainConsole
-from benchmarks.cli.run import Display
 from benchmarks.core import store
 from benchmarks.execution import cluster, suite
 from benchmarks.execution.cluster import HOST, slurm_cluster
-from benchmarks.execution.plan import Task
 from benchmarks.execution.run import Asked, ClusterError, Terminated, run
 from dask_processes import Acting, free_port
 from runs import PAUSED, STOPPED, UPDATES, Silent, small, trainings, until
@@ -90,19 +86,6 @@ def _measuring():
     """The processes that measure for a worker of this one."""
     children = [child.as_dict(["cmdline"]) for child in psutil.Process().children()]
     return [child for child in children if "execution.process" in str(child)]
-
-
-def test_progress_shows_workers_and_running_cases():
-    cases = small({"flow": "realnvp"}).cases()
-    with Display(PlainConsole(file=io.StringIO(), force_terminal=True)) as display:
-        display.begin(cases, kept=0, budget=1.0)
-        display.workers(3)
-        for case in cases:
-            display.task(Task((case,)))
-        (shown,) = display.bar.tasks
-        assert shown.description == f"3 workers: {display.labels[cases[0].key]} and 1 more"
-        display.waiting("no scheduler")
-        assert "no scheduler" in shown.description
 
 
 def test_slurm_needs_to_know_what_a_job_is():
