@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,23 +82,6 @@ class Run:
         """How many cases are in which state."""
         return Counter(case.state for case in self.states)
 
-    def listed(self) -> Iterator[tuple[str, dict[str, object]]]:
-        """For each record its key, and what a list of records says of it."""
-        for case in self.states:
-            if (record := self.records.get(case.key)) is not None:
-                yield (
-                    case.key,
-                    {
-                        "Study": case.study,
-                        "Case": case.label,
-                        "State": case.state,
-                        "Times": self.cautions.get(case.key),
-                        "Measured": record.started,
-                        "Seconds": record.seconds,
-                        "Code": record.fingerprint,
-                    },
-                )
-
 
 def read(folders: Sequence[Path]) -> list[Run]:
     """Results folders, named apart; ValueError for one that is none or is given twice."""
@@ -139,7 +122,9 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     if len(frame):
         frame["key"] = prefix + frame["key"]
         timed = places(frame)
-        reasons = _cautions(frame[timed.notna()], current)
+        rows = frame[timed.notna()]
+        listed = zip(rows["key"], cautions(rows), strict=True)
+        reasons = {key: text for key, noisy in listed if (text := current[key].times or noisy)}
         place = next(iter(timed.value_counts().index), "")
     frame, note = of_one_place(frame)
     states = tuple(_states(plan, named, current, prefix))
@@ -176,18 +161,14 @@ def not_checked(faults: Iterable[str]) -> str:
     return f"{number} could not be checked: {'; '.join(reasons)}" if reasons else ""
 
 
-def _cautions(timed: pd.DataFrame, standings: Mapping[str, Standing]) -> dict[str, str]:
-    """Why the times of records are not to be quoted, by key; those that may be are not in it."""
-    reasons = dict(zip(timed["key"], cautions(timed), strict=True))
-    stale = {key: standings[key].times for key in reasons}
-    return {key: text for key in reasons if (text := stale[key] or reasons[key])}
-
-
 def _states(
     plan: Plan, records: Mapping[str, Record], standings: Mapping[str, Standing], prefix: str
 ) -> Iterator[CaseState]:
     """The state of each planned case."""
-    for case in _once(plan):
+    once: dict[str, Planned] = {}
+    for case in plan.cases:
+        once.setdefault(case.key, case)
+    for case in once.values():
         key = prefix + case.key
         record = records.get(key)
         label = case.label or (record.case.label if record else "")
@@ -197,14 +178,6 @@ def _states(
                 state = "stale" if standings[key].counts else "stale in times"
             reason = "; ".join(filter(None, [reason, moved]))
         yield CaseState(key, case.study, label.removeprefix(f"{case.study} "), state, reason)
-
-
-def _once(plan: Plan) -> list[Planned]:
-    """The cases of a plan, each key once."""
-    cases: dict[str, Planned] = {}
-    for case in plan.cases:
-        cases.setdefault(case.key, case)
-    return list(cases.values())
 
 
 @dataclass(frozen=True)
@@ -346,26 +319,24 @@ def _day(started: str) -> str:
 
 def _fingerprints(records: Sequence[Record]) -> list[str]:
     """Of each study, whether records of one flow and data set are of several versions."""
+    marks: dict[tuple[str, str, str | None], set[str]] = defaultdict(set)
+    for record in records:
+        case = record.case
+        marks[case.study, case.flow, case.dataset].add(record.fingerprint)
     lines = []
-    for study in sorted({record.case.study for record in records}):
-        marks: dict[tuple[str, str | None], set[str]] = {}
-        for record in records:
-            if record.case.study == study:
-                alike = marks.setdefault((record.case.flow, record.case.dataset), set())
-                alike.add(record.fingerprint)
-        several = sum(len(alike) > 1 for alike in marks.values())
-        text = f"{several} of {len(marks)} pairs of flow and data" if several else "each flow"
-        count = "several versions" if several else "one version"
-        lines.append(f"{study}: {text} measured with {count} of the code")
+    for study in sorted({study for study, _, _ in marks}):
+        several = [len(alike) > 1 for (name, _, _), alike in marks.items() if name == study]
+        which, count = "each flow", "one version"
+        if any(several):
+            which = f"{sum(several)} of {len(several)} pairs of flow and data"
+            count = "several versions"
+        lines.append(f"{study}: {which} measured with {count} of the code")
     return lines
 
 
 def _seeds(records: Sequence[Record]) -> str:
-    streams: dict[str, set[int]] = {}
-    for record in records:
-        for stream, seed in record.case.seeds.model_dump().items():
-            streams.setdefault(stream, set()).add(seed)
-    return "; ".join(f"{k} {', '.join(map(str, sorted(v)))}" for k, v in streams.items())
+    seeds = pd.DataFrame([record.case.seeds.model_dump() for record in records])
+    return "; ".join(f"{k} {', '.join(map(str, sorted(set(v))))}" for k, v in seeds.items())
 
 
 def _load(records: Sequence[Record]) -> str:
