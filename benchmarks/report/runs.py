@@ -8,7 +8,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -208,6 +207,7 @@ def header(run: Run) -> list[Fact]:
 
 def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
     """Everything else that a number depends on; ``outside`` records stand in no plan."""
+    beyond = f", and {outside} outside of the plan, not shown" if outside else ""
     return [
         _fact("Commit", _distinct(r.commit for r in records)),
         _fact("Code", _fingerprints(records)),
@@ -222,13 +222,7 @@ def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
         _fact("Governor", _distinct(r.machine.get("governor") for r in records)),
         _fact("Load", [_load(records)]),
         _fact("Noise", noise(records)),
-        _fact(
-            "Records",
-            [
-                f"{len(records)}"
-                + (f", and {outside} outside of the plan, not shown" if outside else "")
-            ],
-        ),
+        _fact("Records", [f"{len(records)}{beyond}"]),
     ]
 
 
@@ -261,11 +255,10 @@ def _fact(term: str, lines: Iterable[str]) -> Fact:
 
 def _warnings(run: Run) -> list[str]:
     """How many records have times that are not to be quoted, by reason; and are not checked."""
-    counts = Counter(run.cautions.values())
     total = len(run.records)
     lines = [
         f"times of {count} of {total} records are not to be quoted: {why}"
-        for why, count in counts.items()
+        for why, count in Counter(run.cautions.values()).items()
     ]
     return [*lines, run.unchecked]
 
@@ -302,19 +295,12 @@ def _versions(records: Sequence[Record]) -> list[str]:
 
 
 def _when(records: Sequence[Record]) -> str:
-    days = sorted(filter(None, (_day(record.started) for record in records)))
+    days = sorted(record.started[:10] for record in records if record.started)
     if not days:
         return ""
     seconds = sum(max(record.seconds or 0.0, 0.0) for record in records)
-    span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    span = " to ".join(dict.fromkeys((days[0], days[-1])))
     return f"{span}, {duration(seconds)} of measuring"
-
-
-def _day(started: str) -> str:
-    try:
-        return datetime.fromisoformat(started).date().isoformat()
-    except ValueError:
-        return ""
 
 
 def _fingerprints(records: Sequence[Record]) -> list[str]:
