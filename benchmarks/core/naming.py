@@ -152,21 +152,21 @@ def series(frame: Any) -> list[str]:
     The run is named where the frame has rows of several. What a search has trained bears the label
     of its entrant and its budget; what the search chose is no part of the name.
     """
+    named = {"batch", "updates", "flow", "plugin", "run"}
+    frame = frame[[c for c in frame if c in named or str(c).startswith(("option.", "setting."))]]
     for rule, words in RULES.items():
         if rule in frame:
             width, by_rule = frame["option.hidden"].astype(object), frame[rule]
             width = width.where(by_rule.isna(), by_rule.map(words.format))
             frame = frame.drop(columns=rule).assign(**{"option.hidden": width})
-    wanted = ("option.", "setting.", "batch", "updates")
-    columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in HOW]
-    options = frame[columns].to_dict("records")
+    options = frame.drop(columns=[*HOW, "flow", "plugin", "run"], errors="ignore")
     rows = [
         {
-            c.partition(".")[2] or c: v
-            for c, v in row.items()
-            if not (isinstance(v, float) and isnan(v))
+            str(column).partition(".")[2] or column: value
+            for column, value in row.items()
+            if not (isinstance(value, float) and isnan(value))
         }
-        for row in options
+        for row in options.to_dict("records")
     ]
     pairs = list(zip(frame["flow"], rows, strict=True))
     if STAGE in frame:
