@@ -41,14 +41,7 @@ from benchmarks.core.formats import brief
 from benchmarks.core.record import Status
 from benchmarks.core.study import Result, registry
 from benchmarks.datasets.tables import admit
-from benchmarks.measure.machine import (
-    Beside,
-    commit,
-    killed_for_memory,
-    machine,
-    memory_bytes,
-    versions,
-)
+from benchmarks.measure import machine
 from benchmarks.measure.operations import dispatched
 from benchmarks.measure.process import (
     MARK,
@@ -190,7 +183,7 @@ class Worker:
         started, left = datetime.now(UTC), {case.key for case in cases}
         block = digest([started.isoformat(), sorted(left)])[:16]
         self.facts |= {"started": started.isoformat(timespec="seconds"), "block": block}
-        killed = killed_for_memory()
+        killed = machine.killed_for_memory()
         pipe = self._forked()
         try:
             with suppress(OSError):  # a process that has died is noticed below
@@ -344,7 +337,7 @@ def _cause(code: int | None, killed: int) -> str:
     how = f"the worker was ended {ending(code)}"
     if -code != signal.SIGKILL:
         return how
-    if killed_for_memory() > killed:
+    if machine.killed_for_memory() > killed:
         return f"{how}: the system's memory ran out"
     return f"{how}: by itself or from outside, not for want of memory"
 
@@ -375,7 +368,7 @@ def _import() -> None:
     load_only(())
     for kind in (datasets.registry, registry, members):
         list(kind)
-    machine(), versions(), commit()
+    machine.machine(), machine.versions(), machine.commit()
     gc.collect()
     gc.freeze()  # collections in a fork would copy all pages
 
@@ -427,12 +420,16 @@ def _measure(pipe: _Pipe, lifeline: int) -> None:
     if setup.gpu is not None:  # read when CUDA is first used
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
     if not setup.device.startswith("cuda"):
-        limit = int(setup.memory_share * memory_bytes())
+        limit = int(setup.memory_share * machine.memory_bytes())
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     threadpool_limits(setup.threads)  # variables of the environment come too late after the fork
     torch.set_num_threads(setup.threads)
     keep_threads()
-    facts = {"machine": machine(setup.device), "versions": versions(), "commit": commit()}
+    facts = {
+        "machine": machine.machine(setup.device),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+    }
     load_only(plugins)
     random.seed(0)
     np.random.seed(0)
@@ -452,7 +449,7 @@ def _send_results(pipe: _Pipe, cases: Sequence[Case], operators: bool) -> None:
     """Send the results of a block; an exception becomes the failure of the cases left behind."""
     left = {case.key for case in cases}
     lost = Result(failure="the study gave no result")
-    beside, start = Beside(), time.perf_counter()
+    beside, start = machine.Beside(), time.perf_counter()
     try:
         for key, result in _results(cases, operators):
             elapsed = time.perf_counter() - start
