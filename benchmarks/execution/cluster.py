@@ -90,8 +90,9 @@ class Cluster:
 
     def end(self) -> None:
         """Let workers stop at their next checkpoints."""
-        with suppress(Lost), losses():
-            distributed.Event(self.over, client=self.client).set()
+        if self.client.status == "running":
+            with suppress(Lost), losses():
+                distributed.Event(self.over, client=self.client).set()
 
     def close(self) -> None:
         """Close the client, whatever the scheduler does."""
@@ -108,7 +109,7 @@ class Cluster:
                 text = f"lost the scheduler at {self.address} ({reason}): waiting for it"
                 recorder.progress.waiting(text)
                 self.close()
-                while self.client.status != "running":
+                while True:
                     with suppress(Lost):
                         self._connect()
                         break
