@@ -224,15 +224,14 @@ def _check_flows(
 
 def _failures(outcomes: pd.DataFrame) -> list[str]:
     """Each flow that failed, its dimensions, and the first of the rows that failed at them."""
+    dims: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     failed = outcomes[outcomes["status"] == "fail"]
-    names = failed.groupby(["flow", "dim"], sort=False)["name"].agg(
-        lambda rows: tuple(rows.unique())
-    )
+    for (flow, dim), rows in failed.groupby(["flow", "dim"], sort=False):
+        dims.setdefault((flow, tuple(rows["name"].unique())), []).append(str(dim))
     failures = []
-    for (flow, rows), group in names.reset_index().groupby(["flow", "name"], sort=False):
-        listed = [*rows[:NAMED], *([f"{len(rows) - NAMED} more"] if len(rows) > NAMED else [])]
-        where = ", ".join(map(str, group["dim"]))
-        failures.append(f"{flow} at D = {where} ({', '.join(listed)})")
+    for (flow, names), where in dims.items():
+        listed = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+        failures.append(f"{flow} at D = {', '.join(where)} ({', '.join(listed)})")
     return failures
 
 

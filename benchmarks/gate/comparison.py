@@ -125,8 +125,8 @@ def judge_counts(pairs: Iterable[Pair]) -> Iterator[Comparison]:
             new = after.metrics.get(name)
             if before.kind(name) != "exact" or new is None:
                 continue
-            sides = {"unit": old.unit, "base": old.median, "new": new.median}
-            count = Comparison(before.label, name, "exact", "stayed", **sides)
+            medians = old.median, new.median
+            count = Comparison(before.label, name, "exact", "stayed", False, old.unit, *medians)
             if np.array_equal(old.values, new.values, equal_nan=True):
                 yield count
                 continue
