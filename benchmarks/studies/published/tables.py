@@ -15,35 +15,28 @@ from pydantic import PositiveFloat
 from benchmarks import protocols
 from benchmarks.analysis.models import mean_of
 from benchmarks.core.case import Settings
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, selected, with_parts
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns
 from benchmarks.core.naming import named
 
 Set = Literal["power", "gas", "hepmass", "miniboone", "bsds300"]
 SETS: tuple[str, ...] = get_args(Set)
-UNLIKE = {
-    "dataset": Column("Data"),
-    "model": Column("Model"),
-    "unlike": Column("What is not alike"),
-    "error_is": Column("Their ±"),
-    "source": Column("Published in"),
-}
-COLUMNS = {
-    "dataset": Column("Data"),
-    "model": Column("Model"),
-    "test_ll": Column("Ours", "nats", digits=".3f", error="test_ll_se"),
-    "theirs": Column("Theirs is"),
-    "published_ll": Column("Theirs", "nats", digits=".2f", error="published_se"),
-    "difference": Column("Ours less theirs", "nats", digits="+.3f"),
-    "comparable": Column("Comparable"),
-    "seeds": Column("Seeds"),
-}
-FIGURES = {
-    "model": Column("Model"),
-    **{name: Column(name, digits=".2f", error=f"{name}_se") for name in SETS},
-    "source": Column("Source"),
-    "certainty": Column("Certainty"),
-    "error_is": Column("±"),
-}
+UNLIKE = columns("dataset", "model") | columns(
+    {"unlike": "What is not alike", "error_is": "Their ±", "source": "Published in"}
+)
+COLUMNS = columns(
+    *("dataset", "model"),
+    {
+        "test_ll": Column("Ours", "nats", digits=".3f"),
+        "theirs": "Theirs is",
+        "published_ll": Column("Theirs", "nats", digits=".2f", error="published_se"),
+        "difference": Column("Ours less theirs", "nats", digits="+.3f"),
+    },
+    *("comparable", "seeds"),
+)
+FIGURES = columns(
+    *("model", {name: Column(name, digits=".2f") for name in SETS}),
+    *("source", "certainty", {"error_is": "±"}),
+)
 NOTE = (
     "Mean test log-likelihood. Our ± is the standard error over seeds, or over the test set for "
     "one seed; theirs is of another kind. The difference measures the flow only if a row is "
@@ -95,11 +88,10 @@ def figures() -> Figures:
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Figures side by side, their differences in words, and those of the literature alone."""
     rows = beside(frame)
-    compared = selected(rows.assign(test_ll=cells(rows, "test_ll")), COLUMNS)
-    title, unlike = "Our figures beside the papers'", selected(rows, UNLIKE)
+    compared, title = rows.assign(test_ll=cells(rows, "test_ll")), "Our figures beside the papers'"
     return [
-        Table("published", title, NOTE, compared, columns=COLUMNS),
-        Table("published-unlike", "What is not alike", UNLIKE_NOTE, unlike, columns=UNLIKE),
+        Table.of("published", title, NOTE, compared, COLUMNS),
+        Table.of("published-unlike", "What is not alike", UNLIKE_NOTE, rows, UNLIKE),
         _literature(),
     ]
 
@@ -241,12 +233,10 @@ def _literature() -> Table:
     """Every figure of the literature that comes with the project."""
     rows = []
     for row in figures().rows:
-        stated = row.model_dump()
-        errors = {f"{name}_se": error for name, error in stated["errors"].items()}
+        errors = {f"{name}_se": error for name, error in row.errors.items()}
         words = {"source": f"arXiv:{figures().sources[row.source].arxiv}"}
         words |= {"certainty": row.certainty, "error_is": row.error_is}
-        rows.append({"model": row.model, **stated["values"], **errors, **words})
-    frame = pd.DataFrame(rows, columns=with_parts(FIGURES))
+        rows.append({"model": row.model, **row.values, **errors, **words, RECORDS: ()})
     note = f"Nothing of this was measured here. {'; '.join(map(str, figures().sources.values()))}."
     title = "The papers' test log-likelihoods (nats)"
-    return Table("published-figures", title, note, frame, columns=FIGURES)
+    return Table.of("published-figures", title, note, rows, FIGURES)

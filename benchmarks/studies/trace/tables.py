@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, selected, with_parts
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns, described
 from benchmarks.core.naming import series
 
 NAMES = {  # of the works that are no estimator
@@ -21,28 +21,19 @@ NAMES = {  # of the works that are no estimator
     "trace_of_formed": "trace of a formed Jacobian",
     "determinant_of_formed": "log|det| of a formed Jacobian",
 }
-WHICH = {  # which row it is
-    "field": Column("Field"),
-    "dim": Column("D"),
-    "exact": Column("Exact trace"),
-    "name": Column("Work"),
-    "mode": Column("Mode"),
-    "noise": Column("Noise"),
-    "probes": Column("Probes"),
-}
-MEASURED = {
-    "evaluation_seconds": Column.of("evaluation_seconds", row=True, digits=".3g"),
-    "seconds_ratio": Column("Seconds / field", digits=".3g", kind="time"),
-    "flops_ratio": Column("FLOPs / field", digits=".3g"),
-    "error": Column.of("trace_error", digits=".3g"),
-    "trace_rmse_theory": Column.of("trace_rmse_theory", digits=".3g"),
-}
+WHICH = columns(  # row of a table
+    *("field", "dim", {"exact": "Exact trace", "name": "Work"}, "mode", "noise", "probes")
+)
+MEASURED = columns(
+    "evaluation_seconds",
+    {"seconds_ratio": Column("Seconds / field", digits=".3g", kind="time")},
+    {"flops_ratio": Column("FLOPs / field", digits=".3g"), "error": Column.of("trace_error")},
+    "trace_rmse_theory",
+) | {"evaluation_seconds": Column.of("evaluation_seconds", row=True)}
 ESTIMATED = {**MEASURED, "error": replace(MEASURED["error"], error="trace_rmse_se")}
 REACHED = {
     "seconds_ratio": Column("Seconds of the fewest probes / exact", digits=".3g", kind="time"),
-    "fitting": Column(
-        "Probes that fit", prefix="fitting.below", mark="fitting.beyond", kind="time"
-    ),
+    "fitting": Column("Probes that fit", kind="time"),
     "error": replace(MEASURED["error"], kind="time"),  # of as many as fit in a time
 }
 COSTS = ("evaluation_seconds", "seconds_ratio", "flops_ratio")
@@ -73,16 +64,23 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     rows = evaluations(frame)
     table = rows.assign(**{name: cells(rows, rows[name]) for name in COSTS})
     costs, estimates = table[~rows["estimate"] | rows["fewest"]], table[rows["estimate"]]
-    equal = pd.DataFrame(equal_times(rows), columns=[*WHICH, *with_parts(REACHED), RECORDS])
-    exhibits = [
-        ("trace-cost", "Cost of one evaluation", COST_NOTE, costs, MEASURED),
-        ("trace-error", "Estimates", ERROR_NOTE, estimates, ESTIMATED),
-        ("trace-equal-time", "Estimates in the time of exact traces", TIME_NOTE, equal, REACHED),
-    ]
+    equal = pd.DataFrame(
+        equal_times(rows), columns=[*WHICH, *REACHED, "fitting.prefix", "fitting.mark", RECORDS]
+    )
     varying = WHICH.keys() - {"dim", "exact"}
     return [
-        Table(name, title, note, selected(rows, WHICH | columns, varying), WHICH | columns)
-        for name, title, note, rows, columns in exhibits
+        Table.of(name, title, note, rows, WHICH | shown, varying)
+        for name, title, note, rows, shown in (
+            ("trace-cost", "Cost of one evaluation", COST_NOTE, costs, MEASURED),
+            ("trace-error", "Estimates", ERROR_NOTE, estimates, ESTIMATED),
+            (
+                "trace-equal-time",
+                "Estimates in the time of exact traces",
+                TIME_NOTE,
+                equal,
+                REACHED,
+            ),
+        )
     ]
 
 
@@ -139,8 +137,8 @@ def equal_times(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 **dict(zip(("name", "mode", "noise"), which, strict=True)),
                 "seconds_ratio": seconds[0] / budget,
                 "fitting": fits or probes[0],
-                "fitting.below": "" if fits else "fewer than ",
-                "fitting.beyond": "or more" if fits == probes[-1] else "",
+                "fitting.prefix": "" if fits else "fewer than ",
+                "fitting.mark": "or more" if fits == probes[-1] else "",
                 "error": error,
                 RECORDS: (*reference[RECORDS], *chain.from_iterable(line[RECORDS])),
             }
