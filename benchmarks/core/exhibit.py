@@ -214,9 +214,9 @@ class Figure:
         rows: pd.DataFrame,
         *arguments: Any,
     ) -> Figure:
-        """Picture of rows of records, by ``draw(rows, *arguments)``."""
-        keys = tuple(dict.fromkeys(rows["key"]))
-        return cls(name, title, note, partial(draw, rows, *arguments), keys)
+        """Picture of rows by ``draw(rows, *arguments)``; of records, or with their `RECORDS`."""
+        keys = rows["key"] if "key" in rows else rows[RECORDS].explode()
+        return cls(name, title, note, partial(draw, rows, *arguments), tuple(dict.fromkeys(keys)))
 
 
 def described(values: pd.Series, **defaults: Any) -> pd.DataFrame:
