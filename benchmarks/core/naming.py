@@ -52,7 +52,7 @@ def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 
     Values may be nested: {"solver": {"method": "rk4"}} is named as method=rk4.
     """
-    flat = [(name, _flat(values)) for name, values in rows]
+    flat = [(name, flattened(values)) for name, values in rows]
     like: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)  # by name, the distinct values
     for name, values in flat:
         like[name][repr(values)] = values
@@ -98,7 +98,7 @@ def _decided(
     if studies is None or case.study not in studies:
         return case.options, case.settings, {}
     study = studies[case.study]
-    undecided = dict.fromkeys(_flat(case.options), UNDECIDED)
+    undecided = dict.fromkeys(flattened(case.options), UNDECIDED)
     deciding = {name: case.settings[name] for name in study.deciding & case.settings.keys()}
     settings = {name: v for name, v in case.settings.items() if name not in deciding}
     return undecided if study.undecided(case) else case.options, settings, deciding
@@ -123,12 +123,12 @@ def in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values as one level: {"solver": {"method": ...}} -> {"solver.method": ...}."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

@@ -21,27 +21,27 @@ ALONG = ("log_prob_seconds", "log_prob_flops")
 DECADES = 50  # range of an axis below which powers of two tell more than those of ten
 PARTS = {"field": "#0072B2", "trace": "#E69F00", "solver": "#999999"}
 SLOPES = (
-    "Points are medians, bars the interquartile range. Dotted: slopes D, D² and D³. Number at "
-    "the right: the exponent d ln cost / d ln D at the largest D, of seconds from the fitted law "
-    "if it has reached its asymptote."
+    "Points are medians, bars the interquartile range. Dotted: slopes D, D² and D³. At the right: "
+    "the exponent d ln cost / d ln D at the largest D, of seconds by the fitted law if it has "
+    "reached its asymptote."
 )
 ROWS = (
-    f"The cost of a batch divided by its rows. {SLOPES} Continuous flows take the number of "
-    "evaluations (NFE) that the table lists, measured with untrained fields."
+    f"The cost of a batch divided by its rows. {SLOPES} Continuous flows take the evaluations "
+    "(NFE) that the table lists, measured with untrained fields."
 )
 ALONE = (
-    "One pass of the batch through the invertible linear layers of a flow, with their "
-    f"log-determinant, which is computed once for all rows. {SLOPES}"
+    "One pass of the batch through a flow's invertible linear layers with their log-determinant, "
+    f"which is computed once for all rows. {SLOPES}"
 )
 SHARES = (
-    "Shares of the time of one log_prob: evaluations of the field, the traces, and the rest, "
-    "which is the solver's own work and the products of weights that it computes once. One "
-    "evaluation is timed by itself in the same rounds and multiplied by NFE."
+    "Shares of the time of one log_prob: evaluations of the field, the traces, and the solver's "
+    "own work with the products of weights that it computes once. One evaluation is timed by "
+    "itself in the same rounds, times NFE."
 )
 AXES = (
-    "Cost of log_prob relative to its cost at the smallest size of the axis, all other sizes "
-    "equal. N is the batch size, H the width, ℓ the depth, L the number of layers. Dotted: slopes "
-    "one and two."
+    "Cost of log_prob relative to that at the smallest size of the axis, all other sizes equal. N "
+    "is the batch size, H the width, ℓ the depth, L the number of layers. Dotted: slopes one and "
+    "two."
 )
 
 

@@ -16,26 +16,23 @@ from benchmarks.core.naming import width_rules
 CALLS = ("log_prob", "step", "sample")
 FEW = 10  # pairs of flows that are all shown, however plain
 GROWTH_NOTE = (
-    "FLOPs: the degree in D of the polynomial that gives the exact counts (– if none fits), and in "
-    "parentheses d ln cost / d ln D at the largest D. Seconds: the exponent of the fitted law at "
-    "the largest D with its 95 % interval; ≥: the asymptote is not reached. A break is a size from "
-    "which all times differ by a factor; the law is fitted to the larger sizes. Precomputed and "
-    "linear layer: what is computed once for a batch; log_prob excludes products of weights that a "
-    "solve precomputes."
+    "FLOPs: the degree in D of the polynomial of the exact counts (– if none fits), in parentheses "
+    "d ln cost / d ln D at the largest D. Seconds: the exponent of the fitted law there with its "
+    "95 % interval; ≥: the asymptote is not reached. From a break on all times differ by a factor; "
+    "the law is fitted to the larger sizes. Precomputed and linear layer: once for a batch; "
+    "log_prob is without what a solve precomputes."
 )
 AXES_NOTE = (
-    "N is the batch size, H the width, ℓ the depth, L the number of layers; all other sizes are "
-    "equal along an axis. All costs are per batch. FLOPs and bytes: the degree of the polynomial "
-    "that gives the exact counts (– if none fits), and in parentheses d ln cost / d ln size at "
-    "the largest size. Seconds: the exponent of the fitted law with its 95 % interval; ≥: the "
-    "asymptote is not reached."
+    "N is the batch size, H the width, ℓ the depth, L the number of layers; along an axis the "
+    "others are equal. Costs are those of a batch. Degrees, exponents and ≥ as for the growth with "
+    "D."
 )
 CROSSINGS_NOTE = (
-    "The dimension from which on the first flow costs less per row than the second, at all "
-    "larger D that were measured; interpolated between measured D on logarithmic axes. Pairs "
-    "have equal batches and the same rule for the width. The flow of lower degree in D is first; "
-    "of equal degree, where both solve an ODE or one is dense, that with fewer FLOPs. Pairs left "
-    "out because one flow is cheaper at every D in every column:"
+    "The dimension from which on the first flow costs less per row than the second, at all larger "
+    "D that were measured; interpolated between two of them on logarithmic axes. Pairs have equal "
+    "batches and the same rule for the width. The flow of lower degree in D is first; of equal "
+    "degree, where both solve an ODE or one is dense, that with fewer FLOPs. Pairs left out "
+    "because one flow is cheaper at every D in every column:"
 )
 
 
@@ -172,11 +169,10 @@ MEASURED = (
 ).split()
 WHOLE = ("step_resident_bytes", ONCE)  # shown of a batch, others of a row
 NOTE = (
-    "Medians of the raw samples. Determinant: the LU factorisations within log_prob. log_prob / "
-    "reference: the time of the batch over that of the reference workload in the same rounds. "
-    "Saved: the most bytes that autograd holds for the backward pass of a training step; peak: of "
-    "live tensors; resident: the growth of a fresh process. Precomputed: products of weights that "
-    "a solve computes once for the batch."
+    "Medians of the raw samples. Determinant: LU factorisations within log_prob. log_prob / "
+    "reference: over the time of the reference workload in the same rounds. Saved: the most bytes "
+    "that autograd holds for a training step; peak: of live tensors; resident: the growth of a "
+    "fresh process. Precomputed: products of weights that a solve computes once for the batch."
 )
 SOLVER = {"method": "dopri5", "rtol": 1e-5, "atol": 1e-5, "step_size": None, "gradient": "adjoint"}
 SHOWN = {"first_step": None, "max_steps": 10000, "error_norm": "all"}  # where they are not so

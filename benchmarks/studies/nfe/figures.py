@@ -17,9 +17,9 @@ from benchmarks.studies.nfe.tables import FIT, TOTALS, TOTALS_NOTE, own
 
 TRAINING_NOTE = (
     "Means over the seeds, a row for each flow. Left: evaluations on a fixed batch as training "
-    "goes, dashed those of the adjoint. Middle and right: float64, tolerance atol = rtol; the "
-    "error is the largest |log p - log p at the tightest tolerance| over the batch. Dashed: "
-    "before training."
+    "goes, dashed those of the adjoint. Middle and right: float64, tolerance atol = rtol, dashed "
+    "before training; the error is the largest |log p - log p at the tightest tolerance| over the "
+    "batch."
 )
 GROWTH_NOTE = (
     "Forward evaluations on a fixed batch after training: a point for each seed, a line through "

@@ -30,8 +30,8 @@ TRAINING_NOTE = (
 )
 GROWTH_NOTE = (
     "Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at each "
-    "dimension. FLOPs: the slope of what one log_prob of a row takes after training, by the flow's "
-    "own solver and trace."
+    "dimension. FLOPs: that of one log_prob of a row after training, by the flow's own solver and "
+    "trace."
 )
 FIT = (
     f"Each training is read at the first validation that has closed {SHARE:.0%} of the gap between "
@@ -49,9 +49,9 @@ FIT_NOTE = (
 )
 TOTALS_NOTE = (
     "FLOPs of log_prob per row; what is computed once for a batch is shared by its rows. Flows "
-    "with an ODE are those of this study after training, each by its own solver and trace. The "
-    "others are those of the cost study: the polynomial in D of their exact counts, or an "
-    "interpolation between the counts where there is none."
+    "with an ODE are those of this study after training, each by its own solver and trace; the "
+    "others those of the cost study, by the polynomial in D of their exact counts, or else by "
+    "interpolation."
 )
 CROSSINGS_NOTE = (
     "The D from which on the flow with an ODE (column) takes fewer FLOPs per row than the one "

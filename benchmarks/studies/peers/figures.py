@@ -13,18 +13,16 @@ from benchmarks.plotting import draw
 from benchmarks.studies.peers.tables import CALLS, SPEED_CALLS, STAGES, costs, named, scores
 
 LIBRARIES = (
-    "Median time of each library's flow over that of ours, the first of its group, with 95 % "
-    "bootstrap intervals; right of the line ours is faster. The table shows whether both have the "
-    "same accuracy."
+    "Median time of each library's flow over that of ours, with 95 % bootstrap intervals; right of "
+    "the line ours is faster. The table shows whether both have the same accuracy."
 )
 LIKELIHOODS = (
-    "Mean test log-likelihood of each library's flow less that of ours, the first of its group, "
-    "paired by seed and split, with 95 % intervals; left of the line ours is better."
+    "Mean test log-likelihood of each library's flow less that of ours, paired by seed and split, "
+    "with 95 % intervals; left of the line ours is better."
 )
 SPEED = (
-    "Median time of a call over that of the same call by the eager flow, timed in the same "
-    "shuffled turns: left of the line a competitor is faster. The table shows whether both have "
-    "the same error."
+    "Median time of a call over that of the eager flow, timed in the same shuffled turns: left of "
+    "the line a competitor is faster. The table shows whether both have the same error."
 )
 
 

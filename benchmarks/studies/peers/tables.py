@@ -97,37 +97,36 @@ MILLISECONDS: dict[str, Any] = {"unit": "ms", "scale": SCALES["s", "ms"], **RATI
 
 DIFFERENCES = (
     "Members of a group have as many layers, hidden layers of their networks and, within 5%, "
-    "trainable parameters. What else differs is each library's own way to build the architecture. "
-    "s: the scale of an affine map, u: what its network gives."
+    "trainable parameters; the rest is each library's own way. s: the scale of an affine map, u: "
+    "what its network gives."
 )
 LIBRARIES = (
     "Medians of one call on the whole batch, timed in the same shuffled rounds, with the "
-    "interquartile range in brackets. Ratio: the median over the first member's, with a 95 % "
-    "bootstrap interval; above 1 the first is faster. Compiling is in no other time; in calls it "
-    "is the number of calls that take as long. Error: the largest error of log_prob over the "
-    "batch, relative to the same weights in float64; a ratio is a fair comparison only if both "
-    "errors are about the same."
+    "interquartile range in brackets. Ratio: over the first member's median, with a 95 % bootstrap "
+    "interval; above 1 the first is faster. Compiling is in no other time; in calls it is the "
+    "number of calls that take as long. Error: the largest of log_prob over the batch, to the same "
+    "weights in float64; a ratio is a fair comparison only if both errors are about the same."
 )
 LIKELIHOODS = (
     f"Mean test log-likelihood in nats over seeds, ± half of its {1 - LEVEL:.0%} interval, after "
     "equal updates, and after as many updates as equal seconds have room for, without compiling, "
     "by the rate that was measured first. Difference: to the first member, paired by seed and "
-    "split, with its interval in brackets. Against the first a member is ahead, level, behind or "
-    f"not told apart, tested together for its group at a level of {LEVEL:g} (Student's t, Holm)."
+    "split, with its interval in brackets. A member is ahead of the first, level, behind or not "
+    f"told apart, tested together for its group at a level of {LEVEL:g} (Student's t, Holm)."
 )
 SPEED = (
     "Median of one call on the whole batch, timed in the same shuffled turns, with the "
     "interquartile range in brackets. Peak: FLOPs of the eager flow's call over the time, as a "
-    "share of those of a large matrix product beside it. Error: the largest of log_prob over the "
-    "batch, and that of the gradient over its norm, relative to a float64 solution. Compile time "
-    "is the first call minus the second; no other time includes it. Busy: processes that kept a "
-    "core each busy meanwhile."
+    "share of those of a large matrix product beside it. Error: of log_prob the largest over the "
+    "batch, of the gradient over its norm, to a float64 solution. Compile time is the first call "
+    "minus the second; no other time includes it. Busy: processes that kept a core each busy "
+    "meanwhile."
 )
 RATIOS = (
-    "Median time of ours over that of the other library's, with a 95 % bootstrap interval: below 1 "
-    "ours is faster. Errors are those of log_prob (nats, the largest) and of gradients (over their "
-    f"norm). They are equal within a factor of {EQUAL:g}, or where both are below {FLOOR:g}, which "
-    "is rounding; otherwise the ratio compares two accuracies."
+    "Median time of ours over that of the other library's, with a 95 % bootstrap interval: below "
+    "1 ours is faster. Errors are those of log_prob (nats, the largest) and of gradients (over "
+    f"their norm). They are equal within a factor of {EQUAL:g}, or where both are below {FLOOR:g}, "
+    "which is rounding; otherwise the ratio compares two accuracies."
 )
 
 

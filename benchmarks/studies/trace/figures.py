@@ -25,9 +25,8 @@ COSTS = (
     "backward one is shown."
 )
 ERRORS = (
-    "At the largest D, relative to the norm of the Jacobian in float64: of estimates the root mean "
-    "square over rows and draws, of exact traces the largest in a batch. Of two modes the backward "
-    "one is shown."
+    "At the largest D, over the norm of the float64 Jacobian: of estimates the root mean square "
+    "over rows and draws, of exact traces the largest in a batch; of two modes the backward one."
 )
 
 

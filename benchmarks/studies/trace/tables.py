@@ -41,21 +41,21 @@ METRICS: tuple[str, ...] = ("trace_rmse", "trace_error", "trace_rmse_se", "trace
 METRICS += ("evaluation_seconds", "evaluation_flops")
 COST_NOTE = (
     "Medians of one evaluation without a graph; its noise is drawn before, as in a solve. Error: "
-    "the largest in a batch for exact traces, the root mean square over rows and draws for "
-    "estimates, here with the fewest probes; both relative to ‖J‖, the root mean square over rows "
-    "of the Frobenius norm of the float64 Jacobian J. The determinant includes forming the "
-    "Jacobian; it is 0 if H < D, where only its cost is meaningful. Kept: a later evaluation of a "
-    "solve, which reuses the products of weights that do not depend on t."
+    "of exact traces the largest in a batch, of estimates by the fewest probes the root mean "
+    "square over rows and draws; both over ‖J‖, the root mean square over rows of the Frobenius "
+    "norm of the float64 Jacobian J. The determinant includes forming the Jacobian; where H < D it "
+    "is 0. Kept: a later evaluation of a solve, which reuses the products of weights that do not "
+    "depend on t."
 )
 ERROR_NOTE = (
-    "Root mean square error over rows and draws, relative to ‖J‖, with its standard error. Theory, "
-    "with S = (J + Jᵀ)/2 and K probes: √(2 ‖S‖²/K) for Gaussian noise, √(2 (‖S‖² − Σ S_ii²)/K) for "
+    "Root mean square error over rows and draws, over ‖J‖, with its standard error. Theory, with S "
+    "= (J + Jᵀ)/2 and K probes: √(2 ‖S‖²/K) for Gaussian noise, √(2 (‖S‖² − Σ S_ii²)/K) for "
     "Rademacher noise."
 )
 TIME_NOTE = (
     "The largest number of whole probes that takes no longer than an exact trace, and the error "
-    "with it, interpolated between the measured numbers of probes. Exact traces are the closed "
-    "form, and the fastest one that works for fields without a closed form."
+    "with it, interpolated between the measured numbers. Exact traces are the closed form, and the "
+    "fastest that works without one."
 )
 
 
