@@ -144,7 +144,7 @@ def test_a_flow_that_ends_its_process_fails_and_the_next_is_judged(tmp_path):
     file.write_text(DYING)
     result = cli.invoke(app, ["check", str(file), "planar", "--dim", "1", "--brief"])
     assert result.exit_code == 1
-    assert "process: the process ended by SIGSEGV" in result.stdout
+    assert "process: ended by SIGSEGV" in result.stdout
     assert "planar, D = 1: passed" in result.stdout
     assert "failed: dying at D = 1 (process)" in result.stdout
 

@@ -10,7 +10,6 @@ import signal
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -35,7 +34,7 @@ from benchmarks.core.formats import cell
 from benchmarks.core.naming import counted
 
 if TYPE_CHECKING:
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import Child
     from flows import Conformance
     from flows.conformance import Outcome
     from flows.packages import Library
@@ -107,7 +106,7 @@ def check(
 
 
 def _judged(
-    helper: Helper,
+    child: Child,
     name: str,
     dim: int,
     options: Mapping[str, Any],
@@ -120,7 +119,9 @@ def _judged(
 
     with NamedTemporaryFile("r") as file:
         try:
-            rows = helper.call(_judge, file.name, name, dim, options, dtypes, moved, limit)
+            rows = child.call(
+                _judge, file.name, name, dim, options, dtypes, moved, limit, timeout=None
+            )
         except RuntimeError as error:
             late = str(error).endswith(("SIGPROF", "SIGALRM"))
             row, bound = (LATE, limit) if late else ("process", None)
@@ -179,7 +180,7 @@ def _check_flows(
     """Check flows and print a table for each; whether any failed."""
     from benchmarks.execution import faults
     from benchmarks.execution.suite import override
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import helper
     from flows import members, names
 
     chosen, values = flows_of(patterns or names()), dict[str, Any]()
@@ -192,10 +193,10 @@ def _check_flows(
     faults.check({"dim": list(dims), "set": values}, "check")
     check_writable(csv_file)
     results = []
-    with closing(Helper()) as helper:
+    with helper() as child:
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
-                results.append(_judged(helper, name, d, values))
+                results.append(_judged(child, name, d, values))
             _print(results[-1], brief)
             write(csv_file, _csv(results))
     undeclared = [m for n in chosen if (m := members[n]).library is None and m.undeclared]
@@ -301,7 +302,7 @@ def _check_libraries(
 
     Returns whether a row failed, or with ``against`` whether a verdict changed.
     """
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import helper
     from flows.conformance import libraries
 
     chosen = [libraries.library(name) for name in dict.fromkeys(names)]
@@ -317,8 +318,8 @@ def _check_libraries(
         write_rows(json_file, [])  # fail before anything is measured
     rows: list[Row] = []
     outcome = f"the rows so far are in {json_file}" if json_file else "no rows were written"
-    with clean_interrupt(outcome), closing(Helper()) as helper:
-        for judgement in itertools.chain(*(_judgements(helper, one, scope) for one in chosen)):
+    with clean_interrupt(outcome), helper() as child:
+        for judgement in itertools.chain(*(_judgements(child, one, scope) for one in chosen)):
             rows += judgement
             if json_file:
                 write_rows(json_file, rows)
@@ -339,7 +340,7 @@ def _check_libraries(
 
 
 def _judgements(
-    helper: Helper, library: Library, scope: Mapping[str, Sequence[Any]]
+    child: Child, library: Library, scope: Mapping[str, Sequence[Any]]
 ) -> Iterator[list[Row]]:
     """Rows of each family at one size after another; a family ends where it takes too long.
 
@@ -357,7 +358,7 @@ def _judgements(
             for dtype, parameters in itertools.product(scope["dtype"], scope["parameters"]):
                 try:
                     moved = parameters == "moved"
-                    outcomes = _judged(helper, family, dim, {}, [dtype], moved, LIMIT).rows
+                    outcomes = _judged(child, family, dim, {}, [dtype], moved, LIMIT).rows
                 except ValueError as error:
                     outcomes = (Outcome("construction", dtype, None, None, "fail", str(error)),)
                 place = (library.name, library.version, family, dim, dtype, parameters)
