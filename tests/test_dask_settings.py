@@ -17,8 +17,7 @@ from benchmarks.core import store
 from benchmarks.execution import cluster, suite
 from benchmarks.execution.cluster import HOST, slurm_cluster
 from benchmarks.execution.plan import Task
-from benchmarks.execution.recorder import ClusterError, Terminated
-from benchmarks.execution.run import Asked, run
+from benchmarks.execution.run import Asked, ClusterError, Terminated, run
 from dask_processes import Acting, free_port, until
 from runs import Silent, small, trainings
 from stopping import PLUGIN, SUITE, UPDATES

@@ -61,7 +61,7 @@ def hostile(folder: Path) -> None:
     """A folder with a record and a plan whose texts are hostile."""
     path = put(folder, log_prob_seconds=1.0)
     text = HOSTILE.replace("\ud800", "")
-    edit(path, reason=text, status="failed", notes={"no_times": text}, commit=text, block=text)
+    edit(path, reason=text, status="failed", commit=text, block=text)
     edit(path, machine={"cpu": text}, versions={"torch": text}, started=text)
     plan = {"name": text, "about": text, "suite": {"name": text, "studies": []}}
     cases = [{"key": path.stem, "study": "cost", "label": text}]

@@ -449,7 +449,7 @@ def test_the_table_of_libraries_has_a_row_a_member_and_its_ratios() -> None:
         assert second[f"{call}.ratio"] == pytest.approx(2.0)
         assert np.isnan(first[f"{call}.ratio"])
     assert second["step.compiling"] == pytest.approx(50.0)
-    assert STUDY.tables(_costs())[0].column("step").scale == 1000
+    assert STUDY.tables(_costs())[0].columns["step"].scale == 1000
     (figure,) = STUDY.figures(_costs())
     assert len(figure.draw().axes) == len(tables.CALLS)
 

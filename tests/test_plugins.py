@@ -248,16 +248,6 @@ def registry_of(
             del sys.modules[name]
 
 
-def test_a_plug_in_is_refused_before_anything_was_looked_up(
-    registry_of: Callable[..., Registry[int]],
-) -> None:
-    """Adding from outside discovers the packages first, so that they keep their names."""
-    registry = registry_of("add('one', 1, __name__)")
-    with pytest.raises(ValueError, match=r"already registered by some_members\.one"):
-        registry.add("one", 2, "some.plugin")
-    assert registry["one"] == 1
-
-
 def test_two_plug_ins_of_one_name_are_told_apart(tmp_path: Path) -> None:
     """A second file of the same name would pass for the first: it is refused."""
     load_plugin(_plugin(tmp_path / "a" / "mine.py", PLUGIN.format(name="mine")))
@@ -280,15 +270,6 @@ def test_a_broken_plug_in_errs_in_one_line(tmp_path: Path, text: str) -> None:
     importlib.invalidate_caches()
     load_plugin(path)
     assert "mended" in flows.names()
-
-
-@pytest.mark.parametrize("name", ["missing.py", "folder", "flow.txt"])
-def test_a_plug_in_is_a_python_file(tmp_path: Path, name: str) -> None:
-    """A path that is missing, a folder or another kind of file."""
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "flow.txt").write_text("")
-    with pytest.raises(ValueError, match=r"is not a Python file|missing\.py' does not exist"):
-        load_plugin(tmp_path / name)
 
 
 def test_entry_points_add_members_and_failures_only_warn(

@@ -11,8 +11,7 @@ import pytest
 
 from benchmarks.core import locks, store
 from benchmarks.execution import suite
-from benchmarks.execution.recorder import Terminated
-from benchmarks.execution.run import run
+from benchmarks.execution.run import Terminated, run
 from runs import Silent, figures
 from stopping import PLUGIN, SUITE, UPDATES, until
 

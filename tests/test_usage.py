@@ -16,6 +16,7 @@ from benchmarks.execution import suite
 
 ROOT = Path(__file__).parent.parent
 BASELINE = ROOT / "results" / "baseline"
+LIBRARY, ROWS = ("check", "--library"), str(ROOT / "results" / "audit.json.gz")
 cli = CliRunner()
 
 
@@ -62,6 +63,13 @@ cli = CliRunner()
         (["check", "nosuch.py"], ["nosuch.py", "does not exist"]),
         (["check", __file__], [Path(__file__).name, "registers no flow"]),
         (["check", "planar", "--dim", "1", "--csv", "/"], ["'/'", "directory"]),
+        (["check", "maf", "--quick"], ["--quick needs --library"]),
+        ([*LIBRARY, "nonesuch"], ["nonesuch", "zuko"]),
+        ([*LIBRARY, "nflows", "--csv", "a.csv"], ["--csv", "--library"]),
+        ([*LIBRARY, "nflows", "--against", "none.json"], ["none.json", "No such file"]),
+        ([*LIBRARY, "nflows", "--against", __file__], [Path(__file__).name, "--json"]),
+        ([*LIBRARY, "nflows", "--json", "/no/rows.json"], ["/no"]),
+        ([*LIBRARY, "nflows", "--dim", "7", "--against", ROWS], ["no rows of nflows"]),
         (["data", "fetch", "mnist"], ["mnist", "power"]),
         (["data", "fetch", "bsds300", "--original"], ["bsds300", "miniboone"]),
         (["data", "fetch", "--original", "--from", "x"], ["--from", "--original"]),

@@ -118,18 +118,14 @@ class Table:
             return tuple(tuple(keys) for keys in self.frame[RECORDS])
         return ((),) * len(self.frame)
 
-    def column(self, name: str) -> Column:
-        """How a column is shown."""
-        column = self.columns.get(name, Column())
-        return replace(column, label=column.label or name)
-
     @property
     def shown(self) -> dict[str, Column]:
-        """The columns that are shown as such, by name, in their order."""
+        """The columns that are shown as such, by name, in their order, with a label each."""
         names = [str(name) for name in self.frame.columns if name != RECORDS]
-        every = {name: self.column(name) for name in names}
-        within = {name for column in every.values() for name in column.beside}
-        return {name: column for name, column in every.items() if name not in within}
+        every = {name: self.columns.get(name, Column()) for name in names}
+        within = {part for column in every.values() for part in column.beside}
+        labelled = {n: replace(column, label=column.label or n) for n, column in every.items()}
+        return {name: column for name, column in labelled.items() if name not in within}
 
 
 def per_row(frame: pd.DataFrame, metric: str) -> pd.Series:
@@ -212,19 +208,17 @@ class Folder:
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """The tables of records; none of none."""
-        return self._made("tables", frame)
+        module = None if frame.empty else self._module("tables")
+        return list(module.tables(frame)) if module else []
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
         """The figures of records; none of none."""
-        return self._made("figures", frame)
+        module = None if frame.empty else self._module("figures")
+        return list(module.figures(frame)) if module else []
 
     def _module(self, name: str) -> Any:
         full = f"{self.package}.{name}"
         return import_module(full) if self.package and find_spec(full) else None
-
-    def _made(self, kind: str, frame: pd.DataFrame) -> list[Any]:
-        module = None if frame.empty else self._module(kind)
-        return list(getattr(module, kind)(frame)) if module else []
 
 
 def showing(study: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +59,7 @@ def _svg(figure: Figure) -> Markup:
 
 def _raw(cell: Cell) -> str | None:
     """The number that a script sorts by; None for a cell that has none."""
-    if cell.value is None or math.isnan(cell.value):
-        return None
-    return repr(cell.value).replace("inf", "Infinity")
+    return None if cell.value is None else repr(cell.value).replace("inf", "Infinity")
 
 
 def _files(table: Table) -> list[tuple[str, str, str]]:
