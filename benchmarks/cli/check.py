@@ -10,7 +10,6 @@ import signal
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -37,7 +36,7 @@ from benchmarks.core.naming import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import Child
     from flows.conformance import Outcome
     from flows.packages import Library
 
@@ -109,7 +108,7 @@ def check(
 
 
 def _judged(
-    helper: Helper,
+    child: Child,
     name: str,
     dim: int,
     options: Mapping[str, Any],
@@ -123,7 +122,8 @@ def _judged(
     end = []
     with NamedTemporaryFile("r") as file:
         try:
-            helper.call(_judge, file.name, name, dim, options, dtypes, moved, limit)
+            task = name, dim, options, dtypes, moved, limit
+            child.call(_judge, file.name, *task, timeout=None)
         except RuntimeError as error:
             late = str(error).endswith(("SIGPROF", "SIGALRM"))
             row, bound = (LATE, limit) if late else ("process", None)
@@ -181,7 +181,7 @@ def _check_flows(
     import pandas as pd
 
     from benchmarks.execution.suite import check_values, override
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import helper
     from flows import members, names
 
     chosen, values = flows_of(patterns or names()), dict[str, Any]()
@@ -194,10 +194,10 @@ def _check_flows(
     check_values({"dim": list(dims), "set": values}, "check")
     check_writable(csv_file)
     listed: list[dict[str, Any]] = []
-    with closing(Helper()) as helper:
+    with helper() as child:
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
-                rows = _judged(helper, name, d, values)
+                rows = _judged(child, name, d, values)
             _print(f"{name}, D = {d}", rows, brief)
             listed += [{"flow": name, "dim": d, **asdict(row)} for row in rows]
             write(csv_file, _csv(pd.DataFrame(listed)))
@@ -290,7 +290,7 @@ def _check_libraries(
 
     Returns whether a row failed, or with ``against`` whether a verdict changed.
     """
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import helper
     from flows.conformance import libraries
 
     chosen = [libraries.library(name) for name in dict.fromkeys(names)]
@@ -306,8 +306,8 @@ def _check_libraries(
         write_rows(json_file, [])  # fail before anything is measured
     rows: list[Row] = []
     outcome = f"the rows so far are in {json_file}" if json_file else "no rows were written"
-    with clean_interrupt(outcome), closing(Helper()) as helper:
-        for judgement in itertools.chain(*(_judgements(helper, one, scope) for one in chosen)):
+    with clean_interrupt(outcome), helper() as child:
+        for judgement in itertools.chain(*(_judgements(child, one, scope) for one in chosen)):
             rows += judgement
             if json_file:
                 write_rows(json_file, rows)
@@ -328,7 +328,7 @@ def _check_libraries(
 
 
 def _judgements(
-    helper: Helper, library: Library, scope: Mapping[str, Sequence[Any]]
+    child: Child, library: Library, scope: Mapping[str, Sequence[Any]]
 ) -> Iterator[list[Row]]:
     """Rows of each family at one size after another; a family ends where it takes too long.
 
@@ -346,7 +346,7 @@ def _judgements(
             for dtype, parameters in itertools.product(scope["dtype"], scope["parameters"]):
                 try:
                     moved = parameters == "moved"
-                    outcomes = _judged(helper, family, dim, {}, [dtype], moved, LIMIT)
+                    outcomes = _judged(child, family, dim, {}, [dtype], moved, LIMIT)
                 except ValueError as error:
                     outcomes = [Outcome("construction", dtype, None, None, "fail", str(error))]
                 place = (library.name, library.version, family, dim, dtype, parameters)
