@@ -1,8 +1,8 @@
 """nflows transforms repaired for today's torch, and made fair where a default is not.
 
 nflows 0.14 dates from 2020. Each class but `Spline` is the nflows class of the same name with its
-faults mended; the tests show each fault in the original. Two faults need no class of their own: nflows'
-base distribution cannot sample in float64, and its ``sample`` cannot draw in parts with a context
+faults mended; the tests show each fault in the original. Two faults need no class: nflows' base
+distribution cannot sample in float64, and its ``sample`` cannot draw in parts with a context
 (`flows.Flow` has a base of its own and takes one context row for all).
 """
 
