@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import flows
 from benchmarks import datasets
@@ -31,8 +30,6 @@ from benchmarks.training import schedules
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from runs import SCORING, Silent
-
-cli = CliRunner()
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from benchmarks.cli.app import app
 from benchmarks.cli.run import numbers
+from runs import flowgauge
 
 PLUGIN = """
 import flows
@@ -36,6 +35,5 @@ def test_a_file_stands_for_the_flows_that_it_registers(tmp_path: Path) -> None:
     file, out = tmp_path / "linear_flow.py", tmp_path / "out"
     file.write_text(PLUGIN)
     arguments = ["cost", str(file), "--dim", "2,3", "--batch", "4,8", "--seconds", "0"]
-    result = CliRunner().invoke(app, [*arguments, "--counted-dim", "64", "--out", str(out)])
-    assert result.exit_code == 0, result.output
+    result = flowgauge(*arguments, "--counted-dim", "64", "--out", out)
     assert "6 done, 0 not" in result.output

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from benchmarks import datasets
-from benchmarks.cli.app import app
 from benchmarks.datasets import maf
 from benchmarks.datasets.disk import FetchError, Source, fetch, recorded, redirect
 from file_server import CONTENT, npy, special, tar
+from runs import flowgauge
 
 GOOD = ("data/power/data.npy", b"numbers")
 WANTED = (("power/data.npy", "data/power/data.npy"),)
@@ -160,9 +159,6 @@ def test_the_sources_bring_what_the_loaders_look_for(name: str) -> None:
             datasets.sources(name, original=True)
 
 
-cli = CliRunner()
-
-
 def test_a_plug_in_of_one_file_is_downloaded(server, tmp_path, monkeypatch) -> None:
     """Its addresses, its checksum and its reader stand beside its loader."""
     server.content = tar(("numbers.npy", npy(np.random.default_rng(0).normal(size=(300, 2)))))
@@ -192,11 +188,9 @@ def load(root, seed):
     root = tmp_path / "root"
     with datasets.registry.temporary():
         place = ["mine", "--plugin", str(plugin), "--data-root", str(root)]
-        fetched = cli.invoke(app, ["data", "fetch", *place])
+        flowgauge("data", "fetch", *place)
         assert "mine" in datasets.downloadable()
-        assert fetched.exit_code == 0, fetched.output
-        verified = cli.invoke(app, ["data", "verify", *place])
-        assert verified.exit_code == 0
+        verified = flowgauge("data", "verify", *place)
         assert "300 rows of 2 columns; files as fetched" in verified.stdout
 
 
@@ -207,29 +201,24 @@ def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
     archive.write_bytes(content)
     place = ["--data-root", str(root)]
     arguments = ["data", "fetch", "miniboone", "--from", str(archive), *place]
-    refused = cli.invoke(app, arguments)
-    assert refused.exit_code == 1
+    refused = flowgauge(*arguments, status=1)
     assert "does not match" in refused.stderr
     assert "--checksum" in refused.stderr
-    fetched = cli.invoke(app, [*arguments, "--checksum", hashlib.sha256(content).hexdigest()])
-    assert fetched.exit_code == 0, fetched.output
-    assert "already in" in cli.invoke(app, arguments).stdout
-    listed = cli.invoke(app, ["data", "list", *place]).stdout
+    flowgauge(*arguments, "--checksum", hashlib.sha256(content).hexdigest())
+    assert "already in" in flowgauge(*arguments).stdout
+    listed = flowgauge("data", "list", *place).stdout
     assert "absent: flowgauge data fetch gas" in listed
-    verified = cli.invoke(app, ["data", "verify", *place])
-    assert verified.exit_code == 1
+    verified = flowgauge("data", "verify", *place, status=1)
     assert "NOT the published set: 43 columns and 405 / 45 / 50 rows" in verified.stdout
     assert "files as fetched" in verified.stdout
     assert "gas" not in verified.stdout
     (root / "miniboone/data.npy").write_bytes(numbers[:1000])
-    again = cli.invoke(app, ["data", "verify", "miniboone", "gas", *place])
-    assert again.exit_code == 1
+    again = flowgauge("data", "verify", "miniboone", "gas", *place, status=1)
     assert "Expected (500, 43)" in again.stdout
     assert "put gas/ethylene_CO.parquet, or gas/ethylene_CO.txt there" in again.stdout
 
 
 def test_the_command_describes_a_set() -> None:
-    result = cli.invoke(app, ["data", "info", "gaussian_2"])
-    assert result.exit_code == 0
+    result = flowgauge("data", "info", "gaussian_2")
     assert "entropy" in result.stdout
     assert "50,000 rows" in result.stdout

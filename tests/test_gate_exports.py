@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.cli.app import app
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.record import Record
-from records import cli, folder, record
+from records import folder, record
+from runs import flowgauge
 
 
 def maf(dim: int, *, seed: int = 0, cpu: str = "a", **metrics: float | list[float]) -> Record:
@@ -44,8 +44,7 @@ def exported(tmp_path) -> Callable[..., str]:
         sides = {"base": base, "new": new}
         paths = [str(folder(tmp_path / name, *records)) for name, records in sides.items()]
         file: Path = tmp_path / "export"
-        result = cli.invoke(app, ["compare", *paths, option, str(file)])
-        assert result.exit_code == status, result.output
+        flowgauge("compare", *paths, option, file, status=status)
         return file.read_text(encoding="utf-8")
 
     return export

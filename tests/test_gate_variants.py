@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cli.app import app
 from benchmarks.core.record import SCHEMA, Record
 from benchmarks.gate.comparison import compare
-from records import HERE, cli, cost, density, record
+from records import HERE, cost, density, record
+from runs import flowgauge
 
 PASSED, FAILED, REFUSED = 0, 1, 2
 Fields = dict[str, Any]
@@ -189,8 +189,7 @@ def test_a_case_that_is_lost_fails_and_one_more_passes(
 def test_a_side_that_is_not_whole_is_refused(tmp_path: Path, content: str, side: str) -> None:
     folders = {name: write(tmp_path / name, SOUND) for name in ("base", "new")}
     (folders[side] / "records" / f"{SOUND['other']['key']}.json").write_text(content)
-    result = cli.invoke(app, ["compare", *map(str, folders.values())])
-    assert result.exit_code == REFUSED, result.output
+    result = flowgauge("compare", *folders.values(), status=REFUSED)
     assert len(result.stderr.strip().splitlines()) == 1
 
 
@@ -249,4 +248,4 @@ def test_a_verdict_on_nothing_is_no_pass(status: Callable[..., int], tmp_path: P
     assert status({"cost": elsewhere}, {"cost": times}) == REFUSED
     assert status({"failed": SOUND["failed"]}, {"failed": SOUND["failed"]}) == REFUSED
     sides = [str(write(tmp_path / name, {"failed": SOUND["failed"]})) for name in ("a", "b")]
-    assert cli.invoke(app, ["compare", *sides]).exit_code == REFUSED
+    flowgauge("compare", *sides, status=REFUSED)

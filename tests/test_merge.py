@@ -6,9 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.record import Declared
@@ -16,8 +14,8 @@ from benchmarks.execution.merging import SUPERSEDED, merge
 from benchmarks.execution.run import CHECKPOINTS
 from benchmarks.execution.versions import dependencies
 from records import record_of
+from runs import flowgauge
 
-cli = CliRunner()
 CASES = [Case(study="cost", flow="realnvp", dim=dim, batch=4) for dim in (2, 3)]
 OLD, NEW = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
 
@@ -87,8 +85,7 @@ def test_the_command_names_conflicts(tmp_path):
     for source, started in zip(sources, (OLD, NEW), strict=True):
         store.write(source, record(started=started), {})
     out = tmp_path / "c"
-    result = cli.invoke(app, ["merge", *map(str, sources), "--out", str(out)])
-    assert result.exit_code == 0
+    result = flowgauge("merge", *sources, "--out", out)
     assert CASES[0].label in result.stdout
     assert str(sources[1]) in result.stdout
     assert json.loads((out / "suite.json").read_text())["cases"]
@@ -108,8 +105,7 @@ def test_wrong_folders_are_told_in_one_line(tmp_path, folders, out, expected):
         store.write(tmp_path / name, record(), {})
     (tmp_path / "empty").mkdir()
     paths = [str(tmp_path / name) for name in folders]
-    result = cli.invoke(app, ["merge", *paths, "--out", str(tmp_path / out)])
-    assert result.exit_code == 2
+    result = flowgauge("merge", *paths, "--out", tmp_path / out, status=2)
     assert result.stderr.count("\n") == 1
     assert all(text in result.stderr for text in expected)
     assert not (tmp_path / "c").exists()

@@ -7,15 +7,13 @@ import sys
 import dask
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.execution import suite
 from benchmarks.execution.merging import merge
 from benchmarks.execution.run import run
 from documents import ROOT, blocks
-from runs import PAUSED, STOPPED, UPDATES, Silent, figures, until
+from runs import PAUSED, STOPPED, UPDATES, Silent, figures, flowgauge, until
 from slurm_node import jobs, logs, output, slurm
 
 PAGE = {block.language: block.text for block in blocks(ROOT / "docs" / "cores.md")}
@@ -65,7 +63,7 @@ def test_workers_that_slurm_starts_measure_a_suite(tmp_path, monkeypatch):
     site = {**job, "job-directives-skip": ["--mem"], "log-directory": str(tmp_path / "logs")}
     with slurm(node, monkeypatch), dask.config.set({"jobqueue.slurm": site}):
         asked = ["run", str(file), "--out", str(folder), "--scheduler", "slurm", "--jobs", "2"]
-        result = CliRunner().invoke(app, asked)
+        result = flowgauge(*asked, status=None)
         started = jobs()
         assert result.exit_code == 0, f"{result.output} {result.stderr} {started} {logs(node)}"
         until(lambda: not output("squeue", "-h"), lambda: f"{jobs()} {logs(node)}", 60)

@@ -14,15 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from typer.testing import CliRunner
 
 import benchmarks
-from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.case import defaults_of
 from benchmarks.core.record import parsed
 from committed import ROOT
 from records import BATCH, arrays_of, case_of, content, edit, put, record_of, values
+from runs import flowgauge
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_])
 ARRAYS = st.dictionaries(
@@ -205,8 +204,7 @@ def test_a_record_whose_numbers_were_altered_ends_every_command(
     (folder / "suite.json").write_text(json.dumps(plan))
     edit(path, metrics={"parameters": [8.0]})
     second = {"compare": [str(folder)], "merge": ["--out", str(tmp_path / "merged")]}
-    result = CliRunner().invoke(app, [*command, str(folder), *second.get(command[0], [])])
-    assert result.exit_code == 2, result.output
+    result = flowgauge(*command, folder, *second.get(command[0], []), status=2)
     assert path.name in result.stderr
     assert path.is_file()
 

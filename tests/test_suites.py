@@ -12,17 +12,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.naming import labels
 from benchmarks.execution import suite
 from benchmarks.execution.plan import Shard, budget, dealt, tasks, wall_seconds
+from runs import flowgauge
 
 ROOT = Path(__file__).parent.parent
-cli = CliRunner()
 
 
 @cache
@@ -49,13 +47,12 @@ def test_a_results_folder_stands_for_the_suite_that_was_run_there(tmp_path):
     assert suite.read(str(folder)).seeds == (0, 7)
     cases = suite.read(str(folder)).cases()
     new = [case.key for case in cases if case.seeds.init == 7]
-    result = cli.invoke(app, ["status", str(folder), "--json", "-"])
-    assert result.exit_code == 1
+    result = flowgauge("status", folder, "--json", "-", status=1)
     groups = json.loads(result.stdout)
     assert [entry["key"] for entry in groups["missing"]] == new != []
     assert len(groups["done"]) + len(groups["stale"]) == len(cases) - len(new)
     (folder / "suite.json").write_text("[]")
-    assert "is not a plan" in cli.invoke(app, ["status", str(folder)]).stderr
+    assert "is not a plan" in flowgauge("status", folder, status=2).stderr
 
 
 @pytest.mark.parametrize("name", suite.names())
@@ -113,46 +110,42 @@ flows = [{ flow = "realnvp", updates = 7 }, { flow = "maf" }]
 
 
 @pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """The command line, in an empty folder."""
+def empty(tmp_path, monkeypatch):
+    """An empty folder, in which commands run."""
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    return tmp_path
 
 
-def test_dry_run_and_status_name_what_cannot_be_constructed(invoke, tmp_path):
-    (tmp_path / "one.toml").write_text(COST)
-    dry = invoke("run", "one.toml", "--dry-run")
-    assert dry.exit_code == 2
+def test_dry_run_and_status_name_what_cannot_be_constructed(empty):
+    (empty / "one.toml").write_text(COST)
+    dry = flowgauge("run", "one.toml", "--dry-run", status=2)
     assert REASON in dry.stderr
-    status = invoke("status", "one.toml", "--json", "-")
-    assert status.exit_code == 1
+    status = flowgauge("status", "one.toml", "--json", "-", status=1)
     missing = json.loads(status.stdout)["missing"]
     assert sum(REASON in case["reason"] for case in missing) == 1
-    assert REASON in invoke("status", "one.toml").stdout
+    assert REASON in flowgauge("status", "one.toml", status=1).stdout
 
 
 @pytest.mark.slow
-def test_failures_that_are_kept_are_told_with_the_remedy(invoke, tmp_path):
-    (tmp_path / "one.toml").write_text(COST.replace("[2, 4]", "[2]"))
+def test_failures_that_are_kept_are_told_with_the_remedy(empty):
+    (empty / "one.toml").write_text(COST.replace("[2, 4]", "[2]"))
     for kept in (False, True):
-        result = invoke("run", "one.toml")
-        assert result.exit_code == 1
+        result = flowgauge("run", "one.toml", status=1)
         assert (REASON in result.stdout) != kept
         assert ("--retry" in result.stdout) == kept
-    assert {r.status for r in store.read(tmp_path / "results" / "one").values()} == {
+    assert {r.status for r in store.read(empty / "results" / "one").values()} == {
         "done",
         "failed",
     }
 
 
-def test_report_takes_the_name_of_a_suite_that_was_run(invoke, tmp_path):
+def test_report_takes_the_name_of_a_suite_that_was_run(empty):
     """As status does."""
-    assert invoke("report", "quick").exit_code == 2
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "results" / "quick" / "records").mkdir(parents=True)
-    result = invoke("report", "quick")
-    assert result.exit_code == 0, result.stderr
-    assert (tmp_path / "results" / "quick" / "report").is_dir()
+    flowgauge("report", "quick", status=2)
+    assert not list(empty.iterdir())
+    (empty / "results" / "quick" / "records").mkdir(parents=True)
+    flowgauge("report", "quick")
+    assert (empty / "results" / "quick" / "report").is_dir()
 
 
 @pytest.mark.parametrize(("key", "flows"), [("updates", ["realnvp"]), ("batch", [])])
@@ -167,17 +160,15 @@ def test_an_override_names_the_flows_that_it_does_not_reach(key, flows):
         assert any(flow in str(w.message) for w in caught) == (flow in flows)
 
 
-def test_a_machine_without_data_or_gpu_plans_what_others_measure(invoke, tmp_path, monkeypatch):
-    monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path))
+def test_a_machine_without_data_or_gpu_plans_what_others_measure(empty, monkeypatch):
+    monkeypatch.setenv("FLOWGAUGE_DATA", str(empty))
     chosen = ["quick", "--study", "density", "--data", "gas", "--device", "cuda"]
-    assert invoke("run", *chosen, "--dry-run").exit_code == 0
-    status = invoke("status", *chosen, "--json", "-")
+    flowgauge("run", *chosen, "--dry-run")
+    status = flowgauge("status", *chosen, "--json", "-", status=1)
     assert len(json.loads(status.stdout)["missing"]) > 0
-    refused = invoke("run", *chosen)
-    assert refused.exit_code == 2
-    assert "cuda" in refused.stderr
+    assert "cuda" in flowgauge("run", *chosen, status=2).stderr
     chosen = [part for part in chosen if part not in ("--device", "cuda")]
-    assert "data fetch gas" in invoke("run", *chosen).stderr
+    assert "data fetch gas" in flowgauge("run", *chosen, status=2).stderr
 
 
 budgets = st.lists(st.floats(0.01, 1000), min_size=1, max_size=60)

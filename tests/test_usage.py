@@ -11,16 +11,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from benchmarks import datasets
-from benchmarks.cli.app import app
 from benchmarks.execution import suite
+from runs import flowgauge
 
 ROOT = Path(__file__).parent.parent
 BASELINE = ROOT / "results" / "baseline"
 LIBRARY, ROWS = ("check", "--library"), str(ROOT / "results" / "audit.json.gz")
-cli = CliRunner()
 
 
 @pytest.mark.parametrize(
@@ -110,8 +108,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, expected, tmp_path, mon
     rows = np.random.default_rng(0).normal(size=(90, 2))
     pd.DataFrame(rows, columns=["mass", "flux"]).assign(kind="a").to_csv("my.csv", index=False)
     with datasets.registry.temporary():
-        result = cli.invoke(app, arguments)
-    assert result.exit_code == 2
+        result = flowgauge(*arguments, status=2)
     beneath = "--drop NAME" in expected  # the remedy for columns, of which each has a line
     assert len(result.stderr.strip().splitlines()) == 1 + beneath
     for text in expected:
@@ -152,8 +149,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, expected, tmp_path, mon
 def test_a_fault_of_a_suite_names_its_place_and_the_remedy(text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("s.toml").write_text(text.format("[[studies]]\nstudy = 'density'\nflows = ['maf']\n"))
-    result = cli.invoke(app, ["run", "s.toml", "--dry-run"])
-    assert result.exit_code == 2
+    result = flowgauge("run", "s.toml", "--dry-run", status=2)
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
