@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import dask
 import psutil
 import pytest
@@ -29,16 +26,6 @@ def address():
         dashboard_address=None,
     ) as cluster:
         yield cluster.scheduler_address
-
-
-def test_a_plan_imports_no_dask_and_none_of_what_only_measures():
-    """Every command would wait for it."""
-    code = (
-        "import sys, benchmarks.execution.run; from benchmarks.core.study import registry;"
-        "assert set(registry);"
-        "assert not {'dask', 'scipy.stats', 'sklearn'} & {*sys.modules}"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_address_without_a_scheduler_is_named(tmp_path, monkeypatch):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +17,6 @@ import benchmarks
 from benchmarks.core import store
 from benchmarks.core.case import defaults_of
 from benchmarks.core.record import parsed
-from committed import ROOT
 from records import BATCH, arrays_of, case_of, content, edit, put, record_of, values
 from runs import flowgauge
 
@@ -155,21 +152,6 @@ def test_arrays_of_a_later_measurement_are_not_those_of_a_row_that_was_read_befo
                 store.arrays(row)
 
 
-CODE = """
-import sys, benchmarks
-frame = benchmarks.load(sys.argv[1])
-assert len(frame)
-read = {name for name in sys.modules if name.split(".")[0] in ("torch", "flows")}
-assert not read | {name for name in sys.modules if name.startswith("benchmarks.studies")}, read
-"""
-REPORT = """
-import sys
-from benchmarks.cli.app import app
-app(["report", sys.argv[1], "--out", sys.argv[2]], standalone_mode=False)
-assert "torch" not in sys.modules
-"""
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """The file of a new record in a folder of two."""
@@ -178,17 +160,6 @@ def path(tmp_path: Path) -> Path:
     store.write(tmp_path, record.model_copy(update={"defaults": defaults}))
     put(tmp_path, 2)
     return tmp_path / store.RECORDS / f"{record.key}.json"
-
-
-def test_results_are_read_without_torch_flows_or_studies() -> None:
-    subprocess.run([sys.executable, "-c", CODE, str(ROOT / "truth")], check=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["truth", "conditional"])
-def test_a_report_is_drawn_without_torch(name: str, tmp_path: Path) -> None:
-    arguments = [str(ROOT / name), str(tmp_path / "report")]
-    subprocess.run([sys.executable, "-c", REPORT, *arguments], check=True)
 
 
 @pytest.mark.parametrize(
