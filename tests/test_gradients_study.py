@@ -11,7 +11,8 @@ import torch
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 from benchmarks.execution.plan import tasks
-from benchmarks.studies.numerics.tables import DIGITS, by_error, by_setting, with_solver
+from benchmarks.studies.numerics.tables import METRICS as MEASURED
+from benchmarks.studies.numerics.tables import by_error, by_setting, with_solver
 from flows.continuous import Solver
 from measuring import GRADIENTS, frame_of, gradient_cases, results_of
 
@@ -100,7 +101,7 @@ def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> Non
     which = ["updates", "dtype", "gradient", "method", "setting"]
     assert not quickest.duplicated(which).any()
     for table in STUDY.tables(frame):
-        assert set(DIGITS) <= set(table.frame)
+        assert set(MEASURED) <= set(table.frame)
     assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
     (figure,) = STUDY.figures(frame)
     assert len(figure.draw().axes) == 6

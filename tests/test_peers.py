@@ -426,7 +426,7 @@ def test_the_table_of_libraries_has_a_row_a_member_and_its_ratios() -> None:
     first, second = tables.costs(_costs()).to_dict("records")
     for call in tables.CALLS:
         assert (first[call], second[call]) == pytest.approx((1.0, 4.0))
-        assert second[f"{call}.half"] == pytest.approx((3.8, 4.2))
+        assert second[f"{call}.interval"] == pytest.approx((3.8, 4.2))
         assert second[f"{call}.ratio"] == pytest.approx(2.0)
         assert np.isnan(first[f"{call}.ratio"])
     assert second["step.compiling"] == pytest.approx(50.0)
