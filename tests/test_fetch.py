@@ -6,7 +6,10 @@ import gzip
 import hashlib
 import io
 import tarfile
+import threading
 import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import h5py
@@ -21,8 +24,69 @@ from benchmarks import datasets
 from benchmarks.datasets import maf
 from benchmarks.datasets.disk import FetchError, Source, fetch, recorded, redirect
 from benchmarks.execution.versions import data_files
-from file_server import CONTENT, npy, special, tar
 from runs import flowgauge
+
+CONTENT = np.random.default_rng(0).bytes(100_000)
+
+
+class Server:
+    """Serves one file; ``cuts`` are bytes after which answers break off, one an answer."""
+
+    def __init__(self) -> None:
+        self.content, self.ranges = CONTENT, True
+        self.cuts: list[int] = []
+        self.requests: list[str | None] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/folder/data.tar.gz?download=1"
+
+    def answer(self, to: BaseHTTPRequestHandler) -> None:
+        wanted = to.headers["Range"]
+        self.requests.append(wanted)
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        start *= self.ranges
+        body = self.content[start:]
+        to.send_response(416 if start and not body else 206 if start else 200)
+        to.send_header("Content-Length", str(len(body)))
+        to.end_headers()
+        to.wfile.write(body[: self.cuts.pop(0)] if self.cuts else body)
+
+
+def tar(*members: tuple[str, bytes | tarfile.TarInfo], mode: str = "w:gz") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, content in members:
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.name = name
+            if isinstance(content, bytes):
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return buffer.getvalue()
+
+
+def npy(x: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, x)
+    return buffer.getvalue()
+
+
+def special(kind: bytes, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo()
+    info.type, info.linkname = kind, link
+    return info
+
 
 GOOD = ("data/power/data.npy", b"numbers")
 WANTED = (("power/data.npy", "data/power/data.npy"),)
@@ -30,6 +94,16 @@ WANTED = (("power/data.npy", "data/power/data.npy"),)
 
 def source(url: str, content: bytes) -> Source:
     return Source(url, f"md5:{hashlib.md5(content).hexdigest()}", WANTED)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server of one file, which tests change."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    started = Server()
+    yield started
+    started.http.shutdown()
+    started.http.server_close()
 
 
 def test_an_archive_is_fetched_once_and_recorded(server, tmp_path) -> None:
