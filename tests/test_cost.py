@@ -1,21 +1,206 @@
-"""What the cost study shows, on made-up records: growth, crossings and figures."""
+"""Costs: cases and counts, growth as stated, tables and figures of made-up records, the command."""
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+import flows
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import ALWAYS, NEVER, Growth, crossing, crossings, growth
+from benchmarks.cli.run import numbers
+from benchmarks.core.case import Case
 from benchmarks.core.exhibit import Table
-from benchmarks.measure.calls import COUNTED
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.study import registry
+from benchmarks.execution.suite import Suite
+from benchmarks.measure.calls import COUNTED, calls, resident_bytes
+from benchmarks.measure.operations import Operations, count_shapes
 from benchmarks.studies.cost.figures import figures, shares
 from benchmarks.studies.cost.tables import tables
+from flows.continuous.flow_matching import FlowMatching
+from flows.preprocessing import Whitening
+from runs import flowgauge
+
+SIZES = {"hidden": 8, "depth": 2, "layers": 2}
+STEPS = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
+OURS = flows.own()
+
+
+def cases(*contenders: dict[str, Any], **options: Any) -> list[Case]:
+    entry = {"study": "cost", "flows": contenders, "sizes": SIZES, "dims": [3], "seconds": 0}
+    return Suite(name="test", about="", studies=({**entry, **options},)).cases()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_counts_from_shapes_are_those_of_a_run(name: str) -> None:
+    """The same integers on the meta device as where everything is computed."""
+    solver = {"solver": STEPS} if "solver" in flows.members[name].defaults else {}
+    computed, counted = cases({"flow": name, "options": solver}, counted_dims=[3])
+    assert (computed.device, counted.device) == ("cpu", "meta")
+    metrics = calls(computed).count()[0]
+    counts = count_shapes(counted)
+    assert counts == {name: metrics[name] for name in counts}
+    assert counts["log_prob_flops"] > 0 or counts["log_prob_determinant_flops"] == 0
+
+
+def test_counts_from_shapes_go_beyond_any_memory() -> None:
+    """A batch of dense Jacobians at D = 4096 would take 64 GiB; the count is of LU's degree."""
+    options = {"layers": 1, "hidden": 8}
+    (case,) = cases({"flow": "dense", "options": options}, batch=1024, dims=[], counted_dims=[4096])
+    counts = count_shapes(case)
+    assert counts["log_prob_determinant_flops"] == 1024 * (4096 * 4095 * (4 * 4096 + 1) // 6)
+
+
+def test_of_adaptive_steps_one_evaluation_is_counted() -> None:
+    """Their number is the data's."""
+    (case,) = cases({"flow": "cnf"}, dims=[], counted_dims=[3])
+    counts = count_shapes(case)
+    assert counts["rate_flops"] > counts["field_flops"] > 0
+    assert not any(name.startswith("log_prob") for name in counts)
+
+
+def test_a_count_that_fails_costs_no_other() -> None:
+    """It is a failed result with its reason."""
+    pair = cases({"flow": "glow"}, {"flow": "maf"}, dims=[], counted_dims=[1])
+    results = dict(registry["cost"].measure(pair))
+    failed, done = (results[case.key] for case in pair)
+    assert "at least two columns" in failed.failure
+    assert done.metrics["log_prob_flops"] > 0
+
+
+def test_several_sizes_make_a_grid() -> None:
+    """Each with each, all flows beside each other at every point; H = c D is no size of it."""
+    sizes = {"hidden": [4, 8], "depth": 1, "layers": [1, 2, 3]}
+    grid = cases({"flow": "realnvp"}, {"flow": "dense"}, sizes=sizes, batch=[5, 6])
+    assert len(grid) == 2 * (2 * 3 * 2)
+    planar = {"study": "cost", "flows": [{"flow": "planar"}], "sizes": sizes, "dims": [3]}
+    shared = Suite(name="test", studies=(planar,))  # of these sizes it has the layers alone
+    assert (len(shared.entries()), len(shared.cases())) == (6, 3)
+    star = cases({"flow": "realnvp"}, sizes=sizes, batch=[5, 6], one_at_a_time=True)
+    assert len(star) == 1 + 1 + 1 + 2
+    scaled = cases({"flow": "realnvp", "hidden_per_dim": 2}, sizes={"layers": 1}, dims=[3, 5])
+    assert [case.options["hidden"] for case in scaled] == [6, 10]
+    assert {case.roles["hidden_per_dim"] for case in scaled} == {2}
+    with pytest.raises(ValueError, match=r"'planar' has no 'hidden' that hidden_per_dim decides"):
+        cases({"flow": "planar", "hidden_per_dim": 2})
+    blocks = [registry["cost"].block(case) for case in grid]
+    assert [blocks.count(block) for block in set(blocks)] == [2] * 12  # flows beside each other
+
+
+@pytest.mark.slow
+def test_the_resident_set_tells_the_adjoint_from_backprop() -> None:
+    """Through many steps backprop keeps what the adjoint does not; a fresh process says so."""
+    grown = []
+    for gradient in ("adjoint", "backprop"):
+        solver = {"method": "rk4", "step_size": 1 / 16, "gradient": gradient}
+        options = {"hidden": 64, "depth": 2, "layers": 1, "solver": solver}
+        (case,) = cases({"flow": "cnf", "options": options}, batch=512, resident=True)
+        grown.append(resident_bytes(case, "step"))
+    saved = 16 * 4 * 3 * 512 * 64 * 4  # steps, evaluations, tensors (N, H) of float32
+    assert grown[1] - grown[0] > saved / 2
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_says_why() -> None:
+    """Its last words are the reason, and not only that it failed."""
+    (case,) = cases({"flow": "realnvp"})
+    with pytest.raises(RuntimeError, match="at least two columns"):
+        resident_bytes(case.model_copy(update={"dim": 1}), "log_prob")
+
+
+def test_a_heap_as_it_comes_changes_no_count() -> None:
+    """A fresh process measures the same metrics, and only times and memory are of its own."""
+    changes = {"seconds": 0.01, "batch": 16}
+    names = ({"flow": "maf"}, {"flow": "realnvp"})
+    steady, default = cases(*names, **changes), cases(*names, **changes, heap="default")
+    assert len({case.key for case in (*steady, *default)}) == 4
+    blocks = [dict(registry["cost"].measure(block)) for block in (steady, default)]
+    for here, afresh in zip(steady, default, strict=True):
+        known, fresh = blocks[0][here.key].metrics, blocks[1][afresh.key].metrics
+        assert set(known) == set(fresh)
+        exact = [name for name in known if METRICS[name].kind == "exact"]
+        assert {name: fresh[name] for name in exact} == {name: known[name] for name in exact}
+
+
+STATED = re.compile(r"Growth in D at fixed width: log_prob (\d), sampling (\d)\.")
+DIMS = (256, 1024)
+LEAST = {"hidden": 4, "depth": 1, "layers": 1}
+
+
+def _stated(name: str) -> tuple[int, int]:
+    match = STATED.search(inspect.getdoc(flows.members[name].factory) or "")
+    assert match, f"the docstring of {name} does not say how its cost grows with D"
+    return int(match[1]), int(match[2])
+
+
+def _flops(name: str, dim: int) -> tuple[float, float]:
+    """FLOPs of log_prob of two rows and of two samples, an evaluation of the field for an ODE."""
+    torch.manual_seed(0)
+    flow = flows.build(name, dim, **flows.members[name].applicable(LEAST))
+    if flows.members.module_of(name).startswith("flows.continuous"):
+        flow = flow.using(solver={"method": "euler", "step_size": 1.0})
+    x = torch.randn(2, dim)
+    counts = []
+    for call in (lambda: flow.log_prob(x), lambda: flow.sample(2)):
+        with torch.no_grad(), flows.count_nfe(flow) as nfe, Operations() as operations:
+            call()
+        counts.append(operations.flops / max(1, nfe.forward))
+    return counts[0], counts[1]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_growth_is_as_stated(name: str) -> None:
+    """The exponent of D between two large sizes, rounded, is the one of the docstring."""
+    small, large = (_flops(name, dim) for dim in DIMS)
+    for stated, low, high in zip(_stated(name), small, large, strict=True):
+        measured = math.log(high / low) / math.log(DIMS[1] / DIMS[0])
+        assert measured == pytest.approx(stated, abs=0.3)
+
+
+TRAINED = {"hidden": 32, "depth": 2, "layers": 2}
+QUARTERS = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OURS)
+def test_a_narrow_gaussian_is_learned(name: str) -> None:
+    """Maximum likelihood on N(0, 0.1² I₂) reaches the true 1.767 nats within 0.02."""
+    torch.manual_seed(0)
+    truth = torch.distributions.Normal(torch.zeros(2), 0.1)
+    entropy = truth.entropy().sum().item()
+    assert -entropy == pytest.approx(1.767, abs=1e-3)
+    flow = flows.build(name, 2, **flows.members[name].applicable(TRAINED))
+    solved = flows.members.module_of(name).startswith("flows.continuous")
+    if solved:
+        flow = flow.using(solver=QUARTERS)
+    if isinstance(flow, FlowMatching):  # a regression in the data's units
+        flow.prepend(Whitening.fit(truth.sample((1000,))))
+    flow.initialize(truth.sample((1000,)))
+    updates = 400
+    optimiser = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
+    for _ in range(updates):
+        optimiser.zero_grad()
+        flow.loss(truth.sample((256,))).backward()
+        optimiser.step()
+        schedule.step()
+    x = truth.sample((5000,))
+    # by steps that are controlled: those of the training may find too much, by whole nats
+    exact = flow.using(trace="exact", solver={"method": "dopri5"} if solved else None)
+    with torch.no_grad():  # against the truth of the same rows: without the noise of the test set
+        gap = (truth.log_prob(x).sum(1) - exact.log_prob(x)).mean().item()
+    assert -1e-3 < gap < 0.02, f"{-entropy - gap:.3f} nats"
+
 
 BATCH = 4
 H = {"option.hidden": 3}
@@ -264,3 +449,33 @@ def test_a_grid_has_its_tables_and_figure() -> None:
     (figure,) = (figure for figure in figures(quoted) if figure.name == "cost-axes")
     figure.draw()  # some times may not be quoted: their lines are left out
     assert not sizes.lines(frame.assign(device="meta"))
+
+
+PLUGIN = """
+import flows
+from nflows.transforms import LULinear
+
+@flows.register("one_linear", uses=())
+def one_linear(dim):
+    \"\"\"A linear layer.\"\"\"
+    return LULinear(dim)
+"""
+
+
+def test_numbers_of_the_command() -> None:
+    """A span doubles and always has its end; a list is itself; all else is refused by name."""
+    assert numbers("2..16", "dim") == [2, 4, 8, 16]
+    assert numbers("3..20", "dim") == [3, 6, 12, 20]
+    assert numbers("3,10,63", "dim") == [3, 10, 63]
+    for wrong in ("2..2", "0..4", "", "2...4", "2,,3", "0,1", "a"):
+        with pytest.raises(ValueError, match="cannot read --hidden"):
+            numbers(wrong, "hidden")
+
+
+def test_a_file_stands_for_the_flows_that_it_registers(tmp_path: Path) -> None:
+    """It is measured as any other, in the worker too."""
+    file, out = tmp_path / "linear_flow.py", tmp_path / "out"
+    file.write_text(PLUGIN)
+    arguments = ["cost", str(file), "--dim", "2,3", "--batch", "4,8", "--seconds", "0"]
+    result = flowgauge(*arguments, "--counted-dim", "64", "--out", out)
+    assert "6 done, 0 not" in result.output

@@ -1,0 +1,407 @@
+"""Numerics: identities hold and faults show; errors, memory and evaluations of gradients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from nflows.transforms import IdentityTransform
+
+import flows
+from benchmarks.core.case import Case
+from benchmarks.core.frame import long_frame
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.study import Result, registry
+from benchmarks.evaluation import equalities
+from benchmarks.evaluation.equalities import IDENTITIES
+from benchmarks.execution import suite
+from benchmarks.execution.plan import tasks
+from benchmarks.studies.numerics.figures import figures
+from benchmarks.studies.numerics.tables import METRICS as MEASURED
+from benchmarks.studies.numerics.tables import by_error, by_setting, tables, with_solver
+from flows.continuous import Solver
+from flows.continuous.trace import Trace
+from measuring import GRADIENTS, cases_of, frame_of, gradient_cases, results_of
+from records import record_result
+
+STUDY = registry["numerics"]
+SMALL: dict[str, Any] = {
+    "part": "identities",
+    "flows": [{"flow": "realnvp"}],
+    "dims": [2],
+    "sizes": {"hidden": 8, "depth": 2},
+    "times": ["concatsquash"],
+    "blocks": [1, 5],
+    "steps": [8, 16],
+    "methods": ["euler", "rk4"],
+    "bottlenecks": [[6, 2]],
+    "batch": 4,
+    "draws": 2000,
+}
+
+
+def cases(identity: str, **changes: Any) -> list[Case]:
+    """The study's cases of one identity, small."""
+    variants = cases_of("numerics", {**SMALL, **changes}, seeds=(3, 4))
+    return [case for case in variants if case.settings["identity"] == identity]
+
+
+def measured(identity: str, **changes: Any) -> list[tuple[Case, Result]]:
+    """Its cases with their results."""
+    chosen = cases(identity, **changes)
+    results = dict(STUDY.measure(chosen))
+    return [(case, results[case.key]) for case in chosen]
+
+
+def framed(pairs: list[tuple[Case, Result]]) -> pd.DataFrame:
+    """The frame that a store would load."""
+    return long_frame(Path(), {case.key: record_result(case, result) for case, result in pairs})
+
+
+def values(identity: str, metric: str, **changes: Any) -> list[Any]:
+    """A metric of each case; a failure is one of the test."""
+    pairs = measured(identity, **changes)
+    assert not [result.failure for _, result in pairs if result.failure]
+    return [result.metrics[metric] for _, result in pairs]
+
+
+def test_cases_are_told_apart_and_in_float64() -> None:
+    """Of the first seed, whatever the suite's dtype."""
+    every = [case for identity in IDENTITIES for case in cases(identity)]
+    assert len({case.key for case in every}) == len(every) > 10
+    assert {case.dtype for case in every} == {"float64"}
+    assert {case.seeds.init for case in every} == {3}
+    everywhere = cases("density", flows=[{"flow": "*"}])
+    assert {case.flow for case in everywhere} == set(flows.own())
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", "complexity", "full"])
+def test_suites_have_every_identity(name: str) -> None:
+    """Each of them, and settings whose names no flow has for an option of its own."""
+    cases = [case for case in suite.read(name).cases() if case.former == "identities"]
+    assert {case.settings["identity"] for case in cases} == set(IDENTITIES)
+    options = {option for flow in flows.members for option in flows.members[flow].defaults}
+    assert not options & {name for case in cases for name in case.settings}
+
+
+# ---- a residual network and orders of convergence ---------------------------------------------
+
+
+def test_a_residual_network_is_euler_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with another method, and not with a network that differs in its last bit."""
+    assert values("euler", "different_elements") == [0, 0]
+    with monkeypatch.context() as patch:
+        patch.setattr(equalities, "Solver", lambda _, **how: Solver("midpoint", **how))
+        assert min(values("euler", "different_elements")) > 0
+    own = equalities.residual
+    monkeypatch.setattr(equalities, "residual", lambda *a: own(*a) * (1 + 2**-52))
+    assert min(values("euler", "different_elements")) > 0
+
+
+def test_orders_are_those_of_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of another where another is in its place."""
+    orders = [order[-1] for order in values("order", "convergence_order")]
+    assert orders == [pytest.approx(1, abs=0.2), pytest.approx(4, abs=0.3)]
+    swapped = {"rk4": "midpoint"}
+    monkeypatch.setattr(
+        equalities, "Solver", lambda method, **how: Solver(swapped.get(method, method), **how)
+    )
+    assert values("order", "convergence_order")[1][-1] == pytest.approx(2, abs=0.3)
+
+
+# ---- densities --------------------------------------------------------------------------------
+
+
+class Scaled(IdentityTransform):  # type: ignore[misc]  # nflows has no types
+    """The identity, whose log-determinant is wrong by a tenth."""
+
+    def forward(self, x: torch.Tensor, context: Any = None) -> Any:
+        z, ladj = super().forward(x, context)
+        return z, ladj + 0.1
+
+
+def test_a_wrong_determinant_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By as much as it is wrong, and in the mass; of a right one nothing is left."""
+    ((_, right),) = measured("density")
+    assert right.metrics["ladj_error"] <= right.metrics["ladj_bound"]  # type: ignore[operator]  # numbers
+    assert right.metrics["mass_error"] <= right.metrics["mass_bound"]  # type: ignore[operator]  # numbers
+    flows.register("scaled_probe", uses=())(lambda dim: Scaled())
+    ((_, wrong),) = measured("density", flows=[{"flow": "scaled_probe"}], sizes={})
+    assert wrong.metrics["ladj_error"] == pytest.approx(0.1)
+    assert wrong.metrics["mass_error"] == pytest.approx(torch.tensor(0.1).expm1().item(), rel=1e-2)
+
+
+def test_the_mass_is_that_of_two_dimensions() -> None:
+    ((_, result),) = measured("density", dims=[3])
+    assert set(result.metrics) == {"ladj_error", "ladj_bound"}
+
+
+# ---- the rate of log p ------------------------------------------------------------------------
+
+
+def test_the_rate_is_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left falls with the fourth power of the steps; not along another field's paths."""
+    shallow: dict[str, Any] = {"sizes": {"hidden": 4, "depth": 1}, "times": ["concat"]}
+    assert values("rate", "convergence_order", **shallow)[0][-1] == pytest.approx(4, abs=0.3)
+    own = equalities.odeint
+    monkeypatch.setattr(
+        equalities, "odeint", lambda f, *a, **k: own(lambda t, x: 1.01 * f(t, x), *a, **k)
+    )
+    ((_, wrong),) = measured("rate", **shallow)
+    assert wrong.metrics["rate_error"][-1] > 5e-3  # type: ignore[index]  # a list
+    assert abs(wrong.metrics["convergence_order"][-1]) < 1  # type: ignore[index]  # a list
+
+
+# ---- traces and their estimates ---------------------------------------------------------------
+
+
+def test_estimates_are_unbiased_and_spread_as_theory_has_it() -> None:
+    """In either space; with orthonormal factors signs have no spread in the smaller one."""
+    for case, result in measured("estimate"):
+        m: Any = result.metrics
+        assert m["cyclic_error"] < 1e-14
+        assert m["trace_bias"] < 4.5
+        assert abs(m["trace_rmse"] - m["trace_rmse_theory"]) <= 5 * m["trace_rmse_se"] + 1e-12
+        trace = Trace.of(case.options["trace"])
+        signs = (trace.estimator, trace.noise) == ("bottleneck", "rademacher")
+        assert (m["trace_rmse"] < 1e-12) == (signs and case.settings["field"] == "projection")
+
+
+@pytest.mark.parametrize("fault", ["scaled", "shifted noise"])
+def test_a_biased_estimate_shows(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the estimate is wrong, or its noise not of unit variance."""
+    rate, draw = Trace.rate, Trace.draw
+    if fault == "scaled":
+
+        def wrong(self: Trace, *arguments: Any) -> Any:
+            dx, total = rate(self, *arguments)
+            return dx, 1.5 * total
+
+        monkeypatch.setattr(Trace, "rate", wrong)
+    else:
+        monkeypatch.setattr(Trace, "draw", lambda *a: [1.5 * e for e in draw(*a)])
+    assert min(values("estimate", "trace_bias")) > 4.5
+
+
+def test_a_trace_of_other_factors_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = equalities.inner_jacobian
+    monkeypatch.setattr(equalities, "inner_jacobian", lambda s: own(s).roll(1, -1))
+    assert max(values("estimate", "cyclic_error")) > 0.01
+
+
+# ---- what is shown ----------------------------------------------------------------------------
+
+
+def test_tables_and_figures_of_every_identity() -> None:
+    """One a failed case does not stop; units are known; nothing of an empty frame."""
+    small: dict[str, Any] = {"draws": 100, "sizes": {"hidden": 4, "depth": 1}, "differences": [32]}
+    pairs = [pair for identity in IDENTITIES for pair in measured(identity, **small)]
+    assert {m for _, result in pairs for m in result.metrics} <= set(METRICS)
+    frame = framed(pairs)
+    assert {t.name for t in tables(frame)} == {f"identities-{name}" for name in IDENTITIES}
+    assert all(figure.draw() is not None for figure in figures(frame))
+    failed = framed([(case, replace(result, failure="on purpose")) for case, result in pairs])
+    for table in tables(failed):
+        assert "failed" in table.frame.to_string(), table.name
+    assert figures(failed) == []
+    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
+
+
+pytestmark = pytest.mark.usefixtures("frozen")
+TOLERANCES, STEPS = GRADIENTS["solvers"].values()
+
+# untrained fields are so easy that the direct first step is as good at any tolerance
+HEURISTIC = {"solver": {"first_step": "torchdiffeq"}}
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """The records of the cases, with a column for each part of the solver, and equal times.
+
+    Of the untrained field, dopri5 in float64 alone.
+    """
+    torch.set_num_threads(1)
+    cases = [
+        case
+        for case in gradient_cases(seconds=0, options=HEURISTIC)
+        if case.updates or (case.dtype, case.options["solver"]["method"]) == ("float64", "dopri5")
+    ]
+    rows = frame_of(cases, results_of(cases))
+    assert set(rows["status"]) == {"done"}
+    solver = pd.DataFrame([vars(Solver.of(options)) for options in rows["option.solver"]])
+    times = {"gradient_seconds": 1.0, "reference_seconds": 0.5}
+    times["gradient_seconds.values"] = [[0.9, 1.0, 1.2]] * len(rows)
+    rows = rows.assign(**times)
+    return pd.concat([rows, solver[["method", "rtol", "step_size", "gradient"]]], axis=1)
+
+
+def along(frame: pd.DataFrame, metric: str, **where: Any) -> list[float]:
+    """A metric at each tolerance or step size, from the loosest on."""
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    knob = "step_size" if frame["step_size"].notna().all() else "rtol"
+    assert frame[knob].is_unique
+    return frame.sort_values(knob, ascending=False)[metric].tolist()
+
+
+@pytest.mark.parametrize("updates", [0, 40])
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+def test_the_error_falls_with_the_tolerance(
+    frame: pd.DataFrame, gradient: str, updates: int
+) -> None:
+    """In float64 by orders of magnitude, down to what the reference itself is known to."""
+    place = {"method": "dopri5", "dtype": "float64", "updates": updates, "gradient": gradient}
+    loose, middle, tight = along(frame, "gradient_error", **place)
+    assert loose > middle > tight
+    assert tight < (1e-3 if updates else 0.1) * loose
+    assert tight < 1e-6
+    assert max(along(frame, "reference_shift", **place)) < 0.1 * tight
+    assert along(frame, "gradient_cosine", **place)[-1] == pytest.approx(1, abs=1e-9)
+
+
+def test_steps_of_order_four_have_errors_of_order_four(frame: pd.DataFrame) -> None:
+    """Adjoint and backprop alike: half the step of rk4 leaves about a sixteenth of the error."""
+    for gradient in ("adjoint", "backprop"):
+        place = {"method": "rk4", "dtype": "float64", "updates": 40, "gradient": gradient}
+        first, second, third = along(frame, "gradient_error", **place)
+        assert 6 < first / second < 60
+        assert 8 < second / third < 40
+
+
+def test_float32_has_a_floor(frame: pd.DataFrame) -> None:
+    """At the tightest tolerance its rounding is all that is left, and far above float64's error."""
+    for gradient in ("adjoint", "seminorm", "backprop"):
+        place = {"method": "dopri5", "updates": 40, "gradient": gradient}
+        single, double = (
+            along(frame, "gradient_error", dtype=dtype, **place)[-1]
+            for dtype in ("float32", "float64")
+        )
+        assert 1e-8 < single < 1e-4
+        assert double < 0.3 * single
+
+
+def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> None:
+    """A row a field, setting and gradient; what an error costs; a column a field."""
+    quickest, every = by_error(with_solver(frame)), by_setting(with_solver(frame))
+    assert len(every) == len(frame)
+    assert set(every["updates"]) == {0, 40}
+    assert (every["backprop_ratio"] == 1).all()  # by times that are equal
+    assert set(quickest["reference_ratio"]) == {2.0}
+    assert (quickest["gradient_error"] <= quickest["level"]).all()
+    which = ["updates", "dtype", "gradient", "method", "setting"]
+    assert not quickest.duplicated(which).any()
+    for table in STUDY.tables(frame):
+        assert set(MEASURED) <= set(table.frame)
+    assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
+    (figure,) = STUDY.figures(frame)
+    assert len(figure.draw().axes) == 6
+    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
+
+
+def test_seeds_are_pooled_and_flows_told_apart(frame: pd.DataFrame) -> None:
+    """Two seeds are one row, two widths two flows."""
+    (_, once), columns = STUDY.tables(frame), len(STUDY.figures(frame))
+    again = pd.concat([frame, frame.assign(seed=1, gradient_error=3 * frame["gradient_error"])])
+    _, pooled = STUDY.tables(again.reset_index(drop=True))
+    assert len(pooled.frame) == len(once.frame)
+    errors = [table.frame["gradient_error"] for table in (once, pooled)]
+    assert errors[1].tolist() == pytest.approx((2 * errors[0]).tolist())
+    wider = pd.concat([frame, frame.assign(**{"option.hidden": 32})]).reset_index(drop=True)
+    assert set(STUDY.tables(wider)[1].frame["series"]) == {"cnf hidden=16", "cnf hidden=32"}
+    assert len(STUDY.figures(wider)) == 2 * columns
+
+
+def test_without_a_clock_there_are_no_times(frame: pd.DataFrame) -> None:
+    """Errors and counts have their table and figure all the same."""
+    counts = frame[[column for column in frame if "_seconds" not in column]]
+    (table,) = STUDY.tables(counts)
+    assert "backprop_ratio" not in table.frame
+    (figure,) = STUDY.figures(counts)
+    assert figure.draw()
+
+
+# ---- cases and faults ---------------------------------------------------------------------------
+
+
+def test_every_number_is_a_metric_with_raw_times() -> None:
+    """All gradients of a setting are timed, in rounds that they share with the reference."""
+    cases = gradient_cases(solvers={"dopri5": [1e-3]}, updates=[0], dtypes=["float32"])
+    results = results_of(cases)
+    assert len(cases) == len(results) == 3
+    for result in results.values():
+        assert set(result.metrics) <= set(METRICS)
+        assert {"gradient_error", "gradient_bytes"} <= set(result.metrics)
+        raw = result.metrics["gradient_seconds"]
+        assert isinstance(raw, list)
+        assert len(raw) >= 3
+        assert min(raw) > 0
+    references = [result.metrics["reference_seconds"] for result in results.values()]
+    assert references[0] == references[1] == references[2]
+
+
+def test_a_block_has_every_gradient_of_one_setting() -> None:
+    """No seminorm of fixed steps, which have no norm; the key has all that changes a number."""
+    groups = [
+        [case.options["solver"]["gradient"] for case in task.cases]
+        for task in tasks(gradient_cases())
+    ]
+    adaptive, fixed = 2 * 2 * len(TOLERANCES), 2 * 2 * len(STEPS)
+    assert groups.count(["adjoint", "seminorm", "backprop"]) == adaptive
+    assert groups.count(["adjoint", "backprop"]) == fixed
+    assert len(groups) == adaptive + fixed
+    changes: dict[str, Any] = {
+        "batch": 17,
+        "reference": 1e-10,
+        "training_batch": 65,
+        "training_solver": {"rtol": 1e-3},
+        "training": {"clip": 1.0},
+        "options": {"solver": {"error_norm": "state"}},
+    }
+    keys = {case.key for case in gradient_cases()}
+    for name, value in changes.items():
+        assert keys.isdisjoint(case.key for case in gradient_cases(**{name: value})), name
+
+
+def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
+    """Here more steps than are allowed: the looser tolerance is measured, and shown beside it."""
+    cases = gradient_cases(
+        solvers={"dopri5": (1e-1, 1e-8)},
+        options={"solver": {"max_steps": 2}},
+        updates=[0],
+        dtypes=["float64"],
+        gradients=["adjoint", "backprop"],
+    )
+    results = results_of(cases)
+    assert len(results) == len(cases) == 4
+    failures = [results[case.key].failure for case in cases]
+    assert failures[:2] == ["", ""]
+    assert all(text.startswith("SolveError: the solve passed its limit") for text in failures[2:])
+    frame = frame_of(cases, results)
+    *_, table = STUDY.tables(frame)
+    assert table.frame["gradient_error"].tolist()[2:] == ["failed", "failed"]
+    assert len(STUDY.figures(frame)) == 1
+    failed = frame[frame["status"] == "failed"]
+    columns = [
+        "key",
+        "flow",
+        "dataset",
+        "updates",
+        "dtype",
+        "seed",
+        "status",
+        "option.solver",
+        "setting.part",
+    ]
+    (table,) = STUDY.tables(failed[[*columns, "batch"]])
+    assert set(table.frame["gradient_error"]) == {"failed"}
+    assert STUDY.figures(failed) == []
+
+
+def test_a_flow_without_an_ode_is_refused() -> None:
+    """Before anything is measured."""
+    with pytest.raises(ValueError, match="flow 'glow' has no option 'solver'"):
+        gradient_cases(flows=["glow"])
