@@ -13,7 +13,8 @@ from distributed import LocalCluster
 from benchmarks.core import store
 from benchmarks.execution import cluster, suite
 from benchmarks.execution.cluster import HOST, slurm_cluster
-from benchmarks.execution.run import Asked, ClusterError, Terminated, run
+from benchmarks.execution.process import ClusterError, Terminated
+from benchmarks.execution.run import Asked, run
 from dask_processes import Acting, free_port
 from runs import PAUSED, STOPPED, UPDATES, Silent, small, trainings, until
 

@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.core import locks, store
 from benchmarks.execution import suite
-from benchmarks.execution.run import Terminated, run
+from benchmarks.execution.process import Terminated
+from benchmarks.execution.run import run
 from runs import PAUSED, STOPPED, UPDATES, Silent, figures, until
 
 
