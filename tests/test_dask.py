@@ -24,8 +24,8 @@ from benchmarks.execution import cluster as clusters
 from benchmarks.execution import suite as suites
 from benchmarks.execution.cluster import HOST, local_cluster, slurm_cluster
 from benchmarks.execution.plan import state
-from benchmarks.execution.process import Setup
-from benchmarks.execution.run import Asked, ClusterError, Terminated, run
+from benchmarks.execution.process import ClusterError, Setup, Terminated
+from benchmarks.execution.run import Asked, run
 from flows.plugins import load_plugin
 from runs import PAUSED, STOPPED, UPDATES, Silent, figures, small, trainings, until
 

@@ -22,8 +22,8 @@ from benchmarks.core.frame import load
 from benchmarks.execution import suite
 from benchmarks.execution.merging import merge
 from benchmarks.execution.plan import Shard, state
-from benchmarks.execution.process import Worker
-from benchmarks.execution.run import CHECKPOINTS, Asked, Terminated, cores_for, run
+from benchmarks.execution.process import Terminated, Worker
+from benchmarks.execution.run import CHECKPOINTS, Asked, cores_for, run
 from benchmarks.execution.suite import Suite
 from flows.plugins import load_plugin
 from runs import (
