@@ -256,19 +256,17 @@ class Folder:
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
         """The tables of records; none of none."""
-        return self._made("tables", frame)
+        module = None if frame.empty else self._module("tables")
+        return list(module.tables(frame)) if module else []
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
         """The figures of records; none of none."""
-        return self._made("figures", frame)
+        module = None if frame.empty else self._module("figures")
+        return list(module.figures(frame)) if module else []
 
     def _module(self, name: str) -> Any:
         full = f"{self.package}.{name}"
         return import_module(full) if self.package and find_spec(full) else None
-
-    def _made(self, kind: str, frame: pd.DataFrame) -> list[Any]:
-        module = None if frame.empty else self._module(kind)
-        return list(getattr(module, kind)(frame)) if module else []
 
 
 def showing(study: str) -> Any:
