@@ -102,7 +102,7 @@ def _summary(models: Models) -> pd.DataFrame:
 
 
 def _stands(models: Models) -> dict[str, dict[str, Any]]:
-    """How each model that is done stands to the best, and to the best flow where that is another."""
+    """How each done model stands to the best, and to the best flow where that is another."""
     behind = _behind_first(models.done)
     standings, leads = paired.standing(behind), paired.leader(behind)
     rows = {
