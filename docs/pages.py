@@ -163,7 +163,7 @@ class Documents:
             return LEFT_OUT
         frame = _where(table.frame, values)
         if columns:
-            beside = [n for c in columns for n in table.column(c).beside if n in frame]
+            beside = [n for c in columns if c in table.shown for n in table.shown[c].beside]
             frame = frame[[c for c in [*columns, *beside] if c in frame]]
         return _table(replace(table, frame=frame.reset_index(drop=True)))
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from benchmarks import claims as package
 from benchmarks import report
 from benchmarks.claims import Claim, Evidence, Outcome, Verdict, claims, registry
-from benchmarks.claims.densities import FAMILY
+from benchmarks.claims.trained import LEADS
 from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.frame import load, of_one_place
@@ -88,7 +88,7 @@ def test_a_verdict_follows_its_records(claim: Claim, examples: Examples) -> None
     assert [verdict.outcome for _, verdict in verdicts] == [outcome for outcome, _ in verdicts]
     assert {"confirmed", "refuted"} <= {outcome for outcome, _ in verdicts}
     assert len({verdict.sentence for _, verdict in verdicts}) == len(verdicts)
-    assert {verdict.exhibits for _, verdict in verdicts} == {claim.exhibits}
+    assert {verdict.exhibits for _, verdict in verdicts} == {tuple(claim.exhibits)}
 
 
 @pytest.mark.parametrize("claim", SHARING, ids=lambda claim: claim.id)
@@ -175,7 +175,7 @@ def test_runs_that_contradict_each_other_are_marked() -> None:
 @pytest.mark.parametrize("claim", TRAINED, ids=lambda claim: claim.id)
 def test_one_seed_judges_no_lead(claim: Claim, examples: Examples) -> None:
     for _, own in examples[claim.id]:
-        if claim.id in FAMILY:
+        if claim.id in LEADS:
             assert claim.verdict(own[own["seed"] == 0]).outcome == "undecided"
 
 
@@ -318,19 +318,6 @@ def test_without_folders_all_are_asked(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(ROOT.parent)
     rows = json.loads(said("--json", "--only", "hutchinson").stdout)
     assert [row["folder"] for row in rows] == [str(Path("results") / "complexity")]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--only", "nothing*"), "no claim is named 'nothing*'"),
-        ((str(ROOT.parent / "docs"),), "is not a results folder"),
-    ],
-)
-def test_unusable_input_is_refused(arguments: tuple[str, ...], message: str) -> None:
-    result = said(*arguments)
-    assert result.exit_code == 2
-    assert message in result.stderr
 
 
 def test_the_command_loses_no_verdict_to_the_fault_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

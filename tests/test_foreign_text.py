@@ -19,7 +19,7 @@ from benchmarks.core.study import Result
 from benchmarks.execution.suite import Suite
 from flows.plugins import described, load_plugin
 from flows.registry import Registry
-from folders import edit, put
+from records import edit, put
 
 HOSTILE = "[/x] [bold] \x1b[31mred\x1b]0;title\x07 \u202eback \x9b5m \r<b> | `c` \ud800"
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -61,7 +61,7 @@ def hostile(folder: Path) -> None:
     """A folder with a record and a plan whose texts are hostile."""
     path = put(folder, log_prob_seconds=1.0)
     text = HOSTILE.replace("\ud800", "")
-    edit(path, reason=text, status="failed", notes={"no_times": text}, commit=text, block=text)
+    edit(path, reason=text, status="failed", commit=text, block=text)
     edit(path, machine={"cpu": text}, versions={"torch": text}, started=text)
     plan = {"name": text, "about": text, "suite": {"name": text, "studies": []}}
     cases = [{"key": path.stem, "study": "cost", "label": text}]

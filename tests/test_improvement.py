@@ -24,7 +24,7 @@ from benchmarks.analysis.improvement import (
 )
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
 from benchmarks.claims import Claim, claims, registry
-from benchmarks.claims.densities import FAMILY
+from benchmarks.claims.trained import LEADS
 from benchmarks.core.case import Case
 from benchmarks.core.naming import BUDGET
 from benchmarks.measure.calls import prepare
@@ -35,7 +35,7 @@ from claim_examples import EXAMPLES, densities, searched
 
 EFFORT = np.linspace(1000, 1200, 6)
 KNOWN = {GAIN: 0.5, ERROR: 0.01, FREEDOM: 4.0}  # of a training that is still improving
-LEADS = [claim for claim in claims() if claim.id in FAMILY]
+CLAIMS = [claim for claim in claims() if claim.id in LEADS]
 
 
 def curves(mean: np.ndarray, noise: float = 0.0, seed: int = 0) -> np.ndarray:
@@ -106,7 +106,7 @@ def test_seeds_are_pooled_and_old_records_are_not_known() -> None:
     assert improving(seeds.assign(**{GAIN: [0.3, np.nan]})) is None
 
 
-@pytest.mark.parametrize("claim", LEADS, ids=lambda claim: claim.id)
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_what_twice_the_updates_might_turn_is_open(claim: Claim) -> None:
     _, make = EXAMPLES[claim.id][1]  # refuted
     own = make()

@@ -13,7 +13,7 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.record import Declared
 from benchmarks.execution.merging import SUPERSEDED, merge
-from benchmarks.execution.recorder import CHECKPOINTS
+from benchmarks.execution.run import CHECKPOINTS
 from benchmarks.execution.versions import dependencies
 from records import record_of
 

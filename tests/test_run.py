@@ -10,8 +10,7 @@ import pytest
 from benchmarks.core import store
 from benchmarks.core.frame import load
 from benchmarks.execution.plan import state
-from benchmarks.execution.recorder import CHECKPOINTS
-from benchmarks.execution.run import Asked, run
+from benchmarks.execution.run import CHECKPOINTS, Asked, run
 from benchmarks.execution.suite import Suite
 from runs import Silent, small, trainings
 

@@ -154,11 +154,17 @@ def test_failures_do_not_rest_on_asserts() -> None:
         ({"rtol": 0.0}, r"rtol.* 0\.0"),
         ({"atol": math.nan}, "atol.* nan"),
         ({"max_steps": 0}, "max_steps.* 0"),
-        ({"first_step": "a"}, "first_step.* 'a'"),
+        ({"first_step": "a"}, "first_step.*direct, torchdiffeq.*'a'"),
         ({"rtol": True}, "rtol.* True"),
         ({"first_step": math.inf}, "first_step.* inf"),
         ({"method": "rk4", "step_size": 0.1, "first_step": 0.1}, "'rk4'.*first_step"),
         ({"tolerance": 1e-3}, "'tolerance'.*method, rtol"),
+        ({"engine": "jax"}, "'jax'.*native, torchdiffeq"),
+        ({"method": "scipy_solver", "engine": "native"}, "native.*torchdiffeq"),
+        (
+            {"method": "implicit_adams", "step_size": 0.1, "engine": "native"},
+            "native.*torchdiffeq",
+        ),
     ],
 )
 def test_solvers_that_cannot_be(fields: dict[str, Any], message: str) -> None:

@@ -18,7 +18,7 @@ def variants(name: str) -> list[dict[str, Any]]:
     """Options that take, together, every alternative of each option once.
 
     The first has the first alternative of each option, the second the second of those that have
-    more, and so on. A group of options that flows share (`flows.continuous.options`) is varied in
+    more, and so on. A group of options that flows share (`flows.continuous.cnf`) is varied in
     the first of them alone, by name; of another library's flow the context alone.
     """
     if flows.members.package_of(name) is not None:

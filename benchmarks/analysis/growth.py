@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.polynomial.polynomial import polyadd, polymul
 
 from benchmarks.analysis import scaling_law, sizes
 from benchmarks.core.exhibit import RECORDS, per_row
@@ -94,8 +95,9 @@ def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Columns: series, flow, trace (estimator; None for a flow without that option), stochastic,
     depth, width (`FIXED` or `FOLLOWS`; a width that parameters decide is neither, and left out),
-    degree, dim (the largest) and records (keys).
+    degree and records (keys).
     """
+    columns = ["series", "flow", "trace", "stochastic", "depth", "width", "degree", RECORDS]
     rows = []
     for name, group in scans.groupby("series"):
         grown, first = growth(group, metric), group.iloc[0]
@@ -104,22 +106,11 @@ def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
         option = first.get("option.trace")
         trace = option.get("estimator") if isinstance(option, dict) else option
         trace = trace if isinstance(trace, str) else None
-        follows = pd.notna(first.get("setting.hidden_per_dim"))
-        rows.append(
-            {
-                "series": str(name),
-                "flow": first["flow"],
-                "trace": trace,
-                "stochastic": trace in STOCHASTIC,
-                "depth": first.get("option.depth"),
-                "width": FOLLOWS if follows else FIXED,
-                "degree": grown.degree,
-                "dim": int(grown.largest),
-                RECORDS: tuple(group["key"]),
-            }
-        )
-    columns = ["series", "flow", "trace", "stochastic", "depth", "width", "degree", "dim"]
-    return pd.DataFrame(rows, columns=[*columns, RECORDS])
+        width = FOLLOWS if pd.notna(first.get("setting.hidden_per_dim")) else FIXED
+        depth, keys = first.get("option.depth"), tuple(group["key"])
+        about = (str(name), first["flow"], trace, trace in STOCHASTIC, depth, width)
+        rows.append((*about, grown.degree, keys))
+    return pd.DataFrame(rows, columns=columns)
 
 
 # ---- exact counts -------------------------------------------------------------------------------
@@ -133,8 +124,9 @@ def exact_polynomial(x: Sequence[int], y: Sequence[int]) -> list[Fraction]:
     """
     pairs = sorted(set(zip(map(Fraction, x), map(Fraction, y), strict=True)))
     nodes = [size for size, _ in pairs]
-    if twice := [size for size, after in itertools.pairwise(nodes) if size == after]:
-        raise ValueError(f"size {twice[0]} has more than one count")
+    if len(set(nodes)) < len(nodes):
+        twice = next(a for a, b in itertools.pairwise(nodes) if a == b)
+        raise ValueError(f"size {twice} has more than one count")
     if len(nodes) < 3:
         raise ValueError(f"exact counts need three sizes or more, got {len(nodes)}")
     column, leading = [count for _, count in pairs], list[Fraction]()
@@ -147,16 +139,10 @@ def exact_polynomial(x: Sequence[int], y: Sequence[int]) -> list[Fraction]:
         ]
     if len(column) < 2:
         raise ValueError(f"no polynomial of a degree below {len(nodes) - 1} gives the counts")
-    coefficients = [column[0]]
+    polynomial = [column[0]]
     for node, difference in zip(reversed(nodes[: len(leading)]), reversed(leading), strict=True):
-        shifted = [Fraction(0), *coefficients]  # Horner: (D - node) times the rest, and the value
-        for power, coefficient in enumerate(coefficients):
-            shifted[power] -= node * coefficient
-        shifted[0] += difference
-        coefficients = shifted
-    while len(coefficients) > 1 and not coefficients[-1]:
-        coefficients.pop()
-    return coefficients
+        polynomial = polyadd(polymul(polynomial, [-node, 1]), [difference])  # Horner
+    return list(polynomial)
 
 
 def tail_polynomial(x: Sequence[int], y: Sequence[int]) -> tuple[int, list[Fraction]]:
@@ -186,30 +172,38 @@ def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     `crossing` for each of the metrics, plain (whether one is cheaper at every D by every metric)
     and records (keys).
     """
-    costs = {metric: _medians(scans, metric) for metric in metrics if metric in scans}
+    costs = {
+        metric: per_row(scans, metric).groupby([scans["dim"], scans["series"]]).median().unstack()
+        for metric in metrics
+        if metric in scans
+    }
+    times = [metric for metric in costs if METRICS[metric].kind == "time"]
     series = {str(name): group for name, group in scans.groupby("series")}
     grown = {name: growth(group, "log_prob_flops") for name, group in series.items()}
     degree = {name: counted.degree for name, counted in grown.items() if counted}
     rows: list[dict[str, Any]] = []
     for pair in itertools.combinations(degree, 2):
         one, other = (series[name] for name in pair)
-        gap = _gap(costs["log_prob_flops"], *pair)
-        ranks = [degree[name] for name in pair]
-        known = [rank for rank in ranks if rank is not None]
-        ranked = len(set(known)) == 2
-        comparable = _comparable(one, other)
-        if not _alike(one, other) or gap.empty or not (ranked or comparable):
+        gap = log_ratio(costs["log_prob_flops"], *pair)
+        ranks = [degree[name] for name in pair if degree[name] is not None]
+        ranked, comparable = len(set(ranks)) == 2, _comparable(one, other)
+        if _made(one) != _made(other) or gap.empty or not (ranked or comparable):
             continue
-        if known[0] > known[1] if ranked else gap.iloc[-1] > 0:
+        if ranks[0] > ranks[1] if ranked else gap.iloc[-1] > 0:
             pair = pair[::-1]
-        gaps = {metric: _gap(cost, *pair) for metric, cost in costs.items()}
-        if not _all_timed(gaps, one, other):
-            gaps = {n: gap if METRICS[n].kind != "time" else gap[:0] for n, gap in gaps.items()}
+        gaps = {metric: log_ratio(cost, *pair) for metric, cost in costs.items()}
+        common = _asked(one) & _asked(other)
+        if not all(common <= {*gaps[metric].index} for metric in times):
+            gaps |= dict.fromkeys(times, gap[:0])
         where = {metric: crossing(gap) for metric, gap in gaps.items()}
         back = [crossing(-gap) for gap in gaps.values()]
-        plain = not comparable and (_throughout(where.values()) or _throughout(back))
-        row = {"cheaper": pair[0], "than": pair[1], **where, "plain": plain}
-        rows.append({**row, RECORDS: (*one["key"], *other["key"])})
+        ends = [{end for end in by if not np.isnan(end)} for by in (where.values(), back)]
+        row = {"cheaper": pair[0], "than": pair[1], **where}
+        row |= {
+            "plain": not comparable and any(by <= {ALWAYS} for by in ends),
+            RECORDS: (*one["key"], *other["key"]),
+        }
+        rows.append(row)
     return pd.DataFrame(rows, columns=["cheaper", "than", *costs, "plain", RECORDS])
 
 
@@ -232,20 +226,15 @@ def crossing(gap: pd.Series) -> float:
     return float(low * (high / low) ** share)
 
 
-def _medians(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Medians of a row of data, a row for each D and a column for each series."""
-    return per_row(scans, metric).groupby([scans["dim"], scans["series"]]).median().unstack()
-
-
-def _gap(costs: pd.DataFrame, one: str, other: str) -> pd.Series:
+def log_ratio(costs: pd.DataFrame, one: str, other: str) -> pd.Series:
+    """ln of the cost of one column over that of another, in the rows that have both."""
     both = costs[[one, other]].where(costs > 0).dropna()  # a flow without a product has no FLOPs
     return pd.Series(np.log(both[one] / both[other]))
 
 
-def _alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    """Whether two series have the same batches, the same rule for the width, and one run."""
-    sides = [(set(width_rules(s)), set(s["batch"]), set(s.get("run", ()))) for s in (one, other)]
-    return sides[0] == sides[1]
+def _made(rows: pd.DataFrame) -> tuple[set[Any], ...]:
+    """What two series share that may be compared: the rule for the width, the batches, the run."""
+    return set(width_rules(rows)), set(rows["batch"]), set(rows.get("run", ()))
 
 
 def _comparable(one: pd.DataFrame, other: pd.DataFrame) -> bool:
@@ -255,13 +244,7 @@ def _comparable(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     return all(solves) or (solves[0] and dense[1]) or (solves[1] and dense[0])
 
 
-def _all_timed(gaps: Mapping[str, pd.Series], one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    """Whether there are times at every D at which both were to be timed."""
-    sides = [sizes.computed(side) for side in (one, other)]
-    asked = [s[s["setting.seconds"] > 0] if "setting.seconds" in s else s for s in sides]
-    common = set.intersection(*(set(side["dim"]) for side in asked))
-    return all(common <= {*gap.index} for n, gap in gaps.items() if METRICS[n].kind == "time")
-
-
-def _throughout(where: Iterable[float]) -> bool:
-    return all(np.isnan(dim) or dim == ALWAYS for dim in where)
+def _asked(rows: pd.DataFrame) -> set[int]:
+    """The dimensions at which a series was to be timed."""
+    rows = sizes.computed(rows)
+    return {*(rows[rows["setting.seconds"] > 0] if "setting.seconds" in rows else rows)["dim"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -63,57 +64,55 @@ def fit(
     start, factor = _break(x, medians)
     regime = np.where(np.arange(len(x)) < start, factor, 1.0)  # the law is that of the largest size
     medians, times = medians * regime, [t * f for t, f in zip(times, regime, strict=True)]
-    polynomial, power = _polynomials(x, medians[None]), _powers(x, medians[None])
-    better = bool(power.bic[0] < polynomial.bic[0] - TIE)
-    chosen, degree = power if better else polynomial, int(polynomial.degree[0])
+    polynomials, power = _polynomials(x, medians[None]), _powers(x, medians[None])
+    polynomial = polynomials.take(polynomials.simplest())
+    better = bool(power.bic[0, 0] < polynomial.bic[0] - TIE)
+    chosen = power.take(np.zeros(1, dtype=int)) if better else polynomial
     rng = np.random.default_rng(seed)
-    _, truths, parameters = _drawn(x, np.broadcast_to(medians, (repetitions, len(x))), rng)
-    exponents, _, _ = _drawn(x, _redrawn(times, truths, parameters, seed), rng)
+    truths = _drawn(x, np.broadcast_to(medians, (repetitions, len(x))), rng)
+    exponents = _drawn(x, _redrawn(times, truths, seed), rng).exponent
     low, high = np.quantile(exponents, [0.025, 0.975])
-    exponent, share = float(chosen.exponent[0]), float(chosen.share[0])
+    degree, exponent = int(polynomial.degree[0]), float(chosen.exponent[0])
+    leads = chosen.share[0] >= 0.5 and (degree > 0 or high < 0.5)
     return Law(
         degree=degree,
         exponent=exponent,
         interval=(min(float(low), exponent), max(float(high), exponent)),
-        asymptotic=bool(not better and share >= 0.5 and (degree > 0 or high < 0.5)),
+        asymptotic=bool(not better and leads),
         breaks=(float(x[start]),) if start else (),
     )
 
 
-@dataclass(frozen=True)
-class _Laws:
-    """The best law of a family for each of B problems.
+class _Laws(NamedTuple):
+    """Laws that were fitted to B problems: of each problem S of them, or one that was taken.
 
-    The exponent and the ``share`` of the leading term are those at the largest size.
+    The exponent and the ``share`` of the leading term are those at the largest size; ``bic`` is
+    infinite where a coefficient would be negative. The degree of a shifted power is 0.
     """
 
-    exponent: np.ndarray  # (B,)
-    predicted: np.ndarray  # (B, n)
-    parameters: np.ndarray  # (B,), their number
-    bic: np.ndarray  # (B,)
-    share: np.ndarray  # (B,)
-    degree: np.ndarray  # (B,)
+    exponent: np.ndarray  # (S, B)
+    predicted: np.ndarray  # (S, B, n)
+    parameters: np.ndarray  # (S, B), their number
+    bic: np.ndarray  # (S, B)
+    share: np.ndarray  # (S, B)
+    degree: np.ndarray  # (S, B)
+
+    def take(self, which: np.ndarray) -> _Laws:
+        """The law of this index (B,) of each problem."""
+        return _Laws(*(field[which, np.arange(len(which))] for field in self))
+
+    def simplest(self) -> np.ndarray:
+        """The index (B,) of the best law of the lowest degree that is as good as any."""
+        good = self.bic <= self.bic.min(0) + TIE
+        degree = np.where(good, self.degree, DEGREES + 1).min(0)
+        return np.where(self.degree == degree, self.bic, np.inf).argmin(0)
 
 
-# ---- polynomials --------------------------------------------------------------------------------
+def _polynomials(x: np.ndarray, costs: np.ndarray) -> _Laws:
+    """Fit costs (B, n) by sums of powers of D, one law for every set of terms but the empty one.
 
-
-@dataclass(frozen=True)
-class _Sums:
-    """Fits of a sum of powers to B costs, a row for each support: a set of terms, others zero."""
-
-    powers: np.ndarray  # (K,)
-    basis: np.ndarray  # (n, K), 1 at the largest size
-    degrees: np.ndarray  # (S,), the highest power of each support
-    coefficients: np.ndarray  # (S, B, K)
-    bic: np.ndarray  # (S, B), infinite where a coefficient would be negative
-
-
-def _sums(x: np.ndarray, costs: np.ndarray) -> _Sums:
-    """Fit costs (B, n) by powers of D, for every support but the empty one.
-
-    What is minimised is Σ (model / cost - 1)². The best non-negative fit is the best of the
-    supports whose own least squares are positive, so no search is needed.
+    What is minimised is Σ (model / cost - 1)². The best non-negative fit is the best of the sets
+    whose own least squares are positive, so no search is needed.
     """
     powers = np.arange(min(DEGREES, len(x) - 3) + 1)  # that so many sizes can tell apart
     basis = (x[:, None] / x[-1]) ** powers
@@ -122,7 +121,7 @@ def _sums(x: np.ndarray, costs: np.ndarray) -> _Sums:
     rows = np.divide(rows, scale, out=np.zeros_like(rows), where=scale > 0)
     supports = np.array(list(itertools.product([False, True], repeat=len(powers)))[1:])
     supports = supports[supports.sum(1) < len(x) - 1]
-    coefficients = np.zeros((len(supports), len(costs), len(powers)))
+    c = np.zeros((len(supports), len(costs), len(powers)))
     bic = np.full((len(supports), len(costs)), np.inf)
     for index, support in enumerate(supports):
         q, r = np.linalg.qr(rows[:, :, support])
@@ -132,9 +131,13 @@ def _sums(x: np.ndarray, costs: np.ndarray) -> _Sums:
         residuals = (rows[:, :, support] @ best[:, :, None])[:, :, 0] - 1
         valid = solvable & (best > 0).all(1)
         bic[index, valid] = _criterion((residuals[valid] ** 2).sum(1), len(x), support.sum())
-        coefficients[index][:, support] = best / scale[:, 0, support]
-    degrees = np.array([np.flatnonzero(support).max() for support in supports])
-    return _Sums(powers, basis, degrees, coefficients, bic)
+        c[index][:, support] = best / scale[:, 0, support]
+    terms, degrees = supports.sum(1), np.array([np.flatnonzero(s).max() for s in supports])
+    leading = np.take_along_axis(c, degrees[:, None, None], axis=2)[:, :, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):  # of what no problem takes
+        exponent, share = (c * powers).sum(2) / c.sum(2), leading / c.sum(2)
+    parameters, degree = (np.repeat(of[:, None], len(costs), axis=1) for of in (terms, degrees))
+    return _Laws(exponent, c @ basis.T, parameters, bic, share, degree)
 
 
 def _criterion(squares: np.ndarray, n: int, parameters: ArrayLike) -> np.ndarray:
@@ -150,30 +153,10 @@ def _criterion(squares: np.ndarray, n: int, parameters: ArrayLike) -> np.ndarray
     return np.asarray(n * np.log(spread) + penalty)
 
 
-def _polynomials(x: np.ndarray, costs: np.ndarray) -> _Laws:
-    """For each of the costs (B, n) the polynomial of the lowest degree that is as good as any."""
-    sums, problems = _sums(x, costs), np.arange(len(costs))
-    by_degree = np.array([sums.bic[sums.degrees == d].min(0) for d in sums.powers])  # (K, B)
-    chosen = np.argmax(by_degree <= by_degree.min(0) + TIE, axis=0)
-    best = np.where(sums.degrees[:, None] == chosen, sums.bic, np.inf).argmin(0)
-    c = sums.coefficients[best, problems]
-    return _Laws(
-        exponent=(c * sums.powers).sum(1) / c.sum(1),
-        predicted=c @ sums.basis.T,
-        parameters=(c > 0).sum(1),
-        bic=sums.bic[best, problems],
-        share=c[problems, chosen] / c.sum(1),
-        degree=chosen,
-    )
-
-
-# ---- shifted powers -----------------------------------------------------------------------------
-
-
 def _powers(x: np.ndarray, costs: np.ndarray) -> _Laws:
     """For each of the costs (B, n) the best shifted power law a + b Dᵖ, a ≥ 0 and b > 0."""
     parts = [_shifted(x, part) for part in np.array_split(costs, -(-len(costs) // ABREAST))]
-    return _Laws(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+    return _Laws(*(np.concatenate(field)[None] for field in zip(*parts, strict=True)))
 
 
 def _shifted(x: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -195,47 +178,31 @@ def _shifted(x: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, ...]:
     return p * share, predicted, terms, bic[best, problems], share, np.zeros_like(best)
 
 
-# ---- uncertainty --------------------------------------------------------------------------------
+def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> _Laws:
+    """Draw a law for each of the costs (B, n) from all laws by their weights."""
+    every = zip(_polynomials(x, costs), _powers(x, costs), strict=True)
+    laws = _Laws(*(np.concatenate(fields) for fields in every))
+    weights = np.cumsum(np.exp((laws.bic.min(0) - laws.bic) / 2), axis=0)
+    return laws.take((weights < rng.random(len(costs)) * weights[-1]).sum(0))
 
 
-def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Draw a law for each of the costs (B, n) from all laws by their weights.
-
-    Returns exponents (B,), predictions (B, n) and numbers of parameters (B,).
-    """
-    sums, shifted = _sums(x, costs), _powers(x, costs)
-    bic = np.concatenate([sums.bic, shifted.bic[None]])  # (laws, B)
-    weights = np.cumsum(np.exp((bic.min(0) - bic) / 2), axis=0)
-    which = (weights < rng.random(len(costs)) * weights[-1]).sum(0)
-    polynomial, problems = which < len(sums.bic), np.arange(len(costs))
-    c = sums.coefficients[np.where(polynomial, which, 0), problems]
-    c[~polynomial] = 1.0  # not used
-    return (
-        np.where(polynomial, (c * sums.powers).sum(1) / c.sum(1), shifted.exponent),
-        np.where(polynomial[:, None], c @ sums.basis.T, shifted.predicted),
-        np.where(polynomial, (c > 0).sum(1), shifted.parameters),
-    )
-
-
-def _redrawn(
-    times: Sequence[np.ndarray], truths: np.ndarray, parameters: np.ndarray, seed: int
-) -> np.ndarray:
-    """Medians (B, n) that the same measurement might have given, were the ``truths`` (B, n) true.
+def _redrawn(times: Sequence[np.ndarray], truths: _Laws, seed: int) -> np.ndarray:
+    """Medians (B, n) that the same measurement might have given, were the ``truths`` true.
 
     Each has the deviations of the sizes from its law in another order and with other signs, as
     large as their number and that of the law's parameters leaves uncertain, and those of a size's
     raw samples.
     """
-    rng, (count, n) = np.random.default_rng(seed), truths.shape
+    rng, (count, n) = np.random.default_rng(seed), truths.predicted.shape
     medians = np.array([np.median(t) for t in times])
-    left = np.maximum(1, n - parameters)[:, None]  # degrees of freedom
-    residuals = np.log(medians / truths) * np.sqrt(n / left)
+    left = np.maximum(1, n - truths.parameters)[:, None]  # degrees of freedom
+    residuals = np.log(medians / truths.predicted) * np.sqrt(n / left)
     deviations = np.take_along_axis(residuals, rng.integers(n, size=(count, n)), axis=1)
     deviations *= rng.choice([-1, 1], (count, n)) * np.sqrt(left / rng.chisquare(left))
     for index, t in enumerate(times):
         picks = rng.integers(len(t), size=(count, len(t)))
         deviations[:, index] += np.log(np.median(t[picks], axis=1) / medians[index])
-    return np.asarray(truths * np.exp(deviations))
+    return np.asarray(truths.predicted * np.exp(deviations))
 
 
 def _break(x: np.ndarray, medians: np.ndarray) -> tuple[int, float]:
@@ -246,8 +213,11 @@ def _break(x: np.ndarray, medians: np.ndarray) -> tuple[int, float]:
     starts = range(3, n - 2)
     below = np.array([np.where(np.arange(n) < start, 1.0, 0.0) for start in starts])
     factors = np.exp(below[:, None] * np.log(JUMPS)[None, :, None])  # (starts, jumps, n)
-    bic = _polynomials(x, (medians * factors).reshape(-1, n)).bic + 2 * np.log(n)
-    start, jump = np.unravel_index(bic.argmin(), factors.shape[:2])
-    if bic.min() < _polynomials(x, medians[None]).bic[0] - STRONG:
-        return starts[int(start)], float(JUMPS[jump])
+    costs = np.concatenate([(medians * factors).reshape(-1, n), medians[None]])
+    laws = _polynomials(x, costs)
+    *bic, plain = laws.take(laws.simplest()).bic
+    best = int(np.argmin(bic))
+    if bic[best] + 2 * np.log(n) < plain - STRONG:
+        start, jump = divmod(best, len(JUMPS))
+        return starts[start], float(JUMPS[jump])
     return 0, 1.0

@@ -10,6 +10,7 @@ table would have. A verdict and its numbers are computed from the frame of
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -59,26 +60,24 @@ class Claim:
     """A statement, and how records judge it.
 
     ``page`` is the number of its slide in the `LECTURE` and ``slide`` the title, None and "" of a
-    claim that is not the lecture's; ``item`` orders the claims of a slide. ``criterion`` says what
-    confirms and what refutes it, ``strength`` and ``weakness`` what speaks for such a verdict and
-    against it; a ``check`` holds by construction. ``studies`` are those whose records it reads, or
-    one of which it reads a ``part``; ``suite`` is one that measures them all, ``exhibits`` the
-    tables and figures that show it. It reads the records of the studies ``also`` too, where a run
-    has some. ``judge`` gets the frame, or what ``prepare`` makes of it, once for all claims that
-    have the same one.
+    claim that is not the lecture's. ``criterion`` says what confirms and what refutes it,
+    ``strength`` and ``weakness`` what speaks for such a verdict and against it; a ``check`` holds
+    by construction. ``studies`` are those whose records it reads, or one of which it reads a
+    ``part``, and ``also`` those that a run may lack; ``suite`` measures them all. ``exhibits`` are
+    the tables and figures that show it. ``judge`` gets the frame, or what ``prepare`` makes of it,
+    once for all claims that have the same one.
     """
 
     id: str
     judge: Callable[[Any], Verdict]
     statement: str
     criterion: str
-    studies: tuple[str, ...]
+    studies: Sequence[str]
     suite: str
-    exhibits: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
+    exhibits: Sequence[str] = ()
+    also: Sequence[str] = ()
     prepare: Callable[[pd.DataFrame], Any] | None = None
     page: int | None = None
-    item: int = 1
     slide: str = ""
     strength: str = ""
     weakness: str = ""
@@ -130,17 +129,20 @@ class Evidence:
         Left out are those of other studies and, by a claim of the lecture, those on a user's files.
         """
         if claim.id not in self._verdicts:
-            self._verdicts[claim.id] = self._judged(claim)
+            try:
+                verdict = claim.judge(self._of(claim))
+                strength = f"{verdict.strength} {claim.strength}".strip()
+                weakness = f"{verdict.weakness} {claim.weakness}".strip()
+                shared = {
+                    "exhibits": tuple(claim.exhibits),
+                    "strength": strength,
+                    "weakness": weakness,
+                }
+                self._verdicts[claim.id] = replace(verdict, **shared)
+            except NotMeasured as missing:
+                text = f"There are no {missing}: {claim.remedy} measures them."
+                self._verdicts[claim.id] = Verdict("not_measured", text)
         return self._verdicts[claim.id]
-
-    def _judged(self, claim: Claim) -> Verdict:
-        try:
-            verdict = claim.judge(self._of(claim))
-        except NotMeasured as missing:
-            return Verdict("not_measured", f"There are no {missing}: {claim.remedy} measures them.")
-        sentences = (verdict.strength, claim.strength), (verdict.weakness, claim.weakness)
-        strength, weakness = (" ".join(filter(None, parts)) for parts in sentences)
-        return replace(verdict, exhibits=claim.exhibits, strength=strength, weakness=weakness)
 
     def _of(self, claim: Claim) -> Any:
         """What the claim judges, computed once for all claims that prepare the same records."""
@@ -148,9 +150,10 @@ class Evidence:
         if place not in self._prepared:
             frame = self.frame
             if len(frame):
-                frame = frame[frame["study"].isin(claim.reads)].reset_index(drop=True)
-            if len(frame) and claim.page is not None:
-                frame = _of_lecture(frame)
+                chosen = frame["study"].isin(claim.reads)
+                if claim.page is not None and "dataset" in frame:  # "my.csv" is a user's file
+                    chosen &= ~frame["dataset"].map(lambda n: bool(Path(str(n)).suffix))
+                frame = frame[chosen].reset_index(drop=True)
             self._prepared[place] = claim.prepare(frame) if claim.prepare else frame
         return self._prepared[place]
 
@@ -158,29 +161,19 @@ class Evidence:
 registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",), group="flowgauge.claims")
 
 
-def register(
-    id: str,
-    *,
-    statement: str = "",
-    studies: Sequence[str] = (),
-    suite: str = "",
-    exhibits: Sequence[str] = (),
-    criterion: str | None = None,
-    also: Sequence[str] = (),
-    prepare: Callable[[pd.DataFrame], Any] | None = None,
-) -> Callable[[Callable[[Any], Verdict]], Callable[[Any], Verdict]]:
-    """Decorator: register a judge as a `Claim`, that of the table if there is no ``criterion``.
+def register(id: str, **fields: Any) -> Callable[[Callable[[Any], Verdict]], Any]:
+    """Decorator: register a judge as a `Claim`, that of the table unless there is a ``criterion``.
 
-    Raises ValueError if the table has none of that name.
+    ``fields`` are those of `Claim`: a plug-in gives statement, criterion, studies and suite.
+    Raises ValueError without a criterion for a claim that the table lacks.
     """
+    if "criterion" not in fields:
+        if id not in RULES:
+            raise ValueError(f"claim {id!r} has no criterion: give register(..., criterion=...)")
+        fields = _of_table(id) | fields
 
     def decorate(judge: Callable[[Any], Verdict]) -> Callable[[Any], Verdict]:
-        row: dict[str, Any] = {"statement": statement, "studies": studies, "suite": suite}
-        row |= {"criterion": criterion, "exhibits": exhibits, "also": also}
-        if criterion is None:
-            row = _of_table(id)
-        row |= {name: tuple(row.get(name, ())) for name in ("studies", "exhibits", "also")}
-        registry.add(id, Claim(id, judge, prepare=prepare, **row), judge.__module__)
+        registry.add(id, Claim(id, judge, **fields), judge.__module__)
         return judge
 
     return decorate
@@ -188,18 +181,15 @@ def register(
 
 def _of_table(id: str) -> dict[str, Any]:
     """Return the fields of a claim of the lecture."""
-    if id not in RULES:
-        raise ValueError(f"claim {id!r} has no criterion: give register(..., criterion=...)")
     rule = RULES[id]
     level = level_of(id if id in TABLE["shares"] else "leads")
     shared = {"level": level, "updates": UPDATES, "margin": MARGIN, "beyond": TABLE["beyond"]}
-    page = [name for name, other in RULES.items() if other["page"] == rule["page"]]
+    known = {field.name for field in dataclasses.fields(Claim)}
     return {
-        **{name: value for name, value in rule.items() if name in Claim.__dataclass_fields__},
+        **{name: value for name, value in rule.items() if name in known},
         "criterion": rule["text"].format(**shared, **rule),
         "suite": TABLE["suites"][rule["studies"][0]],
         "slide": TABLE["slides"][str(rule["page"])],
-        "item": 1 + page.index(id),
     }
 
 
@@ -210,8 +200,11 @@ def level_of(tests: str) -> float:
 
 def claims() -> list[Claim]:
     """All claims, in the lecture's order; those that are of no slide last."""
-    every = [registry[name] for name in registry]
-    return sorted(every, key=lambda c: (c.page is None, c.page or 0, c.item, c.id))
+    order = [*RULES, *sorted({*registry} - {*RULES})]
+    return [registry[name] for name in order if name in registry]
+
+
+# ---- what judges share --------------------------------------------------------------------------
 
 
 def done(frame: pd.DataFrame, study: str | Sequence[str], *metrics: str) -> pd.DataFrame:
@@ -219,19 +212,12 @@ def done(frame: pd.DataFrame, study: str | Sequence[str], *metrics: str) -> pd.D
     names = [study] if isinstance(study, str) else study
     if len(frame):
         frame = frame[frame["study"].isin(names) & (frame["status"] == "done")]
-    rows = frame
-    rows = rows.loc[:, rows.notna().any() | (rows.columns == "arrays")]
-    if len(rows) and set(metrics) <= set(rows):
-        rows = rows.dropna(subset=list(metrics))
-    if rows.empty or not set(metrics) <= set(rows):
+        frame = frame.loc[:, frame.notna().any() | (frame.columns == "arrays")]
+    rows = frame.dropna(subset=[*metrics]) if set(metrics) <= set(frame) else frame[:0]
+    if rows.empty:
         needed = f" with {', '.join(metrics)}" if metrics else ""
         raise NotMeasured(f"records of the study {' or '.join(names)}{needed}")
     return rows.copy()
-
-
-def ahead(standings: Iterable[Standing]) -> list[bool | None]:
-    """Whether the first of each comparison is ahead; None where that is open."""
-    return [None if standing == "open" else standing == "ahead" for standing in standings]
 
 
 def outcome(holds: Iterable[bool | None]) -> Outcome:
@@ -248,6 +234,11 @@ def outcome(holds: Iterable[bool | None]) -> Outcome:
     return "confirmed" if True in cases else "refuted"
 
 
+def ahead(standings: Iterable[Standing]) -> list[bool | None]:
+    """Whether the first of each comparison is ahead; None where that is open."""
+    return [None if standing == "open" else standing == "ahead" for standing in standings]
+
+
 def keys(*rows: pd.DataFrame) -> tuple[str, ...]:
     """Keys of the records of these rows, or that they come from, each once."""
     listed = (chain(*part[RECORDS]) if RECORDS in part else part["key"] for part in rows)
@@ -261,14 +252,7 @@ def span(values: Iterable[float], digits: str = ".3g") -> str:
     return " to ".join(ends)
 
 
-def listed(parts: Iterable[str]) -> str:
-    """ "a, b and c", each once."""
-    *first, last = dict.fromkeys(parts)
+def listed(parts: Iterable[str], none: str = "") -> str:
+    """ "a, b and c", each once; ``none`` of no parts."""
+    *first, last = dict.fromkeys(parts) or [none]
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _of_lecture(frame: pd.DataFrame) -> pd.DataFrame:
-    """The records that the lecture speaks of: those on data sets that are no files of a user."""
-    names = frame.get("dataset", pd.Series(None, frame.index))
-    files = names.map(lambda name: isinstance(name, str) and bool(Path(name).suffix)).astype(bool)
-    return frame[~files].reset_index(drop=True)

@@ -46,7 +46,7 @@ def residual_network(frame: pd.DataFrame) -> Verdict:
     orders = {row["setting.method"]: numerics.convergence(row)[2] for _, row in falling.iterrows()}
     if "euler" not in orders:
         raise NotMeasured("records of Euler's order in the study numerics")
-    holds = different == 0 and abs(orders["euler"] - 1) <= RULES["residual-network"]["within"]
+    holds = [different == 0 and abs(orders["euler"] - 1) <= RULES["residual-network"]["within"]]
     bits = "equal bit for bit" if not different else f"different in {different} elements"
     others = ", ".join(f"{m} {order:.2f}" for m, order in orders.items() if m != "euler")
     sentence = (
@@ -54,7 +54,7 @@ def residual_network(frame: pd.DataFrame) -> Verdict:
         "to Euler's method with steps of one, whose error falls with order "
         f"{orders['euler']:.2f}{f' ({others})' if others else ''}."
     )
-    return Verdict("confirmed" if holds else "refuted", sentence, keys(equal, falling))
+    return Verdict(outcome(holds), sentence, keys(equal, falling))
 
 
 @register("adjoint-gradient")
@@ -63,34 +63,30 @@ def adjoint_gradient(frame: pd.DataFrame) -> Verdict:
     rows = with_solver(trained(done(frame, "numerics", "gradient_error")))
     rows = rows[~rows["fixed"] & (rows["updates"] == rows["updates"].max())]
     rows = rows[rows["dtype"] == rows["dtype"].max()]  # float64 where there is any
-    kinds = {name: rows[rows["gradient"] == name] for name in ("adjoint", "backprop")}
-    if any(kind["setting"].nunique() < 2 for kind in kinds.values()):
+    adjoint, backprop = sides = [rows[rows["gradient"] == n] for n in ("adjoint", "backprop")]
+    if any(side["setting"].nunique() < 2 for side in sides):
         raise NotMeasured(
             "gradients of a trained field by adjoint and by backprop at two tolerances in the "
             "study numerics"
         )
-    errors = {
-        name: kind.groupby("setting")["gradient_error"].median() for name, kind in kinds.items()
-    }
-    adjoint = errors["adjoint"]
-    ends = [adjoint.index.max(), adjoint.index.min()]
-    texts = {name: [scientific(own[end]) for end in ends] for name, own in errors.items()}
-    ratios = (adjoint / errors["backprop"]).dropna()
+    errors, others = (side.groupby("setting")["gradient_error"].median() for side in sides)
+    loose, tight = errors.index.max(), errors.index.min()
+    ratios = (errors / others).dropna()
     saved = METRICS["gradient_bytes"]
-    held = {
-        name: f"{span(kind['gradient_bytes'] * saved.scale, '.2g')} {saved.display_unit}"
-        for name, kind in kinds.items()
-    }
+    held = [
+        f"{span(side['gradient_bytes'] * saved.scale, '.2g')} {saved.display_unit}"
+        for side in sides
+    ]
     sentence = (
-        f"After {rows['updates'].max():,} updates the relative error is {texts['adjoint'][0]} at a "
-        f"tolerance of {ends[0]:g} and {texts['adjoint'][1]} at {ends[1]:g} (backprop's "
-        f"{' and '.join(texts['backprop'])}), {span(ratios, '.2g')} times backprop's at "
-        f"{counted(len(ratios), 'tolerance')}; for {span(kinds['adjoint']['nfe_forward'], '.0f')} "
-        f"evaluations the adjoint holds {held['adjoint']}, backprop {held['backprop']}."
+        f"After {rows['updates'].max():,} updates the relative error is "
+        f"{scientific(errors[loose])} at a tolerance of {loose:g} and {scientific(errors[tight])} "
+        f"at {tight:g} (backprop's {scientific(others[loose])} and {scientific(others[tight])}), "
+        f"{span(ratios, '.2g')} times backprop's at {counted(len(ratios), 'tolerance')}; for "
+        f"{span(adjoint['nfe_forward'], '.0f')} evaluations the adjoint holds {held[0]}, backprop "
+        f"{held[1]}."
     )
-    return Verdict(
-        outcome(ratios <= RULES["adjoint-gradient"]["factor"]), sentence, keys(*kinds.values())
-    )
+    holds = outcome(ratios <= RULES["adjoint-gradient"]["factor"])
+    return Verdict(holds, sentence, keys(adjoint, backprop))
 
 
 @register("change-of-variables")
@@ -102,13 +98,13 @@ def change_of_variables(frame: pd.DataFrame) -> Verdict:
     if "mass_error" in rows and rows["mass_error"].notna().any():
         wrong |= rows["mass_error"] > rows["mass_bound"]
         mass = f", and integrate to one within {scientific(rows['mass_error'].max())}"
-    flows = rows["flow"].nunique()
+    beyond = f"; not within these errors: {listed(rows['flow'][wrong])}" if wrong.any() else ""
     sentence = (
-        f"The log-determinants of {counted(flows, 'flow')} at D = {span(rows['dim'], 'g')} are "
-        f"those of their dense Jacobians within {scientific(rows['ladj_error'].max())} nats{mass}"
-        + (f"; not within these errors: {listed(rows['flow'][wrong])}." if wrong.any() else ".")
+        f"The log-determinants of {counted(rows['flow'].nunique(), 'flow')} at D = "
+        f"{span(rows['dim'], 'g')} are those of their dense Jacobians within "
+        f"{scientific(rows['ladj_error'].max())} nats{mass}{beyond}."
     )
-    return Verdict("refuted" if wrong.any() else "confirmed", sentence, keys(rows))
+    return Verdict(outcome([not beyond]), sentence, keys(rows))
 
 
 @register("rate-of-change")
@@ -119,16 +115,14 @@ def rate_of_change(frame: pd.DataFrame) -> Verdict:
     if any(len(steps) < 2 for steps, _, _ in fields):
         raise NotMeasured("rates of log p at two numbers of steps in the study numerics")
     left, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]
-    holds = (
-        max(left) <= RULES["rate-of-change"]["largest"]
-        and min(orders) >= RULES["rate-of-change"]["order"]
-    )
+    rule = RULES["rate-of-change"]
+    holds = [max(left) <= rule["largest"] and min(orders) >= rule["order"]]
     sentence = (
         f"In {len(fields)} fields the two differ by {scientific(max(left))} of the trace at most "
         f"with {max(fields[0][0])} steps, and the difference falls with order "
         f"{span(orders, '.2f')}."
     )
-    return Verdict("confirmed" if holds else "refuted", sentence, keys(rows))
+    return Verdict(outcome(holds), sentence, keys(rows))
 
 
 @register("hutchinson")
@@ -140,12 +134,10 @@ def hutchinson(frame: pd.DataFrame) -> Verdict:
     if rows.empty:
         raise NotMeasured("estimates of traces in the study numerics")
     means, spreads = int(rows["batch"].sum()), len(rows)
-    allowed = [
-        float(scipy.stats.norm.isf(level_of("hutchinson") / 2 / n)) for n in (means, spreads)
-    ]
+    allowed = scipy.stats.norm.isf(level_of("hutchinson") / 2 / np.array([means, spreads]))
     bias = rows["trace_bias"].max()
     spread = ((rows["trace_rmse"] - rows["trace_rmse_theory"]).abs() / rows["trace_rmse_se"]).max()
-    holds = bias <= allowed[0] and spread <= allowed[1]
+    holds = [bias <= allowed[0] and spread <= allowed[1]]
     sentence = (
         f"The means of {span(rows['setting.draws'], ',.0f')} estimates of {means} rows deviate "
         f"from their traces by {bias:.1f} standard errors at most, where chance allows "
@@ -153,7 +145,7 @@ def hutchinson(frame: pd.DataFrame) -> Verdict:
         f"chance allows {allowed[1]:.1f}; the error of one probe is "
         f"{span(rows['trace_rmse'], '.2f')} ‖∂f/∂z‖."
     )
-    return Verdict("confirmed" if holds else "refuted", sentence, keys(rows))
+    return Verdict(outcome(holds), sentence, keys(rows))
 
 
 @register("bottleneck-trace")
@@ -166,11 +158,8 @@ def bottleneck_trace(frame: pd.DataFrame) -> Verdict:
         f"They differ by {scientific(largest)} ‖∂f/∂z‖ at most, for (D, H) = "
         f"{', '.join(f'({d:g}, {h:g})' for d, h in pairs)}."
     )
-    return Verdict(
-        "confirmed" if largest <= RULES["bottleneck-trace"]["rounding"] else "refuted",
-        sentence,
-        keys(rows),
-    )
+    holds = [largest <= RULES["bottleneck-trace"]["rounding"]]
+    return Verdict(outcome(holds), sentence, keys(rows))
 
 
 @register("bottleneck-variance")
@@ -180,11 +169,12 @@ def bottleneck_variance(frame: pd.DataFrame) -> Verdict:
     if "variance" not in (fields := numerics.estimates(rows)):
         raise NotMeasured("estimates in both spaces in the study numerics")
     fields = fields.dropna(subset=["variance"])
-    error = np.hypot(fields["rmse_d_se"], fields["rmse_k_se"])
-    gain = fields["rmse_d"] - fields["rmse_k"]
     differences = {  # of spreads, whose errors over thousands of draws are known
-        str(place): (Estimate(float(g), float(e), np.inf), 0.0)
-        for place, g, e in zip(fields.index, gain, error, strict=True)
+        str(row.Index): (
+            Estimate(row.rmse_d - row.rmse_k, np.hypot(row.rmse_d_se, row.rmse_k_se), np.inf),
+            0.0,
+        )
+        for row in fields.itertuples()
     }
     how = list(standings(differences, level_of("bottleneck-variance")).values())
     width = np.where(fields["width"] < fields["dim"], "H < D", "H ≥ D")

@@ -10,7 +10,6 @@ import signal
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -35,8 +34,9 @@ from benchmarks.core.formats import cell
 from benchmarks.core.naming import counted
 
 if TYPE_CHECKING:
-    from benchmarks.measure.process import Helper
-    from flows import Conformance
+    import pandas as pd
+
+    from benchmarks.measure.process import Child
     from flows.conformance import Outcome
     from flows.packages import Library
 
@@ -44,6 +44,7 @@ DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")
 NAMED = 5  # rows of a failure in the summary
 STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the worst last
+VERDICTS = {"not applicable": "not applicable", "pass": "passed", "fail": "FAILED"}  # of all rows
 
 Row = dict[str, Any]  # of a library: where it was judged (PLACE), row, figure, bound, passed
 PLACE = ("library", "version", "family", "dim", "dtype", "parameters")
@@ -107,26 +108,27 @@ def check(
 
 
 def _judged(
-    helper: Helper,
+    child: Child,
     name: str,
     dim: int,
     options: Mapping[str, Any],
     dtypes: Sequence[str] = DTYPES,
     moved: bool = True,
     limit: float = 0.0,
-) -> Conformance:
+) -> list[Outcome]:
     """Judge a flow in a helper; where it ends that process: the rows before, and how it ended."""
-    from flows.conformance import Conformance, Outcome
+    from flows.conformance import Outcome
 
+    end = []
     with NamedTemporaryFile("r") as file:
         try:
-            rows = helper.call(_judge, file.name, name, dim, options, dtypes, moved, limit)
+            task = name, dim, options, dtypes, moved, limit
+            child.call(_judge, file.name, *task, timeout=None)
         except RuntimeError as error:
             late = str(error).endswith(("SIGPROF", "SIGALRM"))
             row, bound = (LATE, limit) if late else ("process", None)
-            end = Outcome(row, "", None, bound, "fail", str(error))
-            rows = [*map(json.loads, file), asdict(end)]
-    return Conformance(name, dim, tuple(Outcome(**row) for row in rows))
+            end = [Outcome(row, "", None, bound, "fail", str(error))]
+        return [*(Outcome(**json.loads(line)) for line in file), *end]
 
 
 def _judge(
@@ -137,7 +139,7 @@ def _judge(
     dtypes: Sequence[str],
     moved: bool,
     limit: float,
-) -> list[dict[str, Any]]:
+) -> None:
     """Judge a flow in a helper's process, which the limit ends; each outcome is a line of a file.
 
     With a limit it is a library's, whose families have sizes of their own.
@@ -162,11 +164,10 @@ def _judge(
         signal.setitimer(signal.ITIMER_PROF, limit)
         signal.setitimer(signal.ITIMER_REAL, PATIENCE * limit)
         try:
-            result = flows.check(name, dim=dim, dtypes=types, moved=moved, report=report, **options)
+            flows.check(name, dim=dim, dtypes=types, moved=moved, report=report, **options)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
-    return [asdict(row) for row in result.rows]
 
 
 def _check_flows(
@@ -177,9 +178,10 @@ def _check_flows(
     brief: bool,
 ) -> bool:
     """Check flows and print a table for each; whether any failed."""
-    from benchmarks.execution import faults
-    from benchmarks.execution.suite import override
-    from benchmarks.measure.process import Helper
+    import pandas as pd
+
+    from benchmarks.execution.suite import check_values, override
+    from benchmarks.measure.process import helper
     from flows import members, names
 
     chosen, values = flows_of(patterns or names()), dict[str, Any]()
@@ -189,15 +191,16 @@ def _check_flows(
         raise ValueError("the dimension is set by --dim")
     for name in chosen:
         members[name].complete({k: v for k, v in values.items() if k != "parameters"})
-    faults.check({"dim": list(dims), "set": values}, "check")
+    check_values({"dim": list(dims), "set": values}, "check")
     check_writable(csv_file)
-    results = []
-    with closing(Helper()) as helper:
+    listed: list[dict[str, Any]] = []
+    with helper() as child:
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
-                results.append(_judged(helper, name, d, values))
-            _print(results[-1], brief)
-            write(csv_file, _csv(results))
+                rows = _judged(child, name, d, values)
+            _print(f"{name}, D = {d}", rows, brief)
+            listed += [{"flow": name, "dim": d, **asdict(row)} for row in rows]
+            write(csv_file, _csv(pd.DataFrame(listed)))
     undeclared = [m for n in chosen if (m := members[n]).library is None and m.undeclared]
     for member in undeclared:
         uses = f"uses={(*member.uses, *member.undeclared)}"
@@ -205,11 +208,13 @@ def _check_flows(
             f"{member.name} takes {', '.join(member.undeclared)}, which was not looked at: name it "
             f"in `uses`, as in @flows.register({member.name!r}, {uses})"
         )
-    failed = _failures(results)
+    outcomes = pd.DataFrame(listed)
+    failed = _failures(outcomes)
     if not patterns:
         kinds = {name: "plug-in" if ":" in name else "module" for name in members.left_out}
         failed += [f"{kinds[n]} {n!r} ({fault})" for n, fault in members.left_out.items()]
-    inapplicable = sum(not _applies(c.rows) for c in results)
+    applies = outcomes["status"] != "not applicable"
+    inapplicable = (~applies.groupby([outcomes["flow"], outcomes["dim"]]).any()).sum()
     scope = f"{counted(len(chosen), 'flow')} at {counted(len(dims), 'dimension')}"
     unseen = " as far as it was looked at" if undeclared else ""
     verdict = f"failed: {'; '.join(failed)}" if failed else f"all passed{unseen}"
@@ -217,26 +222,20 @@ def _check_flows(
     return bool(failed)
 
 
-def _applies(rows: Iterable[Outcome]) -> bool:
-    return any(row.status != "not applicable" for row in rows)
-
-
-def _failures(results: Sequence[Conformance]) -> list[str]:
+def _failures(outcomes: pd.DataFrame) -> list[str]:
     """Each flow that failed, its dimensions, and the first of the rows that failed at them."""
-    dims: dict[tuple[str, tuple[str, ...]], list[int]] = {}
-    for c in results:
-        if not c.passed:
-            names = tuple(dict.fromkeys(row.name for row in c.failed))
-            dims.setdefault((c.flow, names), []).append(c.dim)
+    dims: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    failed = outcomes[outcomes["status"] == "fail"]
+    for (flow, dim), rows in failed.groupby(["flow", "dim"], sort=False):
+        dims.setdefault((flow, tuple(rows["name"].unique())), []).append(str(dim))
     failures = []
     for (flow, names), where in dims.items():
-        rest = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
-        rows = ", ".join([*names[:NAMED], *rest])
-        failures.append(f"{flow} at D = {', '.join(map(str, where))} ({rows})")
+        listed = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+        failures.append(f"{flow} at D = {', '.join(where)} ({', '.join(listed)})")
     return failures
 
 
-def _print(conformance: Conformance, brief: bool) -> None:
+def _print(subject: str, outcomes: Sequence[Outcome], brief: bool) -> None:
     """Print a table of the rows without a context, and one of those with; then each reason once.
 
     In ``brief`` the rows that failed alone.
@@ -244,51 +243,41 @@ def _print(conformance: Conformance, brief: bool) -> None:
     from flows.conformance import GIVEN
 
     for suffix in ("", GIVEN):
-        rows = [row for row in conformance.rows if row.name.endswith(GIVEN) == bool(suffix)]
+        rows = [row for row in outcomes if row.name.endswith(GIVEN) == bool(suffix)]
         if suffix and not rows:
             continue
-        verdict = ("not applicable", "dim")
-        if any(row.status == "fail" for row in rows):
-            verdict = ("FAILED", "bold red")
-        elif _applies(rows):
-            verdict = ("passed", "green")
-        subject = styled(f"{conformance.flow}, D = {conformance.dim}{suffix}: ")
-        title = Text.assemble(subject, verdict, style="italic")
+        status = max((row.status for row in rows), key=[*VERDICTS].index)
+        verdict = styled(VERDICTS[status], STYLES[status])
+        title = Text.assemble(styled(f"{subject}{suffix}: "), verdict, style="italic")
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         dtypes = [d for d in DTYPES if any(row.dtype == d for row in rows)]
         for header in ("Row", *(f"{dtype} ≤ bound" for dtype in dtypes), "Status"):
             table.add_column(header, no_wrap=True)
         notes: dict[str, list[str]] = {}
-        for full, outcomes in itertools.groupby(rows, key=lambda row: row.name):
-            name, by_dtype = full.removesuffix(GIVEN), {row.dtype: row for row in outcomes}
-            worst = max(by_dtype.values(), key=lambda row: list(STYLES).index(row.status))
+        for full, group in itertools.groupby(rows, key=lambda row: row.name):
+            name, by_dtype = full.removesuffix(GIVEN), {row.dtype: row for row in group}
+            worst = max(by_dtype.values(), key=lambda row: [*STYLES].index(row.status))
             if brief and worst.status != "fail":
                 continue
-            figures = [
-                f"{row.value:.1e} ≤ {row.bound:.0e}"
-                if (row := by_dtype.get(dtype)) and row.value is not None
-                else ""
-                for dtype in dtypes
-            ]
-            table.add_row(name, *figures, styled(worst.status, STYLES[worst.status]))
-            if worst.note and (worst.status == "fail" or not _applies(rows)):
+            cells = [_cell(by_dtype.get(dtype)) for dtype in dtypes]
+            table.add_row(name, *cells, styled(worst.status, STYLES[worst.status]))
+            if worst.note and (worst.status == "fail" or status == "not applicable"):
                 notes.setdefault(worst.note, []).append(name)
         console.print(table if table.row_count else title)
         for reason, (name, *others) in notes.items():
             say(f"  {name}{f' and {len(others)} more' if others else ''}: {reason}")
 
 
-def _csv(results: Sequence[Conformance]) -> str:
-    """Every row of every table as CSV, in full precision."""
-    import pandas as pd
+def _cell(row: Outcome | None) -> str:
+    return "" if row is None or row.value is None else f"{row.value:.1e} ≤ {row.bound:.0e}"
 
-    names = ("flow", "dim", "row", "dtype", "figure", "bound", "status", "note")
-    rows = [
-        (cell(c.flow), c.dim, cell(r.name), r.dtype, r.value, r.bound, r.status, cell(r.note))
-        for c in results
-        for r in c.rows
-    ]
-    return str(pd.DataFrame(rows, columns=names).to_csv(index=False, lineterminator="\n"))
+
+def _csv(outcomes: pd.DataFrame) -> str:
+    """Every row of every table as CSV, in full precision."""
+    table = outcomes.rename(columns={"name": "row", "value": "figure"})
+    table = table.assign(**{name: table[name].map(cell) for name in ("flow", "row", "note")})
+    names = ["flow", "dim", "row", "dtype", "figure", "bound", "status", "note"]
+    return str(table[names].to_csv(index=False, lineterminator="\n"))
 
 
 def _check_libraries(
@@ -301,7 +290,7 @@ def _check_libraries(
 
     Returns whether a row failed, or with ``against`` whether a verdict changed.
     """
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import helper
     from flows.conformance import libraries
 
     chosen = [libraries.library(name) for name in dict.fromkeys(names)]
@@ -317,8 +306,8 @@ def _check_libraries(
         write_rows(json_file, [])  # fail before anything is measured
     rows: list[Row] = []
     outcome = f"the rows so far are in {json_file}" if json_file else "no rows were written"
-    with clean_interrupt(outcome), closing(Helper()) as helper:
-        for judgement in itertools.chain(*(_judgements(helper, one, scope) for one in chosen)):
+    with clean_interrupt(outcome), helper() as child:
+        for judgement in itertools.chain(*(_judgements(child, one, scope) for one in chosen)):
             rows += judgement
             if json_file:
                 write_rows(json_file, rows)
@@ -339,7 +328,7 @@ def _check_libraries(
 
 
 def _judgements(
-    helper: Helper, library: Library, scope: Mapping[str, Sequence[Any]]
+    child: Child, library: Library, scope: Mapping[str, Sequence[Any]]
 ) -> Iterator[list[Row]]:
     """Rows of each family at one size after another; a family ends where it takes too long.
 
@@ -357,9 +346,9 @@ def _judgements(
             for dtype, parameters in itertools.product(scope["dtype"], scope["parameters"]):
                 try:
                     moved = parameters == "moved"
-                    outcomes = _judged(helper, family, dim, {}, [dtype], moved, LIMIT).rows
+                    outcomes = _judged(child, family, dim, {}, [dtype], moved, LIMIT)
                 except ValueError as error:
-                    outcomes = (Outcome("construction", dtype, None, None, "fail", str(error)),)
+                    outcomes = [Outcome("construction", dtype, None, None, "fail", str(error))]
                 place = (library.name, library.version, family, dim, dtype, parameters)
                 cells = [
                     (*place, o.name, _rounded(o.value), _rounded(o.bound), verdicts[o.status])
@@ -404,20 +393,19 @@ def changes(before: Iterable[Row], after: Iterable[Row]) -> list[str]:
     A family that one of them lacks is one line. Figures may differ.
     """
     words = {True: "passed", False: "failed", None: "not applicable"}
-    sides: list[dict[tuple[str, str], dict[str, str]]] = [{}, {}]  # by family and place
-    for side, rows in zip(sides, (before, after), strict=True):
-        for row in rows:
-            place = row["family"], _place(row)
-            side.setdefault(place, {})[row["row"]] = words[row["passed"]]
-    old, new = sides
-    families = [dict.fromkeys(family for family, _ in side) for side in sides]
+    sides = old, new = [
+        {(row["family"], _place(row), row["row"]): words[row["passed"]] for row in rows}
+        for rows in (before, after)
+    ]
+    families = [dict.fromkeys(family for family, *_ in side) for side in sides]
     lines = [f"{family}: no rows before" for family in families[1] if family not in families[0]]
     lines += [f"{family}: no rows now" for family in families[0] if family not in families[1]]
-    for key in (key for key in old if key in new and LATE not in {**old[key], **new[key]}):
-        for name in {**old[key], **new[key]}:
-            was, now = (side[key].get(name, "no row") for side in sides)
-            if was != now:
-                lines.append(f"{key[1]}, {name}: {was} before, {now} now")
+    both = {place for _, place, _ in old} & {place for _, place, _ in new}
+    both -= {place for side in sides for _, place, name in side if name == LATE}
+    for key in (key for key in {**old, **new} if key[1] in both):
+        was, now = (side.get(key, "no row") for side in sides)
+        if was != now:
+            lines.append(f"{key[1]}, {key[2]}: {was} before, {now} now")
     return lines
 
 

@@ -54,6 +54,7 @@ def claims(
         from benchmarks.claims import Evidence
         from benchmarks.core.frame import load, of_one_place, plan_of
         from benchmarks.report.claims import by_run
+        from benchmarks.report.runs import read
 
         load_plugins(plugin)
         selected = _select(only or ["*"])
@@ -71,12 +72,15 @@ def claims(
         return
     _print(rows)
     if len(searched) > 1 and len(runs):
-        claim_column, *names = map(str, runs)
-        headers = [claim_column, *(Path(name).name for name in names)]
         cells = [[styled(text, STYLES.get(text, "")) for text in row] for row in runs.values]
-        print_rows(headers, cells)
+        print_rows([Path(str(name)).name for name in runs], cells)
     judging = {row["folder"] for row in rows}
-    _print_notes([folder for folder in searched if str(folder) in judging])
+    for folder in (folder for folder in searched if str(folder) in judging):
+        (run,) = read([folder])
+        if run.stale:
+            note(f"{len(run.stale)} records of {folder} are stale: flowgauge status says why")
+        if run.note:
+            note(f"{folder}: {run.note}")
 
 
 def _select(patterns: Sequence[str]) -> list[Claim]:
@@ -118,15 +122,11 @@ def _row(claim: Claim, evidence: Mapping[Path, Evidence]) -> dict[str, Any]:
         except FOREIGN as error:  # the other claims are still judged
             reason = f"It could not be judged: {described(error)}"
             verdicts[path] = Verdict("not_measured", reason)
-
-    def rank(path: Path) -> int:
-        """0 for a folder that judges the claim, 1 for one that has records of its studies."""
-        frame = evidence[path].frame
-        related = not frame.empty and frame["study"].isin(claim.studies).any()
-        return 0 if verdicts[path].outcome != "not_measured" else 2 - bool(related)
-
-    chosen = min(verdicts, key=rank)
-    verdict, folder = verdicts[chosen], None if rank(chosen) else chosen
+    measured = [path for path, verdict in verdicts.items() if verdict.outcome != "not_measured"]
+    frames = {path: records.frame for path, records in evidence.items() if len(records.frame)}
+    related = [path for path, f in frames.items() if f["study"].isin(claim.studies).any()]
+    chosen = [*measured, *related, *verdicts][0]
+    verdict, folder = verdicts[chosen], chosen if measured else None
     about = ("id", "page", "place", "slide", "statement", "criterion")
     places = [
         chosen / "report" / place
@@ -174,15 +174,3 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
             say(f"  {path}")
         if row["folder"]:
             say(f"  again: {row['command']}")
-
-
-def _print_notes(folders: Sequence[Path]) -> None:
-    """Print how many records of each folder are stale, and the note of its run."""
-    from benchmarks.report import runs
-
-    for folder in folders:
-        (run,) = runs.read([folder])
-        if run.stale:
-            note(f"{len(run.stale)} records of {folder} are stale: flowgauge status says why")
-        if run.note:
-            note(f"{folder}: {run.note}")

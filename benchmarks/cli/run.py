@@ -160,7 +160,7 @@ def _check_place(suite: Suite, asked: Asked) -> None:
 def ending() -> Iterator[None]:
     """End the command where a run was stopped, or its folder or cluster cannot be used."""
     from benchmarks.core.store import FolderError
-    from benchmarks.execution.recorder import ClusterError, Terminated
+    from benchmarks.execution.run import ClusterError, Terminated
 
     def end(*_: object) -> NoReturn:
         """Stop at checkpoints; a signal that comes twice, to the group as well, counts once."""
@@ -357,8 +357,7 @@ def cost(
     wrong usage.
     """
     with usage_errors():
-        from benchmarks.execution.faults import validated
-        from benchmarks.execution.suite import Suite
+        from benchmarks.execution.suite import Suite, validated
         from flows import members
 
         load_plugins(plugin)

@@ -166,15 +166,12 @@ class Table:
             return tuple(tuple(keys) for keys in self.frame[RECORDS])
         return ((),) * len(self.frame)
 
-    def column(self, name: str) -> Column:
-        """How a column is shown."""
-        return self.columns.get(name, Column()).within(name, self.frame)
-
     @property
     def shown(self) -> dict[str, Column]:
-        """The columns that are shown as such, by name, in their order."""
-        every = {name: self.column(name) for name in map(str, self.frame) if name != RECORDS}
-        within = {name for column in every.values() for name in column.beside}
+        """The columns that are shown as such, by name, in their order, with a label each."""
+        names = [str(name) for name in self.frame if name != RECORDS]
+        every = {n: self.columns.get(n, Column()).within(n, self.frame) for n in names}
+        within = {part for column in every.values() for part in column.beside}
         return {name: column for name, column in every.items() if name not in within}
 
 

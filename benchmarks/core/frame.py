@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,13 @@ NOISY = 0.1  # spread of the reference workload's times above which none of its 
 BUSY = 0.1  # busy cores of other processes from which on the machine was shared
 REFERENCE = "reference_seconds"
 UNKNOWN = "unknown machine"
+FACTS = "key status reason fingerprint commit started seconds block shared machine versions notes"
 SCATTERED = "the reference workload's times scattered"
 TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
 COMPARED = tuple(name for name in TIMES if METRICS[name].better != "neither")
+EARLIER: dict[str, dict[str, Any]] = json.loads(  # defaults of before records stated them
+    files(__package__).joinpath("earlier.json").read_text("utf-8")
+)
 
 
 class Planned(BaseModel):
@@ -126,15 +129,13 @@ def arrays_by_case(cases: pd.DataFrame, *names: str) -> list[dict[str, np.ndarra
 
 def holding(cases: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows whose records have an array of this name."""
-    has = [name in store.array_names(row) for row in _places(cases)]
+    has = [name in store.hashes_of(row) for row in _places(cases)]
     return cases[np.array(has, dtype=bool)]
 
 
 def _places(cases: pd.DataFrame) -> list[dict[Any, Any]]:
     """What names the arrays of each row."""
-    names = [name for name in ("arrays", "array_hashes") if name in cases]
-    rows = cases[names].itertuples(index=False, name=None)
-    return [dict(zip(names, values, strict=True)) for values in rows]
+    return cases.reindex(columns=["arrays", "array_hashes"]).to_dict("records")
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
@@ -145,40 +146,26 @@ def labels(folders: Sequence[Path]) -> list[str]:
     paths = [folder.resolve() for folder in folders]
     if twice := [str(f) for f, path in zip(folders, paths, strict=True) if paths.count(path) > 1]:
         raise ValueError(f"{twice[-1]!r} is given twice: name different results folders")
-    return ["/".join(_ending(path, [other for other in paths if other != path])) for path in paths]
-
-
-def _ending(path: Path, others: Iterable[Path]) -> Sequence[str]:
-    """The last parts of a path, as many as no other has."""
-    others = list(others)
-    for count in range(1, len(path.parts)):
-        if all(other.parts[-count:] != path.parts[-count:] for other in others):
-            return path.parts[-count:]
-    return path.parts
+    names = []
+    for path in paths:
+        endings = (path.parts[-count:] for count in range(1, len(path.parts) + 1))
+        others = [other for other in paths if other != path]
+        unlike = (e for e in endings if all(other.parts[-len(e) :] != e for other in others))
+        names.append("/".join(next(unlike, path.parts)))
+    return names
 
 
 def _defaults(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
     """Defaults of settings and options by the names of studies and flows, the latest of each.
 
-    They are those that the records state; of records of before there were any, those of
-    ``earlier.json``.
+    They are those that the records state, and of earlier records `EARLIER`.
     """
-    defaults = dict(_earlier())
+    defaults = dict(EARLIER)
     for record in sorted((r for r in records if r.defaults), key=lambda record: record.started):
-        for name, part in (
-            (_study(record), "settings"),
-            (f"flow {record.case.flow}", "options"),
-        ):
+        flow = f"flow {record.case.flow}"
+        for name, part in ((_study(record), "settings"), (flow, "options")):
             defaults[name] = defaults.get(name, {}) | record.defaults.get(part, {})
     return defaults
-
-
-@cache
-def _earlier() -> dict[str, dict[str, Any]]:
-    table: dict[str, dict[str, Any]] = json.loads(
-        files(__package__).joinpath("earlier.json").read_text("utf-8")
-    )
-    return table
 
 
 def _study(record: Record) -> str:
@@ -197,20 +184,19 @@ def _row(
     options = filled(case.options, defaults.get(f"flow {case.flow}", {}))
     settings = filled(case.settings, defaults.get(_study(record), {}))
     known = {name: settings[name] for name in case.settings} | dict(roles)
-    row = fields | {f"option.{name}": value for name, value in options.items()}
-    row |= {f"setting.{name}": value for name, value in known.items()}
-    row |= {"seed": case.seeds.init, "data_seed": case.seeds.data}
-    row |= {"key": record.key, "status": record.status}
-    row |= {"reason": record.reason, "fingerprint": record.fingerprint, "commit": record.commit}
-    row |= {"started": record.started, "seconds": record.seconds, "block": record.block}
-    row |= {"shared": record.shared, "machine": record.machine, "versions": record.versions}
-    row |= {"notes": record.notes, "arrays": store.place(folder, record)}
-    row["plugin"] = "flow" in record.plugins
-    row["array_hashes"] = record.arrays
-    for name, values in record.metrics.items():
-        row[name] = values.median
-        row[f"{name}.values"] = list(values.values)
-    return row
+    return {
+        **fields,
+        **{f"option.{name}": value for name, value in options.items()},
+        **{f"setting.{name}": value for name, value in known.items()},
+        "seed": case.seeds.init,
+        "data_seed": case.seeds.data,
+        **{name: getattr(record, name) for name in FACTS.split()},
+        "arrays": store.place(folder, record),
+        "plugin": "flow" in record.plugins,
+        "array_hashes": record.arrays,
+        **{name: values.median for name, values in record.metrics.items()},
+        **{f"{name}.values": list(values.values) for name, values in record.metrics.items()},
+    }
 
 
 def cautions(frame: pd.DataFrame) -> pd.Series:
@@ -220,11 +206,24 @@ def cautions(frame: pd.DataFrame) -> pd.Series:
     nothing timed it beside the row's block.
     """
     missing = pd.Series(None, frame.index, dtype=object)
-    scatter = frame.get(f"{REFERENCE}.values", missing).map(_spread).astype(float)
-    block = frame.get("block", missing)
-    scatter = scatter.groupby(block.fillna(frame["key"])).transform("max")
+    samples = frame.get(f"{REFERENCE}.values", missing)
+    scatter = samples.map(
+        lambda s: spread(s) if isinstance(s, list | tuple) and len(s) > 1 else np.nan
+    )
+    block = frame.get("block", missing).fillna(frame["key"])
+    scatter = scatter.astype(float).groupby(block).transform("max")
     pairs = zip(frame.get("shared", missing), scatter, strict=True)
     return pd.Series([_caution(shared, spread) for shared, spread in pairs], frame.index, dtype=str)
+
+
+def _caution(shared: Any, scatter: float) -> str:
+    if not isinstance(shared, Mapping):
+        return "what else ran on the machine is not known"
+    if not sum(shared.values()) < BUSY:
+        return "other work ran on the machine"
+    if np.isnan(scatter):
+        return "no reference workload was timed beside it"
+    return SCATTERED if scatter > NOISY else ""
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -285,32 +284,10 @@ def of_one_place(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     for name in time_columns(frame):
         frame[name] = frame[name].mask(others)
     if "array_hashes" in frame:
-        frame["array_hashes"] = frame["array_hashes"].mask(
-            others, frame["array_hashes"].map(_untimed)
+        untimed = frame["array_hashes"].map(
+            lambda hashes: {n: v for n, v in hashes.items() if not n.endswith("seconds")}
         )
+        frame["array_hashes"] = frame["array_hashes"].mask(others, untimed)
         frame["arrays"] = frame["arrays"].mask(others & ~frame["array_hashes"].map(bool), None)
     names = "; ".join(f"{count} of {name}" for name, count in counts.iloc[1:].items())
     return frame, f"times are those measured on {counts.index[0]}; others are left out: {names}"
-
-
-def _untimed(hashes: Mapping[str, str]) -> dict[str, str]:
-    """The arrays of a record that have no seconds, with their hashes."""
-    return {name: value for name, value in hashes.items() if not name.endswith("seconds")}
-
-
-def _spread(samples: Any) -> float:
-    several = isinstance(samples, list | tuple) and len(samples) > 1
-    return spread(samples) if several else float("nan")
-
-
-def _caution(shared: Any, scatter: float) -> str:
-    if not isinstance(shared, Mapping):
-        return "what else ran on the machine is not known"
-    busy = sum(shared.values())
-    if not busy < BUSY:
-        return "other work ran on the machine"
-    if np.isnan(scatter):
-        return "no reference workload was timed beside it"
-    if scatter > NOISY:
-        return SCATTERED
-    return ""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -53,17 +53,25 @@ def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     Values may be nested: {"solver": {"method": "rk4"}} is named as method=rk4.
     """
     flat = [(name, flattened(values)) for name, values in rows]
-    like: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)  # by name, the distinct values
+    texts: dict[tuple[str, str], list[str]] = defaultdict(list)  # by name and key
     for name, values in flat:
-        like[name][repr(values)] = values
-    differing = {name: _differing(distinct.values()) for name, distinct in like.items()}
+        for key, value in values.items():
+            texts[name, key].append(repr(value))
+    count = Counter(name for name, _ in flat)
+    differing = set()
+    for (name, key), values_of in texts.items():
+        missing = {repr(None)} if len(values_of) < count[name] else set()
+        if len({*values_of, *missing} - {repr(UNDECIDED)}) > 1:
+            differing.add((name, key))
     return [
         " ".join(
-            [name]
-            + [
-                f"{key.split('.')[-1]}={in_words(value)}"
-                for key, value in values.items()
-                if key in differing[name] and value != UNDECIDED
+            [
+                name,
+                *(
+                    f"{key.rpartition('.')[2]}={in_words(value)}"
+                    for key, value in values.items()
+                    if (name, key) in differing and value != UNDECIDED
+                ),
             ]
         )
         for name, values in flat
@@ -82,40 +90,18 @@ def lines(cases: Iterable[Case], studies: Registry[Study] | None = None) -> list
     """The labels of cases; ``studies`` tell which options of planned cases are to be chosen."""
     rows, others = [], []  # values that are named, and those that are if nothing else differs
     for case in cases:
-        own: dict[str, Any] = {"batch": case.batch, "updates": case.updates, "dtype": case.dtype}
-        own |= {"device": case.device, "threads": case.threads}
-        options, settings, deciding = _decided(case, studies)
+        study = studies[case.study] if studies is not None and case.study in studies else None
+        options, deciding = case.options, study.deciding if study else frozenset[str]()
+        if study and study.undecided(case):
+            options = dict.fromkeys(flattened(options), UNDECIDED)
+        settings = {name: v for name, v in case.settings.items() if name not in deciding}
         roles = {name: value for name, value in case.roles.items() if name != "point"}
-        rows.append((case.label, {**options, **settings, **roles, **own}))
-        others.append({**deciding, "point": case.roles.get("point")})
+        fields: dict[str, Any] = {"batch": case.batch, "updates": case.updates}
+        fields |= {name: getattr(case, name) for name in ("dtype", "device", "threads")}
+        rows.append((case.label, {**options, **settings, **roles, **fields}))
+        others.append({n: v for n, v in case.settings.items() if n in deciding})
+        others[-1]["point"] = case.roles.get("point")
     return apart(list(zip(apart(rows), others, strict=True)))
-
-
-def _decided(
-    case: Case, studies: Registry[Study] | None
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The options of a case, its settings, and those settings that only decide the options."""
-    if studies is None or case.study not in studies:
-        return case.options, case.settings, {}
-    study = studies[case.study]
-    undecided = dict.fromkeys(flattened(case.options), UNDECIDED)
-    deciding = {name: case.settings[name] for name in study.deciding & case.settings.keys()}
-    settings = {name: v for name, v in case.settings.items() if name not in deciding}
-    return undecided if study.undecided(case) else case.options, settings, deciding
-
-
-def _differing(rows: Collection[Mapping[str, Any]]) -> set[str]:
-    """Keys whose values are not the same in all rows; a missing one counts as None."""
-    texts: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        for key, value in row.items():
-            texts[key].append(repr(value))
-    missing = repr(None)
-    return {
-        key
-        for key, values in texts.items()
-        if len({*values, *([missing] if len(values) < len(rows) else [])} - {repr(UNDECIDED)}) > 1
-    }
 
 
 def in_words(value: Any) -> str:
@@ -166,17 +152,21 @@ def series(frame: Any) -> list[str]:
     The run is named where the frame has rows of several. What a search has trained bears the label
     of its entrant and its budget; what the search chose is no part of the name.
     """
+    named = {"batch", "updates", "flow", "plugin", "run"}
+    frame = frame[[c for c in frame if c in named or str(c).startswith(("option.", "setting."))]]
     for rule, words in RULES.items():
         if rule in frame:
             width, by_rule = frame["option.hidden"].astype(object), frame[rule]
             width = width.where(by_rule.isna(), by_rule.map(words.format))
             frame = frame.drop(columns=rule).assign(**{"option.hidden": width})
-    wanted = ("option.", "setting.", "batch", "updates")
-    columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in HOW]
-    options = frame[columns].to_dict("records")
+    options = frame.drop(columns=[*HOW, "flow", "plugin", "run"], errors="ignore")
     rows = [
-        {c.partition(".")[2] or c: value for c, value in row.items() if not _missing(value)}
-        for row in options
+        {
+            str(column).partition(".")[2] or column: value
+            for column, value in row.items()
+            if not (isinstance(value, float) and isnan(value))
+        }
+        for row in options.to_dict("records")
     ]
     pairs = list(zip(frame["flow"], rows, strict=True))
     if STAGE in frame:
@@ -189,10 +179,6 @@ def series(frame: Any) -> list[str]:
     if not several_runs(frame):
         return names
     return [f"{name} ({run})" for name, run in zip(names, frame["run"], strict=True)]
-
-
-def _missing(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
 
 
 def width_rules(frame: pd.DataFrame) -> pd.Series:
@@ -215,10 +201,8 @@ def name_runs(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
         return frame
     named = {}
     for column in (name for name in columns if name in frame):
-        texts = [
-            f"{text} ({run})" if isinstance(text, str) else text
-            for text, run in zip(frame[column], frame["run"], strict=True)
-        ]
+        pairs = zip(frame[column], frame["run"], strict=True)
+        texts = [f"{text} ({run})" if isinstance(text, str) else text for text, run in pairs]
         named[column] = pd.Series(texts, frame.index, dtype=object)
     return frame.assign(**named)
 
@@ -259,9 +243,9 @@ def common(sides: Sequence[Iterable[Case]]) -> list[list[Case]]:
     return same
 
 
-def _plain(case: Case, whole: Iterable[str], means: Collection[str]) -> Case:
-    where = {name: WHERE[name] for name in whole}
-    if case.device == COUNTED:
-        where["device"] = COUNTED
+def _plain(case: Case, uniform: Iterable[str], means: Collection[str]) -> Case:
+    """The case with the default of what is uniform, and without these settings."""
+    where = {name: WHERE[name] for name in uniform}
+    where |= {"device": COUNTED} if case.device == COUNTED else {}
     settings = {name: value for name, value in case.settings.items() if name not in means}
     return case.changed(**where, settings=settings)

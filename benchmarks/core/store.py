@@ -81,13 +81,11 @@ def read(folder: Path) -> dict[str, Record]:
     whose numbers are not those that were measured.
     """
     records = {record.key: record for record in history(folder)}
-    for path in loose(folder):
-        try:
-            records[path.stem] = _loose(path)
-        except FolderError:
-            raise
-        except ValueError as error:
-            warnings.warn(f"record {path.name} is left out: {error}", stacklevel=2)
+    for path, record in _each_loose(folder):
+        if isinstance(record, Record):
+            records[path.stem] = record
+        else:
+            warnings.warn(f"record {path.name} is left out: {record}", stacklevel=2)
     return records
 
 
@@ -136,12 +134,14 @@ def corrupt(folder: Path, *, unread: bool = True) -> dict[Path, str]:
     FolderError for a record whose numbers are not those that were measured.
     """
     reasons = {}
-    for path in loose(folder):
+    for path, record in _each_loose(folder):
+        if isinstance(record, Newer):
+            continue
         try:
-            _archive(path.with_suffix(".npz"), _loose(path).arrays)
-        except FolderError:
-            raise
-        except (Newer, MemoryError):
+            if not isinstance(record, Record):
+                raise record
+            _archive(path.with_suffix(".npz"), record.arrays)
+        except MemoryError:
             continue
         except BROKEN as error:
             if unread or not isinstance(error.__cause__ or error, OSError):
@@ -151,15 +151,7 @@ def corrupt(folder: Path, *, unread: bool = True) -> dict[Path, str]:
 
 def newer(folder: Path) -> dict[str, str]:
     """Keys of the loose records of a newer schema, with the reason: they must not be replaced."""
-    reasons = {}
-    for path in loose(folder):
-        try:
-            _loose(path)
-        except Newer as error:
-            reasons[path.stem] = str(error)
-        except ValueError:
-            continue
-    return reasons
+    return {path.stem: str(e) for path, e in _each_loose(folder) if isinstance(e, Newer)}
 
 
 def newer_parts(folder: Path) -> list[Path]:
@@ -177,6 +169,17 @@ def set_aside(folder: Path) -> dict[Path, str]:
             if part.exists():
                 os.replace(part, target / part.name)
     return reasons
+
+
+def _each_loose(folder: Path) -> Iterator[tuple[Path, Record | ValueError]]:
+    """The files of loose records, each with its record, or why it cannot be read."""
+    for path in loose(folder):
+        try:
+            yield path, _loose(path)
+        except FolderError:
+            raise
+        except ValueError as error:
+            yield path, error
 
 
 def _loose(path: Path) -> Record:
@@ -198,21 +201,16 @@ def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...
     names = ["key", "record"]
     with reading(table), pq.ParquetFile(table, read_dictionary=names) as file:
         size = 0
-        for key, text in _rows(file.iter_batches(columns=names)):
-            _check_size(table, size := size + len(text))
-            try:
-                records.append(parsed(text, key))
-            except Newer as error:
-                reasons.add(str(error))
-            except Altered as error:
-                raise _altered(table, error, f"record {key}: ") from error
+        for batch in file.iter_batches(columns=names):
+            for key, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                _check_size(table, size := size + len(text))
+                try:
+                    records.append(parsed(text, key))
+                except Newer as error:
+                    reasons.add(str(error))
+                except Altered as error:
+                    raise _altered(table, error, f"record {key}: ") from error
     return tuple(records), tuple(sorted(reasons))
-
-
-def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, str]]:
-    for batch in batches:
-        for key, text in zip(*batch.columns, strict=True):
-            yield str(key.as_py()), str(text.as_py())
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -243,8 +241,7 @@ def arrays(row: Any, *names: str) -> dict[str, np.ndarray]:
 
     Empty without any. A row that was made up holds them itself.
     """
-    place = row["arrays"]
-    hashes = place if isinstance(place, Mapping) else _hashes(row)
+    place, hashes = row["arrays"], hashes_of(row)
     wanted = {name: value for name, value in hashes.items() if not names or name in names}
     if not isinstance(place, str):
         return wanted
@@ -257,13 +254,12 @@ def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
     return arrays({"arrays": place(folder, record), "array_hashes": record.arrays})
 
 
-def array_names(row: Any) -> set[str]:
-    """The names of the arrays of a row of the frame."""
-    return set(row["arrays"] if isinstance(row["arrays"], Mapping) else _hashes(row))
-
-
-def _hashes(row: Any) -> Mapping[str, Any]:
-    return row["array_hashes"] if isinstance(row["arrays"], str) else {}
+def hashes_of(row: Any) -> Mapping[str, Any]:
+    """The hashes of a row's arrays by name; of a row that was made up the arrays."""
+    if isinstance(row["arrays"], str):
+        hashes: Mapping[str, str] = row["array_hashes"]
+        return hashes
+    return row["arrays"] if isinstance(row["arrays"], Mapping) else {}
 
 
 def place(folder: Path, record: Record) -> str | None:

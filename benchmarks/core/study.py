@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,6 @@ from benchmarks.core.metrics import defined
 from benchmarks.core.record import Record
 from flows.plugins import described
 from flows.registry import Registry
-
-if TYPE_CHECKING:
-    pass
 
 registry: Registry[Any] = Registry(
     "study", ("benchmarks.studies",), group="flowgauge.studies", folder_module="study"

@@ -16,23 +16,12 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import dask
-from distributed import (
-    Client,
-    Event,
-    Future,
-    KilledWorker,
-    Nanny,
-    Scheduler,
-    SpecCluster,
-    get_client,
-    get_worker,
-    wait,
-)
+import distributed
 from distributed.comm.addressing import get_address_host_port
 from distributed.utils import silence_logging_cmgr
 
@@ -40,14 +29,7 @@ from benchmarks.core import locks
 from benchmarks.core.study import Result
 from benchmarks.execution.plan import Task, longest_first
 from benchmarks.execution.process import Cancelled, Measured, Setup, Worker
-from benchmarks.execution.recorder import (
-    GRACE,
-    ClusterError,
-    Order,
-    Progress,
-    Recorder,
-    Terminated,
-)
+from benchmarks.execution.run import GRACE, ClusterError, Order, Recorder, Terminated
 from benchmarks.measure.machine import memory_bytes
 from benchmarks.measure.process import SAFE
 from flows.plugins import load_plugin, loaded_files
@@ -81,157 +63,126 @@ def losses() -> Iterator[None]:
         raise Lost("the connection is closed") from error
 
 
-class Connection:
-    """A client of a scheduler, made anew after every loss."""
+class Cluster:
+    """The workers of a scheduler, by a client that is made anew after every loss.
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    Dask's own client gives up after its timeout, and forgets its tasks at once.
+    """
+
+    def __init__(self, address: str, setup: Setup) -> None:
+        self.address, self.setup = address, setup
         self.over = f"flowgauge-{uuid.uuid4().hex}"  # the event at which workers stop for this run
+        self.workers = 0
+        self.running: dict[distributed.Future[Any], Order] = {}
+        self.without_host: float | None = None  # since when no worker has the resource
         try:
             get_address_host_port(address)
-            self._client: Client | None = self._connected()
+            self._connect()
         except (Lost, ValueError) as error:
             raise ClusterError(
                 f"no Dask scheduler answers at {address!r} ({error}): start one with "
                 "'dask scheduler', or take --scheduler local"
             ) from error
 
-    def client(self) -> Client:
-        """The client; after a loss it waits for a scheduler."""
-        while self._client is None:
-            with suppress(Lost):
-                self._client = self._connected()
-                break
-            threading.Event().wait(POLL)
-        return self._client
+    def _connect(self) -> None:
+        with losses():
+            self.client = distributed.Client(self.address, timeout=CONNECT, set_as_default=False)
 
     def end(self) -> None:
         """Let workers stop at their next checkpoints."""
-        if self._client is not None:
+        if self.client.status == "running":
             with suppress(Lost), losses():
-                Event(self.over, client=self._client).set()
+                distributed.Event(self.over, client=self.client).set()
 
     def close(self) -> None:
         """Close the client, whatever the scheduler does."""
-        if self._client is not None:
-            with suppress(Lost), losses():
-                self._client.close(timeout=5)
-        self._client = None
+        with suppress(Lost), losses():
+            self.client.close(timeout=5)
 
-    def _connected(self) -> Client:
-        with losses():
-            return Client(self.address, timeout=CONNECT, set_as_default=False)
-
-
-@dataclass
-class Cluster:
-    """The workers of a scheduler; with ``alone`` tasks have their hosts to themselves."""
-
-    connection: Connection
-    setup: Setup
-    alone: bool = False
-
-    def measure(self, tasks: Sequence[Task], recorder: Recorder, progress: Progress) -> None:
+    def measure(self, tasks: Sequence[Task], recorder: Recorder, alone: bool) -> None:
         """Measure tasks, as `Engine` has it; ClusterError where the workers cannot."""
         left = {task.key: task for task in longest_first(tasks)}
         while left:
             try:
-                _Submission(self, self.connection.client(), recorder, progress, left).measure()
+                self._measure(left, recorder, alone)
             except Lost as reason:
-                where = self.connection.address
-                progress.waiting(f"lost the scheduler at {where} ({reason}): waiting for it")
-                self.connection.close()
+                text = f"lost the scheduler at {self.address} ({reason}): waiting for it"
+                recorder.progress.waiting(text)
+                self.close()
+                while True:
+                    with suppress(Lost):
+                        self._connect()
+                        break
+                    threading.Event().wait(POLL)
 
-
-@dataclass
-class _Submission:
-    """Tasks at one scheduler as long as it lives; those that end are taken out of ``left``."""
-
-    cluster: Cluster
-    client: Client
-    recorder: Recorder
-    progress: Progress
-    left: dict[str, Task]
-    running: dict[Future[Any], tuple[Task, Order]] = field(default_factory=dict)
-    workers: int = 0
-    room: int = 0  # tasks that the workers can begin
-    without_host: float | None = None  # since when no worker has the resource
-
-    def measure(self) -> None:
-        """Submit what the workers have room for, until nothing is left."""
-        looked = -POLL
+    def _measure(self, left: dict[str, Task], recorder: Recorder, alone: bool) -> None:
+        """Submit what the workers have room for, until nothing is left or the scheduler is lost."""
+        self.workers, self.running = 0, {}
         try:
-            while self.left:
-                if time.monotonic() - looked >= POLL:
-                    looked = time.monotonic()
-                    self._look()
-                self._submit()
+            while left:
+                room = self._room(recorder, alone)
+                submitted = {order.task.key for order in self.running.values()}
+                for task in [task for key, task in left.items() if key not in submitted]:
+                    if len(self.running) >= room:
+                        break
+                    order, settled = recorder.begin(task)
+                    if order.cases:
+                        self.running[self._submitted(order, recorder, alone)] = order
+                    else:
+                        del left[task.key]
+                    recorder.progress.task(task)
+                    for case, record in settled:
+                        recorder.progress.case(task, case, record)
                 self._wait(POLL, "FIRST_COMPLETED")
-                self._finish()
+                self._finish(left, recorder)
         except Terminated:
-            self.cluster.connection.end()
+            self.end()
             with suppress(Lost):
                 self._wait(GRACE if self.workers else 0.0, "ALL_COMPLETED")
-                self._finish()
+                self._finish(left, recorder)
             raise
         finally:
             with suppress(Lost), losses():
                 self.client.cancel(list(self.running))
 
-    def _look(self) -> None:
-        """Ask which workers there are; Lost where nobody answers."""
+    def _room(self, recorder: Recorder, alone: bool) -> int:
+        """How many tasks the workers can have; Lost where nobody answers.
+
+        ClusterError where for long no worker may have its host to itself.
+        """
         if self.client.status != "running":
             raise Lost("the connection is closed")
         with losses():
             workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         if len(workers) != self.workers:
             self.workers = len(workers)
-            self.progress.workers(self.workers)
-        if self.cluster.alone:
-            self.room = sum(HOST in worker["resources"] for worker in workers)
-            self._check_hosts()
-        else:
-            self.room = sum(worker["nthreads"] for worker in workers)
+            recorder.progress.workers(self.workers)
         if not workers:
-            self.progress.waiting(f"no worker at {self.cluster.connection.address}")
-
-    def _check_hosts(self) -> None:
-        """ClusterError where for long no worker may have its host to itself."""
-        if self.room or not self.workers:
+            recorder.progress.waiting(f"no worker at {self.address}")
+        if not alone:
+            return sum(worker["nthreads"] for worker in workers)
+        hosts = sum(HOST in worker["resources"] for worker in workers)
+        if hosts or not workers:
             self.without_host = None
-            return
-        self.without_host = self.without_host or time.monotonic()
+            return hosts
         lack = f"no worker has the resource {HOST}"
+        self.without_host = self.without_host or time.monotonic()
         if time.monotonic() - self.without_host > PATIENCE:
             raise ClusterError(
                 f"{lack}, which what is timed needs: start one worker a host with "
                 f"'dask worker ADDRESS --nthreads 1 --resources {HOST}=1'"
             )
-        self.progress.waiting(lack)
+        recorder.progress.waiting(lack)
+        return 0
 
-    def _submit(self) -> None:
-        """Submit tasks as long as there is room."""
-        submitted = {task.key for task, _ in self.running.values()}
-        options: dict[str, Any] = {"resources": {HOST: 1}} if self.cluster.alone else {}
-        for task in [task for key, task in self.left.items() if key not in submitted]:
-            if len(self.running) >= self.room:
-                return
-            order, settled = self.recorder.begin(task)
-            if order.cases:
-                of_run = self.cluster.connection.over, str(self.recorder.folder)
-                how = self.cluster.setup, self.cluster.alone, loaded_files()
-                key = f"flowgauge-{uuid.uuid4().hex}"
-                with losses():
-                    future = self.client.submit(
-                        measured, order, *of_run, *how,
-                        key=key, retries=RETRIES, pure=False, **options,
-                    )  # fmt: skip
-                self.running[future] = task, order
-            else:
-                del self.left[task.key]
-            self.progress.task(task)
-            for case, record in settled:
-                self.progress.case(task, case, record)
+    def _submitted(self, order: Order, recorder: Recorder, alone: bool) -> distributed.Future[Any]:
+        how = self.over, str(recorder.folder), self.setup, alone, loaded_files()
+        resources = {"resources": {HOST: 1}} if alone else {}
+        key = f"flowgauge-{uuid.uuid4().hex}"
+        with losses():
+            return self.client.submit(
+                measured, order, *how, key=key, retries=RETRIES, pure=False, **resources
+            )
 
     def _wait(self, seconds: float, until: Literal["FIRST_COMPLETED", "ALL_COMPLETED"]) -> None:
         """Wait until a task ends, or all do, but no longer than that."""
@@ -239,26 +190,26 @@ class _Submission:
             threading.Event().wait(POLL)
             return
         with self.client.as_current(), losses(), suppress(TimeoutError):
-            wait(list(self.running), timeout=seconds, return_when=until)
+            distributed.wait(list(self.running), timeout=seconds, return_when=until)
 
-    def _finish(self) -> None:
+    def _finish(self, left: dict[str, Task], recorder: Recorder) -> None:
         """Record what has been measured."""
         for future in [future for future in self.running if future.done()]:
-            task, order = self.running[future]
+            order = self.running[future]
             if future.cancelled():
                 raise Lost("it has forgotten a task")
             with losses():
                 error = future.exception() if future.status == "error" else None
                 outcomes = [] if error else future.result()
-            if isinstance(error, KilledWorker):
+            if isinstance(error, distributed.KilledWorker):
                 reason = f"the task's Dask workers died, each time: {error}"
                 outcomes = [(key, Measured(Result(failure=reason), 0.0)) for key in order.cases]
             elif error:
                 raise ClusterError(f"a worker cannot measure: {error}") from error
-            del self.running[future], self.left[task.key]
+            del self.running[future], left[order.task.key]
             for key, outcome in outcomes:
-                record = self.recorder.write(order, key, outcome)
-                self.progress.case(task, order.planned[key], record)
+                record = recorder.write(order, key, outcome)
+                recorder.progress.case(order.task, order.planned[key], record)
 
 
 # of each of a Dask worker's threads: its measuring process, and for which run
@@ -275,7 +226,7 @@ def measured(
     for plugin in plugins:
         load_plugin(plugin)
     if not alone:  # this thread's part of the memory that the Dask worker may use
-        total, host = memory_bytes(), get_worker()
+        total, host = memory_bytes(), distributed.get_worker()
         limit = min(total, host.memory_manager.memory_limit or total)
         share = setup.memory_share * limit / total / host.state.nthreads
         setup = replace(setup, memory_share=share)
@@ -297,13 +248,13 @@ def _worker(over: str, setup: Setup) -> tuple[Worker, threading.Lock]:
         if hasattr(_local, "measuring"):
             _local.measuring[0].stop()
         _local.purpose, _local.measuring = (over, setup), (Worker(setup, NANNY), threading.Lock())
-        event = Event(over, client=get_client())
+        event = distributed.Event(over, client=distributed.get_client())
         threading.Thread(target=_end_with, args=(event, *_local.measuring), daemon=True).start()
     measuring: tuple[Worker, threading.Lock] = _local.measuring
     return measuring
 
 
-def _end_with(event: Event, worker: Worker, busy: threading.Lock) -> None:
+def _end_with(event: distributed.Event, worker: Worker, busy: threading.Lock) -> None:
     """Stop a measuring process, at its next checkpoint, once the run that asked is over."""
     with suppress(Exception):  # the scheduler is gone, and this process will be
         event.wait()
@@ -313,11 +264,11 @@ def _end_with(event: Event, worker: Worker, busy: threading.Lock) -> None:
 
 
 @contextmanager
-def connection(scheduler: str, setups: list[Setup], jobs: int) -> Iterator[Connection]:
-    """A connection to a scheduler by its address, or to one that is started: local or slurm.
+def connected(scheduler: str, setups: list[Setup], jobs: int, single: Setup) -> Iterator[Cluster]:
+    """The cluster of a scheduler by its address, or of one that is started: local or slurm.
 
-    Local workers are as many as ``setups`` there are, each with its GPU. ClusterError where no
-    scheduler answers.
+    Local workers are as many as ``setups`` there are, each with its GPU; each measures as
+    ``single`` says. ClusterError where no scheduler answers.
     """
     with dask.config.set(CONFIG), ExitStack() as stack:
         stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # the run tells what is lost
@@ -325,18 +276,18 @@ def connection(scheduler: str, setups: list[Setup], jobs: int) -> Iterator[Conne
         if scheduler in ("local", "slurm"):
             started = local_cluster(setups) if scheduler == "local" else slurm_cluster(jobs)
             address = stack.enter_context(started).scheduler_address
-        connected = Connection(address)
-        stack.callback(connected.close)
-        stack.callback(connected.end)
-        yield connected
+        cluster = Cluster(address, single)
+        stack.callback(cluster.close)
+        stack.callback(cluster.end)
+        yield cluster
 
 
-def local_cluster(setups: list[Setup]) -> SpecCluster:
+def local_cluster(setups: list[Setup]) -> distributed.SpecCluster:
     """A worker on this machine for each setup, each a process; one may have the host to itself."""
     memory = memory_bytes() // len(setups)
     workers = {
         number: {
-            "cls": Nanny,
+            "cls": distributed.Nanny,
             "options": {
                 "nthreads": 1,
                 "memory_limit": memory,
@@ -347,11 +298,11 @@ def local_cluster(setups: list[Setup]) -> SpecCluster:
         for number, setup in enumerate(setups)
     }
     options = {"dashboard": False, "dashboard_address": ":0", "port": 0, "host": "127.0.0.1"}
-    scheduler = {"cls": Scheduler, "options": options}
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=False)
+    scheduler = {"cls": distributed.Scheduler, "options": options}
+    return distributed.SpecCluster(workers=workers, scheduler=scheduler, silence_logs=False)
 
 
-def slurm_cluster(jobs: int) -> SpecCluster:
+def slurm_cluster(jobs: int) -> distributed.SpecCluster:
     """Workers that SLURM starts, each a job by dask-jobqueue's configuration (jobqueue.slurm)."""
     from dask_jobqueue import SLURMCluster
 
@@ -368,5 +319,5 @@ def slurm_cluster(jobs: int) -> SpecCluster:
         worker_extra_args=[*extra, "--nthreads", "1", "--resources", f"{HOST}=1"],
     )
     cluster.scale(jobs=jobs)  # `adapt` would cancel jobs that are idle
-    started: SpecCluster = cluster
+    started: distributed.SpecCluster = cluster
     return started

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.core import locks, store
 from benchmarks.core.frame import Plan, plan_of
 from benchmarks.core.record import Record
-from benchmarks.execution.recorder import CHECKPOINTS
+from benchmarks.execution.run import CHECKPOINTS
 from benchmarks.execution.versions import standing
 
 SUPERSEDED = "superseded"  # the subfolder of records that were not taken
@@ -55,19 +55,15 @@ def _add(source: Path, target: Path) -> list[Conflict]:
     """Add one folder's records, and files of cases that are not done."""
     there, conflicts = store.read(target), []
     for key, record in store.read(source).items():
-        arrays = store.arrays_of(source, record)
-        before = there.get(key)
-        if before is None or before == record:
-            if before is None:
-                store.write(target, record, arrays)
-            continue
-        if _rank(record) > _rank(before):
-            store.write(
-                target / SUPERSEDED / _mark(before), before, store.arrays_of(target, before)
-            )
+        before, arrays = there.get(key), store.arrays_of(source, record)
+        if before is None:
+            store.write(target, record, arrays)
+        elif before != record and _rank(record) > _rank(before):
+            aside = target / SUPERSEDED / _mark(before)
+            store.write(aside, before, store.arrays_of(target, before))
             store.write(target, record, arrays)
             conflicts.append(Conflict(record.case.label, source, target))
-        else:
+        elif before != record:
             store.write(target / SUPERSEDED / _mark(record), record, arrays)
             conflicts.append(Conflict(record.case.label, target, source))
     over = {key for key, record in store.read(target).items() if record.status == "done"}
@@ -90,18 +86,14 @@ def _mark(record: Record) -> str:
 
 
 def _joined(plans: Sequence[Plan]) -> Plan:
-    """One plan of several: theirs if they are equal, else all of their cases."""
-    first, *others = plans
-    if all(plan == first for plan in others):
-        return first
+    """One plan with the cases of several, each once, and their suite if it is the same."""
     cases = {
         (case.key, json.dumps(case.roles, sort_keys=True)): case
         for plan in plans
         for case in plan.cases
     }
-    suites = [plan.suite for plan in plans]
-    same = all(suite == suites[0] for suite in suites)
-    names = list(dict.fromkeys(plan.name for plan in plans))
+    first, *others = (plan.suite for plan in plans)
+    names = dict.fromkeys(plan.name for plan in plans)
     about = " ".join(dict.fromkeys(plan.about for plan in plans if plan.about))
-    suite = suites[0] if same else {}
+    suite = first if all(other == first for other in others) else {}
     return Plan(name="+".join(names), about=about, suite=suite, cases=list(cases.values()))

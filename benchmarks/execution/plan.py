@@ -184,8 +184,8 @@ class State:
 
     def retried(self) -> set[str]:
         """The keys of cases that failed, were skipped or lack times, for another try."""
-        again = {k for k in self.done if self.records[k].status == "skipped" or self._untimed(k)}
-        return self.failed | again
+        done = {key: self.records[key] for key in self.done}
+        return self.failed | {k for k, r in done.items() if r.status == "skipped" or r.pending}
 
     def unkept(self) -> set[str]:
         """The keys of flows that were trained and scored without keeping their weights."""
@@ -203,17 +203,11 @@ class State:
             return self.newer.get(key, "not measured")
         if key in self.failed:
             return self.records[key].reason
-        if reason := self._untimed(key):
-            return f"no times: {reason}"
+        if self.records[key].pending:  # of an earlier release
+            return "no times: the run ended before they were measured"
         if key in self.elsewhere:
             return "times of another class of machine or minor version of torch"
         return self.standings[key].reason
-
-    def _untimed(self, key: str) -> str:
-        """Why a record of an earlier release has no times; empty if it has them, or needs none."""
-        record = self.records[key]
-        unfinished = "the run ended before they were measured" if record.pending else ""
-        return str(record.notes.get("no_times", unfinished))
 
 
 def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
@@ -223,7 +217,9 @@ def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
     """
     cases = shard.part(suite.cases(), suite.operators)
     now = State(folder, cases, store.read(folder), newer=store.newer(folder))
-    here = _here(suite.device)
+    here = None
+    with suppress(RuntimeError, AssertionError):  # a machine without the device only plans
+        here = place(machine(suite.device), versions(), suite.device)
     for case in cases:
         record = now.records.get(case.key)
         if record is None:
@@ -238,14 +234,6 @@ def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
         if record.timed and here is not None and there != here:
             now.elsewhere.add(case.key)
     return now
-
-
-def _here(device: str) -> str | None:
-    """The place of this machine's times; None where it has no such device and only plans."""
-    try:
-        return place(machine(device), versions(), device)
-    except (RuntimeError, AssertionError):
-        return None
 
 
 def write_plan(suite: Suite, folder: Path, shard: Shard = WHOLE) -> None:
@@ -296,12 +284,11 @@ def _fault(case: Case) -> str:
 
     from flows import build
 
-    try:
-        with torch.device("meta"):
-            build(case.flow, case.dim, **case.options)
-    except FOREIGN:
+    for device in ("meta", "cpu"):
         try:
-            build(case.flow, case.dim, **case.options)
+            with torch.device(device):
+                build(case.flow, case.dim, **case.options)
+            return ""
         except FOREIGN as error:
-            return Result.of(error).failure
-    return ""
+            reason = Result.of(error).failure
+    return reason

@@ -1,54 +1,178 @@
 """Running a suite: what has no current record is measured, task by task, and recorded.
 
-Tasks are measured by workers of this machine (`Pool`), or by those of Dask (`Cluster`), which have
-the same interface.
+A `Recorder` turns tasks into records. What measures them is an `Engine`: workers of this machine
+(`Pool`), or those of Dask (`cluster.Cluster`).
 """
 
 from __future__ import annotations
 
 import queue
+import shutil
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
+
 from benchmarks.core import locks, store
-from benchmarks.execution.plan import (
-    WHOLE,
-    Shard,
-    State,
-    Task,
-    longest_first,
-    state,
-    tasks,
-    write_plan,
-)
-from benchmarks.execution.process import Cancelled, Setup, Worker
-from benchmarks.execution.recorder import (
-    CHECKPOINTS,
-    GRACE,
-    Progress,
-    Recorder,
-    Terminated,
-)
+from benchmarks.core.case import Case, defaults_of, digest
+from benchmarks.core.record import Declared, Record, Status, Values
+from benchmarks.core.study import Result, Skipped, Study, registry
+from benchmarks.execution import plan, versions
+from benchmarks.execution.process import Cancelled, Files, Measured, Setup, Worker, measured
 from benchmarks.execution.suite import Suite
 from benchmarks.measure import machine
 from benchmarks.training import PLATEAU
+
+CHECKPOINTS = "checkpoints"  # the subfolder of cases that were cut off
+GRACE = 90.0  # seconds that workers have to come to a checkpoint
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end: trainings stop at a checkpoint, and go on in the next run."""
+
+
+class ClusterError(RuntimeError):
+    """A cluster cannot measure; the message says what to change."""
+
+
+class Progress(Protocol):
+    """Who is told of a run's progress."""
+
+    def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None: ...
+
+    def task(self, task: plan.Task) -> None: ...
+
+    def case(self, task: plan.Task, case: Case, record: Record) -> None: ...
+
+    def waiting(self, reason: str) -> None: ...
+
+    def workers(self, count: int) -> None: ...
+
+
+@dataclass
+class Recorder:
+    """Resolves the cases of tasks, and writes what is measured into a folder."""
+
+    folder: Path
+    limit: float  # seconds that one task may take
+    before: Mapping[str, Record]  # of the folder as it was
+    keep_weights: bool  # of flows that are trained
+    progress: Progress
+
+    def ready(self, task: plan.Task, waiting: Collection[str]) -> bool:
+        """Whether all that the cases of a task need has its record, and none is ``waiting``."""
+        keys = {key for case in task.cases for key in case.needs}
+        try:
+            return keys.isdisjoint(waiting) and all(store.read_one(self.folder, k) for k in keys)
+        except (KeyError, ValueError):
+            return False
+
+    def begin(self, task: plan.Task) -> tuple[Order, list[tuple[Case, Record]]]:
+        """What is to be measured of a task, and the records of cases that need no measurement."""
+        order = Order(task, self.limit, {case.key: case for case in task.cases})
+        settled = []
+        for key, case in order.planned.items():
+            order.needs[key] = needs = versions.dependencies_at_hand(case)
+            mark = digest([needs.declared, needs.files])[:16]
+            weights = (self.folder / plan.WEIGHTS / key).absolute() if self.keep_weights else None
+            checkpoint = (self.folder / CHECKPOINTS / f"{key}-{mark}.safetensors").absolute()
+            order.files[key] = Files(checkpoint, weights)
+            try:
+                order.cases[key] = resolved = self._resolved(case)
+            except (Skipped, ValueError) as reason:
+                status: Status = "skipped" if isinstance(reason, Skipped) else "failed"
+                outcome = Measured(Result(failure=str(reason)), 0.0, None, status)
+                settled.append((case, self.write(order, key, outcome)))
+                continue
+            first = not self.keep_weights and key not in self.before
+            if first and (source := versions.source_of(resolved, self.before)):
+                del order.cases[key]
+                settled.append((case, self._repeat(order, case, resolved, source)))
+        return order, settled
+
+    def write(self, order: Order, key: str, outcome: Measured) -> Record:
+        """Write the record of a case, and remove the files that it needs no more."""
+        case, result, needs = order.planned[key], outcome.result, order.needs[key]
+        here = {"versions": machine.versions(), "commit": machine.commit()}
+        here |= {"started": datetime.now(UTC).isoformat(timespec="seconds")}
+        record = Record(
+            case=order.cases.get(key, case),
+            key=key,
+            identity=case.identity,
+            defaults=defaults_of(case),
+            declared={name: Declared(*own) for name, own in needs.declared.items()},
+            files=dict(needs.files),
+            plugins=versions.plugins_of(case),
+            status=outcome.status if result.failure else "done",
+            reason=result.failure,
+            metrics={name: Values.of(name, values) for name, values in result.metrics.items()},
+            notes=dict(result.notes),
+            seconds=outcome.seconds,
+            shared=outcome.shared,
+            **{**here, **outcome.facts},
+        )
+        self._store(order, record, result.arrays)
+        return record
+
+    def _resolved(self, case: Case) -> Case:
+        """The case as it is measured; `Skipped` and ValueError as of `Study.resolved`."""
+        study: Study = registry[case.study]
+        study.admit(case)
+        earlier = [store.read_one(self.folder, key) for key in case.needs]
+        return study.resolved(case, earlier).changed(resolves=case.key) if earlier else case
+
+    def _repeat(self, order: Order, case: Case, resolved: Case, source: Record) -> Record:
+        """The record of a case whose work is that of another, which has its record."""
+        changes = {"case": resolved, "key": case.key, "identity": case.identity}
+        notes = source.notes | {"same_as": source.key}
+        record = source.model_copy(update={**changes, "notes": notes})
+        self._store(order, record, store.arrays_of(self.folder, source))
+        return record
+
+    def _store(self, order: Order, record: Record, arrays: Mapping[str, np.ndarray]) -> None:
+        store.write(self.folder, record, dict(arrays))
+        if not self.keep_weights:  # those that there are were of another training
+            shutil.rmtree(self.folder / plan.WEIGHTS / record.key, ignore_errors=True)
+        needed = order.files[record.key].checkpoint.name if record.status != "done" else ""
+        for path in (self.folder / CHECKPOINTS).glob(f"{record.key}-*"):
+            if path.name != needed:
+                path.unlink(missing_ok=True)
+
+
+@dataclass
+class Order:
+    """A task on its way: its cases as planned, those that are measured, and what they depend on."""
+
+    task: plan.Task
+    limit: float  # seconds
+    planned: dict[str, Case]
+    cases: dict[str, Case] = field(default_factory=dict)  # as they are measured
+    files: dict[str, Files] = field(default_factory=dict)
+    needs: dict[str, versions.Dependencies] = field(default_factory=dict)
+
+    def measured(self, worker: Worker) -> Iterator[tuple[str, Measured]]:
+        """Yield each case's key and outcome as it comes."""
+        if self.cases:
+            yield from measured(worker, list(self.cases.values()), self.limit, self.files)
+
 
 Phase = Literal["both", "beside", "alone"]
 
 
 class Engine(Protocol):
-    """Measures tasks side by side, as many at once as it has workers."""
+    """Measures tasks side by side, as many at once as it has workers, or ``alone`` on a machine."""
 
-    def measure(self, tasks: Sequence[Task], recorder: Recorder, progress: Progress) -> None:
-        """Measure tasks, and tell of them in the caller's thread.
+    def measure(self, tasks: Sequence[plan.Task], recorder: Recorder, alone: bool) -> None:
+        """Measure tasks, and tell the progress of them in the caller's thread.
 
         Where an exception is raised there, workers stop; at their next checkpoints if it is
         `Terminated`.
@@ -64,21 +188,21 @@ class Asked:
 
     retry: bool = False
     renew_times: bool = False
-    shard: Shard = WHOLE
+    shard: plan.Shard = plan.WHOLE
     jobs: int = 1
     phase: Phase = "both"
     keep_weights: bool = False  # of the flows that are trained and scored, in weights/<key>
     scheduler: str = ""  # an address of Dask's, "local" or "slurm"; empty: workers of this process
 
-    def admits(self, task: Task) -> bool:
+    def admits(self, task: plan.Task) -> bool:
         """Whether a task is of the phase."""
         return self.phase == "both" or task.alone == (self.phase == "alone")
 
-    def left_over(self, now: State) -> set[str]:
+    def left_over(self, now: plan.State) -> set[str]:
         """The keys of cases that the run should have measured and that are not done."""
-        return {case.key for case in now.cases if self.admits(Task((case,)))} - now.done
+        return {case.key for case in now.cases if self.admits(plan.Task((case,)))} - now.done
 
-    def wanted(self, suite: Suite, now: State) -> set[str]:
+    def wanted(self, suite: Suite, now: plan.State) -> set[str]:
         """The keys of cases to measure."""
         if suite.operators:  # what the code does now, whatever it declares
             return {case.key for case in now.cases} - now.newer.keys()
@@ -95,7 +219,7 @@ def run(
     asked: Asked = Asked(),
     *,
     worker: Worker | None = None,
-) -> State:
+) -> plan.State:
     """Measure what has no current record, and return where the suite then stands.
 
     Trainings and counts come first, side by side if there are several jobs; then, one by one,
@@ -111,89 +235,80 @@ def run(
     ClusterError for a cluster that cannot measure.
     """
     with locks.held(folder):
-        _set_corrupt_aside(folder)
-        now = state(suite, folder, asked.shard)
-        write_plan(suite, folder, asked.shard)
+        for path, reason in store.set_aside(folder).items():
+            text = f"record {path.name} is corrupt and was set aside: {reason}"
+            warnings.warn(text, stacklevel=2)
+        now = plan.state(suite, folder, asked.shard)
+        plan.write_plan(suite, folder, asked.shard)
         wanted = asked.wanted(suite, now)
-        _sweep(folder, now.done - wanted)
+        store.sweep(folder, folder / store.RECORDS, folder / CHECKPOINTS)
+        for path in (folder / CHECKPOINTS).glob("*"):  # of killed runs
+            if path.name.partition("-")[0] in now.done - wanted:
+                path.unlink()
         todo = [case for case in now.cases if case.key in wanted]
-        listed = [task for task in tasks(todo, suite.operators) if asked.admits(task)]
+        listed = [task for task in plan.tasks(todo, suite.operators) if asked.admits(task)]
         progress.begin(todo, len(now.cases) - len(todo), sum(task.budget for task in listed))
         if listed:
-            recorder = Recorder(folder, suite.time_limit, now.records, asked.keep_weights)
-            with _engines(suite, asked, worker) as engines:
-                _measure(*engines, recorder, progress, listed)
-            now = state(suite, folder, asked.shard)
+            recorder = Recorder(folder, suite.time_limit, now.records, asked.keep_weights, progress)
+            with _engine(suite, asked, worker) as engine:
+                _measure(engine, recorder, listed)
+            now = plan.state(suite, folder, asked.shard)
         if not asked.left_over(now):
             for path in (folder / CHECKPOINTS).glob(f"{PLATEAU}-*"):  # what trainings share
                 path.unlink(missing_ok=True)
     return now
 
 
-def _set_corrupt_aside(folder: Path) -> None:
-    for path, reason in store.set_aside(folder).items():
-        text = f"record {path.name} is corrupt and was set aside: {reason}"
-        warnings.warn(text, stacklevel=3)
-
-
-def _sweep(folder: Path, done: Collection[str]) -> None:
-    """Remove temporary files that killed runs have left, and checkpoints of what is done."""
-    store.sweep(folder, folder / store.RECORDS, folder / CHECKPOINTS)
-    for path in (folder / CHECKPOINTS).glob("*"):
-        if path.name.partition("-")[0] in done:
-            path.unlink()
-
-
 @contextmanager
-def _engines(suite: Suite, asked: Asked, worker: Worker | None) -> Iterator[tuple[Engine, Engine]]:
-    """What measures side by side, and what measures alone; stopped at the end."""
+def _engine(suite: Suite, asked: Asked, worker: Worker | None) -> Iterator[Engine]:
+    """What measures; stopped at the end, but for a given worker."""
+    single, jobs = setups(suite, 1)[0], asked.jobs
     if worker is not None:
-        yield Pool([worker]), Pool([worker])
-        return
-    single = setups(suite, 1)[0]
-    with ExitStack() as stack:
-        if asked.scheduler:
-            from benchmarks.execution.cluster import Cluster, connection
+        yield Pool([worker], worker)
+    elif asked.scheduler:
+        from benchmarks.execution.cluster import connected
 
-            local = setups(suite, asked.jobs if asked.scheduler == "local" else 1)
-            connected = stack.enter_context(connection(asked.scheduler, local, asked.jobs))
-            yield Cluster(connected, single), Cluster(connected, single, alone=True)
-            return
-        beside = Pool([Worker(setup) for setup in setups(suite, asked.jobs)])
-        alone = beside if asked.jobs == 1 else Pool([Worker(single)])
-        stack.callback(alone.stop)
-        stack.callback(beside.stop)
-        yield beside, alone
+        local = setups(suite, jobs if asked.scheduler == "local" else 1)
+        with connected(asked.scheduler, local, jobs, single) as cluster:
+            yield cluster
+    else:
+        workers = [Worker(setup) for setup in setups(suite, jobs)]
+        alone = workers[0] if jobs == 1 else Worker(single)
+        try:
+            yield Pool(workers, alone)
+        finally:
+            for each in (*workers, alone):
+                each.stop()
 
 
-def _measure(
-    beside: Engine, alone: Engine, recorder: Recorder, progress: Progress, listed: Sequence[Task]
-) -> None:
+def _measure(engine: Engine, recorder: Recorder, listed: Sequence[plan.Task]) -> None:
     """Measure tasks, those that others wait for first; those that are alone after the rest."""
     while listed:
         waiting = {case.key for task in listed for case in task.cases}
         ready = [task for task in listed if recorder.ready(task, waiting)]
         if not ready:
-            progress.waiting(f"{len(waiting)} cases need others that this run leaves out")
+            reason = f"{len(waiting)} cases need others that this run leaves out"
+            recorder.progress.waiting(reason)
             return
-        beside.measure([task for task in ready if not task.alone], recorder, progress)
-        if timed := [task for task in ready if task.alone]:
-            local = isinstance(alone, Pool)  # else the machines that measure are held
-            with locks.timing(recorder.folder, progress.waiting) if local else nullcontext():
-                alone.measure(timed, recorder, progress)
+        for alone in (False, True):
+            if chosen := [task for task in ready if task.alone == alone]:
+                engine.measure(chosen, recorder, alone)
         over = {task.key for task in ready}
         listed = [task for task in listed if task.key not in over]
 
 
+@dataclass
 class Pool:
-    """Workers of this machine, each the next one that is left."""
+    """Workers of this machine, each for the next task that is left; and the one that is alone."""
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
-        self.workers = list(workers)
+    workers: Sequence[Worker]
+    single: Worker
 
-    def measure(self, tasks: Sequence[Task], recorder: Recorder, progress: Progress) -> None:
+    def measure(self, tasks: Sequence[plan.Task], recorder: Recorder, alone: bool) -> None:
         """Measure tasks, as `Engine` has it; an exception in a worker's thread is raised here."""
-        left = deque(longest_first(tasks) if len(self.workers) > 1 else tasks)
+        workers = [self.single] if alone else self.workers[: len(tasks)]
+        progress = recorder.progress
+        left = deque(plan.longest_first(tasks) if len(workers) > 1 else tasks)
         events = queue.SimpleQueue[Callable[[], None] | BaseException | None]()
 
         def serve(worker: Worker) -> None:
@@ -202,49 +317,45 @@ class Pool:
                 while True:
                     task = left.popleft()
                     events.put(partial(progress.task, task))
-                    for case, record in recorder.records(task, worker):
+                    order, settled = recorder.begin(task)
+                    for case, record in settled:
                         events.put(partial(progress.case, task, case, record))
+                    for key, outcome in order.measured(worker):
+                        record = recorder.write(order, key, outcome)
+                        events.put(partial(progress.case, task, order.planned[key], record))
             except (IndexError, Cancelled):
                 events.put(None)
             except BaseException as error:
                 events.put(error)
 
-        workers = self.workers[: len(tasks)]
         threads = [threading.Thread(target=serve, args=(worker,)) for worker in workers]
-        for thread in threads:
-            thread.start()
-        try:
-            serving = len(threads)
-            while serving:
-                event = events.get()
-                if isinstance(event, BaseException):
-                    raise event
-                if event is None:
-                    serving -= 1
-                else:
-                    event()
-        except BaseException as error:
-            left.clear()
-            if isinstance(error, Terminated):
-                self._cancel(threads, gently=True)
-            self._cancel(threads, gently=False)
-            raise
-        finally:
+        with locks.timing(recorder.folder, progress.waiting) if alone else nullcontext():
             for thread in threads:
-                thread.join()
-
-    def _cancel(self, threads: Sequence[threading.Thread], gently: bool) -> None:
-        """Stop the workers, and wait for those that are asked gently."""
-        for worker in self.workers:
-            worker.cancel(gently)
-        deadline = time.monotonic() + GRACE
-        for thread in threads if gently else ():
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-    def stop(self) -> None:
-        """End all workers."""
-        for worker in self.workers:
-            worker.stop()
+                thread.start()
+            try:
+                serving = len(threads)
+                while serving:
+                    event = events.get()
+                    if isinstance(event, BaseException):
+                        raise event
+                    if event is None:
+                        serving -= 1
+                    else:
+                        event()
+            except BaseException as error:
+                left.clear()
+                if isinstance(error, Terminated):
+                    for worker in workers:
+                        worker.cancel(gently=True)
+                    deadline = time.monotonic() + GRACE
+                    for thread in threads:
+                        thread.join(max(0.0, deadline - time.monotonic()))
+                for worker in workers:
+                    worker.cancel()
+                raise
+            finally:
+                for thread in threads:
+                    thread.join()
 
 
 def setups(suite: Suite, jobs: int) -> list[Setup]:

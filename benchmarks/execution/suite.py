@@ -1,28 +1,46 @@
-"""Suites: TOML files that say what is measured; expanded into cases."""
+"""Suites: TOML files that say what is measured; expanded into cases. Faults are in TOML's words."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import tomllib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import from_json
 
 from benchmarks.core.case import Case, Settings, canonical, digest, of_part
 from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets.tables import admit
-from benchmarks.execution import faults
 from flows.member import SIZES
 
 NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,200}")  # that of a folder too
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # as NumPy takes it
 LONGEST = 2e6  # seconds: 23 days, less than the system can wait for
+SHOWN = 60  # characters of a value in a message
+DEEPEST, LARGEST = 32, 2**63 - 1  # levels of a table, and of its whole numbers, as TOML has them
+UNIONS = ("constrained-", "tuple[")  # how pydantic's locations name the kinds that a value may have
+TABLE, WHOLE = "a table, { key = value }", "a whole number"
+KINDS = {  # by pydantic's names of the faults
+    "tuple_type": "a list",
+    "dict_type": TABLE,
+    "model_type": TABLE,
+    "string_type": "a text in quotes",
+    "int_type": WHOLE,
+    "int_parsing": WHOLE,
+    "int_from_float": WHOLE,
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+}
 
 
 class Suite(Settings, frozen=True):
@@ -85,7 +103,7 @@ class Suite(Settings, frozen=True):
             options = dict(entry)
             study = registry[str(options.pop("study", ""))]
             where = f"suite {self.name!r}, study {study.name!r}"
-            model = faults.validated(study.part(options).Options, options, where)
+            model = validated(study.part(options).Options, options, where)
             if unknown := set(getattr(model, "sizes", ())) - set(SIZES):
                 known = ", ".join(SIZES)
                 raise ValueError(
@@ -95,7 +113,7 @@ class Suite(Settings, frozen=True):
                 admit(name)
             listed = list(study.cases(model, common))
             for case in listed:  # a flow's defaults too
-                faults.check(case.options, f"{where}: options of {case.flow!r}")
+                check_values(case.options, f"{where}: options of {case.flow!r}")
             entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in listed}
         return list(entries.values())
 
@@ -117,22 +135,20 @@ class Suite(Settings, frozen=True):
                 raise ValueError(
                     f"suite {self.name!r} has no study {name!r}; choose from: {', '.join(known)}"
                 )
-        entries = tuple(entry for entry in self.studies if _named(entry) & {*studies})
+        entries = tuple(e for e in self.studies if not {*studies}.isdisjoint(_named(e)))
         return self.model_copy(update={"studies": entries})
 
 
 def studied(entries: Any) -> list[str]:
     """The studies and parts that a suite's entries name, each once; other values are skipped."""
-    tables = [e for e in entries if isinstance(e, dict)] if isinstance(entries, Sequence) else []
-    named = [str(entry[name]) for name in ("study", "part") for entry in tables if name in entry]
-    return list(dict.fromkeys(named))
+    listed = entries if isinstance(entries, Sequence) else ()
+    return list(dict.fromkeys(name for entry in listed for name in _named(entry)))
 
 
-def _named(entry: Any) -> set[str]:
+def _named(entry: Any) -> list[str]:
     """The study of an entry, and the part of it."""
-    return (
-        {str(entry.get(name)) for name in ("study", "part")} if isinstance(entry, dict) else set()
-    )
+    keys = ("study", "part") if isinstance(entry, dict) else ()
+    return [str(entry[key]) for key in keys if key in entry]
 
 
 def names() -> list[str]:
@@ -160,7 +176,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
                 f"cannot set {said!r}: suite {name!r} has no {first!r}; choose from: {choices}"
             )
         override(values, said)
-    suite: Suite = faults.validated(Suite, values, f"suite {name!r}")
+    suite: Suite = validated(Suite, values, f"suite {name!r}")
     return suite
 
 
@@ -247,3 +263,68 @@ def _place(target: dict[str, Any] | list[Any], step: str, key: str) -> Any:
         return int(step)
     choices = ", ".join(map(str, range(len(target)))) or "none, it is empty"
     raise ValueError(f"cannot set {key!r}: no {step!r} in that list; choose from: {choices}")
+
+
+def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+    """The model of the values; the first fault as a ValueError of one line."""
+    check_values(values, where)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _first_fault(model, error, where) from error
+
+
+def check_values(values: Mapping[str, Any], where: str) -> None:
+    """ValueError for values that JSON and 64 bits do not hold, or that are nested without end."""
+    left: list[tuple[tuple[str, ...], Any]] = [((), values)]
+    while left:
+        location, value = left.pop()
+        fault = ""
+        if isinstance(value, Mapping | list | tuple):
+            steps = value.items() if isinstance(value, Mapping) else enumerate(value)
+            left += [((*location, str(step)), inner) for step, inner in steps]
+            fault = f"write at most {DEEPEST} levels" if len(location) > DEEPEST else ""
+        elif isinstance(value, float) and not math.isfinite(value):
+            fault = "write a finite number"
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            fault = f"write {WHOLE} of 64 bits"
+        if fault:
+            raise ValueError(f"{where}: {'.'.join(location[:6])}: {fault} (got {_shown(value)})")
+
+
+def _first_fault(model: type[BaseModel], error: ValidationError, where: str) -> ValueError:
+    """The first fault that was found in the values of a model."""
+    fault = error.errors()[0]
+    location = [str(part) for part in fault["loc"] if not str(part).startswith(UNIONS)]
+    key, given = ".".join(location), fault["input"]
+    if fault["type"] == "extra_forbidden":
+        known = ", ".join(_within(model, fault["loc"]).model_fields)
+        return ValueError(f"{where} has no key {key!r}; choose from: {known}")
+    if fault["type"] == "missing":
+        return ValueError(f"{where} needs a value for {key!r}")
+    if fault["type"] == "value_error":  # of a validator of ours, which says what it was given
+        return ValueError(f"{where}: {key}{': ' * bool(key)}{fault['ctx']['error']}")
+    wanted = f"write {KINDS[fault['type']]}" if fault["type"] in KINDS else fault["msg"]
+    if fault["type"] == "tuple_type" and isinstance(given, dict) and key == "studies":
+        wanted = "write [[studies]], in two pairs of brackets, before each study"
+    elif fault["type"] == "tuple_type" and not isinstance(given, dict):
+        wanted += f", {location[-1]} = [{_shown(given)}]"
+    return ValueError(f"{where}: {key}: {wanted} (got {_shown(given)})")
+
+
+def _shown(given: Any) -> str:
+    """A value as TOML has it, cut where it is long; of a table that it is one."""
+    if isinstance(given, dict):
+        return "a table"
+    text = json.dumps(given, default=str, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN].rstrip()} …"
+
+
+def _within(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
+    """The model that has, or lacks, the last key of a location in another one."""
+    for step in location[:-1]:
+        field = model.model_fields.get(str(step))
+        for kind in (field.annotation, *get_args(field.annotation)) if field else ():
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return model

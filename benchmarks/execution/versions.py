@@ -14,7 +14,9 @@ import ast
 import importlib.util
 import json
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -37,7 +39,6 @@ from flows.registry import Declared
 
 OURS = ("flows", "benchmarks")
 INSTALLED = {"site-packages", "dist-packages"}  # folders of distributions
-DYNAMIC = ("import_module", "__import__")  # functions that import a module by its name
 
 
 @dataclass(frozen=True)
@@ -133,20 +134,12 @@ def data_files(name: str | None) -> dict[str, str]:
 
 def _absent_member(case: Case) -> str:
     """What a plug-in that is not loaded has registered: the flow or the data set of a case."""
+    absent = ""
     if case.flow not in BASELINES and case.flow not in members:
-        return f"flow {case.flow!r} is not registered (--plugin FILE loads it)"
-    if case.dataset is not None and case.dataset not in datasets.names():
-        return f"data set {case.dataset!r} is not registered (--plugin FILE loads it)"
-    return ""
-
-
-def absent(dataset: str | None) -> bool:
-    """Whether a data set's files are not there."""
-    try:
-        data_files(dataset)
-    except Absent:
-        return True
-    return False
+        absent = f"flow {case.flow!r}"
+    elif case.dataset is not None and case.dataset not in datasets.names():
+        absent = f"data set {case.dataset!r}"
+    return absent and f"{absent} is not registered (--plugin FILE loads it)"
 
 
 def _packages(module: str) -> Iterator[str]:
@@ -168,12 +161,17 @@ def source_of(case: Case, records: Mapping[str, Record]) -> Record | None:
     """A complete and current record of the work that a case is resolved to; None without one."""
     if not case.resolves:
         return None
-    work = _work(case)
-    for record in _alike(case, records).values():
-        complete = record.status == "done" and not record.pending
-        if complete and _work(record.case) == work and not standing(record).reason:
+    kind, work = _kind(case), _work(case)
+    for record in records.values():
+        complete = record.case.resolves and record.status == "done" and not record.pending
+        alike = complete and _kind(record.case) == kind and _work(record.case) == work
+        if alike and not standing(record).reason:
             return record
     return None
+
+
+def _kind(case: Case) -> tuple[str, str, str | None]:
+    return case.study, case.flow, case.dataset
 
 
 def _work(case: Case) -> dict[str, Any]:
@@ -184,19 +182,6 @@ def _work(case: Case) -> dict[str, Any]:
     return identity | {"settings": {k: v for k, v in settings.items() if k not in deciding}}
 
 
-def _alike(case: Case, records: Mapping[str, Record]) -> dict[str, Record]:
-    """Records of the same study, flow and data set whose cases were resolved as well."""
-    return {
-        key: record
-        for key, record in records.items()
-        if record.case.resolves and _kind(record.case) == _kind(case)
-    }
-
-
-def _kind(case: Case) -> tuple[str, str, str | None]:
-    return case.study, case.flow, case.dataset
-
-
 def plugin_files(module: str) -> dict[str, str]:
     """Content hashes of a plug-in's file and of every file of its own that it imports, by name.
 
@@ -204,14 +189,25 @@ def plugin_files(module: str) -> dict[str, str]:
     Its own are those of its folder and of its distribution, and whatever is imported from a folder
     of no other distribution, such as a package under development. None of a module of ours.
     """
-    first = _file(module)
-    if first is None:
+    if (first := _file(module)) is None:
         return {}
-    depth = module.count(".") + (first.name == "__init__.py")
-    root = first.parent if module.startswith(PREFIX) else first.parents[depth]
-    packages = [] if module.startswith(PREFIX) else _files(root, module)
-    reached = _reached([first, *packages], root, _distributions(module))
-    return {f"file {name}": sha256(path)[:16] for name, path in sorted(reached.items())}
+    root = first.parent
+    if not module.startswith(PREFIX):
+        root = first.parents[module.count(".") + (first.name == "__init__.py")]
+    distributions = {*_installed()[module.partition(".")[0]]}
+    seen: dict[str, Path] = {}
+    waiting = [(path, root) for path in [first, *_files(root, module)]]
+    while waiting:
+        path, base = waiting.pop()
+        if path in seen.values():
+            continue
+        name = str(path.relative_to(base))
+        seen[name if name not in seen else str(path)] = path
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            for imported in _imported(node, path, base):
+                if place := _place(imported.partition(".")[0], base, distributions):
+                    waiting += [(file, place) for file in _files(place, imported)]
+    return {f"file {name}": sha256(path)[:16] for name, path in sorted(seen.items())}
 
 
 def commit_of(module: str) -> dict[str, str]:
@@ -240,79 +236,55 @@ def _file(module: str) -> Path | None:
     return Path(path).resolve()
 
 
-def _distributions(module: str) -> Collection[str]:
-    return _installed().get(module.partition(".")[0], ())
-
-
 @cache
-def _installed() -> dict[str, list[str]]:
-    """The distributions of each top-level name that is installed."""
-    return dict(packages_distributions())
+def _installed() -> Mapping[str, list[str]]:
+    """The distributions of each top-level name that is installed; none of any other."""
+    return defaultdict(list, packages_distributions())
 
 
-def _reached(files: list[Path], root: Path, distributions: Collection[str]) -> dict[str, Path]:
-    """The files of its own that files import, directly or not, themselves included, by name."""
-    seen: dict[str, Path] = {}
-    waiting = [(path, root) for path in files]
-    while waiting:
-        path, base = waiting.pop()
-        if path in seen.values():
-            continue
-        name = str(path.relative_to(base))
-        seen[name if name not in seen else str(path)] = path
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            for imported in _imported(node, path, base):
-                if place := _place(imported.partition(".")[0], base, distributions):
-                    waiting += [(file, place) for file in _files(place, imported)]
-    return seen
-
-
-def _place(top: str, base: Path, distributions: Collection[str]) -> Path | None:
+def _place(top: str, base: Path, distributions: Set[str]) -> Path | None:
     """The folder that a plug-in imports a top-level name of its own from; None of another's."""
     if not top or top in OURS or top in sys.stdlib_module_names:
         return None
-    if INSTALLED & set(base.parts) or not _files(base, top):
-        if not (origin := _origin(top)):
-            return None
-        base = origin
-    foreign = INSTALLED & set(base.parts) and not {*_installed().get(top, ())} & {*distributions}
-    return None if foreign else base
+    place = None if INSTALLED & set(base.parts) or not _files(base, top) else base
+    place = place or _origin(top)
+    if place and INSTALLED & set(place.parts) and distributions.isdisjoint(_installed()[top]):
+        return None
+    return place
 
 
 def _origin(top: str) -> Path | None:
     """The folder that holds a top-level module or package; None if it cannot be found."""
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    places = [*(spec.submodule_search_locations or ())]
-    places += [spec.origin] if spec.has_location and spec.origin else []
-    return Path(places[0]).resolve().parent if places else None
+    with suppress(ImportError, ValueError):
+        if spec := importlib.util.find_spec(top):
+            places = [*(spec.submodule_search_locations or ())]
+            places += [spec.origin] if spec.has_location and spec.origin else []
+            return Path(places[0]).resolve().parent if places else None
+    return None
 
 
 def _imported(node: ast.AST, path: Path, root: Path) -> Iterator[str]:
     """Dotted names, seen from ``root``, that a statement or call of a file may import."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.Call):
-        function = node.func
-        name = getattr(function, "attr", getattr(function, "id", ""))
-        texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
-        if name in DYNAMIC and texts and isinstance(texts[0], str):
-            package = ".".join(path.relative_to(root).parts[:-1])
-            yield (package + texts[0] if texts[0].startswith(".") else texts[0]).strip(".")
-    elif isinstance(node, ast.ImportFrom):
-        base = (node.module or "").split(".") if node.module else []
-        if node.level:
-            folder = path.parents[node.level - 1]
-            if not folder.is_relative_to(root):
-                return
-            base = [*folder.relative_to(root).parts, *base]
-        name = ".".join(base)
-        yield name
-        yield from (f"{name}.{alias.name}".strip(".") for alias in node.names)
+    match node:
+        case ast.Import(names=aliases):
+            yield from (alias.name for alias in aliases)
+        case ast.Call(
+            func=ast.Name(id="import_module" | "__import__")
+            | ast.Attribute(attr="import_module" | "__import__"),
+            args=[ast.Constant(value=str(name)), *_],
+        ):
+            package = ".".join(path.relative_to(root).parts[:-1]) if name.startswith(".") else ""
+            yield (package + name).strip(".")
+        case ast.ImportFrom(module=module, names=aliases, level=level):
+            base = module.split(".") if module else []
+            if level:
+                folder = path.parents[level - 1]
+                if not folder.is_relative_to(root):
+                    return
+                base = [*folder.relative_to(root).parts, *base]
+            name = ".".join(base)
+            yield name
+            yield from (f"{name}.{alias.name}".strip(".") for alias in aliases)
 
 
 def _files(root: Path, name: str) -> list[Path]:

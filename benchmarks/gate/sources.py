@@ -43,11 +43,6 @@ class Entry:
         inexact = metric.kind == "exact" and metric.solves and self.adaptive
         return "quality" if inexact else metric.kind
 
-    def median(self, name: str) -> float | None:
-        """The median of a metric's values; None if there is none."""
-        middle = self.metrics[name].median if name in self.metrics else math.nan
-        return None if math.isnan(middle) else middle
-
     def relative(self, name: str) -> np.ndarray | None:
         """Samples of a time, or inverse ones of a rate, over the reference workload's median.
 

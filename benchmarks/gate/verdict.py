@@ -230,8 +230,8 @@ def _items(label: str, entries: list[Entry]) -> Iterator[dict[str, Any]]:
             values = np.array([entry.metrics[name].median for entry in members])
             if kind == "quality" and len(values) > 1:
                 error = float(scipy.stats.sem(values))
-            elif kind == "quality":
-                error = first.median(f"{name}_se") or 0.0
+            elif kind == "quality" and f"{name}_se" in first.metrics:
+                error = first.metrics[f"{name}_se"].median
         if metric.better == "higher":
             prefix = "inverse " if kind == "time" else "negative "
             values = values if kind == "time" else -values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -261,25 +262,15 @@ def resident_bytes(case: Case, call: str) -> int:
 
 def growth(request: dict[str, Any]) -> int:
     """Return the growth of this process's resident set, in bytes, by a call of a case."""
+    peak = Path("/proc/self/clear_refs")
+    if not peak.exists():
+        raise RuntimeError(f"this system has no {peak}: measure on Linux")
     case, call = Case.model_validate(request["case"]), request["call"]
     torch.set_num_threads(case.threads)
     calls(case.changed(batch=1)).works[call]()
     work = calls(case).works[call]
     before = psutil.Process().memory_info().rss
-    _forget_peak()
+    peak.write_text("5")  # proc(5): the peak is reset
     work()
-    return max(0, _peak() - before)
-
-
-def _forget_peak() -> None:
-    """Reset the peak (proc(5): write 5 to clear_refs)."""
-    peak = Path("/proc/self/clear_refs")
-    if not peak.exists():
-        raise RuntimeError("this system has no /proc/self/clear_refs: measure on Linux")
-    peak.write_text("5")
-
-
-def _peak() -> int:
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return max(0, int(line) * 1024 - before)

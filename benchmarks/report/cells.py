@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from statistics import NormalDist
@@ -37,11 +37,6 @@ class Cell:
         text = markdown(self.text)
         return f"**{text}**" if self.best else text
 
-    @property
-    def is_number(self) -> bool:
-        """Not so of a gap between words, which pandas keeps as a number."""
-        return self.value is not None and not math.isnan(self.value)
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -66,23 +61,51 @@ def grid(table: Table, doubted: Collection[str] = ()) -> Grid:
 
     Times of records that are ``doubted`` are marked: in the header where all of a column are.
     """
-    definitions = {name: column for name, column in table.shown.items() if name in table.frame}
-    columns = [_column(table, name, column) for name, column in definitions.items()]
-    headers = [column.header for column in definitions.values()]
+    columns = [_column(table, name, column) for name, column in table.shown.items()]
+    headers = [column.header for column in table.shown.values()]
     rows = [any(key in doubted for key in keys) for keys in table.rows_from]
     doubtful = False
-    for place, column in enumerate(definitions.values()):
-        times = [i for i, cell in enumerate(columns[place]) if cell.is_number]
+    for place, (cells, column) in enumerate(zip(columns, table.shown.values(), strict=True)):
+        times = [i for i, cell in enumerate(cells) if cell.value is not None]
         marked = [i for i in times if rows[i]] if column.kind == "time" else []
         doubtful = doubtful or bool(marked)
         if marked and marked == times:
             headers[place] += MARK
-            continue
-        for i in marked:
-            cell = columns[place][i]
-            columns[place][i] = replace(cell, text=cell.text + MARK)
-    numeric = tuple(any(cell.is_number for cell in column) for column in columns)
+        else:
+            for i in marked:
+                cells[i] = replace(cells[i], text=cells[i].text + MARK)
+    numeric = tuple(any(cell.value is not None for cell in cells) for cells in columns)
     return Grid(tuple(headers), numeric, tuple(zip(*columns, strict=True)), doubtful)
+
+
+def _column(table: Table, name: str, column: Column) -> list[Cell]:
+    """The cells of a column, with what is shown within it."""
+    frame, missing = table.frame, [None] * len(table.frame)
+    parts = (name, column.error, column.interval, column.prefix, column.mark)
+    lists = [frame[part].tolist() if part in frame else missing for part in parts]
+    values, errors = ([_number(item) * column.scale for item in items] for items in lists[:2])
+    has_errors = column.error in frame
+    digits = column.digits or _digits(values, has_errors)
+    own = table.columns.get(column.error, Column()).digits or None
+    cells = []
+    for value, error, (item, _, ends, prefix, mark) in zip(
+        values, errors, zip(*lists, strict=True), strict=True
+    ):
+        text = with_error(value, error, digits, own) if _is_number(item) else _text(item)
+        if isinstance(ends, tuple):
+            low, high = (number(float(end) * column.scale, digits) for end in ends)
+            text += f" [{low}, {high}]"
+        text = prefix + text if isinstance(prefix, str) else text
+        text = f"{text} {mark}".strip() if isinstance(mark, str) else text
+        cells.append(Cell(text, None if math.isnan(value) else value))
+    winner = None
+    if column.leads in frame:
+        winner = next((i for i, leading in enumerate(frame[column.leads]) if leading is True), None)
+    elif column.better:
+        winner = best(values, errors if has_errors else None, column.better)
+    if winner is not None and [cell.text for cell in cells].count(cells[winner].text) == 1:
+        cells[winner] = replace(cells[winner], best=True)
+    return cells
 
 
 def csv(table: Table) -> str:
@@ -113,62 +136,7 @@ def best(values: Sequence[float], errors: Sequence[float] | None, better: str) -
     return first if sign * (values[first] - values[second]) > margin else None
 
 
-def _column(table: Table, name: str, column: Column) -> list[Cell]:
-    frame = table.frame
-    raw = frame[name].tolist()
-    values = [_value(item) * column.scale for item in raw]
-    errors = None
-    if column.error in frame:
-        errors = [_value(item) * column.scale for item in frame[column.error]]
-    digits = column.digits or _digits(raw, values, errors is not None)
-    own = table.column(column.error).digits or None if errors is not None else None
-    cells = []
-    for i, (item, value) in enumerate(zip(raw, values, strict=True)):
-        if not _is_number(item):
-            cells.append(Cell(_text(item)))
-        elif errors is None:
-            cells.append(Cell(number(value, digits), value))
-        else:
-            cells.append(Cell(with_error(value, errors[i], digits, own), value))
-    for part, combine in (
-        (column.interval, lambda text, ends: f"{text}{_interval(ends, column.scale, digits)}"),
-        (column.prefix, lambda text, words: f"{_beside(words)}{text}"),
-        (column.mark, lambda text, words: f"{text} {_beside(words)}".strip()),
-    ):
-        if part in frame:
-            pairs = zip(cells, frame[part], strict=True)
-            cells = [replace(cell, text=combine(cell.text, beside)) for cell, beside in pairs]
-    if column.better or column.leads:
-        winner = (
-            _marked(frame[column.leads])
-            if column.leads in frame
-            else best(values, errors, column.better)
-            if column.better
-            else None
-        )
-        if winner is not None and [c.text for c in cells].count(cells[winner].text) == 1:
-            cells[winner] = replace(cells[winner], best=True)
-    return cells
-
-
-def _beside(words: Any) -> str:
-    """A prefix or mark; empty if a row has none."""
-    return words if isinstance(words, str) else ""
-
-
-def _interval(ends: Any, scale: float, digits: str) -> str:
-    """ " [low, high]"; empty where there is none."""
-    if not isinstance(ends, tuple):
-        return ""
-    low, high = (number(float(end) * scale, digits) for end in ends)
-    return f" [{low}, {high}]"
-
-
-def _marked(leads: Iterable[Any]) -> int | None:
-    return next((i for i, leading in enumerate(leads) if leading is True), None)
-
-
-def _digits(raw: Sequence[Any], values: Sequence[float], has_errors: bool) -> str:
+def _digits(values: Sequence[float], has_errors: bool) -> str:
     """What a column without a specification gets: whole numbers no decimals, others `DEFAULT`."""
     finite = [value for value in values if math.isfinite(value)]
     if has_errors or any(not v.is_integer() or abs(v) >= 1e15 for v in finite):
@@ -180,7 +148,7 @@ def _is_number(item: Any) -> bool:
     return isinstance(item, Real) and not isinstance(item, bool | np.bool_)
 
 
-def _value(item: Any) -> float:
+def _number(item: Any) -> float:
     return float(item) if _is_number(item) else math.nan
 
 

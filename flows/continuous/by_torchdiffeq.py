@@ -2,85 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torchdiffeq import odeint, odeint_adjoint
 
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
-from flows.continuous.runge_kutta import Norm
+from flows.continuous.native import Norm
+
+if TYPE_CHECKING:
+    from flows.continuous.solve import Solver
 
 FINAL = ("dopri5", "dopri8", "bosh3")  # whose last evaluation is at the solution itself
 
 
-@dataclass(frozen=True)
-class Engine:
-    """torchdiffeq's ``method``, with ``options(end)`` of its solvers for a solve to ``end`` (1,).
+def solve(
+    solver: Solver,
+    norm: Norm,
+    dynamics: Dynamics,
+    x: Tensor,
+    context: Parts,
+    start: Tensor,
+    end: Tensor,
+    by_adjoint: bool,
+) -> Parts:
+    """x and its integrals at the end, with a graph of its steps or of a solve backward in time."""
+    times = torch.stack([start, end])
+    first, last = times.tolist()
+    kind = _kind(solver)
+    watched = kind(dynamics, first)
+    zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
 
-    ``kind`` says how the method is watched.
-    """
+    def options(end: Tensor) -> dict[str, Any]:
+        """Options of torchdiffeq for steps that end at ``end`` (1,)."""
+        if kind is Adaptive:
+            return {"step_t": end, "first_step": solver.first(abs(last - first))}
+        return {"grid_constructor": partial(_grid, solver)} if kind is Fixed else {}
 
-    method: str
-    rtol: float
-    atol: float
-    options: Callable[[Tensor, float], dict[str, Any]]
-    norm: Norm
-    kind: type[_Watched]
-    seminorm: bool = False
+    further: dict[str, Any] = {}
+    if by_adjoint:
+        way = 1.0 if last > first else -1.0  # torchdiffeq negates times that fall
+        adjoint = options(way * times[:1].detach())
+        adjoint |= {"norm": "seminorm"} if solver.gradient == "seminorm" else {}
+        further = {"adjoint_options": adjoint, "adjoint_params": tuple(dynamics.parameters)}
+    steering = {"norm": lambda state: norm(state[0], state[1 : 1 + dynamics.integrals])}
+    solution = (odeint_adjoint if by_adjoint else odeint)(
+        watched,
+        (x, *zeros, *context),
+        times,
+        method=solver.method,
+        rtol=solver.rtol,
+        atol=solver.atol,
+        options={**options(times[1:]), **steering},
+        **further,
+    )
+    if len(solution[0]) < 2:
+        raise SolveError(f"{solver.method} gave up before t={last:.6g}")
+    # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
+    final = solver.method in FINAL and not by_adjoint
+    result = watched.state if final else tuple(part[-1] for part in solution)
+    result = result[: 1 + dynamics.integrals]
+    dynamics.progress.check_state(last, result)
+    dynamics.progress.begin_adjoint()
+    watched.start = last
+    return result
 
-    def solve(
-        self, dynamics: Dynamics, x: Tensor, context: Parts, start: Tensor, end: Tensor
-    ) -> Parts:
-        """x and its integrals at the end, by steps with a graph where gradients are enabled."""
-        return self._solve(dynamics, x, context, torch.stack([start, end]), by_adjoint=False)
 
-    def solve_by_adjoint(
-        self, dynamics: Dynamics, x: Tensor, context: Parts, start: Tensor, end: Tensor
-    ) -> Parts:
-        """As `solve`, differentiated by a solve backward in time."""
-        return self._solve(dynamics, x, context, torch.stack([start, end]), by_adjoint=True)
+def _kind(solver: Solver) -> type[_Watched]:
+    """How a method is watched."""
+    if solver.fixed:
+        return Fixed
+    return Scipy if solver.method == "scipy_solver" else Adaptive
 
-    def _solve(
-        self, dynamics: Dynamics, x: Tensor, context: Parts, times: Tensor, by_adjoint: bool
-    ) -> Parts:
-        first, last = times.tolist()
-        watched = self.kind(dynamics, first)
-        zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
-        further: dict[str, Any] = {}
-        if by_adjoint:
-            way = 1.0 if last > first else -1.0  # torchdiffeq negates times that fall
-            adjoint = self.options(way * times[:1].detach(), abs(last - first))
-            adjoint |= {"norm": "seminorm"} if self.seminorm else {}
-            parameters = tuple(dynamics.parameters)
-            further = {"adjoint_options": adjoint, "adjoint_params": parameters}
-        options = self.options(times[1:], abs(last - first))
 
-        def norm(state: Parts) -> Tensor:
-            return self.norm(state[0], state[1 : 1 + dynamics.integrals])
-
-        solution = (odeint_adjoint if by_adjoint else odeint)(
-            watched,
-            (x, *zeros, *context),
-            times,
-            method=self.method,
-            rtol=self.rtol,
-            atol=self.atol,
-            options={**options, "norm": norm},
-            **further,
-        )
-        if len(solution[0]) < 2:
-            raise SolveError(f"{self.method} gave up before t={last:.6g}")
-        # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
-        final = self.method in FINAL and not by_adjoint
-        result = watched.state if final else tuple(part[-1] for part in solution)
-        result = result[: 1 + dynamics.integrals]
-        dynamics.progress.check_state(last, result)
-        dynamics.progress.begin_adjoint()
-        watched.start = last
-        return result
+def _grid(solver: Solver, _: Any, state: Tensor, times: Tensor) -> Tensor:
+    """Equal steps of at most ``step_size``; rounding may add one to torchdiffeq's own."""
+    t0, t1 = times[0], times[-1]
+    steps = solver.steps(abs(t1.item() - t0.item()))
+    inner = torch.arange(1, steps, dtype=times.dtype, device=times.device) / steps
+    return torch.cat([t0[None], t0 + (t1 - t0) * inner, t1[None]])
 
 
 class _Watched:

@@ -1,11 +1,15 @@
-"""The continuous normalizing flow, and the member with an exact trace."""
+"""The continuous normalizing flow, options that its families share, and the one of exact trace."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from nflows.transforms import CompositeTransform
@@ -13,13 +17,13 @@ from torch import Tensor, nn
 
 import flows
 from flows.continuous import regularizers as penalty
+from flows.continuous.activations import ActivationName
 from flows.continuous.compiled_steps import Compiled, Evaluation
 from flows.continuous.dynamics import Dynamics, Parts, Progress
-from flows.continuous.options import ODE, Net, flat
 from flows.continuous.point import arity
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
-from flows.continuous.vector_fields import MLPField
+from flows.continuous.vector_fields import MLPField, TimeName
 from flows.counting import NFE
 from flows.graphs import Functions
 
@@ -172,6 +176,60 @@ class CNF(nn.Module):
         for penalties in self.penalties if penalised else ():
             penalties.append(integrals[1])
         return end, *integrals[:1]
+
+
+@dataclass(frozen=True)
+class Net:
+    """The net of a field: arguments of `MLPField` beside the dimension."""
+
+    hidden: int = 64
+    depth: int = 2
+    context_dim: int = 0
+    activation: ActivationName = "tanh"
+    time: TimeName = "concat"
+
+
+@dataclass(frozen=True)
+class ODE:
+    """The ODE of a flow: ``layers`` pieces of time, each with a field of its own, and how to solve.
+
+    The others are arguments of `CNF`.
+    """
+
+    layers: int = 1
+    trace: Trace = Trace()
+    solver: Solver = Solver()
+    train_end_time: bool = False
+
+
+def flat(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a factory: replace arguments that are groups of options by their members.
+
+    A group is a keyword argument whose default is a `Net` or an `ODE`. Its members become
+    keyword-only options of the family, with the values of that default.
+    """
+    signature = inspect.signature(factory, eval_str=True)
+    groups: dict[str, Any] = {}
+    parameters = []
+    for parameter in signature.parameters.values():
+        group = parameter.default
+        if not isinstance(group, Net | ODE):
+            parameters.append(parameter)
+            continue
+        groups[parameter.name], types = group, get_type_hints(type(group))
+        for name, value in vars(group).items():
+            member = parameter.replace(name=name, default=value, annotation=types[name])
+            parameters.append(member)
+
+    @functools.wraps(factory)
+    def flattened(dim: int, **options: Any) -> Any:
+        for name, group in groups.items():
+            chosen = {member: options.pop(member) for member in vars(group) if member in options}
+            options[name] = dataclasses.replace(group, **chosen)
+        return factory(dim, **options)
+
+    flattened.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return flattened
 
 
 def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> CompositeTransform:

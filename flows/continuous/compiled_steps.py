@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from flows.continuous import regularizers as penalty
 from flows.continuous.dynamics import Parts, Progress
+from flows.continuous.native import Attempt, Rates, State, Step, Stepper
 from flows.continuous.point import Point
-from flows.continuous.runge_kutta import Attempt, Rates, State, Step, Stepper
 from flows.continuous.trace import Probes, Trace
 from flows.graphs import Functions
 

@@ -1,4 +1,4 @@
-"""FFJORD: the continuous flow trained with a stochastic estimate of its trace."""
+"""FFJORD, trained with a stochastic estimate of its trace, and RNODE, with penalties beside it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from nflows.transforms import CompositeTransform
 
 import flows
-from flows.continuous.cnf import pieces
-from flows.continuous.options import ODE, Net, flat
+from flows.continuous.cnf import ODE, Net, flat, pieces
+from flows.continuous.regularizers import Regularized
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import BottleneckMLPField, MLPField
 
@@ -55,3 +55,26 @@ def ffjord(
     """
     kind: Any = partial(BottleneckMLPField, bottleneck=bottleneck) if bottleneck else MLPField
     return pieces(partial(kind, dim, **vars(net)), ode)
+
+
+@flows.register("rnode", uses=("hidden", "depth", "layers", "context_dim"))
+@flat
+def rnode(
+    dim: int,
+    *,
+    net: Net = Net(),
+    ode: ODE = ODE(trace=Trace("hutchinson")),
+    kinetic: float = 0.01,
+    jacobian: float = 0.01,
+) -> Regularized:
+    """RNODE: FFJORD with penalties on the speed of its paths and on the Jacobian along them.
+
+    The loss adds the integrals of ``kinetic`` ½ ‖f‖² and ``jacobian`` ‖εᵀ ∂f/∂x‖² over time, the
+    latter of the product that Hutchinson's estimate needs anyway; log_prob and its steps are
+    FFJORD's. Finlay et al., How to Train Your Neural ODE, 2020, arXiv:2002.02798.
+
+    Growth in D at fixed width: log_prob 1, sampling 1.
+    """
+    regularizers = {"kinetic": kinetic, "jacobian": jacobian}
+    transform = pieces(partial(MLPField, dim, **vars(net)), ode, regularizers=regularizers)
+    return Regularized(transform, dim, net.context_dim)

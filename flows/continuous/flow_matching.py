@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.bijection import parts
-from flows.continuous.cnf import CNF
-from flows.continuous.options import Net, flat
+from flows.continuous.cnf import CNF, Net, flat
 from flows.continuous.solve import Solver
 from flows.continuous.vector_fields import MLPField
 from flows.flow import Flow

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.continuous.activations import tanh
-from flows.continuous.cnf import pieces
-from flows.continuous.options import ODE, flat
+from flows.continuous.cnf import ODE, flat, pieces
 from flows.continuous.shallow import value_and_trace
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLP

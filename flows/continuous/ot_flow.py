@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.continuous.activations import tanh
-from flows.continuous.cnf import pieces
-from flows.continuous.options import ODE, flat
+from flows.continuous.cnf import ODE, flat, pieces
 from flows.continuous.regularizers import Regularized
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.continuous.activations import ACTIVATIONS
-from flows.continuous.cnf import pieces
-from flows.continuous.options import ODE, flat
+from flows.continuous.cnf import ODE, flat, pieces
 from flows.continuous.shallow import affine, paths, value_and_trace
 from flows.continuous.trace import Trace
 

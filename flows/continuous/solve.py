@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from flows.continuous import by_torchdiffeq, runge_kutta
-from flows.continuous.described import Described
+from flows.continuous import by_torchdiffeq
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
-from flows.continuous.native import Engine
-from flows.continuous.runge_kutta import Control, Norm
+from flows.continuous.native import TABLEAUS, Control, Engine, Norm, embedded
+from flows.member import Described
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
-FIXED = (*runge_kutta.FIXED, *_ADAMS)
+FIXED = (*TABLEAUS, *_ADAMS)
 SCIPY = ("scipy_solver",)
-NATIVE = (*ADAPTIVE, *runge_kutta.FIXED)
+NATIVE = (*ADAPTIVE, *TABLEAUS)
 DIRECT = 0.2  # the first step of "direct", as a share of the time
 Gradient = Literal["adjoint", "seminorm", "backprop"]
 ErrorNorm = Literal["all", "state", "sample"]
@@ -41,7 +40,8 @@ def _larger(x: Tensor, integrals: Sequence[Tensor]) -> Tensor:
     return torch.maximum(_rms(x), _rms(integrals[0])) if integrals else _rms(x)
 
 
-_NORMS: dict[str, Norm] = {  # of x (N, D) and its integrals (N,), the log-determinant first if any
+# of x (N, D) and its integrals (N,), the log-determinant first if any
+_NORMS: dict[str, Norm] = {
     "all": _larger,
     "state": lambda x, integrals: _rms(x),
     "sample": _largest_sample,
@@ -145,52 +145,24 @@ class Solver(Described):
         if not len(x):  # nothing to step through: one evaluation for the graph
             dx, *rates = dynamics(start, x, *beside)
             return x + dx, *rates
-        engine = self._engine()
-        solve = engine.solve_by_adjoint if self.by_adjoint else engine.solve
-        return solve(dynamics, x, beside, start, end)
-
-    def _engine(self) -> Engine | by_torchdiffeq.Engine:
-        norm, seminorm = _NORMS[self.error_norm], self.gradient == "seminorm"
+        norm = _NORMS[self.error_norm]
         if not self.native:
-            ours = self._kind
-            return by_torchdiffeq.Engine(
-                self.method, self.rtol, self.atol, self._options, norm, ours, seminorm
-            )
-        if self.fixed:
-            method = runge_kutta.FIXED[self.method]
-            return Engine(method, self._steps, norm, seminorm)
-        return Engine(runge_kutta.embedded(self.method), self._control, norm, seminorm)
+            arguments = (dynamics, x, beside, start, end, self.by_adjoint)
+            return by_torchdiffeq.solve(self, norm, *arguments)
+        steps = self.steps if self.fixed else self._control
+        method = TABLEAUS[self.method] if self.fixed else embedded(self.method)
+        engine = Engine(method, steps, norm, self.gradient == "seminorm")
+        return engine.solve(dynamics, x, beside, start, end, self.by_adjoint)
 
     def _control(self, span: float) -> Control:
-        return Control(self.rtol, self.atol, self._first(span))
+        return Control(self.rtol, self.atol, self.first(span))
 
-    def _first(self, span: float) -> float | None:
-        """The length of the first step; None where the heuristic decides."""
+    def first(self, span: float) -> float | None:
+        """Length of the first step of a solve over ``span``; None where the heuristic decides."""
         if self.first_step == "torchdiffeq":
             return None
         return DIRECT * span if self.first_step in (None, "direct") else float(self.first_step)
 
-    def _steps(self, span: float) -> int:
-        """How many equal steps of at most ``step_size``; rounding adds none."""
+    def steps(self, span: float) -> int:
+        """Number of equal steps of at most ``step_size`` over ``span``; rounding adds none."""
         return max(1, math.ceil(span / (self.step_size or 1.0) * (1 - 1e-6)))
-
-    @property
-    def _kind(self) -> Any:
-        if self.method in SCIPY:
-            return by_torchdiffeq.Scipy
-        return by_torchdiffeq.Fixed if self.fixed else by_torchdiffeq.Adaptive
-
-    def _options(self, end: Tensor, span: float) -> dict[str, Any]:
-        """torchdiffeq's options for steps of this solver that end at ``end`` (1,)."""
-        if self.fixed:
-            return {"grid_constructor": self._grid}
-        if self.method in ADAPTIVE:
-            return {"step_t": end, "first_step": self._first(span)}
-        return {}
-
-    def _grid(self, _: Any, state: Tensor, times: Tensor) -> Tensor:
-        """Equal steps of at most ``step_size``; rounding may add one to torchdiffeq's own."""
-        t0, t1 = times[0], times[-1]
-        steps = self._steps(abs(t1.item() - t0.item()))
-        inner = torch.arange(1, steps, dtype=times.dtype, device=times.device) / steps
-        return torch.cat([t0[None], t0 + (t1 - t0) * inner, t1[None]])

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from flows.continuous.described import Described
 from flows.continuous.point import Point
+from flows.member import Described
 
 Noise = Literal["rademacher", "gaussian"]
 Mode = Literal["backward", "forward"]

@@ -1,11 +1,15 @@
-"""Vector fields: MLPs f(t, x) whose trace is known in closed form, whole or with a bottleneck."""
+"""Vector fields: MLPs f(t, x) whose trace is known in closed form, whole or with a bottleneck.
+
+Their layers are affine maps of x whose weights may depend on time, of a kind in `TIME`.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +17,102 @@ from torch.nn import functional as F
 
 from flows.continuous.activations import ACTIVATIONS, ActivationName
 from flows.continuous.shallow import affine, paths, value_and_trace
-from flows.continuous.time_layers import TIME, TimeName
+
+
+class TimeLayer(nn.Linear):
+    """(W x + b) σ(a t + c) + v t: its gate σ where ``gated``, its v t where ``shifted``.
+
+    At any one t it is an affine map of x, as each kind in `TIME` is: ``at(t)`` is its weight
+    (out, in) and bias (out,). ``of_rows(t, x)``, (N, in) -> (N, out), has a time (N, 1) for each
+    row. ``steady`` says that the weight is the same at every t.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, shifted: bool = False, gated: bool = False
+    ) -> None:
+        super().__init__(inputs, outputs)
+        self.steady = not gated
+        self.shift: nn.Parameter | None = None
+        self.gate: nn.Linear | None = None
+        if shifted:
+            start = torch.empty(outputs).uniform_(-1, 1) / (inputs + 1) ** 0.5
+            self.shift = nn.Parameter(start)
+        if gated:
+            self.gate = nn.Linear(1, outputs)
+
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if self.gate is not None:
+            gate = torch.sigmoid(self.gate(t.reshape(1)))
+            weight, bias = weight * gate[:, None], bias * gate
+        return weight, bias if self.shift is None else bias + self.shift * t
+
+    def of_rows(self, t: Tensor, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight, self.bias)
+        y = y if self.gate is None else y * torch.sigmoid(self.gate(t))
+        return y if self.shift is None else y + self.shift * t
+
+
+class Hyper(nn.Module):
+    """W(t) x + b(t): all weights are the output of a small network of t.
+
+    Its last layer starts without weight, so that W and b start as those of a linear layer.
+    """
+
+    steady = False
+
+    def __init__(self, inputs: int, outputs: int, width: int = 8) -> None:
+        super().__init__()
+        self.inputs, self.outputs = inputs, outputs
+        self.net = nn.Sequential(
+            nn.Linear(1, width), nn.Tanh(), nn.Linear(width, outputs * (inputs + 1))
+        )
+        last = self.net[-1]
+        nn.init.zeros_(last.weight)  # type: ignore[arg-type]  # a Linear
+        nn.init.uniform_(last.bias, -(inputs**-0.5), inputs**-0.5)  # type: ignore[arg-type]  # too
+
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """As of a `TimeLayer`, with a leading N for t (N, 1)."""
+        weights = self.net(t.reshape(-1, 1)).unflatten(1, (self.outputs, self.inputs + 1))
+        weights = weights if t.dim() else weights[0]
+        return weights[..., :-1], weights[..., -1]
+
+    def of_rows(self, t: Tensor, x: Tensor) -> Tensor:
+        weight, bias = self.at(t)
+        return (weight @ x[:, :, None])[..., 0] + bias
+
+
+class Blend(nn.Module):
+    """(1 - t) (W₀ x + b₀) + t (W₁ x + b₁): from one linear layer at t = 0 to another at t = 1."""
+
+    steady = False
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.start, self.end = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs)
+
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        start, end = self.start, self.end
+        return torch.lerp(start.weight, end.weight, t), torch.lerp(start.bias, end.bias, t)
+
+    def of_rows(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.lerp(self.start(x), self.end(x), t)
+
+
+TimeName = Literal["ignore", "concat", "squash", "concatsquash", "hyper", "blend"]
+
+# How t enters a layer: the kinds of FFJORD's released code (Grathwohl et al., FFJORD, 2018,
+# arXiv:1810.01367).
+TIME: dict[TimeName, Callable[[int, int], nn.Module]] = {
+    "ignore": TimeLayer,
+    "concat": partial(TimeLayer, shifted=True),
+    "squash": partial(TimeLayer, gated=True),
+    "concatsquash": partial(TimeLayer, shifted=True, gated=True),
+    "hyper": Hyper,
+    "blend": Blend,
+}
+
 
 Link = tuple[Tensor, Tensor | None]  # a weight (out, in), and the slopes (N, out) after it
 
@@ -95,7 +194,7 @@ def _close(links: list[Link]) -> Tensor:
 class MLP(nn.Module):
     """An MLP of t and x with the given ``widths``, from the input's to the output's.
 
-    ``time`` says how t enters each layer (`flows.continuous.time_layers`). A context (N, C) enters
+    ``time`` says how t enters each layer (`TIME`). A context (N, C) enters
     the first layer as a bias.
     """
 

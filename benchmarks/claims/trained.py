@@ -1,0 +1,322 @@
+"""Claims on trained flows: who leads by likelihood, who is first, and which modes are missed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.analysis import improvement
+from benchmarks.analysis.contests import (
+    Contest,
+    at_equal_budget,
+    contests,
+    efforts_to,
+    kinds,
+    reached,
+    trained,
+)
+from benchmarks.analysis.inference import Standing
+from benchmarks.analysis.paired import OPEN, standing
+from benchmarks.claims import (
+    RULES,
+    NotMeasured,
+    Verdict,
+    ahead,
+    done,
+    keys,
+    level_of,
+    listed,
+    outcome,
+    register,
+    span,
+)
+from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.naming import STAGE, counted, named, quoted, series
+from benchmarks.evaluation.modes import RARE, THIN
+
+
+def scored(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
+    """The trained densities that have a test likelihood and these metrics, with their `kinds`.
+
+    They have the likelihood at the end of their training (`improvement.LAST`). On a data set on
+    which a search has trained, its models alone: they had equal effort. Raises NotMeasured where
+    there is none.
+    """
+    rows = trained(done(frame, ("density", "frontier"), "test_ll", *metrics))
+    rows = rows.assign(**{improvement.LAST: improvement.last(rows), "kind": kinds(rows)})
+    if STAGE not in rows:
+        return rows
+    sets = rows.loc[rows[STAGE].notna(), "dataset"].unique()
+    return rows[(rows["study"] == "frontier") | ~rows["dataset"].isin(sets)]
+
+
+# ---- leads --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A claim that the best series of one side leads the best of the other on each data set.
+
+    ``one`` and ``other`` are the values of ``column`` on either side, ``where`` chooses rows.
+    ``who`` begins the verdict's sentence, and what both spent ends it if ``spent``.
+    """
+
+    who: str
+    missing: str  # records without which there is no verdict
+    column: str
+    one: tuple[str, ...]
+    other: tuple[str, ...]
+    where: Callable[[pd.DataFrame], pd.Series] | None = None
+    spent: bool = False
+
+
+def _no_mixture(rows: pd.DataFrame) -> pd.Series:
+    """Whether the truth of each row's data is no baseline's model."""
+    names = rows["dataset"].str.replace(r"_\d+$", "", regex=True)
+    return ~names.isin(RULES["useful-instrument"]["mixtures"])
+
+
+LEADS = {  # by claim; all of them are tested together
+    "continuous-powerful": Lead(
+        "The best continuous flow leads the best discrete one",
+        "densities of continuous and of discrete flows on one data set, with validation",
+        column="kind",
+        one=("continuous",),
+        other=("discrete",),
+    ),
+    "data-glow-ffjord": Lead(
+        "FFJORD leads",
+        "densities in two dimensions of both ffjord and glow, with validation",
+        column="flow",
+        one=("ffjord",),
+        other=("glow",),
+        where=lambda rows: rows["dim"] == 2,
+        spent=True,
+    ),
+    "useful-instrument": Lead(
+        "The best flow leads the best baseline",
+        "densities of flows and of baselines, with validation, where no mixture is the truth",
+        column="kind",
+        one=("continuous", "discrete"),
+        other=("baseline",),
+        where=_no_mixture,
+    ),
+}
+
+
+def leads(frame: pd.DataFrame) -> dict[str, list[Contest]]:
+    """The contests of all claims of leads on these records, by claim."""
+    every, family = scored(frame), {}
+    for name, lead in LEADS.items():
+        rows = every[lead.where(every)] if lead.where else every
+        family[name] = contests(rows, *(rows[lead.column].isin(s) for s in (lead.one, lead.other)))
+    return family
+
+
+def judge_lead(claim: str, family: Mapping[str, Sequence[Contest]]) -> Verdict:
+    """Judge a claim by its contests.
+
+    p-values are corrected for the contests of all claims of leads on these records. What flows that
+    were still improving might turn with twice their updates is open.
+    """
+    lead, pairs = LEADS[claim], family[claim]
+    if not pairs:
+        raise NotMeasured(lead.missing)
+    every = {_name(pair): pair.comparison for pairs in family.values() for pair in pairs}
+    standings = standing(every, level_of("leads"))
+    final: list[Standing] = []
+    results, turns = [], []
+    for pair in pairs:
+        now = standings[_name(pair)]
+        names = pair.unsettled_by(now)
+        final.append("open" if names else now)
+        results.append(_result(pair, f"{now} so far" if names else now))
+        turns += [f"{listed(map(quoted, names))} on {pair.data}"] if names else []
+    undecided = f", {final.count('open')} open" if "open" in final else ""
+    sentence = (
+        f"{lead.who} on {final.count('ahead')} of {counted(len(pairs), 'data set')}{undecided}: "
+        f"{', '.join(results)} nats{_spent(pairs) if lead.spent else ''}."
+    )
+    bases = listed(pair.comparison.about for pair in pairs)
+    evidence = f"Over {bases}; standings are by Holm over {counted(len(every), 'comparison')}."
+    left = [OPEN.get(pair.comparison.basis, "") for pair in pairs]
+    left += [f"Twice the updates might turn what is open: {'; '.join(turns)}."] if turns else []
+    used = keys(*(side for pair in pairs for side in (pair.one, pair.other)))
+    weakness = " ".join(dict.fromkeys(filter(None, left)))
+    return Verdict(outcome(ahead(final)), sentence, used, (), evidence, weakness)
+
+
+for name in LEADS:
+    register(name, prepare=leads)(lambda family, name=name: judge_lead(name, family))
+
+
+def _name(pair: Contest) -> str:
+    return "/".join(keys(pair.one, pair.other))
+
+
+def _result(pair: Contest, how: str) -> str:
+    """ "+0.012 [0.003, 0.021] on moons (cnf and glow, ahead)": the lead of the first."""
+    one, other = (quoted(side["series"].iloc[0]) for side in (pair.one, pair.other))
+    value, half = pair.comparison.estimate.value, pair.comparison.half
+    interval = f"[{value - half:.3f}, {value + half:.3f}]" if half == half else "[unknown]"
+    how = "one seed" if pair.comparison.basis == "rows" else how
+    number = f"{value:+.3f} {interval}".replace("-", "−")
+    return f"{number} on {pair.data} ({one} and {other}, {how})"
+
+
+def _spent(pairs: Sequence[Contest]) -> str:
+    """What either side had: ", with 4,612 against 4,572 to 9,024 parameters"."""
+    sides = [pd.concat(side) for side in zip(*((p.one, p.other) for p in pairs), strict=True)]
+    parts = []
+    for metric, digits, unit in (
+        ("parameters", ",.0f", "parameters"),
+        ("train_cpu_seconds", ".3g", "CPU seconds of training"),
+        ("train_seconds", ".3g", "seconds of training"),
+    ):
+        if len(parts) < 2 and all(metric in side and side[metric].notna().all() for side in sides):
+            parts.append(f"{' against '.join(span(s[metric], digits) for s in sides)} {unit}")
+    return f", with {' and '.join(parts)}"
+
+
+# ---- races --------------------------------------------------------------------------------------
+
+DENSITY, SAMPLE, TRAINING = "density", "sample", "training to the likelihood that both reach"
+CPU = ("per_1000_cpu_seconds", "sample_cpu_rate")  # of records now
+CLOCK = ("per_1000_seconds", "sample_rate")  # of older ones
+
+
+def timed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Trained flows whose densities and samples were timed, with series.
+
+    Times are CPU seconds where there are such, else the seconds of older records.
+    """
+    metrics = CPU if frame.reindex(columns=[*CPU]).notna().any(axis=None) else CLOCK
+    rows = scored(frame, *metrics)
+    rows = rows[rows["arrays"].notna() & (rows["updates"] > 0)]
+    seconds, rate = (rows[name] for name in metrics)
+    rows = pd.concat([rows, pd.DataFrame({DENSITY: seconds, SAMPLE: 1 / rate})], axis=1)
+    parts = [named(group) for _, group in rows.groupby("dataset")]
+    return pd.concat(parts) if parts else rows.assign(series=[])
+
+
+def races(rows: pd.DataFrame, column: str, first: str) -> pd.DataFrame:
+    """Costs of the fastest series of one value of a column over those of each other value.
+
+    Columns: dataset, other (the other value), call (densities and samples at the largest common
+    budget, and trainings at any), ratio, and records (keys). Ratios that are not known are left
+    out.
+    """
+    table = [
+        {"dataset": str(data), "other": other, **row}
+        for data, group in rows.groupby("dataset")
+        for other in sorted({*group[column]} - {first})
+        for row in _race(*(group[group[column] == name] for name in (first, other)))
+    ]
+    return pd.DataFrame(table, columns=["dataset", "other", "call", "ratio", RECORDS])
+
+
+def _race(*racing: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The ratios of a race of two sides; of none where a side has no timed flow."""
+    sides = at_equal_budget(*racing)
+    if any(side.empty for side in sides):
+        return
+    one, other = (side.groupby("series")[[DENSITY, SAMPLE]].mean().min() for side in sides)
+    costs = {call: (one[call], other[call]) for call in (DENSITY, SAMPLE)}
+    costs[TRAINING] = tuple(efforts_to(racing, min(map(reached, racing))))
+    if min(costs[TRAINING]) <= 0:  # one begins at the level, and there is no race
+        del costs[TRAINING]
+    ratios = {call: float(a / b) for call, (a, b) in costs.items()}
+    for call, ratio in ratios.items():
+        if not np.isnan(ratio):
+            yield {"call": call, "ratio": ratio, RECORDS: keys(*sides, *racing)}
+
+
+@register("continuous-faster", prepare=timed)
+def continuous_faster(rows: pd.DataFrame) -> Verdict:
+    """Ratios of seconds on each data set, and races to the likelihood that both reach."""
+    table = races(rows, "kind", "continuous")
+    training = table[table["call"] == TRAINING]
+    if training.empty:
+        raise NotMeasured(
+            "timed densities of continuous and of discrete flows on one data set, with seconds of "
+            "their trainings"
+        )
+    calls = table.groupby("call", sort=False)["ratio"]
+    parts = [f"{span(ratios)} times for a {call}" for call, ratios in calls]
+    quickest = listed(training["dataset"][training["ratio"] < 1], "none")
+    sentence = (
+        f"On {counted(table['dataset'].nunique(), 'data set')} the quickest continuous flow takes, "
+        f"of the seconds of the quickest discrete one, {', '.join(parts)}; in training the "
+        f"continuous ones are first on {quickest}."
+    )
+    return Verdict(outcome(table["ratio"] < 1), sentence, keys(table))
+
+
+@register("ffjord-fastest", prepare=timed)
+def ffjord_fastest(rows: pd.DataFrame) -> Verdict:
+    """FFJORD's seconds over those of each other continuous flow, on each data set."""
+    table = races(rows[rows["kind"] == "continuous"], "flow", "ffjord")
+    raced = table[table["call"] == TRAINING].set_index(["dataset", "other"]).index
+    table = table[pd.MultiIndex.from_frame(table[["dataset", "other"]]).isin(raced)]
+    if table.empty:
+        raise NotMeasured(
+            "timed densities of ffjord and of another continuous flow on one data set, with "
+            "seconds of their trainings"
+        )
+    parts = []
+    for flow, beside in table.groupby("other"):
+        training = span(beside["ratio"][beside["call"] == TRAINING], ".2g")
+        parts.append(f"{span(beside['ratio'], '.2g')} beside {flow} ({training} in training)")
+    sentence = (
+        "FFJORD takes, of the other's seconds of a density, of a sample and of the training to the "
+        f"likelihood that both reach, {', '.join(parts)}."
+    )
+    return Verdict(outcome(table["ratio"] < 1), sentence, keys(table))
+
+
+# ---- modes --------------------------------------------------------------------------------------
+
+
+@register("mode-collapse")
+def mode_collapse(frame: pd.DataFrame) -> Verdict:
+    """The least share of a mode, and the share of samples between them, by either training."""
+    criterion = RULES["mode-collapse"]
+    rows = trained(done(frame, "modes", "least_share", "modes_missed", "gap_mass"))
+    objective = rows["setting.objective"]
+    by_likelihood, others = rows[objective == "likelihood"], rows[objective == "reverse_kl"]
+    if by_likelihood.empty:
+        raise NotMeasured("trainings by likelihood in the study modes")
+    every = _means(by_likelihood)
+    least = every["least_share"]
+    missed, blurred = least < criterion["missed"], every["gap_mass"] > criterion["learned"]
+    holds = [False if m else None if b else True for m, b in zip(missed, blurred, strict=True)]
+    sentence = (
+        f"Of {counted(len(every), 'pair')} of flow and data set trained by likelihood a mode is "
+        f"missed with some seed by {listed(every.index[missed], 'none')}. The least visited mode "
+        f"has {least.min():.2f} of its due share ({least.idxmin()}); "
+        f"{counted(int((least < THIN).sum()), 'pair')} have a mode with less than {THIN:g}. "
+        f"Between modes lie {span(every['gap_mass'], '.1%')} of the samples, and {RARE:.0%} of "
+        f"the data; more than {criterion['learned']:.0%} with "
+        f"{listed(every.index[blurred], 'none')}."
+    )
+    if len(others):
+        parts = [
+            f"{span(group['modes_missed'], '.1f')} modes missed on {name}"
+            for name, group in _means(others).groupby("dataset")
+        ]
+        sentence += f" By reverse KL, on average over seeds, {listed(parts)}."
+    return Verdict(outcome(holds), sentence, keys(by_likelihood, others))
+
+
+def _means(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each flow and data set, by name: the least share of any seed, means of the rest."""
+    parts = [
+        group.assign(name=[f"{flow} on {data}" for flow in series(group)])
+        for data, group in rows.groupby("dataset")
+    ]
+    how = {"least_share": "min", "modes_missed": "mean", "gap_mass": "mean"}
+    return pd.concat(parts).groupby(["dataset", "name"]).agg(how).reset_index("dataset")

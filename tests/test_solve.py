@@ -1,0 +1,343 @@
+"""Solves by two engines: steps, counts, gradients against sensitivities and differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import flows
+from continuous_fields import DOPRI5, OF_AN_MLP, Waves, mlp_field, mlp_flow
+from flows import Flow
+from flows.continuous import CNF
+from flows.continuous.solve import ADAPTIVE, NATIVE
+from flows.counting import NFE
+from member_marks import Reads
+
+Normal = Callable[..., Tensor]
+STEPS = {name: {"rtol": 1e-4, "atol": 1e-5} for name in ADAPTIVE}
+STEPS["adaptive_heun"] = {"rtol": 1e-3, "atol": 1e-4}  # of order 2, by some steps and not hundreds
+OPTIONS: dict[str, dict[str, Any]] = {
+    name: {"method": name, **STEPS.get(name, {"step_size": 0.3})} for name in NATIVE
+}
+
+
+def solved(
+    field: nn.Module,
+    x: Tensor,
+    context: Tensor | None,
+    inverse: bool,
+    solver: dict[str, Any],
+    traced: bool = True,
+) -> tuple[list[Tensor], NFE]:
+    """z, ladj and gradients of x, context, both times and every parameter; and the counts."""
+    x = x.clone().requires_grad_()
+    times = [torch.tensor(t, dtype=x.dtype, requires_grad=True) for t in (0.1, 0.9)]
+    beside = [] if context is None else [context.clone().requires_grad_()]
+    cnf = CNF(field, solver=solver, t0=times[0], t1=times[1])
+    with flows.count_nfe(cnf) as nfe:
+        if traced:
+            z, ladj = (cnf.inverse if inverse else cnf)(x, *beside)
+        else:
+            z = (cnf.to_data if inverse else cnf.to_noise)(x, *beside)
+            ladj = torch.zeros_like(z[:, 0])
+        weights = torch.linspace(-1, 2, z.numel(), dtype=x.dtype).view_as(z)
+        loss = (z * weights).sum() + (ladj * weights[:, 0]).square().sum()
+        gradients = torch.autograd.grad(loss, [x, *times, *beside, *field.parameters()])
+    return [z.detach(), ladj.detach(), *gradients], nfe
+
+
+@pytest.mark.parametrize("method", NATIVE)
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+def test_equal_steps(method: str, gradient: str, normal: Normal) -> None:
+    """By every method and first step: counts are equal, all else but for rounding."""
+    field, x, context = mlp_field(3, context_dim=2), normal(5, 3), normal(5, 2)
+    rules = ("direct", "torchdiffeq", 0.05) if method in ADAPTIVE else (None,)
+    for rule in rules:
+        for inverse, traced in ((False, True), (True, True), (True, False)):
+            options = {**OPTIONS[method], "gradient": gradient, "first_step": rule}
+            (ours, count), (theirs, other) = (
+                solved(field, x, context, inverse, {**options, "engine": engine}, traced)
+                for engine in ("native", "torchdiffeq")
+            )
+            assert count.solves == other.solves
+            for a, b in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["all", "state", "sample"])
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
+@pytest.mark.parametrize("traced", [True, False])
+def test_equal_steps_by_every_norm(norm: str, gradient: str, traced: bool, normal: Normal) -> None:
+    """Over many steps, some of them rejected, in a field that is a user's own."""
+    field, x = Waves(4), 3 * normal(7, 4)
+    with torch.no_grad():
+        field.b *= 6
+    options = {"rtol": 1e-6, "atol": 1e-7, "error_norm": norm, "gradient": gradient}
+    (ours, count), (theirs, other) = (
+        solved(field, x, None, False, {**options, "engine": engine}, traced)
+        for engine in ("native", "torchdiffeq")
+    )
+    assert count.solves == other.solves
+    assert count.accepted > 5
+    assert count.rejected > 0
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_step_reads_one_number(layers: int, make_flow: Any, normal: Normal) -> None:
+    """The ratio of its error; neither checks nor times read any."""
+    flow, x = make_flow("cnf", 3, hidden=8, layers=layers, spread=0.5), normal(9, 3)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad), flows.count_nfe(flow) as nfe, Reads() as reads:
+            flow.log_prob(x)
+        assert 0 < len(reads.names) <= nfe.accepted + nfe.rejected
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
+def test_a_graph_goes_back_twice(gradient: str, normal: Normal) -> None:
+    """With the same gradients, and counts that add up."""
+    flow, x = mlp_flow(2, solver={"gradient": gradient}), normal(4, 2)
+    with flows.count_nfe(flow) as nfe:
+        loss = flow.loss(x)
+        first = torch.autograd.grad(loss, list(flow.parameters()), retain_graph=True)
+        backward = nfe.backward
+        second = torch.autograd.grad(loss, list(flow.parameters()))
+    assert nfe.backward == 2 * backward
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_second_derivative_of_an_adjoint_is_refused(normal: Normal) -> None:
+    """By an error, and not by a derivative without the solve."""
+    flow: Flow = mlp_flow(2)
+    x = normal(4, 2).requires_grad_()
+    (first,) = torch.autograd.grad(flow.log_prob(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"once_differentiable|not have been used"):
+        torch.autograd.grad(first.square().sum(), x)
+
+
+STAGES = {"dopri5": 6, "dopri8": 13, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 1}
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+@pytest.mark.parametrize("first_step", ["torchdiffeq", "direct", None, 0.5])
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_nfe_of_adaptive_steps(
+    method: str, first_step: Any, gradient: str, make_flow: Any, normal: Normal
+) -> None:
+    """1 + stages (accepted + rejected), and 1 for torchdiffeq's first step; adjoints the same."""
+    layers, stages, start = 2, STAGES[method], 2 if first_step == "torchdiffeq" else 1
+    solver = {**OPTIONS[method], "gradient": gradient, "first_step": first_step}
+    flow = make_flow("cnf", 3, hidden=8, layers=layers, spread=0.5).using(solver=solver)
+    with flows.count_nfe(flow) as nfe:
+        loss = flow.loss(normal(8, 3))
+        forward = nfe.forward
+        assert forward == start * layers + stages * (nfe.accepted + nfe.rejected)
+        assert nfe.backward == 0
+        accepted = nfe.accepted
+        loss.backward()
+    assert (nfe.forward, nfe.accepted) == (forward, accepted)
+    assert len(nfe.solves) == layers
+    for solve in nfe.solves:
+        assert solve.forward == start + stages * (solve.accepted + solve.rejected)
+        back = solve.accepted_backward + solve.rejected_backward
+        assert solve.backward == (0 if gradient == "backprop" else start + stages * back)
+        assert (back > 0) == (gradient != "backprop")
+
+
+@pytest.mark.parametrize(
+    ("method", "stages"),
+    [("euler", 1), ("midpoint", 2), ("heun2", 2), ("heun3", 3), ("rk4", 4)],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_nfe_of_fixed_steps(method: str, stages: int, dtype: torch.dtype, make_flow: Any) -> None:
+    """Stages times steps, for every cut of the interval: rounding adds no step and no error."""
+    for layers, steps in ((1, 7), (3, 49), (5, 2)):
+        solver = {"method": method, "step_size": 1 / (layers * steps)}
+        flow = make_flow("cnf", 1, hidden=2, depth=1, layers=layers, dtype=dtype)
+        flow = flow.using(solver=solver)
+        for run in (flow.transform.forward, flow.transform.inverse):
+            with flows.count_nfe(flow) as nfe:
+                run(torch.ones(1, 1, dtype=dtype))
+            assert nfe.forward == stages * layers * steps
+            assert (nfe.accepted, nfe.rejected) == (0, 0)
+
+
+def test_steps_are_at_most_the_step_size(normal: Normal) -> None:
+    """A step size that does not divide the interval is made smaller; one beyond it is one step."""
+    flow = mlp_flow(2)
+    for step_size, steps in ((0.3, 4), (0.5, 2), (0.51, 2), (1.0, 1), (5.0, 1)):
+        view = flow.using(solver={"method": "euler", "step_size": step_size})
+        with flows.count_nfe(view) as nfe:
+            view.log_prob(normal(3, 2))
+        assert nfe.forward == steps
+
+
+@pytest.mark.parametrize("trace", OF_AN_MLP)
+def test_a_count_is_field_and_trace_together(trace: str, normal: Normal) -> None:
+    """Whatever the trace needs, an evaluation counts once; a nested counter sees its block."""
+    flow = mlp_flow(3, trace=trace, solver={"method": "euler", "step_size": 0.25})
+    with flows.count_nfe(flow) as outer:
+        flow.log_prob(normal(3, 3))
+        with flows.count_nfe(flow) as inner:
+            flow.sample(2)
+    flow.log_prob(normal(3, 3))
+    assert (outer.forward, inner.forward) == (8, 4)
+    assert flow.transform.counters == []
+
+
+TIGHT = {"rtol": 1e-8, "atol": 1e-8}
+
+
+def _independent(field: Waves, x: Tensor, steps: int = 400) -> tuple[Tensor, Tensor]:
+    """z and log p by steps of RK4 written out, with the trace of A diag(cos) B by hand."""
+
+    def rate(t: float, x: Tensor) -> tuple[Tensor, Tensor]:
+        phase = x @ field.b.T + field.c * t
+        return phase.sin() @ field.a.T, phase.cos() @ (field.b @ field.a).diagonal()
+
+    h, ladj = 1 / steps, torch.zeros(len(x), dtype=x.dtype)
+    for k in range(steps):
+        t = k * h
+        rates = [rate(t, x)]
+        for part in (h / 2, h / 2, h):
+            rates.append(rate(t + part, x + part * rates[-1][0]))
+        x, ladj = (
+            y + h / 6 * (r[0] + 2 * r[1] + 2 * r[2] + r[3])
+            for y, r in zip((x, ladj), zip(*rates, strict=True), strict=True)
+        )
+    normal = torch.distributions.Normal(torch.zeros(()).to(x), 1.0)
+    return x, normal.log_prob(x).sum(1) + ladj
+
+
+@pytest.mark.parametrize("dim", [2, 6, 21])
+@pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
+def test_against_a_solution_written_out(dim: int, gradient: str, normal: Normal) -> None:
+    """z, log p and every gradient of a user's field, within a relative 1e-6 at rtol 1e-8."""
+    field = Waves(dim)
+    flow = Flow(CNF(field, solver={**TIGHT, "gradient": gradient}))
+    x = normal(2, dim).requires_grad_()
+    inputs = [x, field.a, field.b, field.c]
+    (z, log_prob), (true_z, expected) = (flow.to_noise(x), flow.log_prob(x)), _independent(field, x)
+    results = [z, log_prob, *torch.autograd.grad(log_prob.sum(), inputs)]
+    reference = [true_z, expected, *torch.autograd.grad(expected.sum(), inputs)]
+    for result, true in zip(results, reference, strict=True):
+        assert (result - true).norm() < 1e-6 * true.norm()
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+@pytest.mark.parametrize("method", ["dopri5", "rk4"])
+def test_gradient_of_the_end_time(gradient: str, method: str, normal: Normal) -> None:
+    """d log p / dt1 and / dt0 of tensors, and of the parameter of a trained end, by differences."""
+    steps = {"step_size": 0.05} if method == "rk4" else {"rtol": 1e-9, "atol": 1e-9}
+    solver, x = {"method": method, "gradient": gradient, **steps}, normal(3, 2)
+    t0, t1 = (torch.tensor(t, dtype=torch.float64, requires_grad=True) for t in (0.1, 0.8))
+    cnf = CNF(Waves(2), solver=solver, t1=0.49, train_end_time=True).double()
+    assert cnf.t1.item() == pytest.approx(0.49)
+
+    def between(t0: Tensor, t1: Tensor) -> Tensor:
+        return Flow(CNF(cnf.field, solver=solver, t0=t0, t1=t1)).log_prob(x).mean()
+
+    def trained(end: Tensor) -> Tensor:
+        return Flow(cnf).log_prob(x).mean()
+
+    for function, tensors in ((between, (t0, t1)), (trained, (cnf.sqrt_end_time,))):
+        assert torch.autograd.gradcheck(function, tensors, eps=1e-4, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize(("method", "stages"), [("dopri5", 6), ("dopri8", 13), ("bosh3", 3)])
+@pytest.mark.parametrize("engine", ["native", "torchdiffeq"])
+def test_a_gradient_goes_back_through_what_the_solution_is_made_of(
+    engine: str, method: str, stages: int, direction: str, normal: Normal
+) -> None:
+    """Not what sets the first step, the last evaluation, rejected steps, nor any time."""
+    reached: list[bool] = []
+
+    class Watched(Waves):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            index, dx = len(reached), super().forward(t, x)
+            assert index == 1 or not t.requires_grad
+            reached.append(False)
+            if dx.requires_grad:
+                dx.register_hook(lambda _: reached.__setitem__(index, True))
+            return dx
+
+        def trace(self, t: Tensor, x: Tensor) -> Tensor:
+            return torch.cos(x @ self.b.T + self.c * t) @ (self.b @ self.a).diagonal()
+
+    solver = {"method": method, "rtol": 1e-3, "atol": 1e-3, "gradient": "backprop"}
+    cnf = CNF(Watched(2), solver={**solver, "engine": engine, "first_step": "torchdiffeq"})
+    with flows.count_nfe(cnf) as nfe:
+        z, ladj = getattr(cnf, direction)(normal(4, 2).requires_grad_())
+    (z.sum() + ladj.sum()).backward()
+    assert len(reached) == nfe.forward
+    assert (reached[1], reached[-1]) == (False, False)
+    assert reached.count(True) == stages * nfe.accepted
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+@pytest.mark.parametrize("trace", ["closed_form", "loop", "hutchinson"])
+@pytest.mark.parametrize("direction", ["log_prob", "rsample"])
+def test_gradients(
+    gradient: str, trace: str, direction: str, make_flow: Any, normal: Normal
+) -> None:
+    """Of two stacked pieces, for parameters, x and context: adjoints = backprop = differences."""
+    built = make_flow("cnf", 2, hidden=5, depth=1, layers=2, context_dim=2)
+    flow = built.using(trace=trace, solver={**DOPRI5, "gradient": gradient}, noise=1)
+    x = normal(3, 2).requires_grad_()
+    context = normal(3, 2, seed=1).requires_grad_()
+    weights = normal(3, 2, seed=2)
+
+    def objective(flow: Flow = flow) -> Tensor:
+        if direction == "log_prob":
+            return (flow.log_prob(x, context) * weights[:, 0]).sum()
+        torch.manual_seed(0)
+        sample, log_prob = flow.rsample_and_log_prob(3, context)
+        return (sample * weights).sum() + (log_prob * weights[:, 1]).sum()
+
+    tensors = [*flow.parameters(), context, *([x] if direction == "log_prob" else [])]
+    if gradient == "backprop":
+        differences = {"eps": 1e-3, "atol": 3e-6, "rtol": 3e-6, "fast_mode": True}
+        assert torch.autograd.gradcheck(lambda *_: objective(), tensors, **differences)
+        return
+    backprop = built.using(trace=trace, solver={**DOPRI5, "gradient": "backprop"}, noise=1)
+    both = [torch.autograd.grad(objective(view), tensors) for view in (flow, backprop)]
+    for mine, reference in zip(*both, strict=True):
+        torch.testing.assert_close(mine, reference, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["rk4", "midpoint"])
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
+def test_fixed_steps_have_an_adjoint(method: str, gradient: str, normal: Normal) -> None:
+    """The adjoint of a fixed-step solve takes as many steps and is right to its order."""
+    flow, x = mlp_flow(3), normal(4, 3)
+    parameters = list(flow.parameters())
+    reference = torch.autograd.grad(flow.loss(x), parameters)
+    view = flow.using(solver={"method": method, "step_size": 0.01, "gradient": gradient})
+    with flows.count_nfe(view) as nfe:
+        gradients = torch.autograd.grad(view.loss(x), parameters)
+    assert nfe.backward == nfe.forward
+    for got, expected in zip(gradients, reference, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("trace", OF_AN_MLP)
+def test_modes_without_grad(trace: str, normal: Normal) -> None:
+    """no_grad and inference_mode return what grad mode does, in both directions."""
+    flow, x = mlp_flow(3, trace=trace).using(noise=1), normal(5, 3)
+    reference = flow.log_prob(x).detach()
+    torch.manual_seed(1)
+    sample, log_prob = (part.detach() for part in flow.rsample_and_log_prob(5))
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(flow.log_prob(x), reference, atol=1e-12, rtol=0)
+            torch.manual_seed(1)
+            for got, expected in zip(flow.rsample_and_log_prob(5), (sample, log_prob), strict=True):
+                assert not got.requires_grad
+                torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)
+    assert not flow.requires_grad_(False).log_prob(x).requires_grad
