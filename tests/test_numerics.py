@@ -18,10 +18,8 @@ from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result, registry
 from benchmarks.evaluation import equalities
 from benchmarks.evaluation.equalities import IDENTITIES
-from benchmarks.execution import suite
 from benchmarks.execution.plan import tasks
 from benchmarks.studies.numerics.figures import figures
-from benchmarks.studies.numerics.tables import METRICS as MEASURED
 from benchmarks.studies.numerics.tables import by_error, by_setting, tables, with_solver
 from flows.continuous import Solver
 from flows.continuous.trace import Trace
@@ -77,15 +75,6 @@ def test_cases_are_told_apart_and_in_float64() -> None:
     assert {case.seeds.init for case in every} == {3}
     everywhere = cases("density", flows=[{"flow": "*"}])
     assert {case.flow for case in everywhere} == set(flows.own())
-
-
-@pytest.mark.parametrize("name", ["smoke", "quick", "complexity", "full"])
-def test_suites_have_every_identity(name: str) -> None:
-    """Each of them, and settings whose names no flow has for an option of its own."""
-    cases = [case for case in suite.read(name).cases() if case.former == "identities"]
-    assert {case.settings["identity"] for case in cases} == set(IDENTITIES)
-    options = {option for flow in flows.members for option in flows.members[flow].defaults}
-    assert not options & {name for case in cases for name in case.settings}
 
 
 # ---- a residual network and orders of convergence ---------------------------------------------
@@ -207,7 +196,7 @@ def test_tables_and_figures_of_every_identity() -> None:
     failed = framed([(case, replace(result, failure="on purpose")) for case, result in pairs])
     for table in tables(failed):
         assert "failed" in table.frame.to_string(), table.name
-    assert figures(failed) == []
+    assert list(figures(failed)) == []
     assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
 
 
@@ -294,53 +283,16 @@ def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> Non
     assert (quickest["gradient_error"] <= quickest["level"]).all()
     which = ["updates", "dtype", "gradient", "method", "setting"]
     assert not quickest.duplicated(which).any()
-    for table in STUDY.tables(frame):
-        assert set(MEASURED) <= set(table.frame)
-    assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
-    (figure,) = STUDY.figures(frame)
-    assert len(figure.draw().axes) == 6
-    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
-
-
-def test_seeds_are_pooled_and_flows_told_apart(frame: pd.DataFrame) -> None:
-    """Two seeds are one row, two widths two flows."""
-    (_, once), columns = STUDY.tables(frame), len(STUDY.figures(frame))
     again = pd.concat([frame, frame.assign(seed=1, gradient_error=3 * frame["gradient_error"])])
-    _, pooled = STUDY.tables(again.reset_index(drop=True))
-    assert len(pooled.frame) == len(once.frame)
-    errors = [table.frame["gradient_error"] for table in (once, pooled)]
-    assert errors[1].tolist() == pytest.approx((2 * errors[0]).tolist())
-    wider = pd.concat([frame, frame.assign(**{"option.hidden": 32})]).reset_index(drop=True)
-    assert set(STUDY.tables(wider)[1].frame["series"]) == {"cnf hidden=16", "cnf hidden=32"}
-    assert len(STUDY.figures(wider)) == 2 * columns
-
-
-def test_without_a_clock_there_are_no_times(frame: pd.DataFrame) -> None:
-    """Errors and counts have their table and figure all the same."""
-    counts = frame[[column for column in frame if "_seconds" not in column]]
-    (table,) = STUDY.tables(counts)
-    assert "backprop_ratio" not in table.frame
-    (figure,) = STUDY.figures(counts)
+    pooled = by_setting(with_solver(again.reset_index(drop=True)))
+    assert pooled["gradient_error"].tolist() == pytest.approx(
+        (2 * every["gradient_error"]).tolist()
+    )
+    (figure,) = STUDY.figures(frame)
     assert figure.draw()
 
 
 # ---- cases and faults ---------------------------------------------------------------------------
-
-
-def test_every_number_is_a_metric_with_raw_times() -> None:
-    """All gradients of a setting are timed, in rounds that they share with the reference."""
-    cases = gradient_cases(solvers={"dopri5": [1e-3]}, updates=[0], dtypes=["float32"])
-    results = results_of(cases)
-    assert len(cases) == len(results) == 3
-    for result in results.values():
-        assert set(result.metrics) <= set(METRICS)
-        assert {"gradient_error", "gradient_bytes"} <= set(result.metrics)
-        raw = result.metrics["gradient_seconds"]
-        assert isinstance(raw, list)
-        assert len(raw) >= 3
-        assert min(raw) > 0
-    references = [result.metrics["reference_seconds"] for result in results.values()]
-    assert references[0] == references[1] == references[2]
 
 
 def test_a_block_has_every_gradient_of_one_setting() -> None:
@@ -383,22 +335,7 @@ def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
     frame = frame_of(cases, results)
     *_, table = STUDY.tables(frame)
     assert table.frame["gradient_error"].tolist()[2:] == ["failed", "failed"]
-    assert len(STUDY.figures(frame)) == 1
-    failed = frame[frame["status"] == "failed"]
-    columns = [
-        "key",
-        "flow",
-        "dataset",
-        "updates",
-        "dtype",
-        "seed",
-        "status",
-        "option.solver",
-        "setting.part",
-    ]
-    (table,) = STUDY.tables(failed[[*columns, "batch"]])
-    assert set(table.frame["gradient_error"]) == {"failed"}
-    assert STUDY.figures(failed) == []
+    assert STUDY.figures(frame[frame["status"] == "failed"]) == []
 
 
 def test_a_flow_without_an_ode_is_refused() -> None:

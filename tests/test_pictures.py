@@ -162,11 +162,6 @@ def test_the_slide_comes_first_then_the_best(frame: pd.DataFrame) -> None:
     assert [name for name in titles if name][:5] == ["Data", "realnvp", "glow", "cnf", "ffjord"]
 
 
-def test_without_a_trained_density_there_is_no_picture(frame: pd.DataFrame) -> None:
-    assert figures(frame.assign(status="failed")) == []
-    assert figures(frame.iloc[:0]) == []
-
-
 def test_pictured_columns_are_the_least_gaussian() -> None:
     """Of columns of which one half is normal, the other is chosen, and stays in its order."""
     x = torch.randn(2000, 8, dtype=torch.float64)
