@@ -93,8 +93,8 @@ class Compiled:
         if rates is not None:
             of_q = tuple(of if of is None else of.contiguous() for of in rates[1])
             rates = rates[0].contiguous(), of_q
-        if stepper.control is not None:  # one function for solves of any length
-            stepper = replace(stepper, control=replace(stepper.control, first_step=None))
+        # one function for solves of any length
+        stepper = replace(stepper, control=replace(stepper.control, first_step=None))
         attempt: Attempt = self.functions(
             function,
             (stepper, self.evaluation, type(self.field), *more[:1]),

@@ -149,9 +149,8 @@ class Solver(Described):
         if not self.native:
             arguments = (dynamics, x, beside, start, end, self.by_adjoint)
             return by_torchdiffeq.solve(self, norm, *arguments)
-        steps = self.steps if self.fixed else self._control
         method = TABLEAUS[self.method] if self.fixed else embedded(self.method)
-        engine = Engine(method, steps, norm, self.gradient == "seminorm")
+        engine = Engine(method, self.steps, self._control, norm, self.gradient == "seminorm")
         return engine.solve(dynamics, x, beside, start, end, self.by_adjoint)
 
     def _control(self, span: float) -> Control:

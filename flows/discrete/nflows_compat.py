@@ -425,13 +425,11 @@ class LULinear(_Linear, transforms.LULinear):
         self.register_buffer("_places", rows * features + columns, persistent=False)
 
     def forward_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         lower, upper, diagonal = self._factors()
         outputs = F.linear(F.linear(inputs, upper), lower, self.bias)
         return outputs, diagonal.log().sum().expand(len(inputs))
 
     def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         outputs = self._solve((inputs - self.bias).T).T
         return outputs, (-self.logabsdet()).expand(len(inputs))
 
@@ -464,7 +462,6 @@ class QRLinear(_Linear, transforms.QRLinear):
     """
 
     def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         half, _ = self.orthogonal.inverse(inputs - self.bias)
         outputs = widened(_solve_upper, self._create_upper(), half.T).T
         return outputs, (-self.logabsdet()).expand(len(outputs))
