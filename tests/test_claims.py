@@ -239,12 +239,12 @@ def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
 
 
 def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a note of the report."""
+    """It is a note of the report, and a line of the command."""
 
     def fails(evidence: Evidence, claim: Claim) -> Verdict:
         if claim.id == "hutchinson":
             raise KeyError("on purpose")
-        return Verdict("confirmed", "So it is.")
+        return Verdict("confirmed", "So it is.", ("a",))
 
     monkeypatch.setattr(Evidence, "verdict", fails)
     runs = read([FOLDERS["quick"]])
@@ -252,6 +252,8 @@ def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.Monkey
         judged = judge(runs, noted)
     assert len(judged.judgements) == len(list(registry)) - 1
     assert "on purpose" in judged.notes[0]
+    lines = " ".join(flowgauge("claims", FOLDERS["quick"]).output.split())
+    assert "It could not be judged: KeyError: 'on purpose'" in lines
 
 
 def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
@@ -307,16 +309,3 @@ def test_without_folders_all_are_asked(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(ROOT.parent)
     rows = json.loads(flowgauge("claims", "--json", "--only", "hutchinson").stdout)
     assert [row["folder"] for row in rows] == [str(Path("results") / "complexity")]
-
-
-def test_the_command_loses_no_verdict_to_the_fault_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said why that one could not be judged."""
-
-    def judged(evidence: Evidence, claim: Claim) -> Verdict:
-        if claim.id == "hutchinson":
-            raise KeyError("column")
-        return Verdict("confirmed", "It is so.", ("a",))
-
-    monkeypatch.setattr(Evidence, "verdict", judged)
-    result = flowgauge("claims", str(FOLDERS["quick"]))
-    assert "It could not be judged: KeyError: 'column'" in " ".join(result.output.split())

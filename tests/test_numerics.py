@@ -124,11 +124,6 @@ def test_a_wrong_determinant_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong.metrics["mass_error"] == pytest.approx(torch.tensor(0.1).expm1().item(), rel=1e-2)
 
 
-def test_the_mass_is_that_of_two_dimensions() -> None:
-    ((_, result),) = measured("density", dims=[3])
-    assert set(result.metrics) == {"ladj_error", "ladj_bound"}
-
-
 # ---- the rate of log p ------------------------------------------------------------------------
 
 
