@@ -112,9 +112,9 @@ def test_what_killed_runs_have_left_is_removed(finished, copy):
     store.write(copy, record)
     folder = copy / CHECKPOINTS
     folder.mkdir()
-    gone = [folder / f"{done}-mark.safetensors", folder / f"{done}-mark-other.safetensors"]
-    gone += [folder / ".k-m.safetensors.h-5-6", copy / ".suite.json.host-1-2"]
-    kept = [folder / f"{failed}-mark.safetensors", folder / "0123-mark.safetensors"]
+    gone = [folder / f"{done}-mark.pt", folder / f"{done}-mark-other.pt"]
+    gone += [folder / ".k-m.pt.h-5-6", copy / ".suite.json.host-1-2"]
+    kept = [folder / f"{failed}-mark.pt", folder / "0123-mark.pt"]
     for path in (*gone, *kept):
         path.write_bytes(b"x")
     run(chosen, copy, Silent())

@@ -35,7 +35,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     assert "stopped" in output
     (record,) = store.read(stopped).values()
     assert (record.case.study, record.status) == ("numerics", "done")
-    assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".safetensors"]
+    assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".pt"]
     monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PLUGIN),))
     chosen = suite.read(str(file))
     assert len(run(chosen, stopped, Silent(), worker=worker).done) == 2
@@ -59,7 +59,7 @@ def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
 
     with pytest.raises(Terminated):
         run(suite.read(str(file)), out, Ending())
-    assert [path.suffix for path in (out / "checkpoints").iterdir()] == [".safetensors"]
+    assert [path.suffix for path in (out / "checkpoints").iterdir()] == [".pt"]
     assert len((tmp_path / "updates").read_text()) == UPDATES // 2
 
 
