@@ -1,13 +1,12 @@
 """Count the functions that a number passes from frame to cell: ``python docs/trace_cell.py``.
 
-A function of benchmarks/ counts if the value is among its arguments or in what it returns, as a
-number, in a column of a frame, or in its text.
+A function of benchmarks/ counts if it hands the value on: as a number or in a column of what it
+returns, unless that goes into another table. One that only reads it does not.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import CodeType, FrameType
@@ -17,14 +16,14 @@ import numpy as np
 import pandas as pd
 
 import benchmarks
-from benchmarks.core.exhibit import Folder
+from benchmarks.core.exhibit import Folder, Table
 from benchmarks.report.cells import grid
 
 ROOT = Path(benchmarks.__file__).parent
 CELLS = (  # run, study, metric, what chooses its row, table
     ("reference", "density", "test_ll", {"flow": "realnvp", "dataset": "magic"}, "density-magic"),
     ("complexity", "cost", "log_prob_flops", {"flow": "realnvp", "dim": 64}, "cost-growth"),
-    ("evaluations", "nfe", "nfe_end", {"flow": "ffjord"}, "nfe"),
+    ("evaluations", "nfe", "nfe_end", {"flow": "ffjord"}, "nfe-training"),
 )
 
 
@@ -47,26 +46,38 @@ def has(thing: Any, value: float, depth: int = 3) -> bool:
     return isinstance(thing, list | tuple) and any(has(x, value, depth - 1) for x in thing)
 
 
-def seen(value: float, show: Any) -> dict[CodeType, int]:
-    """The functions that see a value while something is shown, with their lines."""
-    codes: dict[CodeType, int] = {}
+def of_others(result: Any, name: str) -> bool:
+    """Whether a function gave tables, and none of this name."""
+    tables = result if isinstance(result, list | tuple) else [result]
+    tables = [each for each in tables if isinstance(each, Table)]
+    return bool(tables) and name not in [table.name for table in tables]
+
+
+def handed_on(value: float, name: str, show: Any) -> dict[CodeType, int]:
+    """The functions that hand a value on while a table is shown, with their lines."""
+    calls: list[dict[CodeType, int]] = [{}]  # of each function that runs, those that ran in it
 
     def note(frame: FrameType, event: str, result: Any) -> None:
         code = frame.f_code
         if not code.co_filename.startswith(str(ROOT)) or code.co_name.startswith("<"):
             return
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        things: Iterable[Any] = [result] if event == "return" else map(frame.f_locals.get, names)
-        if code not in codes and event in ("call", "return") and any(has(x, value) for x in things):
-            lines = {line for _, _, line in code.co_lines() if line}
-            codes[code] = max(lines) - min(lines) + 1
+        if event == "call":
+            calls.append({})
+        elif event == "return":
+            inner = calls.pop()
+            if of_others(result, name):
+                return
+            if has(result, value):
+                lines = {line for _, _, line in code.co_lines() if line}
+                inner[code] = max(lines) - min(lines) + 1
+            calls[-1] |= inner
 
     sys.setprofile(note)
     try:
         show()
     finally:
         sys.setprofile(None)
-    return codes
+    return calls[0]
 
 
 def main() -> None:
@@ -84,7 +95,7 @@ def main() -> None:
                 if table.name == name:
                     grid(table)
 
-        codes = seen(value, show)
+        codes = handed_on(value, name, show)
         longest = max(codes.values(), default=0)
         print(f"{metric} of {study} ({name}): {len(codes)} functions, the longest {longest} lines")
         for code, lines in codes.items():

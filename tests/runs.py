@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+from typer.testing import CliRunner, Result
+
+from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.frame import load
 from benchmarks.core.metrics import METRICS
@@ -97,6 +105,14 @@ scoring = {{ rows = 200, grid = 20, samples = 200, compared_rows = 1, seconds = 
 """
 
 
+def flowgauge(*arguments: object, status: int | None = 0) -> Result:
+    """What a command gives in this process, which ends with a status; any if None."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert status in (None, result.exit_code), result.output
+    return result
+
+
 def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Python in a process of its own; its output is one stream of text."""
     return subprocess.Popen(
@@ -106,3 +122,40 @@ def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+PAUSED = Path(__file__).with_name("paused_training.py")
+UPDATES = 40
+STOPPED = f"""
+about = "An identity and a training."
+threads = 1
+[[studies]]
+study = "identities"
+times = []
+methods = []
+bottlenecks = []
+flows = ["realnvp"]
+dims = [2]
+sizes = {{ hidden = 4, layers = 1 }}
+[[studies]]
+study = "density"
+baselines = []
+datasets = ["8gaussians"]
+batch = 32
+updates = {UPDATES}
+flows = [{{ flow = "realnvp", options = {{ hidden = 8, layers = 2 }} }}]
+training = {{ validation_rows = 100 }}
+scoring = {{ rows = 200, grid = 20, samples = 200, compared_rows = 1, seconds = 0.02 }}
+"""
+
+
+def until(
+    condition: Callable[[], Any], reason: str | Callable[[], str], seconds: float = 300
+) -> Any:
+    """Wait until a condition has a true value; fail with a reason where that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(reason if isinstance(reason, str) else reason())
+        threading.Event().wait(0.02)
+    return value

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import flows
 from flows import Flow
-from flows.discrete.linear import LINEAR
+from flows.discrete.glow import LINEAR
 from flows.discrete.nflows_compat import ActNorm
-from member_marks import CONDITIONAL, every_discrete, every_member
+from variants import CONDITIONAL, every_discrete, every_member
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
@@ -77,16 +77,6 @@ def test_a_view_shares_every_tensor(
         for parameter in flow.parameters():
             parameter += 0.1
     assert not torch.allclose(view.log_prob(x).detach(), before)
-
-
-@every_discrete
-def test_meta_device(name: str, options: dict[str, Any], make_flow: Make) -> None:
-    """A discrete member moved to meta tells shapes without values; an ODE's steps need values."""
-    flow = make_flow(name, 3, **options).to("meta")
-    x = torch.empty(4, 3, dtype=torch.float64, device="meta")
-    for mode in (True, False):
-        log_prob = flow.train(mode).log_prob(x)
-        assert (log_prob.device.type, log_prob.shape) == ("meta", (4,))
 
 
 def test_a_flow_is_made_of_a_bijection(normal: Normal) -> None:

@@ -1,4 +1,4 @@
-"""Members: what registries list and refuse, plug-in files, entry points, packages of libraries."""
+"""Members and plug-ins: registries, entry points, files that records depend on."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import pandas as pd
 import pytest
 import torch
 from nflows.transforms import IdentityTransform
@@ -19,21 +19,20 @@ from torch import nn
 from torch.distributions import Distribution
 
 import flows
+from benchmarks.core.naming import STAR, series
 from benchmarks.execution.plan import tasks
+from benchmarks.execution.versions import commit_of, plugin_files
+from benchmarks.measure.machine import git
+from benchmarks.plotting.draw import looks
+from benchmarks.studies.contender import expanded
+from benchmarks.studies.density.tables import tables as density_tables
+from benchmarks.studies.trainees import Trainee
+from claim_examples import densities
 from flows.continuous.trace import TRACES, Trace
-from flows.member import SIZES, Member
 from flows.plugins import load_plugin
-from flows.registry import Registry, needed
+from flows.registry import SIZES, Member, Registry, needed
 from runs import small
 from variants import options_of
-
-
-def test_unknown_flow_lists_the_choices() -> None:
-    """The error names what was asked for and everything there is."""
-    with pytest.raises(ValueError, match="'glwo'") as caught:
-        flows.build("glwo", 2)
-    for name in flows.names():
-        assert name in str(caught.value)
 
 
 @pytest.mark.parametrize("name", flows.own())
@@ -226,28 +225,6 @@ def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
     assert flows.members.module_of("glow") == "flows.discrete.glow"
 
 
-@pytest.fixture
-def registry_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Registry[int]]]:
-    """Makes a registry over a package of one module, whose text registers by ``add``."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(tmp_path)
-    target = sys.modules["registry_target"] = types.ModuleType("registry_target")
-
-    def make(text: str, **arguments: Any) -> Registry[int]:
-        _plugin(tmp_path / "some_members" / "__init__.py", "")
-        _plugin(tmp_path / "some_members" / "one.py", f"from registry_target import add\n{text}\n")
-        registry: Registry[int] = Registry("thing", ("some_members",), **arguments)
-        target.add = registry.add  # type: ignore[attr-defined]
-        return registry
-
-    yield make
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("registry_target", "some_members", "entry"):
-            del sys.modules[name]
-
-
 def test_two_plug_ins_of_one_name_are_told_apart(tmp_path: Path) -> None:
     """A second file of the same name would pass for the first: it is refused."""
     load_plugin(_plugin(tmp_path / "a" / "mine.py", PLUGIN.format(name="mine")))
@@ -272,28 +249,14 @@ def test_a_broken_plug_in_errs_in_one_line(tmp_path: Path, text: str) -> None:
     assert "mended" in flows.names()
 
 
-def test_entry_points_add_members_and_failures_only_warn(
-    tmp_path: Path, registry_of: Callable[..., Registry[int]]
-) -> None:
-    """One distribution's fault is a warning, and the others are loaded."""
-    registry = registry_of("", group="test.things")
-    _plugin(tmp_path / "entry.py", "from registry_target import add\nadd('theirs', 1, __name__)\n")
-    points = "[test.things]\nbad = no_such_module_at_all:member\ngood = entry\n"
-    _plugin(tmp_path / "entry-1.dist-info" / "entry_points.txt", points)
-    _plugin(tmp_path / "entry-1.dist-info" / "METADATA", "Name: entry\nVersion: 1\n")
-    with pytest.warns(UserWarning, match=r"'no_such_module_at_all:member' was left out"):
-        assert list(registry) == ["theirs"]
-    assert list(registry) == ["theirs"]  # and once only: a second warning would be an error
-    assert set(registry.left_out) == {"no_such_module_at_all:member"}
-    assert "entry" in needed({"theirs"})
-    assert "entry" not in needed({"other"})
-
-
 def test_a_module_that_cannot_be_imported_is_left_out(
-    registry_of: Callable[..., Registry[int]],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one line, and the reason wherever a name is unknown."""
-    registry = registry_of("import no_such_module_at_all")
+    _plugin(tmp_path / "some_members" / "__init__.py", "")
+    _plugin(tmp_path / "some_members" / "one.py", "import no_such_module_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[int] = Registry("thing", ("some_members",))
     with pytest.warns(UserWarning, match="left out: ModuleNotFoundError") as warned:
         assert list(registry) == []
     assert len(warned) == 1
@@ -302,12 +265,13 @@ def test_a_module_that_cannot_be_imported_is_left_out(
 
 
 MEMBERS = '''
-"""A data set, a study of it, and a claim of the study."""
+"""A flow, a data set, a study of it, and a claim of the study."""
 
 from functools import partial
 
 from pydantic import BaseModel
 
+import flows
 from benchmarks.claims import Verdict, done, keys, outcome
 from benchmarks.claims import register as claim
 from benchmarks.core.study import Result, Study
@@ -319,6 +283,7 @@ from benchmarks.datasets.analytic import gaussian_sample
 rows = dict.fromkeys(("train", "val", "test"), 40)
 gaussian = partial(gaussian_sample, 2)
 register("their_gaussian")(drawn("their_gaussian", "A Gaussian", gaussian, rows=rows))
+flows.register("their_flow", uses=())(lambda dim: flows.build("planar", dim))
 
 
 class Options(BaseModel):
@@ -361,10 +326,11 @@ def judge(frame):
 '''
 POINTS = "".join(
     f"[flowgauge.{group}]\nbroken = no_such_module_of_theirs\ngood = their_members\n"
-    for group in ("datasets", "studies", "claims")
+    for group in ("flows", "datasets", "studies", "claims")
 )
 CODE = """
 import json, warnings
+import flows
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -375,6 +341,7 @@ with warnings.catch_warnings(record=True) as caught:
     from benchmarks.execution.versions import dependencies, plugins_of
 
     study, shape = studies["theirs"], datasets.load("their_gaussian").train.shape
+    flow = flows.members.module_of("their_flow")
     ids = [claim.id for claim in claims()]
 from flows.plugins import load_plugin
 from flows.registry import needed
@@ -382,6 +349,7 @@ from flows.registry import needed
 (case,) = study.cases(study.Options(), Common())
 print(json.dumps({
     "claim": "their-claim" in ids,
+    "flow": flow,
     "messages": [str(w.message) for w in caught if "no_such_module" in str(w.message)],
     "plugins": {kind: fact["file"] for kind, fact in plugins_of(case).items()},
     "files": list(dependencies(case).files),
@@ -404,7 +372,7 @@ def distribution(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, tmp_path)))}
 
 
-def test_entry_points_add_data_sets_studies_and_claims(
+def test_entry_points_add_flows_data_sets_studies_and_claims(
     distribution: dict[str, str], tmp_path: Path
 ) -> None:
     """Each is listed, its records name the module and its file, a broken one is a line.
@@ -415,10 +383,11 @@ def test_entry_points_add_data_sets_studies_and_claims(
     output = subprocess.check_output(command, cwd=tmp_path, env=distribution, text=True)
     facts = json.loads(output)
     messages = facts.pop("messages")
-    assert len(messages) == 3
+    assert len(messages) == 4
     assert all("\n" not in text and "left out" in text for text in messages)
     assert facts == {
         "claim": True,
+        "flow": "their_members",
         "plugins": {"data": "their_members.py", "study": "their_members.py"},
         "files": ["file their_members.py"],
         "needed": [["their_members"], []],
@@ -435,3 +404,113 @@ def test_the_claims_of_a_file_are_asked_for_by_name(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "benchmarks", *command, "--json"]
     (row,) = json.loads(subprocess.check_output(line, cwd=root, text=True))
     assert (row["id"], row["verdict"]) == ("their-claim", "not_measured")
+
+
+FILES = {
+    "plug/mine.py": "import os, torch, beside, far.deep\nfrom importlib import import_module\n"
+    'import flows\n\n@flows.register("mine_{0}", uses=())\ndef make(dim):\n    '
+    'import_module("late")\n',
+    "plug/beside.py": "from sub import thing",
+    "plug/sub/__init__.py": "",
+    "plug/sub/thing.py": "from . import other",
+    "plug/sub/other.py": "",
+    "plug/late.py": "",
+    "plug/unrelated.py": "",
+    "work/far/__init__.py": "from .near import value",
+    "work/far/near.py": "value = 1",
+    "work/far/deep.py": "from far import near",
+    "work/far/unused.py": "",
+}
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The module of a plug-in's file with helpers beside it and in a folder on the path."""
+    for name, text in FILES.items():
+        (path := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("{0}", "flow"))
+    for folder in ("plug", "work"):
+        monkeypatch.syspath_prepend(tmp_path / folder)
+    importlib.invalidate_caches()
+    before = set(sys.modules)
+    with flows.members.temporary():
+        yield load_plugin(tmp_path / "plug" / "mine.py").__name__
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def test_every_file_of_its_own_counts_and_no_other(plugin: str, tmp_path: Path) -> None:
+    """Helpers beside it, in packages, imported late, and under development elsewhere."""
+    before = plugin_files(plugin)
+    unrelated = {"plug/unrelated.py", "work/far/unused.py"}
+    assert len(before) == len(FILES) - len(unrelated)
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.write_text(text.replace("{0}", "flow") + "\n# changed\n")
+        assert (plugin_files(plugin) != before) == (name not in unrelated), name
+        path.write_text(text.replace("{0}", "flow"))
+
+
+def test_a_distribution_is_not_followed_into_others() -> None:
+    """As if the library were a plug-in: its files, and none of what it needs."""
+    files = plugin_files("nflows.transforms")
+    assert {"file nflows/transforms/base.py", "file nflows/utils/torchutils.py"} <= set(files)
+    assert all(name.startswith("file nflows/") for name in files)
+    assert not plugin_files("flows.flow")
+
+
+def test_the_packages_that_hold_a_module_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python runs them first, though the module imports nothing of them."""
+    for name in ("outer_of_mine/__init__.py", "outer_of_mine/inner/__init__.py"):
+        (path := tmp_path / name).parent.mkdir(exist_ok=True)
+        path.write_text("")
+    (tmp_path / "outer_of_mine" / "inner" / "flow.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("outer_of_mine", "outer_of_mine.inner", "outer_of_mine.inner.flow"):
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
+    assert len(plugin_files("outer_of_mine.inner.flow")) == 3
+
+
+def test_a_record_has_the_commit_and_whether_the_tree_was_dirty(
+    plugin: str, tmp_path: Path
+) -> None:
+    assert commit_of(plugin) == {"file": "mine.py", "commit": ""}
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "plug", "work")
+    who = ("-c", "user.name=n", "-c", "user.email=e")
+    git(tmp_path, *who, "commit", "-qm", "first")
+    head = git(tmp_path, "rev-parse", "--short=12", "HEAD")
+    (tmp_path / ".gitignore").write_text("__pycache__\n.gitignore\n")
+    assert commit_of(plugin)["commit"] == head
+    (tmp_path / "work" / "far" / "near.py").write_text("value = 2")
+    assert commit_of(plugin)["commit"] == f"{head}-dirty"
+
+
+def test_it_has_the_settings_of_its_peers(plugin: str) -> None:
+    listed = [
+        {"flow": "cnf", "updates": 7},
+        {"flow": "maf", "options": {"layers": 2}},
+        {"flow": "realnvp", "updates": 600, "training": {"learning_rate": 3e-3}},
+        {"flow": "*", "updates": 50},
+    ]
+    trainees = {t.flow: t for t in expanded([Trainee.model_validate(part) for part in listed])}
+    mine = trainees["mine_flow"]
+    assert mine.updates == 600
+    assert mine.training.model_dump(exclude_unset=True) == {"learning_rate": 3e-3}
+    assert trainees["glow"].updates == 50
+
+
+def test_it_is_marked_and_its_rank_is_stated() -> None:
+    frame = densities({"maf": 1.0, "mine": 0.5, "glow": 0.0})
+    frame = frame.assign(plugin=frame["flow"] == "mine", test_ll_se=0.01)
+    assert set(series(frame)) == {"maf", f"{STAR} mine", "glow"}
+    for table in density_tables(frame)[1:]:
+        if "leads" in table.frame:
+            assert f"{STAR} mine is 2 of 3 flows" in table.note
+    assert set(series(pd.DataFrame(frame).drop(columns="plugin"))) == {"maf", "mine", "glow"}
+    styles = looks(series(frame))
+    own = styles.pop(f"{STAR} mine")["color"]
+    assert own not in {style["color"] for style in styles.values()}

@@ -12,10 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks import report
-from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core import study as studies
 from benchmarks.core.exhibit import RECORDS, Table
@@ -39,6 +37,7 @@ from report_probes import (
     Probe,
     record_of,
 )
+from runs import flowgauge
 
 pytestmark = pytest.mark.usefixtures("probes")
 
@@ -127,7 +126,7 @@ def test_the_same_records_give_the_same_bytes(rendered: Path, results: Path) -> 
 
 
 def test_files_of_an_earlier_report_go(results: Path) -> None:
-    for name in ("tables/old.csv", "figures/old.png", ".index.html.99"):
+    for name in ("tables/old.csv", "figures/old.png", ".index.html.host-1-99"):
         path = results / "report" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old")
@@ -354,11 +353,11 @@ def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, P
     likelihoods = {name: value for name, value, _ in _rows(table)}
     assert likelihoods == {
         "glow (a/run)": "–",
-        "maf (a/run)": "−4",
-        "maf (b/run)": "−3",
-        "nice (b/run)": "−1",
-        "realnvp (a/run)": "−2",
-        "realnvp (b/run)": "−1",
+        "maf (a/run)": "−4.000",
+        "maf (b/run)": "−3.000",
+        "nice (b/run)": "−1.000",
+        "realnvp (a/run)": "−2.000",
+        "realnvp (b/run)": "−1.000",
     }
     keys = {f"{run}/{path.stem}" for run, folder in zip(content.runs, folders, strict=True)
             for path in store.loose(folder)}  # fmt: skip
@@ -394,7 +393,7 @@ def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path: Path
     (section,) = collect(
         [_folder(tmp_path / "a", _record("maf"), _record("nsf_ar"), elsewhere)]
     ).sections
-    assert {row[0]: row[1:] for row in _rows(section.tables[0])}["nice"] == ["−9", "–"]
+    assert {row[0]: row[1:] for row in _rows(section.tables[0])}["nice"] == ["−9.000", "–"]
     assert any("other" in note for note in section.notes)
 
 
@@ -426,8 +425,7 @@ def test_the_command_writes_beside_the_results_and_never_into_them(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["report", *map(str, folders)])
-    assert done.exit_code == 0, done.output
+    flowgauge("report", *folders)
     root = tmp_path / "results" / "a-run-vs-b-run" / "report"
     assert (root / "index.html").is_file()
     assert not any((folder / "report").exists() for folder in folders)
@@ -437,5 +435,4 @@ def test_the_command_writes_beside_the_results_and_never_into_them(
 
 
 def test_a_folder_given_twice_is_wrong_usage(folders: tuple[Path, Path]) -> None:
-    done = CliRunner().invoke(app, ["report", str(folders[0]), str(folders[0] / ".." / "run")])
-    assert done.exit_code == 2
+    flowgauge("report", folders[0], folders[0] / ".." / "run", status=2)

@@ -15,7 +15,7 @@ import pandas as pd
 from benchmarks.analysis import improvement
 from benchmarks.analysis.criteria import LEVEL, UPDATES
 from benchmarks.analysis.inference import Standing
-from benchmarks.analysis.paired import Comparison, compare, standing
+from benchmarks.analysis.paired import Comparison, compare
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
@@ -143,11 +143,6 @@ def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
     return chosen
 
 
-def tested(pairs: Sequence[Contest]) -> dict[str, Standing]:
-    """How the first stands on each data set, by the rules of `paired.standing` over all of them."""
-    return standing({pair.data: pair.comparison for pair in pairs})
-
-
 def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
     """The cases of the series with the highest mean validation likelihood; None if not known.
 
@@ -158,8 +153,7 @@ def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
     values = validations(side)
     if values.isna().any():
         return None
-    splits = [set(own) for _, own in side.groupby("series")["data_seed"]]
-    common = side["data_seed"].isin(set.intersection(*splits))
+    common = side["data_seed"].isin(set.intersection(*side.groupby("series")["data_seed"].agg(set)))
     means = values[common if common.any() else values.index].groupby(side["series"]).mean()
     return side[side["series"] == means.idxmax()]
 
@@ -167,9 +161,8 @@ def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
 def validations(cases: pd.DataFrame) -> pd.Series:
     """Validation likelihood of each case, nats: a baseline's, or a training's best; else NaN."""
     values = cases.get("val_ll", pd.Series(np.nan, cases.index)).astype(float)
-    others = arrays_by_case(cases[values.isna()], improvement.CURVE)
-    curves = [improvement.best(own) if own else math.nan for own in others]
-    values[values.isna()] = np.array(curves)
+    curves = arrays_by_case(cases[values.isna()], improvement.CURVE)
+    values[values.isna()] = np.array([improvement.best(c) if c else math.nan for c in curves])
     return values
 
 
@@ -192,8 +185,7 @@ def _effort_to(side: pd.DataFrame, axis: str, level: float) -> float:
     for _, seeds in side.groupby("series"):
         curves = arrays_by_case(seeds, improvement.CURVE, axis)
         if all(axis in curve for curve in curves):
-            costs = [improvement.cost_at(curve, axis, level) for curve in curves]
-            means.append(float(np.mean(costs)))
+            means.append(float(np.mean([improvement.cost_at(c, axis, level) for c in curves])))
     return min(means, default=math.nan)
 
 

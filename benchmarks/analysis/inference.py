@@ -121,16 +121,9 @@ def standings(estimates: Mapping[str, tuple[Estimate, float]], level: float) -> 
     within = holm([estimate.p_apart(margin) for estimate, margin in estimates.values()])
     verdicts: dict[str, Standing] = {}
     for (name, (estimate, _)), p, p_apart in zip(estimates.items(), apart, within, strict=True):
-        if p_apart < level:
-            verdicts[name] = "level"
-        elif p < level:
-            verdicts[name] = "ahead" if estimate.value > 0 else "behind"
-        else:
-            verdicts[name] = "open"
+        side: Standing = "ahead" if estimate.value > 0 else "behind"
+        verdicts[name] = "level" if p_apart < level else side if p < level else "open"
     return verdicts
-
-
-# ---- standard errors, medians, p-values ---------------------------------------------------------
 
 
 def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
@@ -168,9 +161,10 @@ def holm(p: Sequence[float]) -> list[float]:
     NaN, of what cannot be tested, stays NaN and is not counted. Holm, A simple sequentially
     rejective multiple test procedure, 1979.
     """
-    tested = sorted((i for i in range(len(p)) if p[i] == p[i]), key=lambda i: p[i])
-    adjusted, highest = [float("nan")] * len(p), 0.0
-    for rank, index in enumerate(tested):
-        highest = max(highest, min(1.0, (len(tested) - rank) * p[index]))
-        adjusted[index] = highest
-    return adjusted
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values, kind="stable")  # NaN last
+    order = order[: np.count_nonzero(~np.isnan(values))]
+    scaled = np.minimum(1.0, np.arange(len(order), 0, -1) * values[order])
+    adjusted = np.full(len(values), math.nan)
+    adjusted[order] = np.maximum.accumulate(scaled)
+    return list(map(float, adjusted))

@@ -137,22 +137,20 @@ def error_over_rows(seeds: pd.DataFrame) -> float:
 
 def _pairs(one: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
     """Positions (pairs, 2) of cases of one seed and split; a baseline has all of its split."""
-    seeds = [list(zip(side["seed"], _splits(side), strict=True)) for side in (one, other)]
-    sides = [_positions(s, b) for s, b in zip(seeds, map(is_baseline, (one, other)), strict=True)]
-    pairs = []
-    for seed, split in sorted({*seeds[0], *seeds[1]}):
-        positions = [side.get((seed, split), side.get((None, split))) for side in sides]
-        if None not in positions:
-            pairs.append(positions)
-    return np.array(pairs, dtype=int).reshape(-1, 2)
-
-
-def _positions(
-    seeds: list[tuple[int, int]], baseline: pd.Series
-) -> dict[tuple[int | None, int], int]:
-    """Position of each (seed, split); of a baseline also of the split alone, under None."""
-    own: dict[tuple[int | None, int], int] = {pair: place for place, pair in enumerate(seeds)}
-    return own | {(None, seeds[i][1]): i for i in np.flatnonzero(baseline)[::-1].tolist()}
+    sides: list[dict[tuple[int | None, int], int]] = []
+    for side in (one, other):
+        places: dict[tuple[int | None, int], int] = {}
+        rows = zip(side["seed"], _splits(side), is_baseline(side), strict=True)
+        for place, (seed, split, baseline) in enumerate(rows):
+            places[seed, split] = place
+            if baseline:  # stands beside every seed
+                places.setdefault((None, split), place)
+        sides.append(places)
+    pairs = [
+        [side.get((seed, split), side.get((None, split))) for side in sides]
+        for seed, split in sorted({pair for side in sides for pair in side if pair[0] is not None})
+    ]
+    return np.array([pair for pair in pairs if None not in pair], dtype=int).reshape(-1, 2)
 
 
 def facts_of(cases: pd.DataFrame) -> Mapping[str, Any]:

@@ -60,13 +60,12 @@ class Claim:
     """A statement, and how records judge it.
 
     ``page`` is the number of its slide in the `LECTURE` and ``slide`` the title, None and "" of a
-    claim that is not the lecture's; ``item`` orders the claims of a slide. ``criterion`` says what
-    confirms and what refutes it, ``strength`` and ``weakness`` what speaks for such a verdict and
-    against it; a ``check`` holds by construction. ``studies`` are those whose records it reads, or
-    one of which it reads a ``part``; ``suite`` is one that measures them all, ``exhibits`` the
-    tables and figures that show it. It reads the records of the studies ``also`` too, where a run
-    has some. ``judge`` gets the frame, or what ``prepare`` makes of it, once for all claims that
-    have the same one.
+    claim that is not the lecture's. ``criterion`` says what confirms and what refutes it,
+    ``strength`` and ``weakness`` what speaks for such a verdict and against it; a ``check`` holds
+    by construction. ``studies`` are those whose records it reads, or one of which it reads a
+    ``part``, and ``also`` those that a run may lack; ``suite`` measures them all. ``exhibits`` are
+    the tables and figures that show it. ``judge`` gets the frame, or what ``prepare`` makes of it,
+    once for all claims that have the same one.
     """
 
     id: str
@@ -79,7 +78,6 @@ class Claim:
     also: Sequence[str] = ()
     prepare: Callable[[pd.DataFrame], Any] | None = None
     page: int | None = None
-    item: int = 1
     slide: str = ""
     strength: str = ""
     weakness: str = ""
@@ -186,14 +184,12 @@ def _of_table(id: str) -> dict[str, Any]:
     rule = RULES[id]
     level = level_of(id if id in TABLE["shares"] else "leads")
     shared = {"level": level, "updates": UPDATES, "margin": MARGIN, "beyond": TABLE["beyond"]}
-    page = [name for name, other in RULES.items() if other["page"] == rule["page"]]
     known = {field.name for field in dataclasses.fields(Claim)}
     return {
         **{name: value for name, value in rule.items() if name in known},
         "criterion": rule["text"].format(**shared, **rule),
         "suite": TABLE["suites"][rule["studies"][0]],
         "slide": TABLE["slides"][str(rule["page"])],
-        "item": 1 + page.index(id),
     }
 
 
@@ -204,8 +200,8 @@ def level_of(tests: str) -> float:
 
 def claims() -> list[Claim]:
     """All claims, in the lecture's order; those that are of no slide last."""
-    every = [registry[name] for name in registry]
-    return sorted(every, key=lambda c: (c.page is None, c.page or 0, c.item, c.id))
+    order = [*RULES, *sorted({*registry} - {*RULES})]
+    return [registry[name] for name in order if name in registry]
 
 
 # ---- what judges share --------------------------------------------------------------------------

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure.process import Child
     from flows.conformance import Outcome
-    from flows.packages import Library
+    from flows.registry import Library
 
 DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")
@@ -224,15 +224,14 @@ def _check_flows(
 
 def _failures(outcomes: pd.DataFrame) -> list[str]:
     """Each flow that failed, its dimensions, and the first of the rows that failed at them."""
+    dims: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     failed = outcomes[outcomes["status"] == "fail"]
-    names = failed.groupby(["flow", "dim"], sort=False)["name"].agg(
-        lambda rows: tuple(rows.unique())
-    )
+    for (flow, dim), rows in failed.groupby(["flow", "dim"], sort=False):
+        dims.setdefault((flow, tuple(rows["name"].unique())), []).append(str(dim))
     failures = []
-    for (flow, rows), group in names.reset_index().groupby(["flow", "name"], sort=False):
-        listed = [*rows[:NAMED], *([f"{len(rows) - NAMED} more"] if len(rows) > NAMED else [])]
-        where = ", ".join(map(str, group["dim"]))
-        failures.append(f"{flow} at D = {where} ({', '.join(listed)})")
+    for (flow, names), where in dims.items():
+        listed = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+        failures.append(f"{flow} at D = {', '.join(where)} ({', '.join(listed)})")
     return failures
 
 
@@ -394,20 +393,19 @@ def changes(before: Iterable[Row], after: Iterable[Row]) -> list[str]:
     A family that one of them lacks is one line. Figures may differ.
     """
     words = {True: "passed", False: "failed", None: "not applicable"}
-    sides: list[dict[tuple[str, str], dict[str, str]]] = [{}, {}]  # by family and place
-    for side, rows in zip(sides, (before, after), strict=True):
-        for row in rows:
-            place = row["family"], _place(row)
-            side.setdefault(place, {})[row["row"]] = words[row["passed"]]
-    old, new = sides
-    families = [dict.fromkeys(family for family, _ in side) for side in sides]
+    sides = old, new = [
+        {(row["family"], _place(row), row["row"]): words[row["passed"]] for row in rows}
+        for rows in (before, after)
+    ]
+    families = [dict.fromkeys(family for family, *_ in side) for side in sides]
     lines = [f"{family}: no rows before" for family in families[1] if family not in families[0]]
     lines += [f"{family}: no rows now" for family in families[0] if family not in families[1]]
-    for key in (key for key in old if key in new and LATE not in {**old[key], **new[key]}):
-        for name in {**old[key], **new[key]}:
-            was, now = (side[key].get(name, "no row") for side in sides)
-            if was != now:
-                lines.append(f"{key[1]}, {name}: {was} before, {now} now")
+    both = {place for _, place, _ in old} & {place for _, place, _ in new}
+    both -= {place for side in sides for _, place, name in side if name == LATE}
+    for key in (key for key in {**old, **new} if key[1] in both):
+        was, now = (side.get(key, "no row") for side in sides)
+        if was != now:
+            lines.append(f"{key[1]}, {key[2]}: {was} before, {now} now")
     return lines
 
 

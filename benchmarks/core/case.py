@@ -274,10 +274,10 @@ def _options(flow: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     from flows import members
 
     defaults = members[flow].defaults if flow in members else {}
-    values = dict(options)
-    for name, default in defaults.items():
-        if name in values and (convert := getattr(type(default), "of", None)):
-            values[name] = convert(values[name])
+    values = {
+        name: type(defaults[name]).of(value) if hasattr(defaults.get(name), "of") else value
+        for name, value in options.items()
+    }
     return _whole(values), _whole(defaults)
 
 

@@ -16,7 +16,7 @@ ESCAPES = re.compile(
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline
     r"|[\u202a-\u202e\u2066-\u2069]"  # what turns the direction of the text around
 )
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def plain(text: object) -> str:
@@ -76,10 +76,15 @@ def number(value: float, digits: str) -> str:
     elif exponent and not value:
         text = "0"
     elif exponent:
-        text = f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+        text = f"{mantissa}×{power_of_ten(int(exponent))}"
     if not text.strip("-0."):
         text = text.lstrip("-")  # avoid negative zero
     return text.replace("-", "−")
+
+
+def power_of_ten(exponent: int) -> str:
+    """ "10⁻³"."""
+    return f"10{str(exponent).translate(SUPERSCRIPTS)}"
 
 
 def with_error(value: float, error: float, digits: str, error_digits: str | None = None) -> str:

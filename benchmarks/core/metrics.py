@@ -39,10 +39,10 @@ class Metric:
 
     ``per`` is what a value is of: a "batch", one "row" of data, or "" for anything else. A value of
     a batch is shown for a row where a table asks for it. ``display`` is the unit of tables and axes
-    where it is not ``unit``. ``label`` is the short name of headers and axes; ``about`` explains.
-    ``solves`` says that a count grows with the evaluations of a solver, so that it is exact only
-    where the solver's steps are fixed. ``cpu`` says that a time is in CPU seconds of one process,
-    which may be quoted whatever ran beside it.
+    where it is not ``unit``, ``digits`` a format specification of tables (".3g"). ``label`` is the
+    short name of headers and axes; ``about`` explains. ``solves`` says that a count grows with the
+    evaluations of a solver, so that it is exact only where the solver's steps are fixed. ``cpu``
+    says that a time is in CPU seconds of one process, which may be quoted whatever ran beside it.
     """
 
     about: str
@@ -52,6 +52,7 @@ class Metric:
     label: str = ""
     per: Literal["", "batch", "row"] = ""
     display: str = ""
+    digits: str = ""
     solves: bool = False
     cpu: bool = False
 

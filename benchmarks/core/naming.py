@@ -52,7 +52,7 @@ def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 
     Values may be nested: {"solver": {"method": "rk4"}} is named as method=rk4.
     """
-    flat = [(name, _flat(values)) for name, values in rows]
+    flat = [(name, flattened(values)) for name, values in rows]
     texts: dict[tuple[str, str], list[str]] = defaultdict(list)  # by name and key
     for name, values in flat:
         for key, value in values.items():
@@ -93,7 +93,7 @@ def lines(cases: Iterable[Case], studies: Registry[Study] | None = None) -> list
         study = studies[case.study] if studies is not None and case.study in studies else None
         options, deciding = case.options, study.deciding if study else frozenset[str]()
         if study and study.undecided(case):
-            options = dict.fromkeys(_flat(options), UNDECIDED)
+            options = dict.fromkeys(flattened(options), UNDECIDED)
         settings = {name: v for name, v in case.settings.items() if name not in deciding}
         roles = {name: value for name, value in case.roles.items() if name != "point"}
         fields: dict[str, Any] = {"batch": case.batch, "updates": case.updates}
@@ -109,12 +109,12 @@ def in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values as one level: {"solver": {"method": ...}} -> {"solver.method": ...}."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
@@ -152,21 +152,21 @@ def series(frame: Any) -> list[str]:
     The run is named where the frame has rows of several. What a search has trained bears the label
     of its entrant and its budget; what the search chose is no part of the name.
     """
+    named = {"batch", "updates", "flow", "plugin", "run"}
+    frame = frame[[c for c in frame if c in named or str(c).startswith(("option.", "setting."))]]
     for rule, words in RULES.items():
         if rule in frame:
             width, by_rule = frame["option.hidden"].astype(object), frame[rule]
             width = width.where(by_rule.isna(), by_rule.map(words.format))
             frame = frame.drop(columns=rule).assign(**{"option.hidden": width})
-    wanted = ("option.", "setting.", "batch", "updates")
-    columns = [c for c in frame.columns if str(c).startswith(wanted) and c not in HOW]
-    options = frame[columns].to_dict("records")
+    options = frame.drop(columns=[*HOW, "flow", "plugin", "run"], errors="ignore")
     rows = [
         {
-            c.partition(".")[2] or c: v
-            for c, v in row.items()
-            if not (isinstance(v, float) and isnan(v))
+            str(column).partition(".")[2] or column: value
+            for column, value in row.items()
+            if not (isinstance(value, float) and isnan(value))
         }
-        for row in options
+        for row in options.to_dict("records")
     ]
     pairs = list(zip(frame["flow"], rows, strict=True))
     if STAGE in frame:

@@ -215,17 +215,26 @@ def measured(
 
 
 def timed(
-    case: Case,
-    works: Mapping[str, Callable[[], object]],
-    results: Mapping[str, Result],
+    cases: Sequence[Case],
+    prepare: Callable[[Case], tuple[Callable[[], object], Result]],
     metric: str,
 ) -> Iterator[tuple[str, Result]]:
-    """Time works in shuffled rounds; yield results by key with their seconds as a metric.
+    """Prepare the work and the result of each case, then time all works in shuffled rounds.
 
-    The settings of ``case``, any of them, have the seconds to spend; 0 times nothing.
+    Yields results by key with their seconds as a metric; a case that fails affects no other. The
+    settings of all cases have the seconds to spend; 0 times nothing.
     """
-    seconds = float(case.settings["seconds"])
-    samples = interleave(works, seconds=seconds, device=case.device) if works else {}
+    works: dict[str, Callable[[], object]] = {}
+    results: dict[str, Result] = {}
+    for case in cases:
+        start = perf_counter()
+        try:
+            works[case.key], result = prepare(case)
+            results[case.key] = replace(result, seconds=perf_counter() - start)
+        except Exception as error:
+            yield case.key, Result.of(error)
+    seconds = float(cases[0].settings["seconds"])
+    samples = interleave(works, seconds=seconds, device=cases[0].device) if works else {}
     for key, result in results.items():
         times = {metric: samples[key]} if samples else {}
         yield key, with_times(result, times, samples.get(REFERENCE))

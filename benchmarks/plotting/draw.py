@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullFormatter
+from scipy.optimize import isotonic_regression
 
 from benchmarks.core.exhibit import Column
+from benchmarks.core.formats import SUPERSCRIPTS, power_of_ten
 from benchmarks.core.naming import STAR
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, and marks for print in grey
@@ -62,9 +64,9 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
     for i, name in enumerate(name for name in every if name not in styles):
         turn, place = divmod(i, len(COLOURS))
-        fill = {"fillstyle": FILLS[turn % len(FILLS)]} if turn else {}
-        mark = MARKS[(place + turn) % len(MARKS)]
-        styles[name] = {"color": COLOURS[place], "marker": mark, **fill}
+        styles[name] = {"color": COLOURS[place], "marker": MARKS[(place + turn) % len(MARKS)]}
+        if turn:
+            styles[name]["fillstyle"] = FILLS[turn % len(FILLS)]
     return styles
 
 
@@ -74,6 +76,21 @@ def axis_label(metric: str, *, row: bool = False, **changes: Any) -> str:
     Values are drawn times the metric's ``scale``; ``row`` if they are of one row of data.
     """
     return Column.of(metric, row=row, **changes).header
+
+
+def lines(
+    panel: Any, rows: pd.DataFrame, x: str, y: str, looks: Mapping[str, Any], **style: Any
+) -> None:
+    """A line for each series of the rows, through its points in the order of x."""
+    for name, group in rows.sort_values(x, kind="stable").groupby("series"):
+        panel.plot(group[x], group[y], **{**looks[str(name)], "label": name, **style})
+
+
+def means(panel: Any, rows: pd.DataFrame, y: str, looks: Mapping[str, Any]) -> None:
+    """Each series against D: faint points, and a line through their means."""
+    averages = rows.dropna(subset=y).groupby(["series", "dim"])[y].mean().reset_index()
+    lines(panel, rows, "dim", y, looks, ls="", alpha=0.4, label="")
+    lines(panel, averages, "dim", y, looks)
 
 
 def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
@@ -105,19 +122,22 @@ def samples_of(looks: Mapping[str, Mapping[str, Any]]) -> list[Line2D]:
 def logarithmic(*axes: Any) -> None:
     """Make these axes logarithmic after drawing, with decades as plain text.
 
-    An axis that spans less than `SPAN` decades has ticks at 1, 2 and 5; of a somewhat longer y axis
-    2 and 5 are named. Matplotlib's own labels are set by its formula parser, which takes longer
-    than all the rest of a picture.
+    An axis that spans less than `SPAN` decades has ticks at 1, 2 and 5, and so has a y axis of less
+    than two. Matplotlib's own labels are set by its formula parser, which takes longer than all the
+    rest of a picture.
     """
     for axis in axes:
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         low, high = axis.get_view_interval()
-        if 0 < low < high and math.log10(high / low) < SPAN:
+        short = 0 < low < high and math.log10(high / low) < SPAN
+        if short:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(lambda value, _: _short(value))
+        axis.set_major_formatter(lambda value, _, plain=short: _text(value, plain))
+        if not short and axis.axis_name == "y" and high < 100 * low:
+            axis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axis.set_minor_formatter(lambda value, _: _text(value, plain=False))
         else:
-            axis.set_major_formatter(lambda value, _: f"10{_raised(round(math.log10(value)))}")
-        axis.set_minor_formatter(partial(_between, axis))
+            axis.set_minor_formatter(NullFormatter())
 
 
 def finish(panel: Any, *, log: str = "xy", marks: Iterable[float] = (), **labels: Any) -> None:
@@ -128,23 +148,12 @@ def finish(panel: Any, *, log: str = "xy", marks: Iterable[float] = (), **labels
     panel.set(**labels)
 
 
-def _short(value: float) -> str:
-    """A plain number; far from one, a digit times a power of ten."""
-    if 1e-3 <= value < 1e4:
+def _text(value: float, plain: bool) -> str:
+    """A digit times a power of ten; a number near one as it is where that is ``plain``."""
+    if plain and 1e-3 <= value < 1e4:
         return f"{value:g}"
     digit, _, exponent = f"{value:.0e}".partition("e")
-    tens = f"10{_raised(int(exponent))}"
-    return tens if digit == "1" else f"{digit}·{tens}"
-
-
-def _between(axis: Any, value: float, position: int | None = None) -> str:
-    """The text at a mark between two decades: empty unless it has room, on a short upright axis."""
-    low, high = axis.get_view_interval()
-    if axis.axis_name != "y":
-        return ""
-    decade = math.floor(math.log10(value))
-    digit = round(value / 10.0**decade)
-    return f"{digit}·10{_raised(decade)}" if high < 100 * low and digit in (2, 5) else ""
+    return f"{f'{digit}·' if digit != '1' else ''}{power_of_ten(int(exponent))}"
 
 
 def ticks(axis: Any, values: Iterable[float]) -> None:
@@ -153,10 +162,6 @@ def ticks(axis: Any, values: Iterable[float]) -> None:
     marks = marks[:: 2 if len(marks) > 8 else 1]
     axis.set_ticks(marks, [f"{mark:g}" for mark in marks])
     axis.minorticks_off()
-
-
-def _raised(number: int) -> str:
-    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: str = "D") -> None:
@@ -169,7 +174,7 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: 
         ends = [y * (x[0] / x[1]) ** power, y]
         axes.plot(x, ends, ls=":", lw=1, color="#777777")
         axes.annotate(
-            f"{name}{_raised(power)}" if power > 1 else name,
+            f"{name}{str(power).translate(SUPERSCRIPTS)}" if power > 1 else name,
             (x[0], ends[0]),
             fontsize=8,
             color="#555555",
@@ -198,18 +203,14 @@ class End(NamedTuple):
 def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
     """Places in [low, high] at least ``gap`` apart, in the order of the wishes and nearest to them.
 
-    Nearest in squares: the isotonic regression, by its max-min formula, of the wishes less the
-    gaps. Where there is no room for the gap, it is the largest that there is room for.
+    Nearest in squares: the isotonic regression of the wishes less the gaps. Where there is no room
+    for the gap, it is the largest that there is room for.
     """
     if not wishes:
         return np.empty(0)
     order, count = np.argsort(wishes, kind="stable"), len(wishes)
     steps = np.arange(count) * min(gap, (high - low) / max(1, count - 1))
-    w = np.asarray(wishes)[order] - steps
-    free = [
-        max(min(w[j : k + 1].mean() for k in range(i, count)) for j in range(i + 1))
-        for i in range(count)
-    ]
+    free = isotonic_regression(np.asarray(wishes)[order] - steps).x
     places = np.empty(count)
     places[order] = np.clip(free, low, high - steps[-1]) + steps
     return places

@@ -35,21 +35,26 @@ def draw(*folders: str | Path, out: str | Path | None = None) -> tuple[Path, Rep
     from benchmarks.report.content import collect
 
     paths = [Path(folder) for folder in folders]
-    root = _usable(Path(out)) if out is not None else _usual(paths)
+    if out is not None:
+        root = _usable(Path(out))
+    elif len(paths) == 1:
+        root = paths[0] / "report"
+    else:
+        name = "-vs-".join(label.replace("/", "-") for label in labels(paths))
+        root = Path("results") / name / "report"
     report = collect(paths)  # before a folder is made: paths may hold no records
-    output = Output(root)
+    places = [root / name for name in FOLDERS]
+    for folder in places:
+        folder.mkdir(parents=True, exist_ok=True)
+    written = set()
     for name, content in _files(report):
-        output.write(name, content)
-    output.remove_others()
+        store.replace(root / name, content.encode() if isinstance(content, str) else content)
+        written.add(root / name)
+    store.sweep(root, *places)
+    for path in [path for folder in places for path in folder.iterdir()]:
+        if path.is_file() and path not in written:  # of an earlier report
+            path.unlink()
     return root / PAGE, report
-
-
-def _usual(folders: list[Path]) -> Path:
-    """Where a report goes if nobody says."""
-    if len(folders) == 1:
-        return folders[0] / "report"
-    name = "-vs-".join(label.replace("/", "-") for label in labels(folders))
-    return Path("results") / name / "report"
 
 
 def _files(report: Report) -> Iterator[tuple[str, str | bytes]]:
@@ -82,30 +87,3 @@ def _usable(root: Path) -> Path:
             f"no report can be written into {str(root)!r}: {error.strerror}"
         ) from error
     return root
-
-
-class Output:
-    """A folder that knows what has been written into it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.written: set[Path] = set()
-        for name in FOLDERS:
-            (root / name).mkdir(parents=True, exist_ok=True)
-
-    def write(self, name: str, content: str | bytes) -> Path:
-        """Write one file, which holds either all of ``content`` or what it held before."""
-        path = self.root / name
-        store.replace(path, content.encode() if isinstance(content, str) else content)
-        self.written.add(path)
-        return path
-
-    def remove_others(self) -> None:
-        """Remove what an earlier report left: its tables, its figures and its unfinished files."""
-        for name in FOLDERS:
-            for path in (self.root / name).iterdir():
-                if path.is_file() and path not in self.written:
-                    path.unlink()
-        for path in self.written:
-            for unfinished in path.parent.glob(f".{path.name}.*"):
-                unfinished.unlink()

@@ -61,11 +61,11 @@ class Judged:
     @property
     def by_run(self) -> Table | None:
         """A row for each claim, a column for each run; None of one run."""
+        if not any(judged.run for judged in self.judgements):
+            return None
         outcomes: dict[str, dict[str, Outcome]] = {}
         for judged in self.judgements:
             outcomes.setdefault(judged.claim.title, {})[judged.run] = judged.verdict.outcome
-        if not any(judged.run for judged in self.judgements):
-            return None
         return Table("claims-by-run", BY_RUN, BY_RUN_NOTE, by_run(outcomes))
 
     @property
@@ -82,15 +82,11 @@ def judge(
 ) -> Judged:
     """Judge every claim by each run alone; ``noted(notes, what)`` keeps a fault from the rest."""
     section = Judged()
-    evidence = [(run, Evidence(run.frame)) for run in runs]
+    evidence = [(run.label if len(runs) > 1 else "", Evidence(run.frame)) for run in runs]
     for claim in claims():
         with noted(section.notes, f"Claim {claim.id!r}"):
-            verdicts = [(run, own.verdict(claim)) for run, own in evidence]
-            known = [
-                Judgement(claim, verdict, run.label if len(runs) > 1 else "")
-                for run, verdict in verdicts
-                if verdict.outcome != "not_measured"
-            ]
+            every = [Judgement(claim, own.verdict(claim), run) for run, own in evidence]
+            known = [each for each in every if each.verdict.outcome != "not_measured"]
             section.judgements += known
             section.others += [] if known else [claim]
     return section

@@ -181,8 +181,11 @@ class Names:
 
     def name(self, name: str, study: str = "") -> str:
         """A safe and free form of ``name``: with the study before it, then a number after it."""
-        first = _slug(name)
-        later = (f"{_slug(study)}-{first}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1))
+        first, study = (re.sub(r"[^A-Za-z0-9_-]+", "-", n).strip("-") for n in (name, study))
+        first = first or "unnamed"
+        later = (
+            f"{study or 'unnamed'}-{first}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1)
+        )
         free = next(c for c in itertools.chain([first], later) if c.lower() not in self._taken)
         self._taken.add(free.lower())
         return free
@@ -205,15 +208,11 @@ class Exhibits:
         picture, title = draw(raw, name), raw.title + suffix
         return Figure(next(self._figure), name, title, raw.note, picture, tuple(raw.records))
 
-    def table(self, raw: exhibit.Table, study: str, suffix: str = "") -> Table:
+    def table(self, raw: exhibit.Table, study: str = "report", suffix: str = "") -> Table:
         """A table, formatted; ``suffix`` is added to its title."""
         cells, name = grid(raw, self.cautions), self._tables.name(raw.name, study)
         note = f"{raw.note} {DOUBTFUL}".strip() if cells.doubtful else raw.note
         return Table(next(self._table), name, raw.title + suffix, note, cells, raw)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
 
 
 def collect(folders: Sequence[Path]) -> Report:
@@ -231,8 +230,8 @@ def collect(folders: Sequence[Path]) -> Report:
             names = ", ".join(frame["run"].unique()) if len(frames) > 1 else ""
             fill(section, frame, numbered, f" ({names})" if names else "")
     claim_section = claims.judge(every, noted)
-    verdicts = numbered.table(claim_section.table, "report") if claim_section.judgements else None
-    by_run = numbered.table(claim_section.by_run, "report") if claim_section.by_run else None
+    verdicts = numbered.table(claim_section.table) if claim_section.judgements else None
+    by_run = numbered.table(claim_section.by_run) if claim_section.by_run else None
     undone = _undone(every, numbered)  # before the list of records, which a page shows last
     records, references = _cited(listed, every, numbered)
     heads = {run.label: runs.header(run) for run in every}
@@ -274,11 +273,17 @@ def _cited(
     orders = ([key for key in named if key in run.records] + list(run.records) for run in every)
     stale = itertools.chain.from_iterable(run.stale for run in every)
     references = References.of(itertools.chain(*orders, named), stale)
-    known = {key: facts for run in every for key, facts in run.listed()}
-    rows = [
-        {"No.": number, "Record": key, **known.get(key, {"State": "not in the plan"})}
-        for key, number in references.numbers.items()
-    ]
+    known = {case.key: (run, case) for run in every for case in run.states}
+    rows = []
+    for key, number in references.numbers.items():
+        row: dict[str, object] = {"No.": number, "Record": key, "State": "not in the plan"}
+        if key in known:
+            run, case = known[key]
+            record = run.records[key]
+            row |= {"Study": case.study, "Case": case.label, "State": case.state}
+            row |= {"Times": run.cautions.get(key), "Measured": record.started}
+            row |= {"Seconds": record.seconds, "Code": record.fingerprint}
+        rows.append(row)
     note = (
         "Numbered in the order in which the rows of the tables name them. Times: why they are not "
         "to be quoted, where they are not."
@@ -286,7 +291,7 @@ def _cited(
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     columns = {"Seconds": Column(digits=".1f")}
     listing = exhibit.Table("records", "Records", note, frame, columns)
-    return (numbered.table(listing, "report") if rows else None), references
+    return (numbered.table(listing) if rows else None), references
 
 
 def _undone(every: Sequence[Run], numbered: Exhibits) -> Table | None:
@@ -313,7 +318,7 @@ def _undone(every: Sequence[Run], numbered: Exhibits) -> Table | None:
         "are shown. The next run measures both."
     )
     table = exhibit.Table("not-done", "Cases without a valid result", note, pd.DataFrame(rows))
-    return numbered.table(table, "report")
+    return numbered.table(table)
 
 
 def sections(every: Sequence[Run]) -> list[Section]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from benchmarks.report.cells import Cell, csv, sentence
 from benchmarks.report.content import Figure, Report, Table
@@ -20,41 +18,22 @@ FILTERED = 13  # rows from which on a table has a field that filters them
 def render(report: Report) -> str:
     """The whole report as the text of one HTML file."""
     suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False) if report.plan.suite else ""
-    return (
-        environment(Path(__file__).parent)
-        .get_template("index.html.jinja")
-        .render(report=report, suite=suite, filtered=FILTERED)
-    )
-
-
-def environment(*folders: Path) -> Environment:
-    """The environment of pages whose templates are in these folders."""
     environment = Environment(
-        loader=FileSystemLoader(folders),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters: dict[str, Any] = {
-        "svg": _svg,
-        "raw": _raw,
-        "files": _files,
-        "sentence": sentence,
-        "kind": _kind,
-    }
-    environment.filters.update(filters)
-    return environment
+    environment.filters.update(raw=_raw, files=_files, sentence=sentence, kind=_kind)
+    page = environment.get_template("index.html.jinja")
+    return page.render(report=report, suite=suite, filtered=FILTERED)
 
 
 def _kind(item: Figure | Table) -> str:
     """What an exhibit is called; its anchor begins with that."""
     return "Figure" if isinstance(item, Figure) else "Table"
-
-
-def _svg(figure: Figure) -> Markup:
-    return Markup(figure.picture.inline)
 
 
 def _raw(cell: Cell) -> str | None:
@@ -64,12 +43,15 @@ def _raw(cell: Cell) -> str | None:
 
 def _files(table: Table) -> list[tuple[str, str, str]]:
     """Title, name and content of a table's files, so that the page can be sent alone."""
+    files = (
+        ("CSV", "csv", "text/csv", csv(table.raw)),
+        ("LaTeX", "tex", "application/x-tex", latex(table)),
+    )
     return [
-        ("CSV", f"{table.name}.csv", _data("text/csv", csv(table.raw))),
-        ("LaTeX", f"{table.name}.tex", _data("application/x-tex", latex(table))),
+        (
+            title,
+            f"{table.name}.{ending}",
+            f"data:{media};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}",
+        )
+        for title, ending, media, text in files
     ]
-
-
-def _data(media: str, content: str) -> str:
-    """A link that holds the file itself."""
-    return f"data:{media};charset=utf-8;base64,{base64.b64encode(content.encode()).decode()}"

@@ -21,7 +21,7 @@ CUT = "The rest is left out here: it stands in report.md."
 
 def render(report: Report) -> str:
     """The whole report as one Markdown document."""
-    blocks = [*head(report), facts(report.header), *notes(report)]
+    blocks = _head(report)
     for section in report.sections:
         blocks += _section(section, report.references)
     blocks += claims(report)
@@ -36,27 +36,24 @@ def render(report: Report) -> str:
         blocks.append(markdown_details("The suite as read", f"```json\n{suite}\n```"))
     if report.records:
         blocks += ["## Records", LISTED.format(report.records.name)]
-    return joined(blocks)
+    return _joined(blocks)
 
 
-def joined(blocks: Iterable[str]) -> str:
+def _joined(blocks: Iterable[str]) -> str:
     """Blocks as one document, without those that are empty."""
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def head(report: Report) -> list[str]:
-    """The title of a report, and what was measured for what."""
-    return [f"# {escape(report.plan.name)}", escape(report.plan.about)]
+def _head(report: Report) -> list[str]:
+    """The title of a report, what was measured for what, and the notes of all sections."""
+    title, about = escape(report.plan.name), escape(report.plan.about)
+    notes = [_notes(section.notes) for section in report.sections]
+    return [f"# {title}", about, facts(report.header), *notes]
 
 
 def facts(listed: Iterable[Fact]) -> str:
     """Facts as a list."""
     return "\n".join(f"- **{fact.term}:** {'; '.join(map(escape, fact.lines))}" for fact in listed)
-
-
-def notes(report: Report) -> list[str]:
-    """The notes of all sections."""
-    return [_notes(section.notes) for section in report.sections]
 
 
 def claims(report: Report) -> list[str]:
@@ -109,20 +106,16 @@ def table(item: Table, references: References | None = None, most: int | None = 
 def _section(section: Section, references: References) -> list[str]:
     blocks = [f"## {escape(section.study)}", escape(section.question), _notes(section.notes)]
     for figure in section.figures:
-        blocks += _figure(figure, references)
+        title, records = escape(figure.title), references.text(figure.records)
+        blocks += [
+            f"### Figure {figure.number}. {title}",
+            f"![{title}](figures/{figure.name}.png)",
+            escape(figure.note),
+            f"Records {records}." if records else "",
+        ]
     for item in section.tables:
         blocks += [*table(item, references), _files(item)]
     return blocks
-
-
-def _figure(figure: Figure, references: References) -> list[str]:
-    title = escape(figure.title)
-    return [
-        f"### Figure {figure.number}. {title}",
-        f"![{title}](figures/{figure.name}.png)",
-        escape(figure.note),
-        f"Records {references.text(figure.records)}." if figure.records else "",
-    ]
 
 
 def _files(item: Table) -> str:
@@ -139,7 +132,7 @@ def summary(report: Report) -> str:
     Tables have at most `ROWS` rows, and say how many are left out. Where that is too long, the text
     ends early and says so.
     """
-    blocks = [*head(report), facts(report.header), *notes(report)]
+    blocks = _head(report)
     if report.undone:
         blocks += table(report.undone, most=ROWS)
     for section in report.sections:
@@ -149,7 +142,7 @@ def summary(report: Report) -> str:
     if report.claims:
         blocks += ["## Claims", *table(report.claims.table)]
         blocks += table(report.claims.by_run) if report.claims.by_run else []
-    text = joined(blocks)
+    text = _joined(blocks)
     if len(text.encode()) <= LIMIT:
         return text
     room = LIMIT - len(f"\n\n{CUT}\n".encode())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,23 +81,6 @@ class Run:
         """How many cases are in which state."""
         return Counter(case.state for case in self.states)
 
-    def listed(self) -> Iterator[tuple[str, dict[str, object]]]:
-        """For each record its key, and what a list of records says of it."""
-        for case in self.states:
-            if (record := self.records.get(case.key)) is not None:
-                yield (
-                    case.key,
-                    {
-                        "Study": case.study,
-                        "Case": case.label,
-                        "State": case.state,
-                        "Times": self.cautions.get(case.key),
-                        "Measured": record.started,
-                        "Seconds": record.seconds,
-                        "Code": record.fingerprint,
-                    },
-                )
-
 
 def read(folders: Sequence[Path]) -> list[Run]:
     """Results folders, named apart; ValueError for one that is none or is given twice."""
@@ -139,7 +121,9 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     if len(frame):
         frame["key"] = prefix + frame["key"]
         timed = places(frame)
-        reasons = _cautions(frame[timed.notna()], current)
+        rows = frame[timed.notna()]
+        listed = zip(rows["key"], cautions(rows), strict=True)
+        reasons = {key: text for key, noisy in listed if (text := current[key].times or noisy)}
         place = next(iter(timed.value_counts().index), "")
     frame, note = of_one_place(frame)
     states = tuple(_states(plan, named, current, prefix))
@@ -176,18 +160,14 @@ def not_checked(faults: Iterable[str]) -> str:
     return f"{number} could not be checked: {'; '.join(reasons)}" if reasons else ""
 
 
-def _cautions(timed: pd.DataFrame, standings: Mapping[str, Standing]) -> dict[str, str]:
-    """Why the times of records are not to be quoted, by key; those that may be are not in it."""
-    reasons = dict(zip(timed["key"], cautions(timed), strict=True))
-    stale = {key: standings[key].times for key in reasons}
-    return {key: text for key in reasons if (text := stale[key] or reasons[key])}
-
-
 def _states(
     plan: Plan, records: Mapping[str, Record], standings: Mapping[str, Standing], prefix: str
 ) -> Iterator[CaseState]:
     """The state of each planned case."""
-    for case in _once(plan):
+    once: dict[str, Planned] = {}
+    for case in plan.cases:
+        once.setdefault(case.key, case)
+    for case in once.values():
         key = prefix + case.key
         record = records.get(key)
         label = case.label or (record.case.label if record else "")
@@ -197,14 +177,6 @@ def _states(
                 state = "stale" if standings[key].counts else "stale in times"
             reason = "; ".join(filter(None, [reason, moved]))
         yield CaseState(key, case.study, label.removeprefix(f"{case.study} "), state, reason)
-
-
-def _once(plan: Plan) -> list[Planned]:
-    """The cases of a plan, each key once."""
-    cases: dict[str, Planned] = {}
-    for case in plan.cases:
-        cases.setdefault(case.key, case)
-    return list(cases.values())
 
 
 @dataclass(frozen=True)
@@ -235,6 +207,7 @@ def header(run: Run) -> list[Fact]:
 
 def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
     """Everything else that a number depends on; ``outside`` records stand in no plan."""
+    beyond = f", and {outside} outside of the plan, not shown" if outside else ""
     return [
         _fact("Commit", _distinct(r.commit for r in records)),
         _fact("Code", _fingerprints(records)),
@@ -249,13 +222,7 @@ def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
         _fact("Governor", _distinct(r.machine.get("governor") for r in records)),
         _fact("Load", [_load(records)]),
         _fact("Noise", noise(records)),
-        _fact(
-            "Records",
-            [
-                f"{len(records)}"
-                + (f", and {outside} outside of the plan, not shown" if outside else "")
-            ],
-        ),
+        _fact("Records", [f"{len(records)}{beyond}"]),
     ]
 
 
@@ -288,11 +255,10 @@ def _fact(term: str, lines: Iterable[str]) -> Fact:
 
 def _warnings(run: Run) -> list[str]:
     """How many records have times that are not to be quoted, by reason; and are not checked."""
-    counts = Counter(run.cautions.values())
     total = len(run.records)
     lines = [
         f"times of {count} of {total} records are not to be quoted: {why}"
-        for why, count in counts.items()
+        for why, count in Counter(run.cautions.values()).items()
     ]
     return [*lines, run.unchecked]
 
@@ -329,43 +295,34 @@ def _versions(records: Sequence[Record]) -> list[str]:
 
 
 def _when(records: Sequence[Record]) -> str:
-    days = sorted(filter(None, (_day(record.started) for record in records)))
+    days = sorted(record.started[:10] for record in records if record.started)
     if not days:
         return ""
     seconds = sum(max(record.seconds or 0.0, 0.0) for record in records)
-    span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    span = " to ".join(dict.fromkeys((days[0], days[-1])))
     return f"{span}, {duration(seconds)} of measuring"
-
-
-def _day(started: str) -> str:
-    try:
-        return datetime.fromisoformat(started).date().isoformat()
-    except ValueError:
-        return ""
 
 
 def _fingerprints(records: Sequence[Record]) -> list[str]:
     """Of each study, whether records of one flow and data set are of several versions."""
+    marks: dict[tuple[str, str, str | None], set[str]] = defaultdict(set)
+    for record in records:
+        case = record.case
+        marks[case.study, case.flow, case.dataset].add(record.fingerprint)
     lines = []
-    for study in sorted({record.case.study for record in records}):
-        marks: dict[tuple[str, str | None], set[str]] = {}
-        for record in records:
-            if record.case.study == study:
-                alike = marks.setdefault((record.case.flow, record.case.dataset), set())
-                alike.add(record.fingerprint)
-        several = sum(len(alike) > 1 for alike in marks.values())
-        text = f"{several} of {len(marks)} pairs of flow and data" if several else "each flow"
-        count = "several versions" if several else "one version"
-        lines.append(f"{study}: {text} measured with {count} of the code")
+    for study in sorted({study for study, _, _ in marks}):
+        several = [len(alike) > 1 for (name, _, _), alike in marks.items() if name == study]
+        which, count = "each flow", "one version"
+        if any(several):
+            which = f"{sum(several)} of {len(several)} pairs of flow and data"
+            count = "several versions"
+        lines.append(f"{study}: {which} measured with {count} of the code")
     return lines
 
 
 def _seeds(records: Sequence[Record]) -> str:
-    streams: dict[str, set[int]] = {}
-    for record in records:
-        for stream, seed in record.case.seeds.model_dump().items():
-            streams.setdefault(stream, set()).add(seed)
-    return "; ".join(f"{k} {', '.join(map(str, sorted(v)))}" for k, v in streams.items())
+    seeds = pd.DataFrame([record.case.seeds.model_dump() for record in records])
+    return "; ".join(f"{k} {', '.join(map(str, sorted(set(v))))}" for k, v in seeds.items())
 
 
 def _load(records: Sequence[Record]) -> str:

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.adapters.library import OwnNoise, Sizes, family, numpy_seeded
+from flows.adapters.library import LibraryTransform, Sizes, family, numpy_seeded
 from flows.flow import Flow
-from flows.member import SIZES
+from flows.registry import SIZES
 
 
-class FreiaTransform(OwnNoise):
+class FreiaTransform(LibraryTransform):
     """A Bijection made of a FrEIA network, which it holds whole: x is its data, z its output.
 
     A context is the network's one condition. The Lipschitz constants of residual layers are
@@ -30,39 +30,22 @@ class FreiaTransform(OwnNoise):
     """
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
         from FrEIA.modules import ActNorm, IResNetLayer
 
-        self.network: Any = network
         modules = list(network.modules())
-        self.normalising = any(isinstance(module, ActNorm) for module in modules)
-        self.residual: Any = [module for module in modules if isinstance(module, IResNetLayer)]
+        residual = [module for module in modules if isinstance(module, IResNetLayer)]
+        normalising = any(isinstance(module, ActNorm) for module in modules)
+        super().__init__(estimated=bool(residual), normalising=normalising)
+        self.network: Any = network
+        self.residual: Any = residual
 
-    @property
-    def estimated(self) -> bool:
-        """Whether the log-determinant is a random estimate: of residual layers."""
-        return bool(self.residual)
-
-    def initialize(self, x: Tensor) -> None:
-        """Set ActNorm from x (N, D), as the first pass of either direction would."""
-        if self.normalising:
-            self.forward(x)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
-        if self.training and torch.is_grad_enabled():
+    def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
+        given, graph = [] if context is None else [context], torch.is_grad_enabled()
+        if not inverse and self.training and graph:
             for layer in self.residual:
                 layer.lipschitz_correction()
-        return self._run(x, context, False)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
-        return self._run(z, context, True)
-
-    def _run(self, x: Tensor, context: Tensor | None, rev: bool) -> tuple[Tensor, Tensor]:
-        given, graph = [] if context is None else [context], torch.is_grad_enabled()
         with self.seeded(x), torch.set_grad_enabled(graph or self.estimated):
-            y, ladj = self.network(x if graph else x.detach(), c=given, rev=rev)
+            y, ladj = self.network(x if graph else x.detach(), c=given, rev=inverse)
         ladj = x.new_zeros(len(x)) + ladj  # which is a number where it is the same for all rows
         return (y, ladj) if graph else (y.detach(), ladj.detach())
 
@@ -83,15 +66,15 @@ def from_freia(network: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     return Flow(FreiaTransform(network), dim, context_dim)
 
 
-# name -> (class of FrEIA.modules, its options, whether it takes a condition)
-BLOCKS: Mapping[str, tuple[str, Mapping[str, Any], bool]] = {
-    "nice": ("NICECouplingBlock", {}, True),
-    "realnvp": ("RNVPCouplingBlock", {}, True),
-    "glow": ("GLOWCouplingBlock", {}, True),
-    "gin": ("GINCouplingBlock", {}, True),
-    "one_sided": ("AffineCouplingOneSided", {}, True),
-    "all_in_one": ("AllInOneBlock", {"permute_soft": True}, True),
-    "iresnet": ("IResNetLayer", {}, False),
+# name -> (class of FrEIA.modules, its options)
+BLOCKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "nice": ("NICECouplingBlock", {}),
+    "realnvp": ("RNVPCouplingBlock", {}),
+    "glow": ("GLOWCouplingBlock", {}),
+    "gin": ("GINCouplingBlock", {}),
+    "one_sided": ("AffineCouplingOneSided", {}),
+    "all_in_one": ("AllInOneBlock", {"permute_soft": True}),
+    "iresnet": ("IResNetLayer", {}),
 }
 
 
@@ -102,11 +85,11 @@ def _subnet(sizes: Sizes, inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(*chain.from_iterable(layers), nn.Linear(widths[-1], outputs))
 
 
-def _family(name: str, kind: str, options: Mapping[str, Any], conditional: bool) -> None:
+def _family(name: str, kind: str, options: Mapping[str, Any]) -> None:
     """Register the family of a block; a fixed permutation follows each that makes none itself."""
     coupled = kind != "IResNetLayer"
     between = ", a random permutation after each" if coupled else ", its log-determinant random"
-    uses = SIZES if conditional else SIZES[:-1]
+    uses = SIZES if coupled else SIZES[:-1]  # a coupling takes a condition
 
     @family(f"freia_{name}", "FrEIA", uses, least=1 + coupled, about=f"FrEIA's {kind}{between}.")
     def flow(dim: int, sizes: Sizes) -> Flow:
@@ -129,5 +112,5 @@ def _family(name: str, kind: str, options: Mapping[str, Any], conditional: bool)
         return from_freia(network, dim, sizes.context_dim)
 
 
-for _name, (_kind, _options, _conditional) in BLOCKS.items():
-    _family(_name, _kind, _options, _conditional)
+for _name, (_kind, _options) in BLOCKS.items():
+    _family(_name, _kind, _options)

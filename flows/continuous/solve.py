@@ -13,7 +13,7 @@ from torch import Tensor
 from flows.continuous import by_torchdiffeq
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import TABLEAUS, Control, Engine, Norm, embedded
-from flows.member import Described
+from flows.registry import Described
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import product
-from time import perf_counter
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
@@ -101,11 +100,8 @@ class Gradients(Study):
                 ):
                     yield replace(common, dtype=dtype).case(
                         seed,
-                        study=self.name,
-                        flow=flow,
-                        dim=dim,
+                        **{"study": self.name, "flow": flow, "dim": dim, "dataset": name},
                         options={**complete, "solver": canonical(solver)},
-                        dataset=name,
                         batch=options.batch,
                         updates=updates,
                         settings=settings,
@@ -122,16 +118,7 @@ class Gradients(Study):
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Take each gradient's error and counts, then time all of them in shuffled rounds."""
-        works: dict[str, Callable[[], object]] = {}
-        results: dict[str, Result] = {}
-        for case in cases:
-            start = perf_counter()
-            try:
-                works[case.key], metrics = _measured(case)
-                results[case.key] = Result(metrics, seconds=perf_counter() - start)
-            except Exception as error:
-                yield case.key, Result.of(error)
-        yield from timed(cases[0], works, results, "gradient_seconds")
+        yield from timed(cases, _measured, "gradient_seconds")
 
 
 def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
@@ -147,7 +134,7 @@ def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
                     yield replace(base, method=method, first_step=first_step, **chosen)
 
 
-def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
+def _measured(case: Case) -> tuple[Callable[[], object], Result]:
     """A call of loss and backward as the case has it, with its error and counts."""
     training = case.changed(
         dtype="float32",  # both precisions are given the same field
@@ -177,7 +164,7 @@ def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
         "steps_accepted_backward": sum(solve.accepted_backward for solve in nfe.solves),
         "steps_rejected_backward": sum(solve.rejected_backward for solve in nfe.solves),
     }
-    return step, metrics
+    return step, Result(metrics)
 
 
 @lru_cache(maxsize=4)
@@ -288,15 +275,9 @@ class Identities(Study):
         common = replace(common, dtype="float64", seeds=common.seeds[:1])
         shared = {"part": options.part, "gain": options.gain}
         for identity, contender, dim, settings in _asked(options):
-            yield common.case(
-                common.seeds[0],
-                study=self.name,
-                flow=contender.flow,
-                dim=dim,
-                options=contender.complete(options.sizes, dim),
-                batch=options.batch,
-                settings={**shared, "identity": identity, **settings},
-            )
+            fields: dict[str, Any] = {"study": self.name, "batch": options.batch}
+            fields["settings"] = {**shared, "identity": identity, **settings}
+            yield contender.case(common, dim, options.sizes, common.seeds[0], **fields)
 
     def alone(self, case: Case) -> bool:
         """No: nothing is timed."""

@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import math
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.inference import ratio_of_medians
-from benchmarks.core.exhibit import RECORDS, Column, Table, described, selected
+from benchmarks.core.exhibit import RECORDS, Column, Table, columns, described, with_interval
 from benchmarks.core.naming import name_runs, series
 
 # ---- gradients ----------------------------------------------------------------------------------
 
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-5)  # errors that a gradient may be asked to keep
 PLACE = ["dataset", "series", "updates", "dtype"]  # a field, in one precision
-DIGITS = {
-    "gradient_error": ".1e",
-    "gradient_cosine": ".6f",
-    "gradient_bytes": ".3g",
-    "nfe_forward": ".0f",
-    "nfe_backward": ".0f",
-}
-GRADIENTS = {
-    "dataset": Column("Data"),
-    "series": Column("Flow"),
-    "updates": Column("Updates", digits=",d"),
-    "dtype": Column("Precision"),
-    "level": Column("Error at most", digits="g"),
-    "method": Column("Solver"),
-    "setting": Column("Setting", digits="g"),
-    "gradient": Column("Gradient"),
-    "reference_ratio": Column("Time / reference", digits=".3g", kind="time"),
-    "backprop_ratio": Column(
-        "Time / backprop", digits=".3g", interval="backprop_ratio.interval", kind="time"
-    ),
-    **{metric: Column.of(metric, digits=digits) for metric, digits in DIGITS.items()},
-}
+METRICS = ["gradient_error", "gradient_cosine", "gradient_bytes", "nfe_forward", "nfe_backward"]
+GRADIENTS = columns(
+    *("dataset", "series"),
+    {
+        "updates": Column("Updates", digits=",d"),
+        "dtype": "Precision",
+        "level": Column("Error at most", digits="g"),
+        "method": "Solver",
+        "setting": Column("Setting", digits="g"),
+        "gradient": "Gradient",
+        "reference_ratio": Column("Time / reference", digits=".3g", kind="time"),
+        "backprop_ratio": Column("Time / backprop", digits=".3g", kind="time"),
+    },
+    *METRICS,
+)
 MEANING = (
     "Error: ‖g - g*‖ / ‖g*‖ over all parameters, with g* by backprop in float64 at a tight "
     "tolerance. Saved: the most bytes that autograd holds for backward, without parameters. "
@@ -65,8 +57,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting),
         ):
             if len(solvers := table(rows)):
-                columns = selected(solvers, GRADIENTS)
-                listed.append(Table(name, title, MEANING + note, columns, GRADIENTS))
+                listed.append(Table.of(name, title, MEANING + note, solvers, GRADIENTS))
     if "identities" in parts:
         groups = name_runs(parts["identities"], *NAMES).groupby("setting.identity", sort=False)
         listed += [_identity(str(identity), rows) for identity, rows in groups]
@@ -96,39 +87,36 @@ def by_setting(rows: pd.DataFrame) -> pd.DataFrame:
 
     Where no seed is done, the status stands for the error.
     """
-    table: list[dict[str, Any]] = []
+    table = []
     rows = rows.assign(order=-rows["setting"])
-    for (*place, method, _), block in rows.groupby([*PLACE, "method", "order"]):
+    for _, block in rows.groupby([*PLACE, "method", "order"]):
         base = block[(block["gradient"] == "backprop") & (block["status"] == "done")]
         for gradient, group in block.groupby("gradient"):
-            row = dict(zip(PLACE, place, strict=True))
-            row |= {"method": method, "setting": group["setting"].iloc[0], "gradient": gradient}
-            row[RECORDS] = tuple(dict.fromkeys([*group["key"], *base["key"]]))
             done = group[group["status"] == "done"]
-            if done.empty:
-                row["gradient_error"] = group["status"].iloc[0]
-            else:
-                row |= {metric: done[metric].median() for metric in DIGITS}
-            if gradient == "backprop" and len(done) and "gradient_seconds" in done:
-                row["backprop_ratio"] = 1.0
-            elif "gradient_seconds" in done:
-                row |= _ratio(done, base)
+            row: dict[Any, Any] = group[[*PLACE, "method", "setting", "gradient"]].iloc[0].to_dict()
+            row[RECORDS] = tuple(dict.fromkeys([*group["key"], *base["key"]]))
+            row["gradient_error"] = group["status"].iloc[0]
+            if len(done):
+                row |= done[METRICS].median().to_dict()
+            if len(done) and "gradient_seconds" in done:
+                row |= {"backprop_ratio": 1.0} if gradient == "backprop" else _ratio(done, base)
             table.append(row)
     return pd.DataFrame(table)
 
 
 def _ratio(done: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     """Seconds over backprop's of the same seed, all seeds pooled."""
-    timed = [side[side["gradient_seconds"].notna()].set_index("seed") for side in (done, base)]
-    ours, theirs = (side["gradient_seconds.values"] for side in timed)
+    ours, theirs = (
+        side[side["gradient_seconds"].notna()].set_index("seed")["gradient_seconds.values"]
+        for side in (done, base)
+    )
     if not (seeds := sorted(set(ours.index) & set(theirs.index))):
         return {}
-    ours_pooled, theirs_pooled = (
+    pooled = [
         np.concatenate([np.asarray(side[seed]) / np.median(theirs[seed]) for seed in seeds])
         for side in (ours, theirs)
-    )
-    value, low, high = ratio_of_medians(ours_pooled, theirs_pooled)
-    return {"backprop_ratio": value, "backprop_ratio.interval": (low, high)}
+    ]
+    return with_interval("backprop_ratio", *ratio_of_medians(*pooled))
 
 
 def by_error(rows: pd.DataFrame) -> pd.DataFrame:
@@ -141,56 +129,45 @@ def by_error(rows: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     done = done.assign(reference_ratio=done["gradient_seconds"] / done["reference_seconds"])
     alike = done.groupby([*PLACE, "gradient", "method", "setting"])
-    settings = alike[["reference_ratio", *DIGITS]].median()
+    settings = alike[["reference_ratio", *METRICS]].median()
     settings = settings.assign(**{RECORDS: alike["key"].agg(tuple)}).reset_index()
-    table: list[dict[str, Any]] = []
-    for _, field in settings.groupby(PLACE):
-        quickest: dict[int, dict[str, Any]] = {}
-        for level, gradient in product(LEVELS, sorted(field["gradient"].unique())):
-            candidates = field[(field["gradient"] == gradient) & (field["gradient_error"] <= level)]
-            for index, best in candidates.nsmallest(1, "reference_ratio").iterrows():
-                quickest.pop(index, None)
-                quickest[index] = {**best.to_dict(), "level": level}
-        table += quickest.values()
-    return pd.DataFrame(table)
+    timed = settings.dropna(subset="reference_ratio")
+    quickest = []
+    for level in LEVELS:
+        enough = timed[timed["gradient_error"] <= level].groupby([*PLACE, "gradient"])
+        quickest.append(timed.loc[enough["reference_ratio"].idxmin()].assign(level=level))
+    table = pd.concat(quickest)
+    table = table[~table.index.duplicated(keep="last")]
+    return table.assign(order=-table["level"]).sort_values([*PLACE, "order", "gradient"])
 
 
 # ---- identities ---------------------------------------------------------------------------------
 
 PLACES = {"hutchinson": "d", "bottleneck": "k"}  # estimator: space of its probes, R^D or R^K
 ERRORS = {"order": "solver_error", "rate": "rate_error"}  # by step, of a convergence
-IDENTITIES: dict[str, tuple[str, str, list[str], list[str]]] = {
-    # title, note, what a case is, and what is measured of it
+IDENTITIES = {  # title and note
     "euler": (
         "A residual network and Euler's method",
         "A residual network z + f_k(z), layer by layer with the weights of the field at t = k, "
         "beside Euler's method at step size one for the same field: float64, 16 rows.",
-        ["time", "dim", "blocks"],
-        ["different_elements", "solver_error"],
     ),
     "order": (
         "Orders of convergence",
         "Root mean square error at t = 1 for each number of steps, relative to a solution by "
         "dopri8 at 1e-12. Order: log2 of the ratio of errors between the two largest numbers of "
         "steps.",
-        ["method", "dim"],
-        ["convergence_order"],
     ),
     "density": (
         "Densities against a dense Jacobian",
         "Largest difference between the log-determinant and that of the Jacobian by autograd, and "
         "|∫ p dx - 1| in two dimensions on a grid. Beside each: the error that rounding, the "
         "solver's tolerance (1e-10) and the grid allow.",
-        ["flow", "dim"],
-        ["ladj_error", "ladj_bound", "mass_error", "mass_bound"],
     ),
     "rate": (
         "d log p/dt against the trace",
         "Largest |d log p/dt + tr ∂f/∂z| along trajectories, over the root mean square of the "
         "trace. d log p/dt is a finite difference of fourth order of log |det| of the solution's "
         "Jacobian, which rk4 computes in the given number of steps.",
-        ["time", "dim"],
-        ["convergence_order"],
     ),
     "estimate": (
         "Trace in R^D and in R^K, exact and estimated",
@@ -199,36 +176,23 @@ IDENTITIES: dict[str, tuple[str, str, list[str], list[str]]] = {
         "closed formula, 2 (‖S‖² − Σ S_ii²) for Rademacher and 2 ‖S‖² for Gaussian noise. "
         "Variance: that in R^K over that in R^D. Largest z: the largest mean error of a row, in "
         "its standard errors.",
-        ["dim", "width"],
-        ["status"],
     ),
 }
-SOURCES = {"time": "option.time", "blocks": "setting.blocks", "method": "setting.method"}
-SOURCES |= {"width": "option.bottleneck"}
-COLUMNS = {
-    "flow": Column("Flow"),
-    "method": Column("Method"),
-    "time": Column("Weights"),
-    "dim": Column("D"),
-    "blocks": Column("Blocks"),
-    "different_elements": Column.of("different_elements", digits="d"),
-    **{
-        name: Column.of(name, digits=".1e")
-        for name in ("solver_error", "ladj_error", "ladj_bound", "mass_error", "mass_bound")
+SOURCES = {"option.time": "time", "option.bottleneck": "width", "setting.blocks": "blocks"}
+SOURCES |= {"setting.method": "method", "setting.field": "field"}
+COLUMNS = columns(
+    *("flow", "method", {"time": "Weights"}, "dim", "blocks", "different_elements"),
+    *("solver_error", "ladj_error", "ladj_bound", "mass_error", "mass_bound", "convergence_order"),
+    *({"width": "K"}, "field", "noise"),
+    {"rmse_d": "Error in R^D", "theory_d": "Theory in R^D"},
+    {"rmse_k": "Error in R^K", "theory_k": "Theory in R^K"},
+    {
+        "variance": Column("Variance", digits=".3g"),
+        "trace_bias": Column.of("trace_bias", unit=""),
+        "cyclic_error": Column.of("cyclic_error", unit=""),
     },
-    "convergence_order": Column.of("convergence_order", digits=".3f"),
-    "width": Column("K"),
-    "field": Column("Field"),
-    "noise": Column("Noise"),
-    "rmse_d": Column("Error in R^D", error="rmse_d_se"),
-    "theory_d": Column("Theory in R^D"),
-    "rmse_k": Column("Error in R^K", error="rmse_k_se"),
-    "theory_k": Column("Theory in R^K"),
-    "variance": Column("Variance", digits=".3g"),
-    "trace_bias": Column.of("trace_bias", unit="", digits=".2f"),
-    "cyclic_error": Column.of("cyclic_error", unit="", digits=".1e"),
-    "status": Column("Status"),
-}
+    "status",
+)
 NAMES = ("flow", "setting.field", "setting.method", "option.time")  # of a case, in some identity
 
 
@@ -274,26 +238,21 @@ def estimates(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _identity(identity: str, rows: pd.DataFrame) -> Table:
-    title, note, *_ = IDENTITIES[identity]
-    finished = rows[rows["status"] == "done"]
-    if identity == "estimate" and len(finished):
-        frame = estimates(finished)
-    else:
-        frame = pd.DataFrame([_case(row) for row in rows.to_dict("records")])
+    """A row a case, or a field of estimates; of a convergence errors by step."""
+    (title, note), done = IDENTITIES[identity], rows[rows["status"] == "done"]
+    frame = rows.rename(columns=SOURCES).assign(status=rows["status"].drop(done.index))
+    frame[RECORDS] = [(key,) for key in rows["key"]]
+    hidden = ("time", "width") if identity == "density" else ()  # options of some flows alone
+    shown = {name: column for name, column in COLUMNS.items() if name not in hidden}
+    if identity == "estimate" and len(done):
+        frame = estimates(done)
+    elif identity in ERRORS:
+        frame = frame.drop(columns=["solver_error", "convergence_order"], errors="ignore")
+        for place, row in done.iterrows():
+            steps, errors, order = convergence(row)
+            shown |= {f"error_{n}": Column(f"{n} steps", digits=".1e") for n in steps}
+            frame.loc[place, [*(f"error_{n}" for n in steps), "convergence_order"]] = *errors, order
+        shown["convergence_order"] = shown.pop("convergence_order")  # after the errors
     frame = frame.dropna(axis="columns", how="all")
-    steps = {n: n.removeprefix("error_") for n in map(str, frame) if n.startswith("error_")}
-    columns = COLUMNS | {n: Column(f"{number} steps", digits=".1e") for n, number in steps.items()}
-    return Table(f"identities-{identity}", title, note, frame, columns)
-
-
-def _case(row: dict[Any, Any]) -> dict[str, Any]:
-    """What a case is, with its metrics or else its status; of a convergence errors by step."""
-    *_, which, metrics = IDENTITIES[row["setting.identity"]]
-    case = {name: row[SOURCES.get(name, name)] for name in which} | {RECORDS: (row["key"],)}
-    if row["status"] != "done":
-        return case | dict.fromkeys(metrics, row["status"])
-    if row["setting.identity"] in ERRORS:
-        steps, errors, order = convergence(row)
-        case |= {f"error_{n}": error for n, error in zip(steps, errors, strict=True)}
-        return case | {"convergence_order": order}
-    return case | {metric: row[metric] for metric in metrics}
+    which = ("flow", "method", "time")
+    return Table.of(f"identities-{identity}", title, note, frame, shown, varying=which)
