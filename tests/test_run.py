@@ -137,9 +137,9 @@ def test_what_killed_runs_have_left_is_removed(finished, copy):
     store.write(copy, record)
     folder = copy / CHECKPOINTS
     folder.mkdir()
-    gone = [folder / f"{done}-mark.safetensors", folder / f"{done}-mark-other.safetensors"]
-    gone += [folder / ".k-m.safetensors.h-5-6", copy / ".suite.json.host-1-2"]
-    kept = [folder / f"{failed}-mark.safetensors", folder / "0123-mark.safetensors"]
+    gone = [folder / f"{done}-mark.pt", folder / f"{done}-mark-other.pt"]
+    gone += [folder / ".k-m.pt.h-5-6", copy / ".suite.json.host-1-2"]
+    kept = [folder / f"{failed}-mark.pt", folder / "0123-mark.pt"]
     for path in (*gone, *kept):
         path.write_bytes(b"x")
     run(chosen, copy, Silent())
@@ -188,7 +188,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     assert "stopped" in output
     (record,) = store.read(stopped).values()
     assert (record.case.study, record.status) == ("numerics", "done")
-    assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".safetensors"]
+    assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".pt"]
     monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PAUSED),))
     chosen = suite.read(str(file))
     assert len(run(chosen, stopped, Silent(), worker=worker).done) == 2
@@ -212,7 +212,7 @@ def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
 
     with pytest.raises(Terminated):
         run(suite.read(str(file)), out, Ending())
-    assert [path.suffix for path in (out / "checkpoints").iterdir()] == [".safetensors"]
+    assert [path.suffix for path in (out / "checkpoints").iterdir()] == [".pt"]
     assert len((tmp_path / "updates").read_text()) == UPDATES // 2
 
 

@@ -463,7 +463,7 @@ def test_checkpoints_of_what_is_not_done_go_along(tmp_path):
     sources = [tmp_path / "a", tmp_path / "b"]
     store.write(sources[0], record(), {})
     store.write(sources[1], record(CASES[1], status="failed", reason="no"), {})
-    names = [f"{case.key}-0123.safetensors" for case in CASES]
+    names = [f"{case.key}-0123.pt" for case in CASES]
     (sources[1] / CHECKPOINTS).mkdir()
     for name in names:
         (sources[1] / CHECKPOINTS / name).write_text(name)

@@ -84,7 +84,7 @@ class Recorder:
             order.needs[key] = needs = versions.dependencies_at_hand(case)
             mark = digest([needs.declared, needs.files])[:16]
             weights = (self.folder / plan.WEIGHTS / key).absolute() if self.keep_weights else None
-            checkpoint = (self.folder / CHECKPOINTS / f"{key}-{mark}.safetensors").absolute()
+            checkpoint = (self.folder / CHECKPOINTS / f"{key}-{mark}.pt").absolute()
             order.files[key] = Files(checkpoint, weights)
             try:
                 order.cases[key] = resolved = self._resolved(case)
