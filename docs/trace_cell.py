@@ -1,13 +1,13 @@
 """Count the functions that a number passes from frame to cell: ``python docs/trace_cell.py``.
 
-A function of benchmarks/ counts if the value is among its arguments or in what it returns, as a
-number, in a column of a frame, or in its text.
+A number passes a function of benchmarks/ that gets it among its arguments and returns it, as a
+number, in a column of a frame, or in its text. Functions that get it alone see it: they test it,
+or count by its frame.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import CodeType, FrameType
@@ -28,7 +28,7 @@ CELLS = (  # run, study, metric, what chooses its row, table
 )
 
 
-def has(thing: Any, value: float, depth: int = 3) -> bool:
+def has(thing: Any, value: float, depth: int = 4) -> bool:
     """Whether a value is in a thing: itself, an element, a cell."""
     if isinstance(thing, float | int) and not isinstance(thing, bool):
         return float(thing) == value
@@ -47,26 +47,32 @@ def has(thing: Any, value: float, depth: int = 3) -> bool:
     return isinstance(thing, list | tuple) and any(has(x, value, depth - 1) for x in thing)
 
 
-def seen(value: float, show: Any) -> dict[CodeType, int]:
-    """The functions that see a value while something is shown, with their lines."""
-    codes: dict[CodeType, int] = {}
+def traced(value: float, show: Any) -> tuple[dict[CodeType, int], set[CodeType]]:
+    """The functions that pass a value while something is shown, by lines; and all that see it."""
+    passing: dict[CodeType, int] = {}
+    seeing: set[CodeType] = set()
+    entered: set[int] = set()  # calls that got it
 
     def note(frame: FrameType, event: str, result: Any) -> None:
         code = frame.f_code
         if not code.co_filename.startswith(str(ROOT)) or code.co_name.startswith("<"):
             return
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        things: Iterable[Any] = [result] if event == "return" else map(frame.f_locals.get, names)
-        if code not in codes and event in ("call", "return") and any(has(x, value) for x in things):
-            lines = {line for _, _, line in code.co_lines() if line}
-            codes[code] = max(lines) - min(lines) + 1
+        if event == "call" and any(has(frame.f_locals.get(name), value) for name in names):
+            entered.add(id(frame))
+            seeing.add(code)
+        elif event == "return" and id(frame) in entered:
+            entered.discard(id(frame))
+            if has(result, value):
+                lines = {line for _, _, line in code.co_lines() if line}
+                passing[code] = max(lines) - min(lines) + 1
 
     sys.setprofile(note)
     try:
         show()
     finally:
         sys.setprofile(None)
-    return codes
+    return passing, seeing
 
 
 def main() -> None:
@@ -84,10 +90,13 @@ def main() -> None:
                 if table.name == name:
                     grid(table)
 
-        codes = seen(value, show)
-        longest = max(codes.values(), default=0)
-        print(f"{metric} of {study} ({name}): {len(codes)} functions, the longest {longest} lines")
-        for code, lines in codes.items():
+        passing, seeing = traced(value, show)
+        longest = max(passing.values(), default=0)
+        count = (
+            f"passes {len(passing)} functions, the longest {longest} lines; {len(seeing)} see it"
+        )
+        print(f"{metric} of {study} ({name}) {count}")
+        for code, lines in passing.items():
             print(f"  {Path(code.co_filename).relative_to(ROOT)}:{code.co_name} ({lines})")
 
 

@@ -35,28 +35,19 @@ def scientific(value: float) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """How a column of a table is shown; the frame holds raw values in base units (s, B, nats).
+    """How a column of a table is shown; the frame holds raw values in base units (s, B, nats)."""
 
-    ``label`` and ``unit`` are the header, ``scale`` is the factor from the raw unit to ``unit``,
-    ``digits`` a format specification (".3g"). ``error`` names the column with the standard error,
-    shown as "value ± error"; ``interval`` the column of pairs (low, high), shown in brackets;
-    ``prefix`` and ``mark`` columns of texts before and after the number. ``better`` makes the best
-    cell stand out ("higher" or "lower"), by more than the two cells' errors; ``leads`` names a
-    column of booleans that says which cell does, where paired errors are known. ``kind`` "time"
-    says that cells are times, which a report marks where they are not to be quoted.
-    """
-
-    label: str = ""
-    unit: str = ""
-    scale: float = 1.0
-    digits: str = ""
-    error: str = ""
-    interval: str = ""
-    prefix: str = ""
-    mark: str = ""
-    better: str = ""
-    leads: str = ""
-    kind: str = ""
+    label: str = ""  #: of the header; by default the column's name
+    unit: str = ""  #: of the header
+    scale: float = 1.0  #: factor from the raw unit to ``unit``
+    digits: str = ""  #: a format specification (".3g")
+    error: str = ""  #: column with the standard error, shown as "value ± error"
+    interval: str = ""  #: column of pairs (low, high), shown in brackets
+    prefix: str = ""  #: column of texts before the number
+    mark: str = ""  #: column of texts after the number
+    better: str = ""  #: "higher" or "lower": the best cell stands out, by more than both errors
+    leads: str = ""  #: column of booleans: the cell that stands out, where paired errors are known
+    kind: str = ""  #: "time": a report marks the cells that are not to be quoted
 
     @classmethod
     def of(cls, metric: str, *, row: bool = False, **changes: Any) -> Column:
