@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import flows
-import gate_records
+import records as made
 import report_probes
 from benchmarks import report
 from benchmarks.core.frame import load
@@ -110,43 +110,6 @@ def make_flow(normal: Callable[..., Tensor]) -> Callable[..., Flow]:
     return make
 
 
-@pytest.fixture
-def agrees_with_differences() -> Callable[..., None]:
-    """Asserts that the gradient of ``objective()`` is that of central differences."""
-
-    def check(
-        objective: Callable[[], Tensor],
-        tensors: Iterable[tuple[str, Tensor]],
-        *,
-        coordinates: int = 1,
-        step: float = 1e-5,
-        tolerance: float = 1e-6,
-    ) -> None:
-        named = dict(tensors)
-        gradients = torch.autograd.grad(objective(), list(named.values()), allow_unused=True)
-        generator = torch.Generator().manual_seed(0)
-        for (name, tensor), gradient in zip(named.items(), gradients, strict=True):
-            assert gradient is not None, f"no gradient reaches {name}"
-            assert bool(gradient.abs().max() > 0), f"the gradient of {name} is zero"
-            flat = tensor.detach().view(-1)  # shares the storage
-            chosen = torch.randperm(len(flat), generator=generator)[:coordinates].tolist()
-            for index in {*chosen, int(gradient.abs().argmax())}:
-                before, values = flat[index].item(), []
-                for offset in (step, -step):
-                    flat[index] = before + offset
-                    with torch.no_grad():
-                        values.append(objective().item())
-                flat[index] = before
-                difference = (values[0] - values[1]) / (2 * step)
-                got = gradient.reshape(-1)[index].item()
-                error = abs(got - difference) / (1 + abs(difference))
-                assert error < tolerance, (
-                    f"{name}[{index}]: gradient {got}, differences {difference}"
-                )
-
-    return check
-
-
 @pytest.fixture(scope="session")
 def frames() -> dict[str, pd.DataFrame]:
     """The committed records by suite; a test that changes a frame changes a copy."""
@@ -185,7 +148,7 @@ def gate(tmp_path: Path) -> Callable[..., Verdict]:
         suffix = "" if number == 1 else str(number)
         folders = [tmp_path / f"{name}{suffix}" for name in ("base", "new")]
         for folder, records in zip(folders, (base, new), strict=True):
-            gate_records.folder(folder, *records)
+            made.folder(folder, *records)
         return compare(*folders, **options)
 
     return judge

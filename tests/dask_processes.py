@@ -5,24 +5,11 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections import deque
 from contextlib import contextmanager
 
 from benchmarks.execution.cluster import HOST
 from runs import Silent
-
-SECONDS = 300.0  # in which a condition has to come about, on a loaded machine too
-
-
-def until(condition, what):
-    """Wait for a condition; it fails where that takes too long."""
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, what
-        threading.Event().wait(0.02)
-    return value
 
 
 def free_port():

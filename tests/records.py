@@ -1,17 +1,24 @@
-"""Records of tests, as a run would write them."""
+"""Records of tests, as a run would write them, and results folders of them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from typer.testing import CliRunner
+
+import benchmarks
 from benchmarks.core import store
-from benchmarks.core.case import Case
+from benchmarks.core.case import Case, Seeds
 from benchmarks.core.record import Record, Values
-from benchmarks.core.study import Result
+from benchmarks.core.study import Common, Result
 from benchmarks.datasets.disk import Absent
 from benchmarks.execution.versions import dependencies
+from benchmarks.gate.verdict import Verdict
 from flows.registry import Declared
 
 
@@ -45,3 +52,79 @@ def record_result(case: Case, result: Result) -> Record:
 def write_result(folder: Path, case: Case, result: Result) -> None:
     """Write what a study measured into a results folder, with its arrays."""
     store.write(folder, record_result(case, result), result.arrays)
+
+
+# folders of one case at several batches
+
+BATCH = 4
+
+
+def case_of(batch: int = BATCH) -> Case:
+    return Common().case(study="cost", flow="realnvp", dim=2, batch=batch)
+
+
+def put(folder: Path, batch: int = BATCH, arrays=None, **metrics) -> Path:
+    """Write a record into a folder; its file."""
+    record = record_of(case_of(batch), metrics)
+    store.write(folder, record, arrays)
+    return folder / store.RECORDS / f"{record.key}.json"
+
+
+def values(folder: Path) -> dict[int, dict[str, tuple[float, ...]]]:
+    """Metrics of a folder's records by the batch of their cases."""
+    records = store.read(folder).values()
+    return {r.case.batch: {name: m.values for name, m in r.metrics.items()} for r in records}
+
+
+def arrays_of(folder: Path) -> dict[int, dict[str, np.ndarray]]:
+    """Arrays of a folder's records by the batch of their cases."""
+    return {row["batch"]: store.arrays(row) for _, row in benchmarks.load(folder).iterrows()}
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Every file of a folder by its content."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def edit(path: Path, **fields) -> None:
+    """Change fields of a record's JSON."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+# sides of the gate
+
+cli = CliRunner()
+HERE = {"cpu": "a processor", "cores": 2, "system": "Linux", "threads": 1}
+Metrics = dict[str, float | list[float]]
+
+
+def record(case: Case, metrics: Metrics, **fields) -> Record:
+    """A record of this machine, which declares no versions."""
+    about = {"versions": {"torch": "2.13.0"}, "machine": HERE, "declared": {}}
+    return record_of(case, metrics, **about | fields)
+
+
+def cost(dim: int = 2, flops: float = 100, **fields) -> Record:
+    """A record of counts and times."""
+    case = {"threads": 1, "settings": {"seconds": 1.0}, **fields.pop("case", {})}
+    metrics = {"log_prob_flops": flops, "log_prob_seconds": [0.2] * 9, "reference_seconds": [0.1]}
+    return record(Case(study="cost", flow="realnvp", dim=dim, batch=4, **case), metrics, **fields)
+
+
+def density(seed: int, test_ll: float, se: float = 0.01, flow: str = "maf") -> Record:
+    """A record of a trained flow."""
+    case = Case(study="density", flow=flow, dim=6, batch=4, seeds=Seeds.of(seed), dataset="magic")
+    return record(case, {"test_ll": test_ll, "test_ll_se": se})
+
+
+def folder(path: Path, *records: Record) -> Path:
+    """A results folder of these records."""
+    for record in records:
+        store.write(path, record)
+    return path
+
+
+def outcomes(verdict: Verdict) -> dict[str, str]:
+    """What became of each metric that did not stay, or "case"."""
+    return {c.metric or "case": c.outcome for c in verdict.notable}

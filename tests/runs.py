@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from benchmarks.core import store
 from benchmarks.core.frame import load
@@ -106,3 +112,40 @@ def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+PAUSED = Path(__file__).with_name("paused_training.py")
+UPDATES = 40
+STOPPED = f"""
+about = "An identity and a training."
+threads = 1
+[[studies]]
+study = "identities"
+times = []
+methods = []
+bottlenecks = []
+flows = ["realnvp"]
+dims = [2]
+sizes = {{ hidden = 4, layers = 1 }}
+[[studies]]
+study = "density"
+baselines = []
+datasets = ["8gaussians"]
+batch = 32
+updates = {UPDATES}
+flows = [{{ flow = "realnvp", options = {{ hidden = 8, layers = 2 }} }}]
+training = {{ validation_rows = 100 }}
+scoring = {{ rows = 200, grid = 20, samples = 200, compared_rows = 1, seconds = 0.02 }}
+"""
+
+
+def until(
+    condition: Callable[[], Any], reason: str | Callable[[], str], seconds: float = 300
+) -> Any:
+    """Wait until a condition has a true value; fail with a reason where that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(reason if isinstance(reason, str) else reason())
+        threading.Event().wait(0.02)
+    return value

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stopping import until
+from runs import until
 
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # daemons are not in every user's
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel", "setpriv")
@@ -122,7 +122,7 @@ def _daemon(folder: Path, *command: str) -> Iterator[None]:
 def _up(folder: Path, name: str, condition) -> None:
     """Wait for a daemon; skip where it does not come up."""
     try:
-        until(condition, 30, lambda: "")
+        until(condition, "it has not begun", 30)
     except pytest.fail.Exception:
         pytest.skip(f"{name} does not come up here: {logs(folder)[-1500:]}")
 
@@ -132,7 +132,7 @@ def _cancel() -> None:
     output("scancel", "--me", "--full", "--signal=KILL")
     output("scancel", "--me")
     with suppress(pytest.fail.Exception):
-        until(lambda: not output("squeue", "-h"), 15, lambda: "")
+        until(lambda: not output("squeue", "-h"), "jobs are left", 15)
 
 
 def _kill(config: str) -> None:

@@ -219,7 +219,7 @@ def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository):
 
 
 def test_a_worker_that_hangs_is_lost(repository, monkeypatch):
-    monkeypatch.setattr("benchmarks.gate.ab.START_LIMIT", 0.05)
+    monkeypatch.setattr("benchmarks.measure.process.START", 0.05)
     done = CliRunner().invoke(app, ["ab", "one", "--only", "both/log_prob"])
     assert done.exit_code == 2
     assert "took longer than" in done.stderr

@@ -114,7 +114,7 @@ def test_flows_of_a_file_are_judged_each_in_its_own_process(tmp_path):
         "context at D = 3 (round trip from data given a context, ",
     ):
         assert fault in summary
-    assert "the process ended by SIGSEGV" in summary
+    assert "ended by SIGSEGV" in summary
     (hint,) = (line for line in lines if "name it in `uses`" in line)
     assert hint.startswith("undeclared takes context_dim")
     with pytest.raises(ValueError, match=r"'context_dim' \(name it in `uses`\)"):

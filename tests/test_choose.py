@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 import flows
 from benchmarks import datasets
-from benchmarks.cli.app import app
 from benchmarks.cli.choose import earlier, suite_of
 from benchmarks.core import store
 from benchmarks.core.case import Case
@@ -161,29 +160,6 @@ def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):
         raw, _ = data.scaling.inverse(data.test)
         own = flow.log_prob(raw.to(flow.reference())).mean().item()
         assert own == pytest.approx(ranked.raw, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["my.csv"], ["'kind'", "--drop NAME"]),
-        (["my.csv", "--drop", "kind,nosuch"], ["'nosuch'", "'mass'"]),
-        (["my.csv", "--target", "nosuch"], ["'nosuch'", "'mass'"]),
-        (["my.csv", "--target", "mass", "--drop", "mass,kind"], ["'mass'", "left out"]),
-        (["my.csv", "--columns", "mass", "--target", "mass"], ["'mass'", "depend on"]),
-        (["nosuch.csv"], ["nosuch.csv"]),
-        (["my.csv", "--drop", "kind", "--minutes", "0.1"], ["--minutes", "more"]),
-    ],
-)
-def test_what_cannot_be_chosen_for_is_refused(arguments, words, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    table = pd.DataFrame(np.random.default_rng(0).normal(size=(90, 2)), columns=["mass", "flux"])
-    table.assign(kind="a").to_csv("my.csv", index=False)
-    with datasets.registry.temporary():
-        refused = cli.invoke(app, ["choose", *arguments])
-    assert refused.exit_code == 2, refused.output
-    for word in words:
-        assert word in refused.stderr
 
 
 @pytest.mark.system

@@ -307,19 +307,6 @@ def test_without_folders_all_are_asked(tmp_path: Path, monkeypatch: pytest.Monke
     assert [row["folder"] for row in rows] == [str(Path("results") / "complexity")]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--only", "nothing*"), "no claim is named 'nothing*'"),
-        ((str(ROOT.parent / "docs"),), "is not a results folder"),
-    ],
-)
-def test_unusable_input_is_refused(arguments: tuple[str, ...], message: str) -> None:
-    result = said(*arguments)
-    assert result.exit_code == 2
-    assert message in result.stderr
-
-
 def test_the_command_loses_no_verdict_to_the_fault_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said why that one could not be judged."""
 

@@ -65,15 +65,6 @@ def test_dry_run_prints_cases_and_budget_and_measures_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_dry_run_names_the_case_whose_flow_cannot_be_constructed(tmp_path):
-    wrong = 'cost.flows=["maf", {flow = "realnvp", options = {context_dim = -1}}]'
-    arguments = ["run", "smoke", "--study", "cost", "--dry-run", "-s", wrong]
-    result = cli.invoke(app, [*arguments, "--out", str(tmp_path / "out")])
-    assert result.exit_code == 2
-    assert "cost realnvp" in result.stderr
-    assert "context_dim" in result.stderr
-
-
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])))
 def test_printed_text_is_neither_markup_nor_terminal_escapes(text):
     """Whatever is printed comes out as it is, but for control characters."""

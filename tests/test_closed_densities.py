@@ -125,17 +125,6 @@ def _agree(sample, spread: float, coarse, fine) -> None:
     assert (coarse(x) - fine(x))[near].abs().max() < 1e-9
 
 
-def test_the_pinwheel_folds_under_next_to_nothing() -> None:
-    """Where s e^r < -1 / RATE the turn goes back along the blade."""
-    r = torch.linspace(-1, 4, 5001, dtype=torch.float64)
-    across = torch.special.ndtr(-(-r).exp() / toys.RATE / toys.SPREADS[1])
-    along = torch.distributions.Normal(toys.MEAN, toys.SPREADS[0]).log_prob(r).exp()
-    assert float(torch.trapezoid(along * across, r)) < 2e-9
-    radius, angle = torch.rand(2, 500, generator=datasets.stream(0, "polar"), dtype=torch.float64)
-    place = toys.fold(2 * radius[:, None]) + 0.01 + angle[:, None]
-    assert (toys.slope(2 * radius[:, None], place) > 0).all()
-
-
 def test_plane_densities_are_finite_however_far_out() -> None:
     x = torch.tensor([[0.0, 0.0], [1.0, 0.3]], dtype=torch.float64)
     far = torch.cat([x, *(x[1:] * 10**k for k in range(2, 8))])

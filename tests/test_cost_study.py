@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
 import flows
 from benchmarks.core.case import Case
@@ -100,17 +99,6 @@ def test_a_process_that_fails_says_why() -> None:
     (case,) = cases({"flow": "realnvp"})
     with pytest.raises(RuntimeError, match="at least two columns"):
         resident_bytes(case.model_copy(update={"dim": 1}), "log_prob")
-
-
-def test_first_calls_are_timed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counts alone take no time of anything."""
-    torch.manual_seed(0)
-    (case,) = cases({"flow": "realnvp"}, seconds=0.01)
-    ((_, result),) = registry["cost"].measure([case])
-    assert result.metrics["log_prob_first_seconds"] > 0
-    (case,) = cases({"flow": "realnvp"})
-    ((_, result),) = registry["cost"].measure([case])
-    assert not any("seconds" in name for name in result.metrics)
 
 
 def test_a_heap_as_it_comes_changes_no_count() -> None:

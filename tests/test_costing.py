@@ -31,29 +31,6 @@ def test_numbers_of_the_command() -> None:
             numbers(wrong, "hidden")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["ffjrd", "--dim", "2..4"], "unknown flow"),
-        (["glow", "--dim", "2-4"], "--dim '2-4'"),
-        (["glow", "--dim", "2..4", "--hidden", "8;9"], "--hidden '8;9'"),
-        (["glow", "--dim", "2", "--batch", "0"], "--batch '0'"),
-        (["planar", "--dim", "2", "--hidden", "8"], "none of planar has a size 'hidden'"),
-        (["planar", "--dim", "2", "--hidden-per-dim", "1"], "'planar' has no 'hidden'"),
-        (
-            ["glow", "--dim", "2", "--hidden-per-dim", "0"],
-            "0: give a number above 0",
-        ),
-        (["none.py", "--dim", "2"], "does not exist"),
-    ],
-)
-def test_the_command_names_what_is_wrong(arguments: list[str], text: str) -> None:
-    """One line, exit status 2."""
-    result = CliRunner().invoke(app, ["cost", *arguments])
-    assert result.exit_code == 2
-    assert text in result.output
-
-
 def test_a_file_stands_for_the_flows_that_it_registers(tmp_path: Path) -> None:
     """It is measured as any other, in the worker too."""
     file, out = tmp_path / "linear_flow.py", tmp_path / "out"

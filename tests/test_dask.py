@@ -15,9 +15,9 @@ from distributed import Client
 from benchmarks.execution.cluster import HOST, local_cluster
 from benchmarks.execution.process import Setup
 from benchmarks.execution.run import Asked, run
-from dask_processes import Acting, free_port, processes, scheduler, until, worker
+from dask_processes import Acting, free_port, processes, scheduler, worker
 from flows.plugins import load_plugin
-from runs import Silent, figures, small, trainings
+from runs import Silent, figures, small, trainings, until
 
 pytestmark = pytest.mark.system
 RECORDS = 6 + 4  # trainings, costs: each is measured once

@@ -9,8 +9,8 @@ import uuid
 import pytest
 
 from benchmarks.execution.plan import state
-from dask_processes import processes, scheduler, until, worker
-from runs import small
+from dask_processes import processes, scheduler, worker
+from runs import small, until
 
 RUN = """
 import sys

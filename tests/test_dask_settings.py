@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 
@@ -11,16 +10,12 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from benchmarks.cli.console import PlainConsole
-from benchmarks.cli.run import Display
 from benchmarks.core import store
 from benchmarks.execution import cluster, suite
 from benchmarks.execution.cluster import HOST, slurm_cluster
-from benchmarks.execution.plan import Task
 from benchmarks.execution.run import Asked, ClusterError, Terminated, run
-from dask_processes import Acting, free_port, until
-from runs import Silent, small, trainings
-from stopping import PLUGIN, SUITE, UPDATES
+from dask_processes import Acting, free_port
+from runs import PAUSED, STOPPED, UPDATES, Silent, small, trainings, until
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +67,9 @@ def test_a_worker_that_cannot_measure_ends_the_run_with_its_reason(tmp_path, add
 @pytest.mark.system
 def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address, monkeypatch):
     monkeypatch.setenv("PAUSED", str(tmp_path))
-    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PAUSED),))
     file, out = tmp_path / "one.toml", tmp_path / "out"
-    file.write_text(SUITE)
+    file.write_text(STOPPED)
 
     def interrupt():
         until((tmp_path / "begun").exists, "the training has begun")
@@ -91,19 +86,6 @@ def _measuring():
     """The processes that measure for a worker of this one."""
     children = [child.as_dict(["cmdline"]) for child in psutil.Process().children()]
     return [child for child in children if "execution.process" in str(child)]
-
-
-def test_progress_shows_workers_and_running_cases():
-    cases = small({"flow": "realnvp"}).cases()
-    with Display(PlainConsole(file=io.StringIO(), force_terminal=True)) as display:
-        display.begin(cases, kept=0, budget=1.0)
-        display.workers(3)
-        for case in cases:
-            display.task(Task((case,)))
-        (shown,) = display.bar.tasks
-        assert shown.description == f"3 workers: {display.labels[cases[0].key]} and 1 more"
-        display.waiting("no scheduler")
-        assert "no scheduler" in shown.description
 
 
 def test_slurm_needs_to_know_what_a_job_is():

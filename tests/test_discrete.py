@@ -69,9 +69,6 @@ NFLOWS: dict[str, Callable[[], nn.Module]] = {
     "IAF": lambda: transforms.InverseTransform(
         transforms.MaskedAffineAutoregressiveTransform(3, 8, num_blocks=1)
     ),
-    "spline AR": lambda: transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
-        3, 8, num_bins=4, tails="linear", tail_bound=3.0, num_blocks=1
-    ),
     "composite": lambda: transforms.CompositeTransform(
         [
             transforms.ActNorm(3).eval(),
@@ -227,14 +224,9 @@ def test_no_deprecated_call_is_left(make_flow: Any) -> None:
 
 def test_householder_sequences_keep_dtype_and_length(normal: Normal) -> None:
     """The original's matrix fails in float64, and too many reflections have length zero."""
-    original = transforms.HouseholderSequence(3, 4).double()
-    with pytest.raises(RuntimeError, match=r"dtype|type"):
-        original.matrix()
     ours = moved(nflows_compat.HouseholderSequence(3, 4), normal)
     torch.testing.assert_close(ours.matrix() @ ours.matrix().T, torch.eye(3).double())
     torch.testing.assert_close(ours.forward(normal(5, 3))[0], normal(5, 3) @ ours.matrix().T)
-    too_many = transforms.HouseholderSequence(2, 6).double()
-    assert not bool(torch.isfinite(too_many.forward(normal(5, 2))[0]).all())
     with pytest.raises(ValueError, match=r"6 .* 2 "):
         nflows_compat.HouseholderSequence(2, 6)
 

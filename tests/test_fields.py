@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure.operations import Operations
 from continuous_fields import DOPRI5, Rowwise, mlp_field, moved, rate_of
 from flows import Flow
 from flows.continuous import CNF, BottleneckMLPField, MLPField, Trace
 from flows.continuous.activations import ACTIVATIONS, tanh
-from flows.continuous.point import Point
 from flows.continuous.trace import TRACES
 from flows.continuous.vector_fields import TIME
 
@@ -119,28 +117,6 @@ class WithTrace(torch.nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self.field.with_trace(*inputs)
-
-
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("depth", [1, 2])
-def test_a_trace_without_weight_costs_nothing(depth: int, activation: str, normal: Normal) -> None:
-    """Where its gradient is zero the others are the field's own, for the field's own products."""
-    field, x = (
-        mlp_field(3, hidden=4, depth=depth, activation=activation),
-        normal(5, 3).requires_grad_(),
-    )
-    tensors, weights, gradients, flops = [x, *field.parameters()], normal(5, 3, seed=4), [], []
-    for with_trace in (True, False):
-        dx, trace = field.with_trace(T, x) if with_trace else (field(T, x), torch.zeros(()))
-        with Operations() as counted:
-            gradients.append(torch.autograd.grad((dx * weights).sum() + 0 * trace.sum(), tensors))
-        flops.append(counted.flops)
-    torch.testing.assert_close(*gradients, atol=1e-13, rtol=1e-13)
-    shared = 0 if depth == 1 else 3 * 2 * 3 * 4**2  # of the products of weights, once a solve
-    assert flops[0] <= flops[1] + shared
-    dx, trace = field.with_trace(T, x)
-    batched = torch.autograd.grad(dx, x, torch.stack([weights, -weights]), is_grads_batched=True)
-    torch.testing.assert_close(batched[0], torch.stack([gradients[1][0], -gradients[1][0]]))
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -353,21 +329,3 @@ def test_traces_that_cannot_be(value: Any, message: str) -> None:
         Trace.of(value)
     with pytest.raises(TypeError, match=r"Trace.*3"):
         Trace.of(3)  # type: ignore[arg-type]  # the error is the point
-
-
-def _flops(trace: Any, field: Any, x: Tensor) -> int:
-    estimator = Trace.of(trace)
-    noise = estimator.draw(field, x, torch.Generator().manual_seed(0))
-    with torch.no_grad(), Operations() as counted:
-        estimator.rate(Point(field, torch.tensor(0.3), x, None), noise)
-    assert not counted.uncounted
-    return counted.flops
-
-
-def test_forward_mode_multiplies_by_no_zeros() -> None:
-    """An estimate is another field a probe, and none multiplies the weights' tangents."""
-    field, x = MLPField(5, hidden=32, depth=3), torch.randn(40, 5)
-    alone = 2 * 40 * (2 * 5 * 32 + 2 * 32**2)
-    for probes in (1, 3):
-        trace = {"estimator": "hutchinson", "mode": "forward", "probes": probes}
-        assert _flops(trace, field, x) == (1 + probes) * alone

@@ -79,16 +79,6 @@ def test_a_view_shares_every_tensor(
     assert not torch.allclose(view.log_prob(x).detach(), before)
 
 
-@every_discrete
-def test_meta_device(name: str, options: dict[str, Any], make_flow: Make) -> None:
-    """A discrete member moved to meta tells shapes without values; an ODE's steps need values."""
-    flow = make_flow(name, 3, **options).to("meta")
-    x = torch.empty(4, 3, dtype=torch.float64, device="meta")
-    for mode in (True, False):
-        log_prob = flow.train(mode).log_prob(x)
-        assert (log_prob.device.type, log_prob.shape) == ("meta", (4,))
-
-
 def test_a_flow_is_made_of_a_bijection(normal: Normal) -> None:
     """Any object with its two methods serves."""
 

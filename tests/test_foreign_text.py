@@ -19,7 +19,7 @@ from benchmarks.core.study import Result
 from benchmarks.execution.suite import Suite
 from flows.plugins import described, load_plugin
 from flows.registry import Registry
-from folders import edit, put
+from records import edit, put
 
 HOSTILE = "[/x] [bold] \x1b[31mred\x1b]0;title\x07 \u202eback \x9b5m \r<b> | `c` \ud800"
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -16,7 +16,7 @@ from benchmarks.execution.versions import dependencies
 from benchmarks.measure.calls import measured
 from flows.bijection import Bijection
 from flows.registry import Declared
-from gate_records import HERE, cost, folder, outcomes, record
+from records import HERE, cost, folder, outcomes, record
 
 Factory = Callable[[int], Bijection | flows.Flow]
 

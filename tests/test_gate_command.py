@@ -14,7 +14,7 @@ from benchmarks.core.record import Record
 from benchmarks.gate import sources
 from benchmarks.gate.baseline import renew
 from benchmarks.gate.comparison import compare
-from gate_records import cli, cost, density, folder
+from records import cli, cost, density, folder
 
 
 def test_exit_status_and_the_three_outputs_agree(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.cli.app import app
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.record import Record
-from gate_records import cli, folder, record
+from records import cli, folder, record
 
 
 def maf(dim: int, *, seed: int = 0, cpu: str = "a", **metrics: float | list[float]) -> Record:

@@ -11,7 +11,7 @@ from benchmarks.analysis.inference import holm
 from benchmarks.core.record import Values
 from benchmarks.gate import comparison
 from benchmarks.gate.sources import Entry
-from gate_records import Metrics
+from records import Metrics
 
 SIMULATED = 200
 
@@ -117,9 +117,7 @@ def timed(
         (timed(list(np.linspace(1.06, 1.07, 9))), "stayed", "× 1.052"),  # surely, but by little
         (timed([1.0, 1.0, 1.0, 1.0, 1.3, 1.3, 1.3, 1.3, 1.3]), "stayed", "× 1.284"),  # by chance
         (timed(list(np.linspace(2.0, 2.1, 9)), reference=2.0), "stayed", "× 1.012"),  # slow machine
-        (timed(list(np.linspace(1.25, 1.3, 9)), place="there"), "incomparable", "there"),
         (timed(list(np.linspace(1.25, 1.3, 9)), place=""), "incomparable", "not known"),
-        (timed([2.0]), "incomparable", "too few samples (9 against 1)"),
         (timed([2.0] * 9, reference=[1.0, 1.0, 1.3]), "incomparable", "too noisy"),
     ],
 )
@@ -131,10 +129,3 @@ def test_a_time_is_worse_by_a_factor_and_a_rank_test_on_one_machine(new, outcome
     assert verdict.outcome == outcome
     assert words in verdict.change + verdict.note
     assert verdict.fails == (outcome == "worse")
-
-
-def test_a_rate_is_worse_where_it_falls():
-    rates = [list(np.linspace(100, 101, 9)), list(np.linspace(80, 81, 9))]
-    old, new = (entry("work", 0, {"sample_rate": r, "reference_seconds": 1.0}) for r in rates)
-    (verdict,) = comparison.judge_times([(old, new)], 1.1)
-    assert (verdict.outcome, verdict.change) == ("worse", "× 1.248")

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.cli.app import app
 from benchmarks.core.record import SCHEMA, Record
 from benchmarks.gate.comparison import compare
-from gate_records import HERE, cli, cost, density, record
+from records import HERE, cli, cost, density, record
 
 PASSED, FAILED, REFUSED = 0, 1, 2
 Fields = dict[str, Any]

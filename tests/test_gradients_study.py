@@ -11,7 +11,8 @@ import torch
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import registry
 from benchmarks.execution.plan import tasks
-from benchmarks.studies.numerics.tables import DIGITS, by_error, by_setting, with_solver
+from benchmarks.studies.numerics.tables import METRICS as MEASURED
+from benchmarks.studies.numerics.tables import by_error, by_setting, with_solver
 from flows.continuous import Solver
 from measuring import GRADIENTS, frame_of, gradient_cases, results_of
 
@@ -89,36 +90,6 @@ def test_float32_has_a_floor(frame: pd.DataFrame) -> None:
         assert double < 0.3 * single
 
 
-def test_the_adjoint_keeps_as_much_whatever_the_steps(frame: pd.DataFrame) -> None:
-    """Backprop keeps more with every evaluation, the adjoint one evaluation's part."""
-    for dtype, method in (("float32", "rk4"), ("float64", "rk4"), ("float64", "dopri5")):
-        place = {"method": method, "dtype": dtype, "updates": 40}
-        nfe = along(frame, "nfe_forward", gradient="backprop", **place)
-        assert nfe == sorted(set(nfe))
-        by_adjoint = along(frame, "gradient_bytes", gradient="adjoint", **place)
-        assert len(set(by_adjoint)) == 1
-        by_backprop = along(frame, "gradient_bytes", gradient="backprop", **place)
-        assert by_backprop == sorted(set(by_backprop))
-        assert by_backprop[0] > by_adjoint[0]
-    place = {"method": "rk4", "gradient": "backprop", "updates": 40}
-    kept32, kept64 = (
-        along(frame, "gradient_bytes", dtype=dtype, **place) for dtype in ("float32", "float64")
-    )
-    assert kept64 == pytest.approx([2 * by_backprop for by_backprop in kept32], rel=0.05)
-
-
-def test_backprop_evaluates_nothing_backward(frame: pd.DataFrame) -> None:
-    """The adjoint solves another ODE, of which adaptive steps are counted."""
-    backprop = frame["gradient"] == "backprop"
-    for metric in ("nfe_backward", "steps_accepted_backward", "steps_rejected_backward"):
-        assert (frame.loc[backprop, metric] == 0).all()
-    assert (frame.loc[~backprop, "nfe_backward"] > 0).all()
-    adaptive = frame["method"] == "dopri5"
-    assert (frame.loc[adaptive, "steps_accepted"] > 0).all()
-    assert (frame.loc[adaptive & ~backprop, "steps_accepted_backward"] > 0).all()
-    assert (frame.loc[~adaptive, "nfe_forward"] == 4 / frame.loc[~adaptive, "step_size"]).all()
-
-
 def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> None:
     """A row a field, setting and gradient; what an error costs; a column a field."""
     quickest, every = by_error(with_solver(frame)), by_setting(with_solver(frame))
@@ -130,7 +101,7 @@ def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> Non
     which = ["updates", "dtype", "gradient", "method", "setting"]
     assert not quickest.duplicated(which).any()
     for table in STUDY.tables(frame):
-        assert set(DIGITS) <= set(table.frame)
+        assert set(MEASURED) <= set(table.frame)
     assert {key for keys in table.rows_from for key in keys} == set(frame["key"])
     (figure,) = STUDY.figures(frame)
     assert len(figure.draw().axes) == 6

@@ -22,8 +22,8 @@ from benchmarks.gate.baseline import faults, renew
 from benchmarks.gate.comparison import compare
 from benchmarks.measure.operations import ARRAYS, OPERATORS, dispatched
 from flows.registry import Declared
-from gate_records import folder, record
 from measuring import cases_of
+from records import folder, record
 from repositories import commit
 
 BY_THE_CLOCK = {"choose"}  # studies whose figures are those of the seconds that there were

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from benchmarks.cli.app import app
 from benchmarks.core import locks, store
-from folders import case_of
-from records import record_of
+from records import case_of, record_of
 
 cli = CliRunner()
 COST = 'about = "x"\n[[studies]]\nstudy = "cost"\nflows = ["realnvp"]\ndims = [2]\n'

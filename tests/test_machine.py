@@ -27,7 +27,7 @@ def system(tmp_path, monkeypatch):
 
     for processor in range(4):
         siblings = "0-1" if processor < 2 else "2,3"
-        write(f"cpu/cpu{processor}/topology/core_cpus_list", siblings)
+        write(f"cpu/cpu{processor}/topology/thread_siblings_list", siblings)
     return write
 
 

@@ -140,7 +140,7 @@ def test_totals_are_drawn_and_need_the_records_of_both_studies() -> None:
     assert {"nfe-totals", "nfe-totals-crossings"} <= set(_tables(_both()))
     assert len(_tables(_both())["nfe-training"].frame) == len(_solved())
     assert not tables(_cost())
-    assert not figures(_cost())
+    assert not list(figures(_cost()))
     old = pd.concat([_frame(0.3), _cost()], ignore_index=True)
     bare = _both()
     for frame in (_solved(), old, bare[bare["flow"].isin(["cnf", "ode"])]):

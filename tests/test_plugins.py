@@ -7,8 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import types
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -26,14 +24,6 @@ from flows.plugins import load_plugin
 from flows.registry import Registry, needed
 from runs import small
 from variants import options_of
-
-
-def test_unknown_flow_lists_the_choices() -> None:
-    """The error names what was asked for and everything there is."""
-    with pytest.raises(ValueError, match="'glwo'") as caught:
-        flows.build("glwo", 2)
-    for name in flows.names():
-        assert name in str(caught.value)
 
 
 @pytest.mark.parametrize("name", flows.own())
@@ -226,28 +216,6 @@ def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
     assert flows.members.module_of("glow") == "flows.discrete.glow"
 
 
-@pytest.fixture
-def registry_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Registry[int]]]:
-    """Makes a registry over a package of one module, whose text registers by ``add``."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(tmp_path)
-    target = sys.modules["registry_target"] = types.ModuleType("registry_target")
-
-    def make(text: str, **arguments: Any) -> Registry[int]:
-        _plugin(tmp_path / "some_members" / "__init__.py", "")
-        _plugin(tmp_path / "some_members" / "one.py", f"from registry_target import add\n{text}\n")
-        registry: Registry[int] = Registry("thing", ("some_members",), **arguments)
-        target.add = registry.add  # type: ignore[attr-defined]
-        return registry
-
-    yield make
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("registry_target", "some_members", "entry"):
-            del sys.modules[name]
-
-
 def test_two_plug_ins_of_one_name_are_told_apart(tmp_path: Path) -> None:
     """A second file of the same name would pass for the first: it is refused."""
     load_plugin(_plugin(tmp_path / "a" / "mine.py", PLUGIN.format(name="mine")))
@@ -272,28 +240,14 @@ def test_a_broken_plug_in_errs_in_one_line(tmp_path: Path, text: str) -> None:
     assert "mended" in flows.names()
 
 
-def test_entry_points_add_members_and_failures_only_warn(
-    tmp_path: Path, registry_of: Callable[..., Registry[int]]
-) -> None:
-    """One distribution's fault is a warning, and the others are loaded."""
-    registry = registry_of("", group="test.things")
-    _plugin(tmp_path / "entry.py", "from registry_target import add\nadd('theirs', 1, __name__)\n")
-    points = "[test.things]\nbad = no_such_module_at_all:member\ngood = entry\n"
-    _plugin(tmp_path / "entry-1.dist-info" / "entry_points.txt", points)
-    _plugin(tmp_path / "entry-1.dist-info" / "METADATA", "Name: entry\nVersion: 1\n")
-    with pytest.warns(UserWarning, match=r"'no_such_module_at_all:member' was left out"):
-        assert list(registry) == ["theirs"]
-    assert list(registry) == ["theirs"]  # and once only: a second warning would be an error
-    assert set(registry.left_out) == {"no_such_module_at_all:member"}
-    assert "entry" in needed({"theirs"})
-    assert "entry" not in needed({"other"})
-
-
 def test_a_module_that_cannot_be_imported_is_left_out(
-    registry_of: Callable[..., Registry[int]],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one line, and the reason wherever a name is unknown."""
-    registry = registry_of("import no_such_module_at_all")
+    _plugin(tmp_path / "some_members" / "__init__.py", "")
+    _plugin(tmp_path / "some_members" / "one.py", "import no_such_module_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[int] = Registry("thing", ("some_members",))
     with pytest.warns(UserWarning, match="left out: ModuleNotFoundError") as warned:
         assert list(registry) == []
     assert len(warned) == 1
@@ -302,12 +256,13 @@ def test_a_module_that_cannot_be_imported_is_left_out(
 
 
 MEMBERS = '''
-"""A data set, a study of it, and a claim of the study."""
+"""A flow, a data set, a study of it, and a claim of the study."""
 
 from functools import partial
 
 from pydantic import BaseModel
 
+import flows
 from benchmarks.claims import Verdict, done, keys, outcome
 from benchmarks.claims import register as claim
 from benchmarks.core.study import Result, Study
@@ -319,6 +274,7 @@ from benchmarks.datasets.analytic import gaussian_sample
 rows = dict.fromkeys(("train", "val", "test"), 40)
 gaussian = partial(gaussian_sample, 2)
 register("their_gaussian")(drawn("their_gaussian", "A Gaussian", gaussian, rows=rows))
+flows.register("their_flow", uses=())(lambda dim: flows.build("planar", dim))
 
 
 class Options(BaseModel):
@@ -361,10 +317,11 @@ def judge(frame):
 '''
 POINTS = "".join(
     f"[flowgauge.{group}]\nbroken = no_such_module_of_theirs\ngood = their_members\n"
-    for group in ("datasets", "studies", "claims")
+    for group in ("flows", "datasets", "studies", "claims")
 )
 CODE = """
 import json, warnings
+import flows
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -375,6 +332,7 @@ with warnings.catch_warnings(record=True) as caught:
     from benchmarks.execution.versions import dependencies, plugins_of
 
     study, shape = studies["theirs"], datasets.load("their_gaussian").train.shape
+    flow = flows.members.module_of("their_flow")
     ids = [claim.id for claim in claims()]
 from flows.plugins import load_plugin
 from flows.registry import needed
@@ -382,6 +340,7 @@ from flows.registry import needed
 (case,) = study.cases(study.Options(), Common())
 print(json.dumps({
     "claim": "their-claim" in ids,
+    "flow": flow,
     "messages": [str(w.message) for w in caught if "no_such_module" in str(w.message)],
     "plugins": {kind: fact["file"] for kind, fact in plugins_of(case).items()},
     "files": list(dependencies(case).files),
@@ -404,7 +363,7 @@ def distribution(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, tmp_path)))}
 
 
-def test_entry_points_add_data_sets_studies_and_claims(
+def test_entry_points_add_flows_data_sets_studies_and_claims(
     distribution: dict[str, str], tmp_path: Path
 ) -> None:
     """Each is listed, its records name the module and its file, a broken one is a line.
@@ -415,10 +374,11 @@ def test_entry_points_add_data_sets_studies_and_claims(
     output = subprocess.check_output(command, cwd=tmp_path, env=distribution, text=True)
     facts = json.loads(output)
     messages = facts.pop("messages")
-    assert len(messages) == 3
+    assert len(messages) == 4
     assert all("\n" not in text and "left out" in text for text in messages)
     assert facts == {
         "claim": True,
+        "flow": "their_members",
         "plugins": {"data": "their_members.py", "study": "their_members.py"},
         "files": ["file their_members.py"],
         "needed": [["their_members"], []],

@@ -26,24 +26,13 @@ def _data(normal: Normal, dim: int = 3) -> Tensor:
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 5])
-def test_it_standardises(dim: int, normal: Normal) -> None:
-    """Mean zero and covariance one on the data it was fitted to."""
+def test_whitened_data_have_the_density_of_the_fitted_gaussian(dim: int, normal: Normal) -> None:
+    """With its log-determinant, if the noise is standard normal."""
     x = _data(normal, dim)
-    z, _ = Whitening.fit(x)(x)
-    torch.testing.assert_close(z.mean(0), torch.zeros(dim).double(), atol=1e-9, rtol=0)
-    covariance = z.T.cov().reshape(dim, dim)
-    torch.testing.assert_close(covariance, torch.eye(dim).double(), atol=1e-9, rtol=0)
-
-
-def test_its_log_determinant_is_counted(normal: Normal) -> None:
-    """With standard normal noise the density is that of the fitted Gaussian itself."""
-    x = _data(normal)
-    flow = Flow(Whitening.fit(x), dim=3, context_dim=0)
-    gaussian = torch.distributions.MultivariateNormal(x.mean(0), x.T.cov())
-    torch.testing.assert_close(flow.log_prob(x), gaussian.log_prob(x), atol=1e-9, rtol=0)
-    jacobian = torch.autograd.functional.jacobian(lambda row: flow.to_noise(row[None])[0], x[0])
-    ladj = flow.transform(x)[1]
-    torch.testing.assert_close(ladj, torch.linalg.slogdet(jacobian)[1].expand(len(x)))
+    covariance = x.T.cov().reshape(dim, dim)
+    gaussian = torch.distributions.MultivariateNormal(x.mean(0), covariance)
+    log_prob = Flow(Whitening.fit(x), dim=dim).log_prob(x)
+    torch.testing.assert_close(log_prob, gaussian.log_prob(x), atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["maf", "cnf", "flow_matching"])

@@ -10,19 +10,15 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from multiprocessing.connection import Pipe
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 import peer_processes
 from benchmarks.measure import process
-from benchmarks.measure.peers import Foreign, ForeignError, Remote
+from benchmarks.measure.peers import ForeignError, ForeignFlow, Remote
 
 PEER = peer_processes.__name__
 TRAP = "raise SystemExit('imported from the working folder')\n"
@@ -44,10 +40,13 @@ def hold(lifeline):
 """
 
 
+def flow(module: str = PEER, threads: int = 1, **request: object) -> ForeignFlow:
+    return ForeignFlow(module, {"threads": threads, "device": "cpu", "dtype": "float32", **request})
+
+
 @pytest.fixture
-def peer() -> Iterator[Foreign]:
-    with Foreign(PEER, threads=3) as child:
-        child.call("build")
+def peer() -> Iterator[ForeignFlow]:
+    with flow(threads=3) as child:
         yield child
 
 
@@ -67,126 +66,96 @@ def test_a_process_imports_nothing_of_its_folder(
 
 def test_a_helper_calls_functions_and_survives_their_faults() -> None:
     """A ValueError is raised here; a process that ends is one line, and the next is another."""
-    helper = process.Helper()
-    assert helper.call(math.hypot, 3.0, 4.0) == 5.0
-    with pytest.raises(ValueError, match=r"^invalid literal for int"):
-        helper.call(int, "x")
-    with pytest.raises(RuntimeError, match="TypeError: must be real number"):
-        helper.call(math.sqrt, "x")
-    with pytest.raises(RuntimeError, match=r"^the process ended by SIGABRT$"):
-        helper.call(os.abort)
-    assert helper.call(math.sqrt, 4.0) == 2.0
-    helper.close()
+    with process.helper() as helper:
+        assert helper.call(math.hypot, 3.0, 4.0) == 5.0
+        with pytest.raises(ValueError, match=r"^invalid literal for int"):
+            helper.call(int, "x")
+        with pytest.raises(process.ChildError, match="TypeError: must be real number"):
+            helper.call(math.sqrt, "x")
+        with pytest.raises(process.ChildEnded, match=r"^ended by SIGABRT$"):
+            helper.call(os.abort)
+        assert helper.call(math.sqrt, 4.0) == 2.0
 
 
-@given(
-    st.dictionaries(
-        st.text(max_size=5),
-        arrays.arrays(
-            st.sampled_from(["<f4", "<f8", "<i8", "|b1", ">f4"]),
-            arrays.array_shapes(min_dims=0, min_side=0, max_side=4),
-        ),
-        max_size=3,
-    )
-)
-def test_arrays_pass_bit_for_bit(sent: dict[str, np.ndarray]) -> None:
-    """Of any type and shape, strided ones too, beside a header of JSON."""
-    sent = {name: array.T for name, array in sent.items()}
-    here, there = Pipe()
-    with here, there:
-        process.send(here, {"call": "é"}, sent)
-        header, received = process.receive(there)
-    assert header == {"call": "é"}
-    assert list(received) == list(sent)
-    for name, array in sent.items():
-        assert (received[name].dtype, received[name].shape) == (array.dtype, array.shape)
-        assert received[name].tobytes() == array.tobytes()
-
-
-def test_a_peer_answers_with_arrays_of_its_own_process(peer: Foreign) -> None:
+def test_a_peer_answers_with_arrays_of_its_own_process(peer: ForeignFlow) -> None:
     """Its libraries see threads and precision as they are imported, and none of ours is there."""
-    x = np.arange(6.0).reshape(2, 3)
-    np.testing.assert_array_equal(peer.call("echo", arrays={"x": x}).arrays["x"], x)
-    facts = peer.call("facts").arrays
+    x = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(peer.arrays("echo", x=x)["x"], x)
+    facts = peer.arrays("facts")
     assert facts["OMP_NUM_THREADS"] == "3"
     assert (facts["JAX_ENABLE_X64"], facts["JAX_PLATFORMS"]) == ("0", "cpu")
     assert not facts["torch"]
-    with Foreign(PEER, threads=1, dtype="float64") as other:
-        assert other.call("build").facts["versions"] == {"numpy": np.__version__}
-        precise = other.call("facts").arrays
+    with flow(dtype="float64") as other:
+        assert other.facts["versions"] == {"numpy": np.__version__}
+        precise = other.arrays("facts")
     assert precise["JAX_ENABLE_X64"] == "1"
     assert precise["pid"] != facts["pid"]
 
 
-def test_seconds_are_those_of_the_peers_clock(peer: Foreign) -> None:
-    """One a run, without what the pipe takes; arrays come where they are wanted."""
+def test_seconds_are_those_of_the_peers_clock(peer: ForeignFlow) -> None:
+    """One a run, without what the pipe takes."""
     start = time.perf_counter()
-    reply = peer.call("log_prob", repeat=5, fetch=False)
+    seconds = peer.seconds("log_prob", 5)
     elapsed = time.perf_counter() - start
-    assert len(reply.seconds) == 5
-    assert 0 < sum(reply.seconds) < elapsed
-    assert reply.arrays == {}
-    assert peer.call("log_prob").arrays["log_prob"].shape == (2,)
+    assert len(seconds) == 5
+    assert 0 < sum(seconds) < elapsed
+    assert peer.arrays("log_prob")["log_prob"].shape == (2,)
 
 
 @pytest.mark.parametrize(
     ("call", "line"),
     [
         ("fail", "peer 'peer_processes' cannot 'fail': ZeroDivisionError: division by zero"),
-        ("nothing", "peer 'peer_processes' cannot 'nothing': ValueError: unknown call 'nothing'; "),
+        ("nothing", "peer 'peer_processes' cannot 'nothing': unknown call 'nothing'; "),
         ("exit", "peer 'peer_processes' printed 'the last line' and ended with exit status 3"),
         ("kill", "peer 'peer_processes' ended by SIGKILL"),
         ("wait", "peer 'peer_processes' took longer than 0.5 s"),
     ],
 )
 def test_a_failure_is_one_line_that_names_peer_and_reason(
-    peer: Foreign, call: str, line: str
+    peer: ForeignFlow, call: str, line: str
 ) -> None:
-    """An exception leaves the process as it is; after its end each call says that it has ended."""
+    """An exception leaves the process as it is; after its end there is another one."""
+    before = peer.arrays("facts")["pid"]
     with pytest.raises(ForeignError) as caught:
-        peer.call(call, timeout=0.5 if call == "wait" else 300)
+        peer.arrays(call, timeout=0.5 if call == "wait" else 300)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
-    if call in ("fail", "nothing"):
-        assert len(peer.call("log_prob").seconds) == 1
-    else:
-        with pytest.raises(ForeignError, match="ended"):
-            peer.call("log_prob")
+    assert (peer.arrays("facts")["pid"] == before) == (call in ("fail", "nothing"))
 
 
 def test_what_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A refusal of the model, a missing package with its remedy, a module that is broken."""
-    with Foreign(PEER, threads=1) as child, pytest.raises(ForeignError, match=r"refused$"):
-        child.call("build", {"refuse": True})
+    with flow(refuse=True) as child, pytest.raises(ForeignError, match=r"cannot .* refused$"):
+        child.seconds("log_prob", 1)
     monkeypatch.setattr(peer_processes, "PACKAGES", ("no_such_package",))
     with pytest.raises(ForeignError, match=r"pip install 'flowgauge\[peers\]'$"):
-        Foreign(PEER, threads=1)
+        flow()
     broken = "import os\nif 'JAX_ENABLE_X64' in os.environ: raise OSError('no')\nPACKAGES = ()\n"
     (tmp_path / "broken_peer.py").write_text(broken)
     monkeypatch.syspath_prepend(tmp_path)
     with (
-        Foreign("broken_peer", threads=1) as child,
-        pytest.raises(ForeignError, match=r"cannot 'build': OSError: no$"),
+        flow("broken_peer") as child,
+        pytest.raises(ForeignError, match=r"cannot 'log_prob': OSError: no$"),
     ):
-        child.call("build")
+        Remote(child, "log_prob").seconds(1)
 
 
-def test_a_closed_process_is_gone(peer: Foreign) -> None:
-    child = psutil.Process(int(peer.call("facts").arrays["pid"]))
+def test_a_closed_process_is_gone(peer: ForeignFlow) -> None:
+    child = psutil.Process(int(peer.arrays("facts")["pid"]))
     peer.close()
     assert not child.is_running()
-    with pytest.raises(ForeignError, match="was closed"):
-        Remote(peer, "log_prob").seconds(1)
 
 
 def test_a_peer_ends_with_its_parent() -> None:
     """Even when the parent is killed while it computes."""
     script = (
         "import sys; sys.path[:] = sys.argv[1:]\n"
-        "from benchmarks.measure.peers import Foreign\n"
-        f"peer = Foreign({PEER!r}, threads=1); peer.call('build')\n"
-        "print(int(peer.call('facts').arrays['pid']), flush=True)\n"
-        "peer.call('wait')"
+        "from benchmarks.measure.peers import ForeignFlow\n"
+        "how = {'threads': 1, 'device': 'cpu', 'dtype': 'float32'}\n"
+        f"peer = ForeignFlow({PEER!r}, how)\n"
+        "print(int(peer.arrays('facts')['pid']), flush=True)\n"
+        "peer.arrays('wait')"
     )
     command = [sys.executable, "-c", script, *sys.path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:

@@ -354,11 +354,11 @@ def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, P
     likelihoods = {name: value for name, value, _ in _rows(table)}
     assert likelihoods == {
         "glow (a/run)": "–",
-        "maf (a/run)": "−4",
-        "maf (b/run)": "−3",
-        "nice (b/run)": "−1",
-        "realnvp (a/run)": "−2",
-        "realnvp (b/run)": "−1",
+        "maf (a/run)": "−4.000",
+        "maf (b/run)": "−3.000",
+        "nice (b/run)": "−1.000",
+        "realnvp (a/run)": "−2.000",
+        "realnvp (b/run)": "−1.000",
     }
     keys = {f"{run}/{path.stem}" for run, folder in zip(content.runs, folders, strict=True)
             for path in store.loose(folder)}  # fmt: skip
@@ -394,7 +394,7 @@ def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path: Path
     (section,) = collect(
         [_folder(tmp_path / "a", _record("maf"), _record("nsf_ar"), elsewhere)]
     ).sections
-    assert {row[0]: row[1:] for row in _rows(section.tables[0])}["nice"] == ["−9", "–"]
+    assert {row[0]: row[1:] for row in _rows(section.tables[0])}["nice"] == ["−9.000", "–"]
     assert any("other" in note for note in section.notes)
 
 

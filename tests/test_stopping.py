@@ -12,8 +12,7 @@ import pytest
 from benchmarks.core import locks, store
 from benchmarks.execution import suite
 from benchmarks.execution.run import Terminated, run
-from runs import Silent, figures
-from stopping import PLUGIN, SUITE, UPDATES, until
+from runs import PAUSED, STOPPED, UPDATES, Silent, figures, until
 
 
 @pytest.mark.system
@@ -21,14 +20,14 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     """Where all of its processes get the signal; that it gets it alone is SLURM's test."""
     monkeypatch.setenv("PAUSED", str(tmp_path))
     file, stopped, whole = tmp_path / "one.toml", tmp_path / "stopped", tmp_path / "whole"
-    file.write_text(SUITE)
+    file.write_text(STOPPED)
     command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(stopped)]
-    command += ["--plugin", str(PLUGIN)]
+    command += ["--plugin", str(PAUSED)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         begun = tmp_path / "begun"
-        until(lambda: begun.exists() or process.poll() is not None, 120, lambda: "no training")
+        until(lambda: begun.exists() or process.poll() is not None, "no training", 120)
         os.killpg(process.pid, signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 75
@@ -36,7 +35,7 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     (record,) = store.read(stopped).values()
     assert (record.case.study, record.status) == ("numerics", "done")
     assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".safetensors"]
-    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PAUSED),))
     chosen = suite.read(str(file))
     assert len(run(chosen, stopped, Silent(), worker=worker).done) == 2
     assert len((tmp_path / "updates").read_text()) == UPDATES  # none twice
@@ -48,13 +47,13 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
 def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
     """It comes while a progress is told of the identity, and the training goes on beside."""
     monkeypatch.setenv("PAUSED", str(tmp_path))
-    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PLUGIN),))
+    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PAUSED),))
     file, out = tmp_path / "one.toml", tmp_path / "out"
-    file.write_text(SUITE)
+    file.write_text(STOPPED)
 
     class Ending(Silent):
         def case(self, task, case, record):
-            until((tmp_path / "begun").exists, 120, lambda: "no training")
+            until((tmp_path / "begun").exists, "no training", 120)
             raise Terminated
 
     with pytest.raises(Terminated):

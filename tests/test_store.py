@@ -22,8 +22,7 @@ from benchmarks.core import store
 from benchmarks.core.case import defaults_of
 from benchmarks.core.record import parsed
 from committed import ROOT
-from folders import BATCH, arrays_of, case_of, content, edit, put, values
-from records import record_of
+from records import BATCH, arrays_of, case_of, content, edit, put, record_of, values
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_])
 ARRAYS = st.dictionaries(

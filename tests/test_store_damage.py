@@ -16,8 +16,7 @@ from benchmarks.core.record import SCHEMA
 from benchmarks.execution.plan import state
 from benchmarks.execution.run import run
 from benchmarks.execution.suite import Suite
-from folders import arrays_of, case_of, content, edit, put, values
-from records import record_of
+from records import arrays_of, case_of, content, edit, put, record_of, values
 
 
 @pytest.mark.parametrize("fields", [{}, {"status": "of a later release"}, {"case": 3}])

@@ -159,8 +159,8 @@ def test_counts_add_up(runs: Any, dim: int) -> None:
     field = flops("field")
     for name in ("loop", "basis", "jacobian"):
         assert flops("trace", estimator=name, mode="backward") == (dim + 1) * field
-    for probes in PROBES:
-        estimate = {"noise": "gaussian", "mode": "backward", "probes": probes}
+    for probes, mode in itertools.product(PROBES, ("backward", "forward")):
+        estimate = {"noise": "gaussian", "mode": mode, "probes": probes}
         assert flops("trace", estimator="hutchinson", **estimate) == (probes + 1) * field
     assert field < flops("kept") < flops("trace", estimator="closed_form") < 3 * field
     for mode in ("backward", "forward"):

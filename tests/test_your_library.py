@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.measure.machine import git
 from documents import ROOT, blocks
+from repositories import commit
 
 pytestmark = pytest.mark.system
 
@@ -98,12 +98,6 @@ def _filled(text: str, values: dict[str, str]) -> str:
     return re.sub(r"\$\{\{ ([\w.-]+) \}\}", lambda match: values[match[1]], text)
 
 
-def commit(repository: Path) -> None:
-    """Commit all that the repository has."""
-    git(repository, "add", ".")
-    git(repository, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "change")
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """A repository of one commit; the action's first step installs both."""
@@ -127,8 +121,7 @@ def place(tmp_path: Path) -> Place:
     for name, text in files.items():
         (place.repository / name).parent.mkdir(parents=True, exist_ok=True)
         (place.repository / name).write_text(text)
-    git(place.repository, "init", "-q")
-    commit(place.repository)
+    commit(place.repository, "start")
     command = [sys.executable, "-m", "venv", "--without-pip", str(place.environment)]
     subprocess.run(command, check=True)
     _lend_packages(place.environment)
@@ -159,11 +152,11 @@ def test_a_library_is_held_to_its_baseline_and_timed(place: Place) -> None:
     renewed = place.run("flowgauge", "baseline", "update", results)
     assert renewed.returncode == 0, renewed.stderr
     assert (place.repository / "results" / "baseline" / "suite.json").is_file()
-    commit(place.repository)
+    commit(place.repository, "change")
 
     file = place.repository / "my_package" / "bent.py"
     file.write_text(file.read_text().replace("b * (root - 1), torch", "b * (root * 1 - 1), torch"))
-    commit(place.repository)
+    commit(place.repository, "change")
     steps = place.steps(suite="exact.toml", options=small)
     assert [step.returncode for step in steps] == [0, 0, 1], steps[-1].stdout + steps[-1].stderr
     assert "flow bent" in (place.temporary / "GITHUB_STEP_SUMMARY").read_text()

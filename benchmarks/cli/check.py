@@ -10,7 +10,6 @@ import signal
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -37,7 +36,7 @@ from benchmarks.core.naming import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import Child
     from flows.conformance import Outcome
     from flows.packages import Library
 
@@ -109,7 +108,7 @@ def check(
 
 
 def _judged(
-    helper: Helper,
+    child: Child,
     name: str,
     dim: int,
     options: Mapping[str, Any],
@@ -123,7 +122,8 @@ def _judged(
     end = []
     with NamedTemporaryFile("r") as file:
         try:
-            helper.call(_judge, file.name, name, dim, options, dtypes, moved, limit)
+            task = name, dim, options, dtypes, moved, limit
+            child.call(_judge, file.name, *task, timeout=None)
         except RuntimeError as error:
             late = str(error).endswith(("SIGPROF", "SIGALRM"))
             row, bound = (LATE, limit) if late else ("process", None)
@@ -181,7 +181,7 @@ def _check_flows(
     import pandas as pd
 
     from benchmarks.execution.suite import check_values, override
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import helper
     from flows import members, names
 
     chosen, values = flows_of(patterns or names()), dict[str, Any]()
@@ -194,10 +194,10 @@ def _check_flows(
     check_values({"dim": list(dims), "set": values}, "check")
     check_writable(csv_file)
     listed: list[dict[str, Any]] = []
-    with closing(Helper()) as helper:
+    with helper() as child:
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
-                rows = _judged(helper, name, d, values)
+                rows = _judged(child, name, d, values)
             _print(f"{name}, D = {d}", rows, brief)
             listed += [{"flow": name, "dim": d, **asdict(row)} for row in rows]
             write(csv_file, _csv(pd.DataFrame(listed)))
@@ -224,15 +224,14 @@ def _check_flows(
 
 def _failures(outcomes: pd.DataFrame) -> list[str]:
     """Each flow that failed, its dimensions, and the first of the rows that failed at them."""
+    dims: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     failed = outcomes[outcomes["status"] == "fail"]
-    names = failed.groupby(["flow", "dim"], sort=False)["name"].agg(
-        lambda rows: tuple(rows.unique())
-    )
+    for (flow, dim), rows in failed.groupby(["flow", "dim"], sort=False):
+        dims.setdefault((flow, tuple(rows["name"].unique())), []).append(str(dim))
     failures = []
-    for (flow, rows), group in names.reset_index().groupby(["flow", "name"], sort=False):
-        listed = [*rows[:NAMED], *([f"{len(rows) - NAMED} more"] if len(rows) > NAMED else [])]
-        where = ", ".join(map(str, group["dim"]))
-        failures.append(f"{flow} at D = {where} ({', '.join(listed)})")
+    for (flow, names), where in dims.items():
+        listed = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+        failures.append(f"{flow} at D = {', '.join(where)} ({', '.join(listed)})")
     return failures
 
 
@@ -291,7 +290,7 @@ def _check_libraries(
 
     Returns whether a row failed, or with ``against`` whether a verdict changed.
     """
-    from benchmarks.measure.process import Helper
+    from benchmarks.measure.process import helper
     from flows.conformance import libraries
 
     chosen = [libraries.library(name) for name in dict.fromkeys(names)]
@@ -307,8 +306,8 @@ def _check_libraries(
         write_rows(json_file, [])  # fail before anything is measured
     rows: list[Row] = []
     outcome = f"the rows so far are in {json_file}" if json_file else "no rows were written"
-    with clean_interrupt(outcome), closing(Helper()) as helper:
-        for judgement in itertools.chain(*(_judgements(helper, one, scope) for one in chosen)):
+    with clean_interrupt(outcome), helper() as child:
+        for judgement in itertools.chain(*(_judgements(child, one, scope) for one in chosen)):
             rows += judgement
             if json_file:
                 write_rows(json_file, rows)
@@ -329,7 +328,7 @@ def _check_libraries(
 
 
 def _judgements(
-    helper: Helper, library: Library, scope: Mapping[str, Sequence[Any]]
+    child: Child, library: Library, scope: Mapping[str, Sequence[Any]]
 ) -> Iterator[list[Row]]:
     """Rows of each family at one size after another; a family ends where it takes too long.
 
@@ -347,7 +346,7 @@ def _judgements(
             for dtype, parameters in itertools.product(scope["dtype"], scope["parameters"]):
                 try:
                     moved = parameters == "moved"
-                    outcomes = _judged(helper, family, dim, {}, [dtype], moved, LIMIT)
+                    outcomes = _judged(child, family, dim, {}, [dtype], moved, LIMIT)
                 except ValueError as error:
                     outcomes = [Outcome("construction", dtype, None, None, "fail", str(error))]
                 place = (library.name, library.version, family, dim, dtype, parameters)
@@ -394,20 +393,19 @@ def changes(before: Iterable[Row], after: Iterable[Row]) -> list[str]:
     A family that one of them lacks is one line. Figures may differ.
     """
     words = {True: "passed", False: "failed", None: "not applicable"}
-    sides: list[dict[tuple[str, str], dict[str, str]]] = [{}, {}]  # by family and place
-    for side, rows in zip(sides, (before, after), strict=True):
-        for row in rows:
-            place = row["family"], _place(row)
-            side.setdefault(place, {})[row["row"]] = words[row["passed"]]
-    old, new = sides
-    families = [dict.fromkeys(family for family, _ in side) for side in sides]
+    sides = old, new = [
+        {(row["family"], _place(row), row["row"]): words[row["passed"]] for row in rows}
+        for rows in (before, after)
+    ]
+    families = [dict.fromkeys(family for family, *_ in side) for side in sides]
     lines = [f"{family}: no rows before" for family in families[1] if family not in families[0]]
     lines += [f"{family}: no rows now" for family in families[0] if family not in families[1]]
-    for key in (key for key in old if key in new and LATE not in {**old[key], **new[key]}):
-        for name in {**old[key], **new[key]}:
-            was, now = (side[key].get(name, "no row") for side in sides)
-            if was != now:
-                lines.append(f"{key[1]}, {name}: {was} before, {now} now")
+    both = {place for _, place, _ in old} & {place for _, place, _ in new}
+    both -= {place for side in sides for _, place, name in side if name == LATE}
+    for key in (key for key in {**old, **new} if key[1] in both):
+        was, now = (side.get(key, "no row") for side in sides)
+        if was != now:
+            lines.append(f"{key[1]}, {key[2]}: {was} before, {now} now")
     return lines
 
 

@@ -73,7 +73,7 @@ def claims(
     _print(rows)
     if len(searched) > 1 and len(runs):
         cells = [[styled(text, STYLES.get(text, "")) for text in row] for row in runs.values]
-        print_rows([Path(name).name for name in runs], cells)
+        print_rows([Path(str(name)).name for name in runs], cells)
     judging = {row["folder"] for row in rows}
     for folder in (folder for folder in searched if str(folder) in judging):
         (run,) = read([folder])

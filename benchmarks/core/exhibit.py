@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -27,10 +28,21 @@ def cells(frame: pd.DataFrame, values: pd.Series | str) -> pd.Series:
     return series.astype(object).where(frame["status"] == "done", frame["status"])
 
 
+def with_interval(name: str, value: float, low: float, high: float) -> dict[str, Any]:
+    """The cells of a value and its interval."""
+    return {name: value, f"{name}.interval": (low, high)}
+
+
 def scientific(value: float) -> str:
     """ "1.6e-5"."""
     mantissa, _, exponent = f"{value:.1e}".partition("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+# headers of columns that are no metrics, where they are not their names
+HEADERS = {"dataset": "Data", "series": "Flow", "dim": "D", "batch": "N", "hidden": "H"}
+# endings of the columns that are parts of another: of "a" the error is "a_se", the mark "a.mark"
+ENDINGS = {"error": "_se"} | {part: f".{part}" for part in ("interval", "prefix", "mark", "leads")}
 
 
 @dataclass(frozen=True)
@@ -41,16 +53,17 @@ class Column:
     unit: str = ""  #: of the header
     scale: float = 1.0  #: factor from the raw unit to ``unit``
     digits: str = ""  #: a format specification (".3g")
-    error: str = ""  #: column with the standard error, shown as "value ± error"
-    interval: str = ""  #: column of pairs (low, high), shown in brackets
-    prefix: str = ""  #: column of texts before the number
-    mark: str = ""  #: column of texts after the number
-    better: str = ""  #: "higher" or "lower": the best cell stands out, by more than both errors
-    leads: str = ""  #: column of booleans: the cell that stands out, where paired errors are known
+    # names of columns of the frame, by default the column's with the ending in `ENDINGS`
+    error: str = ""  #: the standard error, shown as "value ± error"
+    interval: str = ""  #: pairs (low, high), shown in brackets
+    prefix: str = ""  #: texts before the number
+    mark: str = ""  #: texts after the number
+    leads: str = ""  #: booleans: the cell that stands out as the best
+    better: str = ""  #: "higher" or "lower": the best stands out, by more than both cells' errors
     kind: str = ""  #: "time": a report marks the cells that are not to be quoted
 
     @classmethod
-    def of(cls, metric: str, *, row: bool = False, **changes: Any) -> Column:
+    def of(cls, metric: str, *, row: bool | None = None, **changes: Any) -> Column:
         """Column of a metric by its definition; ``row`` if values are of one row of data.
 
         The label begins with a capital letter, unless its first word is an identifier. Raises
@@ -60,10 +73,12 @@ class Column:
         unit, label = definition.display_unit, definition.name
         if "_" not in label.partition(" ")[0]:
             label = label[:1].upper() + label[1:]
+        row = definition.per == "row" if row is None else row
         values: dict[str, Any] = {
             "label": label,
             "unit": f"{unit}/row" if row and unit else unit,
             "scale": definition.scale,
+            "digits": definition.digits,
             "kind": "" if definition.cpu else definition.kind,
         }
         return cls(**{**values, **changes})
@@ -77,13 +92,26 @@ class Column:
     @property
     def beside(self) -> tuple[str, ...]:
         """The columns that are shown within this one."""
-        names = (self.error, self.interval, self.prefix, self.mark, self.leads)
-        return tuple(name for name in names if name)
+        return tuple(name for part in ENDINGS if (name := getattr(self, part)))
+
+    def within(self, name: str, frame: pd.DataFrame) -> Column:
+        """The column of a frame by its name, with the parts that the frame has."""
+        parts = {part: f"{name}{end}" for part, end in ENDINGS.items() if not getattr(self, part)}
+        parts = {part: column for part, column in parts.items() if column in frame}
+        return replace(self, label=self.label or name, **parts)
 
 
-def with_parts(columns: Mapping[str, Column]) -> list[str]:
-    """The names of columns in their order, each followed by those that are shown within it."""
-    return [part for name, column in columns.items() for part in (name, *column.beside)]
+def columns(*given: str | Mapping[str, str | Column]) -> dict[str, Column]:
+    """Columns by name: those of metrics, others that are headers themselves, or have one."""
+    every: dict[str, Column] = {}
+    for each in given:
+        if not isinstance(each, str):
+            every |= {n: Column(c) if isinstance(c, str) else c for n, c in each.items()}
+        elif each in METRICS:
+            every[each] = Column.of(each)
+        else:
+            every[each] = Column(HEADERS.get(each, each.replace("_", " ").capitalize()))
+    return every
 
 
 @dataclass(frozen=True)
@@ -102,6 +130,27 @@ class Table:
     frame: pd.DataFrame
     columns: Mapping[str, Column] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        title: str,
+        note: str,
+        rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+        columns: Mapping[str, Column],
+        varying: Iterable[str] = (),
+    ) -> Table:
+        """Show those of the columns that the rows have, in order, with their parts and `RECORDS`.
+
+        Columns of ``varying`` are left out where all rows have one value.
+        """
+        rows = pd.DataFrame(rows)
+        constant = {n for n in varying if n in rows and rows[n].dropna().nunique() <= 1}
+        names = [n for n in columns if n in rows and n not in constant]
+        parts = [part for n in names for part in (n, *columns[n].within(n, rows).beside)]
+        names = [n for n in dict.fromkeys((*parts, RECORDS)) if n in rows]
+        return cls(name, title, note, rows[names].reset_index(drop=True), columns)
+
     @property
     def rows_from(self) -> tuple[tuple[str, ...], ...]:
         """For each row the keys of the records that it comes from."""
@@ -112,11 +161,10 @@ class Table:
     @property
     def shown(self) -> dict[str, Column]:
         """The columns that are shown as such, by name, in their order, with a label each."""
-        names = [str(name) for name in self.frame.columns if name != RECORDS]
-        every = {name: self.columns.get(name, Column()) for name in names}
+        names = [str(name) for name in self.frame if name != RECORDS]
+        every = {n: self.columns.get(n, Column()).within(n, self.frame) for n in names}
         within = {part for column in every.values() for part in column.beside}
-        labelled = {n: replace(column, label=column.label or n) for n, column in every.items()}
-        return {name: column for name, column in labelled.items() if name not in within}
+        return {name: column for name, column in every.items() if name not in within}
 
 
 def per_row(frame: pd.DataFrame, metric: str) -> pd.Series:
@@ -145,21 +193,19 @@ class Figure:
     records: tuple[str, ...] = ()
     within: str = ""
 
-
-# ---- builders of frames of tables ---------------------------------------------------------------
-
-
-def selected(
-    rows: pd.DataFrame, columns: Mapping[str, Column], varying: Iterable[str] = ()
-) -> pd.DataFrame:
-    """Those of the columns that the rows have, in order, with their parts and `RECORDS`.
-
-    Columns of ``varying`` are left out where all rows have one value.
-    """
-    constant = {n for n in varying if n in rows and rows[n].dropna().nunique() <= 1}
-    wanted = {name: column for name, column in columns.items() if name not in constant}
-    names = [name for name in with_parts(wanted) if name in rows]
-    return rows[[*names, RECORDS]].reset_index(drop=True)
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        title: str,
+        note: str,
+        draw: Callable[..., Any],
+        rows: pd.DataFrame,
+        *arguments: Any,
+    ) -> Figure:
+        """Picture of rows by ``draw(rows, *arguments)``; of records, or with their `RECORDS`."""
+        keys = rows["key"] if "key" in rows else rows[RECORDS].explode()
+        return cls(name, title, note, partial(draw, rows, *arguments), tuple(dict.fromkeys(keys)))
 
 
 def described(values: pd.Series, **defaults: Any) -> pd.DataFrame:

@@ -43,6 +43,7 @@ class Metric:
     label: str = ""  # short name of headers and axes
     per: Literal["", "batch", "row"] = ""  # what a value is of; a batch's may be shown for a row
     display: str = ""  # unit of tables and axes where it is not ``unit``
+    digits: str = ""  # a format specification of tables (".3g")
     solves: bool = False  # grows with a solver's evaluations: exact only where its steps are fixed
     cpu: bool = False  # in CPU seconds of one process, quotable whatever ran beside it
 

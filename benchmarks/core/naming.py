@@ -52,7 +52,7 @@ def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 
     Values may be nested: {"solver": {"method": "rk4"}} is named as method=rk4.
     """
-    flat = [(name, _flat(values)) for name, values in rows]
+    flat = [(name, flattened(values)) for name, values in rows]
     texts: dict[tuple[str, str], list[str]] = defaultdict(list)  # by name and key
     for name, values in flat:
         for key, value in values.items():
@@ -93,7 +93,7 @@ def lines(cases: Iterable[Case], studies: Registry[Study] | None = None) -> list
         study = studies[case.study] if studies is not None and case.study in studies else None
         options, deciding = case.options, study.deciding if study else frozenset[str]()
         if study and study.undecided(case):
-            options = dict.fromkeys(_flat(options), UNDECIDED)
+            options = dict.fromkeys(flattened(options), UNDECIDED)
         settings = {name: v for name, v in case.settings.items() if name not in deciding}
         roles = {name: value for name, value in case.roles.items() if name != "point"}
         fields: dict[str, Any] = {"batch": case.batch, "updates": case.updates}
@@ -109,12 +109,12 @@ def in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values as one level: {"solver": {"method": ...}} -> {"solver.method": ...}."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

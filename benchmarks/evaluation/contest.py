@@ -7,9 +7,9 @@ parameters, without an optimiser), "adjoint" (the same by the adjoint ODE, where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -22,7 +22,7 @@ import flows
 from benchmarks.core.case import Case
 from benchmarks.evaluation.likelihood import exact
 from benchmarks.measure.calls import Calls, calls
-from benchmarks.measure.clock import Work, turn
+from benchmarks.measure.clock import Work, compiling
 from benchmarks.measure.peers import ForeignFlow, Remote
 from flows.budget import trainable
 from flows.continuous import Solver
@@ -38,116 +38,131 @@ class Solution:
     log_prob: np.ndarray
     gradient: np.ndarray
 
-    def errors(self, competitor: Competitor) -> dict[str, float]:
-        """Return the largest error of log_prob, and errors of gradients over the solution's norm.
-
-        With the evaluations of the field, where a peer counts them.
-        """
-        density = competitor.arrays("log_prob")
-        metrics = {"log_prob_error": float(np.abs(density["log_prob"] - self.log_prob).max())}
-        metrics |= {"log_prob_nfe": float(density["nfe"])} if "nfe" in density else {}
-        for name in (n for n in ("gradient", "adjoint") if n in competitor.works):
-            error = competitor.arrays(name)["gradient"] - self.gradient
-            ratio = np.linalg.norm(error) / np.linalg.norm(self.gradient)
-            metrics[f"{name}_error"] = float(ratio)
-        return metrics
-
 
 @dataclass(frozen=True)
-class Competitor:
-    """Works by the name of a call, the arrays that a call gives, and what is known without a clock.
+class Ours:
+    """Our flow as a competitor: its works by the name of a call, and what was counted.
 
-    ``solution`` is what its errors refer to. ``compiles`` says that first calls compile; a sampler
-    that cannot be compiled is left out, with a note.
+    ``views`` are the flow by the name of a gradient; those of a flow that is ``compiled`` compile
+    in their first calls.
     """
 
-    works: dict[str, Work]
-    arrays: Callable[[str], Mapping[str, np.ndarray]]
-    solution: Callable[[], Solution]
-    compiles: bool
-    metrics: dict[str, float]
-    notes: dict[str, Any]
-    device: str
+    own: Calls
+    views: Mapping[str, Any]
+    compiled: bool
+    timed: dict[str, Work]
+    counted: tuple[dict[str, float], dict[str, Any]]
 
-    @property
-    def timed(self) -> dict[str, Work]:
-        """Works that are timed."""
-        return self.works
+    @classmethod
+    def of(cls, own: Calls, case: Case, compiled: bool) -> Ours:
+        """Count the calls of a flow, and view it with each way to its gradient."""
+        counted, views = own.count(), {"gradient": own.flow}
+        if solver := case.options.get("solver"):
+            described, ways = Solver.of(solver), {"gradient": "backprop", "adjoint": "adjoint"}
+            views = {
+                name: own.flow.using(solver=replace(described, gradient=way))
+                for name, way in ways.items()
+            }
+        views = {name: view.compiled() for name, view in views.items()} if compiled else views
+        ours = cls(own, views, compiled, {}, counted)
+        ours.timed["log_prob"] = ours.log_prob
+        ours.timed["sample"] = lambda: views["gradient"].sample(case.batch)
+        ours.timed.update({name: partial(ours.gradient, name) for name in views})
+        return ours
+
+    def log_prob(self) -> Tensor:
+        """Log-densities of the batch, (N,)."""
+        with torch.no_grad():
+            result: Tensor = self.views["gradient"].log_prob(self.own.batch)
+        return result
+
+    def gradient(self, name: str) -> None:
+        """Gradients of the loss, in the parameters."""
+        self.own.flow.zero_grad()
+        self.views[name].loss(self.own.batch).backward()
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Log-densities or a gradient, by name."""
+        if name == "log_prob":
+            return {name: self.log_prob().cpu().numpy()}
+        self.gradient(name)
+        return {"gradient": _gradient(self.own.flow)}
 
     def count(self) -> tuple[dict[str, float], dict[str, Any]]:
         """What is known without a clock, and notes."""
-        return self.metrics, self.notes
+        return self.counted
 
     def first(self) -> dict[str, float]:
-        """Run each call twice; return the seconds by which the first exceeds the second."""
+        """Seconds of compiling each call; a sampler that cannot be compiled is left out."""
         seconds = {}
-        for name, work in list(self.works.items()) if self.compiles else ():
+        for name in [*self.timed] if self.compiled else ():
             try:
-                (first,), (second,) = turn(work, 1, self.device), turn(work, 1, self.device)
+                device = str(self.own.batch.device)
+                seconds[f"{name}_compile_seconds"] = compiling(self.timed[name], device)
             except (NotImplementedError, ValueError) as error:
                 if name != "sample":
                     raise
-                del self.works[name]
-                self.notes["no_sample"] = str(error)
-            else:
-                seconds[f"{name}_compile_seconds"] = max(0.0, first - second)
+                del self.timed[name]
+                self.counted[1]["no_sample"] = str(error)
         return seconds
 
 
-@dataclass(frozen=True)
-class Contest:
-    """Competitors of one block; ``stack`` ends the processes that they start."""
+class Contest(ExitStack):
+    """Competitors of one block; at its end their processes end."""
 
-    stack: ExitStack
-    _solutions: dict[str, Solution] = field(default_factory=dict)  # by weights
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_weights: dict[str, Solution] = {}
+        self._solutions: dict[str, Solution] = {}  # that of each case
 
-    def enter(self, case: Case) -> Competitor:
-        """Build the competitor of a case.
+    def enter(self, case: Case) -> Ours | ForeignFlow:
+        """Build the competitor of a case, and solve for what its errors refer to.
 
         Raises ForeignError for a peer that cannot be used, ValueError for an unknown name.
         """
         by, own = str(case.settings["by"]), calls(case)
         _move(own, case)
         if by in MODES:
-            return _ours(own, case, by == "compiled", partial(self._solution, own, case))
-        return self._peer(own, case, by)
+            competitor = Ours.of(own, case, by == "compiled")
+            self._solutions[case.key] = self._solution(own, case)
+            return competitor
+        ours = {n: p.detach().cpu().numpy() for n, p in own.flow.named_parameters()}
+        x, size = own.batch.cpu().numpy(), trainable(own.flow)
+        peer = self.enter_context(ForeignFlow.of(by, case, x, size, ours))
+        peer.timed = {call: Remote(peer, call) for call in CALLS if call in peer.facts["calls"]}
+        if peer.facts["same_weights"]:
+            self._solutions[case.key] = self._solution(own, case)
+        else:
+            density, slope = peer.precise("log_prob", "gradient")
+            self._solutions[case.key] = Solution(density["log_prob"], slope["gradient"])
+        return peer
+
+    def errors(self, case: Case, competitor: Ours | ForeignFlow) -> dict[str, float]:
+        """Return the largest error of log_prob, and errors of gradients over the solution's norm.
+
+        With the evaluations of the field, where a peer counts them.
+        """
+        solution, density = self._solutions[case.key], competitor.arrays("log_prob")
+        metrics = {"log_prob_error": float(np.abs(density["log_prob"] - solution.log_prob).max())}
+        metrics |= {"log_prob_nfe": float(density["nfe"])} if "nfe" in density else {}
+        for name in (n for n in ("gradient", "adjoint") if n in competitor.timed):
+            error = competitor.arrays(name)["gradient"] - solution.gradient
+            ratio = np.linalg.norm(error) / np.linalg.norm(solution.gradient)
+            metrics[f"{name}_error"] = float(ratio)
+        return metrics
 
     def _solution(self, own: Calls, case: Case) -> Solution:
         """Solve our flow's ODE tightly in float64, once for the same weights."""
-        weights = [
-            parameter.detach().cpu().numpy().tobytes() for parameter in own.flow.parameters()
-        ]
+        weights = [p.detach().cpu().numpy().tobytes() for p in own.flow.parameters()]
         key = sha256(b"".join(weights)).hexdigest()
-        if key not in self._solutions:
+        if key not in self._by_weights:
             best, x = exact(own.flow, float(case.settings["tolerance"])), own.batch.double()
             with torch.no_grad():
                 expected = best.log_prob(x).cpu().numpy()
             best.zero_grad()
             best.loss(x).backward()
-            self._solutions[key] = Solution(expected, _gradient(best))
-        return self._solutions[key]
-
-    def _peer(self, own: Calls, case: Case, name: str) -> Competitor:
-        ours = {n: p.detach().cpu().numpy() for n, p in own.flow.named_parameters()}
-        x, size = own.batch.cpu().numpy(), trainable(own.flow)
-        flow = ForeignFlow.start(self.stack, name, case, x, size, ours)
-
-        def solution() -> Solution:
-            if flow.facts["same_weights"]:
-                return self._solution(own, case)
-            density, slope = flow.precise("log_prob", "gradient")
-            return Solution(density["log_prob"], slope["gradient"])
-
-        metrics, notes = flow.count()
-        return Competitor(
-            {call: Remote(flow.process, call) for call in CALLS if call in flow.facts["calls"]},
-            lambda call: flow.process.call(call).arrays,
-            solution,
-            bool(flow.facts["compiles"]),
-            metrics,
-            notes,
-            case.device,
-        )
+            self._by_weights[key] = Solution(expected, _gradient(best))
+        return self._by_weights[key]
 
 
 def _move(own: Calls, case: Case) -> None:
@@ -161,39 +176,6 @@ def _move(own: Calls, case: Case) -> None:
         optimiser.zero_grad()
         own.flow.loss(own.batch).backward()
         optimiser.step()
-
-
-def _ours(own: Calls, case: Case, compiled: bool, solution: Callable[[], Solution]) -> Competitor:
-    metrics, notes = own.count()
-    views: dict[str, Any] = {"gradient": own.flow}
-    if solver := case.options.get("solver"):
-        described = Solver.of(solver)
-        solvers = {
-            "gradient": replace(described, gradient="backprop"),
-            "adjoint": replace(described, gradient="adjoint"),
-        }
-        views = {name: own.flow.using(solver=how) for name, how in solvers.items()}
-    views = {name: view.compiled() for name, view in views.items()} if compiled else views
-    first = views["gradient"]
-
-    def log_prob() -> Tensor:
-        with torch.no_grad():
-            result: Tensor = first.log_prob(own.batch)
-        return result
-
-    def gradient(name: str) -> None:
-        own.flow.zero_grad()
-        views[name].loss(own.batch).backward()
-
-    def arrays(name: str) -> dict[str, np.ndarray]:
-        if name == "log_prob":
-            return {name: log_prob().cpu().numpy()}
-        gradient(name)
-        return {"gradient": _gradient(own.flow)}
-
-    works: dict[str, Work] = {"log_prob": log_prob, "sample": lambda: first.sample(case.batch)}
-    works |= {name: partial(gradient, name) for name in views}
-    return Competitor(works, arrays, solution, compiled, metrics, notes, case.device)
 
 
 def _gradient(flow: flows.Flow) -> np.ndarray:

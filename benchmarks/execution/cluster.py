@@ -21,18 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dask
-from distributed import (
-    Client,
-    Event,
-    Future,
-    KilledWorker,
-    Nanny,
-    Scheduler,
-    SpecCluster,
-    get_client,
-    get_worker,
-    wait,
-)
+import distributed
 from distributed.comm.addressing import get_address_host_port
 from distributed.utils import silence_logging_cmgr
 
@@ -84,6 +73,7 @@ class Cluster:
         self.address, self.setup = address, setup
         self.over = f"flowgauge-{uuid.uuid4().hex}"  # the event at which workers stop for this run
         self.workers = 0
+        self.running: dict[distributed.Future[Any], Order] = {}
         self.without_host: float | None = None  # since when no worker has the resource
         try:
             get_address_host_port(address)
@@ -96,12 +86,13 @@ class Cluster:
 
     def _connect(self) -> None:
         with losses():
-            self.client = Client(self.address, timeout=CONNECT, set_as_default=False)
+            self.client = distributed.Client(self.address, timeout=CONNECT, set_as_default=False)
 
     def end(self) -> None:
         """Let workers stop at their next checkpoints."""
-        with suppress(Lost), losses():
-            Event(self.over, client=self.client).set()
+        if self.client.status == "running":
+            with suppress(Lost), losses():
+                distributed.Event(self.over, client=self.client).set()
 
     def close(self) -> None:
         """Close the client, whatever the scheduler does."""
@@ -118,7 +109,7 @@ class Cluster:
                 text = f"lost the scheduler at {self.address} ({reason}): waiting for it"
                 recorder.progress.waiting(text)
                 self.close()
-                while self.client.status != "running":
+                while True:
                     with suppress(Lost):
                         self._connect()
                         break
@@ -126,34 +117,33 @@ class Cluster:
 
     def _measure(self, left: dict[str, Task], recorder: Recorder, alone: bool) -> None:
         """Submit what the workers have room for, until nothing is left or the scheduler is lost."""
-        running: dict[Future[Any], Order] = {}
-        self.workers = 0
+        self.workers, self.running = 0, {}
         try:
             while left:
                 room = self._room(recorder, alone)
-                submitted = {order.task.key for order in running.values()}
+                submitted = {order.task.key for order in self.running.values()}
                 for task in [task for key, task in left.items() if key not in submitted]:
-                    if len(running) >= room:
+                    if len(self.running) >= room:
                         break
                     order, settled = recorder.begin(task)
                     if order.cases:
-                        running[self._submitted(order, recorder, alone)] = order
+                        self.running[self._submitted(order, recorder, alone)] = order
                     else:
                         del left[task.key]
                     recorder.progress.task(task)
                     for case, record in settled:
                         recorder.progress.case(task, case, record)
-                self._wait(running, POLL, "FIRST_COMPLETED")
-                self._finish(running, left, recorder)
+                self._wait(POLL, "FIRST_COMPLETED")
+                self._finish(left, recorder)
         except Terminated:
             self.end()
             with suppress(Lost):
-                self._wait(running, GRACE if self.workers else 0.0, "ALL_COMPLETED")
-                self._finish(running, left, recorder)
+                self._wait(GRACE if self.workers else 0.0, "ALL_COMPLETED")
+                self._finish(left, recorder)
             raise
         finally:
             with suppress(Lost), losses():
-                self.client.cancel(list(running))
+                self.client.cancel(list(self.running))
 
     def _room(self, recorder: Recorder, alone: bool) -> int:
         """How many tasks the workers can have; Lost where nobody answers.
@@ -185,7 +175,7 @@ class Cluster:
         recorder.progress.waiting(lack)
         return 0
 
-    def _submitted(self, order: Order, recorder: Recorder, alone: bool) -> Future[Any]:
+    def _submitted(self, order: Order, recorder: Recorder, alone: bool) -> distributed.Future[Any]:
         how = self.over, str(recorder.folder), self.setup, alone, loaded_files()
         resources = {"resources": {HOST: 1}} if alone else {}
         key = f"flowgauge-{uuid.uuid4().hex}"
@@ -194,36 +184,29 @@ class Cluster:
                 measured, order, *how, key=key, retries=RETRIES, pure=False, **resources
             )
 
-    def _wait(
-        self,
-        running: dict[Future[Any], Order],
-        seconds: float,
-        until: Literal["FIRST_COMPLETED", "ALL_COMPLETED"],
-    ) -> None:
+    def _wait(self, seconds: float, until: Literal["FIRST_COMPLETED", "ALL_COMPLETED"]) -> None:
         """Wait until a task ends, or all do, but no longer than that."""
-        if not running:
+        if not self.running:
             threading.Event().wait(POLL)
             return
         with self.client.as_current(), losses(), suppress(TimeoutError):
-            wait(list(running), timeout=seconds, return_when=until)
+            distributed.wait(list(self.running), timeout=seconds, return_when=until)
 
-    def _finish(
-        self, running: dict[Future[Any], Order], left: dict[str, Task], recorder: Recorder
-    ) -> None:
+    def _finish(self, left: dict[str, Task], recorder: Recorder) -> None:
         """Record what has been measured."""
-        for future in [future for future in running if future.done()]:
-            order = running[future]
+        for future in [future for future in self.running if future.done()]:
+            order = self.running[future]
             if future.cancelled():
                 raise Lost("it has forgotten a task")
             with losses():
                 error = future.exception() if future.status == "error" else None
                 outcomes = [] if error else future.result()
-            if isinstance(error, KilledWorker):
+            if isinstance(error, distributed.KilledWorker):
                 reason = f"the task's Dask workers died, each time: {error}"
                 outcomes = [(key, Measured(Result(failure=reason), 0.0)) for key in order.cases]
             elif error:
                 raise ClusterError(f"a worker cannot measure: {error}") from error
-            del running[future], left[order.task.key]
+            del self.running[future], left[order.task.key]
             for key, outcome in outcomes:
                 record = recorder.write(order, key, outcome)
                 recorder.progress.case(order.task, order.planned[key], record)
@@ -243,7 +226,7 @@ def measured(
     for plugin in plugins:
         load_plugin(plugin)
     if not alone:  # this thread's part of the memory that the Dask worker may use
-        total, host = memory_bytes(), get_worker()
+        total, host = memory_bytes(), distributed.get_worker()
         limit = min(total, host.memory_manager.memory_limit or total)
         share = setup.memory_share * limit / total / host.state.nthreads
         setup = replace(setup, memory_share=share)
@@ -265,13 +248,13 @@ def _worker(over: str, setup: Setup) -> tuple[Worker, threading.Lock]:
         if hasattr(_local, "measuring"):
             _local.measuring[0].stop()
         _local.purpose, _local.measuring = (over, setup), (Worker(setup, NANNY), threading.Lock())
-        event = Event(over, client=get_client())
+        event = distributed.Event(over, client=distributed.get_client())
         threading.Thread(target=_end_with, args=(event, *_local.measuring), daemon=True).start()
     measuring: tuple[Worker, threading.Lock] = _local.measuring
     return measuring
 
 
-def _end_with(event: Event, worker: Worker, busy: threading.Lock) -> None:
+def _end_with(event: distributed.Event, worker: Worker, busy: threading.Lock) -> None:
     """Stop a measuring process, at its next checkpoint, once the run that asked is over."""
     with suppress(Exception):  # the scheduler is gone, and this process will be
         event.wait()
@@ -299,12 +282,12 @@ def connected(scheduler: str, setups: list[Setup], jobs: int, single: Setup) -> 
         yield cluster
 
 
-def local_cluster(setups: list[Setup]) -> SpecCluster:
+def local_cluster(setups: list[Setup]) -> distributed.SpecCluster:
     """A worker on this machine for each setup, each a process; one may have the host to itself."""
     memory = memory_bytes() // len(setups)
     workers = {
         number: {
-            "cls": Nanny,
+            "cls": distributed.Nanny,
             "options": {
                 "nthreads": 1,
                 "memory_limit": memory,
@@ -315,11 +298,11 @@ def local_cluster(setups: list[Setup]) -> SpecCluster:
         for number, setup in enumerate(setups)
     }
     options = {"dashboard": False, "dashboard_address": ":0", "port": 0, "host": "127.0.0.1"}
-    scheduler = {"cls": Scheduler, "options": options}
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=False)
+    scheduler = {"cls": distributed.Scheduler, "options": options}
+    return distributed.SpecCluster(workers=workers, scheduler=scheduler, silence_logs=False)
 
 
-def slurm_cluster(jobs: int) -> SpecCluster:
+def slurm_cluster(jobs: int) -> distributed.SpecCluster:
     """Workers that SLURM starts, each a job by dask-jobqueue's configuration (jobqueue.slurm)."""
     from dask_jobqueue import SLURMCluster
 
@@ -336,5 +319,5 @@ def slurm_cluster(jobs: int) -> SpecCluster:
         worker_extra_args=[*extra, "--nthreads", "1", "--resources", f"{HOST}=1"],
     )
     cluster.scale(jobs=jobs)  # `adapt` would cancel jobs that are idle
-    started: SpecCluster = cluster
+    started: distributed.SpecCluster = cluster
     return started

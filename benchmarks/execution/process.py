@@ -14,8 +14,6 @@ import os
 import random
 import resource
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -28,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,14 +40,7 @@ from benchmarks.core.formats import brief
 from benchmarks.core.record import Status
 from benchmarks.core.study import Result, registry, study_of
 from benchmarks.datasets.tables import admit
-from benchmarks.measure.machine import (
-    Beside,
-    commit,
-    killed_for_memory,
-    machine,
-    memory_bytes,
-    versions,
-)
+from benchmarks.measure import machine
 from benchmarks.measure.operations import dispatched
 from benchmarks.measure.process import (
     MARK,
@@ -75,7 +67,6 @@ STOPPED = "stopped"  # the answer to STOP
 LOOK = 0.2  # seconds between two looks at the number of processes
 START = 600.0  # seconds in which a process has to begin, on a loaded machine too
 GRACE = 10.0  # seconds in which a process ends that has closed its pipe
-NUMBER = struct.Struct("q")
 IMPORTED = (  # by the server; the first optimiser and the first score would, within a time limit
     "torch._dynamo",
     "scipy.stats",
@@ -175,7 +166,7 @@ class Worker:
         self.facts: dict[str, Any] = {}  # of the latest block
         self.cancelled = False
         self._server: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._control: Connection | None = None
         self._family = ""  # the mark of the server and of all that its forks start
         self._child: int | None = None  # the process of the block
 
@@ -190,7 +181,7 @@ class Worker:
         started, left = datetime.now(UTC), {case.key for case in cases}
         block = digest([started.isoformat(), sorted(left)])[:16]
         self.facts |= {"started": started.isoformat(timespec="seconds"), "block": block}
-        killed = killed_for_memory()
+        killed = machine.killed_for_memory()
         pipe = self._forked()
         try:
             with suppress(OSError):  # a process that has died is noticed below
@@ -243,20 +234,17 @@ class Worker:
     def _forked(self) -> Connection:
         """Let the server fork a process: a pipe to it."""
         self.check()
-        if self._server is None or self._server.poll() is not None:
+        if self._server is None or self._control is None or self._server.poll() is not None:
             self.stop()
             self._family = uuid.uuid4().hex
             variables = {**os.environ, MARK: self._family}
-            self._server, connection = connected(
+            self._server, self._control = connected(
                 "benchmarks.execution.process:serve",
                 env={k: v for k, v in variables.items() if k not in self.without},
             )
-            with connection:
-                self._control = socket.socket(fileno=os.dup(connection.fileno()))
-        assert self._control is not None
         ours, theirs = Pipe()
         with theirs, suppress(OSError):
-            socket.send_fds(self._control, [b"."], [theirs.fileno()])
+            send_handle(self._control, theirs.fileno(), self._server.pid)
         self._child = self._number(START)
         if self._child is None or self.cancelled:
             ours.close()
@@ -267,14 +255,12 @@ class Worker:
 
     def _number(self, seconds: float) -> int | None:
         """The next number from the server; None where it does not come."""
-        if self._control is None:
-            return None
-        self._control.settimeout(seconds)
         try:
-            text = self._control.recv(NUMBER.size)
-        except OSError:
-            return None
-        return int(NUMBER.unpack(text)[0]) if len(text) == NUMBER.size else None
+            if self._control is not None and self._control.poll(seconds):
+                return int(self._control.recv())
+        except (OSError, EOFError):
+            pass
+        return None
 
     def _end_block(self, grace: float = GRACE) -> int | None:
         """End the block's process and what it has started; its exit status where it ended itself.
@@ -344,28 +330,29 @@ def _cause(code: int | None, killed: int) -> str:
     how = f"the worker was ended {ending(code)}"
     if -code != signal.SIGKILL:
         return how
-    if killed_for_memory() > killed:
+    if machine.killed_for_memory() > killed:
         return f"{how}: the system's memory ran out"
     return f"{how}: by itself or from outside, not for want of memory"
 
 
 def serve(descriptor: str, lifeline: str) -> None:
-    """Fork a process for each pipe that comes by a socket; answer its number, then how it ended.
+    """Fork a process for each pipe that comes; answer its number, then how it ended.
 
     Server and fork end with the process that holds the other end of the lifeline.
     """
     for number in (signal.SIGINT, signal.SIGTERM, STOP):  # the parent decides
         signal.signal(number, signal.SIG_IGN)
     _import()
-    with socket.socket(fileno=int(descriptor)) as control, suppress(BrokenPipeError):
-        while pipes := socket.recv_fds(control, 1, 1)[1]:
+    with Connection(int(descriptor)) as control, suppress(ConnectionError, EOFError):
+        while True:
+            pipe = recv_handle(control)
             if (child := os.fork()) == 0:
                 control.close()
-                _measure_and_exit(_Pipe(pipes[0]), int(lifeline))
-            os.close(pipes[0])
-            control.send(NUMBER.pack(child))
+                _measure_and_exit(_Pipe(pipe), int(lifeline))
+            os.close(pipe)
+            control.send(child)
             _, status = os.waitpid(child, 0)
-            control.send(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+            control.send(os.waitstatus_to_exitcode(status))
 
 
 def _import() -> None:
@@ -375,7 +362,7 @@ def _import() -> None:
     load_only(())
     for kind in (datasets.registry, registry, members):
         list(kind)
-    machine(), versions(), commit()
+    machine.machine(), machine.versions(), machine.commit()
     gc.collect()
     gc.freeze()  # collections in a fork would copy all pages
 
@@ -427,12 +414,16 @@ def _measure(pipe: _Pipe, lifeline: int) -> None:
     if setup.gpu is not None:  # read when CUDA is first used
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
     if not setup.device.startswith("cuda"):
-        limit = int(setup.memory_share * memory_bytes())
+        limit = int(setup.memory_share * machine.memory_bytes())
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     threadpool_limits(setup.threads)  # variables of the environment come too late after the fork
     torch.set_num_threads(setup.threads)
     keep_threads()
-    facts = {"machine": machine(setup.device), "versions": versions(), "commit": commit()}
+    facts = {
+        "machine": machine.machine(setup.device),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+    }
     load_only(plugins)
     random.seed(0)
     np.random.seed(0)
@@ -452,7 +443,7 @@ def _send_results(pipe: _Pipe, cases: Sequence[Case], operators: bool) -> None:
     """Send the results of a block; an exception becomes the failure of the cases left behind."""
     left = {case.key for case in cases}
     lost = Result(failure="the study gave no result")
-    beside, start = Beside(), time.perf_counter()
+    beside, start = machine.Beside(), time.perf_counter()
     try:
         for key, result in _results(cases, operators):
             elapsed = time.perf_counter() - start

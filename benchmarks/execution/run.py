@@ -26,25 +26,9 @@ from benchmarks.core import locks, store
 from benchmarks.core.case import Case, defaults_of, digest
 from benchmarks.core.record import Declared, Record, Status, Values
 from benchmarks.core.study import Result, Skipped, study_of
-from benchmarks.execution.plan import (
-    WEIGHTS,
-    WHOLE,
-    Shard,
-    State,
-    Task,
-    longest_first,
-    state,
-    tasks,
-    write_plan,
-)
+from benchmarks.execution import plan, versions
 from benchmarks.execution.process import Cancelled, Files, Measured, Setup, Worker, measured
 from benchmarks.execution.suite import Suite
-from benchmarks.execution.versions import (
-    Dependencies,
-    dependencies_at_hand,
-    plugins_of,
-    source_of,
-)
 from benchmarks.measure import machine
 from benchmarks.training import PLATEAU
 
@@ -65,9 +49,9 @@ class Progress(Protocol):
 
     def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None: ...
 
-    def task(self, task: Task) -> None: ...
+    def task(self, task: plan.Task) -> None: ...
 
-    def case(self, task: Task, case: Case, record: Record) -> None: ...
+    def case(self, task: plan.Task, case: Case, record: Record) -> None: ...
 
     def waiting(self, reason: str) -> None: ...
 
@@ -84,7 +68,7 @@ class Recorder:
     keep_weights: bool  # of flows that are trained
     progress: Progress
 
-    def ready(self, task: Task, waiting: Collection[str]) -> bool:
+    def ready(self, task: plan.Task, waiting: Collection[str]) -> bool:
         """Whether all that the cases of a task need has its record, and none is ``waiting``."""
         keys = {key for case in task.cases for key in case.needs}
         try:
@@ -92,14 +76,14 @@ class Recorder:
         except (KeyError, ValueError):
             return False
 
-    def begin(self, task: Task) -> tuple[Order, list[tuple[Case, Record]]]:
+    def begin(self, task: plan.Task) -> tuple[Order, list[tuple[Case, Record]]]:
         """What is to be measured of a task, and the records of cases that need no measurement."""
         order = Order(task, self.limit, {case.key: case for case in task.cases})
         settled = []
         for key, case in order.planned.items():
-            order.needs[key] = needs = dependencies_at_hand(case)
+            order.needs[key] = needs = versions.dependencies_at_hand(case)
             mark = digest([needs.declared, needs.files])[:16]
-            weights = (self.folder / WEIGHTS / key).absolute() if self.keep_weights else None
+            weights = (self.folder / plan.WEIGHTS / key).absolute() if self.keep_weights else None
             checkpoint = (self.folder / CHECKPOINTS / f"{key}-{mark}.safetensors").absolute()
             order.files[key] = Files(checkpoint, weights)
             try:
@@ -110,7 +94,7 @@ class Recorder:
                 settled.append((case, self.write(order, key, outcome)))
                 continue
             first = not self.keep_weights and key not in self.before
-            if first and (source := source_of(resolved, self.before)):
+            if first and (source := versions.source_of(resolved, self.before)):
                 del order.cases[key]
                 settled.append((case, self._repeat(order, case, resolved, source)))
         return order, settled
@@ -127,7 +111,7 @@ class Recorder:
             defaults=defaults_of(case),
             declared={name: Declared(*own) for name, own in needs.declared.items()},
             files=dict(needs.files),
-            plugins=plugins_of(case),
+            plugins=versions.plugins_of(case),
             status=outcome.status if result.failure else "done",
             reason=result.failure,
             metrics={name: Values.of(name, values) for name, values in result.metrics.items()},
@@ -157,7 +141,7 @@ class Recorder:
     def _store(self, order: Order, record: Record, arrays: Mapping[str, np.ndarray]) -> None:
         store.write(self.folder, record, dict(arrays))
         if not self.keep_weights:  # those that there are were of another training
-            shutil.rmtree(self.folder / WEIGHTS / record.key, ignore_errors=True)
+            shutil.rmtree(self.folder / plan.WEIGHTS / record.key, ignore_errors=True)
         needed = order.files[record.key].checkpoint.name if record.status != "done" else ""
         for path in (self.folder / CHECKPOINTS).glob(f"{record.key}-*"):
             if path.name != needed:
@@ -168,12 +152,12 @@ class Recorder:
 class Order:
     """A task on its way: its cases as planned, those that are measured, and what they depend on."""
 
-    task: Task
+    task: plan.Task
     limit: float  # seconds
     planned: dict[str, Case]
     cases: dict[str, Case] = field(default_factory=dict)  # as they are measured
     files: dict[str, Files] = field(default_factory=dict)
-    needs: dict[str, Dependencies] = field(default_factory=dict)
+    needs: dict[str, versions.Dependencies] = field(default_factory=dict)
 
     def measured(self, worker: Worker) -> Iterator[tuple[str, Measured]]:
         """Yield each case's key and outcome as it comes."""
@@ -187,7 +171,7 @@ Phase = Literal["both", "beside", "alone"]
 class Engine(Protocol):
     """Measures tasks side by side, as many at once as it has workers, or ``alone`` on a machine."""
 
-    def measure(self, tasks: Sequence[Task], recorder: Recorder, alone: bool) -> None:
+    def measure(self, tasks: Sequence[plan.Task], recorder: Recorder, alone: bool) -> None:
         """Measure tasks, and tell the progress of them in the caller's thread.
 
         Where an exception is raised there, workers stop; at their next checkpoints if it is
@@ -204,21 +188,21 @@ class Asked:
 
     retry: bool = False
     renew_times: bool = False
-    shard: Shard = WHOLE
+    shard: plan.Shard = plan.WHOLE
     jobs: int = 1
     phase: Phase = "both"
     keep_weights: bool = False  # of the flows that are trained and scored, in weights/<key>
     scheduler: str = ""  # an address of Dask's, "local" or "slurm"; empty: workers of this process
 
-    def admits(self, task: Task) -> bool:
+    def admits(self, task: plan.Task) -> bool:
         """Whether a task is of the phase."""
         return self.phase == "both" or task.alone == (self.phase == "alone")
 
-    def left_over(self, now: State) -> set[str]:
+    def left_over(self, now: plan.State) -> set[str]:
         """The keys of cases that the run should have measured and that are not done."""
-        return {case.key for case in now.cases if self.admits(Task((case,)))} - now.done
+        return {case.key for case in now.cases if self.admits(plan.Task((case,)))} - now.done
 
-    def wanted(self, suite: Suite, now: State) -> set[str]:
+    def wanted(self, suite: Suite, now: plan.State) -> set[str]:
         """The keys of cases to measure."""
         if suite.operators:  # what the code does now, whatever it declares
             return {case.key for case in now.cases} - now.newer.keys()
@@ -235,7 +219,7 @@ def run(
     asked: Asked = Asked(),
     *,
     worker: Worker | None = None,
-) -> State:
+) -> plan.State:
     """Measure what has no current record, and return where the suite then stands.
 
     Trainings and counts come first, side by side if there are several jobs; then, one by one,
@@ -254,21 +238,21 @@ def run(
         for path, reason in store.set_aside(folder).items():
             text = f"record {path.name} is corrupt and was set aside: {reason}"
             warnings.warn(text, stacklevel=2)
-        now = state(suite, folder, asked.shard)
-        write_plan(suite, folder, asked.shard)
+        now = plan.state(suite, folder, asked.shard)
+        plan.write_plan(suite, folder, asked.shard)
         wanted = asked.wanted(suite, now)
         store.sweep(folder, folder / store.RECORDS, folder / CHECKPOINTS)
         for path in (folder / CHECKPOINTS).glob("*"):  # of killed runs
             if path.name.partition("-")[0] in now.done - wanted:
                 path.unlink()
         todo = [case for case in now.cases if case.key in wanted]
-        listed = [task for task in tasks(todo, suite.operators) if asked.admits(task)]
+        listed = [task for task in plan.tasks(todo, suite.operators) if asked.admits(task)]
         progress.begin(todo, len(now.cases) - len(todo), sum(task.budget for task in listed))
         if listed:
             recorder = Recorder(folder, suite.time_limit, now.records, asked.keep_weights, progress)
             with _engine(suite, asked, worker) as engine:
                 _measure(engine, recorder, listed)
-            now = state(suite, folder, asked.shard)
+            now = plan.state(suite, folder, asked.shard)
         if not asked.left_over(now):
             for path in (folder / CHECKPOINTS).glob(f"{PLATEAU}-*"):  # what trainings share
                 path.unlink(missing_ok=True)
@@ -297,7 +281,7 @@ def _engine(suite: Suite, asked: Asked, worker: Worker | None) -> Iterator[Engin
                 each.stop()
 
 
-def _measure(engine: Engine, recorder: Recorder, listed: Sequence[Task]) -> None:
+def _measure(engine: Engine, recorder: Recorder, listed: Sequence[plan.Task]) -> None:
     """Measure tasks, those that others wait for first; those that are alone after the rest."""
     while listed:
         waiting = {case.key for task in listed for case in task.cases}
@@ -320,13 +304,11 @@ class Pool:
     workers: Sequence[Worker]
     single: Worker
 
-    def measure(self, tasks: Sequence[Task], recorder: Recorder, alone: bool) -> None:
+    def measure(self, tasks: Sequence[plan.Task], recorder: Recorder, alone: bool) -> None:
         """Measure tasks, as `Engine` has it; an exception in a worker's thread is raised here."""
-        workers, progress = (
-            [self.single] if alone else self.workers[: len(tasks)],
-            recorder.progress,
-        )
-        left = deque(longest_first(tasks) if len(workers) > 1 else tasks)
+        workers = [self.single] if alone else self.workers[: len(tasks)]
+        progress = recorder.progress
+        left = deque(plan.longest_first(tasks) if len(workers) > 1 else tasks)
         events = queue.SimpleQueue[Callable[[], None] | BaseException | None]()
 
         def serve(worker: Worker) -> None:

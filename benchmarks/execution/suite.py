@@ -136,22 +136,20 @@ class Suite(Settings, frozen=True):
                 raise ValueError(
                     f"suite {self.name!r} has no study {name!r}; choose from: {', '.join(known)}"
                 )
-        entries = tuple(entry for entry in self.studies if _named(entry) & {*studies})
+        entries = tuple(e for e in self.studies if not {*studies}.isdisjoint(_named(e)))
         return self.model_copy(update={"studies": entries})
 
 
 def studied(entries: Any) -> list[str]:
     """The studies and parts that a suite's entries name, each once; other values are skipped."""
-    tables = [e for e in entries if isinstance(e, dict)] if isinstance(entries, Sequence) else []
-    named = [str(entry[name]) for name in ("study", "part") for entry in tables if name in entry]
-    return list(dict.fromkeys(named))
+    listed = entries if isinstance(entries, Sequence) else ()
+    return list(dict.fromkeys(name for entry in listed for name in _named(entry)))
 
 
-def _named(entry: Any) -> set[str]:
+def _named(entry: Any) -> list[str]:
     """The study of an entry, and the part of it."""
-    return (
-        {str(entry.get(name)) for name in ("study", "part")} if isinstance(entry, dict) else set()
-    )
+    keys = ("study", "part") if isinstance(entry, dict) else ()
+    return [str(entry[key]) for key in keys if key in entry]
 
 
 def names() -> list[str]:

@@ -81,13 +81,14 @@ def dependencies_at_hand(case: Case) -> Dependencies:
 
 def plugins_of(case: Case) -> dict[str, dict[str, str]]:
     """The plug-ins that a case's study, flow and data set are of: their files and commits."""
-    names = {"study": (studies, case.study), "flow": (members, case.flow)}
-    names |= {"data": (datasets.registry, case.dataset)}
-    facts = {
-        kind: commit_of(registry.module_of(name))
-        for kind, (registry, name) in names.items()
-        if name in registry
-    }
+    modules: dict[str, str] = {}
+    if case.study in studies:
+        modules["study"] = studies.module_of(case.study)
+    if case.flow in members:
+        modules["flow"] = members.module_of(case.flow)
+    if case.dataset is not None and case.dataset in datasets.registry:
+        modules["data"] = datasets.module_of(case.dataset)
+    facts = {kind: commit_of(module) for kind, module in modules.items()}
     return {kind: fact for kind, fact in facts.items() if fact}
 
 

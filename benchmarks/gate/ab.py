@@ -32,8 +32,9 @@ from numpy.typing import ArrayLike
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import holm
 from benchmarks.core.formats import markdown_table
+from benchmarks.gate import worker
 from benchmarks.measure.machine import git, machine, versions
-from benchmarks.measure.process import Child, ChildError, environment
+from benchmarks.measure.process import Child, ChildEnded, ChildError, environment
 
 BASE, NEW = "base", "new"
 ABBA, BAAB = (BASE, NEW, NEW, BASE), (NEW, BASE, BASE, NEW)
@@ -55,7 +56,7 @@ SUMMARIES = {  # by verdict
 }
 WORKING_TREE = "."
 OURS = "flows"  # the package of this project
-START_LIMIT, ANSWER_LIMIT = 120.0, 30.0  # seconds to import a revision, and for one visit
+ANSWER_LIMIT = 30.0  # seconds for one visit
 TRIAL = 5  # calls before the first block, which estimate the seconds of one
 VISIT = 0.008  # seconds of timed calls that a visit aims at
 
@@ -188,40 +189,37 @@ def package_folders(revisions: Sequence[Revision]) -> list[list[str]]:
 
 
 class Worker:
-    """The timing process of a revision, which `worker` serves; it is started again if it is lost.
+    """The timing process of a revision, which calls `worker`; it is started again if it is lost.
 
     ``task`` says what it imports, ``folders`` are in front of its import path.
     """
 
     def __init__(self, task: Mapping[str, Any], folders: Sequence[str]) -> None:
-        self.task, self.folders = json.dumps(task), folders
-        self._child: Child | None = None
+        variables = {**environment(1, "cpu", "float32"), "PYTHONHASHSEED": "0"}
+        self._child = Child(worker.load_task, task, variables=variables, path=folders)
+        self.close = self._child.close
 
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Return the answer to a request; its "error" is the reason if there is none."""
-        limit = ANSWER_LIMIT if self._child else START_LIMIT
-        self._child = self._child or Child(
-            "benchmarks.gate.worker:serve",
-            self.task,
-            variables={**environment(1, "cpu", "float32"), "PYTHONHASHSEED": "0"},
-            path=self.folders,
-        )
+    def greeting(self) -> dict[str, Any]:
+        """The flows of the revision and their versions; ValueError if it cannot be imported."""
         try:
-            return self._child.ask(request, timeout=limit)[0]
+            greeting: dict[str, Any] = self._child.call(worker.greeting)
+        except ChildEnded as error:
+            raise ValueError(f"the worker {error}") from error
         except ChildError as error:
-            self.close()
-            return {"error": f"the worker {error}"}
+            raise ValueError(str(error).removeprefix("ImportError: ")) from error
+        return greeting
 
     def time(self, benchmark: str, calls: int) -> Visit | str:
         """Seconds of each call; the reason if it failed, "" if the family does not exist."""
-        answer = self.ask(benchmark=benchmark, calls=calls)
-        return "" if "missing" in answer else answer.get("error", answer)
-
-    def close(self) -> None:
-        """End the process."""
-        if self._child is not None:
-            self._child.close()
-        self._child = None
+        try:
+            visit: Visit | None = self._child.call(
+                worker.visit, benchmark, calls, timeout=ANSWER_LIMIT
+            )
+        except ChildEnded as error:
+            return f"the worker {error}"
+        except (ChildError, ValueError) as error:
+            return str(error)
+        return visit or ""
 
 
 @dataclass
@@ -379,12 +377,12 @@ def compare(
         core, workers, greetings = _idlest_core(), {}, {}
         folders = package_folders(revisions)
         for side, revision, paths in zip((BASE, NEW), revisions, folders, strict=True):
-            worker = Worker({"core": core, **_imports(revision, root, package, file)}, paths)
-            stack.callback(worker.close)
-            workers[side], greetings[side] = worker, worker.ask()
-            if reason := greetings[side].get("error"):
-                reason = reason.removeprefix("ImportError: ")
-                raise ValueError(f"{revision.ref!r} cannot be timed: {reason}")
+            process = Worker({"core": core, **_imports(revision, root, package, file)}, paths)
+            stack.callback(process.close)
+            try:
+                workers[side], greetings[side] = process, process.greeting()
+            except ValueError as error:
+                raise ValueError(f"{revision.ref!r} cannot be timed: {error}") from error
         families = {name for greeting in greetings.values() for name in greeting["families"]}
         if not (benchmarks := benchmarks or select(sorted(families))):
             raise ValueError(f"neither revision registers a flow in {package or file!r}")

@@ -125,24 +125,17 @@ def judge_counts(pairs: Iterable[Pair]) -> Iterator[Comparison]:
             new = after.metrics.get(name)
             if before.kind(name) != "exact" or new is None:
                 continue
-            count = partial(
-                Comparison,
-                before.label,
-                name,
-                "exact",
-                unit=old.unit,
-                base=old.median,
-                new=new.median,
-            )
+            medians = old.median, new.median
+            count = Comparison(before.label, name, "exact", "stayed", False, old.unit, *medians)
             if np.array_equal(old.values, new.values, equal_nan=True):
-                yield count("stayed")
+                yield count
                 continue
             share = f" ({new.median / old.median - 1:+.2%})" if old.median else ""
-            change = f"{new.median - old.median:+,.0f}{share}"
+            moved = replace(count, fails=True, change=f"{new.median - old.median:+,.0f}{share}")
             if (new.median < old.median) == (old.better == "lower"):
-                yield count("better", fails=True, change=change, note="renew the baseline")
+                yield replace(moved, outcome="better", note="renew the baseline")
             else:
-                yield count("worse", fails=True, change=change)
+                yield replace(moved, outcome="worse")
 
 
 class Test(NamedTuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import importlib
 import itertools
-import json
 import os
 import sys
 import time
@@ -18,19 +17,17 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measure.process import NONE, Arrays, Message
-
 DIM, ROWS = 8, 64
 HINT = "name by --package the package to time"
 
 
-def serve(text: str) -> Callable[[dict[str, Any], Arrays], Message]:
-    """Import what a task in JSON names; return what answers requests.
+_greeting: dict[str, Any] = {}
+_built: dict[str, Callable[[], object]] = {}  # by the benchmark
 
-    An empty request is answered with the flows and their versions, one for a benchmark with the
-    seconds of its calls. ImportError if the revision cannot be imported.
-    """
-    task, earlier = json.loads(text), {*sys.modules}
+
+def load_task(task: dict[str, Any]) -> None:
+    """Import what a task names; ImportError if that fails."""
+    earlier = {*sys.modules}
     if task["core"] is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {task["core"]})
     import torch
@@ -44,23 +41,26 @@ def serve(text: str) -> Callable[[dict[str, Any], Arrays], Message]:
         file = getattr(module, "__file__", None) or ""
         if name not in earlier and counterpart(file, task):
             raise ImportError(f"imported {file!r}, which is not the revision's: {HINT}")
-    greeting = {"families": families, "declared": declared_versions()}
-    built: dict[str, Callable[[], object]] = {}
+    _greeting.update(families=families, declared=declared_versions())
     gc.collect()
     gc.freeze()
 
-    def answer(request: dict[str, Any], _: Arrays) -> Message:
-        import flows
 
-        if not request:
-            return greeting, NONE
-        family, _, operation = (name := request["benchmark"]).partition("/")
-        if family not in flows.names():
-            return {"missing": True}, NONE
-        built[name] = built.get(name) or call_of(family, operation)
-        return seconds_of(built[name], request["calls"]), NONE
+def greeting() -> dict[str, Any]:
+    """Return the flows of the revision and their versions."""
+    return _greeting
 
-    return answer
+
+def visit(benchmark: str, calls: int) -> dict[str, list[float]] | None:
+    """Return the seconds of calls of a benchmark; None if its family does not exist."""
+    import flows
+
+    family, _, operation = benchmark.partition("/")
+    if family not in flows.names():
+        return None
+    if benchmark not in _built:
+        _built[benchmark] = call_of(family, operation)
+    return seconds_of(_built[benchmark], calls)
 
 
 def call_of(family: str, operation: str) -> Callable[[], object]:

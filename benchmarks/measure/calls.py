@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -212,17 +213,26 @@ def measured(
 
 
 def timed(
-    case: Case,
-    works: Mapping[str, Callable[[], object]],
-    results: Mapping[str, Result],
+    cases: Sequence[Case],
+    prepare: Callable[[Case], tuple[Callable[[], object], Result]],
     metric: str,
 ) -> Iterator[tuple[str, Result]]:
-    """Time works in shuffled rounds; yield results by key with their seconds as a metric.
+    """Prepare the work and the result of each case, then time all works in shuffled rounds.
 
-    The settings of ``case``, any of them, have the seconds to spend; 0 times nothing.
+    Yields results by key with their seconds as a metric; a case that fails affects no other. The
+    settings of all cases have the seconds to spend; 0 times nothing.
     """
-    seconds = float(case.settings["seconds"])
-    samples = interleave(works, seconds=seconds, device=case.device) if works else {}
+    works: dict[str, Callable[[], object]] = {}
+    results: dict[str, Result] = {}
+    for case in cases:
+        start = perf_counter()
+        try:
+            works[case.key], result = prepare(case)
+            results[case.key] = replace(result, seconds=perf_counter() - start)
+        except Exception as error:
+            yield case.key, Result.of(error)
+    seconds = float(cases[0].settings["seconds"])
+    samples = interleave(works, seconds=seconds, device=cases[0].device) if works else {}
     for key, result in results.items():
         times = {metric: samples[key]} if samples else {}
         yield key, with_times(result, times, samples.get(REFERENCE))
@@ -252,25 +262,15 @@ def resident_bytes(case: Case, call: str) -> int:
 
 def growth(request: dict[str, Any]) -> int:
     """Return the growth of this process's resident set, in bytes, by a call of a case."""
+    peak = Path("/proc/self/clear_refs")
+    if not peak.exists():
+        raise RuntimeError(f"this system has no {peak}: measure on Linux")
     case, call = Case.model_validate(request["case"]), request["call"]
     torch.set_num_threads(case.threads)
     calls(case.changed(batch=1)).works[call]()
     work = calls(case).works[call]
     before = psutil.Process().memory_info().rss
-    _forget_peak()
+    peak.write_text("5")  # proc(5): the peak is reset
     work()
-    return max(0, _peak() - before)
-
-
-def _forget_peak() -> None:
-    """Reset the peak (proc(5): write 5 to clear_refs)."""
-    peak = Path("/proc/self/clear_refs")
-    if not peak.exists():
-        raise RuntimeError("this system has no /proc/self/clear_refs: measure on Linux")
-    peak.write_text("5")
-
-
-def _peak() -> int:
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return max(0, int(line) * 1024 - before)

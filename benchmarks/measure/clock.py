@@ -73,6 +73,12 @@ def turn(work: Work, calls: int, device: str = "cpu") -> list[float]:
     return [seconds_of(work, device) for _ in range(calls)]
 
 
+def compiling(work: Work, device: str = "cpu") -> float:
+    """Return the seconds by which the first run of a work exceeds its second."""
+    (first,), (second,) = turn(work, 1, device), turn(work, 1, device)
+    return max(0.0, first - second)
+
+
 def synchronise(device: str) -> None:
     """Wait until the device has finished all queued work."""
     if device.startswith("cuda"):

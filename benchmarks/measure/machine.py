@@ -108,11 +108,10 @@ def cores() -> list[frozenset[int]]:
     They are those of the affinity mask, at most as many as the cgroup's quota has whole cores, but
     at least one.
     """
-    allowed = _affinity()
-    groups = {_siblings(processor) & allowed for processor in allowed}
-    listed = sorted(groups, key=min)
-    quota = min((share for share in _quotas()), default=float("inf"))
-    return listed[: max(1, int(min(quota, len(listed))))]
+    pinned = hasattr(os, "sched_getaffinity")
+    allowed = frozenset(os.sched_getaffinity(0) if pinned else range(os.cpu_count() or 1))
+    listed = sorted({_siblings(processor) & allowed for processor in allowed}, key=min)
+    return listed[: max(1, int(min([*_quotas(), len(listed)])))]
 
 
 def memory_bytes() -> int:
@@ -136,29 +135,15 @@ def gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _affinity() -> frozenset[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
-
-
 def _siblings(processor: int) -> frozenset[int]:
-    """Return the logical processors that share a physical core with one, itself included."""
-    for name in ("core_cpus_list", "thread_siblings_list"):
-        try:
-            text = (TOPOLOGY / f"cpu{processor}" / "topology" / name).read_text()
-        except OSError:
-            continue
-        return frozenset(_listed(text)) | {processor}
-    return frozenset({processor})
+    """Return the logical processors that share a physical core with one, itself included.
 
-
-def _listed(text: str) -> Iterator[int]:
-    """Yield the numbers of a kernel's list such as ``0-3,8``."""
-    for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        if first:
-            yield from range(int(first), int(last or first) + 1)
+    The kernel lists them as ``0-3,8``.
+    """
+    parts = _text(TOPOLOGY / f"cpu{processor}" / "topology" / "thread_siblings_list").split(",")
+    ends = [part.partition("-") for part in parts if part]
+    ranges = [range(int(first), int(last or first) + 1) for first, _, last in ends]
+    return frozenset({processor}.union(*ranges))
 
 
 def _quotas() -> Iterator[float]:

@@ -16,16 +16,15 @@ import sys
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from nflows.transforms.linear import Linear
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 from torch.utils.flop_counter import flop_registry
 
 import flows
@@ -64,17 +63,17 @@ def reflection_flops(m: int, n: int, k: int) -> int:
     return sum(4 * (m - j) * (n - j) for j in range(k))
 
 
-def _batch(shape: torch.Size) -> int:
-    return math.prod(shape[:-2])
+def _batch(a: Tensor) -> int:
+    return math.prod(a.shape[:-2])
 
 
 def _lu(a: Tensor, *rest: Any, **options: Any) -> int:
     m, n = a.shape[-2:]  # for m = n the sum is lu_flops(n)
-    return _batch(a.shape) * sum((m - j) * (1 + 2 * (n - j)) for j in range(1, min(m, n) + 1))
+    return _batch(a) * sum((m - j) * (1 + 2 * (n - j)) for j in range(1, min(m, n) + 1))
 
 
 def _inverse(a: Tensor, *rest: Any, **options: Any) -> int:
-    return _lu(a) + 2 * _batch(a.shape) * a.shape[-1] ** 3
+    return _lu(a) + 2 * _batch(a) * a.shape[-1] ** 3
 
 
 def _solve(a: Tensor, b: Tensor, *rest: Any, out_val: Any, **options: Any) -> int:
@@ -98,22 +97,22 @@ def _qr(a: Tensor, mode: str = "reduced", **options: Any) -> int:
     k = min(m, n)
     columns = {"r": 0, "reduced": k, "complete": m}[mode]  # of Q
     q = reflection_flops(m, columns, k) if columns else 0
-    return _batch(a.shape) * (reflection_flops(m, n, k) + q)
+    return _batch(a) * (reflection_flops(m, n, k) + q)
 
 
 def _singular_values(a: Tensor, *rest: Any, **options: Any) -> int:
     m, n = max(a.shape[-2:]), min(a.shape[-2:])
-    return _batch(a.shape) * ((12 * m * n**2 - 4 * n**3) // 3)
+    return _batch(a) * ((12 * m * n**2 - 4 * n**3) // 3)
 
 
 def _singular_vectors(a: Tensor, full_matrices: bool = False, *rest: Any, **options: Any) -> int:
     m, n = max(a.shape[-2:]), min(a.shape[-2:])
     thin, full = 14 * m * n**2 + 8 * n**3, 4 * m**2 * n + 8 * m * n**2 + 9 * n**3
-    return _batch(a.shape) * (full if full_matrices else thin) - _singular_values(a)
+    return _batch(a) * (full if full_matrices else thin) - _singular_values(a)
 
 
 def _cubic(a: Tensor, thirds: int) -> int:
-    return _batch(a.shape) * (thirds * a.shape[-1] ** 3 // 3)
+    return _batch(a) * (thirds * a.shape[-1] ** 3 // 3)
 
 
 FORMULAS: dict[Any, Callable[..., int]] = {
@@ -130,8 +129,8 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     aten.linalg_lu_solve: _lu_solve,
     aten.linalg_solve_triangular: _triangular,
     aten.triangular_solve: _old_triangular,
-    aten.linalg_cholesky_ex: lambda a, *_, **__: _batch(a.shape) * cholesky_flops(a.shape[-1]),
-    aten.cholesky: lambda a, *_, **__: _batch(a.shape) * cholesky_flops(a.shape[-1]),
+    aten.linalg_cholesky_ex: lambda a, *_, **__: _batch(a) * cholesky_flops(a.shape[-1]),
+    aten.cholesky: lambda a, *_, **__: _batch(a) * cholesky_flops(a.shape[-1]),
     aten.cholesky_solve: lambda b, factor, *_, out_val, **__: _lu_solve(factor, out_val=out_val),
     # the inverse of the factor and its product with itself, n³/3 each
     aten.cholesky_inverse: lambda a, *_, **__: _cubic(a, 2),
@@ -154,16 +153,7 @@ VECTORS: dict[Any, tuple[int, Callable[..., int]]] = {
 }
 
 # operators that factorise their first argument by LU, whatever else they do
-LU = frozenset(
-    {
-        aten.linalg_lu_factor_ex,
-        aten.linalg_lu,
-        aten._linalg_slogdet,
-        aten._linalg_det,
-        aten.linalg_inv_ex,
-        aten._linalg_solve_ex,
-    }
-)
+LU = frozenset(packet for packet, cost in FORMULAS.items() if cost in (_lu, _inverse, _solve))
 
 # operators whose kernels call others, whose number depends on the values: the Taylor polynomial of
 # the exponential has degree 1 to 18, with 0 to 5 products, and one product for each halving of the
@@ -300,42 +290,32 @@ def parts(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
     weights between evaluations is computed at the first call. "linear" is one pass through every
     invertible linear layer, with its log-determinant.
     """
-    return {**_evaluations(flow, batch), **_linear(flow, batch)}
-
-
-def _evaluations(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
+    layers = [module for module in flow.modules() if isinstance(module, Linear)]
     odes = [module for module in flow.modules() if isinstance(module, CNF)]
-    if not odes:
-        return {}
-    generator, t = torch.Generator().manual_seed(0), torch.full((), 0.5).to(batch)
-    solves: list[tuple[CNF, Any, Any]] = []
+    generator, evaluations = torch.Generator().manual_seed(0), list[tuple[CNF, Any, Any]]()
+    t: Any = torch.full((), 0.5).to(batch) if odes else None
     for ode in odes:
         field: Any = ode.field
         prepared = field.for_solve() if hasattr(field, "for_solve") else field
-        solves.append((ode, prepared, ode.trace.draw(field, batch, generator)))
+        evaluations.append((ode, prepared, ode.trace.draw(field, batch, generator)))
 
+    @torch.no_grad()
     def field_alone() -> None:
-        with torch.no_grad():
-            for _, field, _ in solves:
-                field(t, batch)
+        for _, field, _ in evaluations:
+            field(t, batch)
 
+    @torch.no_grad()
     def rate() -> None:
-        with torch.no_grad():
-            for ode, field, probes in solves:
-                ode.trace.rate(Point(field, t, batch, None), probes)
+        for ode, field, probes in evaluations:
+            ode.trace.rate(Point(field, t, batch, None), probes)
 
-    return {"field": field_alone, "rate": rate}
-
-
-def _linear(flow: flows.Flow, batch: Tensor) -> dict[str, Work]:
-    layers = [module for module in flow.modules() if isinstance(module, Linear)]
-
+    @torch.no_grad()
     def linear() -> None:
-        with torch.no_grad():
-            for layer in layers:
-                layer(batch)
+        for layer in layers:
+            layer(batch)
 
-    return {"linear": linear} if layers else {}
+    works: dict[str, Work] = {"field": field_alone, "rate": rate} if odes else {}
+    return works | ({"linear": linear} if layers else {})
 
 
 def counted(works: dict[str, Work]) -> dict[str, float]:
@@ -356,8 +336,8 @@ def count_shapes(case: Case) -> dict[str, float]:
     """Count FLOPs of log_prob of a batch and of its parts on torch's meta device, without data.
 
     A flow without an ODE runs as a whole. With an ODE, one evaluation runs and is multiplied by
-    their number, which with fixed steps does not depend on D; the number of adaptive steps depends
-    on data, so only the parts are counted then.
+    their number, which with fixed steps does not depend on D and is counted at D = 2; the number of
+    adaptive steps depends on data, so only the parts are counted then.
     """
     dtype = getattr(torch, case.dtype)
     flow = flows.build(case.flow, case.dim, **case.options).to("meta", dtype).eval()
@@ -366,43 +346,27 @@ def count_shapes(case: Case) -> dict[str, float]:
         "parameters": trainable(flow),
         **counted(parts(flow, batch)),
     }
-    if "rate_flops" in metrics:
-        return metrics | _solved(case, metrics)
-    with torch.no_grad(), Operations() as operations:
-        flow.log_prob(batch)
-    metrics["log_prob_determinant_flops"] = operations.factorisation
-    return {**metrics, "log_prob_flops": operations.flops, "log_prob_nfe": 0}
-
-
-def _solved(case: Case, metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return evaluations, counted at D = 2, and FLOPs of log_prob for fixed steps."""
+    if "rate_flops" not in metrics:
+        with torch.no_grad(), Operations() as operations:
+            flow.log_prob(batch)
+        metrics["log_prob_determinant_flops"] = operations.factorisation
+        return {**metrics, "log_prob_flops": operations.flops, "log_prob_nfe": 0}
     if not Solver.of(case.options.get("solver", {})).fixed:
-        return {}
+        return metrics
     small = flows.build(case.flow, 2, **case.options)
     with torch.no_grad(), flows.count_nfe(small) as nfe:
         small.log_prob(torch.zeros(1, 2))
     once, each = metrics["precomputation_flops"], metrics["rate_flops"]  # of all solves
-    flops = once + each * nfe.forward / len(nfe.solves)
-    return {"log_prob_flops": flops, "log_prob_nfe": nfe.forward, "log_prob_determinant_flops": 0}
+    counts = {"log_prob_nfe": nfe.forward, "log_prob_determinant_flops": 0}
+    return {**metrics, "log_prob_flops": once + each * nfe.forward / len(nfe.solves), **counts}
 
 
 class Dispatched(TorchDispatchMode):
     """Counts the operators that are dispatched within its ``with`` block, by name."""
 
-    entered = 0
-
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
-
-    def __enter__(self) -> Self:
-        Dispatched.entered += 1
-        super().__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
-        Dispatched.entered -= 1
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -413,29 +377,27 @@ class Dispatched(TorchDispatchMode):
 
 def counting() -> bool:
     """Return whether operators are counted, so that nothing is timed."""
-    return Dispatched.entered > 0
+    return any(isinstance(mode, Dispatched) for mode in _get_current_dispatch_mode_stack())
 
 
 def dispatched(study: Study, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-    """Measure each case alone; yield key and result, with operators and arrays in the notes."""
+    """Measure each case alone; yield key and result, with operators and arrays in the notes.
+
+    Initial weights and noise are drawn in the case's type: in float32 other processors round
+    otherwise.
+    """
+    before = torch.get_default_dtype()
     for case in cases:
         forget()
-        with _drawn_in(getattr(torch, case.dtype)), Dispatched() as mode:
-            results = list(study.measure([case]))
+        torch.set_default_dtype(getattr(torch, case.dtype))
+        try:
+            with Dispatched() as mode:
+                results = list(study.measure([case]))
+        finally:
+            torch.set_default_dtype(before)
         for key, result in results:
             notes = {OPERATORS: dict(sorted(mode.counts.items())), ARRAYS: summary(result.arrays)}
             yield key, replace(result, notes={**result.notes, **notes})
-
-
-@contextmanager
-def _drawn_in(dtype: torch.dtype) -> Iterator[None]:
-    """Draw initial weights and noise in ``dtype``; in float32 other processors round otherwise."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def forget() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Any, Self
 
@@ -12,10 +12,11 @@ import numpy as np
 
 from benchmarks.core.case import Case
 from benchmarks.measure import foreign
-from benchmarks.measure.clock import Work, turn
-from benchmarks.measure.process import NONE, TIMEOUT, Arrays, Child, ChildError, environment
+from benchmarks.measure.clock import Work, compiling
+from benchmarks.measure.process import TIMEOUT, Child, ChildEnded, ChildError, environment
 
-TIMED = ("log_prob", "step", "sample", "build")
+Arrays = Mapping[str, np.ndarray]
+TIMED = {"log_prob": "log_prob", "step": "step", "sample": "sample", "build": "construct"}
 
 
 class ForeignError(RuntimeError):
@@ -24,67 +25,6 @@ class ForeignError(RuntimeError):
     def __init__(self, module: str, reason: str) -> None:
         super().__init__(f"peer {module.rpartition('.')[2]!r} {reason}")
         self.module = module
-
-
-@dataclass(frozen=True)
-class Reply:
-    """Seconds of each run by the peer's own clock, facts of what was built, arrays by name."""
-
-    seconds: list[float]
-    facts: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-
-
-class Foreign(Child):
-    """A process in which the peer of a module runs with its own threads and precision.
-
-    Raises ForeignError where a package is missing.
-    """
-
-    def __init__(
-        self, module: str, *, threads: int, device: str = "cpu", dtype: str = "float32"
-    ) -> None:
-        if fault := foreign.lacking(import_module(module)):
-            raise ForeignError(module, fault)
-        self.module = module
-        variables = environment(threads, device, dtype)
-        super().__init__(f"{foreign.__name__}:answering", module, variables=variables)
-
-    def call(
-        self,
-        name: str,
-        options: Mapping[str, Any] = {},
-        arrays: Arrays = NONE,
-        *,
-        repeat: int = 1,
-        fetch: bool = True,
-        timeout: float = TIMEOUT,
-    ) -> Reply:
-        """Run a call of the peer ``repeat`` times, from 1, "build" before all others.
-
-        ``fetch`` brings the arrays of its last run. Raises ForeignError if it fails, dies, or takes
-        longer than ``timeout`` seconds.
-        """
-        request = {"call": name, "options": dict(options), "repeat": repeat, "fetch": fetch}
-        try:
-            answer, fetched = self.ask(request, arrays, timeout)
-        except ChildError as error:
-            raise ForeignError(self.module, str(error)) from error
-        if reason := answer.get("error"):
-            raise ForeignError(self.module, f"cannot {name!r}: {reason}")
-        return Reply(answer["seconds"], answer["facts"], fetched)
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A call of a peer as a work that is timed by the peer's clock."""
-
-    process: Foreign
-    name: str
-
-    def seconds(self, calls: int) -> list[float]:
-        """Return the seconds of consecutive runs."""
-        return self.process.call(self.name, repeat=calls, fetch=False).seconds
 
 
 @dataclass(frozen=True)
@@ -100,48 +40,52 @@ class Fitted:
         return max(0.0, float(self.seconds[0] - self.seconds[1:2].sum()))
 
 
-@dataclass(frozen=True)
-class ForeignFlow:
-    """A flow in a process of its own, which times its own calls.
+class ForeignFlow(Child):
+    """A flow in a process of its own, with its own threads and precision, which times its calls.
 
-    ``fit``, ``log_prob`` and ``sample`` take and give arrays. FLOPs and bytes cannot be seen from
-    here, and are not counted. Each raises ForeignError where the peer fails.
+    ``request`` is what its peer builds it from, with the number of ``threads``. ``timed`` are the
+    calls that are timed, by the peer's clock. FLOPs and bytes cannot be seen from here, and are not
+    counted. Raises ForeignError where a package is missing; so does each call where the peer fails.
     """
 
-    process: Foreign
-    facts: Mapping[str, Any]
-    built: tuple[dict[str, Any], Arrays]  # what it was built from
-    where: Mapping[str, Any]
+    def __init__(self, module: str, request: Mapping[str, Any]) -> None:
+        if fault := foreign.lacking(import_module(module)):
+            raise ForeignError(module, fault)
+        how = environment(request["threads"], request["device"], request["dtype"])
+        super().__init__(foreign.build, module, request, variables=how)
+        self.module, self.request = module, request
+        self.timed: dict[str, Work] = {name: Remote(self, call) for name, call in TIMED.items()}
 
     @classmethod
-    def start(
-        cls,
-        stack: ExitStack,
-        name: str,
-        case: Case,
-        x: np.ndarray,
-        parameters: int,
-        ours: Arrays = NONE,
+    def of(
+        cls, name: str, case: Case, x: np.ndarray, parameters: int, ours: Arrays | None = None
     ) -> Self:
-        """Start a peer's process, which ends with ``stack``, and build the counterpart of a case.
+        """Return the counterpart of a case by a peer, with a batch x (N, D).
 
-        Its batch is x (N, D); ``ours`` are our flow's weights by name. Raises ForeignError for a
-        peer that cannot be used, and ValueError for an unknown name.
+        ``ours`` are our flow's weights by name. Raises ValueError for an unknown name.
         """
-        request = case.model_dump(mode="json", include={"dim", "options", "dtype", "device"})
-        request |= {"family": case.flow, "seed": case.seeds.init, "parameters": parameters}
-        arrays = {"x": x, **{f"{foreign.OURS}{n}": array for n, array in ours.items()}}
-        where: dict[str, Any] = {"threads": case.threads, "device": case.device}
-        process = stack.enter_context(
-            Foreign(foreign.peer(name).__name__, dtype=case.dtype, **where)
+        request = case.model_dump(
+            mode="json", include={"dim", "options", "dtype", "device", "threads"}
         )
-        facts = process.call("build", request, arrays).facts
-        return cls(process, facts, (request, arrays), where)
+        request |= {"family": case.flow, "seed": case.seeds.init, "parameters": parameters, "x": x}
+        request |= {f"{foreign.OURS}{name}": array for name, array in (ours or {}).items()}
+        return cls(foreign.peer(name).__name__, request)
 
-    @property
-    def timed(self) -> dict[str, Work]:
-        """Calls that are timed, by the peer's clock, after `first`."""
-        return {name: Remote(self.process, name.replace("build", "construct")) for name in TIMED}
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Facts of the flow that was built."""
+        facts: dict[str, Any] = self._ask("build", foreign.facts)
+        return facts
+
+    def arrays(self, name: str, timeout: float = TIMEOUT, **arguments: Any) -> Arrays:
+        """Run a call of the peer; return its arrays."""
+        arrays: Arrays = self._ask(name, foreign.arrays, name, arguments, timeout=timeout)
+        return arrays
+
+    def seconds(self, name: str, calls: int) -> list[float]:
+        """Return the seconds of consecutive runs of a call."""
+        seconds: list[float] = self._ask(name, foreign.seconds, name, calls)
+        return seconds
 
     def fit(self, x: np.ndarray, picks: np.ndarray, rates: np.ndarray, clip: float = 0.0) -> Fitted:
         """Train on, by Adam: an update for each row of ``picks`` (U, N), numbers of rows x (M, D).
@@ -149,44 +93,50 @@ class ForeignFlow:
         ``rates`` (U,) are the learning rates, ``clip`` the largest norm of a gradient; with one, an
         update whose loss or gradient is not finite is skipped.
         """
-        arrays = {"x": x, "picks": picks, "rates": rates}
-        return Fitted(**self.process.call("fit", {"clip": clip}, arrays).arrays)
+        return Fitted(**self.arrays("fit", x=x, picks=picks, rates=rates, clip=clip))
 
     def log_prob(self, x: np.ndarray) -> np.ndarray:
         """(N, D) -> (N,) nats."""
-        return self.process.call("log_prob", arrays={"x": x}).arrays["log_prob"]
+        return self.arrays("log_prob", x=x)["log_prob"]
 
-    def sample(self, n: int) -> np.ndarray:
-        """n samples (n, D)."""
-        return self.process.call("sample", {"n": n}).arrays["sample"]
+    def in_float64(self, weights: Arrays) -> Self:
+        """Return the same flow with these weights in float64, in another process."""
+        theirs = {f"{foreign.THEIRS}{name}": array for name, array in weights.items()}
+        return type(self)(self.module, {**self.request, **theirs, "dtype": "float64"})
 
-    def weights(self) -> Arrays:
-        """Weights as they are now, by name."""
-        return self.process.call("weights").arrays
-
-    def in_float64(self, stack: ExitStack, weights: Arrays) -> Self:
-        """Start the same flow with these weights in float64, in another process."""
-        (request, arrays), theirs = self.built, f"{foreign.THEIRS}{{}}".format
-        process = stack.enter_context(Foreign(self.process.module, dtype="float64", **self.where))
-        given = {**arrays, **{theirs(name): array for name, array in weights.items()}}
-        process.call("build", {**request, "dtype": "float64"}, given)
-        return replace(self, process=process)
-
-    def precise(self, *calls: str) -> list[dict[str, np.ndarray]]:
+    def precise(self, *calls: str) -> list[Arrays]:
         """Arrays of calls on the batch by the weights as they are now in float64."""
-        with ExitStack() as stack:
-            twin = self.in_float64(stack, self.weights())
-            return [twin.process.call(name).arrays for name in calls]
+        with self.in_float64(self.arrays("weights")) as twin:
+            return [twin.arrays(name) for name in calls]
 
     def first(self) -> dict[str, float]:
-        """Seconds of compiling each call: its first run less its second."""
-        seconds = {}
-        for name in TIMED[:3]:
-            (first,), (second,) = (turn(self.timed[name], 1) for _ in range(2))
-            seconds[f"{name}_compile_seconds"] = max(0.0, first - second)
-        return seconds
+        """Seconds of compiling each call; none where the peer does not compile."""
+        works = self.timed.items() if self.facts["compiles"] else ()
+        return {f"{n}_compile_seconds": compiling(work) for n, work in works if n != "build"}
 
     def count(self) -> tuple[dict[str, float], dict[str, Any]]:
         """What is known without a clock, and notes."""
-        about = {"module": self.process.module, **self.facts}
+        about = {"module": self.module, **self.facts}
         return {"parameters": self.facts["parameters"]}, {"peer": about}
+
+    def _ask(
+        self, name: str, function: Callable[..., Any], *arguments: Any, timeout: float = TIMEOUT
+    ) -> Any:
+        try:
+            return self.call(function, *arguments, timeout=timeout)
+        except ChildEnded as error:
+            raise ForeignError(self.module, str(error)) from error
+        except (ChildError, ValueError) as error:
+            raise ForeignError(self.module, f"cannot {name!r}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A call of a peer as a work that is timed by the peer's clock."""
+
+    flow: ForeignFlow
+    name: str
+
+    def seconds(self, calls: int) -> list[float]:
+        """Return the seconds of consecutive runs."""
+        return self.flow.seconds(self.name, calls)

@@ -1,39 +1,31 @@
-"""Interpreters that this one starts by exec: they are asked, may die, and end with it.
+"""Interpreters that this one starts by exec: they call functions, may die, and end with it.
 
-None looks for modules in its working folder: a user's `signal.py` there is no part of Python.
-
-A request and its answer are messages of JSON and raw arrays, nothing pickled: a frame with a JSON
-object, then one frame for each array that its ``arrays`` lists as [name, dtype, shape], the array's
-bytes in C order. Frames are those of `multiprocessing.connection`.
+None looks for modules in its working folder, where a user may have a `signal.py`.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import mmap
 import os
+import pickle
 import select
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
 from types import MappingProxyType
 from typing import Any, Self
 
-import numpy as np
 import psutil
 
-Arrays = Mapping[str, np.ndarray]
-Message = tuple[Mapping[str, Any], Arrays]  # JSON and arrays
-NONE: Arrays = MappingProxyType({})
-TIMEOUT = 300.0  # seconds of one answer
+TIMEOUT = 300.0  # seconds of one call
+START = 120.0  # seconds that a process has to be set up
 ENDING = 30.0  # seconds that a process whose pipe is closed has to end
 SAFE = {"PYTHONSAFEPATH": "1"}  # for those that the children start, such as `multiprocessing` does
 MARK = "FLOWGAUGE_FAMILY"  # the variable that names a process's family
@@ -104,52 +96,33 @@ def end_with_parent(lifeline: int) -> None:
         fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def send(pipe: Connection, header: Mapping[str, Any], arrays: Arrays = NONE) -> None:
-    """Send a message; OSError where nobody reads."""
-    listed = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
-    pipe.send_bytes(json.dumps({**header, "arrays": listed}).encode())
-    for array in arrays.values():
-        pipe.send_bytes(array.tobytes())
-
-
-def receive(pipe: Connection) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the next message's JSON and arrays; EOFError if the other end is closed."""
-    header = json.loads(pipe.recv_bytes())
-    arrays = {
-        name: np.frombuffer(pipe.recv_bytes(), dtype).reshape(shape)
-        for name, dtype, shape in header.pop("arrays")
-    }
-    return header, arrays
-
-
 class ChildError(RuntimeError):
-    """A child that gave no answer; the message is one line that says why."""
+    """A call that failed; the message is one line that says why."""
+
+
+class ChildEnded(ChildError):
+    """A call whose process has ended, or was killed since it took too long."""
 
 
 class Child:
-    """An interpreter that answers requests; use it as a context, or `close` it.
+    """An interpreter that calls functions of modules; use it as a context, or `close` it.
 
-    ``function`` is ``module:name``, called there with ``arguments`` when the first request comes;
-    it returns the function that maps a request to an answer. ``variables`` are added to the
-    environment, in which libraries read threads and precision as they are imported; folders of
-    ``path`` come before the import path of this process. What the child prints is kept for the
-    message of its end; with ``prints`` it goes where ours goes.
+    The first call starts it, and the first one after its end another. ``setup`` are a function and
+    its arguments, called there before all others. ``variables`` are added to the environment, in
+    which libraries read threads and precision as they are imported; folders of ``path`` come before
+    the import path of this process. What the child prints is kept for the message of its end; with
+    ``prints`` it goes where ours goes.
     """
 
     def __init__(
         self,
-        function: str,
-        *arguments: str,
-        variables: Mapping[str, str] | None = None,
+        *setup: Any,
+        variables: Mapping[str, str] = MappingProxyType({}),
         path: Sequence[str] = (),
         prints: bool = False,
     ) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
-        place = {} if prints else {"stdout": self._log, "stderr": self._log}
-        env = {**os.environ, **(variables or {})}
-        self._process, self._pipe = connected(
-            f"{__name__}:serve", function, *arguments, env=env, path=path, **place
-        )
+        self._setup, self._variables, self._path, self._prints = setup, variables, path, prints
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -157,125 +130,106 @@ class Child:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(
-        self, header: Mapping[str, Any], arrays: Arrays = NONE, timeout: float | None = TIMEOUT
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return the answer; ChildError if the child dies, or takes longer than so many seconds.
+    def call(
+        self, function: Callable[..., Any], *arguments: Any, timeout: float | None = TIMEOUT
+    ) -> Any:
+        """Return what a function of a module returns there.
 
-        Where the request raised an exception the answer has it as ``error``, "KeyError: 'x'".
+        Raises ValueError if the function does, ChildError if it raises another exception, and
+        ChildEnded if the process ends or takes longer than ``timeout`` seconds.
         """
+        if self._process is None:
+            self._start()
         try:
-            send(self._pipe, header, arrays)
+            self._pipe.send((function, arguments))
             if not self._pipe.poll(timeout):
-                self._process.kill()
-                raise ChildError(f"took longer than {timeout:g} s")
-            return receive(self._pipe)
-        except (EOFError, OSError) as error:
-            raise ChildError(self._cause()) from error
+                self.close()
+                raise ChildEnded(f"took longer than {timeout:g} s")
+            error, result = self._pipe.recv()
+        except (EOFError, OSError):
+            raise ChildEnded(self._end()) from None
+        if error:
+            raise error(result)
+        return result
 
     def close(self) -> None:
         """End the process."""
-        self._pipe.close()
-        self._process.kill()
-        self._process.wait()
-        self._log.close()
+        if self._process is not None:
+            self._pipe.close()
+            self._process.kill()
+            self._process.wait()
+            self._log.close()
+        self._process = None
 
-    def _cause(self) -> str:
-        """How the process ended, after the last line that it printed."""
-        if self._log.closed:
-            return "was closed"
+    def _start(self) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        self._process, self._pipe = connected(
+            f"{__name__}:serve",
+            env={**os.environ, **self._variables},
+            path=self._path,
+            **({} if self._prints else {"stdout": self._log, "stderr": self._log}),
+        )
+        if self._setup:
+            try:
+                self.call(*self._setup, timeout=START)
+            except Exception:
+                self.close()
+                raise
+
+    def _end(self) -> str:
+        """Close a process that has gone; return how it ended, after the last line it printed."""
+        assert self._process is not None
         try:
             end = f"ended {ending(self._process.wait(ENDING))}"
+            self._log.seek(0)
+            lines = self._log.read().decode(errors="replace").strip().splitlines()
+            return f"printed {lines[-1]!r} and {end}" if lines else end
         except subprocess.TimeoutExpired:
             return "does not answer"
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return f"printed {lines[-1]!r} and {end}" if lines else end
+        finally:
+            self.close()
 
 
-def serve(descriptor: str, lifeline: str, function: str, *arguments: str) -> None:
-    """Answer the requests of a `Child` until its pipe is closed."""
+def serve(descriptor: str, lifeline: str) -> None:
+    """Answer the calls of a `Child` until its pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     end_with_parent(int(lifeline))
     pipe = Connection(int(descriptor))
-    module, _, name = function.partition(":")
-    answer: Callable[[dict[str, Any], Arrays], Message] | None = None
     with suppress(EOFError):
         while True:
-            request = receive(pipe)
+            message = pipe.recv_bytes()
             try:
-                answer = answer or getattr(import_module(module), name)(*arguments)
-                reply = answer(*request)
+                function, arguments = pickle.loads(message)
+                answer = None, function(*arguments)
             except Exception as error:
                 first, *_ = str(error).strip().splitlines() or ["no message"]
-                refusal = isinstance(error, ValueError)
-                reply = {"error": f"{type(error).__name__}: {first}", "refusal": refusal}, NONE
-            send(pipe, *reply)
+                refused = isinstance(error, ValueError)
+                name = type(error).__name__
+                answer = (ValueError, first) if refused else (ChildError, f"{name}: {first}")
+            pipe.send(answer)
 
 
-class Helper:
-    """A process with this one's plug-ins that calls functions of modules, of JSON to JSON.
+def helper(fixed: bool = False, prints: bool = True) -> Child:
+    """Return a child with this process's plug-ins; if ``fixed``, it keeps its number of threads."""
+    from flows.registry import needed  # here: it imports torch, which few children need
 
-    Where it dies the next call has another one. With ``fixed`` it keeps its number of threads.
-    """
-
-    def __init__(self, fixed: bool = False, prints: bool = True) -> None:
-        self.fixed, self.prints = fixed, prints
-        self._child: Child | None = None
-
-    def call(
-        self, function: Callable[..., Any], *arguments: Any, timeout: float | None = None
-    ) -> Any:
-        """Call a function there; RuntimeError if it fails, or the process with it.
-
-        A ValueError of the function is raised here.
-        """
-        if self._child is None:
-            from flows.registry import needed  # here: it imports torch, which few children need
-
-            how = json.dumps({"fixed": self.fixed, "plugins": needed()})
-            self._child = Child(f"{__name__}:calling", how, prints=self.prints)
-        names = {"module": function.__module__, "function": function.__name__}
-        try:
-            answer, _ = self._child.ask({**names, "arguments": arguments}, timeout=timeout)
-        except ChildError as error:
-            self.close()
-            raise ChildError(f"the process {error}") from error
-        if reason := answer.get("error"):
-            raise ValueError(reason.partition(": ")[2]) if answer["refusal"] else ChildError(reason)
-        return answer["result"]
-
-    def close(self) -> None:
-        """End the process."""
-        if self._child is not None:
-            self._child.close()
-        self._child = None
+    return Child(set_up, needed(), fixed, prints=prints)
 
 
-def calling(how: str) -> Callable[[dict[str, Any], Arrays], Message]:
-    """Load plug-ins, in a helper's process; return what answers its calls."""
+def set_up(plugins: Collection[str], fixed: bool) -> None:
+    """Load plug-ins, and no others, in a helper's process."""
     from flows.plugins import load_only
     from flows.threads import keep_threads
 
-    settings = json.loads(how)
-    if settings["fixed"]:
+    if fixed:
         keep_threads()
-    load_only(settings["plugins"])
-
-    def answer(request: dict[str, Any], arrays: Arrays) -> Message:
-        function = getattr(import_module(request["module"]), request["function"])
-        return {"result": function(*request["arguments"])}, NONE
-
-    return answer
+    load_only(plugins)
 
 
 def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
-    """Call a function as a `Helper` does, in a new process, in which nothing was allocated."""
-    helper = Helper(fixed=True, prints=False)
-    try:
-        return helper.call(function, argument, timeout=timeout)
-    finally:
-        helper.close()
+    """Call a function in a new process, which has this one's plug-ins and has allocated nothing."""
+    with helper(fixed=True, prints=False) as child:
+        return child.call(function, argument, timeout=timeout)
 
 
 def environment(threads: int, device: str, dtype: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -72,6 +73,21 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 def axis_label(metric: str, *, row: bool = False, **changes: Any) -> str:
     """Label of a metric's axis, as the header of its column: "log_prob (µs/row)"."""
     return Column.of(metric, row=row, **changes).header
+
+
+def lines(
+    panel: Any, rows: pd.DataFrame, x: str, y: str, looks: Mapping[str, Any], **style: Any
+) -> None:
+    """A line for each series of the rows, through its points in the order of x."""
+    for name, group in rows.sort_values(x, kind="stable").groupby("series"):
+        panel.plot(group[x], group[y], **{**looks[str(name)], "label": name, **style})
+
+
+def means(panel: Any, rows: pd.DataFrame, y: str, looks: Mapping[str, Any]) -> None:
+    """Each series against D: faint points, and a line through their means."""
+    averages = rows.dropna(subset=y).groupby(["series", "dim"])[y].mean().reset_index()
+    lines(panel, rows, "dim", y, looks, ls="", alpha=0.4, label="")
+    lines(panel, averages, "dim", y, looks)
 
 
 def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:

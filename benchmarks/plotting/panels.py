@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.core.naming import series
+from benchmarks.core.naming import named
 from benchmarks.plotting import draw
 
 SLIDE = ("realnvp", "glow", "cnf", "ffjord")  # what comes first, in this order
@@ -24,36 +24,35 @@ NEXT = 0.06  # inches above a row that belongs to the one above it
 LEFT, RIGHT = 0.3, 0.55
 
 
-def ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """The first seed of each series of one data set: the slide's flows, then others by likelihood.
+def ordered(frame: pd.DataFrame) -> pd.DataFrame:
+    """The first seed of each series: by data set the slide's flows, then others by likelihood.
 
     The column ``series`` has their names.
     """
-    named = group.assign(series=series(group)).sort_values("seed", kind="stable")
-    place = named["flow"].map(lambda flow: SLIDE.index(flow) if flow in SLIDE else len(SLIDE))
-    named = named.assign(place=place, behind=-named["test_ll"].where(place == len(SLIDE)))
-    return named.drop_duplicates("series").sort_values(["place", "behind"], kind="stable")
+    every = [frame.iloc[:0]]
+    for _, group in frame.groupby("dataset", sort=False):
+        rows = named(group).sort_values("seed", kind="stable").drop_duplicates("series")
+        place = rows["flow"].map(lambda flow: SLIDE.index(flow) if flow in SLIDE else len(SLIDE))
+        rows = rows.assign(place=place, behind=-rows["test_ll"].where(place == len(SLIDE)))
+        every.append(rows.sort_values(["place", "behind"], kind="stable"))
+    return pd.concat(every)
 
 
-def sheets(
-    sets: dict[str, pd.DataFrame], length: int, flows: int
-) -> Iterator[tuple[dict[str, pd.DataFrame], list[str]]]:
-    """Rows that `ordered` gave, by set, in parts of ``length`` sets that fit one figure each.
+def sheets(rows: pd.DataFrame, length: int, flows: int) -> Iterator[tuple[pd.DataFrame, list[str]]]:
+    """Rows that `ordered` gave, in parts of ``length`` data sets that fit one figure each.
 
     With the names of the flows that each part shows, its columns, and no others' rows: the slide's,
     then those that the most of its sets have, by their mean likelihood.
     """
+    sets = list(rows["dataset"].unique())
     for start in range(0, len(sets), length):
-        part = dict(list(sets.items())[start : start + length])
-        by_name = pd.concat(part.values()).groupby("series", sort=False)
-        summaries = by_name.agg(
+        part = rows[rows["dataset"].isin(sets[start : start + length])]
+        summaries = part.groupby("series", sort=False).agg(
             place=("place", "first"), sets=("key", "size"), ll=("test_ll", "mean")
         )
-        ascending = {"place": True, "sets": False, "ll": False}
-        order = summaries.sort_values(list(ascending), ascending=list(ascending.values()))
+        order = summaries.sort_values(["place", "sets", "ll"], ascending=[True, False, False])
         names = list(order.index[:flows])
-        selection = {name: rows[rows["series"].isin(names)] for name, rows in part.items()}
-        yield {name: rows for name, rows in selection.items() if len(rows)}, names
+        yield part[part["series"].isin(names)], names
 
 
 @contextmanager

@@ -28,7 +28,6 @@ from benchmarks.training.settings import Training
 from benchmarks.training.state import History, State
 
 SECONDS = 30.0  # between two checkpoints
-MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam and AdamW keep of each parameter
 
 slots: dict[str, Path] = {}  # checkpoint files of the block in progress, by case key
 stopping = False  # set by a signal: trainings stop at their next update, with a checkpoint
@@ -72,14 +71,11 @@ def write(path: Path, state: State, owner: str) -> None:
 
     A training goes on where its file cannot be written; a warning says so.
     """
-    tensors = {**_tensors(state), "order": state.order}
-    for index, moments in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
     scalars = {name: getattr(state, name) for name in state.SCALARS}
     content = {"owner": owner, "scalars": scalars, "history": asdict(state.history)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, packed(content, tensors))
+        replace(path, packed(content, _tensors(state)))
     except OSError as error:
         text = f"no checkpoint in {str(path.parent)!r}, trainings go on without: {error.strerror}"
         warnings.warn(text, stacklevel=2)
@@ -108,35 +104,29 @@ def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return json.loads(text), tensors
 
 
-def read(path: Path, state: State, owner: str, latest: int, rows: int) -> bool:
+def read(path: Path, state: State, owner: str, latest: int) -> bool:
     """Restore a fresh state from a file; False, with the state as it was, if it cannot be.
 
     A state after more than ``latest`` updates is passed over. A file that is damaged, of another
-    training, or does not fit the flow or the number of ``rows`` is reported by a warning.
+    training, or does not fit the flow is reported by a warning.
     """
     if not path.exists():
         return False
+    fresh = {name: value.clone() for name, value in _tensors(state).items()}
     try:
         content, tensors = unpacked(path)
         if content["owner"] != owner:
             raise ValueError("it is of another training")
-        scalars = {name: content["scalars"][name] for name in state.SCALARS}
-        if scalars["update"] > latest:
+        if content["scalars"]["update"] > latest:
             return False
         history = TypeAdapter(History).validate_python(content["history"])
-        if scalars["update"] != history.updates:
-            raise ValueError(f"it counts {scalars['update']} updates, {history.updates} losses")
-        order = tensors["order"]
-        if order.numel() and not 0 <= int(order.min()) <= int(order.max()) < rows:
-            raise ValueError(f"its batches are of other rows than the {rows} there are")
-        _check(state, tensors)
+        scalars = {name: content["scalars"][name] for name in state.SCALARS}
+        _restore(state, tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        warnings.warn(
-            f"checkpoint {path.name} cannot be used, the training starts anew: {error!r}",
-            stacklevel=2,
-        )
+        _restore(state, fresh)
+        text = f"checkpoint {path.name} cannot be used, the training starts anew: {error!r}"
+        warnings.warn(text, stacklevel=2)
         return False
-    _restore(state, tensors)
     state.history = history
     for name, value in scalars.items():
         setattr(state, name, value)
@@ -144,41 +134,19 @@ def read(path: Path, state: State, owner: str, latest: int, rows: int) -> bool:
 
 
 def _tensors(state: State) -> dict[str, Tensor]:
-    """All that a state holds from its beginning: weights and streams, by name in the file."""
+    """All tensors of a state, by name in the file."""
     tensors = {f"flow.{name}": value for name, value in state.flow.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
     for name, stream in state.streams.items():
         own = torch.get_rng_state() if stream is None else stream.get_state()
         tensors[f"stream.{name}"] = own
-    return tensors
-
-
-def _check(state: State, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ValueError, or RuntimeError for a random stream, where tensors do not fit the state."""
-    order = torch.empty(len(tensors["order"]), dtype=torch.long)
-    expected = {**_tensors(state), "order": order}
-    parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
-    for index, names in _moments(tensors).items():
-        if set(names) != MOMENTS or index >= len(parameters):
-            raise ValueError(f"its optimiser holds {sorted(names)} of parameter {index}")
-        for name, value in names.items():
-            like = parameters[index] if name != "step" else value.new_empty(())
-            expected[f"optimiser.{index}.{name}"] = like
-    layouts = [
-        {name: (value.shape, value.dtype) for name, value in own.items()}
-        for own in (tensors, expected)
-    ]
-    if layouts[0] != layouts[1]:
-        own, right = layouts
-        unfit = sorted(name for name in own | right if own.get(name) != right.get(name))
-        raise ValueError(f"its tensors do not fit the flow: {', '.join(unfit[:3])}")
-    for name, stream in state.streams.items():
-        device = "cpu" if stream is None else stream.device
-        torch.Generator(device).set_state(tensors[f"stream.{name}"])
+    for index, moments in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
+    return tensors | {"order": state.order}
 
 
 def _restore(state: State, tensors: Mapping[str, Tensor]) -> None:
-    """Load tensors that `_check` has passed."""
+    """Load the tensors of a file into a state."""
     state.flow.load_state_dict(_under("flow.", tensors))
     device = next(iter(state.best.values())).device
     state.best = {name: value.to(device) for name, value in _under("best.", tensors).items()}

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from benchmarks.core.case import Case, different
 from benchmarks.datasets import Dataset
-from benchmarks.measure.peers import Fitted, ForeignFlow
-from benchmarks.measure.process import Arrays
+from benchmarks.measure.peers import Arrays, Fitted, ForeignFlow
 from benchmarks.training import schedules
 from benchmarks.training.loop import LEAST
 from benchmarks.training.settings import Training
@@ -36,14 +35,15 @@ class ForeignTraining:
             raise ValueError(
                 f"no peer trains with {others[0]} = {changed[others[0]]!r}: leave it at its default"
             )
-        self.stack, self.case = stack, case
+        self.case = case
         name = self.settings.preprocessing
         self.scaling = None if name == "none" else fit(name, data.train)
         self.x, _ = self._scaled(data.train, case.dtype)
         held_out = data.val[: self.settings.validation_rows]
         self.held_out, self.ladj = self._scaled(held_out, case.dtype)
         by, size = str(case.settings["by"]), int(case.settings["parameters"])
-        self.flow = ForeignFlow.start(stack, by, case, self.x[: case.batch], size)
+        flow = ForeignFlow.of(by, case, self.x[: case.batch], size)
+        self.flow = stack.enter_context(flow)
         self.weights: Arrays = {}
         self.losses: list[float] = []
 
@@ -78,14 +78,15 @@ class ForeignTraining:
     def log_prob(self, x: Tensor) -> np.ndarray:
         """Return log-densities of rows x (N, D), nats (N,), by the weights kept, in float64."""
         z, ladj = self._scaled(x, "float64")
-        log_prob: np.ndarray = self.flow.in_float64(self.stack, self.weights).log_prob(z) + ladj
+        with self.flow.in_float64(self.weights) as twin:
+            log_prob: np.ndarray = twin.log_prob(z) + ladj
         return log_prob
 
     def _validated(self, best: float) -> float:
         """Keep the weights as they are now if they are to be kept; return the best score so far."""
         score = float((self.flow.log_prob(self.held_out) + self.ladj).mean())
         if score > best or self.settings.keep == "last":
-            self.weights = self.flow.weights()
+            self.weights = self.flow.arrays("weights")
         return max(best, score)
 
     def _fit(self, picks: np.ndarray, rates: np.ndarray) -> Fitted:

@@ -185,7 +185,7 @@ class _Turns(Turns):
             (self.shared, self.name, self.stable),
         )
         return any(
-            path and checkpoint.read(path, self.state, owner, latest, len(self.rows))
+            path and checkpoint.read(path, self.state, owner, latest)
             for path, owner, latest in files
         )
 

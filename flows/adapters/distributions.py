@@ -11,6 +11,7 @@ from nflows.transforms import IdentityTransform
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Transform
 
+from flows.adapters.library import log_prob_within
 from flows.flow import Flow
 
 
@@ -29,11 +30,7 @@ class DistributionBase(nn.Module):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, D) -> (N,) nats."""
-        if len(z) == 0:  # which supports cannot reshape
-            return z.new_zeros(0)
-        inside: Tensor = self.distribution.support.check(z)
-        evaluated = torch.where(inside[:, None], z, self.inner)  # so that no gradient is NaN
-        return torch.where(inside, self.distribution.log_prob(evaluated), -torch.inf)
+        return log_prob_within(self.distribution, z, self.inner)
 
     def rsample(self, like: Tensor) -> Tensor:
         """Samples of the shape of ``like`` (n, D).

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.adapters.library import OwnNoise, Sizes, family, numpy_seeded
+from flows.adapters.library import LibraryTransform, Sizes, family, numpy_seeded
 from flows.flow import Flow
 from flows.member import SIZES
 
 
-class FreiaTransform(OwnNoise):
+class FreiaTransform(LibraryTransform):
     """A Bijection made of a FrEIA network, which it holds whole: x is its data, z its output.
 
     A context is the network's one condition. The Lipschitz constants of residual layers are
@@ -30,39 +30,22 @@ class FreiaTransform(OwnNoise):
     """
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
         from FrEIA.modules import ActNorm, IResNetLayer
 
-        self.network: Any = network
         modules = list(network.modules())
-        self.normalising = any(isinstance(module, ActNorm) for module in modules)
-        self.residual: Any = [module for module in modules if isinstance(module, IResNetLayer)]
+        residual = [module for module in modules if isinstance(module, IResNetLayer)]
+        normalising = any(isinstance(module, ActNorm) for module in modules)
+        super().__init__(estimated=bool(residual), normalising=normalising)
+        self.network: Any = network
+        self.residual: Any = residual
 
-    @property
-    def estimated(self) -> bool:
-        """Whether the log-determinant is a random estimate: of residual layers."""
-        return bool(self.residual)
-
-    def initialize(self, x: Tensor) -> None:
-        """Set ActNorm from x (N, D), as the first pass of either direction would."""
-        if self.normalising:
-            self.forward(x)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
-        if self.training and torch.is_grad_enabled():
+    def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
+        given, graph = [] if context is None else [context], torch.is_grad_enabled()
+        if not inverse and self.training and graph:
             for layer in self.residual:
                 layer.lipschitz_correction()
-        return self._run(x, context, False)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
-        return self._run(z, context, True)
-
-    def _run(self, x: Tensor, context: Tensor | None, rev: bool) -> tuple[Tensor, Tensor]:
-        given, graph = [] if context is None else [context], torch.is_grad_enabled()
         with self.seeded(x), torch.set_grad_enabled(graph or self.estimated):
-            y, ladj = self.network(x if graph else x.detach(), c=given, rev=rev)
+            y, ladj = self.network(x if graph else x.detach(), c=given, rev=inverse)
         ladj = x.new_zeros(len(x)) + ladj  # which is a number where it is the same for all rows
         return (y, ladj) if graph else (y.detach(), ladj.detach())
 

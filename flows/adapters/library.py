@@ -1,4 +1,4 @@
-"""What the adapters share: how a library's family is registered, its base, its random streams."""
+"""What the adapters share: families of a library, their bases, transforms and random streams."""
 
 from __future__ import annotations
 
@@ -59,19 +59,10 @@ def family(
             values = {size: options.pop(size) for size in uses if size in options}
             return make(dim, Sizes(**asdict(sizes) | values), **options)
 
-        parameters = inspect.signature(make).parameters.values()
-        signature = inspect.Signature(
-            [
-                inspect.Parameter("dim", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-                *(
-                    inspect.Parameter(
-                        size, inspect.Parameter.KEYWORD_ONLY, default=getattr(sizes, size)
-                    )
-                    for size in uses
-                ),
-                *(p for p in parameters if p.kind is p.KEYWORD_ONLY),
-            ]
-        )
+        parameter, kind = inspect.Parameter, inspect.Parameter.KEYWORD_ONLY
+        first, *others = inspect.signature(make).parameters.values()
+        given = [parameter(size, kind, default=getattr(sizes, size)) for size in uses]
+        signature = inspect.Signature([first, *given, *(p for p in others if p.kind is kind)])
         factory.__signature__ = signature  # type: ignore[attr-defined]  # as inspect reads it
         factory.__doc__ = make.__doc__ or about
         flows.register(name, uses=uses, requires=package)(factory)
@@ -107,6 +98,27 @@ class LibraryBase(nn.Module):
         return self._sample((count,) if self.by_shape else count).reshape(like.shape)
 
 
+def base_of(base: Any, normal: type, *, by_shape: bool = False) -> LibraryBase | None:
+    """The base of a library's flow; None for an instance of ``normal`` that is a fixed N(0, I)."""
+    if isinstance(base, normal):
+        own: Any = base
+        if not any(bool(t.any()) or t.requires_grad for t in (own.loc, own.log_scale)):
+            return None
+    return LibraryBase(base.log_prob, base.sample, by_shape=by_shape)
+
+
+def log_prob_within(distribution: Any, z: Tensor, inner: Tensor) -> Tensor:
+    """log p of z: (N, D) -> (N,) nats; minus infinity outside of the support, which has ``inner``.
+
+    Points outside are replaced by the one inside, so that no gradient is NaN.
+    """
+    if len(z) == 0:  # which supports cannot reshape
+        return z.new_zeros(0)
+    inside: Tensor = distribution.support.check(z)
+    evaluated = torch.where(inside[:, None], z, inner)
+    return torch.where(inside, distribution.log_prob(evaluated), -torch.inf)
+
+
 @contextlib.contextmanager
 def numpy_seeded() -> Iterator[None]:
     """Seed numpy's global stream from torch's for the block; it is as it was at the end."""
@@ -118,22 +130,35 @@ def numpy_seeded() -> Iterator[None]:
         np.random.set_state(state)
 
 
-class OwnNoise(nn.Module):
-    """A transform whose random estimate of the log-determinant has a stream of its own.
+class LibraryTransform(nn.Module):
+    """A Bijection made of a library's network, run by ``_run(x, context, inverse)`` of a subclass.
 
-    Without it a density would move the streams of torch and numpy, and calls with the same seed
-    would differ.
+    A random estimate of the log-determinant (``estimated``) has a stream of its own. Otherwise a
+    density would move the streams of torch and numpy, and calls with the same seed would differ.
+    ``normalising`` says that the first pass sets an ActNorm.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, estimated: bool, normalising: bool) -> None:
         super().__init__()
+        self.estimated, self.normalising = estimated, normalising
         self.noise: int | None = None
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
-    @property
-    def estimated(self) -> bool:
-        """Whether the log-determinant is a random estimate."""
-        return False
+    def initialize(self, x: Tensor) -> None:
+        """Set ActNorm from x (N, D), as the first pass of either direction would."""
+        if self.normalising:
+            self.forward(x)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to noise: (N, D) -> (N, D), (N,)."""
+        return self._run(x, context, inverse=False)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Noise to data: (N, D) -> (N, D), (N,)."""
+        return self._run(z, context, inverse=True)
+
+    def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
 
     def use(self, trace: Any = None, solver: Any = None, noise: int | None = None) -> None:
         """Draw noise from a seed from now on.

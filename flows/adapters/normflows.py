@@ -9,18 +9,18 @@ Normalizing Flows, 2023, arXiv:2302.12014.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flows.adapters.library import LibraryBase, OwnNoise, Sizes, family
+from flows.adapters.library import LibraryTransform, Sizes, base_of, family
 from flows.flow import Flow
 from flows.member import SIZES
 
 
-class NormflowsTransform(OwnNoise):
+class NormflowsTransform(LibraryTransform):
     """A Bijection made of the layers of a normflows model, which it holds whole.
 
     Log-determinants are summed in the dtype of x, as ``log_prob`` and ``sample`` of the model sum
@@ -30,38 +30,21 @@ class NormflowsTransform(OwnNoise):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
         from normflows.flows import ActNorm, Residual
 
+        kinds = [type(module) for module in model.modules()]
+        estimated = any(issubclass(kind, Residual) for kind in kinds)
+        normalising = any(issubclass(kind, ActNorm) for kind in kinds)
+        super().__init__(estimated=estimated, normalising=normalising)
         self.model: Any = model
-        self.normalising = any(isinstance(module, ActNorm) for module in model.modules())
-        self.residual = any(isinstance(module, Residual) for module in model.modules())
 
-    @property
-    def estimated(self) -> bool:
-        """Whether the log-determinant is a random estimate: of residual blocks."""
-        return self.residual
-
-    def initialize(self, x: Tensor) -> None:
-        """Set ActNorm from x (N, D), as the first pass of either direction would."""
-        if self.normalising:
-            self.forward(x)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
-        if self.residual and self.training and torch.is_grad_enabled():
+    def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
+        if not inverse and self.estimated and self.training and torch.is_grad_enabled():
             from normflows.utils import update_lipschitz
 
             update_lipschitz(self.model, 5)
-        return self._run(x, context, [layer.inverse for layer in reversed(self.model.flows)])
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
-        return self._run(z, context, self.model.flows)
-
-    def _run(
-        self, x: Tensor, context: Tensor | None, calls: Iterable[Any]
-    ) -> tuple[Tensor, Tensor]:
+        layers = self.model.flows
+        calls = layers if inverse else [layer.inverse for layer in reversed(layers)]
         given, ladj = {} if context is None else {"context": context}, x.new_zeros(len(x))
         with self.seeded(x):
             for call in calls:
@@ -82,14 +65,8 @@ def from_normflows(model: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     kind = normflows.ConditionalNormalizingFlow if context_dim else normflows.NormalizingFlow
     if not isinstance(model, kind):
         raise TypeError(f"from_normflows takes a {kind.__name__}, got {type(model).__name__}")
-    base = model.q0
-    normal = isinstance(base, normflows.distributions.DiagGaussian) and not any(
-        bool(tensor.any()) or tensor.requires_grad for tensor in (base.loc, base.log_scale)
-    )
-    transform = NormflowsTransform(model)
-    return Flow(
-        transform, dim, context_dim, None if normal else LibraryBase(base.log_prob, base.sample)
-    )
+    base = base_of(model.q0, normflows.distributions.DiagGaussian)
+    return Flow(NormflowsTransform(model), dim, context_dim, base)
 
 
 PLAIN = ("hidden", "depth", "layers")

@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flows.adapters.library import LibraryBase, Make, OwnNoise, Sizes, family
+from flows.adapters.library import LibraryTransform, Make, Sizes, base_of, family
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
 from flows.member import SIZES
 
 
-class TorchflowsTransform(OwnNoise):
+class TorchflowsTransform(LibraryTransform):
     """A Bijection made of that of a torchflows flow, which it holds whole: the same direction.
 
     ActNorm is set by the first batch that passes in training, or by `initialize`, and stays as it
@@ -29,7 +29,6 @@ class TorchflowsTransform(OwnNoise):
     """
 
     def __init__(self, flow: nn.Module, context_dim: int = 0) -> None:
-        super().__init__()
         from torchflows.bijections.continuous.base import ContinuousBijection
         from torchflows.bijections.finite.autoregressive.layers import ActNorm
         from torchflows.bijections.finite.residual.iterative import (
@@ -37,47 +36,36 @@ class TorchflowsTransform(OwnNoise):
             ResFlowBlock,
         )
 
+        modules = list(flow.modules())
+        norms = [m for m in modules if isinstance(m, ActNorm)]
+        fields = [m.f for m in modules if isinstance(m, ContinuousBijection)]
+        random = InvertibleResNetBlock, ResFlowBlock
+        estimated = any(hasattr(field, "reuse_noise") for field in fields) or any(
+            isinstance(module, random) for module in modules
+        )
+        super().__init__(estimated=estimated, normalising=bool(norms))
         self.flow: Any = flow
         self.context_dim = context_dim
         self.counters: list[NFE] = []
+        self.norms: Any = norms
         self._number = 0
-        modules = list(flow.modules())
-        self.norms: Any = [m for m in modules if isinstance(m, ActNorm)]
-        fields = [m.f for m in modules if isinstance(m, ContinuousBijection)]
-        random = InvertibleResNetBlock, ResFlowBlock
-        self._estimated = any(hasattr(field, "reuse_noise") for field in fields) or any(
-            isinstance(module, random) for module in modules
-        )
         for field in fields:
             field.register_forward_hook(self._count)
         self._register_load_state_dict_pre_hook(self._keep)
-
-    @property
-    def estimated(self) -> bool:
-        """Whether the log-determinant is a random estimate."""
-        return self._estimated
 
     def initialize(self, x: Tensor) -> None:
         """Set ActNorm from x (N, D), by a pass in training; with a context, one of zeros."""
         mode = self.training
         context = x.new_zeros(len(x), self.context_dim) if self.context_dim else None
-        if self.norms:
+        if self.normalising:
             self.train()
             self.forward(x, context)
             self.train(mode)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
-        return self._run(self.flow.bijection.forward, x, context)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
-        return self._run(self.flow.bijection.inverse, z, context)
-
-    def _run(self, call: Any, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        self._number = new_solve()
+    def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
+        bijection, self._number = self.flow.bijection, new_solve()
         with self.seeded(x):
-            y, ladj = call(x, context=context)
+            y, ladj = (bijection.inverse if inverse else bijection.forward)(x, context=context)
         return y, ladj
 
     def _count(self, field: nn.Module, inputs: Any, output: Any) -> None:
@@ -106,12 +94,8 @@ def from_torchflows(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
         raise ValueError(
             f"this torchflows flow has events of shape {tuple(flow.event_shape)}, not ({dim},)"
         )
-    base = flow.base
-    normal = isinstance(base, DiagonalGaussian) and not any(
-        bool(tensor.any()) or tensor.requires_grad for tensor in (base.loc, base.log_scale)
-    )
-    own = None if normal else LibraryBase(base.log_prob, base.sample, by_shape=True)
-    return Flow(TorchflowsTransform(flow, context_dim), dim, context_dim, own)
+    base = base_of(flow.base, DiagonalGaussian, by_shape=True)
+    return Flow(TorchflowsTransform(flow, context_dim), dim, context_dim, base)
 
 
 # name -> (class, what it is, columns that it needs)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from flows.adapters.library import Sizes, family
+from flows.adapters.library import Sizes, family, log_prob_within
 from flows.continuous import Solver, Trace
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
@@ -69,13 +69,8 @@ class ZukoBase(nn.Module):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, D) -> (N,) nats; minus infinity outside of the support."""
-        if len(z) == 0:  # which zuko cannot reshape
-            return z.new_zeros(0)
         distribution = self._flow[0].base()
-        inside = distribution.support.check(z)
-        inner = distribution.mean.expand_as(z)
-        log_prob: Tensor = distribution.log_prob(torch.where(inside[:, None], z, inner))
-        return torch.where(inside, log_prob, -torch.inf)
+        return log_prob_within(distribution, z, distribution.mean.expand_as(z))
 
     def rsample(self, like: Tensor) -> Tensor:
         """Samples of the shape of ``like`` (n, D)."""

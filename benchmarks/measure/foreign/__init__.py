@@ -28,7 +28,8 @@ from __future__ import annotations
 
 import gc
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -41,11 +42,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure.process import Arrays, Message
-
 version = 1  # raised when a change moves what a peer computes
 pace = 1  # raised when it moves measured times alone
 
+Arrays = Mapping[str, np.ndarray]
 WIDEST = 2**16
 OURS, THEIRS = "ours.", "theirs."  # begin the names of arrays that are weights
 
@@ -91,46 +91,58 @@ def lacking(peer: ModuleType) -> str:
     return ""
 
 
-def answering(module: str) -> Callable[[dict[str, Any], Arrays], Message]:
-    """Import a peer in its process; return what answers requests, of which "build" is the first.
+_built: list[tuple[ModuleType, Built]] = []  # in a peer's process: the module, and its model
 
-    A request has the name of a ``call``, its ``options``, how often to ``repeat`` it, and whether
-    to ``fetch`` the arrays of the last run. The answer has the ``seconds`` of each run, and of
-    "build" the ``facts`` of the model, its ``calls`` and the ``versions`` of its packages.
-    """
+
+def build(module: str, request: Mapping[str, Any]) -> None:
+    """Import a peer in its process and build its model."""
     peer = import_module(module)
     for package in peer.PACKAGES:
         import_module(package)
-    calls = {"build": Call(lambda **request: peer.build(request))}
-
-    def answer(request: dict[str, Any], arrays: Arrays) -> Message:
-        if (name := request["call"]) not in calls:
-            raise ValueError(f"unknown call {name!r}; choose from: {', '.join(calls)}")
-        call, facts = calls[name], {}
-        seconds, result = _timed(call, request["repeat"], {**request["options"], **arrays})
-        if isinstance(result, Built):
-            calls.update(result.calls)
-            versions = {package: _version(package) for package in peer.PACKAGES}
-            facts = {"versions": versions, **result.facts, "calls": list(result.calls)}
-        fetched = call.arrays(result) if request["fetch"] else {}
-        return {"seconds": seconds, "facts": facts}, fetched
-
-    return answer
+    _built[:] = [(peer, peer.build(request))]
 
 
-def _timed(call: Call, repeat: int, arguments: Mapping[str, Any]) -> tuple[list[float], Any]:
-    """Return the seconds of each run, and what the last one returned."""
-    seconds, result = [], None
+def facts() -> dict[str, Any]:
+    """Return facts of the model, its calls, and the versions of the peer's packages."""
+    ((peer, built),) = _built
+    versions = {package: _version(package) for package in peer.PACKAGES}
+    return {"versions": versions, **built.facts, "calls": list(built.calls)}
+
+
+def arrays(name: str, arguments: Mapping[str, Any]) -> Arrays:
+    """Return the arrays of a call."""
+    call = _call(name)
+    with _uncollected():
+        result = call.run(**arguments)
+    return call.arrays(result)
+
+
+def seconds(name: str, calls: int) -> list[float]:
+    """Return the seconds of each of consecutive runs of a call."""
+    run, times = _call(name).run, []
+    with _uncollected():
+        for _ in range(calls):
+            start = perf_counter()
+            _result = run()
+            times.append(perf_counter() - start)
+    return times
+
+
+def _call(name: str) -> Call:
+    ((_, built),) = _built
+    if name not in built.calls:
+        raise ValueError(f"unknown call {name!r}; choose from: {', '.join(built.calls)}")
+    return built.calls[name]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
     gc.collect(0)
     gc.disable()
     try:
-        for _ in range(repeat):
-            start = perf_counter()
-            result = call.run(**arguments)
-            seconds.append(perf_counter() - start)
+        yield
     finally:
         gc.enable()
-    return seconds, result
 
 
 def _version(package: str) -> str:

@@ -58,33 +58,28 @@ def build(request: Mapping[str, Any]) -> Built:
         with torch.no_grad():
             return flow().sample((len(x),))
 
+    def waiting(work: Callable[[], Any]) -> Callable[[], Any]:
+        """The work, done when it returns on a GPU too."""
+
+        def run() -> Any:
+            result = work()
+            torch.cuda.synchronize(x.device)
+            return result
+
+        return run if x.is_cuda else work
+
     def flat(result: None) -> dict[str, np.ndarray]:
         return {"gradient": torch.cat([p.grad.flatten() for p in flow.parameters()]).cpu().numpy()}
 
     calls = {
-        "log_prob": Call(_waiting(log_prob, x), lambda result: {"log_prob": result.cpu().numpy()}),
-        "gradient": Call(_waiting(gradient, x), flat),
-        "sample": Call(_waiting(sample, x), lambda result: {"sample": result.cpu().numpy()}),
+        "log_prob": Call(waiting(log_prob), lambda result: {"log_prob": result.cpu().numpy()}),
+        "gradient": Call(waiting(gradient), flat),
+        "sample": Call(waiting(sample), lambda result: {"sample": result.cpu().numpy()}),
         "weights": Call(
             flow.state_dict, lambda state: {name: v.cpu().numpy() for name, v in state.items()}
         ),
     }
     return Built(calls, facts)
-
-
-def _waiting(work: Callable[[], Any], like: Any) -> Callable[[], Any]:
-    """The work, done when it returns on a GPU too."""
-    if not like.is_cuda:
-        return work
-
-    def run() -> Any:
-        import torch
-
-        result = work()
-        torch.cuda.synchronize(like.device)
-        return result
-
-    return run
 
 
 def _count(flow: Any) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,80 +21,72 @@ ALONG = ("log_prob_seconds", "log_prob_flops")
 DECADES = 50  # range of an axis below which powers of two tell more than those of ten
 PARTS = {"field": "#0072B2", "trace": "#E69F00", "solver": "#999999"}
 SLOPES = (
-    "Points are medians, bars the interquartile range. Dotted: slopes D, D² and D³. Number at "
-    "the right: the exponent d ln cost / d ln D at the largest D, of seconds from the fitted law "
-    "if it has reached its asymptote."
+    "Points are medians, bars the interquartile range. Dotted: slopes D, D² and D³. At the right: "
+    "the exponent d ln cost / d ln D at the largest D, of seconds by the fitted law if it has "
+    "reached its asymptote."
 )
 ROWS = (
-    f"The cost of a batch divided by its rows. {SLOPES} Continuous flows take the number of "
-    "evaluations (NFE) that the table lists, measured with untrained fields."
+    f"The cost of a batch divided by its rows. {SLOPES} Continuous flows take the evaluations "
+    "(NFE) that the table lists, measured with untrained fields."
 )
 ALONE = (
-    "One pass of the batch through the invertible linear layers of a flow, with their "
-    f"log-determinant, which is computed once for all rows. {SLOPES}"
+    "One pass of the batch through a flow's invertible linear layers with their log-determinant, "
+    f"which is computed once for all rows. {SLOPES}"
 )
 SHARES = (
-    "Shares of the time of one log_prob: evaluations of the field, the traces, and the rest, "
-    "which is the solver's own work and the products of weights that it computes once. One "
-    "evaluation is timed by itself in the same rounds and multiplied by NFE."
+    "Shares of the time of one log_prob: evaluations of the field, the traces, and the solver's "
+    "own work with the products of weights that it computes once. One evaluation is timed by "
+    "itself in the same rounds, times NFE."
 )
 AXES = (
-    "Cost of log_prob relative to its cost at the smallest size of the axis, all other sizes "
-    "equal. N is the batch size, H the width, ℓ the depth, L the number of layers. Dotted: slopes "
-    "one and two."
+    "Cost of log_prob relative to that at the smallest size of the axis, all other sizes equal. N "
+    "is the batch size, H the width, ℓ the depth, L the number of layers. Dotted: slopes one and "
+    "two."
 )
 
 
-def figures(frame: pd.DataFrame) -> list[Figure]:
+def figures(frame: pd.DataFrame) -> Iterator[Figure]:
     """Cost of a row against D, the parts of a solve, and cost against other sizes."""
     done = own(frame[frame["status"] == "done"])
     if done.empty:
-        return []
-    every = list(_against_dimension(sizes.scans(done)))
-    if lines := sizes.lines(done):
-        groups = [group for along in lines.values() for group in along.values()]
-        keys = tuple(dict.fromkeys(key for group in groups for key in group["key"]))
-        title = "Cost against N, H, depth and layers"
-        every.append(Figure("cost-axes", title, AXES, partial(_axes, lines), keys))
-    return every
-
-
-def _against_dimension(scans: pd.DataFrame) -> Iterator[Figure]:
-    """The figures that the records have something for."""
-    keys = tuple(dict.fromkeys(scans["key"]))
-    drawn = partial(_panels, scans, [m for m in PER_ROW if _has(scans, m)])
-    yield Figure("cost-per-sample", "Cost per row", ROWS, drawn, keys)
-    layers = scans[scans["linear_flops"].notna()] if "linear_flops" in scans else scans[:0]
-    if layers["series"].nunique() > 1:
-        drawn = partial(_panels, layers, [m for m in LINEAR if _has(layers, m)], row=False)
-        yield Figure("linear-layer", "The linear layer alone", ALONE, drawn, keys)
+        return
+    scans = sizes.scans(done)
+    metrics = [metric for metric in PER_ROW if _has(scans, metric)]
+    yield Figure.of("cost-per-sample", "Cost per row", ROWS, _panels, scans, metrics)
+    if _has(scans, "linear_flops"):
+        layers = scans[scans["linear_flops"].notna()]
+        metrics, title = [m for m in LINEAR if _has(layers, m)], "The linear layer alone"
+        if layers["series"].nunique() > 1:
+            yield Figure.of("linear-layer", title, ALONE, _panels, layers, metrics, False)
     if _has(scans, "rate_seconds"):
-        title, drawn = "Where the time of a solve goes", partial(_breakdown, scans)
-        yield Figure("solve-breakdown", title, SHARES, drawn, keys)
+        solves, title = scans[scans["rate_seconds"].notna()], "Where the time of a solve goes"
+        yield Figure.of("solve-breakdown", title, SHARES, _breakdown, solves)
+    if lines := sizes.lines(done):
+        groups = pd.concat([group for along in lines.values() for group in along.values()])
+        title = "Cost against N, H, depth and layers"
+        yield Figure.of("cost-axes", title, AXES, _axes, groups, lines)
 
 
 def _has(scans: pd.DataFrame, metric: str) -> bool:
     """Whether a series has the metric at two D, or at one where none has more."""
-    if metric not in scans:
-        return False
-    dims, measured = (
+    every, measured = (
         rows.groupby("series")["dim"].nunique().max()
-        for rows in (scans, scans[scans[metric].notna()])
+        for rows in (scans, scans[scans[metric].notna()] if metric in scans else scans[:0])
     )
-    return bool(measured >= min(2, dims))
+    return bool(measured >= min(2, every))
 
 
-def _panels(done: pd.DataFrame, metrics: list[str], row: bool = True) -> Any:
+def _panels(done: pd.DataFrame, metrics: Sequence[str], row: bool = True) -> Any:
     """A panel for each metric against D, of a row of data or of a batch."""
     looks = draw.looks(done["series"])
     with draw.figure(1, len(metrics), height=4.2) as (figure, axes):
         for panel, metric in zip(axes.flat, metrics, strict=True):
             measured = done[done[metric].notna()].sort_values("dim", kind="stable")
-            timed, scale = METRICS[metric].kind == "time", METRICS[metric].scale
-            costs = (per_row(measured, metric) if row else measured[metric]) * scale
-            measured, ends = measured.assign(cost=costs), []
+            costs = per_row(measured, metric) if row else measured[metric]
+            measured = measured.assign(cost=costs * METRICS[metric].scale)
+            draw.lines(panel, measured, "dim", "cost", looks)
+            timed, ends = METRICS[metric].kind == "time", []
             for name, group in measured.groupby("series"):
-                panel.plot(group["dim"], group["cost"], label=name, **looks[str(name)])
                 if timed:
                     raw = group[f"{metric}.values"].map(lambda v: np.quantile(v, [0.25, 0.75]))
                     share = group["cost"] / group[metric]  # of a batch, in the unit of the axis
@@ -103,8 +94,7 @@ def _panels(done: pd.DataFrame, metrics: list[str], row: bool = True) -> Any:
                     panel.vlines(group["dim"], low, high, color=looks[str(name)]["color"])
                 grown = growth(group, metric) if timed else counts(group, metric)
                 if grown and grown.reached:
-                    last = group.iloc[-1]
-                    ends.append(draw.End(str(name), last["cost"], grown.exponent))
+                    ends.append(draw.End(str(name), group["cost"].iloc[-1], grown.exponent))
             labels = {"ylabel": draw.axis_label(metric, row=row), "title": METRICS[metric].title}
             draw.finish(panel, marks=measured["dim"], xlabel="D", **labels)
             if measured["dim"].nunique() > 1:
@@ -127,7 +117,7 @@ def shares(group: pd.DataFrame) -> pd.DataFrame:
 
 def _breakdown(done: pd.DataFrame) -> Any:
     """The shares at each D, a panel for each series that solves an ODE."""
-    groups = list(done[done["rate_seconds"].notna()].groupby("series"))
+    groups = list(done.groupby("series"))
     columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
     with draw.figure(rows, columns, height=2.4, sharey=True) as (figure, axes):
@@ -146,11 +136,10 @@ def _breakdown(done: pd.DataFrame) -> Any:
     return figure
 
 
-def _axes(lines: dict[str, dict[str, pd.DataFrame]]) -> Any:
+def _axes(rows: pd.DataFrame, lines: dict[str, dict[str, pd.DataFrame]]) -> Any:
     """A column for each axis, a row for each metric: medians over those at the smallest size."""
     looks = draw.looks(name for along in lines.values() for name in along)
-    groups = [group for along in lines.values() for group in along.values()]
-    metrics = [m for m in ALONG if any(m in g and g[m].notna().all() for g in groups)]
+    metrics = [metric for metric in ALONG if metric in rows and rows[metric].notna().any()]
     with draw.figure(len(metrics), len(lines), height=3) as (figure, axes):
         for row, metric in zip(axes, metrics, strict=True):
             for panel, (axis, along) in zip(row, lines.items(), strict=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +19,9 @@ from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case, holding
 from benchmarks.core.naming import named
-from benchmarks.core.store import arrays
 from benchmarks.plotting import draw, panels
 
 Arrays = dict[str, np.ndarray]
-Sets = dict[str, pd.DataFrame]
 
 FLOWS, SETS = 6, 5  # flows beside the data, and data sets, of a figure of several sets
 ABREAST = 6  # panels of a row in a figure of one set, the data among them
@@ -66,20 +64,13 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     """Every figure of the study."""
     done = improvement.marked(frame[(frame["status"] == "done") & frame["arrays"].notna()])
     trained = done[done["updates"] > 0]
-    flat = holding(trained[trained["dim"] == 2], "path_samples")
+    flat = panels.ordered(holding(trained[trained["dim"] == 2], "path_samples"))
     plane = [*portraits(flat), *steps(flat), *trajectories(flat)]
     return [*plane, *corners(holding(done, "columns")), *training(trained)]
 
 
-def _sets(rows: pd.DataFrame) -> Sets:
-    """The first seed of each series, by data set."""
-    groups = rows.groupby("dataset", sort=False)
-    return {str(name): panels.ordered(group) for name, group in groups}
-
-
-def _figure(name: str, title: str, note: str, draw: Any, sets: Sets, within: str = "") -> Figure:
-    keys = tuple(key for rows in sets.values() for key in rows["key"])
-    return Figure(name, title, note, partial(draw, sets), keys, within)
+def _sets(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(str(name), group) for name, group in rows.groupby("dataset", sort=False)]
 
 
 def _numbered(name: str, number: int) -> str:
@@ -98,35 +89,32 @@ class Portrait(NamedTuple):
     samples: np.ndarray
 
 
-def portraits(flat: pd.DataFrame) -> list[Figure]:
+def portraits(flat: pd.DataFrame) -> Iterator[Figure]:
     """All data sets at a glance, then each with all of its flows; several figures for many sets."""
-    sets, pictures = _sets(flat), []
     within: dict[str, str] = {}
-    for n, (part, names) in enumerate(panels.sheets(sets, SETS, FLOWS), 1):
-        name = _numbered("pictures", n)
-        within |= {data: name for data in part if set(sets[data]["series"]) <= {*names}}
-        note = PORTRAIT_NOTE + improvement.note(pd.concat(part.values()))
-        glance = partial(_glance, names)
-        pictures.append(_figure(name, "Data and densities", note, glance, part))
-    for data, rows in sets.items():
+    for n, (part, names) in enumerate(panels.sheets(flat, SETS, FLOWS), 1):
+        name, note = _numbered("pictures", n), PORTRAIT_NOTE + improvement.note(part)
+        whole = flat[flat["dataset"].isin(part["dataset"])]
+        within |= {data: name for data, rows in _sets(whole) if {*rows["series"]} <= {*names}}
+        yield Figure.of(name, "Data and densities", note, _glance, part, names)
+    for data, rows in _sets(flat):
         title, note = f"{data}: data and densities", PORTRAIT_NOTE + improvement.note(rows)
-        sheet = within.get(data, "")  # the figure that has all of this one
-        pictures.append(_figure(f"picture-{data}", title, note, _each, {data: rows}, sheet))
-    return pictures
+        figure = Figure.of(f"picture-{data}", title, note, _each, rows)
+        yield replace(figure, within=within.get(data, ""))  # the figure that has all of this one
 
 
-def _glance(flows: list[str], sets: Sets) -> Any:
+def _glance(part: pd.DataFrame, flows: list[str]) -> Any:
     """A pair of rows of panels a data set, a column a flow."""
     lines = []
-    for name, rows in sets.items():
+    for name, rows in _sets(part):
         every, extent = _portraits(rows)
         lines.append((name, [every.get(flow) for flow in ("Data", *flows)], extent))
     return _pairs(lines, 1.5)
 
 
-def _each(sets: Sets) -> Any:
+def _each(rows: pd.DataFrame) -> Any:
     """All flows of one data set, a pair of rows of panels for every `ABREAST`."""
-    by_name, extent = _portraits(*sets.values())
+    by_name, extent = _portraits(rows)
     every: list[Portrait | None] = list(by_name.values())
     columns = min(ABREAST, len(every))
     every += [None] * (-len(every) % columns)
@@ -159,9 +147,9 @@ def _pairs(lines: Sequence[tuple[str, Sequence[Portrait | None], np.ndarray]], m
                 image = portraits[0].image.astype(float)
                 top = float(np.quantile(image[image > 0], 0.95))
             for (above, below), portrait in zip(pair.T, portraits, strict=True):
+                above.set_visible(portrait is not None)
+                below.set_visible(portrait is not None)
                 if portrait is None:
-                    above.set_visible(False)
-                    below.set_visible(False)
                     continue
                 last = (panels.density(above, portrait.image, extent, top), above)
                 panels.cloud(below, portrait.samples)
@@ -177,21 +165,16 @@ def _pairs(lines: Sequence[tuple[str, Sequence[Portrait | None], np.ndarray]], m
 # ---- from noise to data -------------------------------------------------------------------------
 
 
-def steps(flat: pd.DataFrame) -> list[Figure]:
+def steps(flat: pd.DataFrame) -> Iterator[Figure]:
     """A figure for each data set, of flows that have something between noise and data."""
-    pictures = []
-    for name, rows in _sets(flat).items():
-        counts = [len(content["path_samples"]) for content in arrays_by_case(rows, "path_samples")]
-        rows = rows[np.array(counts) > 2].iloc[:FLOWS]
-        if len(rows):
-            title = f"{name}: from noise to data"
-            pictures.append(_figure(f"steps-{name}", title, STEPS_NOTE, _steps, {name: rows}))
-    return pictures
+    counts = [len(content["path_samples"]) for content in arrays_by_case(flat, "path_samples")]
+    for name, rows in _sets(flat[np.array(counts, dtype=int) > 2]):
+        title = f"{name}: from noise to data"
+        yield Figure.of(f"steps-{name}", title, STEPS_NOTE, _steps, rows.iloc[:FLOWS])
 
 
-def _steps(sets: Sets) -> Any:
+def _steps(rows: pd.DataFrame) -> Any:
     """A pair of rows for each flow, each one panel with all steps: many panels are slow."""
-    (rows,) = sets.values()
     gaps, across = [0.25, panels.NEXT] * len(rows), STEPS * (1 + GAP) - GAP
     with panels.squares(gaps, 1, 1.1, across) as (figure, axes):
         flows = zip(rows["series"], arrays_by_case(rows), strict=True)
@@ -242,21 +225,19 @@ def detours(lines: np.ndarray) -> tuple[float, float]:
     return float(steps.sum(0).mean() / ends.mean()), float(energy)
 
 
-def trajectories(flat: pd.DataFrame) -> list[Figure]:
+def trajectories(flat: pd.DataFrame) -> Iterator[Figure]:
     """All data sets and their continuous flows, a row a set; several figures for many sets."""
-    sheets = panels.sheets(_sets(holding(flat, "path_lines")), SETS, PATHS_ABREAST)
-    title = "Paths from noise to data"
-    return [
-        _figure(_numbered("trajectories", n), title, PATHS_NOTE, partial(_paths, names), part)
-        for n, (part, names) in enumerate(sheets, 1)
-    ]
+    sheets = panels.sheets(holding(flat, "path_lines"), SETS, PATHS_ABREAST)
+    for n, (part, names) in enumerate(sheets, 1):
+        name, title = _numbered("trajectories", n), "Paths from noise to data"
+        yield Figure.of(name, title, PATHS_NOTE, _paths, part, names)
 
 
-def _paths(names: list[str], sets: Sets) -> Any:
+def _paths(part: pd.DataFrame, names: list[str]) -> Any:
     """A row of panels a data set, a column a flow."""
-    side = min(1.8, 9.2 / len(names))
+    side, sets = min(1.8, 9.2 / len(names)), _sets(part)
     with panels.squares([panels.NAME + 0.15] * len(sets), len(names), side) as (figure, axes):
-        for row, (name, rows) in zip(axes, sets.items(), strict=True):
+        for row, (name, rows) in zip(axes, sets, strict=True):
             contents = arrays_by_case(rows, "path_lines")
             lines = [content["path_lines"].astype(float) for content in contents]
             points = np.concatenate([path.reshape(-1, 2) for path in lines])
@@ -280,13 +261,12 @@ def _paths(names: list[str], sets: Sets) -> Any:
 # ---- samples against data in a few columns of a table -------------------------------------------
 
 
-def corners(wide: pd.DataFrame) -> list[Figure]:
+def corners(wide: pd.DataFrame) -> Iterator[Figure]:
     """A plot of the best discrete and the best continuous flow, and the mixture, of each set.
 
     The best by validation likelihood, in its first seed.
     """
-    pictures = []
-    for name, group in wide.groupby("dataset", sort=False):
+    for name, group in _sets(wide):
         rows = named(group).sort_values("seed", kind="stable").drop_duplicates("series")
         rows = rows.iloc[np.argsort(-validations(rows), kind="stable")]
         of = kinds(rows)
@@ -299,15 +279,12 @@ def corners(wide: pd.DataFrame) -> list[Figure]:
             about |= {"width": first["dim"] + given, "given": words}
             note = CORNER_NOTE.format(**about) + improvement.note(row)
             title = f"{name}: data and samples of {first['series']}"
-            figure = f"corner-{name}-{first['flow']}"
-            pictures.append(_figure(figure, title, note, _corner, {str(name): row}))
-    return pictures
+            yield Figure.of(f"corner-{name}-{first['flow']}", title, note, _corner, row)
 
 
-def _corner(sets: Sets) -> Any:
-    (rows,) = sets.values()
+def _corner(rows: pd.DataFrame) -> Any:
     row, known = rows.iloc[0], facts_of(rows).get("columns")
-    content = arrays(row)
+    (content,) = arrays_by_case(rows)
     data, samples = (content[name].astype(float) for name in ("data_samples", "samples"))
     names = [
         f"{known[i] if known else f'column {i}'}{'' if i < row['dim'] else ' (given)'}"
@@ -356,23 +333,19 @@ def _pair(panel: Any, data: np.ndarray, samples: np.ndarray, ends: np.ndarray) -
 # ---- the training -------------------------------------------------------------------------------
 
 
-def training(done: pd.DataFrame) -> list[Figure]:
+def training(done: pd.DataFrame) -> Iterator[Figure]:
     """Validation against updates and seconds, and the loss, a row of panels a data set."""
-    groups = done.groupby("dataset", sort=False)
-    sets = [(str(name), named(group)) for name, group in groups]
-    pictures = []
-    for start in range(0, len(sets), TRAININGS):
-        part = dict(sets[start : start + TRAININGS])
-        name = _numbered("validation", 1 + start // TRAININGS)
-        note = TRAINING_NOTE + improvement.note(pd.concat(part.values()))
-        pictures.append(_figure(name, "Training", note, _trainings, part))
-    return pictures
+    sets = [named(group) for _, group in _sets(done)]
+    for n, start in enumerate(range(0, len(sets), TRAININGS), 1):
+        part = pd.concat(sets[start : start + TRAININGS])
+        note = TRAINING_NOTE + improvement.note(part)
+        yield Figure.of(_numbered("validation", n), "Training", note, _trainings, part)
 
 
-def _trainings(sets: Sets) -> Any:
-    looks = draw.looks(name for group in sets.values() for name in group["series"])
+def _trainings(part: pd.DataFrame) -> Any:
+    looks, sets = draw.looks(part["series"]), _sets(part)
     with draw.figure(len(sets), 3, height=2.7) as (figure, axes):
-        for line, (name, group) in zip(axes, sets.items(), strict=True):
+        for line, (name, group) in zip(axes, sets, strict=True):
             curves = arrays_by_case(group)
             cpu = all("validation_cpu_seconds" in curve for curve in curves)
             axis = "validation_cpu_seconds" if cpu else "validation_seconds"

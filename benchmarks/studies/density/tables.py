@@ -15,7 +15,7 @@ from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.improvement import Curve
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.models import Models, models_of, notes_of
-from benchmarks.core.exhibit import RECORDS, Column, Table, scientific, selected
+from benchmarks.core.exhibit import RECORDS, Column, Table, columns, scientific
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import of_plugins
@@ -27,57 +27,38 @@ UNTRAINED = "untrained"  # in place of a likelihood: no update was validated wit
 # columns: half of the interval of test_ll over seeds, its standard error over rows
 OVER_SEEDS, OVER_ROWS = "half_over_seeds", "se_over_rows"
 BESIDE: dict[Standing, str] = {"ahead": "behind", "level": "level", "open": "not decided"}
-MODEL = {"model": Column("Model")}
-COLUMNS = MODEL | {
-    "test_ll": Column.of("test_ll", digits=".3f", leads="leads", mark=improvement.MARKS),
-    OVER_SEEDS: Column("± over seeds"),
-    OVER_ROWS: Column("± over test rows", digits=".3f"),
-    "behind": Column("Behind best", "nats", digits=".3f", error="behind_half"),
-    "standing": Column("Beside the best"),
-    "behind_flow": Column("Behind best flow", "nats", digits=".3f", error="behind_flow_half"),
-    "gap": Column.of("gap", digits=".4f", error="gap_se", mark="gap_mark"),
-    "sliced_wasserstein": Column.of("sliced_wasserstein", digits=".3g"),
-    "told_apart": Column.of("told_apart", digits=".3f", error="told_apart_se"),
-    "components": Column("Components"),
-    "trained_by": Column("Trained by"),
-    improvement.GAIN: Column.of(improvement.GAIN, digits="+.3f", error="gain_half"),
-    "seeds": Column("Seeds"),
-}
-COST_DIGITS = {
-    "parameters": ",.0f",
-    "train_updates": ",.0f",
-    "train_flops": ".3g",
-    "train_seconds": ".1f",
-    "train_cpu_seconds": ".1f",
-    "train_nfe": ".1f",
-    "row_flops": ".3g",
-    "per_1000_seconds": ".3g",
-    "per_1000_cpu_seconds": ".3g",
-    "sample_rate": ".3g",
-    "sample_cpu_rate": ".3g",
-    "test_nfe": ".0f",
-}
-COSTS = MODEL | {
-    name: Column.of(name, row=name == "row_flops", digits=digits)
-    for name, digits in COST_DIGITS.items()
-}
+COLUMNS = columns(
+    "model",
+    {
+        "test_ll": Column.of("test_ll", leads="leads", mark=improvement.MARKS),
+        OVER_SEEDS: "± over seeds",
+        OVER_ROWS: Column("± over test rows", digits=".3f"),
+        "behind": Column("Behind best", "nats", digits=".3f", error="behind_half"),
+        "standing": "Beside the best",
+        "behind_flow": Column("Behind best flow", "nats", digits=".3f", error="behind_flow_half"),
+    },
+    *("gap", "sliced_wasserstein", "told_apart", "components", "trained_by"),
+    {improvement.GAIN: Column.of(improvement.GAIN, error="gain_half")},
+    "seeds",
+)
+TRAINING = ("train_updates", "train_flops", "train_seconds", "train_cpu_seconds", "train_nfe")
+CALLS = ("row_flops", "per_1000_seconds", "per_1000_cpu_seconds", "sample_rate", "sample_cpu_rate")
+COSTS = ("parameters", *TRAINING, *CALLS, "test_nfe")
 AXES: dict[str, tuple[str, str, Callable[[float], str]]] = {  # array, name, number as text
     "flops": ("validation_flops", "FLOPs", lambda budget: f"{scientific(budget)} FLOP"),
     "seconds": ("validation_seconds", "seconds", "{:.2g} s".format),
     "cpu": ("validation_cpu_seconds", "CPU seconds", "{:.2g} CPU s".format),
 }
-EXACT_DIGITS = {
-    "test_tolerance": ".0e",
-    "ll_shift": ".1e",
-    "ll_shift_row": ".1e",
-    "solver_gap": "+.1e",
-    "checked_ll": ".3f",
-    "hutchinson_ll": ".3f",
+EXACT = {  # metrics, and which of the seeds is shown
+    "test_tolerance": "min",
+    "ll_shift": "max",
+    "ll_shift_row": "max",
+    "solver_gap": "mean",
+    "checked_ll": "mean",
+    "hutchinson_ll": "mean",
 }
-EXACT = MODEL | {name: Column.of(name, digits=digits) for name, digits in EXACT_DIGITS.items()}
-EXACT |= {
-    "difference": Column("Hutchinson less exact", "nats", digits="+.4f", error="hutchinson_ll_se"),
-    "hutchinson_ll_se": Column(digits=".4f"),
+DIFFERENCE = {
+    "difference": Column("Hutchinson less exact", "nats", digits="+.4f", error="hutchinson_ll_se")
 }
 FAULTS = {"not_settled": "has not settled", "no_hutchinson": "no estimate"}  # notes of records
 
@@ -108,9 +89,8 @@ def _summary(models: Models) -> pd.DataFrame:
         if model not in models.done:
             rows.append(row | {"test_ll": str(every["status"].iloc[0]), "leads": False})
             continue
-        seeds = models.done[model]
-        mark = improvement.mark(seeds)
-        row |= {**_means(seeds), improvement.MARKS: mark}
+        mark = improvement.mark(models.done[model])
+        row |= {**_means(models.done[model]), improvement.MARKS: mark}
         row["leads"] = leads and model == first and not mark
         row["standing"] = BESIDE[standings[model]] if model in standings else None
         for name, (best, others) in lags.items():
@@ -123,8 +103,8 @@ def _summary(models: Models) -> pd.DataFrame:
 
 def _behind_first(models: dict[str, pd.DataFrame]) -> dict[str, paired.Comparison]:
     """The first model compared with each of the others, by their names."""
-    first = next(iter(models), None)
-    return {m: paired.compare(models[first], s) for m, s in models.items() if first and m != first}
+    first, *others = models or [""]
+    return {model: paired.compare(models[first], models[model]) for model in others}
 
 
 def _means(seeds: pd.DataFrame) -> dict[str, Any]:
@@ -135,7 +115,7 @@ def _means(seeds: pd.DataFrame) -> dict[str, Any]:
         row[OVER_SEEDS] = paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
     if "gap" in seeds and seeds["gap"].notna().any():
         row["gap"], row["gap_se"] = seeds.reindex(columns=["gap", "gap_se"]).mean()
-        row["gap_mark"] = MARK if row["gap"] < -ABOVE * row["gap_se"] else ""
+        row["gap.mark"] = MARK if row["gap"] < -ABOVE * row["gap_se"] else ""
     if (gain := improvement.gain_of(seeds)) is not None:
         row |= {improvement.GAIN: gain.value, "gain_half": gain.half(LEVEL)}
     tests = ["sliced_wasserstein", "told_apart", "told_apart_se"]
@@ -147,18 +127,17 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
     """The test log-likelihoods of all data sets side by side, a row a model."""
     every = pd.concat(summaries)
     records = every.groupby("model", sort=False)[RECORDS].sum()
-    frame, columns = pd.DataFrame({"model": records.index}), dict(MODEL)
+    frame, shown = pd.DataFrame({"model": records.index}), columns("model")
     for models, summary in zip(sets, summaries, strict=True):
         rows = summary.set_index("model").reindex(records.index)
-        value, error, leads, mark = (
-            f"{p}.{models.data}" for p in ("test_ll", "se", "leads", "mark")
-        )
-        parts = {value: "test_ll", error: _error_of(summary), mark: improvement.MARKS}
-        frame = frame.assign(
-            **{p: rows[name].tolist() for p, name in parts.items() if name in rows}
-        )
-        frame[leads] = rows["leads"].eq(True).tolist()
-        columns[value] = Column(models.data, digits=".3f", error=error, leads=leads, mark=mark)
+        parts = {"error": _error_of(summary), "leads": "leads", "mark": improvement.MARKS}
+        names = {"error": f"se.{models.data}"}
+        names |= {part: f"{part}.{models.data}" for part in ("leads", "mark")}
+        frame[f"test_ll.{models.data}"] = rows["test_ll"].tolist()
+        for part, name in parts.items():
+            if name in rows:
+                frame[names[part]] = rows[name].tolist()
+        shown[f"test_ll.{models.data}"] = Column(models.data, digits=".3f", **names)
     frame[RECORDS] = records.tolist()
     conditional = [models.data for models in sets if models.facts.get("context_dim")]
     given = f" ({', '.join(conditional)}: given their context)" if conditional else ""
@@ -166,7 +145,7 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
         f"Mean log-density of the test rows in nats{given}. Bold: ahead of every other, {TESTED}."
     )
     note += improvement.note(every)
-    return Table("density", "Test log-likelihood by data set", note, frame, columns=columns)
+    return Table("density", "Test log-likelihood by data set", note, frame, shown)
 
 
 def _error_of(summary: pd.DataFrame) -> str:
@@ -177,12 +156,12 @@ def _error_of(summary: pd.DataFrame) -> str:
 
 def _likelihoods(models: Models, summary: pd.DataFrame) -> Table:
     """The models of one data set by likelihood, each with the mean of its seeds."""
-    frame = selected(summary.dropna(axis=1, how="all"), COLUMNS)
-    columns = COLUMNS | {"test_ll": replace(COLUMNS["test_ll"], error=_error_of(summary))}
+    shown = COLUMNS | {"test_ll": replace(COLUMNS["test_ll"], error=_error_of(summary))}
     units = f", {models.facts['units']}" if "units" in models.facts else ""
     title = f"{models.data} ({models.dim}-D{units})"
-    note = _note(models, frame) + improvement.note(frame) + of_plugins(list(models.flows))
-    return Table(f"density-{models.data}", title, note, frame, columns=columns)
+    note = _note(models, summary) + improvement.note(summary) + of_plugins(list(models.flows))
+    rows = summary.dropna(axis=1, how="all")
+    return Table.of(f"density-{models.data}", title, note, rows, shown)
 
 
 def _note(models: Models, frame: pd.DataFrame) -> str:
@@ -198,8 +177,7 @@ def _note(models: Models, frame: pd.DataFrame) -> str:
         f"± is {over}; Behind best is paired. Bold: ahead of every other, "
         f"{TESTED}; level: less than {margin(models.dim):g} nats apart, by two one-sided tests."
     )
-    marks = frame.get("gap_mark", pd.Series("", frame.index))
-    if above := frame.loc[marks == MARK, "model"].tolist():
+    if above := [row["model"] for row in frame.to_dict("records") if row.get("gap.mark") == MARK]:
         parts.append(
             f"{MARK} {', '.join(above)}: above the truth by more than {ABOVE:g} standard errors, "
             "which is impossible for a density: the log-determinant is wrong (flowgauge check)."
@@ -242,8 +220,8 @@ def _costs(models: Models) -> Table | None:
     if not models.done:
         return None
     done = pd.concat(models.done.values())
-    means = done.reindex(columns=[*COST_DIGITS]).astype(float).groupby(done["series"], sort=False)
-    frame = means.mean().dropna(axis=1, how="all").rename_axis("model").reset_index()
+    means = done.reindex(columns=[*COSTS]).astype(float).groupby(done["series"], sort=False).mean()
+    frame = means.dropna(axis=1, how="all").rename_axis("model").reset_index()
     frame[RECORDS] = [tuple(seeds["key"]) for seeds in models.done.values()]
     note = (
         "Means over seeds; times are of one process on the record's machine. Training FLOPs are "
@@ -251,7 +229,7 @@ def _costs(models: Models) -> Table | None:
         "evaluations; NFE of an update counts forward and backward evaluations."
     )
     title = f"{models.data}: cost of the densities"
-    return Table(f"density-cost-{models.data}", title, note, frame, columns=COSTS)
+    return Table(f"density-cost-{models.data}", title, note, frame, columns("model", *COSTS))
 
 
 def _budgets(models: Models) -> Table | None:
@@ -268,33 +246,29 @@ def _budgets(models: Models) -> Table | None:
     if not axes:
         return None
     marks = {model: improvement.mark(seeds) for model, seeds in flows.items()}
-    frame, columns = pd.DataFrame({"model": list(flows)}), dict(MODEL)
+    frame, shown = pd.DataFrame({"model": list(flows)}), columns("model")
     frame[RECORDS] = [tuple(seeds["key"]) for seeds in flows.values()]
     frame[improvement.MARKS] = list(marks.values())
     for name, (axis, quantity, text) in axes.items():
         # a total of 0 is that of a training whose updates were not counted
         budget = min(float(c[axis][-1]) for c in curves if c[axis][-1] > 0)
-        at = pd.DataFrame([best_within(curve, axis, budget) for curve in curves], cases.index)
-        groups = dict(iter(cases.join(at).groupby("series", sort=False)))
-        reached = {
-            str(model): seeds for model, seeds in groups.items() if (seeds["until"] > 0).all()
-        }
+        at = cases.join(
+            pd.DataFrame([best_within(curve, axis, budget) for curve in curves], cases.index)
+        )
+        means = at.groupby("series", sort=False)[["best_ll", "until"]].mean()
+        reached = {model: at[at["series"] == model] for model in flows}
+        reached = {model: seeds for model, seeds in reached.items() if (seeds["until"] > 0).all()}
         leader = _leader(reached)
         value, error, leads, until = (f"{p}_at_{name}" for p in ("ll", "se", "leads", "updates"))
-        frame[value] = [
-            float(seeds["best_ll"].mean()) if model in reached else UNTRAINED
-            for model, seeds in groups.items()
-        ]
+        frame[value] = [means["best_ll"][m] if m in reached else UNTRAINED for m in flows]
         frame[error] = [_half(reached[m]) if m in reached else math.nan for m in flows]
         frame[leads] = [model == leader and not marks[model] for model in flows]
-        frame[until] = [float(seeds["until"].mean()) for seeds in groups.values()]
+        frame[until] = means["until"].tolist()
         parts: dict[str, Any] = {"error": error, "leads": leads, "mark": improvement.MARKS}
-        label = f"Validation LL at {text(budget)}"
-        columns[value] = Column(label, "nats", digits=".3f", **parts)
-        columns[until] = Column(f"Updates until then ({quantity})")
+        shown[value] = Column(f"Validation LL at {text(budget)}", "nats", digits=".3f", **parts)
+        shown[until] = Column(f"Updates until then ({quantity})")
     first = pd.to_numeric(frame[f"ll_at_{next(iter(axes))}"], errors="coerce")
     frame = frame.loc[first.sort_values(ascending=False).index].reset_index(drop=True)
-    several = max(map(len, flows.values())) > 1
     note = (
         "Validation log-likelihood of the best weights at the last validation within the smallest "
         "total budget that all of these flows have spent. "
@@ -302,12 +276,12 @@ def _budgets(models: Models) -> Table | None:
     )
     note += (
         f"± is half of the {1 - LEVEL:.0%} interval over seeds; bold: ahead of all, {TESTED}."
-        if several
+        if max(map(len, flows.values())) > 1
         else "One seed: ± is over the validation rows, and no row is bold."
     )
     note += improvement.note(frame)
     title = f"{models.data}: at matched budgets"
-    return Table(f"density-budget-{models.data}", title, note, frame, columns=columns)
+    return Table(f"density-budget-{models.data}", title, note, frame, shown)
 
 
 def best_within(curve: Curve, axis: str, budget: float) -> dict[str, float]:
@@ -344,17 +318,16 @@ def exactness(models: Models, study: str = "density") -> Table | None:
     Tightest tolerance and largest shifts of the seeds; means of the rest.
     """
     done = pd.concat([pd.DataFrame(columns=["series"]), *models.done.values()])
-    done = done.reindex(columns=["series", "key", *EXACT, "notes"])
+    done = done.reindex(columns=["series", "key", *EXACT, "hutchinson_ll_se"])
     done = done[done["ll_shift"].notna().groupby(done["series"]).transform("any").astype(bool)]
     if done.empty:
         return None
     done["difference"] = done["hutchinson_ll"] - done["checked_ll"]
-    ways: dict[str, Any] = dict.fromkeys([*EXACT_DIGITS, "difference"], "mean")
-    ways |= {"test_tolerance": "min", "ll_shift": "max", "ll_shift_row": "max"}
+    ways: dict[str, Any] = {**EXACT, "difference": "mean"}
     ways["hutchinson_ll_se"] = lambda errors: math.sqrt((errors**2).mean() / max(1, errors.count()))
     groups = done.groupby("series", sort=False)
     frame = groups.agg(ways).dropna(axis=1, how="all").rename_axis("model").reset_index()
-    frame.insert(1, RECORDS, groups["key"].agg(tuple).tolist())
+    frame[RECORDS] = groups["key"].agg(tuple).tolist()
     note = (
         "Test log-likelihood by the exact trace in float64, by dopri5 at the tolerance where it "
         "has settled; shifts are those at a tenfold tighter one. Own solver: the mean by the "
@@ -369,4 +342,5 @@ def exactness(models: Models, study: str = "density") -> Table | None:
         if name in notes
     ]
     name, title = f"{study}-exact-{models.data}", f"{models.data}: accuracy of the likelihoods"
-    return Table(name, title, " ".join([note, *dict.fromkeys(faults)]), frame, columns=EXACT)
+    shown = columns("model", *EXACT, DIFFERENCE, "hutchinson_ll_se")
+    return Table(name, title, " ".join([note, *dict.fromkeys(faults)]), frame, shown)

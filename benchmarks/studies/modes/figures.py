@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,12 @@ NOTE = (
 )
 
 
-def figures(frame: pd.DataFrame) -> list[Figure]:
+def figures(frame: pd.DataFrame) -> Iterator[Figure]:
     """For each two-dimensional data set the samples of each flow, and each mode's share."""
     done = frame[(frame["status"] == "done") & frame["arrays"].notna() & (frame["dim"] == 2)]
-    pictures = []
     for name, group in done.groupby("dataset", sort=False):
-        title, keys = f"{name}: samples and the share of each mode", tuple(group["key"])
-        pictures.append(Figure(f"modes-{name}", title, NOTE, partial(_draw, group), keys))
-    return pictures
+        title = f"{name}: samples and the share of each mode"
+        yield Figure.of(f"modes-{name}", title, NOTE, _draw, group)
 
 
 def _draw(group: pd.DataFrame) -> Any:

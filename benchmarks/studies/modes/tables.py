@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pandas as pd
 
 from benchmarks.analysis.models import mean_of, notes_of
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, selected
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns
 from benchmarks.core.naming import named
 from benchmarks.evaluation import modes
 
 OBJECTIVES = {"likelihood": "likelihood", "reverse_kl": "reverse KL"}  # of training, in order
-METRICS = {  # metric: digits
-    "modes_missed": ".1f",
-    "modes_thin": ".1f",
-    "least_share": ".2f",
-    "mode_kl": ".3f",
-    "gap_mass": ".1f",
-    "test_ll": ".4g",
-    "reverse_kl": ".3f",
-    "train_seconds": ".1f",
-    "train_cpu_seconds": ".1f",
-}
-COLUMNS = {
-    "dataset": Column("Data"),
-    "objective": Column("Trained by"),
-    "flow": Column("Flow"),
-    "seeds": Column("Seeds"),
-    **{
-        {"test_ll": "nll"}.get(name, name): Column.of(name, digits=digits, error=f"{name}_se")
-        for name, digits in METRICS.items()
-    },
-}
-COLUMNS["nll"] = replace(COLUMNS["nll"], label="NLL")
+OF_MODES = ("modes_missed", "modes_thin", "least_share", "mode_kl", "gap_mass")
+METRICS = (*OF_MODES, "test_ll", "reverse_kl", "train_seconds", "train_cpu_seconds")
+COLUMNS = columns(
+    *("dataset", {"objective": "Trained by"}, "flow", "seeds", *OF_MODES),
+    {"nll": Column.of("test_ll", label="NLL", digits=".4g", error="test_ll_se")},
+    *METRICS[len(OF_MODES) + 1 :],
+)
 NOTE = (
     "Means over seeds ± their standard error; of one seed, that over its samples. A mode is missed "
     f"below {modes.MISSED:g} of its due share of samples and thin below {modes.THIN:g}. KL of "
@@ -49,10 +33,9 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     rows = means(frame)
     rows = rows.assign(nll=-rows["test_ll"], objective=rows["objective"].map(OBJECTIVES))
     rows["modes_missed"] = cells(rows, "modes_missed")
-    rows = selected(rows.dropna(axis=1, how="all"), COLUMNS)
     gaps = "; ".join(_of_data(str(name), group) for name, group in frame.groupby("dataset"))
     title, note = "Modes that samples reach", NOTE.format(gaps=gaps)
-    return [Table("modes", title, note, rows, columns=COLUMNS)]
+    return [Table.of("modes", title, note, rows.dropna(axis=1, how="all"), COLUMNS)]
 
 
 def groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ from benchmarks.analysis.nfe import Total, loosest_first, parts_of
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.plotting import draw
-from benchmarks.studies.nfe.tables import FIT, TOTALS, TOTALS_NOTE, keys, own
+from benchmarks.studies.nfe.tables import FIT, TOTALS, TOTALS_NOTE, own
 
 TRAINING_NOTE = (
     "Means over the seeds, a row for each flow. Left: evaluations on a fixed batch as training "
-    "goes, dashed those of the adjoint. Middle and right: float64, tolerance atol = rtol; the "
-    "error is the largest |log p - log p at the tightest tolerance| over the batch. Dashed: "
-    "before training."
+    "goes, dashed those of the adjoint. Middle and right: float64, tolerance atol = rtol, dashed "
+    "before training; the error is the largest |log p - log p at the tightest tolerance| over the "
+    "batch."
 )
 GROWTH_NOTE = (
     "Forward evaluations on a fixed batch after training: a point for each seed, a line through "
@@ -28,39 +27,37 @@ GROWTH_NOTE = (
 )
 
 
-def figures(frame: pd.DataFrame) -> list[Figure]:
+def figures(frame: pd.DataFrame) -> Iterator[Figure]:
     """NFE against updates and tolerance, error against tolerance; NFE and totals against D."""
     rows = own(frame)
     done = rows[(rows["status"] == "done") & rows["arrays"].notna()] if len(rows) else rows
     if done.empty:
-        return []
-    drawn, used = partial(_training, done), tuple(done["key"])
-    figures = [Figure("nfe", "Function evaluations", TRAINING_NOTE, drawn, used)]
+        return
+    yield Figure.of("nfe", "Function evaluations", TRAINING_NOTE, _training, done)
     if families := nfe.families(rows):
-        panel = {name: group.assign(nfe=group["nfe_end"]) for name, group in families.items()}
-        drawn = partial(_against_dimension, {"": panel}, 1)
-        used = tuple(key for group in families.values() for key in group["key"])
-        title = "Evaluations against the dimension"
-        figures.append(Figure("nfe-against-dimension", title, GROWTH_NOTE, drawn, used))
+        named = [rows.assign(panel="", series=name) for name, rows in families.items()]
+        points = pd.concat(named).rename(columns={"nfe_end": "nfe"})
+        name, title = "nfe-against-dimension", "Evaluations against the dimension"
+        yield Figure.of(name, title, GROWTH_NOTE, _against_dimension, points, 1)
     if fits := nfe.fits(rows):
-        panels: dict[str, dict[str, pd.DataFrame]] = {}
         data = list(dict.fromkeys(parts_of(fit.name)[1] for fit in fits))
-        for tolerance in loosest_first(t for fit in fits for t in fit.tolerances):
-            for family in data:
-                panel = panels[f"{family}, tolerance {tolerance}"] = {}
-                for fit in (f for f in fits if parts_of(f.name)[1] == family):
-                    if tolerance in fit.tolerances:
-                        panel[fit.flow] = fit.rows.assign(nfe=fit.rows[tolerance])
-        drawn = partial(_against_dimension, panels, len(data))
-        used = tuple(key for fit in fits for key in fit.rows["key"])
-        title, note = "Evaluations at equal fit", f"{FIT}A point for each seed, a line: means."
-        figures.append(Figure("nfe-equal-fit", title, note, drawn, used))
+        named = [
+            fit.rows.assign(
+                panel=f"{family}, tolerance {tolerance}", series=fit.flow, nfe=fit.rows[tolerance]
+            )
+            for tolerance in loosest_first(t for fit in fits for t in fit.tolerances)
+            for family in data
+            for fit in fits
+            if parts_of(fit.name)[1] == family and tolerance in fit.tolerances
+        ]
+        note, title = f"{FIT}A point for each seed, a line: means.", "Evaluations at equal fit"
+        points = pd.concat(named)
+        yield Figure.of("nfe-equal-fit", title, note, _against_dimension, points, len(data))
     solved, direct = nfe.totals(frame)
     if solved and direct:
-        drawn, used = partial(_totals, solved, direct), keys(solved, direct)
         note = f"{TOTALS_NOTE} Solid: flows with an ODE, a faint point for each seed."
-        figures.append(Figure("nfe-totals", TOTALS, note, drawn, used))
-    return figures
+        records = pd.concat([total.records for total in (*solved, *direct)])
+        yield Figure.of("nfe-totals", TOTALS, note, _totals, records, solved, direct)
 
 
 def _training(done: pd.DataFrame) -> Any:
@@ -95,23 +92,19 @@ def _curves(panels: Any, a: dict[str, np.ndarray], label: str, look: dict[str, A
         error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)
 
 
-def _against_dimension(panels: Mapping[str, Mapping[str, pd.DataFrame]], columns: int) -> Any:
+def _against_dimension(points: pd.DataFrame, columns: int) -> Any:
     """NFE against D, a panel for each title: every seed a point, a line through the means."""
-    looks = draw.looks(name for lines in panels.values() for name in lines)
+    looks, panels = draw.looks(points["series"]), list(points.groupby("panel", sort=False))
     with draw.figure(len(panels) // columns, columns, 2.6) as (figure, axes):
-        for panel, (title, lines) in zip(axes.flat, panels.items(), strict=True):
-            for name, rows in lines.items():
-                panel.plot(rows["dim"], rows["nfe"], **{**looks[name], "ls": "", "alpha": 0.4})
-                means = rows.dropna(subset=["nfe"]).groupby("dim")["nfe"].mean()
-                panel.plot(means.index, means, label=name, **looks[name])
-            marks = pd.concat([rows["dim"] for rows in lines.values()])
+        for panel, (title, rows) in zip(axes.flat, panels, strict=True):
+            draw.means(panel, rows, "nfe", looks)
             labels: Any = {"xlabel": "D", "ylabel": "NFE", "ylim": (0, None), "title": title}
-            draw.finish(panel, log="x", marks=marks, **labels)
+            draw.finish(panel, log="x", marks=rows["dim"], **labels)
         draw.legend_of(figure, axes.flat)
     return figure
 
 
-def _totals(solved: Sequence[Total], direct: Sequence[Total]) -> Any:
+def _totals(records: pd.DataFrame, solved: Sequence[Total], direct: Sequence[Total]) -> Any:
     """Total FLOPs per row against D."""
     looks = draw.looks(total.name for total in (*solved, *direct))
     with draw.figure(1, 1, 4.2) as (figure, axes):

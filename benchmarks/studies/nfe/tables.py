@@ -10,26 +10,19 @@ import pandas as pd
 
 from benchmarks.analysis import nfe
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.analysis.growth import ALWAYS, NEVER, crossing
+from benchmarks.analysis.growth import crossing
 from benchmarks.analysis.inference import Estimate
 from benchmarks.analysis.nfe import SHARE, Fit, Total, loosest_first
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, with_parts
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns, with_interval
 from benchmarks.core.metrics import METRICS
+from benchmarks.studies.cost.tables import crossing_cells
 
 READS = ("cost",)
-DIGITS = {  # of the metrics of a training
-    "nfe_start": ".0f",
-    "nfe_end": ".0f",
-    "parameters": ",.0f",
-    "row_flops": ".3g",
-    "per_1000_seconds": ".3g",
-    "per_1000_cpu_seconds": ".3g",
-    "train_seconds": ".3g",
-    "train_cpu_seconds": ".3g",
-}
+CALL = ("row_flops", "per_1000_seconds", "per_1000_cpu_seconds")
+MEASURED = ("nfe_start", "nfe_end", "parameters", *CALL, "train_seconds", "train_cpu_seconds")
 SLOPES = ("nfe_start", "nfe_end", "solve_flops")
-TOTAL_HEADERS = {"flow": "Flow", "batch": "N", "hidden": "H", "layers": "L"}
 SIZES = {"batch": "batch", "hidden": "option.hidden", "layers": "option.layers"}
+FAMILY = {"series": "Flow, data"}
 TOTALS = "What a density costs with the measured NFE"
 TRAINING_NOTE = (
     "Evaluations of field and trace in one log_prob of a fixed batch at the training tolerance; "
@@ -37,8 +30,8 @@ TRAINING_NOTE = (
 )
 GROWTH_NOTE = (
     "Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at each "
-    "dimension. FLOPs: the slope of what one log_prob of a row takes after training, by the flow's "
-    "own solver and trace."
+    "dimension. FLOPs: that of one log_prob of a row after training, by the flow's own solver and "
+    "trace."
 )
 FIT = (
     f"Each training is read at the first validation that has closed {SHARE:.0%} of the gap between "
@@ -56,9 +49,9 @@ FIT_NOTE = (
 )
 TOTALS_NOTE = (
     "FLOPs of log_prob per row; what is computed once for a batch is shared by its rows. Flows "
-    "with an ODE are those of this study after training, each by its own solver and trace. The "
-    "others are those of the cost study: the polynomial in D of their exact counts, or an "
-    "interpolation between the counts where there is none."
+    "with an ODE are those of this study after training, each by its own solver and trace; the "
+    "others those of the cost study, by the polynomial in D of their exact counts, or else by "
+    "interpolation."
 )
 CROSSINGS_NOTE = (
     "The D from which on the flow with an ODE (column) takes fewer FLOPs per row than the one "
@@ -82,46 +75,33 @@ def own(frame: pd.DataFrame) -> pd.DataFrame:
     return frame if frame.empty else frame[frame["study"] == "nfe"]
 
 
-def _columns(headers: Mapping[str, str], digits: str = "") -> dict[str, Column]:
-    return {name: Column(header, digits=digits) for name, header in headers.items()}
-
-
 def _training(rows: pd.DataFrame) -> Table:
     """A row for each case."""
-    headers = {"dataset": "Data", "series": "Flow", "seed": "Seed", "updates": "Updates"}
-    table = nfe.named(rows)[[*headers]].copy()
+    metrics = [m for m in MEASURED if m in rows or not METRICS[m].cpu]  # old records have no CPU
+    table = nfe.named(rows).assign(**{metric: cells(rows, metric) for metric in metrics})
     table[RECORDS] = [(key,) for key in rows["key"]]
-    columns = _columns(headers)
-    for metric, digits in DIGITS.items():
-        if metric in rows or not METRICS[metric].cpu:  # old records are without CPU seconds
-            table[metric] = cells(rows, metric)
-            columns[metric] = Column.of(metric, row=METRICS[metric].per == "row", digits=digits)
-    title = "Evaluations before and after training"
-    return Table("nfe-training", title, TRAINING_NOTE, table, columns)
+    title, shown = "Evaluations before and after training", ("dataset", "series", "seed", "updates")
+    return Table.of("nfe-training", title, TRAINING_NOTE, table, columns(*shown, *metrics))
 
 
 def _growth(families: Mapping[str, pd.DataFrame]) -> list[Table]:
     """A row for each family: the slopes in ln D of ln NFE and of the logarithm of FLOPs."""
-    headers = {"series": "Flow, data", "from": "D from", "to": "D to", "dims": "Dimensions"}
-    columns = _columns({**headers, "seeds": "Seeds"})
+    shown = columns(FAMILY, {"from": "D from", "to": "D to", "dims": "Dimensions"}, "seeds")
+    shown |= {metric: Column(METRICS[metric].title, digits=".2f") for metric in SLOPES}
     rows = []
     for name, group in families.items():
         row: dict[str, Any] = {"series": name, "from": group["dim"].min(), "to": group["dim"].max()}
         row |= {"dims": group["dim"].nunique(), "seeds": group["seed"].nunique()}
         for metric in [metric for metric in SLOPES if metric in group]:
             row |= _slope(metric, nfe.growth(group, metric))
-            title, interval = METRICS[metric].title, f"{metric}.interval"
-            columns[metric] = Column(title, digits=".2f", interval=interval)
         rows.append({**row, RECORDS: tuple(group["key"])})
     title = "Evaluations against the dimension"
-    return [Table("nfe-growth", title, GROWTH_NOTE, pd.DataFrame(rows), columns)] if rows else []
+    return [Table.of("nfe-growth", title, GROWTH_NOTE, rows, shown)] if rows else []
 
 
-def _slope(column: str, slope: Estimate | None) -> dict[str, Any]:
-    """A slope and its interval, as cells of a row."""
-    if slope is None:
-        return {column: float("nan"), f"{column}.interval": None}
-    return {column: slope.value, f"{column}.interval": slope.interval(LEVEL)}
+def _slope(name: str, slope: Estimate | None) -> dict[str, Any]:
+    """The cells of a slope; NaN where it is not known."""
+    return with_interval(name, slope.value, *slope.interval(LEVEL)) if slope else {name: np.nan}
 
 
 def _at_equal_fit(fits: Sequence[Fit]) -> list[Table]:
@@ -132,26 +112,27 @@ def _at_equal_fit(fits: Sequence[Fit]) -> list[Table]:
     for fit in fits:
         there = fit.rows[np.isfinite(fit.rows["update"])]
         row = {"series": fit.name, "reached": _reached(fit.rows), "dims": there["dim"].nunique()}
-        for tolerance in ("mean", *fit.tolerances):
-            row |= _slope(tolerance, fit.growth(*([tolerance] if tolerance != "mean" else [])))
+        row |= _slope("mean", fit.growth())
+        for tolerance in fit.tolerances:
+            row |= _slope(tolerance, fit.growth(tolerance))
         slopes.append({**row, RECORDS: tuple(fit.rows["key"])})
         for dim, group in fit.rows.groupby("dim"):
             means = group.loc[np.isfinite(group["update"]), ["update", *fit.tolerances]].mean()
             row = {"series": fit.name, "dim": dim, "reached": _reached(group)}
             row |= {"share": group["share"].mean(), **means, RECORDS: tuple(group["key"])}
             values.append(row)
-    tolerances = loosest_first(t for fit in fits for t in fit.tolerances)
-    at = {"mean": "over all tolerances", **{t: f"at {t}" for t in tolerances}}
-    columns = _columns({"series": "Flow, data", "reached": "Reached by", "dims": "Dimensions"})
-    columns |= {t: Column(f"Slope {at[t]}", digits=".2f", interval=f"{t}.interval") for t in at}
-    detail = _columns({"series": "Flow, data", "dim": "D", "reached": "Reached by"})
+    at = {t: f"at {t}" for t in loosest_first(t for fit in fits for t in fit.tolerances)}
+    detail = columns(FAMILY, "dim", {"reached": "Reached by"})
     detail |= {"share": Column("Share", digits=".0%"), "update": Column("Updates", digits=".0f")}
-    detail |= _columns({t: f"NFE {at[t]}" for t in tolerances}, ".0f")
+    detail |= {t: Column(f"NFE {words}", digits=".0f") for t, words in at.items()}
+    shown = columns(FAMILY, {"reached": "Reached by", "dims": "Dimensions"})
+    at = {"mean": "over all tolerances"} | at
+    shown |= {t: Column(f"Slope {words}", digits=".2f") for t, words in at.items()}
     title = "Evaluations at equal fit"
     slope_title = f"{title} against the dimension"
     return [
-        Table("nfe-equal-fit-growth", slope_title, FIT_GROWTH_NOTE, pd.DataFrame(slopes), columns),
-        Table("nfe-equal-fit", title, FIT_NOTE, pd.DataFrame(values), detail),
+        Table.of("nfe-equal-fit-growth", slope_title, FIT_GROWTH_NOTE, slopes, shown),
+        Table.of("nfe-equal-fit", title, FIT_NOTE, values, detail),
     ]
 
 
@@ -171,30 +152,25 @@ def _totals(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
                 row[name] = " to ".join(dict.fromkeys(ends))
         for dim, flops, evaluations in total.costs.itertuples():
             row[f"dim.{dim}"] = flops
-            row[f"dim.{dim}.nfe"] = f"({evaluations:.0f})" if evaluations else ""
+            row[f"dim.{dim}.mark"] = f"({evaluations:.0f})" if evaluations else ""
         rows.append(row)
-    columns = _columns(TOTAL_HEADERS)
-    for dim in nfe.dims(solved):
-        columns[f"dim.{dim}"] = Column(f"D = {dim}", digits=".1e", mark=f"dim.{dim}.nfe")
-    frame = pd.DataFrame(rows, columns=[*with_parts(columns), RECORDS])
+    shown = columns("flow", "batch", "hidden", {"layers": "L"})
+    shown |= {f"dim.{dim}": Column(f"D = {dim}", digits=".1e") for dim in nfe.dims(solved)}
     note = f"{TOTALS_NOTE} In parentheses the evaluations. N: rows of the call; H: the width."
-    return Table("nfe-totals", TOTALS, note, frame, columns)
+    return Table.of("nfe-totals", TOTALS, note, rows, shown)
 
 
 def _crossings(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
     """A row for each flow without an ODE, a column for each with one."""
     rows = []
     for plain in direct:
-        row: dict[str, Any] = {"flow": plain.name}
+        row: dict[str, Any] = {"flow": plain.name, RECORDS: keys([plain], solved)}
         for total in solved:
-            dim = crossing(nfe.gap(total, plain))
-            row[total.name] = {ALWAYS: "all", NEVER: "none in range"}.get(dim, dim)
-            row[f"{total.name}.from"] = "D ≥ " if ALWAYS < dim < NEVER else ""
-        rows.append({**row, RECORDS: keys([plain], solved)})
-    columns = {"flow": Column("Flow")}
-    columns |= {t.name: Column(digits=".0f", prefix=f"{t.name}.from") for t in solved}
+            row |= crossing_cells(total.name, crossing(nfe.gap(total, plain)))
+        rows.append(row)
+    shown = columns("flow") | {total.name: Column(digits=".0f") for total in solved}
     title = "Where a flow with an ODE costs less"
-    return Table("nfe-totals-crossings", title, CROSSINGS_NOTE, pd.DataFrame(rows), columns)
+    return Table.of("nfe-totals-crossings", title, CROSSINGS_NOTE, rows, shown)
 
 
 def keys(*kinds: Sequence[Total]) -> tuple[str, ...]:

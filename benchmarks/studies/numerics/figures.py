@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,8 @@ GRADIENTS = (
 )
 
 
-def figures(frame: pd.DataFrame) -> list[Figure]:
+def figures(frame: pd.DataFrame) -> Iterator[Figure]:
     """Error and cost of gradients; each identity that falls with the steps or is estimated."""
-    every = []
     gradients = frame[(frame["status"] == "done") & (frame["setting.part"] == "gradients")]
     if len(gradients):
         for (data, name), rows in with_solver(gradients).groupby(["dataset", "series"]):
@@ -45,14 +44,12 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
             methods = rows.sort_values(["fixed", "method"])["method"]
             method = "dopri5" if "dopri5" in set(methods) else methods.iloc[0]
             rows = rows[rows["method"] == method]
-            note, drawn = GRADIENTS.format(method=method), partial(_gradients, rows)
-            every.append(Figure(f"gradients-{slug}", title, note, drawn, tuple(rows["key"])))
+            note = GRADIENTS.format(method=method)
+            yield Figure.of(f"gradients-{slug}", title, note, _gradients, rows)
     for identity, picture in (("order", _orders), ("rate", _orders), ("estimate", _estimates)):
         if len(rows := name_runs(done(frame, identity), *NAMES)):
             title, note, *_ = IDENTITIES[identity]
-            drawn, keys = partial(picture, rows), tuple(rows["key"])
-            every.append(Figure(f"identities-{identity}", title, note, drawn, keys))
-    return every
+            yield Figure.of(f"identities-{identity}", title, note, picture, rows)
 
 
 def _gradients(rows: pd.DataFrame) -> Any:

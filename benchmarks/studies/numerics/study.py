@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import product
-from time import perf_counter
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
@@ -122,16 +121,7 @@ class Gradients(Study):
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Take each gradient's error and counts, then time all of them in shuffled rounds."""
-        works: dict[str, Callable[[], object]] = {}
-        results: dict[str, Result] = {}
-        for case in cases:
-            start = perf_counter()
-            try:
-                works[case.key], metrics = _measured(case)
-                results[case.key] = Result(metrics, seconds=perf_counter() - start)
-            except Exception as error:
-                yield case.key, Result.of(error)
-        yield from timed(cases[0], works, results, "gradient_seconds")
+        yield from timed(cases, _measured, "gradient_seconds")
 
 
 def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
@@ -147,7 +137,7 @@ def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
                     yield replace(base, method=method, first_step=first_step, **chosen)
 
 
-def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
+def _measured(case: Case) -> tuple[Callable[[], object], Result]:
     """A call of loss and backward as the case has it, with its error and counts."""
     training = case.changed(
         dtype="float32",  # both precisions are given the same field
@@ -177,7 +167,7 @@ def _measured(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
         "steps_accepted_backward": sum(solve.accepted_backward for solve in nfe.solves),
         "steps_rejected_backward": sum(solve.rejected_backward for solve in nfe.solves),
     }
-    return step, metrics
+    return step, Result(metrics)
 
 
 @lru_cache(maxsize=4)

@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import math
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.inference import ratio_of_medians
-from benchmarks.core.exhibit import RECORDS, Column, Table, described, selected
+from benchmarks.core.exhibit import RECORDS, Column, Table, columns, described, with_interval
 from benchmarks.core.naming import name_runs, series
 
 # ---- gradients ----------------------------------------------------------------------------------
 
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-5)  # errors that a gradient may be asked to keep
 PLACE = ["dataset", "series", "updates", "dtype"]  # a field, in one precision
-DIGITS = {
-    "gradient_error": ".1e",
-    "gradient_cosine": ".6f",
-    "gradient_bytes": ".3g",
-    "nfe_forward": ".0f",
-    "nfe_backward": ".0f",
-}
-GRADIENTS = {
-    "dataset": Column("Data"),
-    "series": Column("Flow"),
-    "updates": Column("Updates", digits=",d"),
-    "dtype": Column("Precision"),
-    "level": Column("Error at most", digits="g"),
-    "method": Column("Solver"),
-    "setting": Column("Setting", digits="g"),
-    "gradient": Column("Gradient"),
-    "reference_ratio": Column("Time / reference", digits=".3g", kind="time"),
-    "backprop_ratio": Column(
-        "Time / backprop", digits=".3g", interval="backprop_ratio.interval", kind="time"
-    ),
-    **{metric: Column.of(metric, digits=digits) for metric, digits in DIGITS.items()},
-}
+METRICS = ["gradient_error", "gradient_cosine", "gradient_bytes", "nfe_forward", "nfe_backward"]
+GRADIENTS = columns(
+    *("dataset", "series"),
+    {
+        "updates": Column("Updates", digits=",d"),
+        "dtype": "Precision",
+        "level": Column("Error at most", digits="g"),
+        "method": "Solver",
+        "setting": Column("Setting", digits="g"),
+        "gradient": "Gradient",
+        "reference_ratio": Column("Time / reference", digits=".3g", kind="time"),
+        "backprop_ratio": Column("Time / backprop", digits=".3g", kind="time"),
+    },
+    *METRICS,
+)
 MEANING = (
     "Error: ‖g - g*‖ / ‖g*‖ over all parameters, with g* by backprop in float64 at a tight "
     "tolerance. Saved: the most bytes that autograd holds for backward, without parameters. "
@@ -65,8 +57,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting),
         ):
             if len(solvers := table(rows)):
-                columns = selected(solvers, GRADIENTS)
-                listed.append(Table(name, title, MEANING + note, columns, GRADIENTS))
+                listed.append(Table.of(name, title, MEANING + note, solvers, GRADIENTS))
     if "identities" in parts:
         groups = name_runs(parts["identities"], *NAMES).groupby("setting.identity", sort=False)
         listed += [_identity(str(identity), rows) for identity, rows in groups]
@@ -96,39 +87,36 @@ def by_setting(rows: pd.DataFrame) -> pd.DataFrame:
 
     Where no seed is done, the status stands for the error.
     """
-    table: list[dict[str, Any]] = []
+    table = []
     rows = rows.assign(order=-rows["setting"])
-    for (*place, method, _), block in rows.groupby([*PLACE, "method", "order"]):
+    for _, block in rows.groupby([*PLACE, "method", "order"]):
         base = block[(block["gradient"] == "backprop") & (block["status"] == "done")]
         for gradient, group in block.groupby("gradient"):
-            row = dict(zip(PLACE, place, strict=True))
-            row |= {"method": method, "setting": group["setting"].iloc[0], "gradient": gradient}
-            row[RECORDS] = tuple(dict.fromkeys([*group["key"], *base["key"]]))
             done = group[group["status"] == "done"]
-            if done.empty:
-                row["gradient_error"] = group["status"].iloc[0]
-            else:
-                row |= {metric: done[metric].median() for metric in DIGITS}
-            if gradient == "backprop" and len(done) and "gradient_seconds" in done:
-                row["backprop_ratio"] = 1.0
-            elif "gradient_seconds" in done:
-                row |= _ratio(done, base)
+            row: dict[Any, Any] = group[[*PLACE, "method", "setting", "gradient"]].iloc[0].to_dict()
+            row[RECORDS] = tuple(dict.fromkeys([*group["key"], *base["key"]]))
+            row["gradient_error"] = group["status"].iloc[0]
+            if len(done):
+                row |= done[METRICS].median().to_dict()
+            if len(done) and "gradient_seconds" in done:
+                row |= {"backprop_ratio": 1.0} if gradient == "backprop" else _ratio(done, base)
             table.append(row)
     return pd.DataFrame(table)
 
 
 def _ratio(done: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     """Seconds over backprop's of the same seed, all seeds pooled."""
-    timed = [side[side["gradient_seconds"].notna()].set_index("seed") for side in (done, base)]
-    ours, theirs = (side["gradient_seconds.values"] for side in timed)
+    ours, theirs = (
+        side[side["gradient_seconds"].notna()].set_index("seed")["gradient_seconds.values"]
+        for side in (done, base)
+    )
     if not (seeds := sorted(set(ours.index) & set(theirs.index))):
         return {}
-    ours_pooled, theirs_pooled = (
+    pooled = [
         np.concatenate([np.asarray(side[seed]) / np.median(theirs[seed]) for seed in seeds])
         for side in (ours, theirs)
-    )
-    value, low, high = ratio_of_medians(ours_pooled, theirs_pooled)
-    return {"backprop_ratio": value, "backprop_ratio.interval": (low, high)}
+    ]
+    return with_interval("backprop_ratio", *ratio_of_medians(*pooled))
 
 
 def by_error(rows: pd.DataFrame) -> pd.DataFrame:
@@ -141,18 +129,16 @@ def by_error(rows: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     done = done.assign(reference_ratio=done["gradient_seconds"] / done["reference_seconds"])
     alike = done.groupby([*PLACE, "gradient", "method", "setting"])
-    settings = alike[["reference_ratio", *DIGITS]].median()
+    settings = alike[["reference_ratio", *METRICS]].median()
     settings = settings.assign(**{RECORDS: alike["key"].agg(tuple)}).reset_index()
-    table: list[dict[str, Any]] = []
-    for _, field in settings.groupby(PLACE):
-        quickest: dict[int, dict[str, Any]] = {}
-        for level, gradient in product(LEVELS, sorted(field["gradient"].unique())):
-            candidates = field[(field["gradient"] == gradient) & (field["gradient_error"] <= level)]
-            for index, best in candidates.nsmallest(1, "reference_ratio").iterrows():
-                quickest.pop(index, None)
-                quickest[index] = {**best.to_dict(), "level": level}
-        table += quickest.values()
-    return pd.DataFrame(table)
+    timed = settings.dropna(subset="reference_ratio")
+    quickest = []
+    for level in LEVELS:
+        enough = timed[timed["gradient_error"] <= level].groupby([*PLACE, "gradient"])
+        quickest.append(timed.loc[enough["reference_ratio"].idxmin()].assign(level=level))
+    table = pd.concat(quickest)
+    table = table[~table.index.duplicated(keep="last")]
+    return table.assign(order=-table["level"]).sort_values([*PLACE, "order", "gradient"])
 
 
 # ---- identities ---------------------------------------------------------------------------------
@@ -205,30 +191,19 @@ IDENTITIES: dict[str, tuple[str, str, list[str], list[str]]] = {
 }
 SOURCES = {"time": "option.time", "blocks": "setting.blocks", "method": "setting.method"}
 SOURCES |= {"width": "option.bottleneck"}
-COLUMNS = {
-    "flow": Column("Flow"),
-    "method": Column("Method"),
-    "time": Column("Weights"),
-    "dim": Column("D"),
-    "blocks": Column("Blocks"),
-    "different_elements": Column.of("different_elements", digits="d"),
-    **{
-        name: Column.of(name, digits=".1e")
-        for name in ("solver_error", "ladj_error", "ladj_bound", "mass_error", "mass_bound")
+COLUMNS = columns(
+    *("flow", "method", {"time": "Weights"}, "dim", "blocks", "different_elements"),
+    *("solver_error", "ladj_error", "ladj_bound", "mass_error", "mass_bound", "convergence_order"),
+    *({"width": "K"}, "field", "noise"),
+    {"rmse_d": "Error in R^D", "theory_d": "Theory in R^D"},
+    {"rmse_k": "Error in R^K", "theory_k": "Theory in R^K"},
+    {
+        "variance": Column("Variance", digits=".3g"),
+        "trace_bias": Column.of("trace_bias", unit=""),
+        "cyclic_error": Column.of("cyclic_error", unit=""),
     },
-    "convergence_order": Column.of("convergence_order", digits=".3f"),
-    "width": Column("K"),
-    "field": Column("Field"),
-    "noise": Column("Noise"),
-    "rmse_d": Column("Error in R^D", error="rmse_d_se"),
-    "theory_d": Column("Theory in R^D"),
-    "rmse_k": Column("Error in R^K", error="rmse_k_se"),
-    "theory_k": Column("Theory in R^K"),
-    "variance": Column("Variance", digits=".3g"),
-    "trace_bias": Column.of("trace_bias", unit="", digits=".2f"),
-    "cyclic_error": Column.of("cyclic_error", unit="", digits=".1e"),
-    "status": Column("Status"),
-}
+    "status",
+)
 NAMES = ("flow", "setting.field", "setting.method", "option.time")  # of a case, in some identity
 
 

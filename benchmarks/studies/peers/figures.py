@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,18 +13,16 @@ from benchmarks.plotting import draw
 from benchmarks.studies.peers.tables import CALLS, SPEED_CALLS, STAGES, costs, named, scores
 
 LIBRARIES = (
-    "Median time of each library's flow over that of ours, the first of its group, with 95 % "
-    "bootstrap intervals; right of the line ours is faster. The table shows whether both have the "
-    "same accuracy."
+    "Median time of each library's flow over that of ours, with 95 % bootstrap intervals; right of "
+    "the line ours is faster. The table shows whether both have the same accuracy."
 )
 LIKELIHOODS = (
-    "Mean test log-likelihood of each library's flow less that of ours, the first of its group, "
-    "paired by seed and split, with 95 % intervals; left of the line ours is better."
+    "Mean test log-likelihood of each library's flow less that of ours, paired by seed and split, "
+    "with 95 % intervals; left of the line ours is better."
 )
 SPEED = (
-    "Median time of a call over that of the same call by the eager flow, timed in the same "
-    "shuffled turns: left of the line a competitor is faster. The table shows whether both have "
-    "the same error."
+    "Median time of a call over that of the eager flow, timed in the same shuffled turns: left of "
+    "the line a competitor is faster. The table shows whether both have the same error."
 )
 
 
@@ -43,8 +40,8 @@ def libraries(frame: pd.DataFrame) -> Iterator[Figure]:
     panels = {f"{call}.ratio": title for call, title in CALLS.items() if f"{call}.ratio" in rows}
     if panels:
         rows = rows.assign(name=rows["member"] + ", D = " + rows["dim"].astype(str))
-        picture = partial(_picture, _points(rows, panels), "group", "over ours")
-        yield Figure("libraries", "Over ours", LIBRARIES, picture, tuple(done["key"]))
+        points = _points(rows, panels)
+        yield Figure.of("libraries", "Over ours", LIBRARIES, _picture, points, "group", "over ours")
 
 
 def likelihoods(frame: pd.DataFrame) -> Iterator[Figure]:
@@ -55,10 +52,8 @@ def likelihoods(frame: pd.DataFrame) -> Iterator[Figure]:
         points = _points(rows.assign(name=rows["member"]), columns)
         points = points.assign(panel=points["dataset"] + ", " + points["panel"])
         points = points.sort_values("dataset", kind="stable")
-        keys = tuple(key for records in rows["records"] for key in records)
-        picture = partial(_picture, points, "group", "nats", len(STAGES), zero=0.0)
-        title = "Likelihood less that of ours"
-        yield Figure("library_likelihoods", title, LIKELIHOODS, picture, keys)
+        title, layout = "Likelihood less that of ours", ("group", "nats", len(STAGES), 0.0)
+        yield Figure.of("library_likelihoods", title, LIKELIHOODS, _picture, points, *layout)
 
 
 def speed(frame: pd.DataFrame) -> Iterator[Figure]:
@@ -76,8 +71,8 @@ def speed(frame: pd.DataFrame) -> Iterator[Figure]:
         panels[f"{call}.ratio"] = METRICS[f"{call}_seconds"].name
     points = _points(done.assign(name=name), panels) if panels else done[:0]
     if len(points):
-        picture = partial(_picture, points, "competitor", "time / eager", legend=True)
-        yield Figure("speed", "Times over the eager flow's", SPEED, picture, tuple(done["key"]))
+        title, layout = "Times over the eager flow's", ("competitor", "time / eager", 0, 1.0, True)
+        yield Figure.of("speed", title, SPEED, _picture, points, *layout)
 
 
 def _points(rows: pd.DataFrame, panels: Mapping[str, str]) -> pd.DataFrame:

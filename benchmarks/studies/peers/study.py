@@ -208,7 +208,8 @@ class Libraries(Study):
             def build(case: Case) -> Costed:
                 if name := case.settings.get("by"):
                     batch, parameters = rows_of(case)[: case.batch], case.settings["parameters"]
-                    return ForeignFlow.start(stack, str(name), case, batch.numpy(), int(parameters))
+                    theirs = ForeignFlow.of(str(name), case, batch.numpy(), int(parameters))
+                    return stack.enter_context(theirs)
                 return calls(case)
 
             yield from measured(cases, _error, build=build)
@@ -444,13 +445,13 @@ class Speed(Study):
 
         Solves take as many threads as where nobody has set them: that is what a user gets.
         """
-        with threads_by_work(), ExitStack() as stack:
+        with threads_by_work(), Contest() as contest:
             first, dtype = cases[0], getattr(torch, cases[0].dtype)
             matrix = torch.ones(ROWS, ROWS, device=first.device, dtype=dtype)
             yield from measured(
                 cases,
-                lambda case, competitor: competitor.solution().errors(competitor),
-                build=Contest(stack).enter,
+                contest.errors,
+                build=contest.enter,
                 reference={"matmul": lambda: matrix @ matrix},  # measures the machine's peak
                 meanwhile=partial(spinning, int(first.settings["busy"])),
                 warm=1,

@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.analysis import paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import ratio_of_medians
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, selected
+from benchmarks.core.exhibit import RECORDS, Column, Table, columns, with_interval
 from benchmarks.core.metrics import METRICS, SCALES
 from benchmarks.core.naming import name_runs
 
@@ -82,12 +82,7 @@ MEMBERS: dict[str, dict[str, Any]] = {  # those that a name alone does not give
 MODES = ("eager", "compiled")  # of our own flows
 SPEED_CALLS = ("log_prob", "gradient", "adjoint", "sample")
 CALLS = {call: METRICS[f"{call}_seconds"].name for call in ("log_prob", "step", "sample", "build")}
-KNOWN = {  # metrics of a member, and how they are shown
-    "parameters": ",.0f",
-    "log_prob_error": ".1e",
-    "log_prob_flops": ".4g",
-    "log_prob_nfe": ".0f",
-}
+KNOWN = ("parameters", "log_prob_error", "log_prob_flops", "log_prob_nfe")
 COMPILED = ("log_prob", "step", "sample")  # calls that a peer compiles
 STAGES = {"updates": "equal updates", "seconds": "equal seconds"}  # what is equal in a group
 STANDS = {"ahead": "ahead", "level": "level", "behind": "behind", "open": "not told apart"}
@@ -97,40 +92,41 @@ MATMUL_FLOPS = 2 * ROWS**3
 EQUAL = 2.0  # factor between two errors up to which they count as equal
 FLOOR = 1e-5  # below which errors, nats or of a gradient, are those of rounding: equal
 SUBJECT = ["flow", "dim", "batch", "option.hidden", "setting.busy"]
+RATIO: dict[str, Any] = {"digits": ".3g", "kind": "time"}
+MILLISECONDS: dict[str, Any] = {"unit": "ms", "scale": SCALES["s", "ms"], **RATIO}
 
 DIFFERENCES = (
     "Members of a group have as many layers, hidden layers of their networks and, within 5%, "
-    "trainable parameters. What else differs is each library's own way to build the architecture. "
-    "s: the scale of an affine map, u: what its network gives."
+    "trainable parameters; the rest is each library's own way. s: the scale of an affine map, u: "
+    "what its network gives."
 )
 LIBRARIES = (
     "Medians of one call on the whole batch, timed in the same shuffled rounds, with the "
-    "interquartile range in brackets. Ratio: the median over the first member's, with a 95 % "
-    "bootstrap interval; above 1 the first is faster. Compiling is in no other time; in calls it "
-    "is the number of calls that take as long. Error: the largest error of log_prob over the "
-    "batch, relative to the same weights in float64; a ratio is a fair comparison only if both "
-    "errors are about the same."
+    "interquartile range in brackets. Ratio: over the first member's median, with a 95 % bootstrap "
+    "interval; above 1 the first is faster. Compiling is in no other time; in calls it is the "
+    "number of calls that take as long. Error: the largest of log_prob over the batch, to the same "
+    "weights in float64; a ratio is a fair comparison only if both errors are about the same."
 )
 LIKELIHOODS = (
     f"Mean test log-likelihood in nats over seeds, ± half of its {1 - LEVEL:.0%} interval, after "
     "equal updates, and after as many updates as equal seconds have room for, without compiling, "
     "by the rate that was measured first. Difference: to the first member, paired by seed and "
-    "split, with its interval in brackets. Against the first a member is ahead, level, behind or "
-    f"not told apart, tested together for its group at a level of {LEVEL:g} (Student's t, Holm)."
+    "split, with its interval in brackets. A member is ahead of the first, level, behind or not "
+    f"told apart, tested together for its group at a level of {LEVEL:g} (Student's t, Holm)."
 )
 SPEED = (
     "Median of one call on the whole batch, timed in the same shuffled turns, with the "
     "interquartile range in brackets. Peak: FLOPs of the eager flow's call over the time, as a "
-    "share of those of a large matrix product beside it. Error: the largest of log_prob over the "
-    "batch, and that of the gradient over its norm, relative to a float64 solution. Compile time "
-    "is the first call minus the second; no other time includes it. Busy: processes that kept a "
-    "core each busy meanwhile."
+    "share of those of a large matrix product beside it. Error: of log_prob the largest over the "
+    "batch, of the gradient over its norm, to a float64 solution. Compile time is the first call "
+    "minus the second; no other time includes it. Busy: processes that kept a core each busy "
+    "meanwhile."
 )
 RATIOS = (
-    "Median time of ours over that of the other library's, with a 95 % bootstrap interval: below 1 "
-    "ours is faster. Errors are those of log_prob (nats, the largest) and of gradients (over their "
-    f"norm). They are equal within a factor of {EQUAL:g}, or where both are below {FLOOR:g}, which "
-    "is rounding; otherwise the ratio compares two accuracies."
+    "Median time of ours over that of the other library's, with a 95 % bootstrap interval: below "
+    "1 ours is faster. Errors are those of log_prob (nats, the largest) and of gradients (over "
+    f"their norm). They are equal within a factor of {EQUAL:g}, or where both are below {FLOOR:g}, "
+    "which is rounding; otherwise the ratio compares two accuracies."
 )
 
 
@@ -143,117 +139,108 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def differences(frame: pd.DataFrame) -> list[Table]:
-    """The table of what tells the members of records apart; none where nothing is known."""
+    """The table of what tells the members of records apart, where something is known."""
     rows = []
     groups = frame.groupby(["setting.group", "setting.member"], sort=False) if len(frame) else ()
-    for (group, member), own in groups:
+    for (group, member), cases in groups:
         if traits := ARCHITECTURES.get(str(group), {}).get(str(member)):
-            row = {"group": group, "member": member, RECORDS: tuple(own["key"])}
+            row = {"group": group, "member": member, RECORDS: tuple(cases["key"])}
             rows.append(row | dict(zip(TRAITS, traits, strict=True)))
-    columns = {"group": Column("Group"), "member": Column("Member")}
-    columns |= {name: Column(header) for name, header in TRAITS.items()}
-    frame = pd.DataFrame(rows)
-    title = "Differences in architecture"
-    return [Table("architectures", title, DIFFERENCES, frame, columns)] if rows else []
+    title, shown = "Differences in architecture", columns("group", "member", TRAITS)
+    return [Table("architectures", title, DIFFERENCES, pd.DataFrame(rows), shown)] if rows else []
+
+
+# ---- times --------------------------------------------------------------------------------------
 
 
 def samples(row: Mapping[Any, Any], call: str) -> np.ndarray | None:
     """The raw seconds of a call; None if it was not timed."""
     values = row.get(f"{call}_seconds.values")
-    done = row["status"] == "done" and isinstance(values, list | np.ndarray)
-    return np.asarray(values) if done else None
+    timed = row["status"] == "done" and isinstance(values, list | np.ndarray)
+    return np.asarray(values) if timed else None
 
 
-def half(row: Mapping[Any, Any], call: str) -> tuple[float, float] | None:
-    """The quartiles of a call's seconds; None if it was not timed, or is not to be quoted."""
-    values = samples(row, call)
-    if values is None or pd.isna(row.get(f"{call}_seconds")):
-        return None
-    low, high = np.quantile(values, [0.25, 0.75])
-    return float(low), float(high)
-
-
-def time_column(header: str, interval: str) -> Column:
-    """A column of milliseconds with an interval."""
-    return Column(header, "ms", SCALES["s", "ms"], digits=".3g", interval=interval, kind="time")
+def time_cells(row: Mapping[Any, Any], call: str, name: str) -> dict[str, Any]:
+    """A call's median seconds, or the status in place of them, and their quartiles."""
+    seconds, raw = row.get(f"{call}_seconds", np.nan), samples(row, call)
+    known = raw is not None and not pd.isna(seconds)  # some are not to be quoted
+    quartiles = tuple(map(float, np.quantile(raw, [0.25, 0.75]))) if known else None
+    return {
+        name: seconds if row["status"] == "done" else row["status"],
+        f"{name}.interval": quartiles,
+    }
 
 
 def libraries(frame: pd.DataFrame) -> Iterator[Table]:
     """A row for each group, dimension and member."""
-    columns = {"group": Column("Group"), "dim": Column("D"), "member": Column("Member")}
-    columns |= {name: Column.of(name, digits=digits) for name, digits in KNOWN.items()}
+    shown = columns("group", "dim", "member", *KNOWN)
     for call, name in CALLS.items():
-        ratio: Any = {"digits": ".3g", "interval": f"{call}.ratio.interval", "kind": "time"}
-        columns[call] = time_column(name, f"{call}.half")
-        columns[f"{call}.ratio"] = Column(f"{name}, ratio", **ratio)
+        shown[call] = Column(name, **MILLISECONDS)
+        shown[f"{call}.ratio"] = Column(f"{name}, ratio", **RATIO)
     for call in COMPILED:
         seconds = Column.of(f"{call}_compile_seconds", digits=".2g")
-        columns[f"{call}_compile_seconds"] = seconds
-        columns[f"{call}.compiling"] = Column(f"{seconds.label}, calls", digits=",.0f", kind="time")
-    rows = selected(costs(frame).dropna(axis="columns", how="all"), columns)
-    yield Table("libraries", "One architecture by library", LIBRARIES, rows, columns)
+        shown[f"{call}_compile_seconds"] = seconds
+        shown[f"{call}.compiling"] = Column(f"{seconds.label}, calls", digits=",.0f", kind="time")
+    rows = costs(frame).dropna(axis="columns", how="all")
+    yield Table.of("libraries", "One architecture by library", LIBRARIES, rows, shown)
 
 
 def costs(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each group, dimension and member, the reference of a group first.
 
     Columns: group, dim, member; of each call its median seconds under its name, their middle half
-    (``log_prob.half``), and but for the reference their ratio to its (``log_prob.ratio``, with
+    (``log_prob.interval``), and but for the reference their ratio to its (``log_prob.ratio``, with
     ``.interval``); metrics of `KNOWN`; records. A member that was not measured has its status in
     place of its seconds.
     """
     frame = name_runs(frame, "setting.group")
     frame = frame.assign(order=pd.factorize(frame["setting.group"])[0])
     rows = []
-    for (_, dim), group in frame.groupby(["order", "dim"]):
+    for _, group in frame.groupby(["order", "dim"]):
         first, *_ = members = group.sort_values("setting.place").to_dict("records")
-        rows += [_cost(member, first) | {"dim": dim} for member in members]
+        rows += [_cost(member, first) for member in members]
     return pd.DataFrame(rows)
 
 
 def _cost(member: Mapping[Any, Any], first: Mapping[Any, Any]) -> dict[str, Any]:
     """The row of a member; its seconds are compared in units of the reference workload beside."""
     row = {"group": member["setting.group"], "member": member["setting.member"]}
-    row |= {name: member.get(name, np.nan) for name in KNOWN} | {RECORDS: (member["key"],)}
+    row |= {name: member.get(name, np.nan) for name in ("dim", *KNOWN)}
+    row[RECORDS] = (member["key"],)
     if isinstance(member.get("setting.by"), str):
         row["log_prob_flops"] = "not counted"
     for call in CALLS:
-        done = member["status"] == "done"
-        row[call] = member.get(f"{call}_seconds", np.nan) if done else member["status"]
-        row[f"{call}.half"] = half(member, call)
-        own, reference = samples(member, call), samples(first, call)
-        if member is not first and own is not None and reference is not None:
+        row |= time_cells(member, call, call)
+        raw, reference = samples(member, call), samples(first, call)
+        if member is not first and raw is not None and reference is not None:
             units = [np.median(one["reference_seconds.values"]) for one in (member, first)]
-            value, *interval = ratio_of_medians(own / units[0], reference / units[1])
-            row |= {f"{call}.ratio": value, f"{call}.ratio.interval": tuple(interval)}
+            row |= with_interval(
+                f"{call}.ratio", *ratio_of_medians(raw / units[0], reference / units[1])
+            )
         if call in COMPILED:
             seconds = f"{call}_compile_seconds"
             row[seconds] = member.get(seconds, np.nan)
-            if own is not None and isinstance(once := member.get(f"{seconds}.values"), list):
-                row[f"{call}.compiling"] = float(np.median(once) / np.median(own))
+            if raw is not None and isinstance(once := member.get(f"{seconds}.values"), list):
+                row[f"{call}.compiling"] = float(np.median(once) / np.median(raw))
     return row
+
+
+# ---- likelihoods --------------------------------------------------------------------------------
 
 
 def likelihoods(frame: pd.DataFrame) -> Iterator[Table]:
     """For each data set a table with a row a member."""
-    columns = {
-        "group": Column("Group"),
-        "member": Column("Member"),
-        "parameters": Column.of("parameters", digits=",.0f"),
-        "update_rate": Column.of("update_rate", digits=".3g"),
-        "step_compile_seconds": Column.of("step_compile_seconds", digits=".2g"),
-    }
+    shown = columns("group", "member", "parameters", "update_rate")
+    shown["step_compile_seconds"] = Column.of("step_compile_seconds", digits=".2g")
     for stage, words in STAGES.items():
-        error, interval = f"{stage}.half", f"{stage}.difference.interval"
-        columns[f"{stage}.updates"] = Column(f"Updates, {words}", digits=",.0f")
-        columns[f"{stage}.test_ll"] = Column(f"At {words}", "nats", digits=".3f", error=error)
-        header = f"Difference, {words}"
-        columns[f"{stage}.difference"] = Column(header, "nats", digits="+.3f", interval=interval)
-        columns[f"{stage}.stands"] = Column(f"Stands, {words}")
+        shown[f"{stage}.updates"] = Column(f"Updates, {words}", digits=",.0f")
+        error = f"{stage}.half"
+        shown[f"{stage}.test_ll"] = Column(f"At {words}", "nats", digits=".3f", error=error)
+        shown[f"{stage}.difference"] = Column(f"Difference, {words}", "nats", digits="+.3f")
+        shown[f"{stage}.stands"] = Column(f"Stands, {words}")
     for name, rows in scores(frame).groupby("dataset", sort=False):
-        table = selected(rows.dropna(axis="columns", how="all"), columns)
-        title = f"{name}: likelihood by library"
-        yield Table(f"library_likelihoods-{name}", title, LIKELIHOODS, table, columns)
+        rows, title = rows.dropna(axis="columns", how="all"), f"{name}: likelihood by library"
+        yield Table.of(f"library_likelihoods-{name}", title, LIKELIHOODS, rows, shown)
 
 
 def scores(frame: pd.DataFrame) -> pd.DataFrame:
@@ -265,46 +252,45 @@ def scores(frame: pd.DataFrame) -> pd.DataFrame:
     status of its first training in place of it.
     """
     known = ("parameters", "update_rate", "step_compile_seconds")
-    parts = ("updates", "test_ll", "half", "difference", "difference.interval", "stands")
-    names = ["dataset", "group", "member", *known, *(f"{s}.{p}" for s in STAGES for p in parts)]
     rows = []
     frame = name_runs(frame, "setting.group")
-    for (dataset, group), own in frame.groupby(["dataset", "setting.group"], sort=False):
-        own = own.sort_values("setting.place", kind="stable")
-        members = dict(list(own.groupby("setting.member", sort=False)))
-        stages = {s: _stage(own[own["setting.stage"] == s], list(members)) for s in STAGES}
+    for (dataset, group), cases in frame.groupby(["dataset", "setting.group"], sort=False):
+        cases = cases.sort_values("setting.place", kind="stable")
+        members = dict(list(cases.groupby("setting.member", sort=False)))
+        stages = {stage: _stage(stage, members) for stage in STAGES}
         for member, records in members.items():
             row = {"dataset": dataset, "group": group, "member": member}
             row |= {name: records[name].median() for name in known if name in records}
-            row[RECORDS] = tuple(records["key"])
-            for stage, columns in stages.items():
-                row |= {f"{stage}.{name}": value for name, value in columns[member].items()}
-            rows.append(row)
-    return pd.DataFrame(rows, columns=[*names, RECORDS])
+            row |= stages["updates"][member] | stages["seconds"][member]
+            rows.append(row | {RECORDS: tuple(records["key"])})
+    return pd.DataFrame(rows)
 
 
-def _stage(frame: pd.DataFrame, members: list[Any]) -> dict[Any, dict[str, Any]]:
-    """Columns of each member by its trainings of one stage, the reference first."""
-    trained = {member: frame[frame["setting.member"] == member] for member in members}
+def _stage(stage: str, members: Mapping[Any, pd.DataFrame]) -> dict[Any, dict[str, Any]]:
+    """The cells of each member by its trainings of one stage, the reference first."""
+    trained = {member: rows[rows["setting.stage"] == stage] for member, rows in members.items()}
     done = {member: rows[rows["status"] == "done"] for member, rows in trained.items()}
-    first, *others = members
-    others = [m for m in others if len(done[m]) and len(done[first])]
-    compared = {member: paired.compare(done[member], done[first]) for member in others}
+    (_, first), *others = done.items()
+    others = [(name, rows) for name, rows in others if len(rows) and len(first)]
+    compared = {name: paired.compare(rows, first) for name, rows in others}
     standings = paired.standing(compared)
-    columns: dict[Any, dict[str, Any]] = {}
+    cells_of: dict[Any, dict[str, Any]] = {}
     for member, rows in done.items():
-        if rows.empty:
-            columns[member] = {"test_ll": next(iter(trained[member]["status"]), np.nan)}
-            continue
-        values = rows["test_ll"].to_numpy(dtype=float)
-        error = paired.over_seeds(rows, values).half(LEVEL) if len(rows) > 1 else np.nan
-        column = {"updates": rows["updates"].median(), "test_ll": values.mean(), "half": error}
+        row: dict[str, Any] = {"test_ll": next(iter(trained[member]["status"]), np.nan)}
+        row |= {"difference": np.nan, "difference.interval": None}
+        if len(rows):
+            row |= {"updates": rows["updates"].median(), "test_ll": rows["test_ll"].mean()}
+            several, values = len(rows) > 1, rows["test_ll"].to_numpy(dtype=float)
+            row["half"] = paired.over_seeds(rows, values).half(LEVEL) if several else np.nan
         if member in compared:
-            value, size = compared[member].estimate.value, compared[member].half
-            column |= {"difference": value, "difference.interval": (value - size, value + size)}
-            column["stands"] = STANDS[standings[member]]
-        columns[member] = column
-    return columns
+            estimate = compared[member].estimate
+            row |= {"difference": estimate.value, "stands": STANDS[standings[member]]}
+            row["difference.interval"] = estimate.interval(LEVEL)
+        cells_of[member] = {f"{stage}.{name}": value for name, value in row.items()}
+    return cells_of
+
+
+# ---- speed --------------------------------------------------------------------------------------
 
 
 def speed(frame: pd.DataFrame) -> Iterator[Table]:
@@ -312,17 +298,13 @@ def speed(frame: pd.DataFrame) -> Iterator[Table]:
     frame = named(frame)
     yield _times(frame)
     if len(rows := ratios(frame)):
-        headers = {"flow": "Flow", "dim": "D", "busy": "Busy", "call": "Call", "ours": "Ours"}
-        columns = {name: Column(header) for name, header in (headers | {"peer": "Peer"}).items()}
-        ratio: Any = {"digits": ".3g", "interval": "ratio.interval", "kind": "time"}
-        columns |= {
-            "ratio": Column("Ours / peer", **ratio),
-            "error": Column("Error, ours", digits=".1e"),
-            "error.peer": Column("Error, peer", digits=".1e"),
-            "accuracy": Column("Accuracy"),
-        }
+        headers = {"call": "Call", "ours": "Ours", "peer": "Peer"}
+        shown = columns("flow", "dim", "busy", headers, {"ratio": Column("Ours / peer", **RATIO)})
+        errors = {"error": "Error, ours", "error.peer": "Error, peer"}
+        shown |= {name: Column(header, digits=".1e") for name, header in errors.items()}
+        shown |= columns({"accuracy": "Accuracy"})
         rows = rows.assign(call=rows["call"].map(lambda call: METRICS[f"{call}_seconds"].name))
-        yield Table("speed-ratios", "Ours over peers", RATIOS, selected(rows, columns), columns)
+        yield Table.of("speed-ratios", "Ours over peers", RATIOS, rows, shown)
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
@@ -337,12 +319,13 @@ def shares(frame: pd.DataFrame, call: str) -> pd.Series:
 
     Its FLOPs are those of the eager flow of the same subject: a peer does the same work.
     """
-    nothing = pd.Series(float("nan"), frame.index)
-    flops, seconds = frame.get(FLOPS.get(call, ""), nothing), frame.get(f"{call}_seconds", nothing)
-    counted = flops.where(frame["setting.by"] == "eager")
+    flops, seconds, matmul = (
+        frame.get(name, pd.Series(float("nan"), frame.index))
+        for name in (FLOPS[call], f"{call}_seconds", "matmul_seconds")
+    )
     subjects = [frame[name] for name in _subject(frame)]
-    counted = counted.groupby(subjects, dropna=False).transform("max")
-    return counted / seconds / (MATMUL_FLOPS / frame.get("matmul_seconds", nothing))
+    counted = flops.where(frame["setting.by"] == "eager").groupby(subjects, dropna=False)
+    return counted.transform("max") / seconds / (MATMUL_FLOPS / matmul)
 
 
 def ratios(frame: pd.DataFrame) -> pd.DataFrame:
@@ -361,13 +344,12 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
             mine, theirs = samples(one, call), samples(other, call)
             if mine is None or theirs is None:
                 continue
-            value, *interval = ratio_of_medians(mine, theirs)
             metric = f"{call}_error" if call != "sample" else "log_prob_error"
             ours, peer = one[metric], other[metric]
             equal = max(ours, peer) <= max(FLOOR, EQUAL * min(ours, peer))
             row = {name.rpartition(".")[2]: one[name] for name in _subject(done)}
             row |= {"call": call, "ours": one["competitor"], "peer": other["competitor"]}
-            row |= {"ratio": value, "ratio.interval": tuple(interval)}
+            row |= with_interval("ratio", *ratio_of_medians(mine, theirs))
             row |= {"error": ours, "error.peer": peer}
             row["accuracy"] = "equal" if equal else f"{'ours' if ours < peer else 'peer'} better"
             listed.append(row | {RECORDS: (one["key"], other["key"])})
@@ -380,23 +362,18 @@ def _times(frame: pd.DataFrame) -> Table:
     rows = rows.rename(columns={"setting.busy": "busy"})
     rows[RECORDS] = [(key,) for key in frame["key"]]
     names = [name.rpartition(".")[2] for name in _subject(frame)]
-    headers = {"flow": "Flow", "dim": "D", "batch": "N", "hidden": "H", "busy": "Busy"}
-    columns = {name: Column(headers[name]) for name in names} | {"competitor": Column("By")}
+    shown = columns(*names, {"competitor": "By"})
     for call in (call for call in SPEED_CALLS if f"{call}_seconds" in frame):
         name, header = f"{call}_seconds", METRICS[f"{call}_seconds"].name
-        rows[name] = cells(frame, name)
-        halves = [half(row, call) for row in frame.to_dict("records")]
-        rows[f"{name}.half"] = pd.Series(halves, frame.index, dtype=object)
-        columns[name] = time_column(header, f"{name}.half")
+        times = [time_cells(row, call, name) for row in frame.to_dict("records")]
+        rows = rows.assign(**pd.DataFrame(times, rows.index, dtype=object))
+        shown[name] = Column(header, **MILLISECONDS)
         if call in FLOPS:
             rows[f"{call}_peak"] = shares(frame, call)
-            peak = Column(f"Peak, {header}", "%", 100.0, digits=".0f", kind="time")
-            columns[f"{call}_peak"] = peak
-    digits = {"log_prob_error": ".1e", "gradient_error": ".1e", "adjoint_error": ".1e"}
-    digits |= {"parameters": ",.0f", "log_prob_nfe": ".0f"}
-    digits |= {f"{call}_compile_seconds": ".1f" for call in SPEED_CALLS}
-    columns |= {name: Column.of(name, digits=digits[name]) for name in digits if name in frame}
-    return Table("speed", "Times by competitor", SPEED, selected(rows, columns), columns)
+            shown[f"{call}_peak"] = Column(f"Peak, {header}", "%", 100.0, ".0f", kind="time")
+    shown |= columns("log_prob_error", "gradient_error", "adjoint_error", "parameters")
+    shown |= columns("log_prob_nfe", *(f"{call}_compile_seconds" for call in SPEED_CALLS))
+    return Table.of("speed", "Times by competitor", SPEED, rows, shown)
 
 
 def _subject(frame: pd.DataFrame) -> list[str]:

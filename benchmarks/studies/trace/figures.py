@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -26,27 +25,27 @@ COSTS = (
     "backward one is shown."
 )
 ERRORS = (
-    "At the largest D, relative to the norm of the Jacobian in float64: of estimates the root mean "
-    "square over rows and draws, of exact traces the largest in a batch. Of two modes the backward "
-    "one is shown."
+    "At the largest D, over the norm of the float64 Jacobian: of estimates the root mean square "
+    "over rows and draws, of exact traces the largest in a batch; of two modes the backward one."
 )
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Seconds against D; errors against probes and seconds."""
     done = frame[frame["status"] == "done"]
-    if done.empty or SECONDS not in done or done[SECONDS].isna().all():  # counts alone
+    if done.reindex(columns=[SECONDS]).isna().all(axis=None):  # counts alone
         return []
-    rows, keys = evaluations(done), tuple(done["key"])
+    rows = evaluations(done)
     rows = rows[~rows["work"].str.contains("jacobian|of_formed") & (rows["mode"] != "forward")]
     rows = rows.assign(series=rows["name"] + (", " + rows["noise"]).fillna(""))
-    costs = partial(_picture, rows[~rows["estimate"] | rows["fewest"]], [("dim", SECONDS)])
+    costs = rows[~rows["estimate"] | rows["fewest"]]
     largest = rows["dim"] == rows.groupby("field")["dim"].transform("max")
-    columns = [("probes", "error"), (SECONDS, "error")]
-    errors = partial(_picture, rows[largest & (rows["error"] > 0)], columns)
+    errors, columns = rows[largest & (rows["error"] > 0)], [("probes", "error"), (SECONDS, "error")]
     return [
-        Figure("trace-cost", "Trace and determinant", COSTS, costs, keys),
-        Figure("trace-error", "Errors of traces", ERRORS, errors, keys),
+        Figure.of(
+            "trace-cost", "Trace and determinant", COSTS, _picture, costs, [("dim", SECONDS)]
+        ),
+        Figure.of("trace-error", "Errors of traces", ERRORS, _picture, errors, columns),
     ]
 
 
@@ -58,8 +57,7 @@ def _picture(rows: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> Any:
             for panel, (x, y) in zip(line, columns, strict=True):
                 points = group.dropna(subset=[x, y])
                 points = points.assign(**{SECONDS: points[SECONDS] * METRICS[SECONDS].scale})
-                for name, of_series in points.sort_values(x).groupby("series"):
-                    panel.plot(of_series[x], of_series[y], label=name, **looks[str(name)])
+                draw.lines(panel, points, x, y, looks)
                 marks = () if x == SECONDS else points[x]
                 draw.finish(panel, marks=marks, xlabel=LABELS[x], ylabel=LABELS[y], title=field)
                 if x == "dim" and points[x].max() > 12:

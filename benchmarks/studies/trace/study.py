@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from time import perf_counter
+from functools import cache, partial
 from typing import Any, get_args
 
 import torch
@@ -137,18 +136,8 @@ class Traces(Study):
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each work and take its error, then time all of them in shuffled rounds."""
-        subject: Subject | None = None
-        works: dict[str, Work] = {}
-        results: dict[str, Result] = {}
-        for case in cases:
-            start = perf_counter()
-            try:
-                subject = subject or Subject.of(case)
-                works[case.key], judged = _judged(case, subject)
-                results[case.key] = replace(judged, seconds=perf_counter() - start)
-            except Exception as error:
-                yield case.key, Result.of(error)
-        yield from timed(cases[0], works, results, "evaluation_seconds")
+        subject = cache(lambda: Subject.of(cases[0]))
+        yield from timed(cases, lambda case: _judged(case, subject()), "evaluation_seconds")
 
 
 def _judged(case: Case, subject: Subject) -> tuple[Work, Result]:

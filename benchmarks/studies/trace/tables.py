@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.exhibit import RECORDS, Column, Table, cells, described, selected, with_parts
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns, described
 from benchmarks.core.naming import series
 
 NAMES = {  # of the works that are no estimator
@@ -21,28 +21,19 @@ NAMES = {  # of the works that are no estimator
     "trace_of_formed": "trace of a formed Jacobian",
     "determinant_of_formed": "log|det| of a formed Jacobian",
 }
-WHICH = {  # which row it is
-    "field": Column("Field"),
-    "dim": Column("D"),
-    "exact": Column("Exact trace"),
-    "name": Column("Work"),
-    "mode": Column("Mode"),
-    "noise": Column("Noise"),
-    "probes": Column("Probes"),
-}
-MEASURED = {
-    "evaluation_seconds": Column.of("evaluation_seconds", row=True, digits=".3g"),
-    "seconds_ratio": Column("Seconds / field", digits=".3g", kind="time"),
-    "flops_ratio": Column("FLOPs / field", digits=".3g"),
-    "error": Column.of("trace_error", digits=".3g"),
-    "trace_rmse_theory": Column.of("trace_rmse_theory", digits=".3g"),
-}
+WHICH = columns(  # row of a table
+    *("field", "dim", {"exact": "Exact trace", "name": "Work"}, "mode", "noise", "probes")
+)
+MEASURED = columns(
+    "evaluation_seconds",
+    {"seconds_ratio": Column("Seconds / field", digits=".3g", kind="time")},
+    {"flops_ratio": Column("FLOPs / field", digits=".3g"), "error": Column.of("trace_error")},
+    "trace_rmse_theory",
+) | {"evaluation_seconds": Column.of("evaluation_seconds", row=True)}
 ESTIMATED = {**MEASURED, "error": replace(MEASURED["error"], error="trace_rmse_se")}
 REACHED = {
     "seconds_ratio": Column("Seconds of the fewest probes / exact", digits=".3g", kind="time"),
-    "fitting": Column(
-        "Probes that fit", prefix="fitting.below", mark="fitting.beyond", kind="time"
-    ),
+    "fitting": Column("Probes that fit", kind="time"),
     "error": replace(MEASURED["error"], kind="time"),  # of as many as fit in a time
 }
 COSTS = ("evaluation_seconds", "seconds_ratio", "flops_ratio")
@@ -50,21 +41,21 @@ METRICS: tuple[str, ...] = ("trace_rmse", "trace_error", "trace_rmse_se", "trace
 METRICS += ("evaluation_seconds", "evaluation_flops")
 COST_NOTE = (
     "Medians of one evaluation without a graph; its noise is drawn before, as in a solve. Error: "
-    "the largest in a batch for exact traces, the root mean square over rows and draws for "
-    "estimates, here with the fewest probes; both relative to ‖J‖, the root mean square over rows "
-    "of the Frobenius norm of the float64 Jacobian J. The determinant includes forming the "
-    "Jacobian; it is 0 if H < D, where only its cost is meaningful. Kept: a later evaluation of a "
-    "solve, which reuses the products of weights that do not depend on t."
+    "of exact traces the largest in a batch, of estimates by the fewest probes the root mean "
+    "square over rows and draws; both over ‖J‖, the root mean square over rows of the Frobenius "
+    "norm of the float64 Jacobian J. The determinant includes forming the Jacobian; where H < D it "
+    "is 0. Kept: a later evaluation of a solve, which reuses the products of weights that do not "
+    "depend on t."
 )
 ERROR_NOTE = (
-    "Root mean square error over rows and draws, relative to ‖J‖, with its standard error. Theory, "
-    "with S = (J + Jᵀ)/2 and K probes: √(2 ‖S‖²/K) for Gaussian noise, √(2 (‖S‖² − Σ S_ii²)/K) for "
+    "Root mean square error over rows and draws, over ‖J‖, with its standard error. Theory, with S "
+    "= (J + Jᵀ)/2 and K probes: √(2 ‖S‖²/K) for Gaussian noise, √(2 (‖S‖² − Σ S_ii²)/K) for "
     "Rademacher noise."
 )
 TIME_NOTE = (
     "The largest number of whole probes that takes no longer than an exact trace, and the error "
-    "with it, interpolated between the measured numbers of probes. Exact traces are the closed "
-    "form, and the fastest one that works for fields without a closed form."
+    "with it, interpolated between the measured numbers. Exact traces are the closed form, and the "
+    "fastest that works without one."
 )
 
 
@@ -73,16 +64,23 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     rows = evaluations(frame)
     table = rows.assign(**{name: cells(rows, rows[name]) for name in COSTS})
     costs, estimates = table[~rows["estimate"] | rows["fewest"]], table[rows["estimate"]]
-    equal = pd.DataFrame(equal_times(rows), columns=[*WHICH, *with_parts(REACHED), RECORDS])
-    exhibits = [
-        ("trace-cost", "Cost of one evaluation", COST_NOTE, costs, MEASURED),
-        ("trace-error", "Estimates", ERROR_NOTE, estimates, ESTIMATED),
-        ("trace-equal-time", "Estimates in the time of exact traces", TIME_NOTE, equal, REACHED),
-    ]
+    equal = pd.DataFrame(
+        equal_times(rows), columns=[*WHICH, *REACHED, "fitting.prefix", "fitting.mark", RECORDS]
+    )
     varying = WHICH.keys() - {"dim", "exact"}
     return [
-        Table(name, title, note, selected(rows, WHICH | columns, varying), WHICH | columns)
-        for name, title, note, rows, columns in exhibits
+        Table.of(name, title, note, rows, WHICH | shown, varying)
+        for name, title, note, rows, shown in (
+            ("trace-cost", "Cost of one evaluation", COST_NOTE, costs, MEASURED),
+            ("trace-error", "Estimates", ERROR_NOTE, estimates, ESTIMATED),
+            (
+                "trace-equal-time",
+                "Estimates in the time of exact traces",
+                TIME_NOTE,
+                equal,
+                REACHED,
+            ),
+        )
     ]
 
 
@@ -139,8 +137,8 @@ def equal_times(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 **dict(zip(("name", "mode", "noise"), which, strict=True)),
                 "seconds_ratio": seconds[0] / budget,
                 "fitting": fits or probes[0],
-                "fitting.below": "" if fits else "fewer than ",
-                "fitting.beyond": "or more" if fits == probes[-1] else "",
+                "fitting.prefix": "" if fits else "fewer than ",
+                "fitting.mark": "or more" if fits == probes[-1] else "",
                 "error": error,
                 RECORDS: (*reference[RECORDS], *chain.from_iterable(line[RECORDS])),
             }
