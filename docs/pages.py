@@ -26,7 +26,7 @@ from benchmarks.core.exhibit import Figure, Table
 from benchmarks.core.formats import markdown, markdown_table
 from benchmarks.core.frame import SCATTERED, processor, time_columns
 from benchmarks.core.naming import counted
-from benchmarks.core.study import registry
+from benchmarks.core.study import registry, study_of
 from benchmarks.execution import suite
 from benchmarks.report import runs
 from benchmarks.report.cells import grid
@@ -57,8 +57,7 @@ class Quoted:
     def frame(self) -> pd.DataFrame:
         """The long frame without times that were not measured quietly, or are stale."""
         cases = {key: record.case for key, record in self.run.records.items()}
-        parts = {key: registry[case.study].part(case.settings) for key, case in cases.items()}
-        together = [key for key, part in parts.items() if part.interleaved]
+        together = [key for key, case in cases.items() if study_of(case).interleaved]
         frame = quotable(self.run.frame, self.run.cautions, together)
         empty = [name for name in time_columns(frame) if frame[name].isna().all()]
         return frame.drop(columns=empty).copy()  # in one piece

@@ -27,7 +27,7 @@ CELLS = (  # run, study, metric, what chooses its row, table
 )
 
 
-def has(thing: Any, value: float, depth: int = 3) -> bool:
+def has(thing: Any, value: float, depth: int = 4) -> bool:
     """Whether a value is in a thing: itself, an element, a cell."""
     if isinstance(thing, float | int) and not isinstance(thing, bool):
         return float(thing) == value

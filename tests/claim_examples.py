@@ -110,24 +110,18 @@ def _level(row: Mapping[str, Any], level: float, turn: float, scatter: float) ->
 
 def _residual_network(different: int = 0, order: float = 1.0) -> pd.DataFrame:
     """Networks with so many different elements, and this order of Euler's method."""
-    falling = {"setting.identity": "order", "setting.steps": (8, 16), "dim": 5}
-    return made_up(
-        "numerics",
-        {
-            "setting.identity": "euler",
-            "setting.blocks": [1, 64],
-            "different_elements": float(different),
-        },
-        *(
-            {
-                **falling,
-                "setting.method": method,
-                "solver_error.values": (0.1, 0.1 * 2**-own),
-                "convergence_order.values": (own,),
-            }
-            for method, own in (("euler", order), ("rk4", 4.0))
+    equal = {"setting.identity": "euler", "setting.blocks": [1, 64]}
+    falling = {
+        "setting.identity": "order",
+        "setting.steps": (8, 16),
+        "dim": 5,
+        "setting.method": ["euler", "rk4"],
+        "convergence_order.values": lambda row: (
+            order if row["setting.method"] == "euler" else 4.0,
         ),
-    )
+        "solver_error.values": lambda row: (0.1, 0.1 * 2 ** -row["convergence_order.values"][0]),
+    }
+    return made_up("numerics", {**equal, "different_elements": float(different)}, falling)
 
 
 def _adjoint_gradient(ratio: float) -> pd.DataFrame:
@@ -149,14 +143,16 @@ def _adjoint_gradient(ratio: float) -> pd.DataFrame:
 
 def _change_of_variables(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFrame:
     """Flows of which one has these errors of its log-determinant, nats, and of its mass."""
+
+    def flat(value: float) -> Callable[[Mapping[str, Any]], float | None]:
+        return lambda row: value if row["dim"] == 2 else None
+
     common = {"setting.identity": "density", "dim": [2, 5], "ladj_bound": 1e-9}
-    flat = {"mass_bound": lambda row: 1e-2 if row["dim"] == 2 else None}
-    right = {"ladj_error": 1e-12, "mass_error": lambda row: 1e-3 if row["dim"] == 2 else None}
-    wrong = {"ladj_error": error, "mass_error": lambda row: mass if row["dim"] == 2 else None}
+    common |= {"mass_bound": flat(1e-2)}
     return made_up(
         "numerics",
-        {**common, **flat, "flow": ["cnf", "maf"], **right},
-        {**common, **flat, "flow": "glow", **wrong},
+        {**common, "flow": ["cnf", "maf"], "ladj_error": 1e-12, "mass_error": flat(1e-3)},
+        {**common, "flow": "glow", "ladj_error": error, "mass_error": flat(mass)},
     )
 
 
@@ -244,60 +240,51 @@ def _trace_and_determinant(determinant: float, loop: float = 1.0) -> pd.DataFram
 
 DIMS = [2, 3, 5, 8, 12, 16, 24, 32, 48, 64]
 HIDDEN = "option.hidden"
+FIXED = {HIDDEN: 64}
+FOLLOWS = {HIDDEN: lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
+
+
+def _of_dim(degree: int) -> Callable[[Mapping[str, Any]], float]:
+    """Counts of a batch that grow with D to this power."""
+    return lambda row: float(row["batch"] * row["dim"] ** degree)
+
+
+def _of_product(power: int) -> Callable[[Mapping[str, Any]], float]:
+    """Counts of a batch that grow with D H to this power."""
+    return lambda row: row["batch"] * float(row["dim"] * row[HIDDEN]) ** power
 
 
 def _cost_of_f(power: int) -> pd.DataFrame:
-    """FLOPs of a field that grow as D H to this power, at a fixed width, at H = D, and with H."""
-    counts = {
-        "option.depth": 2,
-        "field_flops": lambda row: row["batch"] * (row["dim"] * row[HIDDEN]) ** power,
-    }
-    follows = {HIDDEN: lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
-    return made_up(
-        "cost",
-        {"dim": DIMS, HIDDEN: 64, **counts},
-        {"dim": DIMS, **follows, **counts},
-        {"dim": 8, HIDDEN: DIMS, **counts},
-    )
+    """FLOPs of a field at a fixed width, at H = D, and along H."""
+    counts = {"option.depth": 2, "field_flops": _of_product(power)}
+    scans = ({"dim": DIMS, **width, **counts} for width in (FIXED, FOLLOWS))
+    return made_up("cost", *scans, {"dim": 8, HIDDEN: DIMS, **counts})
 
 
 def _cost_of_flows(degree: int) -> pd.DataFrame:
-    """FLOPs of log_prob of two discrete flows that grow with D to this power."""
-    counts = {
-        "flow": ["dense", "glow"],
-        "dim": DIMS,
-        "option.hidden": 64,
-        "log_prob_nfe": 0.0,
-        "log_prob_flops": lambda row: float(row["batch"] * row["dim"] ** degree),
-    }
-    return made_up("cost", counts)
+    """FLOPs of log_prob of two discrete flows."""
+    counts = {"log_prob_nfe": 0.0, "log_prob_flops": _of_dim(degree)}
+    return made_up("cost", {"flow": ["dense", "glow"], "dim": DIMS, **FIXED, **counts})
 
 
 def _cost_of_cnf(degree: int) -> pd.DataFrame:
-    """FLOPs of an evaluation with an exact trace that grow with D to this power."""
-    common = {
-        "dim": DIMS,
-        "option.trace": {"estimator": "closed_form"},
-        "option.depth": 2,
-        "rate_flops": lambda row: float(row["batch"] * row["dim"] ** degree),
-    }
-    follows = {"option.hidden": lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
-    return made_up("cost", {"option.hidden": 64, **common}, {**follows, **common})
+    """FLOPs of an evaluation with an exact trace."""
+    trace = {"option.trace": {"estimator": "closed_form"}, "option.depth": 2}
+    common = {"dim": DIMS, **trace, "rate_flops": _of_dim(degree)}
+    return made_up("cost", {**FIXED, **common}, {**FOLLOWS, **common})
 
 
 def _cost_of_ffjord(share: float, power: int = 1, timed: bool = True) -> pd.DataFrame:
     """Costs of an evaluation of FFJORD whose trace takes this share of those of f, (D H)^power."""
     common = {
         "flow": "ffjord",
-        "dim": DIMS,
         "option.trace": {"estimator": "hutchinson"},
         "option.depth": 2,
-        "field_flops": lambda row: row["batch"] * float(row["dim"] * row["option.hidden"]) ** power,
+        "field_flops": _of_product(power),
         "rate_flops": lambda row: (1 + share) * row["field_flops"],
         **({"field_seconds": 1.0, "rate_seconds": 1.0 + share} if timed else {}),
     }
-    follows = {"option.hidden": lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
-    return made_up("cost", {"option.hidden": 64, **common}, {**follows, **common})
+    return made_up("cost", *({"dim": DIMS, **width, **common} for width in (FIXED, FOLLOWS)))
 
 
 def _cost_in_total(slope: float, scatter: float = 0.0) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.core.case import Case
 from benchmarks.core.frame import long_frame
-from benchmarks.core.study import Common, Result, registry
+from benchmarks.core.study import Common, Result, registry, study_of
 from benchmarks.execution.plan import tasks
 from records import record_result
 
@@ -18,13 +18,12 @@ from records import record_result
 def cases_of(study: str, options: Mapping[str, Any], **common: Any) -> list[Case]:
     """The cases of a study with these options, of a suite with these common settings."""
     member = registry[study].part(options)
-    model = member.part(options).Options
-    return list(member.cases(model.model_validate(options), Common(**common)))
+    return list(member.cases(member.Options.model_validate(options), Common(**common)))
 
 
 def results_of(cases: list[Case]) -> dict[str, Result]:
     """Results by key, measured block by block."""
-    pairs = (registry[t.cases[0].study].measure(t.cases) for t in tasks(cases))
+    pairs = (study_of(t.cases[0]).measure(t.cases) for t in tasks(cases))
     return {key: result for block in pairs for key, result in block}
 
 

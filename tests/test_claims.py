@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from benchmarks import claims as package
 from benchmarks import report
 from benchmarks.claims import Claim, Evidence, Outcome, Verdict, claims, registry
 from benchmarks.claims.trained import LEADS
@@ -145,16 +142,6 @@ def test_hardly_trained_flows_judge_nothing(claim: Claim, examples: Examples) ->
     for _, own in examples[claim.id]:
         updates = own["updates"].where(own["updates"] == 0, 30)
         assert claim.verdict(own.assign(updates=updates)).outcome == "not_measured"
-
-
-@given(st.lists(st.sampled_from([True, False, None]), max_size=4))
-def test_an_outcome_is_what_is_shown(holds: list[bool | None]) -> None:
-    """Confirmed and refuted need all cases; conditional two that contradict each other."""
-    kinds = set(holds)
-    outcome = package.outcome(holds)
-    assert (outcome == "confirmed") == (kinds == {True})
-    assert (outcome == "refuted") == (kinds == {False})
-    assert (outcome == "conditional") == ({True, False} <= kinds)
 
 
 def test_runs_that_contradict_each_other_are_marked() -> None:

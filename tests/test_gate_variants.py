@@ -45,7 +45,9 @@ MEASURED: dict[str, Record] = {
     ),
     **{f"seed {seed}": density(seed, -5.0 + 0.01 * seed) for seed in range(4)},
 }
-SOUND: dict[str, Fields] = {name: json.loads(r.json_bytes()) for name, r in MEASURED.items()}
+SOUND: dict[str, Fields] = {
+    name: json.loads(r.model_dump_json(by_alias=True)) for name, r in MEASURED.items()
+}
 
 
 def to(metric: str, *values: float | str) -> Change:

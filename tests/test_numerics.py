@@ -15,7 +15,7 @@ import flows
 from benchmarks.core.case import Case
 from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.study import Result, registry
+from benchmarks.core.study import Result, registry, study_of
 from benchmarks.evaluation import equalities
 from benchmarks.evaluation.equalities import IDENTITIES
 from benchmarks.execution.plan import tasks
@@ -51,7 +51,7 @@ def cases(identity: str, **changes: Any) -> list[Case]:
 def measured(identity: str, **changes: Any) -> list[tuple[Case, Result]]:
     """Its cases with their results."""
     chosen = cases(identity, **changes)
-    results = dict(STUDY.measure(chosen))
+    results = dict(study_of(chosen[0]).measure(chosen))
     return [(case, results[case.key]) for case in chosen]
 
 

@@ -21,7 +21,7 @@ import peer_processes
 from benchmarks import datasets
 from benchmarks.core import store
 from benchmarks.core.case import FORMER, Case, digest
-from benchmarks.core.study import Result, registry
+from benchmarks.core.study import Result, registry, study_of
 from benchmarks.execution import suite
 from benchmarks.execution.plan import tasks
 from benchmarks.execution.versions import standing
@@ -281,12 +281,12 @@ def test_seconds_become_updates_by_the_rate_of_a_member() -> None:
     """That is measured alone, once for all seeds; without it there is nothing to train."""
     rate, *trainings = trained(seeds=(0, 1))[:5]
     assert [case.settings["stage"] for case in trainings] == 2 * list(tables.STAGES)
-    assert [STUDY.alone(case) for case in (rate, *trainings)] == [True, *4 * [False]]
+    assert [study_of(case).alone(case) for case in (rate, *trainings)] == [True, *4 * [False]]
     timed = trainings[1].changed(settings={**trainings[1].settings, "seconds": 2.5})
     record = record_result(rate, Result({"update_rate": 7.9}))
-    assert STUDY.resolved(timed, [record]).updates == 19
+    assert study_of(timed).resolved(timed, [record]).updates == 19
     with pytest.raises(ValueError, match="rate of updates is not known: failed"):
-        STUDY.resolved(timed, [record.model_copy(update={"status": "failed"})])
+        study_of(timed).resolved(timed, [record.model_copy(update={"status": "failed"})])
 
 
 @pytest.fixture
@@ -400,7 +400,7 @@ def test_a_subject_has_a_case_for_all_who_can(gauss: str) -> None:
     assert (loose.roles, eager.roles) == ({"label": "loose"}, {})
     assert (loose.options["solver"]["rtol"], eager.options["solver"]["rtol"]) == (1e-2, 1e-8)
     assert loose.options["solver"]["atol"] == eager.options["solver"]["atol"]
-    assert STUDY.block(loose) == STUDY.block(eager)
+    assert study_of(loose).block(loose) == study_of(eager).block(eager)
     assert len(raced(["eager", gauss], "realnvp")) == 2
     with pytest.raises(ValueError, match="unknown competitor 'nobody'"):
         raced(["nobody"], "cnf")

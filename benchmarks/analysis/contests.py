@@ -20,7 +20,7 @@ from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
 EFFORT = ("validation_cpu_seconds", "validation_seconds", "validation_flops")
-# of the training of a whole budget
+# columns of the training of a whole budget
 TAKEN: tuple[str, ...] = (*improvement.GAINS, improvement.LAST)
 TAKEN += ("train_flops", "train_seconds", "train_cpu_seconds")
 
@@ -29,16 +29,14 @@ TAKEN += ("train_flops", "train_seconds", "train_cpu_seconds")
 class Contest:
     """The best series of two kinds on a data set, by validation, compared on its test rows.
 
-    The likelihood of what was still improving is a lower bound. ``might_pass_one`` are the series
-    of the kind of ``other`` that twice their updates might bring past ``one``, and the other way
-    round ``might_pass_other``.
+    A series that was still improving might pass the other side's best with twice its updates.
     """
 
     data: str
     one: pd.DataFrame  # the cases of the best series, one a seed
     other: pd.DataFrame
     comparison: Comparison
-    might_pass_one: tuple[str, ...] = ()
+    might_pass_one: tuple[str, ...] = ()  # series of the other kind
     might_pass_other: tuple[str, ...] = ()
 
     def unsettled_by(self, standing: Standing) -> tuple[str, ...]:
@@ -60,11 +58,10 @@ def trained(done: pd.DataFrame) -> pd.DataFrame:
 
 
 def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Contest]:
-    """On each data set the best series of the cases ``one`` against that of the cases ``other``.
+    """On each data set the best series of the cases ``one`` (rows, bool) against that of ``other``.
 
-    ``one`` and ``other`` are booleans by row. What a search has trained is compared at the largest
-    budget that both have. A data set is left out where a kind has several series and the
-    validation likelihood of one is not known.
+    What a search has trained is compared at the largest budget that both have. A data set is left
+    out where a kind has several series and the validation likelihood of one is not known.
     """
     pairs = []
     for name, group in done.groupby("dataset"):
@@ -169,8 +166,7 @@ def validations(cases: pd.DataFrame) -> pd.Series:
 def efforts_to(sides: Sequence[pd.DataFrame], level: float) -> list[float]:
     """Least mean effort of training by which a series of each side comes to a validation level.
 
-    The effort is CPU seconds where both sides have such, else the seconds of older records, else
-    FLOPs; NaN where there is no common one.
+    By the first of `EFFORT` that all sides have; NaN without one.
     """
     for axis in EFFORT:
         efforts = [_effort_to(side, axis, level) for side in sides]

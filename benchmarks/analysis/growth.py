@@ -28,20 +28,14 @@ ALWAYS, NEVER = 0.0, float("inf")  # crossings at all dimensions that were measu
 
 @dataclass(frozen=True)
 class Growth:
-    """Growth of a cost with a size.
+    """Growth of a cost with a size."""
 
-    ``degree`` is that of the polynomial: of exact counts, None if no polynomial fits, or of the law
-    fitted to times. ``exponent`` is d ln cost / d ln size at the ``largest`` size, for times with a
-    95 % ``interval``. It is a lower bound of the asymptote's unless that is ``reached``.
-    ``breaks`` are the sizes from which on times differ by a factor.
-    """
-
-    degree: int | None
-    exponent: float
+    degree: int | None  # of the polynomial of exact counts, if one fits, or of the law of times
+    exponent: float  # d ln cost / d ln size at the largest size
     largest: float
-    interval: tuple[float, float] | None = None
-    reached: bool = True
-    breaks: tuple[float, ...] = ()
+    interval: tuple[float, float] | None = None  # of the exponent, 95 %, for times
+    reached: bool = True  # whether the exponent is the asymptote's, not a lower bound of it
+    breaks: tuple[float, ...] = ()  # sizes from which on times differ by a factor
 
 
 def growth(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:

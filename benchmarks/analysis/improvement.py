@@ -1,11 +1,8 @@
 """Learning curves: where one comes to a level, and whether a training was still improving.
 
 A curve is the arrays of a record: ``validation_ll`` (nats) and, by validation, ``validated``
-(updates), ``validation_flops`` and, where it was timed, ``validation_seconds``.
-
-A learning rate that falls to zero flattens every curve, so the last validations do not say whether
-more updates would help. `benchmarks.training.continuation` goes on at a constant rate: the floor of
-the valley moves on with the updates, the noise about it does not. What more updates would gain is
+(updates) and the efforts. A learning rate that falls to zero flattens every curve, so a
+continuation of the training at a constant rate says whether more updates would help. Their gain is
 counted from the best weights, which a training that overfits has left behind at its end.
 """
 
@@ -38,10 +35,9 @@ Curve = Mapping[str, np.ndarray]
 
 
 def cost_at(curve: Curve, axis: str, level: float) -> float:
-    """Return the value of an axis at the first validation at or above a level, nats.
+    """The value of an axis at the first validation at or above a level, nats.
 
-    Sparse validations come to it late, not early. Infinite if none does; NaN for an axis that the
-    curve does not have, such as seconds that were not measured.
+    Infinite if there is none; NaN for an axis that the curve lacks, such as seconds.
     """
     above = np.flatnonzero(curve[CURVE] >= level)
     if not len(above):
@@ -73,10 +69,7 @@ def gain_per_doubling(
 
 
 def gain_of(seeds: pd.DataFrame) -> Estimate | None:
-    """Mean gain of the seeds of a model over their best, nats; None if that of one is not known.
-
-    That is the gain per doubling from the end of the training, less what lies between end and best.
-    """
+    """Mean gain of a model's seeds per doubling, over their best, nats; None if one is unknown."""
     known = seeds.reindex(columns=GAINS).astype(float)
     if known.empty or known.isna().any(axis=None):
         return None
@@ -99,8 +92,8 @@ def last(cases: pd.DataFrame) -> pd.Series:
 def improving(seeds: pd.DataFrame) -> bool | None:
     """Whether the seeds of a model were still improving; None if it is not known.
 
-    They were where the gain by as many updates again is above the `margin` up to which two
-    densities are level, and above zero at the level of `criteria`, one-sided.
+    They were where as many updates again gain more than `margin`, and more than 0 by a one-sided
+    test.
     """
     gain = gain_of(seeds)
     if gain is None:

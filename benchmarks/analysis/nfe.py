@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.polynomial.polynomial import polyval
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import tail_polynomial
@@ -28,19 +29,15 @@ SHARE = 0.9
 def named(frame: pd.DataFrame) -> pd.DataFrame:
     """Add the "family" of each case's data, and a "series" that is named within that family.
 
-    A family is data of one name but for the number at its end: patches of all sizes, say. What a
-    flow has on one family alone, such as a number of updates, is not part of its name.
+    A family is data of one name but for the number at its end: patches of all sizes, say.
     """
     data = frame["dataset"].astype(str).str.replace(r"_?\d+$", "", regex=True)
-    parts = [group.assign(series=series(group)) for _, group in frame.groupby(data)]
-    return frame.assign(family=data, series=pd.concat(parts)["series"])
+    names = [pd.Series(series(group), group.index) for _, group in frame.groupby(data)]
+    return frame.assign(family=data, series=pd.concat(names))
 
 
 def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Done cases by series and family of data sets, of those that have enough dimensions.
-
-    A name is that of a series and of its family, which `parts_of` gives.
-    """
+    """Done cases at enough dimensions, by the name of their series and family (`parts_of`)."""
     done = frame[frame["status"] == "done"] if len(frame) else frame
     if done.empty:
         return {}
@@ -59,7 +56,7 @@ def parts_of(name: str) -> tuple[str, str]:
 def growth(group: pd.DataFrame, *metrics: str) -> Estimate | None:
     """Slope in ln D of the mean logarithm of the metrics, over means of the seeds.
 
-    None where too few dimensions have them all, which old records may lack.
+    None where too few dimensions have them all.
     """
     if not {*metrics} <= set(group):
         return None
@@ -74,15 +71,15 @@ def growth(group: pd.DataFrame, *metrics: str) -> Estimate | None:
 
 
 class Fit(NamedTuple):
-    """A series over D at equal fit: a row for each training, and the names of its tolerances.
+    """A series over D at equal fit.
 
     Columns of the rows: "dim", "seed", "key", "share" of the gap at the end, "update" at which
     `SHARE` was reached, infinite if never, and NFE there by tolerance, NaN then.
     """
 
     name: str
-    rows: pd.DataFrame
-    tolerances: tuple[str, ...]
+    rows: pd.DataFrame  # one a training
+    tolerances: tuple[str, ...]  # their names
 
     @property
     def flow(self) -> str:
@@ -90,18 +87,12 @@ class Fit(NamedTuple):
         return parts_of(self.name)[0]
 
     def growth(self, *tolerances: str) -> Estimate | None:
-        """Slope of ln NFE in ln D, by default of the mean over all tolerances.
-
-        None below three dimensions.
-        """
+        """Slope of ln NFE in ln D, of the mean over tolerances; None below three dimensions."""
         return growth(self.rows, *tolerances or self.tolerances)
 
 
 def fits(frame: pd.DataFrame) -> list[Fit]:
-    """Each series of the study nfe over D at equal fit, of records that have a likelihood.
-
-    A series is left out where none of its data leaves a gap above a Gaussian.
-    """
+    """Each series of the study nfe whose data leaves a gap above a Gaussian, at equal fit."""
     if not {"gaussian_ll", "val_ll"} <= set(frame):
         return []
     measured = frame[["gaussian_ll", "arrays"]].notna().all(axis=1)
@@ -149,10 +140,7 @@ class Total(NamedTuple):
 
 
 def totals(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:
-    """The series with an ODE of the study nfe, and those without one of the study cost.
-
-    Either is empty where the records have none, as old ones.
-    """
+    """The series with an ODE of the study nfe, and those without one of the study cost."""
     if not {"solve_nfe", "log_prob_flops"} <= set(frame):
         return [], []
     nfe = frame[(frame["study"] == "nfe") & frame["solve_flops"].notna()]
@@ -180,11 +168,10 @@ def _direct(cost: pd.DataFrame, at: Sequence[int]) -> Iterator[Total]:
     for name, group in along.groupby("series") if len(along) else ():
         counted = group.drop_duplicates("dim")  # seeds have equal counts
         x, counts = counted["dim"].tolist(), counted["log_prob_flops"].tolist()
-        outside = {"left": np.nan, "right": np.nan}
-        flops = np.exp(np.interp(np.log(at), np.log(x), np.log(counts), **outside))
+        flops = np.exp(np.interp(np.log(at), np.log(x), np.log(counts), left=np.nan, right=np.nan))
         with suppress(ValueError):  # no polynomial fits
-            start, c = tail_polynomial(x, [int(count) for count in counts])
-            exact = [float(sum(a * d**k for k, a in enumerate(c))) for d in at]
+            start, coefficients = tail_polynomial(x, [int(count) for count in counts])
+            exact = [float(polyval(dim, coefficients)) for dim in at]
             flops = np.where(np.asarray(at) < start, flops, exact)
         flops /= counted["batch"].iloc[0]
         costs = pd.DataFrame({"flops": flops, "nfe": 0.0}, index=list(at)).dropna()

@@ -39,15 +39,12 @@ OPEN = {  # what it leaves out
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean log-likelihood of a model less that of another, nats, and what its error is over.
-
-    ``basis`` is a name of `BASES`, ``seeds`` the number of repetitions, ``dim`` that of the data.
-    """
+    """Mean log-likelihood of a model less that of another, nats, and what its error is over."""
 
     estimate: Estimate
-    basis: str
-    seeds: int
-    dim: int
+    basis: str  # a name of `BASES`
+    seeds: int  # the number of repetitions
+    dim: int  # of the data
 
     @property
     def tested(self) -> Estimate:
@@ -126,10 +123,7 @@ def mean_by_row(seeds: pd.DataFrame) -> np.ndarray:
 
 
 def error_over_rows(seeds: pd.DataFrame) -> float:
-    """Standard error over test rows, clustered, of the mean over seeds, nats.
-
-    Of the mean over rows where cases share them; else of the mean of one case.
-    """
+    """Standard error over test rows, clustered, of the mean over seeds, else of one case, nats."""
     if not _has_rows(seeds) or not _shares_rows(seeds):
         return float(seeds["test_ll_se"].mean())
     return of_rows(mean_by_row(seeds), _groups(seeds)).error

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 DEGREES = 3  # of the polynomial, at most
 POWERS = np.r_[np.linspace(-2.0, -0.1, 77), np.linspace(0.1, 4.0, 157)]  # of a shifted power law
 REPETITIONS = 600  # of the bootstrap
-ABREAST = 50  # problems at once: their arrays stay in the cache
 JUMPS = np.exp(np.linspace(-1.2, 1.2, 49))  # factors by which all sizes from a break on may differ
 TIE = 4.0  # difference in BIC, amid the positive evidence of Kass and Raftery (Bayes Factors, 1995)
 STRONG = 10.0  # difference in BIC that a break has to make
@@ -24,19 +23,17 @@ EXACT = 1e-7  # root mean square of relative errors below which models are not t
 class Law:
     """t(D) = Σ cₖ Dᵏ with cₖ ≥ 0, or a + b Dᵖ where that is clearly better.
 
-    ``degree`` is the polynomial's, ``exponent`` is d ln t / d ln D at the largest size and
-    ``interval`` its 95 % interval. The exponent is a lower bound of the one to come unless the law
-    is ``asymptotic``: not where the leading term is less than half, where a constant law leaves
-    room for a linear term of half the cost, and where no polynomial fits. ``breaks`` has the size
-    from which on all times differ by a common factor, if there is one: another cache, or a library
-    that begins to use threads. The law is then that of the largest sizes.
+    The exponent is a lower bound of the one to come unless the law is ``asymptotic``: not where the
+    leading term is less than half, where a constant law leaves room for a linear term of half the
+    cost, and where no polynomial fits. Times that differ by a common factor from a size on have met
+    another cache, or a library that begins to use threads: the law is that of the largest sizes.
     """
 
-    degree: int
-    exponent: float
-    interval: tuple[float, float]
+    degree: int  #: of the polynomial
+    exponent: float  #: d ln t / d ln D at the largest size
+    interval: tuple[float, float]  #: of the exponent, 95 %
     asymptotic: bool
-    breaks: tuple[float, ...]
+    breaks: tuple[float, ...]  #: the size from which on all times differ by a factor, if any
 
 
 def fit(
@@ -155,12 +152,6 @@ def _criterion(squares: np.ndarray, n: int, parameters: ArrayLike) -> np.ndarray
 
 def _powers(x: np.ndarray, costs: np.ndarray) -> _Laws:
     """For each of the costs (B, n) the best shifted power law a + b Dᵖ, a ≥ 0 and b > 0."""
-    parts = [_shifted(x, part) for part in np.array_split(costs, -(-len(costs) // ABREAST))]
-    return _Laws(*(np.concatenate(field)[None] for field in zip(*parts, strict=True)))
-
-
-def _shifted(x: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The fields of the same laws, of few costs."""
     w, g = 1 / costs, (x / x[-1]) ** POWERS[:, None]
     aa, ab, bb = (w**2).sum(1), g @ (w**2).T, g**2 @ (w**2).T
     to_a, to_b = w.sum(1), g @ w.T
@@ -171,11 +162,17 @@ def _shifted(x: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, ...]:
     squares = np.maximum(len(x) - a * to_a - b * to_b, 0.0)
     bic = np.where(b > 0, _criterion(squares, len(x), 2 + shifted), np.inf)
     best, problems = bic.argmin(0), np.arange(len(costs))
-    a, b, p = a[best, problems], b[best, problems], POWERS[best]
+    a, b = a[best, problems], b[best, problems]
     share = b / (a + b)
-    terms = 2 + (a > 0)  # b, the power, and the shift
-    predicted = a[:, None] + b[:, None] * g[best]
-    return p * share, predicted, terms, bic[best, problems], share, np.zeros_like(best)
+    law = _Laws(
+        exponent=POWERS[best] * share,
+        predicted=a[:, None] + b[:, None] * g[best],
+        parameters=2 + (a > 0),  # b, the power, and the shift
+        bic=bic[best, problems],
+        share=share,
+        degree=np.zeros_like(best),
+    )
+    return _Laws(*(field[None] for field in law))
 
 
 def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> _Laws:

@@ -41,48 +41,35 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome of a claim, one sentence with its figures, and the keys of the records behind it.
-
-    ``strength`` and ``weakness`` say in a sentence what speaks for the verdict and against it.
-    ``exhibits`` are the names of the tables and figures that show it, as studies name them.
-    """
+    """Outcome of a claim, and what it rests on."""
 
     outcome: Outcome
-    sentence: str
-    records: tuple[str, ...] = ()
-    exhibits: tuple[str, ...] = ()
-    strength: str = ""
-    weakness: str = ""
+    sentence: str  #: one, with its figures
+    records: tuple[str, ...] = ()  #: keys of the records behind it
+    exhibits: tuple[str, ...] = ()  #: names of the tables and figures that show it
+    strength: str = ""  #: a sentence on what speaks for the verdict
+    weakness: str = ""  #: and against it
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, and how records judge it.
-
-    ``page`` is the number of its slide in the `LECTURE` and ``slide`` the title, None and "" of a
-    claim that is not the lecture's. ``criterion`` says what confirms and what refutes it,
-    ``strength`` and ``weakness`` what speaks for such a verdict and against it; a ``check`` holds
-    by construction. ``studies`` are those whose records it reads, or one of which it reads a
-    ``part``, and ``also`` those that a run may lack; ``suite`` measures them all. ``exhibits`` are
-    the tables and figures that show it. ``judge`` gets the frame, or what ``prepare`` makes of it,
-    once for all claims that have the same one.
-    """
+    """A statement, and how records judge it."""
 
     id: str
-    judge: Callable[[Any], Verdict]
+    judge: Callable[[Any], Verdict]  # gets the frame, or what ``prepare`` makes of it
     statement: str
-    criterion: str
-    studies: Sequence[str]
-    suite: str
-    exhibits: Sequence[str] = ()
-    also: Sequence[str] = ()
-    prepare: Callable[[pd.DataFrame], Any] | None = None
-    page: int | None = None
-    slide: str = ""
-    strength: str = ""
-    weakness: str = ""
-    check: bool = False
-    part: str = ""
+    criterion: str  # what confirms it, and what refutes it
+    studies: Sequence[str]  # whose records it reads
+    suite: str  # measures these studies
+    exhibits: Sequence[str] = ()  # names of the tables and figures that show it
+    also: Sequence[str] = ()  # studies whose records it reads where a run has some
+    prepare: Callable[[pd.DataFrame], Any] | None = None  # called once for all claims that share it
+    page: int | None = None  # of its slide in the `LECTURE`
+    slide: str = ""  # its title
+    strength: str = ""  # what speaks for such a verdict
+    weakness: str = ""  # and against it
+    check: bool = False  # it holds by construction
+    part: str = ""  # of its study
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -51,33 +51,26 @@ class Seeds(BaseModel, frozen=True, extra="ignore"):
 
 
 class Case(BaseModel, frozen=True, extra="ignore"):
-    """One cell of a study.
-
-    ``options`` are the flow's, complete with defaults; ``settings`` what else the study depends
-    on. ``roles`` say what the case stands for in its comparison (a point of a grid, the rule that
-    decided a width): they change nothing that is measured. Two cases with the same key measure the
-    same thing. ``needs`` are the keys of cases whose records decide what is measured: such a case
-    is planned before they are there, and ``resolves`` is its key in the case that is measured.
-    """
+    """One cell of a study. Two cases with the same key measure the same thing."""
 
     model_config = ConfigDict(ignored_types=(cached_property,))
 
     study: str
     flow: str
     dim: Whole
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)  #: the flow's, complete with defaults
     dataset: str | None = None
     batch: Whole
     updates: StrictInt = 0
     seeds: Seeds = Seeds()
-    settings: dict[str, Any] = Field(default_factory=dict)
-    roles: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)  #: what else the study depends on
+    roles: dict[str, Any] = Field(default_factory=dict)  #: in its comparison, for readers alone
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     threads: Whole = 1
     protocol: str = PROTOCOL
-    needs: tuple[str, ...] = ()
-    resolves: str = ""
+    needs: tuple[str, ...] = ()  #: keys of cases whose records decide what is measured
+    resolves: str = ""  #: the key that a case with needs was planned under
 
     @model_validator(mode="before")
     @classmethod

@@ -47,28 +47,20 @@ ENDINGS = {"error": "_se"} | {part: f".{part}" for part in ("interval", "prefix"
 
 @dataclass(frozen=True)
 class Column:
-    """How a column of a table is shown; the frame holds raw values in base units (s, B, nats).
+    """How a column of a table is shown; the frame holds raw values in base units (s, B, nats)."""
 
-    ``label`` and ``unit`` are the header, ``scale`` is the factor from the raw unit to ``unit``,
-    ``digits`` a format specification (".3g"). Five fields name other columns of the frame, by
-    default those of the column's name and its of `ENDINGS`: ``error`` the standard error, shown as
-    "value ± error"; ``interval`` pairs (low, high), shown in brackets; ``prefix`` and ``mark``
-    texts before and after the number; ``leads`` booleans that say which cell stands out as the
-    best. ``better`` makes it the best ("higher" or "lower") by more than the two cells' errors.
-    ``kind`` "time" says that cells are times, which a report marks where they are not to be quoted.
-    """
-
-    label: str = ""
-    unit: str = ""
-    scale: float = 1.0
-    digits: str = ""
-    error: str = ""
-    interval: str = ""
-    prefix: str = ""
-    mark: str = ""
-    better: str = ""
-    leads: str = ""
-    kind: str = ""
+    label: str = ""  #: of the header; by default the column's name
+    unit: str = ""  #: of the header
+    scale: float = 1.0  #: factor from the raw unit to ``unit``
+    digits: str = ""  #: a format specification (".3g")
+    # names of columns of the frame, by default the column's with the ending in `ENDINGS`
+    error: str = ""  #: the standard error, shown as "value ± error"
+    interval: str = ""  #: pairs (low, high), shown in brackets
+    prefix: str = ""  #: texts before the number
+    mark: str = ""  #: texts after the number
+    leads: str = ""  #: booleans: the cell that stands out as the best
+    better: str = ""  #: "higher" or "lower": the best stands out, by more than both cells' errors
+    kind: str = ""  #: "time": a report marks the cells that are not to be quoted
 
     @classmethod
     def of(cls, metric: str, *, row: bool | None = None, **changes: Any) -> Column:

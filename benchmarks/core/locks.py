@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from getpass import getuser
 from pathlib import Path
@@ -35,33 +35,27 @@ def held(folder: Path) -> Iterator[None]:
         )
 
     check_name(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _acquired(folder / ".lock", f"since {datetime.now():%Y-%m-%d %H:%M}", busy)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise FolderError(f"{str(folder)!r} cannot be a results folder: {reason}") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            since = f"since {datetime.now():%Y-%m-%d %H:%M}"
+            stack.enter_context(_holding(folder / ".lock", since, busy))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise FolderError(f"{str(folder)!r} cannot be a results folder: {reason}") from error
         yield
-    finally:
-        lock.release()
 
 
-@contextmanager
-def timing(folder: Path, waiting: Callable[[str], object]) -> Iterator[None]:
+def timing(folder: Path, waiting: Callable[[str], object]) -> AbstractContextManager[None]:
     """Hold this machine for the timings of a results folder, once no other run is timing.
 
     ``waiting`` is told for whom. ValueError where the variable names no folder.
     """
-    lock = _acquired(
+    return _holding(
         place() / "flowgauge-timing.lock",
         str(folder),
         lambda holder: waiting(f"Waiting for run {holder} to finish its timings."),
     )
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def place() -> Path:
@@ -72,27 +66,29 @@ def place() -> Path:
     return path
 
 
-def _acquired(path: Path, detail: str, waiting: Callable[[str], object]) -> filelock.BaseFileLock:
-    """Acquire a lock; ``waiting`` is called with its holder as long as there is another.
+@contextmanager
+def _holding(path: Path, detail: str, waiting: Callable[[str], object]) -> Iterator[None]:
+    """Hold a lock; ``waiting`` is called with its holder as long as there is another.
 
     Holders write themselves into a file beside, which all users may write.
     """
     lock, note = filelock.FileLock(path, mode=0o666), path.with_name(f"{path.name}.holder")
-    while True:
+    while not lock.is_locked:
         try:
             lock.acquire(timeout=0)
-            break
         except filelock.Timeout:
-            try:
+            holder = ""
+            with suppress(OSError):
                 holder = note.read_text(errors="replace").strip()
-            except OSError:
-                holder = ""
             waiting(holder or "unknown")
             threading.Event().wait(POLL)
     with suppress(OSError):
         note.write_text(f"{os.getpid()} (user {_user()}, {detail})\n", errors="replace")
         note.chmod(0o666)
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _user() -> str:

@@ -1,10 +1,9 @@
 """Every metric that a record can hold: its unit, its better direction, and how it may be compared.
 
 Kinds: "exact" counts are equal on every machine for one minor version of torch; "quality" has a
-standard error; "time" travels only as a ratio to the reference workload. Counts of sampling are no
-exact ones: inverses iterate until they converge, which the last bit of a machine can decide.
-Tables, axes, the gate, claims and exports take all of this from here. A new metric is one line of
-``metrics.toml``, or a call of `register` in a plug-in.
+standard error; "time" travels only as a ratio to the reference workload. Counts of sampling are
+"quality": inverses iterate until they converge, which the last bit of a machine can decide. A new
+metric is one line of ``metrics.toml``, or a call of `register` in a plug-in.
 """
 
 from __future__ import annotations
@@ -35,26 +34,18 @@ QUANTITIES = {"s": "seconds", "FLOP": "FLOPs", "B": "bytes", "op": "operations"}
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Metric:
-    """What a number means.
+    """What a number means."""
 
-    ``per`` is what a value is of: a "batch", one "row" of data, or "" for anything else. A value of
-    a batch is shown for a row where a table asks for it. ``display`` is the unit of tables and axes
-    where it is not ``unit``, ``digits`` a format specification of tables (".3g"). ``label`` is the
-    short name of headers and axes; ``about`` explains. ``solves`` says that a count grows with the
-    evaluations of a solver, so that it is exact only where the solver's steps are fixed. ``cpu``
-    says that a time is in CPU seconds of one process, which may be quoted whatever ran beside it.
-    """
-
-    about: str
+    about: str  # explains it
     unit: str
     better: Better
     kind: Kind
-    label: str = ""
-    per: Literal["", "batch", "row"] = ""
-    display: str = ""
-    digits: str = ""
-    solves: bool = False
-    cpu: bool = False
+    label: str = ""  # short name of headers and axes
+    per: Literal["", "batch", "row"] = ""  # what a value is of; a batch's may be shown for a row
+    display: str = ""  # unit of tables and axes where it is not ``unit``
+    digits: str = ""  # a format specification of tables (".3g")
+    solves: bool = False  # grows with a solver's evaluations: exact only where its steps are fixed
+    cpu: bool = False  # in CPU seconds of one process, quotable whatever ran beside it
 
     def __post_init__(self) -> None:
         if self.display and (self.unit, self.display) not in SCALES:

@@ -133,15 +133,11 @@ def flow_of(name: str) -> str:
     return f"{STAR}{first}" if name.startswith(STAR) else first
 
 
-def places(flows: Sequence[str]) -> str:
-    """The rank of each flow of a plug-in among flows, best first; empty where there is none."""
-    of = f"of {counted(len(flows), 'flow')}"
-    return ", ".join(f"{f} is {n} {of}" for n, f in enumerate(flows, 1) if f.startswith(STAR))
-
-
 def of_plugins(flows: Sequence[str]) -> str:
-    """What the star is and these ranks, to follow a table's note; empty without plug-ins."""
-    return f" {STAR}: of a plug-in; {ranks}." if (ranks := places(flows)) else ""
+    """The rank of each flow of a plug-in among flows, best first, to follow a table's note."""
+    of = f"of {counted(len(flows), 'flow')}"
+    ranks = [f"{f} is {n} {of}" for n, f in enumerate(flows, 1) if f.startswith(STAR)]
+    return f" {STAR}: of a plug-in; {', '.join(ranks)}." if ranks else ""
 
 
 def series(frame: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -103,10 +103,6 @@ def _read(metrics: Any) -> dict[str, Values]:
     }
 
 
-def _line(reason: str) -> str:
-    return brief(reason) if reason else ""
-
-
 def _floats(value: Any) -> tuple[float, ...]:
     listed = value if isinstance(value, list | tuple) else [value]
     try:
@@ -133,69 +129,48 @@ def _written(metrics: Mapping[str, Values]) -> dict[str, list[Any]]:
 
 
 class Record(BaseModel):
-    """What became of one case.
-
-    ``identity`` is what the key is made of. ``defaults`` are those of the flow's options and of the
-    study's settings when it was measured, for a reader of records of several times. ``digest`` is
-    that of metrics and arrays, of records with defaults. ``declared`` are the versions and paces of
-    all that the case depends on, ``files`` the content hashes of plug-ins and data files. ``block``
-    is equal for cases that were measured together. ``shared`` says what ran on the machine beside
-    the block (average busy cores of other processes; null where that is not known). ``seconds`` are
-    those that the case took. Records of earlier releases may lack their times (``pending``), or
-    have the machine and all below it of their times, and those of the rest in ``origin``. A reader
-    ignores fields that it does not know.
-    """
+    """What became of one case. A reader ignores fields that it does not know."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, ser_json_inf_nan="strings")
 
     schema_: StrictInt = Field(default=SCHEMA, alias="schema")
     case: Case
     key: str
-    identity: dict[str, Any] = {}
-    defaults: dict[str, dict[str, Any]] = {}  # of "options" and "settings"
-    digest: str = ""
-    declared: dict[str, Declared] = {}
-    files: dict[str, str] = {}
-    plugins: dict[str, dict[str, str]] = {}  # of "flow" and "data": file and commit
+    identity: dict[str, Any] = {}  #: what the key is made of
+    defaults: dict[str, dict[str, Any]] = {}  #: of "options" and "settings", when it was measured
+    digest: str = ""  #: of metrics and arrays, of records with defaults
+    declared: dict[str, Declared] = {}  #: versions and paces of all that the case depends on
+    files: dict[str, str] = {}  #: content hashes of plug-ins and data files
+    plugins: dict[str, dict[str, str]] = {}  #: of "flow" and "data": file and commit
     status: Status
-    reason: Annotated[str, AfterValidator(_line)] = ""
+    reason: Annotated[str, AfterValidator(lambda text: text and brief(text))] = ""
     metrics: Annotated[dict[str, Values], BeforeValidator(_read), PlainSerializer(_written)] = {}
-    arrays: dict[str, str] = {}  # content hash by name; the arrays themselves stand beside
-    notes: dict[str, Any] = {}  # what belongs to the numbers and is none: operators not counted
-    pending: bool = False
-    origin: dict[str, Any] | None = None
+    arrays: dict[str, str] = {}  #: content hash by name; the arrays themselves stand beside
+    notes: dict[str, Any] = {}  #: what belongs to the numbers: operators that were not counted
+    pending: bool = False  #: of earlier releases: without its times
+    origin: dict[str, Any] | None = None  #: of earlier releases: facts of all but its times
     machine: dict[str, Any] = {}
     versions: dict[str, str] = {}
     commit: str = ""
     started: str = ""
-    seconds: StrictFloat | None = None
-    block: str | None = None
-    shared: dict[str, StrictFloat] | None = None
+    seconds: StrictFloat | None = None  #: that the case took
+    block: str | None = None  #: equal for cases that were measured together
+    shared: dict[str, StrictFloat] | None = None  #: busy cores of other processes; null if unknown
 
     @property
     def timed(self) -> bool:
         """Whether any of its metrics is a time that is to be compared, not one as it ran."""
-        times = (values for values in self.metrics.values() if values.kind == "time")
-        return any(values.better != "neither" for values in times)
+        return any(v.kind == "time" and v.better != "neither" for v in self.metrics.values())
 
     @property
     def fingerprint(self) -> str:
         """Sixteen digits of the versions and files that the record depends on."""
         return digest([self.declared, self.files])[:16]
 
-    def without(self, names: Collection[str]) -> Record:
-        """The record without its arrays of these names."""
-        kept = {name: value for name, value in self.arrays.items() if name not in names}
-        return self.model_copy(update={"arrays": kept}).sealed()
-
     def sealed(self) -> Record:
         """The record with its digest; as it is if it is of before there were any."""
         seal = _seal(_written(self.metrics), self.arrays) if self.defaults else ""
         return self.model_copy(update={"digest": seal})
-
-    def json_bytes(self) -> bytes:
-        """The record as it is written."""
-        return self.model_dump_json(by_alias=True, indent=1).encode()
 
 
 def _seal(metrics: Any, arrays: Any) -> str:

@@ -342,7 +342,8 @@ def write(folder: Path, record: Record, arrays: Mapping[str, np.ndarray] | None 
         replace(records / f"{record.key}.npz", buffer.getvalue())
         record.arrays = {name: content_hash(array) for name, array in arrays.items()}
     record.digest = record.sealed().digest
-    replace(records / f"{record.key}.json", record.json_bytes())
+    text = record.model_dump_json(by_alias=True, indent=1)
+    replace(records / f"{record.key}.json", text.encode())
 
 
 def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> Path | None:
@@ -365,7 +366,7 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
     items += [(_loose(path), path.with_suffix(".npz")) for path in fresh.values()]
     if unknown := {*without} - {name for record, _ in items for name in record.arrays}:
         raise ValueError(f"no record to pack has an array {sorted(unknown)[0]!r}")
-    kept = ((record.without(without), path) for record, path in items)
+    kept = ((_without(record, without), path) for record, path in items)
     pairs = ((record, _archive(path, record.arrays)) for record, path in kept)
     table = write_part(folder, pairs, () if join else hashes(folder))
     gone = [(path, path.with_suffix(".npz")) for path in fresh.values()]
@@ -375,6 +376,12 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
     with suppress(OSError):  # what is left keeps it
         (folder / RECORDS).rmdir()
     return table
+
+
+def _without(record: Record, names: Collection[str]) -> Record:
+    """The record without its arrays of these names."""
+    kept = {name: value for name, value in record.arrays.items() if name not in names}
+    return record.model_copy(update={"arrays": kept}).sealed()
 
 
 def hashes(folder: Path) -> set[str]:
@@ -408,7 +415,11 @@ def write_part(
                     entry = zipfile.ZipInfo(f"{value}.npy", (1980, 1, 1, 0, 0, 0))
                     archive.writestr(entry, buffer.getvalue(), zipfile.ZIP_LZMA)
                     there.add(value)
-            rows.append(_row(record))
+            case = {name: getattr(record.case, name) for name in SEEN}
+            case |= {"seed": record.case.seeds.init}
+            about = {"status": record.status, "started": record.started}
+            text = record.model_dump_json(by_alias=True)
+            rows.append({"key": record.key, **case, **about, "record": text})
         empty = not archive.namelist()
     if empty:
         path.unlink()
@@ -416,19 +427,6 @@ def write_part(
     with written(table) as draft:  # last: without it the part does not exist
         pq.write_table(frame, draft, compression="zstd", compression_level=19)
     return table
-
-
-def _row(record: Record) -> dict[str, object]:
-    seen = {name: getattr(record.case, name) for name in SEEN}
-    text = record.model_dump_json(by_alias=True)
-    return {
-        "key": record.key,
-        **seen,
-        "seed": record.case.seeds.init,
-        "status": record.status,
-        "started": record.started,
-        "record": text,
-    }
 
 
 @contextmanager

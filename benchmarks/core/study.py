@@ -40,18 +40,16 @@ class Common:
 
 @dataclass(frozen=True)
 class Result:
-    """What one case gives: metrics and arrays by name, notes as JSON, or why there are none.
+    """What one case gives; ValueError for a metric that the table of metrics lacks.
 
-    ``seconds`` are those that the case took of its block, where the study knows them. The texts of
-    notes and failure may be a flow's: they are made plain, and cut where they are long.
-    Raises ValueError for a metric that the table of metrics lacks.
+    Texts of notes and failure may be a flow's: they are made plain, and cut where they are long.
     """
 
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    failure: str = ""
-    seconds: float | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)  #: JSON
+    failure: str = ""  #: why there are no metrics
+    seconds: float | None = None  #: of its block that the case took, where the study knows
 
     def __post_init__(self) -> None:
         for name in self.metrics:
@@ -80,6 +78,8 @@ class Study:
     question; the modules ``tables`` and ``figures`` there show records, by functions of these names
     of a frame.
 
+    A study of ``parts`` has these alone: their options and their cases' settings have ``part``.
+
     ``version`` is raised when a change moves what the study computes, ``pace`` when it moves how
     fast alone; ``uses`` are the measuring packages that its records depend on beside the flow's.
     """
@@ -91,16 +91,26 @@ class Study:
     uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)
     needs_data: ClassVar[bool] = True  # a run is refused where the files of a data set are absent
     interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
+    parts: ClassVar[Mapping[str, Study]] = {}  # unregistered studies by the setting ``part``
     deciding: ClassVar[frozenset[str]] = frozenset()  # settings that serve `resolved` alone
 
     def part(self, settings: Mapping[str, Any]) -> Study:
-        """The part that settings or a suite's entry name, of a study of `Parts`; else the study."""
-        return self
+        """The part that settings or a suite's entry name; of a study without parts itself.
+
+        ValueError where they name none.
+        """
+        if not self.parts:
+            return self
+        if (name := str(settings.get("part"))) not in self.parts:
+            choices = ", ".join(self.parts)
+            raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
+        return self.parts[name]
 
     @property
     def models(self) -> dict[str, type[BaseModel]]:
         """The models of a suite's entries by the name of the study, and of its part."""
-        return {f"`{self.name}`": self.Options}
+        parts = {f"`{self.name}`, part `{part}`": s.Options for part, s in self.parts.items()}
+        return parts or {f"`{self.name}`": self.Options}
 
     def cases(self, options: Any, common: Common) -> Iterable[Case]:
         """The cases that the options of a suite ask for."""
@@ -170,50 +180,10 @@ class Study:
         return type(self).__module__.rpartition(".")[0]
 
 
-class Parts(Study):
-    """A study of several parts: the setting ``part`` of a case and of a suite's entry names one.
-
-    A part is a `Study` with options, versions and uses of its own, which is not registered. Its
-    options and its cases' settings have ``part``.
-    """
-
-    parts: ClassVar[Mapping[str, Study]]
-
-    def part(self, settings: Mapping[str, Any]) -> Study:
-        """The part of settings or of a suite's entry; ValueError where they name none."""
-        if (name := str(settings.get("part"))) not in self.parts:
-            choices = ", ".join(self.parts)
-            raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
-        return self.parts[name]
-
-    @property
-    def models(self) -> dict[str, type[BaseModel]]:
-        """The models of the parts."""
-        return {f"`{self.name}`, part `{part}`": s.Options for part, s in self.parts.items()}
-
-    def cases(self, options: Any, common: Common) -> Iterable[Case]:
-        """The cases of the part that the options are of."""
-        return self.parts[options.part].cases(options, common)
-
-    def block(self, case: Case) -> str:
-        """A block of the case's part."""
-        return f"{case.settings['part']} {self.part(case.settings).block(case)}"
-
-    def resolved(self, case: Case, earlier: Sequence[Record]) -> Case:
-        """The case as its part resolves it."""
-        return self.part(case.settings).resolved(case, earlier)
-
-    def budget(self, case: Case) -> float:
-        """Seconds by the case's part."""
-        return self.part(case.settings).budget(case)
-
-    def alone(self, case: Case) -> bool:
-        """Whether the case's part needs the whole machine for it."""
-        return self.part(case.settings).alone(case)
-
-    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Each case's key and result, by the part of the block."""
-        return self.part(cases[0].settings).measure(cases)
+def study_of(case: Case) -> Study:
+    """The study that measures a case, or the part of one."""
+    study: Study = registry[case.study]
+    return study.part(case.settings)
 
 
 S = TypeVar("S", bound=type[Study])

@@ -20,7 +20,7 @@ from benchmarks.core.case import Case
 from benchmarks.core.frame import Plan, Planned, place, plan_of
 from benchmarks.core.naming import labels
 from benchmarks.core.record import Record, Standing
-from benchmarks.core.study import Result, registry
+from benchmarks.core.study import Result, study_of
 from benchmarks.execution.process import plugins_of
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import standing
@@ -51,7 +51,7 @@ class Task:
     @property
     def alone(self) -> bool:
         """Whether it has the machine to itself."""
-        return not self.operators and any(registry[c.study].alone(c) for c in self.cases)
+        return not self.operators and any(study_of(c).alone(c) for c in self.cases)
 
     @property
     def budget(self) -> float:
@@ -61,8 +61,7 @@ class Task:
 
 def budget(case: Case) -> float:
     """Seconds that a case is expected to take."""
-    seconds: float = registry[case.study].budget(case)
-    return seconds
+    return study_of(case).budget(case)
 
 
 def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
@@ -72,8 +71,9 @@ def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
     """
     grouped: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
-        block = case.key if operators else registry[case.study].block(case)
-        grouped.setdefault((case.study, block, plugins_of([case])), []).append(case)
+        block = case.key if operators else study_of(case).block(case)
+        measured = case.study, case.settings.get("part"), block, plugins_of([case])
+        grouped.setdefault(measured, []).append(case)
     listed = [Task(tuple(block), operators) for block in grouped.values()]
     return sorted(listed, key=lambda task: task.plugins)
 

@@ -38,7 +38,7 @@ from benchmarks import datasets
 from benchmarks.core.case import Case, digest
 from benchmarks.core.formats import brief
 from benchmarks.core.record import Status
-from benchmarks.core.study import Result, registry
+from benchmarks.core.study import Result, registry, study_of
 from benchmarks.datasets.tables import admit
 from benchmarks.measure import machine
 from benchmarks.measure.operations import dispatched
@@ -470,11 +470,11 @@ def _results(cases: Sequence[Case], operators: bool) -> Iterator[tuple[str, Resu
     """Each case's key and result; settings that a case has changed are undone before the next."""
     for case in cases:
         admit(case.dataset or "")
-    study = registry[cases[0].study]
+    study = study_of(cases[0])
     results = iter(dispatched(study, cases) if operators else study.measure(cases))
     names = ", ".join(sorted({case.flow for case in cases}))
     while True:
-        with unchanged(f"{study.name} of {names}", silent=False):
+        with unchanged(f"{cases[0].study} of {names}", silent=False):
             pair = next(results, None)
         if pair is None:
             return

@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.core import locks, store
 from benchmarks.core.case import Case, defaults_of, digest
 from benchmarks.core.record import Declared, Record, Status, Values
-from benchmarks.core.study import Result, Skipped, Study, registry
+from benchmarks.core.study import Result, Skipped, study_of
 from benchmarks.execution import plan, versions
 from benchmarks.execution.process import (
     STOPPING,
@@ -125,7 +125,7 @@ class Recorder:
 
     def _resolved(self, case: Case) -> Case:
         """The case as it is measured; `Skipped` and ValueError as of `Study.resolved`."""
-        study: Study = registry[case.study]
+        study = study_of(case)
         study.admit(case)
         earlier = [store.read_one(self.folder, key) for key in case.needs]
         return study.resolved(case, earlier).changed(resolves=case.key) if earlier else case

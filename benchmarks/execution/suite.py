@@ -103,7 +103,8 @@ class Suite(Settings, frozen=True):
             options = dict(entry)
             study = registry[str(options.pop("study", ""))]
             where = f"suite {self.name!r}, study {study.name!r}"
-            model = validated(study.part(options).Options, options, where)
+            part = study.part(options)
+            model = validated(part.Options, options, where)
             if unknown := set(getattr(model, "sizes", ())) - set(SIZES):
                 known = ", ".join(SIZES)
                 raise ValueError(
@@ -111,7 +112,7 @@ class Suite(Settings, frozen=True):
                 )
             for name in getattr(model, "datasets", ()):
                 admit(name)
-            listed = list(study.cases(model, common))
+            listed = list(part.cases(model, common))
             for case in listed:  # a flow's defaults too
                 check_values(case.options, f"{where}: options of {case.flow!r}")
             entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in listed}

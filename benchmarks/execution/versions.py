@@ -29,6 +29,7 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.record import Record, Standing
 from benchmarks.core.study import registry as studies
+from benchmarks.core.study import study_of
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.datasets.tables import admit
 from benchmarks.measure.machine import git
@@ -52,7 +53,7 @@ class Dependencies:
 def dependencies(case: Case) -> Dependencies:
     """What a case depends on now; ValueError for a study, flow or data set that there is not."""
     modules = {f"study {case.study}": studies.module_of(case.study)}
-    study = studies[case.study].part(case.settings)
+    study = study_of(case)
     declared = {f"study {case.former}": Declared(study.version, study.pace)}
     if case.flow not in BASELINES:
         modules[f"flow {case.flow}"] = members.module_of(case.flow)

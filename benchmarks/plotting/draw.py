@@ -71,10 +71,7 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def axis_label(metric: str, *, row: bool = False, **changes: Any) -> str:
-    """Label of a metric's axis, as the header of its column: "log_prob (µs/row)".
-
-    Values are drawn times the metric's ``scale``; ``row`` if they are of one row of data.
-    """
+    """Label of a metric's axis, as the header of its column: "log_prob (µs/row)"."""
     return Column.of(metric, row=row, **changes).header
 
 
@@ -94,10 +91,7 @@ def means(panel: Any, rows: pd.DataFrame, y: str, looks: Mapping[str, Any]) -> N
 
 
 def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """One legend for all panels, in as many columns as the figure is wide enough for.
-
-    The figure grows by the legend's height, so that the panels keep theirs.
-    """
+    """One legend for all panels, by whose height the figure grows."""
     longest = max(map(len, labels), default=0)
     fit = int(figure.get_figwidth() / (0.75 + 0.085 * longest))  # inches: handle, then letters
     columns = max(1, min(fit, len(labels)))

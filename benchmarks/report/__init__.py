@@ -27,10 +27,10 @@ def write(*folders: str | Path, out: str | Path | None = None) -> Path:
 def draw(*folders: str | Path, out: str | Path | None = None) -> tuple[Path, Report]:
     """Write the report of a results folder, or of several: the path of index.html, the content.
 
-    It goes into the folder ``out``: by default ``report/`` in the one results folder, and of
-    several ``results/A-vs-B/report``. The same records give the same bytes. What a study cannot
-    make appears as a note in the report, and as a warning. ValueError for a folder without records
-    and for an ``out`` that holds files and no earlier report.
+    By default it goes into ``report/`` in the one results folder, and of several into
+    ``results/A-vs-B/report``. The same records give the same bytes. What a study cannot make is a
+    note in the report, and a warning. ValueError for a folder without records and for an ``out``
+    that holds files and no earlier report.
     """
     from benchmarks.report.content import collect
 

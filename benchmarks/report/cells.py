@@ -83,7 +83,10 @@ def _column(table: Table, name: str, column: Column) -> list[Cell]:
     frame, missing = table.frame, [None] * len(table.frame)
     parts = (name, column.error, column.interval, column.prefix, column.mark)
     lists = [frame[part].tolist() if part in frame else missing for part in parts]
-    values, errors = ([_number(item) * column.scale for item in items] for items in lists[:2])
+    values, errors = (
+        [float(item) * column.scale if _is_number(item) else math.nan for item in items]
+        for items in lists[:2]
+    )
     has_errors = column.error in frame
     digits = column.digits or _digits(values, has_errors)
     own = table.columns.get(column.error, Column()).digits or None
@@ -146,10 +149,6 @@ def _digits(values: Sequence[float], has_errors: bool) -> str:
 
 def _is_number(item: Any) -> bool:
     return isinstance(item, Real) and not isinstance(item, bool | np.bool_)
-
-
-def _number(item: Any) -> float:
-    return float(item) if _is_number(item) else math.nan
 
 
 def _text(item: Any) -> str:

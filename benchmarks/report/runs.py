@@ -52,24 +52,21 @@ class CaseState:
 
 @dataclass(frozen=True)
 class Run:
-    """The cases of a plan with their records; ``outside`` counts records that stand in no plan.
+    """The cases of a plan with their records.
 
-    Keys are those of the records, after the ``label`` where a report has several runs. The
-    ``frame`` has times of one ``place`` alone (machine class and torch, "" of no times), which
-    ``note`` says. ``cautions`` are by key why a record's times are not to be quoted, ``unchecked``
-    says how many records could not be checked.
+    Keys are those of the records, after the label where a report has several runs.
     """
 
     label: str
     plan: Plan
     records: Mapping[str, Record]
     states: tuple[CaseState, ...]
-    frame: pd.DataFrame
-    place: str
-    note: str
-    cautions: Mapping[str, str]
-    outside: int
-    unchecked: str = ""
+    frame: pd.DataFrame  # with times of one place alone
+    place: str  # machine class and torch, "" of no times
+    note: str  # on times that are left out
+    cautions: Mapping[str, str]  # why a record's times are not to be quoted, by key
+    outside: int  # records that stand in no plan
+    unchecked: str = ""  # how many records could not be checked, and why
 
     @property
     def stale(self) -> list[str]:

@@ -24,7 +24,7 @@ from torch.nn.functional import cosine_similarity
 import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Settings, canonical, digest
-from benchmarks.core.study import Common, Parts, Result, Study, register
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.equalities import IDENTITIES
 from benchmarks.measure.calls import timed
 from benchmarks.measure.memory import saved_bytes
@@ -317,7 +317,7 @@ def _asked(
 
 
 @register
-class Numerics(Parts):
+class Numerics(Study):
     """Gradients by adjoint, seminorm and backprop, and the equalities of continuous flows."""
 
     name = "numerics"

@@ -26,7 +26,7 @@ import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Seeds, Settings, canonical, filled
 from benchmarks.core.record import Record
-from benchmarks.core.study import Common, Parts, Result, Study, register
+from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.contest import MODES, Contest
 from benchmarks.evaluation.likelihood import exact, in_chunks, solve_loosely
 from benchmarks.evaluation.scoring import Metrics, likelihood_result
@@ -458,7 +458,7 @@ class Speed(Study):
 
 
 @register
-class Peers(Parts):
+class Peers(Study):
     """Flows of other libraries beside ours, in processes of their own where they need one."""
 
     name = "peers"
