@@ -96,8 +96,8 @@ class Column:
 
     def within(self, name: str, frame: pd.DataFrame) -> Column:
         """The column of a frame by its name, with the parts that the frame has."""
-        parts = {part: f"{name}{end}" for part, end in ENDINGS.items() if not getattr(self, part)}
-        parts = {part: column for part, column in parts.items() if column in frame}
+        ends = {part: f"{name}{end}" for part, end in ENDINGS.items() if not getattr(self, part)}
+        parts: dict[str, Any] = {part: column for part, column in ends.items() if column in frame}
         return replace(self, label=self.label or name, **parts)
 
 

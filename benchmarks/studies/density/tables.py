@@ -105,7 +105,7 @@ def _stands(models: Models) -> dict[str, dict[str, Any]]:
     """How each done model stands to the best, and to the best flow where that is another."""
     behind = _behind_first(models.done)
     standings, leads = paired.standing(behind), paired.leader(behind)
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         model: {
             "leads": leads and model not in behind,
             "standing": BESIDE[standings[model]] if model in standings else None,
@@ -138,7 +138,7 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
     for models, summary in zip(sets, summaries, strict=True):
         rows = summary.set_index("model").reindex(records.index)
         parts = {"error": _error_of(summary), "leads": "leads", "mark": improvement.MARKS}
-        names = {"error": f"se.{models.data}"}
+        names: dict[str, Any] = {"error": f"se.{models.data}"}
         names |= {part: f"{part}.{models.data}" for part in ("leads", "mark")}
         frame[f"test_ll.{models.data}"] = rows["test_ll"].tolist()
         for part, name in parts.items():

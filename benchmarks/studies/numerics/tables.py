@@ -112,11 +112,11 @@ def _ratio(done: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     )
     if not (seeds := sorted(set(ours.index) & set(theirs.index))):
         return {}
-    pooled = [
+    pooled, base_pooled = (
         np.concatenate([np.asarray(side[seed]) / np.median(theirs[seed]) for seed in seeds])
         for side in (ours, theirs)
-    ]
-    return with_interval("backprop_ratio", *ratio_of_medians(*pooled))
+    )
+    return with_interval("backprop_ratio", *ratio_of_medians(pooled, base_pooled))
 
 
 def by_error(rows: pd.DataFrame) -> pd.DataFrame:

@@ -116,7 +116,10 @@ class Traces(Study):
                 traced = Contender(
                     flow=options.flow, options={**complete, "trace": canonical(trace)}
                 )
-                how = {"settings": {**settings, "work": work}, "roles": contender.rules}
+                how: dict[str, Any] = {
+                    "settings": {**settings, "work": work},
+                    "roles": contender.rules,
+                }
                 yield traced.case(common, dim, {}, study=self.name, batch=options.batch, **how)
 
     def block(self, case: Case) -> str:
