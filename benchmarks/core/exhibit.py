@@ -97,8 +97,8 @@ class Column:
     def within(self, name: str, frame: pd.DataFrame) -> Column:
         """The column of a frame by its name, with the parts that the frame has."""
         parts = {part: f"{name}{end}" for part, end in ENDINGS.items() if not getattr(self, part)}
-        parts = {part: column for part, column in parts.items() if column in frame}
-        return replace(self, label=self.label or name, **parts)
+        present: dict[str, Any] = {part: name for part, name in parts.items() if name in frame}
+        return replace(self, label=self.label or name, **present)
 
 
 def columns(*given: str | Mapping[str, str | Column]) -> dict[str, Column]:
@@ -274,8 +274,6 @@ def showing(study: str) -> Any:
 def plain_table(study: str, frame: pd.DataFrame) -> Table:
     """The records of a study that nothing shows: a row each, with its metrics."""
     metrics = [name for name in METRICS if name in frame and frame[name].notna().any()]
-    names = [n for n in ("run", "flow", "dataset", "dim", "seed", "status", *metrics) if n in frame]
-    rows = frame[names].copy()
-    rows[RECORDS] = [(key,) for key in frame["key"]]
-    columns = {name: Column.of(name) for name in metrics}
-    return Table(study, f"Records of {study}", "Nothing here shows this study.", rows, columns)
+    rows = frame.assign(**{RECORDS: frame["key"].map(lambda key: (key,))})
+    shown = columns("run", "flow", "dataset", "dim", "seed", "status", *metrics)
+    return Table.of(study, f"Records of {study}", "Nothing here shows this study.", rows, shown)
